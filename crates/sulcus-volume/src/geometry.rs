@@ -1,0 +1,320 @@
+use crate::{Orientation, VolumeError};
+
+/// Voxel size along the three axes of a grid, in millimetres; each is positive and finite.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "[f64; 3]", into = "[f64; 3]")]
+pub struct Spacing([f64; 3]);
+
+impl Spacing {
+    /// Checks and wraps three voxel sizes in millimetres, first axis first.
+    ///
+    /// # Errors
+    /// When one of them is not a positive finite number.
+    pub fn new(mm: [f64; 3]) -> Result<Self, VolumeError> {
+        if mm.iter().all(|v| v.is_finite() && *v > 0.0) { Ok(Self(mm)) } else { Err(VolumeError::Spacing(mm)) }
+    }
+
+    /// The three sizes in millimetres, first axis first.
+    pub fn mm(self) -> [f64; 3] {
+        self.0
+    }
+
+    /// Volume of one voxel in millilitres (1 ml = 1000 mm³).
+    pub fn voxel_ml(self) -> f64 {
+        self.0.iter().product::<f64>() / 1000.0
+    }
+}
+
+impl TryFrom<[f64; 3]> for Spacing {
+    type Error = VolumeError;
+    fn try_from(mm: [f64; 3]) -> Result<Self, Self::Error> {
+        Self::new(mm)
+    }
+}
+
+impl From<Spacing> for [f64; 3] {
+    fn from(spacing: Spacing) -> Self {
+        spacing.0
+    }
+}
+
+/// A point in the patient, in millimetres, RAS+ (right, anterior, superior are positive).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RasPoint(pub [f64; 3]);
+
+/// The index of a voxel, first (fastest) axis first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VoxelIndex(pub [usize; 3]);
+
+/// The affine map from (fractional) voxel indices to RAS+ millimetres: finite, invertible.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RasFromVoxel {
+    rows: [[f64; 4]; 3],
+}
+
+/// The affine map from RAS+ millimetres to (fractional) voxel indices.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct VoxelFromRas {
+    rows: [[f64; 4]; 3],
+}
+
+fn apply(rows: &[[f64; 4]; 3], p: [f64; 3]) -> [f64; 3] {
+    rows.map(|r| r[0] * p[0] + r[1] * p[1] + r[2] * p[2] + r[3])
+}
+
+fn cross(a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
+    [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
+}
+
+fn norm(v: [f64; 3]) -> f64 {
+    v.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+impl RasFromVoxel {
+    /// A unit box whose axes may be this skewed before it counts as flat: the ratio of the determinant to the
+    /// product of the column lengths.
+    const MIN_VOLUME_RATIO: f64 = 1e-6;
+
+    /// Checks and wraps the first three rows of the homogeneous 4×4 matrix.
+    ///
+    /// # Errors
+    /// When an entry is not finite or the matrix has no inverse.
+    pub fn new(rows: [[f64; 4]; 3]) -> Result<Self, VolumeError> {
+        let fail = |reason| Err(VolumeError::Transform { reason, rows });
+        if rows.iter().flatten().any(|v| !v.is_finite()) {
+            return fail("it has an entry that is not a finite number");
+        }
+        let map = Self { rows };
+        let lengths = map.column_lengths_mm();
+        if lengths.iter().any(|l| *l <= 0.0 || !l.is_finite()) {
+            return fail("one of its columns is zero");
+        }
+        if (map.determinant() / lengths.iter().product::<f64>()).abs() < Self::MIN_VOLUME_RATIO {
+            return fail("its columns lie in a plane, so it has no inverse");
+        }
+        Ok(map)
+    }
+
+    /// A grid of this spacing whose axes point along `orientation`, with voxel (0, 0, 0) at the origin.
+    pub fn aligned(orientation: Orientation, spacing: Spacing) -> Self {
+        let mut rows = [[0.0; 4]; 3];
+        for (axis, direction) in orientation.axes().into_iter().enumerate() {
+            rows[direction.ras_axis()][axis] = direction.sign() * spacing.mm()[axis];
+        }
+        Self { rows }
+    }
+
+    /// The first three rows of the 4×4 matrix.
+    pub fn rows(&self) -> [[f64; 4]; 3] {
+        self.rows
+    }
+
+    /// The whole 4×4 matrix.
+    pub fn matrix(&self) -> [[f64; 4]; 4] {
+        let [a, b, c] = self.rows;
+        [a, b, c, [0.0, 0.0, 0.0, 1.0]]
+    }
+
+    /// Where a (fractional) voxel index lies in the patient.
+    pub fn apply(&self, voxel: [f64; 3]) -> RasPoint {
+        RasPoint(apply(&self.rows, voxel))
+    }
+
+    /// The direction in the patient of a step along voxel axis `axis`, in millimetres a voxel.
+    pub fn column(&self, axis: usize) -> [f64; 3] {
+        self.rows.map(|r| r[axis])
+    }
+
+    fn column_lengths_mm(&self) -> [f64; 3] {
+        [norm(self.column(0)), norm(self.column(1)), norm(self.column(2))]
+    }
+
+    /// Length of a step along each voxel axis.
+    pub fn spacing(&self) -> Spacing {
+        Spacing(self.column_lengths_mm())
+    }
+
+    fn determinant(&self) -> f64 {
+        let c = cross(self.column(1), self.column(2));
+        self.column(0).iter().zip(c).map(|(a, b)| a * b).sum()
+    }
+
+    /// The map back.
+    pub fn inverse(&self) -> VoxelFromRas {
+        let (c0, c1, c2) = (self.column(0), self.column(1), self.column(2));
+        let det = self.determinant();
+        let linear = [cross(c1, c2), cross(c2, c0), cross(c0, c1)].map(|r| r.map(|v| v / det));
+        let origin = self.rows.map(|r| r[3]);
+        let rows = linear.map(|r| {
+            let shift = -(r[0] * origin[0] + r[1] * origin[1] + r[2] * origin[2]);
+            [r[0], r[1], r[2], shift]
+        });
+        VoxelFromRas { rows }
+    }
+
+    /// The patient axes that the voxel axes follow most closely: nibabel's `aff2axcodes`.
+    pub fn orientation(&self) -> Orientation {
+        Orientation::of(self)
+    }
+}
+
+impl VoxelFromRas {
+    /// The (fractional) voxel index of a point in the patient.
+    pub fn apply(&self, point: RasPoint) -> [f64; 3] {
+        apply(&self.rows, point.0)
+    }
+}
+
+/// Where a file's transform came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OrientationSource {
+    /// NIfTI's sform.
+    Sform,
+    /// NIfTI's qform.
+    Qform,
+    /// The file says nothing; voxel sizes alone are known, left and right are a guess.
+    None,
+}
+
+/// A grid in the patient: how many voxels, and where they lie.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Geometry {
+    shape: [usize; 3],
+    ras_from_voxel: RasFromVoxel,
+    source: OrientationSource,
+}
+
+impl Geometry {
+    const MAX_VOXELS: u128 = 1 << 40;
+    /// Two grids are the same when no corner of one lies farther than this share of a voxel from the other's:
+    /// header fields are single precision, and tools round them.
+    const SAME_GRID_VOXELS: f64 = 1e-2;
+
+    /// A grid of `shape` (x, y, z) voxels.
+    ///
+    /// # Errors
+    /// When an axis is empty or there are more voxels than can be addressed.
+    pub fn new(
+        shape: [usize; 3],
+        ras_from_voxel: RasFromVoxel,
+        source: OrientationSource,
+    ) -> Result<Self, VolumeError> {
+        let limit = Self::MAX_VOXELS.min(usize::MAX as u128 / 16);
+        let voxels = shape.iter().try_fold(1_u128, |product, n| product.checked_mul(*n as u128));
+        if !voxels.is_some_and(|v| v > 0 && v <= limit) {
+            return Err(VolumeError::Shape(shape));
+        }
+        Ok(Self { shape, ras_from_voxel, source })
+    }
+
+    /// Voxels along each axis, x first.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// Number of voxels.
+    pub fn voxels(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The map to the patient.
+    pub fn ras_from_voxel(&self) -> &RasFromVoxel {
+        &self.ras_from_voxel
+    }
+
+    /// Voxel sizes.
+    pub fn spacing(&self) -> Spacing {
+        self.ras_from_voxel.spacing()
+    }
+
+    /// The patient axes that the voxel axes follow most closely.
+    pub fn orientation(&self) -> Orientation {
+        self.ras_from_voxel.orientation()
+    }
+
+    /// Where the transform came from.
+    pub fn source(&self) -> OrientationSource {
+        self.source
+    }
+
+    /// Offset of a voxel in the data, or `None` outside the grid.
+    pub fn offset(&self, VoxelIndex([x, y, z]): VoxelIndex) -> Option<usize> {
+        let [nx, ny, nz] = self.shape;
+        (x < nx && y < ny && z < nz).then(|| (z * ny + y) * nx + x)
+    }
+
+    /// Checks that `other` has the same shape and that its voxels lie at the same places.
+    ///
+    /// # Errors
+    /// [`VolumeError::GridMismatch`] with what differs.
+    pub fn check_same_grid(&self, other: &Self) -> Result<(), VolumeError> {
+        if self.shape != other.shape {
+            return Err(VolumeError::GridMismatch(format!("shapes {:?} and {:?}", self.shape, other.shape)));
+        }
+        let to_voxel = self.ras_from_voxel.inverse();
+        for corner in 0..8_usize {
+            let index: [f64; 3] =
+                std::array::from_fn(
+                    |axis| if corner >> axis & 1 == 1 { (self.shape[axis] - 1) as f64 } else { 0.0 },
+                );
+            let there = to_voxel.apply(other.ras_from_voxel.apply(index));
+            let apart = index.iter().zip(there).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            if apart > Self::SAME_GRID_VOXELS {
+                let place = |g: &Self| g.ras_from_voxel.apply(index).0.map(|v| format!("{v:.2}")).join(", ");
+                return Err(VolumeError::GridMismatch(format!(
+                    "voxel {:?} lies at ({}) mm in the first and at ({}) mm in the second",
+                    index.map(|v| v as usize),
+                    place(self),
+                    place(other)
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn oblique() -> RasFromVoxel {
+        RasFromVoxel::new([[-0.9, 0.1, 0.2, 12.0], [0.15, 1.1, -0.3, -7.5], [0.05, 0.25, 2.4, 31.0]]).unwrap()
+    }
+
+    #[test]
+    fn inverse_undoes_the_map() {
+        let map = oblique();
+        let p = [3.5, -2.0, 17.25];
+        let back = map.inverse().apply(map.apply(p));
+        assert!(p.iter().zip(back).all(|(a, b)| (a - b).abs() < 1e-12), "{back:?}");
+    }
+
+    #[test]
+    fn flat_and_broken_transforms_are_refused() {
+        assert!(RasFromVoxel::new([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0; 4]]).is_err());
+        assert!(
+            RasFromVoxel::new([[f64::NAN, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]).is_err()
+        );
+        assert!(RasFromVoxel::new([[0.0; 4], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]).is_err());
+    }
+
+    #[test]
+    fn grids_that_differ_are_told_apart() {
+        let a = Geometry::new([4, 5, 6], oblique(), OrientationSource::Sform).unwrap();
+        assert!(a.check_same_grid(&a).is_ok());
+        let mut rows = oblique().rows();
+        rows[0][0] = -rows[0][0];
+        let b = Geometry::new([4, 5, 6], RasFromVoxel::new(rows).unwrap(), OrientationSource::Sform).unwrap();
+        assert!(a.check_same_grid(&b).unwrap_err().to_string().contains("lies at"));
+        let c = Geometry::new([4, 5, 7], oblique(), OrientationSource::Sform).unwrap();
+        assert!(a.check_same_grid(&c).unwrap_err().to_string().contains("shapes [4, 5, 6] and [4, 5, 7]"));
+    }
+
+    #[test]
+    fn empty_and_endless_shapes_are_refused() {
+        let source = OrientationSource::None;
+        assert!(Geometry::new([0, 5, 6], oblique(), source).is_err());
+        assert!(Geometry::new([usize::MAX, usize::MAX, 2], oblique(), source).is_err());
+    }
+}
