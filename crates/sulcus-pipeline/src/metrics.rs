@@ -1,0 +1,97 @@
+use sulcus_volume::{Label, LabelMap};
+
+use crate::PipelineError;
+
+/// Voxels of one label in a prediction and a reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// In both.
+    pub tp: u64,
+    /// In the prediction alone.
+    pub fp: u64,
+    /// In the reference alone.
+    pub fn_: u64,
+    /// In neither.
+    pub tn: u64,
+}
+
+impl Counts {
+    /// 2TP / (2TP + FP + FN) (Dice 1945); `None` when both are empty, 0 when one is.
+    pub fn dice(&self) -> Option<f64> {
+        let denominator = 2 * self.tp + self.fp + self.fn_;
+        (denominator > 0).then(|| (2 * self.tp) as f64 / denominator as f64)
+    }
+
+    /// TP / (TP + FP + FN) (Jaccard 1912); `None` when both are empty, 0 when one is.
+    pub fn iou(&self) -> Option<f64> {
+        let union = self.tp + self.fp + self.fn_;
+        (union > 0).then(|| self.tp as f64 / union as f64)
+    }
+
+    /// Voxels of the prediction.
+    pub fn n_pred(&self) -> u64 {
+        self.tp + self.fp
+    }
+
+    /// Voxels of the reference.
+    pub fn n_ref(&self) -> u64 {
+        self.tp + self.fn_
+    }
+}
+
+/// Counts each of `labels`, in their order.
+///
+/// # Errors
+/// When the two masks lie on different grids.
+pub fn count_labels(
+    prediction: &LabelMap,
+    reference: &LabelMap,
+    labels: &[Label],
+) -> Result<Vec<Counts>, PipelineError> {
+    prediction.geometry().check_same_grid(reference.geometry())?;
+    let other = labels.len();
+    let mut row_of = vec![other; usize::from(Label::MAX) + 1];
+    labels.iter().enumerate().for_each(|(row, label)| row_of[usize::from(*label)] = row);
+    let side = other + 1;
+    let mut joint = vec![0_u64; side * side];
+    for (p, r) in prediction.data().iter().zip(reference.data()) {
+        joint[row_of[usize::from(*p)] * side + row_of[usize::from(*r)]] += 1;
+    }
+    let total: u64 = joint.iter().sum();
+    let counts = (0..other).map(|k| {
+        let tp = joint[k * side + k];
+        let n_pred: u64 = joint[k * side..(k + 1) * side].iter().sum();
+        let n_ref: u64 = joint.iter().skip(k).step_by(side).sum();
+        Counts { tp, fp: n_pred - tp, fn_: n_ref - tp, tn: total + tp - n_pred - n_ref }
+    });
+    Ok(counts.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sulcus_volume::{Geometry, Orientation, OrientationSource, RasFromVoxel, Spacing, Volume};
+
+    fn mask(values: [Label; 6]) -> LabelMap {
+        let map = RasFromVoxel::aligned(Orientation::RAS, Spacing::new([1.0; 3]).unwrap());
+        Volume::new(Geometry::new([6, 1, 1], map, OrientationSource::Sform).unwrap(), values.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn counts_and_scores_by_hand() {
+        let counts = count_labels(&mask([0, 1, 1, 2, 2, 7]), &mask([0, 1, 2, 2, 0, 7]), &[1, 2, 3]).unwrap();
+        assert_eq!(counts[0], Counts { tp: 1, fp: 1, fn_: 0, tn: 4 });
+        assert_eq!(counts[1], Counts { tp: 1, fp: 1, fn_: 1, tn: 3 });
+        assert_eq!(counts[0].dice(), Some(2.0 / 3.0));
+        assert_eq!(counts[1].iou(), Some(1.0 / 3.0));
+        assert_eq!((counts[1].n_pred(), counts[1].n_ref()), (2, 2));
+        assert_eq!((counts[2].dice(), counts[2].iou()), (None, None));
+    }
+
+    #[test]
+    fn a_missed_structure_scores_zero_and_is_not_dropped() {
+        let missed = count_labels(&mask([0; 6]), &mask([0, 1, 1, 0, 0, 0]), &[1]).unwrap();
+        let invented = count_labels(&mask([0, 1, 1, 0, 0, 0]), &mask([0; 6]), &[1]).unwrap();
+        assert_eq!((missed[0].dice(), invented[0].dice()), (Some(0.0), Some(0.0)));
+    }
+}

@@ -1,0 +1,61 @@
+use crate::{PipelineError, Predictor, Tensor};
+
+/// How far two predictors are apart.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Parity {
+    /// Greatest absolute difference of a logit.
+    pub max_abs_difference: f32,
+    /// Logits compared.
+    pub values: usize,
+    /// Voxels for which the class decided on differs.
+    pub class_disagreements: usize,
+    /// Voxels compared.
+    pub voxels: usize,
+}
+
+/// Gives the same inputs to two predictors.
+///
+/// # Shapes
+/// Each input is `[N, C, (D,) H, W]`.
+///
+/// # Errors
+/// When one of them fails, or their answers have different shapes.
+pub fn compare_predictors(
+    a: &dyn Predictor,
+    b: &dyn Predictor,
+    inputs: &[Tensor],
+) -> Result<Parity, PipelineError> {
+    let mut parity = Parity::default();
+    for input in inputs {
+        let (expected, left) = a.logits(input.clone())?.into_parts();
+        let (found, right) = b.logits(input.clone())?.into_parts();
+        if found != expected {
+            return Err(PipelineError::AnswerShape { expected, found });
+        }
+        if left.iter().chain(&right).any(|v| !v.is_finite()) {
+            return Err(PipelineError::AnswerNotFinite);
+        }
+        let worst = left.iter().zip(&right).map(|(l, r)| (l - r).abs()).fold(0.0, f32::max);
+        parity.max_abs_difference = parity.max_abs_difference.max(worst);
+        parity.values += left.len();
+        let (Some(&items), Some(&classes)) = (expected.first(), expected.get(1)) else {
+            continue;
+        };
+        let space: usize = expected.iter().skip(2).product();
+        for item in 0..items {
+            for voxel in 0..space {
+                let decide = |values: &[f32]| {
+                    let at = |k: usize| values[(item * classes + k) * space + voxel];
+                    if classes == 1 {
+                        usize::from(at(0) > 0.0)
+                    } else {
+                        (1..classes).fold(0, |best, k| if at(k) > at(best) { k } else { best })
+                    }
+                };
+                parity.class_disagreements += usize::from(decide(&left) != decide(&right));
+            }
+        }
+        parity.voxels += items * space;
+    }
+    Ok(parity)
+}

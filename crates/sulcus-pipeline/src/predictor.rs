@@ -1,0 +1,74 @@
+use crate::PipelineError;
+
+/// A row-major block of numbers with a shape.
+///
+/// # Shapes
+/// Network input is `[N, C, (D,) H, W]`, network output `[N, K, (D,) H, W]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+impl Tensor {
+    /// Puts values into a shape.
+    ///
+    /// # Errors
+    /// When their number is not the shape's product.
+    pub fn new(shape: Vec<usize>, data: Vec<f32>) -> Result<Self, PipelineError> {
+        let expected = shape.iter().try_fold(1_usize, |n, edge| n.checked_mul(*edge));
+        if expected != Some(data.len()) {
+            return Err(PipelineError::TensorLength { shape, found: data.len() });
+        }
+        Ok(Self { shape, data })
+    }
+
+    /// Lengths of the axes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The values, last axis fastest.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// Gives shape and values away.
+    pub fn into_parts(self) -> (Vec<usize>, Vec<f32>) {
+        (self.shape, self.data)
+    }
+}
+
+/// Why a network gave no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the {engine} engine could not run the network: {message}")]
+pub struct PredictorError {
+    /// Which engine.
+    pub engine: &'static str,
+    /// What it said.
+    pub message: String,
+}
+
+/// A network that can be asked: the trainer's own, or an exported file in any engine.
+pub trait Predictor {
+    /// The network's answer before softmax or sigmoid.
+    ///
+    /// # Shapes
+    /// `[N, C, (D,) H, W]` in, `[N, K, (D,) H, W]` out; spatial axes divisible by the padding multiple.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError>;
+}
+
+impl<P: Predictor + ?Sized> Predictor for &P {
+    fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
+        (**self).logits(input)
+    }
+}
+
+impl<P: Predictor + ?Sized> Predictor for Box<P> {
+    fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
+        (**self).logits(input)
+    }
+}

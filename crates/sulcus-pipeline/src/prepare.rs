@@ -1,0 +1,158 @@
+use sulcus_volume::{Geometry, Image, Interpolation, LabelMap, Reorientation, Spacing, resample};
+
+use crate::{ModelSpec, PipelineError, Restore, SpacingRule};
+
+/// A scan as a network takes it: turned, resampled and normalised. It cannot be prepared twice.
+///
+/// # Shapes
+/// `data` is `[C, z, y, x]`; a 2-D network sees the `[y, x]` slices.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepared {
+    shape: [usize; 3],
+    channels: usize,
+    data: Vec<f32>,
+}
+
+impl Prepared {
+    /// Voxels along x, y, z of the prepared grid.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// Channels.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// The values, `[C, z, y, x]`.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+}
+
+/// A mask on the prepared grid, as class indices.
+///
+/// # Shapes
+/// `classes` is `[z, y, x]`; 0 is the background, `i + 1` the `i`-th entry of the label table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreparedLabels {
+    shape: [usize; 3],
+    classes: Vec<u8>,
+}
+
+impl PreparedLabels {
+    /// Voxels along x, y, z of the prepared grid.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// The class indices, `[z, y, x]`.
+    pub fn classes(&self) -> &[u8] {
+        &self.classes
+    }
+}
+
+/// The geometric part of preparing: the turning, and the shapes before and after resampling.
+pub(crate) struct Path {
+    pub(crate) turn: Reorientation,
+    pub(crate) turned_shape: [usize; 3],
+    pub(crate) prepared_shape: [usize; 3],
+}
+
+impl Path {
+    fn new(spec: &ModelSpec, geometry: &Geometry) -> Self {
+        let turn = Reorientation::between(geometry.orientation(), spec.orientation);
+        let turned_shape = turn.shape(geometry.shape());
+        let prepared_shape = match spec.spacing {
+            SpacingRule::Native => turned_shape,
+            SpacingRule::Resample { mm, .. } => {
+                resampled_shape(turned_shape, turn.triple(geometry.spacing().mm()), mm)
+            }
+        };
+        Self { turn, turned_shape, prepared_shape }
+    }
+}
+
+fn resampled_shape(shape: [usize; 3], from_mm: [f64; 3], to: Spacing) -> [usize; 3] {
+    std::array::from_fn(|a| ((shape[a] as f64 * from_mm[a] / to.mm()[a]).round() as usize).max(1))
+}
+
+/// Brings a scan onto the model's grid and intensity scale, and remembers how to go back.
+///
+/// # Errors
+/// When the channels are not the model's, or a voxel is not a finite number.
+pub fn prepare(spec: &ModelSpec, image: &Image) -> Result<(Prepared, Restore), PipelineError> {
+    if image.channels() != spec.channels.len() {
+        let names: Vec<&str> = spec.channels.iter().map(|c| c.name.as_str()).collect();
+        return Err(PipelineError::Channels {
+            expected: spec.channels.len(),
+            names: names.join(", "),
+            found: image.channels(),
+        });
+    }
+    let count = image.data().iter().filter(|v| !v.is_finite()).count();
+    if count > 0 {
+        return Err(PipelineError::NonFinite { count });
+    }
+    let geometry = image.geometry();
+    let path = Path::new(spec, geometry);
+    // A target grid that a lying header blows up is caught before memory is asked for.
+    geometry.resized(path.turn.inverse().shape(path.prepared_shape))?;
+    let mut data = Vec::new();
+    for (index, channel) in spec.channels.iter().enumerate() {
+        let mut values = path.turn.apply(image.channel(index), geometry.shape());
+        channel.normalisation.apply(&mut values);
+        if let SpacingRule::Resample { interpolation, .. } = spec.spacing {
+            values = resample(&values, path.turned_shape, path.prepared_shape, [interpolation; 3]);
+        }
+        if data.is_empty() {
+            data = values;
+        } else {
+            data.extend_from_slice(&values);
+        }
+    }
+    let prepared = Prepared { shape: path.prepared_shape, channels: spec.channels.len(), data };
+    Ok((prepared, Restore::new(*geometry, path)))
+}
+
+/// Brings a mask onto the grid that [`prepare`] gives its image.
+///
+/// # Errors
+/// When it has a value that the label table does not have.
+pub fn prepare_labels(spec: &ModelSpec, labels: &LabelMap) -> Result<PreparedLabels, PipelineError> {
+    let table = class_of_value(spec, labels)?;
+    let geometry = labels.geometry();
+    let path = Path::new(spec, geometry);
+    let classes: Vec<u8> = labels.data().iter().map(|v| table[usize::from(*v)]).collect();
+    let mut classes = path.turn.apply(&classes, geometry.shape());
+    if path.prepared_shape != path.turned_shape {
+        classes = resample_classes(&classes, &path, spec.labels.entries().len());
+    }
+    Ok(PreparedLabels { shape: path.prepared_shape, classes })
+}
+
+fn class_of_value(spec: &ModelSpec, labels: &LabelMap) -> Result<Vec<u8>, PipelineError> {
+    let known: Vec<u16> = spec.labels.entries().iter().map(|e| e.value).collect();
+    let found: Vec<u16> = labels.counts().into_keys().filter(|v| *v != 0 && !known.contains(v)).collect();
+    if !found.is_empty() {
+        return Err(PipelineError::UnknownLabels { found, known });
+    }
+    let mut table = vec![0_u8; usize::from(u16::MAX) + 1];
+    for (index, value) in known.iter().enumerate() {
+        table[usize::from(*value)] = u8::try_from(index + 1).map_err(|_| {
+            PipelineError::Spec(format!("it has {} labels, at most 255 are possible", known.len()))
+        })?;
+    }
+    Ok(table)
+}
+
+/// Each class on its own, linearly; a voxel belongs to the last class that fills at least half of it (nnU-Net).
+fn resample_classes(classes: &[u8], path: &Path, labels: usize) -> Vec<u8> {
+    let mut out = vec![0_u8; path.prepared_shape.iter().product()];
+    for class in 1..=labels as u8 {
+        let share: Vec<f32> = classes.iter().map(|c| f32::from(*c == class)).collect();
+        let share = resample(&share, path.turned_shape, path.prepared_shape, [Interpolation::Linear; 3]);
+        out.iter_mut().zip(share).filter(|(_, s)| *s >= 0.5).for_each(|(c, _)| *c = class);
+    }
+    out
+}

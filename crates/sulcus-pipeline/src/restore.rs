@@ -1,0 +1,121 @@
+use sulcus_volume::{Geometry, Image, Interpolation, Label, LabelMap, Volume, resample};
+
+use crate::prepare::Path;
+use crate::{Logits, ModelSpec, Output, PipelineError};
+
+/// What leads back from the prepared grid to the scan's own. Consumed by the undoing.
+#[derive(Debug)]
+pub struct Restore {
+    geometry: Geometry,
+    path: Path,
+}
+
+impl std::fmt::Debug for Path {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}: {:?} to {:?}", self.turn, self.turned_shape, self.prepared_shape)
+    }
+}
+
+/// Which answers are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Outputs {
+    /// The mask alone.
+    #[default]
+    Labels,
+    /// The mask and each class's probability.
+    LabelsAndProbabilities,
+}
+
+/// A prediction on the scan's own grid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Restored {
+    /// The mask.
+    pub labels: LabelMap,
+    /// Probabilities `[K, z, y, x]`, background first (softmax), or of the one label (sigmoid).
+    pub probabilities: Option<Image>,
+}
+
+impl Restore {
+    pub(crate) fn new(geometry: Geometry, path: Path) -> Self {
+        Self { geometry, path }
+    }
+
+    /// Brings logits back: resampled linearly to the scan's voxel size, decided voxel by voxel, postprocessed,
+    /// turned to the scan's orientation.
+    ///
+    /// # Errors
+    /// When the logits don't lie on the grid that this came with.
+    pub fn finish(self, spec: &ModelSpec, logits: Logits, outputs: Outputs) -> Result<Restored, PipelineError> {
+        let Self { geometry, path } = self;
+        let classes = spec.classes();
+        if logits.shape() != path.prepared_shape || logits.classes() != classes {
+            return Err(PipelineError::AnswerShape {
+                expected: [vec![classes], path.prepared_shape.to_vec()].concat(),
+                found: [vec![logits.classes()], logits.shape().to_vec()].concat(),
+            });
+        }
+        let mut values = logits.into_data();
+        if path.prepared_shape != path.turned_shape {
+            let voxels = path.prepared_shape.iter().product::<usize>();
+            values = values
+                .chunks_exact(voxels)
+                .flat_map(|c| resample(c, path.prepared_shape, path.turned_shape, [Interpolation::Linear; 3]))
+                .collect();
+        }
+        let voxels = geometry.voxels();
+        let back = path.turn.inverse();
+        let mut labels = decide(spec, &values, voxels);
+        for step in &spec.postprocessing {
+            step.apply(&mut labels, path.turned_shape);
+        }
+        let labels = Volume::new(geometry, back.apply(&labels, path.turned_shape))?;
+        let probabilities = match outputs {
+            Outputs::Labels => None,
+            Outputs::LabelsAndProbabilities => {
+                probabilities(spec.activation, &mut values, voxels);
+                let data = values.chunks_exact(voxels).flat_map(|c| back.apply(c, path.turned_shape)).collect();
+                Some(Image::new(geometry, classes, data)?)
+            }
+        };
+        Ok(Restored { labels, probabilities })
+    }
+}
+
+/// `values` is `[K, voxels]`; ties go to the earlier class, as in numpy's argmax.
+fn decide(spec: &ModelSpec, values: &[f32], voxels: usize) -> Vec<Label> {
+    let mut labels = vec![0; voxels];
+    let entries = spec.labels.entries();
+    match spec.activation {
+        Output::Sigmoid => {
+            let value = entries.first().map_or(0, |e| e.value);
+            labels.iter_mut().zip(values).filter(|(_, logit)| **logit > 0.0).for_each(|(l, _)| *l = value);
+        }
+        Output::Softmax => {
+            let mut planes = values.chunks_exact(voxels);
+            let mut best = planes.next().unwrap_or_default().to_vec();
+            for (plane, entry) in planes.zip(entries) {
+                for ((label, best), logit) in labels.iter_mut().zip(&mut best).zip(plane) {
+                    if *logit > *best {
+                        (*label, *best) = (entry.value, *logit);
+                    }
+                }
+            }
+        }
+    }
+    labels
+}
+
+fn probabilities(activation: Output, values: &mut [f32], voxels: usize) {
+    match activation {
+        Output::Sigmoid => values.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
+        Output::Softmax => {
+            let classes = values.len() / voxels;
+            for voxel in 0..voxels {
+                let at = |k: usize| k * voxels + voxel;
+                let top = (0..classes).map(|k| values[at(k)]).fold(f32::NEG_INFINITY, f32::max);
+                let sum: f32 = (0..classes).map(|k| (values[at(k)] - top).exp()).sum();
+                (0..classes).for_each(|k| values[at(k)] = (values[at(k)] - top).exp() / sum);
+            }
+        }
+    }
+}

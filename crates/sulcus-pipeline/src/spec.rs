@@ -1,0 +1,200 @@
+use serde::{Deserialize, Serialize};
+use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
+
+use crate::{GoldenCase, NetworkSpec, Normalisation, PipelineError, Postprocess};
+
+/// The key of the ONNX metadata entry that holds the specification.
+pub const SPEC_KEY: &str = "sulcus.spec";
+
+/// The newest format version that this code reads and the one it writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Everything that prediction needs to know about a model besides its graph. It travels inside the `.onnx` file,
+/// as JSON under [`SPEC_KEY`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Version of this structure.
+    pub format_version: u32,
+    /// What people call the model.
+    pub name: String,
+    /// The network, as data.
+    pub network: NetworkSpec,
+    /// Input channels, in order.
+    pub channels: Vec<ChannelSpec>,
+    /// The structures it finds, with names and colours.
+    pub labels: LabelTable,
+    /// What the channels of `logits` mean.
+    pub activation: Output,
+    /// How the prepared grid lies in the patient. A 2-D network sees slices along its third axis.
+    pub orientation: Orientation,
+    /// On which voxel size the network works.
+    pub spacing: SpacingRule,
+    /// The block it was trained on, (D,) H, W.
+    pub patch: Vec<usize>,
+    /// How a volume is cut up at prediction.
+    pub tiling: Tiling,
+    /// By how much of a tile's edge the next one advances, 0 < step ≤ 1: with 0.5 neighbours overlap by half.
+    pub overlap: f64,
+    /// By what (D,) H, W must be divisible.
+    pub padding_multiple: Vec<usize>,
+    /// What is done to the mask, in order.
+    pub postprocessing: Vec<Postprocess>,
+    /// Where the weights come from.
+    pub training: Training,
+    /// A small input and the answer it must get.
+    pub golden_case: Option<GoldenCase>,
+}
+
+/// One input channel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelSpec {
+    /// Modality, such as `MRI` or `CT`.
+    pub name: String,
+    /// How its intensities are brought to a common scale.
+    pub normalisation: Normalisation,
+}
+
+/// What the channels of `logits` mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// Background, then the labels in the order of the table; the greatest logit wins.
+    Softmax,
+    /// One channel, one label: the voxel has it where the logit is above 0 (probability above ½).
+    Sigmoid,
+}
+
+/// On which voxel size the network works.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum SpacingRule {
+    /// The scan's own.
+    Native,
+    /// Resampled to this voxel size, given along the axes of the prepared grid, with this interpolation.
+    Resample {
+        /// Target voxel size in millimetres.
+        mm: Spacing,
+        /// For the image; logits come back linearly.
+        interpolation: Interpolation,
+    },
+}
+
+/// How a volume is cut up at prediction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tiling {
+    /// Each slice (2-D) or the volume (3-D) in one piece, padded to the network's multiple.
+    Whole,
+    /// A sliding window of the training patch's size, blended with Gaussian weights.
+    Patch,
+}
+
+/// Where a model's weights come from.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// `sulcus` and its version.
+    pub tool_version: String,
+    /// Name of the data set.
+    pub dataset: String,
+    /// SHA-256 over the files of the training cases.
+    pub data_sha256: String,
+    /// Cases it was trained on.
+    pub training_cases: usize,
+    /// Cases it was scored on while training.
+    pub validation_cases: usize,
+    /// Mean foreground Dice over the validation cases, whole volumes; absent when every case was trained on.
+    pub validation_dice: Option<f64>,
+    /// Epochs behind the exported weights.
+    pub epochs: usize,
+    /// Seed of the random numbers.
+    pub seed: u64,
+}
+
+impl ModelSpec {
+    /// Channels of `logits`.
+    pub fn classes(&self) -> usize {
+        match self.activation {
+            Output::Softmax => self.labels.entries().len() + 1,
+            Output::Sigmoid => 1,
+        }
+    }
+
+    /// Checks that the parts fit each other.
+    ///
+    /// # Errors
+    /// [`PipelineError::Spec`] with the first thing that is wrong.
+    pub fn check(&self) -> Result<(), PipelineError> {
+        let bad = |what: String| Err(PipelineError::Spec(what));
+        if self.format_version != FORMAT_VERSION {
+            return bad(format!(
+                "its format version is {}, this program knows {FORMAT_VERSION}: use a newer sulcus",
+                self.format_version
+            ));
+        }
+        self.network.check().map_err(PipelineError::Spec)?;
+        let axes = self.network.dimensions.count();
+        if self.channels.is_empty() {
+            return bad("it names no input channel".into());
+        }
+        if self.labels.entries().is_empty() {
+            return bad("it names no label".into());
+        }
+        if self.activation == Output::Sigmoid && self.labels.entries().len() != 1 {
+            return bad(format!("a sigmoid output has one label, found {}", self.labels.entries().len()));
+        }
+        if self.padding_multiple != self.network.padding_multiple() {
+            return bad(format!(
+                "its padding multiple is {:?}, its network's strides give {:?}",
+                self.padding_multiple,
+                self.network.padding_multiple()
+            ));
+        }
+        let fits = |(edge, multiple): (&usize, &usize)| *edge > 0 && edge.is_multiple_of(*multiple);
+        if self.patch.len() != axes || !self.patch.iter().zip(&self.padding_multiple).all(fits) {
+            return bad(format!(
+                "its patch {:?} must have {axes} axes, each a multiple of {:?}",
+                self.patch, self.padding_multiple
+            ));
+        }
+        if !(self.overlap > 0.0 && self.overlap <= 1.0) {
+            return bad(format!("its window step must lie in (0, 1], found {}", self.overlap));
+        }
+        self.channels.iter().try_for_each(|c| c.normalisation.check())
+    }
+
+    /// Reads the JSON of the metadata entry and checks it. The version is looked at before anything else, so that
+    /// a newer file is named as such and not as a list of unknown fields.
+    ///
+    /// # Errors
+    /// When it is not JSON, is of an unknown version, or its parts don't fit each other.
+    pub fn from_json(json: &str) -> Result<Self, PipelineError> {
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let version: Version = serde_json::from_str(json).map_err(|e| {
+            PipelineError::Spec(format!("its specification is not JSON with a format_version: {e}"))
+        })?;
+        if version.format_version != FORMAT_VERSION {
+            return Err(PipelineError::Spec(format!(
+                "its format version is {}, this program knows {FORMAT_VERSION}: use a newer sulcus",
+                version.format_version
+            )));
+        }
+        let spec: Self = serde_json::from_str(json)
+            .map_err(|e| PipelineError::Spec(format!("its specification is broken: {e}")))?;
+        spec.check()?;
+        Ok(spec)
+    }
+
+    /// The JSON of the metadata entry.
+    ///
+    /// # Errors
+    /// When a number in it is not finite.
+    pub fn to_json(&self) -> Result<String, PipelineError> {
+        serde_json::to_string(self).map_err(|e| PipelineError::Spec(format!("it cannot be written as JSON: {e}")))
+    }
+}

@@ -1,0 +1,234 @@
+//! The road from a scan to a mask with a network that is known by heart, in every orientation.
+
+use std::ops::ControlFlow;
+
+use sulcus_pipeline::*;
+use sulcus_volume::*;
+
+/// Answers class 1 where the input is above 0.5, class 2 where it is above 1.5, voxel by voxel, and counts its calls.
+struct Thresholds;
+
+impl Predictor for Thresholds {
+    fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
+        let (mut shape, values) = input.into_parts();
+        shape[1] = 3;
+        let mut out: Vec<f32> = vec![0.0; values.len()];
+        out.extend(values.iter().map(|v| v - 0.5));
+        out.extend(values.iter().map(|v| 2.0 * v - 2.0));
+        Tensor::new(shape, out).map_err(|e| PredictorError { engine: "test", message: e.to_string() })
+    }
+}
+
+fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
+    let axes = dimensions.count();
+    let stage = |channels, stride| StageConfig {
+        channels,
+        convolutions: 2,
+        kernel: vec![3; axes],
+        stride: vec![stride; axes],
+    };
+    ModelSpec {
+        format_version: FORMAT_VERSION,
+        name: "thresholds".into(),
+        network: NetworkSpec {
+            name: "test".into(),
+            dimensions,
+            stages: vec![stage(4, 1), stage(8, 2)],
+            norm: Norm::Batch,
+            activation: Activation::Relu,
+            downsampling: Downsampling::MaxPool,
+        },
+        channels: vec![ChannelSpec {
+            name: "MRI".into(),
+            normalisation: Normalisation::Ct { clip: [0.0, 2.0], mean: 0.0, sd: 1.0 },
+        }],
+        labels: LabelTable::from_names([(3, "one".to_owned()), (7, "two".to_owned())]).unwrap(),
+        activation: Output::Softmax,
+        orientation: orientation.parse().unwrap(),
+        spacing: SpacingRule::Native,
+        patch: vec![4; axes],
+        tiling: Tiling::Whole,
+        overlap: 0.5,
+        padding_multiple: vec![2; axes],
+        postprocessing: vec![],
+        training: Training::default(),
+        golden_case: None,
+    }
+}
+
+/// An image without any symmetry, and the mask that [`Thresholds`] gives it.
+fn phantom() -> (Image, LabelMap) {
+    let map =
+        RasFromVoxel::new([[-0.9, 0.1, 0.2, 12.0], [0.15, 1.1, -0.3, -7.5], [0.05, 0.25, 2.4, 31.0]]).unwrap();
+    let geometry = Geometry::new([7, 9, 5], map, OrientationSource::Sform).unwrap();
+    let labels: Vec<u16> = (0..7 * 9 * 5_usize)
+        .map(|i| if i % 7 < 3 && i / 7 % 9 > 3 { 3 + 4 * u16::from(i / 63 > 2) } else { 0 })
+        .collect();
+    let values = labels.iter().map(|l| [0.0, 1.0, 2.0][usize::from(*l).div_ceil(4)]).collect();
+    (Image::new(geometry, 1, values).unwrap(), Volume::new(geometry, labels).unwrap())
+}
+
+fn run(spec: &ModelSpec, image: &Image, options: WindowOptions) -> Result<Restored, PipelineError> {
+    spec.check()?;
+    let (prepared, restore) = prepare(spec, image)?;
+    let logits = predict_logits(spec, &prepared, &[&Thresholds], &options, &mut |_| ControlFlow::Continue(()))?;
+    restore.finish(spec, logits, Outputs::LabelsAndProbabilities)
+}
+
+#[test]
+fn every_orientation_of_scan_and_model_gives_the_same_mask_in_the_patient() {
+    let (image, mask) = phantom();
+    for model in Orientation::all() {
+        let spec = spec(&model.to_string(), Dimensions::Two);
+        for scan in Orientation::all().step_by(5) {
+            let restored = run(&spec, &image.reoriented(scan), WindowOptions::default()).unwrap();
+            assert_eq!(restored.labels, mask.reoriented(scan), "model {model}, scan {scan}");
+        }
+    }
+}
+
+#[test]
+fn windows_and_mirrors_of_a_local_network_change_nothing() {
+    let (image, mask) = phantom();
+    for dimensions in [Dimensions::Two, Dimensions::Three] {
+        for tiling in [Tiling::Whole, Tiling::Patch] {
+            for mirror in [false, true] {
+                for step in [None, Some(0.25), Some(1.0)] {
+                    let spec = ModelSpec { tiling, ..spec("PIR", dimensions) };
+                    let restored = run(&spec, &image, WindowOptions { step, mirror }).unwrap();
+                    assert_eq!(restored.labels, mask, "{dimensions:?} {tiling:?} {mirror} {step:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_resampled_scan_comes_back_on_its_own_grid() {
+    let (image, mask) = phantom();
+    for mm in [[0.5, 0.5, 0.5], [0.9, 1.3, 0.8]] {
+        let spacing =
+            SpacingRule::Resample { mm: Spacing::new(mm).unwrap(), interpolation: Interpolation::Linear };
+        let spec = ModelSpec { spacing, ..spec("LSP", Dimensions::Three) };
+        let restored = run(&spec, &image, WindowOptions::default()).unwrap();
+        assert_eq!(restored.labels.geometry(), image.geometry());
+        // Borders blur by a voxel; the inside of each structure must stay what it is.
+        let counts = count_labels(&restored.labels, &mask, &[3, 7]).unwrap();
+        assert!(counts.iter().all(|c| c.dice().unwrap() > 0.75), "{mm:?}: {counts:?}");
+        let labels = prepare_labels(&spec, &mask).unwrap();
+        assert_eq!(labels.shape(), prepare(&spec, &image).unwrap().0.shape());
+        assert!(labels.classes().iter().any(|c| *c == 2));
+    }
+}
+
+#[test]
+fn probabilities_sum_to_one_and_agree_with_the_mask() {
+    let (image, _) = phantom();
+    let restored = run(&spec("RAS", Dimensions::Two), &image, WindowOptions::default()).unwrap();
+    let probabilities = restored.probabilities.unwrap();
+    assert_eq!((probabilities.channels(), probabilities.geometry()), (3, image.geometry()));
+    for (voxel, label) in restored.labels.data().iter().enumerate() {
+        let p: Vec<f32> = (0..3).map(|k| probabilities.channel(k)[voxel]).collect();
+        assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        let best = [0, 3, 7].iter().position(|l| l == label).unwrap();
+        assert!(p.iter().all(|v| *v <= p[best]));
+    }
+}
+
+#[test]
+fn scans_that_do_not_fit_are_refused_in_words() {
+    let (image, mask) = phantom();
+    let spec = spec("RAS", Dimensions::Two);
+    let geometry = *image.geometry();
+    let two = Image::new(geometry, 2, [image.data(), image.data()].concat()).unwrap();
+    insta::assert_snapshot!(prepare(&spec, &two).unwrap_err(), @"the model expects 1 channel(s) (MRI), the image has 2");
+    let mut values = image.data().to_vec();
+    values[17] = f32::NAN;
+    let broken = Image::new(geometry, 1, values).unwrap();
+    insta::assert_snapshot!(prepare(&spec, &broken).unwrap_err(), @"the image has 1 voxel(s) that are not finite numbers (NaN or infinity); replace them before prediction or training, their meaning is unknown");
+    let other = mask.map(|l| if *l == 7 { 9 } else { *l });
+    insta::assert_snapshot!(prepare_labels(&spec, &other).unwrap_err(), @"the mask has label value(s) [9], which are not in the label table [3, 7]");
+    let smaller = Geometry::new([7, 9, 4], *geometry.ras_from_voxel(), OrientationSource::Sform).unwrap();
+    let smaller = Volume::new(smaller, vec![0; 7 * 9 * 4]).unwrap();
+    insta::assert_snapshot!(count_labels(&smaller, &mask, &[3]).unwrap_err(), @"the two volumes lie on different grids: shapes [7, 9, 4] and [7, 9, 5]");
+}
+
+#[test]
+fn networks_that_answer_wrongly_are_refused() {
+    struct Wrong(fn(Vec<usize>, Vec<f32>) -> Tensor);
+    impl Predictor for Wrong {
+        fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
+            let (shape, values) = input.into_parts();
+            Ok((self.0)(shape, values))
+        }
+    }
+    let (image, _) = phantom();
+    let spec = spec("RAS", Dimensions::Two);
+    let (prepared, _) = prepare(&spec, &image).unwrap();
+    let ask = |network: &Wrong| {
+        predict_logits(&spec, &prepared, &[network], &WindowOptions::default(), &mut |_| ControlFlow::Continue(()))
+            .unwrap_err()
+            .to_string()
+    };
+    let two_classes = Wrong(|shape, values| Tensor::new(shape, values).unwrap());
+    insta::assert_snapshot!(ask(&two_classes), @"the network answered with shape [1, 1, 10, 8], expected [1, 3, 10, 8]: the file's graph and its specification differ");
+    let nan = Wrong(|mut shape, values| {
+        shape[1] = 3;
+        Tensor::new(shape, vec![f32::NAN; values.len() * 3]).unwrap()
+    });
+    insta::assert_snapshot!(ask(&nan), @"the network answered with NaN or infinity: its weights or its input are broken");
+}
+
+#[test]
+fn a_stopped_prediction_says_so() {
+    let (image, _) = phantom();
+    let spec = spec("RAS", Dimensions::Two);
+    let (prepared, _) = prepare(&spec, &image).unwrap();
+    let mut seen = 0;
+    let stopped = predict_logits(&spec, &prepared, &[&Thresholds], &WindowOptions::default(), &mut |progress| {
+        seen = progress.done;
+        if progress.done == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(stopped, Err(PipelineError::Cancelled)));
+    assert_eq!(seen, 2);
+}
+
+#[test]
+fn the_specification_survives_json_and_refuses_what_it_does_not_know() {
+    let (image, mask) = phantom();
+    let mut full = spec("PIR", Dimensions::Three);
+    full.golden_case = Some(GoldenCase::new(&image, &mask));
+    full.postprocessing = vec![Postprocess::KeepLargestComponent { labels: vec![3, 7] }];
+    let json = full.to_json().unwrap();
+    assert_eq!(ModelSpec::from_json(&json).unwrap(), full);
+    let golden = full.golden_case.unwrap();
+    assert_eq!(golden.image(full.orientation).unwrap().data(), image.data());
+    golden.check(&mask).unwrap();
+    assert!(golden.check(&mask.map(|l| l / 2)).is_err());
+
+    let newer = json.replacen("\"format_version\":1", "\"format_version\":9,\"thing\":0", 1);
+    insta::assert_snapshot!(ModelSpec::from_json(&newer).unwrap_err(), @"this model cannot be used: its format version is 9, this program knows 1: use a newer sulcus");
+    let unknown = json.replacen("\"overlap\"", "\"overlapp\"", 1);
+    assert!(ModelSpec::from_json(&unknown).unwrap_err().to_string().contains("unknown field `overlapp`"));
+    assert!(ModelSpec::from_json("[]").is_err());
+    let odd = json.replacen("\"patch\":[4,4,4]", "\"patch\":[4,4,5]", 1);
+    insta::assert_snapshot!(ModelSpec::from_json(&odd).unwrap_err(), @"this model cannot be used: its patch [4, 4, 5] must have 3 axes, each a multiple of [2, 2, 2]");
+}
+
+#[test]
+fn predictors_are_compared_value_by_value_and_class_by_class() {
+    struct Shifted;
+    impl Predictor for Shifted {
+        fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
+            let (shape, mut values) = Thresholds.logits(input)?.into_parts();
+            values[0] += 4.0;
+            Ok(Tensor::new(shape, values).unwrap())
+        }
+    }
+    let input = Tensor::new(vec![1, 1, 2, 2], vec![0.0, 1.0, 2.0, 1.0]).unwrap();
+    let same = compare_predictors(&Thresholds, &Thresholds, std::slice::from_ref(&input)).unwrap();
+    assert_eq!((same.max_abs_difference, same.class_disagreements, same.values, same.voxels), (0.0, 0, 12, 4));
+    let input = Tensor::new(vec![1, 1, 2, 2], vec![2.0, 1.0, 2.0, 1.0]).unwrap();
+    let other = compare_predictors(&Thresholds, &Shifted, &[input]).unwrap();
+    assert_eq!((other.max_abs_difference, other.class_disagreements), (4.0, 1));
+}
