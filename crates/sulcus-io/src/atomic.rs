@@ -1,0 +1,62 @@
+use std::fs::{self, File};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::Path;
+
+use crate::error::{IoError, Problem};
+
+const ACTION: &str = "write the file";
+
+/// Writes a file so that nobody ever sees half of it: under a temporary name in the same folder, renamed when whole.
+/// When `write` fails, a file that was there before is left as it was, and nothing else is left behind.
+///
+/// A path that exists and is no regular file (`/dev/null`, a pipe) is written to as it is.
+///
+/// # Errors
+/// When the folder is missing or can't be written to, the disk is full, the path is a folder, or `write` fails.
+pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), IoError> {
+    let fail = |source: io::Error| IoError::in_file(path, system(ACTION, path, source));
+    if let Ok(there) = fs::metadata(path) {
+        if there.is_dir() {
+            return Err(IoError::in_file(path, Problem::Folder { action: ACTION }));
+        }
+        if !there.is_file() {
+            let mut file = BufWriter::new(File::options().write(true).open(path).map_err(fail)?);
+            return write(&mut file).and_then(|()| file.flush()).map_err(fail);
+        }
+    }
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".sulcus-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // What any other program's new file would have; the umask takes its share.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let mut file = BufWriter::new(builder.tempfile_in(folder).map_err(fail)?);
+    write(&mut file).map_err(fail)?;
+    let file = file.into_inner().map_err(|e| fail(e.into_error()))?;
+    file.persist(path).map_err(|e| fail(e.error))?;
+    Ok(())
+}
+
+/// What the system's refusal means, and what to do.
+pub(crate) fn system(action: &'static str, path: &Path, source: io::Error) -> Problem {
+    let reason = match source.kind() {
+        ErrorKind::NotFound => {
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+            match folder {
+                Some(folder) if !folder.exists() => {
+                    "its folder does not exist; create it or correct the path".into()
+                }
+                _ => "there is no such file; check the path".into(),
+            }
+        }
+        ErrorKind::PermissionDenied => "permission denied; ask for access, or use a folder of your own".into(),
+        ErrorKind::StorageFull => "the disk is full; free some space or use another disk".into(),
+        ErrorKind::ReadOnlyFilesystem => "the disk is read-only; use another one".into(),
+        ErrorKind::QuotaExceeded => "your disk quota is used up; free some space".into(),
+        _ => source.to_string(),
+    };
+    Problem::System { action, reason, source }
+}

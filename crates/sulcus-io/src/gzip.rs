@@ -1,0 +1,157 @@
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
+
+use crate::error::Problem;
+
+/// deflate cannot shrink data by more than this factor (258 bytes for two bits, zlib's technical notes).
+const MAX_RATIO: u64 = 1032;
+
+pub(crate) fn is_gzip(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x1f, 0x8b])
+}
+
+/// The most bytes that compressed data of this length can hold.
+pub(crate) fn most_inflated(compressed: &[u8]) -> u64 {
+    (compressed.len() as u64).saturating_mul(MAX_RATIO)
+}
+
+/// Up to `most` bytes from the start of gzip data, which may itself be only the start of a file.
+pub(crate) fn inflate_start(compressed: &[u8], most: usize) -> Result<Vec<u8>, Problem> {
+    let mut out = vec![0; most];
+    let (length, fault) = inflate_members(compressed, &mut out);
+    if let (0, Some(fault)) = (length, fault) {
+        return Err(fault.problem(0, 348));
+    }
+    out.truncate(length);
+    Ok(out)
+}
+
+/// The first `wanted` bytes of gzip data of one or more members; fewer when whole, sound data ends before that.
+pub(crate) fn inflate(compressed: &[u8], wanted: usize) -> Result<Vec<u8>, Problem> {
+    let mut out = zeros(wanted, "decompress the file")?;
+    #[cfg(not(target_family = "wasm"))]
+    {
+        // Several times faster, but it takes one member that fits exactly; anything else is for the loop below.
+        let inflated = libdeflater::Decompressor::new().gzip_decompress(compressed, &mut out);
+        if inflated.is_ok_and(|length| length == wanted) {
+            return Ok(out);
+        }
+    }
+    let (length, fault) = inflate_members(compressed, &mut out);
+    if let Some(fault) = fault.filter(|_| length < wanted) {
+        return Err(fault.problem(length, wanted as u64));
+    }
+    if let Some(fault @ Fault::Damaged(_)) = fault {
+        return Err(fault.problem(length, wanted as u64));
+    }
+    out.truncate(length);
+    Ok(out)
+}
+
+/// `n` zeros, or an error where the memory for them is not to be had.
+pub(crate) fn zeros(n: usize, action: &'static str) -> Result<Vec<u8>, Problem> {
+    let mut out = Vec::new();
+    out.try_reserve_exact(n).map_err(|_| Problem::Memory { action, bytes: n as u64 })?;
+    out.resize(n, 0);
+    Ok(out)
+}
+
+/// Why inflating stopped before the data's end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    Truncated,
+    Damaged(&'static str),
+}
+
+impl Fault {
+    fn problem(self, found: usize, expected: u64) -> Problem {
+        match self {
+            Self::Truncated => Problem::TruncatedGzip { found, expected },
+            Self::Damaged(reason) => Problem::DamagedGzip { reason, found },
+        }
+    }
+}
+
+/// Fills `out` from member after member (RFC 1952); returns how much was filled, and what stopped it but the end of
+/// the data or of `out`. What follows the last member and is no member is padding.
+fn inflate_members(mut compressed: &[u8], out: &mut [u8]) -> (usize, Option<Fault>) {
+    let mut filled = 0;
+    let mut state = DecompressorOxide::new();
+    while is_gzip(compressed) && filled < out.len() {
+        let Some(body) = skip_member_header(compressed) else { return (filled, Some(Fault::Truncated)) };
+        if compressed.get(2) != Some(&8) {
+            return (filled, Some(Fault::Damaged("the method is not deflate")));
+        }
+        state.init();
+        let window = out.get_mut(filled..).unwrap_or_default();
+        let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+        let (status, read, written) = decompress(&mut state, body, window, 0, flags);
+        let member = window.get(..written).unwrap_or_default();
+        filled += member.len();
+        match status {
+            TINFLStatus::Done => {}
+            // The caller has what it asked for; the rest of the member is not looked at.
+            TINFLStatus::HasMoreOutput => return (filled, None),
+            TINFLStatus::FailedCannotMakeProgress | TINFLStatus::NeedsMoreInput => {
+                return (filled, Some(Fault::Truncated));
+            }
+            _ => return (filled, Some(Fault::Damaged("it is not deflate data"))),
+        }
+        let Some((trailer, rest)) = body.get(read..).and_then(|b| b.split_first_chunk::<8>()) else {
+            return (filled, Some(Fault::Truncated));
+        };
+        let [c0, c1, c2, c3, l0, l1, l2, l3] = *trailer;
+        if u32::from_le_bytes([l0, l1, l2, l3]) != written as u32 {
+            return (filled, Some(Fault::Damaged("its length is not the one recorded")));
+        }
+        if u32::from_le_bytes([c0, c1, c2, c3]) != crc32fast::hash(member) {
+            return (filled, Some(Fault::Damaged("its checksum is wrong")));
+        }
+        compressed = rest;
+    }
+    (filled, None)
+}
+
+/// What follows the header of a gzip member, or `None` when the data ends inside it.
+fn skip_member_header(member: &[u8]) -> Option<&[u8]> {
+    const EXTRA: u8 = 4;
+    const NAME: u8 = 8;
+    const COMMENT: u8 = 16;
+    const HEADER_CRC: u8 = 2;
+    let flags = *member.get(3)?;
+    let mut rest = member.get(10..)?;
+    if flags & EXTRA != 0 {
+        let (length, after) = rest.split_first_chunk::<2>()?;
+        rest = after.get(usize::from(u16::from_le_bytes(*length))..)?;
+    }
+    for text in [NAME, COMMENT] {
+        if flags & text != 0 {
+            let end = rest.iter().position(|b| *b == 0)?;
+            rest = rest.get(end + 1..)?;
+        }
+    }
+    if flags & HEADER_CRC != 0 {
+        rest = rest.get(2..)?;
+    }
+    Some(rest)
+}
+
+/// One gzip member, at the fastest level that still compresses.
+pub(crate) fn deflate(content: &[u8]) -> Result<Vec<u8>, Problem> {
+    #[cfg(not(target_family = "wasm"))]
+    {
+        use libdeflater::{CompressionLvl, Compressor};
+        let mut compressor = Compressor::new(CompressionLvl::new(1).unwrap_or_default());
+        let mut out = zeros(compressor.gzip_compress_bound(content.len()), "compress the file")?;
+        // The bound is the library's own: running out of it cannot happen, and is no reason to panic if it does.
+        if let Ok(length) = compressor.gzip_compress(content, &mut out) {
+            out.truncate(length);
+            return Ok(out);
+        }
+    }
+    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    out.extend(miniz_oxide::deflate::compress_to_vec(content, 1));
+    out.extend(crc32fast::hash(content).to_le_bytes());
+    out.extend((content.len() as u32).to_le_bytes());
+    Ok(out)
+}

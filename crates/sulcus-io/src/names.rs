@@ -1,0 +1,52 @@
+use std::path::Path;
+
+const ENDINGS: [&str; 6] = [".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img"];
+
+/// The part of a file name before its volume ending, and that ending.
+pub(crate) fn split(name: &str) -> Option<(&str, &str)> {
+    ENDINGS.iter().find_map(|ending| {
+        let at = name.len().checked_sub(ending.len())?;
+        let (stem, end) = (name.get(..at)?, name.get(at..)?);
+        (!stem.is_empty() && end.eq_ignore_ascii_case(ending)).then_some((stem, end))
+    })
+}
+
+/// The name of a case: the file's name without `.nii`, `.nii.gz`, `.hdr` or `.img` (in any case), or `None` when it
+/// has no such ending.
+pub fn case_name(path: &Path) -> Option<String> {
+    split(path.file_name()?.to_str()?).map(|(stem, _)| stem.to_owned())
+}
+
+/// Whether the name is that of a file to open as a volume. The `.img` of a pair isn't: its `.hdr` is the one to open;
+/// nor are hidden files, such as those that macOS leaves beside copies (`._case.nii`).
+pub fn is_volume_file(path: &Path) -> bool {
+    let name = path.file_name().and_then(|n| n.to_str());
+    name.filter(|n| !n.starts_with('.')).and_then(split).is_some_and(|(_, end)| {
+        let end = end.to_ascii_lowercase();
+        !end.starts_with(".img")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_names_lose_their_ending_whatever_its_case() {
+        let name = |p: &str| case_name(Path::new(p));
+        assert_eq!(name("a/b/hippocampus_001.nii.gz").as_deref(), Some("hippocampus_001"));
+        assert_eq!(name("X.NII.GZ").as_deref(), Some("X"));
+        assert_eq!(name("lab.seg.nii").as_deref(), Some("lab.seg"));
+        assert_eq!(name("a.Img").as_deref(), Some("a"));
+        assert_eq!(name("a.hdr").as_deref(), Some("a"));
+        assert_eq!(name("é.nii").as_deref(), Some("é"));
+        assert_eq!((name(".nii"), name("a.txt"), name("a.gz"), name("")), (None, None, None, None));
+    }
+
+    #[test]
+    fn the_header_of_a_pair_is_the_one_to_open() {
+        assert!(is_volume_file(Path::new("a.nii")) && is_volume_file(Path::new("A.HDR")));
+        assert!(!is_volume_file(Path::new("a.img")) && !is_volume_file(Path::new("._a.nii.gz")));
+        assert!(!is_volume_file(Path::new("dataset.json")));
+    }
+}
