@@ -1,0 +1,293 @@
+//! Training states on disk: weights, optimiser moments and what the training loop wants to remember, in one file, so
+//! that the three can't come from different moments.
+//!
+//! Layout: the magic `SULCUSCK`; the length of the header (u64, little-endian); the header, JSON with a
+//! `format_version`; the weights and, for states that can be resumed, the optimiser, both as Burn's burnpack; last
+//! the SHA-256 of everything before it. No part of it can hold code.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::optim::{ModuleOptimizer, OptimizerRecord};
+use burn::store::ModuleRecord;
+use burn::tensor::{Bytes, Device};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sulcus_pipeline::NetworkSpec;
+
+use crate::network::{NetworkError, UNet};
+
+const MAGIC: &[u8; 8] = b"SULCUSCK";
+const FORMAT_VERSION: u32 = 1;
+const DIGEST_BYTES: usize = 32;
+
+/// A training state that was read from a file.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    header: Header,
+    weights: Vec<u8>,
+    optimiser: Option<Vec<u8>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    format_version: u32,
+    network: NetworkSpec,
+    input_channels: usize,
+    output_channels: usize,
+    /// The training loop's own.
+    state: Value,
+    weights_bytes: usize,
+    optimiser_bytes: Option<usize>,
+}
+
+/// Why a training state could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// A file that can't be read.
+    #[error("could not read the checkpoint: {source} ({})", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file that can't be written.
+    #[error("could not write the checkpoint: {source} ({})", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of another kind.
+    #[error("this is not a checkpoint of sulcus: it doesn't begin with SULCUSCK ({})", path.display())]
+    NotACheckpoint {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that was cut short or changed.
+    #[error(
+        "the checkpoint is damaged: its checksum doesn't fit its content, so it was cut short or changed; \
+         use the other checkpoint of the run, or train again ({})", path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of a version that this program doesn't know.
+    #[error(
+        "the checkpoint has format version {found}, this program knows {FORMAT_VERSION}: use the sulcus that wrote it ({})",
+        path.display()
+    )]
+    Version {
+        /// The version in the file.
+        found: u32,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A part of the file that can't be understood though its checksum fits.
+    #[error("the checkpoint's {part} could not be used: {reason} ({})", path.display())]
+    Part {
+        /// Which part.
+        part: &'static str,
+        /// What is wrong with it.
+        reason: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A state without an optimiser.
+    #[error(
+        "training cannot be resumed from this checkpoint: it holds weights only; resume from the last one, not the best ({})",
+        path.display()
+    )]
+    WeightsOnly {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A build whose preferred device is absent.
+    #[error(
+        "training cannot be resumed on this machine with this build: Burn restores the optimiser on the build's first \
+         backend, {backend}, and no such device was found; use a build without the feature `{feature}`"
+    )]
+    Backend {
+        /// The backend.
+        backend: &'static str,
+        /// Its Cargo feature.
+        feature: &'static str,
+    },
+}
+
+/// What a checkpoint is made of.
+#[derive(Clone, Copy)]
+pub struct CheckpointParts<'a> {
+    /// The specification that the network was built from.
+    pub spec: &'a NetworkSpec,
+    /// The network. Training must be between two steps, and this be the thread that trains: Burn keeps the running
+    /// statistics of batch normalisation by thread.
+    pub network: &'a UNet,
+    /// Absent in checkpoints that are only evaluated and exported.
+    pub optimiser: Option<&'a ModuleOptimizer>,
+    /// What the training loop wants back: epoch, step, best score, random state.
+    pub state: &'a Value,
+}
+
+impl CheckpointParts<'_> {
+    /// Writes the file, under a temporary name in the same folder first, so that a file of that name is whole always.
+    ///
+    /// # Errors
+    /// When the folder can't be written or Burn can't serialise a part.
+    pub fn save(&self, path: &Path) -> Result<(), CheckpointError> {
+        let part = |part| move |reason: String| CheckpointError::Part { part, reason, path: path.to_owned() };
+        // A record taken from the training network itself would miss the last update of the running statistics.
+        let weights = self.network.valid().into_record().into_bytes();
+        let weights = weights.map_err(|e| part("weights")(e.to_string()))?;
+        let optimiser = match self.optimiser {
+            Some(optimiser) => Some(optimiser.into_bytes().map_err(|e| part("optimiser")(e.to_string()))?),
+            None => None,
+        };
+        let header = Header {
+            format_version: FORMAT_VERSION,
+            network: self.spec.clone(),
+            input_channels: self.network.input_channels(),
+            output_channels: self.network.output_channels(),
+            state: self.state.clone(),
+            weights_bytes: weights.len(),
+            optimiser_bytes: optimiser.as_ref().map(|bytes| bytes.len()),
+        };
+        let header = serde_json::to_vec(&header).map_err(|e| part("header")(e.to_string()))?;
+        let length = (header.len() as u64).to_le_bytes();
+        let mut pieces: Vec<&[u8]> = vec![MAGIC, &length, &header, &weights];
+        if let Some(optimiser) = &optimiser {
+            pieces.push(optimiser);
+        }
+        write_pieces(path, &pieces).map_err(|source| CheckpointError::Write { path: path.to_owned(), source })
+    }
+}
+
+fn write_pieces(path: &Path, pieces: &[&[u8]]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut digest = Sha256::new();
+    for piece in pieces {
+        digest.update(piece);
+        file.write_all(piece)?;
+    }
+    file.write_all(&digest.finalize())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+impl Checkpoint {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// When it can't be read, is of another kind or version, or damaged.
+    pub fn load(path: &Path) -> Result<Self, CheckpointError> {
+        let owned = || path.to_owned();
+        let bytes = std::fs::read(path).map_err(|source| CheckpointError::Read { path: owned(), source })?;
+        let damaged = || CheckpointError::Damaged { path: owned() };
+        if !bytes.starts_with(MAGIC) {
+            return Err(CheckpointError::NotACheckpoint { path: owned() });
+        }
+        let end = bytes.len().checked_sub(DIGEST_BYTES).ok_or_else(damaged)?;
+        let (content, digest) = bytes.split_at(end);
+        if Sha256::digest(content).as_slice() != digest {
+            return Err(damaged());
+        }
+        let mut rest = content.get(MAGIC.len()..).ok_or_else(damaged)?;
+        let length: [u8; 8] = take(&mut rest, 8).and_then(|b| b.try_into().ok()).ok_or_else(damaged)?;
+        let json = usize::try_from(u64::from_le_bytes(length)).ok().and_then(|n| take(&mut rest, n));
+        let header = read_header(json.ok_or_else(damaged)?, path)?;
+        let weights = take(&mut rest, header.weights_bytes).ok_or_else(damaged)?.to_vec();
+        let optimiser = match header.optimiser_bytes {
+            Some(n) => Some(take(&mut rest, n).ok_or_else(damaged)?.to_vec()),
+            None => None,
+        };
+        Ok(Self { path: owned(), header, weights, optimiser })
+    }
+
+    /// What the training loop had stored.
+    pub fn state(&self) -> &Value {
+        &self.header.state
+    }
+
+    /// The specification of its network.
+    pub fn spec(&self) -> &NetworkSpec {
+        &self.header.network
+    }
+
+    /// Builds its network on `device`; an autodiff device gives one that can be trained on.
+    ///
+    /// # Errors
+    /// When the weights are not those of the network that the header describes.
+    pub fn network(&self, device: &Device) -> Result<UNet, CheckpointError> {
+        let part = |reason: String| CheckpointError::Part { part: "weights", reason, path: self.path.clone() };
+        let Header { network, input_channels, output_channels, .. } = &self.header;
+        let fresh = UNet::new(network, *input_channels, *output_channels, 0, device)
+            .map_err(|e: NetworkError| part(e.to_string()))?;
+        let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(self.weights.clone()));
+        let record = record.map_err(|e| part(e.to_string()))?;
+        fresh.try_load_record(record).map_err(|e| part(e.to_string()))
+    }
+
+    /// Puts the stored moments into an optimiser made with the same configuration. It goes with the network of the
+    /// same checkpoint: moments are keyed by the identities of its parameters.
+    ///
+    /// # Errors
+    /// When the file holds weights only, or the moments can't be read.
+    pub fn optimiser(&self, fresh: ModuleOptimizer) -> Result<ModuleOptimizer, CheckpointError> {
+        let bytes = self.optimiser.clone().ok_or_else(|| CheckpointError::WeightsOnly { path: self.path.clone() })?;
+        let record = OptimizerRecord::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|e| CheckpointError::Part {
+            part: "optimiser",
+            reason: e.to_string(),
+            path: self.path.clone(),
+        })?;
+        check_restoring_device()?;
+        Ok(fresh.load_record(record))
+    }
+}
+
+/// Burn 0.22 restores moments on the first backend *compiled in* before it moves them to the parameters' device, and
+/// panics when that backend has no device.
+fn check_restoring_device() -> Result<(), CheckpointError> {
+    #[cfg(feature = "cuda")]
+    if !crate::device::has_cuda() {
+        return Err(CheckpointError::Backend { backend: "CUDA", feature: "cuda" });
+    }
+    #[cfg(all(feature = "vulkan", not(feature = "cuda")))]
+    if !crate::device::has_vulkan() {
+        return Err(CheckpointError::Backend { backend: "Vulkan", feature: "vulkan" });
+    }
+    Ok(())
+}
+
+/// The version is looked at before anything else, so that a newer file is named as such.
+fn read_header(json: &[u8], path: &Path) -> Result<Header, CheckpointError> {
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    let part = |e: serde_json::Error| CheckpointError::Part {
+        part: "header",
+        reason: e.to_string(),
+        path: path.to_owned(),
+    };
+    let Version { format_version: found } = serde_json::from_slice(json).map_err(part)?;
+    if found != FORMAT_VERSION {
+        return Err(CheckpointError::Version { found, path: path.to_owned() });
+    }
+    serde_json::from_slice(json).map_err(part)
+}
+
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(length)?;
+    *rest = left;
+    Some(taken)
+}

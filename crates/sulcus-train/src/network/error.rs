@@ -1,0 +1,35 @@
+/// Why no network could be made from a specification.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// Stages that make no network.
+    #[error("the network `{name}` cannot be built: {reason}")]
+    Spec {
+        /// The network's name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A network that convolves over other axes than the builder's.
+    #[error("the network `{name}` is {found}-D, this builder makes {expected}-D networks")]
+    Dimensions {
+        /// The network's name.
+        name: String,
+        /// Axes of the builder's networks.
+        expected: usize,
+        /// Axes in the specification.
+        found: usize,
+    },
+    /// A network without input or output.
+    #[error(
+        "the network `{name}` needs at least one input and one output channel, found {input} and {output}"
+    )]
+    Channels {
+        /// The network's name.
+        name: String,
+        /// Input channels asked for.
+        input: usize,
+        /// Output channels asked for.
+        output: usize,
+    },
+}
