@@ -1,2 +1,66 @@
-//! (in work)
-fn main() {}
+//! The project's own tasks, run as `cargo xtask NAME`. CI is `cargo xtask test` and nothing else.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task runner's product is what it prints")]
+
+mod check;
+mod deny;
+mod peers;
+mod rules;
+mod setup;
+mod step;
+mod suite;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask TASK
+
+  check          formatting, lints, docs, dependency rules and licences, the built viewer, the GPU type check
+  test           sets up what the tests need, then check, then every test; ends with 'N passed, N failed, N skipped'
+  test --only    the same without check
+  test --peers   the comparisons with other projects (slow, by hand): tests/peers/README.md
+  setup          only fetches what the tests need (ONNX Runtime, Chromium)
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let root = repository();
+    let outcome = match words.as_slice() {
+        ["check"] => check::all(&root),
+        ["test"] => test(&root, true),
+        ["test", "--only"] => test(&root, false),
+        ["test", "--peers"] => peers::all(&root),
+        ["setup"] => setup::all().map(|_| ()),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        other => {
+            eprintln!("error: there is no task '{}'\n\n{HELP}", other.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What CI runs.
+fn test(root: &Path, check: bool) -> Result<(), String> {
+    let found = setup::all()?;
+    if check {
+        check::all(root)?;
+    }
+    suite::all(root, &found)
+}
+
+/// The repository's root: two folders above this crate.
+fn repository() -> PathBuf {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_folder.ancestors().nth(2).unwrap_or(crate_folder).to_path_buf()
+}

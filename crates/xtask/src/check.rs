@@ -1,0 +1,45 @@
+//! Everything that is checked without running a test.
+
+use std::path::Path;
+
+use crate::{deny, rules, step};
+
+/// Runs every check, the quick ones first, and reports all that failed.
+///
+/// # Errors
+/// The failures, one a line.
+pub(crate) fn all(root: &Path) -> Result<(), String> {
+    let outcomes = [
+        step::timed("dependency rules", || rules::check(root)),
+        step::run(step::cargo().current_dir(root).args(["fmt", "--all", "--check"])),
+        deny::check(root),
+        // One profile everywhere, so that the big dependencies are compiled once a kind of build.
+        step::run(step::cargo().current_dir(root).args([
+            "clippy",
+            "--release",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ])),
+        step::run(step::cargo().current_dir(root).env("RUSTDOCFLAGS", "-D warnings").args([
+            "doc",
+            "--release",
+            "--workspace",
+            "--no-deps",
+        ])),
+        // With DOCS_RS set, the CUDA backend's build script does not download its compiler: types can be checked on a
+        // machine without a GPU or the bundle.
+        step::run(step::cargo().current_dir(root).env("DOCS_RS", "1").args([
+            "check",
+            "--release",
+            "-p",
+            "sulcus-train",
+            "--features",
+            "cuda,vulkan",
+        ])),
+    ];
+    let failures: Vec<String> = outcomes.into_iter().filter_map(Result::err).collect();
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\nerror: ")) }
+}

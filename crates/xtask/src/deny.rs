@@ -1,0 +1,102 @@
+//! Licences, sources and banned crates by cargo-deny, which is installed into the cache where it is missing.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::step;
+
+/// Pinned, so that a new release never turns a green tree red.
+const VERSION: &str = "0.20.2";
+/// How long the advisory database may take to answer.
+const ADVISORIES_LIMIT: Duration = Duration::from_secs(120);
+
+/// Runs `cargo deny` on the workspace at `root`.
+///
+/// # Errors
+/// When it finds something that deny.toml refuses, or can't be had.
+pub(crate) fn check(root: &Path) -> Result<(), String> {
+    let program = program()?;
+    step::run(Command::new(&program).current_dir(root).args(["--log-level", "error"]).args([
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]))?;
+    advisories(root, &program)
+}
+
+/// Known vulnerabilities. Their database is a git repository: where it can't be reached that is said, and nothing fails.
+fn advisories(root: &Path, program: &Path) -> Result<(), String> {
+    let mut fetch = Command::new(program);
+    fetch
+        .current_dir(root)
+        .args(["--log-level", "off", "fetch", "db"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    fetch.stdin(Stdio::null()).env("GIT_TERMINAL_PROMPT", "0");
+    if !succeeds_within(&mut fetch, ADVISORIES_LIMIT) {
+        println!("    advisories not checked: the RustSec database can't be reached from this machine");
+        return Ok(());
+    }
+    step::run(Command::new(program).current_dir(root).args(["check", "--disable-fetch", "advisories"]))
+}
+
+fn succeeds_within(command: &mut Command, limit: Duration) -> bool {
+    let Ok(mut child) = command.spawn() else { return false };
+    let begun = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) if begun.elapsed() < limit => std::thread::sleep(Duration::from_millis(50)),
+            _ => {
+                // It may have just ended by itself: either way it is gone after this.
+                let _ = child.kill();
+                let _ = child.wait();
+                return false;
+            }
+        }
+    }
+}
+
+/// cargo-deny on the search path, or in the cache, or installed there now (a few minutes, once).
+fn program() -> Result<PathBuf, String> {
+    if let Some(found) = step::find_program(&["cargo-deny"]) {
+        return Ok(found);
+    }
+    let folder = step::cache_folder().join(format!("cargo-deny-{VERSION}"));
+    let program = folder.join("bin").join(format!("cargo-deny{}", std::env::consts::EXE_SUFFIX));
+    if !program.is_file() {
+        // Outside the workspace, whose settings must not reach it. Unoptimised: it compiles in half the time and checks in
+        // seconds all the same.
+        let install = step::run(
+            step::cargo()
+                .current_dir(std::env::temp_dir())
+                .env("CARGO_PROFILE_DEV_DEBUG", "0")
+                .args(["install", "cargo-deny", "--quiet", "--locked", "--debug", "--version", VERSION, "--root"])
+                .arg(&folder),
+        );
+        install.map_err(|e| {
+            format!("{e}\nhint: cargo-deny holds the licence rules; install it by hand and run again")
+        })?;
+    }
+    Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_past_its_limit_is_ended() {
+        // Left alone it would succeed.
+        assert!(!succeeds_within(Command::new("sleep").arg("30"), Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn a_command_that_fails_or_is_missing_has_not_succeeded() {
+        assert!(!succeeds_within(&mut Command::new("false"), Duration::from_secs(20)));
+        assert!(!succeeds_within(&mut Command::new("no-such-program-at-all"), Duration::from_secs(20)));
+    }
+}

@@ -1,0 +1,99 @@
+//! Runs a command as a named step: says what it runs, and how long it took.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// The cargo that runs this task.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
+}
+
+/// Runs `command` with its output shown.
+///
+/// # Errors
+/// When it can't be started or exits non-zero.
+pub(crate) fn run(command: &mut Command) -> Result<(), String> {
+    timed(&shown(command), || {
+        let status = command.status().map_err(|e| format!("can't start {}: {e}", shown(command)))?;
+        if status.success() { Ok(()) } else { Err(format!("{} failed ({status})", shown(command))) }
+    })
+}
+
+/// Runs `command` quietly and gives its standard output.
+///
+/// # Errors
+/// When it can't be started or exits non-zero; the message ends with what it wrote to standard error.
+pub(crate) fn capture(command: &mut Command) -> Result<String, String> {
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|e| format!("can't start {}: {e}", shown(command)))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{} failed ({}): {}", shown(command), output.status, said.trim()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs `work` under a heading and prints how long it took.
+pub(crate) fn timed<T>(name: &str, work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    println!("==> {name}");
+    let begun = Instant::now();
+    let outcome = work();
+    let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
+    println!("    {verdict} after {:.1} s", begun.elapsed().as_secs_f64());
+    outcome
+}
+
+/// The first of `names` that is an executable file on the search path.
+pub(crate) fn find_program(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    names.iter().find_map(|name| {
+        let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+        folders.iter().map(|folder| folder.join(&file)).find(|candidate| candidate.is_file())
+    })
+}
+
+/// Where fetched tools live: outside the clone, so that a fresh clone finds them again.
+pub(crate) fn cache_folder() -> PathBuf {
+    let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    from("XDG_CACHE_HOME")
+        .or_else(|| from("HOME").map(|home| home.join(".cache")))
+        .or_else(|| from("LOCALAPPDATA"))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("sulcus")
+}
+
+fn shown(command: &Command) -> String {
+    let assignments = command.get_envs().filter_map(|(name, value)| {
+        value.map(|value| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()))
+    });
+    let program = std::path::Path::new(command.get_program());
+    let program = program.file_name().unwrap_or(command.get_program()).to_string_lossy().into_owned();
+    let arguments = command.get_args().map(|a| a.to_string_lossy().into_owned());
+    assignments.chain([program]).chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_command_names_itself() {
+        let message = run(cargo().args(["no-such-subcommand-at-all"])).unwrap_err();
+        assert!(message.contains("no-such-subcommand-at-all failed"), "{message}");
+    }
+
+    #[test]
+    fn a_missing_program_is_an_error_not_a_crash() {
+        let message = capture(&mut Command::new("no-such-program-at-all")).unwrap_err();
+        assert!(message.starts_with("can't start no-such-program-at-all"), "{message}");
+    }
+
+    #[test]
+    fn programs_are_found_on_the_path_only() {
+        assert!(find_program(&["no-such-program-at-all"]).is_none());
+        assert!(find_program(&["no-such-program-at-all", "cargo"]).is_some());
+    }
+}

@@ -1,0 +1,373 @@
+//! Builds the browser viewer into `wasm/dist` and tells when what is there is older than its sources.
+//!
+//! The built files are committed, so that a plain `cargo build` of the command line embeds them; this is the one
+//! place that makes them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+
+const TARGET: &str = "wasm32-unknown-unknown";
+/// Everything that a browser loads, together, compressed as a web server would.
+const MAX_GZIPPED_BYTES: usize = 100 * 1024;
+/// What the page is made of, in `wasm/dist`.
+const DIST_FILES: [&str; 4] = ["index.html", "viewer.js", "sulcus_viewer.js", "sulcus_viewer_bg.wasm"];
+const RECORD: &str = "sources.sha256";
+/// The files and folders whose contents decide what the viewer does.
+const SOURCES: [&str; 9] = [
+    "wasm/Cargo.toml",
+    "wasm/src",
+    "wasm/page",
+    "crates/sulcus-volume/Cargo.toml",
+    "crates/sulcus-volume/src",
+    "crates/sulcus-io/Cargo.toml",
+    "crates/sulcus-io/src",
+    "crates/sulcus-pipeline/Cargo.toml",
+    "crates/sulcus-pipeline/src",
+];
+const BINARYEN: &str = "132.0.0";
+/// What stable Rust emits for this target and every browser since 2022 reads. `--all-features` would let wasm-opt
+/// emit what Chromium refuses.
+const WASM_FEATURES: [&str; 8] = [
+    "--enable-bulk-memory",
+    "--enable-bulk-memory-opt",
+    "--enable-call-indirect-overlong",
+    "--enable-multivalue",
+    "--enable-mutable-globals",
+    "--enable-nontrapping-float-to-int",
+    "--enable-reference-types",
+    "--enable-sign-ext",
+];
+const RUSTUP_TIME_LIMIT: Duration = Duration::from_secs(120);
+
+/// Compiles the viewer and writes `wasm/dist`.
+///
+/// # Errors
+/// One line that says which step failed and what to do.
+pub fn build(root: &Path) -> Result<(), String> {
+    let sources = hash_of_sources(root)?;
+    let module = compile(root)?;
+    let staging = root.join("target/wasm/dist");
+    remove_folder(&staging)?;
+    make_folder(&staging)?;
+    let bindgen = wasm_bindgen(root)?;
+    run(Command::new(bindgen)
+        .args(["--target", "web", "--no-typescript", "--omit-default-module-path"])
+        .args(["--remove-name-section", "--remove-producers-section", "--out-dir"])
+        .args([&staging, &module]))?;
+    optimise(&staging.join("sulcus_viewer_bg.wasm"))?;
+    for name in ["index.html", "viewer.js"] {
+        let page = root.join("wasm/page").join(name);
+        fs::copy(&page, staging.join(name)).map_err(|e| format!("copying the page: {e}: {}", page.display()))?;
+    }
+    let total = check_size(&staging)?;
+    let mut record = format!("{sources}  sources\n");
+    for name in DIST_FILES {
+        record += &format!("{}  {name}\n", hash_of_file(&staging.join(name))?);
+    }
+    write(&staging.join(RECORD), &record)?;
+    let dist = root.join("wasm/dist");
+    make_folder(&dist)?;
+    for name in DIST_FILES.into_iter().chain([RECORD]) {
+        let partial = dist.join(format!("{name}.partial"));
+        fs::copy(staging.join(name), &partial)
+            .and_then(|_| fs::rename(&partial, dist.join(name)))
+            .map_err(|e| format!("writing the built viewer: {e}: {}", dist.join(name).display()))?;
+    }
+    say(&format!("viewer: {:.1} KB gzipped in {}", total as f64 / 1024.0, dist.display()));
+    Ok(())
+}
+
+/// Checks that `wasm/dist` was built from the sources beside it and is within its size.
+///
+/// # Errors
+/// One line that says what differs and what to run.
+pub fn check(root: &Path) -> Result<(), String> {
+    let dist = root.join("wasm/dist");
+    let path = dist.join(RECORD);
+    let again = "run `cargo xtask viewer`";
+    let record =
+        fs::read_to_string(&path).map_err(|e| format!("the viewer is not built: {e}; {again}: {}", path.display()))?;
+    let recorded = |name: &str| {
+        record.lines().filter_map(|line| line.split_once("  ")).find(|(_, n)| *n == name).map(|(hash, _)| hash)
+    };
+    if recorded("sources") != Some(hash_of_sources(root)?.as_str()) {
+        return Err(format!("the built viewer is older than its sources; {again}: {}", dist.display()));
+    }
+    for name in DIST_FILES {
+        if recorded(name) != Some(hash_of_file(&dist.join(name))?.as_str()) {
+            return Err(format!("this file is not the one that was built; {again}: {}", dist.join(name).display()));
+        }
+    }
+    check_size(&dist).map(|_| ())
+}
+
+fn compile(root: &Path) -> Result<PathBuf, String> {
+    let target_dir = root.join("target/wasm");
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(root)
+        .args(["build", "--package", "sulcus-viewer", "--lib", "--profile", "viewer", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(&target_dir)
+        .env_remove("RUSTFLAGS")
+        .env("CARGO_ENCODED_RUSTFLAGS", remapped_paths(root).join("\u{1f}"));
+    if !rustup_target() {
+        let debian = DebianToolchain::find()?;
+        say(&format!("viewer: rustup has no {TARGET}; using Debian's {}", debian.rustc));
+        cargo
+            .args(["-Z", "build-std=std,panic_abort"])
+            .env("RUSTC", debian.rustc)
+            .env("RUSTDOC", "/usr/bin/rustdoc")
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", debian.linker);
+    }
+    run(&mut cargo)?;
+    Ok(target_dir.join(TARGET).join("viewer/sulcus_viewer.wasm"))
+}
+
+/// Panic messages carry the paths of their sources: keep those of this machine out of the file.
+fn remapped_paths(root: &Path) -> Vec<String> {
+    let home = std::env::home_dir().unwrap_or_default();
+    let cargo_home = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    [(cargo_home.join("registry/src"), "registry"), (root.to_path_buf(), "sulcus")]
+        .into_iter()
+        .filter(|(from, _)| !from.as_os_str().is_empty())
+        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
+        .collect()
+}
+
+/// Whether the toolchain has the standard library for wasm, after asking rustup for it where it has not.
+fn rustup_target() -> bool {
+    if has_target_std() {
+        return true;
+    }
+    let mut command = Command::new("rustup");
+    command.args(["target", "add", TARGET]).stdout(Stdio::null()).stderr(Stdio::null());
+    run_within(&mut command, RUSTUP_TIME_LIMIT) && has_target_std()
+}
+
+fn has_target_std() -> bool {
+    let libdir = output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]));
+    let Ok(entries) = libdir.and_then(|dir| fs::read_dir(dir).map_err(|e| e.to_string())) else {
+        return false;
+    };
+    entries.flatten().any(|e| e.file_name().to_string_lossy().starts_with("libstd-"))
+}
+
+/// Debian's `rustc-web` with the sources of its standard library, which cargo then compiles, and a linker.
+struct DebianToolchain {
+    rustc: &'static str,
+    linker: PathBuf,
+}
+
+impl DebianToolchain {
+    fn find() -> Result<Self, String> {
+        let rustc = "/usr/bin/rustc";
+        let missing = format!(
+            "the viewer needs Rust's standard library for {TARGET}: `rustup target add {TARGET}`, \
+             or on Debian `apt install rustc-web rust-web-src`"
+        );
+        let sysroot = output(Command::new(rustc).args(["--print", "sysroot"])).map_err(|_| missing.clone())?;
+        if !Path::new(&sysroot).join("lib/rustlib/src/rust/library/std/Cargo.toml").is_file() {
+            return Err(missing);
+        }
+        let linker = linkers(&sysroot).into_iter().find(|path| path.is_file()).ok_or_else(|| {
+            "the viewer needs rust-lld, which comes with a rustup toolchain, or on Debian `apt install lld`"
+                .to_owned()
+        })?;
+        Ok(Self { rustc, linker })
+    }
+}
+
+fn linkers(debian_sysroot: &str) -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    let rustup = output(Command::new("rustc").args(["--print", "sysroot"]));
+    for sysroot in rustup.iter().map(String::as_str).chain([debian_sysroot]) {
+        let hosts = fs::read_dir(Path::new(sysroot).join("lib/rustlib")).into_iter().flatten().flatten();
+        places.extend(hosts.map(|host| host.path().join("bin/rust-lld")));
+    }
+    places.extend(["/usr/bin/rust-lld", "/usr/bin/wasm-ld"].map(PathBuf::from));
+    places
+}
+
+/// The wasm-bindgen tool of the version in `Cargo.lock`: the glue and the library must be the same version.
+fn wasm_bindgen(root: &Path) -> Result<PathBuf, String> {
+    let version = locked_version(root, "wasm-bindgen")?;
+    let has_version = |tool: &Path| {
+        output(Command::new(tool).arg("--version")).is_ok_and(|v| v.split_whitespace().nth(1) == Some(&version))
+    };
+    let on_path = PathBuf::from("wasm-bindgen");
+    if has_version(&on_path) {
+        return Ok(on_path);
+    }
+    let folder = tools_folder()?.join(format!("wasm-bindgen-{version}"));
+    let tool = folder.join("bin/wasm-bindgen");
+    if !has_version(&tool) {
+        say(&format!("viewer: installing wasm-bindgen {version} into {} (some minutes, once)", folder.display()));
+        run(Command::new("cargo")
+            .args(["install", "wasm-bindgen-cli", "--version", &format!("={version}"), "--root"])
+            .arg(&folder)
+            .env_remove("CARGO_TARGET_DIR"))?;
+    }
+    Ok(tool)
+}
+
+fn locked_version(root: &Path, package: &str) -> Result<String, String> {
+    let path = root.join("Cargo.lock");
+    let lock = fs::read_to_string(&path).map_err(|e| format!("reading the lock file: {e}: {}", path.display()))?;
+    let name = format!("name = \"{package}\"");
+    lock.lines()
+        .skip_while(|line| *line != name)
+        .nth(1)
+        .and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"'))
+        .map(str::to_owned)
+        .ok_or_else(|| format!("{package} is not in the lock file: {}", path.display()))
+}
+
+/// Shrinks the module with binaryen's wasm-opt where npm can install it; without npm the module stays as it is.
+fn optimise(module: &Path) -> Result<(), String> {
+    let folder = tools_folder()?.join(format!("binaryen-{BINARYEN}"));
+    let tool = folder.join("node_modules/.bin/wasm-opt");
+    if !tool.is_file() {
+        make_folder(&folder)?;
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(&folder);
+        npm.arg(format!("binaryen@{BINARYEN}")).stdout(Stdio::null());
+        if let Err(reason) = run(&mut npm) {
+            say(&format!("viewer: not optimised, as npm could not install binaryen ({reason})"));
+            return Ok(());
+        }
+    }
+    let small = module.with_extension("small");
+    run(Command::new(tool).arg("-Oz").args(WASM_FEATURES).arg(module).arg("-o").arg(&small))?;
+    fs::rename(&small, module).map_err(|e| format!("replacing the module: {e}: {}", module.display()))
+}
+
+/// Where tools are kept between builds: `$SULCUS_TOOLS`, else the user's cache folder; never inside the clone.
+fn tools_folder() -> Result<PathBuf, String> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("SULCUS_TOOLS")
+        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("sulcus/tools")))
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cache/sulcus/tools")))
+        .ok_or_else(|| "no home folder to keep the build tools in: set SULCUS_TOOLS to a folder".to_owned())
+}
+
+/// One hash over the sorted paths and contents of all sources, the same on systems that end lines otherwise.
+fn hash_of_sources(root: &Path) -> Result<String, String> {
+    let mut files = Vec::new();
+    for source in SOURCES {
+        collect(root, source, &mut files)?;
+    }
+    files.sort();
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update(format!("{file}\n{}\n", hash_of_file(&root.join(&file))?));
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+fn collect(root: &Path, relative: &str, files: &mut Vec<String>) -> Result<(), String> {
+    let path = root.join(relative);
+    if path.is_file() {
+        files.push(relative.to_owned());
+        return Ok(());
+    }
+    let fail = |e| format!("reading the viewer's sources: {e}: {}", path.display());
+    for entry in fs::read_dir(&path).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        collect(root, &format!("{relative}/{}", name.to_string_lossy()), files)?;
+    }
+    Ok(())
+}
+
+fn hash_of_file(path: &Path) -> Result<String, String> {
+    let mut bytes = fs::read(path).map_err(|e| format!("reading: {e}: {}", path.display()))?;
+    bytes.retain(|b| *b != b'\r');
+    Ok(hex(&Sha256::digest(&bytes)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn check_size(dist: &Path) -> Result<usize, String> {
+    /// A gzip member's header and trailer.
+    const FRAME: usize = 18;
+    let mut total = 0;
+    for name in DIST_FILES {
+        let path = dist.join(name);
+        let bytes = fs::read(&path).map_err(|e| format!("reading: {e}: {}", path.display()))?;
+        total += miniz_oxide::deflate::compress_to_vec(&bytes, 9).len() + FRAME;
+    }
+    if total > MAX_GZIPPED_BYTES {
+        return Err(format!(
+            "the viewer weighs {total} bytes gzipped, at most {MAX_GZIPPED_BYTES} are allowed: {}",
+            dist.display()
+        ));
+    }
+    Ok(total)
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{name} failed ({status}): {command:?}")),
+        Err(e) => Err(format!("{name} could not be started: {e}")),
+    }
+}
+
+/// Runs quietly; false when it fails or takes longer than `limit`.
+fn run_within(command: &mut Command, limit: Duration) -> bool {
+    let Ok(mut child) = command.stdin(Stdio::null()).spawn() else {
+        return false;
+    };
+    let start = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) if start.elapsed() < limit => std::thread::sleep(Duration::from_millis(100)),
+            _ => {
+                // Past its time, or lost: the answer is no either way.
+                let _ = child.kill();
+                let _ = child.wait();
+                return false;
+            }
+        }
+    }
+}
+
+fn output(command: &mut Command) -> Result<String, String> {
+    let out = command.stderr(Stdio::null()).output().map_err(|e| e.to_string())?;
+    if !out.status.success() {
+        return Err(format!("{command:?} failed ({})", out.status));
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
+}
+
+fn make_folder(path: &Path) -> Result<(), String> {
+    fs::create_dir_all(path).map_err(|e| format!("creating a folder: {e}: {}", path.display()))
+}
+
+fn remove_folder(path: &Path) -> Result<(), String> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("emptying a folder: {e}: {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    fs::write(path, text).map_err(|e| format!("writing: {e}: {}", path.display()))
+}
+
+/// Progress for people, on standard error as everywhere.
+#[expect(clippy::print_stderr, reason = "a task runner talks to the person who runs it")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
