@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{deny, rules, step};
+use crate::{deny, rules, step, viewer};
 
 /// Runs every check, the quick ones first, and reports all that failed.
 ///
@@ -11,6 +11,7 @@ use crate::{deny, rules, step};
 pub(crate) fn all(root: &Path) -> Result<(), String> {
     let outcomes = [
         step::timed("dependency rules", || rules::check(root)),
+        step::timed("the built viewer", || viewer::check(root)),
         step::run(step::cargo().current_dir(root).args(["fmt", "--all", "--check"])),
         deny::check(root),
         // One profile everywhere, so that the big dependencies are compiled once a kind of build.

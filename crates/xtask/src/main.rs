@@ -8,6 +8,7 @@ mod rules;
 mod setup;
 mod step;
 mod suite;
+mod viewer;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ cargo xtask TASK
   test           sets up what the tests need, then check, then every test; ends with 'N passed, N failed, N skipped'
   test --only    the same without check
   test --peers   the comparisons with other projects (slow, by hand): tests/peers/README.md
+  viewer         rebuilds wasm/dist, the browser viewer that the binary embeds
   setup          only fetches what the tests need (ONNX Runtime, Chromium)
 ";
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         ["test"] => test(&root, true),
         ["test", "--only"] => test(&root, false),
         ["test", "--peers"] => peers::all(&root),
+        ["viewer"] => viewer::build(&root),
         ["setup"] => setup::all().map(|_| ()),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

@@ -47,7 +47,7 @@ const RUSTUP_TIME_LIMIT: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// One line that says which step failed and what to do.
-pub fn build(root: &Path) -> Result<(), String> {
+pub(crate) fn build(root: &Path) -> Result<(), String> {
     let sources = hash_of_sources(root)?;
     let module = compile(root)?;
     let staging = root.join("target/wasm/dist");
@@ -85,7 +85,7 @@ pub fn build(root: &Path) -> Result<(), String> {
 ///
 /// # Errors
 /// One line that says what differs and what to run.
-pub fn check(root: &Path) -> Result<(), String> {
+pub(crate) fn check(root: &Path) -> Result<(), String> {
     let dist = root.join("wasm/dist");
     let path = dist.join(RECORD);
     let again = "run `cargo xtask viewer`";
