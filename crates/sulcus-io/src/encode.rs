@@ -1,4 +1,4 @@
-use sulcus_volume::{Image, LabelMap, LabelTable};
+use sulcus_volume::{Image, LabelMap, LabelTable, OrientationSource};
 
 use crate::error::{IoError, Problem};
 use crate::header::{FIRST_VOXEL, HEADER_BYTES, MAGIC_SINGLE, NiftiHeader};
@@ -102,6 +102,11 @@ fn start_file(
     put(&mut file, 70, (voxel_type.nifti() as i16).to_le_bytes());
     put(&mut file, 72, (voxel_type.bytes() as i16 * 8).to_le_bytes());
     put_floats(&mut file, 76, &fields.pixdim);
+    if like.geometry().source() == OrientationSource::None {
+        // Nothing but these places the volume, and a picture's missing axes had size 1; as axes of length 1 they
+        // would get the size that pixdim happens to hold.
+        (1 + usize::from(fields.dim[0])..4).for_each(|i| put_floats(&mut file, 76 + 4 * i, &[1.0]));
+    }
     put_floats(&mut file, 108, &[first_voxel as f32, 1.0, 0.0]);
     put(&mut file, 123, [fields.xyzt_units]);
     let version = concat!("sulcus ", env!("CARGO_PKG_VERSION")).bytes();

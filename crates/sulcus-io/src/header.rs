@@ -181,6 +181,14 @@ fn check_kind(bytes: &[u8]) -> Result<[u8; HEADER_BYTES], Problem> {
     }
     let is_little = little == HEADER_BYTES as i32;
     if !is_little && big != HEADER_BYTES as i32 {
+        let magic = bytes.get(344..HEADER_BYTES);
+        if magic == Some(MAGIC_SINGLE.as_slice()) || magic == Some(MAGIC_PAIR.as_slice()) {
+            return Err(Problem::Header {
+                expected: "348 as the header's own size (sizeof_hdr)".into(),
+                found: little.to_string(),
+                hint: "the header is damaged, get the file again",
+            });
+        }
         return Err(sniff::not_nifti(bytes));
     }
     let Some(raw) = bytes.first_chunk::<HEADER_BYTES>() else {

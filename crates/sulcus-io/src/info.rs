@@ -2,7 +2,7 @@ use serde::Serialize;
 use sulcus_volume::{Orientation, OrientationSource};
 
 use crate::header::NiftiHeader;
-use crate::voxels::{Scale, Stored, VoxelType, with_stored};
+use crate::voxels::{EXACT_VALUES, Scale, Stored, VoxelType, with_stored};
 
 /// The format of a volume's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -82,30 +82,59 @@ impl Statistics {
 
     fn of(bytes: &[u8], voxel_type: VoxelType, big: bool, scale: Option<Scale>) -> Self {
         fn run<T: Stored, const BIG: bool>(bytes: &[u8], scale: Option<Scale>) -> Statistics {
-            // Sums of short blocks, added up, keep the rounding error small.
-            const BLOCK_BYTES: usize = 1 << 13;
-            bytes.chunks(BLOCK_BYTES).fold(Statistics::NOTHING, |all, block| {
-                let values = T::values::<BIG>(block).map(T::to_f64);
-                all.and(match scale {
-                    None => Statistics::of_block(values),
-                    Some(scale) => Statistics::of_block(values.map(|v| scale.apply(v))),
+            // Sums of short blocks, added up, keep the rounding error small. A multiple of every type's size.
+            let block_bytes = EXACT_VALUES / 2 * size_of::<T>();
+            bytes.chunks(block_bytes).fold(Statistics::NOTHING, |all, block| {
+                let values = T::values::<BIG>(block);
+                all.and(match T::measure(values.clone()) {
+                    Some(exact) => Statistics::of_whole_numbers(exact, values.len(), scale),
+                    None => Statistics::of_block(values.map(T::to_f64), scale),
                 })
             })
         }
         with_stored!(voxel_type, big, run(bytes, scale))
     }
 
-    fn of_block(values: impl Iterator<Item = f64>) -> Self {
-        values.fold(Self::NOTHING, |all, v| {
-            let finite = v.is_finite();
-            Self {
-                min: if finite && v < all.min { v } else { all.min },
-                max: if finite && v > all.max { v } else { all.max },
-                sum: all.sum + if finite { v } else { 0.0 },
-                finite: all.finite + usize::from(finite),
-                non_finite: all.non_finite + usize::from(!finite),
+    /// From the smallest, the largest and the sum of `n` whole numbers. Scaling is monotonic, rounding included, so the
+    /// extremes stay the extremes.
+    fn of_whole_numbers([min, max, sum]: [f64; 3], n: usize, scale: Option<Scale>) -> Self {
+        let Some(scale) = scale else { return Self { min, max, sum, finite: n, non_finite: 0 } };
+        let (a, b) = (scale.apply(min), scale.apply(max));
+        let sum = scale.slope * sum + scale.intercept * n as f64;
+        Self { min: a.min(b), max: a.max(b), sum, finite: n, non_finite: 0 }
+    }
+
+    /// Value by value, in lanes that the processor adds side by side.
+    fn of_block(values: impl ExactSizeIterator<Item = f64>, scale: Option<Scale>) -> Self {
+        const LANES: usize = 8;
+        let Scale { slope, intercept } = scale.unwrap_or(Scale { slope: 1.0, intercept: 0.0 });
+        let mut block = [f64::NAN; EXACT_VALUES / 2];
+        let n = values.len();
+        block
+            .iter_mut()
+            .zip(values)
+            .for_each(|(slot, v)| *slot = if scale.is_some() { v * slope + intercept } else { v });
+        let (mut min, mut max) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+        let (mut sum, mut finite) = ([0.0; LANES], [0_u64; LANES]);
+        // The slots beyond the last value are NaN, which is skipped like any other.
+        let (groups, _) = block.as_chunks::<LANES>();
+        for group in groups.iter().take(n.div_ceil(LANES)) {
+            for (lane, &v) in group.iter().enumerate() {
+                let ok = v.abs() < f64::INFINITY;
+                min[lane] = if ok & (v < min[lane]) { v } else { min[lane] };
+                max[lane] = if ok & (v > max[lane]) { v } else { max[lane] };
+                sum[lane] += if ok { v } else { 0.0 };
+                finite[lane] += u64::from(ok);
             }
-        })
+        }
+        let finite = finite.iter().sum::<u64>() as usize;
+        Self {
+            min: min.into_iter().fold(f64::INFINITY, f64::min),
+            max: max.into_iter().fold(f64::NEG_INFINITY, f64::max),
+            sum: sum.iter().sum(),
+            finite,
+            non_finite: n - finite,
+        }
     }
 
     fn and(self, other: Self) -> Self {

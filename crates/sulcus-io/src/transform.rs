@@ -24,7 +24,7 @@ pub(crate) fn ras_from_voxel(
     } else if is_coded(fields.qform_code) {
         ("qform", from_quaternion(fields)?, OrientationSource::Qform)
     } else {
-        ("pixdim", from_sizes(voxel_sizes_mm(fields), shape), OrientationSource::None)
+        ("pixdim", from_sizes(known_sizes_mm(fields), shape), OrientationSource::None)
     };
     let map = RasFromVoxel::new(rows).map_err(|source| Problem::Transform { form, source: Box::new(source) })?;
     Ok((map, source))
@@ -36,8 +36,15 @@ fn voxel_sizes_mm(fields: &Fields) -> [f64; 3] {
     [x, y, z].map(|size| if size == 0.0 { 1.0 } else { f64::from(size.abs()) })
 }
 
+/// Voxel sizes where nothing else places the volume: along an axis that the file lacks, 1, as nibabel has it.
+fn known_sizes_mm(fields: &Fields) -> [f64; 3] {
+    let mut sizes = voxel_sizes_mm(fields);
+    sizes.iter_mut().skip(usize::from(fields.dim[0])).for_each(|size| *size = 1.0);
+    sizes
+}
+
 /// nibabel's `shape_zoom_affine`.
-pub(crate) fn from_sizes(sizes_mm: [f64; 3], shape: [usize; 3]) -> [[f64; 4]; 3] {
+fn from_sizes(sizes_mm: [f64; 3], shape: [usize; 3]) -> [[f64; 4]; 3] {
     let mut rows = [[0.0; 4]; 3];
     for (axis, row) in rows.iter_mut().enumerate() {
         let step = if axis == 0 { -sizes_mm[axis] } else { sizes_mm[axis] };
@@ -58,7 +65,7 @@ fn from_quaternion(fields: &Fields) -> Result<[[f64; 4]; 3], Problem> {
     } else {
         return Err(Problem::Header {
             expected: "a qform quaternion (b, c, d) no longer than 1".into(),
-            found: format!("({x}, {y}, {z})"),
+            found: format!("({}, {}, {})", fields.quatern_b, fields.quatern_c, fields.quatern_d),
             hint: "the orientation is damaged: set sform or qform again before using the file",
         });
     };

@@ -1,4 +1,5 @@
 use nifti::NiftiType;
+use sulcus_volume::Label;
 
 use crate::error::Problem;
 
@@ -138,16 +139,26 @@ impl Scale {
 }
 
 /// A number as files store it.
-pub(crate) trait Stored: Copy + PartialOrd {
+pub(crate) trait Stored: Copy {
     /// The values in `bytes`; a rest that is no whole value is left out.
     fn values<const BIG: bool>(bytes: &[u8]) -> impl ExactSizeIterator<Item = Self> + Clone;
     fn to_f64(self) -> f64;
     /// The nearest single-precision number, without a detour that would round twice.
     fn to_f32(self) -> f32;
+    /// The label that the value is, if it is a whole number from 0 to 65535.
+    fn to_label(self) -> Option<Label>;
+    /// The smallest and largest of whole numbers and their sum, if that is exact and the type's are such; at most
+    /// [`EXACT_VALUES`] of them. `None` for types whose values are measured one by one in double precision.
+    fn measure(_values: impl Iterator<Item = Self> + Clone) -> Option<[f64; 3]> {
+        None
+    }
 }
 
+/// So many values of a whole-number type of up to 32 bits add up without overflow in the type that is used for it.
+pub(crate) const EXACT_VALUES: usize = 1 << 14;
+
 macro_rules! stored {
-    ($($t:ty),*) => {$(
+    ($t:ty, label($v:ident) $label:expr $(, sum $sum:ty)?) => {
         impl Stored for $t {
             fn values<const BIG: bool>(bytes: &[u8]) -> impl ExactSizeIterator<Item = Self> + Clone {
                 let (chunks, _) = bytes.as_chunks::<{ size_of::<$t>() }>();
@@ -159,10 +170,29 @@ macro_rules! stored {
             fn to_f32(self) -> f32 {
                 self as f32
             }
+            fn to_label(self) -> Option<Label> {
+                let $v = self;
+                $label
+            }
+            $(fn measure(values: impl Iterator<Item = Self> + Clone) -> Option<[f64; 3]> {
+                let min = values.clone().fold(<$t>::MAX, |a, b| a.min(b));
+                let max = values.clone().fold(<$t>::MIN, |a, b| a.max(b));
+                let sum = values.map(<$sum>::from).sum::<$sum>();
+                Some([min as f64, max as f64, sum as f64])
+            })?
         }
-    )*};
+    };
 }
-stored!(u8, i8, u16, i16, u32, i32, u64, i64, f32, f64);
+stored!(u8, label(v) Some(Label::from(v)), sum i32);
+stored!(i8, label(v) Label::try_from(v).ok(), sum i32);
+stored!(u16, label(v) Some(v), sum i32);
+stored!(i16, label(v) Label::try_from(v).ok(), sum i32);
+stored!(u32, label(v) Label::try_from(v).ok(), sum i64);
+stored!(i32, label(v) Label::try_from(v).ok(), sum i64);
+stored!(u64, label(v) Label::try_from(v).ok());
+stored!(i64, label(v) Label::try_from(v).ok());
+stored!(f32, label(v)(f32::from(v as Label) == v).then_some(v as Label));
+stored!(f64, label(v)(f64::from(v as Label) == v).then_some(v as Label));
 
 /// Runs a generic function on the Rust type of a [`VoxelType`] and the byte order:
 /// `with_stored!(voxel_type, big_endian, f(arguments))` calls `f::<T, BIG>(arguments)`.
@@ -218,34 +248,41 @@ pub(crate) fn to_labels(
     voxel_type: VoxelType,
     big: bool,
     scale: Option<Scale>,
-) -> Result<Vec<u16>, Problem> {
-    fn run<T: Stored, const BIG: bool>(bytes: &[u8], scale: Option<Scale>) -> Result<Vec<u16>, Problem> {
+) -> Result<Vec<Label>, Problem> {
+    fn run<T: Stored, const BIG: bool>(bytes: &[u8], scale: Option<Scale>) -> Result<Vec<Label>, Problem> {
         let values = T::values::<BIG>(bytes);
-        let mut out = reserve(values.len())?;
-        let (mut wrong, mut example) = (0, 0.0);
-        out.extend(values.map(|v| {
-            let value = scale.map_or(v.to_f64(), |s| s.apply(v.to_f64()));
-            label(value, scale.is_some()).unwrap_or_else(|| {
-                if wrong == 0 {
-                    example = value;
-                }
-                wrong += 1;
-                0
-            })
-        }));
-        if wrong > 0 { Err(Problem::LabelValue { example, count: wrong }) } else { Ok(out) }
+        match scale {
+            None => collect_labels(values, T::to_label, T::to_f64),
+            Some(scale) => collect_labels(values.map(|v| scale.apply(v.to_f64())), scaled_label, |v| v),
+        }
     }
     with_stored!(voxel_type, big, run(bytes, scale))
 }
 
-/// The label that a value is, if it is one. A scaled value may miss the whole number by the rounding of the slope,
-/// which headers hold in single precision: 255 · (1/255) is 1.00000006.
-fn label(value: f64, scaled: bool) -> Option<u16> {
+fn collect_labels<T: Copy>(
+    values: impl ExactSizeIterator<Item = T> + Clone,
+    label: impl Fn(T) -> Option<Label>,
+    number: impl Fn(T) -> f64,
+) -> Result<Vec<Label>, Problem> {
+    let mut out = reserve(values.len())?;
+    let mut wrong = 0;
+    out.extend(values.clone().map(|v| {
+        let label = label(v);
+        wrong += usize::from(label.is_none());
+        label.unwrap_or_default()
+    }));
+    match values.into_iter().find(|v| wrong > 0 && label(*v).is_none()) {
+        Some(example) => Err(Problem::LabelValue { example: number(example), count: wrong }),
+        None => Ok(out),
+    }
+}
+
+/// The label that a scaled value is. It may miss the whole number by the rounding of the slope, which headers hold in
+/// single precision: 255 · (1/255) is 1.00000006.
+fn scaled_label(value: f64) -> Option<Label> {
     const SLOPE_ROUNDING: f64 = f32::EPSILON as f64;
     let whole = value.round();
-    let slack = if scaled { SLOPE_ROUNDING * whole.max(1.0) } else { 0.0 };
-    let is_label = (value - whole).abs() <= slack && (0.0..=f64::from(u16::MAX)).contains(&whole);
-    is_label.then_some(whole as u16)
+    ((value - whole).abs() <= SLOPE_ROUNDING * whole.max(1.0)).then(|| whole.to_label()).flatten()
 }
 
 fn reserve<T>(n: usize) -> Result<Vec<T>, Problem> {
