@@ -38,10 +38,7 @@ pub(crate) fn inflate(compressed: &[u8], wanted: usize) -> Result<Vec<u8>, Probl
         }
     }
     let (length, fault) = inflate_members(compressed, &mut out);
-    if let Some(fault) = fault.filter(|_| length < wanted) {
-        return Err(fault.problem(length, wanted as u64));
-    }
-    if let Some(fault @ Fault::Damaged(_)) = fault {
+    if let Some(fault) = fault {
         return Err(fault.problem(length, wanted as u64));
     }
     out.truncate(length);

@@ -1,0 +1,271 @@
+//! Files that lie, break off or are something else: each is an error whose message says what, and what to do.
+
+mod common;
+
+use common::{RawFile, gzip};
+use sulcus_io::{read_image_bytes, read_image_pair_bytes, read_labels_bytes};
+
+#[track_caller]
+fn refused(bytes: &[u8], expected: &str) {
+    let found = read_image_bytes(bytes).map(|i| i.info).unwrap_err().to_string();
+    assert_eq!(found, expected);
+    let packed = read_image_bytes(&gzip(bytes, false)).map(|i| i.info).unwrap_err().to_string();
+    assert!(packed.starts_with("cannot "), "{packed}");
+}
+
+#[test]
+fn lying_dimensions() {
+    let file = RawFile { dim: [3, 2000, 3000, 4000, 1, 1, 1, 1], ..RawFile::new() };
+    refused(
+        &file.bytes(),
+        "cannot read the voxels: the header announces shape 2000 × 3000 × 4000 of uint8, 24000000352 bytes with what comes before them, but the file holds 376; it was cut short or its header is wrong, get it again",
+    );
+    // Refused before 24 GB are asked for: 70 bytes of deflate data cannot hold that much.
+    let error = read_image_bytes(&gzip(&file.bytes(), false)).unwrap_err().to_string();
+    assert!(error.contains("but the file holds") && error.contains("at most"), "{error}");
+    // Small enough for the ratio, still not there.
+    let file = RawFile { dim: [3, 2, 3, 5, 1, 1, 1, 1], ..RawFile::new() };
+    let error = read_image_bytes(&gzip(&file.bytes(), false)).unwrap_err().to_string();
+    assert!(error.contains("382 bytes with what comes before them, but the file holds 376"), "{error}");
+    let file =
+        RawFile { dim: [4, 32767, 32767, 32767, 32767, 1, 1, 1], datatype: 64, bitpix: 64, ..RawFile::new() };
+    assert!(read_image_bytes(&file.bytes()).unwrap_err().to_string().contains("2^40"));
+}
+
+#[test]
+fn axes_and_ranks_that_cannot_be() {
+    let with = |dim| RawFile { dim, ..RawFile::new() }.bytes();
+    refused(
+        &with([3, 2, -3, 4, 1, 1, 1, 1]),
+        "cannot read the NIfTI header: expected at least one voxel along axis 2 (dim[2]), found -3; the header is damaged, get the file again",
+    );
+    refused(
+        &with([3, 2, 3, 0, 1, 1, 1, 1]),
+        "cannot read the NIfTI header: expected at least one voxel along axis 3 (dim[3]), found 0; the header is damaged, get the file again",
+    );
+    for rank in [0, 8, -1] {
+        refused(
+            &with([rank, 2, 3, 4, 1, 1, 1, 1]),
+            &format!(
+                "cannot read the NIfTI header: expected 1 to 7 axes (dim[0]), found {rank}; the header is damaged, get the file again"
+            ),
+        );
+    }
+    refused(
+        &with([5, 2, 3, 2, 1, 2, 1, 1]),
+        "cannot read the NIfTI header: expected at most four axes: x, y, z and channels, found 2 along axis 5 (dim[5]); split the file, or put its channels along the fourth axis",
+    );
+}
+
+#[test]
+fn types_without_single_numbers_are_named() {
+    let types = [
+        (32, 64, "complex64", "save its magnitude as float32"),
+        (1792, 128, "complex128", "save its magnitude as float32"),
+        (2048, 256, "complex256", "save its magnitude as float32"),
+        (1536, 128, "float128", "save it as float64 or float32"),
+        (128, 24, "RGB", "it is a colour picture, not a scan: give the scan itself, or save one channel of it"),
+        (2304, 32, "RGBA", "it is a colour picture, not a scan: give the scan itself, or save one channel of it"),
+    ];
+    for (datatype, bitpix, name, hint) in types {
+        refused(
+            &RawFile { datatype, bitpix, ..RawFile::new() }.bytes(),
+            &format!(
+                "cannot read the voxels: type {name} is not supported, expected whole numbers of 8 to 64 bits, float32 or float64; {hint}"
+            ),
+        );
+    }
+    refused(
+        &RawFile { datatype: 3, ..RawFile::new() }.bytes(),
+        "cannot read the NIfTI header: expected a voxel type that NIfTI-1 knows (datatype), found code 3; the header is damaged, or the type is one bit a voxel: save the volume as uint8",
+    );
+    refused(
+        &RawFile { bitpix: 16, ..RawFile::new() }.bytes(),
+        "cannot read the NIfTI header: expected 8 bits a voxel for uint8 (bitpix), found 16; the header is damaged: one of datatype and bitpix is wrong, so get the file again",
+    );
+}
+
+#[test]
+fn vox_offset_that_cannot_be() {
+    for (offset, shown) in [(0.0, "0"), (348.0, "348"), (352.5, "352.5"), (-16.0, "-16"), (f32::NAN, "NaN")] {
+        refused(
+            &RawFile { vox_offset: offset, ..RawFile::new() }.bytes(),
+            &format!(
+                "cannot read the NIfTI header: expected voxels that begin at byte 352 or later (vox_offset), found {shown}; the header is damaged, get the file again"
+            ),
+        );
+    }
+    refused(
+        &RawFile { vox_offset: 360.0, ..RawFile::new() }.bytes(),
+        "cannot read the voxels: the header announces shape 2 × 3 × 4 of uint8, 384 bytes with what comes before them, but the file holds 376; it was cut short or its header is wrong, get it again",
+    );
+    let far = RawFile { vox_offset: f32::MAX, ..RawFile::new() };
+    assert!(read_image_bytes(&far.bytes()).unwrap_err().to_string().contains("18446744073709551615 bytes"));
+}
+
+#[test]
+fn magic_and_other_kinds_of_file() {
+    refused(
+        &RawFile { magic: *b"n*1\0", ..RawFile::new() }.bytes(),
+        r"cannot read the NIfTI header: expected the magic n+1 or ni1, found `n*1\x00`; the header is damaged, get the file again",
+    );
+    refused(
+        &RawFile { magic: [0; 4], ..RawFile::new() }.bytes(),
+        "cannot read a volume: this is an Analyze 7.5 header, not NIfTI-1 (no magic n+1 or ni1), and it doesn't say which side is left; convert it to NIfTI with a tool that knows where it came from",
+    );
+    refused(
+        &RawFile { sizeof_hdr: 540, ..RawFile::new() }.bytes(),
+        "cannot read a volume: this is a NIfTI-2 file, and only NIfTI-1 is read yet; convert it, with nibabel for example: nib.Nifti1Image.from_image(img)",
+    );
+    refused(
+        &RawFile { sizeof_hdr: 0, ..RawFile::new() }.bytes(),
+        "cannot read the NIfTI header: expected 348 as the header's own size (sizeof_hdr), found 0; the header is damaged, get the file again",
+    );
+    refused(
+        &RawFile { magic: *b"ni1\0", ..RawFile::new() }.bytes(),
+        "cannot read a volume: the header says (magic ni1) that its voxels are in a separate .img file; give the .hdr and .img files, or convert the pair to .nii",
+    );
+    let error = read_image_pair_bytes(&RawFile::new().bytes(), &[0; 24]).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "cannot read the NIfTI header: expected the magic ni1 in the header of a .hdr/.img pair, found n+1, which says that the voxels follow in the same file; rename the file to .nii if they do, or repair the header"
+    );
+}
+
+#[test]
+fn files_that_are_no_volumes_are_named() {
+    let mut dicom = vec![0; 128];
+    dicom.extend(b"DICM and the rest of the scan");
+    let not = |found: &str, hint: &str| {
+        format!("cannot read a volume: expected NIfTI-1 (.nii, .nii.gz or .hdr/.img), found {found}; {hint}")
+    };
+    refused(&dicom, &not("a DICOM file", "give the folder of its series, or convert it with dcm2niix"));
+    refused(
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        &not("a PNG picture", "give the volume that the picture was made from"),
+    );
+    refused(
+        b"version https://git-lfs.github.com/spec/v1\n",
+        &not("a Git LFS pointer", "fetch the file itself with git lfs pull"),
+    );
+    refused(
+        b"<!DOCTYPE html><title>404</title>",
+        &not("a web page", "a download answered with a page: get the file again"),
+    );
+    refused(b"{\"name\": \"Hippocampus\"}", &not("text", "give the volume itself"));
+    refused(&[0; 4096], &not("nothing but zeros at its start", "it was not written to its end, get it again"));
+    refused(
+        &[0xa5; 4096],
+        &not("a file that starts with the bytes a5 a5 a5 a5", "the file is damaged or of another kind"),
+    );
+    let twice = read_image_bytes(&gzip(&gzip(&RawFile::new().bytes(), false), false)).unwrap_err().to_string();
+    assert_eq!(twice, not("gzip data inside gzip data", "unpack it once with gunzip"));
+}
+
+#[test]
+fn files_that_break_off() {
+    refused(
+        &[],
+        "cannot read a volume: the file is empty (0 bytes); it was not copied or written to its end, get it again",
+    );
+    let whole = RawFile::new().bytes();
+    refused(
+        &whole[..100],
+        "cannot read the NIfTI header: expected at least 348 bytes, found 100; the file is cut short or is no NIfTI file, get it again",
+    );
+    refused(
+        &whole[..350],
+        "cannot read the voxels: the header announces shape 2 × 3 × 4 of uint8, 376 bytes with what comes before them, but the file holds 350; it was cut short or its header is wrong, get it again",
+    );
+}
+
+/// A volume whose voxels deflate badly, so that a cut falls into them.
+fn noise_gz() -> Vec<u8> {
+    let mut random = common::Random(42);
+    let voxels = (0..8000).map(|_| random.next() as u8).collect();
+    gzip(&RawFile { dim: [3, 20, 20, 20, 1, 1, 1, 1], voxels, ..RawFile::new() }.bytes(), false)
+}
+
+#[test]
+fn truncated_and_damaged_gzip() {
+    let whole = noise_gz();
+    let error = |bytes: &[u8]| read_image_bytes(bytes).map(|i| i.info).unwrap_err().to_string();
+    let cut = error(&whole[..whole.len() / 2]);
+    let found = cut.strip_prefix("cannot decompress the file: its gzip data ends after ").unwrap();
+    let (found, rest) = found.split_once(' ').unwrap();
+    assert!((352..8352).contains(&found.parse::<usize>().unwrap()));
+    assert_eq!(rest, "of 8352 bytes; the download or copy was cut short, get the file again");
+    assert!(error(&whole[..5]).starts_with("cannot decompress the file: its gzip data ends after 0 of 348 bytes"));
+    // All voxels are there, and the checksum is not.
+    let no_trailer = error(&whole[..whole.len() - 8]);
+    assert!(no_trailer.contains("ends after 8352 of 8352 bytes"), "{no_trailer}");
+    let mut damaged = whole.clone();
+    *damaged.last_chunk_mut::<8>().unwrap() = [1, 2, 3, 4, 0xa0, 0x20, 0, 0];
+    assert_eq!(
+        error(&damaged),
+        "cannot decompress the file: its gzip data is damaged (its checksum is wrong) after 8352 bytes; get the file again"
+    );
+}
+
+#[test]
+fn transforms_that_lead_nowhere() {
+    let zero = RawFile { srow: [[0.0; 4]; 3], ..RawFile::new() };
+    let error = read_image_bytes(&zero.bytes()).unwrap_err().to_string();
+    assert!(error.starts_with("cannot place the volume in the patient from its sform: "), "{error}");
+    assert!(
+        error.contains("one of its columns is zero") && error.ends_with("repair the header before using the file")
+    );
+    let mut nan = RawFile { sform_code: 0, ..RawFile::new() };
+    nan.pixdim[2] = f32::NAN;
+    let error = read_image_bytes(&nan.bytes()).unwrap_err().to_string();
+    assert!(error.contains("from its pixdim") && error.contains("not a finite number"), "{error}");
+    refused(
+        &RawFile { sform_code: 0, qform_code: 1, quatern: [0.9, 0.9, 0.9, 0.0, 0.0, 0.0], ..RawFile::new() }
+            .bytes(),
+        "cannot read the NIfTI header: expected a qform quaternion (b, c, d) no longer than 1, found (0.9, 0.9, 0.9); the orientation is damaged: set sform or qform again before using the file",
+    );
+    let nan = RawFile { sform_code: 0, qform_code: 1, quatern: [f32::NAN; 6], ..RawFile::new() };
+    assert!(read_image_bytes(&nan.bytes()).unwrap_err().to_string().contains("(NaN, NaN, NaN)"));
+}
+
+#[test]
+fn scales_and_values_that_cannot_be_used() {
+    refused(
+        &RawFile { slope: 2.0, inter: f32::NAN, ..RawFile::new() }.bytes(),
+        "cannot read the NIfTI header: expected a finite intercept (scl_inter) with the slope 2, found NaN; the header is damaged: set scl_inter (0 in most files) before using it",
+    );
+    let voxels = [1e300, -2.5].repeat(12).iter().flat_map(|v: &f64| v.to_le_bytes()).collect();
+    refused(
+        &RawFile { datatype: 64, bitpix: 64, voxels, ..RawFile::new() }.bytes(),
+        "cannot read the image: its values run from -2.5e0 to 1e300, more than single precision holds (±3.4e38); rescale the image first",
+    );
+}
+
+#[test]
+fn labels_that_are_no_labels() {
+    let labels = |file: &RawFile| read_labels_bytes(&file.bytes()).unwrap_err().to_string();
+    let floats = |values: [f32; 24]| RawFile {
+        datatype: 16,
+        bitpix: 32,
+        voxels: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ..RawFile::new()
+    };
+    let mut values = [1.0; 24];
+    values[7..10].copy_from_slice(&[0.5, 1.25, -1.0]);
+    assert_eq!(
+        labels(&floats(values)),
+        "cannot read labels: expected whole numbers from 0 to 65535, found 0.5 and the like in 3 voxel(s); this is an image or a probability map, not a label map, or it was resampled with interpolation"
+    );
+    for (value, shown) in [(65536.0, "65536"), (f32::NAN, "NaN"), (f32::INFINITY, "inf"), (-2.0, "-2")] {
+        let mut values = [0.0; 24];
+        values[23] = value;
+        assert!(labels(&floats(values)).contains(&format!("found {shown} and the like in 1 voxel(s)")));
+    }
+    let voxels = [-1_i16, 300].repeat(12).iter().flat_map(|v| v.to_le_bytes()).collect();
+    let signed = RawFile { datatype: 4, bitpix: 16, voxels, ..RawFile::new() };
+    assert!(labels(&signed).contains("found -1 and the like in 12 voxel(s)"));
+    assert_eq!(
+        labels(&RawFile { dim: [4, 2, 3, 2, 2, 1, 1, 1], ..RawFile::new() }),
+        "cannot read labels: expected one value a voxel (a 3-D volume), found 2 along the fourth axis; give one 3-D label map"
+    );
+}

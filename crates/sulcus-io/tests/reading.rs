@@ -1,0 +1,235 @@
+//! What files mean: types, byte orders, scales, transforms, containers. Expected values follow from the standard;
+//! the same rules were compared with nibabel 5.4 over 800 generated files.
+
+mod common;
+
+use common::{RawFile, gzip};
+use sulcus_io::{read_image_bytes, read_image_pair_bytes, read_info_bytes, read_labels_bytes};
+use sulcus_volume::OrientationSource;
+
+const VALUES: [i32; 24] =
+    [0, 1, 2, 3, 100, 101, 50, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 127];
+
+/// The 24 values in a type and byte order.
+fn typed(datatype: i16, big: bool) -> RawFile {
+    fn all<const N: usize>(big: bool, le: impl Fn(i32) -> [u8; N]) -> Vec<u8> {
+        let turn = |mut b: [u8; N]| {
+            if big {
+                b.reverse();
+            }
+            b
+        };
+        VALUES.iter().flat_map(|v| turn(le(*v))).collect()
+    }
+    let (bits, voxels) = match datatype {
+        2 => (8, all(big, |v| (v as u8).to_le_bytes())),
+        256 => (8, all(big, |v| (v as i8).to_le_bytes())),
+        512 => (16, all(big, |v| (v as u16).to_le_bytes())),
+        4 => (16, all(big, |v| (v as i16).to_le_bytes())),
+        768 => (32, all(big, |v| (v as u32).to_le_bytes())),
+        8 => (32, all(big, |v| v.to_le_bytes())),
+        1280 => (64, all(big, |v| (v as u64).to_le_bytes())),
+        1024 => (64, all(big, |v| i64::from(v).to_le_bytes())),
+        16 => (32, all(big, |v| (v as f32).to_le_bytes())),
+        64 => (64, all(big, |v| f64::from(v).to_le_bytes())),
+        other => panic!("no such type: {other}"),
+    };
+    RawFile { big, datatype, bitpix: bits, voxels, ..RawFile::new() }
+}
+
+#[test]
+fn every_type_reads_in_both_byte_orders() {
+    let names = [
+        (2, "uint8"),
+        (256, "int8"),
+        (512, "uint16"),
+        (4, "int16"),
+        (768, "uint32"),
+        (8, "int32"),
+        (1280, "uint64"),
+        (1024, "int64"),
+        (16, "float32"),
+        (64, "float64"),
+    ];
+    for (datatype, name) in names {
+        for big in [false, true] {
+            let bytes = typed(datatype, big).bytes();
+            let read = read_image_bytes(&bytes).unwrap();
+            assert_eq!(read.info.dtype, name);
+            assert!(read.image.data().iter().zip(VALUES).all(|(a, b)| *a == b as f32), "{name}, big-endian {big}");
+            assert_eq!((read.info.min, read.info.max), (Some(0.0), Some(127.0)));
+            assert_eq!(read.info.mean, Some(f64::from(VALUES.iter().sum::<i32>()) / 24.0));
+            let (labels, _) = read_labels_bytes(&bytes).unwrap();
+            assert!(labels.data().iter().zip(VALUES).all(|(a, b)| i32::from(*a) == b), "{name}, big-endian {big}");
+        }
+    }
+}
+
+#[test]
+fn integers_beyond_single_precision_are_rounded_once_and_measured_whole() {
+    let values = [i64::MIN, i64::MAX, (1 << 24) + 1, -((1 << 53) + 1)];
+    let file = RawFile {
+        dim: [3, 4, 1, 1, 1, 1, 1, 1],
+        datatype: 1024,
+        bitpix: 64,
+        voxels: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ..RawFile::new()
+    };
+    let read = read_image_bytes(&file.bytes()).unwrap();
+    assert_eq!(read.image.data(), values.map(|v| v as f32));
+    assert_eq!((read.info.min, read.info.max), (Some(i64::MIN as f64), Some(i64::MAX as f64)));
+}
+
+#[test]
+fn slope_and_intercept_apply_unless_the_slope_is_none() {
+    let scaled = |slope, inter| {
+        let read = read_image_bytes(&RawFile { slope, inter, ..RawFile::new() }.bytes()).unwrap();
+        (read.image.data()[5], read.info.min.unwrap(), read.info.max.unwrap(), read.info.mean.unwrap())
+    };
+    assert_eq!(scaled(2.0, -1024.0), (-1014.0, -1024.0, -978.0, -1001.0));
+    // A negative slope turns smallest and largest around.
+    assert_eq!(scaled(-0.5, 1.0), (-1.5, -10.5, 1.0, -4.75));
+    for none in [0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        assert_eq!(scaled(none, 7.0), (5.0, 0.0, 23.0, 11.5), "slope {none}");
+        assert_eq!(scaled(none, f32::NAN), (5.0, 0.0, 23.0, 11.5), "slope {none}");
+    }
+}
+
+#[test]
+fn statistics_leave_out_what_is_not_finite_and_count_it() {
+    let mut values = vec![f32::NAN; 24];
+    values[3..6].copy_from_slice(&[1.0, -2.0, f32::INFINITY]);
+    let mut file = RawFile { datatype: 16, bitpix: 32, ..RawFile::new() };
+    file.voxels = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let info = read_info_bytes(&file.bytes()).unwrap();
+    assert_eq!((info.min, info.max, info.mean, info.non_finite), (Some(-2.0), Some(1.0), Some(-0.5), 22));
+    file.voxels = [f32::NAN; 24].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let info = read_info_bytes(&file.bytes()).unwrap();
+    assert_eq!((info.min, info.max, info.mean, info.non_finite), (None, None, None, 24));
+}
+
+/// The map to the patient within what single precision leaves, and where it came from.
+fn assert_places(file: &RawFile, expected: [[f64; 4]; 3], source: OrientationSource) {
+    let read = read_image_bytes(&file.bytes()).unwrap();
+    let geometry = read.image.geometry();
+    assert_eq!(geometry.source(), source);
+    for (a, b) in geometry.ras_from_voxel().rows().iter().flatten().zip(expected.iter().flatten()) {
+        assert!((a - b).abs() < 1e-5, "{:?} is not {expected:?}", geometry.ras_from_voxel().rows());
+    }
+}
+
+#[test]
+fn sform_counts_before_qform_and_qform_before_voxel_sizes() {
+    let half = std::f32::consts::FRAC_1_SQRT_2;
+    // A quarter turn about z: x runs to anterior, y to the left.
+    let file = RawFile { qform_code: 2, quatern: [0.0, 0.0, half, 5.0, 6.0, 7.0], ..RawFile::new() };
+    let sform = [[-1.0, 0.0, 0.0, 10.0], [0.0, 2.0, 0.0, -20.0], [0.0, 0.0, 3.0, 30.0]];
+    assert_places(&file, sform, OrientationSource::Sform);
+    let qform = [[0.0, -2.0, 0.0, 5.0], [1.0, 0.0, 0.0, 6.0], [0.0, 0.0, 3.0, 7.0]];
+    let file = RawFile { sform_code: 0, ..file };
+    assert_places(&file, qform, OrientationSource::Qform);
+    // Codes that the standard doesn't know count as 0.
+    assert_places(&RawFile { sform_code: -3, ..file.clone() }, qform, OrientationSource::Qform);
+    let centred = [[-1.0, 0.0, 0.0, 0.5], [0.0, 2.0, 0.0, -2.0], [0.0, 0.0, 3.0, -4.5]];
+    assert_places(&RawFile { qform_code: 0, ..file.clone() }, centred, OrientationSource::None);
+    assert_places(&RawFile { qform_code: 17, ..file }, centred, OrientationSource::None);
+}
+
+#[test]
+fn qform_handedness_half_turns_and_broken_sizes_follow_nibabel() {
+    let qform = RawFile { qform_code: 1, sform_code: 0, ..RawFile::new() };
+    let mut file = RawFile { quatern: [0.0; 6], ..qform.clone() };
+    file.pixdim[0] = -1.0;
+    let mirrored = [[1.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0], [0.0, 0.0, -3.0, 0.0]];
+    assert_places(&file, mirrored, OrientationSource::Qform);
+    // Anything but −1 and 1 is 1; a size of 0 is 1, a negative one its magnitude.
+    file.pixdim[..4].copy_from_slice(&[0.3, 0.0, -2.0, 3.0]);
+    let mended = [[1.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0], [0.0, 0.0, 3.0, 0.0]];
+    assert_places(&file, mended, OrientationSource::Qform);
+    // A half turn whose b² + c² + d² rounds to a little more than 1.
+    let c = std::f32::consts::FRAC_1_SQRT_2 + f32::EPSILON / 2.0;
+    let file = RawFile { quatern: [c, c, 0.0, 0.0, 0.0, 0.0], ..qform };
+    assert!(2.0 * f64::from(c) * f64::from(c) > 1.0);
+    let turned = [[0.0, 2.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, -3.0, 0.0]];
+    assert_places(&file, turned, OrientationSource::Qform);
+}
+
+#[test]
+fn two_to_seven_axes_become_a_volume_with_channels() {
+    let shape = |dim: [i16; 8]| {
+        let read = read_image_bytes(&RawFile { dim, ..RawFile::new() }.bytes()).unwrap();
+        (read.image.geometry().shape(), read.image.channels(), read.info.shape)
+    };
+    // What lies beyond the rank is noise.
+    assert_eq!(shape([2, 4, 6, 0, -7, 1, 1, 1]), ([4, 6, 1], 1, vec![4, 6, 1]));
+    assert_eq!(shape([1, 24, 0, 0, 0, 0, 0, 0]), ([24, 1, 1], 1, vec![24, 1, 1]));
+    assert_eq!(shape([3, 2, 3, 4, 9, 1, 1, 1]), ([2, 3, 4], 1, vec![2, 3, 4]));
+    assert_eq!(shape([4, 2, 3, 4, 1, 1, 1, 1]), ([2, 3, 4], 1, vec![2, 3, 4, 1]));
+    assert_eq!(shape([4, 2, 3, 2, 2, 0, 0, 0]), ([2, 3, 2], 2, vec![2, 3, 2, 2]));
+    assert_eq!(shape([7, 2, 3, 2, 2, 1, 1, 1]), ([2, 3, 2], 2, vec![2, 3, 2, 2]));
+    let read = read_image_bytes(&RawFile { dim: [4, 2, 3, 2, 2, 1, 1, 1], ..RawFile::new() }.bytes()).unwrap();
+    assert_eq!(read.image.channel(1), (12..24).map(|v| v as f32).collect::<Vec<_>>());
+}
+
+#[test]
+fn vox_offset_is_honoured_though_no_extension_fills_the_gap() {
+    // The nifti crate reads these voxels 48 bytes early and says nothing.
+    let file = RawFile { vox_offset: 400.0, between: vec![0; 52], ..RawFile::new() };
+    assert_eq!(read_image_bytes(&file.bytes()).unwrap().image.data()[23], 23.0);
+    // Bytes after the last voxel are padding.
+    let mut padded = file.bytes();
+    padded.extend([0xee; 1000]);
+    assert_eq!(read_image_bytes(&padded).unwrap().image.data()[23], 23.0);
+    assert_eq!(read_image_bytes(&gzip(&padded, false)).unwrap().image.data()[23], 23.0);
+}
+
+#[test]
+fn gzip_is_known_by_its_content_and_may_have_members() {
+    let plain = RawFile::new().bytes();
+    let expected = read_image_bytes(&plain).unwrap().image;
+    assert_eq!(read_image_bytes(&gzip(&plain, false)).unwrap().image, expected);
+    assert_eq!(read_image_bytes(&gzip(&plain, true)).unwrap().image, expected);
+    // Members that end inside the header, at its end and inside the voxels; an empty one; zeros after the last.
+    let mut members = Vec::new();
+    for part in [&plain[..3], &plain[3..352], &[], &plain[352..360], &plain[360..]] {
+        members.extend(gzip(part, part.len() % 2 == 1));
+    }
+    assert_eq!(read_image_bytes(&members).unwrap().image, expected);
+    members.extend([0; 512]);
+    assert_eq!(read_image_bytes(&members).unwrap().image, expected);
+}
+
+#[test]
+fn pairs_read_from_two_slices_gzipped_or_not() {
+    let pair = RawFile { magic: *b"ni1\0", vox_offset: 0.0, ..RawFile::new() };
+    let single = read_image_bytes(&RawFile::new().bytes()).unwrap().image;
+    for header in [pair.header(), gzip(&pair.header(), false)] {
+        for voxels in [pair.voxels.clone(), gzip(&pair.voxels, false)] {
+            assert_eq!(read_image_pair_bytes(&header, &voxels).unwrap().image, single);
+        }
+    }
+    let later = RawFile { vox_offset: 16.0, ..pair.clone() };
+    let voxels = [vec![0xee; 16], pair.voxels].concat();
+    assert_eq!(read_image_pair_bytes(&later.header(), &voxels).unwrap().image, single);
+}
+
+#[test]
+fn info_is_the_json_of_the_command_line() {
+    let json = |file: &RawFile| serde_json::to_string(&read_info_bytes(&file.bytes()).unwrap()).unwrap();
+    assert_eq!(
+        json(&RawFile { slope: 0.5, ..RawFile::new() }),
+        r#"{"kind":"volume","format":"nifti-1","shape":[2,3,4],"dtype":"uint8","spacing_mm":[1.0,2.0,3.0],"orientation":"LAS","ras_from_voxel":[[-1.0,0.0,0.0,10.0],[0.0,2.0,0.0,-20.0],[0.0,0.0,3.0,30.0],[0.0,0.0,0.0,1.0]],"min":0.0,"max":11.5,"mean":5.75,"non_finite":0}"#
+    );
+    let unplaced = json(&RawFile { sform_code: 0, ..RawFile::new() });
+    assert!(unplaced.ends_with(r#""non_finite":0,"orientation_source":"none"}"#), "{unplaced}");
+}
+
+#[test]
+fn scaled_labels_may_miss_whole_numbers_by_the_slopes_rounding_alone() {
+    // SPM stores masks as 0 and 255 with a slope of 1/255.
+    let file = RawFile { slope: 1.0 / 255.0, voxels: [0, 255].repeat(12), ..RawFile::new() };
+    let (labels, _) = read_labels_bytes(&file.bytes()).unwrap();
+    assert_eq!(labels.data()[..4], [0, 1, 0, 1]);
+    let half = RawFile { slope: 0.501, voxels: [0, 2].repeat(12), ..RawFile::new() };
+    assert!(read_labels_bytes(&half.bytes()).is_err());
+}
