@@ -4,8 +4,8 @@ use sulcus_pipeline::{ModelSpec, SPEC_KEY};
 use crate::OnnxError;
 use crate::messages::{
     AttributeProto, DataType, DimensionProto, DimensionValue, GraphProto, ModelProto, NodeProto,
-    OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, TypeValue,
-    ValueInfoProto,
+    OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
+    TypeValue, ValueInfoProto,
 };
 
 /// IR version of the files we write: the first with operator set 17.

@@ -5,15 +5,13 @@ use sulcus_pipeline::{PipelineError, SPEC_KEY};
 #[non_exhaustive]
 pub enum OnnxError {
     /// Something else than an ONNX file.
-    #[error("this is not an ONNX file: it looks like {found}; expected a model.onnx that sulcus wrote")]
+    #[error("this is not an ONNX file: it is {found}; expected a model.onnx that sulcus wrote")]
     NotOnnx {
         /// What it looks like.
         found: &'static str,
     },
     /// An ONNX file that ends early or was changed.
-    #[error(
-        "this ONNX file is damaged or cut short: {reason}; copy or export it again"
-    )]
+    #[error("this ONNX file is damaged or cut short: {reason}; copy or export it again")]
     Damaged {
         /// Where it stops making sense.
         reason: String,

@@ -71,7 +71,9 @@ impl<'a> Outer<'a> {
         while rest.has_remaining() {
             let start = rest;
             let (number, content) = next_field(&mut rest).map_err(|reason| match has_version {
-                true => OnnxError::Damaged { reason: format!("after {} bytes, {reason}", bytes.len() - start.len()) },
+                true => {
+                    OnnxError::Damaged { reason: format!("after {} bytes, {reason}", bytes.len() - start.len()) }
+                }
                 false => OnnxError::NotOnnx { found: "a file of another kind" },
             })?;
             let whole = &start[..start.len() - rest.len()];
@@ -106,9 +108,8 @@ fn next_field<'a>(rest: &mut &'a [u8]) -> Result<(u32, Option<&'a [u8]>), String
     }
     let length = decode_varint(rest).map_err(|e| e.to_string())?;
     let split = usize::try_from(length).ok().and_then(|n| rest.split_at_checked(n));
-    let (content, left) = split.ok_or_else(|| {
-        format!("a part of {length} bytes is announced and {} are left", rest.len())
-    })?;
+    let (content, left) =
+        split.ok_or_else(|| format!("a part of {length} bytes is announced and {} are left", rest.len()))?;
     *rest = left;
     Ok((number, Some(content)))
 }
