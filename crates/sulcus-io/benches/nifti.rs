@@ -1,4 +1,5 @@
 //! Reading and writing a 256 × 256 × 180 volume: inflating should be most of it.
+#![allow(clippy::unwrap_used, reason = "a bench that cannot be set up has failed")]
 
 use divan::{Bencher, black_box};
 use sulcus_io::{Compression, NiftiHeader, encode_image, encode_labels, read_image_bytes, read_labels_bytes};

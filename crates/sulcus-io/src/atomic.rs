@@ -60,3 +60,25 @@ pub(crate) fn system(action: &'static str, path: &Path, source: io::Error) -> Pr
     };
     Problem::System { action, reason, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_of_the_system_say_what_to_do() {
+        let says = |kind| {
+            let path = Path::new("out.nii.gz");
+            IoError::in_file(path, system(ACTION, path, io::Error::from(kind))).to_string()
+        };
+        assert_eq!(
+            says(ErrorKind::PermissionDenied),
+            "cannot write the file: permission denied; ask for access, or use a folder of your own: out.nii.gz"
+        );
+        assert_eq!(
+            says(ErrorKind::ReadOnlyFilesystem),
+            "cannot write the file: the disk is read-only; use another one: out.nii.gz"
+        );
+        assert!(says(ErrorKind::TimedOut).starts_with("cannot write the file: timed out"));
+    }
+}

@@ -131,6 +131,7 @@ pub(crate) fn header_of_pair(bytes: &[u8]) -> Result<NiftiHeader, Problem> {
     let mut header = header_in(bytes)?;
     if header.is_single_file() {
         return Err(Problem::Header {
+            action: "read",
             expected: "the magic ni1 in the header of a .hdr/.img pair".into(),
             found: "n+1, which says that the voxels follow in the same file".into(),
             hint: "rename the file to .nii if they do, or repair the header",

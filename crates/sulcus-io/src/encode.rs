@@ -93,6 +93,7 @@ fn start_file(
     let rank = if channels == 1 { 3 } else { 4 };
     for (i, n) in [rank, x, y, z, channels, 1, 1, 1].into_iter().enumerate() {
         let n = i16::try_from(n).map_err(|_| Problem::Header {
+            action: "write",
             expected: "at most 32767 values along an axis, which is what NIfTI-1 can count".into(),
             found: n.to_string(),
             hint: "split the volume",

@@ -117,8 +117,10 @@ pub enum Problem {
         found: String,
     },
     /// A field of the header that contradicts itself or the standard.
-    #[error("cannot read the NIfTI header: expected {expected}, found {found}; {hint}")]
+    #[error("cannot {action} the NIfTI header: expected {expected}, found {found}; {hint}")]
     Header {
+        /// What was being done with it: `read` or `write`.
+        action: &'static str,
         /// What the standard asks for.
         expected: String,
         /// What the field says.

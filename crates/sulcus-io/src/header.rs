@@ -163,9 +163,10 @@ impl NiftiHeader {
 
 fn long_axis(n: usize) -> Problem {
     Problem::Header {
+        action: "write",
         expected: "at most 32767 voxels along an axis, which is what NIfTI-1 can count".into(),
         found: n.to_string(),
-        hint: "crop or downsample the volume before writing it",
+        hint: "crop or downsample the volume first",
     }
 }
 
@@ -184,6 +185,7 @@ fn check_kind(bytes: &[u8]) -> Result<[u8; HEADER_BYTES], Problem> {
         let magic = bytes.get(344..HEADER_BYTES);
         if magic == Some(MAGIC_SINGLE.as_slice()) || magic == Some(MAGIC_PAIR.as_slice()) {
             return Err(Problem::Header {
+                action: "read",
                 expected: "348 as the header's own size (sizeof_hdr)".into(),
                 found: little.to_string(),
                 hint: "the header is damaged, get the file again",
@@ -209,6 +211,7 @@ fn check_kind(bytes: &[u8]) -> Result<[u8; HEADER_BYTES], Problem> {
     // The nifti crate takes the byte order from the rank: it must be right before the crate sees it.
     if !(1..=7).contains(&rank) {
         return Err(Problem::Header {
+            action: "read",
             expected: "1 to 7 axes (dim[0])".into(),
             found: rank.to_string(),
             hint: "the header is damaged, get the file again",
@@ -224,6 +227,7 @@ fn axes(fields: &Fields) -> Result<(usize, [usize; MAX_AXES]), Problem> {
     for (i, dim) in fields.dim.iter().enumerate().skip(1).take(rank) {
         let dim = dim.cast_signed();
         let n = usize::try_from(dim).ok().filter(|n| *n > 0).ok_or_else(|| Problem::Header {
+            action: "read",
             expected: format!("at least one voxel along axis {i} (dim[{i}])"),
             found: dim.to_string(),
             hint: "the header is damaged, get the file again",
@@ -233,6 +237,7 @@ fn axes(fields: &Fields) -> Result<(usize, [usize; MAX_AXES]), Problem> {
             None if n == 1 => {}
             None => {
                 return Err(Problem::Header {
+                    action: "read",
                     expected: "at most four axes: x, y, z and channels".into(),
                     found: format!("{n} along axis {i} (dim[{i}])"),
                     hint: "split the file, or put its channels along the fourth axis",
@@ -249,6 +254,7 @@ fn vox_offset(fields: &Fields) -> Result<u64, Problem> {
     let whole = offset.is_finite() && offset.fract() == 0.0 && f64::from(offset) >= first as f64;
     if !whole {
         return Err(Problem::Header {
+            action: "read",
             expected: format!("voxels that begin at byte {first} or later (vox_offset)"),
             found: offset.to_string(),
             hint: "the header is damaged, get the file again",

@@ -64,6 +64,7 @@ fn from_quaternion(fields: &Fields) -> Result<[[f64; 4]; 3], Problem> {
         w2.sqrt()
     } else {
         return Err(Problem::Header {
+            action: "read",
             expected: "a qform quaternion (b, c, d) no longer than 1".into(),
             found: format!("({}, {}, {})", fields.quatern_b, fields.quatern_c, fields.quatern_d),
             hint: "the orientation is damaged: set sform or qform again before using the file",

@@ -91,6 +91,7 @@ impl VoxelType {
             Some(NiftiType::Rgba32) => return unsupported("RGBA", COLOUR),
             None => {
                 return Err(Problem::Header {
+                    action: "read",
                     expected: "a voxel type that NIfTI-1 knows (datatype)".into(),
                     found: format!("code {datatype}"),
                     hint: "the header is damaged, or the type is one bit a voxel: save the volume as uint8",
@@ -100,6 +101,7 @@ impl VoxelType {
         let bits = voxel_type.bytes() * 8;
         if usize::try_from(bitpix).ok() != Some(bits) {
             return Err(Problem::Header {
+                action: "read",
                 expected: format!("{bits} bits a voxel for {} (bitpix)", voxel_type.name()),
                 found: bitpix.to_string(),
                 hint: "the header is damaged: one of datatype and bitpix is wrong, so get the file again",
@@ -124,6 +126,7 @@ impl Scale {
         }
         if !intercept.is_finite() {
             return Err(Problem::Header {
+                action: "read",
                 expected: format!("a finite intercept (scl_inter) with the slope {slope}"),
                 found: intercept.to_string(),
                 hint: "the header is damaged: set scl_inter (0 in most files) before using it",

@@ -1,5 +1,7 @@
 //! Files that lie, break off or are something else: each is an error whose message says what, and what to do.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 mod common;
 
 use common::{RawFile, gzip};

@@ -1,0 +1,212 @@
+//! Masks and images as other programs will read them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+mod common;
+
+use common::{RawFile, gzip};
+use sulcus_io::{
+    Compression, NiftiHeader, encode_image, encode_labels, read_image_bytes, read_labels_bytes, write_labels,
+};
+use sulcus_volume::{
+    Geometry, Image, LabelEntry, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Rgb, Spacing,
+};
+
+fn table() -> LabelTable {
+    let entry = |value, name: &str| LabelEntry { value, name: name.into(), color: Rgb([value as u8, 2, 3]) };
+    LabelTable::new(vec![entry(1, "Anterior"), entry(2, "Hippocampe postérieur")]).unwrap()
+}
+
+/// A mask on the grid of a file, and that file's header.
+fn mask_like(file: &RawFile, value: impl Fn(usize) -> u16) -> (LabelMap, NiftiHeader) {
+    let read = read_image_bytes(&file.bytes()).unwrap();
+    let geometry = *read.image.geometry();
+    (LabelMap::new(geometry, (0..geometry.voxels()).map(value).collect()).unwrap(), read.header)
+}
+
+/// An oblique file in which every transform says something else, with odd bits that must survive.
+fn oblique(big: bool) -> RawFile {
+    RawFile {
+        big,
+        qform_code: 1,
+        sform_code: 4,
+        pixdim: [-1.0, 1.0, 2.0, 3.0, 2.5, f32::from_bits(0x7fc0_1234), -0.0, 1e-40],
+        quatern: [0.1, -0.2, 0.3, 11.0, -12.0, 13.5],
+        srow: [[-0.9, 0.1, 0.2, 12.0], [0.15, 1.1, -0.3, -7.5], [0.05, 0.25, 2.4, 31.0]],
+        slope: 0.25,
+        inter: -3.0,
+        ..RawFile::new()
+    }
+}
+
+#[test]
+fn a_mask_has_its_inputs_placement_bit_for_bit_and_nothing_of_the_patient() {
+    let expected = RawFile { big: false, ..oblique(false) }.header();
+    for big in [false, true] {
+        let (labels, header) = mask_like(&oblique(big), |i| (i % 3) as u16);
+        let mask = encode_labels(&labels, &header, &table(), Compression::None).unwrap();
+        // pixdim; xyzt_units; the transforms, codes and all; dim_info.
+        for range in [76..108, 123..124, 252..328, 39..40] {
+            assert_eq!(mask[range.clone()], expected[range.clone()], "{range:?}, big-endian {big}");
+        }
+        let i16_at = |at: usize| i16::from_le_bytes([mask[at], mask[at + 1]]);
+        let f32_at = |at: usize| f32::from_le_bytes([mask[at], mask[at + 1], mask[at + 2], mask[at + 3]]);
+        assert_eq!((0..8).map(|i| i16_at(40 + 2 * i)).collect::<Vec<_>>(), [3, 2, 3, 4, 1, 1, 1, 1]);
+        assert_eq!((i16_at(68), i16_at(70), i16_at(72)), (1002, 2, 8), "intent, datatype, bitpix");
+        assert_eq!((f32_at(112), f32_at(116)), (1.0, 0.0), "slope, intercept");
+        assert_eq!((f32_at(124), f32_at(128)), (0.0, 0.0), "cal_max, cal_min");
+        assert_eq!(&mask[328..335], b"labels\0");
+        assert_eq!(&mask[344..348], b"n+1\0");
+        assert!(!mask.windows(7).any(|w| w == b"patient"), "the description is the patient's");
+        let voxels = f32_at(108) as usize;
+        assert_eq!((voxels % 16, mask.len()), (0, voxels + 24));
+        assert_eq!(mask[voxels..], labels.data().iter().map(|v| *v as u8).collect::<Vec<_>>());
+        let (back, header) = read_labels_bytes(&mask).unwrap();
+        assert_eq!((back, header.label_table()), (labels, Some(&table())));
+    }
+}
+
+#[test]
+fn a_mask_has_the_smallest_type_that_holds_its_labels() {
+    for (largest, datatype) in [(0, 2), (255, 2), (256, 512), (65535, 512)] {
+        let (labels, header) = mask_like(&RawFile::new(), |i| if i == 5 { largest } else { 0 });
+        for compression in [Compression::None, Compression::Gzip] {
+            let mask = encode_labels(&labels, &header, &LabelTable::default(), compression).unwrap();
+            let (back, header) = read_labels_bytes(&mask).unwrap();
+            assert_eq!((&back, header.label_table()), (&labels, None));
+            if compression == Compression::None {
+                assert_eq!((mask[70], mask[71]), ((datatype & 255) as u8, (datatype >> 8) as u8));
+                assert_eq!(mask[348..352], [0; 4], "no names, no extension");
+            }
+        }
+    }
+}
+
+#[test]
+fn masks_of_four_dimensional_and_flat_inputs_are_volumes_on_the_same_grid() {
+    let dims =
+        [[4, 2, 3, 2, 2, 1, 1, 1], [2, 4, 6, 0, 0, 0, 0, 0], [7, 2, 3, 4, 1, 1, 1, 1], [1, 24, 9, 9, 9, 9, 9, 9]];
+    for dim in dims {
+        for sform_code in [0, 1] {
+            // The third size means nothing in a picture, and must not move its mask.
+            let (labels, header) = mask_like(&RawFile { dim, sform_code, ..RawFile::new() }, |i| (i % 2) as u16);
+            let mask = encode_labels(&labels, &header, &table(), Compression::None).unwrap();
+            assert_eq!(mask[40], 3);
+            let (back, _) = read_labels_bytes(&mask).unwrap();
+            assert_eq!(back, labels, "{dim:?}, sform {sform_code}");
+        }
+    }
+}
+
+#[test]
+fn labels_of_another_grid_are_refused() {
+    let (labels, _) = mask_like(&RawFile::new(), |_| 0);
+    let (_, header) = mask_like(&oblique(false), |_| 0);
+    let error = encode_labels(&labels, &header, &table(), Compression::None).unwrap_err().to_string();
+    assert!(
+        error.starts_with(
+            "cannot write the mask on the grid of its input: the two volumes lie on different grids: "
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn images_keep_every_bit_and_their_channels() {
+    let header = mask_like(&oblique(true), |_| 0).1;
+    let values = [0.1, -0.0, f32::MIN_POSITIVE / 8.0, f32::MAX, f32::INFINITY, 1e-7];
+    for channels in [1, 3] {
+        let data: Vec<f32> = values.into_iter().cycle().take(24 * channels).collect();
+        let image = Image::new(*header.geometry(), channels, data).unwrap();
+        for compression in [Compression::None, Compression::Gzip] {
+            let back = read_image_bytes(&encode_image(&image, &header, compression).unwrap()).unwrap();
+            assert_eq!((back.info.dtype, back.image.channels()), ("float32", channels));
+            let bits = |i: &Image| i.data().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&back.image), bits(&image));
+            assert_eq!(back.image.geometry(), header.geometry());
+        }
+    }
+}
+
+#[test]
+fn a_header_made_from_a_geometry_gives_it_back() {
+    let spacing = Spacing::new([0.5, 1.25, 3.0]).unwrap();
+    for orientation in Orientation::all() {
+        for source in [OrientationSource::Sform, OrientationSource::None] {
+            let map = RasFromVoxel::aligned(orientation, spacing);
+            let geometry = Geometry::new([3, 4, 5], map, source).unwrap();
+            let header = NiftiHeader::from_geometry(&geometry).unwrap();
+            let labels = LabelMap::new(geometry, (0..60).collect()).unwrap();
+            let mask = encode_labels(&labels, &header, &table(), Compression::Gzip).unwrap();
+            let (back, _) = read_labels_bytes(&mask).unwrap();
+            back.geometry().check_same_grid(&geometry).unwrap();
+            assert_eq!((back.geometry().orientation(), back.data()), (orientation, labels.data()));
+        }
+    }
+    // What was unplaced stays unplaced.
+    let unplaced = mask_like(&RawFile { sform_code: 0, ..RawFile::new() }, |_| 0).1;
+    let header = NiftiHeader::from_geometry(unplaced.geometry()).unwrap();
+    assert_eq!(header.geometry(), unplaced.geometry());
+    assert_eq!(header.geometry().source(), OrientationSource::None);
+    let long =
+        Geometry::new([40000, 1, 1], *header.geometry().ras_from_voxel(), OrientationSource::Sform).unwrap();
+    assert_eq!(
+        NiftiHeader::from_geometry(&long).unwrap_err().to_string(),
+        "cannot write the NIfTI header: expected at most 32767 voxels along an axis, which is what NIfTI-1 can count, found 40000; crop or downsample the volume first"
+    );
+}
+
+#[test]
+fn label_names_survive_among_other_extensions_and_broken_ones_are_none() {
+    let (labels, header) = mask_like(&RawFile::new(), |_| 1);
+    let mask = encode_labels(&labels, &header, &table(), Compression::None).unwrap();
+    let voxels = mask.len() - 24;
+    let ours = &mask[352..voxels];
+    assert_eq!(
+        std::str::from_utf8(&ours[8..]).unwrap().trim_end_matches('\0'),
+        r#"{"format":"sulcus.labels","format_version":1,"labels":[{"value":1,"name":"Anterior","color":[1,2,3]},{"value":2,"name":"Hippocampe postérieur","color":[2,2,3]}]}"#
+    );
+    let read = |extensions: &[u8]| {
+        let mut between = vec![1, 0, 0, 0];
+        between.extend(extensions);
+        let file = RawFile { vox_offset: (348 + between.len()) as f32, between, ..RawFile::new() };
+        let (_, header) = read_labels_bytes(&gzip(&file.bytes(), false)).unwrap();
+        header.label_table().cloned()
+    };
+    let comment = [&[16, 0, 0, 0, 6, 0, 0, 0], b"a note.\0".as_slice()].concat();
+    assert_eq!(read(&[comment.as_slice(), ours].concat()), Some(table()));
+    assert_eq!(read(&comment), None);
+    assert_eq!(read(&[]), None);
+    // A size of 0, a negative one, one beyond the end, and text that is no table: none is ours, none is an error.
+    for size in [[0, 0, 0, 0], [0xff; 4], [0, 0, 1, 0]] {
+        assert_eq!(read(&[size.as_slice(), &ours[4..]].concat()), None);
+    }
+    let mut damaged = ours.to_vec();
+    damaged[20] = b'}';
+    assert_eq!(read(&damaged), None);
+}
+
+#[test]
+fn the_output_name_says_how_to_write_in_any_case() {
+    let folder = tempfile::tempdir().unwrap();
+    let (labels, header) = mask_like(&RawFile::new(), |i| (i % 3) as u16);
+    for (name, gzipped) in [("a.nii", false), ("lab.seg.nii", false), ("X.NII.GZ", true), ("b.Nii.gz", true)] {
+        let path = folder.path().join(name);
+        write_labels(&path, &labels, &header, &table()).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes.starts_with(&[0x1f, 0x8b]), gzipped, "{name}");
+        assert_eq!(read_labels_bytes(&bytes).unwrap().0, labels);
+    }
+    let names = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(names, 4, "a file was renamed or left behind");
+    for name in ["a.png", "a.img", "nii", "a"] {
+        let path = folder.path().join(name);
+        assert_eq!(
+            write_labels(&path, &labels, &header, &table()).unwrap_err().to_string(),
+            format!(
+                "cannot write the volume: expected a file name that ends in .nii or .nii.gz; rename the output: {}",
+                path.display()
+            )
+        );
+    }
+}
