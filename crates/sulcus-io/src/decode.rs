@@ -3,8 +3,9 @@ use std::borrow::Cow;
 use sulcus_volume::{Image, LabelMap};
 
 use crate::error::{IoError, Problem};
-use crate::header::{HEADER_BYTES, NiftiHeader};
-use crate::info::VolumeInfo;
+use crate::fields::HEADER_BYTES;
+use crate::header::NiftiHeader;
+use crate::info::{Statistics, VolumeInfo};
 use crate::{gzip, voxels};
 
 /// An image, with what its file says of itself.
@@ -25,6 +26,15 @@ pub struct NiftiImage {
 /// When the bytes are no NIfTI-1 file, contradict themselves, end early, or hold values that are no single numbers.
 pub fn read_image_bytes(bytes: &[u8]) -> Result<NiftiImage, IoError> {
     Ok(Stored::single(bytes)?.image()?)
+}
+
+/// Reads an image and measures nothing, which spares a pass over the voxels; values beyond single precision become
+/// infinite.
+///
+/// # Errors
+/// As [`read_image_bytes`].
+pub fn read_image_unmeasured_bytes(bytes: &[u8]) -> Result<(Image, NiftiHeader), IoError> {
+    Ok(Stored::single(bytes)?.unmeasured_image()?)
 }
 
 /// Reads an image from the bytes of a `.hdr` and an `.img` file, each as it is or gzipped.
@@ -91,21 +101,42 @@ impl<'a> Stored<'a> {
         self.content.get(start..start.saturating_add(length)).unwrap_or_default()
     }
 
+    fn each_block(&self, f: &mut dyn FnMut(&[f64])) {
+        let header = &self.header;
+        voxels::each_block(self.voxels(), header.voxel_type(), header.is_big_endian(), header.scale(), f);
+    }
+
+    fn values(&self) -> usize {
+        self.header.geometry().voxels() * self.header.channels()
+    }
+
     pub(crate) fn info(&self) -> VolumeInfo {
-        VolumeInfo::new(&self.header, self.voxels())
+        let mut statistics = Statistics::NOTHING;
+        self.each_block(&mut |values| statistics.add(values));
+        VolumeInfo::new(&self.header, &statistics)
     }
 
     pub(crate) fn image(self) -> Result<NiftiImage, Problem> {
-        let info = self.info();
+        let mut statistics = Statistics::NOTHING;
+        let mut data = voxels::reserve(self.values())?;
+        self.each_block(&mut |values| {
+            statistics.add(values);
+            data.extend(values.iter().map(|v| *v as f32));
+        });
+        let info = VolumeInfo::new(&self.header, &statistics);
         if let (Some(min), Some(max)) = (info.min, info.max)
             && (min < f64::from(f32::MIN) || max > f64::from(f32::MAX))
         {
             return Err(Problem::Range { min, max });
         }
-        let header = &self.header;
-        let data = voxels::to_f32(self.voxels(), header.voxel_type(), header.is_big_endian(), header.scale())?;
-        let image = Image::new(*header.geometry(), header.channels(), data)?;
+        let image = Image::new(*self.header.geometry(), self.header.channels(), data)?;
         Ok(NiftiImage { image, header: self.header, info })
+    }
+
+    fn unmeasured_image(self) -> Result<(Image, NiftiHeader), Problem> {
+        let mut data = voxels::reserve(self.values())?;
+        self.each_block(&mut |values| data.extend(values.iter().map(|v| *v as f32)));
+        Ok((Image::new(*self.header.geometry(), self.header.channels(), data)?, self.header))
     }
 
     pub(crate) fn labels(self) -> Result<(LabelMap, NiftiHeader), Problem> {
@@ -113,8 +144,9 @@ impl<'a> Stored<'a> {
         if header.channels() != 1 {
             return Err(Problem::LabelChannels { channels: header.channels() });
         }
-        let data = voxels::to_labels(self.voxels(), header.voxel_type(), header.is_big_endian(), header.scale())?;
-        Ok((LabelMap::new(*header.geometry(), data)?, self.header))
+        let mut labels = voxels::LabelReader::new(self.values(), header.scale().is_some())?;
+        self.each_block(&mut |values| labels.read(values));
+        Ok((LabelMap::new(*header.geometry(), labels.finish()?)?, self.header))
     }
 }
 

@@ -1,7 +1,8 @@
 use sulcus_volume::{Image, LabelMap, LabelTable, OrientationSource};
 
 use crate::error::{IoError, Problem};
-use crate::header::{FIRST_VOXEL, HEADER_BYTES, MAGIC_SINGLE, NiftiHeader};
+use crate::fields::HEADER_BYTES;
+use crate::header::{FIRST_VOXEL, MAGIC_SINGLE, NiftiHeader};
 use crate::voxels::VoxelType;
 use crate::{extension, gzip};
 

@@ -29,6 +29,7 @@ impl IoError {
     }
 
     /// The same problem, now that the file is known; a path that is already there stays.
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn at(mut self, path: &Path) -> Self {
         self.path.get_or_insert_with(|| path.to_path_buf());
         self

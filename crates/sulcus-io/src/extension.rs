@@ -34,9 +34,9 @@ pub(crate) fn encode(table: &LabelTable) -> Vec<u8> {
     out
 }
 
-/// The label table in what follows a header: `after` starts with the four bytes that say whether extensions follow,
-/// and ends where the voxels begin. Extensions of others, or broken ones, are none of ours.
-pub(crate) fn decode(after: &[u8], endianness: Endianness) -> Option<LabelTable> {
+/// The text of the label table in what follows a header: `after` starts with the four bytes that say whether
+/// extensions follow, and ends where the voxels begin. Extensions of others are none of ours.
+pub(crate) fn label_text(after: &[u8], endianness: Endianness) -> Option<&str> {
     let (extender, mut rest) = after.split_first_chunk::<4>()?;
     if extender[0] == 0 {
         return None;
@@ -50,17 +50,23 @@ pub(crate) fn decode(after: &[u8], endianness: Endianness) -> Option<LabelTable>
         let size = usize::try_from(int([s0, s1, s2, s3])).ok().filter(|size| *size >= 8)?;
         let data = rest.get(8..size)?;
         if int([c0, c1, c2, c3]) == COMMENT
-            && let Some(table) = table_in(data)
+            && let Some(text) = text_in(data)
         {
-            return Some(table);
+            return Some(text);
         }
         rest = rest.get(size..)?;
     }
     None
 }
 
-fn table_in(data: &[u8]) -> Option<LabelTable> {
+fn text_in(data: &[u8]) -> Option<&str> {
     let end = data.iter().rposition(|b| *b != 0)?;
-    let content: Content = serde_json::from_slice(data.get(..=end)?).ok()?;
+    std::str::from_utf8(data.get(..=end)?).ok().filter(|text| text.contains(FORMAT))
+}
+
+/// The table in such a text; a broken one, or one of a later version, is none.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn table(text: &str) -> Option<LabelTable> {
+    let content: Content = serde_json::from_str(text).ok()?;
     (content.format == FORMAT && content.format_version == FORMAT_VERSION).then_some(content.labels)
 }

@@ -1,12 +1,13 @@
 use nifti::{Endianness, NiftiHeader as Fields};
-use sulcus_volume::{Geometry, LabelTable, OrientationSource, VolumeError};
+#[cfg(not(target_family = "wasm"))]
+use sulcus_volume::LabelTable;
+use sulcus_volume::{Geometry, OrientationSource, VolumeError};
 
 use crate::error::{IoError, Problem};
+use crate::fields::{self, HEADER_BYTES};
 use crate::voxels::{Scale, VoxelType};
 use crate::{extension, sniff, transform};
 
-/// Bytes of a NIfTI-1 header.
-pub(crate) const HEADER_BYTES: usize = 348;
 /// The first byte that a voxel of a single file may have: header and the four bytes that announce extensions.
 pub(crate) const FIRST_VOXEL: u64 = 352;
 pub(crate) const MAGIC_SINGLE: &[u8; 4] = nifti::header::MAGIC_CODE_NIP1;
@@ -27,14 +28,16 @@ pub struct NiftiHeader {
     voxel_type: VoxelType,
     scale: Option<Scale>,
     vox_offset: u64,
+    label_text: Option<String>,
+    #[cfg(not(target_family = "wasm"))]
     label_table: Option<LabelTable>,
 }
 
 impl NiftiHeader {
     /// Checks and reads the first 348 of `bytes`.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
-        let raw = check_kind(bytes)?;
-        let fields = Fields::from_reader(raw.as_slice()).map_err(|_| sniff::not_nifti(bytes))?;
+        let (raw, big) = check_kind(bytes)?;
+        let fields = fields::read(raw, big);
         let (rank, axes) = axes(&fields)?;
         let [x, y, z, channels] = axes;
         let voxel_type = VoxelType::from_header(fields.datatype, fields.bitpix)?;
@@ -43,7 +46,18 @@ impl NiftiHeader {
             .map_err(|source| Problem::Volume { action: "read the NIfTI header", source: source.into() })?;
         let scale = Scale::from_header(fields.scl_slope, fields.scl_inter)?;
         let vox_offset = vox_offset(&fields)?;
-        Ok(Self { fields, geometry, rank, channels, voxel_type, scale, vox_offset, label_table: None })
+        Ok(Self {
+            fields,
+            geometry,
+            rank,
+            channels,
+            voxel_type,
+            scale,
+            vox_offset,
+            label_text: None,
+            #[cfg(not(target_family = "wasm"))]
+            label_table: None,
+        })
     }
 
     /// A header for a volume that came from no NIfTI file: its transform becomes the sform, or, where the geometry
@@ -82,7 +96,18 @@ impl NiftiHeader {
         }
         let geometry = place(&fields)?;
         let (voxel_type, vox_offset) = (VoxelType::Float32, FIRST_VOXEL);
-        Ok(Self { fields, geometry, rank: 3, channels: 1, voxel_type, scale: None, vox_offset, label_table: None })
+        Ok(Self {
+            fields,
+            geometry,
+            rank: 3,
+            channels: 1,
+            voxel_type,
+            scale: None,
+            vox_offset,
+            label_text: None,
+            #[cfg(not(target_family = "wasm"))]
+            label_table: None,
+        })
     }
 
     /// The grid: shape, and where its voxels lie in the patient.
@@ -100,9 +125,17 @@ impl NiftiHeader {
         self.voxel_type
     }
 
-    /// The label names that the file carries, if it is a mask that has them.
+    /// The label names that the file carries, if it is a mask that has them. WebAssembly has
+    /// [`NiftiHeader::label_text`] instead.
+    #[cfg(not(target_family = "wasm"))]
     pub fn label_table(&self) -> Option<&LabelTable> {
         self.label_table.as_ref()
+    }
+
+    /// The label names as the JSON text that the file carries, not looked at. A browser has a reader of JSON; ours
+    /// would be a third of all that the viewer loads.
+    pub fn label_text(&self) -> Option<&str> {
+        self.label_text.as_deref()
     }
 
     /// The shape in file order, first axis first: x, y, z, and the fourth where the file has one.
@@ -142,7 +175,11 @@ impl NiftiHeader {
 
     /// Takes the label names from what follows the header.
     pub(crate) fn read_extensions(&mut self, after_header: &[u8]) {
-        self.label_table = extension::decode(after_header, self.fields.endianness);
+        self.label_text = extension::label_text(after_header, self.fields.endianness).map(str::to_owned);
+        #[cfg(not(target_family = "wasm"))]
+        {
+            self.label_table = self.label_text.as_deref().and_then(extension::table);
+        }
     }
 
     /// That `found` bytes (or `at_most` that many, for data still compressed) hold header and voxels.
@@ -170,8 +207,8 @@ fn long_axis(n: usize) -> Problem {
     }
 }
 
-/// The header's bytes once size, byte order, magic and rank say NIfTI-1.
-fn check_kind(bytes: &[u8]) -> Result<[u8; HEADER_BYTES], Problem> {
+/// The header's bytes, and whether they are big-endian, once size and magic say NIfTI-1.
+fn check_kind(bytes: &[u8]) -> Result<(&[u8; HEADER_BYTES], bool), Problem> {
     const NIFTI_2_BYTES: i32 = 540;
     let Some(size) = bytes.first_chunk::<4>() else {
         return Err(if bytes.is_empty() { Problem::Empty } else { Problem::ShortHeader { found: bytes.len() } });
@@ -206,9 +243,12 @@ fn check_kind(bytes: &[u8]) -> Result<[u8; HEADER_BYTES], Problem> {
             Problem::Analyze
         });
     }
-    let rank_bytes = [raw[40], raw[41]];
-    let rank = if is_little { i16::from_le_bytes(rank_bytes) } else { i16::from_be_bytes(rank_bytes) };
-    // The nifti crate takes the byte order from the rank: it must be right before the crate sees it.
+    Ok((raw, !is_little))
+}
+
+/// How many axes the file has, and the length of the first four; an axis that the file lacks has length 1.
+fn axes(fields: &Fields) -> Result<(usize, [usize; MAX_AXES]), Problem> {
+    let rank = fields.dim[0].cast_signed();
     if !(1..=7).contains(&rank) {
         return Err(Problem::Header {
             action: "read",
@@ -217,12 +257,7 @@ fn check_kind(bytes: &[u8]) -> Result<[u8; HEADER_BYTES], Problem> {
             hint: "the header is damaged, get the file again",
         });
     }
-    Ok(*raw)
-}
-
-/// How many axes the file has, and the length of the first four; an axis that the file lacks has length 1.
-fn axes(fields: &Fields) -> Result<(usize, [usize; MAX_AXES]), Problem> {
-    let rank = usize::from(fields.dim[0]);
+    let rank = usize::from(rank.cast_unsigned());
     let mut axes = [1; MAX_AXES];
     for (i, dim) in fields.dim.iter().enumerate().skip(1).take(rank) {
         let dim = dim.cast_signed();

@@ -2,7 +2,6 @@ use serde::Serialize;
 use sulcus_volume::{Orientation, OrientationSource};
 
 use crate::header::NiftiHeader;
-use crate::voxels::{EXACT_VALUES, Scale, Stored, VoxelType, with_stored};
 
 /// The format of a volume's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -45,10 +44,9 @@ pub struct VolumeInfo {
 }
 
 impl VolumeInfo {
-    /// Describes a volume from its header and stored voxels.
-    pub(crate) fn new(header: &NiftiHeader, voxels: &[u8]) -> Self {
+    /// Describes a volume from its header and the statistics of its voxels.
+    pub(crate) fn new(header: &NiftiHeader, statistics: &Statistics) -> Self {
         let geometry = header.geometry();
-        let statistics = Statistics::of(voxels, header.voxel_type(), header.is_big_endian(), header.scale());
         let unknown = geometry.source() == OrientationSource::None;
         let finite = |v: f64| v.is_finite().then_some(v);
         Self {
@@ -69,7 +67,7 @@ impl VolumeInfo {
 
 /// Over the finite values, after slope and intercept.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Statistics {
+pub(crate) struct Statistics {
     min: f64,
     max: f64,
     sum: f64,
@@ -78,47 +76,16 @@ struct Statistics {
 }
 
 impl Statistics {
-    const NOTHING: Self = Self { min: f64::INFINITY, max: f64::NEG_INFINITY, sum: 0.0, finite: 0, non_finite: 0 };
+    pub(crate) const NOTHING: Self =
+        Self { min: f64::INFINITY, max: f64::NEG_INFINITY, sum: 0.0, finite: 0, non_finite: 0 };
 
-    fn of(bytes: &[u8], voxel_type: VoxelType, big: bool, scale: Option<Scale>) -> Self {
-        fn run<T: Stored, const BIG: bool>(bytes: &[u8], scale: Option<Scale>) -> Statistics {
-            // Sums of short blocks, added up, keep the rounding error small. A multiple of every type's size.
-            let block_bytes = EXACT_VALUES / 2 * size_of::<T>();
-            bytes.chunks(block_bytes).fold(Statistics::NOTHING, |all, block| {
-                let values = T::values::<BIG>(block);
-                all.and(match T::measure(values.clone()) {
-                    Some(exact) => Statistics::of_whole_numbers(exact, values.len(), scale),
-                    None => Statistics::of_block(values.map(T::to_f64), scale),
-                })
-            })
-        }
-        with_stored!(voxel_type, big, run(bytes, scale))
-    }
-
-    /// From the smallest, the largest and the sum of `n` whole numbers. Scaling is monotonic, rounding included, so the
-    /// extremes stay the extremes.
-    fn of_whole_numbers([min, max, sum]: [f64; 3], n: usize, scale: Option<Scale>) -> Self {
-        let Some(scale) = scale else { return Self { min, max, sum, finite: n, non_finite: 0 } };
-        let (a, b) = (scale.apply(min), scale.apply(max));
-        let sum = scale.slope * sum + scale.intercept * n as f64;
-        Self { min: a.min(b), max: a.max(b), sum, finite: n, non_finite: 0 }
-    }
-
-    /// Value by value, in lanes that the processor adds side by side.
-    fn of_block(values: impl ExactSizeIterator<Item = f64>, scale: Option<Scale>) -> Self {
+    /// Adds a block of values. Sums of short blocks, added up, keep the rounding error small, and lanes are what a
+    /// processor adds side by side.
+    pub(crate) fn add(&mut self, values: &[f64]) {
         const LANES: usize = 8;
-        let Scale { slope, intercept } = scale.unwrap_or(Scale { slope: 1.0, intercept: 0.0 });
-        let mut block = [f64::NAN; EXACT_VALUES / 2];
-        let n = values.len();
-        block
-            .iter_mut()
-            .zip(values)
-            .for_each(|(slot, v)| *slot = if scale.is_some() { v * slope + intercept } else { v });
-        let (mut min, mut max) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+        let (mut min, mut max) = ([self.min; LANES], [self.max; LANES]);
         let (mut sum, mut finite) = ([0.0; LANES], [0_u64; LANES]);
-        // The slots beyond the last value are NaN, which is skipped like any other.
-        let (groups, _) = block.as_chunks::<LANES>();
-        for group in groups.iter().take(n.div_ceil(LANES)) {
+        let mut measure = |group: &[f64; LANES]| {
             for (lane, &v) in group.iter().enumerate() {
                 let ok = v.abs() < f64::INFINITY;
                 min[lane] = if ok & (v < min[lane]) { v } else { min[lane] };
@@ -126,24 +93,18 @@ impl Statistics {
                 sum[lane] += if ok { v } else { 0.0 };
                 finite[lane] += u64::from(ok);
             }
-        }
+        };
+        let (groups, rest) = values.as_chunks::<LANES>();
+        groups.iter().for_each(&mut measure);
+        // NaN is left out, so it fills the last group up.
+        let mut last = [f64::NAN; LANES];
+        last.iter_mut().zip(rest).for_each(|(slot, v)| *slot = *v);
+        measure(&last);
         let finite = finite.iter().sum::<u64>() as usize;
-        Self {
-            min: min.into_iter().fold(f64::INFINITY, f64::min),
-            max: max.into_iter().fold(f64::NEG_INFINITY, f64::max),
-            sum: sum.iter().sum(),
-            finite,
-            non_finite: n - finite,
-        }
-    }
-
-    fn and(self, other: Self) -> Self {
-        Self {
-            min: self.min.min(other.min),
-            max: self.max.max(other.max),
-            sum: self.sum + other.sum,
-            finite: self.finite + other.finite,
-            non_finite: self.non_finite + other.non_finite,
-        }
+        self.min = min.into_iter().fold(self.min, f64::min);
+        self.max = max.into_iter().fold(self.max, f64::max);
+        self.sum += sum.iter().sum::<f64>();
+        self.finite += finite;
+        self.non_finite += values.len() - finite;
     }
 }

@@ -13,6 +13,7 @@ mod decode;
 mod encode;
 mod error;
 mod extension;
+mod fields;
 #[cfg(not(target_family = "wasm"))]
 mod files;
 mod gzip;
@@ -26,8 +27,8 @@ mod voxels;
 #[cfg(not(target_family = "wasm"))]
 pub use atomic::write_atomically;
 pub use decode::{
-    NiftiImage, read_image_bytes, read_image_pair_bytes, read_info_bytes, read_labels_bytes,
-    read_labels_pair_bytes,
+    NiftiImage, read_image_bytes, read_image_pair_bytes, read_image_unmeasured_bytes, read_info_bytes,
+    read_labels_bytes, read_labels_pair_bytes,
 };
 pub use encode::{Compression, encode_image, encode_labels};
 pub use error::{IoError, Problem};

@@ -141,154 +141,104 @@ impl Scale {
     }
 }
 
-/// A number as files store it.
-pub(crate) trait Stored: Copy {
-    /// The values in `bytes`; a rest that is no whole value is left out.
-    fn values<const BIG: bool>(bytes: &[u8]) -> impl ExactSizeIterator<Item = Self> + Clone;
-    fn to_f64(self) -> f64;
-    /// The nearest single-precision number, without a detour that would round twice.
-    fn to_f32(self) -> f32;
-    /// The label that the value is, if it is a whole number from 0 to 65535.
-    fn to_label(self) -> Option<Label>;
-    /// The smallest and largest of whole numbers and their sum, if that is exact and the type's are such; at most
-    /// [`EXACT_VALUES`] of them. `None` for types whose values are measured one by one in double precision.
-    fn measure(_values: impl Iterator<Item = Self> + Clone) -> Option<[f64; 3]> {
-        None
-    }
-}
+/// Values that are handled at a time: few enough for the processor's nearest cache.
+pub(crate) const BLOCK: usize = 1024;
 
-/// So many values of a whole-number type of up to 32 bits add up without overflow in the type that is used for it.
-pub(crate) const EXACT_VALUES: usize = 1 << 14;
-
-macro_rules! stored {
-    ($t:ty, label($v:ident) $label:expr $(, sum $sum:ty)?) => {
-        impl Stored for $t {
-            fn values<const BIG: bool>(bytes: &[u8]) -> impl ExactSizeIterator<Item = Self> + Clone {
-                let (chunks, _) = bytes.as_chunks::<{ size_of::<$t>() }>();
-                chunks.iter().map(|c| if BIG { <$t>::from_be_bytes(*c) } else { <$t>::from_le_bytes(*c) })
-            }
-            fn to_f64(self) -> f64 {
-                self as f64
-            }
-            fn to_f32(self) -> f32 {
-                self as f32
-            }
-            fn to_label(self) -> Option<Label> {
-                let $v = self;
-                $label
-            }
-            $(fn measure(values: impl Iterator<Item = Self> + Clone) -> Option<[f64; 3]> {
-                let min = values.clone().fold(<$t>::MAX, |a, b| a.min(b));
-                let max = values.clone().fold(<$t>::MIN, |a, b| a.max(b));
-                let sum = values.map(<$sum>::from).sum::<$sum>();
-                Some([min as f64, max as f64, sum as f64])
-            })?
-        }
-    };
-}
-stored!(u8, label(v) Some(Label::from(v)), sum i32);
-stored!(i8, label(v) Label::try_from(v).ok(), sum i32);
-stored!(u16, label(v) Some(v), sum i32);
-stored!(i16, label(v) Label::try_from(v).ok(), sum i32);
-stored!(u32, label(v) Label::try_from(v).ok(), sum i64);
-stored!(i32, label(v) Label::try_from(v).ok(), sum i64);
-stored!(u64, label(v) Label::try_from(v).ok());
-stored!(i64, label(v) Label::try_from(v).ok());
-stored!(f32, label(v)(f32::from(v as Label) == v).then_some(v as Label));
-stored!(f64, label(v)(f64::from(v as Label) == v).then_some(v as Label));
-
-/// Runs a generic function on the Rust type of a [`VoxelType`] and the byte order:
-/// `with_stored!(voxel_type, big_endian, f(arguments))` calls `f::<T, BIG>(arguments)`.
-macro_rules! with_stored {
-    ($voxel_type:expr, $big:expr, $f:ident($($arg:expr),*)) => {{
-        use $crate::voxels::VoxelType as V;
-        match ($voxel_type, $big) {
-            (V::Uint8, _) => $f::<u8, false>($($arg),*),
-            (V::Int8, _) => $f::<i8, false>($($arg),*),
-            (V::Uint16, false) => $f::<u16, false>($($arg),*),
-            (V::Uint16, true) => $f::<u16, true>($($arg),*),
-            (V::Int16, false) => $f::<i16, false>($($arg),*),
-            (V::Int16, true) => $f::<i16, true>($($arg),*),
-            (V::Uint32, false) => $f::<u32, false>($($arg),*),
-            (V::Uint32, true) => $f::<u32, true>($($arg),*),
-            (V::Int32, false) => $f::<i32, false>($($arg),*),
-            (V::Int32, true) => $f::<i32, true>($($arg),*),
-            (V::Uint64, false) => $f::<u64, false>($($arg),*),
-            (V::Uint64, true) => $f::<u64, true>($($arg),*),
-            (V::Int64, false) => $f::<i64, false>($($arg),*),
-            (V::Int64, true) => $f::<i64, true>($($arg),*),
-            (V::Float32, false) => $f::<f32, false>($($arg),*),
-            (V::Float32, true) => $f::<f32, true>($($arg),*),
-            (V::Float64, false) => $f::<f64, false>($($arg),*),
-            (V::Float64, true) => $f::<f64, true>($($arg),*),
-        }
-    }};
-}
-pub(crate) use with_stored;
-
-/// Stored values as the numbers they mean, in single precision.
-pub(crate) fn to_f32(
+/// Hands the values of `bytes` on, in double precision and after scaling, in blocks of [`BLOCK`] and a last shorter
+/// one. Everything that looks at voxels is written once, for these blocks, whatever the type in the file.
+pub(crate) fn each_block(
     bytes: &[u8],
     voxel_type: VoxelType,
     big: bool,
     scale: Option<Scale>,
-) -> Result<Vec<f32>, Problem> {
-    fn run<T: Stored, const BIG: bool>(bytes: &[u8], scale: Option<Scale>) -> Result<Vec<f32>, Problem> {
-        let values = T::values::<BIG>(bytes);
-        let mut out = reserve(values.len())?;
-        match scale {
-            None => out.extend(values.map(T::to_f32)),
-            Some(scale) => out.extend(values.map(|v| scale.apply(v.to_f64()) as f32)),
+    f: &mut dyn FnMut(&[f64]),
+) {
+    let mut values = [0.0; BLOCK];
+    let mut turned = [0; BLOCK * 8];
+    for block in bytes.chunks(BLOCK * voxel_type.bytes()) {
+        let little = if big { turn(block, voxel_type.bytes(), &mut turned) } else { block };
+        let n = block.len() / voxel_type.bytes();
+        let Some(values) = values.get_mut(..n) else { continue };
+        to_f64(little, voxel_type, values);
+        if let Some(scale) = scale {
+            values.iter_mut().for_each(|v| *v = scale.apply(*v));
         }
-        Ok(out)
-    }
-    with_stored!(voxel_type, big, run(bytes, scale))
-}
-
-/// Stored values as labels: whole numbers from 0 to 65535.
-pub(crate) fn to_labels(
-    bytes: &[u8],
-    voxel_type: VoxelType,
-    big: bool,
-    scale: Option<Scale>,
-) -> Result<Vec<Label>, Problem> {
-    fn run<T: Stored, const BIG: bool>(bytes: &[u8], scale: Option<Scale>) -> Result<Vec<Label>, Problem> {
-        let values = T::values::<BIG>(bytes);
-        match scale {
-            None => collect_labels(values, T::to_label, T::to_f64),
-            Some(scale) => collect_labels(values.map(|v| scale.apply(v.to_f64())), scaled_label, |v| v),
-        }
-    }
-    with_stored!(voxel_type, big, run(bytes, scale))
-}
-
-fn collect_labels<T: Copy>(
-    values: impl ExactSizeIterator<Item = T> + Clone,
-    label: impl Fn(T) -> Option<Label>,
-    number: impl Fn(T) -> f64,
-) -> Result<Vec<Label>, Problem> {
-    let mut out = reserve(values.len())?;
-    let mut wrong = 0;
-    out.extend(values.clone().map(|v| {
-        let label = label(v);
-        wrong += usize::from(label.is_none());
-        label.unwrap_or_default()
-    }));
-    match values.into_iter().find(|v| wrong > 0 && label(*v).is_none()) {
-        Some(example) => Err(Problem::LabelValue { example: number(example), count: wrong }),
-        None => Ok(out),
+        f(values);
     }
 }
 
-/// The label that a scaled value is. It may miss the whole number by the rounding of the slope, which headers hold in
-/// single precision: 255 · (1/255) is 1.00000006.
-fn scaled_label(value: f64) -> Option<Label> {
+/// A big-endian block in the other byte order.
+fn turn<'a>(block: &[u8], value_bytes: usize, out: &'a mut [u8]) -> &'a [u8] {
+    for (to, from) in out.chunks_mut(value_bytes).zip(block.chunks(value_bytes)) {
+        to.iter_mut().zip(from.iter().rev()).for_each(|(a, b)| *a = *b);
+    }
+    out.get(..block.len()).unwrap_or_default()
+}
+
+/// Little-endian stored values in double precision, which holds all but 64-bit integers beyond 2^53 exactly, and those
+/// as NumPy does.
+fn to_f64(bytes: &[u8], voxel_type: VoxelType, out: &mut [f64]) {
+    macro_rules! convert {
+        ($t:ty) => {{
+            let (values, _) = bytes.as_chunks::<{ size_of::<$t>() }>();
+            out.iter_mut().zip(values).for_each(|(out, v)| *out = <$t>::from_le_bytes(*v) as f64);
+        }};
+    }
+    match voxel_type {
+        VoxelType::Uint8 => convert!(u8),
+        VoxelType::Int8 => convert!(i8),
+        VoxelType::Uint16 => convert!(u16),
+        VoxelType::Int16 => convert!(i16),
+        VoxelType::Uint32 => convert!(u32),
+        VoxelType::Int32 => convert!(i32),
+        VoxelType::Uint64 => convert!(u64),
+        VoxelType::Int64 => convert!(i64),
+        VoxelType::Float32 => convert!(f32),
+        VoxelType::Float64 => convert!(f64),
+    }
+}
+
+/// Turns values into labels: whole numbers from 0 to 65535.
+pub(crate) struct LabelReader {
+    labels: Vec<Label>,
+    slack: f64,
+    wrong: usize,
+    example: f64,
+}
+
+impl LabelReader {
+    /// Scaled values may miss whole numbers by the rounding of the slope, which headers hold in single precision:
+    /// 255 · (1/255) is 1.00000006.
     const SLOPE_ROUNDING: f64 = f32::EPSILON as f64;
-    let whole = value.round();
-    ((value - whole).abs() <= SLOPE_ROUNDING * whole.max(1.0)).then(|| whole.to_label()).flatten()
+
+    pub(crate) fn new(n: usize, scaled: bool) -> Result<Self, Problem> {
+        let slack = if scaled { Self::SLOPE_ROUNDING } else { 0.0 };
+        Ok(Self { labels: reserve(n)?, slack, wrong: 0, example: 0.0 })
+    }
+
+    pub(crate) fn read(&mut self, values: &[f64]) {
+        let slack = self.slack;
+        // A cast saturates, and makes 0 of NaN: what was no label differs from what it becomes.
+        let label = |v: f64| (v + 0.5) as Label;
+        let is_label = |v: f64| (v - f64::from(label(v))).abs() <= slack * v.clamp(1.0, f64::from(Label::MAX));
+        self.labels.extend(values.iter().map(|v| label(*v)));
+        let wrong = values.iter().filter(|v| !is_label(**v)).count();
+        if wrong > 0 && self.wrong == 0 {
+            self.example = values.iter().copied().find(|v| !is_label(*v)).unwrap_or_default();
+        }
+        self.wrong += wrong;
+    }
+
+    pub(crate) fn finish(self) -> Result<Vec<Label>, Problem> {
+        if self.wrong > 0 {
+            return Err(Problem::LabelValue { example: self.example, count: self.wrong });
+        }
+        Ok(self.labels)
+    }
 }
 
-fn reserve<T>(n: usize) -> Result<Vec<T>, Problem> {
+/// An empty vector with room for `n` values, or an error where the memory for them is not to be had.
+pub(crate) fn reserve<T>(n: usize) -> Result<Vec<T>, Problem> {
     let mut out = Vec::new();
     let bytes = n.saturating_mul(size_of::<T>()) as u64;
     out.try_reserve_exact(n).map_err(|_| Problem::Memory { action: "read the voxels", bytes })?;

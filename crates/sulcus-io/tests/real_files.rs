@@ -1,5 +1,11 @@
 //! Real scans, where this machine has them.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test says when it skips, and stops where it cannot go on"
+)]
+
 use std::path::PathBuf;
 
 use sulcus_io::{read_image, read_info, read_labels};

@@ -89,7 +89,9 @@ pub(crate) fn gzip(content: &[u8], fancy: bool) -> Vec<u8> {
         out.extend([0x12, 0x34]);
     }
     out.extend(miniz_oxide::deflate::compress_to_vec(content, 6));
-    out.extend(crc32fast::hash(content).to_le_bytes());
+    let mut checksum = libdeflater::Crc::new();
+    checksum.update(content);
+    out.extend(checksum.sum().to_le_bytes());
     out.extend((content.len() as u32).to_le_bytes());
     out
 }
