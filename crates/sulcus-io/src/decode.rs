@@ -1,11 +1,12 @@
 use std::borrow::Cow;
 
-use sulcus_volume::{Image, LabelMap};
+use sulcus_volume::{Image, Label, LabelMap};
 
 use crate::error::{IoError, Problem};
 use crate::fields::HEADER_BYTES;
 use crate::header::NiftiHeader;
 use crate::info::{Statistics, VolumeInfo};
+use crate::voxels::VoxelType;
 use crate::{gzip, voxels};
 
 /// An image, with what its file says of itself.
@@ -144,9 +145,17 @@ impl<'a> Stored<'a> {
         if header.channels() != 1 {
             return Err(Problem::LabelChannels { channels: header.channels() });
         }
-        let mut labels = voxels::LabelReader::new(self.values(), header.scale().is_some())?;
-        self.each_block(&mut |values| labels.read(values));
-        Ok((LabelMap::new(*header.geometry(), labels.finish()?)?, self.header))
+        let labels = if header.voxel_type() == VoxelType::Uint8 && header.scale().is_none() {
+            // Most masks are this, and need no look at each value.
+            let mut labels = voxels::reserve(self.values())?;
+            labels.extend(self.voxels().iter().map(|v| Label::from(*v)));
+            labels
+        } else {
+            let mut labels = voxels::LabelReader::new(self.values(), header.scale().is_some())?;
+            self.each_block(&mut |values| labels.read(values));
+            labels.finish()?
+        };
+        Ok((LabelMap::new(*header.geometry(), labels)?, self.header))
     }
 }
 

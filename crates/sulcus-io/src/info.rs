@@ -2,6 +2,7 @@ use serde::Serialize;
 use sulcus_volume::{Orientation, OrientationSource};
 
 use crate::header::NiftiHeader;
+use crate::voxels::BLOCK;
 
 /// The format of a volume's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -79,32 +80,42 @@ impl Statistics {
     pub(crate) const NOTHING: Self =
         Self { min: f64::INFINITY, max: f64::NEG_INFINITY, sum: 0.0, finite: 0, non_finite: 0 };
 
-    /// Adds a block of values. Sums of short blocks, added up, keep the rounding error small, and lanes are what a
-    /// processor adds side by side.
+    /// Adds a block of at most [`BLOCK`] values. Sums of short blocks, added up, keep the rounding error small.
     pub(crate) fn add(&mut self, values: &[f64]) {
-        const LANES: usize = 8;
-        let (mut min, mut max) = ([self.min; LANES], [self.max; LANES]);
-        let (mut sum, mut finite) = ([0.0; LANES], [0_u64; LANES]);
-        let mut measure = |group: &[f64; LANES]| {
-            for (lane, &v) in group.iter().enumerate() {
-                let ok = v.abs() < f64::INFINITY;
-                min[lane] = if ok & (v < min[lane]) { v } else { min[lane] };
-                max[lane] = if ok & (v > max[lane]) { v } else { max[lane] };
-                sum[lane] += if ok { v } else { 0.0 };
-                finite[lane] += u64::from(ok);
-            }
-        };
+        if values.iter().fold(true, |all, v| all & v.is_finite()) {
+            self.add_finite(values);
+            return;
+        }
+        let mut kept = [0.0; BLOCK];
+        let mut n = 0;
+        for (slot, v) in kept.iter_mut().zip(values.iter().filter(|v| v.is_finite())) {
+            *slot = *v;
+            n += 1;
+        }
+        self.add_finite(kept.get(..n).unwrap_or_default());
+        self.non_finite += values.len() - n;
+    }
+
+    fn add_finite(&mut self, values: &[f64]) {
+        // Side by side, as a processor can; more would not fit into its registers.
+        const LANES: usize = 4;
+        let (mut min, mut max, mut sum) = ([self.min; LANES], [self.max; LANES], [0.0; LANES]);
         let (groups, rest) = values.as_chunks::<LANES>();
-        groups.iter().for_each(&mut measure);
-        // NaN is left out, so it fills the last group up.
-        let mut last = [f64::NAN; LANES];
-        last.iter_mut().zip(rest).for_each(|(slot, v)| *slot = *v);
-        measure(&last);
-        let finite = finite.iter().sum::<u64>() as usize;
+        for group in groups {
+            for (lane, &v) in group.iter().enumerate() {
+                min[lane] = if v < min[lane] { v } else { min[lane] };
+                max[lane] = if v > max[lane] { v } else { max[lane] };
+                sum[lane] += v;
+            }
+        }
+        for (lane, &v) in rest.iter().enumerate() {
+            min[lane] = v.min(min[lane]);
+            max[lane] = v.max(max[lane]);
+            sum[lane] += v;
+        }
         self.min = min.into_iter().fold(self.min, f64::min);
         self.max = max.into_iter().fold(self.max, f64::max);
         self.sum += sum.iter().sum::<f64>();
-        self.finite += finite;
-        self.non_finite += values.len() - finite;
+        self.finite += values.len();
     }
 }

@@ -6,7 +6,9 @@
 mod common;
 
 use common::{RawFile, gzip};
-use sulcus_io::{read_image_bytes, read_image_pair_bytes, read_info_bytes, read_labels_bytes};
+use sulcus_io::{
+    read_image_bytes, read_image_pair_bytes, read_image_unmeasured_bytes, read_info_bytes, read_labels_bytes,
+};
 use sulcus_volume::OrientationSource;
 
 const VALUES: [i32; 24] =
@@ -60,6 +62,7 @@ fn every_type_reads_in_both_byte_orders() {
             assert_eq!(read.info.dtype, name);
             assert!(read.image.data().iter().zip(VALUES).all(|(a, b)| *a == b as f32), "{name}, big-endian {big}");
             assert_eq!((read.info.min, read.info.max), (Some(0.0), Some(127.0)));
+            assert_eq!(read_image_unmeasured_bytes(&bytes).unwrap(), (read.image, read.header));
             assert_eq!(read.info.mean, Some(f64::from(VALUES.iter().sum::<i32>()) / 24.0));
             let (labels, _) = read_labels_bytes(&bytes).unwrap();
             assert!(labels.data().iter().zip(VALUES).all(|(a, b)| i32::from(*a) == b), "{name}, big-endian {big}");

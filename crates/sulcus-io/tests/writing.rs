@@ -63,6 +63,7 @@ fn a_mask_has_its_inputs_placement_bit_for_bit_and_nothing_of_the_patient() {
         assert_eq!(mask[voxels..], labels.data().iter().map(|v| *v as u8).collect::<Vec<_>>());
         let (back, header) = read_labels_bytes(&mask).unwrap();
         assert_eq!((back, header.label_table()), (labels, Some(&table())));
+        assert!(header.label_text().is_some_and(|text| text.starts_with('{') && text.ends_with('}')));
     }
 }
 
