@@ -1,0 +1,249 @@
+use std::path::{Path, PathBuf};
+
+use sulcus_onnx::read_spec;
+use sulcus_pipeline::{ModelSpec, WindowOptions};
+
+use crate::segmenter::Model;
+use crate::{Device, Engine, RuntimeError, Segmenter};
+#[cfg(feature = "ort")]
+use crate::{OrtLibrary, OrtSearch, engine};
+
+/// Puts a [`Segmenter`] together; made by [`Segmenter::builder`].
+#[derive(Debug, Clone, Default)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct SegmenterBuilder {
+    models: Vec<Source>,
+    engine: Engine,
+    device: Device,
+    threads: Option<usize>,
+    #[cfg(feature = "ort")]
+    library: Option<OrtLibrary>,
+    window: WindowOptions,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    File(PathBuf),
+    Bytes(Vec<u8>),
+}
+
+/// What was decided about engine and device.
+struct Choice {
+    engine: Engine,
+    device: Device,
+    #[cfg(feature = "ort")]
+    runtime: Option<engine::OnnxRuntime>,
+    notes: Vec<String>,
+}
+
+impl SegmenterBuilder {
+    /// Adds a model file. Several models are averaged.
+    pub fn model(mut self, path: impl AsRef<Path>) -> Self {
+        self.models.push(Source::File(path.as_ref().to_path_buf()));
+        self
+    }
+
+    /// Adds a model that is in memory, such as one from `include_bytes!`.
+    pub fn model_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.models.push(Source::Bytes(bytes.into()));
+        self
+    }
+
+    /// What runs the network; [`Engine::Auto`] unless said.
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    /// Where it runs; [`Device::Auto`] unless said.
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Threads for one operation of the network; all that the process may use unless said. Zero counts as one.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads.max(1));
+        self
+    }
+
+    /// Where ONNX Runtime comes from; [`OrtSearch::local`] unless said.
+    #[cfg(feature = "ort")]
+    pub fn ort_library(mut self, library: OrtLibrary) -> Self {
+        self.library = Some(library);
+        self
+    }
+
+    /// Also predicts mirrored along every axis, and averages: slower, often a little better.
+    pub fn mirror(mut self, mirror: bool) -> Self {
+        self.window.mirror = mirror;
+        self
+    }
+
+    /// Share of a tile by which the window advances, in (0, 1]; the model's own for `None`.
+    pub fn step(mut self, step: Option<f64>) -> Self {
+        self.window.step = step;
+        self
+    }
+
+    /// Reads the models and gets the engine ready.
+    ///
+    /// # Errors
+    /// When no model was given or one cannot be used, the models don't fit each other, or the engine or the device
+    /// that was named cannot be had.
+    pub fn build(self) -> Result<Segmenter, RuntimeError> {
+        if self.models.is_empty() {
+            return Err(RuntimeError::NoModel);
+        }
+        let total = self.models.len();
+        let files: Vec<(Vec<u8>, ModelSpec)> =
+            self.models.iter().enumerate().map(|(i, source)| read(source, i, total)).collect::<Result<_, _>>()?;
+        for (i, (_, spec)) in files.iter().enumerate().skip(1) {
+            if let Some(field) = files.first().and_then(|(_, first)| difference(first, spec)) {
+                return Err(RuntimeError::Ensemble { model: i + 1, field });
+            }
+        }
+        let mut choice = self.choose()?;
+        let models = files
+            .into_iter()
+            .map(|(bytes, spec)| self.load(&bytes, spec, &mut choice))
+            .collect::<Result<Vec<_>, _>>()?;
+        Segmenter::new(models, choice.engine, choice.device, self.window, choice.notes)
+    }
+
+    /// The engine and the device, with what `auto` has to say about them.
+    fn choose(&self) -> Result<Choice, RuntimeError> {
+        #[cfg(feature = "ort")]
+        if self.engine != Engine::Tract {
+            let default = OrtLibrary::Search(OrtSearch::local());
+            let (runtime, places) = engine::find_onnx_runtime(self.library.as_ref().unwrap_or(&default))?;
+            if let Some(runtime) = runtime {
+                return self.choose_ort_device(runtime);
+            }
+            if self.engine == Engine::Ort || !cfg!(feature = "tract") || self.device_needs_ort() {
+                return Err(RuntimeError::LibraryNotFound { looked: places.len() });
+            }
+            let mut choice = self.choose_tract()?;
+            choice.notes.push(format!(
+                "ONNX Runtime was not found in {} place(s): running on the embedded engine (tract), which is slower; \
+                 `sulcus runtime install` fetches ONNX Runtime",
+                places.len()
+            ));
+            return Ok(choice);
+        }
+        if self.engine == Engine::Ort {
+            return Err(RuntimeError::EngineNotBuilt { engine: Engine::Ort });
+        }
+        self.choose_tract()
+    }
+
+    #[cfg(feature = "ort")]
+    fn device_needs_ort(&self) -> bool {
+        matches!(self.device, Device::Cuda(_) | Device::TensorRt(_))
+    }
+
+    #[cfg(feature = "ort")]
+    fn choose_ort_device(&self, runtime: engine::OnnxRuntime) -> Result<Choice, RuntimeError> {
+        let mut notes = Vec::new();
+        let device = if self.device == Device::Auto {
+            match engine::check_device(&runtime, Device::Cuda(0)) {
+                Ok(()) => Device::Cuda(0),
+                Err(reason) => {
+                    notes.push(format!("running on the processor: {reason}"));
+                    Device::Cpu
+                }
+            }
+        } else {
+            engine::check_device(&runtime, self.device)?;
+            self.device
+        };
+        Ok(Choice { engine: Engine::Ort, device, runtime: Some(runtime), notes })
+    }
+
+    fn choose_tract(&self) -> Result<Choice, RuntimeError> {
+        if !cfg!(feature = "tract") {
+            return Err(RuntimeError::EngineNotBuilt { engine: Engine::Tract });
+        }
+        let reason = match self.device {
+            Device::Auto | Device::Cpu => {
+                return Ok(Choice {
+                    engine: Engine::Tract,
+                    device: Device::Cpu,
+                    #[cfg(feature = "ort")]
+                    runtime: None,
+                    notes: Vec::new(),
+                });
+            }
+            Device::Vulkan(_) => "inference runs on cpu, cuda and tensorrt; vulkan is a training device",
+            Device::Cuda(_) | Device::TensorRt(_) => {
+                "the embedded engine (tract) runs on the processor alone; GPUs need the engine `ort`"
+            }
+        };
+        Err(RuntimeError::Device { device: self.device, reason: reason.into() })
+    }
+
+    fn load(&self, bytes: &[u8], spec: ModelSpec, choice: &mut Choice) -> Result<Model, RuntimeError> {
+        #[cfg(feature = "ort")]
+        if let Some(runtime) = &choice.runtime {
+            let loaded = engine::OrtPredictor::new(runtime, bytes, choice.device, self.threads);
+            let predictor = match loaded {
+                // `auto` took the GPU because its provider answered; the model itself may still not fit it.
+                Err(RuntimeError::Device { reason, .. })
+                    if self.device == Device::Auto && choice.device != Device::Cpu =>
+                {
+                    choice.notes.push(format!("running on the processor: {} {reason}", choice.device));
+                    choice.device = Device::Cpu;
+                    engine::OrtPredictor::new(runtime, bytes, Device::Cpu, self.threads)?
+                }
+                loaded => loaded?,
+            };
+            return Ok(Model { spec, predictor: Box::new(predictor) });
+        }
+        self.load_tract(bytes, spec)
+    }
+
+    #[cfg(feature = "tract")]
+    fn load_tract(&self, bytes: &[u8], spec: ModelSpec) -> Result<Model, RuntimeError> {
+        let shape = [&[1, spec.channels.len()], spec.patch.as_slice()].concat();
+        let predictor = crate::engine::TractPredictor::new(bytes, &shape, self.threads)?;
+        Ok(Model { spec, predictor: Box::new(predictor) })
+    }
+
+    #[cfg(not(feature = "tract"))]
+    fn load_tract(&self, _: &[u8], _: ModelSpec) -> Result<Model, RuntimeError> {
+        Err(RuntimeError::EngineNotBuilt { engine: Engine::Tract })
+    }
+}
+
+fn read(source: &Source, index: usize, total: usize) -> Result<(Vec<u8>, ModelSpec), RuntimeError> {
+    let (bytes, model) = match source {
+        Source::File(path) => {
+            let bytes = std::fs::read(path);
+            let bytes = bytes.map_err(|source| RuntimeError::ReadModel { path: path.clone(), source })?;
+            (bytes, path.display().to_string())
+        }
+        Source::Bytes(bytes) if total == 1 => (bytes.clone(), "the model".to_owned()),
+        Source::Bytes(bytes) => (bytes.clone(), format!("model {} of {total}", index + 1)),
+    };
+    let spec = read_spec(&bytes).map_err(|source| RuntimeError::Model { model, source })?;
+    Ok((bytes, spec))
+}
+
+/// The first thing in which two models differ that must be equal for their logits to be averaged: they see the same
+/// prepared tiles and mean the same classes.
+fn difference(a: &ModelSpec, b: &ModelSpec) -> Option<&'static str> {
+    [
+        ("channels or their normalisation", a.channels == b.channels),
+        ("labels", a.labels == b.labels),
+        ("activation", a.activation == b.activation),
+        ("orientation", a.orientation == b.orientation),
+        ("voxel size", a.spacing == b.spacing),
+        ("number of dimensions", a.network.dimensions == b.network.dimensions),
+        ("patch", a.patch == b.patch),
+        ("tiling", a.tiling == b.tiling),
+        ("padding multiple", a.padding_multiple == b.padding_multiple),
+        ("postprocessing", a.postprocessing == b.postprocessing),
+    ]
+    .into_iter()
+    .find_map(|(field, equal)| (!equal).then_some(field))
+}

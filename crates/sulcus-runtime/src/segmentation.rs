@@ -1,0 +1,99 @@
+use std::ops::ControlFlow;
+
+use serde::Serialize;
+use sulcus_pipeline::{Outputs, Progress};
+use sulcus_volume::{Image, Label, LabelMap, LabelTable};
+
+use crate::{Device, Engine};
+
+/// What a caller wants of one segmentation.
+#[derive(Default)]
+pub struct SegmentOptions<'a> {
+    outputs: Outputs,
+    observer: Option<&'a mut dyn FnMut(Progress) -> ControlFlow<()>>,
+}
+
+impl<'a> SegmentOptions<'a> {
+    /// Also gives each class's probability.
+    #[must_use]
+    pub fn with_probabilities(mut self) -> Self {
+        self.outputs = Outputs::LabelsAndProbabilities;
+        self
+    }
+
+    /// Is told of every tile done; [`ControlFlow::Break`] ends the segmentation with
+    /// [`PipelineError::Cancelled`](sulcus_pipeline::PipelineError::Cancelled).
+    #[must_use]
+    pub fn with_observer(mut self, observer: &'a mut dyn FnMut(Progress) -> ControlFlow<()>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    pub(crate) fn into_parts(self) -> (Outputs, Option<&'a mut dyn FnMut(Progress) -> ControlFlow<()>>) {
+        (self.outputs, self.observer)
+    }
+}
+
+/// Where the time of one segmentation went, in seconds of the wall clock (0 on WebAssembly, which has none).
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Seconds {
+    /// Turning, resampling and normalising the scan.
+    pub preprocess: f64,
+    /// Walking over the prepared scan and asking the network, tile by tile.
+    pub infer: f64,
+    /// The part of `infer` inside the engine.
+    pub engine: f64,
+    /// Deciding on labels and bringing them back onto the scan's grid.
+    pub postprocess: f64,
+}
+
+/// A segmented scan.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Segmentation {
+    /// The mask, on the scan's own grid.
+    pub labels: LabelMap,
+    /// Probabilities `[K, z, y, x]` on the scan's own grid, where they were asked for.
+    pub probabilities: Option<Image>,
+    /// The structures that the model knows.
+    pub table: LabelTable,
+    /// Tiles that the scan was cut into.
+    pub tiles: usize,
+    /// Where the time went.
+    pub seconds: Seconds,
+    /// What ran the network.
+    pub engine: Engine,
+    /// Where it ran.
+    pub device: Device,
+    /// The numbers it computed with.
+    pub precision: &'static str,
+}
+
+/// How much of a mask a structure takes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LabelVolume {
+    /// The structure.
+    pub name: String,
+    /// Its value in the mask.
+    pub value: Label,
+    /// Voxels that have it.
+    pub voxels: usize,
+    /// Their volume in millilitres.
+    pub ml: f64,
+}
+
+impl Segmentation {
+    /// The volume of every structure that the model knows, by rising label value; 0 for one that was not found.
+    pub fn label_volumes(&self) -> Vec<LabelVolume> {
+        let counts = self.labels.counts();
+        let voxel_ml = self.labels.geometry().spacing().voxel_ml();
+        self.table
+            .entries()
+            .iter()
+            .map(|entry| {
+                let voxels = counts.get(&entry.value).copied().unwrap_or(0);
+                LabelVolume { name: entry.name.clone(), value: entry.value, voxels, ml: voxels as f64 * voxel_ml }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,185 @@
+//! Two tiny U-Nets, scans for them, and the ONNX Runtime to test with.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use sulcus_onnx::{Axis, GraphBuilder, attribute};
+use sulcus_pipeline::{
+    Activation, ChannelSpec, Dimensions, Downsampling, FORMAT_VERSION, ModelSpec, NetworkSpec, Norm,
+    Normalisation, Output, SpacingRule, StageConfig, Tiling, Training,
+};
+use sulcus_runtime::{NamedLibrary, OrtSearch, python_prefixes};
+use sulcus_volume::{Geometry, Image, LabelTable, OrientationSource, RasFromVoxel, Spacing};
+
+/// Where the test machine has ONNX Runtime: as the command line looks for it.
+pub(crate) fn search() -> OrtSearch {
+    let named = ["SULCUS_ORT_LIB", "ORT_DYLIB_PATH"].into_iter().filter_map(|variable| {
+        let path = std::env::var_os(variable)?;
+        Some(NamedLibrary { origin: format!("${variable}"), path: path.into() })
+    });
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    OrtSearch {
+        named: named.collect(),
+        python_prefixes: python_prefixes(std::env::split_paths(&folders)),
+        ..OrtSearch::local()
+    }
+}
+
+/// Numbers in [-1, 1), the same on every machine.
+pub(crate) struct Noise(pub(crate) u64);
+
+impl Noise {
+    pub(crate) fn next(&mut self) -> f32 {
+        // Knuth's MMIX generator; its high bits are the good ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 40) as f32 / (1 << 23) as f32) - 1.0
+    }
+
+    pub(crate) fn take(&mut self, n: usize, scale: f32) -> Vec<f32> {
+        (0..n).map(|_| self.next() * scale).collect()
+    }
+}
+
+pub(crate) fn labels() -> LabelTable {
+    LabelTable::from_names([(1, "Middle".to_owned()), (2, "Bright".to_owned())]).unwrap()
+}
+
+/// The specification of a tiny network over `axes` axes: two stages, halved once.
+pub(crate) fn spec(axes: u8) -> ModelSpec {
+    let dimensions = Dimensions::try_from(axes).unwrap();
+    let n = dimensions.count();
+    let stage =
+        |channels, stride| StageConfig { channels, convolutions: 1, kernel: vec![3; n], stride: vec![stride; n] };
+    let flat = dimensions == Dimensions::Two;
+    ModelSpec {
+        format_version: FORMAT_VERSION,
+        name: "self-test".into(),
+        network: NetworkSpec {
+            name: "self-test".into(),
+            dimensions,
+            stages: vec![stage(4, 1), stage(8, 2)],
+            norm: if flat { Norm::Batch } else { Norm::Instance },
+            activation: if flat { Activation::Relu } else { Activation::LeakyRelu { slope: 0.01 } },
+            downsampling: if flat { Downsampling::MaxPool } else { Downsampling::StridedConvolution },
+        },
+        channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::MinMax }],
+        labels: labels(),
+        activation: Output::Softmax,
+        orientation: "RAS".parse().unwrap(),
+        spacing: SpacingRule::Native,
+        patch: if flat { vec![16, 16] } else { vec![8, 12, 12] },
+        tiling: if flat { Tiling::Whole } else { Tiling::Patch },
+        overlap: 0.5,
+        padding_multiple: vec![2; n],
+        postprocessing: Vec::new(),
+        training: Training::default(),
+        golden_case: None,
+    }
+}
+
+/// A U-Net whose skip connection carries the intensity x in [0, 1] to the head, where a voxel is `Middle` above 0.4
+/// and `Bright` above 0.75; every other weight is noise of a few percent, so each operation counts in the logits.
+pub(crate) fn graph(spec: &ModelSpec, seed: u64) -> GraphBuilder {
+    let n = spec.network.dimensions.count();
+    let flat = n == 2;
+    let space = if flat { &["H", "W"][..] } else { &["D", "H", "W"][..] };
+    let axes = |channels: usize| -> Vec<Axis<'_>> {
+        let fixed = [Axis::Dynamic("N"), Axis::Fixed(channels)];
+        fixed.into_iter().chain(space.iter().map(|a| Axis::Dynamic(a))).collect()
+    };
+    let mut noise = Noise(seed);
+    let mut g = GraphBuilder::new("self-test");
+    g.input("image", &axes(1), "");
+    g.output("logits", &axes(3), "");
+
+    let kernel = |edge: usize| vec![edge; n];
+    let conv = |stride: usize| {
+        vec![
+            attribute::ints("kernel_shape", &kernel(3)),
+            attribute::ints("pads", &vec![1; 2 * n]),
+            attribute::ints("strides", &vec![stride; n]),
+        ]
+    };
+    let (taps, centre) = (3_usize.pow(n as u32), 3_usize.pow(n as u32) / 2);
+    let halves = 2_usize.pow(n as u32);
+
+    let mut first = noise.take(4 * taps, 0.1);
+    first[..taps].fill(0.0);
+    first[centre] = 1.0;
+    g.constant("e.w", &[&[4, 1][..], &kernel(3)].concat(), &first);
+    g.constant("e.b", &[4], &[0.0, 0.05, -0.05, 0.1]);
+    g.node("Conv", &["image", "e.w", "e.b"], "e.conv", conv(1));
+    g.node("Relu", &["e.conv"], "e", vec![]);
+
+    g.constant("d.w", &[&[8, 4][..], &kernel(3)].concat(), &noise.take(8 * 4 * taps, 0.1));
+    g.constant("d.b", &[8], &noise.take(8, 0.1));
+    if flat {
+        let pool = vec![attribute::ints("kernel_shape", &kernel(2)), attribute::ints("strides", &kernel(2))];
+        g.node("MaxPool", &["e"], "d.in", pool);
+        g.node("Conv", &["d.in", "d.w", "d.b"], "d.conv", conv(1));
+        for (name, low) in [("scale", 0.5), ("bias", 0.0), ("mean", 0.0), ("var", 0.8)] {
+            let values: Vec<f32> = noise.take(8, 0.1).iter().map(|v| low + v.abs()).collect();
+            g.constant(&format!("d.{name}"), &[8], &values);
+        }
+        g.node("BatchNormalization", &["d.conv", "d.scale", "d.bias", "d.mean", "d.var"], "d.norm", vec![]);
+        g.node("Relu", &["d.norm"], "d", vec![]);
+    } else {
+        g.node("Conv", &["e", "d.w", "d.b"], "d.conv", conv(2));
+        g.constant("d.scale", &[8], &noise.take(8, 0.2));
+        g.constant("d.bias", &[8], &noise.take(8, 0.2));
+        let epsilon = vec![attribute::float("epsilon", 1e-5)];
+        g.node("InstanceNormalization", &["d.conv", "d.scale", "d.bias"], "d.norm", epsilon);
+        g.node("LeakyRelu", &["d.norm"], "d", vec![attribute::float("alpha", 0.01)]);
+    }
+
+    g.constant("u.w", &[&[8, 4][..], &kernel(2)].concat(), &noise.take(8 * 4 * halves, 0.2));
+    g.constant("u.b", &[4], &noise.take(4, 0.1));
+    let up = vec![attribute::ints("kernel_shape", &kernel(2)), attribute::ints("strides", &kernel(2))];
+    g.node("ConvTranspose", &["d", "u.w", "u.b"], "u", up);
+    g.node("Concat", &["e", "u"], "joined", vec![attribute::int("axis", 1)]);
+
+    let mut head = noise.take(3 * 8, 0.2);
+    for (class, slope) in [(0, 0.0), (1, 20.0), (2, 40.0)] {
+        head[class * 8] = slope;
+    }
+    g.constant("h.w", &[&[3, 8][..], &kernel(1)].concat(), &head);
+    g.constant("h.b", &[3], &[0.0, -8.0, -23.0]);
+    g.node("Conv", &["joined", "h.w", "h.b"], "logits", vec![attribute::ints("kernel_shape", &kernel(1))]);
+    g
+}
+
+/// The bytes of a tiny model.
+pub(crate) fn model(axes: u8) -> Vec<u8> {
+    let spec = spec(axes);
+    graph(&spec, 7).finish(&spec, "", "test").unwrap()
+}
+
+pub(crate) fn geometry(shape: [usize; 3], orientation: &str, mm: [f64; 3]) -> Geometry {
+    let map = RasFromVoxel::aligned(orientation.parse().unwrap(), Spacing::new(mm).unwrap());
+    Geometry::new(shape, map, OrientationSource::Sform).unwrap()
+}
+
+/// A scan of noise between 0 and 100.
+pub(crate) fn noise_scan(shape: [usize; 3], seed: u64) -> Image {
+    let values = Noise(seed).take(shape.iter().product(), 50.0).iter().map(|v| v + 50.0).collect();
+    Image::new(geometry(shape, "RAS", [1.0, 1.0, 1.5]), 1, values).unwrap()
+}
+
+/// A scan of three levels far from the thresholds: a dark ground, a `Middle` box, in it a `Bright` one of 2×2×2.
+pub(crate) fn box_scan() -> Image {
+    let shape = [12, 10, 4];
+    let mut noise = Noise(3);
+    let mut values = Vec::new();
+    for z in 0..shape[2] {
+        for y in 0..shape[1] {
+            for x in 0..shape[0] {
+                let inside = |low: usize, high: usize| [x, y].iter().all(|v| (low..high).contains(v));
+                let level = match (inside(4, 6) && (1..3).contains(&z), inside(2, 8)) {
+                    (true, _) => 97.0,
+                    (false, true) => 57.0,
+                    (false, false) => 3.0,
+                };
+                values.push(level + 3.0 * noise.next());
+            }
+        }
+    }
+    Image::new(geometry(shape, "RAS", [1.0, 1.0, 1.5]), 1, values).unwrap()
+}

@@ -1,0 +1,415 @@
+//! One suite for every engine: what one answers, the others answer.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests")]
+
+mod common;
+
+use std::ops::ControlFlow;
+
+use common::{Noise, box_scan, geometry, graph, model, noise_scan, search, spec};
+use sulcus_onnx::{GraphBuilder, attribute, with_spec};
+use sulcus_pipeline::{Dimensions, GoldenCase, Predictor, Progress, Tensor, compare_predictors, label_hash};
+use sulcus_runtime::{
+    Device, Engine, OnnxRuntime, OrtLibrary, OrtPredictor, SegmentOptions, Segmenter, SegmenterBuilder,
+    TractPredictor, find_onnx_runtime,
+};
+use sulcus_volume::Image;
+
+/// Engines sum in different orders; the same bound holds across the kit.
+const MAX_LOGIT_DIFFERENCE: f32 = 1e-3;
+/// Share of voxels that may lie so close to a tie that the order of summing decides.
+const MAX_DISAGREEMENT: f64 = 1e-4;
+
+fn onnx_runtime() -> Option<OnnxRuntime> {
+    let (runtime, places) = find_onnx_runtime(&OrtLibrary::Search(search())).unwrap();
+    if runtime.is_none() {
+        eprintln!("skipped: no ONNX Runtime in {} place(s); set SULCUS_ORT_LIB", places.len());
+    }
+    runtime
+}
+
+/// A builder for each engine that this machine has.
+fn builders() -> Vec<SegmenterBuilder> {
+    let mut builders = vec![Segmenter::builder().engine(Engine::Tract)];
+    if onnx_runtime().is_some() {
+        let library = OrtLibrary::Search(search());
+        builders.push(Segmenter::builder().engine(Engine::Ort).device(Device::Cpu).ort_library(library));
+    }
+    builders
+}
+
+#[test]
+fn both_engines_give_the_same_logits() {
+    let Some(runtime) = onnx_runtime() else { return };
+    for (axes, shapes) in [
+        (2, vec![vec![1, 1, 16, 16], vec![1, 1, 34, 50], vec![3, 1, 2, 8], vec![1, 1, 16, 16]]),
+        (3, vec![vec![1, 1, 8, 12, 12], vec![2, 1, 10, 4, 30]]),
+    ] {
+        let bytes = model(axes);
+        let ort = OrtPredictor::new(&runtime, &bytes, Device::Cpu, Some(2)).unwrap();
+        let tract = TractPredictor::new(&bytes, &shapes[0], Some(2)).unwrap();
+        let mut noise = Noise(11);
+        let inputs: Vec<Tensor> = shapes
+            .into_iter()
+            .map(|shape| {
+                let values = noise.take(shape.iter().product(), 1.0).iter().map(|v| v.abs()).collect();
+                Tensor::new(shape, values).unwrap()
+            })
+            .collect();
+        let parity = compare_predictors(&tract, &ort, &inputs).unwrap();
+        assert!(parity.max_abs_difference < MAX_LOGIT_DIFFERENCE, "{axes}-D: {parity:?}");
+        assert!(
+            parity.class_disagreements as f64 <= MAX_DISAGREEMENT * parity.voxels as f64,
+            "{axes}-D: {parity:?}"
+        );
+    }
+}
+
+#[test]
+fn both_engines_give_the_same_masks() {
+    if onnx_runtime().is_none() {
+        return;
+    }
+    for axes in [2, 3] {
+        for mirror in [false, true] {
+            let scan = noise_scan([37, 29, 19], 5);
+            let masks: Vec<_> = builders()
+                .into_iter()
+                .map(|b| {
+                    let segmenter = b.model_bytes(model(axes)).mirror(mirror).build().unwrap();
+                    segmenter.segment(&scan, SegmentOptions::default()).unwrap().labels
+                })
+                .collect();
+            let [tract, ort] = &masks[..] else { panic!("two engines") };
+            let different = tract.data().iter().zip(ort.data()).filter(|(a, b)| a != b).count();
+            let allowed = MAX_DISAGREEMENT * tract.data().len() as f64;
+            assert!(different as f64 <= allowed, "{axes}-D: {different} voxels");
+            assert!(tract.counts().len() == 3, "the masks hold both labels and background: {:?}", tract.counts());
+        }
+    }
+}
+
+#[test]
+fn the_boxes_are_found_and_measured_whatever_the_orientation_of_the_file() {
+    let scan = box_scan();
+    for builder in builders() {
+        let segmenter = builder.model_bytes(model(2)).build().unwrap();
+        let found = segmenter.segment(&scan, SegmentOptions::default()).unwrap();
+        let volumes = found.label_volumes();
+        let voxels: Vec<_> = volumes.iter().map(|v| (v.name.as_str(), v.value, v.voxels)).collect();
+        assert_eq!(voxels, [("Middle", 1, 6 * 6 * 4 - 8), ("Bright", 2, 8)]);
+        assert!((volumes[1].ml - 8.0 * 1.5 / 1000.0).abs() < 1e-12);
+        assert_eq!((found.tiles, found.precision, found.device), (4, "fp32", Device::Cpu));
+        assert!(found.seconds.engine > 0.0 && found.seconds.engine <= found.seconds.infer);
+
+        // The same numbers on axes that point elsewhere are another anatomy, with the same boxes in it.
+        let turned = Image::new(geometry([12, 10, 4], "LPI", [1.0, 1.0, 1.5]), 1, scan.data().to_vec()).unwrap();
+        let turned = segmenter.segment(&turned, SegmentOptions::default()).unwrap();
+        assert_eq!(turned.labels.data(), found.labels.data());
+    }
+}
+
+#[test]
+fn probabilities_come_when_asked_for() {
+    for builder in builders() {
+        let segmenter = builder.model_bytes(model(3)).build().unwrap();
+        let scan = box_scan();
+        assert!(segmenter.segment(&scan, SegmentOptions::default()).unwrap().probabilities.is_none());
+        let found = segmenter.segment(&scan, SegmentOptions::default().with_probabilities()).unwrap();
+        let probabilities = found.probabilities.unwrap();
+        assert_eq!(probabilities.channels(), 3);
+        for voxel in 0..found.labels.data().len() {
+            let sum: f32 = (0..3).map(|k| probabilities.channel(k)[voxel]).sum();
+            assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+        }
+    }
+}
+
+#[test]
+fn progress_is_told_and_a_break_stops() {
+    for builder in builders() {
+        let segmenter = builder.model_bytes(model(2)).build().unwrap();
+        let mut seen = Vec::new();
+        let mut observer = |progress: Progress| {
+            seen.push((progress.done, progress.total));
+            if progress.done == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let error =
+            segmenter.segment(&box_scan(), SegmentOptions::default().with_observer(&mut observer)).unwrap_err();
+        assert_eq!(error.to_string(), "stopped on request");
+        assert_eq!(seen, [(1, 4), (2, 4), (3, 4)]);
+    }
+}
+
+#[test]
+fn the_self_test_model_is_what_its_builder_makes_and_replays_on_every_engine() {
+    let plain = Segmenter::builder().engine(Engine::Tract).model_bytes(model(2)).build().unwrap();
+    assert_eq!(
+        plain.replay_golden().unwrap_err().to_string(),
+        "model 1 carries no golden case, so nothing can be replayed"
+    );
+    let scan = box_scan();
+    let mask = plain.segment(&scan, SegmentOptions::default()).unwrap().labels;
+    let mut with_golden = spec(2);
+    with_golden.golden_case = Some(GoldenCase::new(&scan, &mask));
+    let made = with_spec(&model(2), &with_golden).unwrap();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/self-test.onnx");
+    if std::env::var_os("SULCUS_BLESS").is_some() {
+        std::fs::write(path, &made).unwrap();
+    }
+    let committed = std::fs::read(path).unwrap();
+    assert!(
+        committed == made,
+        "data/self-test.onnx is not what tests/common makes: run this test with SULCUS_BLESS=1"
+    );
+    assert!(committed == sulcus_runtime::SELF_TEST_MODEL, "the library was built with another file");
+    for builder in builders() {
+        builder
+            .model_bytes(sulcus_runtime::SELF_TEST_MODEL)
+            .mirror(true)
+            .build()
+            .unwrap()
+            .replay_golden()
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_golden_case_that_does_not_hold_is_an_error() {
+    let mut broken = spec(2);
+    let scan = box_scan();
+    let segmenter = Segmenter::builder().engine(Engine::Tract).model_bytes(model(2)).build().unwrap();
+    let mask = segmenter.segment(&scan, SegmentOptions::default()).unwrap().labels;
+    let mut golden = GoldenCase::new(&scan, &mask);
+    assert_eq!(golden.labels_sha256, label_hash(&mask));
+    golden.labels_sha256.replace_range(..4, "0000");
+    broken.golden_case = Some(golden);
+    for builder in builders() {
+        let segmenter = builder.model_bytes(with_spec(&model(2), &broken).unwrap()).build().unwrap();
+        let error = segmenter.replay_golden().unwrap_err().to_string();
+        assert!(error.contains("gives another mask here"), "{error}");
+    }
+}
+
+#[test]
+fn an_ensemble_of_equal_models_is_the_model() {
+    let scan = noise_scan([20, 14, 6], 9);
+    for builder in builders() {
+        let one = builder.clone().model_bytes(model(2)).build().unwrap();
+        let two = builder.model_bytes(model(2)).model_bytes(model(2)).build().unwrap();
+        assert_eq!((one.models(), two.models()), (1, 2));
+        let [one, two] = [one, two].map(|s| s.segment(&scan, SegmentOptions::default()).unwrap().labels);
+        assert_eq!(one, two);
+    }
+}
+
+#[test]
+fn models_that_see_different_things_are_not_averaged() {
+    let cases: [(&str, fn(&mut sulcus_pipeline::ModelSpec)); 4] = [
+        ("orientation", |s| s.orientation = "LPS".parse().unwrap()),
+        ("labels", |s| {
+            s.labels = sulcus_volume::LabelTable::from_names([(1, "A".into()), (2, "B".into())]).unwrap()
+        }),
+        ("patch", |s| s.patch = vec![32, 32]),
+        ("channels or their normalisation", |s| {
+            s.channels[0].normalisation = sulcus_pipeline::Normalisation::ZScore
+        }),
+    ];
+    for (field, change) in cases {
+        let mut other = spec(2);
+        change(&mut other);
+        let other = with_spec(&model(2), &other).unwrap();
+        let builder = Segmenter::builder().engine(Engine::Tract).model_bytes(model(2)).model_bytes(other);
+        let error = builder.build().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("the models cannot be averaged: model 2 differs from the first one in its {field}")
+        );
+    }
+}
+
+#[test]
+fn threads_share_one_segmenter() {
+    fn assert_send_sync<T: Send + Sync>(_: &T) {}
+    let scan = noise_scan([20, 14, 6], 2);
+    for builder in builders() {
+        let segmenter = builder.model_bytes(model(2)).build().unwrap();
+        assert_send_sync(&segmenter);
+        let masks: Vec<_> = std::thread::scope(|scope| {
+            let work = || segmenter.segment(&scan, SegmentOptions::default()).unwrap().labels;
+            let threads: Vec<_> = (0..3).map(|_| scope.spawn(work)).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert!(masks.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+}
+
+#[test]
+fn a_file_becomes_a_mask_on_its_own_grid() {
+    let folder = tempfile::tempdir().unwrap();
+    let (scan, mask) = (folder.path().join("scan.nii.gz"), folder.path().join("mask.nii.gz"));
+    let image = box_scan();
+    std::fs::write(&scan, encoded(&image)).unwrap();
+    for builder in builders() {
+        let segmenter = builder.model_bytes(model(2)).build().unwrap();
+        let found = segmenter.segment_file(&scan, &mask).unwrap();
+        let (written, _) = sulcus_io::read_labels(&mask).unwrap();
+        assert_eq!(written.data(), found.labels.data());
+        assert_eq!(written.geometry().shape(), image.geometry().shape());
+    }
+}
+
+/// A NIfTI-1 file of an image: sform, single precision.
+fn encoded(image: &Image) -> Vec<u8> {
+    let mut header = vec![0_u8; 352];
+    let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &348_i32.to_le_bytes());
+    let [x, y, z] = image.geometry().shape().map(|edge| edge as i16);
+    for (i, edge) in [3, x, y, z, 1, 1, 1, 1].iter().enumerate() {
+        put(40 + 2 * i, &edge.to_le_bytes());
+    }
+    put(70, &16_i16.to_le_bytes());
+    put(72, &32_i16.to_le_bytes());
+    for (i, mm) in [1.0, 1.0, 1.0, 1.5_f32].iter().enumerate() {
+        put(76 + 4 * i, &mm.to_le_bytes());
+    }
+    put(108, &352_f32.to_le_bytes());
+    put(254, &1_i16.to_le_bytes());
+    for (row, values) in image.geometry().ras_from_voxel().rows().iter().enumerate() {
+        for (column, value) in values.iter().enumerate() {
+            put(280 + 16 * row + 4 * column, &(*value as f32).to_le_bytes());
+        }
+    }
+    put(344, b"n+1\0");
+    header.extend(image.data().iter().flat_map(|v| v.to_le_bytes()));
+    header
+}
+
+#[test]
+fn files_that_are_no_models_are_refused_before_an_engine_starts() {
+    let error = Segmenter::builder().build().unwrap_err().to_string();
+    assert!(error.starts_with("no model was given"), "{error}");
+    let error = Segmenter::builder().model("/nowhere/model.onnx").build().unwrap_err().to_string();
+    assert!(
+        error.starts_with("could not read the model file: ") && error.ends_with("/nowhere/model.onnx"),
+        "{error}"
+    );
+    let error = Segmenter::builder().model_bytes(b"hello".to_vec()).build().unwrap_err().to_string();
+    assert!(error.starts_with("the model cannot be used: this is not an ONNX file"), "{error}");
+    let error =
+        Segmenter::builder().model_bytes(model(2)).model_bytes(b"hello".to_vec()).build().unwrap_err().to_string();
+    assert!(error.starts_with("model 2 of 2 cannot be used: "), "{error}");
+}
+
+/// The operators of a graph are replaced by one that no engine knows; its input and output by other names.
+#[test]
+fn graphs_that_an_engine_does_not_take_are_refused_when_loaded() {
+    let mut unknown = GraphBuilder::new("unknown");
+    let axes = [sulcus_onnx::Axis::Dynamic("N"), sulcus_onnx::Axis::Fixed(1)];
+    let space = [sulcus_onnx::Axis::Dynamic("H"), sulcus_onnx::Axis::Dynamic("W")];
+    unknown.input("image", &[axes, space].concat(), "");
+    unknown.output("logits", &[axes, space].concat(), "");
+    unknown.node("Transmogrify", &["image"], "logits", vec![attribute::int("calvin", 1)]);
+    let unknown = unknown.finish(&spec(2), "", "test").unwrap();
+
+    let mut renamed = GraphBuilder::new("renamed");
+    renamed.input("x", &[axes, space].concat(), "");
+    renamed.output("y", &[axes, space].concat(), "");
+    renamed.node("Relu", &["x"], "y", vec![]);
+    let renamed = renamed.finish(&spec(2), "", "test").unwrap();
+
+    let mut cut = model(2);
+    let weights = cut.windows(3).position(|w| w == b"d.w").unwrap();
+    cut[weights] = b'q';
+
+    for (what, bytes, words) in
+        [("unknown", unknown, "Transmogrify"), ("renamed", renamed, "image"), ("cut", cut, ".w")]
+    {
+        for builder in builders() {
+            let error = builder.model_bytes(bytes.clone()).build().unwrap_err().to_string();
+            assert!(error.contains("engine does not take this model's graph"), "{what}: {error}");
+            assert!(error.contains(words), "{what}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_graph_that_answers_otherwise_than_its_specification_says_is_an_error() {
+    let mut other = spec(2);
+    other.labels = sulcus_volume::LabelTable::from_names([(1, "Only".to_owned())]).unwrap();
+    let bytes = graph(&spec(2), 7).finish(&other, "", "test").unwrap();
+    for builder in builders() {
+        let segmenter = builder.model_bytes(bytes.clone()).build().unwrap();
+        let error = segmenter.segment(&box_scan(), SegmentOptions::default()).unwrap_err().to_string();
+        assert!(error.starts_with("the network answered with shape"), "{error}");
+    }
+}
+
+#[test]
+fn damaged_files_never_panic() {
+    let whole = model(2);
+    let mut noise = Noise(1);
+    for builder in builders() {
+        for _ in 0..60 {
+            let mut bytes = whole.clone();
+            for _ in 0..4 {
+                let at = ((noise.next() + 1.0) / 2.0 * bytes.len() as f32) as usize % bytes.len();
+                bytes[at] ^= 1 << (at % 8);
+            }
+            // Whether it loads depends on what was hit; that it comes back is the point.
+            if let Ok(segmenter) = builder.clone().model_bytes(bytes).build() {
+                segmenter.segment(&box_scan(), SegmentOptions::default()).ok();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_device_that_cannot_be_had_says_why() {
+    let refusal = |builder: SegmenterBuilder, device| {
+        builder.model_bytes(model(2)).device(device).build().unwrap_err().to_string()
+    };
+    let tract = || Segmenter::builder().engine(Engine::Tract);
+    assert_eq!(
+        refusal(tract(), Device::Cuda(0)),
+        "the device `cuda:0` cannot be used: the embedded engine (tract) runs on the processor alone; GPUs need the \
+         engine `ort`"
+    );
+    assert!(refusal(tract(), Device::Vulkan(1)).contains("inference runs on cpu, cuda and tensorrt"));
+    if onnx_runtime().is_none() {
+        return;
+    }
+    let ort = || Segmenter::builder().ort_library(OrtLibrary::Search(search()));
+    assert!(refusal(ort(), Device::Vulkan(0)).contains("inference runs on cpu, cuda and tensorrt"));
+    for device in [Device::Cuda(99), Device::TensorRt(99)] {
+        let error = refusal(ort(), device);
+        assert!(error.starts_with(&format!("the device `{device}` cannot be used: ")), "{error}");
+    }
+    // With nothing named, the processor is taken where there is no GPU, and that is said.
+    let auto = ort().model_bytes(model(2)).build().unwrap();
+    assert_eq!(auto.engine(), Engine::Ort);
+    assert!(
+        auto.device() == Device::Cuda(0)
+            || auto.notes().iter().any(|n| n.starts_with("running on the processor: "))
+    );
+}
+
+#[test]
+fn the_specification_is_the_models() {
+    for builder in builders() {
+        let segmenter = builder.model_bytes(model(3)).build().unwrap();
+        assert_eq!(segmenter.spec(), &spec(3));
+        assert_eq!(segmenter.spec().network.dimensions, Dimensions::Three);
+    }
+}
+
+#[test]
+fn tract_plans_more_shapes_than_it_keeps() {
+    let predictor = TractPredictor::new(&model(2), &[1, 1, 16, 16], Some(1)).unwrap();
+    for round in 0..2 {
+        for edge in (2..=16).step_by(2) {
+            let input = Tensor::new(vec![1, 1, edge, edge], vec![0.5; edge * edge]).unwrap();
+            let answer = predictor.logits(input).unwrap();
+            assert_eq!(answer.shape(), [1, 3, edge, edge], "round {round}");
+        }
+    }
+}

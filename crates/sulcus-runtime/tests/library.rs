@@ -1,0 +1,111 @@
+//! A process holds one ONNX Runtime, so what happens before and after it is loaded is one story, told in order.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{model, search};
+use sulcus_runtime::{Device, Engine, Origin, OrtLibrary, OrtSearch, Outcome, Segmenter, find_onnx_runtime};
+
+/// Compiles a shared library from Rust source, as a machine that runs these tests can do that.
+fn shared_library(folder: &Path, name: &str, source: &str) -> PathBuf {
+    let (file, library) = (folder.join(format!("{name}.rs")), folder.join(name));
+    std::fs::write(&file, source).unwrap();
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let status = Command::new(rustc)
+        .args(["--edition", "2024", "--crate-type", "cdylib", "--crate-name", "fake", "-C", "panic=abort", "-o"])
+        .arg(&library)
+        .arg(&file)
+        .status();
+    assert!(status.unwrap().success());
+    library
+}
+
+const TOO_OLD: &str = r#"
+#[repr(C)]
+pub struct Base { api: extern "C" fn(u32) -> *const u8, version: extern "C" fn() -> *const u8 }
+extern "C" fn api(_: u32) -> *const u8 { std::ptr::null() }
+extern "C" fn version() -> *const u8 { c"1.17.3".as_ptr().cast() }
+static BASE: Base = Base { api, version };
+#[unsafe(no_mangle)]
+pub extern "C" fn OrtGetApiBase() -> *const Base { &BASE }
+"#;
+
+fn message(library: OrtLibrary) -> String {
+    find_onnx_runtime(&library).unwrap_err().to_string()
+}
+
+fn named(path: &Path) -> OrtLibrary {
+    OrtLibrary::Path(path.to_path_buf())
+}
+
+#[test]
+fn onnx_runtime_is_found_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file_name = if cfg!(windows) {
+        "onnxruntime.dll"
+    } else if cfg!(target_vendor = "apple") {
+        "libonnxruntime.dylib"
+    } else {
+        "libonnxruntime.so"
+    };
+
+    // A named library that is not there, not a library, not ONNX Runtime, or too old, is an error that says so.
+    let missing = folder.path().join("missing").join(file_name);
+    let error = message(named(&missing));
+    assert!(error.contains("there is no such file") && error.ends_with(file_name), "{error}");
+    let text = folder.path().join("text.so");
+    std::fs::write(&text, "hello").unwrap();
+    let error = message(named(&text));
+    assert!(error.contains("the system cannot load it") && error.contains("1.22 or newer"), "{error}");
+    let other = shared_library(folder.path(), "other.so", "");
+    let error = message(named(&other));
+    assert!(error.contains("it is not ONNX Runtime"), "{error}");
+    let old = shared_library(folder.path(), file_name, TOO_OLD);
+    let error = message(named(&old));
+    assert!(error.contains("it is ONNX Runtime 1.17.3; expected 1.22 or newer"), "{error}");
+    // A folder stands for the library in it.
+    let error = message(named(folder.path()));
+    assert!(error.contains("1.17.3") && error.ends_with(file_name), "{error}");
+
+    // A search passes over what cannot be used and remembers why.
+    let local = OrtSearch { data_folder: Some(folder.path().to_path_buf()), ..OrtSearch::default() };
+    let (runtime, places) = find_onnx_runtime(&OrtLibrary::Search(local.clone())).unwrap();
+    assert!(runtime.is_none());
+    assert_eq!((places.len(), &places[0].origin, &places[0].path), (1, &Origin::DataFolder, &old));
+    assert!(matches!(&places[0].outcome, Outcome::Refused(reason) if reason.contains("1.17.3")));
+
+    // With none, `auto` runs the embedded engine and says so; whoever named ort or a GPU gets an error.
+    let builder = || Segmenter::builder().model_bytes(model(2)).ort_library(OrtLibrary::Search(local.clone()));
+    let segmenter = builder().build().unwrap();
+    assert_eq!((segmenter.engine(), segmenter.device()), (Engine::Tract, Device::Cpu));
+    assert!(segmenter.notes()[0].contains("`sulcus runtime install`"), "{:?}", segmenter.notes());
+    for builder in [builder().engine(Engine::Ort), builder().device(Device::Cuda(0))] {
+        let error = builder.build().unwrap_err().to_string();
+        assert!(error.contains("was not found in 1 place(s)\nhint: "), "{error}");
+    }
+    let error = builder().device(Device::Vulkan(0)).build().unwrap_err().to_string();
+    assert!(error.contains("vulkan is a training device"), "{error}");
+    let error = builder().ort_library(named(&old)).build().unwrap_err().to_string();
+    assert!(error.contains("1.17.3"), "a named library is never passed over: {error}");
+
+    // All that leaves the process free to load a good one.
+    let (runtime, places) = find_onnx_runtime(&OrtLibrary::Search(search())).unwrap();
+    let Some(runtime) = runtime else {
+        eprintln!("skipped the rest: no ONNX Runtime in {} place(s); set SULCUS_ORT_LIB", places.len());
+        return;
+    };
+    assert!(runtime.version().split('.').count() >= 2, "{}", runtime.version());
+    assert_eq!(places.iter().filter(|p| p.outcome == Outcome::Used).count(), 1);
+
+    // From here on every search gives it, the same name is fine, and another one is refused.
+    let (again, places) = find_onnx_runtime(&OrtLibrary::Search(OrtSearch::default())).unwrap();
+    assert_eq!(again.unwrap().path(), runtime.path());
+    assert_eq!((&places[0].origin, &places[0].outcome), (&Origin::Process, &Outcome::Used));
+    assert!(find_onnx_runtime(&named(runtime.path())).unwrap().0.is_some());
+    let error = message(named(&old));
+    assert!(error.contains("can be loaded once in a process"), "{error}");
+    assert_eq!(builder().build().unwrap().engine(), Engine::Ort);
+}
