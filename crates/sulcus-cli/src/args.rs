@@ -1,0 +1,473 @@
+//! The command line, and how its words become values that mean something.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use sulcus_pipeline::Normalisation;
+use sulcus_runtime::{Device, Engine};
+use sulcus_train::{DeviceChoice, Loss, Optimiser, Weights};
+use sulcus_volume::Orientation;
+
+/// Segments brain scans: trains a network on scans with masks, exports it as one file, predicts, scores and shows.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sulcus",
+    version,
+    propagate_version = true,
+    after_help = "Exit codes: 0 all done, 1 something failed (each failure is named), 2 wrong usage.\n\
+                  Start with `sulcus demo`, which needs nothing but this program."
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GlobalArgs {
+    /// Say more; twice: say everything
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Global options")]
+    pub(crate) verbose: u8,
+    /// Say nothing but warnings and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
+    pub(crate) quiet: bool,
+    /// The ONNX Runtime library to use (a file, or the folder that holds it)
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
+    pub(crate) ort_lib: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train on the bundled scans, predict held-out ones, score them and draw a figure: all in under 3 minutes
+    #[command(after_help = "Example:\n  sulcus demo -o sulcus-demo")]
+    Demo(DemoArgs),
+    /// Train a network on a data set
+    #[command(after_help = "Example:\n  sulcus train Task04_Hippocampus -o run --fold 0 --time-budget 15m")]
+    Train(Box<TrainArgs>),
+    /// Write a run's network as one ONNX file, after a check that it computes the same
+    #[command(after_help = "Example:\n  sulcus export run -o model.onnx --checkpoint best")]
+    Export(ExportArgs),
+    /// Segment scans
+    #[command(after_help = "Example:\n  sulcus predict -m model.onnx scan.nii.gz -o mask.nii.gz")]
+    Predict(PredictArgs),
+    /// Score masks against their truths
+    #[command(
+        after_help = "Example:\n  sulcus evaluate -p masks -t labelsTr --labels dataset.json --report scores.html"
+    )]
+    Evaluate(EvaluateArgs),
+    /// Draw image, truth and prediction over the same slices
+    #[command(
+        after_help = "Example:\n  sulcus figure -i scan.nii.gz -t truth.nii.gz -p mask.nii.gz -o figure.png"
+    )]
+    Figure(FigureArgs),
+    /// Describe a volume, a model, a run or a data set
+    #[command(after_help = "Example:\n  sulcus info scan.nii.gz --json")]
+    Info(InfoArgs),
+    /// Show a scan and its masks in the browser, from this machine alone
+    #[command(after_help = "Example:\n  sulcus view scan.nii.gz --mask mask.nii.gz --truth truth.nii.gz")]
+    View(ViewArgs),
+    /// Say which engines, devices and libraries there are, and whether they compute what they should
+    #[command(after_help = "Example:\n  sulcus doctor -m model.onnx")]
+    Doctor(DoctorArgs),
+    /// Manage ONNX Runtime, the faster engine
+    #[command(subcommand)]
+    Runtime(RuntimeCommand),
+    /// Print a script that completes commands and options in a shell
+    #[command(
+        after_help = "Example:\n  sulcus completions bash > ~/.local/share/bash-completion/completions/sulcus"
+    )]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RuntimeCommand {
+    /// Fetch ONNX Runtime into your data folder and check it
+    #[command(after_help = "Example:\n  sulcus runtime install")]
+    Install(InstallArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Where everything goes
+    #[arg(short, long, value_name = "DIR", default_value = "sulcus-demo")]
+    pub(crate) output: PathBuf,
+    /// How long to train
+    #[arg(long, value_name = "M", default_value_t = 1.75, value_parser = minutes)]
+    pub(crate) minutes: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArgs {
+    /// A Medical Segmentation Decathlon task, an nnU-Net raw folder, or a folder with images/ and labels/
+    pub(crate) dataset: PathBuf,
+    /// The run's folder
+    #[arg(short, long, value_name = "RUN")]
+    pub(crate) output: PathBuf,
+    /// The network: unet2d-lite (1.9 M parameters, for processors; used unless said) or unet2d-classic (31.0 M)
+    #[arg(long, value_name = "NAME", value_parser = preset_name)]
+    pub(crate) preset: Option<String>,
+    /// Hold out this fold for scoring, from 0; fold 0 unless said
+    #[arg(long, value_name = "K")]
+    pub(crate) fold: Option<usize>,
+    /// A file of folds as nnU-Net's splits_final.json; otherwise the data set's own, or five drawn ones
+    #[arg(long, value_name = "F")]
+    pub(crate) splits: Option<PathBuf>,
+    /// Train on every case; nothing is held out and nothing scored
+    #[arg(long, conflicts_with_all = ["fold", "splits"])]
+    pub(crate) all: bool,
+    /// Passes over the data
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) epochs: Option<usize>,
+    /// Stop in time for everything to take no longer than this, such as 15m or 1h30m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) time_budget: Option<Duration>,
+    /// Where to train: auto (used unless said), cpu, cuda[:N] or vulkan[:N]
+    #[arg(long, value_name = "D")]
+    pub(crate) device: Option<DeviceChoice>,
+    /// Decides weights, patches and variations; 0 unless said
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
+    /// Go on with the run in -o where it stopped
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Slices a step
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) batch_size: Option<usize>,
+    /// The learning rate at its greatest
+    #[arg(long, value_name = "RATE", value_parser = positive)]
+    pub(crate) learning_rate: Option<f64>,
+    /// How weights are moved
+    #[arg(long, value_name = "NAME")]
+    pub(crate) optimizer: Option<OptimizerName>,
+    /// What is minimised
+    #[arg(long, value_name = "NAME")]
+    pub(crate) loss: Option<LossName>,
+    /// How intensities are brought to a common scale
+    #[arg(long, value_name = "NAME")]
+    pub(crate) normalisation: Option<NormalisationName>,
+    /// How the scans are turned; slices lie across the third axis. Such as RAS (axial slices) or SAR (sagittal)
+    #[arg(long, value_name = "CODE")]
+    pub(crate) orientation: Option<Orientation>,
+    /// Height and width of the training patches, such as 56,40
+    #[arg(long, value_name = "H,W", value_delimiter = ',', value_parser = at_least_one)]
+    pub(crate) patch: Option<Vec<usize>>,
+    /// Threads that prepare patches beside the training
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) workers: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// A folder that `sulcus train` made
+    pub(crate) run: PathBuf,
+    /// The model file
+    #[arg(short, long, value_name = "M.onnx")]
+    pub(crate) output: PathBuf,
+    /// Numbers that the file computes with
+    #[arg(long, value_name = "P", default_value = "fp32")]
+    pub(crate) precision: Precision,
+    /// Which weights
+    #[arg(long, value_name = "WHICH", default_value = "best")]
+    pub(crate) checkpoint: CheckpointName,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PredictArgs {
+    /// A model file; several are averaged
+    #[arg(short, long = "model", value_name = "M.onnx", required = true)]
+    pub(crate) models: Vec<PathBuf>,
+    /// NIfTI files (.nii, .nii.gz, .hdr/.img) or folders of them
+    #[arg(required = true, value_name = "INPUT")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// A mask file for one scan, or a folder in which masks keep the scans' names
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: PathBuf,
+    /// Where to compute: auto, cpu, cuda[:N] or tensorrt[:N]
+    #[arg(long, value_name = "D", default_value = "auto")]
+    pub(crate) device: Device,
+    /// What computes: auto, ort (ONNX Runtime) or tract (embedded)
+    #[arg(long, value_name = "E", default_value = "auto")]
+    pub(crate) engine: Engine,
+    /// Threads of the engine; otherwise all processors
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) threads: Option<usize>,
+    /// Also predict mirrored along every axis and average: slower, often a little better
+    #[arg(long)]
+    pub(crate) mirror: bool,
+    /// Share of a tile by which the window advances; otherwise the model's own
+    #[arg(long, value_name = "STEP", value_parser = window_step)]
+    pub(crate) step: Option<f64>,
+    /// Also write each class's probability (float32, 4-D) beside the mask
+    #[arg(long)]
+    pub(crate) probabilities: bool,
+    /// A line of JSON a case on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateArgs {
+    /// A predicted mask, or a folder of them
+    #[arg(short, long, value_name = "PRED")]
+    pub(crate) prediction: PathBuf,
+    /// Its truth, or a folder of truths with the same case names
+    #[arg(short, long, value_name = "TRUTH")]
+    pub(crate) truth: PathBuf,
+    /// Names of the labels: a dataset.json, a model, or JSON such as {"labels": {"Anterior": 1}}; otherwise every
+    /// value that occurs is scored
+    #[arg(long, value_name = "F")]
+    pub(crate) labels: Option<PathBuf>,
+    /// nnU-Net's summary.json on stdout instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Also write an HTML report, worst case first
+    #[arg(long, value_name = "F.html")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FigureArgs {
+    /// The scan
+    #[arg(short, long, value_name = "IMAGE")]
+    pub(crate) image: PathBuf,
+    /// The reference mask
+    #[arg(short, long, value_name = "TRUTH")]
+    pub(crate) truth: Option<PathBuf>,
+    /// The predicted mask
+    #[arg(short, long, value_name = "PRED")]
+    pub(crate) prediction: Option<PathBuf>,
+    /// Names and colours of the labels, as in `evaluate`; otherwise those that a mask carries
+    #[arg(long, value_name = "F")]
+    pub(crate) labels: Option<PathBuf>,
+    /// The picture
+    #[arg(short, long, value_name = "F.png")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// A NIfTI file, a model file, a run's folder or a data set
+    pub(crate) path: PathBuf,
+    /// JSON on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ViewArgs {
+    /// The scan
+    pub(crate) image: Option<PathBuf>,
+    /// A mask over it
+    #[arg(long, value_name = "F")]
+    pub(crate) mask: Option<PathBuf>,
+    /// A reference mask to compare with
+    #[arg(long, value_name = "F")]
+    pub(crate) truth: Option<PathBuf>,
+    /// The port on 127.0.0.1; otherwise any free one
+    #[arg(long, value_name = "P", default_value_t = 0, hide_default_value = true)]
+    pub(crate) port: u16,
+    /// Only print the address
+    #[arg(long)]
+    pub(crate) no_open: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// A model to check; otherwise a tiny one inside this program
+    #[arg(short, long, value_name = "M.onnx")]
+    pub(crate) model: Option<PathBuf>,
+    /// JSON on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InstallArgs {
+    /// The package with NVIDIA's providers (CUDA and TensorRT), ten times as large
+    #[arg(long)]
+    pub(crate) gpu: bool,
+    /// The package index to ask
+    #[arg(long, value_name = "URL", default_value = "https://pypi.org/simple")]
+    pub(crate) index: String,
+    /// Take this wheel instead of fetching one
+    #[arg(long, value_name = "FILE.whl", conflicts_with_all = ["gpu", "index"])]
+    pub(crate) from: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OptimizerName {
+    Adam,
+    #[value(name = "adamw")]
+    AdamW,
+}
+
+impl From<OptimizerName> for Optimiser {
+    fn from(name: OptimizerName) -> Self {
+        match name {
+            OptimizerName::Adam => Self::Adam,
+            OptimizerName::AdamW => Self::AdamW { weight_decay: 1e-2 },
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LossName {
+    Dice,
+    DiceCe,
+}
+
+impl From<LossName> for Loss {
+    fn from(name: LossName) -> Self {
+        match name {
+            LossName::Dice => Self::Dice,
+            LossName::DiceCe => Self::DiceCe,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NormalisationName {
+    MinMax,
+    ZScore,
+    Percentile,
+}
+
+impl From<NormalisationName> for Normalisation {
+    fn from(name: NormalisationName) -> Self {
+        match name {
+            NormalisationName::MinMax => Self::MinMax,
+            NormalisationName::ZScore => Self::ZScore,
+            NormalisationName::Percentile => Self::Percentile { low: 0.5, high: 99.5 },
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    Fp32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckpointName {
+    /// The weights with the greatest Dice on the held-out cases
+    Best,
+    /// The weights at the end
+    Last,
+}
+
+impl From<CheckpointName> for Weights {
+    fn from(name: CheckpointName) -> Self {
+        match name {
+            CheckpointName::Best => Self::Best,
+            CheckpointName::Last => Self::Last,
+        }
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("expected a whole number".into()),
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => Err("expected a number greater than 0".into()),
+    }
+}
+
+fn window_step(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(step) if step > 0.0 && step <= 1.0 => Ok(step),
+        _ => Err("expected a share of a tile, greater than 0 and at most 1".into()),
+    }
+}
+
+/// From a second to a week.
+fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(minutes) if (1.0 / 60.0..=10_080.0).contains(&minutes) => Ok(minutes),
+        _ => Err("expected a number of minutes, such as 1.75".into()),
+    }
+}
+
+fn preset_name(text: &str) -> Result<String, String> {
+    let known = sulcus_train::preset_names();
+    if known.contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("known presets are {}", known.join(", ")))
+    }
+}
+
+/// `90s`, `15m`, `1h30m`, `2.5h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a time with units, such as 90s, 15m or 1h30m".to_owned();
+    let mut seconds = 0.0;
+    let mut number = String::new();
+    for character in text.chars() {
+        let unit = match character {
+            's' => 1.0,
+            'm' => 60.0,
+            'h' => 3600.0,
+            _ => {
+                number.push(character);
+                continue;
+            }
+        };
+        let count = number.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0).ok_or_else(wrong)?;
+        seconds += count * unit;
+        number.clear();
+    }
+    if !number.is_empty() || seconds <= 0.0 {
+        return Err(wrong());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn times_need_units() {
+        for (text, seconds) in [("90s", 90.0), ("15m", 900.0), ("1h30m", 5400.0), ("2.5h", 9000.0)] {
+            assert_eq!(duration(text).unwrap().as_secs_f64(), seconds, "{text}");
+        }
+        for text in ["", "15", "m", "0s", "-1m", "1d", "infs", "1h30"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        let check = |command: &clap::Command| {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Example:\n  sulcus "), "{}", command.get_name());
+        };
+        for command in Arguments::command().get_subcommands() {
+            if command.has_subcommands() {
+                command.get_subcommands().for_each(check);
+            } else {
+                check(command);
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! From paths that a user types to cases with names.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::error::{CliError, Context};
+
+/// One scan to be predicted: one file a channel, or one file with all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Case {
+    /// File name without ending and channel number.
+    pub(crate) name: String,
+    /// Its files by channel; the first one gives the mask its header.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// An input that no case could be made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BadInput {
+    /// As the user named it.
+    pub(crate) path: PathBuf,
+    /// What is wrong with it, without the path.
+    pub(crate) error: String,
+}
+
+/// The file name without its NIfTI ending; `None` for other files and hidden ones, such as the `._name` that macOS
+/// leaves beside real files.
+pub(crate) fn case_name(path: &Path) -> Option<String> {
+    sulcus_io::case_name(path).filter(|name| !name.starts_with('.'))
+}
+
+/// `CASE_0001` → (`CASE`, 1), as nnU-Net names channels.
+fn split_channel(stem: &str) -> Option<(&str, usize)> {
+    let (case, number) = stem.rsplit_once('_')?;
+    let is_number = number.len() == 4 && number.bytes().all(|b| b.is_ascii_digit());
+    (is_number && !case.is_empty()).then_some((case, number.parse().ok()?))
+}
+
+/// The NIfTI files of a folder, sorted; of a `.hdr/.img` pair the header alone.
+pub(crate) fn volumes_in(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let doing = || format!("reading the folder {}", folder.display());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).context(doing())? {
+        let path = entry.context(doing())?.path();
+        if sulcus_io::is_volume_file(&path) && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Whether a file is DICOM: the mark after the preamble.
+pub(crate) fn is_dicom(path: &Path) -> bool {
+    let mut start = [0_u8; 132];
+    std::fs::File::open(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok()) && start.ends_with(b"DICM")
+}
+
+/// Whether a folder holds a DICOM series.
+pub(crate) fn holds_dicom(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    entries.flatten().take(64).any(|entry| is_dicom(&entry.path()))
+}
+
+/// What to say to a DICOM series.
+pub(crate) const DICOM_LATER: &str = "this is DICOM, which this version does not read yet; convert the series to NIfTI first, for example with dcm2niix";
+
+/// Finds the cases behind the inputs of `predict`. With `channels` > 1, files `CASE_0000`, `CASE_0001`, … are the
+/// channels of one case; with one channel, the number is left out of the case's name.
+///
+/// # Errors
+/// [`CliError::Usage`] when two inputs have the same case name: one mask would overwrite the other.
+pub(crate) fn find(inputs: &[PathBuf], channels: usize) -> Result<(Vec<Case>, Vec<BadInput>), CliError> {
+    let mut files = Vec::new();
+    let mut bad = Vec::new();
+    for input in inputs {
+        let mut refuse = |error: &str| bad.push(BadInput { path: input.clone(), error: error.to_owned() });
+        if input.is_dir() {
+            match volumes_in(input) {
+                Ok(found) if !found.is_empty() => files.extend(found),
+                Ok(_) if holds_dicom(input) => refuse(DICOM_LATER),
+                Ok(_) => refuse("the folder has no NIfTI file (.nii, .nii.gz, .hdr/.img)"),
+                Err(CliError::Failed { message, .. }) => refuse(&message),
+                Err(other) => return Err(other),
+            }
+        } else if !input.exists() {
+            refuse("there is no such file or folder");
+        } else if case_name(input).is_some() {
+            files.push(input.clone());
+        } else if is_dicom(input) {
+            refuse(DICOM_LATER);
+        } else {
+            refuse("expected a NIfTI file whose name ends in .nii, .nii.gz, .hdr or .img");
+        }
+    }
+    Ok((group(files, channels)?, bad))
+}
+
+fn group(files: Vec<PathBuf>, channels: usize) -> Result<Vec<Case>, CliError> {
+    let mut cases: Vec<Case> = Vec::new();
+    let mut by_name: BTreeMap<String, BTreeMap<usize, PathBuf>> = BTreeMap::new();
+    for file in files {
+        let Some(stem) = case_name(&file) else { continue };
+        let (name, channel) = match split_channel(&stem) {
+            Some((name, channel)) if channel < channels => (name.to_owned(), channel),
+            _ => (stem, 0),
+        };
+        let known = by_name.entry(name.clone()).or_default();
+        if known.is_empty() {
+            cases.push(Case { name: name.clone(), files: Vec::new() });
+        }
+        if let Some(other) = known.insert(channel, file.clone()) {
+            return Err(CliError::usage(format_args!(
+                "two inputs have the case name `{name}`, so one mask would overwrite the other: {} and {}",
+                other.display(),
+                file.display()
+            ))
+            .hint("predict them in two runs with two output folders"));
+        }
+    }
+    for case in &mut cases {
+        case.files = by_name.remove(&case.name).unwrap_or_default().into_values().collect();
+    }
+    Ok(cases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(files: &[&str], channels: usize) -> Vec<(String, usize)> {
+        let files = files.iter().map(PathBuf::from).collect();
+        group(files, channels).unwrap().into_iter().map(|c| (c.name, c.files.len())).collect()
+    }
+
+    #[test]
+    fn a_name_is_what_stands_before_the_ending() {
+        let name = |file: &str| case_name(Path::new(file));
+        assert_eq!(name("a/lab.seg.nii").as_deref(), Some("lab.seg"));
+        assert_eq!(name("X.NII.GZ").as_deref(), Some("X"));
+        assert_eq!(name("pair.hdr").as_deref(), Some("pair"));
+        assert_eq!((name("._x.nii.gz"), name(".nii.gz"), name("x.png")), (None, None, None));
+    }
+
+    #[test]
+    fn channel_numbers_group_or_fall_away() {
+        assert_eq!(
+            names(&["c_0000.nii.gz", "c_0001.nii.gz", "d_0000.nii"], 2),
+            [("c".into(), 2), ("d".into(), 1)]
+        );
+        assert_eq!(
+            names(&["c_0000.nii.gz", "hippocampus_001.nii.gz"], 1),
+            [("c".into(), 1), ("hippocampus_001".into(), 1)]
+        );
+        // Not a channel of a model with two: a case of its own.
+        assert_eq!(names(&["scan_2019.nii.gz", "scan_2020.nii.gz"], 2).len(), 2);
+    }
+
+    #[test]
+    fn equal_case_names_are_wrong_usage() {
+        let files = ["a/x.nii.gz", "b/x.nii"].map(PathBuf::from).to_vec();
+        let error = group(files, 1).unwrap_err();
+        assert!(
+            matches!(&error, CliError::Usage { message, .. } if message.contains("case name `x`")),
+            "{error:?}"
+        );
+        assert!(group(["x.nii.gz", "x_0000.nii.gz"].map(PathBuf::from).to_vec(), 1).is_err());
+    }
+}

@@ -1,0 +1,258 @@
+//! `sulcus demo`: the whole road on bundled scans, from random weights to a report.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use include_dir::{Dir, include_dir};
+use sulcus_pipeline::{CaseScores, PipelineError, Summary};
+use sulcus_runtime::{OrtLibrary, RuntimeError, SegmentOptions, Segmenter};
+use sulcus_train::{Dataset, Outcome, Run, SplitChoice, TrainConfig, Weights};
+
+use crate::args::DemoArgs;
+use crate::canvas::Canvas;
+use crate::error::{CliError, Context};
+use crate::interrupt::Interrupt;
+use crate::render::{self, Figure};
+use crate::report::{self, Report};
+use crate::scores::{self, Labels, Scores, score};
+use crate::training::Watcher;
+use crate::ui::{Ui, human_secs};
+use crate::{exporting, files, output};
+
+/// Real hippocampus scans with a licence that lets them travel with the program.
+static DATA: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/data/hippocampus");
+/// What a demo writes besides its data; a second demo in the same folder replaces it.
+const FILES: [&str; 6] = ["run.json", "history.jsonl", "curves.svg", "model.onnx", "figure.png", "report.html"];
+const FOLDERS: [&str; 4] = ["data", "checkpoints", "validation", "masks"];
+/// Cases in the figure: the worst, the middle and the best.
+const DRAWN: usize = 3;
+
+pub(crate) fn run(args: &DemoArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
+    let start = Instant::now();
+    let folder = args.output.as_path();
+    clear(folder)?;
+    files::ensure_writable(folder)?;
+    let data = folder.join("data");
+    unpack(&DATA, &data)?;
+    let dataset = Dataset::open(&data).context("opening the bundled data")?;
+    let interrupt = Interrupt::listen()?;
+
+    train(&dataset, args, &interrupt, ui)?;
+    let model = folder.join("model.onnx");
+    exporting::write(folder, Weights::Best, &model, library, ui)?;
+    let run = Run::open(folder).context("reading the run")?;
+    let (summary, engine) = predict(&dataset, &run, &model, library, &interrupt, ui)?;
+    let figure = draw(&dataset, &run, &summary)?;
+    files::write(&folder.join("figure.png"), &figure)?;
+    write_report(folder, &run, &summary, engine, figure)?;
+
+    let in_order: Vec<&CaseScores> = summary.metric_per_case.iter().collect();
+    output::table(&scores::table(&summary, &run.manifest().plan.labels, &in_order))?;
+    output::line(format_args!(
+        "mean Dice {} over {} held-out cases",
+        score(summary.mean_dice()),
+        summary.metric_per_case.len()
+    ))?;
+    next_commands(folder, &summary, start.elapsed().as_secs_f64(), ui);
+    Ok(())
+}
+
+/// Makes room for a new demo; a folder with anything else in it is left alone.
+fn clear(folder: &Path) -> Result<(), CliError> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    let ours = |name: &str| FILES.contains(&name) || FOLDERS.contains(&name);
+    let names: Vec<String> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let earlier_demo = folder.join("data").join("dataset.json").is_file();
+    if let (false, _) | (_, Some(_)) = (earlier_demo, names.iter().find(|name| !ours(name))) {
+        return Err(CliError::failed(format_args!(
+            "this folder holds something else than a demo, which is not overwritten: {}",
+            folder.display()
+        ))
+        .hint("choose another folder with -o"));
+    }
+    for name in names {
+        let path = folder.join(&name);
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed.context(format_args!("removing what an earlier demo left: {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn unpack(from: &Dir<'_>, to: &Path) -> Result<(), CliError> {
+    let doing = || format!("unpacking the bundled data into {}", to.display());
+    std::fs::create_dir_all(to).context(doing())?;
+    for entry in from.dirs() {
+        std::fs::create_dir_all(to.join(entry.path())).context(doing())?;
+        unpack(entry, to)?;
+    }
+    for file in from.files() {
+        files::write(&to.join(file.path()), file.contents())?;
+    }
+    Ok(())
+}
+
+fn train(dataset: &Dataset, args: &DemoArgs, interrupt: &Interrupt, ui: Ui) -> Result<(), CliError> {
+    let mut config = TrainConfig::from_preset("unet2d-lite").context("setting up the training")?;
+    config.time_budget_secs = Some(args.minutes * 60.0);
+    let mut watcher = Watcher::new(ui, interrupt);
+    let outcome = sulcus_train::train(dataset, &SplitChoice::default(), &config, &args.output, &mut watcher);
+    watcher.finish();
+    match outcome.context("training")? {
+        Outcome::Finished { epochs, seconds, .. } => {
+            ui.note(format_args!("trained {epochs} epochs in {}", human_secs(seconds)));
+            Ok(())
+        }
+        Outcome::Stopped { .. } => Err(stopped(&args.output)),
+    }
+}
+
+fn stopped(folder: &Path) -> CliError {
+    CliError::Stopped {
+        message: format!("stopped; what was done so far is kept: {}", folder.display()),
+        hint: format!(
+            "`sulcus train {} -o {} --resume` goes on with the training",
+            folder.join("data").display(),
+            folder.display()
+        ),
+    }
+}
+
+/// Predicts the held-out cases with the exported file, as anybody would who was given it, and scores them.
+fn predict(
+    dataset: &Dataset,
+    run: &Run,
+    model: &Path,
+    library: &OrtLibrary,
+    interrupt: &Interrupt,
+    ui: Ui,
+) -> Result<(Summary, String), CliError> {
+    let masks = run.folder().join("masks");
+    std::fs::create_dir_all(&masks).context(format_args!("making the folder {}", masks.display()))?;
+    let segmenter = Segmenter::builder()
+        .model(model)
+        .ort_library(library.clone())
+        .build()
+        .context("loading the exported model")?;
+    segmenter.notes().iter().for_each(|note| ui.note(note));
+    let engine = format!("{} on {}", segmenter.engine(), segmenter.device());
+    let held_out = &run.manifest().split.validation;
+    ui.note(format_args!("predicting {} held-out cases with {engine}", held_out.len()));
+
+    let mut scores = Scores::new(Labels::Table(run.manifest().plan.labels.clone()));
+    let bar = ui.bar(held_out.len() as u64);
+    for name in held_out {
+        bar.set_message(name.clone());
+        let case = dataset.case(name).ok_or_else(|| CliError::failed(format_args!("no such case: {name}")))?;
+        let (image, truth) = (case_image(case)?, &case.label);
+        let scan = sulcus_io::read_image(image).context("reading a scan")?;
+        let (truth_mask, _) = sulcus_io::read_labels(truth).context("reading a truth")?;
+        let mut go_on = |_| if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let found = segmenter.segment(&scan.image, SegmentOptions::default().with_observer(&mut go_on));
+        let found = match found {
+            Err(RuntimeError::Pipeline(PipelineError::Cancelled)) => return Err(stopped(run.folder())),
+            other => other.context("predicting")?,
+        };
+        let mask = masks.join(format!("{name}.nii.gz"));
+        sulcus_io::write_labels(&mask, &found.labels, &scan.header, &found.table).context("writing a mask")?;
+        let names = [&mask, truth].map(|path| path.display().to_string());
+        scores.add(names, &found.labels, &truth_mask).context("scoring")?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok((scores.finish().0, engine))
+}
+
+fn case_image(case: &sulcus_train::Case) -> Result<&PathBuf, CliError> {
+    case.images.first().ok_or_else(|| CliError::failed(format_args!("the case has no image: {}", case.name)))
+}
+
+fn draw(dataset: &Dataset, run: &Run, summary: &Summary) -> Result<Vec<u8>, CliError> {
+    let order = scores::worst_first(summary);
+    let last = order.len().saturating_sub(1);
+    let mut picked = vec![0, last / 2, last];
+    picked.dedup();
+    let mut parts = Vec::new();
+    for case in picked.into_iter().take(DRAWN).filter_map(|index| order.get(index)) {
+        let name = scores::name_of(case);
+        let Some(known) = dataset.case(&name) else { continue };
+        let image = sulcus_io::read_image(case_image(known)?).context("reading a scan")?.image;
+        let (truth, _) = sulcus_io::read_labels(&known.label).context("reading a truth")?;
+        let (mask, _) = sulcus_io::read_labels(Path::new(&case.prediction_file)).context("reading a mask")?;
+        let title = format!("{name}: mean Dice {}", score(case.mean_dice()));
+        parts.extend(render::draw(&Figure {
+            title: &title,
+            image: Some(&image),
+            truth: Some(&truth),
+            prediction: Some(&mask),
+            labels: &run.manifest().plan.labels,
+        }));
+    }
+    Canvas::stack(&parts, render::BACKGROUND).png().context("encoding the figure")
+}
+
+fn write_report(
+    folder: &Path,
+    run: &Run,
+    summary: &Summary,
+    engine: String,
+    figure: Vec<u8>,
+) -> Result<(), CliError> {
+    let manifest = run.manifest();
+    let report = Report {
+        title: "Sulcus demo",
+        facts: vec![
+            ("data", format!("{} (Medical Segmentation Decathlon, CC-BY-SA 4.0)", manifest.dataset.name)),
+            (
+                "cases",
+                format!(
+                    "{} trained on, {} held out",
+                    manifest.split.training.len(),
+                    manifest.split.validation.len()
+                ),
+            ),
+            (
+                "network",
+                format!("{}, {:.1} M parameters", manifest.plan.network.name, manifest.parameters as f64 / 1e6),
+            ),
+            (
+                "training",
+                format!(
+                    "{} epochs in {} from random weights, on the {}",
+                    manifest.progress.epochs,
+                    human_secs(manifest.progress.seconds),
+                    manifest.device
+                ),
+            ),
+            ("prediction", format!("model.onnx, {engine}")),
+        ],
+        summary,
+        labels: &manifest.plan.labels,
+        failures: &[],
+        figures: vec![("The worst, the middle and the best held-out case".to_owned(), figure)],
+        curves_svg: std::fs::read_to_string(folder.join("curves.svg")).ok(),
+    };
+    files::write(&folder.join("report.html"), report::html(&report).as_bytes())
+}
+
+fn next_commands(folder: &Path, summary: &Summary, seconds: f64, ui: Ui) {
+    let shown = |part: &str| folder.join(part).display().to_string();
+    ui.note(format_args!(
+        "everything took {}; look at {} and {}",
+        human_secs(seconds),
+        shown("figure.png"),
+        shown("report.html")
+    ));
+    let Some(case) = summary.metric_per_case.first() else { return };
+    let name = scores::name_of(case);
+    let image = shown(&format!("data/imagesTr/{name}.nii.gz"));
+    let (mask, truth) = (shown(&format!("masks/{name}.nii.gz")), shown(&format!("data/labelsTr/{name}.nii.gz")));
+    ui.note("next:");
+    ui.note(format_args!("  sulcus view {image} --mask {mask} --truth {truth}"));
+    ui.note(format_args!("  sulcus predict -m {} {image} -o mask.nii.gz", shown("model.onnx")));
+    ui.note(format_args!("  sulcus train {} -o run --time-budget 15m", shown("data")));
+    ui.note("  sulcus doctor");
+}

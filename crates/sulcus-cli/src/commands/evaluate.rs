@@ -1,0 +1,178 @@
+//! `sulcus evaluate`: masks against their truths.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use sulcus_pipeline::{CaseScores, Summary};
+use sulcus_volume::{LabelMap, LabelTable};
+
+use crate::args::EvaluateArgs;
+use crate::error::{CliError, with_causes};
+use crate::render::{self, Figure};
+use crate::report::{self, Report};
+use crate::scores::{self, Labels, Scores};
+use crate::ui::Ui;
+use crate::{cases, files, label_file, output};
+
+/// A truth and the prediction that goes with it.
+struct Pair {
+    name: String,
+    truth: PathBuf,
+    prediction: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &EvaluateArgs, ui: Ui) -> Result<(), CliError> {
+    let pairs = pair_up(&args.prediction, &args.truth, ui)?;
+    let labels = match &args.labels {
+        Some(path) => Labels::Table(label_file::read(path)?),
+        None => Labels::Present,
+    };
+    if let Some(report) = &args.report {
+        files::ensure_writable(&files::folder_of(report))?;
+    }
+
+    let mut scores = Scores::new(labels);
+    let mut failures: Vec<(String, String)> = Vec::new();
+    let bar = ui.bar(pairs.len() as u64);
+    for pair in &pairs {
+        bar.set_message(pair.name.clone());
+        if let Err(why) = add(&mut scores, pair, &args.prediction) {
+            bar.suspend(|| ui.error(format_args!("{}: {why}", pair.name)));
+            failures.push((pair.name.clone(), why));
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+
+    let (summary, labels) = scores.finish();
+    if args.json {
+        output::pretty_json(&summary)?;
+    } else if !summary.metric_per_case.is_empty() {
+        let in_order: Vec<&CaseScores> = summary.metric_per_case.iter().collect();
+        output::table(&scores::table(&summary, &labels, &in_order))?;
+    }
+    if let Some(path) = &args.report {
+        write_report(path, args, &summary, &labels, &failures)?;
+        ui.note(format_args!("report: {}", path.display()));
+    }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(CliError::SomeFailed { failed: failures.len(), total: pairs.len(), what: "case" })
+    }
+}
+
+fn add(scores: &mut Scores, pair: &Pair, predictions: &Path) -> Result<(), String> {
+    let Some(prediction) = &pair.prediction else {
+        return Err(format!("there is no prediction with this name in {}", predictions.display()));
+    };
+    let read = |what: &str, path: &Path| {
+        sulcus_io::read_labels(path).map_err(|error| format!("{what}: {}", with_causes(&error)))
+    };
+    let (predicted, header) = read("the prediction", prediction)?;
+    let (truth, _) = read("the truth", &pair.truth)?;
+    scores.suggest_names(header.label_table());
+    let names = [prediction, &pair.truth].map(|path| path.display().to_string());
+    scores.add(names, &predicted, &truth).map_err(|error| {
+        format!("{}: {} against {}", with_causes(&error), prediction.display(), pair.truth.display())
+    })
+}
+
+fn read_mask(path: &str) -> Option<LabelMap> {
+    sulcus_io::read_labels(Path::new(path)).ok().map(|(labels, _)| labels)
+}
+
+fn pair_up(prediction: &Path, truth: &Path, ui: Ui) -> Result<Vec<Pair>, CliError> {
+    for (path, flag) in [(prediction, "-p"), (truth, "-t")] {
+        if !path.exists() {
+            return Err(CliError::failed(format_args!(
+                "{flag}: there is no such file or folder: {}",
+                path.display()
+            )));
+        }
+    }
+    let name = |path: &Path| cases::case_name(path).unwrap_or_else(|| path.display().to_string());
+    match (prediction.is_dir(), truth.is_dir()) {
+        (false, false) => Ok(vec![Pair {
+            name: name(truth),
+            truth: truth.to_path_buf(),
+            prediction: Some(prediction.to_path_buf()),
+        }]),
+        (true, true) => {
+            let truths = by_name(truth)?;
+            let mut predictions = by_name(prediction)?;
+            if truths.is_empty() {
+                return Err(CliError::failed(format_args!(
+                    "the truth folder has no NIfTI file: {}",
+                    truth.display()
+                )));
+            }
+            let pairs = truths
+                .into_iter()
+                .map(|(name, truth)| Pair { prediction: predictions.remove(&name), name, truth })
+                .collect();
+            predictions.retain(|name, _| !name.ends_with(super::predict::PROBABILITIES_SUFFIX));
+            if !predictions.is_empty() {
+                let names: Vec<String> = predictions.into_keys().collect();
+                ui.warn(format_args!(
+                    "{} prediction(s) have no truth and are not scored: {}",
+                    names.len(),
+                    names.join(", ")
+                ));
+            }
+            Ok(pairs)
+        }
+        _ => Err(CliError::usage("-p and -t must be two files or two folders, found one of each")),
+    }
+}
+
+fn by_name(folder: &Path) -> Result<BTreeMap<String, PathBuf>, CliError> {
+    let mut found = BTreeMap::new();
+    for path in cases::volumes_in(folder)? {
+        let Some(name) = cases::case_name(&path) else { continue };
+        if let Some(other) = found.insert(name.clone(), path.clone()) {
+            return Err(CliError::usage(format_args!(
+                "two files have the case name `{name}`: {} and {}",
+                other.display(),
+                path.display()
+            )));
+        }
+    }
+    Ok(found)
+}
+
+/// How many of the worst cases are drawn.
+const DRAWN: usize = 3;
+
+fn write_report(
+    path: &Path,
+    args: &EvaluateArgs,
+    summary: &Summary,
+    labels: &LabelTable,
+    failures: &[(String, String)],
+) -> Result<(), CliError> {
+    let mut figures = Vec::new();
+    for case in scores::worst_first(summary).into_iter().take(DRAWN) {
+        let masks = (read_mask(&case.reference_file), read_mask(&case.prediction_file));
+        let (Some(truth), Some(prediction)) = masks else { continue };
+        let name = scores::name_of(case);
+        let figure =
+            Figure { title: &name, image: None, truth: Some(&truth), prediction: Some(&prediction), labels };
+        if let Some(png) = render::draw(&figure).and_then(|canvas| canvas.png().ok()) {
+            figures.push((format!("{name}: Dice {}", scores::score(case.mean_dice())), png));
+        }
+    }
+    let report = Report {
+        title: "Sulcus: evaluation",
+        facts: vec![
+            ("predictions", args.prediction.display().to_string()),
+            ("truth", args.truth.display().to_string()),
+        ],
+        summary,
+        labels,
+        failures,
+        figures,
+        curves_svg: None,
+    };
+    files::write(path, report::html(&report).as_bytes())
+}

@@ -1,0 +1,275 @@
+//! `sulcus info`: what a file or folder is.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+use sulcus_pipeline::{ModelSpec, Normalisation, SpacingRule};
+use sulcus_train::{Dataset, DatasetSummary, Run};
+
+use crate::args::InfoArgs;
+use crate::cases::{DICOM_LATER, holds_dicom};
+use crate::error::{CliError, Context, with_causes};
+use crate::output;
+use crate::scores::score;
+use crate::ui::{Ui, human_bytes, human_secs};
+
+pub(crate) fn run(args: &InfoArgs, ui: Ui) -> Result<(), CliError> {
+    let path = args.path.as_path();
+    if path.is_dir() {
+        return folder(path, args.json, ui);
+    }
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+        return model(path, args.json);
+    }
+    volume(path, args.json)
+}
+
+fn folder(path: &Path, json: bool, ui: Ui) -> Result<(), CliError> {
+    if path.join("run.json").is_file() {
+        run_folder(path, json)
+    } else if path.join("dataset.json").is_file() || path.join("images").is_dir() {
+        dataset(path, json, ui)
+    } else if holds_dicom(path) {
+        Err(CliError::failed(format_args!("{DICOM_LATER}: {}", path.display())))
+    } else {
+        Err(CliError::failed(format_args!(
+            "this folder is neither a run (run.json) nor a data set (dataset.json, or images/ and labels/): {}",
+            path.display()
+        )))
+    }
+}
+
+fn volume(path: &Path, json: bool) -> Result<(), CliError> {
+    let info = sulcus_io::read_info(path).map_err(|error| CliError::failed(with_causes(&error)))?;
+    if json {
+        return output::json(&info);
+    }
+    let number = |value: Option<f64>| value.map_or_else(|| "none".to_owned(), |v| format!("{v}"));
+    let matrix: Vec<String> = info
+        .ras_from_voxel
+        .iter()
+        .map(|row| row.iter().map(|v| format!("{v:>10.4}")).collect::<Vec<_>>().join(" "))
+        .collect();
+    let mut orientation = info.orientation.to_string();
+    if info.orientation_source.is_some() {
+        orientation.push_str(" (a guess: the file does not say how the patient lies)");
+    }
+    let mut rows = vec![
+        ("volume", path.display().to_string()),
+        ("format", text_of(&info.format)),
+        ("shape", join(&info.shape, " × ")),
+        ("type", info.dtype.to_owned()),
+        ("spacing", format!("{} mm", info.spacing_mm.map(|v| format!("{v}")).join(" × "))),
+        ("orientation", orientation),
+        ("RAS from voxel", matrix.join("\n")),
+        ("minimum", number(info.min)),
+        ("maximum", number(info.max)),
+        ("mean", number(info.mean)),
+    ];
+    if info.non_finite > 0 {
+        rows.push(("not finite", format!("{} voxels, left out of the statistics", info.non_finite)));
+    }
+    output::fields(&rows)
+}
+
+#[derive(Serialize)]
+struct ModelInfo {
+    kind: &'static str,
+    file_bytes: usize,
+    #[serde(flatten)]
+    spec: Value,
+}
+
+fn model(path: &Path, json: bool) -> Result<(), CliError> {
+    let bytes = std::fs::read(path).context(format_args!("reading the model {}", path.display()))?;
+    let spec = sulcus_onnx::read_spec(&bytes)
+        .map_err(|error| CliError::failed(format_args!("{}: {}", with_causes(&error), path.display())))?;
+    if json {
+        let mut value = serde_json::to_value(&spec).context("describing the model")?;
+        // The voxels themselves tell nobody anything.
+        if let Some(golden) = value.get_mut("golden_case").and_then(Value::as_object_mut) {
+            golden.remove("data_base64");
+        }
+        return output::json(&ModelInfo { kind: "model", file_bytes: bytes.len(), spec: value });
+    }
+    output::fields(&model_rows(path, bytes.len(), &spec))
+}
+
+fn model_rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str, String)> {
+    let channels: Vec<String> =
+        spec.channels.iter().map(|c| format!("{} ({})", c.name, normalisation(&c.normalisation))).collect();
+    let labels: Vec<String> = spec.labels.entries().iter().map(|l| format!("{} {}", l.value, l.name)).collect();
+    let features: Vec<usize> = spec.network.stages.iter().map(|stage| stage.channels).collect();
+    let training = &spec.training;
+    let spacing = match spec.spacing {
+        SpacingRule::Native => "the scan's own".to_owned(),
+        SpacingRule::Resample { mm, .. } => format!("{} mm", mm.mm().map(|v| format!("{v}")).join(" × ")),
+    };
+    vec![
+        ("model", path.display().to_string()),
+        ("name", spec.name.clone()),
+        ("size", human_bytes(bytes as u64)),
+        (
+            "network",
+            format!(
+                "{}, {}-D, features {}",
+                spec.network.name,
+                spec.network.dimensions.count(),
+                join(&features, "–")
+            ),
+        ),
+        ("channels", channels.join(", ")),
+        ("labels", labels.join("\n")),
+        ("orientation", spec.orientation.to_string()),
+        ("spacing", spacing),
+        ("patch", join(&spec.patch, " × ")),
+        (
+            "trained",
+            format!(
+                "{} epochs on {} cases of {} by {}",
+                training.epochs, training.training_cases, training.dataset, training.tool_version
+            ),
+        ),
+        (
+            "validation Dice",
+            match training.validation_dice {
+                Some(_) => format!("{} over {} cases", score(training.validation_dice), training.validation_cases),
+                None => "not taken".to_owned(),
+            },
+        ),
+        ("data SHA-256", training.data_sha256.clone()),
+        ("golden case", if spec.golden_case.is_some() { "yes" } else { "no" }.to_owned()),
+    ]
+}
+
+fn normalisation(rule: &Normalisation) -> String {
+    match rule {
+        Normalisation::MinMax => "min-max".to_owned(),
+        Normalisation::ZScore => "z-score".to_owned(),
+        Normalisation::Percentile { low, high } => format!("percentiles {low} to {high}"),
+        Normalisation::Ct { clip: [low, high], .. } => {
+            format!("clipped to {low} to {high}, then data-set z-score")
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct RunInfo {
+    kind: &'static str,
+    #[serde(flatten)]
+    manifest: Value,
+    validation: Option<Value>,
+}
+
+fn run_folder(path: &Path, json: bool) -> Result<(), CliError> {
+    let run = Run::open(path).context("reading the run")?;
+    let summary = run.summary().context("reading the run's scores")?;
+    let manifest = run.manifest();
+    if json {
+        let validation = summary.map(|s| {
+            serde_json::json!({"cases": s.metric_per_case.len(), "mean": s.mean, "foreground_mean": s.foreground_mean})
+        });
+        let manifest = serde_json::to_value(manifest).context("describing the run")?;
+        return output::json(&RunInfo { kind: "run", manifest, validation });
+    }
+    let progress = &manifest.progress;
+    let mut rows = vec![
+        ("run", path.display().to_string()),
+        ("status", text_of(&progress.status)),
+        ("data set", format!("{} ({})", manifest.dataset.name, manifest.dataset.folder.display())),
+        (
+            "cases",
+            format!("{} trained on, {} held out", manifest.split.training.len(), manifest.split.validation.len()),
+        ),
+        (
+            "network",
+            format!("{}, {:.1} M parameters", manifest.plan.network.name, manifest.parameters as f64 / 1e6),
+        ),
+        ("device", manifest.device.clone()),
+        ("seed", manifest.config.seed.to_string()),
+        (
+            "epochs",
+            format!(
+                "{} in {}, the best one is {}",
+                progress.epochs,
+                human_secs(progress.seconds),
+                progress.best_epoch
+            ),
+        ),
+        ("validation Dice", score(progress.validation_dice)),
+        ("started", manifest.started.clone()),
+        ("by", manifest.tool_version.clone()),
+    ];
+    if let Some(summary) = &summary {
+        let labels: Vec<String> = manifest
+            .plan
+            .labels
+            .entries()
+            .iter()
+            .map(|l| {
+                let mean = summary.mean.get(&l.value.to_string());
+                format!("{} {}", l.name, score(mean.and_then(|m| m.Dice)))
+            })
+            .collect();
+        rows.push(("Dice by label", labels.join("\n")));
+    }
+    rows.push(("plan", manifest.plan.why.join("\n")));
+    output::fields(&rows)
+}
+
+fn dataset(path: &Path, json: bool, ui: Ui) -> Result<(), CliError> {
+    let dataset = Dataset::open(path).context("reading the data set")?;
+    let summary = dataset.summary(&dataset.survey(&[]));
+    if json {
+        output::json(&summary)?;
+    } else {
+        output::fields(&dataset_rows(path, &summary))?;
+    }
+    summary.warnings.iter().for_each(|text| ui.warn(text));
+    summary.problems.iter().for_each(|text| ui.warn(format_args!("must be put right before training: {text}")));
+    Ok(())
+}
+
+fn dataset_rows(path: &Path, summary: &DatasetSummary) -> Vec<(&'static str, String)> {
+    let labels: Vec<String> = summary
+        .labels
+        .iter()
+        .map(|l| format!("{} {}: in {} cases, {} voxels", l.value, l.name, l.cases, l.voxels))
+        .collect();
+    let triple = |t: [f64; 3]| t.map(|v| format!("{}", (v * 1000.0).round() / 1000.0)).join(" × ");
+    let range = |r: &sulcus_train::Range| {
+        if r.min == r.max {
+            triple(r.median)
+        } else {
+            format!("{} to {}, median {}", triple(r.min), triple(r.max), triple(r.median))
+        }
+    };
+    vec![
+        ("data set", path.display().to_string()),
+        ("name", summary.name.clone()),
+        ("form", text_of(&summary.layout)),
+        ("cases", summary.cases.to_string()),
+        ("channels", summary.channels.join(", ")),
+        ("labels", labels.join("\n")),
+        ("shape (R, A, S)", range(&summary.shape)),
+        ("spacing in mm", range(&summary.spacing_mm)),
+        ("orientations", summary.orientations.join(", ")),
+        ("intensities", format!("{} to {}", summary.intensity[0], summary.intensity[1])),
+        ("splits_final.json", if summary.splits { "yes" } else { "no" }.to_owned()),
+        ("problems", summary.problems.len().to_string()),
+    ]
+}
+
+/// The name that a value has in JSON.
+fn text_of(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(text)) => text,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+fn join<T: ToString>(values: &[T], separator: &str) -> String {
+    values.iter().map(T::to_string).collect::<Vec<_>>().join(separator)
+}

@@ -1,0 +1,13 @@
+//! One file a command.
+
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod evaluate;
+pub(crate) mod export;
+pub(crate) mod figure;
+pub(crate) mod info;
+pub(crate) mod predict;
+pub(crate) mod runtime_install;
+pub(crate) mod train;
+pub(crate) mod view;

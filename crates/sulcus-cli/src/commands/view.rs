@@ -1,0 +1,79 @@
+//! `sulcus view`: the embedded viewer in the browser, on this machine alone.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use crate::args::ViewArgs;
+use crate::error::{CliError, Context};
+use crate::server::{Offer, Viewer, percent_encode};
+use crate::ui::Ui;
+use crate::{cases, output};
+
+pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
+    let named = [("image", &args.image), ("mask", &args.mask), ("truth", &args.truth)];
+    let mut offers = Vec::new();
+    let mut query = Vec::new();
+    for (what, path) in named {
+        let Some(path) = path else { continue };
+        let name = check(what, path)?;
+        offers.push(Offer { name, path: path.clone() });
+        query.push(format!("{what}=/data/{name}"));
+    }
+    if let Some(path) = &args.image {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        query.push(format!("image_name={}", percent_encode(&name)));
+    }
+
+    let viewer = Arc::new(Viewer::bind(args.port, offers)?);
+    let stopper = Arc::clone(&viewer);
+    ctrlc::set_handler(move || stopper.stop()).context("listening for Ctrl-C")?;
+    let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+    let url = format!("http://{}/index.html{query}", viewer.address());
+    output::line(&url)?;
+    ui.note("serving on this machine alone; Ctrl-C ends it");
+    if !args.no_open && !open_browser(&url) {
+        ui.hint("no browser could be started: open the address above in one");
+    }
+    viewer.serve();
+    Ok(())
+}
+
+/// The file must be there and be a volume before a browser is opened on it. Returns its name on the server.
+fn check(what: &'static str, path: &Path) -> Result<&'static str, CliError> {
+    if path.is_dir() {
+        return Err(CliError::failed(format_args!("{what}: expected a file, found a folder: {}", path.display())));
+    }
+    sulcus_io::read_info(path).context(format_args!("{what}"))?;
+    if is_pair(path) {
+        return Err(CliError::failed(format_args!(
+            "{what}: the viewer reads single files, found a .hdr/.img pair: {}",
+            path.display()
+        ))
+        .hint("convert the pair to .nii or .nii.gz first"));
+    }
+    // The viewer looks at the content, not at the ending, to see whether it is compressed.
+    Ok(match what {
+        "image" => "image.nii.gz",
+        "mask" => "mask.nii.gz",
+        _ => "truth.nii.gz",
+    })
+}
+
+fn is_pair(path: &Path) -> bool {
+    let ending: PathBuf = path.extension().unwrap_or_default().to_ascii_lowercase().into();
+    cases::case_name(path).is_some() && (ending == Path::new("hdr") || ending == Path::new("img"))
+}
+
+fn open_browser(url: &str) -> bool {
+    let mut command = if cfg!(target_os = "windows") {
+        let mut command = Command::new("rundll32");
+        command.arg("url.dll,FileProtocolHandler");
+        command
+    } else if cfg!(target_os = "macos") {
+        Command::new("open")
+    } else {
+        Command::new("xdg-open")
+    };
+    command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().is_ok()
+}

@@ -1,0 +1,67 @@
+//! Where results go: written whole or not at all, and never over an input.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{CliError, Context};
+
+/// Writes under a temporary name in the same folder, then renames.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    sulcus_io::write_atomically(path, |file| file.write_all(bytes)).context("writing a result")
+}
+
+/// Makes sure that files can be written into a folder, before hours of work go into them.
+pub(crate) fn ensure_writable(folder: &Path) -> Result<(), CliError> {
+    let refused = |error: std::io::Error| {
+        CliError::failed(format_args!("cannot write into the output folder: {error}: {}", folder.display()))
+            .hint("choose another place with -o, or change the folder's permissions")
+    };
+    std::fs::create_dir_all(folder).map_err(refused)?;
+    tempfile::Builder::new().prefix(".sulcus-").suffix(".tmp").tempfile_in(folder).map_err(refused)?;
+    Ok(())
+}
+
+/// The folder in which a file lies or will lie.
+pub(crate) fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Whether two paths name the same file; the second one need not exist yet.
+pub(crate) fn same_file(existing: &Path, other: &Path) -> bool {
+    let resolve = |path: &Path| match path.canonicalize() {
+        Ok(whole) => Some(whole),
+        Err(_) => Some(folder_of(path).canonicalize().ok()?.join(path.file_name()?)),
+    };
+    resolve(existing).is_some_and(|path| resolve(other) == Some(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.txt");
+        write(&file, b"one").unwrap();
+        write(&file, b"two").unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(same_file(&file, &folder.path().join("./a.txt")));
+        assert!(!same_file(&file, &folder.path().join("b.txt")));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        let CliError::Failed { message, hint } = ensure_writable(&file.join("out")).unwrap_err() else {
+            panic!("expected a failure");
+        };
+        assert!(message.starts_with("cannot write into the output folder"), "{message}");
+        assert!(message.ends_with("out") && hint.is_some());
+    }
+}

@@ -1,0 +1,118 @@
+//! Label names and colours from a file: a model, a `dataset.json`, or plain JSON.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+use sulcus_volume::{Label, LabelEntry, LabelTable};
+
+use crate::error::{CliError, Context};
+
+/// Reads a label table. Accepted: a model (`.onnx`), a `dataset.json` of the Decathlon or nnU-Net, an object of
+/// names and values in either direction, or a list of `{"value", "name", "color"}`.
+pub(crate) fn read(path: &Path) -> Result<LabelTable, CliError> {
+    let bytes = std::fs::read(path).context(format_args!("reading the label table {}", path.display()))?;
+    let is_json = bytes.iter().find(|b| !b.is_ascii_whitespace()).is_some_and(|b| matches!(b, b'{' | b'['));
+    if !is_json {
+        let spec = sulcus_onnx::read_spec(&bytes).map_err(|error| {
+            CliError::failed(format_args!(
+                "the label table is neither JSON nor a model file ({error}): {}",
+                path.display()
+            ))
+        })?;
+        return Ok(spec.labels);
+    }
+    let json: Value =
+        serde_json::from_slice(&bytes).context(format_args!("the label table is not JSON: {}", path.display()))?;
+    from_json(&json).map_err(|error| {
+        CliError::failed(format_args!("the label table cannot be used: {error}: {}", path.display()))
+            .hint(r#"write {"labels": {"Anterior": 1, "Posterior": 2}}, or give a dataset.json or a model file"#)
+    })
+}
+
+fn from_json(json: &Value) -> Result<LabelTable, String> {
+    let labels = json.get("labels").unwrap_or(json);
+    if labels.is_array() {
+        let entries: Vec<LabelEntry> = serde_json::from_value(labels.clone()).map_err(|e| e.to_string())?;
+        return LabelTable::new(entries).map_err(|e| e.to_string());
+    }
+    let object = labels.as_object().ok_or("expected an object `labels` of names and values")?;
+    let mut names: Vec<(Label, String)> = Vec::new();
+    for (key, value) in object {
+        // The Decathlon writes {"1": "Anterior"}, nnU-Net {"Anterior": 1}.
+        let (value, name) = match value {
+            Value::String(name) => (key.parse::<Label>().ok(), name),
+            Value::Number(number) => (number.as_u64().and_then(|n| Label::try_from(n).ok()), key),
+            Value::Array(_) => {
+                return Err(format!("`{key}` is a region of several values; give each structure its own value"));
+            }
+            other => return Err(format!("`{key}` has {other}, expected a whole number or a name")),
+        };
+        let value = value.ok_or_else(|| format!("`{name}` has no whole number from 0 to {}", Label::MAX))?;
+        if value != 0 {
+            names.push((value, name.clone()));
+        }
+    }
+    if names.is_empty() {
+        return Err("it names no structure besides the background".into());
+    }
+    LabelTable::from_names(names).map_err(|e| e.to_string())
+}
+
+/// A table for values that occur, with the names that a mask carries for them where it does.
+pub(crate) fn named_where_known(
+    values: impl IntoIterator<Item = Label>,
+    known: Option<&LabelTable>,
+) -> LabelTable {
+    let values: BTreeSet<Label> = values.into_iter().filter(|value| *value != 0).collect();
+    let unnamed = || values.iter().map(|value| (*value, format!("label {value}")));
+    let plain = LabelTable::from_names(unnamed()).unwrap_or_default();
+    let Some(known) = known else { return plain };
+    let entry = |own: &LabelEntry| known.get(own.value).unwrap_or(own).clone();
+    // A carried name may collide with one made up here: then no name is better than a wrong one.
+    LabelTable::new(plain.entries().iter().map(entry).collect()).unwrap_or(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Vec<(Label, String)>, String> {
+        let table = from_json(&serde_json::from_str(text).unwrap())?;
+        Ok(table.entries().iter().map(|e| (e.value, e.name.clone())).collect())
+    }
+
+    #[test]
+    fn every_form_gives_the_same_table() {
+        let expected = vec![(1, "Anterior".to_owned()), (2, "Posterior".to_owned())];
+        for text in [
+            r#"{"labels": {"0": "background", "1": "Anterior", "2": "Posterior"}}"#,
+            r#"{"labels": {"background": 0, "Posterior": 2, "Anterior": 1}}"#,
+            r#"{"Anterior": 1, "Posterior": 2}"#,
+            r#"[{"value": 1, "name": "Anterior", "color": [1, 2, 3]}, {"value": 2, "name": "Posterior", "color": [0, 0, 0]}]"#,
+        ] {
+            assert_eq!(parsed(text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_carried_name_counts_where_there_is_one() {
+        let known = LabelTable::from_names([(2, "Posterior".to_owned())]).unwrap();
+        let table = named_where_known([0, 5, 2], Some(&known));
+        let names: Vec<&str> = table.entries().iter().map(|e| e.name.as_str()).collect();
+        assert_eq!(names, ["Posterior", "label 5"]);
+        assert_eq!(table.get(2).unwrap().color, known.entries()[0].color);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, part) in [
+            (r#"{"labels": {"whole": [1, 2]}}"#, "region of several values"),
+            (r#"{"labels": {"background": 0}}"#, "no structure"),
+            (r#"{"labels": {"a": 70000}}"#, "no whole number from 0 to 65535"),
+            (r#"{"labels": 3}"#, "expected an object"),
+        ] {
+            assert!(parsed(text).unwrap_err().contains(part), "{text}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What a person sees of a training.
+
+use indicatif::ProgressBar;
+use sulcus_train::{Event, TrainObserver};
+
+use crate::interrupt::Interrupt;
+use crate::scores::score;
+use crate::ui::{Ui, human_secs};
+
+/// A bar on a terminal, a line an epoch elsewhere.
+pub(crate) struct Watcher<'a> {
+    ui: Ui,
+    interrupt: &'a Interrupt,
+    bar: ProgressBar,
+    elapsed: std::time::Instant,
+}
+
+impl<'a> Watcher<'a> {
+    pub(crate) fn new(ui: Ui, interrupt: &'a Interrupt) -> Self {
+        Self { ui, interrupt, bar: ui.training_bar(), elapsed: std::time::Instant::now() }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn say(&self, text: impl std::fmt::Display) {
+        self.bar.suspend(|| self.ui.note(text));
+    }
+}
+
+impl TrainObserver for Watcher<'_> {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Checking { cases } => self.say(format_args!("checking {cases} cases")),
+            Event::Warning(text) => self.bar.suspend(|| self.ui.warn(text)),
+            Event::Planned { plan, device, training, validation } => {
+                self.say(format_args!(
+                    "training {} on {training} cases, {validation} held out, on the {device}",
+                    plan.network.name
+                ));
+                for reason in &plan.why {
+                    tracing::info!("{reason}");
+                }
+            }
+            Event::Step { epoch, epochs, step, steps, loss, dice, seconds_left } => {
+                let of = epochs.map(|n| format!("/{n}")).unwrap_or_default();
+                let left = seconds_left.map(|s| format!(", {} left", human_secs(s.max(1.0)))).unwrap_or_default();
+                let dice = dice.map(|d| format!(", Dice {d:.3}")).unwrap_or_default();
+                let share = match (seconds_left, epochs) {
+                    (Some(left), _) => {
+                        let spent = self.elapsed.elapsed().as_secs_f64();
+                        spent / (spent + left).max(f64::EPSILON)
+                    }
+                    (None, Some(epochs)) => ((epoch - 1) * steps + step) as f64 / (epochs * steps).max(1) as f64,
+                    (None, None) => 0.0,
+                };
+                self.bar.set_position((share * 1000.0) as u64);
+                self.bar.set_message(format!("epoch {epoch}{of}, loss {loss:.3}{dice}{left}"));
+            }
+            Event::Scoring { done, total } => {
+                self.bar.set_message(format!("scoring held-out case {} of {total}", done + 1));
+            }
+            Event::Epoch(record) if !self.ui.shows_bars() => self.ui.note(format_args!(
+                "epoch {:>3}  loss {:.4}  Dice {}{}  {}",
+                record.epoch,
+                record.loss,
+                score(record.mean_dice),
+                if record.best { " (best)" } else { "" },
+                human_secs(record.elapsed_seconds)
+            )),
+            _ => {}
+        }
+    }
+
+    fn should_stop(&self) -> bool {
+        self.interrupt.asked()
+    }
+}

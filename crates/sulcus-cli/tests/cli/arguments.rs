@@ -1,0 +1,89 @@
+use std::process::Stdio;
+
+use super::support::{run, scan, sulcus, tiny_model};
+
+#[test]
+fn help_lists_the_commands_of_this_version_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let help = run(home.path(), &[&"--help"]).code(0).stdout;
+    insta::assert_snapshot!(help);
+}
+
+#[test]
+fn predict_s_help_is_the_contract_s() {
+    let home = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!(run(home.path(), &[&"predict", &"--help"]).code(0).stdout);
+}
+
+#[test]
+fn train_s_help_is_the_contract_s() {
+    let home = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!(run(home.path(), &[&"train", &"--help"]).code(0).stdout);
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let home = tempfile::tempdir().unwrap();
+    let model = tiny_model();
+    for arguments in [
+        vec!["fly"],
+        vec!["plan", "x"],
+        vec!["convert", "a", "b"],
+        vec!["predict", "x.nii", "-o", "y.nii"],
+        vec!["predict", "-m", model.to_str().unwrap(), "x.nii", "-o", "y", "--device", "gpu"],
+        vec!["predict", "-m", model.to_str().unwrap(), "x.nii", "-o", "y", "--engine", "torch"],
+        vec!["predict", "-m", model.to_str().unwrap(), "x.nii", "-o", "y", "--step", "0"],
+        vec!["train", "x", "-o", "y", "--time-budget", "15"],
+        vec!["train", "x", "-o", "y", "--preset", "unet9d"],
+        vec!["train", "x", "-o", "y", "--all", "--fold", "1"],
+        vec!["train", "x", "-o", "y", "--device", "tensorrt"],
+        vec!["export", "run", "-o", "m.onnx", "--precision", "int8"],
+        vec!["export", "run", "-o", "m.pt"],
+        vec!["figure", "-i", "x.nii", "-o", "f.jpg"],
+        vec!["completions", "tcsh"],
+        vec!["-q", "-v", "doctor"],
+    ] {
+        let mut command = sulcus(home.path());
+        let ended = super::support::ended(command.args(&arguments).output().unwrap());
+        assert_eq!(ended.code, 2, "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stdout.is_empty() && !ended.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn nothing_said_is_answered_with_help_and_2() {
+    let home = tempfile::tempdir().unwrap();
+    run(home.path(), &[]).code(2).says("Usage: sulcus");
+}
+
+#[test]
+fn the_version_is_the_package_s() {
+    let home = tempfile::tempdir().unwrap();
+    let ended = run(home.path(), &[&"--version"]).code(0);
+    assert_eq!(ended.stdout.trim(), concat!("sulcus ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn completions_know_the_commands() {
+    let home = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ended = run(home.path(), &[&"completions", &shell]).code(0);
+        assert!(ended.stdout.contains("evaluate") && ended.stderr.is_empty(), "{shell}");
+    }
+}
+
+/// `sulcus … | head -0` must not end in a panic or an error.
+#[test]
+fn a_closed_pipe_is_a_quiet_end() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = sulcus(home.path())
+        .args(["info", "--json"])
+        .arg(scan())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = super::support::ended(child.wait_with_output().unwrap()).code(0);
+    assert_eq!(ended.stderr, "");
+}

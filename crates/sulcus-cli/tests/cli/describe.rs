@@ -1,0 +1,63 @@
+use serde_json::Value;
+
+use super::support::{RAS, bundled, file, nifti, run, scan, sulcus, tiny_model};
+
+#[test]
+fn a_volume_is_described_as_the_contract_says() {
+    let home = tempfile::tempdir().unwrap();
+    let mut values: Vec<f32> = (0..24).map(|i| i as f32).collect();
+    values[0] = f32::NAN;
+    let ras = file(home.path(), "ras.nii", &nifti(&[2, 3, 4], &values, Some(RAS)));
+    let json = run(home.path(), &[&"info", &ras, &"--json"]).code(0).stdout;
+    insta::assert_snapshot!(json.trim(), @r#"{"kind":"volume","format":"nifti-1","shape":[2,3,4],"dtype":"float32","spacing_mm":[1.0,1.0,1.0],"orientation":"RAS","ras_from_voxel":[[1.0,0.0,0.0,0.0],[0.0,1.0,0.0,0.0],[0.0,0.0,1.0,0.0],[0.0,0.0,0.0,1.0]],"min":1.0,"max":23.0,"mean":12.0,"non_finite":1}"#);
+    let lost = file(home.path(), "lost.nii", &nifti(&[2, 3, 4], &values, None));
+    let json: Value =
+        serde_json::from_str(&run(home.path(), &[&"info", &lost, &"--json"]).code(0).stdout).unwrap();
+    assert_eq!((&json["orientation"], &json["orientation_source"]), (&"LAS".into(), &"none".into()));
+    let text = run(home.path(), &[&"info", &lost]).code(0).stdout;
+    assert!(text.contains("a guess"), "{text}");
+}
+
+#[test]
+fn models_and_data_sets_are_described() {
+    let home = tempfile::tempdir().unwrap();
+    let read = |path: &std::path::Path| -> Value {
+        serde_json::from_str(&run(home.path(), &[&"info", &path, &"--json"]).code(0).stdout).unwrap()
+    };
+    let model = read(&tiny_model());
+    assert_eq!((&model["kind"], &model["format_version"]), (&"model".into(), &1.into()));
+    assert_eq!(model["labels"][1]["name"], "Posterior");
+    assert!(model["golden_case"]["data_base64"].is_null() && model["golden_case"]["labels_sha256"].is_string());
+    let data = read(&bundled("hippocampus"));
+    assert_eq!((&data["kind"], &data["cases"]), (&"dataset".into(), &46.into()));
+    assert_eq!(data["problems"], Value::Array(vec![]));
+    let text = run(home.path(), &[&"info", &tiny_model()]).code(0).stdout;
+    assert!(text.contains("1 Anterior\n") && text.contains("orientation"), "{text}");
+    run(home.path(), &[&"info", &home.path()]).code(1).says("neither a run");
+    run(home.path(), &[&"info", &home.path().join("gone.nii.gz")]).code(1).says("gone.nii.gz");
+}
+
+#[test]
+fn the_doctor_replays_the_golden_case_without_any_library() {
+    let home = tempfile::tempdir().unwrap();
+    let json = run(home.path(), &[&"doctor", &"--json"]).code(0).stdout;
+    let report: Value = serde_json::from_str(&json).unwrap();
+    let engines = report["engines"].as_array().unwrap();
+    let tract = engines.iter().find(|e| e["name"] == "tract").unwrap();
+    assert_eq!((&tract["available"], &tract["golden"]["passed"]), (&true.into(), &true.into()), "{json}");
+    assert!(report["devices"].as_array().unwrap().iter().any(|d| d["name"] == "cpu" && d["available"] == true));
+    let looked: Vec<&str> =
+        report["onnx_runtime"]["looked"].as_array().unwrap().iter().filter_map(|p| p["origin"].as_str()).collect();
+    assert!(looked.contains(&"beside the executable") && looked.contains(&"the user's data folder"), "{looked:?}");
+    let text = run(home.path(), &[&"doctor", &"-m", &tiny_model()]).code(0).stdout;
+    assert!(text.contains("golden prediction is right"), "{text}");
+}
+
+#[test]
+fn the_doctor_fails_when_what_was_asked_for_fails() {
+    let home = tempfile::tempdir().unwrap();
+    run(home.path(), &[&"doctor", &"--ort-lib", &"/no/such/lib.so"]).code(1).says("--ort-lib");
+    run(home.path(), &[&"doctor", &"-m", &scan()]).code(1).says("image.nii.gz");
+    let named = sulcus(home.path()).arg("doctor").env("ORT_DYLIB_PATH", "/no/such/lib.so").output().unwrap();
+    super::support::ended(named).code(1).says("$ORT_DYLIB_PATH");
+}

@@ -1,0 +1,181 @@
+use std::path::Path;
+
+use super::support::{RAS, bundled, file, nifti, predict, run, scan, sulcus, tiny_model};
+
+#[test]
+fn a_scan_becomes_a_mask_on_its_own_grid() {
+    let home = tempfile::tempdir().unwrap();
+    let mask = home.path().join("new/folder/mask.nii.gz");
+    let ended = predict(home.path(), &[&scan()], &mask, &["--json"]).code(0);
+    let lines = ended.json_lines();
+    let line = &lines[0];
+    assert_eq!(lines.len(), 1);
+    assert_eq!(
+        (&line["engine"], &line["device"], &line["precision"]),
+        (&"tract".into(), &"cpu".into(), &"fp32".into())
+    );
+    assert_eq!(line["output"], mask.to_str().unwrap());
+    let seconds = line["seconds"].as_object().unwrap();
+    let part = |name: &str| seconds[name].as_f64().unwrap();
+    let parts: f64 = ["read", "preprocess", "infer", "postprocess", "write"].into_iter().map(part).sum();
+    assert!(parts > 0.0 && part("total") >= parts, "{seconds:?}");
+    assert!(line["tiles"].as_u64().unwrap() >= 1);
+
+    let (image, header) = sulcus_io::read_image(&scan()).map(|read| (read.image, read.header)).unwrap();
+    let (labels, written) = sulcus_io::read_labels(&mask).unwrap();
+    image.geometry().check_same_grid(labels.geometry()).unwrap();
+    assert_eq!(header.geometry().ras_from_voxel().rows(), written.geometry().ras_from_voxel().rows());
+    let counts = labels.counts();
+    for entry in written.label_table().unwrap().entries() {
+        let amount = &line["labels"][&entry.name];
+        let voxels = counts.get(&entry.value).copied().unwrap_or(0);
+        assert_eq!(
+            (amount["value"].as_u64(), amount["voxels"].as_u64()),
+            (Some(entry.value.into()), Some(voxels as u64))
+        );
+        let ml = voxels as f64 * labels.geometry().spacing().voxel_ml();
+        assert!((amount["ml"].as_f64().unwrap() - ml).abs() < 1e-9);
+    }
+    assert!(counts.len() > 1, "the tiny model finds something: {counts:?}");
+}
+
+#[test]
+fn a_failed_case_does_not_stop_the_others_and_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    let whole = std::fs::read(scan()).unwrap();
+    let good = file(home.path(), "in/good.nii.gz", &whole);
+    file(home.path(), "in/cut.nii.gz", &whole[..whole.len() / 2]);
+    file(home.path(), "in/._good.nii.gz", b"what macOS leaves behind");
+    file(home.path(), "in/notes.txt", b"not a scan");
+    let (folder, missing) = (home.path().join("in"), home.path().join("missing.nii.gz"));
+    let out = home.path().join("out");
+    let ended = predict(home.path(), &[&folder, &missing], &out, &["--json"]).code(1);
+    let lines = ended.json_lines();
+    assert_eq!(lines.len(), 3, "{}", ended.stdout);
+    let of = |name: &str| {
+        lines.iter().find(|l| l["input"].as_str().unwrap().ends_with(name)).unwrap_or_else(|| panic!("{name}"))
+    };
+    assert!(of("cut.nii.gz")["error"].as_str().unwrap().contains("gzip"), "{}", ended.stdout);
+    assert!(of("missing.nii.gz")["error"].as_str().unwrap().contains("no such file"));
+    assert_eq!(of("good.nii.gz")["output"], out.join("good.nii.gz").to_str().unwrap());
+    assert!(out.join("good.nii.gz").is_file() && !out.join("cut.nii.gz").exists() && good.is_file());
+    ended.says("2 of 3 cases failed").says("cut.nii.gz").says("missing.nii.gz");
+    let names: Vec<_> = std::fs::read_dir(&out).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(names.len(), 1, "no temporary file is left: {names:?}");
+}
+
+#[test]
+fn several_models_are_averaged() {
+    let home = tempfile::tempdir().unwrap();
+    let (one, two) = (home.path().join("one.nii.gz"), home.path().join("two.nii.gz"));
+    predict(home.path(), &[&scan()], &one, &[]).code(0);
+    predict(home.path(), &[&scan()], &two, &["-m", tiny_model().to_str().unwrap()]).code(0);
+    let labels = |path: &Path| sulcus_io::read_labels(path).unwrap().0;
+    assert_eq!(labels(&one), labels(&two), "a model averaged with itself answers as it does alone");
+}
+
+#[test]
+fn probabilities_are_a_4d_image_beside_the_mask() {
+    let home = tempfile::tempdir().unwrap();
+    predict(home.path(), &[&scan()], &home.path().join("out"), &["--probabilities"]).code(0);
+    let read = sulcus_io::read_image(&home.path().join("out/image_probabilities.nii.gz")).unwrap();
+    let (labels, _) = sulcus_io::read_labels(&home.path().join("out/image.nii.gz")).unwrap();
+    assert_eq!((read.header.voxel_type().name(), read.image.channels()), ("float32", 3));
+    for voxel in 0..labels.data().len() {
+        let classes: Vec<f32> = (0..3).map(|c| read.image.channel(c)[voxel]).collect();
+        assert!((classes.iter().sum::<f32>() - 1.0).abs() < 1e-4, "{classes:?}");
+        let best = classes[usize::from(labels.data()[voxel])];
+        assert!(classes.iter().all(|p| *p <= best + 1e-6), "{classes:?} {}", labels.data()[voxel]);
+    }
+}
+
+#[test]
+fn channel_numbers_fall_away_from_the_names() {
+    let home = tempfile::tempdir().unwrap();
+    let input = file(home.path(), "case_0000.nii.gz", &std::fs::read(scan()).unwrap());
+    predict(home.path(), &[&input], &home.path().join("out"), &[]).code(0);
+    assert!(home.path().join("out/case.nii.gz").is_file());
+}
+
+#[test]
+fn unknown_left_and_right_are_warned_about() {
+    let home = tempfile::tempdir().unwrap();
+    let values: Vec<f32> = (0..20 * 20 * 8).map(|i| (i % 37) as f32).collect();
+    let lost = file(home.path(), "lost.nii", &nifti(&[20, 20, 8], &values, None));
+    let known = file(home.path(), "known.nii", &nifti(&[20, 20, 8], &values, Some(RAS)));
+    let out = home.path().join("out");
+    let ended = predict(home.path(), &[&lost, &known], &out, &[]).code(0).says("left and right are unknown");
+    assert_eq!(ended.stderr.matches("left and right are unknown").count(), 1);
+}
+
+#[test]
+fn what_would_destroy_data_is_wrong_usage() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(scan()).unwrap();
+    let input = file(home.path(), "a/x.nii.gz", &bytes);
+    let twin = file(home.path(), "b/x.nii.gz", &bytes);
+    predict(home.path(), &[&input], &input, &[]).code(2).says("overwrite the scan itself");
+    predict(home.path(), &[&input], &home.path().join("a"), &[]).code(2).says("overwrite the scan itself");
+    predict(home.path(), &[&input, &twin], &home.path().join("out"), &[]).code(2).says("case name `x`");
+    predict(home.path(), &[&home.path().join("a"), &home.path().join("b")], &home.path().join("out.nii.gz"), &[])
+        .code(2)
+        .says("case name `x`");
+    assert_eq!(std::fs::read(&input).unwrap(), bytes);
+    assert!(!home.path().join("out").exists());
+}
+
+#[test]
+fn many_scans_do_not_fit_one_file() {
+    let home = tempfile::tempdir().unwrap();
+    let cases = bundled("hippocampus/imagesTr");
+    predict(home.path(), &[&cases], &home.path().join("one.nii.gz"), &[]).code(2).says("-o names one file");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_stops_before_the_work() {
+    let home = tempfile::tempdir().unwrap();
+    let blocked = file(home.path(), "a_file", b"");
+    predict(home.path(), &[&scan()], &blocked.join("out"), &["--json"])
+        .code(1)
+        .says("cannot write into the output folder")
+        .says("hint: choose another place");
+}
+
+#[test]
+fn an_engine_or_library_that_cannot_be_had_says_why() {
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join("mask.nii.gz");
+    let with = |more: &[&str]| {
+        let mut command = sulcus(home.path());
+        command.args(["predict", "-m"]).arg(tiny_model()).arg(scan()).arg("-o").arg(&out).args(more);
+        super::support::ended(command.output().unwrap())
+    };
+    with(&["--ort-lib", "/no/such/libonnxruntime.so"])
+        .code(1)
+        .says("--ort-lib")
+        .says("/no/such/libonnxruntime.so");
+    with(&["--ort-lib", scan().to_str().unwrap()]).code(1).says("cannot be used");
+    with(&["--engine", "tract", "--device", "cuda"]).code(1).says("`cuda:0`").says("processor");
+    with(&["--engine", "tract", "--device", "vulkan"]).code(1).says("vulkan");
+    assert!(!out.exists());
+    let variable = sulcus(home.path())
+        .env("SULCUS_ORT_LIB", "/no/such/lib.so")
+        .args(["predict", "-m"])
+        .arg(tiny_model())
+        .arg(scan())
+        .arg("-o")
+        .arg(&out)
+        .output()
+        .unwrap();
+    super::support::ended(variable).code(1).says("$SULCUS_ORT_LIB");
+}
+
+#[test]
+fn a_dicom_series_is_told_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    let mut dicom = vec![0_u8; 128];
+    dicom.extend(b"DICM");
+    file(home.path(), "series/1.dcm", &dicom);
+    predict(home.path(), &[&home.path().join("series")], &home.path().join("out"), &[]).code(1).says("convert");
+    run(home.path(), &[&"info", &home.path().join("series")]).code(1).says("DICOM");
+}

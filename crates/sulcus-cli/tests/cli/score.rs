@@ -1,0 +1,63 @@
+use serde_json::Value;
+
+use super::support::{bundled, file, run, truth};
+
+fn read_png(path: &std::path::Path) -> (u32, u32, Vec<u8>) {
+    let mut reader =
+        png::Decoder::new(std::io::BufReader::new(std::fs::File::open(path).unwrap())).read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut pixels).unwrap();
+    (reader.info().width, reader.info().height, pixels)
+}
+
+#[test]
+fn a_truth_against_itself_is_perfect_and_has_nnunet_s_shape() {
+    let home = tempfile::tempdir().unwrap();
+    let json = run(home.path(), &[&"evaluate", &"-p", &truth(), &"-t", &truth(), &"--json"]).code(0).stdout;
+    let summary: Value = serde_json::from_str(&json).unwrap();
+    let case = &summary["metric_per_case"][0];
+    assert!(case["prediction_file"].as_str().unwrap().ends_with("truth.nii.gz"));
+    for label in ["1", "2"] {
+        let scores = &case["metrics"][label];
+        assert_eq!((&scores["Dice"], &scores["IoU"]), (&1.0.into(), &1.0.into()));
+        assert_eq!((&scores["FP"], &scores["FN"]), (&0.into(), &0.into()));
+        assert_eq!(scores["n_ref"], scores["TP"]);
+        assert_eq!(summary["mean"][label]["Dice"], 1.0);
+    }
+    assert_eq!(summary["foreground_mean"]["Dice"], 1.0);
+}
+
+#[test]
+fn folders_are_matched_by_name_and_a_missing_prediction_is_an_error() {
+    let home = tempfile::tempdir().unwrap();
+    let mask = std::fs::read(truth()).unwrap();
+    for path in ["t/a.nii.gz", "t/b.nii.gz", "p/a.nii.gz", "p/extra.nii.gz", "p/extra2_probabilities.nii.gz"] {
+        file(home.path(), path, &mask);
+    }
+    let (p, t) = (home.path().join("p"), home.path().join("t"));
+    let labels = bundled("hippocampus/dataset.json");
+    let report = home.path().join("report.html");
+    let ended =
+        run(home.path(), &[&"evaluate", &"-p", &p, &"-t", &t, &"--labels", &labels, &"--report", &report]).code(1);
+    assert!(ended.stdout.contains("Anterior Dice") && ended.stdout.contains("1.0000"), "{}", ended.stdout);
+    let ended =
+        ended.says("error: b: there is no prediction").says("1 of 2 cases failed").says("not scored: extra\n");
+    assert!(!ended.stderr.contains("extra2"));
+    let html = std::fs::read_to_string(&report).unwrap();
+    assert!(html.contains("Not scored") && html.contains("<b>b</b>") && html.contains("data:image/png;base64,"));
+    run(home.path(), &[&"evaluate", &"-p", &p, &"-t", &truth()]).code(2).says("two files or two folders");
+}
+
+#[test]
+fn the_figure_is_a_picture_with_the_labels_colours() {
+    let home = tempfile::tempdir().unwrap();
+    let (image, mask) = (bundled("case/image.nii.gz"), truth());
+    let (plain, labelled) = (home.path().join("plain.png"), home.path().join("new/labelled.png"));
+    run(home.path(), &[&"figure", &"-i", &image, &"-o", &plain]).code(0);
+    run(home.path(), &[&"figure", &"-i", &image, &"-t", &mask, &"-p", &mask, &"-o", &labelled]).code(0);
+    let (one, three) = (read_png(&plain), read_png(&labelled));
+    assert!(three.1 > 2 * one.1, "three rows are higher than one: {} {}", three.1, one.1);
+    let orange = |pixels: &[u8]| pixels.chunks_exact(3).filter(|p| **p == [230, 159, 0]).count();
+    assert_eq!(orange(&one.2), 0);
+    assert!(orange(&three.2) > 100);
+}

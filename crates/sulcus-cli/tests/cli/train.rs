@@ -1,0 +1,81 @@
+use serde_json::Value;
+
+use super::support::{bundled, file, predict, run, scan, sulcus};
+
+/// Three training cases and one held out: enough to walk the road, not to learn anything.
+fn small_set(home: &std::path::Path) -> std::path::PathBuf {
+    let root = home.join("set");
+    for name in ["hippocampus_008", "hippocampus_011", "hippocampus_023", "hippocampus_040"] {
+        for (from, to) in [("imagesTr", "images"), ("labelsTr", "labels")] {
+            let bytes = std::fs::read(bundled(&format!("hippocampus/{from}/{name}.nii.gz"))).unwrap();
+            file(&root, &format!("{to}/{name}.nii.gz"), &bytes);
+        }
+    }
+    root
+}
+
+#[test]
+fn a_run_is_trained_exported_described_resumed_and_used() {
+    let home = tempfile::tempdir().unwrap();
+    let (set, folder) = (small_set(home.path()), home.path().join("run"));
+    let train = |more: &[&str]| {
+        let mut command = sulcus(home.path());
+        command
+            .arg("train")
+            .arg(&set)
+            .arg("-o")
+            .arg(&folder)
+            .args(["--device", "cpu", "--patch", "48,32"])
+            .args(more);
+        super::support::ended(command.output().unwrap())
+    };
+    let ended = train(&["--epochs", "1"]).code(0).says("logits against the trainer's: tract within").says("next:");
+    assert!(ended.stdout.contains("mean Dice"), "{}", ended.stdout);
+    for part in ["run.json", "history.jsonl", "curves.svg", "checkpoints", "model.onnx", "validation/summary.json"]
+    {
+        assert!(folder.join(part).exists(), "{part}");
+    }
+    train(&["--epochs", "1"]).code(1).says("--resume");
+    train(&["--resume", "--batch-size", "3"]).code(2).says("other settings");
+    train(&["--resume", "--epochs", "2"]).code(0);
+    assert_eq!(std::fs::read_to_string(folder.join("history.jsonl")).unwrap().lines().count(), 2);
+
+    let json = run(home.path(), &[&"info", &folder, &"--json"]).code(0).stdout;
+    let info: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&info["kind"], &info["progress"]["epochs"]), (&"run".into(), &2.into()));
+    let model = home.path().join("last.onnx");
+    run(home.path(), &[&"export", &folder, &"-o", &model, &"--checkpoint", &"last"]).code(0);
+    run(home.path(), &[&"doctor", &"-m", &model]).code(0);
+    let mask = home.path().join("mask.nii.gz");
+    let out = run(home.path(), &[&"predict", &"-m", &model, &scan(), &"-o", &mask, &"--engine", &"tract"]);
+    out.code(0);
+    assert!(mask.is_file());
+    // Averaging with a model of other labels makes no sense.
+    predict(home.path(), &[&scan()], &mask, &["-m", model.to_str().unwrap()]).code(1).says("cannot be averaged");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_says_how_to_go_on() {
+    let home = tempfile::tempdir().unwrap();
+    let (set, folder) = (small_set(home.path()), home.path().join("run"));
+    let child = sulcus(home.path())
+        .arg("train")
+        .arg(&set)
+        .arg("-o")
+        .arg(&folder)
+        .args(["--epochs", "500", "--device", "cpu"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The manifest appears when training begins.
+    while !folder.join("history.jsonl").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("/bin/kill").args(["-INT", &pid]).status().unwrap().success());
+    super::support::ended(child.wait_with_output().unwrap()).code(1).says("stopped after").says("--resume");
+    assert!(folder.join("checkpoints/last.ckpt").is_file());
+}
