@@ -59,10 +59,11 @@ pub(crate) fn build(root: &Path) -> Result<(), String> {
         .args(["--remove-name-section", "--remove-producers-section", "--out-dir"])
         .args([&staging, &module]))?;
     optimise(&staging.join("sulcus_viewer_bg.wasm"))?;
-    for name in ["index.html", "viewer.js"] {
-        let page = root.join("wasm/page").join(name);
-        fs::copy(&page, staging.join(name)).map_err(|e| format!("copying the page: {e}: {}", page.display()))?;
-    }
+    let pages = root.join("wasm/page");
+    write(&staging.join("index.html"), &read(&pages.join("index.html"))?)?;
+    write(&staging.join("viewer.js"), &without_comments(&read(&pages.join("viewer.js"))?))?;
+    let glue = staging.join("sulcus_viewer.js");
+    write(&glue, &without_comments(&read(&glue)?))?;
     let total = check_size(&staging)?;
     let mut record = format!("{sources}  sources\n");
     for name in DIST_FILES {
@@ -89,8 +90,8 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
     let dist = root.join("wasm/dist");
     let path = dist.join(RECORD);
     let again = "run `cargo xtask viewer`";
-    let record =
-        fs::read_to_string(&path).map_err(|e| format!("the viewer is not built: {e}; {again}: {}", path.display()))?;
+    let record = fs::read_to_string(&path)
+        .map_err(|e| format!("the viewer is not built: {e}; {again}: {}", path.display()))?;
     let recorded = |name: &str| {
         record.lines().filter_map(|line| line.split_once("  ")).find(|(_, n)| *n == name).map(|(hash, _)| hash)
     };
@@ -99,33 +100,49 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
     }
     for name in DIST_FILES {
         if recorded(name) != Some(hash_of_file(&dist.join(name))?.as_str()) {
-            return Err(format!("this file is not the one that was built; {again}: {}", dist.join(name).display()));
+            return Err(format!(
+                "this file is not the one that was built; {again}: {}",
+                dist.join(name).display()
+            ));
         }
     }
     check_size(&dist).map(|_| ())
 }
 
+/// A script without indentation, empty lines and whole-line comments. Ours has no strings over several lines, in which
+/// these would mean something, nor has wasm-bindgen's.
+fn without_comments(script: &str) -> String {
+    let mut inside = false;
+    let kept = script.lines().map(str::trim).filter(|line| {
+        let comment = inside || line.starts_with("/*");
+        inside = comment && !line.ends_with("*/");
+        !comment && !line.is_empty() && !line.starts_with("//")
+    });
+    kept.flat_map(|line| [line, "\n"]).collect()
+}
+
 fn compile(root: &Path) -> Result<PathBuf, String> {
     let target_dir = root.join("target/wasm");
+    let mut flags = remapped_paths(root);
     let mut cargo = Command::new("cargo");
     cargo
         .current_dir(root)
         .args(["build", "--package", "sulcus-viewer", "--lib", "--profile", "viewer", "--target", TARGET])
         .arg("--target-dir")
         .arg(&target_dir)
-        .env_remove("RUSTFLAGS")
-        .env("CARGO_ENCODED_RUSTFLAGS", remapped_paths(root).join("\u{1f}"));
-    if !rustup_target() {
-        let debian = DebianToolchain::find()?;
-        say(&format!("viewer: rustup has no {TARGET}; using Debian's {}", debian.rustc));
-        cargo
-            .args(["-Z", "build-std=std,panic_abort"])
-            .env("RUSTC", debian.rustc)
-            .env("RUSTDOC", "/usr/bin/rustdoc")
-            .env("RUSTC_BOOTSTRAP", "1")
-            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", debian.linker);
+        .env_remove("RUSTFLAGS");
+    let toolchain = Toolchain::find()?;
+    if !matches!(toolchain, Toolchain::Plain) {
+        // A standard library that is compiled along, for size and without the text of panics, saves a fifth.
+        cargo.args(["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size"]);
+        cargo.env("RUSTC_BOOTSTRAP", "1");
+        flags.extend(["-Zunstable-options", "-Cpanic=immediate-abort"].map(str::to_owned));
     }
-    run(&mut cargo)?;
+    if let Toolchain::Debian { linker } = toolchain {
+        cargo.env("RUSTC", DEBIAN_RUSTC).env("RUSTDOC", "/usr/bin/rustdoc");
+        cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
+    }
+    run(cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")))?;
     Ok(target_dir.join(TARGET).join("viewer/sulcus_viewer.wasm"))
 }
 
@@ -140,14 +157,53 @@ fn remapped_paths(root: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Whether the toolchain has the standard library for wasm, after asking rustup for it where it has not.
-fn rustup_target() -> bool {
-    if has_target_std() {
-        return true;
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+
+/// Where the standard library for wasm comes from, the best first.
+enum Toolchain {
+    /// Compiled along from the sources that rustup has for its toolchain.
+    Sources,
+    /// Compiled along by Debian's `rustc-web` from `rust-web-src`, for a rustup that can fetch nothing.
+    Debian {
+        /// Of the rustup toolchain, as a rule: Debian's compiler comes without.
+        linker: PathBuf,
+    },
+    /// As rustup ships it: a larger viewer.
+    Plain,
+}
+
+impl Toolchain {
+    fn find() -> Result<Self, String> {
+        let sysroot = |rustc| output(Command::new(rustc).args(["--print", "sysroot"]));
+        let has_sources = |rustc| {
+            sysroot(rustc)
+                .is_ok_and(|path| Path::new(&path).join("lib/rustlib/src/rust/library/std/Cargo.toml").is_file())
+        };
+        if has_sources("rustc") || rustup(&["component", "add", "rust-src"]) && has_sources("rustc") {
+            return Ok(Self::Sources);
+        }
+        let sysroots = ["rustc", DEBIAN_RUSTC].into_iter().filter_map(|rustc| sysroot(rustc).ok());
+        if has_sources(DEBIAN_RUSTC)
+            && let Some(linker) = linker(sysroots)
+        {
+            say("viewer: rustup has no sources of the standard library; using Debian's rustc-web");
+            return Ok(Self::Debian { linker });
+        }
+        if has_target_std() || rustup(&["target", "add", TARGET]) && has_target_std() {
+            return Ok(Self::Plain);
+        }
+        Err(format!(
+            "the viewer needs Rust's standard library for {TARGET}: `rustup component add rust-src`, \
+             or on Debian `apt install rustc-web rust-web-src lld`"
+        ))
     }
+}
+
+/// Asks rustup, quietly; it may be absent, or have no way to fetch anything.
+fn rustup(arguments: &[&str]) -> bool {
     let mut command = Command::new("rustup");
-    command.args(["target", "add", TARGET]).stdout(Stdio::null()).stderr(Stdio::null());
-    run_within(&mut command, RUSTUP_TIME_LIMIT) && has_target_std()
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    run_within(&mut command, RUSTUP_TIME_LIMIT)
 }
 
 fn has_target_std() -> bool {
@@ -158,40 +214,12 @@ fn has_target_std() -> bool {
     entries.flatten().any(|e| e.file_name().to_string_lossy().starts_with("libstd-"))
 }
 
-/// Debian's `rustc-web` with the sources of its standard library, which cargo then compiles, and a linker.
-struct DebianToolchain {
-    rustc: &'static str,
-    linker: PathBuf,
-}
-
-impl DebianToolchain {
-    fn find() -> Result<Self, String> {
-        let rustc = "/usr/bin/rustc";
-        let missing = format!(
-            "the viewer needs Rust's standard library for {TARGET}: `rustup target add {TARGET}`, \
-             or on Debian `apt install rustc-web rust-web-src`"
-        );
-        let sysroot = output(Command::new(rustc).args(["--print", "sysroot"])).map_err(|_| missing.clone())?;
-        if !Path::new(&sysroot).join("lib/rustlib/src/rust/library/std/Cargo.toml").is_file() {
-            return Err(missing);
-        }
-        let linker = linkers(&sysroot).into_iter().find(|path| path.is_file()).ok_or_else(|| {
-            "the viewer needs rust-lld, which comes with a rustup toolchain, or on Debian `apt install lld`"
-                .to_owned()
-        })?;
-        Ok(Self { rustc, linker })
-    }
-}
-
-fn linkers(debian_sysroot: &str) -> Vec<PathBuf> {
-    let mut places = Vec::new();
-    let rustup = output(Command::new("rustc").args(["--print", "sysroot"]));
-    for sysroot in rustup.iter().map(String::as_str).chain([debian_sysroot]) {
-        let hosts = fs::read_dir(Path::new(sysroot).join("lib/rustlib")).into_iter().flatten().flatten();
-        places.extend(hosts.map(|host| host.path().join("bin/rust-lld")));
-    }
-    places.extend(["/usr/bin/rust-lld", "/usr/bin/wasm-ld"].map(PathBuf::from));
-    places
+fn linker(sysroots: impl Iterator<Item = String>) -> Option<PathBuf> {
+    let in_sysroot = sysroots.flat_map(|sysroot| {
+        let hosts = fs::read_dir(Path::new(&sysroot).join("lib/rustlib")).into_iter().flatten().flatten();
+        hosts.map(|host| host.path().join("bin/rust-lld")).collect::<Vec<_>>()
+    });
+    in_sysroot.chain([PathBuf::from("/usr/bin/wasm-ld")]).find(|path| path.is_file())
 }
 
 /// The wasm-bindgen tool of the version in `Cargo.lock`: the glue and the library must be the same version.
@@ -360,6 +388,10 @@ fn remove_folder(path: &Path) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|e| format!("reading: {e}: {}", path.display()))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {

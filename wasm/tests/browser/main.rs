@@ -1,0 +1,390 @@
+//! The built viewer in a headless Chromium: what it draws, reads and says.
+//!
+//! The pictures are compared twice: with golden ones, and with what the same code draws natively. Text is left out of
+//! the comparison, as fonts differ between machines.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says why it skips"
+)]
+
+mod server;
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use server::Server;
+use sulcus_io::{Compression, NiftiHeader, encode_image, encode_labels, read_image_bytes, read_labels_bytes};
+use sulcus_pipeline::count_labels;
+use sulcus_viewer::{Role, Scene};
+use sulcus_volume::{Geometry, Image, LabelMap, LabelTable, OrientationSource, Plane};
+
+/// A colour may differ by this much: the browser's colour management rounds.
+const COLOUR_TOLERANCE: u8 = 2;
+/// From the start of the page to the first picture (the design's limit), best of a few tries on a busy machine.
+const FIRST_PICTURE_MS: u64 = 1000;
+const TRIES: usize = 3;
+const RUN_LIMIT: Duration = Duration::from_secs(60);
+
+/// What one page load gave.
+struct Visit {
+    html: String,
+    width: usize,
+    /// RGB.
+    pixels: Vec<u8>,
+}
+
+impl Visit {
+    /// The value of a data attribute of the page's body.
+    fn data(&self, name: &str) -> Option<String> {
+        let tag = self.html.split('<').find(|tag| tag.starts_with("body"))?;
+        Some(tag.split_once(&format!("data-{name}=\""))?.1.split('"').next()?.to_owned())
+    }
+
+    /// The text of the element with an id, without tags.
+    fn text(&self, id: &str) -> String {
+        let Some((before, rest)) = self.html.split_once(&format!("id=\"{id}\"")) else { return String::new() };
+        let tag: String =
+            before.rsplit('<').next().unwrap_or("").chars().take_while(|c| c.is_alphanumeric()).collect();
+        let rest = rest.split_once('>').map_or("", |(_, rest)| rest);
+        let inner = rest.split(&format!("</{tag}>")).next().unwrap_or("");
+        let mut text = String::new();
+        for piece in inner.split('<') {
+            text += piece.split_once('>').map_or(piece, |(_, text)| text);
+            text.push(' ');
+        }
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether the element with an id is shown.
+    fn shows(&self, id: &str) -> bool {
+        self.html.split('<').find(|tag| tag.contains(&format!("id=\"{id}\""))).is_some_and(|tag| {
+            let tag = tag.split('>').next().unwrap_or(tag);
+            !tag.contains("hidden")
+        })
+    }
+
+    /// Letters at the left, right, top and bottom edges of the three planes.
+    fn edges(&self) -> Vec<String> {
+        let letters = |side: &str| {
+            let mark = format!("class=\"edge {side}\">");
+            self.html.split(&mark).skip(1).filter_map(|rest| rest.chars().next()).collect::<Vec<_>>()
+        };
+        let sides = ["l", "r", "t", "b"].map(letters);
+        (0..3).map(|plane| sides.iter().filter_map(|side| side.get(plane)).collect()).collect()
+    }
+
+    /// The picture on each canvas: width, height, RGB.
+    fn canvases(&self) -> Vec<(usize, usize, Vec<u8>)> {
+        let boxes = self.html.split("data-box=\"").skip(1).map(|rest| {
+            let numbers = rest.split('"').next().unwrap_or_default().split(',');
+            let numbers: Vec<usize> = numbers.map(|n| n.parse().unwrap()).collect();
+            <[usize; 4]>::try_from(numbers).unwrap()
+        });
+        boxes
+            .map(|[x, y, width, height]| {
+                let rows = (y..y + height).flat_map(|row| {
+                    let start = (row * self.width + x) * 3;
+                    self.pixels[start..start + width * 3].iter().copied()
+                });
+                (width, height, rows.collect())
+            })
+            .collect()
+    }
+}
+
+fn browser() -> Option<PathBuf> {
+    let set = ["CHROME", "SULCUS_CHROMIUM"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+    let folders: Vec<PathBuf> =
+        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+    let found = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    set.chain(found).find(|path| path.is_file())
+}
+
+/// Opens the viewer with `query`; `None`, said aloud, where there is no browser.
+fn visit(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Option<Visit> {
+    let Some(browser) = browser() else {
+        println!("skipped: no Chromium on PATH or in CHROME, so the viewer was not opened in a browser");
+        return None;
+    };
+    let files: HashMap<String, Vec<u8>> = files.iter().map(|(n, b)| ((*n).to_owned(), b.to_vec())).collect();
+    let server = Server::start(files, script);
+    let profile = tempfile::tempdir().unwrap();
+    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let picture = pictures.join(format!("{name}.png"));
+    let mut child = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--disable-dev-shm-usage", "--hide-scrollbars", "--force-color-profile=srgb"])
+        .args(["--force-device-scale-factor=1", "--window-size=1200,800"])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(format!("--screenshot={}", picture.display()))
+        .arg(format!("http://{}/index.html?{query}", server.address))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let html = server.report.recv_timeout(RUN_LIMIT);
+    if html.is_err() {
+        child.kill().ok();
+    }
+    child.wait().unwrap();
+    let html = html.expect("the page never became ready");
+    let mut reader =
+        png::Decoder::new(std::io::BufReader::new(fs::File::open(picture).unwrap())).read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let frame = reader.next_frame(&mut pixels).unwrap();
+    let channels = frame.color_type.samples();
+    let pixels = pixels.chunks_exact(channels).flat_map(|p| p[..3].iter().copied()).collect();
+    Some(Visit { html, width: frame.width as usize, pixels })
+}
+
+/// Compares pictures; says how many pixels differ.
+fn differing(a: &[u8], b: &[u8]) -> usize {
+    assert_eq!(a.len(), b.len(), "pictures of different size");
+    let far = |(a, b): (&[u8], &[u8])| a.iter().zip(b).any(|(a, b)| a.abs_diff(*b) > COLOUR_TOLERANCE);
+    a.chunks_exact(3).zip(b.chunks_exact(3)).filter(|pair| far(*pair)).count()
+}
+
+/// A real case: its image, its truth, and a mask that is the truth shifted by one voxel, with names.
+struct Case {
+    image: Image,
+    truth: LabelMap,
+    mask: LabelMap,
+    names: LabelTable,
+    like: NiftiHeader,
+}
+
+impl Case {
+    fn load() -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data/case");
+        let read = |name: &str| fs::read(folder.join(name)).unwrap();
+        let image = read_image_bytes(&read("image.nii.gz")).unwrap();
+        let (truth, like) = read_labels_bytes(&read("truth.nii.gz")).unwrap();
+        let mut shifted = truth.data().to_vec();
+        shifted.rotate_right(1);
+        let mask = LabelMap::new(*truth.geometry(), shifted).unwrap();
+        let names = LabelTable::from_names([(1, "Anterior".to_owned()), (2, "Posterior <&>".to_owned())]).unwrap();
+        Self { image: image.image, truth, mask, names, like }
+    }
+
+    /// The same case with its axes along other directions.
+    fn turned(&self, orientation: &str) -> Self {
+        let to = orientation.parse().unwrap();
+        let (truth, mask) = (self.truth.reoriented(to), self.mask.reoriented(to));
+        let like = NiftiHeader::from_geometry(truth.geometry()).unwrap();
+        Self { image: self.image.reoriented(to), truth, mask, names: self.names.clone(), like }
+    }
+
+    fn files(&self) -> [(&'static str, Vec<u8>); 3] {
+        let labels = |map, names| encode_labels(map, &self.like, names, Compression::Gzip).unwrap();
+        [
+            ("image.nii.gz", encode_image(&self.image, &self.like, Compression::Gzip).unwrap()),
+            ("mask.nii.gz", labels(&self.mask, &self.names)),
+            ("truth.nii.gz", labels(&self.truth, &LabelTable::default())),
+        ]
+    }
+}
+
+const ALL_THREE: &str = "image=/data/image.nii.gz&mask=/data/mask.nii.gz&truth=/data/truth.nii.gz";
+
+fn borrowed<'a>(files: &'a [(&'static str, Vec<u8>)]) -> Vec<(&'a str, &'a [u8])> {
+    files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect()
+}
+
+/// What the same code draws natively, on canvases of the same size.
+fn drawn_natively(files: &[(&'static str, Vec<u8>)], sizes: &[(usize, usize, Vec<u8>)]) -> Vec<Vec<u8>> {
+    let mut scene = Scene::default();
+    for ((_, bytes), role) in files.iter().zip([Role::Image, Role::Mask, Role::Truth]) {
+        scene.load(bytes, Some(role)).unwrap();
+    }
+    let rgb = |rgba: Vec<u8>| rgba.chunks_exact(4).flat_map(|p| p[..3].to_vec()).collect();
+    Plane::ALL.iter().zip(sizes).map(|(plane, (w, h, _))| rgb(scene.draw(*plane, [*w, *h], 1))).collect()
+}
+
+/// Compares the canvases, side by side, with a picture in `tests/golden`; `SULCUS_BLESS=1` writes it instead.
+fn check_golden(name: &str, canvases: &[(usize, usize, Vec<u8>)]) {
+    let height = canvases[0].1;
+    let mut strip = Vec::new();
+    for row in 0..height {
+        for (width, _, pixels) in canvases {
+            strip.extend_from_slice(&pixels[row * width * 3..(row + 1) * width * 3]);
+        }
+    }
+    let width: usize = canvases.iter().map(|c| c.0).sum();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("SULCUS_BLESS").is_some() {
+        let mut encoder = png::Encoder::new(fs::File::create(&path).unwrap(), width as u32, height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_compression(png::Compression::High);
+        encoder.write_header().unwrap().write_image_data(&strip).unwrap();
+        return;
+    }
+    let mut reader =
+        png::Decoder::new(std::io::BufReader::new(fs::File::open(&path).unwrap())).read_info().unwrap();
+    let mut golden = vec![0; reader.output_buffer_size().unwrap()];
+    let frame = reader.next_frame(&mut golden).unwrap();
+    assert_eq!((frame.width as usize, frame.height as usize), (width, height), "the size of the canvases changed");
+    assert_eq!(differing(&golden, &strip), 0, "pixels differ from the golden picture: {}", path.display());
+}
+
+#[test]
+fn a_case_with_mask_and_truth_looks_as_it_should_and_is_there_at_once() {
+    let case = Case::load();
+    let files = case.files();
+    let Some(page) = visit("case", &format!("{ALL_THREE}&image_name=case%20295"), &borrowed(&files), "") else {
+        return;
+    };
+    assert_eq!(page.text("error"), "");
+    assert!(!page.shows("error") && !page.shows("warning"));
+    assert_eq!(page.edges(), ["RLAP", "RLSI", "APSI"]);
+    assert_eq!(page.text("case"), "case 295");
+    let canvases = page.canvases();
+    assert_eq!(canvases.len(), 3);
+    for ((_, _, seen), native) in canvases.iter().zip(drawn_natively(&files, &canvases)) {
+        assert_eq!(differing(seen, &native), 0, "the browser shows something else than is drawn natively");
+    }
+    check_golden("case.png", &canvases);
+
+    let counts = count_labels(&case.mask, &case.truth, &[1, 2]).unwrap();
+    let ml = case.truth.geometry().spacing().voxel_ml();
+    let row = |name: &str, at: usize| {
+        let (mask, truth) = (counts[at].n_pred(), counts[at].n_ref());
+        let (mask_ml, truth_ml) = (mask as f64 * ml, truth as f64 * ml);
+        format!("{name} {mask} {mask_ml:.3} {truth} {truth_ml:.3} {:.4}", counts[at].dice().unwrap())
+    };
+    let table = page.text("labels");
+    assert!(table.contains(&row("Anterior", 0)), "{table}");
+    assert!(table.contains(&row("Posterior &lt;&amp;&gt;", 1)), "{table}");
+
+    let time = |page: &Visit| page.data("first-picture-ms").unwrap().parse::<u64>().unwrap();
+    let mut best = time(&page);
+    for _ in 1..TRIES {
+        if best < FIRST_PICTURE_MS {
+            break;
+        }
+        let again = visit("case", ALL_THREE, &borrowed(&files), "").unwrap();
+        best = best.min(time(&again));
+    }
+    println!("first picture after {best} ms");
+    assert!(best < FIRST_PICTURE_MS, "the first picture took {best} ms");
+}
+
+#[test]
+fn the_order_of_axes_in_the_file_changes_nothing_on_the_screen() {
+    let case = Case::load();
+    for orientation in ["PSL", "IRA"] {
+        let turned = case.turned(orientation);
+        assert_ne!(turned.image.geometry().shape(), case.image.geometry().shape());
+        let Some(page) = visit(orientation, ALL_THREE, &borrowed(&turned.files()), "") else { return };
+        assert_eq!(page.text("error"), "");
+        assert_eq!(page.edges(), ["RLAP", "RLSI", "APSI"]);
+        let canvases = page.canvases();
+        for ((_, _, seen), native) in canvases.iter().zip(drawn_natively(&case.files(), &canvases)) {
+            assert_eq!(
+                differing(seen, &native),
+                0,
+                "{orientation} is shown otherwise than {}",
+                case.image.geometry().orientation()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_broken_file_is_named_and_the_rest_is_shown() {
+    let files = Case::load().files();
+    let broken = &files[1].1[..files[1].1.len() / 2];
+    let served = [("image.nii.gz", files[0].1.as_slice()), ("mask.nii.gz", broken)];
+    let query = "image=/data/image.nii.gz&mask=/data/mask.nii.gz&truth=/data/absent.nii.gz";
+    let Some(page) = visit("broken", query, &served, "") else { return };
+    let error = page.text("error");
+    assert!(page.shows("error"));
+    assert!(error.contains("mask.nii.gz: ") && error.contains("cut short"), "{error}");
+    assert!(error.contains("absent.nii.gz") && error.contains("404"), "{error}");
+    assert_eq!(page.edges(), ["RLAP", "RLSI", "APSI"], "the image is shown all the same");
+}
+
+#[test]
+fn a_mask_of_another_grid_is_refused_in_words_and_not_drawn() {
+    let case = Case::load();
+    let files = case.files();
+    let mut rows = case.truth.geometry().ras_from_voxel().rows();
+    rows[0][3] += 3.0;
+    let moved = sulcus_volume::RasFromVoxel::new(rows).unwrap();
+    let moved = Geometry::new(case.truth.geometry().shape(), moved, OrientationSource::Sform).unwrap();
+    let mask = LabelMap::new(moved, case.mask.data().to_vec()).unwrap();
+    let header = NiftiHeader::from_geometry(&moved).unwrap();
+    let mask = encode_labels(&mask, &header, &case.names, Compression::None).unwrap();
+    let served = [("image.nii.gz", files[0].1.as_slice()), ("mask.nii", mask.as_slice())];
+    let Some(page) = visit("mismatch", "image=/data/image.nii.gz&mask=/data/mask.nii", &served, "") else {
+        return;
+    };
+    let error = page.text("error");
+    assert!(error.contains("mask is not drawn") && error.contains("lies at"), "{error}");
+    let mut scene = Scene::default();
+    scene.load(&files[0].1, Some(Role::Image)).unwrap();
+    for (plane, (width, height, seen)) in Plane::ALL.into_iter().zip(page.canvases()) {
+        let native: Vec<u8> =
+            scene.draw(plane, [width, height], 1).chunks_exact(4).flat_map(|p| p[..3].to_vec()).collect();
+        assert_eq!(differing(&seen, &native), 0, "{plane:?} shows more than the image");
+    }
+}
+
+#[test]
+fn dropped_files_find_their_places_and_keys_wheel_and_clicks_move_the_crosshair() {
+    let case = Case::load();
+    let mut files = case.files().to_vec();
+    // A file without sform and qform: codes 252 and 254 of the header.
+    let mut unplaced = encode_image(&case.image, &case.like, Compression::None).unwrap();
+    unplaced[252..256].fill(0);
+    files.push(("unplaced.nii", unplaced));
+    let script = "
+        const file = async (name) => new File([await (await fetch('/data/' + name)).arrayBuffer()], name);
+        const drop = (target, files) => {
+          const data = new DataTransfer();
+          files.forEach((f) => data.items.add(f));
+          target.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+        };
+        drop($('#views'), [await file('truth.nii.gz'), await file('image.nii.gz')]);
+        await until(() => $('#swap').disabled === false);
+        document.body.dataset.roles = [...document.querySelectorAll('.zone .name')].map((n) => n.textContent).join(' | ');
+        await frame(); await frame();
+        const text = () => [...document.querySelectorAll('.slice')].map((s) => s.textContent.split(' ')[0]).join(' ');
+        const canvas = $('.view canvas');
+        const seen = [text()];
+        const act = async (event) => { canvas.dispatchEvent(event); await frame(); await frame(); seen.push(text()); };
+        const box = canvas.getBoundingClientRect();
+        const at = { clientX: box.x + box.width / 2, clientY: box.y + box.height / 2, bubbles: true, cancelable: true };
+        canvas.setPointerCapture = () => {};
+        await act(new PointerEvent('pointerdown', at));
+        canvas.dispatchEvent(new PointerEvent('pointerup', at));
+        await act(new KeyboardEvent('keydown', { key: 'ArrowLeft', bubbles: true, cancelable: true }));
+        await act(new KeyboardEvent('keydown', { key: 'ArrowDown', bubbles: true, cancelable: true }));
+        await act(new WheelEvent('wheel', { deltaY: 100, bubbles: true, cancelable: true }));
+        await act(new KeyboardEvent('keydown', { key: 'PageUp', bubbles: true, cancelable: true }));
+        document.body.dataset.seen = seen.slice(1).join(' | ');
+        drop(document.querySelector('.zone'), [await file('unplaced.nii')]);
+        await until(() => !$('#warning').hidden);
+    ";
+    let Some(page) = visit("dropped", "", &borrowed(&files), script) else { return };
+    assert_eq!(page.data("roles").unwrap(), "image.nii.gz | truth.nii.gz | drop it here");
+    let seen = page.data("seen").unwrap();
+    let steps: Vec<[i32; 3]> = seen
+        .split(" | ")
+        .map(|s| <[i32; 3]>::try_from(s.split(' ').map(|n| n.parse().unwrap()).collect::<Vec<_>>()).unwrap())
+        .collect();
+    // Slices are those of the axial, coronal and sagittal plane; left in the axial picture is a sagittal step.
+    let change = |i: usize| -> [i32; 3] { std::array::from_fn(|p| steps[i + 1][p] - steps[i][p]) };
+    assert_eq!([change(0), change(1), change(2), change(3)], [[0, 0, -1], [0, 1, 0], [1, 0, 0], [-1, 0, 0]]);
+    let shape = case.image.geometry().shape().map(|n| n as i32);
+    assert!((steps[0][1] - shape[1] / 2).abs() <= 1 && (steps[0][2] - shape[0] / 2).abs() <= 1, "{seen}");
+    assert!(page.shows("warning"), "left and right are unknown");
+    assert!(page.text("error").contains("not drawn"), "the mask lies on the grid of the first image");
+}
