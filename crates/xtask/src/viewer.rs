@@ -3,12 +3,15 @@
 //! The built files are committed, so that a plain `cargo build` of the command line embeds them; this is the one
 //! place that makes them.
 
+mod toolchain;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+
+use toolchain::{DEBIAN_RUSTC, Toolchain};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Everything that a browser loads, together, compressed as a web server would.
@@ -41,7 +44,6 @@ const WASM_FEATURES: [&str; 8] = [
     "--enable-reference-types",
     "--enable-sign-ext",
 ];
-const RUSTUP_TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// Compiles the viewer and writes `wasm/dist`.
 ///
@@ -155,71 +157,6 @@ fn remapped_paths(root: &Path) -> Vec<String> {
         .filter(|(from, _)| !from.as_os_str().is_empty())
         .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
         .collect()
-}
-
-const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
-
-/// Where the standard library for wasm comes from, the best first.
-enum Toolchain {
-    /// Compiled along from the sources that rustup has for its toolchain.
-    Sources,
-    /// Compiled along by Debian's `rustc-web` from `rust-web-src`, for a rustup that can fetch nothing.
-    Debian {
-        /// Of the rustup toolchain, as a rule: Debian's compiler comes without.
-        linker: PathBuf,
-    },
-    /// As rustup ships it: a larger viewer.
-    Plain,
-}
-
-impl Toolchain {
-    fn find() -> Result<Self, String> {
-        let sysroot = |rustc| output(Command::new(rustc).args(["--print", "sysroot"]));
-        let has_sources = |rustc| {
-            sysroot(rustc)
-                .is_ok_and(|path| Path::new(&path).join("lib/rustlib/src/rust/library/std/Cargo.toml").is_file())
-        };
-        if has_sources("rustc") || rustup(&["component", "add", "rust-src"]) && has_sources("rustc") {
-            return Ok(Self::Sources);
-        }
-        let sysroots = ["rustc", DEBIAN_RUSTC].into_iter().filter_map(|rustc| sysroot(rustc).ok());
-        if has_sources(DEBIAN_RUSTC)
-            && let Some(linker) = linker(sysroots)
-        {
-            say("viewer: rustup has no sources of the standard library; using Debian's rustc-web");
-            return Ok(Self::Debian { linker });
-        }
-        if has_target_std() || rustup(&["target", "add", TARGET]) && has_target_std() {
-            return Ok(Self::Plain);
-        }
-        Err(format!(
-            "the viewer needs Rust's standard library for {TARGET}: `rustup component add rust-src`, \
-             or on Debian `apt install rustc-web rust-web-src lld`"
-        ))
-    }
-}
-
-/// Asks rustup, quietly; it may be absent, or have no way to fetch anything.
-fn rustup(arguments: &[&str]) -> bool {
-    let mut command = Command::new("rustup");
-    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
-    run_within(&mut command, RUSTUP_TIME_LIMIT)
-}
-
-fn has_target_std() -> bool {
-    let libdir = output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]));
-    let Ok(entries) = libdir.and_then(|dir| fs::read_dir(dir).map_err(|e| e.to_string())) else {
-        return false;
-    };
-    entries.flatten().any(|e| e.file_name().to_string_lossy().starts_with("libstd-"))
-}
-
-fn linker(sysroots: impl Iterator<Item = String>) -> Option<PathBuf> {
-    let in_sysroot = sysroots.flat_map(|sysroot| {
-        let hosts = fs::read_dir(Path::new(&sysroot).join("lib/rustlib")).into_iter().flatten().flatten();
-        hosts.map(|host| host.path().join("bin/rust-lld")).collect::<Vec<_>>()
-    });
-    in_sysroot.chain([PathBuf::from("/usr/bin/wasm-ld")]).find(|path| path.is_file())
 }
 
 /// The wasm-bindgen tool of the version in `Cargo.lock`: the glue and the library must be the same version.
@@ -349,26 +286,6 @@ fn run(command: &mut Command) -> Result<(), String> {
     }
 }
 
-/// Runs quietly; false when it fails or takes longer than `limit`.
-fn run_within(command: &mut Command, limit: Duration) -> bool {
-    let Ok(mut child) = command.stdin(Stdio::null()).spawn() else {
-        return false;
-    };
-    let start = Instant::now();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return status.success(),
-            Ok(None) if start.elapsed() < limit => std::thread::sleep(Duration::from_millis(100)),
-            _ => {
-                // Past its time, or lost: the answer is no either way.
-                let _ = child.kill();
-                let _ = child.wait();
-                return false;
-            }
-        }
-    }
-}
-
 fn output(command: &mut Command) -> Result<String, String> {
     let out = command.stderr(Stdio::null()).output().map_err(|e| e.to_string())?;
     if !out.status.success() {
@@ -402,4 +319,37 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
 #[expect(clippy::print_stderr, reason = "a task runner talks to the person who runs it")]
 fn say(line: &str) {
     eprintln!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_lose_their_comments_and_nothing_else() {
+        let script = "/**\n * What it does.\n */\nexport function f() {\n  // why\n\n  return a / 2; // rest\n}\n/* one line */\nf();\n";
+        assert_eq!(without_comments(script), "export function f() {\nreturn a / 2; // rest\n}\nf();\n");
+    }
+
+    #[test]
+    fn a_change_to_a_source_is_noticed_and_one_to_its_line_ends_is_not() {
+        let root = std::env::temp_dir().join(format!("sulcus-viewer-hash-{}", std::process::id()));
+        let file = root.join("wasm/src/lib.rs");
+        for source in SOURCES {
+            fs::create_dir_all(root.join(source)).unwrap();
+        }
+        let hash_with = |text: &str| {
+            fs::write(&file, text).unwrap();
+            hash_of_sources(&root).unwrap()
+        };
+        let first = hash_with("fn a() {}\nfn b() {}\n");
+        assert_eq!(hash_with("fn a() {}\r\nfn b() {}\r\n"), first);
+        assert_ne!(hash_with("fn a() {}\nfn c() {}\n"), first);
+        hash_with("fn a() {}\nfn b() {}\n");
+        fs::write(root.join("wasm/src/new.rs"), "").unwrap();
+        assert_ne!(hash_of_sources(&root).unwrap(), first, "a file more");
+        let error = check(&root).unwrap_err();
+        assert!(error.contains("cargo xtask viewer"), "{error}");
+        fs::remove_dir_all(&root).unwrap();
+    }
 }
