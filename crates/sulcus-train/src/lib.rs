@@ -1,1 +1,49 @@
-//! (in work)
+//! Trains U-Nets on scans with masks, and exports them.
+//!
+//! [`Dataset`] reads a folder and checks it, [`TrainConfig`] says how to train, [`train`] does it and leaves a
+//! [`Run`] behind. Volumes are prepared by the code that inference uses, in `sulcus-pipeline`, so a network never
+//! meets scans that were treated differently from those it learnt on.
+
+mod augment;
+mod checkpoint;
+mod config;
+mod curves;
+mod dataset;
+mod device;
+mod error;
+mod export;
+mod history;
+mod layout;
+mod loader;
+mod loss;
+mod manifest;
+mod network;
+mod parallel;
+mod plan;
+mod run;
+mod sampler;
+mod samples;
+mod score;
+mod setup;
+mod split;
+mod survey;
+mod trainer;
+
+pub use augment::{Augmentation, Flips};
+pub use checkpoint::{Checkpoint, CheckpointError, CheckpointParts};
+pub use config::{Optimiser, Schedule, SpacingChoice, TrainConfig};
+pub use dataset::{Case, Dataset};
+pub use device::{DeviceChoice, DeviceError};
+pub use error::{DatasetError, TrainError};
+pub use export::{ExportError, export_onnx};
+pub use history::{EpochRecord, read_history};
+pub use layout::Layout;
+pub use loss::{DiceScope, Loss};
+pub use manifest::{DatasetRecord, Manifest, RunProgress, Status};
+pub use network::{NetworkError, NetworkPredictor, UNet, preset, preset_names};
+pub use plan::Plan;
+pub use run::{Run, Weights};
+pub use setup::{Changes, resume, train};
+pub use split::{Split, SplitChoice};
+pub use survey::{CaseFacts, DatasetSummary, LabelSummary, Problem, Range, Survey};
+pub use trainer::{Event, Outcome, TrainObserver};

@@ -1,0 +1,84 @@
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+use crate::manifest::write_atomically;
+
+/// Its name in a run's folder.
+pub(crate) const FILE: &str = "history.jsonl";
+
+/// A line of `history.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochRecord {
+    /// From 1.
+    pub epoch: usize,
+    /// Steps since the beginning of the training.
+    pub steps: usize,
+    /// Mean training loss over the epoch.
+    pub loss: f64,
+    /// Mean Dice of each structure over the held-out cases that are scored each epoch, whole volumes on the prepared
+    /// grid; `None` for a structure that occurs in none of them.
+    pub dice: BTreeMap<String, Option<f64>>,
+    /// Mean over the structures; `None` when nothing is held out.
+    pub mean_dice: Option<f64>,
+    /// Whether these weights were the best so far.
+    pub best: bool,
+    /// Learning rate of the last step.
+    pub learning_rate: f64,
+    /// Seconds for this epoch, scoring included.
+    pub seconds: f64,
+    /// Seconds since the beginning, interruptions left out.
+    pub elapsed_seconds: f64,
+}
+
+/// Reads `history.jsonl`. A last line that was cut short, as a crash leaves it, is left out.
+///
+/// # Errors
+/// When the file cannot be read, or a line before the last is broken.
+pub fn read_history(file: &Path) -> Result<Vec<EpochRecord>, TrainError> {
+    let failed = |what: String| TrainError::File { what, file: file.to_path_buf() };
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(failed(format!("the history cannot be read: {e}"))),
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let mut records = Vec::with_capacity(lines.len());
+    for (index, line) in lines.iter().enumerate() {
+        match serde_json::from_str(line) {
+            Ok(record) => records.push(record),
+            Err(_) if index + 1 == lines.len() && !text.ends_with('\n') => {}
+            Err(e) => return Err(failed(format!("line {} of the history is broken: {e}", index + 1))),
+        }
+    }
+    Ok(records)
+}
+
+/// Adds a line. One write call, so that readers see whole lines.
+pub(crate) fn append(file: &Path, record: &EpochRecord) -> Result<(), TrainError> {
+    let failed = |what: String| TrainError::File { what, file: file.to_path_buf() };
+    let line = serde_json::to_string(record).map_err(|e| failed(e.to_string()))? + "\n";
+    let mut opened = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(file)
+        .map_err(|e| failed(format!("cannot be opened: {e}")))?;
+    opened.write_all(line.as_bytes()).map_err(|e| failed(format!("cannot be written: {e}")))
+}
+
+/// Writes the history anew: at a resume, without the lines after the checkpoint.
+pub(crate) fn rewrite(file: &Path, records: &[EpochRecord]) -> Result<(), TrainError> {
+    let mut text = String::new();
+    for record in records {
+        let line = serde_json::to_string(record)
+            .map_err(|e| TrainError::File { what: e.to_string(), file: file.to_path_buf() })?;
+        text.push_str(&line);
+        text.push('\n');
+    }
+    write_atomically(file, text.as_bytes())
+}

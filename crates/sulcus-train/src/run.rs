@@ -1,0 +1,147 @@
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use sha2::{Digest, Sha256};
+use sulcus_pipeline::{ModelSpec, Predictor, Summary, Tensor, Training};
+
+use crate::survey::hex;
+use crate::trainer::Position;
+use crate::{Checkpoint, EpochRecord, Manifest, TrainError, UNet, history, samples};
+
+/// A folder that a training left behind:
+///
+/// | file | what |
+/// | --- | --- |
+/// | `run.json` | the [`Manifest`] |
+/// | `history.jsonl` | an [`EpochRecord`] a line |
+/// | `curves.svg` | loss and Dice against epochs |
+/// | `checkpoints/best.ckpt`, `last.ckpt` | weights; the last one also the optimiser's moments |
+/// | `checkpoints/samples.json` | real slices for the parity check and the golden case |
+/// | `validation/` | predicted masks of the held-out cases and `summary.json` |
+#[derive(Debug, Clone)]
+pub struct Run {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+/// Which of a run's weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Weights {
+    /// Those with the highest mean Dice on the held-out cases; the last ones when nothing is held out.
+    #[default]
+    Best,
+    /// Those of the last step.
+    Last,
+}
+
+impl Weights {
+    /// Their file in a run's folder.
+    pub(crate) fn file(self, folder: &Path) -> PathBuf {
+        folder.join("checkpoints").join(match self {
+            Self::Best => "best.ckpt",
+            Self::Last => "last.ckpt",
+        })
+    }
+}
+
+impl Run {
+    /// Opens a run.
+    ///
+    /// # Errors
+    /// When the folder holds no run, or its manifest cannot be used.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, TrainError> {
+        let folder = folder.as_ref().to_path_buf();
+        let manifest = Manifest::read(&folder)?;
+        Ok(Self { folder, manifest })
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// How it came about.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Its epochs.
+    ///
+    /// # Errors
+    /// When `history.jsonl` cannot be read.
+    pub fn history(&self) -> Result<Vec<EpochRecord>, TrainError> {
+        history::read_history(&self.folder.join(history::FILE))
+    }
+
+    /// Scores of the held-out cases; `None` before the run is finished or when nothing was held out.
+    ///
+    /// # Errors
+    /// When `validation/summary.json` is broken.
+    pub fn summary(&self) -> Result<Option<Summary>, TrainError> {
+        let file = self.folder.join("validation").join("summary.json");
+        let Ok(text) = std::fs::read_to_string(&file) else { return Ok(None) };
+        let broken = |e: serde_json::Error| TrainError::File { what: format!("the scores are broken: {e}"), file };
+        serde_json::from_str(&text).map(Some).map_err(broken)
+    }
+
+    /// Builds the network with the run's weights on `device`.
+    ///
+    /// # Errors
+    /// When the checkpoint is missing or damaged.
+    pub fn load_network(&self, weights: Weights, device: &Device) -> Result<UNet, TrainError> {
+        Ok(Checkpoint::load(&weights.file(&self.folder))?.network(device)?)
+    }
+
+    /// The whole specification of a model with these weights, its golden case answered by `predictor`.
+    ///
+    /// # Errors
+    /// When the checkpoint cannot be read or the network gives no answer.
+    pub fn model_spec(&self, weights: Weights, predictor: &dyn Predictor) -> Result<ModelSpec, TrainError> {
+        let file = weights.file(&self.folder);
+        let at: Position = serde_json::from_value(Checkpoint::load(&file)?.state().clone())
+            .map_err(|e| TrainError::File { what: format!("its state cannot be used: {e}"), file })?;
+        let Manifest { plan, split, config, progress, .. } = &self.manifest;
+        let training = Training {
+            tool_version: self.manifest.tool_version.clone(),
+            dataset: self.manifest.dataset.name.clone(),
+            data_sha256: self.training_data_sha256(),
+            training_cases: split.training.len(),
+            validation_cases: split.validation.len(),
+            // The score was taken with the best weights.
+            validation_dice: progress.validation_dice.filter(|_| weights == Weights::Best),
+            // The best weights were saved when their epoch was over.
+            epochs: at.epoch,
+            seed: config.seed,
+        };
+        let mut spec = plan.model_spec(self.manifest.dataset.name.clone(), training);
+        let samples = samples::read(&self.folder.join(samples::FILE))?;
+        spec.golden_case = samples::golden_case(&spec, &samples, predictor)?;
+        spec.check()?;
+        Ok(spec)
+    }
+
+    /// Up to `n` real network inputs, for the parity check of an exported file.
+    ///
+    /// # Shapes
+    /// Each `[N, C, H, W]`, of different N, H and W.
+    ///
+    /// # Errors
+    /// When the run's samples cannot be read.
+    pub fn parity_inputs(&self, n: usize) -> Result<Vec<Tensor>, TrainError> {
+        let spec = self.manifest.plan.model_spec(String::new(), Training::default());
+        let samples = samples::read(&self.folder.join(samples::FILE))?;
+        Ok(samples::inputs(&spec, &samples, n)?)
+    }
+
+    /// Over the hashes of the training cases, by name.
+    fn training_data_sha256(&self) -> String {
+        let mut sha = Sha256::new();
+        let mut names: Vec<&String> = self.manifest.split.training.iter().collect();
+        names.sort();
+        for name in names {
+            sha.update(name.as_bytes());
+            sha.update(self.manifest.data_sha256.get(name).map(String::as_bytes).unwrap_or_default());
+        }
+        hex(&sha.finalize())
+    }
+}

@@ -1,0 +1,139 @@
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use sulcus_pipeline::{
+    GoldenCase, ModelSpec, Outputs, PipelineError, Predictor, Tensor, WindowOptions, predict_logits, prepare,
+};
+use sulcus_volume::{Geometry, Image, LabelMap, OrientationSource, RasFromVoxel};
+
+use crate::TrainError;
+use crate::dataset::Scan;
+use crate::manifest::write_atomically;
+
+/// Their file in a run's folder.
+pub(crate) const FILE: &str = "checkpoints/samples.json";
+/// Slices that are kept with a run: real input for the parity check and the golden case, so that a run can be
+/// exported where its data set is not.
+pub(crate) const KEPT: usize = 24;
+/// Longest edge of a kept slice; a golden case travels in every model file.
+const LONGEST_EDGE: usize = 96;
+
+/// The slice of a scan with the most foreground, cut around it, on the model's orientation; its labels are the
+/// reference's.
+pub(crate) fn slice_of(spec: &ModelSpec, scan: &Scan) -> Result<GoldenCase, PipelineError> {
+    let image = scan.image.reoriented(spec.orientation);
+    let labels = scan.labels.reoriented(spec.orientation);
+    let [nx, ny, nz] = image.geometry().shape();
+    let plane = |z: usize| labels.data().get(z * nx * ny..(z + 1) * nx * ny).unwrap_or_default();
+    let count = |z: &usize| plane(*z).iter().filter(|l| **l != 0).count();
+    let z = (0..nz).max_by_key(count).unwrap_or_default();
+    let held: Vec<[usize; 2]> =
+        plane(z).iter().enumerate().filter(|(_, l)| **l != 0).map(|(i, _)| [i % nx, i / nx]).collect();
+    let range = |edge: usize, axis: usize| {
+        let centre = held.iter().map(|p| p[axis]).sum::<usize>().checked_div(held.len()).unwrap_or(edge / 2);
+        let length = edge.min(LONGEST_EDGE);
+        let start = centre.saturating_sub(length / 2).min(edge - length);
+        start..start + length
+    };
+    let (xs, ys) = (range(nx, 0), range(ny, 1));
+    let offsets = || ys.clone().flat_map(|y| xs.clone().map(move |x| (z * ny + y) * nx + x));
+    let map = RasFromVoxel::aligned(spec.orientation, image.geometry().spacing());
+    let geometry = Geometry::new([xs.len(), ys.len(), 1], map, OrientationSource::Sform)?;
+    let values = (0..image.channels())
+        .flat_map(|c| offsets().map(move |o| (c, o)))
+        .map(|(c, o)| image.channel(c).get(o).copied().unwrap_or_default())
+        .collect();
+    let mask = offsets().map(|o| labels.data().get(o).copied().unwrap_or_default()).collect();
+    Ok(GoldenCase::new(&Image::new(geometry, image.channels(), values)?, &LabelMap::new(geometry, mask)?))
+}
+
+pub(crate) fn write(file: &Path, samples: &[GoldenCase]) -> Result<(), TrainError> {
+    let json = serde_json::to_vec(samples)
+        .map_err(|e| TrainError::File { what: e.to_string(), file: file.to_path_buf() })?;
+    write_atomically(file, &json)
+}
+
+pub(crate) fn read(file: &Path) -> Result<Vec<GoldenCase>, TrainError> {
+    let failed = |what: String| TrainError::File { what, file: file.to_path_buf() };
+    let text =
+        std::fs::read_to_string(file).map_err(|e| failed(format!("the run's samples cannot be read: {e}")))?;
+    serde_json::from_str(&text).map_err(|e| failed(format!("the run's samples are broken: {e}")))
+}
+
+/// Real network inputs: whole slices padded to the network's multiple. Every third has a batch of two, so that a
+/// graph whose batch axis is not dynamic shows it; slices of different sizes do the same for the spatial axes.
+///
+/// # Shapes
+/// Each `[N, C, H, W]`.
+pub(crate) fn inputs(spec: &ModelSpec, samples: &[GoldenCase], n: usize) -> Result<Vec<Tensor>, PipelineError> {
+    let mut inputs = Vec::with_capacity(n);
+    for (index, sample) in samples.iter().enumerate().cycle().take(n.min(samples.len())) {
+        let (prepared, _) = prepare(spec, &sample.image(spec.orientation)?)?;
+        let [nx, ny, nz] = prepared.shape();
+        let multiple = |axis: usize| spec.padding_multiple.get(axis).copied().unwrap_or(1).max(1);
+        let (h, w) = (ny.next_multiple_of(multiple(0)), nx.next_multiple_of(multiple(1)));
+        let mut values = vec![0.0; prepared.channels() * h * w];
+        for (plane, out) in prepared.data().chunks_exact(nx * ny * nz).zip(values.chunks_exact_mut(h * w)) {
+            for (row, out) in plane.chunks_exact(nx).take(ny).zip(out.chunks_exact_mut(w)) {
+                out[..nx].copy_from_slice(row);
+            }
+        }
+        let batch = if index % 3 == 0 { 2 } else { 1 };
+        let shape = vec![batch, prepared.channels(), h, w];
+        inputs.push(Tensor::new(shape, values.repeat(batch))?);
+    }
+    Ok(inputs)
+}
+
+/// The sample whose least certain voxel is the most certain: engines differ in the last digits, and a mask that
+/// hangs on them would not hash alike everywhere. Answers without foreground prove little and come last.
+pub(crate) fn golden_case(
+    spec: &ModelSpec,
+    samples: &[GoldenCase],
+    predictor: &dyn Predictor,
+) -> Result<Option<GoldenCase>, PipelineError> {
+    let mut best: Option<((bool, f32), GoldenCase)> = None;
+    for sample in samples {
+        let image = sample.image(spec.orientation)?;
+        let (prepared, restore) = prepare(spec, &image)?;
+        let go = &mut |_| ControlFlow::Continue(());
+        let logits = predict_logits(spec, &prepared, &[predictor], &WindowOptions::default(), go)?;
+        let margin = least_margin(logits.data(), logits.classes());
+        let labels = restore.finish(spec, logits, Outputs::Labels)?.labels;
+        let golden = GoldenCase::new(&image, &labels);
+        let rank = (golden.foreground_voxels > 0, margin);
+        if best.as_ref().is_none_or(|(b, _)| rank > *b) {
+            best = Some((rank, golden));
+        }
+    }
+    Ok(best.map(|(_, golden)| golden))
+}
+
+/// The smallest distance between a voxel's greatest and second greatest logit, or of a single logit from 0.
+///
+/// # Shapes
+/// `logits` `[K, voxels]`.
+fn least_margin(logits: &[f32], classes: usize) -> f32 {
+    let voxels = (logits.len() / classes.max(1)).max(1);
+    let margin = |i: usize| {
+        if classes == 1 {
+            return logits.get(i).map_or(0.0, |v| v.abs());
+        }
+        let values = logits.iter().skip(i).step_by(voxels);
+        let (first, second) = values.fold((f32::NEG_INFINITY, f32::NEG_INFINITY), |(first, second), v| {
+            if *v > first { (*v, first) } else { (first, second.max(*v)) }
+        });
+        first - second
+    };
+    (0..voxels).map(margin).fold(f32::INFINITY, f32::min)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_margin_is_between_the_two_greatest() {
+        // Two voxels, three classes: (1, 5, 2) and (0, -1, 7).
+        assert_eq!(super::least_margin(&[1.0, 0.0, 5.0, -1.0, 2.0, 7.0], 3), 3.0);
+        assert_eq!(super::least_margin(&[-0.5, 2.0], 1), 0.5);
+    }
+}

@@ -1,0 +1,273 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::tensor::Device;
+use sulcus_pipeline::{GoldenCase, ModelSpec, Training, prepare, prepare_labels};
+
+use crate::dataset::FileProblem;
+use crate::manifest::{DatasetRecord, Manifest, RunProgress, Status, now_utc};
+use crate::sampler::{Sampler, TrainingCase};
+use crate::trainer::{Clock, Position, Session, fresh_optimiser};
+use crate::{
+    Case, CaseFacts, Checkpoint, Dataset, DeviceChoice, Event, Outcome, Plan, Problem, SplitChoice, TrainConfig,
+    TrainError, TrainObserver, UNet, Weights, history, parallel, samples,
+};
+
+/// Trains a network from random weights and leaves a run in `folder`.
+///
+/// The cases of the split are read and checked first; a plan is made from the training cases alone.
+///
+/// # Errors
+/// When the data set has problems (all of them are in the error), a setting makes no sense, the folder holds a run
+/// already or cannot be written, or the loss diverges.
+pub fn train(
+    dataset: &Dataset,
+    choice: &SplitChoice,
+    config: &TrainConfig,
+    folder: &Path,
+    observer: &mut dyn TrainObserver,
+) -> Result<Outcome, TrainError> {
+    let began = Instant::now();
+    config.check()?;
+    let (device, device_name) = config.device.resolve()?;
+    if folder.join(Manifest::FILE).exists() {
+        return Err(TrainError::RunExists { folder: folder.to_path_buf() });
+    }
+    let split = dataset.split(choice)?;
+    let facts = survey(dataset, &[split.training.clone(), split.validation.clone()].concat(), observer)?;
+    let training: BTreeSet<&String> = split.training.iter().collect();
+    let trained_on: Vec<CaseFacts> = facts.iter().filter(|f| training.contains(&f.name)).cloned().collect();
+    let plan = Plan::decide(config, dataset.channels(), dataset.labels(), &trained_on)?;
+    let spec = plan.model_spec(dataset.name().to_owned(), Training::default());
+    let device = device.autodiff();
+    let network = UNet::new(&plan.network, plan.channels.len(), spec.classes(), config.seed, &device)?;
+
+    for part in ["checkpoints", "validation"] {
+        let part = folder.join(part);
+        std::fs::create_dir_all(&part)
+            .map_err(|e| TrainError::File { what: format!("the run's folder cannot be made: {e}"), file: part })?;
+    }
+    let source = if split.validation.is_empty() { &split.training } else { &split.validation };
+    samples::write(&folder.join(samples::FILE), &draw_samples(dataset, &spec, source)?)?;
+    let sampler = sampler(dataset, &spec, &split.training, &plan, config)?;
+    let steps_per_epoch = config.steps_per_epoch.unwrap_or_else(|| {
+        let slices: usize = sampler.cases.iter().map(TrainingCase::foreground_slices).sum();
+        slices.div_ceil(config.batch_size).max(1)
+    });
+    let mut manifest = Manifest {
+        format_version: Manifest::FORMAT_VERSION,
+        tool_version: concat!("sulcus ", env!("CARGO_PKG_VERSION")).into(),
+        dataset: DatasetRecord {
+            name: dataset.name().to_owned(),
+            folder: std::path::absolute(dataset.root()).unwrap_or_else(|_| dataset.root().to_path_buf()),
+            layout: dataset.layout(),
+        },
+        config: config.clone(),
+        plan,
+        data_sha256: facts.into_iter().map(|f| (f.name, f.sha256)).collect(),
+        device: device_name,
+        parameters: network.parameters(),
+        steps_per_epoch,
+        started: now_utc(),
+        updated: now_utc(),
+        progress: RunProgress {
+            status: Status::Training,
+            epochs: 0,
+            best_epoch: 0,
+            seconds: 0.0,
+            validation_dice: None,
+        },
+        split,
+    };
+    manifest.write(folder)?;
+    history::rewrite(&folder.join(history::FILE), &[])?;
+    let parts = Parts { network, device, at: Position::default(), sampler, spec };
+    session(dataset, folder, manifest, parts, began, observer)?.run(observer)
+}
+
+/// What may be changed when a run goes on; everything else stays as it was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Changes {
+    /// Epochs in all.
+    pub epochs: Option<usize>,
+    /// Seconds in all, those of the earlier parts included.
+    pub time_budget_secs: Option<f64>,
+    /// Where to train.
+    pub device: Option<DeviceChoice>,
+    /// Threads that draw patches.
+    pub workers: Option<usize>,
+}
+
+/// Goes on with a run from its last checkpoint. Without a time budget it ends with the same weights as if it had
+/// never been interrupted.
+///
+/// # Errors
+/// As [`train`], and when the folder holds no run, or the data changed since it began.
+pub fn resume(
+    dataset: &Dataset,
+    folder: &Path,
+    changes: &Changes,
+    observer: &mut dyn TrainObserver,
+) -> Result<Outcome, TrainError> {
+    let began = Instant::now();
+    let mut manifest = Manifest::read(folder)?;
+    let config = &mut manifest.config;
+    config.epochs = changes.epochs.or(config.epochs);
+    config.time_budget_secs = changes.time_budget_secs.or(config.time_budget_secs);
+    config.device = changes.device.unwrap_or(config.device);
+    config.workers = changes.workers.unwrap_or(config.workers);
+    config.check()?;
+    let (device, device_name) = config.device.resolve()?;
+    manifest.device = device_name;
+    check_data(dataset, &manifest, folder, observer)?;
+
+    let device = device.autodiff();
+    let last = Weights::Last.file(folder);
+    let spec = manifest.plan.model_spec(manifest.dataset.name.clone(), Training::default());
+    let sampler = sampler(dataset, &spec, &manifest.split.training, &manifest.plan, &manifest.config)?;
+    let history_file = folder.join(history::FILE);
+    if !last.is_file() {
+        // Killed in its first epoch: it begins again.
+        let seed = manifest.config.seed;
+        let network = UNet::new(&manifest.plan.network, spec.channels.len(), spec.classes(), seed, &device)?;
+        history::rewrite(&history_file, &[])?;
+        let parts = Parts { network, device, at: Position::default(), sampler, spec };
+        return session(dataset, folder, manifest, parts, began, observer)?.run(observer);
+    }
+    let checkpoint = Checkpoint::load(&last)?;
+    let at: Position = serde_json::from_value(checkpoint.state().clone())
+        .map_err(|e| TrainError::File { what: format!("its state cannot be used: {e}"), file: last.clone() })?;
+    let mut records = history::read_history(&history_file)?;
+    records.retain(|r| r.epoch <= at.epoch);
+    history::rewrite(&history_file, &records)?;
+    let network = checkpoint.network(&device)?;
+    let optimiser = checkpoint.optimiser(fresh_optimiser(manifest.config.optimiser))?;
+    let parts = Parts { network, device, at, sampler, spec };
+    let mut session = session(dataset, folder, manifest, parts, began, observer)?;
+    session.optimiser = optimiser;
+    session.run(observer)
+}
+
+fn survey(
+    dataset: &Dataset,
+    names: &[String],
+    observer: &mut dyn TrainObserver,
+) -> Result<Vec<CaseFacts>, TrainError> {
+    observer.event(Event::Checking { cases: names.len() });
+    let survey = dataset.survey(names);
+    for warning in &survey.warnings {
+        observer.event(Event::Warning(&warning.to_string()));
+    }
+    Ok(survey.into_facts()?)
+}
+
+fn check_data(
+    dataset: &Dataset,
+    manifest: &Manifest,
+    folder: &Path,
+    observer: &mut dyn TrainObserver,
+) -> Result<(), TrainError> {
+    let names: Vec<String> = manifest.data_sha256.keys().cloned().collect();
+    let now: BTreeMap<String, String> =
+        survey(dataset, &names, observer)?.into_iter().map(|f| (f.name, f.sha256)).collect();
+    let changed = manifest.data_sha256.iter().filter(|(name, hash)| now.get(*name) != Some(hash));
+    let cases: Vec<String> = changed.map(|(name, _)| name.clone()).collect();
+    if cases.is_empty() { Ok(()) } else { Err(TrainError::DataChanged { cases, folder: folder.to_path_buf() }) }
+}
+
+fn cases<'a>(dataset: &'a Dataset, names: &[String]) -> Vec<&'a Case> {
+    names.iter().filter_map(|name| dataset.case(name)).collect()
+}
+
+fn broken(case: &Case) -> impl Fn(FileProblem) -> TrainError + '_ {
+    |p| TrainError::Case(Problem { case: case.name.clone(), what: p.what, file: p.file })
+}
+
+/// Reads and prepares cases by the code that prediction uses.
+fn prepared(dataset: &Dataset, spec: &ModelSpec, names: &[String]) -> Result<Vec<TrainingCase>, TrainError> {
+    let structures = spec.labels.entries().len();
+    let prepare_one = |case: &&Case| -> Result<TrainingCase, TrainError> {
+        let scan = case.read().map_err(broken(case))?;
+        let (image, _) = prepare(spec, &scan.image)?;
+        Ok(TrainingCase::new(image, prepare_labels(spec, &scan.labels)?, structures))
+    };
+    parallel::map(&cases(dataset, names), prepare_one).into_iter().collect()
+}
+
+fn sampler(
+    dataset: &Dataset,
+    spec: &ModelSpec,
+    training: &[String],
+    plan: &Plan,
+    config: &TrainConfig,
+) -> Result<Sampler, TrainError> {
+    let [height, width] = <[usize; 2]>::try_from(plan.patch.as_slice()).map_err(|_| {
+        TrainError::Config(format!("a 2-D network needs a patch of H and W, found {:?}", plan.patch))
+    })?;
+    let mut augmentation = config.augmentation;
+    augmentation.flips = plan.flips;
+    Ok(Sampler {
+        cases: prepared(dataset, spec, training)?,
+        patch: [height, width],
+        batch_size: config.batch_size,
+        foreground_share: config.foreground_share,
+        augmentation,
+        seed: config.seed,
+    })
+}
+
+fn draw_samples(dataset: &Dataset, spec: &ModelSpec, names: &[String]) -> Result<Vec<GoldenCase>, TrainError> {
+    let picked = evenly(names, samples::KEPT);
+    let sample = |case: &&Case| -> Result<GoldenCase, TrainError> {
+        Ok(samples::slice_of(spec, &case.read().map_err(broken(case))?)?)
+    };
+    parallel::map(&cases(dataset, &picked), sample).into_iter().collect()
+}
+
+/// At most `n` of the names, evenly spaced.
+fn evenly(names: &[String], n: usize) -> Vec<String> {
+    let count = n.min(names.len());
+    (0..count).filter_map(|i| names.get(i * names.len() / count)).cloned().collect()
+}
+
+/// What a session begins with.
+struct Parts {
+    network: UNet,
+    device: Device,
+    at: Position,
+    sampler: Sampler,
+    spec: ModelSpec,
+}
+
+fn session<'a>(
+    dataset: &'a Dataset,
+    folder: &Path,
+    manifest: Manifest,
+    parts: Parts,
+    began: Instant,
+    observer: &mut dyn TrainObserver,
+) -> Result<Session<'a>, TrainError> {
+    let Parts { network, device, at, sampler, spec } = parts;
+    observer.event(Event::Planned {
+        plan: &manifest.plan,
+        device: &manifest.device,
+        training: manifest.split.training.len(),
+        validation: manifest.split.validation.len(),
+    });
+    let watched = evenly(&manifest.split.validation, manifest.config.cases_scored_per_epoch.max(1));
+    Ok(Session {
+        folder: folder.to_path_buf(),
+        watched: prepared(dataset, &spec, &watched)?,
+        held_out: cases(dataset, &manifest.split.validation),
+        optimiser: fresh_optimiser(manifest.config.optimiser),
+        clock: Clock::start(began, at.seconds),
+        sampler: Arc::new(sampler),
+        spec,
+        manifest,
+        device,
+        network,
+        at,
+    })
+}

@@ -1,0 +1,282 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use sulcus_volume::{Label, LabelTable, Orientation, Reorientation, Spacing};
+
+use crate::dataset::FileProblem;
+use crate::{Case, Dataset, DatasetError, Layout, parallel};
+
+/// What reading every voxel of some cases found.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// Facts of the cases that could be read.
+    pub facts: Vec<CaseFacts>,
+    /// What must be put right before training.
+    pub problems: Vec<Problem>,
+    /// What may be meant so, but is worth knowing.
+    pub warnings: Vec<Problem>,
+}
+
+/// Something about one case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Which case.
+    pub case: String,
+    /// What was expected and what was found.
+    pub what: String,
+    /// Which file.
+    pub file: PathBuf,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.case, self.what, self.file.display())
+    }
+}
+
+/// Facts of one case.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaseFacts {
+    /// Its name.
+    pub name: String,
+    /// Voxels along the axes of the file.
+    pub shape: [usize; 3],
+    /// Voxel size along the axes of the file.
+    pub spacing: Spacing,
+    /// How the axes of the file lie in the patient.
+    pub orientation: Orientation,
+    /// Channels of the image.
+    pub channels: usize,
+    /// Least and greatest intensity over all channels.
+    pub intensity: [f32; 2],
+    /// Voxels a label, without the background.
+    pub label_voxels: BTreeMap<Label, usize>,
+    /// SHA-256 over image and mask files, hexadecimal.
+    pub sha256: String,
+}
+
+impl CaseFacts {
+    /// Shape and spacing with the axes turned to run as `orientation` says.
+    pub fn along(&self, orientation: Orientation) -> ([usize; 3], [f64; 3]) {
+        let turn = Reorientation::between(self.orientation, orientation);
+        (turn.shape(self.shape), turn.triple(self.spacing.mm()))
+    }
+}
+
+impl Survey {
+    /// The facts, when nothing is wrong.
+    ///
+    /// # Errors
+    /// [`DatasetError::Problems`] with every problem.
+    pub fn into_facts(self) -> Result<Vec<CaseFacts>, DatasetError> {
+        if self.problems.is_empty() { Ok(self.facts) } else { Err(DatasetError::Problems(self.problems)) }
+    }
+}
+
+impl Dataset {
+    /// Reads every file of these cases (all of them, when `names` is empty) and checks what training relies on:
+    /// that files are there and readable, image and mask share a grid, each case has the data set's channels, no
+    /// voxel is NaN or infinite, masks hold no label that the table lacks, and no case name occurs twice. Nothing
+    /// is left out in silence: a case without foreground is a warning, and an error when it is so in all of them.
+    pub fn survey(&self, names: &[String]) -> Survey {
+        let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        let cases: Vec<&Case> =
+            self.cases().iter().filter(|c| wanted.is_empty() || wanted.contains(c.name.as_str())).collect();
+        let (mut facts, mut problems, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+        for pair in cases.windows(2) {
+            if let [a, b] = pair
+                && a.name == b.name
+            {
+                let what = "two cases have this name; rename one of them".into();
+                problems.push(Problem { case: b.name.clone(), what, file: b.label.clone() });
+            }
+        }
+        let channels = self.channels().len();
+        for (case, (found, wrong)) in
+            cases.iter().zip(parallel::map(&cases, |c| examine(c, channels, self.labels())))
+        {
+            let named = |p: FileProblem| Problem { case: case.name.clone(), what: p.what, file: p.file };
+            problems.extend(wrong.into_iter().map(named));
+            let Some(found) = found else { continue };
+            if found.label_voxels.is_empty() {
+                let what = "the mask has no foreground".into();
+                warnings.push(named(FileProblem { file: case.label.clone(), what }));
+            }
+            facts.push(found);
+        }
+        if !facts.is_empty() && problems.is_empty() && warnings.len() == facts.len() {
+            problems.append(&mut warnings);
+        }
+        Survey { facts, problems, warnings }
+    }
+
+    /// What `sulcus info` tells about a data set, from a survey of it.
+    pub fn summary(&self, survey: &Survey) -> DatasetSummary {
+        let facts = &survey.facts;
+        let along: Vec<_> = facts.iter().map(|f| f.along(Orientation::RAS)).collect();
+        let labels = self.labels().entries().iter().map(|entry| {
+            let voxels = |f: &CaseFacts| f.label_voxels.get(&entry.value).copied();
+            LabelSummary {
+                value: entry.value,
+                name: entry.name.clone(),
+                cases: facts.iter().filter(|f| voxels(f).is_some()).count(),
+                voxels: facts.iter().filter_map(voxels).sum(),
+            }
+        });
+        let orientations: BTreeSet<String> = facts.iter().map(|f| f.orientation.to_string()).collect();
+        DatasetSummary {
+            kind: "dataset".into(),
+            name: self.name().to_owned(),
+            layout: self.layout(),
+            cases: self.cases().len(),
+            channels: self.channels().to_vec(),
+            labels: labels.collect(),
+            shape: Range::of(along.iter().map(|(shape, _)| shape.map(|n| n as f64))),
+            spacing_mm: Range::of(along.iter().map(|(_, spacing)| *spacing)),
+            orientations: orientations.into_iter().collect(),
+            intensity: [
+                facts.iter().map(|f| f.intensity[0]).fold(f32::INFINITY, f32::min),
+                facts.iter().map(|f| f.intensity[1]).fold(f32::NEG_INFINITY, f32::max),
+            ]
+            .map(|v| if v.is_finite() { v } else { 0.0 }),
+            splits: self.splits_file().is_some(),
+            problems: survey.problems.iter().map(ToString::to_string).collect(),
+            warnings: survey.warnings.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+fn examine(case: &Case, channels: usize, labels: &LabelTable) -> (Option<CaseFacts>, Vec<FileProblem>) {
+    let mut problems = Vec::new();
+    let image = case.read_image().map_err(|p| problems.push(p)).ok();
+    let mask = case.read_labels().map_err(|p| problems.push(p)).ok();
+    let image_file = case.images.first().unwrap_or(&case.label);
+    let on = |file: &PathBuf, what: String| FileProblem { file: file.clone(), what };
+    if let Some((image, _)) = &image {
+        if image.channels() != channels {
+            let what = format!("expected {channels} channel(s) as the data set has, found {}", image.channels());
+            problems.push(on(image_file, what));
+        }
+        let broken = image.data().iter().filter(|v| !v.is_finite()).count();
+        if broken > 0 {
+            problems
+                .push(on(image_file, format!("{broken} voxel(s) are NaN or infinite; their meaning is unknown")));
+        }
+    }
+    let mut label_voxels = BTreeMap::new();
+    if let Some(mask) = &mask {
+        label_voxels = mask.counts();
+        label_voxels.remove(&0);
+        let unknown: Vec<Label> = label_voxels.keys().copied().filter(|v| labels.get(*v).is_none()).collect();
+        if !unknown.is_empty() {
+            let known: Vec<Label> = labels.entries().iter().map(|e| e.value).collect();
+            problems
+                .push(on(&case.label, format!("label values {unknown:?} are not in the label table {known:?}")));
+        }
+    }
+    let (Some((image, _)), Some(mask)) = (image, mask) else { return (None, problems) };
+    if let Err(differs) = image.geometry().check_same_grid(mask.geometry()) {
+        problems.push(on(&case.label, format!("image and mask: {differs}")));
+    }
+    let sha256 = hash(case).map_err(|p| problems.push(p)).unwrap_or_default();
+    let finite = || image.data().iter().copied().filter(|v| v.is_finite());
+    let facts = CaseFacts {
+        name: case.name.clone(),
+        shape: image.geometry().shape(),
+        spacing: image.geometry().spacing(),
+        orientation: image.geometry().orientation(),
+        channels: image.channels(),
+        intensity: [finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max)],
+        label_voxels,
+        sha256,
+    };
+    (Some(facts), problems)
+}
+
+fn hash(case: &Case) -> Result<String, FileProblem> {
+    let mut sha = Sha256::new();
+    for file in case.images.iter().chain([&case.label]) {
+        let bytes = std::fs::read(file).map_err(|e| FileProblem { file: file.clone(), what: e.to_string() })?;
+        sha.update((bytes.len() as u64).to_le_bytes());
+        sha.update(bytes);
+    }
+    Ok(hex(&sha.finalize()))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// What `sulcus info DATASET` tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatasetSummary {
+    /// Always `dataset`.
+    pub kind: String,
+    /// Name of the data set.
+    pub name: String,
+    /// Form of its files.
+    pub layout: Layout,
+    /// Number of cases.
+    pub cases: usize,
+    /// Image channels.
+    pub channels: Vec<String>,
+    /// Structures and how often they occur.
+    pub labels: Vec<LabelSummary>,
+    /// Voxels along right, anterior, superior.
+    pub shape: Range,
+    /// Voxel size along right, anterior, superior, in millimetres.
+    pub spacing_mm: Range,
+    /// Orientation codes of the files.
+    pub orientations: Vec<String>,
+    /// Least and greatest intensity.
+    pub intensity: [f32; 2],
+    /// Whether it brings `splits_final.json`.
+    pub splits: bool,
+    /// What must be put right before training.
+    pub problems: Vec<String>,
+    /// What is worth knowing.
+    pub warnings: Vec<String>,
+}
+
+/// How often a structure occurs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelSummary {
+    /// Its value in the masks.
+    pub value: Label,
+    /// Its name.
+    pub name: String,
+    /// Cases that have it.
+    pub cases: usize,
+    /// Voxels of it in all cases.
+    pub voxels: usize,
+}
+
+/// Least, median and greatest of a triple over cases, axis by axis.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Range {
+    /// Least.
+    pub min: [f64; 3],
+    /// Median.
+    pub median: [f64; 3],
+    /// Greatest.
+    pub max: [f64; 3],
+}
+
+impl Range {
+    /// Over all triples; zeros when there is none.
+    pub(crate) fn of(triples: impl Iterator<Item = [f64; 3]>) -> Self {
+        let triples: Vec<[f64; 3]> = triples.collect();
+        let pick = |share: f64| {
+            std::array::from_fn(|axis| {
+                let mut values: Vec<f64> = triples.iter().map(|t| t[axis]).collect();
+                values.sort_by(f64::total_cmp);
+                let last = values.len().saturating_sub(1);
+                values.get((last as f64 * share).round() as usize).copied().unwrap_or_default()
+            })
+        };
+        Self { min: pick(0.0), median: pick(0.5), max: pick(1.0) }
+    }
+}

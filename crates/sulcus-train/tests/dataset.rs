@@ -1,0 +1,204 @@
+//! Data sets on disk: each form, each problem by its message, each kind of split.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod scans;
+
+use std::path::{Path, PathBuf};
+
+use scans::{decathlon, geometry, image_file, label_file, phantom, write_image, write_labels};
+use sulcus_train::{Dataset, Layout, SplitChoice};
+
+const SHAPE: [usize; 3] = [12, 14, 10];
+
+/// The message with the temporary folder's name taken out.
+fn message(error: impl ToString, root: &Path) -> String {
+    error.to_string().replace(&format!("{}/", root.display()), "").replace(&root.display().to_string(), "ROOT")
+}
+
+fn problems(root: &Path) -> String {
+    message(Dataset::open(root).unwrap().survey(&[]).into_facts().unwrap_err(), root)
+}
+
+fn bundled() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/hippocampus")
+}
+
+#[test]
+fn the_bundled_scans_are_sound() {
+    let dataset = Dataset::open(bundled()).unwrap();
+    assert_eq!((dataset.layout(), dataset.cases().len()), (Layout::Decathlon, 46));
+    let survey = dataset.survey(&[]);
+    assert_eq!((survey.problems.len(), survey.warnings.len()), (0, 0), "{:?}", survey.problems);
+    let summary = dataset.summary(&survey);
+    let names: Vec<&str> = summary.labels.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(names, ["Anterior", "Posterior"]);
+    assert!(summary.labels.iter().all(|l| l.cases == 46 && l.voxels > 10_000));
+    assert_eq!(summary.spacing_mm.median, [1.0; 3]);
+    let split = dataset.split(&SplitChoice::default()).unwrap();
+    assert_eq!((split.training.len(), split.validation.len()), (36, 10));
+}
+
+#[test]
+fn an_nnunet_folder_has_a_file_a_channel() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    std::fs::create_dir_all(root.join("imagesTr")).unwrap();
+    std::fs::create_dir_all(root.join("labelsTr")).unwrap();
+    for name in ["b_1", "a_2"] {
+        let (image, labels) = phantom(SHAPE, 2, 0);
+        for channel in 0..2 {
+            let file = root.join("imagesTr").join(format!("{name}_{channel:04}.nii.gz"));
+            write_image(&file, geometry(SHAPE, [1.0; 3]), 1, image.clone());
+        }
+        write_labels(&label_file(root, name), geometry(SHAPE, [1.0; 3]), labels);
+    }
+    let description = r#"{"channel_names":{"1":"T2","0":"T1"},"labels":{"background":0,"Box":2,"Ball":1},
+        "numTraining":2,"file_ending":".nii.gz"}"#;
+    std::fs::write(root.join("dataset.json"), description).unwrap();
+    let dataset = Dataset::open(root).unwrap();
+    assert_eq!(dataset.layout(), Layout::NnUnet);
+    assert_eq!(dataset.channels(), ["T1", "T2"]);
+    assert_eq!(dataset.labels().get(2).unwrap().name, "Box");
+    let names: Vec<&str> = dataset.cases().iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["a_2", "b_1"]);
+    assert_eq!(dataset.survey(&[]).into_facts().unwrap()[0].channels, 2);
+
+    std::fs::remove_file(root.join("imagesTr/a_2_0001.nii.gz")).unwrap();
+    insta::assert_snapshot!(problems(root), @"
+    the data set has 1 problem(s):
+      a_2: the image file is missing: imagesTr/a_2_0001.nii.gz
+    ");
+}
+
+#[test]
+fn a_plain_folder_names_what_its_masks_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    std::fs::create_dir_all(root.join("images")).unwrap();
+    std::fs::create_dir_all(root.join("labels")).unwrap();
+    for (seed, name) in ["one.nii", "two.nii.gz"].into_iter().enumerate() {
+        let (image, labels) = phantom(SHAPE, 1, seed);
+        write_image(&root.join("images").join(name), geometry(SHAPE, [1.0; 3]), 1, image);
+        let labels = labels.into_iter().map(|l| l * 255).collect();
+        write_labels(&root.join("labels").join(name), geometry(SHAPE, [1.0; 3]), labels);
+    }
+    std::fs::write(root.join("images/._one.nii"), "a resource fork").unwrap();
+    let dataset = Dataset::open(root).unwrap();
+    assert_eq!((dataset.layout(), dataset.cases().len()), (Layout::Folders, 2));
+    assert_eq!((dataset.labels().entries()[0].value, dataset.labels().entries().len()), (255, 1));
+    std::fs::rename(root.join("images/one.nii"), root.join("images/three.nii")).unwrap();
+    insta::assert_snapshot!(problems(root), @"
+    the data set has 2 problem(s):
+      one: the image file is missing: images/one.nii
+      three: the mask file is missing: labels/three.nii
+    ");
+}
+
+#[test]
+fn every_problem_is_named_with_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    decathlon(root, 8, SHAPE);
+    let (image, labels) = phantom(SHAPE, 2, 0);
+    let whole = geometry(SHAPE, [1.0; 3]);
+    std::fs::remove_file(image_file(root, "case_00")).unwrap();
+    std::fs::write(label_file(root, "case_01"), "no NIfTI file").unwrap();
+    write_labels(&label_file(root, "case_02"), geometry([14, 12, 10], [1.0; 3]), labels.clone());
+    write_labels(&label_file(root, "case_03"), geometry(SHAPE, [1.0, 1.0, 1.1]), labels.clone());
+    write_labels(&label_file(root, "case_04"), whole, labels.iter().map(|l| l * 3).collect());
+    let broken = image.iter().enumerate().map(|(i, v)| if i == 5 { f32::NAN } else { *v }).collect();
+    write_image(&image_file(root, "case_05"), whole, 1, broken);
+    write_image(&image_file(root, "case_06"), whole, 2, [image.clone(), image].concat());
+    write_labels(&label_file(root, "case_07"), whole, vec![0; labels.len()]);
+    let dataset = Dataset::open(root).unwrap();
+    let survey = dataset.survey(&[]);
+    let warnings: Vec<String> = survey.warnings.iter().map(|w| message(w, root)).collect();
+    assert_eq!(warnings, ["case_07: the mask has no foreground: labelsTr/case_07.nii.gz"]);
+    insta::assert_snapshot!(message(survey.into_facts().unwrap_err(), root), @"
+    the data set has 7 problem(s):
+      case_00: the image file is missing: imagesTr/case_00.nii.gz
+      case_01: cannot read a volume: expected NIfTI-1 (.nii, .nii.gz or .hdr/.img), found text; give the volume itself: labelsTr/case_01.nii.gz
+      case_02: image and mask: the two volumes lie on different grids: shapes [12, 14, 10] and [14, 12, 10]: labelsTr/case_02.nii.gz
+      case_03: image and mask: the two volumes lie on different grids: voxel [0, 0, 9] lies at (0.00, 0.00, 9.00) mm in the first and at (0.00, 0.00, 9.90) mm in the second: labelsTr/case_03.nii.gz
+      case_04: label values [3, 6] are not in the label table [1, 2]: labelsTr/case_04.nii.gz
+      case_05: 1 voxel(s) are NaN or infinite; their meaning is unknown: imagesTr/case_05.nii.gz
+      case_06: expected 1 channel(s) as the data set has, found 2: imagesTr/case_06.nii.gz
+    ");
+}
+
+#[test]
+fn a_name_that_occurs_twice_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    decathlon(root, 2, SHAPE);
+    let text = std::fs::read_to_string(root.join("dataset.json")).unwrap();
+    std::fs::write(root.join("dataset.json"), text.replace("case_01", "case_00")).unwrap();
+    insta::assert_snapshot!(problems(root), @"
+    the data set has 1 problem(s):
+      case_00: two cases have this name; rename one of them: labelsTr/case_00.nii.gz
+    ");
+}
+
+#[test]
+fn masks_that_are_all_empty_are_a_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    decathlon(root, 1, SHAPE);
+    write_labels(&label_file(root, "case_00"), geometry(SHAPE, [1.0; 3]), vec![0; SHAPE.iter().product()]);
+    insta::assert_snapshot!(problems(root), @"
+    the data set has 1 problem(s):
+      case_00: the mask has no foreground: labelsTr/case_00.nii.gz
+    ");
+}
+
+#[test]
+fn folders_that_are_no_data_set_say_what_was_expected() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let refused = || message(Dataset::open(root).unwrap_err(), root);
+    insta::assert_snapshot!(refused(), @"this folder is no data set: expected `dataset.json` (Medical Segmentation Decathlon or nnU-Net) or the folders `images` and `labels`: ROOT");
+    let describe = |json: &str| std::fs::write(root.join("dataset.json"), json).unwrap();
+    describe("{");
+    insta::assert_snapshot!(refused(), @"this data set's description cannot be used: it is not JSON: EOF while parsing an object at line 1 column 1: dataset.json");
+    describe(r#"{"labels":{"background":0,"whole":[1,2]},"channel_names":{"0":"CT"}}"#);
+    insta::assert_snapshot!(refused(), @"this data set's description cannot be used: label `whole` is a region made of several values, which this program does not train; give each structure a value of its own: dataset.json");
+    describe(r#"{"labels":{"0":"background","1":"A"}}"#);
+    insta::assert_snapshot!(refused(), @"this data set's description cannot be used: expected `training` (Medical Segmentation Decathlon) or `channel_names` (nnU-Net), found neither: dataset.json");
+    describe(r#"{"labels":{"0":"background","1":"A"},"modality":{"0":"MRI"},"training":[{"image":"a.nii.gz"}]}"#);
+    insta::assert_snapshot!(refused(), @r#"this data set's description cannot be used: an entry of `training` has no `label`: {"image":"a.nii.gz"}: dataset.json"#);
+    describe(r#"{"labels":{"0":"background","1":"A"},"modality":{"0":"MRI"},"training":[]}"#);
+    insta::assert_snapshot!(refused(), @"this data set has no case with an image and a mask: ROOT");
+}
+
+#[test]
+fn drawn_folds_hold_out_each_case_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let names = decathlon(root, 7, SHAPE);
+    let dataset = Dataset::open(root).unwrap();
+    let fold = |fold| dataset.split(&SplitChoice::HoldOut { splits: None, fold });
+    let mut held_out: Vec<String> = (0..5).flat_map(|k| fold(k).unwrap().validation).collect();
+    held_out.sort();
+    assert_eq!(held_out, names);
+    assert_eq!(fold(2).unwrap(), fold(2).unwrap());
+    assert!((0..5).all(|k| fold(k).unwrap().training.len() >= 5));
+    insta::assert_snapshot!(message(fold(5).unwrap_err(), root), @"the cases cannot be split: there is no fold 5: folds 0 to 4 exist: ROOT");
+    let all = dataset.split(&SplitChoice::All).unwrap();
+    assert_eq!((all.training, all.validation.len()), (names, 0));
+}
+
+#[test]
+fn splits_that_do_not_fit_the_cases_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    decathlon(root, 3, SHAPE);
+    let dataset = Dataset::open(root).unwrap();
+    let refused = |json: &str| {
+        std::fs::write(root.join("splits_final.json"), json).unwrap();
+        message(dataset.split(&SplitChoice::default()).unwrap_err(), root)
+    };
+    insta::assert_snapshot!(refused(r#"[{"train":["case_00","x"],"val":["case_01"]}]"#), @r#"the cases cannot be split: fold 0 names 1 case(s) that the data set lacks: ["x"]: splits_final.json"#);
+    insta::assert_snapshot!(refused(r#"[{"train":["case_00","case_01"],"val":["case_01"]}]"#), @r#"the cases cannot be split: fold 0 has the same case(s) in `train` and `val`: ["case_01"]: splits_final.json"#);
+    insta::assert_snapshot!(refused(r#"[{"train":["case_00"],"val":[]}]"#), @"the cases cannot be split: fold 0 has an empty `train` or `val`; `--all` trains without holding out: splits_final.json");
+    insta::assert_snapshot!(refused(r#"{"train":[]}"#), @r#"the cases cannot be split: expected a list of {"train": [names], "val": [names]}: invalid type: map, expected a sequence at line 1 column 0: splits_final.json"#);
+}

@@ -1,0 +1,205 @@
+//! The training loop on small phantoms: it learns, it can be interrupted, and it keeps what it promises on disk.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod scans;
+
+use std::cell::Cell;
+use std::path::Path;
+
+use sulcus_pipeline::{Output, Predictor};
+use sulcus_train::{
+    Changes, Checkpoint, Dataset, DeviceChoice, Event, NetworkPredictor, Optimiser, Outcome, Run, SplitChoice,
+    Status, TrainConfig, TrainError, TrainObserver, Weights, read_history, resume, train,
+};
+
+const SHAPE: [usize; 3] = [20, 24, 16];
+
+/// Two stages of a few maps: enough for a ball and a box.
+fn tiny() -> TrainConfig {
+    let mut config = TrainConfig::from_preset("unet2d-lite").unwrap();
+    config.network.stages.truncate(2);
+    config.network.stages.iter_mut().zip([6, 12]).for_each(|(stage, channels)| stage.channels = channels);
+    config.batch_size = 4;
+    config.epochs = Some(3);
+    config.steps_per_epoch = Some(12);
+    config.learning_rate = 1e-2;
+    config.device = DeviceChoice::Cpu;
+    config
+}
+
+/// Stops after so many steps.
+struct StopAfter(Cell<usize>);
+
+impl TrainObserver for StopAfter {
+    fn event(&mut self, event: Event<'_>) {
+        if let Event::Step { .. } = event {
+            self.0.set(self.0.get().saturating_sub(1));
+        }
+    }
+
+    fn should_stop(&self) -> bool {
+        self.0.get() == 0
+    }
+}
+
+fn finished(outcome: Outcome) -> Option<f64> {
+    match outcome {
+        Outcome::Finished { validation_dice, .. } => validation_dice,
+        Outcome::Stopped { .. } => panic!("it stopped: {outcome:?}"),
+    }
+}
+
+fn last_weights(run: &Path) -> Vec<f32> {
+    let device = DeviceChoice::Cpu.resolve().unwrap().0;
+    let network = Run::open(run).unwrap().load_network(Weights::Last, &device).unwrap();
+    let input =
+        sulcus_pipeline::Tensor::new(vec![1, 1, 16, 16], (0..256).map(|i| i as f32 / 99.0).collect()).unwrap();
+    NetworkPredictor::new(&network, &device).logits(input).unwrap().data().to_vec()
+}
+
+#[test]
+fn it_learns_and_leaves_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    scans::decathlon(&root, 5, SHAPE);
+    let dataset = Dataset::open(&root).unwrap();
+    let at = folder.path().join("run");
+    let config = TrainConfig { epochs: Some(5), ..tiny() };
+    let dice = finished(train(&dataset, &SplitChoice::default(), &config, &at, &mut ()).unwrap()).unwrap();
+    assert!(dice > 0.8, "Dice {dice}");
+
+    let run = Run::open(&at).unwrap();
+    let history = run.history().unwrap();
+    assert_eq!(history.len(), 5);
+    assert!(history[4].loss < 0.6 * history[0].loss, "{} then {}", history[0].loss, history[4].loss);
+    assert_eq!(history[4].steps, 60);
+    let manifest = run.manifest();
+    assert_eq!((manifest.progress.status, manifest.progress.epochs), (Status::Finished, 5));
+    assert_eq!((manifest.split.training.len(), manifest.split.validation.len()), (4, 1));
+    assert_eq!(manifest.plan.output, Output::Softmax);
+    assert_eq!(manifest.data_sha256.len(), 5);
+    let summary = run.summary().unwrap().unwrap();
+    assert_eq!(summary.mean_dice(), Some(dice));
+    let held_out = &manifest.split.validation[0];
+    let mask = sulcus_io::read_labels(&at.join("validation").join(format!("{held_out}.nii.gz"))).unwrap();
+    let truth = sulcus_io::read_labels(&scans::label_file(&root, held_out)).unwrap();
+    mask.0.geometry().check_same_grid(truth.0.geometry()).unwrap();
+    assert!(std::fs::read_to_string(at.join("curves.svg")).unwrap().contains("in epoch"));
+
+    // What an export needs, without the data set.
+    std::fs::remove_dir_all(&root).unwrap();
+    let device = DeviceChoice::Cpu.resolve().unwrap().0;
+    let predictor = NetworkPredictor::new(&run.load_network(Weights::Best, &device).unwrap(), &device);
+    let spec = run.model_spec(Weights::Best, &predictor).unwrap();
+    assert_eq!(spec.training.validation_dice, Some(dice));
+    assert_eq!((spec.training.training_cases, spec.training.epochs), (4, manifest.progress.best_epoch));
+    assert!(spec.golden_case.unwrap().foreground_voxels > 0);
+    let inputs = run.parity_inputs(4).unwrap();
+    assert!(inputs.iter().any(|i| i.shape()[0] == 2), "a batch of two");
+    assert!(inputs.iter().all(|i| predictor.logits(i.clone()).is_ok()));
+
+    let again = train(&dataset, &SplitChoice::All, &config, &at, &mut ()).unwrap_err();
+    assert!(matches!(again, TrainError::RunExists { .. }), "{again}");
+}
+
+#[test]
+fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    scans::decathlon(&root, 3, SHAPE);
+    let dataset = Dataset::open(&root).unwrap();
+    let config = tiny();
+    let whole = folder.path().join("whole");
+    finished(train(&dataset, &SplitChoice::default(), &config, &whole, &mut ()).unwrap());
+
+    // Once in the middle of an epoch, with another number of workers; once between two.
+    let broken = folder.path().join("broken");
+    let stopped =
+        train(&dataset, &SplitChoice::default(), &config, &broken, &mut StopAfter(Cell::new(17))).unwrap();
+    assert!(matches!(stopped, Outcome::Stopped { epochs: 1, .. }), "{stopped:?}");
+    assert_eq!(Run::open(&broken).unwrap().manifest().progress.status, Status::Stopped);
+    let changes = Changes { workers: Some(3), ..Changes::default() };
+    let stopped = resume(&dataset, &broken, &changes, &mut StopAfter(Cell::new(7))).unwrap();
+    assert!(matches!(stopped, Outcome::Stopped { epochs: 1, .. }), "{stopped:?}");
+    finished(resume(&dataset, &broken, &Changes::default(), &mut ()).unwrap());
+
+    assert_eq!(last_weights(&broken), last_weights(&whole));
+    let losses = |run: &Path| -> Vec<f64> {
+        read_history(&run.join("history.jsonl")).unwrap().iter().map(|r| r.loss).collect()
+    };
+    assert_eq!(losses(&broken), losses(&whole));
+
+    // More epochs than it was begun with; a line that a crash cut short is no obstacle.
+    let mut history = std::fs::read_to_string(broken.join("history.jsonl")).unwrap();
+    history.push_str("{\"epoch\":4,\"st");
+    std::fs::write(broken.join("history.jsonl"), history).unwrap();
+    finished(resume(&dataset, &broken, &Changes { epochs: Some(4), ..Changes::default() }, &mut ()).unwrap());
+    assert_eq!(losses(&broken).len(), 4);
+
+    scans::write_labels(
+        &scans::label_file(&root, "case_01"),
+        scans::geometry(SHAPE, [1.0; 3]),
+        scans::phantom(SHAPE, 2, 7).1,
+    );
+    let changed = resume(&dataset, &broken, &Changes::default(), &mut ()).unwrap_err();
+    assert!(changed.to_string().contains("[\"case_01\"] changed since it began"), "{changed}");
+}
+
+#[test]
+fn a_loss_that_is_no_number_keeps_the_last_good_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    scans::decathlon(&root, 3, SHAPE);
+    let dataset = Dataset::open(&root).unwrap();
+    let at = folder.path().join("run");
+    let config = TrainConfig { epochs: Some(1), optimiser: Optimiser::Adam, ..tiny() };
+    finished(train(&dataset, &SplitChoice::default(), &config, &at, &mut ()).unwrap());
+    let good = last_weights(&at);
+
+    let file = at.join("run.json");
+    let manifest = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, manifest.replace("\"learning_rate\": 0.01", "\"learning_rate\": 1e38")).unwrap();
+    let changes = Changes { epochs: Some(2), ..Changes::default() };
+    let diverged = resume(&dataset, &at, &changes, &mut ()).unwrap_err();
+    assert!(matches!(diverged, TrainError::Diverged { epoch: 2, .. }), "{diverged}");
+    assert!(diverged.to_string().contains("Lower the learning rate"), "{diverged}");
+    assert_eq!(last_weights(&at), good);
+    assert!(Checkpoint::load(&at.join("checkpoints/best.ckpt")).is_ok());
+}
+
+#[test]
+fn one_structure_is_a_sigmoid_and_all_cases_need_no_split() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    for part in ["images", "labels"] {
+        std::fs::create_dir_all(root.join(part)).unwrap();
+    }
+    for seed in 0..2 {
+        let (image, labels) = scans::phantom(SHAPE, 1, seed);
+        let geometry = scans::geometry(SHAPE, [1.0, 1.0, 3.0]);
+        scans::write_image(&root.join(format!("images/{seed}.nii.gz")), geometry, 1, image);
+        scans::write_labels(&root.join(format!("labels/{seed}.nii.gz")), geometry, labels);
+    }
+    let dataset = Dataset::open(&root).unwrap();
+    let at = folder.path().join("run");
+    let config = TrainConfig { epochs: Some(2), ..tiny() };
+    assert_eq!(finished(train(&dataset, &SplitChoice::All, &config, &at, &mut ()).unwrap()), None);
+    let run = Run::open(&at).unwrap();
+    assert_eq!(run.manifest().plan.output, Output::Sigmoid);
+    // Slices lie across the coarsest axis.
+    assert_eq!(run.manifest().plan.orientation.to_string(), "RAS");
+    assert_eq!(run.manifest().progress.best_epoch, 2);
+    assert!(run.summary().unwrap().is_none());
+    let history = run.history().unwrap();
+    assert!(history[1].loss < history[0].loss);
+}
+
+#[test]
+fn a_folder_that_is_no_run_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = Run::open(folder.path()).unwrap_err().to_string();
+    assert!(message.starts_with("this folder is no run of `sulcus train`: it has no run.json: "), "{message}");
+    std::fs::write(folder.path().join("run.json"), "{\"format_version\": 9}").unwrap();
+    let message = Run::open(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("has format version 9, this program knows 1"), "{message}");
+}
