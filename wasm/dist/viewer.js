@@ -216,6 +216,7 @@ for (const file of asked) {
 const { role, name, bytes, error } = await file;
 if (error) addError(`${name}: could not be loaded: ${error}.`);
 else open(bytes, name, role);
+refresh();
 }
 refresh();
 }

@@ -239,6 +239,7 @@ async function start() {
     const { role, name, bytes, error } = await file;
     if (error) addError(`${name}: could not be loaded: ${error}.`);
     else open(bytes, name, role);
+    refresh();
   }
   refresh();
 }

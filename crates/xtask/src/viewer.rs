@@ -152,7 +152,10 @@ fn compile(root: &Path) -> Result<PathBuf, String> {
 fn remapped_paths(root: &Path) -> Vec<String> {
     let home = std::env::home_dir().unwrap_or_default();
     let cargo_home = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
-    [(cargo_home.join("registry/src"), "registry"), (root.to_path_buf(), "sulcus")]
+    let sysroot = output(Command::new("rustc").args(["--print", "sysroot"])).unwrap_or_default();
+    let library =
+        if sysroot.is_empty() { PathBuf::new() } else { Path::new(&sysroot).join("lib/rustlib/src/rust") };
+    [(cargo_home.join("registry/src"), "registry"), (root.to_path_buf(), "sulcus"), (library, "rust")]
         .into_iter()
         .filter(|(from, _)| !from.as_os_str().is_empty())
         .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
