@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use sulcus_onnx::read_spec;
 use sulcus_pipeline::{ModelSpec, WindowOptions};
 
-use crate::segmenter::Model;
+use crate::segmenter::{Model, SharedPredictor};
 use crate::{Device, Engine, RuntimeError, Segmenter};
 #[cfg(feature = "ort")]
 use crate::{OrtLibrary, OrtSearch, engine};
@@ -104,11 +104,17 @@ impl SegmenterBuilder {
             }
         }
         let mut choice = self.choose()?;
-        let models = files
-            .into_iter()
-            .map(|(bytes, spec)| self.load(&bytes, spec, &mut choice))
-            .collect::<Result<Vec<_>, _>>()?;
-        Segmenter::new(models, choice.engine, choice.device, self.window, choice.notes)
+        let predictors = match self.load(&files, &choice) {
+            // `auto` took the GPU because its provider answered; the models themselves may still not fit it.
+            Err(RuntimeError::Device { device, reason }) if self.device == Device::Auto => {
+                choice.notes.push(format!("running on the processor: {device} cannot be used: {reason}"));
+                choice.device = Device::Cpu;
+                self.load(&files, &choice)?
+            }
+            loaded => loaded?,
+        };
+        let models = files.into_iter().zip(predictors).map(|((_, spec), predictor)| Model { spec, predictor });
+        Segmenter::new(models.collect(), choice.engine, choice.device, self.window, choice.notes)
     }
 
     /// The engine and the device, with what `auto` has to say about them.
@@ -182,35 +188,33 @@ impl SegmenterBuilder {
         Err(RuntimeError::Device { device: self.device, reason: reason.into() })
     }
 
-    fn load(&self, bytes: &[u8], spec: ModelSpec, choice: &mut Choice) -> Result<Model, RuntimeError> {
-        #[cfg(feature = "ort")]
-        if let Some(runtime) = &choice.runtime {
-            let loaded = engine::OrtPredictor::new(runtime, bytes, choice.device, self.threads);
-            let predictor = match loaded {
-                // `auto` took the GPU because its provider answered; the model itself may still not fit it.
-                Err(RuntimeError::Device { reason, .. })
-                    if self.device == Device::Auto && choice.device != Device::Cpu =>
-                {
-                    choice.notes.push(format!("running on the processor: {} {reason}", choice.device));
-                    choice.device = Device::Cpu;
-                    engine::OrtPredictor::new(runtime, bytes, Device::Cpu, self.threads)?
-                }
-                loaded => loaded?,
-            };
-            return Ok(Model { spec, predictor: Box::new(predictor) });
-        }
-        self.load_tract(bytes, spec)
+    fn load(&self, files: &[(Vec<u8>, ModelSpec)], choice: &Choice) -> Result<Vec<SharedPredictor>, RuntimeError> {
+        let load = |(bytes, spec): &(Vec<u8>, ModelSpec)| match choice.engine {
+            Engine::Ort => self.load_ort(bytes, choice),
+            Engine::Tract | Engine::Auto => self.load_tract(bytes, spec),
+        };
+        files.iter().map(load).collect()
+    }
+
+    #[cfg(feature = "ort")]
+    fn load_ort(&self, bytes: &[u8], choice: &Choice) -> Result<SharedPredictor, RuntimeError> {
+        let runtime = choice.runtime.as_ref().ok_or(RuntimeError::LibraryNotFound { looked: 0 })?;
+        Ok(Box::new(engine::OrtPredictor::new(runtime, bytes, choice.device, self.threads)?))
+    }
+
+    #[cfg(not(feature = "ort"))]
+    fn load_ort(&self, _: &[u8], choice: &Choice) -> Result<SharedPredictor, RuntimeError> {
+        Err(RuntimeError::EngineNotBuilt { engine: choice.engine })
     }
 
     #[cfg(feature = "tract")]
-    fn load_tract(&self, bytes: &[u8], spec: ModelSpec) -> Result<Model, RuntimeError> {
+    fn load_tract(&self, bytes: &[u8], spec: &ModelSpec) -> Result<SharedPredictor, RuntimeError> {
         let shape = [&[1, spec.channels.len()], spec.patch.as_slice()].concat();
-        let predictor = crate::engine::TractPredictor::new(bytes, &shape, self.threads)?;
-        Ok(Model { spec, predictor: Box::new(predictor) })
+        Ok(Box::new(crate::engine::TractPredictor::new(bytes, &shape, self.threads)?))
     }
 
     #[cfg(not(feature = "tract"))]
-    fn load_tract(&self, _: &[u8], _: ModelSpec) -> Result<Model, RuntimeError> {
+    fn load_tract(&self, _: &[u8], _: &ModelSpec) -> Result<SharedPredictor, RuntimeError> {
         Err(RuntimeError::EngineNotBuilt { engine: Engine::Tract })
     }
 }
@@ -225,7 +229,7 @@ fn read(source: &Source, index: usize, total: usize) -> Result<(Vec<u8>, ModelSp
         Source::Bytes(bytes) if total == 1 => (bytes.clone(), "the model".to_owned()),
         Source::Bytes(bytes) => (bytes.clone(), format!("model {} of {total}", index + 1)),
     };
-    let spec = read_spec(&bytes).map_err(|source| RuntimeError::Model { model, source })?;
+    let spec = read_spec(&bytes).map_err(|e| RuntimeError::Model { model, source: Box::new(e) })?;
     Ok((bytes, spec))
 }
 

@@ -27,7 +27,7 @@ pub enum RuntimeError {
         /// Which one, for people: `model 2 of 3`, or its path.
         model: String,
         /// What is wrong with it.
-        source: OnnxError,
+        source: Box<OnnxError>,
     },
     /// An engine that does not take a model's graph.
     #[error("the {engine} engine does not take this model's graph: {message}")]

@@ -44,11 +44,15 @@
 //! `ort` and `tract` are the engines, both on by default; `cuda` and `tensorrt` add ONNX Runtime's NVIDIA providers
 //! and compile without any SDK. With `tract` alone nothing is loaded at run time.
 
+#[cfg(not(any(feature = "ort", feature = "tract")))]
+compile_error!("sulcus-runtime needs an engine: turn on its feature `ort` or `tract`");
+
 mod builder;
 mod clock;
 mod device;
 mod engine;
 mod error;
+#[cfg(feature = "ort")]
 mod library;
 mod segmentation;
 mod segmenter;
@@ -61,6 +65,7 @@ pub use engine::{Engine, UnknownEngine};
 #[cfg(feature = "ort")]
 pub use engine::{OnnxRuntime, OrtPredictor, check_device, find_onnx_runtime};
 pub use error::RuntimeError;
+#[cfg(feature = "ort")]
 pub use library::{NamedLibrary, Origin, OrtLibrary, OrtSearch, Outcome, Place, python_prefixes, wheel_member};
 pub use segmentation::{LabelVolume, Seconds, SegmentOptions, Segmentation};
 pub use segmenter::Segmenter;

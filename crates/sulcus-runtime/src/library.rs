@@ -193,7 +193,6 @@ fn library_version(name: &str) -> Option<Vec<u32>> {
 }
 
 /// The version in the name of a library, such as `1.30.0`.
-#[cfg(feature = "ort")]
 pub(crate) fn version_of_file(path: &Path) -> Option<String> {
     let version = library_version(path.file_name()?.to_str()?)?;
     let parts: Vec<String> = version.iter().map(u32::to_string).collect();
@@ -268,7 +267,8 @@ pub fn wheel_member(name: &str) -> Option<&str> {
     (plain && library).then_some(file)
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 

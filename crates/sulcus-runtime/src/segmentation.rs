@@ -6,11 +6,14 @@ use sulcus_volume::{Image, Label, LabelMap, LabelTable};
 
 use crate::{Device, Engine};
 
+/// Is told of every tile done, and says whether to go on.
+type Observer<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
+
 /// What a caller wants of one segmentation.
 #[derive(Default)]
 pub struct SegmentOptions<'a> {
     outputs: Outputs,
-    observer: Option<&'a mut dyn FnMut(Progress) -> ControlFlow<()>>,
+    observer: Option<Observer<'a>>,
 }
 
 impl<'a> SegmentOptions<'a> {
@@ -29,7 +32,7 @@ impl<'a> SegmentOptions<'a> {
         self
     }
 
-    pub(crate) fn into_parts(self) -> (Outputs, Option<&'a mut dyn FnMut(Progress) -> ControlFlow<()>>) {
+    pub(crate) fn into_parts(self) -> (Outputs, Option<Observer<'a>>) {
         (self.outputs, self.observer)
     }
 }

@@ -23,9 +23,12 @@ pub struct Segmenter {
     notes: Vec<String>,
 }
 
+/// A model's engine, that threads share.
+pub(crate) type SharedPredictor = Box<dyn Predictor + Send + Sync>;
+
 pub(crate) struct Model {
     pub(crate) spec: ModelSpec,
-    pub(crate) predictor: Box<dyn Predictor + Send + Sync>,
+    pub(crate) predictor: SharedPredictor,
 }
 
 impl std::fmt::Debug for Segmenter {

@@ -7,12 +7,15 @@ use std::ops::ControlFlow;
 
 use common::{Noise, box_scan, geometry, graph, model, noise_scan, search, spec};
 use sulcus_onnx::{GraphBuilder, attribute, with_spec};
-use sulcus_pipeline::{Dimensions, GoldenCase, Predictor, Progress, Tensor, compare_predictors, label_hash};
+use sulcus_pipeline::{
+    ChannelSpec, Dimensions, GoldenCase, ModelSpec, Normalisation, Predictor, Progress, Tensor,
+    compare_predictors, label_hash,
+};
 use sulcus_runtime::{
     Device, Engine, OnnxRuntime, OrtLibrary, OrtPredictor, SegmentOptions, Segmenter, SegmenterBuilder,
     TractPredictor, find_onnx_runtime,
 };
-use sulcus_volume::Image;
+use sulcus_volume::{Image, LabelTable};
 
 /// Engines sum in different orders; the same bound holds across the kit.
 const MAX_LOGIT_DIFFERENCE: f32 = 1e-3;
@@ -204,19 +207,15 @@ fn an_ensemble_of_equal_models_is_the_model() {
 
 #[test]
 fn models_that_see_different_things_are_not_averaged() {
-    let cases: [(&str, fn(&mut sulcus_pipeline::ModelSpec)); 4] = [
-        ("orientation", |s| s.orientation = "LPS".parse().unwrap()),
-        ("labels", |s| {
-            s.labels = sulcus_volume::LabelTable::from_names([(1, "A".into()), (2, "B".into())]).unwrap()
-        }),
-        ("patch", |s| s.patch = vec![32, 32]),
-        ("channels or their normalisation", |s| {
-            s.channels[0].normalisation = sulcus_pipeline::Normalisation::ZScore
-        }),
-    ];
-    for (field, change) in cases {
-        let mut other = spec(2);
-        change(&mut other);
+    let base = || spec(2);
+    let names = [(1, "A".to_owned()), (2, "B".to_owned())];
+    let z_score = ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore };
+    for (field, other) in [
+        ("orientation", ModelSpec { orientation: "LPS".parse().unwrap(), ..base() }),
+        ("labels", ModelSpec { labels: LabelTable::from_names(names).unwrap(), ..base() }),
+        ("patch", ModelSpec { patch: vec![32, 32], ..base() }),
+        ("channels or their normalisation", ModelSpec { channels: vec![z_score], ..base() }),
+    ] {
         let other = with_spec(&model(2), &other).unwrap();
         let builder = Segmenter::builder().engine(Engine::Tract).model_bytes(model(2)).model_bytes(other);
         let error = builder.build().unwrap_err().to_string();
@@ -335,7 +334,7 @@ fn graphs_that_an_engine_does_not_take_are_refused_when_loaded() {
 #[test]
 fn a_graph_that_answers_otherwise_than_its_specification_says_is_an_error() {
     let mut other = spec(2);
-    other.labels = sulcus_volume::LabelTable::from_names([(1, "Only".to_owned())]).unwrap();
+    other.labels = LabelTable::from_names([(1, "Only".to_owned())]).unwrap();
     let bytes = graph(&spec(2), 7).finish(&other, "", "test").unwrap();
     for builder in builders() {
         let segmenter = builder.model_bytes(bytes.clone()).build().unwrap();

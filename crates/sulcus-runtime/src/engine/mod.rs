@@ -74,6 +74,7 @@ impl Engine {
 }
 
 /// The threads an engine gets when the caller names no number: all that the process may use.
+#[cfg(any(feature = "ort", not(target_family = "wasm")))]
 fn all_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,7 +1,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::TensorRef;
 use sulcus_pipeline::{Predictor, PredictorError, Tensor};
 
@@ -30,14 +30,13 @@ impl OrtPredictor {
         device: Device,
         threads: Option<usize>,
     ) -> Result<Self, RuntimeError> {
+        let refused_option = |e: ort::Error<SessionBuilder>| refused(e.message());
         let builder = Session::builder(runtime.environment()).map_err(|e| refused(e.message()))?;
         let builder = register(builder, runtime, device)?;
-        let mut builder = builder
-            .with_optimization_level(GraphOptimizationLevel::All)
-            .and_then(|b| b.with_intra_threads(threads.unwrap_or_else(all_threads)))
-            // A spinning thread takes a core from whoever else needs it, the window's own code first.
-            .and_then(|b| b.with_intra_op_spinning(false))
-            .map_err(|e| refused(e.message()))?;
+        let builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(refused_option)?;
+        let builder = builder.with_intra_threads(threads.unwrap_or_else(all_threads)).map_err(refused_option)?;
+        // A spinning thread takes a core from whoever else needs it, the window's own code first.
+        let mut builder = builder.with_intra_op_spinning(false).map_err(refused_option)?;
         let session = builder.commit_from_memory(model).map_err(|e| match device {
             Device::Auto | Device::Cpu => refused(e.message()),
             _ => RuntimeError::Device { device, reason: format!("the model cannot run on it: {}", e.message()) },
