@@ -200,6 +200,11 @@ impl Reorientation {
         self.source_axis.map(|a| source[a])
     }
 
+    /// Which axis of the source an axis of the result is.
+    pub(crate) fn source_axis(self, axis: usize) -> usize {
+        self.source_axis[axis]
+    }
+
     /// The spacing after turning, or any other triple that goes with the axes but has no sign.
     pub fn triple(self, source: [f64; 3]) -> [f64; 3] {
         self.source_axis.map(|a| source[a])

@@ -47,6 +47,7 @@ pub struct SliceView<T> {
 /// How a plane cuts a grid: sizes, and where the pixels of a slice lie in the data.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
+    source_axis: [usize; 3],
     size: [usize; 3],
     start: isize,
     stride: [isize; 3],
@@ -62,6 +63,7 @@ impl Cut {
         let axes = plane.display_axes();
         let (shape, mm) = (turn.shape(geometry.shape()), turn.triple(geometry.spacing().mm()));
         Self {
+            source_axis: axes.map(|a| turn.source_axis(a)),
             size: axes.map(|a| shape[a]),
             start,
             stride: axes.map(|a| strides[a]),
@@ -93,19 +95,11 @@ impl Geometry {
     /// The slice, column and row at which this plane shows a voxel: the inverse of [`Geometry::voxel_at`].
     pub fn pixel_of(&self, plane: Plane, voxel: VoxelIndex) -> [usize; 3] {
         let cut = Cut::new(self, plane);
-        let [nx, ny, _] = self.shape();
-        let own = [1, nx as isize, (nx * ny) as isize];
         let [column, row, slice] = std::array::from_fn(|i| {
-            let axis = own.iter().position(|s| *s == cut.stride[i].abs() && self.axis_matches(*s, cut.size[i]));
-            let index = axis.map_or(0, |a| voxel.0[a]);
+            let index = voxel.0[cut.source_axis[i]];
             if cut.stride[i] < 0 { cut.size[i].saturating_sub(1 + index) } else { index }
         });
         [slice, column, row]
-    }
-
-    fn axis_matches(&self, stride: isize, size: usize) -> bool {
-        let [nx, ny, nz] = self.shape();
-        [(1, nx), (nx as isize, ny), ((nx * ny) as isize, nz)].contains(&(stride, size))
     }
 }
 
@@ -180,9 +174,13 @@ mod tests {
     use super::*;
     use crate::{OrientationSource, RasFromVoxel, Spacing};
 
-    fn grid(orientation: Orientation) -> Geometry {
+    fn grid_of(shape: [usize; 3], orientation: Orientation) -> Geometry {
         let map = RasFromVoxel::aligned(orientation, Spacing::new([1.0, 2.0, 3.0]).unwrap());
-        Geometry::new([3, 4, 5], map, OrientationSource::Sform).unwrap()
+        Geometry::new(shape, map, OrientationSource::Sform).unwrap()
+    }
+
+    fn grid(orientation: Orientation) -> Geometry {
+        grid_of([3, 4, 5], orientation)
     }
 
     #[test]
