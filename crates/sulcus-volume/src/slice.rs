@@ -212,14 +212,17 @@ mod tests {
     #[test]
     fn a_pixel_and_its_voxel_find_each_other() {
         for orientation in Orientation::all() {
-            let geometry = grid(orientation);
-            for plane in Plane::ALL {
-                for voxel in [[0, 0, 0], [2, 1, 4], [1, 3, 2]] {
-                    let [slice, column, row] = geometry.pixel_of(plane, VoxelIndex(voxel));
+            // The second grid has axes of one voxel, whose strides are those of their neighbours.
+            for (shape, voxels) in
+                [([3, 4, 5], [[0, 0, 0], [2, 1, 4], [1, 3, 2]]), ([1, 4, 1], [[0, 0, 0], [0, 3, 0], [0, 1, 0]])]
+            {
+                let geometry = grid_of(shape, orientation);
+                for (plane, voxel) in Plane::ALL.into_iter().flat_map(|p| voxels.map(|v| (p, VoxelIndex(v)))) {
+                    let [slice, column, row] = geometry.pixel_of(plane, voxel);
                     assert_eq!(
                         geometry.voxel_at(plane, slice, column, row),
-                        Some(VoxelIndex(voxel)),
-                        "{orientation}"
+                        Some(voxel),
+                        "{orientation} {plane:?}"
                     );
                 }
             }
