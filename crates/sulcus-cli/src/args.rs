@@ -98,8 +98,8 @@ pub(crate) struct DemoArgs {
     /// Where everything goes
     #[arg(short, long, value_name = "DIR", default_value = "sulcus-demo")]
     pub(crate) output: PathBuf,
-    /// How long to train
-    #[arg(long, value_name = "M", default_value_t = 1.75, value_parser = minutes)]
+    /// How many minutes training and its scoring may take
+    #[arg(long, value_name = "M", default_value_t = 2.25, value_parser = minutes)]
     pub(crate) minutes: f64,
 }
 
@@ -397,7 +397,7 @@ fn window_step(text: &str) -> Result<f64, String> {
 fn minutes(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(minutes) if (1.0 / 60.0..=10_080.0).contains(&minutes) => Ok(minutes),
-        _ => Err("expected a number of minutes, such as 1.75".into()),
+        _ => Err("expected a number of minutes, such as 2.25".into()),
     }
 }
 

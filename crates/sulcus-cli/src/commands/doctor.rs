@@ -79,7 +79,7 @@ struct DeviceReport {
 
 pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     let model = match &args.model {
-        Some(path) => std::fs::read(path).context(format_args!("reading the model {}", path.display()))?,
+        Some(path) => read_model(path)?,
         None => tiny::MODEL.to_vec(),
     };
     let (runtime, onnx_runtime) = look_for_library(library);
@@ -106,6 +106,15 @@ pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(),
         print(&report)?;
     }
     verdict(&report, ui)
+}
+
+/// What is no model would only fail once an engine.
+fn read_model(path: &Path) -> Result<Vec<u8>, CliError> {
+    let bytes = std::fs::read(path).context(format_args!("reading the model {}", path.display()))?;
+    match sulcus_onnx::read_spec(&bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(CliError::failed(format_args!("{}: {}", with_causes(&error), path.display()))),
+    }
 }
 
 fn look_for_library(library: &OrtLibrary) -> (Option<OnnxRuntime>, LibraryReport) {
