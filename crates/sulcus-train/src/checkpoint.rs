@@ -243,11 +243,10 @@ impl Checkpoint {
     /// # Errors
     /// When the file holds weights only, or the moments can't be read.
     pub fn optimiser(&self, fresh: ModuleOptimizer) -> Result<ModuleOptimizer, CheckpointError> {
-        let bytes = self.optimiser.clone().ok_or_else(|| CheckpointError::WeightsOnly { path: self.path.clone() })?;
-        let record = OptimizerRecord::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|e| CheckpointError::Part {
-            part: "optimiser",
-            reason: e.to_string(),
-            path: self.path.clone(),
+        let bytes =
+            self.optimiser.clone().ok_or_else(|| CheckpointError::WeightsOnly { path: self.path.clone() })?;
+        let record = OptimizerRecord::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|e| {
+            CheckpointError::Part { part: "optimiser", reason: e.to_string(), path: self.path.clone() }
         })?;
         check_restoring_device()?;
         Ok(fresh.load_record(record))

@@ -3,9 +3,9 @@
 //! Burn's own exporter (0.22, experimental) knows no transposed convolution, so this walks the module and writes a
 //! node for each layer.
 
+use burn::module::{Module, Param};
 use burn::nn::BatchNorm;
 use burn::nn::conv::{Conv2d, ConvTranspose2d};
-use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use sulcus_onnx::{Axis, GraphBuilder, OnnxError, attribute};
 use sulcus_pipeline::{Activation, ModelSpec, SPEC_KEY};
@@ -25,7 +25,9 @@ pub enum ExportError {
         found: String,
     },
     /// Weights that are no numbers.
-    #[error("cannot export the network: the weights of `{layer}` are not finite, so training has diverged; train with a lower learning rate")]
+    #[error(
+        "cannot export the network: the weights of `{layer}` are not finite, so training has diverged; train with a lower learning rate"
+    )]
     NotFinite {
         /// The layer.
         layer: String,

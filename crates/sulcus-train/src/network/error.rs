@@ -21,9 +21,7 @@ pub enum NetworkError {
         found: usize,
     },
     /// A network without input or output.
-    #[error(
-        "the network `{name}` needs at least one input and one output channel, found {input} and {output}"
-    )]
+    #[error("the network `{name}` needs at least one input and one output channel, found {input} and {output}")]
     Channels {
         /// The network's name.
         name: String,

@@ -37,7 +37,13 @@ impl Initialise {
         self.uniform(shape, 1.0, fan_in, device)
     }
 
-    fn uniform(&mut self, shape: [usize; 4], gain_squared: f64, fan_in: usize, device: &Device) -> Param<Tensor<4>> {
+    fn uniform(
+        &mut self,
+        shape: [usize; 4],
+        gain_squared: f64,
+        fan_in: usize,
+        device: &Device,
+    ) -> Param<Tensor<4>> {
         let bound = (3.0 * gain_squared / fan_in as f64).sqrt() as f32;
         // 24 random bits, what a float between 0 and 1 can hold.
         let mut draw = || (self.random.next_u32() >> 8) as f32 / (1_u32 << 24) as f32;

@@ -38,7 +38,8 @@ impl Predictor for NetworkPredictor {
         let input = BurnTensor::<4>::from_data(TensorData::new(values, shape), &self.device);
         let output = self.network.forward(input);
         let shape = output.dims().to_vec();
-        let values = output.try_into_vec_as::<f32>().map_err(|e| fail(format!("its answer could not be read: {e:?}")))?;
+        let values =
+            output.try_into_vec_as::<f32>().map_err(|e| fail(format!("its answer could not be read: {e:?}")))?;
         Tensor::new(shape, values).map_err(|e| fail(e.to_string()))
     }
 }

@@ -5,9 +5,9 @@ use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 use sulcus_pipeline::{Dimensions, Downsampling, NetworkSpec, Norm, StageConfig};
 
+use super::NetworkError;
 use super::block::{ConvBlock, ConvShape, NormLayer};
 use super::initialise::{Initialise, zero_bias};
-use super::NetworkError;
 
 /// A 2-D U-Net (Ronneberger, Fischer & Brox 2015), built from a [`NetworkSpec`].
 ///
@@ -154,7 +154,8 @@ impl UNet {
                 stride: stage.pool.or(first.map(|block| block.conv.stride)).map_or(vec![], Vec::from),
             }
         };
-        let strided = self.encoder.iter().filter_map(|stage| stage.blocks.first()).any(|b| b.conv.stride != [1, 1]);
+        let strided =
+            self.encoder.iter().filter_map(|stage| stage.blocks.first()).any(|b| b.conv.stride != [1, 1]);
         let pooled = self.encoder.iter().any(|stage| stage.pool.is_some());
         let first = self.convolution_blocks().next();
         NetworkSpec {

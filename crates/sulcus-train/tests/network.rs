@@ -1,0 +1,264 @@
+//! Networks from specifications, and their files.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+mod common;
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use common::{model_spec, noise, optimiser, step, uneven};
+use serde_json::json;
+use sulcus_onnx::messages::ModelProto;
+use sulcus_pipeline::{Activation, Dimensions, Downsampling, NetworkSpec, Norm, Predictor, Tensor};
+use sulcus_train::{Checkpoint, CheckpointParts, NetworkPredictor, UNet, export_onnx, preset, preset_names};
+
+fn build(spec: &NetworkSpec, device: &Device) -> UNet {
+    UNet::new(spec, 2, 3, 7, device).unwrap()
+}
+
+fn answer(network: &UNet, device: &Device, shape: [usize; 4]) -> Vec<f32> {
+    let input = Tensor::new(shape.to_vec(), noise(shape, 99)).unwrap();
+    NetworkPredictor::new(network, device).logits(input).unwrap().into_parts().1
+}
+
+fn every_kind() -> impl Iterator<Item = NetworkSpec> {
+    [
+        uneven(Norm::Batch, Activation::Relu, Downsampling::MaxPool),
+        uneven(Norm::Instance, Activation::LeakyRelu { slope: 0.01 }, Downsampling::StridedConvolution),
+    ]
+    .into_iter()
+}
+
+/// Summed by hand over the tutorial's layers, biases and batch normalisation's γ and β included: what PyTorch counts.
+#[test]
+fn presets_have_the_parameters_of_the_tutorials_network() {
+    let device = Device::flex();
+    let count = |name: &str| UNet::new(&preset(name).unwrap(), 1, 2, 0, &device).unwrap().parameters();
+    assert_eq!(count("unet2d-classic"), 31_042_434);
+    assert_eq!(count("unet2d-lite"), 1_943_778);
+    assert!(preset("unet2d-huge").is_none());
+    for name in preset_names() {
+        let spec = preset(name).unwrap();
+        spec.check().unwrap();
+        assert_eq!(spec.name, *name);
+        assert_eq!(spec.padding_multiple(), [16, 16]);
+    }
+}
+
+#[test]
+fn the_answer_has_the_inputs_size() {
+    let device = Device::flex();
+    for spec in every_kind() {
+        let network = build(&spec, &device);
+        assert_eq!((network.input_channels(), network.output_channels(), network.multiple()), (2, 3, [2, 4]));
+        let logits = NetworkPredictor::new(&network, &device)
+            .logits(Tensor::new(vec![2, 2, 6, 12], noise([2, 2, 6, 12], 1)).unwrap())
+            .unwrap();
+        assert_eq!(logits.shape(), [2, 3, 6, 12]);
+        assert!(logits.data().iter().all(|value| value.is_finite()));
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_weights_again_and_another_seed_others() {
+    let device = Device::flex();
+    let spec = preset("unet2d-lite").unwrap();
+    let answer = |seed| answer(&UNet::new(&spec, 1, 2, seed, &device).unwrap(), &device, [1, 1, 16, 16]);
+    assert_eq!(answer(3), answer(3));
+    assert_ne!(answer(3), answer(4));
+}
+
+/// He initialisation keeps the spread of the maps through all layers.
+#[test]
+fn a_fresh_network_neither_fades_nor_explodes() {
+    let device = Device::flex();
+    let network = UNet::new(&preset("unet2d-lite").unwrap(), 1, 2, 5, &device).unwrap();
+    let logits = answer(&network, &device, [1, 1, 32, 32]);
+    let spread = (logits.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / logits.len() as f64).sqrt();
+    assert!((0.1..10.0).contains(&spread), "{spread}");
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_errors() {
+    let device = Device::flex();
+    let predictor = NetworkPredictor::new(&build(&every_kind().next().unwrap(), &device), &device);
+    let message = |shape: &[usize]| {
+        let input = Tensor::new(shape.to_vec(), vec![0.0; shape.iter().product()]).unwrap();
+        predictor.logits(input).unwrap_err().to_string()
+    };
+    insta::assert_snapshot!(message(&[1, 2, 5, 12]), @"the Burn engine could not run the network: it expects 2 channel(s) of a height divisible by 2 and a width divisible by 4, found [1, 2, 5, 12]");
+    insta::assert_snapshot!(message(&[2, 5, 12]), @"the Burn engine could not run the network: it expects an input [N, C, H, W], found [2, 5, 12]");
+    for shape in [[1, 1, 6, 12], [1, 2, 6, 10], [0, 2, 6, 12], [1, 2, 0, 12]] {
+        message(&shape);
+    }
+}
+
+#[test]
+fn specifications_that_make_no_network_are_errors() {
+    let device = Device::flex();
+    let message = |change: &dyn Fn(&mut NetworkSpec)| {
+        let mut spec = preset("unet2d-lite").unwrap();
+        change(&mut spec);
+        UNet::new(&spec, 1, 2, 0, &device).unwrap_err().to_string()
+    };
+    insta::assert_snapshot!(message(&|spec| spec.stages.clear()), @"the network `unet2d-lite` cannot be built: the network has no stage");
+    insta::assert_snapshot!(message(&|spec| spec.stages[2].kernel = vec![2, 3]), @"the network `unet2d-lite` cannot be built: stage 2 must have odd kernel sizes, found [2, 3]");
+    let three = message(&|spec| {
+        spec.dimensions = Dimensions::Three;
+        for stage in &mut spec.stages {
+            stage.kernel.push(3);
+            stage.stride.push(1);
+        }
+    });
+    insta::assert_snapshot!(three, @"the network `unet2d-lite` is 3-D, this builder makes 2-D networks");
+    let spec = preset("unet2d-lite").unwrap();
+    insta::assert_snapshot!(UNet::new(&spec, 1, 0, 0, &device).unwrap_err(), @"the network `unet2d-lite` needs at least one input and one output channel, found 1 and 0");
+}
+
+#[test]
+fn training_lowers_the_loss_of_every_kind_of_network() {
+    let device = Device::flex().autodiff();
+    for spec in every_kind() {
+        let (mut network, mut adam) = (build(&spec, &device), optimiser());
+        let mut losses = vec![];
+        for _ in 0..12 {
+            let (next, loss) = step(network, &mut adam, [2, 2, 8, 16], 1, &device);
+            network = next;
+            losses.push(loss);
+        }
+        assert!(losses[11] < losses[0] - 0.1, "{losses:?}");
+    }
+}
+
+fn save(path: &Path, spec: &NetworkSpec, network: &UNet, adam: Option<&burn::optim::ModuleOptimizer>) {
+    let state = json!({"epoch": 2, "best_dice": 0.5});
+    CheckpointParts { spec, network, optimiser: adam, state: &state }.save(path).unwrap();
+}
+
+/// Batch statistics, moments and step count all have to come back: one of them off shows in the next loss.
+#[test]
+fn resuming_continues_as_if_nothing_had_happened() {
+    let device = Device::flex().autodiff();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.ckpt");
+    for spec in every_kind() {
+        let (mut network, mut adam) = (build(&spec, &device), optimiser());
+        for seed in 0..3 {
+            (network, _) = step(network, &mut adam, [2, 2, 8, 16], seed, &device);
+        }
+        save(&path, &spec, &network, Some(&adam));
+
+        let checkpoint = Checkpoint::load(&path).unwrap();
+        assert_eq!(checkpoint.state()["epoch"], 2);
+        assert_eq!(checkpoint.spec(), &spec);
+        let mut resumed = checkpoint.network(&device).unwrap();
+        let mut resumed_adam = checkpoint.optimiser(optimiser()).unwrap();
+        assert_eq!(answer(&resumed, &device, [1, 2, 8, 16]), answer(&network, &device, [1, 2, 8, 16]));
+        for seed in 3..6 {
+            let (next, loss) = step(network, &mut adam, [2, 2, 8, 16], seed, &device);
+            let (next_resumed, loss_resumed) = step(resumed, &mut resumed_adam, [2, 2, 8, 16], seed, &device);
+            assert_eq!(loss, loss_resumed);
+            (network, resumed) = (next, next_resumed);
+        }
+        assert_eq!(answer(&resumed, &device, [1, 2, 8, 16]), answer(&network, &device, [1, 2, 8, 16]));
+    }
+}
+
+#[test]
+fn a_checkpoint_is_read_on_a_device_without_autodiff_too() {
+    let device = Device::flex().autodiff();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("best.ckpt");
+    let spec = every_kind().next().unwrap();
+    let (network, _) = step(build(&spec, &device), &mut optimiser(), [2, 2, 8, 16], 0, &device);
+    save(&path, &spec, &network, None);
+    let checkpoint = Checkpoint::load(&path).unwrap();
+    let plain = checkpoint.network(&Device::flex()).unwrap();
+    assert_eq!(answer(&plain, &Device::flex(), [1, 2, 8, 16]), answer(&network, &device, [1, 2, 8, 16]));
+
+    let error = checkpoint.optimiser(optimiser()).err().unwrap().to_string();
+    insta::assert_snapshot!(error.replace(&folder.path().display().to_string(), "RUN"), @"training cannot be resumed from this checkpoint: it holds weights only; resume from the last one, not the best (RUN/best.ckpt)");
+}
+
+#[test]
+fn damaged_and_foreign_checkpoints_say_so() {
+    let device = Device::flex();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.ckpt");
+    let spec = every_kind().next().unwrap();
+    save(&path, &spec, &build(&spec, &device), None);
+    let whole = std::fs::read(&path).unwrap();
+    let message = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        Checkpoint::load(&path).unwrap_err().to_string().replace(&folder.path().display().to_string(), "RUN")
+    };
+    insta::assert_snapshot!(message(&whole[..whole.len() / 2]), @"the checkpoint is damaged: its checksum doesn't fit its content, so it was cut short or changed; use the other checkpoint of the run, or train again (RUN/last.ckpt)");
+    insta::assert_snapshot!(message(b"\x80\x02 a pickle"), @"this is not a checkpoint of sulcus: it doesn't begin with SULCUSCK (RUN/last.ckpt)");
+    assert_eq!(message(&whole[..20]), message(&whole[..whole.len() / 2]));
+    for at in (8..whole.len()).step_by(97) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 4;
+        assert!(message(&flipped).starts_with("the checkpoint is damaged"), "byte {at}");
+    }
+    let missing = Checkpoint::load(&folder.path().join("no.ckpt")).unwrap_err().to_string();
+    assert!(missing.starts_with("could not read the checkpoint"), "{missing}");
+    let spec_network = build(&spec, &device);
+    let nowhere = CheckpointParts { spec: &spec, network: &spec_network, optimiser: None, state: &json!(null) }
+        .save(&folder.path().join("no-such-folder/last.ckpt"))
+        .unwrap_err()
+        .to_string();
+    assert!(nowhere.starts_with("could not write the checkpoint"), "{nowhere}");
+}
+
+fn operators(bytes: &[u8]) -> Vec<String> {
+    let model = <ModelProto as prost::Message>::decode(bytes).unwrap();
+    model.graph.unwrap().node.into_iter().map(|node| node.op_type).collect()
+}
+
+#[test]
+fn the_exported_graph_has_a_node_for_each_layer() {
+    let device = Device::flex();
+    let [pooled, strided]: [NetworkSpec; 2] = every_kind().collect::<Vec<_>>().try_into().unwrap();
+    let bytes = export_onnx(&build(&pooled, &device), &model_spec(pooled, 2)).unwrap();
+    let count = |bytes: &[u8], name: &str| operators(bytes).iter().filter(|op| *op == name).count();
+    // 2 + 1 + 3 convolutions down, 1 + 2 up, the head; batch normalisation folded away.
+    assert_eq!(count(&bytes, "Conv"), 10);
+    assert_eq!(count(&bytes, "MaxPool"), 2);
+    assert_eq!(count(&bytes, "ConvTranspose"), 2);
+    assert_eq!(count(&bytes, "Concat"), 2);
+    assert_eq!(operators(&bytes).len(), 10 + 9 + 2 + 2 + 2);
+
+    let spec = model_spec(strided, 2);
+    let bytes = export_onnx(&build(&spec.network, &device), &spec).unwrap();
+    assert_eq!(count(&bytes, "InstanceNormalization"), 9);
+    assert_eq!(count(&bytes, "LeakyRelu"), 9);
+    assert_eq!(count(&bytes, "MaxPool"), 0);
+    assert_eq!(sulcus_onnx::read_spec(&bytes).unwrap(), spec);
+}
+
+#[test]
+fn a_network_that_is_not_the_specifications_is_refused() {
+    let device = Device::flex();
+    let spec = every_kind().next().unwrap();
+    let network = build(&spec, &device);
+    let message = |model| export_onnx(&network, &model).unwrap_err().to_string();
+    insta::assert_snapshot!(message(model_spec(spec.clone(), 1)), @"cannot export the network: its specification says 1 input and 3 output channel(s), the network has 2 input and 3 output channel(s)");
+    let mut other = spec.clone();
+    other.stages[1].kernel = vec![3, 3];
+    let message = message(model_spec(other, 2));
+    assert!(message.contains("[1, 3]") && message.contains("[3, 3]"), "{message}");
+}
+
+#[test]
+fn diverged_weights_are_refused() {
+    let device = Device::flex().autodiff();
+    let spec = every_kind().next().unwrap();
+    let mut adam = burn::optim::SgdConfig::new().init();
+    let (image, truth) = common::batch([2, 2, 8, 16], 1, &device);
+    let network = build(&spec, &device);
+    let loss = (network.forward(image) * truth.float().unsqueeze_dim::<4>(1) * f32::MAX).sum();
+    let gradients = burn::optim::GradientsParams::from_grads(loss.backward(), &network);
+    let network = adam.step(1e30, network, gradients);
+    let error = export_onnx(&network, &model_spec(spec, 2)).unwrap_err().to_string();
+    assert!(error.contains("training has diverged"), "{error}");
+}
