@@ -117,7 +117,9 @@ fn respond(request: Request, answer: Answer) -> std::io::Result<()> {
         ("Cache-Control", "no-store"),
     ];
     let headers = headers.into_iter().filter_map(|(name, value)| Header::from_bytes(name, value).ok()).collect();
-    request.respond(Response::new(StatusCode(status), headers, body, Some(length), None))
+    // Whole, with its length, whatever its size: pages show how far a download is.
+    let answer = Response::new(StatusCode(status), headers, body, Some(length), None);
+    request.respond(answer.with_chunked_threshold(usize::MAX))
 }
 
 fn refusal(status: u16, why: &'static str) -> (u16, &'static str, usize, Box<dyn Read + Send>) {

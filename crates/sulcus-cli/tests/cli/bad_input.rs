@@ -36,8 +36,9 @@ fn broken_volumes_say_what_is_wrong_with_them() {
 fn a_model_that_is_none_of_ours_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let mut no_spec = std::fs::read(tiny_model()).unwrap();
-    let at = no_spec.windows(11).position(|w| w == b"sulcus.spec").unwrap();
-    no_spec[at..at + 11].copy_from_slice(b"another.key");
+    while let Some(at) = no_spec.windows(11).position(|w| w == b"sulcus.spec") {
+        no_spec[at..at + 11].copy_from_slice(b"another.key");
+    }
     let cut = std::fs::read(tiny_model()).unwrap()[..1000].to_vec();
     for (name, bytes, part) in [
         ("scan.onnx", std::fs::read(scan()).unwrap(), "gzip"),
@@ -64,7 +65,7 @@ fn masks_of_another_grid_are_not_drawn_or_scored() {
     let moved = file(home.path(), "moved.nii", &nifti(&[4, 4, 4], &[1.0; 64], Some(shifted)));
     let smaller = file(home.path(), "smaller.nii", &nifti(&[4, 4, 3], &[1.0; 48], Some(RAS)));
     let picture = home.path().join("f.png");
-    for (mask, part) in [(&moved, "lies at"), (&smaller, "[4, 4, 4] and [4, 4, 3]")] {
+    for (mask, part) in [(&moved, "lies at"), (&smaller, "[4, 4, 3]")] {
         run(home.path(), &[&"figure", &"-i", &image, &"-t", mask, &"-o", &picture]).code(1).says(part);
         run(home.path(), &[&"evaluate", &"-p", mask, &"-t", &image])
             .code(1)
