@@ -208,3 +208,42 @@ mod device_text {
         String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules_begin_high_and_end_low() {
+        for schedule in [Schedule::Poly { power: 0.9 }, Schedule::Cosine] {
+            let factors: Vec<f64> = (0..=10).map(|i| schedule.factor(f64::from(i) / 10.0)).collect();
+            assert_eq!(factors[0], 1.0);
+            assert!(factors[10] <= 0.01 + 1e-12);
+            assert!(factors.is_sorted_by(|a, b| a > b), "{factors:?}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_survives_its_json() {
+        let mut config = TrainConfig::from_preset("unet2d-classic").unwrap();
+        config.device = DeviceChoice::Cuda(1);
+        config.time_budget_secs = Some(0.1 + 0.2);
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<TrainConfig>(&json).unwrap(), config);
+        let typo = json.replacen("batch_size", "batchsize", 1);
+        assert!(serde_json::from_str::<TrainConfig>(&typo).unwrap_err().to_string().contains("unknown field"));
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_named() {
+        let message = |change: fn(&mut TrainConfig)| {
+            let mut config = TrainConfig::from_preset("unet2d-lite").unwrap();
+            change(&mut config);
+            config.check().unwrap_err().to_string()
+        };
+        insta::assert_snapshot!(message(|c| c.batch_size = 0), @"cannot train with this configuration: `batch_size` must be at least 1");
+        insta::assert_snapshot!(message(|c| c.learning_rate = f64::NAN), @"cannot train with this configuration: `learning_rate` must be positive, found NaN");
+        insta::assert_snapshot!(message(|c| c.time_budget_secs = Some(-5.0)), @"cannot train with this configuration: `time_budget_secs` must be positive, found -5");
+        insta::assert_snapshot!(TrainConfig::from_preset("unet3d").unwrap_err(), @"cannot train with this configuration: there is no preset `unet3d`; known are unet2d-classic, unet2d-lite");
+    }
+}

@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -123,15 +122,8 @@ impl Manifest {
 
 /// Writes under a temporary name in the same folder, then renames: readers see the old file or the new one.
 pub(crate) fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let failed = |e: std::io::Error| TrainError::File {
-        what: format!("it cannot be written: {e}"),
-        file: file.to_path_buf(),
-    };
-    let folder = file.parent().unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    temporary.write_all(bytes).map_err(failed)?;
-    temporary.persist(file).map_err(|e| failed(e.error))?;
-    Ok(())
+    sulcus_io::write_atomically(file, |out| out.write_all(bytes))
+        .map_err(|e| TrainError::File { what: e.problem().to_string(), file: file.to_path_buf() })
 }
 
 /// Such as `2026-11-23T08:15:00Z`.

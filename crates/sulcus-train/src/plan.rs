@@ -199,3 +199,63 @@ fn patch_for([x, y, _]: [f64; 3], network: &NetworkSpec, why: &mut Vec<String>) 
     });
     (patch, if whole { Tiling::Whole } else { Tiling::Patch })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn facts(shape: [usize; 3], mm: [f64; 3]) -> CaseFacts {
+        CaseFacts {
+            name: "a".into(),
+            shape,
+            spacing: Spacing::new(mm).unwrap(),
+            orientation: Orientation::RAS,
+            channels: 1,
+            intensity: [0.0, 1.0],
+            label_voxels: BTreeMap::new(),
+            sha256: String::new(),
+        }
+    }
+
+    fn decide(facts: &[CaseFacts], structures: u16) -> Plan {
+        let labels = LabelTable::from_names((1..=structures).map(|v| (v, format!("s{v}")))).unwrap();
+        let config = TrainConfig::from_preset("unet2d-lite").unwrap();
+        Plan::decide(&config, &["MRI".into()], &labels, facts).unwrap()
+    }
+
+    #[test]
+    fn slices_lie_across_the_coarsest_axis() {
+        let coronal = decide(&[facts([200, 30, 200], [1.0, 5.0, 1.0])], 1);
+        assert_eq!(coronal.orientation.to_string(), "RSA");
+        assert_eq!((coronal.patch, coronal.tiling), (vec![208, 208], Tiling::Whole));
+        assert_eq!((coronal.output, coronal.flips), (Output::Sigmoid, Flips::Both));
+    }
+
+    #[test]
+    fn cubic_voxels_are_sliced_across_the_shortest_axis() {
+        let sagittal = decide(&[facts([35, 50, 36], [1.0; 3]), facts([33, 48, 40], [1.0; 3])], 2);
+        assert_eq!(sagittal.orientation.to_string(), "ASR");
+        // H runs along superior, W along anterior.
+        assert_eq!(sagittal.patch, [48, 64]);
+        assert_eq!((sagittal.spacing, sagittal.output), (SpacingRule::Native, Output::Softmax));
+        assert_eq!(sagittal.flips, Flips::None);
+    }
+
+    #[test]
+    fn unlike_spacings_are_resampled_to_the_median_along_the_plans_axes() {
+        let cases = [[1.0, 1.0, 3.0], [0.5, 1.0, 3.0], [1.0, 1.0, 4.0]].map(|mm| facts([256, 128, 40], mm));
+        let plan = decide(&cases, 1);
+        assert_eq!(plan.orientation, Orientation::RAS);
+        let mm = Spacing::new([1.0, 1.0, 3.0]).unwrap();
+        assert_eq!(plan.spacing, SpacingRule::Resample { mm, interpolation: Interpolation::Cubic });
+        assert!(plan.why.iter().any(|w| w.contains("factor of 2.00")), "{:?}", plan.why);
+    }
+
+    #[test]
+    fn large_slices_are_cut_into_patches() {
+        let plan = decide(&[facts([512, 400, 60], [0.5, 0.5, 3.0])], 1);
+        assert_eq!((plan.patch, plan.tiling), (vec![320, 320], Tiling::Patch));
+    }
+}

@@ -7,24 +7,24 @@ use sulcus_volume::{
     Geometry, Image, Label, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing,
 };
 
-pub fn geometry(shape: [usize; 3], spacing_mm: [f64; 3]) -> Geometry {
+pub(crate) fn geometry(shape: [usize; 3], spacing_mm: [f64; 3]) -> Geometry {
     let map = RasFromVoxel::aligned(Orientation::RAS, Spacing::new(spacing_mm).unwrap());
     Geometry::new(shape, map, OrientationSource::Sform).unwrap()
 }
 
-pub fn write_image(path: &Path, geometry: Geometry, channels: usize, values: Vec<f32>) {
+pub(crate) fn write_image(path: &Path, geometry: Geometry, channels: usize, values: Vec<f32>) {
     let image = Image::new(geometry, channels, values).unwrap();
     sulcus_io::write_image(path, &image, &NiftiHeader::from_geometry(&geometry).unwrap()).unwrap();
 }
 
-pub fn write_labels(path: &Path, geometry: Geometry, labels: Vec<Label>) {
+pub(crate) fn write_labels(path: &Path, geometry: Geometry, labels: Vec<Label>) {
     let labels = LabelMap::new(geometry, labels).unwrap();
     let like = NiftiHeader::from_geometry(&geometry).unwrap();
     sulcus_io::write_labels(path, &labels, &like, &LabelTable::default()).unwrap();
 }
 
 /// A bright ball (label 1) beside a brighter box (label 2, when `structures` is 2) in noise that `seed` decides.
-pub fn phantom(shape: [usize; 3], structures: u16, seed: usize) -> (Vec<f32>, Vec<Label>) {
+pub(crate) fn phantom(shape: [usize; 3], structures: u16, seed: usize) -> (Vec<f32>, Vec<Label>) {
     let [nx, ny, nz] = shape;
     let shift = (seed % 3) as f64 - 1.0;
     let centre = [nx as f64 / 3.0 + shift, ny as f64 / 2.0, nz as f64 / 2.0 - shift];
@@ -41,7 +41,7 @@ pub fn phantom(shape: [usize; 3], structures: u16, seed: usize) -> (Vec<f32>, Ve
 }
 
 /// A Decathlon folder with phantoms of two structures, one voxel millimetre a side.
-pub fn decathlon(root: &Path, cases: usize, shape: [usize; 3]) -> Vec<String> {
+pub(crate) fn decathlon(root: &Path, cases: usize, shape: [usize; 3]) -> Vec<String> {
     let names: Vec<String> = (0..cases).map(|i| format!("case_{i:02}")).collect();
     for folder in ["imagesTr", "labelsTr"] {
         std::fs::create_dir_all(root.join(folder)).unwrap();
@@ -65,10 +65,10 @@ pub fn decathlon(root: &Path, cases: usize, shape: [usize; 3]) -> Vec<String> {
     names
 }
 
-pub fn image_file(root: &Path, name: &str) -> PathBuf {
+pub(crate) fn image_file(root: &Path, name: &str) -> PathBuf {
     root.join("imagesTr").join(format!("{name}.nii.gz"))
 }
 
-pub fn label_file(root: &Path, name: &str) -> PathBuf {
+pub(crate) fn label_file(root: &Path, name: &str) -> PathBuf {
     root.join("labelsTr").join(format!("{name}.nii.gz"))
 }
