@@ -1,4 +1,5 @@
 //! One suite for every engine: what one answers, the others answer.
+#![cfg(all(feature = "ort", feature = "tract"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests")]
 
 mod common;

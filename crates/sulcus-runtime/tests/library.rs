@@ -1,4 +1,5 @@
 //! A process holds one ONNX Runtime, so what happens before and after it is loaded is one story, told in order.
+#![cfg(all(feature = "ort", feature = "tract"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod common;

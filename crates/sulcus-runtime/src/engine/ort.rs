@@ -5,7 +5,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::TensorRef;
 use sulcus_pipeline::{Predictor, PredictorError, Tensor};
 
-use super::ort_device::register;
+use super::ort_device::{plain, register};
 use super::{Engine, INPUT, OUTPUT, OnnxRuntime, all_threads};
 use crate::{Device, RuntimeError};
 
@@ -30,16 +30,19 @@ impl OrtPredictor {
         device: Device,
         threads: Option<usize>,
     ) -> Result<Self, RuntimeError> {
-        let refused_option = |e: ort::Error<SessionBuilder>| refused(e.message());
-        let builder = Session::builder(runtime.environment()).map_err(|e| refused(e.message()))?;
+        let refused_option = |e: ort::Error<SessionBuilder>| refused(plain(e.message()));
+        let builder = Session::builder(runtime.environment()).map_err(|e| refused(plain(e.message())))?;
         let builder = register(builder, runtime, device)?;
         let builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(refused_option)?;
         let builder = builder.with_intra_threads(threads.unwrap_or_else(all_threads)).map_err(refused_option)?;
         // A spinning thread takes a core from whoever else needs it, the window's own code first.
         let mut builder = builder.with_intra_op_spinning(false).map_err(refused_option)?;
         let session = builder.commit_from_memory(model).map_err(|e| match device {
-            Device::Auto | Device::Cpu => refused(e.message()),
-            _ => RuntimeError::Device { device, reason: format!("the model cannot run on it: {}", e.message()) },
+            Device::Auto | Device::Cpu => refused(plain(e.message())),
+            _ => RuntimeError::Device {
+                device,
+                reason: format!("the model cannot run on it: {}", plain(e.message())),
+            },
         })?;
         for (kind, names, expected) in [
             ("input", session.inputs().iter().map(|i| i.name()).collect::<Vec<_>>(), INPUT),
@@ -64,11 +67,12 @@ fn failed(message: impl Into<String>) -> PredictorError {
 impl Predictor for OrtPredictor {
     fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
         // A view: ONNX Runtime reads our memory.
-        let image = TensorRef::from_array_view((input.shape(), input.data())).map_err(|e| failed(e.message()))?;
+        let image =
+            TensorRef::from_array_view((input.shape(), input.data())).map_err(|e| failed(plain(e.message())))?;
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let outputs = session.run(ort::inputs![INPUT => image]).map_err(|e| failed(e.message()))?;
+        let outputs = session.run(ort::inputs![INPUT => image]).map_err(|e| failed(plain(e.message())))?;
         let logits = outputs.get(OUTPUT).ok_or_else(|| failed(format!("it gave no `{OUTPUT}`")))?;
-        let (shape, values) = logits.try_extract_tensor::<f32>().map_err(|e| failed(e.message()))?;
+        let (shape, values) = logits.try_extract_tensor::<f32>().map_err(|e| failed(plain(e.message())))?;
         let shape = shape.iter().map(|edge| usize::try_from(*edge)).collect::<Result<Vec<_>, _>>();
         let shape = shape.map_err(|_| failed("it gave a negative shape"))?;
         Tensor::new(shape, values.to_vec()).map_err(|e| failed(e.to_string()))

@@ -11,12 +11,20 @@ use crate::{Device, RuntimeError};
 /// # Errors
 /// [`RuntimeError::Device`] with the reason.
 pub fn check_device(runtime: &OnnxRuntime, device: Device) -> Result<(), RuntimeError> {
-    let builder = Session::builder(runtime.environment()).map_err(|e| unusable(device, e.message()))?;
+    let builder = Session::builder(runtime.environment()).map_err(|e| unusable(device, plain(e.message())))?;
     register(builder, runtime, device).map(|_| ())
 }
 
 fn unusable(device: Device, reason: impl Into<String>) -> RuntimeError {
     RuntimeError::Device { device, reason: reason.into() }
+}
+
+/// What ONNX Runtime says, without the place in its source and the error code that it puts in front.
+pub(super) fn plain(message: &str) -> &str {
+    let Some((_, coded)) = message.rsplit_once("[ONNXRuntimeError] : ") else {
+        return message.trim();
+    };
+    coded.splitn(3, " : ").nth(2).unwrap_or(coded).trim()
 }
 
 /// Registers the provider of a device that was chosen. A GPU gets the whole graph or none of it.
@@ -28,7 +36,7 @@ pub(super) fn register(
     match device {
         // Without a policy of ours, ort asks for the device with the least power, which may be no processor.
         Device::Auto | Device::Cpu => {
-            builder.with_auto_device(AutoDevicePolicy::PreferCPU).map_err(|e| unusable(device, e.message()))
+            builder.with_auto_device(AutoDevicePolicy::PreferCPU).map_err(|e| unusable(device, plain(e.message())))
         }
         Device::Cuda(number) => cuda(builder, runtime, number),
         Device::TensorRt(number) => tensorrt(builder, runtime, number),
@@ -87,7 +95,7 @@ fn require_provider(
     file: &str,
     available: ort::Result<bool>,
 ) -> Result<(), RuntimeError> {
-    if !available.map_err(|e| unusable(device, e.message()))? {
+    if !available.map_err(|e| unusable(device, plain(e.message())))? {
         return Err(unusable(
             device,
             format!(
@@ -117,7 +125,29 @@ fn with_providers<const N: usize>(
     providers: [ort::ep::ExecutionProviderDispatch; N],
 ) -> Result<SessionBuilder, RuntimeError> {
     let builder = builder.with_execution_providers(providers).map_err(|e| {
-        unusable(device, format!("its provider failed, and nothing falls back to the processor: {}", e.message()))
+        let message = plain(e.message());
+        // The provider is there, the CUDA libraries that it was built for are not: the commonest case by far.
+        let hint = match message.contains("cannot open shared object file") || message.contains("Failed to load") {
+            true => {
+                "; install the driver, CUDA and cuDNN in the versions that it names, where the system finds them"
+            }
+            false => "",
+        };
+        unusable(device, format!("its provider could not start: {message}{hint}"))
     })?;
-    builder.with_disable_cpu_fallback().map_err(|e| unusable(device, e.message()))
+    builder.with_disable_cpu_fallback().map_err(|e| unusable(device, plain(e.message())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_lose_onnx_runtimes_source_lines() {
+        let raw = "/onnxruntime_src/core/session/provider_bridge_ort.cc:2043 onnxruntime::Provider& Get() \
+                   [ONNXRuntimeError] : 1 : FAIL : Failed to load library x.so with error: a : b\n";
+        assert_eq!(plain(raw), "Failed to load library x.so with error: a : b");
+        assert_eq!(plain("No such op\n"), "No such op");
+        assert_eq!(plain("[ONNXRuntimeError] : 1"), "1");
+    }
 }
