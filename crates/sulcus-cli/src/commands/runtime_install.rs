@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sulcus_runtime::{Device, OrtLibrary};
+use sulcus_runtime::{Device, Engine, OnnxRuntime, OrtLibrary};
 
 use crate::args::InstallArgs;
 use crate::environment::Environment;
@@ -29,14 +29,15 @@ pub(crate) fn run(args: &InstallArgs, environment: &Environment, ui: Ui) -> Resu
         .context(format_args!("making a folder in {}", parent.display()))?;
     let library = wheel::unpack(&bytes, fresh.path())?;
     drop(bytes);
-    let version = check(&library)?;
+    let runtime = check(&library)?;
+    if args.gpu {
+        // Before the move: the providers are loaded from where the library was.
+        report_gpu(&runtime, ui);
+    }
     let name = library.file_name().unwrap_or_default().to_owned();
     replace(&target, fresh.path())?;
     let installed = target.join(name);
-    ui.note(format_args!("ONNX Runtime {version} works and is used from now on"));
-    if args.gpu {
-        report_gpu(&installed, ui);
-    }
+    ui.note(format_args!("ONNX Runtime {} works and is used from now on", runtime.version()));
     output::line(installed.display())
 }
 
@@ -52,14 +53,14 @@ fn fetch(args: &InstallArgs, ui: Ui) -> Result<Vec<u8>, CliError> {
 }
 
 /// Loads the library and lets it compute something before it takes the place of another one.
-fn check(library: &Path) -> Result<String, CliError> {
+fn check(library: &Path) -> Result<OnnxRuntime, CliError> {
     let choice = OrtLibrary::Path(library.to_path_buf());
     let (runtime, _) = sulcus_runtime::find_onnx_runtime(&choice).context("checking the library")?;
-    let version = runtime.map(|runtime| runtime.version().to_owned()).unwrap_or_default();
-    tiny::segmenter(sulcus_runtime::Engine::Ort, Device::Cpu, choice)
+    let runtime = runtime.ok_or_else(|| CliError::failed("the library in the wheel cannot be loaded"))?;
+    tiny::segmenter(Engine::Ort, Device::Cpu, choice)
         .and_then(|segmenter| segmenter.replay_golden())
         .context("checking the library with a golden prediction")?;
-    Ok(version)
+    Ok(runtime)
 }
 
 /// Puts a finished folder in the place of another one.
@@ -81,15 +82,11 @@ fn replace(target: &Path, fresh: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-fn report_gpu(library: &Path, ui: Ui) {
-    let Ok((Some(runtime), _)) = sulcus_runtime::find_onnx_runtime(&OrtLibrary::Path(library.to_path_buf()))
-    else {
-        return;
-    };
+fn report_gpu(runtime: &OnnxRuntime, ui: Ui) {
     for device in [Device::Cuda(0), Device::TensorRt(0)] {
-        match sulcus_runtime::check_device(&runtime, device) {
+        match sulcus_runtime::check_device(runtime, device) {
             Ok(()) => ui.note(format_args!("{device} can be used")),
-            Err(error) => ui.note(error),
+            Err(error) => ui.warn(error),
         }
     }
 }
