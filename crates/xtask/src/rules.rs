@@ -96,6 +96,7 @@ const CONFINED: &[Confined] = &[
             "xtask",
         ],
     },
+    // Not unreachable from training: cargo's metadata counts the build scripts of Burn's backends that are not compiled in.
     Confined {
         what: "an HTTP client (ureq)",
         matches: |name| name == "ureq",
@@ -105,7 +106,6 @@ const CONFINED: &[Confined] = &[
             "sulcus-io",
             "sulcus-pipeline",
             "sulcus-onnx",
-            "sulcus-train",
             "sulcus-runtime",
             "sulcus-viewer",
         ],
