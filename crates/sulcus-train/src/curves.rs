@@ -63,7 +63,7 @@ fn svg(records: &[EpochRecord]) -> String {
     out += &line(records.iter().map(|r| (x(r.epoch as f64), y(r.loss / greatest))).collect(), LOSS);
     let dice = |r: &EpochRecord| r.mean_dice.map(|d| (x(r.epoch as f64), y(d)));
     out += &line(records.iter().filter_map(dice).collect(), DICE);
-    let best = records.iter().filter(|r| r.best && r.mean_dice.is_some()).next_back();
+    let best = records.iter().rfind(|r| r.best && r.mean_dice.is_some());
     let mut legend = vec![(LOSS, "training loss (left)".to_owned())];
     if let Some((best, (cx, cy))) = best.and_then(|r| dice(r).map(|p| (r, p))) {
         let _ = writeln!(out, "<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"4\" fill=\"{DICE}\"/>");

@@ -165,7 +165,10 @@ impl Session<'_> {
         let steps = self.manifest.steps_per_epoch;
         let mut last_dice = self.at.best_dice;
 
-        while config.epoch_limit().is_none_or(|limit| self.at.epoch < limit) && !self.time_is_up(&config) {
+        while config.epoch_limit().is_none_or(|limit| self.at.epoch < limit)
+            // A budget that reading used up still gives a network, of one step.
+            && (self.at.epoch == 0 || !self.time_is_up(&config))
+        {
             let epoch_began = self.clock.seconds();
             let mut learning_rate = self.learning_rate(&config);
             let batches = Loader::start(&self.sampler, self.at.epoch, self.at.step, steps, config.workers)?;

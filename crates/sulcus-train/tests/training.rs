@@ -196,6 +196,33 @@ fn one_structure_is_a_sigmoid_and_all_cases_need_no_split() {
 }
 
 #[test]
+fn a_time_budget_ends_an_epoch_early_and_is_never_too_short_for_a_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    scans::decathlon(&root, 3, SHAPE);
+    let dataset = Dataset::open(&root).unwrap();
+    let at = folder.path().join("run");
+    let config = TrainConfig { epochs: None, time_budget_secs: Some(1e-6), ..tiny() };
+    let dice = finished(train(&dataset, &SplitChoice::default(), &config, &at, &mut ()).unwrap());
+    assert!(dice.is_some());
+    let history = Run::open(&at).unwrap().history().unwrap();
+    assert_eq!((history.len(), history[0].steps), (1, 1));
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    scans::decathlon(&root, 2, SHAPE);
+    let in_the_way = folder.path().join("run");
+    std::fs::write(&in_the_way, "a file").unwrap();
+    let dataset = Dataset::open(&root).unwrap();
+    let refused = train(&dataset, &SplitChoice::All, &tiny(), &in_the_way, &mut ()).unwrap_err().to_string();
+    assert!(refused.starts_with("the run's folder cannot be made: "), "{refused}");
+    assert!(refused.ends_with("run/checkpoints"), "{refused}");
+}
+
+#[test]
 fn a_folder_that_is_no_run_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let message = Run::open(folder.path()).unwrap_err().to_string();
