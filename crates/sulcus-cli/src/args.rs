@@ -128,8 +128,8 @@ pub(crate) struct TrainArgs {
     /// Stop in time for everything to take no longer than this, such as 15m or 1h30m
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) time_budget: Option<Duration>,
-    /// Where to train: auto (used unless said), cpu, cuda[:N] or vulkan[:N]
-    #[arg(long, value_name = "D")]
+    /// Where to train
+    #[arg(long, value_name = "D", help = "Where to train: auto (used unless said), cpu, cuda[:N] or vulkan[:N]")]
     pub(crate) device: Option<DeviceChoice>,
     /// Decides weights, patches and variations; 0 unless said
     #[arg(long, value_name = "S")]
@@ -189,8 +189,8 @@ pub(crate) struct PredictArgs {
     /// A mask file for one scan, or a folder in which masks keep the scans' names
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
-    /// Where to compute: auto, cpu, cuda[:N] or tensorrt[:N]
-    #[arg(long, value_name = "D", default_value = "auto")]
+    /// Where to compute
+    #[arg(long, value_name = "D", default_value = "auto", help = "Where to compute: auto, cpu, cuda[:N] or tensorrt[:N]")]
     pub(crate) device: Device,
     /// What computes: auto, ort (ONNX Runtime) or tract (embedded)
     #[arg(long, value_name = "E", default_value = "auto")]

@@ -12,8 +12,12 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
 /// Makes sure that files can be written into a folder, before hours of work go into them.
 pub(crate) fn ensure_writable(folder: &Path) -> Result<(), CliError> {
     let refused = |error: std::io::Error| {
-        CliError::failed(format_args!("cannot write into the output folder: {error}: {}", folder.display()))
-            .hint("choose another place with -o, or change the folder's permissions")
+        CliError::failed(format_args!(
+            "cannot write into the output folder: {}: {}",
+            error.kind(),
+            folder.display()
+        ))
+        .hint("choose another place with -o, or change the folder's permissions")
     };
     std::fs::create_dir_all(folder).map_err(refused)?;
     tempfile::Builder::new().prefix(".sulcus-").suffix(".tmp").tempfile_in(folder).map_err(refused)?;

@@ -6,6 +6,7 @@ use sulcus_pipeline::Summary;
 use sulcus_volume::LabelTable;
 
 use crate::scores;
+use crate::ui::count;
 
 /// What a report shows.
 #[derive(Debug)]
@@ -50,9 +51,9 @@ pub(crate) fn html(report: &Report<'_>) -> String {
     let mean = report.summary.foreground_mean;
     page.push_str(&format!("<p class=\"big\">{}</p>\n", scores::score(mean.Dice)));
     page.push_str(&format!(
-        "<p class=\"note\">mean Dice over {} labels and {} cases{}</p>\n",
-        report.labels.entries().len(),
-        report.summary.metric_per_case.len(),
+        "<p class=\"note\">mean Dice over {} and {}{}</p>\n",
+        count(report.labels.entries().len(), "label"),
+        count(report.summary.metric_per_case.len(), "case"),
         if mean.undefined > 0 {
             format!("; {} pairs of case and label left out, as both masks are empty there", mean.undefined)
         } else {

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use sulcus_pipeline::{CaseScores, LabelScores, PipelineError, Summary, count_labels};
 use sulcus_volume::{Label, LabelMap, LabelTable};
 
+use crate::ui::count;
+
 /// Which labels are scored.
 #[derive(Debug, Clone)]
 pub(crate) enum Labels {
@@ -115,7 +117,7 @@ pub(crate) fn table(summary: &Summary, labels: &LabelTable, order: &[&CaseScores
     for entry in labels.entries() {
         let mean = summary.mean.get(&entry.value.to_string()).copied().unwrap_or_default();
         means.extend([score(mean.Dice), score(mean.IoU)]);
-        over.extend([format!("{} cases", mean.cases), String::new()]);
+        over.extend([count(mean.cases, "case"), String::new()]);
     }
     means.push(score(summary.foreground_mean.Dice));
     rows.push(means);
@@ -171,7 +173,7 @@ mod tests {
         assert_eq!(summary.mean["2"].Dice, Some(1.0));
         let rows = table(&summary, &labels, &worst_first(&summary));
         assert_eq!(rows[1], ["a", "0.6667", "0.5000", "–", "–", "0.6667"]);
-        assert_eq!(rows.last().unwrap()[1], "1 cases");
+        assert_eq!(rows.last().unwrap()[1], "1 case");
     }
 
     #[test]

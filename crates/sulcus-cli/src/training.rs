@@ -5,7 +5,7 @@ use sulcus_train::{Event, TrainObserver};
 
 use crate::interrupt::Interrupt;
 use crate::scores::score;
-use crate::ui::{Ui, human_secs};
+use crate::ui::{Ui, count, human_secs};
 
 /// A bar on a terminal, a line an epoch elsewhere.
 pub(crate) struct Watcher<'a> {
@@ -33,12 +33,13 @@ impl<'a> Watcher<'a> {
 impl TrainObserver for Watcher<'_> {
     fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Checking { cases } => self.say(format_args!("checking {cases} cases")),
+            Event::Checking { cases } => self.say(format_args!("checking {}", count(cases, "case"))),
             Event::Warning(text) => self.bar.suspend(|| self.ui.warn(text)),
             Event::Planned { plan, device, training, validation } => {
                 self.say(format_args!(
-                    "training {} on {training} cases, {validation} held out, on the {device}",
-                    plan.network.name
+                    "training {} on {}, {validation} held out, on the {device}",
+                    plan.network.name,
+                    count(training, "case")
                 ));
                 for reason in &plan.why {
                     tracing::info!("{reason}");

@@ -55,7 +55,7 @@ impl Ui {
                 }
             }
             CliError::SomeFailed { failed, total, what } => {
-                self.error(format_args!("{failed} of {total} {what}s failed; each is named above"));
+                self.error(format_args!("{failed} of {} failed; each is named above", count(*total, what)));
             }
             CliError::Stopped { message, hint } => {
                 put(format_args!("{message}"));
@@ -108,6 +108,11 @@ impl Ui {
 fn put(text: std::fmt::Arguments<'_>) {
     let mut err = std::io::stderr().lock();
     let _ = writeln!(err, "{text}");
+}
+
+/// A number of things as people say it.
+pub(crate) fn count(number: usize, singular: &str) -> String {
+    format!("{number} {singular}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A duration as people say it.

@@ -17,7 +17,7 @@ use crate::render::{self, Figure};
 use crate::report::{self, Report};
 use crate::scores::{self, Labels, Scores, score};
 use crate::training::Watcher;
-use crate::ui::{Ui, human_secs};
+use crate::ui::{Ui, count, human_secs};
 use crate::{exporting, files, output};
 
 /// Real hippocampus scans with a licence that lets them travel with the program.
@@ -103,7 +103,7 @@ fn train(dataset: &Dataset, args: &DemoArgs, interrupt: &Interrupt, ui: Ui) -> R
     watcher.finish();
     match outcome.context("training")? {
         Outcome::Finished { epochs, seconds, .. } => {
-            ui.note(format_args!("trained {epochs} epochs in {}", human_secs(seconds)));
+            ui.note(format_args!("trained {} in {}", count(epochs, "epoch"), human_secs(seconds)));
             Ok(())
         }
         Outcome::Stopped { .. } => Err(stopped(&args.output)),
@@ -221,8 +221,8 @@ fn write_report(
             (
                 "training",
                 format!(
-                    "{} epochs in {} from random weights, on the {}",
-                    manifest.progress.epochs,
+                    "{} in {} from random weights, on the {}",
+                    count(manifest.progress.epochs, "epoch"),
                     human_secs(manifest.progress.seconds),
                     manifest.device
                 ),

@@ -12,7 +12,7 @@ use crate::cases::{DICOM_LATER, holds_dicom};
 use crate::error::{CliError, Context, with_causes};
 use crate::output;
 use crate::scores::score;
-use crate::ui::{Ui, human_bytes, human_secs};
+use crate::ui::{Ui, count, human_bytes, human_secs};
 
 pub(crate) fn run(args: &InfoArgs, ui: Ui) -> Result<(), CliError> {
     let path = args.path.as_path();
@@ -127,14 +127,21 @@ fn model_rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str,
         (
             "trained",
             format!(
-                "{} epochs on {} cases of {} by {}",
-                training.epochs, training.training_cases, training.dataset, training.tool_version
+                "{} on {} of {} by {}",
+                count(training.epochs, "epoch"),
+                count(training.training_cases, "case"),
+                training.dataset,
+                training.tool_version
             ),
         ),
         (
             "validation Dice",
             match training.validation_dice {
-                Some(_) => format!("{} over {} cases", score(training.validation_dice), training.validation_cases),
+                Some(_) => format!(
+                    "{} over {}",
+                    score(training.validation_dice),
+                    count(training.validation_cases, "case")
+                ),
                 None => "not taken".to_owned(),
             },
         ),
@@ -235,7 +242,7 @@ fn dataset_rows(path: &Path, summary: &DatasetSummary) -> Vec<(&'static str, Str
     let labels: Vec<String> = summary
         .labels
         .iter()
-        .map(|l| format!("{} {}: in {} cases, {} voxels", l.value, l.name, l.cases, l.voxels))
+        .map(|l| format!("{} {}: in {}, {} voxels", l.value, l.name, count(l.cases, "case"), l.voxels))
         .collect();
     let triple = |t: [f64; 3]| t.map(|v| format!("{}", (v * 1000.0).round() / 1000.0)).join(" × ");
     let range = |r: &sulcus_train::Range| {

@@ -11,7 +11,7 @@ use crate::error::{CliError, Context};
 use crate::interrupt::Interrupt;
 use crate::scores::{self, score};
 use crate::training::Watcher;
-use crate::ui::{Ui, human_secs};
+use crate::ui::{Ui, count, human_secs};
 use crate::{exporting, files, output};
 
 const DEFAULT_PRESET: &str = "unet2d-lite";
@@ -103,12 +103,16 @@ fn finish(outcome: Outcome, folder: &Path, dataset: &Path, library: &OrtLibrary,
         Outcome::Finished { epochs, best_epoch, seconds, .. } => (epochs, best_epoch, seconds),
         Outcome::Stopped { epochs, hint } => {
             return Err(CliError::Stopped {
-                message: format!("stopped after {epochs} whole epochs: {}", folder.display()),
+                message: format!("stopped after {}: {}", count(epochs, "whole epoch"), folder.display()),
                 hint,
             });
         }
     };
-    ui.note(format_args!("trained {epochs} epochs in {}; the best one is {best_epoch}", human_secs(seconds)));
+    ui.note(format_args!(
+        "trained {} in {}; the best one is {best_epoch}",
+        count(epochs, "epoch"),
+        human_secs(seconds)
+    ));
     let model = folder.join("model.onnx");
     exporting::write(folder, Weights::Best, &model, library, ui)?;
 
@@ -118,9 +122,9 @@ fn finish(outcome: Outcome, folder: &Path, dataset: &Path, library: &OrtLibrary,
         let in_order: Vec<&CaseScores> = summary.metric_per_case.iter().collect();
         output::table(&scores::table(&summary, labels, &in_order))?;
         ui.note(format_args!(
-            "mean Dice {} over {} held-out cases; masks and summary.json: {}",
+            "mean Dice {} over {}; masks and summary.json: {}",
             score(summary.mean_dice()),
-            summary.metric_per_case.len(),
+            count(summary.metric_per_case.len(), "held-out case"),
             folder.join("validation").display()
         ));
     }

@@ -67,10 +67,7 @@ fn masks_of_another_grid_are_not_drawn_or_scored() {
     let picture = home.path().join("f.png");
     for (mask, part) in [(&moved, "lies at"), (&smaller, "[4, 4, 3]")] {
         run(home.path(), &[&"figure", &"-i", &image, &"-t", mask, &"-o", &picture]).code(1).says(part);
-        run(home.path(), &[&"evaluate", &"-p", mask, &"-t", &image])
-            .code(1)
-            .says(part)
-            .says("1 of 1 cases failed");
+        run(home.path(), &[&"evaluate", &"-p", mask, &"-t", &image]).code(1).says(part).says("1 of 1 case failed");
     }
     assert!(!picture.exists());
 }
