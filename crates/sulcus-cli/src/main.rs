@@ -23,6 +23,7 @@ mod server;
 mod tiny;
 mod training;
 mod ui;
+mod values;
 mod wheel;
 
 use std::process::ExitCode;

@@ -2,10 +2,11 @@
 
 use sulcus_runtime::OrtLibrary;
 
-use crate::args::{ExportArgs, Precision};
+use crate::args::ExportArgs;
 use crate::error::CliError;
 use crate::exporting;
 use crate::ui::Ui;
+use crate::values::Precision;
 
 pub(crate) fn run(args: &ExportArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     if !args.output.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {

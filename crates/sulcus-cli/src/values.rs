@@ -1,0 +1,156 @@
+//! The words of the command line that stand for values.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use sulcus_pipeline::Normalisation;
+use sulcus_train::{Loss, Optimiser, Weights};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OptimizerName {
+    Adam,
+    #[value(name = "adamw")]
+    AdamW,
+}
+
+impl From<OptimizerName> for Optimiser {
+    fn from(name: OptimizerName) -> Self {
+        match name {
+            OptimizerName::Adam => Self::Adam,
+            OptimizerName::AdamW => Self::AdamW { weight_decay: 1e-2 },
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LossName {
+    Dice,
+    DiceCe,
+}
+
+impl From<LossName> for Loss {
+    fn from(name: LossName) -> Self {
+        match name {
+            LossName::Dice => Self::Dice,
+            LossName::DiceCe => Self::DiceCe,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NormalisationName {
+    MinMax,
+    ZScore,
+    Percentile,
+}
+
+impl From<NormalisationName> for Normalisation {
+    fn from(name: NormalisationName) -> Self {
+        match name {
+            NormalisationName::MinMax => Self::MinMax,
+            NormalisationName::ZScore => Self::ZScore,
+            NormalisationName::Percentile => Self::Percentile { low: 0.5, high: 99.5 },
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    Fp32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckpointName {
+    /// The weights with the greatest Dice on the held-out cases
+    Best,
+    /// The weights at the end
+    Last,
+}
+
+impl From<CheckpointName> for Weights {
+    fn from(name: CheckpointName) -> Self {
+        match name {
+            CheckpointName::Best => Self::Best,
+            CheckpointName::Last => Self::Last,
+        }
+    }
+}
+
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("expected a whole number".into()),
+    }
+}
+
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => Err("expected a number greater than 0".into()),
+    }
+}
+
+pub(crate) fn window_step(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(step) if step > 0.0 && step <= 1.0 => Ok(step),
+        _ => Err("expected a share of a tile, greater than 0 and at most 1".into()),
+    }
+}
+
+/// From a second to a week.
+pub(crate) fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(minutes) if (1.0 / 60.0..=10_080.0).contains(&minutes) => Ok(minutes),
+        _ => Err("expected a number of minutes, such as 2.25".into()),
+    }
+}
+
+pub(crate) fn preset_name(text: &str) -> Result<String, String> {
+    let known = sulcus_train::preset_names();
+    if known.contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("known presets are {}", known.join(", ")))
+    }
+}
+
+/// `90s`, `15m`, `1h30m`, `2.5h`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a time with units, such as 90s, 15m or 1h30m".to_owned();
+    let mut seconds = 0.0;
+    let mut number = String::new();
+    for character in text.chars() {
+        let unit = match character {
+            's' => 1.0,
+            'm' => 60.0,
+            'h' => 3600.0,
+            _ => {
+                number.push(character);
+                continue;
+            }
+        };
+        let count = number.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0).ok_or_else(wrong)?;
+        seconds += count * unit;
+        number.clear();
+    }
+    if !number.is_empty() || seconds <= 0.0 {
+        return Err(wrong());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_need_units() {
+        for (text, seconds) in [("90s", 90.0), ("15m", 900.0), ("1h30m", 5400.0), ("2.5h", 9000.0)] {
+            assert_eq!(duration(text).unwrap().as_secs_f64(), seconds, "{text}");
+        }
+        for text in ["", "15", "m", "0s", "-1m", "1d", "infs", "1h30"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}
