@@ -1,1 +1,66 @@
-//! (in work)
+//! What the suites share: where the bundled cases, the shipped model and the engines are.
+
+use std::path::{Path, PathBuf};
+
+use sulcus_pipeline::ModelSpec;
+use sulcus_runtime::{Engine, OrtLibrary, Segmenter, SegmenterBuilder};
+
+/// The project's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The shipped model.
+pub fn shipped_model() -> PathBuf {
+    root().join("models/hippocampus/model.onnx")
+}
+
+/// The specification of the shipped model.
+///
+/// # Errors
+/// When the file cannot be read or is no model.
+pub fn shipped_spec() -> Result<ModelSpec, Box<dyn std::error::Error>> {
+    Ok(sulcus_onnx::read_spec(&std::fs::read(shipped_model())?)?)
+}
+
+/// Image and truth of each bundled case that the shipped model was not trained on, by name.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn held_out_cases() -> std::io::Result<Vec<(String, PathBuf, PathBuf)>> {
+    let folder = root().join("examples/data/hippocampus");
+    let splits = std::fs::read_to_string(folder.join("splits_final.json"))?;
+    // `[{"train": [...], "val": [...]}]`: the names after "val".
+    let names = splits.split("\"val\"").nth(1).unwrap_or_default();
+    let mut cases: Vec<(String, PathBuf, PathBuf)> = names
+        .split('"')
+        .filter(|name| name.starts_with("hippocampus_"))
+        .map(|name| {
+            let file = |kind: &str| folder.join(kind).join(format!("{name}.nii.gz"));
+            (name.to_owned(), file("imagesTr"), file("labelsTr"))
+        })
+        .collect();
+    cases.sort();
+    Ok(cases)
+}
+
+/// A volume of the shared development data, which a clone need not have.
+pub fn development_data(path: &str) -> Option<PathBuf> {
+    let path = root().join("../shared/data").join(path);
+    path.exists().then_some(path)
+}
+
+/// A builder for this engine with the model still to be named. ONNX Runtime comes from `SULCUS_ORT_LIB`, which
+/// `cargo xtask test` sets; `None`, with a word about it, when there is none.
+pub fn builder(engine: Engine) -> Option<SegmenterBuilder> {
+    let builder = Segmenter::builder().engine(engine);
+    if engine != Engine::Ort {
+        return Some(builder);
+    }
+    std::env::var_os("SULCUS_ORT_LIB").map(|library| builder.ort_library(OrtLibrary::Path(library.into())))
+}
+
+/// Both engines, as far as they are here.
+pub fn engines() -> Vec<(Engine, SegmenterBuilder)> {
+    [Engine::Tract, Engine::Ort].into_iter().filter_map(|engine| Some((engine, builder(engine)?))).collect()
+}

@@ -1,0 +1,110 @@
+//! One suite for Burn, ONNX Runtime and tract: the same file, the same scans, the same answers.
+
+use std::ops::ControlFlow;
+
+use sulcus_io::read_image;
+use sulcus_pipeline::{ModelSpec, Outputs, Predictor, WindowOptions, predict_logits, prepare};
+use sulcus_runtime::{
+    Device, Engine, OrtLibrary, OrtPredictor, SegmentOptions, TractPredictor, find_onnx_runtime,
+};
+use sulcus_tests::{builder, development_data, engines, held_out_cases, shipped_model, shipped_spec};
+use sulcus_train::{DeviceChoice, NetworkPredictor, UNet, export_onnx};
+use sulcus_volume::{Image, LabelMap};
+
+/// Of a label map's voxels, this share may differ between engines: single precision sums in another order.
+const MAX_DIFFERING_SHARE: f64 = 1e-4;
+/// A logit may differ by this much between engines.
+const MAX_LOGIT_DIFFERENCE: f32 = 1e-3;
+
+fn differing_share(a: &LabelMap, b: &LabelMap) -> f64 {
+    assert_eq!(a.geometry(), b.geometry());
+    a.data().iter().zip(b.data()).filter(|(a, b)| a != b).count() as f64 / a.data().len() as f64
+}
+
+fn logits(spec: &ModelSpec, image: &Image, predictor: &dyn Predictor) -> Vec<f32> {
+    let (prepared, _) = prepare(spec, image).unwrap();
+    let on_tile = &mut |_| ControlFlow::Continue(());
+    predict_logits(spec, &prepared, &[predictor], &WindowOptions::default(), on_tile).unwrap().data().to_vec()
+}
+
+fn labels(spec: &ModelSpec, image: &Image, predictor: &dyn Predictor) -> LabelMap {
+    let (prepared, restore) = prepare(spec, image).unwrap();
+    let on_tile = &mut |_| ControlFlow::Continue(());
+    let logits = predict_logits(spec, &prepared, &[predictor], &WindowOptions::default(), on_tile).unwrap();
+    restore.finish(spec, logits, Outputs::Labels).unwrap().labels
+}
+
+/// An engine seen as a predictor, so that its logits can be compared as well as its masks.
+fn engine_predictor(engine: Engine, spec: &ModelSpec, file: &[u8]) -> Option<Box<dyn Predictor>> {
+    if engine == Engine::Tract {
+        let shape = [&[1, spec.channels.len()], spec.patch.as_slice()].concat();
+        return Some(Box::new(TractPredictor::new(file, &shape, None).unwrap()));
+    }
+    let library = OrtLibrary::Path(std::env::var_os("SULCUS_ORT_LIB")?.into());
+    let runtime = find_onnx_runtime(&library).unwrap().0.unwrap();
+    Some(Box::new(OrtPredictor::new(&runtime, file, Device::Cpu, None).unwrap()))
+}
+
+#[test]
+fn burn_and_both_engines_agree_on_a_network_that_was_just_exported() {
+    let mut spec = shipped_spec().unwrap();
+    spec.golden_case = None;
+    let (device, _) = DeviceChoice::Cpu.resolve().unwrap();
+    // Random weights decide nothing clearly, which makes this harder than a trained network.
+    let network = UNet::new(&spec.network, spec.channels.len(), spec.classes(), 7, &device).unwrap();
+    let file = export_onnx(&network, &spec).unwrap();
+    assert_eq!(sulcus_onnx::read_spec(&file).unwrap(), spec);
+    let burn = NetworkPredictor::new(&network, &device);
+    for (name, image, _) in held_out_cases().unwrap().into_iter().take(2) {
+        let image = read_image(&image).unwrap().image;
+        let expected = logits(&spec, &image, &burn);
+        let expected_labels = labels(&spec, &image, &burn);
+        for engine in [Engine::Tract, Engine::Ort] {
+            let Some(predictor) = engine_predictor(engine, &spec, &file) else {
+                eprintln!("skipped: {engine} is not here (SULCUS_ORT_LIB names no library)");
+                continue;
+            };
+            let found = logits(&spec, &image, predictor.as_ref());
+            let apart = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(apart <= MAX_LOGIT_DIFFERENCE, "{name}, {engine}: logits differ by {apart}");
+            let share = differing_share(&expected_labels, &labels(&spec, &image, predictor.as_ref()));
+            assert!(share <= MAX_DIFFERING_SHARE, "{name}, {engine}: {share} of the voxels differ");
+        }
+    }
+}
+
+#[test]
+fn both_engines_give_the_same_masks_with_the_shipped_model() {
+    let mut scans: Vec<_> = held_out_cases().unwrap().into_iter().take(3).map(|(_, image, _)| image).collect();
+    match development_data("colin27/t1.nii.gz") {
+        Some(whole_head) => scans.push(whole_head),
+        None => eprintln!("skipped: the whole-head scan of the development data is not here"),
+    }
+    let Some(ort) = builder(Engine::Ort) else {
+        eprintln!("skipped: ONNX Runtime is not here (SULCUS_ORT_LIB names no library)");
+        return;
+    };
+    let ort = ort.model(shipped_model()).build().unwrap();
+    let tract = builder(Engine::Tract).unwrap().model(shipped_model()).build().unwrap();
+    for scan in scans {
+        let image = read_image(&scan).unwrap().image;
+        let a = ort.segment(&image, SegmentOptions::default()).unwrap();
+        let b = tract.segment(&image, SegmentOptions::default()).unwrap();
+        let share = differing_share(&a.labels, &b.labels);
+        assert!(share <= MAX_DIFFERING_SHARE, "{}: {share} of the voxels differ", scan.display());
+    }
+}
+
+#[test]
+fn mirrored_predictions_of_both_engines_agree() {
+    let (_, image, _) = &held_out_cases().unwrap()[1];
+    let image = read_image(image).unwrap().image;
+    let masks: Vec<LabelMap> = engines()
+        .into_iter()
+        .map(|(_, builder)| builder.mirror(true).model(shipped_model()).build().unwrap())
+        .map(|segmenter| segmenter.segment(&image, SegmentOptions::default()).unwrap().labels)
+        .collect();
+    for other in &masks[1..] {
+        assert!(differing_share(&masks[0], other) <= MAX_DIFFERING_SHARE);
+    }
+}
