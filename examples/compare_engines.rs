@@ -1,0 +1,41 @@
+//! One scan through both engines: how alike the answers are and how long each takes.
+//!
+//! `cargo run --release -p sulcus-examples --bin compare_engines -- SCAN.nii.gz [MODEL.onnx]`
+#![allow(clippy::print_stdout, reason = "an example prints")]
+
+use sulcus_pipeline::count_labels;
+use sulcus_runtime::{Engine, SegmentOptions, Segmentation, Segmenter};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let scan = arguments.next().ok_or("a path is needed: the scan to read")?;
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/hippocampus/model.onnx");
+    let model = arguments.next().unwrap_or_else(|| shipped.to_owned());
+    let image = sulcus_io::read_image(scan.as_ref())?.image;
+
+    let mut answers: Vec<Segmentation> = Vec::new();
+    for engine in [Engine::Tract, Engine::Ort] {
+        let segmenter = match Segmenter::builder().model(&model).engine(engine).build() {
+            Ok(segmenter) => segmenter,
+            Err(reason) => {
+                println!("{engine}: not here ({reason})");
+                continue;
+            }
+        };
+        // The first run pays for what the engine prepares for a new shape; a held segmenter pays it once.
+        segmenter.segment(&image, SegmentOptions::default())?;
+        let answer = segmenter.segment(&image, SegmentOptions::default())?;
+        println!("{engine}: {:.3} s in the engine, {} tiles", answer.seconds.engine, answer.tiles);
+        answers.push(answer);
+    }
+    if let [first, second] = answers.as_slice() {
+        let differing = first.labels.data().iter().zip(second.labels.data()).filter(|(a, b)| a != b).count();
+        println!("{differing} of {} voxels differ", image.geometry().voxels());
+        let values: Vec<u16> = first.table.entries().iter().map(|e| e.value).collect();
+        let counts = count_labels(&first.labels, &second.labels, &values)?;
+        for (entry, counts) in first.table.entries().iter().zip(counts) {
+            println!("{}: Dice between the engines {:?}", entry.name, counts.dice());
+        }
+    }
+    Ok(())
+}

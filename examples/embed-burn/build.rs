@@ -1,0 +1,11 @@
+//! Turns the shipped model into Rust code and a block of weights, both compiled into the program.
+
+use burn_onnx::{LoadStrategy, ModelGen};
+
+fn main() {
+    ModelGen::new()
+        .input("../../models/hippocampus/model.onnx")
+        .out_dir("model/")
+        .load_strategy(LoadStrategy::Bytes)
+        .run_from_script();
+}

@@ -1,0 +1,51 @@
+//! A training from inside another program: a data set in, a run folder and a model file out.
+//!
+//! `cargo run --release -p sulcus-examples --bin train -- RUN [SECONDS]`
+#![allow(clippy::print_stdout, reason = "an example prints")]
+
+use std::path::Path;
+
+use sulcus_pipeline::compare_predictors;
+use sulcus_runtime::TractPredictor;
+use sulcus_train::{
+    Dataset, Event, NetworkPredictor, Outcome, Run, SplitChoice, TrainConfig, TrainObserver, Weights, export_onnx,
+    train,
+};
+
+/// Prints a line an epoch.
+struct Lines;
+
+impl TrainObserver for Lines {
+    fn event(&mut self, event: Event<'_>) {
+        if let Event::Epoch(epoch) = event {
+            println!("epoch {}: loss {:.3}, Dice {:?}", epoch.epoch, epoch.loss, epoch.mean_dice);
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let folder = arguments.next().ok_or("a path is needed: the run's folder")?;
+    let seconds = arguments.next().map_or(Ok(60.0), |text| text.parse())?;
+    let scans = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/hippocampus");
+
+    let config = TrainConfig { time_budget_secs: Some(seconds), ..TrainConfig::from_preset("unet2d-lite")? };
+    let outcome = train(&Dataset::open(scans)?, &SplitChoice::default(), &config, folder.as_ref(), &mut Lines)?;
+    if let Outcome::Finished { validation_dice, .. } = outcome {
+        println!("mean Dice over the held-out scans: {validation_dice:?}");
+    }
+
+    // The file is only worth keeping when another engine computes the trainer's logits from it.
+    let run = Run::open(&folder)?;
+    let (device, _) = config.device.resolve()?;
+    let network = run.load_network(Weights::Best, &device)?;
+    let trainer = NetworkPredictor::new(&network, &device);
+    let file = export_onnx(&network, &run.model_spec(Weights::Best, &trainer)?)?;
+    let inputs = run.parity_inputs(2)?;
+    let shape = inputs.first().ok_or("the run keeps no patch to compare with")?.shape().to_vec();
+    let engine = TractPredictor::new(&file, &shape, None)?;
+    let parity = compare_predictors(&trainer, &engine, &inputs)?;
+    println!("logits differ by {:.1e} at most", parity.max_abs_difference);
+    std::fs::write(Path::new(&folder).join("model.onnx"), file)?;
+    Ok(())
+}
