@@ -5,7 +5,7 @@
 //! `format_version`; the weights and, for states that can be resumed, the optimiser, both as Burn's burnpack; last
 //! the SHA-256 of everything before it. No part of it can hold code.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -58,13 +58,8 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// A file that can't be written.
-    #[error("could not write the checkpoint: {source} ({})", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error("could not write the checkpoint: {0}")]
+    Write(#[source] sulcus_io::IoError),
     /// A file of another kind.
     #[error("this is not a checkpoint of sulcus: it doesn't begin with SULCUSCK ({})", path.display())]
     NotACheckpoint {
@@ -166,22 +161,13 @@ impl CheckpointParts<'_> {
         if let Some(optimiser) = &optimiser {
             pieces.push(optimiser);
         }
-        write_pieces(path, &pieces).map_err(|source| CheckpointError::Write { path: path.to_owned(), source })
+        let mut digest = Sha256::new();
+        pieces.iter().for_each(|piece| digest.update(piece));
+        let digest = digest.finalize();
+        pieces.push(&digest);
+        sulcus_io::write_atomically(path, |file| pieces.iter().try_for_each(|piece| file.write_all(piece)))
+            .map_err(CheckpointError::Write)
     }
-}
-
-fn write_pieces(path: &Path, pieces: &[&[u8]]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    let mut digest = Sha256::new();
-    for piece in pieces {
-        digest.update(piece);
-        file.write_all(piece)?;
-    }
-    file.write_all(&digest.finalize())?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }
 
 impl Checkpoint {
