@@ -1,21 +1,27 @@
 //! One scan through both engines: how alike the answers are and how long each takes.
 //!
-//! `cargo run --release -p sulcus-examples --bin compare_engines -- SCAN.nii.gz [MODEL.onnx]`
+//! `cargo run --release -p sulcus-examples --bin compare_engines -- SCAN.nii.gz [LIBRARY]`
+//!
+//! LIBRARY is ONNX Runtime's; without it only places that need no naming are looked at.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use sulcus_pipeline::count_labels;
-use sulcus_runtime::{Engine, SegmentOptions, Segmentation, Segmenter};
+use sulcus_runtime::{Engine, OrtLibrary, SegmentOptions, Segmentation, Segmenter};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let scan = arguments.next().ok_or("a path is needed: the scan to read")?;
-    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/hippocampus/model.onnx");
-    let model = arguments.next().unwrap_or_else(|| shipped.to_owned());
+    let library = arguments.next();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/hippocampus/model.onnx");
     let image = sulcus_io::read_image(scan.as_ref())?.image;
 
     let mut answers: Vec<Segmentation> = Vec::new();
     for engine in [Engine::Tract, Engine::Ort] {
-        let segmenter = match Segmenter::builder().model(&model).engine(engine).build() {
+        let mut builder = Segmenter::builder().model(model).engine(engine);
+        if let Some(library) = &library {
+            builder = builder.ort_library(OrtLibrary::Path(library.into()));
+        }
+        let segmenter = match builder.build() {
             Ok(segmenter) => segmenter,
             Err(reason) => {
                 println!("{engine}: not here ({reason})");

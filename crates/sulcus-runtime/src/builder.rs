@@ -155,7 +155,10 @@ impl SegmenterBuilder {
             match engine::check_device(&runtime, Device::Cuda(0)) {
                 Ok(()) => Device::Cuda(0),
                 Err(reason) => {
-                    notes.push(format!("running on the processor: {reason}"));
+                    tracing::info!("CUDA is not used: {reason}");
+                    notes.push(
+                        "running on the processor: no CUDA device can be used (`sulcus doctor` says why)".into(),
+                    );
                     Device::Cpu
                 }
             }

@@ -19,9 +19,10 @@ impl Spacing {
         self.0
     }
 
-    /// Volume of one voxel in millilitres (1 ml = 1000 mm³).
-    pub fn voxel_ml(self) -> f64 {
-        self.0.iter().product::<f64>() / 1000.0
+    /// Volume of so many voxels in millilitres (1 ml = 1000 mm³).
+    pub fn ml(self, voxels: usize) -> f64 {
+        // Divided last: a voxel of 1 mm³ has no exact share of a millilitre, 1896 of them have.
+        voxels as f64 * self.0.iter().product::<f64>() / 1000.0
     }
 }
 

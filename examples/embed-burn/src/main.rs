@@ -68,11 +68,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let counts = labels.counts();
     for entry in spec.labels.entries() {
         let voxels = counts.get(&entry.value).copied().unwrap_or(0);
-        println!(
-            "{}: {voxels} voxels, {:.2} ml",
-            entry.name,
-            voxels as f64 * labels.geometry().spacing().voxel_ml()
-        );
+        println!("{}: {voxels} voxels, {:.2} ml", entry.name, labels.geometry().spacing().ml(voxels));
     }
     Ok(())
 }
