@@ -29,7 +29,7 @@ pub fn tally(mask: Option<&LabelMap>, truth: Option<&LabelMap>, names: &[&LabelT
     let entry = |value| names.iter().copied().chain([&fallback]).find_map(|table| table.get(value)).cloned();
     let row = |(at, value): (usize, Label)| {
         let voxels = [0, 1].map(|i| counts[i].as_ref().map(|c| c.get(&value).copied().unwrap_or(0)));
-        let ml = [0, 1].map(|i| Some(maps[i]?.geometry().spacing().ml(voxels[i]?)));
+        let ml = [0, 1].map(|i| Some(maps[i]?.geometry().ml(voxels[i]?)));
         let dice = scores.as_ref().and_then(|s| s.get(at)?.dice());
         Some(Row { entry: entry(value)?, voxels, ml, dice })
     };

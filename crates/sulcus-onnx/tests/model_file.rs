@@ -32,6 +32,7 @@ fn spec() -> ModelSpec {
         patch: vec![8, 8],
         tiling: Tiling::Whole,
         overlap: 0.5,
+        mirror_axes: vec![],
         padding_multiple: vec![1, 1],
         postprocessing: vec![],
         training: Training::default(),
@@ -103,7 +104,8 @@ fn files_of_other_kinds_are_named() {
 #[test]
 fn a_file_cut_short_says_where() {
     let file = model();
-    insta::assert_snapshot!(message(&file[..file.len() / 4]), @"this ONNX file is damaged or cut short: after 25 bytes, a part of 197 bytes is announced and 196 are left; copy or export it again");
+    // Inside the graph, whose length does not depend on the specification.
+    insta::assert_snapshot!(message(&file[..200]), @"this ONNX file is damaged or cut short: after 25 bytes, a part of 197 bytes is announced and 172 are left; copy or export it again");
 }
 
 #[test]

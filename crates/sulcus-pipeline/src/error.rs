@@ -60,6 +60,12 @@ pub enum PipelineError {
         /// Values in the table.
         known: Vec<u16>,
     },
+    /// More memory than there is.
+    #[error("the prediction needs {values} values of 4 bytes at once, more than this machine can give")]
+    Memory {
+        /// Values.
+        values: usize,
+    },
     /// The caller asked to stop.
     #[error("stopped on request")]
     Cancelled,

@@ -49,19 +49,17 @@ pub fn count_labels(
     labels: &[Label],
 ) -> Result<Vec<Counts>, PipelineError> {
     prediction.geometry().check_same_grid(reference.geometry())?;
-    let other = labels.len();
-    let mut row_of = vec![other; usize::from(Label::MAX) + 1];
-    labels.iter().enumerate().for_each(|(row, label)| row_of[usize::from(*label)] = row);
-    let side = other + 1;
-    let mut joint = vec![0_u64; side * side];
+    let mut n_pred = vec![0_u64; usize::from(Label::MAX) + 1];
+    let (mut n_ref, mut both) = (n_pred.clone(), n_pred.clone());
     for (p, r) in prediction.data().iter().zip(reference.data()) {
-        joint[row_of[usize::from(*p)] * side + row_of[usize::from(*r)]] += 1;
+        n_pred[usize::from(*p)] += 1;
+        n_ref[usize::from(*r)] += 1;
+        both[usize::from(*p)] += u64::from(p == r);
     }
-    let total: u64 = joint.iter().sum();
-    let counts = (0..other).map(|k| {
-        let tp = joint[k * side + k];
-        let n_pred: u64 = joint[k * side..(k + 1) * side].iter().sum();
-        let n_ref: u64 = joint.iter().skip(k).step_by(side).sum();
+    let total = reference.data().len() as u64;
+    let counts = labels.iter().map(|label| {
+        let at = usize::from(*label);
+        let (tp, n_pred, n_ref) = (both[at], n_pred[at], n_ref[at]);
         Counts { tp, fp: n_pred - tp, fn_: n_ref - tp, tn: total + tp - n_pred - n_ref }
     });
     Ok(counts.collect())

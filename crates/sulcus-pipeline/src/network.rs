@@ -103,6 +103,9 @@ pub struct NetworkSpec {
 }
 
 impl NetworkSpec {
+    /// The input of a network with more would have to be divisible by more than 4096.
+    const MOST_STAGES: usize = 13;
+
     /// By what each spatial axis of the input must be divisible, (D,) H, W: the product of the strides.
     pub fn padding_multiple(&self) -> Vec<usize> {
         (0..self.dimensions.count())
@@ -119,6 +122,13 @@ impl NetworkSpec {
         let Some(first) = self.stages.first() else {
             return Err("the network has no stage".into());
         };
+        if self.stages.len() > Self::MOST_STAGES {
+            return Err(format!(
+                "the network has {} stages, at most {} make sense",
+                self.stages.len(),
+                Self::MOST_STAGES
+            ));
+        }
         if first.stride.iter().any(|s| *s != 1) {
             return Err(format!("the first stage must have stride 1 along each axis, found {:?}", first.stride));
         }

@@ -36,6 +36,10 @@ pub struct ModelSpec {
     pub tiling: Tiling,
     /// By how much of a tile's edge the next one advances, 0 < step ≤ 1: with 0.5 neighbours overlap by half.
     pub overlap: f64,
+    /// Axes of (D,) H, W, from 0, along which it was trained with mirrored input as well: those that may be mirrored
+    /// at prediction. Mirrored input along any other is unlike all that the network has seen.
+    #[serde(default)]
+    pub mirror_axes: Vec<usize>,
     /// By what (D,) H, W must be divisible.
     pub padding_multiple: Vec<usize>,
     /// What is done to the mask, in order.
@@ -114,6 +118,9 @@ pub struct Training {
 }
 
 impl ModelSpec {
+    /// More than any network can take at once: a file that asks for it is broken.
+    const LARGEST_TILE: usize = 1 << 30;
+
     /// Channels of `logits`.
     pub fn classes(&self) -> usize {
         match self.activation {
@@ -152,12 +159,20 @@ impl ModelSpec {
                 self.network.padding_multiple()
             ));
         }
+        let tile = self.patch.iter().try_fold(1_usize, |product, edge| product.checked_mul(*edge));
+        if !tile.is_some_and(|voxels| voxels <= Self::LARGEST_TILE) {
+            return bad(format!("its patch {:?} has more than {} voxels", self.patch, Self::LARGEST_TILE));
+        }
         let fits = |(edge, multiple): (&usize, &usize)| *edge > 0 && edge.is_multiple_of(*multiple);
         if self.patch.len() != axes || !self.patch.iter().zip(&self.padding_multiple).all(fits) {
             return bad(format!(
                 "its patch {:?} must have {axes} axes, each a multiple of {:?}",
                 self.patch, self.padding_multiple
             ));
+        }
+        let too_many = |axis: &usize| *axis >= axes;
+        if self.mirror_axes.iter().any(too_many) || self.mirror_axes.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return bad(format!("its mirror axes {:?} must rise and be less than {axes}", self.mirror_axes));
         }
         if !(self.overlap > 0.0 && self.overlap <= 1.0) {
             return bad(format!("its window step must lie in (0, 1], found {}", self.overlap));

@@ -1,13 +1,14 @@
 use std::ops::ControlFlow;
 
-use crate::{Dimensions, ModelSpec, PipelineError, Predictor, Prepared, Tensor, Tiling};
+use crate::{ModelSpec, PipelineError, Predictor, Prepared, Tensor, Tiling};
 
 /// How a volume is walked over.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct WindowOptions {
     /// Share of a tile by which the window advances; the model's own when absent.
     pub step: Option<f64>,
-    /// Also predict mirrored along every axis and combination of axes, and average.
+    /// Also predict mirrored along the axes that the model was trained with mirrored, and all combinations of them, and
+    /// average.
     pub mirror: bool,
 }
 
@@ -80,9 +81,9 @@ pub fn predict_logits(
     let plan = Plan::new(spec, prepared.shape(), step);
     let [nx, ny, nz] = prepared.shape();
     let (classes, voxels) = (spec.classes(), nx * ny * nz);
-    let mut sum = vec![0.0_f32; classes * voxels];
-    let mut weight_sum = if plan.weights.is_some() { vec![0.0_f32; voxels] } else { Vec::new() };
-    let flips = flips(spec.network.dimensions, options.mirror);
+    let mut sum = zeros(classes.checked_mul(voxels))?;
+    let mut weight_sum = if plan.weights.is_some() { zeros(Some(voxels))? } else { Vec::new() };
+    let flips = if options.mirror { flips(spec) } else { vec![[false; 3]] };
     let share = 1.0 / (flips.len() * predictors.len()) as f32;
     let total = plan.tiles();
     for (done, start) in plan.starts().enumerate() {
@@ -107,6 +108,15 @@ pub fn predict_logits(
         }
     }
     Ok(Logits { shape: prepared.shape(), classes, data: sum, tiles: total })
+}
+
+/// Memory for the whole grid's logits: too much for this machine is an error of the case, not the end of the program.
+fn zeros(length: Option<usize>) -> Result<Vec<f32>, PipelineError> {
+    let length = length.ok_or(PipelineError::Memory { values: usize::MAX })?;
+    let mut values = Vec::new();
+    values.try_reserve_exact(length).map_err(|_| PipelineError::Memory { values: length })?;
+    values.resize(length, 0.0);
+    Ok(values)
 }
 
 fn ask(predictor: &dyn Predictor, input: Tensor, classes: usize) -> Result<Vec<f32>, PipelineError> {
@@ -226,7 +236,8 @@ fn tile_starts(image: usize, tile: usize, step: f64) -> Vec<usize> {
     let Some(room) = image.checked_sub(tile).filter(|r| *r > 0) else {
         return vec![0];
     };
-    let count = (room as f64 / (step * tile as f64)).ceil() as usize + 1;
+    // However small the step, a window can start at each voxel once and no more.
+    let count = ((room as f64 / (step * tile as f64)).ceil() as usize).clamp(1, room) + 1;
     let distance = room as f64 / (count - 1) as f64;
     let mut starts: Vec<usize> = (0..count).map(|i| (i as f64 * distance).round() as usize).collect();
     starts.dedup();
@@ -241,10 +252,18 @@ fn gaussian(tile: usize) -> Vec<f32> {
     (0..tile).map(|i| (-0.5 * ((i as f64 - centre) / sigma).powi(2)).exp().max(LEAST) as f32).collect()
 }
 
-/// Which axes (z, y, x) to mirror, one entry a prediction.
-fn flips(dimensions: Dimensions, mirror: bool) -> Vec<[bool; 3]> {
-    let combinations = if mirror { 1_usize << dimensions.count() } else { 1 };
-    (0..combinations).map(|bits| std::array::from_fn(|axis| bits >> (2 - axis) & 1 == 1)).collect()
+/// Which axes (z, y, x) to mirror, one entry a prediction: every combination of the model's mirror axes.
+fn flips(spec: &ModelSpec) -> Vec<[bool; 3]> {
+    let missing = 3 - spec.network.dimensions.count();
+    let combinations = 1_usize << spec.mirror_axes.len();
+    let flip = |bits: usize| {
+        let mut flip = [false; 3];
+        for (bit, axis) in spec.mirror_axes.iter().enumerate() {
+            flip[axis + missing] = bits >> bit & 1 == 1;
+        }
+        flip
+    };
+    (0..combinations).map(flip).collect()
 }
 
 /// Mirrors each channel of `[C, z, y, x]` values.
@@ -281,17 +300,17 @@ mod tests {
         assert_eq!(tile_starts(30, 64, 0.5), [0]);
         assert_eq!(tile_starts(128, 64, 1.0), [0, 64]);
         assert_eq!(tile_starts(65, 64, 0.1), [0, 1]);
+        assert_eq!(tile_starts(70, 64, 1e-20), [0, 1, 2, 3, 4, 5, 6]);
     }
 
     #[test]
     fn mirroring_twice_changes_nothing() {
         let values: Vec<f32> = (0..2 * 3 * 4 * 5).map(|i| i as f32).collect();
-        for flip in flips(Dimensions::Three, true) {
+        for bits in 0..8_usize {
+            let flip = std::array::from_fn(|axis| bits >> axis & 1 == 1);
             let once = flip_axes(&values, 2, [3, 4, 5], flip);
             assert_eq!(once == values, flip == [false; 3]);
             assert_eq!(flip_axes(&once, 2, [3, 4, 5], flip), values);
         }
-        assert_eq!(flips(Dimensions::Two, true).len(), 4);
-        assert!(flips(Dimensions::Two, true).iter().all(|f| !f[0]));
     }
 }

@@ -50,6 +50,7 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
         patch: vec![4; axes],
         tiling: Tiling::Whole,
         overlap: 0.5,
+        mirror_axes: (0..axes).collect(),
         padding_multiple: vec![2; axes],
         postprocessing: vec![],
         training: Training::default(),

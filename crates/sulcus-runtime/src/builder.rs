@@ -248,6 +248,7 @@ fn difference(a: &ModelSpec, b: &ModelSpec) -> Option<&'static str> {
         ("number of dimensions", a.network.dimensions == b.network.dimensions),
         ("patch", a.patch == b.patch),
         ("tiling", a.tiling == b.tiling),
+        ("mirror axes", a.mirror_axes == b.mirror_axes),
         ("padding multiple", a.padding_multiple == b.padding_multiple),
         ("postprocessing", a.postprocessing == b.postprocessing),
     ]

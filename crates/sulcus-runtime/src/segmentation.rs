@@ -89,13 +89,13 @@ impl Segmentation {
     /// The volume of every structure that the model knows, by rising label value; 0 for one that was not found.
     pub fn label_volumes(&self) -> Vec<LabelVolume> {
         let counts = self.labels.counts();
-        let spacing = self.labels.geometry().spacing();
+        let geometry = self.labels.geometry();
         self.table
             .entries()
             .iter()
             .map(|entry| {
                 let voxels = counts.get(&entry.value).copied().unwrap_or(0);
-                LabelVolume { name: entry.name.clone(), value: entry.value, voxels, ml: spacing.ml(voxels) }
+                LabelVolume { name: entry.name.clone(), value: entry.value, voxels, ml: geometry.ml(voxels) }
             })
             .collect()
     }

@@ -125,6 +125,12 @@ impl Plan {
             patch: self.patch.clone(),
             tiling: self.tiling,
             overlap: 0.5,
+            mirror_axes: match self.flips {
+                Flips::Auto | Flips::None => Vec::new(),
+                Flips::Vertical => vec![0],
+                Flips::Horizontal => vec![1],
+                Flips::Both => vec![0, 1],
+            },
             padding_multiple: self.network.padding_multiple(),
             postprocessing: Vec::new(),
             training,

@@ -18,12 +18,6 @@ impl Spacing {
     pub fn mm(self) -> [f64; 3] {
         self.0
     }
-
-    /// Volume of so many voxels in millilitres (1 ml = 1000 mm³).
-    pub fn ml(self, voxels: usize) -> f64 {
-        // Divided last: a voxel of 1 mm³ has no exact share of a millilitre, 1896 of them have.
-        voxels as f64 * self.0.iter().product::<f64>() / 1000.0
-    }
 }
 
 impl TryFrom<[f64; 3]> for Spacing {
@@ -234,6 +228,13 @@ impl Geometry {
         self.ras_from_voxel.orientation()
     }
 
+    /// Volume of so many voxels in millilitres (1 ml = 1000 mm³); right for sheared grids, such as tilted gantries',
+    /// as well.
+    pub fn ml(&self, voxels: usize) -> f64 {
+        // Divided last: a voxel of 1 mm³ has no exact share of a millilitre, 1896 of them have.
+        voxels as f64 * self.ras_from_voxel.determinant().abs() / 1000.0
+    }
+
     /// Where the transform came from.
     pub fn source(&self) -> OrientationSource {
         self.source
@@ -310,6 +311,13 @@ mod tests {
         assert!(a.check_same_grid(&b).unwrap_err().to_string().contains("lies at"));
         let c = Geometry::new([4, 5, 7], oblique(), OrientationSource::Sform).unwrap();
         assert!(a.check_same_grid(&c).unwrap_err().to_string().contains("shapes [4, 5, 6] and [4, 5, 7]"));
+    }
+
+    #[test]
+    fn a_sheared_grid_has_the_volume_of_its_voxels() {
+        let map = RasFromVoxel::new([[1.0, 0.0, 0.0, 0.0], [0.0, 2.0, 1.0, 0.0], [0.0, 0.0, 3.0, 0.0]]).unwrap();
+        let grid = Geometry::new([4, 5, 6], map, OrientationSource::Sform).unwrap();
+        assert_eq!(grid.ml(500), 3.0);
     }
 
     #[test]

@@ -78,7 +78,12 @@ impl LabelTable {
 
 impl TryFrom<Vec<LabelEntry>> for LabelTable {
     type Error = VolumeError;
+    /// A file must list them by rising value: the channels of a network follow the list, so sorting one here would
+    /// swap structures in silence.
     fn try_from(entries: Vec<LabelEntry>) -> Result<Self, Self::Error> {
+        if entries.windows(2).any(|pair| pair[0].value >= pair[1].value) {
+            return Err(VolumeError::Labels("the values must rise from entry to entry".into()));
+        }
         Self::new(entries)
     }
 }

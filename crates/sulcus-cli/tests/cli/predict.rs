@@ -33,7 +33,7 @@ fn a_scan_becomes_a_mask_on_its_own_grid() {
             (amount["value"].as_u64(), amount["voxels"].as_u64()),
             (Some(entry.value.into()), Some(voxels as u64))
         );
-        let ml = labels.geometry().spacing().ml(voxels);
+        let ml = labels.geometry().ml(voxels);
         assert!((amount["ml"].as_f64().unwrap() - ml).abs() < 1e-9);
     }
     assert!(counts.len() > 1, "the tiny model finds something: {counts:?}");

@@ -68,6 +68,7 @@ pub(crate) fn spec(axes: u8) -> ModelSpec {
         patch: if flat { vec![16, 16] } else { vec![8, 12, 12] },
         tiling: if flat { Tiling::Whole } else { Tiling::Patch },
         overlap: 0.5,
+        mirror_axes: (0..n).collect(),
         padding_multiple: vec![2; n],
         postprocessing: Vec::new(),
         training: Training::default(),

@@ -35,6 +35,7 @@ pub(crate) fn model_spec(network: NetworkSpec, channels: usize) -> ModelSpec {
         format_version: FORMAT_VERSION,
         name: "a test".into(),
         patch: multiple.iter().map(|edge| edge * 4).collect(),
+        mirror_axes: vec![],
         padding_multiple: multiple,
         network,
         channels: (0..channels).map(channel).collect(),
