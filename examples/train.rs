@@ -3,6 +3,7 @@
 //! `cargo run --release -p sulcus-examples --bin train -- RUN [SECONDS]`
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
+use std::io::Write;
 use std::path::Path;
 
 use sulcus_pipeline::compare_predictors;
@@ -46,6 +47,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = TractPredictor::new(&file, &shape, None)?;
     let parity = compare_predictors(&trainer, &engine, &inputs)?;
     println!("logits differ by {:.1e} at most", parity.max_abs_difference);
-    std::fs::write(Path::new(&folder).join("model.onnx"), file)?;
+    sulcus_io::write_atomically(&Path::new(&folder).join("model.onnx"), |out| out.write_all(&file))?;
     Ok(())
 }
