@@ -253,10 +253,9 @@ fn a_case_with_mask_and_truth_looks_as_it_should_and_is_there_at_once() {
     check_golden("case.png", &canvases);
 
     let counts = count_labels(&case.mask, &case.truth, &[1, 2]).unwrap();
-    let ml = case.truth.geometry().spacing().voxel_ml();
     let row = |name: &str, at: usize| {
         let (mask, truth) = (counts[at].n_pred(), counts[at].n_ref());
-        let (mask_ml, truth_ml) = (mask as f64 * ml, truth as f64 * ml);
+        let [mask_ml, truth_ml] = [mask, truth].map(|n| case.truth.geometry().ml(n as usize));
         format!("{name} {mask} {mask_ml:.3} {truth} {truth_ml:.3} {:.4}", counts[at].dice().unwrap())
     };
     let table = page.text("labels");
