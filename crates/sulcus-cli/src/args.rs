@@ -78,7 +78,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  sulcus doctor -m model.onnx")]
     Doctor(DoctorArgs),
     /// Manage ONNX Runtime, the faster engine
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  sulcus runtime install")]
     Runtime(RuntimeCommand),
     /// Print a script that completes commands and options in a shell
     #[command(
@@ -129,7 +129,7 @@ pub(crate) struct TrainArgs {
     /// Passes over the data
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) epochs: Option<usize>,
-    /// Stop in time for everything to take no longer than this, such as 15m or 1h30m
+    /// How long training and its scoring may take together, such as 15m or 1h30m
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) time_budget: Option<Duration>,
     /// Where to train
@@ -207,7 +207,7 @@ pub(crate) struct PredictArgs {
     /// Threads of the engine; otherwise all processors
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
-    /// Also predict mirrored along every axis and average: slower, often a little better
+    /// Also predict mirrored along the axes that the model was trained with mirrored, and average
     #[arg(long)]
     pub(crate) mirror: bool,
     /// Share of a tile by which the window advances; otherwise the model's own
@@ -328,11 +328,8 @@ mod tests {
             assert!(help.starts_with("Example:\n  sulcus "), "{}", command.get_name());
         };
         for command in Arguments::command().get_subcommands() {
-            if command.has_subcommands() {
-                command.get_subcommands().for_each(check);
-            } else {
-                check(command);
-            }
+            check(command);
+            command.get_subcommands().for_each(check);
         }
     }
 }

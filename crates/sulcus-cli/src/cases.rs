@@ -94,7 +94,45 @@ pub(crate) fn find(inputs: &[PathBuf], channels: usize) -> Result<(Vec<Case>, Ve
             refuse("expected a NIfTI file whose name ends in .nii, .nii.gz, .hdr or .img");
         }
     }
+    let (files, surplus) = without_surplus_channels(files, channels);
+    bad.extend(surplus);
     Ok((group(files, channels)?, bad))
+}
+
+/// Takes out the cases that have more numbered channels than the model: which of them it was trained on, the names
+/// do not tell, and another modality's mask would look like any other. A number on its own, without `_0000` beside
+/// it, may be anything, such as a year.
+fn without_surplus_channels(files: Vec<PathBuf>, channels: usize) -> (Vec<PathBuf>, Vec<BadInput>) {
+    let numbered = |file: &Path| {
+        let stem = case_name(file)?;
+        let (name, channel) = split_channel(&stem)?;
+        Some((file.with_file_name(name), channel))
+    };
+    let mut found: BTreeMap<PathBuf, BTreeMap<usize, &PathBuf>> = BTreeMap::new();
+    for file in &files {
+        if let Some((case, channel)) = numbered(file) {
+            found.entry(case).or_default().insert(channel, file);
+        }
+    }
+    found.retain(|_, files| files.contains_key(&0) && files.keys().any(|channel| *channel >= channels));
+    let bad = found.iter().map(|(case, files)| {
+        let numbers: Vec<String> = files.keys().map(|channel| format!("{channel:04}")).collect();
+        let (last, others) = numbers.split_last().map_or(("", &[][..]), |(last, others)| (last.as_str(), others));
+        BadInput {
+            path: files.values().next().map_or_else(|| case.clone(), |file| (*file).clone()),
+            error: format!(
+                "the model takes {}, the folder has channels {} and {last} of case {}; \
+                 give the files of the model's channels alone",
+                crate::ui::count(channels, "channel"),
+                others.join(", "),
+                case.file_name().unwrap_or_default().to_string_lossy()
+            ),
+        }
+    });
+    let bad = bad.collect();
+    let refused: Vec<PathBuf> = found.into_keys().collect();
+    let kept = |file: &PathBuf| numbered(file).is_none_or(|(case, _)| !refused.contains(&case));
+    (files.iter().filter(|file| kept(file)).cloned().collect(), bad)
 }
 
 fn group(files: Vec<PathBuf>, channels: usize) -> Result<Vec<Case>, CliError> {
@@ -155,6 +193,20 @@ mod tests {
         );
         // Not a channel of a model with two: a case of its own.
         assert_eq!(names(&["scan_2019.nii.gz", "scan_2020.nii.gz"], 2).len(), 2);
+    }
+
+    #[test]
+    fn more_channels_than_the_model_s_are_refused_by_name() {
+        let sort = |files: &[&str], channels| {
+            without_surplus_channels(files.iter().map(PathBuf::from).collect(), channels)
+        };
+        let (kept, bad) = sort(&["a/x_0000.nii.gz", "a/x_0001.nii.gz", "a/y_0000.nii.gz", "a/z.nii"], 1);
+        assert_eq!(kept, ["a/y_0000.nii.gz", "a/z.nii"].map(PathBuf::from));
+        assert_eq!((bad.len(), bad[0].path.as_path()), (1, Path::new("a/x_0000.nii.gz")));
+        let said = "the model takes 1 channel, the folder has channels 0000 and 0001 of case x";
+        assert!(bad[0].error.starts_with(said), "{}", bad[0].error);
+        assert!(sort(&["a/x_0000.nii.gz", "a/x_0001.nii.gz"], 2).1.is_empty());
+        assert!(sort(&["a/x_0000.nii.gz", "b/x_0001.nii.gz", "scan_2019.nii", "scan_2020.nii"], 1).1.is_empty());
     }
 
     #[test]

@@ -30,7 +30,18 @@ pub(crate) fn write(
 ) -> Result<(), CliError> {
     let run = Run::open(folder).context("opening the run")?;
     let (device, _) = DeviceChoice::Cpu.resolve().context("exporting")?;
-    let network = run.load_network(weights, &device).context("loading the weights")?;
+    let network = run.load_network(weights, &device).context("loading the weights").map_err(|error| {
+        let is_there = |file: &str| folder.join("checkpoints").join(file).is_file();
+        if weights != Weights::Best || is_there("best.ckpt") || !is_there("last.ckpt") {
+            return error;
+        }
+        error.hint(format_args!(
+            "the run was stopped before an epoch was whole; `--checkpoint last` exports what there is, or \
+             `sulcus train {} -o {} --resume` goes on",
+            run.manifest().dataset.folder.display(),
+            folder.display()
+        ))
+    })?;
     let trainer = NetworkPredictor::new(&network, &device);
     let spec = run.model_spec(weights, &trainer).context("describing the model")?;
     let bytes = export_onnx(&network, &spec).context("exporting")?;

@@ -21,6 +21,8 @@ pub(crate) enum Labels {
 pub(crate) struct Scores {
     labels: Labels,
     cases: Vec<CaseScores>,
+    /// Voxels of each case.
+    voxels: Vec<u64>,
     seen: BTreeSet<Label>,
     names: Option<LabelTable>,
 }
@@ -28,7 +30,7 @@ pub(crate) struct Scores {
 impl Scores {
     /// Nothing scored yet.
     pub(crate) fn new(labels: Labels) -> Self {
-        Self { labels, cases: Vec::new(), seen: BTreeSet::new(), names: None }
+        Self { labels, cases: Vec::new(), voxels: Vec::new(), seen: BTreeSet::new(), names: None }
     }
 
     /// Names for the labels that occur, from a mask that carries them; the first ones count.
@@ -64,6 +66,7 @@ impl Scores {
         };
         let counts = count_labels(prediction, truth, &labels)?;
         self.seen.extend(&labels);
+        self.voxels.push(truth.data().len() as u64);
         let [prediction_file, truth_file] = files;
         self.cases.push(CaseScores::new(prediction_file, truth_file, &labels, &counts));
         Ok(())
@@ -72,8 +75,7 @@ impl Scores {
     /// The summary, and the labels in it. A label that a case does not have is scored there as one that neither
     /// mask has: undefined, and counted as such.
     pub(crate) fn finish(mut self) -> (Summary, LabelTable) {
-        for case in &mut self.cases {
-            let voxels = case.metrics.values().next().map_or(0, |m| m.TP + m.FP + m.FN + m.TN);
+        for (case, voxels) in self.cases.iter_mut().zip(self.voxels) {
             for label in &self.seen {
                 case.metrics.entry(label.to_string()).or_insert(LabelScores {
                     Dice: None,
@@ -174,6 +176,16 @@ mod tests {
         let rows = table(&summary, &labels, &worst_first(&summary));
         assert_eq!(rows[1], ["a", "0.6667", "0.5000", "–", "–", "0.6667"]);
         assert_eq!(rows.last().unwrap()[1], "1 case");
+    }
+
+    #[test]
+    fn a_case_without_any_label_has_all_its_voxels_as_true_negatives() {
+        let mut scores = Scores::new(Labels::Present);
+        scores.add(files("a"), &mask([0; 4]), &mask([0; 4])).unwrap();
+        scores.add(files("b"), &mask([1, 0, 0, 0]), &mask([1, 0, 0, 0])).unwrap();
+        let (summary, _) = scores.finish();
+        let empty = &summary.metric_per_case[0].metrics["1"];
+        assert_eq!((empty.Dice, empty.TP, empty.TN), (None, 0, 4));
     }
 
     #[test]

@@ -1,6 +1,4 @@
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -59,16 +57,20 @@ pub fn read_history(file: &Path) -> Result<Vec<EpochRecord>, TrainError> {
     Ok(records)
 }
 
-/// Adds a line. One write call, so that readers see whole lines.
+/// Adds a line by writing the file anew, so that readers and crashes see whole lines. A last line that was cut short
+/// is left out.
 pub(crate) fn append(file: &Path, record: &EpochRecord) -> Result<(), TrainError> {
     let failed = |what: String| TrainError::File { what, file: file.to_path_buf() };
     let line = serde_json::to_string(record).map_err(|e| failed(e.to_string()))? + "\n";
-    let mut opened = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(file)
-        .map_err(|e| failed(format!("cannot be opened: {e}")))?;
-    opened.write_all(line.as_bytes()).map_err(|e| failed(format!("cannot be written: {e}")))
+    let mut text = match std::fs::read(file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(failed(format!("the history cannot be read: {e}"))),
+    };
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    text.truncate(whole);
+    text.extend_from_slice(line.as_bytes());
+    write_atomically(file, &text)
 }
 
 /// Writes the history anew: at a resume, without the lines after the checkpoint.

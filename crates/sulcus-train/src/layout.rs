@@ -164,7 +164,10 @@ fn nnunet_cases(root: &Path, ending: &str, json: &Value) -> Result<Vec<Case>, Da
     for file in files(&root.join("imagesTr"))? {
         let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let stem = name.strip_suffix(ending).and_then(|s| s.rsplit_once('_'));
-        names.extend(stem.filter(|(_, n)| n.len() == 4).map(|(case, _)| case.to_owned()));
+        names.extend(
+            stem.filter(|(_, n)| n.len() == 4 && n.bytes().all(|b| b.is_ascii_digit()))
+                .map(|(case, _)| case.to_owned()),
+        );
     }
     let case = |name: String| Case {
         images: (0..channels).map(|c| root.join("imagesTr").join(format!("{name}_{c:04}{ending}"))).collect(),

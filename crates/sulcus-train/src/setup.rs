@@ -11,8 +11,8 @@ use crate::manifest::{DatasetRecord, Manifest, RunProgress, Status, now_utc};
 use crate::sampler::{Sampler, TrainingCase};
 use crate::trainer::{Clock, Position, Session, fresh_optimiser};
 use crate::{
-    Case, CaseFacts, Checkpoint, Dataset, DeviceChoice, Event, Outcome, Plan, Problem, SplitChoice, TrainConfig,
-    TrainError, TrainObserver, UNet, Weights, history, parallel, samples,
+    Case, CaseFacts, Checkpoint, Dataset, DatasetError, DeviceChoice, Event, Outcome, Plan, Problem, SplitChoice,
+    TrainConfig, TrainError, TrainObserver, UNet, Weights, history, parallel, samples,
 };
 
 /// Trains a network from random weights and leaves a run in `folder`.
@@ -39,6 +39,10 @@ pub fn train(
     let facts = survey(dataset, &[split.training.clone(), split.validation.clone()].concat(), observer)?;
     let training: BTreeSet<&String> = split.training.iter().collect();
     let trained_on: Vec<CaseFacts> = facts.iter().filter(|f| training.contains(&f.name)).cloned().collect();
+    if trained_on.iter().all(|f| f.label_voxels.is_empty()) {
+        let empty = cases(dataset, &split.training).into_iter().map(Problem::no_foreground);
+        return Err(DatasetError::Problems(empty.collect()).into());
+    }
     let plan = Plan::decide(config, dataset.channels(), dataset.labels(), &trained_on)?;
     let spec = plan.model_spec(dataset.name().to_owned(), Training::default());
     let device = device.autodiff();

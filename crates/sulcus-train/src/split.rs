@@ -68,7 +68,7 @@ impl Dataset {
         let split = folds
             .into_iter()
             .nth(fold)
-            .ok_or_else(|| unusable(format!("there is no fold {fold}: folds 0 to {} exist", count.max(1) - 1)))?;
+            .ok_or_else(|| unusable(format!("there is no fold {fold}: {}", existing(count))))?;
         let known: BTreeSet<&String> = self.cases().iter().map(|c| &c.name).collect();
         let missing: Vec<&String> =
             split.training.iter().chain(&split.validation).filter(|n| !known.contains(n)).collect();
@@ -113,6 +113,14 @@ impl Dataset {
             side
         };
         Ok((0..folds).map(|fold| Split { training: side(fold, false), validation: side(fold, true) }).collect())
+    }
+}
+
+fn existing(folds: usize) -> String {
+    match folds {
+        0 => "no fold exists".into(),
+        1 => "only fold 0 exists".into(),
+        _ => format!("folds 0 to {} exist", folds - 1),
     }
 }
 

@@ -31,6 +31,12 @@ pub struct Problem {
     pub file: PathBuf,
 }
 
+impl Problem {
+    pub(crate) fn no_foreground(case: &Case) -> Self {
+        Self { case: case.name.clone(), what: "the mask has no foreground".into(), file: case.label.clone() }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.case, self.what, self.file.display())
@@ -102,8 +108,7 @@ impl Dataset {
             problems.extend(wrong.into_iter().map(named));
             let Some(found) = found else { continue };
             if found.label_voxels.is_empty() {
-                let what = "the mask has no foreground".into();
-                warnings.push(named(FileProblem { file: case.label.clone(), what }));
+                warnings.push(Problem::no_foreground(case));
             }
             facts.push(found);
         }

@@ -22,9 +22,19 @@ use crate::{exporting, files, output};
 
 /// Real hippocampus scans with a licence that lets them travel with the program.
 static DATA: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/data/hippocampus");
-/// What a demo writes besides its data; a second demo in the same folder replaces it.
-const FILES: [&str; 6] = ["run.json", "history.jsonl", "curves.svg", "model.onnx", "figure.png", "report.html"];
-const FOLDERS: [&str; 4] = ["data", "checkpoints", "validation", "masks"];
+/// What a demo writes besides its data and its masks; a second demo in the same folder replaces it.
+const FILES: [&str; 10] = [
+    "run.json",
+    "history.jsonl",
+    "curves.svg",
+    "model.onnx",
+    "figure.png",
+    "report.html",
+    "checkpoints/best.ckpt",
+    "checkpoints/last.ckpt",
+    "checkpoints/samples.json",
+    "validation/summary.json",
+];
 /// Cases in the figure: the worst, the middle and the best.
 const DRAWN: usize = 3;
 
@@ -60,26 +70,57 @@ pub(crate) fn run(args: &DemoArgs, library: &OrtLibrary, ui: Ui) -> Result<(), C
 
 /// Makes room for a new demo; a folder with anything else in it is left alone.
 fn clear(folder: &Path) -> Result<(), CliError> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    let ours = |name: &str| FILES.contains(&name) || FOLDERS.contains(&name);
-    let names: Vec<String> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-    if names.is_empty() {
+    if !folder.is_dir() {
         return Ok(());
     }
-    let earlier_demo = folder.join("data").join("dataset.json").is_file();
-    if let (false, _) | (_, Some(_)) = (earlier_demo, names.iter().find(|name| !ours(name))) {
+    let mut found = Vec::new();
+    files_below(folder, Path::new(""), &mut found)
+        .context(format_args!("looking into the folder {}", folder.display()))?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    found.sort();
+    let bundled = DATA.get_file("dataset.json").map(include_dir::File::contents);
+    let earlier_demo = std::fs::read(folder.join("data").join("dataset.json")).ok().as_deref() == bundled;
+    let other = found.iter().find(|file| !is_ours(file));
+    if !earlier_demo || other.is_some() {
+        let culprit = other.map_or_else(|| folder.to_path_buf(), |file| folder.join(file));
         return Err(CliError::failed(format_args!(
             "this folder holds something else than a demo, which is not overwritten: {}",
-            folder.display()
+            culprit.display()
         ))
         .hint("choose another folder with -o"));
     }
-    for name in names {
-        let path = folder.join(&name);
-        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-        removed.context(format_args!("removing what an earlier demo left: {}", path.display()))?;
+    for file in found {
+        let path = folder.join(file);
+        std::fs::remove_file(&path)
+            .context(format_args!("removing what an earlier demo left: {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Whatever is no folder below `root/part`, relative to `root`; links are not followed.
+fn files_below(root: &Path, part: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(root.join(part))? {
+        let entry = entry?;
+        let inner = part.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            files_below(root, &inner, found)?;
+        } else {
+            found.push(inner);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a demo writes a file of this name, relative to its folder.
+fn is_ours(file: &Path) -> bool {
+    if let Ok(data) = file.strip_prefix("data") {
+        return DATA.get_file(data).is_some();
+    }
+    let is_mask = |name: &Path| DATA.get_file(Path::new("labelsTr").join(name)).is_some();
+    let written = FILES.iter().any(|name| file == Path::new(name));
+    written || ["masks", "validation"].iter().any(|part| file.strip_prefix(part).is_ok_and(is_mask))
 }
 
 fn unpack(from: &Dir<'_>, to: &Path) -> Result<(), CliError> {

@@ -22,6 +22,14 @@ struct Pair {
 }
 
 pub(crate) fn run(args: &EvaluateArgs, ui: Ui) -> Result<(), CliError> {
+    if let Some(report) = &args.report
+        && !report.extension().is_some_and(|e| e.eq_ignore_ascii_case("html") || e.eq_ignore_ascii_case("htm"))
+    {
+        return Err(CliError::usage(format_args!(
+            "the report is an HTML page, so --report must end in .html or .htm: {}",
+            report.display()
+        )));
+    }
     let pairs = pair_up(&args.prediction, &args.truth, ui)?;
     let labels = match &args.labels {
         Some(path) => Labels::Table(label_file::read(path)?),

@@ -29,6 +29,9 @@ pub(crate) fn run(args: &PredictArgs, library: OrtLibrary, ui: Ui) -> Result<(),
 
     let segmenter = load(args, library)?;
     segmenter.notes().iter().for_each(|note| ui.note(note));
+    if args.mirror && segmenter.spec().mirror_axes.is_empty() {
+        ui.warn("the model was trained without mirrored slices: --mirror has no effect");
+    }
     ui.note(format_args!("engine {} on {}", segmenter.engine(), segmenter.device()));
 
     let total = jobs.len() + bad.len();

@@ -30,11 +30,17 @@ pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
         };
         sulcus_train::resume(&dataset, &args.output, &changes, &mut watcher)
     } else {
-        files::ensure_writable(&args.output)?;
         let preset = args.preset.as_deref().unwrap_or(DEFAULT_PRESET);
         let mut config = TrainConfig::from_preset(preset).map_err(CliError::usage)?;
         apply(args, &mut config);
-        sulcus_train::train(&dataset, &split_choice(args), &config, &args.output, &mut watcher)
+        let made = !args.output.exists();
+        files::ensure_writable(&args.output)?;
+        let outcome = sulcus_train::train(&dataset, &split_choice(args), &config, &args.output, &mut watcher);
+        if made && outcome.is_err() {
+            // Goes only when it is empty, that is when training was refused before it began.
+            std::fs::remove_dir(&args.output).ok();
+        }
+        outcome
     };
     watcher.finish();
     finish(outcome.context("training")?, &args.output, &args.dataset, library, ui)

@@ -1,4 +1,4 @@
-use super::support::{file, run};
+use super::support::{bundled, file, run};
 
 #[test]
 fn a_demo_leaves_everything_behind_that_it_promises() {
@@ -14,6 +14,10 @@ fn a_demo_leaves_everything_behind_that_it_promises() {
         assert!(folder.join(part).is_file(), "{part}");
     }
     assert_eq!(std::fs::read_dir(folder.join("masks")).unwrap().count(), 10);
+    // Sorted last: it is named only if the demo knows everything before it as its own.
+    let added = file(&folder, "zzz.txt", b"mine");
+    run(home.path(), &[&"demo", &"-o", &folder]).code(1).says(added.to_str().unwrap());
+    assert!(added.is_file() && folder.join("model.onnx").is_file());
 }
 
 #[test]
@@ -22,4 +26,24 @@ fn a_folder_with_something_else_is_left_alone() {
     let mine = file(home.path(), "mine/thesis.txt", b"years of work");
     run(home.path(), &[&"demo", &"-o", &home.path().join("mine")]).code(1).says("not overwritten");
     assert_eq!(std::fs::read(mine).unwrap(), b"years of work");
+}
+
+#[test]
+fn a_data_set_of_the_user_s_own_is_no_earlier_demo() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("mine");
+    let demo = || run(home.path(), &[&"demo", &"-o", &folder]).code(1).says("not overwritten");
+    let own = file(&folder, "data/dataset.json", b"{\"name\": \"my own\"}");
+    demo();
+    assert_eq!(std::fs::read(&own).unwrap(), b"{\"name\": \"my own\"}");
+
+    // An earlier demo to which something was added.
+    file(&folder, "data/dataset.json", &std::fs::read(bundled("hippocampus/dataset.json")).unwrap());
+    for added in ["data/imagesTr/mine.nii.gz", "masks/mine.nii.gz", "checkpoints/notes.txt", "validation/a/b.txt"]
+    {
+        let added = file(&folder, added, b"mine");
+        demo().says(added.to_str().unwrap());
+        assert!(own.is_file());
+        std::fs::remove_file(added).unwrap();
+    }
 }

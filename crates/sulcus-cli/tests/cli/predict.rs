@@ -98,6 +98,32 @@ fn channel_numbers_fall_away_from_the_names() {
 }
 
 #[test]
+fn a_channel_too_many_fails_that_case_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(scan()).unwrap();
+    for name in ["in/x_0000.nii.gz", "in/x_0001.nii.gz", "in/y_0000.nii.gz"] {
+        file(home.path(), name, &bytes);
+    }
+    let out = home.path().join("out");
+    predict(home.path(), &[&home.path().join("in")], &out, &[])
+        .code(1)
+        .says("the model takes 1 channel, the folder has channels 0000 and 0001 of case x")
+        .says("1 of 2 cases failed");
+    let names: Vec<_> = std::fs::read_dir(&out).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(names, ["y.nii.gz"]);
+}
+
+#[test]
+fn mirroring_what_was_not_trained_mirrored_changes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let (plain, mirrored) = (home.path().join("plain.nii.gz"), home.path().join("mirrored.nii.gz"));
+    predict(home.path(), &[&scan()], &plain, &[]).code(0);
+    predict(home.path(), &[&scan()], &mirrored, &["--mirror"]).code(0).says("--mirror has no effect");
+    let labels = |path: &Path| sulcus_io::read_labels(path).unwrap().0;
+    assert_eq!(labels(&plain), labels(&mirrored));
+}
+
+#[test]
 fn unknown_left_and_right_are_warned_about() {
     let home = tempfile::tempdir().unwrap();
     let values: Vec<f32> = (0..20 * 20 * 8).map(|i| (i % 37) as f32).collect();

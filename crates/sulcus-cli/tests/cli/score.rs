@@ -46,6 +46,9 @@ fn folders_are_matched_by_name_and_a_missing_prediction_is_an_error() {
     let html = std::fs::read_to_string(&report).unwrap();
     assert!(html.contains("Not scored") && html.contains("<b>b</b>") && html.contains("data:image/png;base64,"));
     run(home.path(), &[&"evaluate", &"-p", &p, &"-t", &truth()]).code(2).says("two files or two folders");
+    run(home.path(), &[&"evaluate", &"-p", &p, &"-t", &t, &"--report", &home.path().join("report.nii.gz")])
+        .code(2)
+        .says(".html");
 }
 
 #[test]

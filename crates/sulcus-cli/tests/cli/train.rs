@@ -78,4 +78,21 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     assert!(std::process::Command::new("/bin/kill").args(["-INT", &pid]).status().unwrap().success());
     super::support::ended(child.wait_with_output().unwrap()).code(1).says("stopped after").says("--resume");
     assert!(folder.join("checkpoints/last.ckpt").is_file());
+    // Stopped in its first epoch, or soon after: what a run without a best epoch is told.
+    std::fs::remove_file(folder.join("checkpoints/best.ckpt")).ok();
+    run(home.path(), &[&"export", &folder, &"-o", &home.path().join("model.onnx")])
+        .code(1)
+        .says("`--checkpoint last`")
+        .says("--resume");
+}
+
+#[test]
+fn a_refused_training_leaves_no_folder_behind() {
+    let home = tempfile::tempdir().unwrap();
+    let (set, folder) = (small_set(home.path()), home.path().join("run"));
+    run(home.path(), &[&"train", &set, &"-o", &folder, &"--fold", &"9"]).code(1).says("there is no fold 9");
+    assert!(!folder.exists());
+    std::fs::create_dir(&folder).unwrap();
+    run(home.path(), &[&"train", &set, &"-o", &folder, &"--fold", &"9"]).code(1);
+    assert!(folder.is_dir(), "a folder of the user's own stays");
 }
