@@ -84,3 +84,35 @@ pub(crate) fn rewrite(file: &Path, records: &[EpochRecord]) -> Result<(), TrainE
     }
     write_atomically(file, text.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(epoch: usize) -> EpochRecord {
+        EpochRecord {
+            epoch,
+            steps: epoch,
+            loss: 0.5,
+            dice: BTreeMap::new(),
+            mean_dice: None,
+            best: true,
+            learning_rate: 0.1,
+            seconds: 1.0,
+            elapsed_seconds: 1.0,
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_cut_short_does_not_spoil_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(FILE);
+        append(&file, &record(1)).unwrap();
+        append(&file, &record(2)).unwrap();
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::write(&file, &whole[..whole.len() - 5]).unwrap();
+        append(&file, &record(3)).unwrap();
+        assert_eq!(read_history(&file).unwrap(), [record(1), record(3)]);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+}
