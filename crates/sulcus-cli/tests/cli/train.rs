@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::support::{bundled, file, predict, run, scan, sulcus};
+use super::support::{RAS, bundled, file, nifti, predict, run, scan, sulcus};
 
 /// Three training cases and one held out: enough to walk the road, not to learn anything.
 fn small_set(home: &std::path::Path) -> std::path::PathBuf {
@@ -95,4 +95,24 @@ fn a_refused_training_leaves_no_folder_behind() {
     std::fs::create_dir(&folder).unwrap();
     run(home.path(), &[&"train", &set, &"-o", &folder, &"--fold", &"9"]).code(1);
     assert!(folder.is_dir(), "a folder of the user's own stays");
+}
+
+#[test]
+fn training_cases_without_foreground_and_folds_that_do_not_exist_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let set = home.path().join("set");
+    let values: Vec<f32> = (0..20 * 20 * 8).map(|i| (i % 37) as f32).collect();
+    for (name, value) in [("a", 0.0), ("b", 0.0), ("c", 1.0)] {
+        file(&set, &format!("images/{name}.nii"), &nifti(&[20, 20, 8], &values, Some(RAS)));
+        file(&set, &format!("labels/{name}.nii"), &nifti(&[20, 20, 8], &[value; 20 * 20 * 8], Some(RAS)));
+    }
+    let splits = file(home.path(), "splits.json", br#"[{"train": ["a", "b"], "val": ["c"]}]"#);
+    let train = |fold: &str| {
+        let folder = home.path().join("run");
+        let ended = run(home.path(), &[&"train", &set, &"-o", &folder, &"--splits", &splits, &"--fold", &fold]);
+        assert!(!folder.exists());
+        ended.code(1)
+    };
+    train("0").says("2 problem(s)").says("a: the mask has no foreground").says("b: the mask has no foreground");
+    train("1").says("there is no fold 1: only fold 0 exists");
 }
