@@ -3,7 +3,6 @@
 //! `cargo run --release -p sulcus-examples --bin train -- RUN [SECONDS]`
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
-use std::io::Write;
 use std::path::Path;
 
 use sulcus_pipeline::compare_predictors;

@@ -160,7 +160,7 @@ impl ModelSpec {
             ));
         }
         let tile = self.patch.iter().try_fold(1_usize, |product, edge| product.checked_mul(*edge));
-        if !tile.is_some_and(|voxels| voxels <= Self::LARGEST_TILE) {
+        if tile.is_none_or(|voxels| voxels > Self::LARGEST_TILE) {
             return bad(format!("its patch {:?} has more than {} voxels", self.patch, Self::LARGEST_TILE));
         }
         let fits = |(edge, multiple): (&usize, &usize)| *edge > 0 && edge.is_multiple_of(*multiple);

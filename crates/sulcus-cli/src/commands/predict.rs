@@ -168,6 +168,8 @@ struct Seconds {
     read: f64,
     preprocess: f64,
     infer: f64,
+    /// The part of `infer` inside the engine.
+    engine: f64,
     postprocess: f64,
     write: f64,
     total: f64,
@@ -237,6 +239,7 @@ fn segment(
             read,
             preprocess: found.seconds.preprocess,
             infer: found.seconds.infer,
+            engine: found.seconds.engine,
             postprocess: found.seconds.postprocess,
             write: writing.elapsed().as_secs_f64(),
             total: start.elapsed().as_secs_f64(),
@@ -315,6 +318,7 @@ mod tests {
                 read: 0.5,
                 preprocess: 0.25,
                 infer: 1.0,
+                engine: 0.75,
                 postprocess: 0.5,
                 write: 0.25,
                 total: 2.5,
@@ -327,7 +331,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&line).unwrap(),
-            r#"{"input":"a.nii.gz","output":"b.nii.gz","engine":"ort","device":"cpu","precision":"fp32","seconds":{"read":0.5,"preprocess":0.25,"infer":1.0,"postprocess":0.5,"write":0.25,"total":2.5},"tiles":3,"labels":{"Posterior":{"value":1,"voxels":10,"ml":0.5},"Anterior":{"value":2,"voxels":0,"ml":0.0}}}"#
+            r#"{"input":"a.nii.gz","output":"b.nii.gz","engine":"ort","device":"cpu","precision":"fp32","seconds":{"read":0.5,"preprocess":0.25,"infer":1.0,"engine":0.75,"postprocess":0.5,"write":0.25,"total":2.5},"tiles":3,"labels":{"Posterior":{"value":1,"voxels":10,"ml":0.5},"Anterior":{"value":2,"voxels":0,"ml":0.0}}}"#
         );
     }
 
