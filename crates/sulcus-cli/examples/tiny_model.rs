@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use sulcus_pipeline::{Activation, Dimensions, Downsampling, NetworkSpec, Norm, StageConfig};
+use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 use sulcus_train::{
     Dataset, DeviceChoice, NetworkPredictor, Run, SplitChoice, TrainConfig, Weights, export_onnx, train,
 };
@@ -28,6 +28,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         norm: Norm::Batch,
         activation: Activation::Relu,
         downsampling: Downsampling::MaxPool,
+        encoder: Encoder::Plain,
+        deep_supervision: false,
     });
     config.time_budget_secs = Some(SECONDS);
     config.device = DeviceChoice::Cpu;

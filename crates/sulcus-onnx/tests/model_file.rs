@@ -6,7 +6,7 @@ use prost::Message;
 use sulcus_onnx::messages::ModelProto;
 use sulcus_onnx::{Axis, GraphBuilder, OnnxError, attribute, read_spec, with_spec};
 use sulcus_pipeline::{
-    Activation, ChannelSpec, Dimensions, Downsampling, FORMAT_VERSION, ModelSpec, NetworkSpec, Norm,
+    Activation, ChannelSpec, Dimensions, Downsampling, Encoder, FORMAT_VERSION, ModelSpec, NetworkSpec, Norm,
     Normalisation, Output, SPEC_KEY, SpacingRule, StageConfig, Tiling, Training,
 };
 use sulcus_volume::LabelTable;
@@ -23,6 +23,8 @@ fn spec() -> ModelSpec {
             norm: Norm::Batch,
             activation: Activation::Relu,
             downsampling: Downsampling::MaxPool,
+            encoder: Encoder::Plain,
+            deep_supervision: false,
         },
         channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore }],
         labels: LabelTable::from_names([(1, "Anterior".into())]).unwrap(),

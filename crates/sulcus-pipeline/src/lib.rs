@@ -22,7 +22,7 @@ mod window;
 pub use error::PipelineError;
 pub use golden::{GoldenCase, label_hash};
 pub use metrics::{Counts, count_labels};
-pub use network::{Activation, Dimensions, Downsampling, NetworkSpec, Norm, StageConfig};
+pub use network::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 pub use normalise::Normalisation;
 pub use parity::{Parity, compare_predictors};
 pub use postprocess::Postprocess;

@@ -70,6 +70,18 @@ pub enum Downsampling {
     StridedConvolution,
 }
 
+/// What the encoder's stages are made of; the decoder is always of plain convolutions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoder {
+    /// Convolution, normalisation, activation, one after the other.
+    #[default]
+    Plain,
+    /// Residual blocks of two convolutions each (He et al. 2016), as in nnU-Net's ResEnc networks (Isensee et al. 2024).
+    /// `convolutions` of a stage counts blocks in the encoder, convolutions in the decoder.
+    Residual,
+}
+
 /// One resolution of the encoder; the decoder mirrors it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,6 +112,17 @@ pub struct NetworkSpec {
     pub activation: Activation,
     /// Between resolutions.
     pub downsampling: Downsampling,
+    /// What the encoder is made of.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub encoder: Encoder,
+    /// Whether training compares the coarser resolutions of the decoder with the truth as well (all but the lowest).
+    /// An exported file has the finest one's output alone.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub deep_supervision: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl NetworkSpec {

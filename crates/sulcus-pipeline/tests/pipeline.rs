@@ -38,6 +38,8 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
             norm: Norm::Batch,
             activation: Activation::Relu,
             downsampling: Downsampling::MaxPool,
+            encoder: Encoder::Plain,
+            deep_supervision: false,
         },
         channels: vec![ChannelSpec {
             name: "MRI".into(),

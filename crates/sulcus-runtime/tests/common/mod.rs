@@ -3,7 +3,7 @@
 
 use sulcus_onnx::{Axis, GraphBuilder, attribute};
 use sulcus_pipeline::{
-    Activation, ChannelSpec, Dimensions, Downsampling, FORMAT_VERSION, ModelSpec, NetworkSpec, Norm,
+    Activation, ChannelSpec, Dimensions, Downsampling, Encoder, FORMAT_VERSION, ModelSpec, NetworkSpec, Norm,
     Normalisation, Output, SpacingRule, StageConfig, Tiling, Training,
 };
 use sulcus_runtime::{NamedLibrary, OrtSearch, python_prefixes};
@@ -59,6 +59,8 @@ pub(crate) fn spec(axes: u8) -> ModelSpec {
             norm: if flat { Norm::Batch } else { Norm::Instance },
             activation: if flat { Activation::Relu } else { Activation::LeakyRelu { slope: 0.01 } },
             downsampling: if flat { Downsampling::MaxPool } else { Downsampling::StridedConvolution },
+            encoder: Encoder::Plain,
+            deep_supervision: false,
         },
         channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::MinMax }],
         labels: labels(),

@@ -1,4 +1,4 @@
-use sulcus_pipeline::{Activation, Dimensions, Downsampling, NetworkSpec, Norm, StageConfig};
+use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 
 /// The presets' names, as the command line takes them.
 pub fn preset_names() -> &'static [&'static str] {
@@ -35,5 +35,7 @@ fn pooled_2d(name: &str, base: usize) -> NetworkSpec {
         norm: Norm::Batch,
         activation: Activation::Relu,
         downsampling: Downsampling::MaxPool,
+        encoder: Encoder::Plain,
+        deep_supervision: false,
     }
 }

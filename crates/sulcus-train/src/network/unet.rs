@@ -172,6 +172,8 @@ impl UNet {
                 (false, true) => Downsampling::StridedConvolution,
                 (false, false) => like.downsampling,
             },
+            encoder: like.encoder,
+            deep_supervision: like.deep_supervision,
         }
     }
 

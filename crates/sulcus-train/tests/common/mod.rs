@@ -4,7 +4,7 @@
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use sulcus_pipeline::{
-    Activation, ChannelSpec, Dimensions, Downsampling, FORMAT_VERSION, ModelSpec, NetworkSpec, Norm,
+    Activation, ChannelSpec, Dimensions, Downsampling, Encoder, FORMAT_VERSION, ModelSpec, NetworkSpec, Norm,
     Normalisation, Output, SpacingRule, StageConfig, Tiling, Training,
 };
 use sulcus_train::{DiceScope, Loss, UNet};
@@ -25,6 +25,8 @@ pub(crate) fn uneven(norm: Norm, activation: Activation, downsampling: Downsampl
         norm,
         activation,
         downsampling,
+        encoder: Encoder::Plain,
+        deep_supervision: false,
     }
 }
 

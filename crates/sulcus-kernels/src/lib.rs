@@ -1,0 +1,1 @@
+//! Convolutions, normalisations and their gradients for CPUs.
