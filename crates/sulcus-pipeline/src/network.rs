@@ -136,6 +136,20 @@ impl NetworkSpec {
             .collect()
     }
 
+    /// Convolutions of a stage's decoder: as many as the encoder has, one beside a residual encoder.
+    pub fn decoder_convolutions(&self, stage: &StageConfig) -> usize {
+        match self.encoder {
+            Encoder::Plain => stage.convolutions,
+            Encoder::Residual => 1,
+        }
+    }
+
+    /// Resolutions of the decoder that training compares with the truth, the finest included.
+    pub fn supervised_stages(&self) -> usize {
+        // The coarsest maps are no decoder's, and the decoder's coarsest ones have weight 0.
+        if self.deep_supervision { self.stages.len().saturating_sub(2).max(1) } else { 1 }
+    }
+
     /// Checks that the stages make a network.
     ///
     /// # Errors

@@ -1,53 +1,85 @@
-//! One training step: forward, loss, backward, optimiser. The same networks and batches as tests/peers/pytorch_unet2d.py.
+//! One training step: forward, loss, backward, optimiser. The same networks and batches as tests/peers/pytorch_step.py.
 #![allow(clippy::expect_used, reason = "a bench that can't be set up has nothing to measure")]
 
 use std::fmt;
 
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use sulcus_pipeline::Output;
-use sulcus_train::{DiceScope, Loss, UNet, preset};
+use burn::tensor::{Device, Tensor, TensorData};
+use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, Output, StageConfig};
+use sulcus_train::{DiceScope, Loss, Targets, UNet};
 
 fn main() {
     divan::main();
 }
 
-/// A preset and the height and width of its slices.
+/// A network and the batch, depth, height and width of its input.
 struct Case {
-    preset: &'static str,
-    size: [usize; 2],
+    name: &'static str,
+    channels: &'static [usize],
+    shape: [usize; 4],
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}_{}x{}", self.preset, self.size[0], self.size[1])
+        f.write_str(self.name)
     }
 }
 
-const BATCH: usize = 8;
 /// Background, anterior, posterior.
 const CLASSES: usize = 3;
 
-const CASES: [Case; 3] = [
-    Case { preset: "unet2d-lite", size: [48, 64] },
-    Case { preset: "unet2d-lite", size: [64, 64] },
-    Case { preset: "unet2d-classic", size: [64, 64] },
+const CASES: [Case; 5] = [
+    Case { name: "unet2d-lite_48x64", channels: &[16, 32, 64, 128, 256], shape: [8, 1, 48, 64] },
+    Case { name: "unet2d-classic_64x64", channels: &[64, 128, 256, 512, 1024], shape: [8, 1, 64, 64] },
+    Case { name: "unet2d-base32_64x64", channels: &[32, 64, 128, 256], shape: [8, 1, 64, 64] },
+    Case { name: "unet3d-base16_40x56x40", channels: &[16, 32, 64, 128], shape: [2, 40, 56, 40] },
+    Case { name: "unet3d-base32_40x56x40", channels: &[32, 64, 128, 256], shape: [2, 40, 56, 40] },
 ];
+
+impl Case {
+    /// Slices: max-pooling and batch normalisation. Blocks: strided convolutions and instance normalisation.
+    fn network(&self) -> NetworkSpec {
+        let flat = self.shape[1] == 1;
+        let axes = if flat { 2 } else { 3 };
+        let stage = |(depth, channels): (usize, &usize)| StageConfig {
+            channels: *channels,
+            convolutions: 2,
+            kernel: vec![3; axes],
+            stride: vec![if depth == 0 { 1 } else { 2 }; axes],
+        };
+        NetworkSpec {
+            name: self.name.into(),
+            dimensions: if flat { Dimensions::Two } else { Dimensions::Three },
+            stages: self.channels.iter().enumerate().map(stage).collect(),
+            norm: if flat { Norm::Batch } else { Norm::Instance },
+            activation: if flat { Activation::Relu } else { Activation::LeakyRelu { slope: 0.01 } },
+            downsampling: if flat { Downsampling::MaxPool } else { Downsampling::StridedConvolution },
+            encoder: Encoder::Plain,
+            deep_supervision: false,
+        }
+    }
+
+    fn batch(&self, device: &Device) -> (Tensor<5>, Targets) {
+        let [n, d, h, w] = self.shape;
+        let voxels = n * d * h * w;
+        let image: Vec<f32> = (0..voxels).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
+        let classes: Vec<u8> = (0..voxels).map(|i| ((i / 7) % CLASSES) as u8).collect();
+        (
+            Tensor::from_data(TensorData::new(image, [n, 1, d, h, w]), device),
+            Targets::new(classes, self.shape).expect("a class for each voxel"),
+        )
+    }
+}
 
 #[divan::bench(args = CASES, sample_count = 7, sample_size = 1)]
 fn step(bencher: divan::Bencher<'_, '_>, case: &Case) {
     let device = Device::flex().autodiff();
-    let spec = preset(case.preset).expect("a preset of this name");
-    let mut network = UNet::new(&spec, 1, CLASSES, 0, &device).expect("a network of this preset");
+    let mut network = UNet::new(&case.network(), 1, CLASSES, 0, &device).expect("a network of this description");
     let mut optimiser: ModuleOptimizer = AdamWConfig::new().init();
-    let [height, width] = case.size;
-    let images = values(BATCH * height * width, |i| ((i * 37) % 101) as f32 / 50.0 - 1.0);
-    let images = Tensor::<4>::from_data(TensorData::new(images, [BATCH, 1, height, width]), &device);
-    let targets = values(BATCH * height * width, |i| ((i / 7) % CLASSES) as i64);
-    let targets = Tensor::<3, Int>::from_data(TensorData::new(targets, [BATCH, height, width]), &device);
+    let (image, targets) = case.batch(&device);
     let mut one = || {
-        let logits = network.forward(images.clone());
-        let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, logits, targets.clone());
+        let logits = network.forward(image.clone());
+        let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, logits, &targets);
         let gradients = GradientsParams::from_grads(loss.backward(), &network);
         network = optimiser.step(1e-3, network.clone(), gradients);
         loss.into_scalar::<f32>()
@@ -55,8 +87,4 @@ fn step(bencher: divan::Bencher<'_, '_>, case: &Case) {
     // The first step allocates and fills the optimiser's state.
     one();
     bencher.bench_local(one);
-}
-
-fn values<T>(count: usize, value: impl Fn(usize) -> T) -> Vec<T> {
-    (0..count).map(value).collect()
 }

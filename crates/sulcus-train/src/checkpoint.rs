@@ -20,7 +20,8 @@ use sulcus_pipeline::NetworkSpec;
 use crate::network::{NetworkError, UNet};
 
 const MAGIC: &[u8; 8] = b"SULCUSCK";
-const FORMAT_VERSION: u32 = 1;
+/// 2: weights of slices have a depth axis too, so that slices and blocks share their layers.
+const FORMAT_VERSION: u32 = 2;
 const DIGEST_BYTES: usize = 32;
 
 /// A training state that was read from a file.

@@ -5,12 +5,11 @@
 
 use burn::module::{Module, Param};
 use burn::nn::BatchNorm;
-use burn::nn::conv::{Conv2d, ConvTranspose2d};
 use burn::tensor::Tensor;
 use sulcus_onnx::{Axis, GraphBuilder, OnnxError, attribute};
-use sulcus_pipeline::{Activation, ModelSpec, SPEC_KEY};
+use sulcus_pipeline::{Activation, Dimensions, ModelSpec, SPEC_KEY};
 
-use crate::network::{ConvBlock, NormLayer, UNet};
+use crate::network::{Block, Conv, ConvBlock, NormLayer, ResidualBlock, UNet, Up};
 
 /// Why a network could not be exported.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +46,10 @@ pub enum ExportError {
 
 /// Writes the network as an ONNX model file (operator set 17) that carries `spec`.
 ///
-/// The graph takes `image` `[batch, C, height, width]` and gives `logits` `[batch, K, height, width]`, float32, with
-/// batch, height and width free. Batch normalisation is folded into the convolution before it, in double precision;
-/// everything else is one node a layer.
+/// The graph takes `image` `[batch, C, (depth,) height, width]` and gives `logits` `[batch, K, (depth,) height, width]`,
+/// float32, with batch and spatial axes free. Batch normalisation is folded into the convolution before it, in double
+/// precision; everything else is one node a layer. What only training looks at (the heads of deep supervision) is left
+/// out.
 ///
 /// # Errors
 /// When `spec` describes another network than this one, or weights are not finite.
@@ -57,7 +57,7 @@ pub fn export_onnx(network: &UNet, spec: &ModelSpec) -> Result<Vec<u8>, ExportEr
     // The evaluation view: it has the running statistics up to and including the last training step.
     let network = network.valid();
     check(&network, spec)?;
-    let mut walk = Walk { graph: GraphBuilder::new(&spec.network.name) };
+    let mut walk = Walk { graph: GraphBuilder::new(&spec.network.name), dimensions: network.dimensions() };
     walk.network(&network)?;
     let doc = format!(
         "{}: {}, trained on {} cases of {}. Everything that prediction needs besides this graph is in the metadata \
@@ -89,27 +89,47 @@ fn check(network: &UNet, spec: &ModelSpec) -> Result<(), ExportError> {
 /// the value that a layer reads and give that of the value it makes.
 struct Walk {
     graph: GraphBuilder,
+    dimensions: Dimensions,
 }
 
 impl Walk {
     fn network(&mut self, network: &UNet) -> Result<(), ExportError> {
+        let names = self.spatial(["depth", "height", "width"]);
         let axes = |channels| {
-            [Axis::Dynamic("batch"), Axis::Fixed(channels), Axis::Dynamic("height"), Axis::Dynamic("width")]
+            let spatial = names.iter().map(|name| Axis::Dynamic(name));
+            [Axis::Dynamic("batch"), Axis::Fixed(channels)].into_iter().chain(spatial).collect::<Vec<_>>()
         };
-        let [by_height, by_width] = network.multiple();
+        let multiples: Vec<String> = names
+            .iter()
+            .zip(self.spatial(network.multiple()))
+            .map(|(name, multiple)| format!("{name} a multiple of {multiple}"))
+            .collect();
+        let kind = match self.dimensions {
+            Dimensions::Two => "slices",
+            Dimensions::Three => "blocks",
+        };
         self.graph.input(
             "image",
             &axes(network.input_channels()),
-            &format!("Prepared slices; height a multiple of {by_height}, width of {by_width}."),
+            &format!("Prepared {kind}; {}.", multiples.join(", ")),
         );
         let mut value = "image".to_owned();
+        if let Some(stem) = &network.stem {
+            value = self.block(stem, &value, "stem")?;
+        }
         let mut skips = Vec::new();
         for (i, stage) in network.encoder.iter().enumerate() {
             let name = format!("encoder.{i}");
             if let Some(window) = stage.pool {
-                value = self.max_pool(window, &value, format!("{name}.pool"));
+                value = self.pool("MaxPool", window, &value, format!("{name}.pool"));
             }
-            value = self.blocks(&stage.blocks, value, &name)?;
+            for (i, block) in stage.blocks.iter().enumerate() {
+                let name = format!("{name}.{i}");
+                value = match block {
+                    Block::Plain(block) => self.block(block, &value, &name)?,
+                    Block::Residual(block) => self.residual(block, &value, &name)?,
+                };
+            }
             skips.push(value.clone());
         }
         skips.pop();
@@ -120,24 +140,20 @@ impl Walk {
                 Some(skip) => self.concatenate(&skip, &up, format!("{name}.cat")),
                 None => up,
             };
-            value = self.blocks(&stage.blocks, value, &name)?;
+            for (i, block) in stage.blocks.iter().enumerate() {
+                value = self.block(block, &value, &format!("{name}.{i}"))?;
+            }
         }
-        let (weight, bias) = (read(&network.head.weight, "head")?, bias(&network.head, "head")?);
+        let (weight, bias) = (read(&network.head.weight, "head")?, read(&network.head.bias, "head")?);
         self.convolution(&network.head, &weight, &bias, &value, "logits".to_owned());
         self.graph.output("logits", &axes(network.output_channels()), "Scores before softmax or sigmoid.");
         Ok(())
     }
 
-    fn blocks(&mut self, blocks: &[ConvBlock], mut value: String, stage: &str) -> Result<String, ExportError> {
-        for (i, block) in blocks.iter().enumerate() {
-            value = self.block(block, &value, &format!("{stage}.{i}"))?;
-        }
-        Ok(value)
-    }
-
+    /// Convolution, normalisation and, where the block has one, activation.
     fn block(&mut self, block: &ConvBlock, value: &str, name: &str) -> Result<String, ExportError> {
         let mut weight = read(&block.conv.weight, name)?;
-        let mut bias = bias(&block.conv, name)?;
+        let mut bias = read(&block.conv.bias, name)?;
         let sums = format!("{name}.conv");
         let normalised = match &block.norm {
             NormLayer::Batch(norm) => {
@@ -158,50 +174,87 @@ impl Walk {
                 output
             }
         };
-        let output = format!("{name}.out");
-        match block.activation {
-            Activation::Relu => self.graph.node("Relu", &[&normalised], &output, vec![]),
-            Activation::LeakyRelu { slope } => {
-                self.graph.node("LeakyRelu", &[&normalised], &output, vec![attribute::float("alpha", slope)]);
-            }
-        }
-        Ok(output)
+        Ok(match block.activation {
+            Some(activation) => self.activation(activation, &normalised, format!("{name}.out")),
+            None => normalised,
+        })
     }
 
-    fn convolution(&mut self, conv: &Conv2d, weight: &[f32], bias: &[f32], value: &str, output: String) -> String {
+    fn residual(&mut self, block: &ResidualBlock, value: &str, name: &str) -> Result<String, ExportError> {
+        let mut shortcut = value.to_owned();
+        if block.first.conv.stride != [1; 3] {
+            shortcut =
+                self.pool("AveragePool", block.first.conv.stride, &shortcut, format!("{name}.shortcut.pool"));
+        }
+        if let Some(project) = &block.project {
+            shortcut = self.block(project, &shortcut, &format!("{name}.shortcut"))?;
+        }
+        let first = self.block(&block.first, value, &format!("{name}.first"))?;
+        let second = self.block(&block.second, &first, &format!("{name}.second"))?;
+        let sum = format!("{name}.sum");
+        self.graph.node("Add", &[&second, &shortcut], &sum, vec![]);
+        Ok(self.activation(block.activation, &sum, format!("{name}.out")))
+    }
+
+    fn activation(&mut self, activation: Activation, value: &str, output: String) -> String {
+        match activation {
+            Activation::Relu => self.graph.node("Relu", &[value], &output, vec![]),
+            Activation::LeakyRelu { slope } => {
+                self.graph.node("LeakyRelu", &[value], &output, vec![attribute::float("alpha", slope)]);
+            }
+        }
+        output
+    }
+
+    fn convolution(&mut self, conv: &Conv, weight: &[f32], bias: &[f32], value: &str, output: String) -> String {
         let (weights, biases) = (format!("{output}.weight"), format!("{output}.bias"));
-        self.graph.constant(&weights, &conv.weight.dims(), weight);
+        let kernel = self.spatial(conv.kernel());
+        self.graph.constant(&weights, &self.weight_shape(conv.weight.dims()), weight);
         self.graph.constant(&biases, &[bias.len()], bias);
-        let [height, width] = conv.kernel_size;
+        // Half an odd kernel on every side, as the layers are built.
+        let half: Vec<usize> = kernel.iter().map(|edge| edge / 2).collect();
         let attributes = vec![
-            attribute::ints("kernel_shape", &[height, width]),
-            attribute::ints("strides", &conv.stride),
-            // Half an odd kernel on every side, as the layers are built.
-            attribute::ints("pads", &[height / 2, width / 2, height / 2, width / 2]),
+            attribute::ints("kernel_shape", &kernel),
+            attribute::ints("strides", &self.spatial(conv.stride)),
+            attribute::ints("pads", &[half.as_slice(), half.as_slice()].concat()),
         ];
         self.graph.node("Conv", &[value, &weights, &biases], &output, attributes);
         output
     }
 
-    fn transposed(&mut self, up: &ConvTranspose2d, value: &str, output: String) -> Result<String, ExportError> {
+    fn transposed(&mut self, up: &Up, value: &str, output: String) -> Result<String, ExportError> {
         let (weights, biases) = (format!("{output}.weight"), format!("{output}.bias"));
-        self.graph.constant(&weights, &up.weight.dims(), &read(&up.weight, &output)?);
-        self.graph.constant(&biases, &[up.channels[1]], &affine(up.bias.as_ref(), 0.0, up.channels[1], &output)?);
-        let attributes =
-            vec![attribute::ints("kernel_shape", &up.kernel_size), attribute::ints("strides", &up.stride)];
+        self.graph.constant(&weights, &self.weight_shape(up.weight.dims()), &read(&up.weight, &output)?);
+        let bias = read(&up.bias, &output)?;
+        self.graph.constant(&biases, &[bias.len()], &bias);
+        let stride = self.spatial(up.stride());
+        let attributes = vec![attribute::ints("kernel_shape", &stride), attribute::ints("strides", &stride)];
         self.graph.node("ConvTranspose", &[value, &weights, &biases], &output, attributes);
         Ok(output)
     }
 
-    fn max_pool(&mut self, window: [usize; 2], value: &str, output: String) -> String {
+    fn pool(&mut self, operator: &str, window: [usize; 3], value: &str, output: String) -> String {
+        let window = self.spatial(window);
         let attributes = vec![attribute::ints("kernel_shape", &window), attribute::ints("strides", &window)];
-        self.graph.node("MaxPool", &[value], &output, attributes);
+        self.graph.node(operator, &[value], &output, attributes);
         output
     }
 
     fn concatenate(&mut self, skip: &str, up: &str, output: String) -> String {
         self.graph.node("Concat", &[skip, up], &output, vec![attribute::int("axis", 1)]);
         output
+    }
+
+    /// What the graph says of D, H, W: slices have no D.
+    fn spatial<T: Copy>(&self, [d, h, w]: [T; 3]) -> Vec<T> {
+        match self.dimensions {
+            Dimensions::Two => vec![h, w],
+            Dimensions::Three => vec![d, h, w],
+        }
+    }
+
+    fn weight_shape(&self, [first, second, d, h, w]: [usize; 5]) -> Vec<usize> {
+        [vec![first, second], self.spatial([d, h, w])].concat()
     }
 }
 
@@ -226,10 +279,6 @@ fn fold(norm: &BatchNorm, weight: &mut [f32], bias: &mut [f32], layer: &str) -> 
         *bias = ((f64::from(*bias) - f64::from(*mean)) * scale + f64::from(*beta)) as f32;
     }
     Ok(())
-}
-
-fn bias(conv: &Conv2d, layer: &str) -> Result<Vec<f32>, ExportError> {
-    affine(conv.bias.as_ref(), 0.0, conv.weight.dims()[0], layer)
 }
 
 /// A layer's vector, or what its absence means.

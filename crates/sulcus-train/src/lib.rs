@@ -38,7 +38,7 @@ pub use error::{DatasetError, TrainError};
 pub use export::{ExportError, export_onnx};
 pub use history::{EpochRecord, read_history};
 pub use layout::Layout;
-pub use loss::{DiceScope, Loss};
+pub use loss::{DiceScope, Loss, Targets};
 pub use manifest::{DatasetRecord, Manifest, RunProgress, Status};
 pub use network::{NetworkError, NetworkPredictor, UNet, preset, preset_names};
 pub use plan::Plan;

@@ -1,9 +1,15 @@
 //! What training minimises.
 
+use std::sync::Arc;
+
 use burn::tensor::activation::{log_sigmoid, log_softmax, sigmoid, softmax};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+use sulcus_kernels::{Activation, DiceSums, SegmentationLoss, Terms};
 use sulcus_pipeline::Output;
+
+use crate::TrainError;
+use crate::network::cpu;
 
 /// Keeps the Dice of one sigmoid channel defined where both masks are empty.
 const SIGMOID_SMOOTH: f64 = 1e-6;
@@ -30,38 +36,120 @@ pub enum DiceScope {
     Case,
 }
 
+/// The truth of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Targets {
+    classes: Arc<[u8]>,
+    shape: [usize; 4],
+}
+
+impl Targets {
+    /// A voxel that is of no known class: it costs nothing, whatever the network says of it.
+    pub const IGNORED: u8 = u8::MAX;
+
+    /// # Shapes
+    /// `classes` `[N, D, H, W]`: indices below the network's outputs (0 or 1 for sigmoid), or [`Self::IGNORED`].
+    ///
+    /// # Errors
+    /// When there are more or fewer classes than the shape holds.
+    pub fn new(classes: Vec<u8>, shape: [usize; 4]) -> Result<Self, TrainError> {
+        if classes.len() != shape.iter().product::<usize>() {
+            return Err(TrainError::Tensor(format!("{} classes do not fill a batch of {shape:?}", classes.len())));
+        }
+        Ok(Self { classes: classes.into(), shape })
+    }
+
+    /// N, D, H, W.
+    pub fn shape(&self) -> [usize; 4] {
+        self.shape
+    }
+
+    /// The truth on a coarser grid, by the class at the middle of each window (the upper of two middles).
+    ///
+    /// # Errors
+    /// When a stride does not divide its axis.
+    pub fn coarser(&self, stride: [usize; 3]) -> Result<Self, TrainError> {
+        let [n, axes @ ..] = self.shape;
+        if axes.iter().zip(stride).any(|(length, by)| by == 0 || length % by != 0) {
+            return Err(TrainError::Tensor(format!(
+                "a batch of {:?} cannot be made {stride:?} coarser",
+                self.shape
+            )));
+        }
+        let [d, h, w] = std::array::from_fn(|a| axes[a] / stride[a]);
+        let [_, height, width] = axes;
+        let mut classes = Vec::with_capacity(n * d * h * w);
+        for (case, z, y) in (0..n).flat_map(|n| (0..d).flat_map(move |z| (0..h).map(move |y| (n, z, y)))) {
+            let (z, y) = (z * stride[0] + stride[0] / 2, y * stride[1] + stride[1] / 2);
+            let row = ((case * axes[0] + z) * height + y) * width;
+            let row = self.classes.get(row..row + width).unwrap_or_default();
+            classes.extend(row.iter().skip(stride[2] / 2).step_by(stride[2]));
+        }
+        Self::new(classes, [n, d, h, w])
+    }
+
+    /// # Shapes
+    /// `[N, 1, D · H · W, 1]`
+    fn tensor(&self, device: &Device) -> Tensor<4, Int> {
+        let classes: Vec<i32> = self.classes.iter().map(|class| i32::from(*class)).collect();
+        let [n, d, h, w] = self.shape;
+        Tensor::from_data(TensorData::new(classes, [n, 1, d * h * w, 1]), device)
+    }
+}
+
 impl Loss {
     /// The loss of a batch.
     ///
-    /// Softmax: Dice is the mean over the foreground classes; cross-entropy over all voxels and classes. Sigmoid:
-    /// any class above 0 is foreground.
+    /// Softmax: Dice is the mean over the foreground classes; cross-entropy over all voxels. Sigmoid: any class above
+    /// 0 is foreground.
     ///
     /// # Shapes
-    /// `logits` `[N, K, H, W]`, `targets` `[N, H, W]` class indices below K (0 or 1 for sigmoid) → `[1]`.
-    pub fn forward(
-        self,
-        output: Output,
-        scope: DiceScope,
-        logits: Tensor<4>,
-        targets: Tensor<3, Int>,
-    ) -> Tensor<1> {
+    /// `logits` `[N, K, D, H, W]`, `targets` `[N, D, H, W]` → `[1]`.
+    pub fn forward(self, output: Output, scope: DiceScope, logits: Tensor<5>, targets: &Targets) -> Tensor<1> {
+        if cpu::is_on(&logits) {
+            let kind = SegmentationLoss {
+                activation: match output {
+                    Output::Sigmoid => Activation::Sigmoid,
+                    Output::Softmax => Activation::Softmax,
+                },
+                terms: match self {
+                    Self::Dice => Terms::Dice,
+                    Self::DiceCe => Terms::DiceCrossEntropy,
+                },
+                sums: match scope {
+                    DiceScope::Batch => DiceSums::Batch,
+                    DiceScope::Case => DiceSums::Case,
+                },
+            };
+            return cpu::loss(kind, logits, Arc::clone(&targets.classes));
+        }
+        self.by_burn(output, scope, logits, targets)
+    }
+
+    /// The same of Burn's own operations, for GPUs.
+    fn by_burn(self, output: Output, scope: DiceScope, logits: Tensor<5>, targets: &Targets) -> Tensor<1> {
+        let [n, k, d, h, w] = logits.dims();
+        let classes = targets.tensor(&logits.device());
+        let logits = logits.reshape([n, k, d * h * w, 1]);
+        let ignored = i64::from(Targets::IGNORED);
+        let counted = classes.clone().not_equal_elem(ignored).float();
         match output {
             Output::Sigmoid => {
-                let truth = targets.greater_elem(0).float().unsqueeze_dim::<4>(1);
-                let dice = soft_dice(sigmoid(logits.clone()), truth.clone(), scope, SIGMOID_SMOOTH);
+                let truth = classes.greater_elem(0).float() * counted.clone();
+                let probabilities = sigmoid(logits.clone()) * counted.clone();
+                let dice = soft_dice(probabilities, truth.clone(), scope, SIGMOID_SMOOTH);
                 match self {
                     Self::Dice => 1.0 - dice,
-                    Self::DiceCe => binary_cross_entropy(logits, truth) + 1.0 - dice,
+                    Self::DiceCe => binary_cross_entropy(logits, truth, counted) + 1.0 - dice,
                 }
             }
             Output::Softmax => {
-                let classes = logits.dims()[1];
-                let truth = one_hot(targets, classes);
-                let probabilities = softmax(logits.clone(), 1);
+                let truth = one_hot(classes, k);
+                let probabilities = softmax(logits.clone(), 1) * counted.clone();
                 let dice = soft_dice(foreground(probabilities), foreground(truth.clone()), scope, SOFTMAX_SMOOTH);
                 match self {
                     Self::Dice => 1.0 - dice,
-                    Self::DiceCe => cross_entropy(logits, truth) + 1.0 - dice,
+                    Self::DiceCe => cross_entropy(logits, truth, counted) + 1.0 - dice,
                 }
             }
         }
@@ -71,7 +159,7 @@ impl Loss {
 /// (2 Σ p t + s) / (Σ p + Σ t + s), the mean over channels, and over cases where each is summed alone.
 ///
 /// # Shapes
-/// Both `[N, K, H, W]` → `[1]`.
+/// Both `[N, K, V, 1]` → `[1]`.
 fn soft_dice(probabilities: Tensor<4>, truth: Tensor<4>, scope: DiceScope, smooth: f64) -> Tensor<1> {
     let sums = |values: Tensor<4>| {
         let per_case = values.sum_dim(3).sum_dim(2);
@@ -85,26 +173,25 @@ fn soft_dice(probabilities: Tensor<4>, truth: Tensor<4>, scope: DiceScope, smoot
     ((both * 2.0 + smooth) / (either + smooth)).mean()
 }
 
-/// Mean over voxels of −log p(truth).
-fn cross_entropy(logits: Tensor<4>, truth: Tensor<4>) -> Tensor<1> {
-    let [cases, _, height, width] = logits.dims();
-    let voxels = (cases * height * width) as f64;
-    (log_softmax(logits, 1) * truth).sum() / -voxels
+/// Mean over the voxels that count of −log p(truth).
+fn cross_entropy(logits: Tensor<4>, truth: Tensor<4>, counted: Tensor<4>) -> Tensor<1> {
+    (log_softmax(logits, 1) * truth).sum() / counted.sum().clamp_min(1.0).neg()
 }
 
-/// Mean over voxels of −t log σ(x) − (1 − t) log σ(−x). The logarithm is taken before the sigmoid is rounded, so no
-/// logit overflows.
-fn binary_cross_entropy(logits: Tensor<4>, truth: Tensor<4>) -> Tensor<1> {
-    let background = truth.clone().neg() + 1.0;
-    (truth * log_sigmoid(logits.clone()) + background * log_sigmoid(logits.neg())).mean().neg()
+/// Mean over the voxels that count of −t log σ(x) − (1 − t) log σ(−x). The logarithm is taken before the sigmoid is
+/// rounded, so no logit overflows.
+fn binary_cross_entropy(logits: Tensor<4>, truth: Tensor<4>, counted: Tensor<4>) -> Tensor<1> {
+    let background = counted.clone() - truth.clone();
+    let sum = (truth * log_sigmoid(logits.clone()) + background * log_sigmoid(logits.neg())).sum();
+    sum / counted.sum().clamp_min(1.0).neg()
 }
 
 /// # Shapes
-/// `[N, H, W]` → `[N, K, H, W]`.
-fn one_hot(targets: Tensor<3, Int>, classes: usize) -> Tensor<4> {
+/// `[N, 1, V, 1]` → `[N, K, V, 1]`.
+fn one_hot(targets: Tensor<4, Int>, classes: usize) -> Tensor<4> {
     let device = targets.device();
     let indices = Tensor::<1, Int>::arange(0..classes as i64, &device).reshape([1, classes, 1, 1]);
-    targets.unsqueeze_dim::<4>(1).equal(indices).float()
+    targets.equal(indices).float()
 }
 
 /// All channels but the first.
@@ -122,19 +209,18 @@ mod tests {
     /// Reference figures below were computed in double precision with NumPy from the formulas in the papers.
     const TOLERANCE: f32 = 1e-6;
 
-    fn three_classes(device: &Device) -> (Tensor<4>, Tensor<3, Int>) {
+    fn three_classes(device: &Device) -> (Tensor<5>, Targets) {
         let logits = vec![0.5_f32, -1.0, 2.0, 0.0, -0.5, 1.5, 1.0, 3.0, 0.25, -2.0, 0.0, 0.5];
-        let targets = vec![1_i64, 2, 0, 1];
         (
-            Tensor::from_data(TensorData::new(logits, [2, 3, 1, 2]), device),
-            Tensor::from_data(TensorData::new(targets, [2, 1, 2]), device),
+            Tensor::from_data(TensorData::new(logits, [2, 3, 1, 1, 2]), device),
+            Targets::new(vec![1, 2, 0, 1], [2, 1, 1, 2]).unwrap(),
         )
     }
 
-    fn one_channel(device: &Device) -> (Tensor<4>, Tensor<3, Int>) {
+    fn one_channel(device: &Device) -> (Tensor<5>, Targets) {
         (
-            Tensor::from_data(TensorData::new(vec![0.0_f32, 2.0, -3.0, 1.0], [2, 1, 1, 2]), device),
-            Tensor::from_data(TensorData::new(vec![0_i64, 1, 1, 0], [2, 1, 2]), device),
+            Tensor::from_data(TensorData::new(vec![0.0_f32, 2.0, -3.0, 1.0], [2, 1, 1, 1, 2]), device),
+            Targets::new(vec![0, 1, 1, 0], [2, 1, 1, 2]).unwrap(),
         )
     }
 
@@ -146,7 +232,7 @@ mod tests {
     #[test]
     fn softmax_losses_leave_the_background_out_of_dice() {
         let (logits, targets) = three_classes(&Device::flex());
-        let value = |loss: Loss, scope| loss.forward(Output::Softmax, scope, logits.clone(), targets.clone());
+        let value = |loss: Loss, scope| loss.forward(Output::Softmax, scope, logits.clone(), &targets);
         check(value(Loss::Dice, DiceScope::Batch), 0.394_555_76);
         check(value(Loss::Dice, DiceScope::Case), 0.590_339);
         check(value(Loss::DiceCe, DiceScope::Batch), 1.951_488_8);
@@ -156,32 +242,78 @@ mod tests {
     #[test]
     fn sigmoid_losses_take_one_channel() {
         let (logits, targets) = one_channel(&Device::flex());
-        let value = |loss: Loss, scope| loss.forward(Output::Sigmoid, scope, logits.clone(), targets.clone());
+        let value = |loss: Loss, scope| loss.forward(Output::Sigmoid, scope, logits.clone(), &targets);
         check(value(Loss::Dice, DiceScope::Batch), 0.553_661_75);
         check(value(Loss::Dice, DiceScope::Case), 0.603_374_3);
         check(value(Loss::DiceCe, DiceScope::Batch), 0.553_661_75 + 1.295_481_1);
+    }
+
+    /// Logits that are far above for the truth and far below for everything else.
+    fn sure(targets: &Targets, classes: usize, device: &Device) -> Tensor<5> {
+        let [n, d, h, w] = targets.shape();
+        let truth = match classes {
+            1 => targets.tensor(device).float(),
+            _ => one_hot(targets.tensor(device), classes),
+        };
+        (truth - 0.5).mul_scalar(400.0).reshape([n, classes, d, h, w])
     }
 
     #[test]
     fn a_perfect_answer_costs_nothing_and_huge_logits_stay_finite() {
         let device = Device::flex();
         let (_, targets) = three_classes(&device);
-        let sure = (one_hot(targets.clone(), 3) - 0.5) * 400.0;
-        check(Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, sure, targets), 0.0);
+        let value = |output, logits, targets| Loss::DiceCe.forward(output, DiceScope::Batch, logits, targets);
+        check(value(Output::Softmax, sure(&targets, 3, &device), &targets), 0.0);
         let (_, targets) = one_channel(&device);
-        let sure = (targets.clone().float().unsqueeze_dim::<4>(1) - 0.5) * 400.0;
-        check(Loss::DiceCe.forward(Output::Sigmoid, DiceScope::Batch, sure.clone(), targets.clone()), 0.0);
-        let wrong: f32 =
-            Loss::DiceCe.forward(Output::Sigmoid, DiceScope::Batch, sure.neg(), targets).into_scalar();
+        let sure = sure(&targets, 1, &device);
+        check(value(Output::Sigmoid, sure.clone(), &targets), 0.0);
+        let wrong: f32 = value(Output::Sigmoid, sure.neg(), &targets).into_scalar();
         assert!((wrong - 201.0).abs() < 0.01, "{wrong}");
     }
 
     #[test]
     fn empty_masks_have_a_defined_loss() {
         let device = Device::flex();
-        let none = Tensor::<3, Int>::zeros([1, 2, 2], &device);
-        let sure_of_nothing = Tensor::<4>::full([1, 1, 2, 2], -200.0, &device);
-        check(Loss::Dice.forward(Output::Sigmoid, DiceScope::Batch, sure_of_nothing, none), 0.0);
+        let none = Targets::new(vec![0; 4], [1, 1, 2, 2]).unwrap();
+        let sure_of_nothing = Tensor::<5>::full([1, 1, 1, 2, 2], -200.0, &device);
+        check(Loss::Dice.forward(Output::Sigmoid, DiceScope::Batch, sure_of_nothing, &none), 0.0);
+    }
+
+    #[test]
+    fn ignored_voxels_cost_nothing_whatever_is_said_of_them() {
+        let device = Device::flex();
+        let targets = Targets::new(vec![1, Targets::IGNORED, 0, 2], [1, 1, 2, 2]).unwrap();
+        let shorter = Targets::new(vec![1, 0, 2], [1, 1, 1, 3]).unwrap();
+        for (output, classes) in [(Output::Softmax, 3), (Output::Sigmoid, 1)] {
+            for loss in [Loss::Dice, Loss::DiceCe] {
+                let logits = |columns: &[usize], ignored: f32| -> Tensor<5> {
+                    let value =
+                        |k: usize, v: usize| if v == 1 { ignored } else { (k * 7 + v * 3) as f32 % 5.0 - 2.0 };
+                    let all = (0..classes).flat_map(|k| columns.iter().map(move |v| value(k, *v))).collect();
+                    let shape = if columns.len() == 4 { [1, classes, 1, 2, 2] } else { [1, classes, 1, 1, 3] };
+                    Tensor::from_data(TensorData::new::<f32, _>(all, shape), &device)
+                };
+                let without: f32 =
+                    loss.forward(output, DiceScope::Batch, logits(&[0, 2, 3], 0.0), &shorter).into_scalar();
+                for ignored in [-50.0, 0.0, 50.0] {
+                    let with = logits(&[0, 1, 2, 3], ignored);
+                    check(loss.forward(output, DiceScope::Batch, with, &targets), without);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn coarser_targets_take_the_middle_of_each_window() {
+        let classes: Vec<u8> = (0..2 * 2 * 4 * 6).collect();
+        let targets = Targets::new(classes, [2, 2, 4, 6]).unwrap();
+        let coarse = targets.coarser([1, 2, 3]).unwrap();
+        assert_eq!(coarse.shape(), [2, 2, 2, 2]);
+        // Rows 1 and 3, columns 1 and 4 of each plane.
+        assert_eq!(coarse.classes[..4], [7, 10, 19, 22]);
+        assert_eq!(coarse.classes[12..], [79, 82, 91, 94]);
+        assert_eq!(targets.coarser([1, 1, 1]).unwrap(), targets);
+        assert!(targets.coarser([1, 3, 1]).is_err());
     }
 
     #[test]
@@ -191,7 +323,7 @@ mod tests {
             [(Output::Softmax, three_classes(&device)), (Output::Sigmoid, one_channel(&device))]
         {
             for loss in [Loss::Dice, Loss::DiceCe] {
-                let value = |logits: Tensor<4>| loss.forward(output, DiceScope::Batch, logits, targets.clone());
+                let value = |logits: Tensor<5>| loss.forward(output, DiceScope::Batch, logits, &targets);
                 let tracked = logits.clone().require_grad();
                 let gradients = value(tracked.clone()).backward();
                 let slopes: Vec<f32> = tracked.grad(&gradients).unwrap().try_into_vec_as().unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use sulcus_pipeline::{ModelSpec, PipelineError};
 
@@ -12,8 +12,8 @@ use crate::loader::Loader;
 use crate::manifest::{Manifest, Status};
 use crate::sampler::{Batch, Sampler, TrainingCase};
 use crate::{
-    Case, CheckpointParts, EpochRecord, NetworkPredictor, Optimiser, Plan, TrainConfig, TrainError, UNet, Weights,
-    curves, history, score,
+    Case, CheckpointParts, EpochRecord, NetworkPredictor, Optimiser, Plan, Targets, TrainConfig, TrainError, UNet,
+    Weights, curves, history, score,
 };
 
 /// What a training tells while it runs.
@@ -174,9 +174,8 @@ impl Session<'_> {
             let batches = Loader::start(&self.sampler, self.at.epoch, self.at.step, steps, config.workers)?;
             for batch in batches {
                 learning_rate = self.learning_rate(&config);
-                let (image, classes) = tensors(batch?, &self.device);
-                let logits = self.network.forward(image);
-                let loss = config.loss.forward(self.manifest.plan.output, config.dice_scope, logits, classes);
+                let (image, targets) = tensors(batch?, &self.device)?;
+                let loss = self.loss(&config, image, &targets)?;
                 let value =
                     loss.clone().try_into_scalar::<f64>().map_err(|e| TrainError::Tensor(format!("{e:?}")))?;
                 if !value.is_finite() {
@@ -237,6 +236,24 @@ impl Session<'_> {
             observer.event(Event::Epoch(&record));
         }
         self.finish(observer)
+    }
+
+    /// The loss of a batch; with deep supervision that of each resolution, halved from one to the next coarser one.
+    fn loss(&self, config: &TrainConfig, image: Tensor<5>, targets: &Targets) -> Result<Tensor<1>, TrainError> {
+        let output = self.manifest.plan.output;
+        let logits = self.network.forward_all(image);
+        let weights = (0..logits.len()).map(|i| 0.5_f64.powi(i as i32));
+        let sum: f64 = weights.clone().sum();
+        let mut total: Option<Tensor<1>> = None;
+        for ((logits, stride), weight) in logits.into_iter().zip(self.network.supervised_strides()).zip(weights) {
+            let loss = config.loss.forward(output, config.dice_scope, logits, &targets.coarser(stride)?);
+            let loss = loss * (weight / sum);
+            total = Some(match total {
+                Some(total) => total + loss,
+                None => loss,
+            });
+        }
+        total.ok_or_else(|| TrainError::Tensor("the network gave no logits".into()))
     }
 
     /// Scores the best weights as `sulcus predict` would be scored, and closes the manifest.
@@ -344,14 +361,11 @@ impl Session<'_> {
 }
 
 /// # Shapes
-/// `[N, C, H, W]` and `[N, H, W]`.
-fn tensors(batch: Batch, device: &Device) -> (Tensor<4>, Tensor<3, Int>) {
-    let [n, _, h, w] = batch.shape;
-    let classes: Vec<i32> = batch.classes.into_iter().map(i32::from).collect();
-    (
-        Tensor::from_data(TensorData::new(batch.image, batch.shape), device),
-        Tensor::from_data(TensorData::new(classes, [n, h, w]), device),
-    )
+/// `[N, C, D, H, W]` and `[N, D, H, W]`.
+fn tensors(batch: Batch, device: &Device) -> Result<(Tensor<5>, Targets), TrainError> {
+    let [n, c, h, w] = batch.shape;
+    let image = Tensor::from_data(TensorData::new(batch.image, [n, c, 1, h, w]), device);
+    Ok((image, Targets::new(batch.classes, [n, 1, h, w])?))
 }
 
 /// The optimiser that a configuration asks for, without moments.

@@ -6,27 +6,21 @@ mod common;
 use std::path::Path;
 
 use burn::tensor::Device;
-use common::{model_spec, noise, optimiser, step, uneven};
+use common::{every_kind, model_spec, noise, optimiser, prediction_shape, step, training_shape};
 use serde_json::json;
 use sulcus_onnx::messages::ModelProto;
-use sulcus_pipeline::{Activation, Dimensions, Downsampling, NetworkSpec, Norm, Predictor, Tensor};
-use sulcus_train::{Checkpoint, CheckpointParts, NetworkPredictor, UNet, export_onnx, preset, preset_names};
+use sulcus_pipeline::{NetworkSpec, Output, Predictor, Tensor};
+use sulcus_train::{
+    Checkpoint, CheckpointParts, DiceScope, Loss, NetworkPredictor, UNet, export_onnx, preset, preset_names,
+};
 
 fn build(spec: &NetworkSpec, device: &Device) -> UNet {
     UNet::new(spec, 2, 3, 7, device).unwrap()
 }
 
-fn answer(network: &UNet, device: &Device, shape: [usize; 4]) -> Vec<f32> {
+fn answer(network: &UNet, device: &Device, shape: &[usize]) -> Vec<f32> {
     let input = Tensor::new(shape.to_vec(), noise(shape, 99)).unwrap();
     NetworkPredictor::new(network, device).logits(input).unwrap().into_parts().1
-}
-
-fn every_kind() -> impl Iterator<Item = NetworkSpec> {
-    [
-        uneven(Norm::Batch, Activation::Relu, Downsampling::MaxPool),
-        uneven(Norm::Instance, Activation::LeakyRelu { slope: 0.01 }, Downsampling::StridedConvolution),
-    ]
-    .into_iter()
 }
 
 /// Summed by hand over the tutorial's layers, biases and batch normalisation's γ and β included: what PyTorch counts.
@@ -50,20 +44,37 @@ fn the_answer_has_the_inputs_size() {
     let device = Device::flex();
     for spec in every_kind() {
         let network = build(&spec, &device);
-        assert_eq!((network.input_channels(), network.output_channels(), network.multiple()), (2, 3, [2, 4]));
-        let logits = NetworkPredictor::new(&network, &device)
-            .logits(Tensor::new(vec![2, 2, 6, 12], noise([2, 2, 6, 12], 1)).unwrap())
-            .unwrap();
-        assert_eq!(logits.shape(), [2, 3, 6, 12]);
+        let multiple = spec.padding_multiple();
+        assert_eq!((network.input_channels(), network.output_channels()), (2, 3));
+        assert_eq!(network.multiple()[3 - multiple.len()..], multiple);
+        let mut shape = [vec![2, 2], multiple.iter().map(|edge| 3 * edge).collect()].concat();
+        let input = Tensor::new(shape.clone(), noise(&shape, 1)).unwrap();
+        let logits = NetworkPredictor::new(&network, &device).logits(input).unwrap();
+        shape[1] = 3;
+        assert_eq!(logits.shape(), shape);
         assert!(logits.data().iter().all(|value| value.is_finite()));
     }
+}
+
+#[test]
+fn deep_supervision_answers_at_all_resolutions_but_the_two_lowest() {
+    let device = Device::flex();
+    let spec = every_kind().remove(3);
+    let network = build(&spec, &device);
+    let [n, c, d, h, w] = training_shape(&spec);
+    let image = burn::tensor::Tensor::<5>::ones([n, c, d, h, w], &device);
+    let shapes: Vec<_> = network.forward_all(image.clone()).iter().map(|logits| logits.dims()).collect();
+    assert_eq!(shapes, [[n, 3, d, h, w], [n, 3, d / 2, h / 2, w / 2]]);
+    assert_eq!(network.supervised_strides(), [[1, 1, 1], [2, 2, 2]]);
+    let finest = network.forward_all(image.clone()).remove(0).into_data();
+    network.forward(image).into_data().assert_eq(&finest, true);
 }
 
 #[test]
 fn a_seed_gives_the_same_weights_again_and_another_seed_others() {
     let device = Device::flex();
     let spec = preset("unet2d-lite").unwrap();
-    let answer = |seed| answer(&UNet::new(&spec, 1, 2, seed, &device).unwrap(), &device, [1, 1, 16, 16]);
+    let answer = |seed| answer(&UNet::new(&spec, 1, 2, seed, &device).unwrap(), &device, &[1, 1, 16, 16]);
     assert_eq!(answer(3), answer(3));
     assert_ne!(answer(3), answer(4));
 }
@@ -73,7 +84,7 @@ fn a_seed_gives_the_same_weights_again_and_another_seed_others() {
 fn a_fresh_network_neither_fades_nor_explodes() {
     let device = Device::flex();
     let network = UNet::new(&preset("unet2d-lite").unwrap(), 1, 2, 5, &device).unwrap();
-    let logits = answer(&network, &device, [1, 1, 32, 32]);
+    let logits = answer(&network, &device, &[1, 1, 32, 32]);
     let spread = (logits.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / logits.len() as f64).sqrt();
     assert!((0.1..10.0).contains(&spread), "{spread}");
 }
@@ -81,11 +92,14 @@ fn a_fresh_network_neither_fades_nor_explodes() {
 #[test]
 fn inputs_that_do_not_fit_are_errors() {
     let device = Device::flex();
-    let predictor = NetworkPredictor::new(&build(&every_kind().next().unwrap(), &device), &device);
-    let message = |shape: &[usize]| {
+    let predictor = NetworkPredictor::new(&build(&every_kind().remove(0), &device), &device);
+    let answer = |predictor: &NetworkPredictor, shape: &[usize]| {
         let input = Tensor::new(shape.to_vec(), vec![0.0; shape.iter().product()]).unwrap();
         predictor.logits(input).unwrap_err().to_string()
     };
+    let message = |shape: &[usize]| answer(&predictor, shape);
+    let blocks = NetworkPredictor::new(&build(&every_kind().remove(3), &device), &device);
+    insta::assert_snapshot!(answer(&blocks, &[1, 2, 8, 8, 15]), @"the Burn engine could not run the network: it expects an input [N, 2, D, H, W] with D divisible by 4, H by 2 and W by 4, found [1, 2, 8, 8, 15]");
     insta::assert_snapshot!(message(&[1, 2, 5, 12]), @"the Burn engine could not run the network: it expects 2 channel(s) of a height divisible by 2 and a width divisible by 4, found [1, 2, 5, 12]");
     insta::assert_snapshot!(message(&[2, 5, 12]), @"the Burn engine could not run the network: it expects an input [N, C, H, W], found [2, 5, 12]");
     for shape in [[1, 1, 6, 12], [1, 2, 6, 10], [0, 2, 6, 12], [1, 2, 0, 12]] {
@@ -103,14 +117,6 @@ fn specifications_that_make_no_network_are_errors() {
     };
     insta::assert_snapshot!(message(&|spec| spec.stages.clear()), @"the network `unet2d-lite` cannot be built: the network has no stage");
     insta::assert_snapshot!(message(&|spec| spec.stages[2].kernel = vec![2, 3]), @"the network `unet2d-lite` cannot be built: stage 2 must have odd kernel sizes, found [2, 3]");
-    let three = message(&|spec| {
-        spec.dimensions = Dimensions::Three;
-        for stage in &mut spec.stages {
-            stage.kernel.push(3);
-            stage.stride.push(1);
-        }
-    });
-    insta::assert_snapshot!(three, @"the network `unet2d-lite` is 3-D, this builder makes 2-D networks");
     let spec = preset("unet2d-lite").unwrap();
     insta::assert_snapshot!(UNet::new(&spec, 1, 0, 0, &device).unwrap_err(), @"the network `unet2d-lite` needs at least one input and one output channel, found 1 and 0");
 }
@@ -122,7 +128,7 @@ fn training_lowers_the_loss_of_every_kind_of_network() {
         let (mut network, mut adam) = (build(&spec, &device), optimiser());
         let mut losses = vec![];
         for _ in 0..12 {
-            let (next, loss) = step(network, &mut adam, [2, 2, 8, 16], 1, &device);
+            let (next, loss) = step(network, &mut adam, training_shape(&spec), 1, &device);
             network = next;
             losses.push(loss);
         }
@@ -144,7 +150,7 @@ fn resuming_continues_as_if_nothing_had_happened() {
     for spec in every_kind() {
         let (mut network, mut adam) = (build(&spec, &device), optimiser());
         for seed in 0..3 {
-            (network, _) = step(network, &mut adam, [2, 2, 8, 16], seed, &device);
+            (network, _) = step(network, &mut adam, training_shape(&spec), seed, &device);
         }
         save(&path, &spec, &network, Some(&adam));
 
@@ -153,14 +159,21 @@ fn resuming_continues_as_if_nothing_had_happened() {
         assert_eq!(checkpoint.spec(), &spec);
         let mut resumed = checkpoint.network(&device).unwrap();
         let mut resumed_adam = checkpoint.optimiser(optimiser()).unwrap();
-        assert_eq!(answer(&resumed, &device, [1, 2, 8, 16]), answer(&network, &device, [1, 2, 8, 16]));
+        assert_eq!(
+            answer(&resumed, &device, &prediction_shape(&spec)),
+            answer(&network, &device, &prediction_shape(&spec))
+        );
         for seed in 3..6 {
-            let (next, loss) = step(network, &mut adam, [2, 2, 8, 16], seed, &device);
-            let (next_resumed, loss_resumed) = step(resumed, &mut resumed_adam, [2, 2, 8, 16], seed, &device);
+            let (next, loss) = step(network, &mut adam, training_shape(&spec), seed, &device);
+            let (next_resumed, loss_resumed) =
+                step(resumed, &mut resumed_adam, training_shape(&spec), seed, &device);
             assert_eq!(loss, loss_resumed);
             (network, resumed) = (next, next_resumed);
         }
-        assert_eq!(answer(&resumed, &device, [1, 2, 8, 16]), answer(&network, &device, [1, 2, 8, 16]));
+        assert_eq!(
+            answer(&resumed, &device, &prediction_shape(&spec)),
+            answer(&network, &device, &prediction_shape(&spec))
+        );
     }
 }
 
@@ -169,12 +182,15 @@ fn a_checkpoint_is_read_on_a_device_without_autodiff_too() {
     let device = Device::flex().autodiff();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("best.ckpt");
-    let spec = every_kind().next().unwrap();
-    let (network, _) = step(build(&spec, &device), &mut optimiser(), [2, 2, 8, 16], 0, &device);
+    let spec = every_kind().remove(0);
+    let (network, _) = step(build(&spec, &device), &mut optimiser(), training_shape(&spec), 0, &device);
     save(&path, &spec, &network, None);
     let checkpoint = Checkpoint::load(&path).unwrap();
     let plain = checkpoint.network(&Device::flex()).unwrap();
-    assert_eq!(answer(&plain, &Device::flex(), [1, 2, 8, 16]), answer(&network, &device, [1, 2, 8, 16]));
+    assert_eq!(
+        answer(&plain, &Device::flex(), &prediction_shape(&spec)),
+        answer(&network, &device, &prediction_shape(&spec))
+    );
 
     let error = checkpoint.optimiser(optimiser()).err().unwrap().to_string();
     insta::assert_snapshot!(error.replace(&folder.path().display().to_string(), "RUN"), @"training cannot be resumed from this checkpoint: it holds weights only; resume from the last one, not the best (RUN/best.ckpt)");
@@ -185,7 +201,7 @@ fn damaged_and_foreign_checkpoints_say_so() {
     let device = Device::flex();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("last.ckpt");
-    let spec = every_kind().next().unwrap();
+    let spec = every_kind().remove(0);
     save(&path, &spec, &build(&spec, &device), None);
     let whole = std::fs::read(&path).unwrap();
     let message = |bytes: &[u8]| {
@@ -218,7 +234,7 @@ fn operators(bytes: &[u8]) -> Vec<String> {
 #[test]
 fn the_exported_graph_has_a_node_for_each_layer() {
     let device = Device::flex();
-    let [pooled, strided]: [NetworkSpec; 2] = every_kind().collect::<Vec<_>>().try_into().unwrap();
+    let [pooled, strided, _, _, residual, _]: [NetworkSpec; 6] = every_kind().try_into().unwrap();
     let bytes = export_onnx(&build(&pooled, &device), &model_spec(pooled, 2)).unwrap();
     let count = |bytes: &[u8], name: &str| operators(bytes).iter().filter(|op| *op == name).count();
     // 2 + 1 + 3 convolutions down, 1 + 2 up, the head; batch normalisation folded away.
@@ -234,12 +250,19 @@ fn the_exported_graph_has_a_node_for_each_layer() {
     assert_eq!(count(&bytes, "LeakyRelu"), 9);
     assert_eq!(count(&bytes, "MaxPool"), 0);
     assert_eq!(sulcus_onnx::read_spec(&bytes).unwrap(), spec);
+
+    let spec = model_spec(residual, 2);
+    let bytes = export_onnx(&build(&spec.network, &device), &spec).unwrap();
+    // A stem, 2 + 1 + 3 + 1 blocks of two with 3 projections, one up at each of 3 resolutions, the head.
+    assert_eq!(count(&bytes, "Conv"), 1 + 14 + 3 + 3 + 1);
+    assert_eq!(count(&bytes, "AveragePool"), 3);
+    assert_eq!(count(&bytes, "Add"), 7);
 }
 
 #[test]
 fn a_network_that_is_not_the_specifications_is_refused() {
     let device = Device::flex();
-    let spec = every_kind().next().unwrap();
+    let spec = every_kind().remove(0);
     let network = build(&spec, &device);
     let message = |model| export_onnx(&network, &model).unwrap_err().to_string();
     insta::assert_snapshot!(message(model_spec(spec.clone(), 1)), @"cannot export the network: its specification says 1 input and 3 output channel(s), the network has 2 input and 3 output channel(s)");
@@ -252,11 +275,11 @@ fn a_network_that_is_not_the_specifications_is_refused() {
 #[test]
 fn diverged_weights_are_refused() {
     let device = Device::flex().autodiff();
-    let spec = every_kind().next().unwrap();
+    let spec = every_kind().remove(0);
     let mut adam = burn::optim::SgdConfig::new().init();
-    let (image, truth) = common::batch([2, 2, 8, 16], 1, &device);
+    let (image, truth) = common::batch(training_shape(&spec), 1, &device);
     let network = build(&spec, &device);
-    let loss = (network.forward(image) * truth.float().unsqueeze_dim::<4>(1) * f32::MAX).sum();
+    let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, network.forward(image), &truth) * f32::MAX;
     let gradients = burn::optim::GradientsParams::from_grads(loss.backward(), &network);
     let network = adam.step(1e30, network, gradients);
     let error = export_onnx(&network, &model_spec(spec, 2)).unwrap_err().to_string();

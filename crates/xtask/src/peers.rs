@@ -51,7 +51,7 @@ fn environment(requirements: &Path) -> Result<PathBuf, String> {
 /// Milliseconds a training step, ours and PyTorch's.
 fn training(root: &Path, scripts: &Path, python: &Path) -> Result<String, String> {
     let theirs = step::timed("PyTorch's training step", || {
-        step::capture(Command::new(python).arg(scripts.join("pytorch_unet2d.py")).arg(THREADS))
+        step::capture(Command::new(python).arg(scripts.join("pytorch_step.py")).args(["--threads", THREADS]))
     })?;
     let ours = step::timed("our training step", || {
         step::capture(step::cargo().current_dir(root).env("RAYON_NUM_THREADS", THREADS).args([
@@ -63,7 +63,7 @@ fn training(root: &Path, scripts: &Path, python: &Path) -> Result<String, String
         ]))
     })?;
     let mut table = String::from(
-        "| network, batch 8 | Sulcus, ms a step | PyTorch, ms a step | ratio |\n| --- | --- | --- | --- |\n",
+        "| network | Sulcus, ms a step | PyTorch, ms a step | ratio |\n| --- | --- | --- | --- |\n",
     );
     for line in theirs.lines() {
         let line: Value =

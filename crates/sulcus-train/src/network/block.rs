@@ -1,84 +1,139 @@
 use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, InstanceNorm, InstanceNormConfig, PaddingConfig2d};
-use burn::tensor::activation::{leaky_relu, relu};
 use burn::tensor::{Device, Tensor};
 use sulcus_pipeline::{Activation, Norm};
 
-use super::initialise::{Initialise, zero_bias};
+use super::initialise::Initialise;
+use super::layers::{Conv, NormLayer, mean_pool};
 
 /// Convolution, normalisation, activation.
 #[derive(Module, Debug)]
 pub(crate) struct ConvBlock {
-    pub(crate) conv: Conv2d,
+    pub(crate) conv: Conv,
     pub(crate) norm: NormLayer,
+    /// Absent where a sum comes first.
+    #[module(skip)]
+    pub(crate) activation: Option<Activation>,
+}
+
+/// Two convolutions beside a shortcut (He et al. 2016), in the form of nnU-Net's residual encoders: where the
+/// resolution falls the shortcut takes the mean of each window, where the channels change it convolves 1 × 1.
+#[derive(Module, Debug)]
+pub(crate) struct ResidualBlock {
+    pub(crate) first: ConvBlock,
+    /// Its activation follows the sum with the shortcut.
+    pub(crate) second: ConvBlock,
+    pub(crate) project: Option<ConvBlock>,
     #[module(skip)]
     pub(crate) activation: Activation,
 }
 
-/// The normalisation of a [`ConvBlock`].
+/// What stages are made of.
 #[derive(Module, Debug)]
-pub(crate) enum NormLayer {
-    /// Over batch and space. Burn keeps the biased variance of the batches as running variance, PyTorch the unbiased
-    /// one: with n values a channel they differ by the factor n / (n − 1).
-    Batch(BatchNorm),
-    /// Over space, case by case.
-    Instance(InstanceNorm),
+pub(crate) enum Block {
+    Plain(ConvBlock),
+    Residual(ResidualBlock),
 }
 
-/// The geometry of one [`ConvBlock`].
-pub(crate) struct ConvShape {
+/// The geometry of one [`Block`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockShape {
     pub(crate) input: usize,
     pub(crate) output: usize,
-    pub(crate) kernel: [usize; 2],
-    pub(crate) stride: [usize; 2],
+    /// Odd: half of it pads each side, so a stride of 1 keeps the size.
+    pub(crate) kernel: [usize; 3],
+    pub(crate) stride: [usize; 3],
+    pub(crate) norm: Norm,
+    pub(crate) activation: Activation,
 }
 
 impl ConvBlock {
-    /// The kernel must be odd: half of it pads each side, so a stride of 1 keeps the size.
-    pub(crate) fn new(
-        shape: ConvShape,
-        norm: Norm,
-        activation: Activation,
-        initialise: &mut Initialise,
-        device: &Device,
-    ) -> Self {
-        let ConvShape { input, output, kernel: [height, width], stride } = shape;
-        let mut conv = Conv2dConfig::new([input, output], [height, width])
-            .with_stride(stride)
-            .with_padding(PaddingConfig2d::Explicit(height / 2, width / 2, height / 2, width / 2))
-            .init(device);
-        let fan_in = input * height * width;
-        conv.weight = initialise.rectified([output, input, height, width], fan_in, activation, device);
-        conv.bias = Some(zero_bias(output, device));
-        let norm = match norm {
-            Norm::Batch => NormLayer::Batch(BatchNormConfig::new(output).init(device)),
-            Norm::Instance => NormLayer::Instance(InstanceNormConfig::new(output).init(device)),
+    pub(crate) fn new(shape: BlockShape, initialise: &mut Initialise, device: &Device) -> Self {
+        let BlockShape { input, output, kernel: [d, h, w], stride, norm, activation } = shape;
+        let weight = initialise.rectified([output, input, d, h, w], input * d * h * w, activation, device);
+        Self {
+            conv: Conv::new(weight, stride, device),
+            norm: NormLayer::new(norm, output, device),
+            activation: Some(activation),
+        }
+    }
+
+    /// The same without its activation.
+    fn linear(shape: BlockShape, initialise: &mut Initialise, device: &Device) -> Self {
+        Self { activation: None, ..Self::new(shape, initialise, device) }
+    }
+
+    /// `behind`: maps whose channels follow those of `input`.
+    ///
+    /// # Shapes
+    /// `[N, in, D, H, W]` → `[N, out, D / stride, H / stride, W / stride]`.
+    pub(crate) fn forward(&self, input: Tensor<5>, behind: Option<Tensor<5>>) -> Tensor<5> {
+        self.norm.forward(self.conv.forward(input, behind), None, self.activation)
+    }
+
+    /// Kernel and stride say which axes exist only together with the network's dimensions; channels don't.
+    pub(crate) fn outputs(&self) -> usize {
+        self.conv.weight.dims()[0]
+    }
+}
+
+impl ResidualBlock {
+    fn new(shape: BlockShape, initialise: &mut Initialise, device: &Device) -> Self {
+        let BlockShape { input, output, activation, .. } = shape;
+        let inner = BlockShape { input: output, stride: [1; 3], ..shape };
+        let project = BlockShape { kernel: [1; 3], stride: [1; 3], ..shape };
+        Self {
+            first: ConvBlock::new(shape, initialise, device),
+            second: ConvBlock::linear(inner, initialise, device),
+            project: (input != output).then(|| ConvBlock::linear(project, initialise, device)),
+            activation,
+        }
+    }
+
+    fn forward(&self, input: Tensor<5>) -> Tensor<5> {
+        let shortcut = match self.first.conv.stride {
+            [1, 1, 1] => input.clone(),
+            window => mean_pool(input.clone(), window),
         };
-        Self { conv, norm, activation }
+        let shortcut = match &self.project {
+            Some(project) => project.forward(shortcut, None),
+            None => shortcut,
+        };
+        let sums = self.second.conv.forward(self.first.forward(input, None), None);
+        self.second.norm.forward(sums, Some(shortcut), Some(self.activation))
+    }
+}
+
+impl Block {
+    pub(crate) fn plain(shape: BlockShape, initialise: &mut Initialise, device: &Device) -> Self {
+        Self::Plain(ConvBlock::new(shape, initialise, device))
+    }
+
+    pub(crate) fn residual(shape: BlockShape, initialise: &mut Initialise, device: &Device) -> Self {
+        Self::Residual(ResidualBlock::new(shape, initialise, device))
     }
 
     /// # Shapes
-    /// `[N, in, H, W]` → `[N, out, H / stride, W / stride]`.
-    pub(crate) fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let sums = self.conv.forward(input);
-        let normalised = match &self.norm {
-            NormLayer::Batch(norm) => norm.forward(sums),
-            NormLayer::Instance(norm) => norm.forward(sums),
-        };
-        match self.activation {
-            Activation::Relu => relu(normalised),
-            Activation::LeakyRelu { slope } => leaky_relu(normalised, f64::from(slope)),
+    /// `[N, in, D, H, W]` → `[N, out, D / stride, H / stride, W / stride]`.
+    pub(crate) fn forward(&self, input: Tensor<5>) -> Tensor<5> {
+        match self {
+            Self::Plain(block) => block.forward(input, None),
+            Self::Residual(block) => block.forward(input),
         }
     }
-}
 
-impl ConvBlock {
-    /// Numbers that are carried along without being trained.
-    pub(crate) fn running_values(&self) -> usize {
-        match &self.norm {
-            NormLayer::Batch(norm) => norm.running_mean.value().dims()[0] + norm.running_var.value().dims()[0],
-            NormLayer::Instance(_) => 0,
+    /// Its convolutions with their normalisations.
+    pub(crate) fn convolutions(&self) -> Vec<&ConvBlock> {
+        match self {
+            Self::Plain(block) => vec![block],
+            Self::Residual(block) => [&block.first, &block.second].into_iter().chain(&block.project).collect(),
+        }
+    }
+
+    /// The one that takes the block's input.
+    pub(crate) fn first(&self) -> &ConvBlock {
+        match self {
+            Self::Plain(block) => block,
+            Self::Residual(block) => &block.first,
         }
     }
 }

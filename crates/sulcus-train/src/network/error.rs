@@ -10,16 +10,6 @@ pub enum NetworkError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A network that convolves over other axes than the builder's.
-    #[error("the network `{name}` is {found}-D, this builder makes {expected}-D networks")]
-    Dimensions {
-        /// The network's name.
-        name: String,
-        /// Axes of the builder's networks.
-        expected: usize,
-        /// Axes in the specification.
-        found: usize,
-    },
     /// A network without input or output.
     #[error("the network `{name}` needs at least one input and one output channel, found {input} and {output}")]
     Channels {

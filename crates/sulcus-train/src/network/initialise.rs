@@ -20,11 +20,11 @@ impl Initialise {
     /// Weights before `activation`: uniform with variance gain² / `fan_in` (He et al. 2015, eq. 15).
     pub(crate) fn rectified(
         &mut self,
-        shape: [usize; 4],
+        shape: [usize; 5],
         fan_in: usize,
         activation: Activation,
         device: &Device,
-    ) -> Param<Tensor<4>> {
+    ) -> Param<Tensor<5>> {
         let slope = match activation {
             Activation::Relu => 0.0,
             Activation::LeakyRelu { slope } => f64::from(slope),
@@ -33,17 +33,17 @@ impl Initialise {
     }
 
     /// Weights that no activation follows: uniform with variance 1 / `fan_in`.
-    pub(crate) fn linear(&mut self, shape: [usize; 4], fan_in: usize, device: &Device) -> Param<Tensor<4>> {
+    pub(crate) fn linear(&mut self, shape: [usize; 5], fan_in: usize, device: &Device) -> Param<Tensor<5>> {
         self.uniform(shape, 1.0, fan_in, device)
     }
 
     fn uniform(
         &mut self,
-        shape: [usize; 4],
+        shape: [usize; 5],
         gain_squared: f64,
         fan_in: usize,
         device: &Device,
-    ) -> Param<Tensor<4>> {
+    ) -> Param<Tensor<5>> {
         let bound = (3.0 * gain_squared / fan_in as f64).sqrt() as f32;
         // 24 random bits, what a float between 0 and 1 can hold.
         let mut draw = || (self.random.next_u32() >> 8) as f32 / (1_u32 << 24) as f32;

@@ -1,8 +1,10 @@
 //! The networks: U-Nets built from a [`NetworkSpec`](sulcus_pipeline::NetworkSpec).
 
 mod block;
+pub(crate) mod cpu;
 mod error;
 mod initialise;
+mod layers;
 mod predictor;
 mod preset;
 mod unet;
@@ -12,4 +14,5 @@ pub use predictor::NetworkPredictor;
 pub use preset::{preset, preset_names};
 pub use unet::UNet;
 
-pub(crate) use block::{ConvBlock, NormLayer};
+pub(crate) use block::{Block, ConvBlock, ResidualBlock};
+pub(crate) use layers::{Conv, NormLayer, Up};

@@ -1,6 +1,6 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor as BurnTensor, TensorData};
-use sulcus_pipeline::{Predictor, PredictorError, Tensor};
+use sulcus_pipeline::{Dimensions, Predictor, PredictorError, Tensor};
 
 use super::UNet;
 
@@ -10,7 +10,7 @@ use super::UNet;
 pub struct NetworkPredictor {
     network: UNet,
     device: Device,
-    multiple: [usize; 2],
+    multiple: [usize; 3],
 }
 
 impl NetworkPredictor {
@@ -19,25 +19,45 @@ impl NetworkPredictor {
     pub fn new(network: &UNet, device: &Device) -> Self {
         Self { network: network.valid(), device: device.clone().without_autodiff(), multiple: network.multiple() }
     }
+
+    fn expected(&self) -> String {
+        let channels = self.network.input_channels();
+        let [d, h, w] = self.multiple;
+        match self.network.dimensions() {
+            Dimensions::Two => {
+                format!("[N, {channels}, H, W] with H divisible by {h} and W by {w}")
+            }
+            Dimensions::Three => {
+                format!("[N, {channels}, D, H, W] with D divisible by {d}, H by {h} and W by {w}")
+            }
+        }
+    }
 }
 
 impl Predictor for NetworkPredictor {
     fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
         let fail = |message: String| PredictorError { engine: "Burn", message };
         let (shape, values) = input.into_parts();
-        let [n, c, h, w] = <[usize; 4]>::try_from(shape.as_slice())
-            .map_err(|_| fail(format!("it expects an input [N, C, H, W], found {shape:?}")))?;
-        let [by_h, by_w] = self.multiple;
-        let channels = self.network.input_channels();
-        if n == 0 || c != channels || h == 0 || w == 0 || h % by_h != 0 || w % by_w != 0 {
-            return Err(fail(format!(
-                "it expects {channels} channel(s) of a height divisible by {by_h} and a width divisible by {by_w}, \
-                 found {shape:?}"
-            )));
-        }
-        let input = BurnTensor::<4>::from_data(TensorData::new(values, shape), &self.device);
+        let block = match (self.network.dimensions(), shape.as_slice()) {
+            (Dimensions::Two, &[n, c, h, w]) => Some([n, c, 1, h, w]),
+            (Dimensions::Three, &[n, c, d, h, w]) => Some([n, c, d, h, w]),
+            _ => None,
+        };
+        let fits = |[n, c, axes @ ..]: &[usize; 5]| {
+            *n > 0
+                && *c == self.network.input_channels()
+                && axes.iter().zip(self.multiple).all(|(length, by)| *length > 0 && length % by == 0)
+        };
+        let block = block
+            .filter(fits)
+            .ok_or_else(|| fail(format!("it expects an input {}, found {shape:?}", self.expected())))?;
+        let input = BurnTensor::<5>::from_data(TensorData::new(values, block), &self.device);
         let output = self.network.forward(input);
-        let shape = output.dims().to_vec();
+        let [n, k, d, h, w] = output.dims();
+        let shape = match self.network.dimensions() {
+            Dimensions::Two => vec![n, k, h, w],
+            Dimensions::Three => vec![n, k, d, h, w],
+        };
         let values =
             output.try_into_vec_as::<f32>().map_err(|e| fail(format!("its answer could not be read: {e:?}")))?;
         Tensor::new(shape, values).map_err(|e| fail(e.to_string()))

@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use sulcus_pipeline::{
     Activation, ChannelSpec, Dimensions, Downsampling, Encoder, FORMAT_VERSION, ModelSpec, NetworkSpec, Norm,
     Normalisation, Output, SpacingRule, StageConfig, Tiling, Training,
 };
-use sulcus_train::{DiceScope, Loss, UNet};
+use sulcus_train::{DiceScope, Loss, Targets, UNet};
 use sulcus_volume::LabelTable;
 
 /// Three stages of uneven channels, kernels and strides, so that a swapped axis or stage shows.
@@ -27,6 +27,56 @@ pub(crate) fn uneven(norm: Norm, activation: Activation, downsampling: Downsampl
         downsampling,
         encoder: Encoder::Plain,
         deep_supervision: false,
+    }
+}
+
+/// The same over blocks: uneven along the depth as well, and a stage more.
+pub(crate) fn uneven_blocks(norm: Norm, activation: Activation, downsampling: Downsampling) -> NetworkSpec {
+    let mut spec = uneven(norm, activation, downsampling);
+    spec.dimensions = Dimensions::Three;
+    for (stage, (kernel, stride)) in spec.stages.iter_mut().zip([(1, 1), (3, 2), (3, 1)]) {
+        stage.kernel.insert(0, kernel);
+        stage.stride.insert(0, stride);
+    }
+    let deepest = StageConfig { channels: 6, convolutions: 1, kernel: vec![3, 3, 3], stride: vec![2, 1, 1] };
+    spec.stages.push(deepest);
+    spec
+}
+
+/// A network of each kind that can be described.
+pub(crate) fn every_kind() -> Vec<NetworkSpec> {
+    let leaky = Activation::LeakyRelu { slope: 0.01 };
+    let mut deep = uneven_blocks(Norm::Instance, leaky, Downsampling::StridedConvolution);
+    deep.deep_supervision = true;
+    let mut residual = deep.clone();
+    residual.encoder = Encoder::Residual;
+    let mut flat_residual = uneven(Norm::Batch, leaky, Downsampling::StridedConvolution);
+    flat_residual.encoder = Encoder::Residual;
+    vec![
+        uneven(Norm::Batch, Activation::Relu, Downsampling::MaxPool),
+        uneven(Norm::Instance, leaky, Downsampling::StridedConvolution),
+        uneven_blocks(Norm::Batch, Activation::Relu, Downsampling::MaxPool),
+        deep,
+        residual,
+        flat_residual,
+    ]
+}
+
+/// A batch of two with two channels that the network takes, four multiples long along each axis.
+pub(crate) fn training_shape(spec: &NetworkSpec) -> [usize; 5] {
+    match spec.padding_multiple()[..] {
+        [h, w] => [2, 2, 1, 4 * h, 4 * w],
+        [d, h, w] => [2, 2, 2 * d, 2 * h, 4 * w],
+        _ => unreachable!("a checked specification"),
+    }
+}
+
+/// One case as [`training_shape`], as an engine takes it.
+pub(crate) fn prediction_shape(spec: &NetworkSpec) -> Vec<usize> {
+    let [_, c, d, h, w] = training_shape(spec);
+    match spec.dimensions {
+        Dimensions::Two => vec![1, c, h, w],
+        Dimensions::Three => vec![1, c, d, h, w],
     }
 }
 
@@ -54,7 +104,7 @@ pub(crate) fn model_spec(network: NetworkSpec, channels: usize) -> ModelSpec {
 }
 
 /// Numbers in [-1, 1) that repeat nowhere soon.
-pub(crate) fn noise(shape: [usize; 4], seed: u32) -> Vec<f32> {
+pub(crate) fn noise(shape: &[usize], seed: u32) -> Vec<f32> {
     let mut state = seed;
     (0..shape.iter().product())
         .map(|_| {
@@ -64,16 +114,13 @@ pub(crate) fn noise(shape: [usize; 4], seed: u32) -> Vec<f32> {
         .collect()
 }
 
-pub(crate) fn batch(shape: [usize; 4], seed: u32, device: &Device) -> (Tensor<4>, Tensor<3, Int>) {
-    let values = noise(shape, seed);
-    let [n, c, h, w] = shape;
-    let classes: Vec<i64> =
-        values.iter().take(n * h * w).map(|v| i64::from(*v > 0.2) + i64::from(*v > 0.6)).collect();
+pub(crate) fn batch(shape: [usize; 5], seed: u32, device: &Device) -> (Tensor<5>, Targets) {
+    let values = noise(&shape, seed);
+    let [n, c, d, h, w] = shape;
+    let classes: Vec<u8> =
+        values.iter().take(n * d * h * w).map(|v| u8::from(*v > 0.2) + u8::from(*v > 0.6)).collect();
     assert!(c > 0);
-    (
-        Tensor::from_data(TensorData::new(values, shape), device),
-        Tensor::from_data(TensorData::new(classes, [n, h, w]), device),
-    )
+    (Tensor::from_data(TensorData::new(values, shape), device), Targets::new(classes, [n, d, h, w]).unwrap())
 }
 
 pub(crate) fn optimiser() -> ModuleOptimizer {
@@ -84,12 +131,12 @@ pub(crate) fn optimiser() -> ModuleOptimizer {
 pub(crate) fn step(
     network: UNet,
     optimiser: &mut ModuleOptimizer,
-    shape: [usize; 4],
+    shape: [usize; 5],
     seed: u32,
     device: &Device,
 ) -> (UNet, f32) {
     let (image, truth) = batch(shape, seed, device);
-    let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, network.forward(image), truth);
+    let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, network.forward(image), &truth);
     let value = loss.clone().into_scalar();
     let gradients = GradientsParams::from_grads(loss.backward(), &network);
     (optimiser.step(1e-2, network, gradients), value)
