@@ -1,0 +1,4 @@
+//! Convolutions of a U-Net's levels.
+fn main() {
+    divan::main();
+}

@@ -1,0 +1,309 @@
+//! The sum behind the convolution and its gradient by the input: outputs over positions, terms over channels and taps.
+
+use super::pack::{Padded, WeightStrides, pack_input, pack_weights};
+use super::shape::{ConvShape, Parts};
+use super::store::scatter;
+use super::tile::{MOST_POSITIONS, TileFn, TileSize, TileWork, largest_tile, tile_fn};
+use crate::scratch::{LINE, Scratch, SharedMut};
+use crate::simd::Instructions;
+use rayon::prelude::*;
+
+/// Floats of the input that a block of rows should read at most, so that they stay in the second cache.
+const BLOCK_FLOATS: usize = 96 << 10;
+
+/// Pieces of work that a call is cut into at least, where it is large enough.
+const PIECES: usize = 24;
+
+/// One axis of a sum.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Axis {
+    /// Outputs along the axis.
+    count: usize,
+    /// From one output's input to the next one's, in padded elements; along W always 1, because phases lie apart.
+    in_step: usize,
+    /// The first output written.
+    out_first: usize,
+    /// From one output written to the next.
+    out_step: usize,
+    /// Kernel elements that take part, each with its padded offset from the output's input.
+    taps: Vec<(usize, usize)>,
+}
+
+/// The outputs that share their taps.
+struct Sum {
+    axes: [Axis; 3],
+    /// `[panel][terms][16]`.
+    weights: Scratch,
+    /// `[terms]`.
+    offsets: Vec<u32>,
+}
+
+/// A convolution, or the gradient by its input, that is ready to run.
+pub(super) struct Correlation {
+    padded: Padded,
+    channels: usize,
+    outputs: usize,
+    /// The output's D, H and W.
+    out_size: [usize; 3],
+    /// What the sums start from, `[panel][16]`.
+    start: Vec<f32>,
+    sums: Vec<Sum>,
+}
+
+impl Correlation {
+    /// The convolution itself.
+    pub(super) fn forward(shape: &ConvShape, weight: &[f32], bias: Option<&[f32]>) -> Self {
+        let output = shape.output_size();
+        let axes = std::array::from_fn(|axis| Axis {
+            count: output[axis],
+            in_step: if axis == 2 { 1 } else { shape.stride[axis] },
+            out_first: 0,
+            out_step: 1,
+            taps: (0..shape.kernel[axis]).map(|tap| (tap, tap)).collect(),
+        });
+        let strides = WeightStrides { lane: shape.inputs * shape.taps(), channel: shape.taps() };
+        let mut start = vec![0.0; shape.outputs.next_multiple_of(LINE)];
+        if let Some(bias) = bias {
+            start[..shape.outputs].copy_from_slice(bias);
+        }
+        let mut correlation = Self {
+            padded: Padded::forward(shape),
+            channels: shape.inputs,
+            outputs: shape.outputs,
+            out_size: output,
+            start,
+            sums: Vec::new(),
+        };
+        correlation.push(shape, axes, weight, strides);
+        correlation
+    }
+
+    /// The gradient by the input: one sum for each phase of the stride, since inputs that are a stride apart see the same taps.
+    pub(super) fn input_gradient(shape: &ConvShape, weight: &[f32]) -> Self {
+        let output = shape.output_size();
+        let phases: [Vec<Axis>; 3] = std::array::from_fn(|axis| gradient_phases(shape, axis));
+        let lead = shape.kernel.map(|edge| edge / 2);
+        let extent = std::array::from_fn(|axis| {
+            let reach = phases[axis].iter().map(|phase| {
+                let furthest = phase.taps.iter().map(|&(_, offset)| offset).max().unwrap_or(0);
+                phase.count + furthest
+            });
+            reach.max().unwrap_or(0).max(lead[axis] + output[axis])
+        });
+        let mut correlation = Self {
+            padded: Padded::plain(output, lead, extent),
+            channels: shape.outputs,
+            outputs: shape.inputs,
+            out_size: shape.size,
+            start: vec![0.0; shape.inputs.next_multiple_of(LINE)],
+            sums: Vec::new(),
+        };
+        let strides = WeightStrides { lane: shape.taps(), channel: shape.inputs * shape.taps() };
+        for d in &phases[0] {
+            for h in &phases[1] {
+                for w in &phases[2] {
+                    correlation.push(shape, [d.clone(), h.clone(), w.clone()], weight, strides);
+                }
+            }
+        }
+        correlation
+    }
+
+    fn push(&mut self, shape: &ConvShape, axes: [Axis; 3], weight: &[f32], strides: WeightStrides) {
+        let [d, h, w] = &axes;
+        let (mut taps, mut tap_offsets) = (Vec::new(), Vec::new());
+        for &(kd, d) in &d.taps {
+            for &(kh, h) in &h.taps {
+                for &(kw, w) in &w.taps {
+                    taps.push((kd * shape.kernel[1] + kh) * shape.kernel[2] + kw);
+                    tap_offsets.push(self.padded.offset([d, h, w]));
+                }
+            }
+        }
+        let offsets = term_offsets(&self.padded, self.channels, &tap_offsets);
+        let weights = pack_weights(weight, strides, self.outputs, self.channels, &taps);
+        self.sums.push(Sum { axes, weights, offsets });
+    }
+
+    /// Runs the sums over a batch. The lengths of `x` and `y` are those of their parts.
+    pub(super) fn run(
+        &self,
+        instructions: Instructions,
+        batch: usize,
+        x: &[&[f32]],
+        x_parts: &Parts,
+        y: &mut [&mut [f32]],
+        y_parts: &Parts,
+    ) {
+        let y: Vec<SharedMut> = y.iter_mut().map(|part| SharedMut::new(part)).collect();
+        let at_once = self.padded.samples_at_once(self.channels, batch);
+        for first in (0..batch).step_by(at_once) {
+            let samples = at_once.min(batch - first);
+            let input = pack_input(&self.padded, x, x_parts, self.channels, first, samples);
+            let input = input.floats();
+            let work: Vec<Block> =
+                self.sums.iter().flat_map(|sum| self.blocks(instructions, sum, samples)).collect();
+            work.into_par_iter().for_each(|block| {
+                let sample = &input[block.sample * self.channels * self.padded.channel()..];
+                self.block(instructions, &block, sample, &self.targets(&block, first + block.sample, &y, y_parts));
+            });
+        }
+    }
+
+    /// Cuts a sum into pieces of work: which outputs, and which rows of which planes.
+    fn blocks<'a>(&self, instructions: Instructions, sum: &'a Sum, samples: usize) -> Vec<Block<'a>> {
+        let [depth, height, width] = [0, 1, 2].map(|axis| sum.axes[axis].count);
+        if depth * height * width == 0 {
+            return Vec::new();
+        }
+        let panels = self.outputs.div_ceil(LINE);
+        let size = largest_tile(instructions, width, panels);
+        let row_floats = self.padded.row() * self.channels * sum.axes[0].taps.len().max(1) * sum.axes[1].in_step;
+        let mut rows =
+            (BLOCK_FLOATS / row_floats.max(1)).max(size.rows * 2).next_multiple_of(size.rows).min(height);
+        // A map of one plane has only its rows to share out.
+        let groups = samples * panels.div_ceil(size.panels) * self.sums.len();
+        while groups * depth * height.div_ceil(rows) < PIECES && rows > size.rows {
+            rows = (rows / 2).next_multiple_of(size.rows);
+        }
+        let wanted = PIECES.div_ceil(groups * height.div_ceil(rows)).clamp(1, depth);
+        let planes = depth.div_ceil(wanted);
+        let mut blocks = Vec::new();
+        for panel in (0..panels).step_by(size.panels) {
+            for sample in 0..samples {
+                for plane in (0..depth).step_by(planes) {
+                    for row in (0..height).step_by(rows) {
+                        blocks.push(Block {
+                            sum,
+                            sample,
+                            panel,
+                            panels: size.panels.min(panels - panel),
+                            planes: [plane, depth.min(plane + planes)],
+                            rows: [row, height.min(row + rows)],
+                        });
+                    }
+                }
+            }
+        }
+        blocks
+    }
+
+    /// Where the channels of a block's panels lie in the output.
+    fn targets(&self, block: &Block, sample: usize, y: &[SharedMut], y_parts: &Parts) -> Vec<SharedMut> {
+        let plane: usize = self.out_size.iter().product();
+        let channels = block.panel * LINE..self.outputs.min((block.panel + block.panels) * LINE);
+        channels
+            .map(|channel| {
+                let (part, local, part_channels) = y_parts.locate(channel);
+                y[part].offset((sample * part_channels + local) * plane)
+            })
+            .collect()
+    }
+
+    fn block(&self, instructions: Instructions, block: &Block, input: &[f32], targets: &[SharedMut]) {
+        let [depth, height, width] = &block.sum.axes;
+        let terms = block.sum.offsets.len();
+        let size = TileSize { panels: block.panels, ..largest_tile(instructions, width.count, block.panels) };
+        let weights = &block.sum.weights[block.panel * terms * LINE..];
+        let start = &self.start[block.panel * LINE..];
+        let mut sums = Sums([0.0; MOST_POSITIONS * LINE]);
+        let rest = width.count % size.columns;
+        // The tiles by the logarithm of their rows: those of full length, and the rest of a row.
+        let tiles: [[Option<TileFn>; 2]; 3] = [1, 2, 4].map(|rows| {
+            [size.columns, rest].map(|columns| tile_fn(instructions, TileSize { rows, columns, ..size }))
+        });
+        for d in block.planes[0]..block.planes[1] {
+            let mut h = block.rows[0];
+            while h < block.rows[1] {
+                let rows = size.rows.min(1 << (block.rows[1] - h).ilog2());
+                let tiles = tiles[rows.ilog2() as usize];
+                for w in (0..width.count).step_by(size.columns) {
+                    let columns = size.columns.min(width.count - w);
+                    let Some(tile) = tiles[usize::from(columns < size.columns)] else { continue };
+                    let at = self.padded.offset([d * depth.in_step, h * height.in_step, 0]) + w;
+                    let work = TileWork {
+                        terms,
+                        offsets: block.sum.offsets.as_ptr(),
+                        input: input[at..].as_ptr(),
+                        row_step: self.padded.row() * height.in_step,
+                        weights: weights.as_ptr(),
+                        start: start.as_ptr(),
+                        sums: sums.0.as_mut_ptr(),
+                    };
+                    #[expect(unsafe_code, reason = "the tile reads and writes through pointers")]
+                    // SAFETY: `tile_fn` gave a tile of the instructions that were detected. The padded layout reaches as far
+                    // as the last output's last tap, `weights` and `start` hold a whole panel for each that the tile has, and
+                    // `sums` the most positions that any tile has.
+                    unsafe {
+                        tile(&work);
+                    }
+                    for (panel, targets) in targets.chunks(LINE).enumerate() {
+                        for row in 0..rows {
+                            let sums = &sums.0[(panel * rows + row) * columns * LINE..][..columns * LINE];
+                            let out = [d, h + row, w];
+                            let out = self.out_offset(&block.sum.axes, out);
+                            #[expect(unsafe_code, reason = "several threads write one tensor")]
+                            // SAFETY: `targets` are channels of the output, `out` is within one, and every element belongs to
+                            // one block of one sum.
+                            unsafe {
+                                scatter(sums, targets, out, width.out_step);
+                            }
+                        }
+                    }
+                }
+                h += rows;
+            }
+        }
+    }
+
+    /// Where an output lies in its channel.
+    fn out_offset(&self, axes: &[Axis; 3], at: [usize; 3]) -> usize {
+        let [d, h, w] = std::array::from_fn(|axis| axes[axis].out_first + at[axis] * axes[axis].out_step);
+        (d * self.out_size[1] + h) * self.out_size[2] + w
+    }
+}
+
+/// A tile's sums, aligned to cache lines.
+#[repr(align(64))]
+struct Sums([f32; MOST_POSITIONS * LINE]);
+
+/// One piece of work: some outputs for some rows of some planes.
+struct Block<'a> {
+    sum: &'a Sum,
+    sample: usize,
+    /// The first panel of sixteen outputs.
+    panel: usize,
+    panels: usize,
+    planes: [usize; 2],
+    rows: [usize; 2],
+}
+
+/// The offset of every term: channels outside, taps inside, as weights lie.
+pub(super) fn term_offsets(padded: &Padded, channels: usize, taps: &[usize]) -> Vec<u32> {
+    // A sample has fewer than 2^32 floats: `ConvShape::check`.
+    let narrow = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
+    (0..channels)
+        .flat_map(|channel| taps.iter().map(move |tap| narrow(channel * padded.channel() + tap)))
+        .collect()
+}
+
+/// The gradient's outputs along one axis, by their phase.
+///
+/// With padding `p` and stride `s`, input `x` meets output `o` at tap `k = x + p - s·o`. For `x = s·q + r` that is
+/// `o = q + (r + p - k) / s` for those taps that make the division exact.
+fn gradient_phases(shape: &ConvShape, axis: usize) -> Vec<Axis> {
+    let (size, kernel, stride) = (shape.size[axis], shape.kernel[axis], shape.stride[axis]);
+    let lead = kernel / 2;
+    (0..stride.min(size))
+        .map(|first| {
+            let least = (first + lead) % stride;
+            // The padded layout has `lead` zeros in front, at least as many as the last tap reaches back.
+            let taps = (least..kernel).step_by(stride).map(|tap| {
+                let reach = (first + lead + stride * lead - tap) / stride;
+                (tap, reach)
+            });
+            let count = (size - first).div_ceil(stride);
+            Axis { count, in_step: 1, out_first: first, out_step: stride, taps: taps.collect() }
+        })
+        .collect()
+}
