@@ -1,36 +1,41 @@
-//! What a kernel refuses.
+//! What may be wrong with a kernel's input.
 
-use std::fmt;
-
-/// Arguments that do not fit together. Nothing was computed and no output was touched.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Input that a kernel refuses.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
-    /// A slice does not have the length that the shape asks for.
+    /// A slice doesn't hold what its shape says.
+    #[error("{what} has {found} values, its shape asks for {expected}")]
     Length {
-        /// Which argument.
-        argument: &'static str,
-        /// The length that the shape asks for, in elements.
+        /// The slice.
+        what: &'static str,
+        /// What the shape multiplies to.
         expected: usize,
-        /// The length found, in elements.
+        /// The slice's length.
         found: usize,
     },
-    /// A shape that the kernel does not compute.
-    Shape {
-        /// Which rule the shape breaks.
-        rule: &'static str,
+    /// No such layer exists.
+    #[error("{0}")]
+    Shape(String),
+    /// A voxel's class is not one of the network's.
+    #[error("class {found} among the {classes} classes that the logits have")]
+    Class {
+        /// The highest class of a voxel that is not ignored.
+        found: u8,
+        /// Channels of the logits.
+        classes: usize,
     },
 }
 
-impl fmt::Display for KernelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Length { argument, expected, found } => {
-                write!(f, "`{argument}` should have {expected} elements for this shape, but has {found}")
-            }
-            Self::Shape { rule } => write!(f, "this shape can't be computed: {rule}"),
-        }
-    }
+/// Refuses a slice of the wrong length.
+pub(crate) fn check_length(what: &'static str, found: usize, expected: usize) -> Result<(), KernelError> {
+    if found == expected { Ok(()) } else { Err(KernelError::Length { what, expected, found }) }
 }
 
-impl std::error::Error for KernelError {}
+/// The product of the factors, or an error where it does not fit.
+pub(crate) fn product(what: &'static str, factors: &[usize]) -> Result<usize, KernelError> {
+    factors
+        .iter()
+        .try_fold(1_usize, |all, &factor| all.checked_mul(factor))
+        .ok_or_else(|| KernelError::Shape(format!("{what}: the product of {factors:?} is too large")))
+}

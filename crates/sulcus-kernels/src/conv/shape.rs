@@ -53,7 +53,7 @@ impl ConvShape {
 
     /// Whether this can be computed without any size overflowing.
     pub(super) fn check(&self) -> Result<(), KernelError> {
-        let rule = |holds: bool, rule| if holds { Ok(()) } else { Err(KernelError::Shape { rule }) };
+        let rule = |holds: bool, rule: &str| if holds { Ok(()) } else { Err(KernelError::Shape(rule.into())) };
         rule(self.kernel.iter().all(|edge| edge % 2 == 1), "every kernel edge must be odd")?;
         rule(self.kernel.iter().all(|&edge| edge <= LARGEST_KERNEL), "no kernel edge may be larger than 7")?;
         rule(self.stride.iter().all(|stride| (1..=2).contains(stride)), "every stride must be 1 or 2")?;
@@ -109,14 +109,14 @@ impl Parts {
     /// Reads the split of the input's channels from the lengths of the parts.
     pub(super) fn new(shape: &ConvShape, argument: &'static str, lengths: &[usize]) -> Result<Self, KernelError> {
         if lengths.is_empty() || lengths.len() > 2 {
-            return Err(KernelError::Shape { rule: "the input's channels must come in one or two blocks" });
+            return Err(KernelError::Shape("the input's channels must come in one or two blocks".into()));
         }
         let channel = shape.batch * shape.input_plane();
         let expected = channel * shape.inputs;
         let found = lengths.iter().fold(0usize, |sum, length| sum.saturating_add(*length));
         length(argument, expected, found)?;
         if lengths.iter().any(|length| length % channel != 0) {
-            return Err(KernelError::Shape { rule: "each block of the input must hold whole channels" });
+            return Err(KernelError::Shape("each block of the input must hold whole channels".into()));
         }
         Ok(Self { channels: lengths.iter().map(|length| length / channel).collect() })
     }
@@ -136,5 +136,5 @@ impl Parts {
 
 /// Refuses a slice of another length.
 pub(super) fn length(argument: &'static str, expected: usize, found: usize) -> Result<(), KernelError> {
-    if expected == found { Ok(()) } else { Err(KernelError::Length { argument, expected, found }) }
+    if expected == found { Ok(()) } else { Err(KernelError::Length { what: argument, expected, found }) }
 }

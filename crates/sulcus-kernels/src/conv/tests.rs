@@ -227,7 +227,7 @@ fn slices_that_do_not_fit_are_refused() {
     let mut y = vec![0.0; shape.output_length()];
     let mut dx = x.clone();
     let mut dw = weight.clone();
-    let length = |argument, expected, found| Err(KernelError::Length { argument, expected, found });
+    let length = |argument, expected, found| Err(KernelError::Length { what: argument, expected, found });
     assert_eq!(conv_forward(&shape, &[&x], &weight, None, &mut y), Ok(()));
     assert_eq!(conv_forward(&shape, &[&x[1..]], &weight, None, &mut y), length("x", x.len(), x.len() - 1));
     assert_eq!(conv_forward(&shape, &[&x], &weight[1..], None, &mut y), length("weight", weight.len(), 323));
@@ -240,7 +240,7 @@ fn slices_that_do_not_fit_are_refused() {
     let refused = |shape: ConvShape, x: &[&[f32]]| {
         let mut y = vec![0.0; shape.output_length()];
         let weight = vec![0.0; shape.weight_length()];
-        matches!(conv_forward(&shape, x, &weight, None, &mut y), Err(KernelError::Shape { .. }))
+        matches!(conv_forward(&shape, x, &weight, None, &mut y), Err(KernelError::Shape(_)))
     };
     assert!(refused(shape, &[]), "no input");
     assert!(refused(shape, &[&x[..1], &x[1..]]), "half a channel");
@@ -249,7 +249,7 @@ fn slices_that_do_not_fit_are_refused() {
     assert!(refused(ConvShape { stride: [3, 1, 1], ..shape }, &[&x]), "a stride beyond 2");
     assert!(refused(ConvShape { batch: 0, ..shape }, &[&[]]), "an empty batch");
     let vast = ConvShape { size: [usize::MAX; 3], ..shape };
-    assert!(matches!(conv_forward(&vast, &[&x], &weight, None, &mut y), Err(KernelError::Shape { .. })), "vast");
+    assert!(matches!(conv_forward(&vast, &[&x], &weight, None, &mut y), Err(KernelError::Shape(_))), "vast");
 }
 
 #[test]
