@@ -10,8 +10,8 @@ use sulcus_train::DeviceChoice;
 use sulcus_volume::Orientation;
 
 use crate::values::{
-    CheckpointName, LossName, NormalisationName, OptimizerName, Precision, at_least_one, duration, minutes,
-    positive, preset_name, window_step,
+    CheckpointName, FoldChoice, LossName, NormalisationName, OptimizerName, Precision, at_least_one, duration,
+    fold, minutes, positive, preset_name, window_step,
 };
 
 /// Segments brain scans: trains a network on scans with masks, exports it as one file, predicts, scores and shows.
@@ -117,9 +117,9 @@ pub(crate) struct TrainArgs {
     /// The network: unet2d-lite (1.9 M parameters, for processors; used unless said) or unet2d-classic (31.0 M)
     #[arg(long, value_name = "NAME", value_parser = preset_name)]
     pub(crate) preset: Option<String>,
-    /// Hold out this fold for scoring, from 0; fold 0 unless said
-    #[arg(long, value_name = "K")]
-    pub(crate) fold: Option<usize>,
+    /// Hold out this fold for scoring, from 0; fold 0 unless said. `all` trains every fold, one after the other
+    #[arg(long, value_name = "K", value_parser = fold)]
+    pub(crate) fold: Option<FoldChoice>,
     /// A file of folds as nnU-Net's splits_final.json; otherwise the data set's own, or five drawn ones
     #[arg(long, value_name = "F")]
     pub(crate) splits: Option<PathBuf>,
@@ -129,7 +129,7 @@ pub(crate) struct TrainArgs {
     /// Passes over the data
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) epochs: Option<usize>,
-    /// How long training and its scoring may take together, such as 15m or 1h30m
+    /// How long training and its scoring may take together, all folds included, such as 15m or 1h30m
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) time_budget: Option<Duration>,
     /// Where to train
@@ -171,7 +171,7 @@ pub(crate) struct TrainArgs {
 pub(crate) struct ExportArgs {
     /// A folder that `sulcus train` made
     pub(crate) run: PathBuf,
-    /// The model file
+    /// The model file; of a run with `--fold all` a folder, for each fold's fold_K.onnx
     #[arg(short, long, value_name = "M.onnx")]
     pub(crate) output: PathBuf,
     /// Numbers that the file computes with

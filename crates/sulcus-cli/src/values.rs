@@ -76,6 +76,22 @@ impl From<CheckpointName> for Weights {
     }
 }
 
+/// Which folds are trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FoldChoice {
+    /// This one, from 0.
+    One(usize),
+    /// Every one.
+    All,
+}
+
+pub(crate) fn fold(text: &str) -> Result<FoldChoice, String> {
+    match text {
+        "all" => Ok(FoldChoice::All),
+        _ => text.parse().map(FoldChoice::One).map_err(|_| "expected a fold's number, from 0, or `all`".into()),
+    }
+}
+
 pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".into()),

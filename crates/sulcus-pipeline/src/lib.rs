@@ -31,4 +31,4 @@ pub use prepare::{Prepared, PreparedLabels, prepare, prepare_labels};
 pub use restore::{Outputs, Restore, Restored};
 pub use spec::{ChannelSpec, FORMAT_VERSION, ModelSpec, Output, SPEC_KEY, SpacingRule, Tiling, Training};
 pub use summary::{CaseScores, LabelScores, MeanScores, Summary};
-pub use window::{Logits, Progress, WindowOptions, predict_logits};
+pub use window::{Logits, Progress, WindowOptions, count_tiles, predict_logits};

@@ -71,6 +71,20 @@ impl Path {
         };
         Self { turn, turned_shape, prepared_shape }
     }
+
+    /// As [`Path::new`], refused where the prepared grid is larger than any that can be worked on.
+    pub(crate) fn checked(spec: &ModelSpec, geometry: &Geometry) -> Result<Self, PipelineError> {
+        let path = Self::new(spec, geometry);
+        // A target grid that a lying header blows up is caught before memory is asked for.
+        geometry.resized(path.turn.inverse().shape(path.prepared_shape))?;
+        Ok(path)
+    }
+
+    /// Of a grid that is the scan's own already.
+    pub(crate) fn of_scan(geometry: &Geometry) -> Self {
+        let turn = Reorientation::between(geometry.orientation(), geometry.orientation());
+        Self { turn, turned_shape: geometry.shape(), prepared_shape: geometry.shape() }
+    }
 }
 
 fn resampled_shape(shape: [usize; 3], from_mm: [f64; 3], to: Spacing) -> [usize; 3] {
@@ -95,9 +109,7 @@ pub fn prepare(spec: &ModelSpec, image: &Image) -> Result<(Prepared, Restore), P
         return Err(PipelineError::NonFinite { count });
     }
     let geometry = image.geometry();
-    let path = Path::new(spec, geometry);
-    // A target grid that a lying header blows up is caught before memory is asked for.
-    geometry.resized(path.turn.inverse().shape(path.prepared_shape))?;
+    let path = Path::checked(spec, geometry)?;
     let mut data = Vec::new();
     for (index, channel) in spec.channels.iter().enumerate() {
         let mut values = path.turn.apply(image.channel(index), geometry.shape());

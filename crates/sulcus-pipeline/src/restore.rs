@@ -48,20 +48,7 @@ impl Restore {
     pub fn finish(self, spec: &ModelSpec, logits: Logits, outputs: Outputs) -> Result<Restored, PipelineError> {
         let Self { geometry, path } = self;
         let classes = spec.classes();
-        if logits.shape() != path.prepared_shape || logits.classes() != classes {
-            return Err(PipelineError::AnswerShape {
-                expected: [vec![classes], path.prepared_shape.to_vec()].concat(),
-                found: [vec![logits.classes()], logits.shape().to_vec()].concat(),
-            });
-        }
-        let mut values = logits.into_data();
-        if path.prepared_shape != path.turned_shape {
-            let voxels = path.prepared_shape.iter().product::<usize>();
-            values = values
-                .chunks_exact(voxels)
-                .flat_map(|c| resample(c, path.prepared_shape, path.turned_shape, [Interpolation::Linear; 3]))
-                .collect();
-        }
+        let mut values = resampled(&path, classes, logits)?;
         let voxels = geometry.voxels();
         let back = path.turn.inverse();
         let mut labels = decide(spec, &values, voxels);
@@ -79,6 +66,41 @@ impl Restore {
         };
         Ok(Restored { labels, probabilities })
     }
+
+    /// Brings logits onto the scan's own grid and leaves them undecided, so that those of models that prepare a scan
+    /// differently can be averaged. The new `Restore` belongs to that grid.
+    ///
+    /// # Errors
+    /// When the logits don't lie on the grid that this came with.
+    pub fn onto_scan(self, logits: Logits) -> Result<(Self, Logits), PipelineError> {
+        let Self { geometry, path } = self;
+        let (classes, tiles) = (logits.classes(), logits.tiles());
+        let mut values = resampled(&path, classes, logits)?;
+        let back = path.turn.inverse();
+        for channel in values.chunks_exact_mut(geometry.voxels()) {
+            let turned = back.apply(channel, path.turned_shape);
+            channel.copy_from_slice(&turned);
+        }
+        let restore = Self { geometry, path: Path::of_scan(&geometry) };
+        Ok((restore, Logits::new(geometry.shape(), classes, values, tiles)))
+    }
+}
+
+/// Values `[K, z, y, x]` on the turned grid, of the scan's voxel size.
+fn resampled(path: &Path, classes: usize, logits: Logits) -> Result<Vec<f32>, PipelineError> {
+    if logits.shape() != path.prepared_shape || logits.classes() != classes {
+        return Err(PipelineError::AnswerShape {
+            expected: [vec![classes], path.prepared_shape.to_vec()].concat(),
+            found: [vec![logits.classes()], logits.shape().to_vec()].concat(),
+        });
+    }
+    let values = logits.into_data();
+    if path.prepared_shape == path.turned_shape {
+        return Ok(values);
+    }
+    let voxels = path.prepared_shape.iter().product::<usize>();
+    let resample = |c| resample(c, path.prepared_shape, path.turned_shape, [Interpolation::Linear; 3]);
+    Ok(values.chunks_exact(voxels).flat_map(resample).collect())
 }
 
 /// `values` is `[K, voxels]`; ties go to the earlier class, as in numpy's argmax.

@@ -1,5 +1,8 @@
 use std::ops::ControlFlow;
 
+use sulcus_volume::Geometry;
+
+use crate::prepare::Path;
 use crate::{ModelSpec, PipelineError, Predictor, Prepared, Tensor, Tiling};
 
 /// How a volume is walked over.
@@ -12,6 +15,17 @@ pub struct WindowOptions {
     pub mirror: bool,
 }
 
+impl WindowOptions {
+    fn step_of(&self, spec: &ModelSpec) -> Result<f64, PipelineError> {
+        let step = self.step.unwrap_or(spec.overlap);
+        if step > 0.0 && step <= 1.0 {
+            Ok(step)
+        } else {
+            Err(PipelineError::Spec(format!("the window step must lie in (0, 1], found {step}")))
+        }
+    }
+}
+
 /// How far a prediction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -21,7 +35,7 @@ pub struct Progress {
     pub total: usize,
 }
 
-/// A network's answer on the whole prepared grid, before softmax or sigmoid.
+/// A network's answer on a whole grid, the prepared one or the scan's own, before softmax or sigmoid.
 ///
 /// # Shapes
 /// `data` is `[K, z, y, x]`.
@@ -34,7 +48,11 @@ pub struct Logits {
 }
 
 impl Logits {
-    /// Voxels along x, y, z of the prepared grid.
+    pub(crate) fn new(shape: [usize; 3], classes: usize, data: Vec<f32>, tiles: usize) -> Self {
+        Self { shape, classes, data, tiles }
+    }
+
+    /// Voxels along x, y, z of the grid.
     pub fn shape(&self) -> [usize; 3] {
         self.shape
     }
@@ -49,14 +67,50 @@ impl Logits {
         &self.data
     }
 
-    /// Tiles that were predicted, each mirrored one and each model counted once a tile.
+    /// Tiles that were predicted; mirrored ones, and further models that share the tile, are not counted again.
     pub fn tiles(&self) -> usize {
         self.tiles
+    }
+
+    /// Multiplies every value.
+    #[must_use]
+    pub fn scaled(mut self, factor: f32) -> Self {
+        self.data.iter_mut().for_each(|v| *v *= factor);
+        self
+    }
+
+    /// Adds another answer on the same grid, voxel by voxel and class by class; the tiles add up.
+    ///
+    /// # Errors
+    /// When the other one lies on another grid or has another number of classes.
+    pub fn add(&mut self, other: &Self) -> Result<(), PipelineError> {
+        if (self.shape, self.classes) != (other.shape, other.classes) {
+            return Err(PipelineError::Ensemble(format!(
+                "one answers with {} classes on a grid of {:?} voxels, another one with {} on {:?}",
+                self.classes, self.shape, other.classes, other.shape
+            )));
+        }
+        self.data.iter_mut().zip(&other.data).for_each(|(a, b)| *a += b);
+        self.tiles += other.tiles;
+        Ok(())
     }
 
     pub(crate) fn into_data(self) -> Vec<f32> {
         self.data
     }
+}
+
+/// Tiles that [`predict_logits`] will cut a scan of this geometry into, before it is prepared.
+///
+/// # Errors
+/// When the step is not in (0, 1], or the prepared grid would be larger than any that can be worked on.
+pub fn count_tiles(
+    spec: &ModelSpec,
+    geometry: &Geometry,
+    options: &WindowOptions,
+) -> Result<usize, PipelineError> {
+    let path = Path::checked(spec, geometry)?;
+    Ok(Plan::new(spec, path.prepared_shape, options.step_of(spec)?).tiles())
 }
 
 /// Asks the predictors tile by tile and averages their logits.
@@ -71,10 +125,7 @@ pub fn predict_logits(
     options: &WindowOptions,
     observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Logits, PipelineError> {
-    let step = options.step.unwrap_or(spec.overlap);
-    if !(step > 0.0 && step <= 1.0) {
-        return Err(PipelineError::Spec(format!("the window step must lie in (0, 1], found {step}")));
-    }
+    let step = options.step_of(spec)?;
     if predictors.is_empty() {
         return Err(PipelineError::Ensemble("there is no model".into()));
     }

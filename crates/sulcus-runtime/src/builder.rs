@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use sulcus_onnx::read_spec;
 use sulcus_pipeline::{ModelSpec, WindowOptions};
 
+use crate::ensemble::{check_member, common_postprocessing};
 use crate::segmenter::{Model, SharedPredictor};
 use crate::{Device, Engine, RuntimeError, Segmenter};
 #[cfg(feature = "ort")]
@@ -27,6 +28,14 @@ enum Source {
     Bytes(Vec<u8>),
 }
 
+/// A model that was read and is not loaded yet.
+struct File {
+    /// For people: its path, or which one it is.
+    name: String,
+    bytes: Vec<u8>,
+    spec: ModelSpec,
+}
+
 /// What was decided about engine and device.
 struct Choice {
     engine: Engine,
@@ -37,10 +46,15 @@ struct Choice {
 }
 
 impl SegmenterBuilder {
-    /// Adds a model file. Several models are averaged.
+    /// Adds a model file. Several models are averaged; the [crate's page](crate#ensembles) says how.
     pub fn model(mut self, path: impl AsRef<Path>) -> Self {
         self.models.push(Source::File(path.as_ref().to_path_buf()));
         self
+    }
+
+    /// Adds model files, such as those of the folds of a cross-validation.
+    pub fn models(self, paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Self {
+        paths.into_iter().fold(self, Self::model)
     }
 
     /// Adds a model that is in memory, such as one from `include_bytes!`.
@@ -96,14 +110,24 @@ impl SegmenterBuilder {
             return Err(RuntimeError::NoModel);
         }
         let total = self.models.len();
-        let files: Vec<(Vec<u8>, ModelSpec)> =
+        let files: Vec<File> =
             self.models.iter().enumerate().map(|(i, source)| read(source, i, total)).collect::<Result<_, _>>()?;
-        for (i, (_, spec)) in files.iter().enumerate().skip(1) {
-            if let Some(field) = files.first().and_then(|(_, first)| difference(first, spec)) {
-                return Err(RuntimeError::Ensemble { model: i + 1, field });
+        if let Some((first, others)) = files.split_first() {
+            for other in others {
+                check_member((&first.name, &first.spec), (&other.name, &other.spec))?;
             }
         }
         let mut choice = self.choose()?;
+        let specs: Vec<&ModelSpec> = files.iter().map(|f| &f.spec).collect();
+        let common = common_postprocessing(&specs);
+        if specs.iter().any(|spec| spec.postprocessing.len() > common.len()) {
+            choice.notes.push(match common.len() {
+                0 => "the models ask for different postprocessing, so none is done".to_owned(),
+                steps => format!(
+                    "the models ask for different postprocessing: of its steps, the {steps} that all ask for are done"
+                ),
+            });
+        }
         let predictors = match self.load(&files, &choice) {
             // `auto` took the GPU because its provider answered; the models themselves may still not fit it.
             Err(RuntimeError::Device { device, reason }) if self.device == Device::Auto => {
@@ -113,7 +137,7 @@ impl SegmenterBuilder {
             }
             loaded => loaded?,
         };
-        let models = files.into_iter().zip(predictors).map(|((_, spec), predictor)| Model { spec, predictor });
+        let models = files.into_iter().zip(predictors).map(|(f, predictor)| Model { spec: f.spec, predictor });
         Segmenter::new(models.collect(), choice.engine, choice.device, self.window, choice.notes)
     }
 
@@ -191,10 +215,10 @@ impl SegmenterBuilder {
         Err(RuntimeError::Device { device: self.device, reason: reason.into() })
     }
 
-    fn load(&self, files: &[(Vec<u8>, ModelSpec)], choice: &Choice) -> Result<Vec<SharedPredictor>, RuntimeError> {
-        let load = |(bytes, spec): &(Vec<u8>, ModelSpec)| match choice.engine {
-            Engine::Ort => self.load_ort(bytes, choice),
-            Engine::Tract | Engine::Auto => self.load_tract(bytes, spec),
+    fn load(&self, files: &[File], choice: &Choice) -> Result<Vec<SharedPredictor>, RuntimeError> {
+        let load = |file: &File| match choice.engine {
+            Engine::Ort => self.load_ort(&file.bytes, choice),
+            Engine::Tract | Engine::Auto => self.load_tract(&file.bytes, &file.spec),
         };
         files.iter().map(load).collect()
     }
@@ -222,8 +246,8 @@ impl SegmenterBuilder {
     }
 }
 
-fn read(source: &Source, index: usize, total: usize) -> Result<(Vec<u8>, ModelSpec), RuntimeError> {
-    let (bytes, model) = match source {
+fn read(source: &Source, index: usize, total: usize) -> Result<File, RuntimeError> {
+    let (bytes, name) = match source {
         Source::File(path) => {
             let bytes = std::fs::read(path);
             let bytes = bytes.map_err(|source| RuntimeError::ReadModel { path: path.clone(), source })?;
@@ -232,26 +256,6 @@ fn read(source: &Source, index: usize, total: usize) -> Result<(Vec<u8>, ModelSp
         Source::Bytes(bytes) if total == 1 => (bytes.clone(), "the model".to_owned()),
         Source::Bytes(bytes) => (bytes.clone(), format!("model {} of {total}", index + 1)),
     };
-    let spec = read_spec(&bytes).map_err(|e| RuntimeError::Model { model, source: Box::new(e) })?;
-    Ok((bytes, spec))
-}
-
-/// The first thing in which two models differ that must be equal for their logits to be averaged: they see the same
-/// prepared tiles and mean the same classes.
-fn difference(a: &ModelSpec, b: &ModelSpec) -> Option<&'static str> {
-    [
-        ("channels or their normalisation", a.channels == b.channels),
-        ("labels", a.labels == b.labels),
-        ("activation", a.activation == b.activation),
-        ("orientation", a.orientation == b.orientation),
-        ("voxel size", a.spacing == b.spacing),
-        ("number of dimensions", a.network.dimensions == b.network.dimensions),
-        ("patch", a.patch == b.patch),
-        ("tiling", a.tiling == b.tiling),
-        ("mirror axes", a.mirror_axes == b.mirror_axes),
-        ("padding multiple", a.padding_multiple == b.padding_multiple),
-        ("postprocessing", a.postprocessing == b.postprocessing),
-    ]
-    .into_iter()
-    .find_map(|(field, equal)| (!equal).then_some(field))
+    let spec = read_spec(&bytes).map_err(|e| RuntimeError::Model { model: name.clone(), source: Box::new(e) })?;
+    Ok(File { name, bytes, spec })
 }

@@ -82,12 +82,26 @@ pub enum RuntimeError {
         reason: String,
     },
     /// Models that cannot be averaged.
-    #[error("the models cannot be averaged: model {model} differs from the first one in its {field}")]
+    #[error(
+        "the models cannot be averaged: they differ in their {field}: {expected} in {first}, {found} in {other}"
+    )]
     Ensemble {
-        /// Which one, from 2 on.
-        model: usize,
         /// What differs.
         field: &'static str,
+        /// The first model, for people: its path, or `model 1 of 3`.
+        first: String,
+        /// What it has.
+        expected: String,
+        /// The one that differs.
+        other: String,
+        /// What that one has.
+        found: String,
+    },
+    /// A mask that would be written over its scan.
+    #[error("the mask would overwrite the scan itself; name another file: {}", path.display())]
+    WouldOverwrite {
+        /// The file.
+        path: PathBuf,
     },
     /// A model without a golden case was asked to replay it.
     #[error("model {model} carries no golden case, so nothing can be replayed")]

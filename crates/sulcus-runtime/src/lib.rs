@@ -29,6 +29,27 @@
 //! # }
 //! ```
 //!
+//! # Ensembles
+//!
+//! Several models are averaged: their logits, each network weighing the same, before the mask is decided. They must
+//! agree on channels, labels and activation. Network, patch, orientation, voxel size and normalisation may be each
+//! model's own, so folds, and 2-D with 3-D models, go together; where the voxel grids differ, the logits meet on the
+//! scan's own. Postprocessing is what all of them ask for.
+//!
+//! ```
+//! # use sulcus_runtime::Segmenter;
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let [fold_0, fold_1] = [sulcus_runtime::SELF_TEST_MODEL; 2];
+//! let ensemble = Segmenter::builder().model_bytes(fold_0).model_bytes(fold_1).build()?;
+//! assert_eq!(ensemble.models(), 2);
+//!
+//! // From files: `Segmenter::builder().models(["fold_0.onnx", "fold_1.onnx"])`. What does not fit is named:
+//! let error = Segmenter::builder().models(["no.onnx", "such.onnx"]).build().unwrap_err();
+//! assert!(error.to_string().contains("no.onnx"));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Engines and devices
 //!
 //! [`Engine::Auto`] takes ONNX Runtime where [`OrtSearch`] finds it, and tract otherwise. [`Device::Auto`] takes CUDA
@@ -51,6 +72,7 @@ mod builder;
 mod clock;
 mod device;
 mod engine;
+mod ensemble;
 mod error;
 #[cfg(feature = "ort")]
 mod library;

@@ -37,7 +37,8 @@ impl<'a> SegmentOptions<'a> {
     }
 }
 
-/// Where the time of one segmentation went, in seconds of the wall clock (0 on WebAssembly, which has none).
+/// Where the time of one segmentation went, that of all models together, in seconds of the wall clock (0 on
+/// WebAssembly, which has none).
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Seconds {
     /// Turning, resampling and normalising the scan.
@@ -60,7 +61,7 @@ pub struct Segmentation {
     pub probabilities: Option<Image>,
     /// The structures that the model knows.
     pub table: LabelTable,
-    /// Tiles that the scan was cut into.
+    /// Tiles that the scan was cut into; models of an ensemble that cut it alike share theirs.
     pub tiles: usize,
     /// Where the time went.
     pub seconds: Seconds,

@@ -1,13 +1,10 @@
-use std::cell::Cell;
 use std::ops::ControlFlow;
 
-use sulcus_pipeline::{
-    ModelSpec, Outputs, Predictor, PredictorError, Progress, Tensor, WindowOptions, predict_logits, prepare,
-};
+use sulcus_pipeline::{ModelSpec, Outputs, Predictor, Progress, WindowOptions};
 use sulcus_volume::Image;
 
-use crate::clock::Stopwatch;
-use crate::{Device, Engine, RuntimeError, Seconds, SegmentOptions, Segmentation, SegmenterBuilder};
+use crate::ensemble::{Answer, Road, common_postprocessing};
+use crate::{Device, Engine, RuntimeError, SegmentOptions, Segmentation, SegmenterBuilder};
 
 /// Every engine computes in single precision today.
 const PRECISION: &str = "fp32";
@@ -16,6 +13,7 @@ const PRECISION: &str = "fp32";
 ///
 /// It can be shared between threads; a model's engine runs one scan's tile at a time.
 pub struct Segmenter {
+    spec: ModelSpec,
     models: Vec<Model>,
     engine: Engine,
     device: Device,
@@ -54,16 +52,21 @@ impl Segmenter {
         window: WindowOptions,
         notes: Vec<String>,
     ) -> Result<Self, RuntimeError> {
-        if models.is_empty() {
-            return Err(RuntimeError::NoModel);
-        }
-        Ok(Self { models, engine, device, window, notes })
+        let specs: Vec<&ModelSpec> = models.iter().map(|m| &m.spec).collect();
+        let mut spec = (*specs.first().ok_or(RuntimeError::NoModel)?).clone();
+        spec.postprocessing = common_postprocessing(&specs);
+        Ok(Self { spec, models, engine, device, window, notes })
     }
 
-    /// The specification of the model; of an ensemble, the first one's.
+    /// The specification of the model; of an ensemble the first one's, with the postprocessing that all members
+    /// have in common, which is what is done to the mask.
     pub fn spec(&self) -> &ModelSpec {
-        // `new` refuses an empty list.
-        &self.models[0].spec
+        &self.spec
+    }
+
+    /// The specification of each model, in the order in which they were given.
+    pub fn specs(&self) -> impl Iterator<Item = &ModelSpec> {
+        self.models.iter().map(|m| &m.spec)
     }
 
     /// Models that are averaged.
@@ -95,22 +98,29 @@ impl Segmenter {
         let (outputs, observer) = options.into_parts();
         let mut silent = |_: Progress| ControlFlow::Continue(());
         let observer = observer.unwrap_or(&mut silent);
-        self.run(&self.models, image, &self.window, outputs, observer)
+        self.run(&self.spec, &self.models, image, &self.window, outputs, observer)
     }
 
     /// Segments a NIfTI file and writes the mask: on the same grid, with the label names.
     ///
     /// # Errors
-    /// As [`Segmenter::segment`], and when a file cannot be read or written.
+    /// As [`Segmenter::segment`], and when a file cannot be read or written, or the mask would overwrite the scan.
     #[cfg(not(target_family = "wasm"))]
     pub fn segment_file(
         &self,
         image: impl AsRef<std::path::Path>,
         mask: impl AsRef<std::path::Path>,
     ) -> Result<Segmentation, RuntimeError> {
-        let scan = sulcus_io::read_image(image.as_ref())?;
+        let (image, mask) = (image.as_ref(), mask.as_ref());
+        // A mask that does not exist yet has no canonical path, and is no file that could be lost.
+        if let (Ok(scan), Ok(there)) = (image.canonicalize(), mask.canonicalize())
+            && scan == there
+        {
+            return Err(RuntimeError::WouldOverwrite { path: mask.to_path_buf() });
+        }
+        let scan = sulcus_io::read_image(image)?;
         let segmentation = self.segment(&scan.image, SegmentOptions::default())?;
-        sulcus_io::write_labels(mask.as_ref(), &segmentation.labels, &scan.header, &segmentation.table)?;
+        sulcus_io::write_labels(mask, &segmentation.labels, &scan.header, &segmentation.table)?;
         Ok(segmentation)
     }
 
@@ -128,7 +138,7 @@ impl Segmenter {
             let observer = &mut |_: Progress| ControlFlow::Continue(());
             // The recorded answer is the plain one, whatever window this segmenter was given.
             let window = WindowOptions::default();
-            let found = self.run(std::slice::from_ref(model), &image, &window, Outputs::Labels, observer)?;
+            let found = self.run(spec, std::slice::from_ref(model), &image, &window, Outputs::Labels, observer)?;
             golden.check(&found.labels)?;
         }
         Ok(())
@@ -136,30 +146,15 @@ impl Segmenter {
 
     fn run(
         &self,
+        spec: &ModelSpec,
         models: &[Model],
         image: &Image,
         window: &WindowOptions,
         outputs: Outputs,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Segmentation, RuntimeError> {
-        let spec = models.first().map(|m| &m.spec).ok_or(RuntimeError::NoModel)?;
-        let watch = Stopwatch::start();
-        let (prepared, restore) = prepare(spec, image)?;
-        let preprocess = watch.elapsed_secs();
-
-        let watch = Stopwatch::start();
-        let engine_secs = Cell::new(0.0);
-        let timed: Vec<Timed<'_>> =
-            models.iter().map(|m| Timed { predictor: m.predictor.as_ref(), secs: &engine_secs }).collect();
-        let predictors: Vec<&dyn Predictor> = timed.iter().map(|t| t as &dyn Predictor).collect();
-        let logits = predict_logits(spec, &prepared, &predictors, window, observer)?;
-        let (infer, tiles) = (watch.elapsed_secs(), logits.tiles());
-
-        let watch = Stopwatch::start();
-        // What is done with is freed before the logits are resampled, the moment that needs the most memory.
-        drop(prepared);
-        let restored = restore.finish(spec, logits, outputs)?;
-        let seconds = Seconds { preprocess, infer, engine: engine_secs.get(), postprocess: watch.elapsed_secs() };
+        let Answer { restored, tiles, seconds } =
+            Road::new(image, window).walk(spec, models, outputs, observer)?;
         Ok(Segmentation {
             labels: restored.labels,
             probabilities: restored.probabilities,
@@ -170,20 +165,5 @@ impl Segmenter {
             device: self.device,
             precision: PRECISION,
         })
-    }
-}
-
-/// Adds up the time spent in a predictor.
-struct Timed<'a> {
-    predictor: &'a (dyn Predictor + Send + Sync),
-    secs: &'a Cell<f64>,
-}
-
-impl Predictor for Timed<'_> {
-    fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
-        let watch = Stopwatch::start();
-        let answer = self.predictor.logits(input);
-        self.secs.set(self.secs.get() + watch.elapsed_secs());
-        answer
     }
 }

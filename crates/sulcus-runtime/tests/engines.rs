@@ -6,15 +6,11 @@ mod common;
 
 use std::ops::ControlFlow;
 
-use common::{Noise, box_scan, geometry, graph, model, noise_scan, search, spec};
+use common::{Noise, box_scan, builders, encoded, geometry, graph, model, noise_scan, onnx_runtime, search, spec};
 use sulcus_onnx::{GraphBuilder, attribute, with_spec};
-use sulcus_pipeline::{
-    ChannelSpec, Dimensions, GoldenCase, ModelSpec, Normalisation, Predictor, Progress, Tensor,
-    compare_predictors, label_hash,
-};
+use sulcus_pipeline::{Dimensions, GoldenCase, Predictor, Progress, Tensor, compare_predictors, label_hash};
 use sulcus_runtime::{
-    Device, Engine, OnnxRuntime, OrtLibrary, OrtPredictor, SegmentOptions, Segmenter, SegmenterBuilder,
-    TractPredictor, find_onnx_runtime,
+    Device, Engine, OrtLibrary, OrtPredictor, SegmentOptions, Segmenter, SegmenterBuilder, TractPredictor,
 };
 use sulcus_volume::{Image, LabelTable};
 
@@ -22,24 +18,6 @@ use sulcus_volume::{Image, LabelTable};
 const MAX_LOGIT_DIFFERENCE: f32 = 1e-3;
 /// Share of voxels that may lie so close to a tie that the order of summing decides.
 const MAX_DISAGREEMENT: f64 = 1e-4;
-
-fn onnx_runtime() -> Option<OnnxRuntime> {
-    let (runtime, places) = find_onnx_runtime(&OrtLibrary::Search(search())).unwrap();
-    if runtime.is_none() {
-        eprintln!("skipped: no ONNX Runtime in {} place(s); set SULCUS_ORT_LIB", places.len());
-    }
-    runtime
-}
-
-/// A builder for each engine that this machine has.
-fn builders() -> Vec<SegmenterBuilder> {
-    let mut builders = vec![Segmenter::builder().engine(Engine::Tract)];
-    if onnx_runtime().is_some() {
-        let library = OrtLibrary::Search(search());
-        builders.push(Segmenter::builder().engine(Engine::Ort).device(Device::Cpu).ort_library(library));
-    }
-    builders
-}
 
 #[test]
 fn both_engines_give_the_same_logits() {
@@ -195,39 +173,6 @@ fn a_golden_case_that_does_not_hold_is_an_error() {
 }
 
 #[test]
-fn an_ensemble_of_equal_models_is_the_model() {
-    let scan = noise_scan([20, 14, 6], 9);
-    for builder in builders() {
-        let one = builder.clone().model_bytes(model(2)).build().unwrap();
-        let two = builder.model_bytes(model(2)).model_bytes(model(2)).build().unwrap();
-        assert_eq!((one.models(), two.models()), (1, 2));
-        let [one, two] = [one, two].map(|s| s.segment(&scan, SegmentOptions::default()).unwrap().labels);
-        assert_eq!(one, two);
-    }
-}
-
-#[test]
-fn models_that_see_different_things_are_not_averaged() {
-    let base = || spec(2);
-    let names = [(1, "A".to_owned()), (2, "B".to_owned())];
-    let z_score = ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore };
-    for (field, other) in [
-        ("orientation", ModelSpec { orientation: "LPS".parse().unwrap(), ..base() }),
-        ("labels", ModelSpec { labels: LabelTable::from_names(names).unwrap(), ..base() }),
-        ("patch", ModelSpec { patch: vec![32, 32], ..base() }),
-        ("channels or their normalisation", ModelSpec { channels: vec![z_score], ..base() }),
-    ] {
-        let other = with_spec(&model(2), &other).unwrap();
-        let builder = Segmenter::builder().engine(Engine::Tract).model_bytes(model(2)).model_bytes(other);
-        let error = builder.build().unwrap_err().to_string();
-        assert_eq!(
-            error,
-            format!("the models cannot be averaged: model 2 differs from the first one in its {field}")
-        );
-    }
-}
-
-#[test]
 fn threads_share_one_segmenter() {
     fn assert_send_sync<T: Send + Sync>(_: &T) {}
     let scan = noise_scan([20, 14, 6], 2);
@@ -258,30 +203,31 @@ fn a_file_becomes_a_mask_on_its_own_grid() {
     }
 }
 
-/// A NIfTI-1 file of an image: sform, single precision.
-fn encoded(image: &Image) -> Vec<u8> {
-    let mut header = vec![0_u8; 352];
-    let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, &348_i32.to_le_bytes());
-    let [x, y, z] = image.geometry().shape().map(|edge| edge as i16);
-    for (i, edge) in [3, x, y, z, 1, 1, 1, 1].iter().enumerate() {
-        put(40 + 2 * i, &edge.to_le_bytes());
+#[test]
+fn a_mask_is_never_written_over_its_scan() {
+    let folder = tempfile::tempdir().unwrap();
+    let scan = folder.path().join("scan.nii");
+    let bytes = encoded(&box_scan());
+    std::fs::write(&scan, &bytes).unwrap();
+    std::fs::create_dir(folder.path().join("beside")).unwrap();
+    let mut same = vec![scan.clone(), folder.path().join("beside/../scan.nii")];
+    #[cfg(unix)]
+    {
+        same.push(folder.path().join("link.nii"));
+        std::os::unix::fs::symlink(&scan, &same[2]).unwrap();
     }
-    put(70, &16_i16.to_le_bytes());
-    put(72, &32_i16.to_le_bytes());
-    for (i, mm) in [1.0, 1.0, 1.0, 1.5_f32].iter().enumerate() {
-        put(76 + 4 * i, &mm.to_le_bytes());
+    let segmenter = Segmenter::builder().engine(Engine::Tract).model_bytes(model(2)).build().unwrap();
+    for mask in same {
+        let error = segmenter.segment_file(&scan, &mask).unwrap_err().to_string();
+        assert!(error.starts_with("the mask would overwrite the scan itself"), "{error}");
+        assert!(error.ends_with(&mask.display().to_string()), "{error}");
+        assert_eq!(std::fs::read(&scan).unwrap(), bytes);
     }
-    put(108, &352_f32.to_le_bytes());
-    put(254, &1_i16.to_le_bytes());
-    for (row, values) in image.geometry().ras_from_voxel().rows().iter().enumerate() {
-        for (column, value) in values.iter().enumerate() {
-            put(280 + 16 * row + 4 * column, &(*value as f32).to_le_bytes());
-        }
+    // A mask of an earlier time is no scan.
+    let mask = folder.path().join("mask.nii");
+    for _ in 0..2 {
+        segmenter.segment_file(&scan, &mask).unwrap();
     }
-    put(344, b"n+1\0");
-    header.extend(image.data().iter().flat_map(|v| v.to_le_bytes()));
-    header
 }
 
 #[test]

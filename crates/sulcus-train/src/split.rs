@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rand::RngExt;
@@ -35,6 +35,17 @@ pub enum SplitChoice {
     All,
 }
 
+/// Every fold of a data set; no case is held out by two of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folds {
+    /// The folds.
+    pub folds: Vec<Split>,
+    /// Names of the cases that no fold trains on or holds out.
+    pub in_no_fold: Vec<String>,
+    /// Names of the cases that folds train on and none holds out, so that they get no score.
+    pub never_held_out: Vec<String>,
+}
+
 impl Default for SplitChoice {
     fn default() -> Self {
         Self::HoldOut { splits: None, fold: 0 }
@@ -59,36 +70,77 @@ impl Dataset {
             }
             SplitChoice::HoldOut { splits, fold } => (splits.clone().or_else(|| self.splits_file()), *fold),
         };
-        let (folds, source) = match &file {
-            Some(file) => (read(file)?, file.clone()),
-            None => (self.drawn_folds()?, self.root().to_path_buf()),
-        };
+        let (folds, source) = self.read_folds(file.as_deref())?;
         let count = folds.len();
+        let split = folds.into_iter().nth(fold).ok_or_else(|| DatasetError::Split {
+            what: format!("there is no fold {fold}: {}", existing(count)),
+            file: source.clone(),
+        })?;
+        self.check_fold(fold, &split).map_err(|what| DatasetError::Split { what, file: source })?;
+        Ok(split)
+    }
+
+    /// All folds of a file of splits, or of the data set's own `splits_final.json`, or five drawn ones, as
+    /// [`SplitChoice::HoldOut`] takes one of them.
+    ///
+    /// # Errors
+    /// As [`Dataset::split`] for any of the folds, and when a case is held out by two of them: it would be scored
+    /// twice.
+    pub fn folds(&self, splits: Option<&Path>) -> Result<Folds, DatasetError> {
+        let file = splits.map(Path::to_path_buf).or_else(|| self.splits_file());
+        let (folds, source) = self.read_folds(file.as_deref())?;
         let unusable = |what: String| DatasetError::Split { what, file: source.clone() };
-        let split = folds
-            .into_iter()
-            .nth(fold)
-            .ok_or_else(|| unusable(format!("there is no fold {fold}: {}", existing(count))))?;
+        if folds.is_empty() {
+            return Err(unusable(existing(0)));
+        }
+        let mut held_out: BTreeMap<&String, usize> = BTreeMap::new();
+        for (fold, split) in folds.iter().enumerate() {
+            self.check_fold(fold, split).map_err(unusable)?;
+            for name in &split.validation {
+                if let Some(other) = held_out.insert(name, fold) {
+                    return Err(unusable(format!("folds {other} and {fold} both hold out the case `{name}`")));
+                }
+            }
+        }
+        let trained: BTreeSet<&String> = folds.iter().flat_map(|f| &f.training).collect();
+        let names = self.cases().iter().map(|c| &c.name).filter(|name| !held_out.contains_key(name));
+        let (never_held_out, in_no_fold) = names.cloned().partition(|name| trained.contains(name));
+        Ok(Folds { in_no_fold, never_held_out, folds })
+    }
+
+    fn read_folds(&self, file: Option<&Path>) -> Result<(Vec<Split>, PathBuf), DatasetError> {
+        Ok(match file {
+            Some(file) => (read(file)?, file.to_path_buf()),
+            None => (self.drawn_folds()?, self.root().to_path_buf()),
+        })
+    }
+
+    /// What is wrong with a fold, in words.
+    fn check_fold(&self, fold: usize, split: &Split) -> Result<(), String> {
         let known: BTreeSet<&String> = self.cases().iter().map(|c| &c.name).collect();
         let missing: Vec<&String> =
             split.training.iter().chain(&split.validation).filter(|n| !known.contains(n)).collect();
         if !missing.is_empty() {
-            return Err(unusable(format!(
+            return Err(format!(
                 "fold {fold} names {} case(s) that the data set lacks: {missing:?}",
                 missing.len()
-            )));
+            ));
         }
         let training: BTreeSet<&String> = split.training.iter().collect();
         let both: Vec<&String> = split.validation.iter().filter(|n| training.contains(n)).collect();
         if !both.is_empty() {
-            return Err(unusable(format!("fold {fold} has the same case(s) in `train` and `val`: {both:?}")));
+            return Err(format!("fold {fold} has the same case(s) in `train` and `val`: {both:?}"));
+        }
+        for (side, names) in [("train", &split.training), ("val", &split.validation)] {
+            let mut seen = BTreeSet::new();
+            if let Some(twice) = names.iter().find(|name| !seen.insert(*name)) {
+                return Err(format!("fold {fold} names the case `{twice}` twice in `{side}`"));
+            }
         }
         if split.training.is_empty() || split.validation.is_empty() {
-            return Err(unusable(format!(
-                "fold {fold} has an empty `train` or `val`; `--all` trains without holding out"
-            )));
+            return Err(format!("fold {fold} has an empty `train` or `val`; `--all` trains without holding out"));
         }
-        Ok(split)
+        Ok(())
     }
 
     fn drawn_folds(&self) -> Result<Vec<Split>, DatasetError> {

@@ -202,3 +202,33 @@ fn splits_that_do_not_fit_the_cases_are_refused() {
     insta::assert_snapshot!(refused(r#"[{"train":["case_00"],"val":[]}]"#), @"the cases cannot be split: fold 0 has an empty `train` or `val`; `--all` trains without holding out: splits_final.json");
     insta::assert_snapshot!(refused(r#"{"train":[]}"#), @r#"the cases cannot be split: expected a list of {"train": [names], "val": [names]}: invalid type: map, expected a sequence at line 1 column 0: splits_final.json"#);
 }
+
+#[test]
+fn all_folds_are_checked_and_what_they_leave_out_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let names = decathlon(root, 6, SHAPE);
+    let dataset = Dataset::open(root).unwrap();
+    let drawn = dataset.folds(None).unwrap();
+    assert_eq!((drawn.folds.len(), drawn.in_no_fold.len(), drawn.never_held_out.len()), (5, 0, 0));
+    assert_eq!(drawn.folds[3], dataset.split(&SplitChoice::HoldOut { splits: None, fold: 3 }).unwrap());
+
+    let file = root.join("mine.json");
+    let folds = |json: &str| {
+        std::fs::write(&file, json).unwrap();
+        dataset.folds(Some(&file))
+    };
+    let good = folds(
+        r#"[{"train":["case_00","case_01"],"val":["case_02"]},{"train":["case_02","case_03"],"val":["case_00"]}]"#,
+    )
+    .unwrap();
+    assert_eq!(good.in_no_fold, names[4..]);
+    assert_eq!(good.never_held_out, ["case_01", "case_03"]);
+
+    let refused = |json: &str| message(folds(json).unwrap_err(), root);
+    insta::assert_snapshot!(refused(r#"[{"train":["case_00"],"val":["case_01"]},{"train":["case_02"],"val":["case_03","case_01"]}]"#), @"the cases cannot be split: folds 0 and 1 both hold out the case `case_01`: mine.json");
+    insta::assert_snapshot!(refused(r#"[{"train":["case_00"],"val":["case_01"]},{"train":["case_02"],"val":["case_02"]}]"#), @r#"the cases cannot be split: fold 1 has the same case(s) in `train` and `val`: ["case_02"]: mine.json"#);
+    insta::assert_snapshot!(refused(r#"[{"train":["case_00"],"val":["case_01"]},{"train":["case_02"],"val":["case_09"]}]"#), @r#"the cases cannot be split: fold 1 names 1 case(s) that the data set lacks: ["case_09"]: mine.json"#);
+    insta::assert_snapshot!(refused(r#"[{"train":["case_00","case_02","case_00"],"val":["case_01"]}]"#), @"the cases cannot be split: fold 0 names the case `case_00` twice in `train`: mine.json");
+    insta::assert_snapshot!(refused("[]"), @"the cases cannot be split: no fold exists: mine.json");
+}

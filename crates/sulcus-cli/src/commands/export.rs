@@ -1,15 +1,35 @@
 //! `sulcus export`: a run's network as one file.
 
 use sulcus_runtime::OrtLibrary;
+use sulcus_train::CrossValidation;
 
 use crate::args::ExportArgs;
+use crate::commands::cross_validation;
 use crate::error::CliError;
 use crate::exporting;
 use crate::ui::Ui;
 use crate::values::Precision;
 
 pub(crate) fn run(args: &ExportArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
-    if !args.output.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+    let is_onnx = args.output.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
+    if CrossValidation::is_in(&args.run) {
+        if is_onnx {
+            return Err(CliError::usage(format_args!(
+                "a cross-validation has a model for each fold, so -o must be a folder: {}",
+                args.output.display()
+            ))
+            .hint(format_args!(
+                "for one of them: sulcus export {} -o model.onnx",
+                args.run.join("fold_0").display()
+            )));
+        }
+        return match args.precision {
+            Precision::Fp32 => {
+                cross_validation::export(&args.run, args.checkpoint.into(), &args.output, library, ui)
+            }
+        };
+    }
+    if !is_onnx {
         return Err(CliError::usage(format_args!(
             "the model is an ONNX file, so -o must end in .onnx: {}",
             args.output.display()

@@ -5,10 +5,11 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 use sulcus_pipeline::{ModelSpec, Normalisation, SpacingRule};
-use sulcus_train::{Dataset, DatasetSummary, Run};
+use sulcus_train::{CrossValidation, Dataset, DatasetSummary, Run};
 
 use crate::args::InfoArgs;
 use crate::cases::{DICOM_LATER, holds_dicom};
+use crate::commands::cross_validation;
 use crate::error::{CliError, Context, with_causes};
 use crate::output;
 use crate::scores::score;
@@ -28,6 +29,8 @@ pub(crate) fn run(args: &InfoArgs, ui: Ui) -> Result<(), CliError> {
 fn folder(path: &Path, json: bool, ui: Ui) -> Result<(), CliError> {
     if path.join("run.json").is_file() {
         run_folder(path, json)
+    } else if CrossValidation::is_in(path) {
+        cross_validation::info(path, json)
     } else if path.join("dataset.json").is_file() || path.join("images").is_dir() {
         dataset(path, json, ui)
     } else if holds_dicom(path) {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use indicatif::ProgressBar;
 use serde::{Serialize, Serializer};
 use sulcus_io::{NiftiHeader, read_image};
-use sulcus_pipeline::Progress;
+use sulcus_pipeline::{ModelSpec, Progress};
 use sulcus_runtime::{LabelVolume, OrtLibrary, SegmentOptions, Segmenter};
 use sulcus_volume::{Image, OrientationSource};
 
@@ -29,10 +29,11 @@ pub(crate) fn run(args: &PredictArgs, library: OrtLibrary, ui: Ui) -> Result<(),
 
     let segmenter = load(args, library)?;
     segmenter.notes().iter().for_each(|note| ui.note(note));
-    if args.mirror && segmenter.spec().mirror_axes.is_empty() {
-        ui.warn("the model was trained without mirrored slices: --mirror has no effect");
-    }
+    warn_about_mirroring(args, &segmenter, ui);
     ui.note(format_args!("engine {} on {}", segmenter.engine(), segmenter.device()));
+    if let [_, _, ..] = args.models.as_slice() {
+        ui.note(format_args!("averaging {} models: {}", args.models.len(), names(&args.models).join(", ")));
+    }
 
     let total = jobs.len() + bad.len();
     let mut failed = 0;
@@ -54,6 +55,28 @@ pub(crate) fn run(args: &PredictArgs, library: OrtLibrary, ui: Ui) -> Result<(),
         }
     }
     if failed == 0 { Ok(()) } else { Err(CliError::SomeFailed { failed, total, what: "case" }) }
+}
+
+/// Names the models whose training makes `--mirror` pointless.
+fn warn_about_mirroring(args: &PredictArgs, segmenter: &Segmenter, ui: Ui) {
+    let unmirrored = |(path, spec): (_, &ModelSpec)| spec.mirror_axes.is_empty().then_some(path);
+    let without: Vec<&PathBuf> = args.models.iter().zip(segmenter.specs()).filter_map(unmirrored).collect();
+    if !args.mirror || without.is_empty() {
+        return;
+    }
+    if without.len() == args.models.len() {
+        let who = if without.len() == 1 { "the model was" } else { "the models were" };
+        ui.warn(format_args!("{who} trained without mirrored slices: --mirror has no effect"));
+    } else {
+        ui.warn(format_args!(
+            "trained without mirrored slices, so --mirror has no effect on: {}",
+            names(without).join(", ")
+        ));
+    }
+}
+
+fn names<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Vec<String> {
+    paths.into_iter().map(|path| path.display().to_string()).collect()
 }
 
 /// A case and where its mask goes.
@@ -82,14 +105,12 @@ fn channels_of(models: &[PathBuf]) -> Result<usize, CliError> {
 
 fn load(args: &PredictArgs, library: OrtLibrary) -> Result<Segmenter, CliError> {
     let mut builder = Segmenter::builder()
+        .models(&args.models)
         .engine(args.engine)
         .device(args.device)
         .ort_library(library)
         .mirror(args.mirror)
         .step(args.step);
-    for model in &args.models {
-        builder = builder.model(model);
-    }
     if let Some(threads) = args.threads {
         builder = builder.threads(threads);
     }
@@ -154,6 +175,8 @@ fn is_writable_name(path: &Path) -> bool {
 struct Line {
     input: String,
     output: String,
+    /// All that were averaged, in the order in which they were given.
+    models: Vec<String>,
     engine: String,
     device: String,
     precision: &'static str,
@@ -232,6 +255,7 @@ fn segment(
     Ok(Line {
         input: job.input().display().to_string(),
         output: job.mask.display().to_string(),
+        models: names(&args.models),
         engine: found.engine.to_string(),
         device: found.device.to_string(),
         precision: found.precision,
@@ -311,6 +335,7 @@ mod tests {
         let line = Line {
             input: "a.nii.gz".into(),
             output: "b.nii.gz".into(),
+            models: vec!["m.onnx".into()],
             engine: "ort".into(),
             device: "cpu".into(),
             precision: "fp32",
@@ -331,7 +356,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&line).unwrap(),
-            r#"{"input":"a.nii.gz","output":"b.nii.gz","engine":"ort","device":"cpu","precision":"fp32","seconds":{"read":0.5,"preprocess":0.25,"infer":1.0,"engine":0.75,"postprocess":0.5,"write":0.25,"total":2.5},"tiles":3,"labels":{"Posterior":{"value":1,"voxels":10,"ml":0.5},"Anterior":{"value":2,"voxels":0,"ml":0.0}}}"#
+            r#"{"input":"a.nii.gz","output":"b.nii.gz","models":["m.onnx"],"engine":"ort","device":"cpu","precision":"fp32","seconds":{"read":0.5,"preprocess":0.25,"infer":1.0,"engine":0.75,"postprocess":0.5,"write":0.25,"total":2.5},"tiles":3,"labels":{"Posterior":{"value":1,"voxels":10,"ml":0.5},"Anterior":{"value":2,"voxels":0,"ml":0.0}}}"#
         );
     }
 

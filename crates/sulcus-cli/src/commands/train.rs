@@ -4,35 +4,40 @@ use std::path::Path;
 
 use sulcus_pipeline::CaseScores;
 use sulcus_runtime::OrtLibrary;
-use sulcus_train::{Changes, Dataset, Outcome, Run, SplitChoice, TrainConfig, Weights};
+use sulcus_train::{Changes, CrossValidation, Dataset, Outcome, Run, SplitChoice, TrainConfig, Weights};
 
 use crate::args::TrainArgs;
+use crate::commands::cross_validation;
 use crate::error::{CliError, Context};
 use crate::interrupt::Interrupt;
 use crate::scores::{self, score};
 use crate::training::Watcher;
 use crate::ui::{Ui, count, human_secs};
+use crate::values::FoldChoice;
 use crate::{exporting, files, output};
 
 const DEFAULT_PRESET: &str = "unet2d-lite";
 
 pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
+    if cross_validation::is_meant(args) {
+        return cross_validation::run(args, library, ui);
+    }
+    if CrossValidation::is_in(&args.output) {
+        return Err(CliError::usage(format_args!(
+            "this folder holds a cross-validation; one fold's run goes elsewhere: {}",
+            args.output.display()
+        ))
+        .hint("`--fold all --resume` goes on with it, another -o starts a new run"));
+    }
     let dataset = Dataset::open(&args.dataset).context("opening the data set")?;
     let interrupt = Interrupt::listen()?;
     let mut watcher = Watcher::new(ui, &interrupt);
     let outcome = if args.resume {
         check_same(args, &dataset)?;
-        let changes = Changes {
-            epochs: args.epochs,
-            time_budget_secs: args.time_budget.map(|t| t.as_secs_f64()),
-            device: args.device,
-            workers: args.workers,
-        };
+        let changes = changes(args);
         sulcus_train::resume(&dataset, &args.output, &changes, &mut watcher)
     } else {
-        let preset = args.preset.as_deref().unwrap_or(DEFAULT_PRESET);
-        let mut config = TrainConfig::from_preset(preset).map_err(CliError::usage)?;
-        apply(args, &mut config);
+        let config = config(args)?;
         let made = !args.output.exists();
         files::ensure_writable(&args.output)?;
         let outcome = sulcus_train::train(&dataset, &split_choice(args), &config, &args.output, &mut watcher);
@@ -50,7 +55,29 @@ fn split_choice(args: &TrainArgs) -> SplitChoice {
     if args.all {
         SplitChoice::All
     } else {
-        SplitChoice::HoldOut { splits: args.splits.clone(), fold: args.fold.unwrap_or(0) }
+        let fold = match args.fold {
+            Some(FoldChoice::One(fold)) => fold,
+            Some(FoldChoice::All) | None => 0,
+        };
+        SplitChoice::HoldOut { splits: args.splits.clone(), fold }
+    }
+}
+
+/// How to train, by the preset and what was said besides it.
+pub(crate) fn config(args: &TrainArgs) -> Result<TrainConfig, CliError> {
+    let preset = args.preset.as_deref().unwrap_or(DEFAULT_PRESET);
+    let mut config = TrainConfig::from_preset(preset).map_err(CliError::usage)?;
+    apply(args, &mut config);
+    Ok(config)
+}
+
+/// What may change when a training goes on.
+pub(crate) fn changes(args: &TrainArgs) -> Changes {
+    Changes {
+        epochs: args.epochs,
+        time_budget_secs: args.time_budget.map(|t| t.as_secs_f64()),
+        device: args.device,
+        workers: args.workers,
     }
 }
 
@@ -79,7 +106,16 @@ fn apply(args: &TrainArgs, config: &mut TrainConfig) {
 fn check_same(args: &TrainArgs, dataset: &Dataset) -> Result<(), CliError> {
     let run = Run::open(&args.output).context("resuming")?;
     let manifest = run.manifest();
-    let begun = &manifest.config;
+    let split_said = args.all || args.fold.is_some() || args.splits.is_some();
+    let other_split = split_said && dataset.split(&split_choice(args)).context("resuming")? != manifest.split;
+    if differs(args, &manifest.config)? || other_split {
+        return Err(begun_otherwise(&args.output));
+    }
+    Ok(())
+}
+
+/// Whether something was said that contradicts how a training was begun.
+pub(crate) fn differs(args: &TrainArgs, begun: &TrainConfig) -> Result<bool, CliError> {
     let mut said = begun.clone();
     if let Some(preset) = &args.preset {
         said.network = TrainConfig::from_preset(preset).map_err(CliError::usage)?.network;
@@ -88,19 +124,18 @@ fn check_same(args: &TrainArgs, dataset: &Dataset) -> Result<(), CliError> {
     // These may change: they decide when and where it trains, not what.
     (said.epochs, said.time_budget_secs) = (begun.epochs, begun.time_budget_secs);
     (said.device, said.workers) = (begun.device, begun.workers);
-    let split_said = args.all || args.fold.is_some() || args.splits.is_some();
-    let other_split = split_said && dataset.split(&split_choice(args)).context("resuming")? != manifest.split;
-    if said != *begun || other_split {
-        return Err(CliError::usage(format_args!(
-            "the run was begun with other settings, and a resumed run keeps its own: {}",
-            args.output.display()
-        ))
-        .hint(
-            "leave the options out that differ (only --epochs, --time-budget, --device and --workers may change), \
-             or start a new run with another -o",
-        ));
-    }
-    Ok(())
+    Ok(said != *begun)
+}
+
+pub(crate) fn begun_otherwise(folder: &Path) -> CliError {
+    CliError::usage(format_args!(
+        "the run was begun with other settings, and a resumed run keeps its own: {}",
+        folder.display()
+    ))
+    .hint(
+        "leave the options out that differ (only --epochs, --time-budget, --device and --workers may change), \
+         or start a new run with another -o",
+    )
 }
 
 /// Exports what was trained, and says how good it is and what to do with it.

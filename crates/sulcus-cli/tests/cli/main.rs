@@ -4,6 +4,7 @@
 
 mod arguments;
 mod bad_input;
+mod cross_validation;
 mod demo;
 mod describe;
 mod predict;

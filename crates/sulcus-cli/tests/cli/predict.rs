@@ -65,13 +65,30 @@ fn a_failed_case_does_not_stop_the_others_and_is_named() {
 }
 
 #[test]
-fn several_models_are_averaged() {
+fn several_models_are_averaged_and_named() {
     let home = tempfile::tempdir().unwrap();
     let (one, two) = (home.path().join("one.nii.gz"), home.path().join("two.nii.gz"));
+    let (tiny, copy) = (tiny_model(), home.path().join("copy.onnx"));
+    std::fs::copy(&tiny, &copy).unwrap();
     predict(home.path(), &[&scan()], &one, &[]).code(0);
-    predict(home.path(), &[&scan()], &two, &["-m", tiny_model().to_str().unwrap()]).code(0);
+    let more = ["-m", copy.to_str().unwrap(), "--json"];
+    let ended = predict(home.path(), &[&scan()], &two, &more).code(0);
+    let both = [tiny.to_str().unwrap(), copy.to_str().unwrap()];
+    assert_eq!(ended.json_lines()[0]["models"], serde_json::json!(both));
+    ended.says(&format!("averaging 2 models: {}", both.join(", ")));
     let labels = |path: &Path| sulcus_io::read_labels(path).unwrap().0;
     assert_eq!(labels(&one), labels(&two), "a model averaged with itself answers as it does alone");
+
+    // Another model of another task: both files and what differs are named.
+    let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sulcus-runtime/data/self-test.onnx");
+    let three = home.path().join("three.nii.gz");
+    predict(home.path(), &[&scan()], &three, &["-m", other.to_str().unwrap()])
+        .code(1)
+        .says("the models cannot be averaged: they differ in their labels")
+        .says(tiny.to_str().unwrap())
+        .says("1 Middle, 2 Bright in ")
+        .says(other.to_str().unwrap());
+    assert!(!three.exists());
 }
 
 #[test]

@@ -3,7 +3,7 @@ use serde_json::Value;
 use super::support::{RAS, bundled, file, nifti, predict, run, scan, sulcus};
 
 /// Three training cases and one held out: enough to walk the road, not to learn anything.
-fn small_set(home: &std::path::Path) -> std::path::PathBuf {
+pub(crate) fn small_set(home: &std::path::Path) -> std::path::PathBuf {
     let root = home.join("set");
     for name in ["hippocampus_008", "hippocampus_011", "hippocampus_023", "hippocampus_040"] {
         for (from, to) in [("imagesTr", "images"), ("labelsTr", "labels")] {

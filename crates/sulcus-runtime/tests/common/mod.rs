@@ -6,7 +6,10 @@ use sulcus_pipeline::{
     Activation, ChannelSpec, Dimensions, Downsampling, Encoder, FORMAT_VERSION, ModelSpec, NetworkSpec, Norm,
     Normalisation, Output, SpacingRule, StageConfig, Tiling, Training,
 };
-use sulcus_runtime::{NamedLibrary, OrtSearch, python_prefixes};
+use sulcus_runtime::{
+    Device, Engine, NamedLibrary, OnnxRuntime, OrtLibrary, OrtSearch, Segmenter, SegmenterBuilder,
+    find_onnx_runtime, python_prefixes,
+};
 use sulcus_volume::{Geometry, Image, LabelTable, OrientationSource, RasFromVoxel, Spacing};
 
 /// Where the test machine has ONNX Runtime: as the command line looks for it.
@@ -21,6 +24,24 @@ pub(crate) fn search() -> OrtSearch {
         python_prefixes: python_prefixes(std::env::split_paths(&folders)),
         ..OrtSearch::local()
     }
+}
+
+pub(crate) fn onnx_runtime() -> Option<OnnxRuntime> {
+    let (runtime, places) = find_onnx_runtime(&OrtLibrary::Search(search())).unwrap();
+    if runtime.is_none() {
+        eprintln!("skipped: no ONNX Runtime in {} place(s); set SULCUS_ORT_LIB", places.len());
+    }
+    runtime
+}
+
+/// A builder for each engine that this machine has.
+pub(crate) fn builders() -> Vec<SegmenterBuilder> {
+    let mut builders = vec![Segmenter::builder().engine(Engine::Tract)];
+    if onnx_runtime().is_some() {
+        let library = OrtLibrary::Search(search());
+        builders.push(Segmenter::builder().engine(Engine::Ort).device(Device::Cpu).ort_library(library));
+    }
+    builders
 }
 
 /// Numbers in [-1, 1), the same on every machine.
@@ -185,4 +206,30 @@ pub(crate) fn box_scan() -> Image {
         }
     }
     Image::new(geometry(shape, "RAS", [1.0, 1.0, 1.5]), 1, values).unwrap()
+}
+
+/// A NIfTI-1 file of an image: sform, single precision.
+pub(crate) fn encoded(image: &Image) -> Vec<u8> {
+    let mut header = vec![0_u8; 352];
+    let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &348_i32.to_le_bytes());
+    let [x, y, z] = image.geometry().shape().map(|edge| edge as i16);
+    for (i, edge) in [3, x, y, z, 1, 1, 1, 1].iter().enumerate() {
+        put(40 + 2 * i, &edge.to_le_bytes());
+    }
+    put(70, &16_i16.to_le_bytes());
+    put(72, &32_i16.to_le_bytes());
+    for (i, mm) in [1.0, 1.0, 1.0, 1.5_f32].iter().enumerate() {
+        put(76 + 4 * i, &mm.to_le_bytes());
+    }
+    put(108, &352_f32.to_le_bytes());
+    put(254, &1_i16.to_le_bytes());
+    for (row, values) in image.geometry().ras_from_voxel().rows().iter().enumerate() {
+        for (column, value) in values.iter().enumerate() {
+            put(280 + 16 * row + 4 * column, &(*value as f32).to_le_bytes());
+        }
+    }
+    put(344, b"n+1\0");
+    header.extend(image.data().iter().flat_map(|v| v.to_le_bytes()));
+    header
 }
