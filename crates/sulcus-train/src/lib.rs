@@ -6,12 +6,16 @@
 
 mod augment;
 mod checkpoint;
+mod checks;
+mod compare;
 mod config;
 mod curves;
 mod dataset;
+mod description;
 mod device;
 mod error;
 mod export;
+mod folders;
 mod history;
 mod layout;
 mod loader;
