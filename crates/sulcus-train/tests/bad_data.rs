@@ -148,6 +148,26 @@ fn values_exchanged_in_one_mask() {
 }
 
 #[test]
+fn values_exchanged_in_one_real_mask() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/hippocampus");
+    for part in ["imagesTr", "labelsTr"] {
+        std::fs::create_dir(root.join(part)).unwrap();
+        for entry in std::fs::read_dir(bundled.join(part)).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), root.join(part).join(entry.file_name())).unwrap();
+        }
+    }
+    std::fs::copy(bundled.join("dataset.json"), root.join("dataset.json")).unwrap();
+    let case = Dataset::open(root).unwrap().cases()[7].clone();
+    let (mask, like) = sulcus_io::read_labels(&case.label).unwrap();
+    let exchanged = mask.map(|v| [0, 2, 1][usize::from(*v)]);
+    sulcus_io::write_labels(&case.label, &exchanged, &like, &LabelTable::default()).unwrap();
+    insta::assert_snapshot!(said_of(root), @"warning: hippocampus_051: labels 1 (Anterior) and 2 (Posterior) lie the other way round than in the other masks; look whether their values were exchanged, or the header turns the scan: labelsTr/hippocampus_051.nii.gz");
+}
+
+#[test]
 fn grids_that_do_not_match() {
     insta::assert_snapshot!(said(|root| {
         let labels = phantom(SHAPE, 2, 0).1;
