@@ -45,7 +45,7 @@ fn a_header_is_read_without_its_voxels() {
     let here = |name: &str| folder.path().join(name);
     let whole = RawFile::new().bytes();
     fs::write(here("cut.nii"), &whole[..352]).unwrap();
-    fs::write(here("whole.nii.gz"), gzip(&whole)).unwrap();
+    fs::write(here("whole.nii.gz"), gzip(&whole, true)).unwrap();
     for name in ["cut.nii", "whole.nii.gz"] {
         let header = read_header(&here(name)).unwrap();
         assert_eq!((header.geometry().shape(), header.channels()), ([2, 3, 4], 1), "{name}");
