@@ -40,6 +40,22 @@ pub fn read_info(path: &Path) -> Result<VolumeInfo, IoError> {
     read(path, |stored| Ok(stored.info()))
 }
 
+/// Reads the header alone, which tells grid, channels and type without the voxels. Label names, which lie between
+/// header and voxels, are not read.
+///
+/// # Errors
+/// When the file, or the header of a `.hdr`/`.img` pair, is missing or is no usable NIfTI-1 header.
+pub fn read_header(path: &Path) -> Result<NiftiHeader, IoError> {
+    let ending = path.file_name().and_then(|n| n.to_str()).and_then(names::split).map(|(_, end)| end);
+    let voxels_alone = ending.is_some_and(|end| end.to_ascii_lowercase().starts_with(".img"));
+    let header = if voxels_alone {
+        partner(path, "hdr").map_err(|p| IoError::in_file(path, p))?
+    } else {
+        path.to_path_buf()
+    };
+    header_in(&Opened::new(&header)?.start).map_err(|problem| IoError::in_file(&header, problem))
+}
+
 /// Writes a label map on the grid of `like` as [`encode_labels`] says, gzipped when the name ends in `.gz`, under a
 /// temporary name until it is whole.
 ///

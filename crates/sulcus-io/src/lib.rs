@@ -33,7 +33,7 @@ pub use decode::{
 pub use encode::{Compression, encode_image, encode_labels};
 pub use error::{IoError, Problem};
 #[cfg(not(target_family = "wasm"))]
-pub use files::{read_image, read_info, read_labels, write_image, write_labels};
+pub use files::{read_header, read_image, read_info, read_labels, write_image, write_labels};
 pub use header::NiftiHeader;
 pub use info::{VolumeFormat, VolumeInfo};
 pub use names::{case_name, is_volume_file};

@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 
 use common::{RawFile, gzip};
-use sulcus_io::{read_image, read_info, read_labels, write_atomically};
+use sulcus_io::{read_header, read_image, read_info, read_labels, write_atomically};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -37,6 +37,22 @@ fn missing_files_folders_and_empty_files() {
         &here("empty.nii.gz"),
         "cannot read a volume: the file is empty (0 bytes); it was not copied or written to its end, get it again",
     );
+}
+
+#[test]
+fn a_header_is_read_without_its_voxels() {
+    let folder = folder();
+    let here = |name: &str| folder.path().join(name);
+    let whole = RawFile::new().bytes();
+    fs::write(here("cut.nii"), &whole[..352]).unwrap();
+    fs::write(here("whole.nii.gz"), gzip(&whole, true)).unwrap();
+    for name in ["cut.nii", "whole.nii.gz"] {
+        let header = read_header(&here(name)).unwrap();
+        assert_eq!((header.geometry().shape(), header.channels()), ([2, 3, 4], 1), "{name}");
+    }
+    fs::write(here("alone.img"), [0; 24]).unwrap();
+    assert!(read_header(&here("alone.img")).unwrap_err().to_string().contains("alone.hdr"));
+    assert!(read_header(&here("no.nii")).is_err());
 }
 
 #[test]

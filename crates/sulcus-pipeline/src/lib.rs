@@ -7,6 +7,7 @@
 
 mod error;
 mod golden;
+mod ignore;
 mod metrics;
 mod network;
 mod normalise;
@@ -21,6 +22,7 @@ mod window;
 
 pub use error::PipelineError;
 pub use golden::{GoldenCase, label_hash};
+pub use ignore::leave_out_ignored;
 pub use metrics::{Counts, count_labels};
 pub use network::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 pub use normalise::Normalisation;

@@ -1,4 +1,4 @@
-use sulcus_volume::{Geometry, Image, Interpolation, LabelMap, Reorientation, Spacing, resample};
+use sulcus_volume::{Geometry, Image, Interpolation, Label, LabelMap, Reorientation, Spacing, resample};
 
 use crate::{ModelSpec, PipelineError, Restore, SpacingRule};
 
@@ -33,7 +33,8 @@ impl Prepared {
 /// A mask on the prepared grid, as class indices.
 ///
 /// # Shapes
-/// `classes` is `[z, y, x]`; 0 is the background, `i + 1` the `i`-th entry of the label table.
+/// `classes` is `[z, y, x]`; 0 is the background, `i + 1` the `i`-th entry of the label table, and
+/// [`PreparedLabels::IGNORED`] marks voxels that nobody has labelled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreparedLabels {
     shape: [usize; 3],
@@ -41,6 +42,11 @@ pub struct PreparedLabels {
 }
 
 impl PreparedLabels {
+    /// The class of a voxel that counts neither in a loss nor in a score, whatever is predicted there.
+    pub const IGNORED: u8 = u8::MAX;
+    /// As many structures as classes can tell apart beside the background and [`PreparedLabels::IGNORED`].
+    pub const MOST_STRUCTURES: usize = 254;
+
     /// Voxels along x, y, z of the prepared grid.
     pub fn shape(&self) -> [usize; 3] {
         self.shape
@@ -127,41 +133,62 @@ pub fn prepare(spec: &ModelSpec, image: &Image) -> Result<(Prepared, Restore), P
     Ok((prepared, Restore::new(*geometry, path)))
 }
 
-/// Brings a mask onto the grid that [`prepare`] gives its image.
+/// Brings a mask onto the grid that [`prepare`] gives its image. Voxels of the value `ignore`, where there is one, get
+/// the class [`PreparedLabels::IGNORED`].
 ///
 /// # Errors
-/// When it has a value that the label table does not have.
-pub fn prepare_labels(spec: &ModelSpec, labels: &LabelMap) -> Result<PreparedLabels, PipelineError> {
-    let table = class_of_value(spec, labels)?;
+/// When the mask has a value that the label table does not have, or the table has the value `ignore` or more than
+/// [`PreparedLabels::MOST_STRUCTURES`] entries.
+pub fn prepare_labels(
+    spec: &ModelSpec,
+    labels: &LabelMap,
+    ignore: Option<Label>,
+) -> Result<PreparedLabels, PipelineError> {
+    let table = class_of_value(spec, labels, ignore)?;
     let geometry = labels.geometry();
     let path = Path::new(spec, geometry);
     let classes: Vec<u8> = labels.data().iter().map(|v| table[usize::from(*v)]).collect();
     let mut classes = path.turn.apply(&classes, geometry.shape());
     if path.prepared_shape != path.turned_shape {
-        classes = resample_classes(&classes, &path, spec.labels.entries().len());
+        let ignored = classes.contains(&PreparedLabels::IGNORED).then_some(PreparedLabels::IGNORED);
+        // At most 254 structures, as the table of classes has checked.
+        let structures = 1..=spec.labels.entries().len() as u8;
+        classes = resample_classes(&classes, &path, structures.chain(ignored));
     }
     Ok(PreparedLabels { shape: path.prepared_shape, classes })
 }
 
-fn class_of_value(spec: &ModelSpec, labels: &LabelMap) -> Result<Vec<u8>, PipelineError> {
-    let known: Vec<u16> = spec.labels.entries().iter().map(|e| e.value).collect();
-    let found: Vec<u16> = labels.counts().into_keys().filter(|v| *v != 0 && !known.contains(v)).collect();
+fn class_of_value(spec: &ModelSpec, labels: &LabelMap, ignore: Option<Label>) -> Result<Vec<u8>, PipelineError> {
+    let known: Vec<Label> = spec.labels.entries().iter().map(|e| e.value).collect();
+    let allowed = |v: &Label| *v == 0 || Some(*v) == ignore || known.contains(v);
+    let found: Vec<Label> = labels.counts().into_keys().filter(|v| !allowed(v)).collect();
     if !found.is_empty() {
         return Err(PipelineError::UnknownLabels { found, known });
     }
-    let mut table = vec![0_u8; usize::from(u16::MAX) + 1];
-    for (index, value) in known.iter().enumerate() {
-        table[usize::from(*value)] = u8::try_from(index + 1).map_err(|_| {
-            PipelineError::Spec(format!("it has {} labels, at most 255 are possible", known.len()))
-        })?;
+    if known.len() > PreparedLabels::MOST_STRUCTURES {
+        return Err(PipelineError::Spec(format!(
+            "it has {} labels, at most {} are possible",
+            known.len(),
+            PreparedLabels::MOST_STRUCTURES
+        )));
+    }
+    let mut table = vec![0_u8; usize::from(Label::MAX) + 1];
+    for (class, value) in (1..PreparedLabels::IGNORED).zip(&known) {
+        table[usize::from(*value)] = class;
+    }
+    if let Some(ignore) = ignore {
+        if ignore == 0 || known.contains(&ignore) {
+            return Err(PipelineError::Spec(format!("its label {ignore} cannot be the one that is ignored too")));
+        }
+        table[usize::from(ignore)] = PreparedLabels::IGNORED;
     }
     Ok(table)
 }
 
 /// Each class on its own, linearly; a voxel belongs to the last class that fills at least half of it (nnU-Net).
-fn resample_classes(classes: &[u8], path: &Path, labels: usize) -> Vec<u8> {
+fn resample_classes(classes: &[u8], path: &Path, occurring: impl Iterator<Item = u8>) -> Vec<u8> {
     let mut out = vec![0_u8; path.prepared_shape.iter().product()];
-    for class in 1..=labels as u8 {
+    for class in occurring {
         let share: Vec<f32> = classes.iter().map(|c| f32::from(*c == class)).collect();
         let share = resample(&share, path.turned_shape, path.prepared_shape, [Interpolation::Linear; 3]);
         out.iter_mut().zip(share).filter(|(_, s)| *s >= 0.5).for_each(|(c, _)| *c = class);

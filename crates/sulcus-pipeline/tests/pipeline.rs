@@ -119,7 +119,7 @@ fn a_resampled_scan_comes_back_on_its_own_grid() {
         // Borders blur by a voxel; the inside of each structure must stay what it is.
         let counts = count_labels(&restored.labels, &mask, &[3, 7]).unwrap();
         assert!(counts.iter().all(|c| c.dice().unwrap() > 0.75), "{mm:?}: {counts:?}");
-        let labels = prepare_labels(&spec, &mask).unwrap();
+        let labels = prepare_labels(&spec, &mask, None).unwrap();
         assert_eq!(labels.shape(), prepare(&spec, &image).unwrap().0.shape());
         assert!(labels.classes().contains(&2));
     }
@@ -151,7 +151,7 @@ fn scans_that_do_not_fit_are_refused_in_words() {
     let broken = Image::new(geometry, 1, values).unwrap();
     insta::assert_snapshot!(prepare(&spec, &broken).unwrap_err(), @"the image has 1 voxel(s) that are not finite numbers (NaN or infinity); replace them before prediction or training, their meaning is unknown");
     let other = mask.map(|l| if *l == 7 { 9 } else { *l });
-    insta::assert_snapshot!(prepare_labels(&spec, &other).unwrap_err(), @"the mask has label value(s) [9], which are not in the label table [3, 7]");
+    insta::assert_snapshot!(prepare_labels(&spec, &other, None).unwrap_err(), @"the mask has label value(s) [9], which are not in the label table [3, 7]");
     let smaller = Geometry::new([7, 9, 4], *geometry.ras_from_voxel(), OrientationSource::Sform).unwrap();
     let smaller = Volume::new(smaller, vec![0; 7 * 9 * 4]).unwrap();
     insta::assert_snapshot!(count_labels(&smaller, &mask, &[3]).unwrap_err(), @"the two volumes lie on different grids: shapes [7, 9, 4] and [7, 9, 5]");
@@ -272,4 +272,42 @@ fn logits_of_another_grid_are_not_added() {
     };
     let error = answer("RAS").add(&answer("SAR")).unwrap_err();
     insta::assert_snapshot!(error, @"these models cannot be averaged: one answers with 3 classes on a grid of [7, 9, 5] voxels, another one with 3 on [5, 9, 7]");
+}
+
+#[test]
+fn voxels_that_nobody_labelled_are_a_class_of_their_own_and_count_in_no_score() {
+    let (_, mask) = phantom();
+    let (geometry, values) = mask.into_parts();
+    let with = |change: &dyn Fn(usize, u16) -> u16| {
+        Volume::new(geometry, values.iter().enumerate().map(|(i, v)| change(i, *v)).collect()).unwrap()
+    };
+    let unlabelled = |i: usize| i.is_multiple_of(7);
+    let reference = with(&|i, v| if unlabelled(i) { 9 } else { v });
+    let native = spec("RAS", Dimensions::Two);
+    let refused = prepare_labels(&native, &reference, None).unwrap_err();
+    assert!(matches!(refused, PipelineError::UnknownLabels { .. }), "{refused}");
+    let refused = prepare_labels(&native, &reference, Some(7)).unwrap_err().to_string();
+    assert!(refused.contains("[9]"), "{refused}");
+
+    let ignored =
+        |labels: &PreparedLabels| labels.classes().iter().filter(|c| **c == PreparedLabels::IGNORED).count();
+    let prepared = prepare_labels(&native, &reference, Some(9)).unwrap();
+    assert_eq!(ignored(&prepared), 45);
+    assert!(prepared.classes().iter().all(|c| [0, 1, 2, PreparedLabels::IGNORED].contains(c)));
+    let mm = Spacing::new([geometry.spacing().mm()[0] * 7.0 / 14.0, 1.0, 1.0]).unwrap();
+    let finer = ModelSpec {
+        spacing: SpacingRule::Resample { mm, interpolation: Interpolation::Linear },
+        ..native.clone()
+    };
+    let resampled = prepare_labels(&finer, &reference, Some(9)).unwrap();
+    assert_eq!(resampled.shape()[0], 14);
+    assert!(ignored(&resampled) > 0);
+
+    // A prediction that is wrong where nothing is known, and only there, is a perfect one.
+    let prediction = with(&|i, v| if unlabelled(i) { 3 } else { v });
+    let (p, r) = leave_out_ignored(&prediction, &reference, 9).unwrap();
+    for counts in count_labels(&p, &r, &[3, 7]).unwrap() {
+        assert_eq!(counts.dice(), Some(1.0));
+    }
+    assert_ne!(count_labels(&prediction, &reference, &[3]).unwrap()[0].dice(), Some(1.0));
 }

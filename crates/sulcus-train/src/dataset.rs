@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use sulcus_io::NiftiHeader;
-use sulcus_volume::{Image, LabelMap, LabelTable};
+use sulcus_volume::{Image, Label, LabelMap, LabelTable, VolumeError};
 
 use crate::DatasetError;
 use crate::layout::{self, Layout};
@@ -15,7 +15,10 @@ pub struct Dataset {
     pub(crate) name: String,
     pub(crate) channels: Vec<String>,
     pub(crate) labels: LabelTable,
+    pub(crate) ignore: Option<Label>,
     pub(crate) cases: Vec<Case>,
+    /// What opening it found that is worth knowing, besides the cases.
+    pub(crate) notes: Vec<FileProblem>,
 }
 
 /// One scan and its mask.
@@ -45,8 +48,10 @@ pub(crate) struct FileProblem {
 }
 
 impl Dataset {
-    /// Opens a Medical Segmentation Decathlon task folder, an nnU-Net raw folder, or a folder with `images/` and
-    /// `labels/` whose files have equal names.
+    /// Opens a Medical Segmentation Decathlon task folder, an nnU-Net raw folder (of version 1 or 2), or a folder with
+    /// `images/` and `labels/` whose files have equal names.
+    ///
+    /// Channels are indices of the fourth axis of one file, or files `CASE_0000`, `CASE_0001` and so on.
     ///
     /// The masks of a plain folder are read once here, as nothing else says which labels there are.
     ///
@@ -81,6 +86,12 @@ impl Dataset {
         &self.labels
     }
 
+    /// The value in its masks of voxels that nobody has labelled (nnU-Net's `ignore`): they count neither in a loss nor in
+    /// a score. It is not in the label table.
+    pub fn ignore(&self) -> Option<Label> {
+        self.ignore
+    }
+
     /// The cases with a mask, by name.
     pub fn cases(&self) -> &[Case] {
         &self.cases
@@ -101,23 +112,42 @@ impl Dataset {
 impl Case {
     /// Reads the image, its channels stacked, and the first file's header.
     pub(crate) fn read_image(&self) -> Result<(Image, NiftiHeader), FileProblem> {
-        let problem = |file: &Path, what: String| FileProblem { file: file.to_path_buf(), what };
-        let mut first: Option<(Image, NiftiHeader)> = None;
+        let no_file = || FileProblem { file: self.label.clone(), what: "the mask has no image file".into() };
+        self.read_channels().map_err(|problems| problems.into_iter().next().unwrap_or_else(no_file))
+    }
+
+    /// The same, with what is wrong with each file.
+    pub(crate) fn read_channels(&self) -> Result<(Image, NiftiHeader), Vec<FileProblem>> {
+        let mut problems = Vec::new();
+        let mut first: Option<(&Path, Image, NiftiHeader)> = None;
         let mut data = Vec::new();
         let mut channels = 0;
         for file in &self.images {
-            if !file.is_file() {
-                return Err(problem(file, "the image file is missing".into()));
+            let mut wrong = |what: String| problems.push(FileProblem { file: file.clone(), what });
+            if let Some(what) = missing(file, "image") {
+                wrong(what);
+                continue;
             }
-            let read = sulcus_io::read_image(file).map_err(|e| problem(file, e.problem().to_string()))?;
+            let read = match sulcus_io::read_image(file) {
+                Ok(read) => read,
+                Err(e) => {
+                    wrong(e.problem().to_string());
+                    continue;
+                }
+            };
             channels += read.image.channels();
             match &first {
-                None => first = Some((read.image, read.header)),
-                Some((image, _)) => {
-                    image
-                        .geometry()
-                        .check_same_grid(read.image.geometry())
-                        .map_err(|e| problem(file, format!("its grid differs from the first channel's: {e}")))?;
+                None => first = Some((file, read.image, read.header)),
+                Some((first, image, _)) => {
+                    if let Err(e) = image.geometry().check_same_grid(read.image.geometry()) {
+                        wrong(format!(
+                            "its grid differs from that of the first channel, {}: {}; resample the channels onto one \
+                             grid",
+                            short(first),
+                            difference(&e)
+                        ));
+                        continue;
+                    }
                     if data.is_empty() {
                         data.extend_from_slice(image.data());
                     }
@@ -125,28 +155,60 @@ impl Case {
                 }
             }
         }
-        let Some((image, header)) = first else {
-            return Err(problem(&self.label, "the mask has no image file".into()));
-        };
+        let Some((_, image, header)) = first.filter(|_| problems.is_empty()) else { return Err(problems) };
         if data.is_empty() {
             return Ok((image, header));
         }
         let stacked = Image::new(*image.geometry(), channels, data);
-        Ok((stacked.map_err(|e| problem(&self.label, e.to_string()))?, header))
+        let wrong = |e: VolumeError| vec![FileProblem { file: self.label.clone(), what: e.to_string() }];
+        Ok((stacked.map_err(wrong)?, header))
     }
 
-    /// Reads the mask.
-    pub(crate) fn read_labels(&self) -> Result<LabelMap, FileProblem> {
+    /// Reads the mask and its header.
+    pub(crate) fn read_labels(&self) -> Result<(LabelMap, NiftiHeader), FileProblem> {
         let problem = |what: String| FileProblem { file: self.label.clone(), what };
-        if !self.label.is_file() {
-            return Err(problem("the mask file is missing".into()));
+        if let Some(what) = missing(&self.label, "mask") {
+            return Err(problem(what));
         }
-        sulcus_io::read_labels(&self.label).map(|(labels, _)| labels).map_err(|e| problem(e.problem().to_string()))
+        sulcus_io::read_labels(&self.label).map_err(|e| problem(e.problem().to_string()))
     }
 
     /// Reads image and mask.
     pub(crate) fn read(&self) -> Result<Scan, FileProblem> {
         let (image, header) = self.read_image()?;
-        Ok(Scan { image, labels: self.read_labels()?, header })
+        Ok(Scan { image, labels: self.read_labels()?.0, header })
     }
+}
+
+/// What to say of a file that is not there.
+fn missing(file: &Path, what: &str) -> Option<String> {
+    if file.exists() {
+        return None;
+    }
+    Some(match std::fs::read_link(file) {
+        Ok(target) => format!("the {what} file is a link to {}, which is missing", target.display()),
+        Err(_) => format!("the {what} file is missing; add it, or take the case out"),
+    })
+}
+
+/// A file with the folder that it lies in, which is what tells an image from its mask.
+pub(crate) fn short(file: &Path) -> String {
+    let name = |path: Option<&std::ffi::OsStr>| path.map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    match file.parent().and_then(Path::file_name) {
+        Some(folder) => format!("{}/{}", folder.to_string_lossy(), name(file.file_name())),
+        None => name(file.file_name()),
+    }
+}
+
+/// In what two grids differ.
+pub(crate) fn difference(error: &VolumeError) -> String {
+    match error {
+        VolumeError::GridMismatch(what) => what.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A number of things, in words.
+pub(crate) fn count(number: usize, singular: &str) -> String {
+    format!("{number} {singular}{}", if number == 1 { "" } else { "s" })
 }

@@ -6,13 +6,17 @@
 
 mod augment;
 mod checkpoint;
+mod checks;
+mod compare;
 mod config;
 mod cross_validation;
 mod curves;
 mod dataset;
+mod description;
 mod device;
 mod error;
 mod export;
+mod folders;
 mod history;
 mod layout;
 mod loader;

@@ -98,7 +98,7 @@ mod tests {
         let spec = plan.model_spec("test".into(), Training::default());
         let image = prepare(&spec, &image).unwrap().0;
         Sampler {
-            cases: vec![TrainingCase::new(image, prepare_labels(&spec, &labels).unwrap(), 1)],
+            cases: vec![TrainingCase::new(image, prepare_labels(&spec, &labels, None).unwrap(), 1)],
             patch: [8, 24],
             batch_size: 4,
             foreground_share: 0.5,

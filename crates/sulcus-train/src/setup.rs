@@ -195,7 +195,7 @@ fn prepared(dataset: &Dataset, spec: &ModelSpec, names: &[String]) -> Result<Vec
     let prepare_one = |case: &&Case| -> Result<TrainingCase, TrainError> {
         let scan = case.read().map_err(broken(case))?;
         let (image, _) = prepare(spec, &scan.image)?;
-        Ok(TrainingCase::new(image, prepare_labels(spec, &scan.labels)?, structures))
+        Ok(TrainingCase::new(image, prepare_labels(spec, &scan.labels, dataset.ignore())?, structures))
     };
     parallel::map(&cases(dataset, names), prepare_one).into_iter().collect()
 }

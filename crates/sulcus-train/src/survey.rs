@@ -1,11 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sulcus_volume::{Label, LabelTable, Orientation, Reorientation, Spacing};
+use sulcus_volume::{Label, Orientation, Reorientation, Spacing};
 
+use crate::checks::{self, Findings, Marks};
+use crate::compare::{self, Seen};
 use crate::dataset::FileProblem;
 use crate::{Case, Dataset, DatasetError, Layout, parallel};
 
@@ -20,26 +22,34 @@ pub struct Survey {
     pub warnings: Vec<Problem>,
 }
 
-/// Something about one case.
+/// Something about one case, or about the data set as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Which case.
+    /// Which case; empty where it is about the data set as a whole.
     pub case: String,
     /// What was expected and what was found.
     pub what: String,
-    /// Which file.
+    /// Which file or folder.
     pub file: PathBuf,
 }
 
 impl Problem {
+    pub(crate) fn of_set(file: &Path, what: String) -> Self {
+        Self { case: String::new(), what, file: file.to_path_buf() }
+    }
+
     pub(crate) fn no_foreground(case: &Case) -> Self {
-        Self { case: case.name.clone(), what: "the mask has no foreground".into(), file: case.label.clone() }
+        let what = "the mask has no foreground; draw the structures, if the scan shows them".into();
+        Self { case: case.name.clone(), what, file: case.label.clone() }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.case, self.what, self.file.display())
+        if !self.case.is_empty() {
+            write!(f, "{}: ", self.case)?;
+        }
+        write!(f, "{}: {}", self.what, self.file.display())
     }
 }
 
@@ -83,38 +93,32 @@ impl Survey {
 }
 
 impl Dataset {
-    /// Reads every file of these cases (all of them, when `names` is empty) and checks what training relies on:
-    /// that files are there and readable, image and mask share a grid, each case has the data set's channels, no
-    /// voxel is NaN or infinite, masks hold no label that the table lacks, and no case name occurs twice. Nothing
-    /// is left out in silence: a case without foreground is a warning, and an error when it is so in all of them.
+    /// Reads every file of these cases (all of them, when `names` is empty) and checks what training relies on.
+    ///
+    /// Problems: files that are missing, damaged or cut short; channels, or image and mask, on different grids; other
+    /// channels than the data set's; voxels that are NaN or infinite; an image of one value; label values that are
+    /// no whole numbers or not in the table; label names that a mask itself gives to other values; two cases of one
+    /// name; no foreground in any case.
+    ///
+    /// Warnings: a mask without foreground; a structure of one voxel; a channel of one value; a label that no mask has;
+    /// the same image under two names; voxels ten times as large or small as the median; an orientation that no header
+    /// says; two structures that lie the other way round than in the other masks; volumes that belong to no case.
+    ///
+    /// Nothing is left out in silence, and nothing stops at the first finding.
     pub fn survey(&self, names: &[String]) -> Survey {
         let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         let cases: Vec<&Case> =
             self.cases().iter().filter(|c| wanted.is_empty() || wanted.contains(c.name.as_str())).collect();
         let (mut facts, mut problems, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
-        for pair in cases.windows(2) {
-            if let [a, b] = pair
-                && a.name == b.name
-            {
-                let what = "two cases have this name; rename one of them".into();
-                problems.push(Problem { case: b.name.clone(), what, file: b.label.clone() });
-            }
-        }
-        let channels = self.channels().len();
-        for (case, (found, wrong)) in
-            cases.iter().zip(parallel::map(&cases, |c| examine(c, channels, self.labels())))
-        {
+        let mut seen: Vec<Seen> = Vec::with_capacity(cases.len());
+        for (case, (about, marks, found)) in cases.iter().zip(parallel::map(&cases, |c| examine(self, c))) {
             let named = |p: FileProblem| Problem { case: case.name.clone(), what: p.what, file: p.file };
-            problems.extend(wrong.into_iter().map(named));
-            let Some(found) = found else { continue };
-            if found.label_voxels.is_empty() {
-                warnings.push(Problem::no_foreground(case));
-            }
-            facts.push(found);
+            problems.extend(found.problems.into_iter().map(named));
+            warnings.extend(found.warnings.into_iter().map(named));
+            facts.extend(about);
+            seen.push((case, marks));
         }
-        if !facts.is_empty() && problems.is_empty() && warnings.len() == facts.len() {
-            problems.append(&mut warnings);
-        }
+        compare::set(self, &seen, &mut problems, &mut warnings);
         Survey { facts, problems, warnings }
     }
 
@@ -154,39 +158,14 @@ impl Dataset {
     }
 }
 
-fn examine(case: &Case, channels: usize, labels: &LabelTable) -> (Option<CaseFacts>, Vec<FileProblem>) {
-    let mut problems = Vec::new();
-    let image = case.read_image().map_err(|p| problems.push(p)).ok();
-    let mask = case.read_labels().map_err(|p| problems.push(p)).ok();
-    let image_file = case.images.first().unwrap_or(&case.label);
-    let on = |file: &PathBuf, what: String| FileProblem { file: file.clone(), what };
-    if let Some((image, _)) = &image {
-        if image.channels() != channels {
-            let what = format!("expected {channels} channel(s) as the data set has, found {}", image.channels());
-            problems.push(on(image_file, what));
-        }
-        let broken = image.data().iter().filter(|v| !v.is_finite()).count();
-        if broken > 0 {
-            problems
-                .push(on(image_file, format!("{broken} voxel(s) are NaN or infinite; their meaning is unknown")));
-        }
-    }
-    let mut label_voxels = BTreeMap::new();
-    if let Some(mask) = &mask {
-        label_voxels = mask.counts();
-        label_voxels.remove(&0);
-        let unknown: Vec<Label> = label_voxels.keys().copied().filter(|v| labels.get(*v).is_none()).collect();
-        if !unknown.is_empty() {
-            let known: Vec<Label> = labels.entries().iter().map(|e| e.value).collect();
-            problems
-                .push(on(&case.label, format!("label values {unknown:?} are not in the label table {known:?}")));
-        }
-    }
-    let (Some((image, _)), Some(mask)) = (image, mask) else { return (None, problems) };
-    if let Err(differs) = image.geometry().check_same_grid(mask.geometry()) {
-        problems.push(on(&case.label, format!("image and mask: {differs}")));
-    }
-    let sha256 = hash(case).map_err(|p| problems.push(p)).unwrap_or_default();
+fn examine(dataset: &Dataset, case: &Case) -> (Option<CaseFacts>, Option<Marks>, Findings) {
+    let mut found = Findings::default();
+    let volumes = checks::read(case, &mut found);
+    let marks = checks::case(dataset, case, &volumes, &mut found);
+    let (Some(image), Some(mask)) = (volumes.image, volumes.mask) else { return (None, marks, found) };
+    let mut label_voxels = mask.counts();
+    label_voxels.retain(|value, _| *value != 0 && Some(*value) != dataset.ignore());
+    let sha256 = hash(case).map_err(|p| found.problems.push(p)).unwrap_or_default();
     let finite = || image.data().iter().copied().filter(|v| v.is_finite());
     let facts = CaseFacts {
         name: case.name.clone(),
@@ -198,7 +177,7 @@ fn examine(case: &Case, channels: usize, labels: &LabelTable) -> (Option<CaseFac
         label_voxels,
         sha256,
     };
-    (Some(facts), problems)
+    (Some(facts), marks, found)
 }
 
 fn hash(case: &Case) -> Result<String, FileProblem> {
