@@ -3,7 +3,7 @@
 use super::pack::{Padded, WeightStrides, pack_input, pack_weights};
 use super::shape::{ConvShape, Parts};
 use super::store::scatter;
-use super::tile::{MOST_POSITIONS, TileFn, TileSize, TileWork, largest_tile, tile_fn};
+use super::tile::{MOST_POSITIONS, Segment, TileFn, TileSize, TileWork, largest_tile, tile_fn};
 use crate::scratch::{LINE, Scratch, SharedMut};
 use crate::simd::Instructions;
 use rayon::prelude::*;
@@ -32,10 +32,19 @@ struct Axis {
 /// The outputs that share their taps.
 struct Sum {
     axes: [Axis; 3],
-    /// `[panel][terms][16]`.
+    /// Taps of a row that are summed together.
+    taps: usize,
+    /// `[panel][row of taps][channel][tap][16]`.
     weights: Scratch,
-    /// `[terms]`.
-    offsets: Vec<u32>,
+    rows: Vec<TapRow>,
+}
+
+/// A row of taps.
+struct TapRow {
+    /// Padded offsets from an output's input along D and H.
+    reach: [usize; 2],
+    /// Where it reads and where its weights lie.
+    segment: Segment,
 }
 
 /// A convolution, or the gradient by its input, that is ready to run.
@@ -91,7 +100,7 @@ impl Correlation {
             reach.max().unwrap_or(0).max(lead[axis] + output[axis])
         });
         let mut correlation = Self {
-            padded: Padded::plain(output, lead, extent),
+            padded: Padded::plain(shape.outputs, output, lead, extent),
             channels: shape.outputs,
             outputs: shape.inputs,
             out_size: shape.size,
@@ -111,18 +120,24 @@ impl Correlation {
 
     fn push(&mut self, shape: &ConvShape, axes: [Axis; 3], weight: &[f32], strides: WeightStrides) {
         let [d, h, w] = &axes;
-        let (mut taps, mut tap_offsets) = (Vec::new(), Vec::new());
+        // Three neighbouring taps share their inputs; others are rows of one.
+        let taps = if matches!(w.taps[..], [(_, a), (_, b), (_, c)] if b == a + 1 && c == b + 1) { 3 } else { 1 };
+        let (mut kernel, mut rows) = (Vec::new(), Vec::new());
         for &(kd, d) in &d.taps {
             for &(kh, h) in &h.taps {
-                for &(kw, w) in &w.taps {
-                    taps.push((kd * shape.kernel[1] + kh) * shape.kernel[2] + kw);
-                    tap_offsets.push(self.padded.offset([d, h, w]));
+                for group in w.taps.chunks(taps) {
+                    let Some(&(_, first)) = group.first() else { continue };
+                    let segment = Segment {
+                        input: self.padded.offset([d, h, first]),
+                        weights: kernel.len() * self.channels * LINE,
+                    };
+                    rows.push(TapRow { reach: [d, h], segment });
+                    kernel.extend(group.iter().map(|(kw, _)| (kd * shape.kernel[1] + kh) * shape.kernel[2] + kw));
                 }
             }
         }
-        let offsets = term_offsets(&self.padded, self.channels, &tap_offsets);
-        let weights = pack_weights(weight, strides, self.outputs, self.channels, &taps);
-        self.sums.push(Sum { axes, weights, offsets });
+        let weights = pack_weights(weight, strides, self.outputs, self.channels, &kernel, taps);
+        self.sums.push(Sum { axes, taps, weights, rows });
     }
 
     /// Runs the sums over a batch. The lengths of `x` and `y` are those of their parts.
@@ -136,15 +151,15 @@ impl Correlation {
         y_parts: &Parts,
     ) {
         let y: Vec<SharedMut> = y.iter_mut().map(|part| SharedMut::new(part)).collect();
-        let at_once = self.padded.samples_at_once(self.channels, batch);
+        let at_once = self.padded.samples_at_once(batch);
         for first in (0..batch).step_by(at_once) {
             let samples = at_once.min(batch - first);
-            let input = pack_input(&self.padded, x, x_parts, self.channels, first, samples);
+            let input = pack_input(&self.padded, x, x_parts, first, samples);
             let input = input.floats();
             let work: Vec<Block> =
                 self.sums.iter().flat_map(|sum| self.blocks(instructions, sum, samples)).collect();
             work.into_par_iter().for_each(|block| {
-                let sample = &input[block.sample * self.channels * self.padded.channel()..];
+                let sample = &input[block.sample * self.padded.sample()..];
                 self.block(instructions, &block, sample, &self.targets(&block, first + block.sample, &y, y_parts));
             });
         }
@@ -157,8 +172,8 @@ impl Correlation {
             return Vec::new();
         }
         let panels = self.outputs.div_ceil(LINE);
-        let size = largest_tile(instructions, width, panels);
-        let row_floats = self.padded.row() * self.channels * sum.axes[0].taps.len().max(1) * sum.axes[1].in_step;
+        let size = largest_tile(instructions, width, panels, sum.taps);
+        let row_floats = self.padded.row() * sum.axes[0].taps.len().max(1) * sum.axes[1].in_step;
         let mut rows =
             (BLOCK_FLOATS / row_floats.max(1)).max(size.rows * 2).next_multiple_of(size.rows).min(height);
         // A map of one plane has only its rows to share out.
@@ -202,9 +217,11 @@ impl Correlation {
 
     fn block(&self, instructions: Instructions, block: &Block, input: &[f32], targets: &[SharedMut]) {
         let [depth, height, width] = &block.sum.axes;
-        let terms = block.sum.offsets.len();
-        let size = TileSize { panels: block.panels, ..largest_tile(instructions, width.count, block.panels) };
-        let weights = &block.sum.weights[block.panel * terms * LINE..];
+        let sum = block.sum;
+        let size = largest_tile(instructions, width.count, block.panels, sum.taps);
+        let panel_step = sum.rows.len() * sum.taps * self.channels * LINE;
+        let weights = &sum.weights[block.panel * panel_step..];
+        let mut segments = Vec::with_capacity(sum.rows.len());
         let start = &self.start[block.panel * LINE..];
         let mut sums = Sums([0.0; MOST_POSITIONS * LINE]);
         let rest = width.count % size.columns;
@@ -217,16 +234,26 @@ impl Correlation {
             while h < block.rows[1] {
                 let rows = size.rows.min(1 << (block.rows[1] - h).ilog2());
                 let tiles = tiles[rows.ilog2() as usize];
+                // Rows of taps that meet nothing but padding are left out.
+                let meets = |row: &&TapRow| {
+                    let plane = d * depth.in_step + row.reach[0];
+                    let line = |h: usize| h * height.in_step + row.reach[1];
+                    !self.padded.is_zero(0, plane) && (h..h + rows).any(|h| !self.padded.is_zero(1, line(h)))
+                };
+                segments.clear();
+                segments.extend(sum.rows.iter().filter(meets).map(|row| row.segment));
                 for w in (0..width.count).step_by(size.columns) {
                     let columns = size.columns.min(width.count - w);
                     let Some(tile) = tiles[usize::from(columns < size.columns)] else { continue };
                     let at = self.padded.offset([d * depth.in_step, h * height.in_step, 0]) + w;
                     let work = TileWork {
-                        terms,
-                        offsets: block.sum.offsets.as_ptr(),
+                        segments: &segments,
+                        channels: self.channels,
+                        channel_step: self.padded.channel(),
                         input: input[at..].as_ptr(),
                         row_step: self.padded.row() * height.in_step,
                         weights: weights.as_ptr(),
+                        panel_step,
                         start: start.as_ptr(),
                         sums: sums.0.as_mut_ptr(),
                     };
@@ -241,12 +268,12 @@ impl Correlation {
                         for row in 0..rows {
                             let sums = &sums.0[(panel * rows + row) * columns * LINE..][..columns * LINE];
                             let out = [d, h + row, w];
-                            let out = self.out_offset(&block.sum.axes, out);
+                            let out = self.out_offset(&sum.axes, out);
                             #[expect(unsafe_code, reason = "several threads write one tensor")]
                             // SAFETY: `targets` are channels of the output, `out` is within one, and every element belongs to
                             // one block of one sum.
                             unsafe {
-                                scatter(sums, targets, out, width.out_step);
+                                scatter(instructions, sums, targets, out, width.out_step);
                             }
                         }
                     }
@@ -278,15 +305,6 @@ struct Block<'a> {
     rows: [usize; 2],
 }
 
-/// The offset of every term: channels outside, taps inside, as weights lie.
-pub(super) fn term_offsets(padded: &Padded, channels: usize, taps: &[usize]) -> Vec<u32> {
-    // A sample has fewer than 2^32 floats: `ConvShape::check`.
-    let narrow = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
-    (0..channels)
-        .flat_map(|channel| taps.iter().map(move |tap| narrow(channel * padded.channel() + tap)))
-        .collect()
-}
-
 /// The gradient's outputs along one axis, by their phase.
 ///
 /// With padding `p` and stride `s`, input `x` meets output `o` at tap `k = x + p - s·o`. For `x = s·q + r` that is
@@ -298,12 +316,13 @@ fn gradient_phases(shape: &ConvShape, axis: usize) -> Vec<Axis> {
         .map(|first| {
             let least = (first + lead) % stride;
             // The padded layout has `lead` zeros in front, at least as many as the last tap reaches back.
-            let taps = (least..kernel).step_by(stride).map(|tap| {
-                let reach = (first + lead + stride * lead - tap) / stride;
-                (tap, reach)
-            });
+            let mut taps: Vec<_> = (least..kernel)
+                .step_by(stride)
+                .map(|tap| (tap, (first + lead + stride * lead - tap) / stride))
+                .collect();
+            taps.reverse();
             let count = (size - first).div_ceil(stride);
-            Axis { count, in_step: 1, out_first: first, out_step: stride, taps: taps.collect() }
+            Axis { count, in_step: 1, out_first: first, out_step: stride, taps }
         })
         .collect()
 }
