@@ -14,12 +14,12 @@ pub(super) fn interleave(
     let count = target.len() / LINE;
     let mut done = 0;
     #[cfg(target_arch = "x86_64")]
-    if instructions == Instructions::Avx512 && used == LINE && source.len() >= 15 * plane + count {
+    if instructions == Instructions::Avx512 && used > 0 && source.len() >= (used - 1) * plane + count {
         while done + LINE <= count {
             #[expect(unsafe_code, reason = "vector instructions")]
-            // SAFETY: AVX-512 was detected; sixteen floats of each channel and 256 of the target lie within the slices.
+            // SAFETY: AVX-512 was detected; sixteen floats of each used channel and 256 of the target lie within the slices.
             unsafe {
-                x86::interleave_16(source[done..].as_ptr(), plane, target[done * LINE..].as_mut_ptr());
+                x86::interleave_16(source[done..].as_ptr(), plane, used, target[done * LINE..].as_mut_ptr());
             }
             done += LINE;
         }
@@ -117,13 +117,13 @@ mod x86 {
 
     /// # Safety
     ///
-    /// Sixteen floats can be read at `source` and at every multiple of `plane` up to the fifteenth beyond it, and 256 written at
+    /// Sixteen floats can be read at `source` and at each of the first `used` multiples of `plane` beyond it, and 256 written at
     /// `target`.
     #[target_feature(enable = "avx512f")]
     #[expect(unsafe_code, reason = "vector instructions")]
-    pub(super) unsafe fn interleave_16(source: *const f32, plane: usize, target: *mut f32) {
+    pub(super) unsafe fn interleave_16(source: *const f32, plane: usize, used: usize, target: *mut f32) {
         let mut channels = [_mm512_setzero_ps(); 16];
-        for (index, channel) in channels.iter_mut().enumerate() {
+        for (index, channel) in channels.iter_mut().enumerate().take(used) {
             // SAFETY: the caller vouches for the floats.
             *channel = unsafe { _mm512_loadu_ps(source.add(index * plane)) };
         }

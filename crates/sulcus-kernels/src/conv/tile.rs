@@ -75,18 +75,15 @@ unsafe fn tile<V: Lanes16, const ROWS: usize, const COLUMNS: usize, const PANELS
                         *lanes = V::load(weight.add(panel * work.panel_step + tap * 16));
                     }
                 }
-                for (row, sum) in sum.iter_mut().enumerate() {
-                    // An input is fetched once for all the taps that meet it.
-                    for place in 0..COLUMNS + TAPS - 1 {
-                        let value = V::splat(*at.add(row * work.row_step + place));
-                        for (tap, lanes) in lanes.iter().enumerate() {
-                            if place >= tap && place - tap < COLUMNS {
-                                for (sum, lanes) in sum[place - tap].iter_mut().zip(lanes) {
-                                    *sum = sum.add_product(*lanes, value);
-                                }
-                            }
-                        }
-                    }
+                if ROWS > 0 {
+                    add_row::<V, COLUMNS, PANELS, TAPS>(&mut sum[0], &lanes, at);
+                }
+                if ROWS > 1 {
+                    add_row::<V, COLUMNS, PANELS, TAPS>(&mut sum[1], &lanes, at.add(work.row_step));
+                }
+                if ROWS > 2 {
+                    add_row::<V, COLUMNS, PANELS, TAPS>(&mut sum[2], &lanes, at.add(2 * work.row_step));
+                    add_row::<V, COLUMNS, PANELS, TAPS>(&mut sum[3], &lanes, at.add(3 * work.row_step));
                 }
                 at = at.wrapping_add(work.channel_step);
                 weight = weight.add(TAPS * 16);
@@ -100,6 +97,48 @@ unsafe fn tile<V: Lanes16, const ROWS: usize, const COLUMNS: usize, const PANELS
             }
         }
     }
+}
+
+/// Runs the body once for every place that a tile of any size may have, spelled out: sums stay in registers only if no loop
+/// remains that would index them.
+macro_rules! for_each_place {
+    ($place:ident, $body:block) => {
+        for_each_place!(@ $place, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25)
+    };
+    (@ $place:ident, $body:block, $($number:literal)+) => {
+        $({
+            const $place: usize = $number;
+            $body
+        })+
+    };
+}
+
+/// One channel's inputs of one row times their weights, each input fetched once for all the taps that meet it.
+///
+/// # Safety
+///
+/// As [`tile`].
+#[inline(always)]
+#[expect(unsafe_code, reason = "vector instructions over raw pointers")]
+unsafe fn add_row<V: Lanes16, const COLUMNS: usize, const PANELS: usize, const TAPS: usize>(
+    sum: &mut [[V; PANELS]; COLUMNS],
+    lanes: &[[V; PANELS]; TAPS],
+    at: *const f32,
+) {
+    for_each_place!(PLACE, {
+        if PLACE < COLUMNS + TAPS - 1 {
+            // SAFETY: the caller's promise.
+            let value = unsafe { V::splat(*at.add(PLACE)) };
+            for (tap, lanes) in lanes.iter().enumerate() {
+                if PLACE >= tap && PLACE - tap < COLUMNS {
+                    for (sum, lanes) in sum[PLACE - tap].iter_mut().zip(lanes) {
+                        // SAFETY: the caller's promise.
+                        *sum = unsafe { sum.add_product(*lanes, value) };
+                    }
+                }
+            }
+        }
+    });
 }
 
 /// # Safety

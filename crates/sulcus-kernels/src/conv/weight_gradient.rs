@@ -47,8 +47,8 @@ pub(super) fn run(
     let padded = Padded::forward(shape);
     let [kd, kh, kw] = shape.kernel;
     let panels = shape.outputs.div_ceil(LINE);
-    // Three taps of a row share their inputs, unless a stride sends them to different phases.
-    let taps = if kw == 3 && shape.stride[2] == 1 && shape.size[2] > 1 { 3 } else { 1 };
+    // Three taps of a row are neighbours, unless a stride sends them to different phases.
+    let taps = if kw == 3 && shape.stride[2] == 1 { 3 } else { 1 };
     let size = largest_weight_tile(instructions, taps, panels);
     let mut rows = Vec::new();
     for d in 0..kd {
@@ -168,8 +168,7 @@ impl Job<'_> {
                 sums_panel: terms * LINE,
             };
             #[expect(unsafe_code, reason = "the tile reads and writes through pointers")]
-            // SAFETY: `weight_fn` gave a tile of the instructions that were detected, and three taps only where a row has two
-            // positions. The padded layout reaches as far as the last output's last tap, the gradient holds every position of
+            // SAFETY: `weight_fn` gave a tile of the instructions that were detected. The padded layout reaches as far as the last output's last tap, the gradient holds every position of
             // every panel, and these weights' sums of this group belong to this piece of work alone.
             unsafe {
                 tile(&work);

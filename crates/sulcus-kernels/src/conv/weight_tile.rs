@@ -33,7 +33,7 @@ pub(super) type WeightFn = unsafe fn(&WeightWork);
 
 /// # Safety
 ///
-/// The processor has `V`'s instructions, and `width >= TAPS - 1`. `input` can be read at `row·row_step + plane·input_plane +
+/// The processor has `V`'s instructions. `input` can be read at `row·row_step + plane·input_plane +
 /// line·input_line + position + tap` for every row, plane, line, position and tap, `gradient` at every position of every panel,
 /// and the sums can be written.
 #[inline(always)]
@@ -52,77 +52,31 @@ unsafe fn tile<V: Lanes16, const ROWS: usize, const TAPS: usize, const PANELS: u
         for line in 0..work.planes * work.lines {
             let (plane, line) = (line / work.lines, line % work.lines);
             let mut gradient = work.gradient.add(plane * work.gradient_plane + line * work.width * 16);
-            let mut input = work.input.add(plane * work.input_plane + line * work.input_line);
-            // `recent[tap]` is the gradient that the input at hand meets at that tap: an input is fetched once for all taps.
-            let mut recent = [[V::splat(0.0); PANELS]; TAPS];
-            for place in 0..TAPS - 1 {
-                advance(&mut recent, gradient, work.gradient_panel);
-                add::<V, ROWS, TAPS, PANELS>(&mut sum, &recent, input.add(place), work.row_step, 0, place + 1);
-                gradient = gradient.add(16);
+            let input = work.input.add(plane * work.input_plane + line * work.input_line);
+            let mut inputs = [input; ROWS];
+            for (row, input) in inputs.iter_mut().enumerate() {
+                *input = input.add(row * work.row_step);
             }
-            input = input.add(TAPS - 1);
-            for _ in TAPS - 1..work.width {
-                advance(&mut recent, gradient, work.gradient_panel);
-                add::<V, ROWS, TAPS, PANELS>(&mut sum, &recent, input, work.row_step, 0, TAPS);
+            for position in 0..work.width {
+                let mut lanes = [V::splat(0.0); PANELS];
+                for (panel, lanes) in lanes.iter_mut().enumerate() {
+                    *lanes = V::load(gradient.add(panel * work.gradient_panel));
+                }
+                for (sum, input) in sum.iter_mut().zip(inputs) {
+                    for (tap, sum) in sum.iter_mut().enumerate() {
+                        let value = V::splat(*input.add(position + tap));
+                        for (sum, lanes) in sum.iter_mut().zip(lanes) {
+                            *sum = sum.add_product(lanes, value);
+                        }
+                    }
+                }
                 gradient = gradient.add(16);
-                input = input.add(1);
-            }
-            for place in 1..TAPS {
-                recent.rotate_right(1);
-                add::<V, ROWS, TAPS, PANELS>(&mut sum, &recent, input, work.row_step, place, TAPS);
-                input = input.wrapping_add(1);
             }
         }
         for (row, sum) in sum.iter().enumerate() {
             for (tap, sum) in sum.iter().enumerate() {
                 for (panel, sum) in sum.iter().enumerate() {
                     sum.store(work.sums.add(panel * work.sums_panel + (row * TAPS + tap) * 16));
-                }
-            }
-        }
-    }
-}
-
-/// The gradient of the next position becomes the first tap's.
-///
-/// # Safety
-/// As [`tile`].
-#[inline(always)]
-#[expect(unsafe_code, reason = "vector instructions over raw pointers")]
-unsafe fn advance<V: Lanes16, const TAPS: usize, const PANELS: usize>(
-    recent: &mut [[V; PANELS]; TAPS],
-    gradient: *const f32,
-    panel_step: usize,
-) {
-    recent.rotate_right(1);
-    for (panel, recent) in recent[0].iter_mut().enumerate() {
-        // SAFETY: the caller's promise.
-        *recent = unsafe { V::load(gradient.add(panel * panel_step)) };
-    }
-}
-
-/// One input of every row times the gradients of the taps `from..to`.
-///
-/// # Safety
-/// As [`tile`].
-#[inline(always)]
-#[expect(unsafe_code, reason = "vector instructions over raw pointers")]
-unsafe fn add<V: Lanes16, const ROWS: usize, const TAPS: usize, const PANELS: usize>(
-    sum: &mut [[[V; PANELS]; TAPS]; ROWS],
-    recent: &[[V; PANELS]; TAPS],
-    input: *const f32,
-    row_step: usize,
-    from: usize,
-    to: usize,
-) {
-    for (row, sum) in sum.iter_mut().enumerate() {
-        // SAFETY: the caller's promise.
-        let value = unsafe { V::splat(*input.add(row * row_step)) };
-        for (tap, (sum, lanes)) in sum.iter_mut().zip(recent).enumerate() {
-            if tap >= from && tap < to {
-                for (sum, lanes) in sum.iter_mut().zip(lanes) {
-                    // SAFETY: the caller's promise.
-                    *sum = unsafe { sum.add_product(*lanes, value) };
                 }
             }
         }
@@ -185,7 +139,7 @@ pub(super) fn largest_weight_tile(instructions: Instructions, taps: usize, panel
         #[cfg(target_arch = "x86_64")]
         Instructions::Avx512 => (panels.clamp(1, 2), 8),
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx2 => (1, if taps == 3 { 1 } else { 6 }),
+        Instructions::Avx2 => (1, if taps == 3 { 2 } else { 6 }),
         _ => (1, if taps == 3 { 1 } else { 2 }),
     };
     WeightTileSize { panels, taps, rows }
@@ -202,7 +156,7 @@ pub(super) fn weight_fn(instructions: Instructions, size: WeightTileSize) -> Opt
             2 x 3: 1 2 3 4;
         ),
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx2 => tiles!(avx2, size; 1 x 1: 1 2 3 4 5 6; 1 x 3: 1;),
+        Instructions::Avx2 => tiles!(avx2, size; 1 x 1: 1 2 3 4 5 6; 1 x 3: 1 2;),
         _ => tiles!(portable, size; 1 x 1: 1 2; 1 x 3: 1;),
     }
 }
