@@ -120,8 +120,10 @@ impl Correlation {
 
     fn push(&mut self, shape: &ConvShape, axes: [Axis; 3], weight: &[f32], strides: WeightStrides) {
         let [d, h, w] = &axes;
-        // Three neighbouring taps share their inputs; others are rows of one.
-        let taps = if matches!(w.taps[..], [(_, a), (_, b), (_, c)] if b == a + 1 && c == b + 1) { 3 } else { 1 };
+        // Three neighbouring taps share their inputs; others, and those that lie in different phases, are rows of one.
+        let place = |&(_, offset): &(usize, usize)| self.padded.offset([0, 0, offset]);
+        let neighbours = w.taps.len() == 3 && w.taps.is_sorted_by(|a, b| place(b) == place(a) + 1);
+        let taps = if neighbours { 3 } else { 1 };
         let (mut kernel, mut rows) = (Vec::new(), Vec::new());
         for &(kd, d) in &d.taps {
             for &(kh, h) in &h.taps {
