@@ -42,7 +42,7 @@ impl Padded {
     }
 
     /// Whether the sample is one row without zeros: then its own layout is this one, and no copy is needed.
-    fn is_identity(&self) -> bool {
+    pub(super) fn is_identity(&self) -> bool {
         self.size == self.extent && self.lead == [0; 3] && self.phases == 1 && self.size[..2] == [1, 1]
     }
 
@@ -78,6 +78,11 @@ impl Padded {
     /// Where the padded coordinate (d, h, w) of the first channel lies within its sample.
     pub(super) fn offset(&self, [d, h, w]: [usize; 3]) -> usize {
         d * self.plane() + h * self.row() + (w % self.phases) * self.phase() + w / self.phases
+    }
+
+    /// Elements along D and H, zeros included.
+    pub(super) fn planes_and_rows(&self) -> [usize; 2] {
+        [self.extent[0], self.extent[1]]
     }
 
     /// Samples packed at a time: all, unless that would take more working memory than the caches can use.
@@ -117,23 +122,35 @@ pub(super) fn pack_input<'a>(
         let sample = padded.channels * channel;
         return PackedInput::Borrowed(&whole[first * sample..(first + samples) * sample]);
     }
-    let inside = |at: usize, axis: usize| at.checked_sub(padded.lead[axis]).filter(|&at| at < padded.size[axis]);
     let mut scratch = Scratch::take(samples * padded.sample());
     scratch.par_chunks_mut(padded.row()).enumerate().with_min_len(8).for_each(|(index, target)| {
         let (plane, h) = (index / padded.extent[1], index % padded.extent[1]);
         let (sample, d) = (first + plane / padded.extent[0], plane % padded.extent[0]);
-        let (Some(d), Some(h)) = (inside(d, 0), inside(h, 1)) else {
-            target.fill(0.0);
-            return;
-        };
-        let width = padded.size[2];
-        for (channel_index, target) in target.chunks_exact_mut(padded.channel()).enumerate() {
-            let (part, local, part_channels) = parts.locate(channel_index);
-            let start = (sample * part_channels + local) * channel + (d * padded.size[1] + h) * width;
-            pack_row(padded, &x[part][start..start + width], target);
-        }
+        pack_channels(padded, x, parts, sample, [d, h], target);
     });
     PackedInput::Copied(scratch)
+}
+
+/// One row of all channels, given its padded coordinates along D and H.
+pub(super) fn pack_channels(
+    padded: &Padded,
+    x: &[&[f32]],
+    parts: &Parts,
+    sample: usize,
+    [d, h]: [usize; 2],
+    target: &mut [f32],
+) {
+    let [depth, height, width] = padded.size;
+    if padded.is_zero(0, d) || padded.is_zero(1, h) {
+        target.fill(0.0);
+        return;
+    }
+    let line = (d - padded.lead[0]) * height + h - padded.lead[1];
+    for (channel, target) in target.chunks_exact_mut(padded.channel()).enumerate() {
+        let (part, local, part_channels) = parts.locate(channel);
+        let start = ((sample * part_channels + local) * depth * height + line) * width;
+        pack_row(padded, &x[part][start..start + width], target);
+    }
 }
 
 fn pack_row(padded: &Padded, source: &[f32], target: &mut [f32]) {
