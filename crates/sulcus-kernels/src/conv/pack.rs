@@ -2,14 +2,17 @@
 
 use super::shape::{ConvShape, Parts};
 use crate::scratch::{LINE, Scratch, SharedMut};
+use crate::simd::Instructions;
 use rayon::prelude::*;
 
-/// How an input lies between its zeros: `[C, D, H, phases, W / phases]`.
+/// How a sample lies between its zeros: `[D, H, C, phases, W / phases]`.
 ///
+/// The rows of all channels lie together: a tile reads a few rows of every channel, and these are then few pages of memory.
 /// Under a stride of 2 along W the even columns of a row lie before the odd ones, so that a tap's positions are neighbours there
 /// too.
 #[derive(Debug, Clone)]
 pub(super) struct Padded {
+    channels: usize,
     /// The input's own D, H and W.
     size: [usize; 3],
     /// Zeros before the first element of each axis.
@@ -25,6 +28,7 @@ impl Padded {
     pub(super) fn forward(shape: &ConvShape) -> Self {
         let output = shape.output_size();
         Self {
+            channels: shape.inputs,
             size: shape.size,
             lead: shape.kernel.map(|edge| edge / 2),
             extent: std::array::from_fn(|axis| (output[axis] - 1) * shape.stride[axis] + shape.kernel[axis]),
@@ -33,22 +37,27 @@ impl Padded {
     }
 
     /// A layout without phases.
-    pub(super) fn plain(size: [usize; 3], lead: [usize; 3], extent: [usize; 3]) -> Self {
-        Self { size, lead, extent, phases: 1 }
+    pub(super) fn plain(channels: usize, size: [usize; 3], lead: [usize; 3], extent: [usize; 3]) -> Self {
+        Self { channels, size, lead, extent, phases: 1 }
     }
 
-    /// Whether the layout is the input's own, so that no copy is needed.
-    fn is_identity(&self) -> bool {
-        self.size == self.extent && self.lead == [0; 3] && self.phases == 1
+    /// Whether the sample is one row without zeros: then its own layout is this one, and no copy is needed.
+    pub(super) fn is_identity(&self) -> bool {
+        self.size == self.extent && self.lead == [0; 3] && self.phases == 1 && self.size[..2] == [1, 1]
     }
 
     fn phase(&self) -> usize {
         self.extent[2].div_ceil(self.phases)
     }
 
+    /// Floats from one channel to the next.
+    pub(super) fn channel(&self) -> usize {
+        self.phases * self.phase()
+    }
+
     /// Floats from one row to the next.
     pub(super) fn row(&self) -> usize {
-        self.phases * self.phase()
+        self.channel() * self.channels
     }
 
     /// Floats from one plane to the next.
@@ -56,22 +65,30 @@ impl Padded {
         self.row() * self.extent[1]
     }
 
-    /// Floats from one channel to the next.
-    pub(super) fn channel(&self) -> usize {
-        let floats = self.plane() * self.extent[0];
-        // Channels a multiple of a page apart would fall on the same few lines of the first cache.
-        if !self.is_identity() && floats % 1024 == 0 { floats + LINE } else { floats }
+    /// Floats from one sample to the next.
+    pub(super) fn sample(&self) -> usize {
+        self.plane() * self.extent[0]
     }
 
-    /// Where the padded coordinate (d, h, w) lies within its channel.
+    /// Whether an axis's padded coordinate lies among its zeros.
+    pub(super) fn is_zero(&self, axis: usize, at: usize) -> bool {
+        at < self.lead[axis] || at >= self.lead[axis] + self.size[axis]
+    }
+
+    /// Where the padded coordinate (d, h, w) of the first channel lies within its sample.
     pub(super) fn offset(&self, [d, h, w]: [usize; 3]) -> usize {
         d * self.plane() + h * self.row() + (w % self.phases) * self.phase() + w / self.phases
     }
 
+    /// Elements along D and H, zeros included.
+    pub(super) fn planes_and_rows(&self) -> [usize; 2] {
+        [self.extent[0], self.extent[1]]
+    }
+
     /// Samples packed at a time: all, unless that would take more working memory than the caches can use.
-    pub(super) fn samples_at_once(&self, channels: usize, batch: usize) -> usize {
+    pub(super) fn samples_at_once(&self, batch: usize) -> usize {
         const FLOATS: usize = 4 << 20;
-        (FLOATS / (self.channel() * channels).max(1)).clamp(1, batch)
+        (FLOATS / self.sample()).clamp(1, batch)
     }
 }
 
@@ -92,47 +109,47 @@ impl PackedInput<'_> {
     }
 }
 
-/// Samples `first..first + samples` between zeros, `[samples, C, …]`.
+/// Samples `first..first + samples` between zeros.
 pub(super) fn pack_input<'a>(
     padded: &Padded,
     x: &[&'a [f32]],
     parts: &Parts,
-    channels: usize,
     first: usize,
     samples: usize,
 ) -> PackedInput<'a> {
-    let source_channel: usize = padded.size.iter().product();
+    let channel: usize = padded.size.iter().product();
     if let ([whole], true) = (x, padded.is_identity()) {
-        let sample = channels * source_channel;
+        let sample = padded.channels * channel;
         return PackedInput::Borrowed(&whole[first * sample..(first + samples) * sample]);
     }
-    let mut scratch = Scratch::take(samples * channels * padded.channel());
-    scratch.par_chunks_mut(padded.channel()).enumerate().for_each(|(index, target)| {
-        let (sample, channel) = (first + index / channels, index % channels);
-        let (part, local, part_channels) = parts.locate(channel);
-        let start = (sample * part_channels + local) * source_channel;
-        pack_channel(padded, &x[part][start..start + source_channel], target);
+    let mut scratch = Scratch::take(samples * padded.sample());
+    scratch.par_chunks_mut(padded.row()).enumerate().with_min_len(8).for_each(|(index, target)| {
+        let (plane, h) = (index / padded.extent[1], index % padded.extent[1]);
+        let (sample, d) = (first + plane / padded.extent[0], plane % padded.extent[0]);
+        pack_channels(padded, x, parts, sample, [d, h], target);
     });
     PackedInput::Copied(scratch)
 }
 
-fn pack_channel(padded: &Padded, source: &[f32], target: &mut [f32]) {
+/// One row of all channels, given its padded coordinates along D and H.
+pub(super) fn pack_channels(
+    padded: &Padded,
+    x: &[&[f32]],
+    parts: &Parts,
+    sample: usize,
+    [d, h]: [usize; 2],
+    target: &mut [f32],
+) {
     let [depth, height, width] = padded.size;
-    let (row, plane) = (padded.row(), padded.plane());
-    let inside = |at: usize, axis: usize, size: usize| at.checked_sub(padded.lead[axis]).filter(|&at| at < size);
-    let (planes, rest) = target.split_at_mut(plane * padded.extent[0]);
-    rest.fill(0.0);
-    for (d, target) in planes.chunks_exact_mut(plane).enumerate() {
-        let Some(d) = inside(d, 0, depth) else {
-            target.fill(0.0);
-            continue;
-        };
-        for (h, target) in target.chunks_exact_mut(row).enumerate() {
-            match inside(h, 1, height) {
-                Some(h) => pack_row(padded, &source[(d * height + h) * width..][..width], target),
-                None => target.fill(0.0),
-            }
-        }
+    if padded.is_zero(0, d) || padded.is_zero(1, h) {
+        target.fill(0.0);
+        return;
+    }
+    let line = (d - padded.lead[0]) * height + h - padded.lead[1];
+    for (channel, target) in target.chunks_exact_mut(padded.channel()).enumerate() {
+        let (part, local, part_channels) = parts.locate(channel);
+        let start = ((sample * part_channels + local) * depth * height + line) * width;
+        pack_row(padded, &x[part][start..start + width], target);
     }
 }
 
@@ -159,40 +176,48 @@ fn pack_row(padded: &Padded, source: &[f32], target: &mut [f32]) {
     }
 }
 
-/// Where the weight of a lane, a channel and a tap lies.
+/// Where the weight of a lane and a channel lies.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WeightStrides {
     pub(super) lane: usize,
     pub(super) channel: usize,
 }
 
-/// Weights as `[panel][channel][tap][16]`; lanes beyond the last are zero.
+/// Weights as `[panel][row of taps][channel][tap][16]`; lanes beyond the last are zero.
+///
+/// `taps` are the kernel's flat indices, `row` of them to a row.
 pub(super) fn pack_weights(
     weight: &[f32],
     strides: WeightStrides,
     lanes: usize,
     channels: usize,
     taps: &[usize],
+    row: usize,
 ) -> Scratch {
-    let block = taps.len() * LINE;
     let panels = lanes.div_ceil(LINE);
-    let mut scratch = Scratch::take(panels * channels * block);
-    if block == 0 {
+    let panel_floats = channels * taps.len() * LINE;
+    let mut scratch = Scratch::take(panels * panel_floats);
+    if panel_floats == 0 {
         return scratch;
     }
-    scratch.par_chunks_mut(block).enumerate().with_min_len(64).for_each(|(index, target)| {
+    let target = SharedMut::new(&mut scratch);
+    (0..panels * channels).into_par_iter().with_min_len(32).for_each(|index| {
         let (panel, channel) = (index / channels, index % channels);
         let used = (lanes - panel * LINE).min(LINE);
-        for lane in 0..LINE {
-            if lane < used {
-                let source = &weight[(panel * LINE + lane) * strides.lane + channel * strides.channel..];
-                for (target, &tap) in target.chunks_exact_mut(LINE).zip(taps) {
-                    target[lane] = source[tap];
-                }
-            } else {
-                for target in target.chunks_exact_mut(LINE) {
-                    target[lane] = 0.0;
-                }
+        let mut sources: [&[f32]; LINE] = [&[]; LINE];
+        for (lane, source) in sources[..used].iter_mut().enumerate() {
+            *source = &weight[(panel * LINE + lane) * strides.lane + channel * strides.channel..];
+        }
+        for (position, &tap) in taps.iter().enumerate() {
+            let at = panel * panel_floats + ((position / row * channels + channel) * row + position % row) * LINE;
+            let mut lanes = [0.0; LINE];
+            for (lane, source) in lanes.iter_mut().zip(&sources[..used]) {
+                *lane = source[tap];
+            }
+            #[expect(unsafe_code, reason = "several threads write one tensor")]
+            // SAFETY: the line lies within the scratch, and no other index has the same panel and channel.
+            unsafe {
+                target.offset(at).pointer().cast::<[f32; LINE]>().write(lanes);
             }
         }
     });
@@ -200,7 +225,14 @@ pub(super) fn pack_weights(
 }
 
 /// Output gradients as `[samples][panel][D′·H′·W′][16]`; lanes beyond the last channel are zero.
-pub(super) fn pack_gradient(dy: &[f32], channels: usize, plane: usize, first: usize, samples: usize) -> Scratch {
+pub(super) fn pack_gradient(
+    instructions: Instructions,
+    dy: &[f32],
+    channels: usize,
+    plane: usize,
+    first: usize,
+    samples: usize,
+) -> Scratch {
     /// Positions of one piece of work.
     const POSITIONS: usize = 1024;
     let panels = channels.div_ceil(LINE);
@@ -219,7 +251,7 @@ pub(super) fn pack_gradient(dy: &[f32], channels: usize, plane: usize, first: us
             std::slice::from_raw_parts_mut(target.pointer().add((block * plane + from) * LINE), count * LINE)
         };
         let source = &dy[(sample * channels + panel * LINE) * plane + from..];
-        super::store::interleave(source, plane, used, target);
+        super::store::interleave(instructions, source, plane, used, target);
     });
     scratch
 }

@@ -1,9 +1,8 @@
 //! The gradient by the weights: for each pair of channels and each tap, a sum over all positions.
 
-use super::correlate::term_offsets;
 use super::pack::{Padded, pack_gradient, pack_input};
 use super::shape::{ConvShape, Parts};
-use super::weight_tile::{MOST_ROWS, WeightFn, WeightWork, largest_weight_tile, weight_fn};
+use super::weight_tile::{WeightTileSize, WeightWork, largest_weight_tile, weight_fn};
 use crate::scratch::{LINE, Scratch, SharedMut};
 use crate::simd::Instructions;
 use rayon::prelude::*;
@@ -29,11 +28,11 @@ struct Block {
 struct Job<'a> {
     shape: &'a ConvShape,
     padded: Padded,
-    /// `[terms]`.
-    offsets: Vec<u32>,
     instructions: Instructions,
-    /// Panels, neighbouring taps and rows of a tile.
-    tile: (usize, usize, usize),
+    /// The size of a tile.
+    size: WeightTileSize,
+    /// Rows of taps: their padded offsets along D and H, and where they read.
+    rows: Vec<([usize; 2], usize)>,
 }
 
 /// Fills `dw`, `[O, I, kd, kh, kw]`.
@@ -47,22 +46,21 @@ pub(super) fn run(
 ) {
     let padded = Padded::forward(shape);
     let [kd, kh, kw] = shape.kernel;
-    let mut taps = Vec::new();
+    let panels = shape.outputs.div_ceil(LINE);
+    // Three taps of a row are neighbours, unless a stride sends them to different phases.
+    let taps = if kw == 3 && shape.stride[2] == 1 { 3 } else { 1 };
+    let size = largest_weight_tile(instructions, taps, panels);
+    let mut rows = Vec::new();
     for d in 0..kd {
         for h in 0..kh {
-            taps.extend((0..kw).map(|w| padded.offset([d, h, w])));
+            rows.extend((0..kw).step_by(taps).map(|w| ([d, h], padded.offset([d, h, w]))));
         }
     }
-    let panels = shape.outputs.div_ceil(LINE);
-    // Three taps of a row are neighbours unless a stride sends them to different phases.
-    let neighbours = if kw == 3 && shape.stride[2] == 1 { 3 } else { 1 };
-    let offsets = term_offsets(&padded, shape.inputs, &taps);
-    let tile = largest_weight_tile(instructions, neighbours, panels);
-    let job = Job { shape, padded, offsets, instructions, tile };
+    let job = Job { shape, padded, instructions, size, rows };
 
-    let terms = job.offsets.len();
+    let terms = shape.taps() * shape.inputs;
     let group_floats = panels * terms * LINE;
-    let samples_at_once = job.padded.samples_at_once(shape.inputs, shape.batch);
+    let samples_at_once = job.padded.samples_at_once(shape.batch);
     let blocks = job.blocks(samples_at_once);
     let groups = (SUMS_FLOATS / group_floats).clamp(1, PIECES).min(blocks.len());
     let steps = job.tile_steps();
@@ -73,8 +71,8 @@ pub(super) fn run(
     let output_plane = shape.output_plane();
     for first in (0..shape.batch).step_by(samples_at_once) {
         let samples = samples_at_once.min(shape.batch - first);
-        let input = pack_input(&job.padded, x, parts, shape.inputs, first, samples);
-        let gradient = pack_gradient(dy, shape.outputs, output_plane, first, samples);
+        let input = pack_input(&job.padded, x, parts, first, samples);
+        let gradient = pack_gradient(instructions, dy, shape.outputs, output_plane, first, samples);
         (0..groups * shares).into_par_iter().for_each(|piece| {
             let (group, share) = (piece / shares, piece % shares);
             let own = &blocks[blocks.len() * group / groups..blocks.len() * (group + 1) / groups];
@@ -84,7 +82,7 @@ pub(super) fn run(
             }
         });
     }
-    reduce(&sums, groups, shape.outputs, terms, dw);
+    reduce(&sums, groups, shape, taps, dw);
 }
 
 impl Job<'_> {
@@ -93,10 +91,10 @@ impl Job<'_> {
         let [depth, height, width] = self.shape.output_size();
         let [sd, sh, _] = self.shape.stride;
         let panels = self.shape.outputs.div_ceil(LINE);
-        let row = self.padded.row() * self.shape.inputs * self.shape.kernel[0] * sh + width * panels * LINE;
+        let row = self.padded.row() * self.shape.kernel[0] * sh + width * panels * LINE;
         let rows = (BLOCK_FLOATS / row).clamp(1, height);
         let rows = height.div_ceil(height.div_ceil(rows));
-        let plane = self.padded.plane() * self.shape.inputs * sd + height * width * panels * LINE;
+        let plane = self.padded.plane() * sd + height * width * panels * LINE;
         let planes = if rows < height { 1 } else { (BLOCK_FLOATS / plane).clamp(1, depth) };
         let mut blocks = Vec::new();
         for sample in 0..samples {
@@ -110,10 +108,14 @@ impl Job<'_> {
         blocks
     }
 
+    /// Tiles that cover the channels of one row of taps.
+    fn channel_steps(&self) -> usize {
+        self.shape.inputs.div_ceil(self.size.rows)
+    }
+
     /// Tiles that cover all weights.
     fn tile_steps(&self) -> usize {
-        let (panels, taps, rows) = self.tile;
-        self.shape.outputs.div_ceil(LINE).div_ceil(panels) * (self.offsets.len() / taps).div_ceil(rows)
+        self.shape.outputs.div_ceil(LINE).div_ceil(self.size.panels) * self.rows.len() * self.channel_steps()
     }
 
     /// Adds a block of positions to the sums of some of the weights.
@@ -125,74 +127,89 @@ impl Job<'_> {
         gradient: &[f32],
         sums: SharedMut,
     ) {
-        let (tile_panels, taps, tile_rows) = self.tile;
-        let terms = self.offsets.len();
-        let (rows, panels) = (terms / taps, self.shape.outputs.div_ceil(LINE));
-        let row_steps = rows.div_ceil(tile_rows);
+        let WeightTileSize { panels: tile_panels, taps, rows: tile_rows } = self.size;
+        let inputs = self.shape.inputs;
+        let terms = self.shape.taps() * inputs;
+        let panels = self.shape.outputs.div_ceil(LINE);
         let [_, height, width] = self.shape.output_size();
         let [sd, sh, _] = self.shape.stride;
         let plane = self.shape.output_plane();
-        let [d, h] = [block.planes[0], block.rows[0]];
-        let input = &input[block.sample * self.shape.inputs * self.padded.channel()..];
-        let at = self.padded.offset([d * sd, h * sh, 0]);
+        let input = &input[block.sample * self.padded.sample()..];
+        let gradient = &gradient[block.sample * panels * plane * LINE..];
         for step in steps {
-            let panel = step / row_steps * tile_panels;
-            let row = step % row_steps * tile_rows;
-            let count = tile_rows.min(rows - row);
-            let used = tile_panels.min(panels - panel);
-            let Some(tile): Option<WeightFn> = weight_fn(self.instructions, used, taps, count) else { continue };
-            let mut inputs = [input.as_ptr(); MOST_ROWS];
-            for (pointer, row) in inputs.iter_mut().zip(row..row + count) {
-                *pointer = input[at + self.offsets[row * taps] as usize..].as_ptr();
+            let (step, channel) = (step / self.channel_steps(), step % self.channel_steps() * tile_rows);
+            let (panel, row) = (step / self.rows.len() * tile_panels, step % self.rows.len());
+            let ([kd, kh], offset) = self.rows[row];
+            // Positions whose inputs are padding are left out.
+            let [d, d_end] = self.inside(0, block.planes, kd, sd);
+            let [h, h_end] = self.inside(1, block.rows, kh, sh);
+            if d == d_end || h == h_end {
+                continue;
             }
-            let line = (block.sample * panels + panel) * plane + (d * height + h) * width;
+            let size = WeightTileSize {
+                panels: tile_panels.min(panels - panel),
+                taps,
+                rows: tile_rows.min(inputs - channel),
+            };
+            let Some(tile) = weight_fn(self.instructions, size) else { continue };
+            let at = self.padded.offset([d * sd, h * sh, 0]) + offset + channel * self.padded.channel();
             let work = WeightWork {
-                inputs,
-                gradient: gradient[line * LINE..].as_ptr(),
+                input: input[at..].as_ptr(),
+                row_step: self.padded.channel(),
+                gradient: gradient[(panel * plane + (d * height + h) * width) * LINE..].as_ptr(),
                 gradient_panel: plane * LINE,
-                planes: block.planes[1] - block.planes[0],
-                lines: block.rows[1] - block.rows[0],
+                planes: d_end - d,
+                lines: h_end - h,
                 width,
                 input_plane: self.padded.plane() * sd,
                 input_line: self.padded.row() * sh,
                 gradient_plane: height * width * LINE,
-                sums: sums.offset((panel * terms + row * taps) * LINE).pointer(),
+                sums: sums.offset((panel * terms + (row * inputs + channel) * taps) * LINE).pointer(),
                 sums_panel: terms * LINE,
             };
             #[expect(unsafe_code, reason = "the tile reads and writes through pointers")]
-            // SAFETY: `weight_fn` gave a tile of the instructions that were detected. The padded layout reaches as far as the
-            // last output's last tap, the gradient holds every position of every panel, and these weights' sums of this group
-            // belong to this piece of work alone.
+            // SAFETY: `weight_fn` gave a tile of the instructions that were detected. The padded layout reaches as far as the last output's last tap, the gradient holds every position of
+            // every panel, and these weights' sums of this group belong to this piece of work alone.
             unsafe {
                 tile(&work);
             }
         }
     }
+
+    /// The part of a range of positions whose inputs at this tap are no padding.
+    fn inside(&self, axis: usize, [mut from, mut to]: [usize; 2], tap: usize, stride: usize) -> [usize; 2] {
+        while from < to && self.padded.is_zero(axis, from * stride + tap) {
+            from += 1;
+        }
+        while from < to && self.padded.is_zero(axis, (to - 1) * stride + tap) {
+            to -= 1;
+        }
+        [from, to]
+    }
 }
 
-/// Adds the groups in their order and puts the outputs back outermost.
-fn reduce(sums: &[f32], groups: usize, outputs: usize, terms: usize, dw: &mut [f32]) {
-    /// Terms of one piece of work.
-    const TERMS: usize = 64;
-    let panels = outputs.div_ceil(LINE);
-    let pieces = terms.div_ceil(TERMS);
+/// Adds the groups in their order, `[panel][row of taps][input][tap][16]`, and puts the outputs back outermost.
+fn reduce(sums: &[f32], groups: usize, shape: &ConvShape, row: usize, dw: &mut [f32]) {
+    let (panels, inputs, taps) = (shape.outputs.div_ceil(LINE), shape.inputs, shape.taps());
+    let group_floats = panels * inputs * taps * LINE;
     let dw = SharedMut::new(dw);
-    (0..panels * pieces).into_par_iter().for_each(|index| {
-        let (panel, piece) = (index / pieces, index % pieces);
-        let used = (outputs - panel * LINE).min(LINE);
-        for term in piece * TERMS..terms.min((piece + 1) * TERMS) {
+    (0..panels * inputs).into_par_iter().with_min_len(8).for_each(|index| {
+        let (panel, input) = (index / inputs, index % inputs);
+        let used = (shape.outputs - panel * LINE).min(LINE);
+        for tap in 0..taps {
+            let at = panel * inputs * taps + (tap / row * inputs + input) * row + tap % row;
             let mut total = [0.0f32; LINE];
             for group in 0..groups {
-                let from = ((group * panels + panel) * terms + term) * LINE;
+                let from = group * group_floats + at * LINE;
                 for (total, sum) in total.iter_mut().zip(&sums[from..from + LINE]) {
                     *total += sum;
                 }
             }
             for (lane, total) in total[..used].iter().enumerate() {
                 #[expect(unsafe_code, reason = "several threads write one tensor")]
-                // SAFETY: the weight exists, because `lane < used` and `term < terms`, and no other piece has both.
+                // SAFETY: the weight exists, because `lane < used`, and no other piece has its panel and input.
                 unsafe {
-                    dw.offset((panel * LINE + lane) * terms + term).pointer().write(*total);
+                    dw.offset(((panel * LINE + lane) * inputs + input) * taps + tap).pointer().write(*total);
                 }
             }
         }

@@ -7,8 +7,9 @@ use crate::simd::{Avx2, Avx512};
 /// What one call of a weight tile works on. Steps count floats.
 #[derive(Clone, Copy)]
 pub(super) struct WeightWork {
-    /// The input that each of the tile's rows starts from, for the first position.
-    pub(super) inputs: [*const f32; MOST_ROWS],
+    /// The first row's input for the first position, and from one of the tile's rows (input channels) to the next.
+    pub(super) input: *const f32,
+    pub(super) row_step: usize,
     /// Output gradients `[positions][16]` from the first position on.
     pub(super) gradient: *const f32,
     /// From one panel of sixteen outputs to the next in `gradient`.
@@ -30,14 +31,11 @@ pub(super) struct WeightWork {
 /// A weight tile with its rows, taps and panels fixed.
 pub(super) type WeightFn = unsafe fn(&WeightWork);
 
-/// The most rows of a weight tile.
-pub(super) const MOST_ROWS: usize = 8;
-
 /// # Safety
 ///
-/// The processor has `V`'s instructions. Each of the first `ROWS` inputs can be read at `plane·input_plane + line·input_line +
-/// position + tap` for every plane, line, position and tap, `gradient` at every position of every panel, and the sums can be
-/// written.
+/// The processor has `V`'s instructions. `input` can be read at `row·row_step + plane·input_plane +
+/// line·input_line + position + tap` for every row, plane, line, position and tap, `gradient` at every position of every panel,
+/// and the sums can be written.
 #[inline(always)]
 #[expect(unsafe_code, reason = "vector instructions over raw pointers")]
 unsafe fn tile<V: Lanes16, const ROWS: usize, const TAPS: usize, const PANELS: usize>(work: &WeightWork) {
@@ -54,9 +52,10 @@ unsafe fn tile<V: Lanes16, const ROWS: usize, const TAPS: usize, const PANELS: u
         for line in 0..work.planes * work.lines {
             let (plane, line) = (line / work.lines, line % work.lines);
             let mut gradient = work.gradient.add(plane * work.gradient_plane + line * work.width * 16);
-            let mut inputs = [work.inputs[0]; ROWS];
-            for (input, from) in inputs.iter_mut().zip(work.inputs) {
-                *input = from.add(plane * work.input_plane + line * work.input_line);
+            let input = work.input.add(plane * work.input_plane + line * work.input_line);
+            let mut inputs = [input; ROWS];
+            for (row, input) in inputs.iter_mut().enumerate() {
+                *input = input.add(row * work.row_step);
             }
             for position in 0..work.width {
                 let mut lanes = [V::splat(0.0); PANELS];
@@ -112,47 +111,52 @@ unsafe fn avx512<const ROWS: usize, const TAPS: usize, const PANELS: usize>(work
     unsafe { tile::<Avx512, ROWS, TAPS, PANELS>(work) }
 }
 
+/// How the tiles of a job look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WeightTileSize {
+    pub(super) panels: usize,
+    /// Neighbouring taps that share their inputs: 1 or 3.
+    pub(super) taps: usize,
+    pub(super) rows: usize,
+}
+
 /// The weight tiles of one instruction set: which panels, taps and rows there are.
 macro_rules! tiles {
-    ($function:ident, $panels:expr, $taps:expr, $rows:expr; $($p:literal x $t:literal: $($r:literal)+;)+) => {
-        match ($panels, $taps, $rows) {
+    ($function:ident, $size:expr; $($p:literal x $t:literal: $($r:literal)+;)+) => {
+        match ($size.panels, $size.taps, $size.rows) {
             $($(($p, $t, $r) => Some($function::<$r, $t, $p> as WeightFn),)+)+
             _ => None,
         }
     };
 }
 
-/// The most rows for `taps` neighbouring taps (1 or 3) and `panels` panels, both as large as this instruction set can use.
-pub(super) fn largest_weight_tile(
-    instructions: Instructions,
-    taps: usize,
-    panels: usize,
-) -> (usize, usize, usize) {
+/// The largest tile for `taps` neighbouring taps and at most `panels` panels.
+pub(super) fn largest_weight_tile(instructions: Instructions, taps: usize, panels: usize) -> WeightTileSize {
     let taps = if taps == 3 { 3 } else { 1 };
-    match instructions {
+    let (panels, rows) = match instructions {
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512 => {
-            let panels = panels.clamp(1, 2);
-            (panels, taps, if taps == 3 { 8 / panels } else { 8 })
-        }
+        Instructions::Avx512 if taps == 3 => (panels.clamp(1, 2), 8 / panels.clamp(1, 2)),
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx2 => (1, taps, if taps == 3 { 2 } else { 6 }),
-        _ => (1, taps, if taps == 3 { 1 } else { 2 }),
-    }
+        Instructions::Avx512 => (panels.clamp(1, 2), 8),
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx2 => (1, if taps == 3 { 2 } else { 6 }),
+        _ => (1, if taps == 3 { 1 } else { 2 }),
+    };
+    WeightTileSize { panels, taps, rows }
 }
 
 /// The tile of this size, if there is one.
-pub(super) fn weight_fn(instructions: Instructions, panels: usize, taps: usize, rows: usize) -> Option<WeightFn> {
+pub(super) fn weight_fn(instructions: Instructions, size: WeightTileSize) -> Option<WeightFn> {
     match instructions {
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512 => tiles!(avx512, panels, taps, rows;
+        Instructions::Avx512 => tiles!(avx512, size;
             1 x 1: 1 2 3 4 5 6 7 8;
             1 x 3: 1 2 3 4 5 6 7 8;
             2 x 1: 1 2 3 4 5 6 7 8;
             2 x 3: 1 2 3 4;
         ),
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx2 => tiles!(avx2, panels, taps, rows; 1 x 1: 1 2 3 4 5 6; 1 x 3: 1 2;),
-        _ => tiles!(portable, panels, taps, rows; 1 x 1: 1 2; 1 x 3: 1;),
+        Instructions::Avx2 => tiles!(avx2, size; 1 x 1: 1 2 3 4 5 6; 1 x 3: 1 2;),
+        _ => tiles!(portable, size; 1 x 1: 1 2; 1 x 3: 1;),
     }
 }
