@@ -171,8 +171,8 @@ impl Session<'_> {
         {
             let epoch_began = self.clock.seconds();
             let mut learning_rate = self.learning_rate(&config);
-            let batches = Loader::start(&self.sampler, self.at.epoch, self.at.step, steps, config.workers)?;
-            for batch in batches {
+            let mut batches = Loader::start(&self.sampler, self.at.epoch, self.at.step, steps, config.workers)?;
+            for batch in batches.by_ref() {
                 learning_rate = self.learning_rate(&config);
                 let (image, classes) = tensors(batch?, &self.device);
                 let logits = self.network.forward(image);
@@ -205,6 +205,9 @@ impl Session<'_> {
                     break;
                 }
             }
+
+            tracing::debug!(seconds = batches.seconds_waited(), "waited for training patches");
+            drop(batches);
 
             let dice = match self.score_watched(observer) {
                 Err(TrainError::Pipeline(PipelineError::Cancelled)) => return self.stop(),
@@ -344,13 +347,13 @@ impl Session<'_> {
 }
 
 /// # Shapes
-/// `[N, C, H, W]` and `[N, H, W]`.
+/// `[N, C, H, W]` and `[N, H, W]` of slices, whose D is 1.
 fn tensors(batch: Batch, device: &Device) -> (Tensor<4>, Tensor<3, Int>) {
-    let [n, _, h, w] = batch.shape;
+    let [n, c, d, h, w] = batch.shape;
     let classes: Vec<i32> = batch.classes.into_iter().map(i32::from).collect();
     (
-        Tensor::from_data(TensorData::new(batch.image, batch.shape), device),
-        Tensor::from_data(TensorData::new(classes, [n, h, w]), device),
+        Tensor::from_data(TensorData::new(batch.image, [n, c, d * h, w]), device),
+        Tensor::from_data(TensorData::new(classes, [n, d * h, w]), device),
     )
 }
 
