@@ -14,6 +14,22 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Values that [`prepare`] gave earlier, such as from a cache.
+    ///
+    /// # Shapes
+    /// `shape` x, y, z; `data` `[C, z, y, x]`.
+    ///
+    /// # Errors
+    /// When their number is not the shape's, or one is not a finite number.
+    pub fn from_parts(shape: [usize; 3], channels: usize, data: Vec<f32>) -> Result<Self, PipelineError> {
+        check_length(shape, channels, data.len())?;
+        let count = data.iter().filter(|v| !v.is_finite()).count();
+        if count > 0 {
+            return Err(PipelineError::NonFinite { count });
+        }
+        Ok(Self { shape, channels, data })
+    }
+
     /// Voxels along x, y, z of the prepared grid.
     pub fn shape(&self) -> [usize; 3] {
         self.shape
@@ -47,6 +63,18 @@ impl PreparedLabels {
     /// As many structures as classes can tell apart beside the background and [`PreparedLabels::IGNORED`].
     pub const MOST_STRUCTURES: usize = 254;
 
+    /// Classes that [`prepare_labels`] gave earlier, such as from a cache.
+    ///
+    /// # Shapes
+    /// `shape` x, y, z; `classes` `[z, y, x]`.
+    ///
+    /// # Errors
+    /// When their number is not the shape's.
+    pub fn from_parts(shape: [usize; 3], classes: Vec<u8>) -> Result<Self, PipelineError> {
+        check_length(shape, 1, classes.len())?;
+        Ok(Self { shape, classes })
+    }
+
     /// Voxels along x, y, z of the prepared grid.
     pub fn shape(&self) -> [usize; 3] {
         self.shape
@@ -56,6 +84,16 @@ impl PreparedLabels {
     pub fn classes(&self) -> &[u8] {
         &self.classes
     }
+}
+
+/// That there are as many values as voxels and channels, and at least one.
+fn check_length([nx, ny, nz]: [usize; 3], channels: usize, found: usize) -> Result<(), PipelineError> {
+    let shape = [channels, nz, ny, nx];
+    let expected = shape.iter().try_fold(1_usize, |product, edge| product.checked_mul(*edge));
+    if found == 0 || expected != Some(found) {
+        return Err(PipelineError::TensorLength { shape: shape.to_vec(), found });
+    }
+    Ok(())
 }
 
 /// The geometric part of preparing: the turning, and the shapes before and after resampling.

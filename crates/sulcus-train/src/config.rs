@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use sulcus_pipeline::{NetworkSpec, Normalisation, Output};
 use sulcus_volume::{Orientation, Spacing};
@@ -54,6 +56,9 @@ pub struct TrainConfig {
     pub device: DeviceChoice,
     /// Threads that draw patches beside the training.
     pub workers: usize,
+    /// Folder where prepared cases are kept for later trainings, by the hash of their files and of the preparing.
+    #[serde(default)]
+    pub cache: Option<PathBuf>,
 }
 
 /// How weights are moved.
@@ -125,6 +130,7 @@ impl TrainConfig {
             seed: 0,
             device: DeviceChoice::Auto,
             workers: 1,
+            cache: None,
         }
     }
 

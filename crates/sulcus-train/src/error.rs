@@ -133,6 +133,14 @@ pub enum TrainError {
         /// The run.
         folder: PathBuf,
     },
+    /// A case that no patch can be drawn from.
+    #[error("no patch could be drawn from case {case}: {what}")]
+    Sample {
+        /// Its name.
+        case: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A loader thread that died or could not be started.
     #[error("a thread that draws training patches failed: {0}")]
     Worker(std::io::Error),

@@ -5,6 +5,7 @@
 //! meets scans that were treated differently from those it learnt on.
 
 mod augment;
+mod cache;
 mod checkpoint;
 mod checks;
 mod compare;
@@ -34,7 +35,7 @@ mod split;
 mod survey;
 mod trainer;
 
-pub use augment::{Augmentation, Flips};
+pub use augment::{Augmentation, Chance, Flips, MirrorAxes};
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointParts};
 pub use config::{Optimiser, Schedule, SpacingChoice, TrainConfig};
 pub use cross_validation::{CrossManifest, CrossScores, CrossValidation, FoldRecord, FoldResult};
@@ -49,6 +50,7 @@ pub use manifest::{DatasetRecord, Manifest, RunProgress, Status};
 pub use network::{NetworkError, NetworkPredictor, UNet, preset, preset_names};
 pub use plan::Plan;
 pub use run::{Run, Weights};
+pub use sampler::{Batch, Sampler, Sampling, TrainingCase};
 pub use setup::{Changes, resume, train};
 pub use split::{Folds, Split, SplitChoice};
 pub use survey::{CaseFacts, DatasetSummary, LabelSummary, Problem, Range, Survey};

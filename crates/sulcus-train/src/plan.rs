@@ -84,12 +84,12 @@ impl Plan {
         };
         let flips = match (config.augmentation.flips, labels.entries().len()) {
             (Flips::Auto, 1) => {
-                why.push("mirrored slices are trained on too: there is one structure".into());
-                Flips::Both
+                why.push("mirrored patches are trained on too: there is one structure".into());
+                Flips::all(config.network.dimensions.count())
             }
             (Flips::Auto, _) => {
-                why.push("no mirrored slices: several structures are often told apart by their side".into());
-                Flips::None
+                why.push("no mirrored patches: several structures are often told apart by their side".into());
+                Flips::none()
             }
             (chosen, _) => chosen,
         };
@@ -125,12 +125,7 @@ impl Plan {
             patch: self.patch.clone(),
             tiling: self.tiling,
             overlap: 0.5,
-            mirror_axes: match self.flips {
-                Flips::Auto | Flips::None => Vec::new(),
-                Flips::Vertical => vec![0],
-                Flips::Horizontal => vec![1],
-                Flips::Both => vec![0, 1],
-            },
+            mirror_axes: self.flips.axes(self.network.dimensions.count()),
             padding_multiple: self.network.padding_multiple(),
             postprocessing: Vec::new(),
             training,
@@ -236,7 +231,7 @@ mod tests {
         let coronal = decide(&[facts([200, 30, 200], [1.0, 5.0, 1.0])], 1);
         assert_eq!(coronal.orientation.to_string(), "RSA");
         assert_eq!((coronal.patch, coronal.tiling), (vec![208, 208], Tiling::Whole));
-        assert_eq!((coronal.output, coronal.flips), (Output::Sigmoid, Flips::Both));
+        assert_eq!((coronal.output, coronal.flips), (Output::Sigmoid, Flips::all(2)));
     }
 
     #[test]
@@ -246,7 +241,7 @@ mod tests {
         // H runs along superior, W along anterior.
         assert_eq!(sagittal.patch, [48, 64]);
         assert_eq!((sagittal.spacing, sagittal.output), (SpacingRule::Native, Output::Softmax));
-        assert_eq!(sagittal.flips, Flips::None);
+        assert_eq!(sagittal.flips, Flips::none());
     }
 
     #[test]

@@ -1,142 +1,398 @@
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sulcus_pipeline::{Prepared, PreparedLabels};
 
-use crate::Augmentation;
-use crate::augment::Slice;
+use crate::augment::{Placement, Source};
+use crate::{Augmentation, TrainError};
+
+/// Voxels of a class that are remembered for each case: enough that patches around them look like all.
+const REMEMBERED: usize = 10_000;
 
 /// A prepared case, held in memory, and where its structures are.
-pub(crate) struct TrainingCase {
+#[derive(Debug, Clone)]
+pub struct TrainingCase {
+    name: String,
     image: Prepared,
     labels: PreparedLabels,
-    /// For each class from 1 on: the slices that hold it. Classes that the case lacks are left out.
-    slices_of_class: Vec<(u8, Vec<usize>)>,
+    /// For each class from 1 on: offsets of voxels that hold it, rising. Classes that the case lacks are left out.
+    voxels_of_class: Vec<(u8, Vec<usize>)>,
+    foreground_slices: usize,
 }
 
 impl TrainingCase {
-    /// `classes`: how many structures there are.
-    pub(crate) fn new(image: Prepared, labels: PreparedLabels, classes: usize) -> Self {
-        let [nx, ny, _] = labels.shape();
-        let mut slices = vec![Vec::new(); classes + 1];
-        for (z, plane) in labels.classes().chunks_exact((nx * ny).max(1)).enumerate() {
-            let mut seen = vec![false; classes + 1];
-            plane.iter().for_each(|c| seen[usize::from(*c).min(classes)] = true);
-            slices.iter_mut().zip(seen).filter(|(_, seen)| *seen).for_each(|(list, _)| list.push(z));
+    /// Remembers where the classes `1..=structures` are. Greater ones are voxels that are not to be learnt.
+    ///
+    /// # Errors
+    /// When image and mask have different shapes, or no voxel.
+    pub fn new(
+        name: String,
+        image: Prepared,
+        labels: PreparedLabels,
+        structures: usize,
+    ) -> Result<Self, TrainError> {
+        let ([nx, ny, nz], masked) = (image.shape(), labels.shape());
+        if [nx, ny, nz] != masked || nx * ny * nz == 0 {
+            let what = format!("its image has {nx} × {ny} × {nz} voxels once prepared, its mask {masked:?}");
+            return Err(TrainError::Sample { case: name, what });
         }
-        let slices_of_class =
-            (0..=u8::MAX).zip(slices).skip(1).filter(|(_, list): &(u8, Vec<usize>)| !list.is_empty()).collect();
-        Self { image, labels, slices_of_class }
+        let mut counts = [0_usize; 256];
+        let mut foreground_slices = 0;
+        let is_structure = |class: u8| (1..=structures).contains(&usize::from(class));
+        for plane in labels.classes().chunks_exact(nx * ny) {
+            plane.iter().for_each(|class| counts[usize::from(*class)] += 1);
+            foreground_slices += usize::from(plane.iter().any(|class| is_structure(*class)));
+        }
+        let voxels_of_class = (1..=u8::MAX)
+            .filter(|class| is_structure(*class) && counts[usize::from(*class)] > 0)
+            .map(|class| (class, some_voxels(labels.classes(), class, counts[usize::from(class)])))
+            .collect();
+        Ok(Self { name, image, labels, voxels_of_class, foreground_slices })
     }
 
-    pub(crate) fn image(&self) -> &Prepared {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The image.
+    pub fn image(&self) -> &Prepared {
         &self.image
     }
 
-    pub(crate) fn labels(&self) -> &PreparedLabels {
+    /// The mask.
+    pub fn labels(&self) -> &PreparedLabels {
         &self.labels
     }
 
     /// Slices that hold any structure.
     pub(crate) fn foreground_slices(&self) -> usize {
-        let mut all: Vec<usize> = self.slices_of_class.iter().flat_map(|(_, list)| list.iter().copied()).collect();
-        all.sort_unstable();
-        all.dedup();
-        all.len()
+        self.foreground_slices
     }
 
-    fn slice(&self, z: usize) -> Slice<'_> {
+    /// z, y, x.
+    fn shape(&self) -> [usize; 3] {
         let [nx, ny, nz] = self.image.shape();
-        let area = nx * ny;
-        let plane =
-            |c: usize| self.image.data().get((c * nz + z) * area..(c * nz + z + 1) * area).unwrap_or_default();
-        Slice {
-            channels: (0..self.image.channels()).map(plane).collect(),
-            classes: self.labels.classes().get(z * area..(z + 1) * area).unwrap_or_default(),
-            shape: [ny, nx],
-        }
+        [nz, ny, nx]
     }
+}
+
+/// All voxels of a class, or as many as are remembered, each as likely as any other (Knuth, The Art of Computer
+/// Programming 2, 3.4.2, algorithm S); always the same ones.
+fn some_voxels(classes: &[u8], wanted: u8, count: usize) -> Vec<usize> {
+    let voxels = classes.iter().enumerate().filter(|(_, class)| **class == wanted).map(|(offset, _)| offset);
+    if count <= REMEMBERED {
+        return voxels.collect();
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(u64::from(wanted));
+    let (mut left, mut missing) = (count, REMEMBERED);
+    let mut keep = |_: &usize| {
+        let keep = rng.random_range(0..left.max(1)) < missing;
+        left = left.saturating_sub(1);
+        missing -= usize::from(keep && missing > 0);
+        keep
+    };
+    voxels.filter(|offset| keep(offset)).collect()
+}
+
+/// How training patches are drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// D, H, W; slices have D = 1.
+    pub patch: [usize; 3],
+    /// Voxel size of the prepared grids along D, H, W.
+    pub spacing_mm: [f64; 3],
+    /// Patches a step.
+    pub batch_size: usize,
+    /// At least this share of a batch is cut around a voxel of a structure.
+    pub foreground_share: f64,
+    /// How patches are varied.
+    pub augmentation: Augmentation,
+    /// Decides patches and variations.
+    pub seed: u64,
 }
 
 /// Draws training patches. Which patch a sample is depends on (seed, epoch, index of the sample) alone, so neither
 /// the number of workers nor an interruption changes what a network is trained on.
-pub(crate) struct Sampler {
-    pub(crate) cases: Vec<TrainingCase>,
-    /// H, W.
-    pub(crate) patch: [usize; 2],
-    pub(crate) batch_size: usize,
-    /// At least this share of a batch holds foreground.
-    pub(crate) foreground_share: f64,
-    pub(crate) augmentation: Augmentation,
-    pub(crate) seed: u64,
+#[derive(Debug)]
+pub struct Sampler {
+    cases: Vec<TrainingCase>,
+    /// Indices of the cases that hold a structure.
+    with_foreground: Vec<usize>,
+    channels: usize,
+    sampling: Sampling,
 }
 
 /// Patches for one step.
 ///
 /// # Shapes
-/// `image` `[N, C, H, W]`, `classes` `[N, H, W]`.
+/// `image` `[N, C, D, H, W]`, `classes` `[N, D, H, W]`.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Batch {
-    pub(crate) image: Vec<f32>,
-    pub(crate) classes: Vec<u8>,
-    /// N, C, H, W.
-    pub(crate) shape: [usize; 4],
+pub struct Batch {
+    /// The patches.
+    pub image: Vec<f32>,
+    /// The class of each voxel.
+    pub classes: Vec<u8>,
+    /// N, C, D, H, W.
+    pub shape: [usize; 5],
 }
 
 impl Sampler {
-    pub(crate) fn batch(&self, epoch: usize, step: usize) -> Batch {
-        let [height, width] = self.patch;
-        let area = height * width;
-        let channels = self.cases.first().map_or(1, |case| case.image.channels());
-        let mut image = vec![0.0; self.batch_size * channels * area];
-        let mut classes = vec![0; self.batch_size * area];
-        let with_foreground = (self.batch_size as f64 * self.foreground_share).ceil() as usize;
-        let samples = image.chunks_exact_mut((channels * area).max(1)).zip(classes.chunks_exact_mut(area.max(1)));
-        for (index, (image, classes)) in samples.enumerate() {
-            let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-            rng.set_stream(((epoch as u64) << 32) | (step * self.batch_size + index) as u64);
-            self.sample(&mut rng, index < with_foreground, image, classes);
+    /// Draws from these cases.
+    ///
+    /// # Errors
+    /// When there is no case, cases have different numbers of channels, or a setting makes no sense.
+    pub fn new(cases: Vec<TrainingCase>, sampling: Sampling) -> Result<Self, TrainError> {
+        let bad = |what: String| Err(TrainError::Config(what));
+        let Some(channels) = cases.first().map(|case| case.image.channels()) else {
+            return bad("there is no case to draw patches from".into());
+        };
+        if let Some(odd) = cases.iter().find(|case| case.image.channels() != channels) {
+            let what = format!("it has {} channel(s), the first case has {channels}", odd.image.channels());
+            return Err(TrainError::Sample { case: odd.name.clone(), what });
         }
-        Batch { image, classes, shape: [self.batch_size, channels, height, width] }
+        let values = sampling.patch.iter().chain([&sampling.batch_size, &channels]);
+        if values.clone().any(|edge| *edge == 0)
+            || values.fold(1_usize, |n, edge| n.saturating_mul(*edge)) > 1 << 40
+        {
+            return bad(format!("a batch of {} patches of {:?} cannot be", sampling.batch_size, sampling.patch));
+        }
+        if !sampling.spacing_mm.iter().all(|mm| *mm > 0.0 && mm.is_finite()) {
+            return bad(format!("voxels cannot measure {:?} mm", sampling.spacing_mm));
+        }
+        if !(0.0..=1.0).contains(&sampling.foreground_share) {
+            return bad(format!("`foreground_share` must lie in 0 to 1, found {}", sampling.foreground_share));
+        }
+        sampling.augmentation.check().map_err(TrainError::Config)?;
+        let with_foreground =
+            cases.iter().enumerate().filter(|(_, c)| !c.voxels_of_class.is_empty()).map(|(i, _)| i).collect();
+        Ok(Self { cases, with_foreground, channels, sampling })
     }
 
-    fn sample(&self, rng: &mut ChaCha8Rng, foreground: bool, image: &mut [f32], classes: &mut [u8]) {
-        let holds = |case: &&TrainingCase| !foreground || !case.slices_of_class.is_empty();
-        let cases: Vec<&TrainingCase> = self.cases.iter().filter(holds).collect();
-        let Some(case) = pick(rng, &cases) else { return };
-        let [nx, ny, nz] = case.image.shape();
-        // A structure first, then a slice with it, so that a small one is seen as often as a large one.
-        let wanted = if foreground { pick(rng, &case.slices_of_class) } else { None };
-        let z = match wanted {
-            Some((_, slices)) => pick(rng, slices).copied().unwrap_or_default(),
-            None => rng.random_range(0..nz.max(1)),
-        };
-        let slice = case.slice(z);
-        let anchor = wanted.and_then(|(class, _)| {
-            let pixels: Vec<usize> =
-                slice.classes.iter().enumerate().filter(|(_, c)| *c == class).map(|(i, _)| i).collect();
-            pick(rng, &pixels).map(|i| [i / nx, i % nx])
-        });
-        let corner = [
-            corner(rng, ny, self.patch[0], anchor.map(|a| a[0])),
-            corner(rng, nx, self.patch[1], anchor.map(|a| a[1])),
-        ];
-        self.augmentation.draw(rng).cut(&slice, self.patch, corner, image, classes);
+    /// The cases.
+    pub fn cases(&self) -> &[TrainingCase] {
+        &self.cases
     }
+
+    /// The patches of a step.
+    ///
+    /// # Errors
+    /// When a patch cannot be drawn; the error names its case.
+    pub fn batch(&self, epoch: usize, step: usize) -> Result<Batch, TrainError> {
+        let Sampling { patch, batch_size, foreground_share, seed, .. } = self.sampling;
+        let voxels: usize = patch.iter().product();
+        let mut image = vec![0.0; batch_size * self.channels * voxels];
+        let mut classes = vec![0; batch_size * voxels];
+        /// Shares such as a third are not exact: 0.1 + 0.2 of ten patches are three, not four.
+        const ROUNDING: f64 = 1e-9;
+        let with_foreground = (batch_size as f64 * foreground_share - ROUNDING).ceil() as usize;
+        let samples = image.chunks_exact_mut(self.channels * voxels).zip(classes.chunks_exact_mut(voxels));
+        for (index, (image, classes)) in samples.enumerate() {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(((epoch as u64) << 32) | (step * batch_size + index) as u64);
+            let Some(case) = self.pick_case(&mut rng, index < with_foreground) else { continue };
+            // Whatever goes wrong in a case ends the training with its name, not a thread in silence.
+            catch_unwind(AssertUnwindSafe(|| {
+                self.sample(case, &mut rng, index < with_foreground, image, classes);
+            }))
+            .map_err(|panic| TrainError::Sample { case: case.name.clone(), what: message(panic.as_ref()) })?;
+        }
+        let [d, h, w] = patch;
+        Ok(Batch { image, classes, shape: [batch_size, self.channels, d, h, w] })
+    }
+
+    fn pick_case(&self, rng: &mut ChaCha8Rng, foreground: bool) -> Option<&TrainingCase> {
+        let held = if foreground { pick(rng, &self.with_foreground) } else { None };
+        held.and_then(|index| self.cases.get(*index)).or_else(|| pick(rng, &self.cases))
+    }
+
+    fn sample(
+        &self,
+        case: &TrainingCase,
+        rng: &mut ChaCha8Rng,
+        foreground: bool,
+        image: &mut [f32],
+        classes: &mut [u8],
+    ) {
+        let Sampling { patch, spacing_mm, augmentation, .. } = self.sampling;
+        let shape = case.shape();
+        // A structure first, then a voxel of it, so that a small one is seen as often as a large one.
+        let wanted = if foreground { pick(rng, &case.voxels_of_class) } else { None };
+        let voxel = wanted.and_then(|(_, voxels)| pick(rng, voxels)).copied();
+        let anchor = voxel.map(|v| [v / (shape[1] * shape[2]), v / shape[2] % shape[1], v % shape[2]]);
+        let mut corner = [0; 3];
+        for axis in 0..3 {
+            corner[axis] = first_voxel(rng, shape[axis], patch[axis], anchor.map(|a| a[axis]));
+        }
+        let placement = Placement { patch, corner, anchor: anchor.map(|a| a.map(|v| v as i64)), spacing_mm };
+        let source = Source { image: case.image.data(), classes: case.labels.classes(), shape };
+        augmentation.draw(self.channels, rng).cut(&source, &placement, image, classes);
+    }
+}
+
+/// What a panic said.
+pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("it panicked").to_owned()
 }
 
 fn pick<'a, T>(rng: &mut ChaCha8Rng, items: &'a [T]) -> Option<&'a T> {
     if items.is_empty() { None } else { items.get(rng.random_range(0..items.len())) }
 }
 
-/// Where along an axis a patch begins: anywhere inside a longer slice so that it covers the anchor, anywhere around a
-/// shorter one.
-fn corner(rng: &mut ChaCha8Rng, slice: usize, patch: usize, anchor: Option<usize>) -> i64 {
-    let (slice, patch) = (slice as i64, patch as i64);
-    let (mut low, mut high) = ((slice - patch).min(0), (slice - patch).max(0));
-    if let Some(anchor) = anchor.map(|a| a as i64)
-        && slice > patch
-    {
-        (low, high) = (low.max(anchor - patch + 1), high.min(anchor));
+/// Where along an axis a patch begins: inside a longer case anywhere, or with the anchor in its middle as far as the
+/// case reaches; anywhere around a shorter case.
+fn first_voxel(rng: &mut ChaCha8Rng, case: usize, patch: usize, anchor: Option<usize>) -> i64 {
+    let (case, patch) = (case as i64, patch as i64);
+    let room = case - patch;
+    match anchor {
+        Some(anchor) if room > 0 => (anchor as i64 - patch / 2).clamp(0, room),
+        _ => rng.random_range(room.min(0)..=room.max(0)),
     }
-    rng.random_range(low..=high.max(low))
+}
+
+#[cfg(test)]
+mod tests {
+    use sulcus_pipeline::{Prepared, PreparedLabels};
+
+    use super::*;
+    use crate::Flips;
+
+    /// `shape` is x, y, z; the voxels in `held` are of the class given with them.
+    fn case(shape: [usize; 3], channels: usize, held: &[(usize, u8)]) -> TrainingCase {
+        let voxels: usize = shape.iter().product();
+        let mut classes = vec![0; voxels];
+        held.iter().for_each(|(offset, class)| classes[*offset] = *class);
+        let values = (0..voxels * channels).map(|i| 1.0 + (i % 97) as f32).collect();
+        let image = Prepared::from_parts(shape, channels, values).unwrap();
+        let labels = PreparedLabels::from_parts(shape, classes).unwrap();
+        TrainingCase::new(format!("{shape:?}"), image, labels, 3).unwrap()
+    }
+
+    fn sampling(patch: [usize; 3]) -> Sampling {
+        Sampling {
+            patch,
+            spacing_mm: [1.0; 3],
+            batch_size: 4,
+            foreground_share: 0.5,
+            augmentation: Augmentation { flips: Flips::all(3), ..Augmentation::nnunet() },
+            seed: 5,
+        }
+    }
+
+    #[test]
+    fn a_structure_of_one_voxel_is_found_and_survives_every_variation() {
+        // In a corner, in the middle, on a face; a case without any beside them.
+        let cases = [0, 7 * 400 + 9 * 20 + 11, 3 * 400 + 19].map(|at| case([20, 20, 14], 1, &[(at, 2)]));
+        let cases = || cases.iter().cloned().chain([case([20, 20, 14], 1, &[])]).collect::<Vec<_>>();
+        let heavy = |mut s: Sampling| {
+            s.augmentation.rotation.probability = 1.0;
+            s.augmentation.scaling.probability = 1.0;
+            s.augmentation.translation = crate::Chance::new(1.0, [-0.5, 0.5]);
+            s
+        };
+        for patch in [[1, 8, 8], [8, 8, 8], [16, 32, 24], [1, 32, 32], [1, 1, 1]] {
+            for sampling in [sampling(patch), heavy(sampling(patch))] {
+                let sampler = Sampler::new(cases(), sampling).unwrap();
+                for step in 0..200 {
+                    let batch = sampler.batch(1, step).unwrap();
+                    let voxels: usize = patch.iter().product();
+                    let holds: Vec<bool> = batch.classes.chunks(voxels).map(|c| c.contains(&2)).collect();
+                    assert_eq!(holds[..2], [true; 2], "patch {patch:?}, step {step}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tiny_cases_and_several_channels_fill_a_patch() {
+        for patch in [[1, 6, 5], [4, 6, 5]] {
+            let cases =
+                vec![case([1, 1, 1], 2, &[(0, 1)]), case([3, 40, 2], 2, &[]), case([30, 1, 9], 2, &[(5, 3)])];
+            let sampler = Sampler::new(cases, sampling(patch)).unwrap();
+            for step in 0..100 {
+                let batch = sampler.batch(0, step).unwrap();
+                assert_eq!(batch.shape, [4, 2, patch[0], patch[1], patch[2]]);
+                assert_eq!(batch.image.len(), 2 * batch.classes.len());
+                assert!(batch.image.iter().all(|v| v.is_finite()));
+            }
+        }
+    }
+
+    #[test]
+    fn an_unvaried_patch_is_an_exact_copy_centred_on_a_voxel_of_the_class() {
+        let at = 7 * 400 + 9 * 20 + 11;
+        let plain = Sampling { augmentation: Augmentation::none(), foreground_share: 1.0, ..sampling([5, 7, 9]) };
+        let sampler = Sampler::new(vec![case([20, 20, 14], 1, &[(at, 1)])], plain).unwrap();
+        let batch = sampler.batch(0, 0).unwrap();
+        let value = |z: usize, y: usize, x: usize| 1.0 + ((z * 400 + y * 20 + x) % 97) as f32;
+        for (i, v) in batch.image.iter().take(5 * 7 * 9).enumerate() {
+            assert_eq!(*v, value(7 - 2 + i / 63, 9 - 3 + i / 9 % 7, 11 - 4 + i % 9));
+        }
+        assert_eq!(batch.classes[2 * 63 + 3 * 9 + 4], 1);
+    }
+
+    #[test]
+    fn a_common_class_hides_no_rare_one() {
+        let mut held: Vec<(usize, u8)> = (0..19 * 400).map(|i| (i, 1)).collect();
+        held.push((19 * 400 + 3, 3));
+        let whole = case([20, 20, 40], 1, &held);
+        let counts: Vec<(u8, usize)> = whole.voxels_of_class.iter().map(|(c, v)| (*c, v.len())).collect();
+        assert_eq!(counts, [(1, 19 * 400), (3, 1)]);
+        assert_eq!(whole.foreground_slices(), 20);
+        let sampler =
+            Sampler::new(vec![whole], Sampling { foreground_share: 1.0, ..sampling([4, 8, 8]) }).unwrap();
+        let rare: usize = (0..100)
+            .map(|step| {
+                let batch = sampler.batch(0, step).unwrap();
+                batch.classes.chunks(4 * 64).filter(|c| c.contains(&3)).count()
+            })
+            .sum();
+        assert!((150..=250).contains(&rare), "{rare} of 400");
+    }
+
+    #[test]
+    fn of_large_structures_an_even_share_is_remembered() {
+        let classes: Vec<u8> = (0..120_000).map(|i| u8::from(i % 3 != 0)).collect();
+        let kept = some_voxels(&classes, 1, 80_000);
+        assert_eq!(kept.len(), REMEMBERED);
+        assert!(kept.is_sorted() && kept.iter().all(|i| classes[*i] == 1));
+        let first_half = kept.iter().filter(|i| **i < 60_000).count();
+        assert!((4_700..5_300).contains(&first_half), "{first_half}");
+        assert_eq!(kept, some_voxels(&classes, 1, 80_000));
+    }
+
+    #[test]
+    fn voxels_beyond_the_structures_are_not_sought() {
+        let ignored = case([6, 6, 6], 1, &[(0, 255), (7, 1)]);
+        assert_eq!(ignored.voxels_of_class, [(1, vec![7])]);
+    }
+
+    #[test]
+    fn a_case_that_fails_is_named() {
+        let mut broken = case([8, 8, 8], 1, &[(0, 1)]);
+        broken.labels = PreparedLabels::from_parts([1, 1, 1], vec![1]).unwrap();
+        let plain = Sampling { augmentation: Augmentation::none(), ..sampling([4, 4, 4]) };
+        let sampler = Sampler::new(vec![broken], plain).unwrap();
+        let failed = sampler.batch(0, 0).unwrap_err().to_string();
+        assert!(failed.starts_with("no patch could be drawn from case [8, 8, 8]: "), "{failed}");
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_from_is_refused() {
+        let one = || case([8, 8, 8], 1, &[]);
+        let message = |cases, sampling| Sampler::new(cases, sampling).unwrap_err().to_string();
+        insta::assert_snapshot!(message(vec![], sampling([1, 4, 4])), @"cannot train with this configuration: there is no case to draw patches from");
+        insta::assert_snapshot!(message(vec![one(), case([2, 2, 2], 2, &[])], sampling([1, 4, 4])), @"no patch could be drawn from case [2, 2, 2]: it has 2 channel(s), the first case has 1");
+        insta::assert_snapshot!(message(vec![one()], sampling([0, 4, 4])), @"cannot train with this configuration: a batch of 4 patches of [0, 4, 4] cannot be");
+        let flat = Sampling { spacing_mm: [0.0, 1.0, 1.0], ..sampling([4, 4, 4]) };
+        insta::assert_snapshot!(message(vec![one()], flat), @"cannot train with this configuration: voxels cannot measure [0.0, 1.0, 1.0] mm");
+        let image = Prepared::from_parts([2, 2, 2], 1, vec![0.0; 8]).unwrap();
+        let labels = PreparedLabels::from_parts([2, 2, 1], vec![0; 4]).unwrap();
+        let differ = TrainingCase::new("a".into(), image, labels, 1).unwrap_err();
+        insta::assert_snapshot!(differ, @"no patch could be drawn from case a: its image has 2 × 2 × 2 voxels once prepared, its mask [2, 2, 1]");
+    }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use sulcus_pipeline::{GoldenCase, ModelSpec, Training, prepare, prepare_labels};
+use sulcus_pipeline::{GoldenCase, ModelSpec, SpacingRule, Training, prepare, prepare_labels};
 
+use crate::cache::{CacheKey, load_or_prepare};
 use crate::dataset::FileProblem;
 use crate::manifest::{DatasetRecord, Manifest, RunProgress, Status, now_utc};
-use crate::sampler::{Sampler, TrainingCase};
+use crate::sampler::{Sampler, Sampling, TrainingCase};
 use crate::trainer::{Clock, Position, Session, fresh_optimiser};
 use crate::{
     Case, CaseFacts, Checkpoint, Dataset, DatasetError, DeviceChoice, Event, Outcome, Plan, Problem, SplitChoice,
@@ -55,9 +56,10 @@ pub fn train(
     }
     let source = if split.validation.is_empty() { &split.training } else { &split.validation };
     samples::write(&folder.join(samples::FILE), &draw_samples(dataset, &spec, source)?)?;
-    let sampler = sampler(dataset, &spec, &split.training, &plan, config)?;
+    let data_sha256: BTreeMap<String, String> = facts.into_iter().map(|f| (f.name, f.sha256)).collect();
+    let sampler = sampler(dataset, &spec, &split.training, &data_sha256, &plan, config)?;
     let steps_per_epoch = config.steps_per_epoch.unwrap_or_else(|| {
-        let slices: usize = sampler.cases.iter().map(TrainingCase::foreground_slices).sum();
+        let slices: usize = sampler.cases().iter().map(TrainingCase::foreground_slices).sum();
         slices.div_ceil(config.batch_size).max(1)
     });
     let mut manifest = Manifest {
@@ -70,7 +72,7 @@ pub fn train(
         },
         config: config.clone(),
         plan,
-        data_sha256: facts.into_iter().map(|f| (f.name, f.sha256)).collect(),
+        data_sha256,
         device: device_name,
         parameters: network.parameters(),
         steps_per_epoch,
@@ -130,7 +132,8 @@ pub fn resume(
     let device = device.autodiff();
     let last = Weights::Last.file(folder);
     let spec = manifest.plan.model_spec(manifest.dataset.name.clone(), Training::default());
-    let sampler = sampler(dataset, &spec, &manifest.split.training, &manifest.plan, &manifest.config)?;
+    let Manifest { split, data_sha256, plan, config, .. } = &manifest;
+    let sampler = sampler(dataset, &spec, &split.training, data_sha256, plan, config)?;
     let history_file = folder.join(history::FILE);
     if !last.is_file() {
         // Killed in its first epoch: it begins again.
@@ -189,13 +192,25 @@ fn broken(case: &Case) -> impl Fn(FileProblem) -> TrainError + '_ {
     |p| TrainError::Case(Problem { case: case.name.clone(), what: p.what, file: p.file })
 }
 
-/// Reads and prepares cases by the code that prediction uses.
-fn prepared(dataset: &Dataset, spec: &ModelSpec, names: &[String]) -> Result<Vec<TrainingCase>, TrainError> {
+/// Reads and prepares cases by the code that prediction uses, or takes them from the cache.
+fn prepared(
+    dataset: &Dataset,
+    spec: &ModelSpec,
+    names: &[String],
+    data_sha256: &BTreeMap<String, String>,
+    config: &TrainConfig,
+) -> Result<Vec<TrainingCase>, TrainError> {
     let structures = spec.labels.entries().len();
     let prepare_one = |case: &&Case| -> Result<TrainingCase, TrainError> {
-        let scan = case.read().map_err(broken(case))?;
-        let (image, _) = prepare(spec, &scan.image)?;
-        Ok(TrainingCase::new(image, prepare_labels(spec, &scan.labels, dataset.ignore())?, structures))
+        let fresh = || {
+            let scan = case.read().map_err(broken(case))?;
+            Ok((prepare(spec, &scan.image)?.0, prepare_labels(spec, &scan.labels, dataset.ignore())?))
+        };
+        let (image, labels) = match data_sha256.get(&case.name) {
+            Some(sha256) => load_or_prepare(config.cache.as_deref(), &CacheKey::new(sha256, spec, dataset.ignore())?, fresh)?,
+            None => fresh()?,
+        };
+        TrainingCase::new(case.name.clone(), image, labels, structures)
     };
     parallel::map(&cases(dataset, names), prepare_one).into_iter().collect()
 }
@@ -204,22 +219,34 @@ fn sampler(
     dataset: &Dataset,
     spec: &ModelSpec,
     training: &[String],
+    data_sha256: &BTreeMap<String, String>,
     plan: &Plan,
     config: &TrainConfig,
 ) -> Result<Sampler, TrainError> {
-    let [height, width] = <[usize; 2]>::try_from(plan.patch.as_slice()).map_err(|_| {
-        TrainError::Config(format!("a 2-D network needs a patch of H and W, found {:?}", plan.patch))
-    })?;
+    let patch = match *plan.patch.as_slice() {
+        [height, width] => [1, height, width],
+        [depth, height, width] => [depth, height, width],
+        _ => return Err(TrainError::Config(format!("a patch has (D,) H and W, found {:?}", plan.patch))),
+    };
+    let spacing_mm = match plan.spacing {
+        SpacingRule::Resample { mm, .. } => {
+            let [x, y, z] = mm.mm();
+            [z, y, x]
+        }
+        // Each scan has its own: rotations act on voxels.
+        SpacingRule::Native => [1.0; 3],
+    };
     let mut augmentation = config.augmentation;
     augmentation.flips = plan.flips;
-    Ok(Sampler {
-        cases: prepared(dataset, spec, training)?,
-        patch: [height, width],
+    let sampling = Sampling {
+        patch,
+        spacing_mm,
         batch_size: config.batch_size,
         foreground_share: config.foreground_share,
         augmentation,
         seed: config.seed,
-    })
+    };
+    Sampler::new(prepared(dataset, spec, training, data_sha256, config)?, sampling)
 }
 
 fn draw_samples(dataset: &Dataset, spec: &ModelSpec, names: &[String]) -> Result<Vec<GoldenCase>, TrainError> {
@@ -263,7 +290,7 @@ fn session<'a>(
     let watched = evenly(&manifest.split.validation, manifest.config.cases_scored_per_epoch.max(1));
     Ok(Session {
         folder: folder.to_path_buf(),
-        watched: prepared(dataset, &spec, &watched)?,
+        watched: prepared(dataset, &spec, &watched, &manifest.data_sha256, &manifest.config)?,
         held_out: cases(dataset, &manifest.split.validation),
         optimiser: fresh_optimiser(manifest.config.optimiser),
         clock: Clock::start(began, at.seconds),

@@ -171,8 +171,8 @@ impl Session<'_> {
         {
             let epoch_began = self.clock.seconds();
             let mut learning_rate = self.learning_rate(&config);
-            let batches = Loader::start(&self.sampler, self.at.epoch, self.at.step, steps, config.workers)?;
-            for batch in batches {
+            let mut batches = Loader::start(&self.sampler, self.at.epoch, self.at.step, steps, config.workers)?;
+            for batch in batches.by_ref() {
                 learning_rate = self.learning_rate(&config);
                 let (image, targets) = tensors(batch?, &self.device)?;
                 let loss = self.loss(&config, image, &targets)?;
@@ -204,6 +204,9 @@ impl Session<'_> {
                     break;
                 }
             }
+
+            tracing::debug!(seconds = batches.seconds_waited(), "waited for training patches");
+            drop(batches);
 
             let dice = match self.score_watched(observer) {
                 Err(TrainError::Pipeline(PipelineError::Cancelled)) => return self.stop(),
@@ -361,11 +364,11 @@ impl Session<'_> {
 }
 
 /// # Shapes
-/// `[N, C, D, H, W]` and `[N, D, H, W]`.
+/// `[N, C, D, H, W]` and `[N, D, H, W]`; slices have D = 1.
 fn tensors(batch: Batch, device: &Device) -> Result<(Tensor<5>, Targets), TrainError> {
-    let [n, c, h, w] = batch.shape;
-    let image = Tensor::from_data(TensorData::new(batch.image, [n, c, 1, h, w]), device);
-    Ok((image, Targets::new(batch.classes, [n, 1, h, w])?))
+    let [n, _, d, h, w] = batch.shape;
+    let image = Tensor::from_data(TensorData::new(batch.image, batch.shape), device);
+    Ok((image, Targets::new(batch.classes, [n, d, h, w])?))
 }
 
 /// The optimiser that a configuration asks for, without moments.

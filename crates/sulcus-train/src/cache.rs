@@ -1,0 +1,289 @@
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use sulcus_volume::Label;
+use sulcus_pipeline::{ModelSpec, PipelineError, Prepared, PreparedLabels};
+
+use crate::TrainError;
+use crate::survey::hex;
+
+/// Version of the files' form and of the preparing behind them: a change of either leaves old files unused.
+const FORMAT_VERSION: u32 = 1;
+/// What such a file begins with.
+const MAGIC: [u8; 8] = *b"SULCPREP";
+/// A header is a few hundred bytes; a file that asks for more is damaged.
+const LONGEST_HEADER: u32 = 1 << 16;
+
+/// Which prepared case it is: by the bytes of its files and by everything that decides what preparing makes of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CacheKey(String);
+
+impl CacheKey {
+    /// `files_sha256` is the hash over a case's image and mask files, `ignore` the mask's value for voxels that nobody
+    /// has labelled.
+    ///
+    /// # Errors
+    /// When a number of the specification is not finite.
+    pub(crate) fn new(files_sha256: &str, spec: &ModelSpec, ignore: Option<Label>) -> Result<Self, TrainError> {
+        let values: Vec<_> = spec.labels.entries().iter().map(|e| e.value).collect();
+        let preparing =
+            (FORMAT_VERSION, files_sha256, &spec.channels, values, ignore, spec.orientation, spec.spacing);
+        let json = serde_json::to_vec(&preparing)
+            .map_err(|e| PipelineError::Spec(format!("it cannot be written as JSON: {e}")))?;
+        Ok(Self(hex(&Sha256::digest(json))))
+    }
+
+    fn file(&self, folder: &Path) -> PathBuf {
+        folder.join(format!("{}.prepared", self.0))
+    }
+}
+
+/// What a file holds after its magic and the header's length (u32, little-endian), before `C·z·y·x` image values (f32,
+/// little-endian) and `z·y·x` classes (u8).
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    format_version: u32,
+    key: String,
+    /// Along x, y, z.
+    shape: [usize; 3],
+    channels: usize,
+    /// Over the values and classes.
+    sha256: String,
+}
+
+/// A prepared case: from the cache, or prepared and then put there. A file that is damaged or stale is replaced, and
+/// one that cannot be written does without; both are said by a warning.
+///
+/// # Errors
+/// When preparing fails.
+pub(crate) fn load_or_prepare(
+    cache: Option<&Path>,
+    key: &CacheKey,
+    prepare: impl FnOnce() -> Result<(Prepared, PreparedLabels), TrainError>,
+) -> Result<(Prepared, PreparedLabels), TrainError> {
+    let Some(folder) = cache else { return prepare() };
+    let file = key.file(folder);
+    match read(&file, key) {
+        Ok(case) => return Ok(case),
+        Err(Unread::Absent) => {}
+        Err(Unread::Broken(what)) => {
+            tracing::warn!(
+                "a prepared case in the cache cannot be used and is made anew: {what}: {}",
+                file.display()
+            );
+        }
+    }
+    let (image, labels) = prepare()?;
+    if let Err(what) = write(&file, key, &image, &labels) {
+        tracing::warn!("a prepared case could not be put into the cache: {what}");
+    }
+    Ok((image, labels))
+}
+
+enum Unread {
+    Absent,
+    Broken(String),
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound { Self::Absent } else { Self::Broken(error.to_string()) }
+    }
+}
+
+impl From<PipelineError> for Unread {
+    fn from(error: PipelineError) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+fn read(file: &Path, key: &CacheKey) -> Result<(Prepared, PreparedLabels), Unread> {
+    let broken = |what: String| Err(Unread::Broken(what));
+    let file = File::open(file)?;
+    let size = file.metadata()?.len();
+    let mut file = BufReader::new(file);
+    let mut start = [0_u8; 12];
+    file.read_exact(&mut start)?;
+    let [magic, length] = [&start[..8], &start[8..]];
+    let length = length.iter().rev().fold(0, |n, byte| n << 8 | u32::from(*byte));
+    if magic != MAGIC || length > LONGEST_HEADER {
+        return broken("it does not begin as such a file".into());
+    }
+    let mut header = vec![0; length as usize];
+    file.read_exact(&mut header)?;
+    let header: Header = match serde_json::from_slice(&header) {
+        Ok(header) => header,
+        Err(e) => return broken(format!("its header is broken: {e}")),
+    };
+    if header.format_version != FORMAT_VERSION || header.key != key.0 {
+        return broken(format!("it is another case's, or of another version ({})", header.format_version));
+    }
+    // The sizes are compared with the file's before memory is asked for.
+    let voxels = header.shape.iter().try_fold(1_u64, |n, edge| n.checked_mul(*edge as u64));
+    let values = voxels.and_then(|n| n.checked_mul(header.channels as u64)).and_then(|n| n.checked_mul(4));
+    let Some((voxels, values)) = voxels.zip(values) else { return broken("its shape is impossible".into()) };
+    let expected = values.checked_add(voxels).and_then(|n| n.checked_add(u64::from(length) + start.len() as u64));
+    if expected != Some(size) {
+        return broken(format!("it has {size} bytes, its header says otherwise"));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    if hex(&Sha256::digest(&bytes)) != header.sha256 {
+        return broken("its checksum is wrong".into());
+    }
+    let Some((values, classes)) = bytes.split_at_checked(values as usize) else {
+        return broken("it is too short".into());
+    };
+    let (values, _) = values.as_chunks::<4>();
+    let values = values.iter().map(|v| f32::from_le_bytes(*v)).collect();
+    let image = Prepared::from_parts(header.shape, header.channels, values)?;
+    Ok((image, PreparedLabels::from_parts(header.shape, classes.to_vec())?))
+}
+
+fn write(file: &Path, key: &CacheKey, image: &Prepared, labels: &PreparedLabels) -> Result<(), String> {
+    if image.shape() != labels.shape() {
+        return Err("its image and mask have different shapes".into());
+    }
+    let mut bytes = Vec::with_capacity(image.data().len() * 4 + labels.classes().len());
+    image.data().iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+    bytes.extend_from_slice(labels.classes());
+    let header = Header {
+        format_version: FORMAT_VERSION,
+        key: key.0.clone(),
+        shape: image.shape(),
+        channels: image.channels(),
+        sha256: hex(&Sha256::digest(&bytes)),
+    };
+    let header = serde_json::to_vec(&header).map_err(|e| e.to_string())?;
+    let length = u32::try_from(header.len()).map_err(|e| e.to_string())?;
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder).map_err(|e| format!("{e}: {}", folder.display()))?;
+    }
+    sulcus_io::write_atomically(file, |out| {
+        out.write_all(&MAGIC)?;
+        out.write_all(&length.to_le_bytes())?;
+        out.write_all(&header)?;
+        out.write_all(&bytes)
+    })
+    .map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use sulcus_pipeline::{Normalisation, SpacingRule, Training};
+    use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
+
+    use super::*;
+    use crate::{Plan, TrainConfig};
+
+    const SHAPE: [usize; 3] = [3, 4, 5];
+
+    fn spec() -> ModelSpec {
+        let mut config = TrainConfig::from_preset("unet2d-lite").unwrap();
+        config.orientation = Some(Orientation::RAS);
+        let table = LabelTable::from_names([(1, "A".to_owned())]).unwrap();
+        let plan = Plan::decide(&config, &["MRI".into()], &table, &[]).unwrap();
+        plan.model_spec("test".into(), Training::default())
+    }
+
+    fn case() -> (Prepared, PreparedLabels) {
+        let values = (0..120).map(|i| 0.1 * i as f32 - 3.0).collect();
+        let image = Prepared::from_parts(SHAPE, 2, values).unwrap();
+        (image, PreparedLabels::from_parts(SHAPE, (0..60).collect()).unwrap())
+    }
+
+    /// The case, and whether it had to be prepared.
+    fn load(folder: &Path, key: &CacheKey) -> ((Prepared, PreparedLabels), bool) {
+        let prepared = Cell::new(false);
+        let make = || {
+            prepared.set(true);
+            Ok(case())
+        };
+        (load_or_prepare(Some(folder), key, make).unwrap(), prepared.get())
+    }
+
+    #[test]
+    fn a_case_is_prepared_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().join("made/on/demand");
+        let key = CacheKey::new("abc", &spec()).unwrap();
+        assert_eq!(load(&cache, &key), (case(), true));
+        assert_eq!(load(&cache, &key), (case(), false));
+        let other = CacheKey::new("abd", &spec()).unwrap();
+        assert_eq!(load(&cache, &other), (case(), true));
+        assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn whatever_decides_the_preparing_is_in_the_key() {
+        let key = |change: fn(&mut ModelSpec)| {
+            let mut spec = spec();
+            change(&mut spec);
+            CacheKey::new("abc", &spec).unwrap()
+        };
+        let same = key(|_| {});
+        assert_eq!(same, key(|s| s.name = "another model".into()));
+        assert_eq!(same, key(|s| s.overlap = 0.25));
+        assert_ne!(same, key(|s| s.orientation = "ASR".parse().unwrap()));
+        assert_ne!(same, key(|s| s.channels[0].normalisation = Normalisation::MinMax));
+        assert_ne!(same, key(|s| s.labels = LabelTable::from_names([(2, "A".to_owned())]).unwrap()));
+        assert_ne!(
+            same,
+            key(|s| {
+                let mm = Spacing::new([1.0; 3]).unwrap();
+                s.spacing = SpacingRule::Resample { mm, interpolation: Interpolation::Linear };
+            })
+        );
+    }
+
+    #[test]
+    fn damaged_and_stale_files_are_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (key, other) = (CacheKey::new("abc", &spec()).unwrap(), CacheKey::new("abd", &spec()).unwrap());
+        load(folder.path(), &key);
+        load(folder.path(), &other);
+        let file = key.file(folder.path());
+        let good = std::fs::read(&file).unwrap();
+        let mut damaged: Vec<Vec<u8>> = Vec::new();
+        // Every byte of the file counts: one changed anywhere is found.
+        for at in 0..good.len() {
+            let mut bytes = good.clone();
+            bytes[at] ^= 0x10;
+            damaged.push(bytes);
+        }
+        damaged.extend([0, 5, 12, 40, good.len() - 1].map(|length| good[..length].to_vec()));
+        damaged.push([good.as_slice(), &[0]].concat());
+        damaged.push(std::fs::read(other.file(folder.path())).unwrap());
+        for bytes in damaged {
+            std::fs::write(&file, bytes).unwrap();
+            assert_eq!(load(folder.path(), &key), (case(), true));
+        }
+        assert_eq!(std::fs::read(&file).unwrap(), good);
+        assert_eq!(load(folder.path(), &key), (case(), false));
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_costs_time_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let in_the_way = folder.path().join("cache");
+        std::fs::write(&in_the_way, "a file").unwrap();
+        let key = CacheKey::new("abc", &spec()).unwrap();
+        assert_eq!(load(&in_the_way, &key), (case(), true));
+        assert_eq!(load(&in_the_way, &key), (case(), true));
+    }
+
+    #[test]
+    fn a_case_that_cannot_be_prepared_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = CacheKey::new("abc", &spec()).unwrap();
+        let failed = load_or_prepare(Some(folder.path()), &key, || Err(TrainError::Config("no".into())));
+        assert!(failed.is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

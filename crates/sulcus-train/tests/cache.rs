@@ -1,0 +1,51 @@
+//! A training that takes its cases from the cache is the training that prepared them.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod scans;
+
+use std::path::Path;
+
+use sulcus_train::{Dataset, DeviceChoice, SplitChoice, TrainConfig, read_history, train};
+
+#[test]
+fn cached_cases_train_to_the_same_losses() {
+    const CASES: usize = 3;
+    const SHAPE: [usize; 3] = [20, 24, 16];
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    scans::decathlon(&root, CASES, SHAPE);
+    let cache = folder.path().join("cache");
+    let losses = |run: &str, cache: Option<&Path>| -> Vec<f64> {
+        let mut config = TrainConfig::from_preset("unet2d-lite").unwrap();
+        config.network.stages.truncate(2);
+        config.network.stages.iter_mut().zip([4, 8]).for_each(|(stage, channels)| stage.channels = channels);
+        (config.epochs, config.steps_per_epoch, config.batch_size) = (Some(2), Some(3), 2);
+        config.device = DeviceChoice::Cpu;
+        config.cache = cache.map(Path::to_path_buf);
+        let at = folder.path().join(run);
+        let dataset = Dataset::open(&root).unwrap();
+        train(&dataset, &SplitChoice::default(), &config, &at, &mut ()).unwrap();
+        read_history(&at.join("history.jsonl")).unwrap().iter().map(|record| record.loss).collect()
+    };
+    let files = || std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+
+    let plain = losses("plain", None);
+    assert!(!cache.exists());
+    assert_eq!(losses("filling", Some(&cache)), plain);
+    assert_eq!(files().len(), CASES);
+    assert_eq!(losses("reading", Some(&cache)), plain);
+    assert_eq!(files().len(), CASES);
+
+    // A file cut short is made anew.
+    let damaged = &files()[0];
+    let whole = std::fs::read(damaged).unwrap();
+    std::fs::write(damaged, &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(losses("mending", Some(&cache)), plain);
+    assert_eq!(std::fs::read(damaged).unwrap(), whole);
+
+    // Another mask is another case.
+    let changed = scans::phantom(SHAPE, 2, CASES).1;
+    scans::write_labels(&scans::label_file(&root, "case_00"), scans::geometry(SHAPE, [1.0; 3]), changed);
+    losses("changed", Some(&cache));
+    assert_eq!(files().len(), CASES + 1);
+}
