@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use sulcus_volume::{Label, LabelTable, Orientation, Reorientation, Spacing};
 
 use crate::dataset::FileProblem;
-use crate::{Case, Dataset, DatasetError, Layout, parallel};
+use crate::{Case, CaseMeasures, Dataset, DatasetError, Layout, parallel};
 
 /// What reading every voxel of some cases found.
 #[derive(Debug, Clone)]
@@ -62,6 +62,8 @@ pub struct CaseFacts {
     pub label_voxels: BTreeMap<Label, usize>,
     /// SHA-256 over image and mask files, hexadecimal.
     pub sha256: String,
+    /// What a plan needs to know besides.
+    pub measures: CaseMeasures,
 }
 
 impl CaseFacts {
@@ -183,8 +185,10 @@ fn examine(case: &Case, channels: usize, labels: &LabelTable) -> (Option<CaseFac
         }
     }
     let (Some((image, _)), Some(mask)) = (image, mask) else { return (None, problems) };
-    if let Err(differs) = image.geometry().check_same_grid(mask.geometry()) {
-        problems.push(on(&case.label, format!("image and mask: {differs}")));
+    let mut measures = CaseMeasures::default();
+    match image.geometry().check_same_grid(mask.geometry()) {
+        Ok(()) => measures = CaseMeasures::of(&image, &mask),
+        Err(differs) => problems.push(on(&case.label, format!("image and mask: {differs}"))),
     }
     let sha256 = hash(case).map_err(|p| problems.push(p)).unwrap_or_default();
     let finite = || image.data().iter().copied().filter(|v| v.is_finite());
@@ -197,6 +201,7 @@ fn examine(case: &Case, channels: usize, labels: &LabelTable) -> (Option<CaseFac
         intensity: [finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max)],
         label_voxels,
         sha256,
+        measures,
     };
     (Some(facts), problems)
 }

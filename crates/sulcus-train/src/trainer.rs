@@ -3,7 +3,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use sulcus_pipeline::{ModelSpec, PipelineError};
@@ -176,7 +178,8 @@ impl Session<'_> {
                 learning_rate = self.learning_rate(&config);
                 let (image, classes) = tensors(batch?, &self.device);
                 let logits = self.network.forward(image);
-                let loss = config.loss.forward(self.manifest.plan.output, config.dice_scope, logits, classes);
+                let plan = &self.manifest.plan;
+                let loss = config.loss.forward(plan.output, plan.dice_scope, logits, classes);
                 let value =
                     loss.clone().try_into_scalar::<f64>().map_err(|e| TrainError::Tensor(format!("{e:?}")))?;
                 if !value.is_finite() {
@@ -357,6 +360,11 @@ fn tensors(batch: Batch, device: &Device) -> (Tensor<4>, Tensor<3, Int>) {
 /// The optimiser that a configuration asks for, without moments.
 pub(crate) fn fresh_optimiser(choice: Optimiser) -> ModuleOptimizer {
     match choice {
+        Optimiser::Sgd { momentum, nesterov, weight_decay } => {
+            let momentum = MomentumConfig { momentum, dampening: 0.0, nesterov };
+            let config = SgdConfig::new().with_momentum(Some(momentum));
+            config.with_weight_decay(Some(WeightDecayConfig::new(weight_decay))).init()
+        }
         Optimiser::Adam => AdamConfig::new().init(),
         Optimiser::AdamW { weight_decay } => AdamWConfig::new().with_weight_decay(weight_decay).init(),
     }

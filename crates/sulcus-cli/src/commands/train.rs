@@ -4,17 +4,16 @@ use std::path::Path;
 
 use sulcus_pipeline::CaseScores;
 use sulcus_runtime::OrtLibrary;
-use sulcus_train::{Changes, Dataset, Outcome, Run, SplitChoice, TrainConfig, Weights};
+use sulcus_train::{Changes, Dataset, NetworkChoice, Outcome, PlanFile, Run, TrainConfig, Weights};
 
 use crate::args::TrainArgs;
+use crate::commands::plan::{choose, config, split_choice};
 use crate::error::{CliError, Context};
 use crate::interrupt::Interrupt;
 use crate::scores::{self, score};
 use crate::training::Watcher;
 use crate::ui::{Ui, count, human_secs};
 use crate::{exporting, files, output};
-
-const DEFAULT_PRESET: &str = "unet2d-lite";
 
 pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     let dataset = Dataset::open(&args.dataset).context("opening the data set")?;
@@ -25,17 +24,26 @@ pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
         let changes = Changes {
             epochs: args.epochs,
             time_budget_secs: args.time_budget.map(|t| t.as_secs_f64()),
-            device: args.device,
+            device: args.choices.device,
             workers: args.workers,
         };
         sulcus_train::resume(&dataset, &args.output, &changes, &mut watcher)
     } else {
-        let preset = args.preset.as_deref().unwrap_or(DEFAULT_PRESET);
-        let mut config = TrainConfig::from_preset(preset).map_err(CliError::usage)?;
+        let plan = args.plan.as_deref().map(PlanFile::read).transpose().context("reading the plan")?;
+        let mut config = match &plan {
+            Some(plan) => plan.config.clone(),
+            None => config(&args.choices)?,
+        };
         apply(args, &mut config);
+        let split = split_choice(&args.split);
         let made = !args.output.exists();
         files::ensure_writable(&args.output)?;
-        let outcome = sulcus_train::train(&dataset, &split_choice(args), &config, &args.output, &mut watcher);
+        let outcome = match &plan {
+            Some(file) => {
+                sulcus_train::train_by_plan(&dataset, &split, &config, &file.plan, &args.output, &mut watcher)
+            }
+            None => sulcus_train::train(&dataset, &split, &config, &args.output, &mut watcher),
+        };
         if made && outcome.is_err() {
             // Goes only when it is empty, that is when training was refused before it began.
             std::fs::remove_dir(&args.output).ok();
@@ -44,14 +52,6 @@ pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
     };
     watcher.finish();
     finish(outcome.context("training")?, &args.output, &args.dataset, library, ui)
-}
-
-fn split_choice(args: &TrainArgs) -> SplitChoice {
-    if args.all {
-        SplitChoice::All
-    } else {
-        SplitChoice::HoldOut { splits: args.splits.clone(), fold: args.fold.unwrap_or(0) }
-    }
 }
 
 /// What was said on the command line; the rest stays.
@@ -63,15 +63,11 @@ fn apply(args: &TrainArgs, config: &mut TrainConfig) {
     }
     config.epochs = args.epochs.or(config.epochs);
     config.time_budget_secs = args.time_budget.map(|t| t.as_secs_f64()).or(config.time_budget_secs);
-    config.orientation = args.orientation.or(config.orientation);
-    config.patch = args.patch.clone().or(config.patch.take());
-    set(&mut config.device, args.device);
+    choose(&args.choices, config);
     set(&mut config.seed, args.seed);
-    set(&mut config.batch_size, args.batch_size);
     set(&mut config.learning_rate, args.learning_rate);
     set(&mut config.optimiser, args.optimizer.map(Into::into));
     set(&mut config.loss, args.loss.map(Into::into));
-    set(&mut config.normalisation, args.normalisation.map(Into::into));
     set(&mut config.workers, args.workers);
 }
 
@@ -81,16 +77,21 @@ fn check_same(args: &TrainArgs, dataset: &Dataset) -> Result<(), CliError> {
     let manifest = run.manifest();
     let begun = &manifest.config;
     let mut said = begun.clone();
-    if let Some(preset) = &args.preset {
-        said.network = TrainConfig::from_preset(preset).map_err(CliError::usage)?.network;
+    if let Some(network) = args.choices.preset.as_deref().and_then(NetworkChoice::from_preset) {
+        said.network = network;
     }
+    let other_plan = match &args.plan {
+        Some(file) => PlanFile::read(file).context("resuming")?.plan != manifest.plan,
+        None => false,
+    };
     apply(args, &mut said);
     // These may change: they decide when and where it trains, not what.
     (said.epochs, said.time_budget_secs) = (begun.epochs, begun.time_budget_secs);
     (said.device, said.workers) = (begun.device, begun.workers);
-    let split_said = args.all || args.fold.is_some() || args.splits.is_some();
-    let other_split = split_said && dataset.split(&split_choice(args)).context("resuming")? != manifest.split;
-    if said != *begun || other_split {
+    let split = &args.split;
+    let split_said = split.all || split.fold.is_some() || split.splits.is_some();
+    let other_split = split_said && dataset.split(&split_choice(split)).context("resuming")? != manifest.split;
+    if said != *begun || other_plan || other_split {
         return Err(CliError::usage(format_args!(
             "the run was begun with other settings, and a resumed run keeps its own: {}",
             args.output.display()
