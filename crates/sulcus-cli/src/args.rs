@@ -10,8 +10,8 @@ use sulcus_train::DeviceChoice;
 use sulcus_volume::Orientation;
 
 use crate::values::{
-    CheckpointName, FoldChoice, LossName, NormalisationName, OptimizerName, Precision, at_least_one, duration,
-    fold, minutes, positive, preset_name, window_step,
+    CheckpointName, FoldChoice, LossName, NormalisationName, OptimizerName, Precision, at_least_one, bytes,
+    duration, fold, minutes, positive, preset_name, window_step,
 };
 
 /// Segments brain scans: trains a network on scans with masks, exports it as one file, predicts, scores and shows.
@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Train on the bundled scans, predict held-out ones, score them and draw a figure: all in under 3 minutes
     #[command(after_help = "Example:\n  sulcus demo -o sulcus-demo")]
     Demo(DemoArgs),
+    /// Say what a data set is like and how it would be trained on, with the reasons
+    #[command(after_help = "Example:\n  sulcus plan Task04_Hippocampus -o plan.json")]
+    Plan(PlanArgs),
     /// Train a network on a data set
     #[command(after_help = "Example:\n  sulcus train Task04_Hippocampus -o run --fold 0 --time-budget 15m")]
     Train(Box<TrainArgs>),
@@ -108,15 +111,51 @@ pub(crate) struct DemoArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct TrainArgs {
+pub(crate) struct PlanArgs {
     /// A Medical Segmentation Decathlon task, an nnU-Net raw folder, or a folder with images/ and labels/
     pub(crate) dataset: PathBuf,
-    /// The run's folder
-    #[arg(short, long, value_name = "RUN")]
-    pub(crate) output: PathBuf,
-    /// The network: unet2d-lite (1.9 M parameters, for processors; used unless said) or unet2d-classic (31.0 M)
+    /// Also keep the plan in this file; any value in it may be changed before `sulcus train --plan`
+    #[arg(short, long, value_name = "plan.json")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) choices: PlanChoices,
+    #[command(flatten)]
+    pub(crate) split: SplitArgs,
+    /// The plan's file as JSON on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a plan leaves to no rule.
+#[derive(Debug, Args)]
+pub(crate) struct PlanChoices {
+    /// The network: auto (used unless said) decides by data and device; nnunet-3d, nnunet-2d, resenc-3d and
+    /// unet3d-lite decide by the data; unet2d-classic (31.0 M parameters) and unet2d-lite (1.9 M) are fixed
     #[arg(long, value_name = "NAME", value_parser = preset_name)]
     pub(crate) preset: Option<String>,
+    /// Where to train
+    #[arg(long, value_name = "D", help = "Where to train: auto (used unless said), cpu, cuda[:N] or vulkan[:N]")]
+    pub(crate) device: Option<DeviceChoice>,
+    /// Memory that a step may take, such as 8GB; otherwise half of the machine's on a processor, 8GB on a GPU
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(crate) memory: Option<u64>,
+    /// Patches a step
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) batch_size: Option<usize>,
+    /// How intensities are brought to a common scale
+    #[arg(long, value_name = "NAME")]
+    pub(crate) normalisation: Option<NormalisationName>,
+    /// How the scans are turned; slices lie across the third axis. Such as RAS (axial slices) or SAR (sagittal)
+    #[arg(long, value_name = "CODE")]
+    pub(crate) orientation: Option<Orientation>,
+    /// Height and width of the training patches, such as 56,40; of blocks the depth first, such as 40,56,40
+    #[arg(long, value_name = "D,H,W", value_delimiter = ',', value_parser = at_least_one)]
+    pub(crate) patch: Option<Vec<usize>>,
+}
+
+/// Which cases are held out.
+#[derive(Debug, Args)]
+pub(crate) struct SplitArgs {
     /// Hold out this fold for scoring, from 0; fold 0 unless said. `all` trains every fold, one after the other
     #[arg(long, value_name = "K", value_parser = fold)]
     pub(crate) fold: Option<FoldChoice>,
@@ -126,24 +165,38 @@ pub(crate) struct TrainArgs {
     /// Train on every case; nothing is held out and nothing scored
     #[arg(long, conflicts_with_all = ["fold", "splits"])]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArgs {
+    /// A Medical Segmentation Decathlon task, an nnU-Net raw folder, or a folder with images/ and labels/
+    pub(crate) dataset: PathBuf,
+    /// The run's folder
+    #[arg(short, long, value_name = "RUN")]
+    pub(crate) output: PathBuf,
+    /// Train by a plan that `sulcus plan` made, with whatever was changed in it since
+    #[arg(
+        long,
+        value_name = "F",
+        conflicts_with_all = ["preset", "batch_size", "normalisation", "orientation", "patch", "memory"]
+    )]
+    pub(crate) plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) choices: PlanChoices,
+    #[command(flatten)]
+    pub(crate) split: SplitArgs,
     /// Passes over the data
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) epochs: Option<usize>,
     /// How long training and its scoring may take together, all folds included, such as 15m or 1h30m
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) time_budget: Option<Duration>,
-    /// Where to train
-    #[arg(long, value_name = "D", help = "Where to train: auto (used unless said), cpu, cuda[:N] or vulkan[:N]")]
-    pub(crate) device: Option<DeviceChoice>,
     /// Decides weights, patches and variations; 0 unless said
     #[arg(long, value_name = "S")]
     pub(crate) seed: Option<u64>,
     /// Go on with the run in -o where it stopped
     #[arg(long)]
     pub(crate) resume: bool,
-    /// Slices a step
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub(crate) batch_size: Option<usize>,
     /// The learning rate at its greatest
     #[arg(long, value_name = "RATE", value_parser = positive)]
     pub(crate) learning_rate: Option<f64>,
@@ -153,15 +206,6 @@ pub(crate) struct TrainArgs {
     /// What is minimised
     #[arg(long, value_name = "NAME")]
     pub(crate) loss: Option<LossName>,
-    /// How intensities are brought to a common scale
-    #[arg(long, value_name = "NAME")]
-    pub(crate) normalisation: Option<NormalisationName>,
-    /// How the scans are turned; slices lie across the third axis. Such as RAS (axial slices) or SAR (sagittal)
-    #[arg(long, value_name = "CODE")]
-    pub(crate) orientation: Option<Orientation>,
-    /// Height and width of the training patches, such as 56,40
-    #[arg(long, value_name = "H,W", value_delimiter = ',', value_parser = at_least_one)]
-    pub(crate) patch: Option<Vec<usize>>,
     /// Threads that prepare patches beside the training
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) workers: Option<usize>,

@@ -14,6 +14,7 @@ mod exporting;
 mod files;
 mod interrupt;
 mod label_file;
+mod memory;
 mod ort_library;
 mod output;
 mod render;
@@ -63,6 +64,7 @@ fn run(arguments: &Arguments, environment: &Environment, ui: Ui) -> Result<(), C
     let library = || ort_library::search(arguments.global.ort_lib.as_deref(), environment);
     match &arguments.command {
         Command::Demo(args) => commands::demo::run(args, &library(), ui),
+        Command::Plan(args) => commands::plan::run(args, ui),
         Command::Train(args) => commands::train::run(args, &library(), ui),
         Command::Export(args) => commands::export::run(args, &library(), ui),
         Command::Predict(args) => commands::predict::run(args, library(), ui),

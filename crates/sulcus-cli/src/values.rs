@@ -11,6 +11,7 @@ pub(crate) enum OptimizerName {
     Adam,
     #[value(name = "adamw")]
     AdamW,
+    Sgd,
 }
 
 impl From<OptimizerName> for Optimiser {
@@ -18,6 +19,7 @@ impl From<OptimizerName> for Optimiser {
         match name {
             OptimizerName::Adam => Self::Adam,
             OptimizerName::AdamW => Self::AdamW { weight_decay: 1e-2 },
+            OptimizerName::Sgd => Self::Sgd { momentum: 0.99, nesterov: true, weight_decay: 3e-5 },
         }
     }
 }
@@ -131,6 +133,20 @@ pub(crate) fn preset_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// `800MB`, `8GB`, `1.5GB`: powers of ten.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || "expected a size with its unit, such as 800MB or 8GB".to_owned();
+    let upper = text.to_ascii_uppercase();
+    let (number, unit) = [("MB", 1e6), ("GB", 1e9)]
+        .into_iter()
+        .find_map(|(unit, size)| Some((upper.strip_suffix(unit)?, size)))
+        .ok_or_else(wrong)?;
+    let number: f64 = number.trim().parse().map_err(|_| wrong())?;
+    let size = number * unit;
+    // Up to a petabyte: more is a slip.
+    if (1e6..=1e15).contains(&size) { Ok(size as u64) } else { Err(wrong()) }
+}
+
 /// `90s`, `15m`, `1h30m`, `2.5h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "expected a time with units, such as 90s, 15m or 1h30m".to_owned();
@@ -159,6 +175,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_need_units() {
+        for (text, size) in [("8GB", 8_000_000_000), ("1.5gb", 1_500_000_000), ("800 MB", 800_000_000)] {
+            assert_eq!(bytes(text).unwrap(), size, "{text}");
+        }
+        for text in ["", "8", "GB", "-1GB", "0GB", "infGB", "NaNGB", "8TB", "8GiB"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn times_need_units() {

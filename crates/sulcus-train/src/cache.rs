@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sulcus_volume::Label;
 use sulcus_pipeline::{ModelSpec, PipelineError, Prepared, PreparedLabels};
+use sulcus_volume::Label;
 
 use crate::TrainError;
 use crate::survey::hex;

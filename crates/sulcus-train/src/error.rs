@@ -66,6 +66,9 @@ pub enum TrainError {
     /// A setting that makes no sense.
     #[error("cannot train with this configuration: {0}")]
     Config(String),
+    /// A plan whose parts don't fit each other or the data.
+    #[error("the plan cannot be used: {0}")]
+    Plan(String),
     /// A case that could be read before and cannot any more.
     #[error("case {0}")]
     Case(Problem),

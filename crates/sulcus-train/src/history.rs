@@ -30,6 +30,9 @@ pub struct EpochRecord {
     pub learning_rate: f64,
     /// Seconds for this epoch, scoring included.
     pub seconds: f64,
+    /// Seconds of those for which the training waited for patches.
+    #[serde(default)]
+    pub waited_seconds: f64,
     /// Seconds since the beginning, interruptions left out.
     pub elapsed_seconds: f64,
 }

@@ -24,6 +24,7 @@ mod loader;
 mod loss;
 mod manifest;
 mod network;
+mod optimise;
 mod parallel;
 mod plan;
 mod run;
@@ -47,11 +48,14 @@ pub use history::{EpochRecord, read_history};
 pub use layout::Layout;
 pub use loss::{DiceScope, Loss, Targets};
 pub use manifest::{DatasetRecord, Manifest, RunProgress, Status};
-pub use network::{NetworkError, NetworkPredictor, UNet, preset, preset_names};
-pub use plan::Plan;
+pub use network::{NetworkChoice, NetworkError, NetworkPredictor, NetworkRule, UNet, preset, preset_names};
+pub use plan::{
+    CaseMeasures, ChannelIntensities, DeviceKind, Fingerprint, ForegroundSample, Intensities, LabelVolumes, Plan,
+    PlanFile,
+};
 pub use run::{Run, Weights};
 pub use sampler::{Batch, Sampler, Sampling, TrainingCase};
-pub use setup::{Changes, resume, train};
+pub use setup::{Changes, plan, resume, train, train_by_plan};
 pub use split::{Folds, Split, SplitChoice};
 pub use survey::{CaseFacts, DatasetSummary, LabelSummary, Problem, Range, Survey};
 pub use trainer::{Event, Outcome, TrainObserver};

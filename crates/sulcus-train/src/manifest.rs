@@ -80,7 +80,7 @@ pub enum Status {
 
 impl Manifest {
     /// The version of this structure that this program reads and writes.
-    pub const FORMAT_VERSION: u32 = 1;
+    pub const FORMAT_VERSION: u32 = 2;
     /// Its file's name.
     pub const FILE: &'static str = "run.json";
 

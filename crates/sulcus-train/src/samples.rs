@@ -2,7 +2,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use sulcus_pipeline::{
-    GoldenCase, ModelSpec, Outputs, PipelineError, Predictor, Tensor, WindowOptions, predict_logits, prepare,
+    Dimensions, GoldenCase, ModelSpec, Outputs, PipelineError, Predictor, Tensor, WindowOptions, predict_logits,
+    prepare,
 };
 use sulcus_volume::{Geometry, Image, LabelMap, OrientationSource, RasFromVoxel};
 
@@ -12,38 +13,53 @@ use crate::manifest::write_atomically;
 
 /// Their file in a run's folder.
 pub(crate) const FILE: &str = "checkpoints/samples.json";
-/// Slices that are kept with a run: real input for the parity check and the golden case, so that a run can be
+/// Pieces of scans that are kept with a run: real input for the parity check and the golden case, so that a run can be
 /// exported where its data set is not.
 pub(crate) const KEPT: usize = 24;
 /// Longest edge of a kept slice; a golden case travels in every model file.
 const LONGEST_EDGE: usize = 96;
+/// Longest edge of a kept block.
+const LONGEST_BLOCK_EDGE: usize = 32;
 
-/// The slice of a scan with the most foreground, cut around it, on the model's orientation; its labels are the
-/// reference's.
-pub(crate) fn slice_of(spec: &ModelSpec, scan: &Scan) -> Result<GoldenCase, PipelineError> {
+/// A piece of a scan around its foreground, on the model's orientation: of the slice with most of it, or a block. Its
+/// labels are the reference's.
+pub(crate) fn sample_of(spec: &ModelSpec, scan: &Scan) -> Result<GoldenCase, PipelineError> {
     let image = scan.image.reoriented(spec.orientation);
     let labels = scan.labels.reoriented(spec.orientation);
     let [nx, ny, nz] = image.geometry().shape();
-    let plane = |z: usize| labels.data().get(z * nx * ny..(z + 1) * nx * ny).unwrap_or_default();
-    let count = |z: &usize| plane(*z).iter().filter(|l| **l != 0).count();
-    let z = (0..nz).max_by_key(count).unwrap_or_default();
-    let held: Vec<[usize; 2]> =
-        plane(z).iter().enumerate().filter(|(_, l)| **l != 0).map(|(i, _)| [i % nx, i / nx]).collect();
-    let range = |edge: usize, axis: usize| {
-        let centre = held.iter().map(|p| p[axis]).sum::<usize>().checked_div(held.len()).unwrap_or(edge / 2);
-        let length = edge.min(LONGEST_EDGE);
+    let area = nx * ny;
+    let held = |z: usize| {
+        let plane = labels.data().get(z * area..(z + 1) * area).unwrap_or_default();
+        plane.iter().enumerate().filter(|(_, l)| **l != 0).map(move |(i, _)| [i % nx, i / nx, z])
+    };
+    let (points, longest): (Vec<[usize; 3]>, usize) = match spec.network.dimensions {
+        Dimensions::Two => {
+            let fullest = (0..nz).max_by_key(|z| held(*z).count()).unwrap_or_default();
+            (held(fullest).collect(), LONGEST_EDGE)
+        }
+        Dimensions::Three => ((0..nz).flat_map(held).collect(), LONGEST_BLOCK_EDGE),
+    };
+    let range = |edge: usize, axis: usize, longest: usize| {
+        let centre = points.iter().map(|p| p[axis]).sum::<usize>().checked_div(points.len()).unwrap_or(edge / 2);
+        let length = edge.min(longest);
         let start = centre.saturating_sub(length / 2).min(edge - length);
         start..start + length
     };
-    let (xs, ys) = (range(nx, 0), range(ny, 1));
-    let offsets = || ys.clone().flat_map(|y| xs.clone().map(move |x| (z * ny + y) * nx + x));
+    let (xs, ys) = (range(nx, 0, longest), range(ny, 1, longest));
+    let zs = range(nz, 2, if spec.network.dimensions == Dimensions::Two { 1 } else { longest });
+    let mut offsets = Vec::with_capacity(xs.len() * ys.len() * zs.len());
+    for z in zs.clone() {
+        for y in ys.clone() {
+            offsets.extend(xs.clone().map(|x| (z * ny + y) * nx + x));
+        }
+    }
     let map = RasFromVoxel::aligned(spec.orientation, image.geometry().spacing());
-    let geometry = Geometry::new([xs.len(), ys.len(), 1], map, OrientationSource::Sform)?;
-    let values = (0..image.channels())
-        .flat_map(|c| offsets().map(move |o| (c, o)))
-        .map(|(c, o)| image.channel(c).get(o).copied().unwrap_or_default())
+    let geometry = Geometry::new([xs.len(), ys.len(), zs.len()], map, OrientationSource::Sform)?;
+    let channels = (0..image.channels()).map(|c| image.channel(c));
+    let values = channels
+        .flat_map(|values| offsets.iter().map(move |o| values.get(*o).copied().unwrap_or_default()))
         .collect();
-    let mask = offsets().map(|o| labels.data().get(o).copied().unwrap_or_default()).collect();
+    let mask = offsets.iter().map(|o| labels.data().get(*o).copied().unwrap_or_default()).collect();
     Ok(GoldenCase::new(&Image::new(geometry, image.channels(), values)?, &LabelMap::new(geometry, mask)?))
 }
 
@@ -60,26 +76,36 @@ pub(crate) fn read(file: &Path) -> Result<Vec<GoldenCase>, TrainError> {
     serde_json::from_str(&text).map_err(|e| failed(format!("the run's samples are broken: {e}")))
 }
 
-/// Real network inputs: whole slices padded to the network's multiple. Every third has a batch of two, so that a
-/// graph whose batch axis is not dynamic shows it; slices of different sizes do the same for the spatial axes.
+/// Real network inputs: whole samples padded to the network's multiple. Every third has a batch of two, so that a
+/// graph whose batch axis is not dynamic shows it; samples of different sizes do the same for the spatial axes.
 ///
 /// # Shapes
-/// Each `[N, C, H, W]`.
+/// Each `[N, C, (D,) H, W]`.
 pub(crate) fn inputs(spec: &ModelSpec, samples: &[GoldenCase], n: usize) -> Result<Vec<Tensor>, PipelineError> {
     let mut inputs = Vec::with_capacity(n);
     for (index, sample) in samples.iter().enumerate().cycle().take(n.min(samples.len())) {
         let (prepared, _) = prepare(spec, &sample.image(spec.orientation)?)?;
         let [nx, ny, nz] = prepared.shape();
-        let multiple = |axis: usize| spec.padding_multiple.get(axis).copied().unwrap_or(1).max(1);
-        let (h, w) = (ny.next_multiple_of(multiple(0)), nx.next_multiple_of(multiple(1)));
-        let mut values = vec![0.0; prepared.channels() * h * w];
-        for (plane, out) in prepared.data().chunks_exact(nx * ny * nz).zip(values.chunks_exact_mut(h * w)) {
-            for (row, out) in plane.chunks_exact(nx).take(ny).zip(out.chunks_exact_mut(w)) {
-                out[..nx].copy_from_slice(row);
+        let multiple = match *spec.padding_multiple.as_slice() {
+            [d, h, w] => [d, h, w],
+            [h, w] => [1, h, w],
+            _ => [1; 3],
+        };
+        let padded = |length: usize, axis: usize| length.next_multiple_of(multiple[axis].max(1));
+        let (d, h, w) = (padded(nz, 0), padded(ny, 1), padded(nx, 2));
+        let mut values = vec![0.0; prepared.channels() * d * h * w];
+        for (volume, out) in prepared.data().chunks_exact(nx * ny * nz).zip(values.chunks_exact_mut(d * h * w)) {
+            for (plane, out) in volume.chunks_exact(nx * ny).zip(out.chunks_exact_mut(h * w)) {
+                for (row, out) in plane.chunks_exact(nx).zip(out.chunks_exact_mut(w)) {
+                    out[..nx].copy_from_slice(row);
+                }
             }
         }
         let batch = if index % 3 == 0 { 2 } else { 1 };
-        let shape = vec![batch, prepared.channels(), h, w];
+        let shape = match spec.network.dimensions {
+            Dimensions::Two => vec![batch, prepared.channels(), h, w],
+            Dimensions::Three => vec![batch, prepared.channels(), d, h, w],
+        };
         inputs.push(Tensor::new(shape, values.repeat(batch))?);
     }
     Ok(inputs)

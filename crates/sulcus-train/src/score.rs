@@ -2,8 +2,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use sulcus_pipeline::{
-    CaseScores, Counts, Logits, ModelSpec, Output, Outputs, PipelineError, Predictor, Summary, WindowOptions,
-    count_labels, predict_logits, prepare,
+    CaseScores, Counts, Logits, ModelSpec, Output, Outputs, PipelineError, Predictor, PreparedLabels, Summary,
+    WindowOptions, count_labels, predict_logits, prepare,
 };
 use sulcus_volume::Label;
 
@@ -30,6 +30,9 @@ pub(crate) fn dice_on_prepared_grid(
         let predicted = classes(&logits, spec.activation);
         let mut counts = vec![Counts::default(); structures + 1];
         for (p, t) in predicted.into_iter().zip(case.labels().classes().iter().copied()) {
+            if t == PreparedLabels::IGNORED {
+                continue;
+            }
             let (p, t) = (usize::from(p).min(structures), usize::from(t).min(structures));
             if p == t {
                 counts[p].tp += 1;

@@ -10,11 +10,28 @@ use crate::cache::{CacheKey, load_or_prepare};
 use crate::dataset::FileProblem;
 use crate::manifest::{DatasetRecord, Manifest, RunProgress, Status, now_utc};
 use crate::sampler::{Sampler, Sampling, TrainingCase};
-use crate::trainer::{Clock, Position, Session, fresh_optimiser};
+use crate::trainer::{Clock, Position, Session};
 use crate::{
-    Case, CaseFacts, Checkpoint, Dataset, DatasetError, DeviceChoice, Event, Outcome, Plan, Problem, SplitChoice,
-    TrainConfig, TrainError, TrainObserver, UNet, Weights, history, parallel, samples,
+    Case, CaseFacts, Checkpoint, Dataset, DatasetError, DeviceChoice, Event, Fingerprint, Outcome, Plan, PlanFile,
+    Problem, Split, SplitChoice, TrainConfig, TrainError, TrainObserver, UNet, Weights, history, optimise,
+    parallel, samples,
 };
+
+/// Reads and checks the cases that would be trained on, and plans for them.
+///
+/// # Errors
+/// When the data set has problems (all of them are in the error), or a setting does not fit the data.
+pub fn plan(
+    dataset: &Dataset,
+    choice: &SplitChoice,
+    config: &TrainConfig,
+    observer: &mut dyn TrainObserver,
+) -> Result<PlanFile, TrainError> {
+    config.check()?;
+    let split = dataset.split(choice)?;
+    let facts = survey(dataset, &split.training, observer)?;
+    PlanFile::decide(dataset, config, &trained_on(dataset, &split, &facts)?)
+}
 
 /// Trains a network from random weights and leaves a run in `folder`.
 ///
@@ -30,6 +47,34 @@ pub fn train(
     folder: &Path,
     observer: &mut dyn TrainObserver,
 ) -> Result<Outcome, TrainError> {
+    begin(dataset, choice, config, None, folder, observer)
+}
+
+/// The same by a plan that was made before, and perhaps changed by hand. What it decides, `config` leaves open.
+///
+/// # Errors
+/// As [`train`], and when the parts of the plan don't fit each other or the data set.
+pub fn train_by_plan(
+    dataset: &Dataset,
+    choice: &SplitChoice,
+    config: &TrainConfig,
+    plan: &Plan,
+    folder: &Path,
+    observer: &mut dyn TrainObserver,
+) -> Result<Outcome, TrainError> {
+    plan.check()?;
+    plan.check_data(dataset.channels(), dataset.labels())?;
+    begin(dataset, choice, &config.without_choices(), Some(plan), folder, observer)
+}
+
+fn begin(
+    dataset: &Dataset,
+    choice: &SplitChoice,
+    config: &TrainConfig,
+    plan: Option<&Plan>,
+    folder: &Path,
+    observer: &mut dyn TrainObserver,
+) -> Result<Outcome, TrainError> {
     let began = Instant::now();
     config.check()?;
     let (device, device_name) = config.device.resolve()?;
@@ -38,13 +83,16 @@ pub fn train(
     }
     let split = dataset.split(choice)?;
     let facts = survey(dataset, &[split.training.clone(), split.validation.clone()].concat(), observer)?;
-    let training: BTreeSet<&String> = split.training.iter().collect();
-    let trained_on: Vec<CaseFacts> = facts.iter().filter(|f| training.contains(&f.name)).cloned().collect();
-    if trained_on.iter().all(|f| f.label_voxels.is_empty()) {
-        let empty = cases(dataset, &split.training).into_iter().map(Problem::no_foreground);
-        return Err(DatasetError::Problems(empty.collect()).into());
-    }
-    let plan = Plan::decide(config, dataset.channels(), dataset.labels(), &trained_on)?;
+    let trained_on = trained_on(dataset, &split, &facts)?;
+    let plan_file = match plan {
+        None => PlanFile::decide(dataset, config, &trained_on)?,
+        Some(plan) => {
+            let fingerprint = Fingerprint::new(dataset.channels(), dataset.labels(), &trained_on);
+            PlanFile::new(dataset, config, fingerprint, plan.clone())
+        }
+    };
+    drop(trained_on);
+    let plan = plan_file.plan.clone();
     let spec = plan.model_spec(dataset.name().to_owned(), Training::default());
     let device = device.autodiff();
     let network = UNet::new(&plan.network, plan.channels.len(), spec.classes(), config.seed, &device)?;
@@ -54,13 +102,14 @@ pub fn train(
         std::fs::create_dir_all(&part)
             .map_err(|e| TrainError::File { what: format!("the run's folder cannot be made: {e}"), file: part })?;
     }
+    plan_file.write(&folder.join(PlanFile::FILE))?;
     let source = if split.validation.is_empty() { &split.training } else { &split.validation };
     samples::write(&folder.join(samples::FILE), &draw_samples(dataset, &spec, source)?)?;
     let data_sha256: BTreeMap<String, String> = facts.into_iter().map(|f| (f.name, f.sha256)).collect();
     let sampler = sampler(dataset, &spec, &split.training, &data_sha256, &plan, config)?;
     let steps_per_epoch = config.steps_per_epoch.unwrap_or_else(|| {
         let slices: usize = sampler.cases().iter().map(TrainingCase::foreground_slices).sum();
-        slices.div_ceil(config.batch_size).max(1)
+        slices.div_ceil(plan.batch_size).max(1)
     });
     let mut manifest = Manifest {
         format_version: Manifest::FORMAT_VERSION,
@@ -150,7 +199,7 @@ pub fn resume(
     records.retain(|r| r.epoch <= at.epoch);
     history::rewrite(&history_file, &records)?;
     let network = checkpoint.network(&device)?;
-    let optimiser = checkpoint.optimiser(fresh_optimiser(manifest.config.optimiser))?;
+    let optimiser = checkpoint.optimiser(optimise::fresh(manifest.config.optimiser))?;
     let parts = Parts { network, device, at, sampler, spec };
     let mut session = session(dataset, folder, manifest, parts, began, observer)?;
     session.optimiser = optimiser;
@@ -168,6 +217,17 @@ fn survey(
         observer.event(Event::Warning(&warning.to_string()));
     }
     Ok(survey.into_facts()?)
+}
+
+/// Facts of the cases that weights are fitted to, one of which at least must have foreground.
+fn trained_on(dataset: &Dataset, split: &Split, facts: &[CaseFacts]) -> Result<Vec<CaseFacts>, TrainError> {
+    let training: BTreeSet<&String> = split.training.iter().collect();
+    let trained_on: Vec<CaseFacts> = facts.iter().filter(|f| training.contains(&f.name)).cloned().collect();
+    if trained_on.iter().all(|f| f.label_voxels.is_empty()) {
+        let empty = cases(dataset, &split.training).into_iter().map(Problem::no_foreground);
+        return Err(DatasetError::Problems(empty.collect()).into());
+    }
+    Ok(trained_on)
 }
 
 fn check_data(
@@ -207,7 +267,9 @@ fn prepared(
             Ok((prepare(spec, &scan.image)?.0, prepare_labels(spec, &scan.labels, dataset.ignore())?))
         };
         let (image, labels) = match data_sha256.get(&case.name) {
-            Some(sha256) => load_or_prepare(config.cache.as_deref(), &CacheKey::new(sha256, spec, dataset.ignore())?, fresh)?,
+            Some(sha256) => {
+                load_or_prepare(config.cache.as_deref(), &CacheKey::new(sha256, spec, dataset.ignore())?, fresh)?
+            }
             None => fresh()?,
         };
         TrainingCase::new(case.name.clone(), image, labels, structures)
@@ -241,7 +303,7 @@ fn sampler(
     let sampling = Sampling {
         patch,
         spacing_mm,
-        batch_size: config.batch_size,
+        batch_size: plan.batch_size,
         foreground_share: config.foreground_share,
         augmentation,
         seed: config.seed,
@@ -252,7 +314,7 @@ fn sampler(
 fn draw_samples(dataset: &Dataset, spec: &ModelSpec, names: &[String]) -> Result<Vec<GoldenCase>, TrainError> {
     let picked = evenly(names, samples::KEPT);
     let sample = |case: &&Case| -> Result<GoldenCase, TrainError> {
-        Ok(samples::slice_of(spec, &case.read().map_err(broken(case))?)?)
+        Ok(samples::sample_of(spec, &case.read().map_err(broken(case))?)?)
     };
     parallel::map(&cases(dataset, &picked), sample).into_iter().collect()
 }
@@ -292,7 +354,7 @@ fn session<'a>(
         folder: folder.to_path_buf(),
         watched: prepared(dataset, &spec, &watched, &manifest.data_sha256, &manifest.config)?,
         held_out: cases(dataset, &manifest.split.validation),
-        optimiser: fresh_optimiser(manifest.config.optimiser),
+        optimiser: optimise::fresh(manifest.config.optimiser),
         clock: Clock::start(began, at.seconds),
         sampler: Arc::new(sampler),
         spec,

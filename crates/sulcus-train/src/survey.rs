@@ -9,7 +9,7 @@ use sulcus_volume::{Label, Orientation, Reorientation, Spacing};
 use crate::checks::{self, Findings, Marks};
 use crate::compare::{self, Seen};
 use crate::dataset::FileProblem;
-use crate::{Case, Dataset, DatasetError, Layout, parallel};
+use crate::{Case, CaseMeasures, Dataset, DatasetError, Layout, parallel};
 
 /// What reading every voxel of some cases found.
 #[derive(Debug, Clone)]
@@ -72,6 +72,8 @@ pub struct CaseFacts {
     pub label_voxels: BTreeMap<Label, usize>,
     /// SHA-256 over image and mask files, hexadecimal.
     pub sha256: String,
+    /// What a plan needs to know besides.
+    pub measures: CaseMeasures,
 }
 
 impl CaseFacts {
@@ -166,6 +168,11 @@ fn examine(dataset: &Dataset, case: &Case) -> (Option<CaseFacts>, Option<Marks>,
     let mut label_voxels = mask.counts();
     label_voxels.retain(|value, _| *value != 0 && Some(*value) != dataset.ignore());
     let sha256 = hash(case).map_err(|p| found.problems.push(p)).unwrap_or_default();
+    let measures = match image.geometry().check_same_grid(mask.geometry()) {
+        Ok(()) => CaseMeasures::of(&image, &mask),
+        // Named by the checks.
+        Err(_) => CaseMeasures::default(),
+    };
     let finite = || image.data().iter().copied().filter(|v| v.is_finite());
     let facts = CaseFacts {
         name: case.name.clone(),
@@ -176,6 +183,7 @@ fn examine(dataset: &Dataset, case: &Case) -> (Option<CaseFacts>, Option<Marks>,
         intensity: [finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max)],
         label_voxels,
         sha256,
+        measures,
     };
     (Some(facts), marks, found)
 }

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use sulcus_pipeline::{ModelSpec, PipelineError};
@@ -12,8 +12,8 @@ use crate::loader::Loader;
 use crate::manifest::{Manifest, Status};
 use crate::sampler::{Batch, Sampler, TrainingCase};
 use crate::{
-    Case, CheckpointParts, EpochRecord, NetworkPredictor, Optimiser, Plan, Targets, TrainConfig, TrainError, UNet,
-    Weights, curves, history, score,
+    Case, CheckpointParts, EpochRecord, NetworkPredictor, Plan, Targets, TrainConfig, TrainError, UNet, Weights,
+    curves, history, optimise, score,
 };
 
 /// What a training tells while it runs.
@@ -168,6 +168,7 @@ impl Session<'_> {
         while config.epoch_limit().is_none_or(|limit| self.at.epoch < limit)
             // A budget that reading used up still gives a network, of one step.
             && (self.at.epoch == 0 || !self.time_is_up(&config))
+            && !self.has_stalled(&config)
         {
             let epoch_began = self.clock.seconds();
             let mut learning_rate = self.learning_rate(&config);
@@ -182,7 +183,10 @@ impl Session<'_> {
                     let (epoch, step, folder) = (self.at.epoch + 1, self.at.step + 1, self.folder);
                     return Err(TrainError::Diverged { loss: value, epoch, step, learning_rate, folder });
                 }
-                let gradients = GradientsParams::from_grads(loss.backward(), &self.network);
+                let mut gradients = GradientsParams::from_grads(loss.backward(), &self.network);
+                if let Some(limit) = config.gradient_clip {
+                    gradients = optimise::clip(gradients, &self.network, limit)?;
+                }
                 self.network = self.optimiser.step(learning_rate, self.network, gradients);
 
                 self.at.step += 1;
@@ -205,7 +209,7 @@ impl Session<'_> {
                 }
             }
 
-            tracing::debug!(seconds = batches.seconds_waited(), "waited for training patches");
+            let waited_seconds = batches.seconds_waited();
             drop(batches);
 
             let dice = match self.score_watched(observer) {
@@ -224,6 +228,7 @@ impl Session<'_> {
                 best,
                 learning_rate,
                 seconds: self.clock.seconds() - epoch_began,
+                waited_seconds,
                 elapsed_seconds: self.clock.seconds(),
             };
             (self.at.step, self.at.loss_sum) = (0, 0.0);
@@ -243,13 +248,13 @@ impl Session<'_> {
 
     /// The loss of a batch; with deep supervision that of each resolution, halved from one to the next coarser one.
     fn loss(&self, config: &TrainConfig, image: Tensor<5>, targets: &Targets) -> Result<Tensor<1>, TrainError> {
-        let output = self.manifest.plan.output;
+        let plan = &self.manifest.plan;
         let logits = self.network.forward_all(image);
         let weights = (0..logits.len()).map(|i| 0.5_f64.powi(i as i32));
         let sum: f64 = weights.clone().sum();
         let mut total: Option<Tensor<1>> = None;
         for ((logits, stride), weight) in logits.into_iter().zip(self.network.supervised_strides()).zip(weights) {
-            let loss = config.loss.forward(output, config.dice_scope, logits, &targets.coarser(stride)?);
+            let loss = config.loss.forward(plan.output, plan.dice_scope, logits, &targets.coarser(stride)?);
             let loss = loss * (weight / sum);
             total = Some(match total {
                 Some(total) => total + loss,
@@ -343,6 +348,12 @@ impl Session<'_> {
         config.time_budget_secs.is_some_and(|budget| self.clock.seconds() + self.reserve(budget) >= budget)
     }
 
+    /// Whether the score has not risen for as many epochs as it may.
+    fn has_stalled(&self, config: &TrainConfig) -> bool {
+        let scored = self.at.best_dice.is_some();
+        config.early_stopping.is_some_and(|patience| scored && self.at.epoch >= self.at.best_epoch + patience)
+    }
+
     /// The share of the training that has gone by.
     fn share(&self, config: &TrainConfig) -> f64 {
         let all_steps = config.epoch_limit().map(|epochs| (epochs * self.manifest.steps_per_epoch) as f64);
@@ -369,12 +380,4 @@ fn tensors(batch: Batch, device: &Device) -> Result<(Tensor<5>, Targets), TrainE
     let [n, _, d, h, w] = batch.shape;
     let image = Tensor::from_data(TensorData::new(batch.image, batch.shape), device);
     Ok((image, Targets::new(batch.classes, [n, d, h, w])?))
-}
-
-/// The optimiser that a configuration asks for, without moments.
-pub(crate) fn fresh_optimiser(choice: Optimiser) -> ModuleOptimizer {
-    match choice {
-        Optimiser::Adam => AdamConfig::new().init(),
-        Optimiser::AdamW { weight_decay } => AdamWConfig::new().with_weight_decay(weight_decay).init(),
-    }
 }

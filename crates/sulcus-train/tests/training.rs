@@ -9,17 +9,18 @@ use std::path::Path;
 use sulcus_pipeline::{Output, Predictor};
 use sulcus_train::{
     Changes, Checkpoint, Dataset, DeviceChoice, Event, NetworkPredictor, Optimiser, Outcome, Run, SplitChoice,
-    Status, TrainConfig, TrainError, TrainObserver, Weights, read_history, resume, train,
+    Status, TrainConfig, TrainError, TrainObserver, Weights, preset, read_history, resume, train,
 };
 
 const SHAPE: [usize; 3] = [20, 24, 16];
 
 /// Two stages of a few maps: enough for a ball and a box.
 fn tiny() -> TrainConfig {
-    let mut config = TrainConfig::from_preset("unet2d-lite").unwrap();
-    config.network.stages.truncate(2);
-    config.network.stages.iter_mut().zip([6, 12]).for_each(|(stage, channels)| stage.channels = channels);
-    config.batch_size = 4;
+    let mut network = preset("unet2d-lite").unwrap();
+    network.stages.truncate(2);
+    network.stages.iter_mut().zip([6, 12]).for_each(|(stage, channels)| stage.channels = channels);
+    let mut config = TrainConfig::new(network);
+    config.batch_size = Some(4);
     config.epochs = Some(3);
     config.steps_per_epoch = Some(12);
     config.learning_rate = 1e-2;
@@ -229,5 +230,5 @@ fn a_folder_that_is_no_run_says_so() {
     assert!(message.starts_with("this folder is no run of `sulcus train`: it has no run.json: "), "{message}");
     std::fs::write(folder.path().join("run.json"), "{\"format_version\": 9}").unwrap();
     let message = Run::open(folder.path()).unwrap_err().to_string();
-    assert!(message.contains("has format version 9, this program knows 1"), "{message}");
+    assert!(message.contains("has format version 9, this program knows 2"), "{message}");
 }

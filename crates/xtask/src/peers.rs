@@ -62,9 +62,8 @@ fn training(root: &Path, scripts: &Path, python: &Path) -> Result<String, String
             "step",
         ]))
     })?;
-    let mut table = String::from(
-        "| network | Sulcus, ms a step | PyTorch, ms a step | ratio |\n| --- | --- | --- | --- |\n",
-    );
+    let mut table =
+        String::from("| network | Sulcus, ms a step | PyTorch, ms a step | ratio |\n| --- | --- | --- | --- |\n");
     for line in theirs.lines() {
         let line: Value =
             serde_json::from_str(line).map_err(|e| format!("reading what PyTorch's script printed: {e}"))?;

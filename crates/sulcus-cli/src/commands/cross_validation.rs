@@ -23,8 +23,8 @@ const MODEL: &str = "model.onnx";
 
 /// Whether a command line means all folds: it says so, or goes on with such a folder.
 pub(crate) fn is_meant(args: &TrainArgs) -> bool {
-    args.fold == Some(FoldChoice::All)
-        || (args.resume && args.fold.is_none() && !args.all && CrossValidation::is_in(&args.output))
+    args.split.fold == Some(FoldChoice::All)
+        || (args.resume && args.split.fold.is_none() && !args.split.all && CrossValidation::is_in(&args.output))
 }
 
 pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
@@ -61,8 +61,14 @@ pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
 }
 
 fn begin(args: &TrainArgs, dataset: &Dataset, ui: Ui) -> Result<CrossValidation, CliError> {
+    if args.plan.is_some() {
+        return Err(CliError::usage(
+            "`--plan` goes with one fold: every fold of `--fold all` is planned from its own cases",
+        )
+        .hint("train the folds one by one, with `--fold K --plan F` and an -o each"));
+    }
     let config = train::config(args)?;
-    let folds = dataset.folds(args.splits.as_deref()).context("training")?;
+    let folds = dataset.folds(args.split.splits.as_deref()).context("training")?;
     for (names, what) in [
         (&folds.in_no_fold, "in no fold and not used"),
         (&folds.never_held_out, "held out by no fold and not scored"),
@@ -84,7 +90,7 @@ fn begin(args: &TrainArgs, dataset: &Dataset, ui: Ui) -> Result<CrossValidation,
 /// A cross-validation goes on as it was begun, like a single run.
 fn go_on(args: &TrainArgs, dataset: &Dataset) -> Result<CrossValidation, CliError> {
     let mut all = CrossValidation::open(&args.output).context("resuming")?;
-    let other_folds = match &args.splits {
+    let other_folds = match &args.split.splits {
         Some(file) => dataset.folds(Some(file)).context("resuming")?.folds != all.folds(),
         None => false,
     };
@@ -190,7 +196,7 @@ pub(crate) fn info(folder: &Path, json: bool) -> Result<(), CliError> {
         ("cross-validation", folder.display().to_string()),
         ("status", format!("{done} of {} folds done", manifest.folds.len())),
         ("data set", format!("{} ({})", manifest.dataset.name, manifest.dataset.folder.display())),
-        ("network", manifest.config.network.name.clone()),
+        ("network", manifest.config.network.name().to_owned()),
         ("folds", folds.join("\n")),
         ("Dice", dice),
         ("started", manifest.started.clone()),

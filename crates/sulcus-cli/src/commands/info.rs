@@ -4,12 +4,13 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
-use sulcus_pipeline::{ModelSpec, Normalisation, SpacingRule};
+use sulcus_pipeline::{ModelSpec, SpacingRule};
 use sulcus_train::{CrossValidation, Dataset, DatasetSummary, Run};
 
 use crate::args::InfoArgs;
 use crate::cases::{DICOM_LATER, holds_dicom};
 use crate::commands::cross_validation;
+use crate::commands::plan::{normalisation, range};
 use crate::error::{CliError, Context, with_causes};
 use crate::output;
 use crate::scores::score;
@@ -153,17 +154,6 @@ fn model_rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str,
     ]
 }
 
-fn normalisation(rule: &Normalisation) -> String {
-    match rule {
-        Normalisation::MinMax => "min-max".to_owned(),
-        Normalisation::ZScore => "z-score".to_owned(),
-        Normalisation::Percentile { low, high } => format!("percentiles {low} to {high}"),
-        Normalisation::Ct { clip: [low, high], .. } => {
-            format!("clipped to {low} to {high}, then data-set z-score")
-        }
-    }
-}
-
 #[derive(Serialize)]
 struct RunInfo {
     kind: &'static str,
@@ -247,14 +237,6 @@ fn dataset_rows(path: &Path, summary: &DatasetSummary) -> Vec<(&'static str, Str
         .iter()
         .map(|l| format!("{} {}: in {}, {} voxels", l.value, l.name, count(l.cases, "case"), l.voxels))
         .collect();
-    let triple = |t: [f64; 3]| t.map(|v| format!("{}", (v * 1000.0).round() / 1000.0)).join(" × ");
-    let range = |r: &sulcus_train::Range| {
-        if r.min == r.max {
-            triple(r.median)
-        } else {
-            format!("{} to {}, median {}", triple(r.min), triple(r.max), triple(r.median))
-        }
-    };
     vec![
         ("data set", path.display().to_string()),
         ("name", summary.name.clone()),

@@ -4,19 +4,19 @@ use std::path::Path;
 
 use sulcus_pipeline::CaseScores;
 use sulcus_runtime::OrtLibrary;
-use sulcus_train::{Changes, CrossValidation, Dataset, Outcome, Run, SplitChoice, TrainConfig, Weights};
+use sulcus_train::{
+    Changes, CrossValidation, Dataset, NetworkChoice, Outcome, PlanFile, Run, TrainConfig, Weights,
+};
 
 use crate::args::TrainArgs;
 use crate::commands::cross_validation;
+use crate::commands::plan::{self, choose, split_choice};
 use crate::error::{CliError, Context};
 use crate::interrupt::Interrupt;
 use crate::scores::{self, score};
 use crate::training::Watcher;
 use crate::ui::{Ui, count, human_secs};
-use crate::values::FoldChoice;
 use crate::{exporting, files, output};
-
-const DEFAULT_PRESET: &str = "unet2d-lite";
 
 pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     if cross_validation::is_meant(args) {
@@ -34,13 +34,26 @@ pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
     let mut watcher = Watcher::new(ui, &interrupt);
     let outcome = if args.resume {
         check_same(args, &dataset)?;
-        let changes = changes(args);
-        sulcus_train::resume(&dataset, &args.output, &changes, &mut watcher)
+        sulcus_train::resume(&dataset, &args.output, &changes(args), &mut watcher)
     } else {
-        let config = config(args)?;
+        let plan = read_plan(args)?;
+        let config = match &plan {
+            Some(plan) => {
+                let mut config = plan.config.clone();
+                apply(args, &mut config);
+                config
+            }
+            None => config(args)?,
+        };
+        let split = split_choice(&args.split);
         let made = !args.output.exists();
         files::ensure_writable(&args.output)?;
-        let outcome = sulcus_train::train(&dataset, &split_choice(args), &config, &args.output, &mut watcher);
+        let outcome = match &plan {
+            Some(file) => {
+                sulcus_train::train_by_plan(&dataset, &split, &config, &file.plan, &args.output, &mut watcher)
+            }
+            None => sulcus_train::train(&dataset, &split, &config, &args.output, &mut watcher),
+        };
         if made && outcome.is_err() {
             // Goes only when it is empty, that is when training was refused before it began.
             std::fs::remove_dir(&args.output).ok();
@@ -51,24 +64,15 @@ pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
     finish(outcome.context("training")?, &args.output, &args.dataset, library, ui)
 }
 
-fn split_choice(args: &TrainArgs) -> SplitChoice {
-    if args.all {
-        SplitChoice::All
-    } else {
-        let fold = match args.fold {
-            Some(FoldChoice::One(fold)) => fold,
-            Some(FoldChoice::All) | None => 0,
-        };
-        SplitChoice::HoldOut { splits: args.splits.clone(), fold }
-    }
-}
-
 /// How to train, by the preset and what was said besides it.
 pub(crate) fn config(args: &TrainArgs) -> Result<TrainConfig, CliError> {
-    let preset = args.preset.as_deref().unwrap_or(DEFAULT_PRESET);
-    let mut config = TrainConfig::from_preset(preset).map_err(CliError::usage)?;
+    let mut config = plan::config(&args.choices)?;
     apply(args, &mut config);
     Ok(config)
+}
+
+fn read_plan(args: &TrainArgs) -> Result<Option<PlanFile>, CliError> {
+    args.plan.as_deref().map(PlanFile::read).transpose().context("reading the plan")
 }
 
 /// What may change when a training goes on.
@@ -76,7 +80,7 @@ pub(crate) fn changes(args: &TrainArgs) -> Changes {
     Changes {
         epochs: args.epochs,
         time_budget_secs: args.time_budget.map(|t| t.as_secs_f64()),
-        device: args.device,
+        device: args.choices.device,
         workers: args.workers,
     }
 }
@@ -90,15 +94,11 @@ fn apply(args: &TrainArgs, config: &mut TrainConfig) {
     }
     config.epochs = args.epochs.or(config.epochs);
     config.time_budget_secs = args.time_budget.map(|t| t.as_secs_f64()).or(config.time_budget_secs);
-    config.orientation = args.orientation.or(config.orientation);
-    config.patch = args.patch.clone().or(config.patch.take());
-    set(&mut config.device, args.device);
+    choose(&args.choices, config);
     set(&mut config.seed, args.seed);
-    set(&mut config.batch_size, args.batch_size);
     set(&mut config.learning_rate, args.learning_rate);
     set(&mut config.optimiser, args.optimizer.map(Into::into));
     set(&mut config.loss, args.loss.map(Into::into));
-    set(&mut config.normalisation, args.normalisation.map(Into::into));
     set(&mut config.workers, args.workers);
 }
 
@@ -106,9 +106,11 @@ fn apply(args: &TrainArgs, config: &mut TrainConfig) {
 fn check_same(args: &TrainArgs, dataset: &Dataset) -> Result<(), CliError> {
     let run = Run::open(&args.output).context("resuming")?;
     let manifest = run.manifest();
-    let split_said = args.all || args.fold.is_some() || args.splits.is_some();
-    let other_split = split_said && dataset.split(&split_choice(args)).context("resuming")? != manifest.split;
-    if differs(args, &manifest.config)? || other_split {
+    let split = &args.split;
+    let split_said = split.all || split.fold.is_some() || split.splits.is_some();
+    let other_split = split_said && dataset.split(&split_choice(split)).context("resuming")? != manifest.split;
+    let other_plan = read_plan(args)?.is_some_and(|file| file.plan != manifest.plan);
+    if differs(args, &manifest.config)? || other_plan || other_split {
         return Err(begun_otherwise(&args.output));
     }
     Ok(())
@@ -117,8 +119,8 @@ fn check_same(args: &TrainArgs, dataset: &Dataset) -> Result<(), CliError> {
 /// Whether something was said that contradicts how a training was begun.
 pub(crate) fn differs(args: &TrainArgs, begun: &TrainConfig) -> Result<bool, CliError> {
     let mut said = begun.clone();
-    if let Some(preset) = &args.preset {
-        said.network = TrainConfig::from_preset(preset).map_err(CliError::usage)?.network;
+    if let Some(network) = args.choices.preset.as_deref().and_then(NetworkChoice::from_preset) {
+        said.network = network;
     }
     apply(args, &mut said);
     // These may change: they decide when and where it trains, not what.

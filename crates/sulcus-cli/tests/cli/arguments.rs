@@ -27,7 +27,11 @@ fn wrong_usage_ends_with_2() {
     let model = tiny_model();
     for arguments in [
         vec!["fly"],
-        vec!["plan", "x"],
+        vec!["plan"],
+        vec!["plan", "x", "--preset", "unet4d"],
+        vec!["plan", "x", "--memory", "8"],
+        vec!["train", "x", "-o", "y", "--plan", "p.json", "--preset", "auto"],
+        vec!["train", "x", "-o", "y", "--plan", "p.json", "--batch-size", "2"],
         vec!["convert", "a", "b"],
         vec!["predict", "x.nii", "-o", "y.nii"],
         vec!["predict", "-m", model.to_str().unwrap(), "x.nii", "-o", "y", "--device", "gpu"],

@@ -7,6 +7,7 @@ mod bad_input;
 mod cross_validation;
 mod demo;
 mod describe;
+mod plan;
 mod predict;
 mod score;
 mod serve;

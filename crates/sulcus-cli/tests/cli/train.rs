@@ -25,14 +25,21 @@ fn a_run_is_trained_exported_described_resumed_and_used() {
             .arg(&set)
             .arg("-o")
             .arg(&folder)
-            .args(["--device", "cpu", "--patch", "48,32"])
+            .args(["--device", "cpu", "--preset", "unet2d-lite", "--patch", "48,32"])
             .args(more);
         super::support::ended(command.output().unwrap())
     };
     let ended = train(&["--epochs", "1"]).code(0).says("logits against the trainer's: tract within").says("next:");
     assert!(ended.stdout.contains("mean Dice"), "{}", ended.stdout);
-    for part in ["run.json", "history.jsonl", "curves.svg", "checkpoints", "model.onnx", "validation/summary.json"]
-    {
+    for part in [
+        "run.json",
+        "plan.json",
+        "history.jsonl",
+        "curves.svg",
+        "checkpoints",
+        "model.onnx",
+        "validation/summary.json",
+    ] {
         assert!(folder.join(part).exists(), "{part}");
     }
     train(&["--epochs", "1"]).code(1).says("--resume");
@@ -64,7 +71,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
         .arg(&set)
         .arg("-o")
         .arg(&folder)
-        .args(["--epochs", "500", "--device", "cpu"])
+        .args(["--preset", "unet2d-lite", "--epochs", "500", "--device", "cpu"])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()

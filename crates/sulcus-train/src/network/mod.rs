@@ -11,7 +11,7 @@ mod unet;
 
 pub use error::NetworkError;
 pub use predictor::NetworkPredictor;
-pub use preset::{preset, preset_names};
+pub use preset::{NetworkChoice, NetworkRule, preset, preset_names};
 pub use unet::UNet;
 
 pub(crate) use block::{Block, ConvBlock, ResidualBlock};

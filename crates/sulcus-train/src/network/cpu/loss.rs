@@ -5,8 +5,8 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
-use sulcus_kernels::SegmentationLoss;
 use std::sync::Arc;
+use sulcus_kernels::SegmentationLoss;
 
 use super::{Values, dims, done, values_of};
 

@@ -17,7 +17,8 @@ pub(in crate::network) fn up(input: Tensor<5>, weight: Tensor<5>, bias: Tensor<1
 
 #[backend_extension(Flex, Autodiff)]
 trait ProcessorUp: Backend {
-    fn bring_up(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn bring_up(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>)
+    -> FloatTensor<Self>;
 }
 
 impl ProcessorUp for Flex {
@@ -32,7 +33,11 @@ impl ProcessorUp for Flex {
 }
 
 impl<C: CheckpointStrategy> ProcessorUp for Autodiff<Flex, C> {
-    fn bring_up(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn bring_up(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         let ((input, input_node), (weight, weight_node)) = (input.into_parts(), weight.into_parts());
         let (bias, bias_node) = bias.into_parts();
         let output = Flex::bring_up(input.clone(), weight.clone(), bias);

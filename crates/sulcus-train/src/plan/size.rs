@@ -1,0 +1,287 @@
+use sulcus_pipeline::{Dimensions, Encoder, NetworkSpec, Tiling};
+
+use super::DeviceKind;
+use super::decide::times;
+use super::memory::MemoryEstimate;
+use super::topology::{Topology, Width, first_patch};
+use crate::{NetworkRule, TrainConfig, TrainError};
+
+/// What the network's size depends on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Grid {
+    /// Voxels of the median prepared scan along x, y, z.
+    pub(super) shape: [f64; 3],
+    /// Its voxel size.
+    pub(super) mm: [f64; 3],
+    /// Training cases.
+    pub(super) cases: usize,
+    /// Input channels.
+    pub(super) channels: usize,
+    /// Output channels.
+    pub(super) classes: usize,
+}
+
+impl Grid {
+    /// Median shape and spacing along the network's axes, (D,) H, W.
+    fn along(&self, dimensions: Dimensions) -> (Vec<f64>, Vec<f64>) {
+        let pick = |[x, y, z]: [f64; 3]| match dimensions {
+            Dimensions::Two => vec![y, x],
+            Dimensions::Three => vec![z, y, x],
+        };
+        (pick(self.shape.map(|n| n.max(1.0))), pick(self.mm.map(|mm| if mm > 0.0 { mm } else { 1.0 })))
+    }
+
+    /// Voxels of all scans, if each were the median one.
+    fn voxels(&self) -> f64 {
+        self.shape.iter().product::<f64>() * self.cases as f64
+    }
+}
+
+/// A network and what it is fed with.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Size {
+    pub(super) network: NetworkSpec,
+    pub(super) patch: Vec<usize>,
+    pub(super) tiling: Tiling,
+    pub(super) batch_size: usize,
+}
+
+/// How far a rule may go.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Limits {
+    width: Width,
+    largest_batch: usize,
+    largest_patch: usize,
+    /// Why these.
+    what: &'static str,
+}
+
+/// nnU-Net's least batch.
+const LEAST_BATCH: usize = 2;
+/// A batch may hold this share of all voxels, lest the network learns the cases by heart (nnU-Net).
+const LARGEST_SHARE: f64 = 0.05;
+/// Patches a step of a network that somebody fixed.
+const FIXED_BATCH: usize = 16;
+/// The largest edge of a slice that is planned for a fixed network without being asked for: more does not fit a
+/// laptop's memory with the classic one.
+const LARGEST_EDGE: usize = 320;
+/// The largest block on a processor: a step on two of them takes seconds.
+const PROCESSOR_BLOCK: usize = 96 * 96 * 96;
+
+impl Limits {
+    fn of(rule: NetworkRule, dimensions: Dimensions, kind: DeviceKind) -> Self {
+        let width = |base, most| Width { base, most, encoder: Encoder::Plain };
+        let nnunet = |width| Limits {
+            width,
+            largest_batch: usize::MAX,
+            largest_patch: usize::MAX,
+            what: "nnU-Net's width",
+        };
+        let half = |width, largest_batch, largest_patch| Limits {
+            width,
+            largest_batch,
+            largest_patch,
+            what: "half of nnU-Net's width, a quarter of its work",
+        };
+        match (rule, dimensions, kind) {
+            (NetworkRule::ResEnc3d, ..) => nnunet(Width { encoder: Encoder::Residual, ..width(32, 320) }),
+            (NetworkRule::Auto, Dimensions::Two, DeviceKind::Processor) => {
+                half(width(16, 256), FIXED_BATCH, LARGEST_EDGE * LARGEST_EDGE)
+            }
+            (NetworkRule::Auto | NetworkRule::Unet3dLite, Dimensions::Three, DeviceKind::Processor) => {
+                half(width(16, 160), LEAST_BATCH, PROCESSOR_BLOCK)
+            }
+            (NetworkRule::Unet3dLite, ..) => half(width(16, 160), usize::MAX, usize::MAX),
+            (_, Dimensions::Two, _) => nnunet(width(32, 512)),
+            (_, Dimensions::Three, _) => nnunet(width(32, 320)),
+        }
+    }
+}
+
+/// A network that somebody fixed, on the median slice or block, each edge rounded up to the network's multiple, or on
+/// what fits the limit.
+pub(super) fn fixed(network: &NetworkSpec, grid: &Grid, config: &TrainConfig, why: &mut Vec<String>) -> Size {
+    let batch_size = config.batch_size.unwrap_or(match network.dimensions {
+        Dimensions::Two => FIXED_BATCH,
+        Dimensions::Three => LEAST_BATCH,
+    });
+    let size = |patch, tiling| Size { network: network.clone(), patch, tiling, batch_size };
+    if let Some(patch) = &config.patch {
+        return size(patch.clone(), Tiling::Patch);
+    }
+    let (shape, _) = grid.along(network.dimensions);
+    let limit = match network.dimensions {
+        Dimensions::Two => LARGEST_EDGE,
+        Dimensions::Three => 96,
+    };
+    let edge = |(length, multiple): (&f64, &usize)| {
+        let multiple = (*multiple).max(1);
+        let whole = (length.ceil() as usize).max(1).next_multiple_of(multiple);
+        whole.min((limit / multiple * multiple).max(multiple))
+    };
+    let patch: Vec<usize> = shape.iter().zip(&network.padding_multiple()).map(edge).collect();
+    let whole = patch.iter().zip(&shape).all(|(edge, length)| *edge as f64 >= *length);
+    match (whole, network.dimensions) {
+        (true, Dimensions::Two) => {
+            why.push(format!("patches of {patch:?} hold a median slice; whole slices at prediction"));
+            size(patch, Tiling::Whole)
+        }
+        (true, Dimensions::Three) => {
+            why.push(format!("patches of {patch:?} hold a median scan; a sliding window at prediction"));
+            size(patch, Tiling::Patch)
+        }
+        (false, _) => {
+            why.push(format!("patches of {patch:?} as larger ones don't fit; a sliding window at prediction"));
+            size(patch, Tiling::Patch)
+        }
+    }
+}
+
+/// nnU-Net's rule: the largest patch of which a batch of two fits the memory, then the largest batch.
+pub(super) fn by_rule(
+    rule: NetworkRule,
+    dimensions: Dimensions,
+    grid: &Grid,
+    config: &TrainConfig,
+    why: &mut Vec<String>,
+) -> Result<Size, TrainError> {
+    let kind = DeviceKind::of(config.device)?;
+    let memory = config.memory_bytes.unwrap_or_else(|| kind.default_memory_bytes());
+    let limits = Limits::of(rule, dimensions, kind);
+    let (shape, mm) = grid.along(dimensions);
+    let name = match (rule, dimensions) {
+        (NetworkRule::Auto, Dimensions::Two) => "auto-2d",
+        (NetworkRule::Auto, Dimensions::Three) => "auto-3d",
+        _ => rule.name(),
+    };
+    let estimate = |topology: &Topology| {
+        let network = topology.network(name, limits.width);
+        let (channels, classes) = (grid.channels, grid.classes);
+        MemoryEstimate::new(&network, &topology.patch, channels, classes, kind, config.optimiser)
+    };
+    let wanted_batch = config.batch_size.unwrap_or(LEAST_BATCH);
+    let fits = |topology: &Topology| {
+        topology.voxels() <= limits.largest_patch && estimate(topology).bytes(wanted_batch) <= memory
+    };
+    let topology = match &config.patch {
+        Some(patch) => asked_for(patch, &mm)?,
+        None => {
+            let first = Topology::new(&first_patch(&shape, &mm), &mm);
+            let topology = largest_that_fits(first.clone(), &shape, &mm, fits).ok_or_else(|| no_fit(memory))?;
+            why.push(patch_sentence(&first, &topology, &shape, memory, limits.largest_patch));
+            topology
+        }
+    };
+    let network = topology.network(name, limits.width);
+    why.push(stages_sentence(&topology));
+    why.push(width_sentence(&network, &limits, kind));
+    let by_memory = estimate(&topology).largest_batch(memory);
+    let by_share = (LARGEST_SHARE * grid.voxels() / topology.voxels() as f64).round() as usize;
+    let batch_size = config.batch_size.unwrap_or_else(|| {
+        let (least, reason) = [
+            (by_memory, "more do not fit the memory"),
+            (by_share, "a batch holds at most 5 % of all voxels"),
+            (limits.largest_batch, "more take long on a processor"),
+        ]
+        .into_iter()
+        .min_by_key(|(size, _)| *size)
+        .unwrap_or((LEAST_BATCH, ""));
+        let batch = least.max(LEAST_BATCH);
+        why.push(format!(
+            "batches of {batch}: {}",
+            if least < LEAST_BATCH { "fewer make the gradient too noisy" } else { reason }
+        ));
+        batch
+    });
+    why.push(format!(
+        "about {} of memory for a step, of {}",
+        gigabytes(estimate(&topology).bytes(batch_size)),
+        gigabytes(memory)
+    ));
+    Ok(Size { network, patch: topology.patch, tiling: Tiling::Patch, batch_size })
+}
+
+/// The stages for a patch that somebody asked for.
+fn asked_for(patch: &[usize], mm: &[f64]) -> Result<Topology, TrainError> {
+    if patch.len() != mm.len() {
+        return Err(TrainError::Config(format!(
+            "`patch` must have {} edges for a {}-D network, found {patch:?}",
+            mm.len(),
+            mm.len()
+        )));
+    }
+    let topology = Topology::new(patch, mm);
+    if topology.patch != patch {
+        return Err(TrainError::Config(format!(
+            "`patch` {patch:?} must have edges that are multiples of {:?}: {:?} would do",
+            topology.multiple, topology.patch
+        )));
+    }
+    Ok(topology)
+}
+
+fn largest_that_fits(
+    mut topology: Topology,
+    shape: &[f64],
+    mm: &[f64],
+    fits: impl Fn(&Topology) -> bool,
+) -> Option<Topology> {
+    while !fits(&topology) {
+        topology = topology.smaller(shape, mm)?;
+    }
+    Some(topology)
+}
+
+fn no_fit(memory: u64) -> TrainError {
+    TrainError::Config(format!(
+        "not even the smallest patch fits {} of memory; take a smaller preset, or say with `--memory` what there is",
+        gigabytes(memory)
+    ))
+}
+
+fn patch_sentence(first: &Topology, chosen: &Topology, shape: &[f64], memory: u64, largest: usize) -> String {
+    let patch = times(&chosen.patch);
+    if first != chosen {
+        let limit = if first.voxels() > largest { "a processor's time" } else { "the memory" };
+        return format!(
+            "patches of {patch}, shortened from {} until a batch of two fits {limit} ({})",
+            times(&first.patch),
+            if first.voxels() > largest { format!("{largest} voxels") } else { gigabytes(memory) }
+        );
+    }
+    let median = times(&shape.iter().map(|n| n.round()).collect::<Vec<_>>());
+    let whole = chosen.patch.iter().zip(shape).all(|(edge, length)| *edge as f64 >= length.round());
+    if whole {
+        format!("patches of {patch}: the median of {median}, rounded up to what the strides divide")
+    } else {
+        format!("patches of {patch}: as long along each axis in millimetres, where the median of {median} allows")
+    }
+}
+
+fn stages_sentence(topology: &Topology) -> String {
+    let uneven = topology.stages.iter().any(|(kernel, _)| kernel.contains(&1));
+    let halvings: Vec<u32> = topology.multiple.iter().map(|m| m.ilog2()).collect();
+    format!(
+        "{} stages, the axes halved {} times: as long as 4 voxels remain{}",
+        topology.stages.len(),
+        times(&halvings),
+        if uneven { ", coarse axes later, with kernels of 1 along them until then" } else { "" }
+    )
+}
+
+fn width_sentence(network: &NetworkSpec, limits: &Limits, kind: DeviceKind) -> String {
+    let maps: Vec<String> = network.stages.iter().map(|s| s.channels.to_string()).collect();
+    let place = match kind {
+        DeviceKind::Processor => "a processor",
+        DeviceKind::Gpu => "a GPU",
+    };
+    format!("{} feature maps: {}, for {place}", maps.join("–"), limits.what)
+}
+
+/// `8.0 GB`.
+pub(super) fn gigabytes(bytes: u64) -> String {
+    match bytes as f64 / 1e9 {
+        small if small < 0.1 => format!("{:.0} MB", small * 1e3),
+        large => format!("{large:.1} GB"),
+    }
+}
