@@ -528,14 +528,7 @@ impl Backward<'_, '_, '_> {
                         fold(out, sw, &mut dx[block / sw..(block + count) / sw]);
                     }
                 }
-                weight_tiles::<S, HEIGHT, ROWS>(
-                    simd,
-                    layer,
-                    x_panels,
-                    dy_panels,
-                    panels,
-                    &mut self.partial.weight,
-                );
+                weight_tiles::<S, HEIGHT, ROWS>(simd, layer, x_panels, dy_panels, panels, self.partial.weight);
             }
         }
     }
