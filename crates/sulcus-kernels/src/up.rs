@@ -6,21 +6,44 @@
 //! of its parity c, so a register of weights is one pair broadcast, the input is spread over both parities, and rows of
 //! the result are runs of `y` as they lie in memory. The same rows of `dy` give both gradients.
 
+use std::cell::Cell;
+
 use rayon::prelude::*;
 
 use crate::error::{KernelError, check_length, product};
-use crate::vector::{Kernel, Simd, pair, sum, vectorised};
+use crate::vector::{Kernel, Simd, copy, pair, vectorised};
 
 /// Registers across a tile.
 const ACROSS: usize = 3;
 /// Output columns that one task should have at least.
 const TASK_COLUMNS: usize = 512;
-/// Panels whose two sides stay in the second cache while the weight's gradient is taken.
+/// Panels that are worked on together at most, so that rows are read and written in long runs.
 const BLOCK_PANELS: usize = 24;
-/// Rows of a weight gradient's tile, either way.
-const SIDE: usize = 4;
-/// Partial weight gradients that are held at once.
-const PARTIALS: usize = 32;
+/// Bytes of the panels of one block: what a core's second cache has room for.
+const BLOCK_BYTES: usize = 640 << 10;
+/// Inputs of a weight gradient's tile: a multiple of every tile's.
+const INPUT_MULTIPLE: usize = 8;
+/// Rows of it, likewise.
+const ROW_MULTIPLE: usize = 6;
+/// Partial weight gradients that are held at once: no fewer, no more, and between the two no more values than this.
+const PARTIALS: [usize; 2] = [8, 32];
+const PARTIAL_VALUES: usize = 1 << 20;
+/// Weights that are packed or added up at a time.
+const SHARE: usize = 4096;
+
+thread_local! {
+    /// What was used last, so that a step does not ask the system for the same pages again and again.
+    static PANELS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static PARTIAL_WEIGHTS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// At least `len` values that hold anything, to be given back to [`PANELS`]. No closure takes them, as one would be compiled
+/// without the kernel's instructions.
+fn panels_of_thread(len: usize) -> Vec<f32> {
+    let mut values = PANELS.take();
+    values.resize(values.len().max(len), 0.0);
+    values
+}
 
 /// A transposed convolution without overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,24 +163,36 @@ impl UpConvolution {
                 task.push(dx);
             }
         }
-        let in_group = tasks.len().div_ceil(PARTIALS);
-        let partials: Vec<Partial> = tasks
+        let groups = (PARTIAL_VALUES / weights).clamp(PARTIALS[0], PARTIALS[1]).min(tasks.len());
+        let in_group = tasks.len().div_ceil(groups);
+        let mut partial_weights = PARTIAL_WEIGHTS.take();
+        partial_weights.resize(partial_weights.len().max(groups * weights), 0.0);
+        let partials: Vec<Partial<'_>> = tasks
             .par_chunks_mut(in_group)
-            .map(|tasks| {
-                let mut partial = Partial { weight: vec![0.0; weights], bias: vec![0.0; self.outputs] };
+            .zip(partial_weights.par_chunks_exact_mut(weights))
+            .map(|(tasks, weight)| {
+                weight.fill(0.0);
+                let mut partial = Partial { weight, bias: vec![0.0; self.outputs] };
                 vectorised(Backward { layer: self, tasks, x, dy, packed: &packed, partial: &mut partial });
                 partial
             })
             .collect();
-        gradients.weight.par_chunks_mut(4096).enumerate().for_each(|(chunk, weight)| {
-            for (i, weight) in weight.iter_mut().enumerate() {
-                let of_all = partials.iter().map(|partial| f64::from(partial.weight[chunk * 4096 + i]));
-                *weight = of_all.sum::<f64>() as f32;
+        gradients.weight.par_chunks_mut(SHARE).enumerate().for_each(|(share, weight)| {
+            let mut sums = [0.0; SHARE];
+            for partial in &partials {
+                for (sum, part) in sums.iter_mut().zip(&partial.weight[share * SHARE..]) {
+                    *sum += f64::from(*part);
+                }
+            }
+            for (weight, sum) in weight.iter_mut().zip(sums) {
+                *weight = sum as f32;
             }
         });
         for (output, bias) in gradients.bias.iter_mut().enumerate() {
             *bias = partials.iter().map(|partial| partial.bias[output]).sum::<f64>() as f32;
         }
+        drop(partials);
+        PARTIAL_WEIGHTS.set(partial_weights);
         Ok(())
     }
 
@@ -179,6 +214,11 @@ impl UpConvolution {
     /// Rows (o, a, b) of the product.
     fn rows(&self) -> usize {
         self.outputs * self.stride[0] * self.stride[1]
+    }
+
+    /// Inputs and rows of the panels of the weight's gradient. What the last ones hold ends in sums that nobody reads.
+    fn padded(&self) -> [usize; 2] {
+        [self.inputs.next_multiple_of(INPUT_MULTIPLE), self.rows().next_multiple_of(ROW_MULTIPLE)]
     }
 
     /// A row's weights for even and odd columns.
@@ -236,15 +276,17 @@ struct Piece {
     depths: usize,
 }
 
-/// Columns `at..at + len` of a panel lie in memory from `to` on.
+/// Columns `at..at + len` lie in memory from `to` on.
+#[derive(Clone)]
 struct Run {
     at: usize,
     len: usize,
     to: usize,
 }
 
-struct Partial {
-    weight: Vec<f32>,
+/// What some tasks found together.
+struct Partial<'a> {
+    weight: &'a mut [f32],
     bias: Vec<f64>,
 }
 
@@ -261,17 +303,22 @@ impl Kernel for Wide {
 }
 
 /// Pairs of weights in the order in which tiles read them: `[rows / height, depth, height]`.
-fn pack(rows: usize, depth: usize, value: impl Fn(usize, usize) -> u64) -> Vec<u64> {
+fn pack(rows: usize, depth: usize, value: impl Fn(usize, usize) -> u64 + Sync) -> Vec<u64> {
     let height = if vectorised(Wide) { 8 } else { 4 };
     let mut packed = vec![0; rows.next_multiple_of(height) * depth];
-    for (tile, packed) in packed.chunks_exact_mut(height * depth).enumerate() {
+    packed.par_chunks_exact_mut(height * depth).enumerate().for_each(|(tile, packed)| {
         for (k, packed) in packed.chunks_exact_mut(height).enumerate() {
             for (row, packed) in (tile * height..rows).zip(packed) {
                 *packed = value(row, k);
             }
         }
-    }
+    });
     packed
+}
+
+/// How many panels of some rows are worked on together.
+fn panels_of_block(rows: usize, width: usize) -> usize {
+    (BLOCK_BYTES / (rows * width * size_of::<f32>())).clamp(2, BLOCK_PANELS)
 }
 
 /// Σₖ weights[k] · panel[k]: HEIGHT rows by [`ACROSS`] registers.
@@ -327,44 +374,58 @@ impl Kernel for Forward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        if S::WIDE { self.tiles::<S, 8>(simd) } else { self.tiles::<S, 4>(simd) }
+        let width = ACROSS * S::LANES;
+        let columns = self.piece.depths * self.layer.plane() * self.layer.stride[2];
+        let block_len = panels_of_block(self.layer.inputs, width).min(columns.div_ceil(width)) * width;
+        let height = if S::WIDE { 8 } else { 4 };
+        let len = (self.layer.inputs + height) * block_len;
+        let mut panels = panels_of_thread(len);
+        let scratch = &mut panels[..len];
+        if S::WIDE {
+            self.tiles::<S, 8>(simd, scratch)
+        } else {
+            self.tiles::<S, 4>(simd, scratch)
+        }
+        PANELS.set(panels);
     }
 }
 
 impl Forward<'_> {
     #[inline(always)]
-    fn tiles<S: Simd, const HEIGHT: usize>(mut self, simd: S) {
+    fn tiles<S: Simd, const HEIGHT: usize>(mut self, simd: S, scratch: &mut [f32]) {
         let layer = self.layer;
         let [sd, sh, sw] = layer.stride;
         let width = ACROSS * S::LANES;
         let columns = self.piece.depths * layer.plane() * sw;
         let first = self.piece.start * layer.plane();
-        let mut panel = vec![0.0; layer.inputs * width];
-        let mut out = vec![0.0; HEIGHT * width];
+        let panel_len = layer.inputs * width;
+        let block_len = scratch.len() / (layer.inputs + HEIGHT);
+        let (panels, out) = scratch.split_at_mut(layer.inputs * block_len);
         let mut runs = Vec::new();
-        for start in (0..columns).step_by(width) {
-            let count = width.min(columns - start);
-            for (input, row) in panel.chunks_exact_mut(width).enumerate() {
-                let from = input * layer.voxels() + first + start / sw;
-                spread(&self.x[from..from + count / sw], sw, row);
+        for block in (0..columns).step_by(block_len) {
+            let count = block_len.min(columns - block);
+            for input in 0..layer.inputs {
+                let from = input * layer.voxels() + first + block / sw;
+                let x = &self.x[from..from + count / sw];
+                for (x, panel) in x.chunks(width / sw).zip(panels.chunks_exact_mut(panel_len)) {
+                    spread(x, sw, &mut panel[input * width..][..x.len() * sw]);
+                }
             }
-            layer.runs(start, count, &mut runs);
-            let (chunks, _) = simd.chunks(&panel);
+            layer.runs(block, count, &mut runs);
             for (at, weights) in self.packed.chunks_exact(HEIGHT * layer.inputs).enumerate() {
                 let rows = at * HEIGHT..layer.rows().min((at + 1) * HEIGHT);
-                let mut sums = [[simd.splat(0.0); ACROSS]; HEIGHT];
-                for (sums, row) in sums.iter_mut().zip(rows.clone()) {
-                    *sums = [simd.splat(self.bias[row / (sd * sh)]); ACROSS];
+                let mut bias = [[simd.splat(0.0); ACROSS]; HEIGHT];
+                for (bias, row) in bias.iter_mut().zip(rows.clone()) {
+                    *bias = [simd.splat(self.bias[row / (sd * sh)]); ACROSS];
                 }
-                let sums = tile(simd, weights, chunks, sums);
-                let (out_chunks, _) = simd.chunks_mut(&mut out);
-                for (sum, chunk) in sums.as_flattened().iter().zip(out_chunks) {
-                    simd.store(*sum, chunk);
+                for (panel, values) in panels.chunks_exact(panel_len).take(count.div_ceil(width)).enumerate() {
+                    let sums = tile(simd, weights, simd.chunks(values).0, bias);
+                    keep(simd, &sums, out, panel, block_len);
                 }
-                for (row, out) in rows.zip(out.chunks_exact(width)) {
+                for (row, out) in rows.zip(out.chunks_exact(block_len)) {
                     let y = &mut self.y[row / (sd * sh)][layer.shift(row)..];
                     for run in &runs {
-                        y[run.to..run.to + run.len].copy_from_slice(&out[run.at..run.at + run.len]);
+                        copy(simd, &out[run.at..run.at + run.len], &mut y[run.to..run.to + run.len]);
                     }
                 }
             }
@@ -372,90 +433,141 @@ impl Forward<'_> {
     }
 }
 
-struct Backward<'a, 'x> {
+/// Writes a tile below a panel's columns: `out` is `[HEIGHT, block_len]`.
+#[inline(always)]
+fn keep<S: Simd, const HEIGHT: usize>(
+    simd: S,
+    sums: &[[S::Vector; ACROSS]; HEIGHT],
+    out: &mut [f32],
+    panel: usize,
+    block_len: usize,
+) {
+    for (sums, out) in sums.iter().zip(out.chunks_exact_mut(block_len)) {
+        let (chunks, _) = simd.chunks_mut(&mut out[panel * ACROSS * S::LANES..][..ACROSS * S::LANES]);
+        for (&sum, chunk) in sums.iter().zip(chunks) {
+            simd.store(sum, chunk);
+        }
+    }
+}
+
+struct Backward<'a, 'x, 'p> {
     layer: &'a UpConvolution,
     tasks: &'a mut [(Piece, Vec<&'x mut [f32]>)],
     x: &'a [f32],
     dy: &'a [f32],
     packed: &'a [u64],
-    partial: &'a mut Partial,
+    partial: &'a mut Partial<'p>,
 }
 
-impl Kernel for Backward<'_, '_> {
+impl Kernel for Backward<'_, '_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        if S::WIDE { self.blocks::<S, 8>(simd) } else { self.blocks::<S, 4>(simd) }
+        let layer = self.layer;
+        let width = ACROSS * S::LANES;
+        let [inputs, rows] = layer.padded();
+        let most = self.tasks.iter().map(|(piece, _)| piece.depths).max().unwrap_or(0);
+        let columns = most * layer.plane() * layer.stride[2];
+        let block_len = panels_of_block(inputs + rows, width).min(columns.div_ceil(width)) * width;
+        let height = if S::WIDE { 8 } else { 4 };
+        let len = (inputs + rows + height) * block_len;
+        let mut panels = panels_of_thread(len);
+        let scratch = &mut panels[..len];
+        if S::WIDE {
+            self.blocks::<S, 8, 3>(simd, scratch)
+        } else {
+            self.blocks::<S, 4, 2>(simd, scratch)
+        }
+        PANELS.set(panels);
     }
 }
 
-impl Backward<'_, '_> {
+impl Backward<'_, '_, '_> {
+    /// `HEIGHT` inputs by [`ACROSS`] registers are a tile of the input's gradient, `HEIGHT` inputs by `ROWS` rows one of the
+    /// weight's.
     #[inline(always)]
-    fn blocks<S: Simd, const HEIGHT: usize>(mut self, simd: S) {
+    fn blocks<S: Simd, const HEIGHT: usize, const ROWS: usize>(mut self, simd: S, scratch: &mut [f32]) {
         let layer = self.layer;
         let sw = layer.stride[2];
         let width = ACROSS * S::LANES;
-        let inputs = layer.inputs.next_multiple_of(SIDE) * width;
-        let rows = layer.rows().next_multiple_of(SIDE) * width;
-        let mut x_panels = vec![0.0; BLOCK_PANELS * inputs];
-        let mut dy_panels = vec![0.0; BLOCK_PANELS * rows];
-        let mut out = vec![0.0; HEIGHT * width];
-        let mut runs = Vec::new();
+        let [inputs, rows] = layer.padded();
+        let block_len = scratch.len() / (inputs + rows + HEIGHT);
+        let (x_panels, rest) = scratch.split_at_mut(inputs * block_len);
+        let (dy_panels, out) = rest.split_at_mut(rows * block_len);
+        let mut runs = vec![Vec::new(); block_len / width];
         for task in 0..self.tasks.len() {
             let piece = self.tasks[task].0;
             let columns = piece.depths * layer.plane() * sw;
             let first = piece.start * layer.plane();
-            for block in (0..columns).step_by(BLOCK_PANELS * width) {
-                let mut panels = 0;
-                for start in (block..columns.min(block + BLOCK_PANELS * width)).step_by(width) {
-                    let count = width.min(columns - start);
-                    let x_panel = &mut x_panels[panels * inputs..(panels + 1) * inputs];
-                    for (input, row) in x_panel.chunks_exact_mut(width).take(layer.inputs).enumerate() {
-                        let from = (piece.case * layer.inputs + input) * layer.voxels() + first + start / sw;
-                        spread(&self.x[from..from + count / sw], sw, row);
-                        row[count..].fill(0.0);
+            for block in (0..columns).step_by(block_len) {
+                let count = block_len.min(columns - block);
+                let panels = count.div_ceil(width);
+                let x_panels = &mut x_panels[..panels * inputs * width];
+                let dy_panels = &mut dy_panels[..panels * rows * width];
+                for input in 0..layer.inputs {
+                    let from = (piece.case * layer.inputs + input) * layer.voxels() + first + block / sw;
+                    let x = &self.x[from..from + count / sw];
+                    for (x, panel) in x.chunks(width / sw).zip(x_panels.chunks_exact_mut(inputs * width)) {
+                        let row = &mut panel[input * width..][..width];
+                        spread(x, sw, row);
+                        clear_rest(row, x.len() * sw);
                     }
-                    layer.runs(start, count, &mut runs);
-                    let dy_panel = &mut dy_panels[panels * rows..(panels + 1) * rows];
-                    self.gather(simd, piece, &runs, count, dy_panel);
-                    let dx = &mut self.tasks[task].1;
-                    let (chunks, _) = simd.chunks(dy_panel);
-                    for (at, weights) in self.packed.chunks_exact(HEIGHT * layer.rows()).enumerate() {
-                        let sums = tile(simd, weights, chunks, [[simd.splat(0.0); ACROSS]; HEIGHT]);
-                        let (out_chunks, _) = simd.chunks_mut(&mut out);
-                        for (sum, chunk) in sums.as_flattened().iter().zip(out_chunks) {
-                            simd.store(*sum, chunk);
-                        }
-                        for (dx, out) in dx.iter_mut().skip(at * HEIGHT).zip(out.chunks_exact(width)) {
-                            fold(out, sw, &mut dx[start / sw..(start + count) / sw]);
-                        }
-                    }
-                    panels += 1;
                 }
-                let (x, dy) = (&x_panels[..panels * inputs], &dy_panels[..panels * rows]);
-                weight_tiles(simd, layer, x, dy, panels, &mut self.partial.weight);
+                for (panel, runs) in runs.iter_mut().take(panels).enumerate() {
+                    layer.runs(block + panel * width, width.min(count - panel * width), runs);
+                }
+                self.gather(simd, piece, &runs[..panels], dy_panels);
+                let dx = &mut self.tasks[task].1;
+                for (at, weights) in self.packed.chunks_exact(HEIGHT * layer.rows()).enumerate() {
+                    for (panel, values) in dy_panels.chunks_exact(rows * width).enumerate() {
+                        let sums = tile(simd, weights, simd.chunks(values).0, [[simd.splat(0.0); ACROSS]; HEIGHT]);
+                        keep(simd, &sums, out, panel, block_len);
+                    }
+                    for (dx, out) in dx.iter_mut().skip(at * HEIGHT).zip(out.chunks_exact(block_len)) {
+                        fold(out, sw, &mut dx[block / sw..(block + count) / sw]);
+                    }
+                }
+                weight_tiles::<S, HEIGHT, ROWS>(simd, layer, x_panels, dy_panels, panels, self.partial.weight);
             }
         }
     }
 
-    /// A panel of the rows of `dy`, and their sums for the bias.
+    /// The panels of the rows of `dy`, and their sums for the bias.
     #[inline(always)]
-    fn gather<S: Simd>(&mut self, simd: S, piece: Piece, runs: &[Run], count: usize, panel: &mut [f32]) {
+    fn gather<S: Simd>(&mut self, simd: S, piece: Piece, runs: &[Vec<Run>], panels: &mut [f32]) {
         let layer = self.layer;
         let of_output = layer.stride[0] * layer.stride[1];
         let voxels = layer.voxels() * layer.fold();
         let first = piece.start * layer.plane() * layer.fold();
         let width = ACROSS * S::LANES;
-        for (row, panel) in panel.chunks_exact_mut(width).take(layer.rows()).enumerate() {
+        let panel_len = panels.len() / runs.len();
+        for row in 0..layer.rows() {
             let output = row / of_output;
             let dy = &self.dy[(piece.case * layer.outputs + output) * voxels + first + layer.shift(row)..];
-            for run in runs {
-                panel[run.at..run.at + run.len].copy_from_slice(&dy[run.to..run.to + run.len]);
+            let mut sums = [simd.splat(0.0); ACROSS];
+            for (runs, panel) in runs.iter().zip(panels.chunks_exact_mut(panel_len)) {
+                let panel = &mut panel[row * width..][..width];
+                let mut end = 0;
+                for run in runs {
+                    end = run.at + run.len;
+                    copy(simd, &dy[run.to..run.to + run.len], &mut panel[run.at..end]);
+                }
+                clear_rest(panel, end);
+                for (sum, chunk) in sums.iter_mut().zip(simd.chunks(panel).0) {
+                    *sum = simd.add(*sum, simd.load(chunk));
+                }
             }
-            panel[count..].fill(0.0);
-            self.partial.bias[output] += sum(simd, panel);
+            self.partial.bias[output] += simd.sum(simd.add(simd.add(sums[0], sums[1]), sums[2]));
         }
+    }
+}
+
+/// Zeroes what a panel's last columns don't fill.
+#[inline(always)]
+fn clear_rest(row: &mut [f32], from: usize) {
+    if from < row.len() {
+        row[from..].fill(0.0);
     }
 }
 
@@ -476,7 +588,7 @@ fn fold(columns: &[f32], step: usize, voxels: &mut [f32]) {
 
 /// Adds Σ x · dy over the columns of a block, per input, row and parity.
 #[inline(always)]
-fn weight_tiles<S: Simd>(
+fn weight_tiles<S: Simd, const INPUTS: usize, const ROWS: usize>(
     simd: S,
     layer: &UpConvolution,
     x: &[f32],
@@ -488,17 +600,17 @@ fn weight_tiles<S: Simd>(
     let (x, _) = simd.chunks(x);
     let (dy, _) = simd.chunks(dy);
     let (x_step, dy_step) = (x.len() / panels, dy.len() / panels);
-    for input in (0..layer.inputs).step_by(SIDE) {
-        for row in (0..layer.rows()).step_by(SIDE) {
-            let mut sums = [[simd.splat(0.0); SIDE]; SIDE];
+    for input in (0..layer.inputs).step_by(INPUTS) {
+        for row in (0..layer.rows()).step_by(ROWS) {
+            let mut sums = [[simd.splat(0.0); ROWS]; INPUTS];
             for (x, dy) in x.chunks_exact(x_step).zip(dy.chunks_exact(dy_step)) {
-                let (x, dy) = (&x[input * ACROSS..][..SIDE * ACROSS], &dy[row * ACROSS..][..SIDE * ACROSS]);
+                let (x, dy) = (&x[input * ACROSS..][..INPUTS * ACROSS], &dy[row * ACROSS..][..ROWS * ACROSS]);
                 for v in 0..ACROSS {
-                    let xs: [S::Vector; SIDE] = std::array::from_fn(|i| simd.load(&x[i * ACROSS + v]));
-                    let dys: [S::Vector; SIDE] = std::array::from_fn(|i| simd.load(&dy[i * ACROSS + v]));
-                    for i in 0..SIDE {
-                        for o in 0..SIDE {
-                            sums[i][o] = simd.fma(xs[i], dys[o], sums[i][o]);
+                    let dys: [S::Vector; ROWS] = std::array::from_fn(|i| simd.load(&dy[i * ACROSS + v]));
+                    for i in 0..INPUTS {
+                        let x = simd.load(&x[i * ACROSS + v]);
+                        for o in 0..ROWS {
+                            sums[i][o] = simd.fma(x, dys[o], sums[i][o]);
                         }
                     }
                 }

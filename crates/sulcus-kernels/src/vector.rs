@@ -1,8 +1,8 @@
 //! One body of code, compiled once for each instruction set and chosen when it runs.
 //!
 //! A [`Kernel`] is written against [`Simd`]. [`vectorised`] finds out what the processor has and enters the kernel through
-//! a function compiled for just that; everything the kernel calls must be `#[inline(always)]`, or it would be compiled
-//! for the portable baseline.
+//! a function compiled for just that; everything the kernel calls must be `#[inline(always)]`, or it is compiled for the
+//! baseline and twenty times as slow. A closure that holds vectors and is handed to another function is such a case.
 #![expect(unsafe_code, reason = "vector instructions beyond the target's baseline are reached through intrinsics")]
 
 /// Vectors of f32 of one instruction set. A value of an implementing type is the proof that the processor has it.
@@ -67,7 +67,15 @@ pub(crate) trait Simd: Copy {
     /// The sum of a register's values, in one order, in double precision.
     #[inline(always)]
     fn sum(self, value: Self::Vector) -> f64 {
-        self.lanes(value).as_ref().iter().map(|&lane| f64::from(lane)).sum()
+        let lanes = self.lanes(value);
+        let (fours, _) = lanes.as_ref().as_chunks::<4>();
+        let mut sums = [0.0; 4];
+        for four in fours {
+            for i in 0..4 {
+                sums[i] += f64::from(four[i]);
+            }
+        }
+        (sums[0] + sums[1]) + (sums[2] + sums[3])
     }
 }
 
@@ -97,7 +105,35 @@ pub(crate) fn sum<S: Simd>(simd: S, values: &[f32]) -> f64 {
 /// The sum of four registers.
 #[inline(always)]
 pub(crate) fn total<S: Simd>(simd: S, sums: [S::Vector; 4]) -> f64 {
-    simd.sum(sums[0]) + simd.sum(sums[1]) + simd.sum(sums[2]) + simd.sum(sums[3])
+    simd.sum(simd.add(simd.add(sums[0], sums[1]), simd.add(sums[2], sums[3])))
+}
+
+/// Copies as many values as `to` takes; rows of a few registers are too short for a call of the library's.
+#[inline(always)]
+pub(crate) fn copy<S: Simd>(simd: S, from: &[f32], to: &mut [f32]) {
+    let from = &from[..to.len()];
+    if let Some(last) = to.len().checked_sub(S::LANES) {
+        let (chunks, _) = simd.chunks(from);
+        let (to_chunks, _) = simd.chunks_mut(to);
+        for (from, to) in chunks.iter().zip(to_chunks) {
+            *to = *from;
+        }
+        // The last register may overlap the one before.
+        if let ([from], [to]) = (simd.chunks(&from[last..]).0, simd.chunks_mut(&mut to[last..]).0) {
+            *to = *from;
+        }
+    } else if let Some(last) = to.len().checked_sub(4) {
+        for (from, to) in from.as_chunks::<4>().0.iter().zip(to.as_chunks_mut::<4>().0) {
+            *to = *from;
+        }
+        if let ([from], [to]) = (from[last..].as_chunks::<4>().0, to[last..].as_chunks_mut::<4>().0) {
+            *to = *from;
+        }
+    } else {
+        for (from, to) in from.iter().zip(to) {
+            *to = *from;
+        }
+    }
 }
 
 /// Work that is compiled for each instruction set. `run` must be `#[inline(always)]`.
