@@ -306,9 +306,7 @@ impl Job<'_> {
                 // Planes of zeros are never read.
                 if !padded.is_zero(0, packed) {
                     let target = &mut ring[packed % planes * plane_floats..][..plane_floats];
-                    for (row, target) in target.chunks_exact_mut(padded.row()).enumerate() {
-                        pack_channels(padded, x, x_parts, block.sample, [packed, first_row + row], target);
-                    }
+                    pack_channels(padded, x, x_parts, block.sample, [packed, first_row], target);
                 }
                 packed += 1;
             }

@@ -123,15 +123,22 @@ pub(super) fn pack_input<'a>(
         return PackedInput::Borrowed(&whole[first * sample..(first + samples) * sample]);
     }
     let mut scratch = Scratch::take(samples * padded.sample());
-    scratch.par_chunks_mut(padded.row()).enumerate().with_min_len(8).for_each(|(index, target)| {
-        let (plane, h) = (index / padded.extent[1], index % padded.extent[1]);
+    // Whole planes where there are many, else a few rows at a time: both are whole rows of one plane.
+    let [planes, rows] = [padded.extent[0] * samples, padded.extent[1]];
+    let rows = if planes >= 16 { rows } else { rows.div_ceil(16_usize.div_ceil(planes)) };
+    let plane_work = |(plane, target): (usize, &mut [f32])| {
         let (sample, d) = (first + plane / padded.extent[0], plane % padded.extent[0]);
-        pack_channels(padded, x, parts, sample, [d, h], target);
-    });
+        target.par_chunks_mut(rows * padded.row()).enumerate().for_each(|(piece, target)| {
+            pack_channels(padded, x, parts, sample, [d, piece * rows], target);
+        });
+    };
+    scratch.par_chunks_mut(padded.plane()).enumerate().for_each(plane_work);
     PackedInput::Copied(scratch)
 }
 
-/// One row of all channels, given its padded coordinates along D and H.
+/// Rows `h..` of all channels of the padded plane `d`, as many as fit into the target, which is whole rows.
+///
+/// Channel by channel: a channel's rows follow one another in the source, so that it is read in long runs.
 pub(super) fn pack_channels(
     padded: &Padded,
     x: &[&[f32]],
@@ -140,16 +147,24 @@ pub(super) fn pack_channels(
     [d, h]: [usize; 2],
     target: &mut [f32],
 ) {
-    let [depth, height, width] = padded.size;
-    if padded.is_zero(0, d) || padded.is_zero(1, h) {
+    if padded.is_zero(0, d) {
         target.fill(0.0);
         return;
     }
-    let line = (d - padded.lead[0]) * height + h - padded.lead[1];
-    for (channel, target) in target.chunks_exact_mut(padded.channel()).enumerate() {
+    let [depth, height, width] = padded.size;
+    let (row, step) = (padded.row(), padded.channel());
+    for channel in 0..padded.channels {
         let (part, local, part_channels) = parts.locate(channel);
-        let start = ((sample * part_channels + local) * depth * height + line) * width;
-        pack_row(padded, &x[part][start..start + width], target);
+        let plane = ((sample * part_channels + local) * depth + d - padded.lead[0]) * height;
+        for (h, target) in (h..).zip(target.chunks_exact_mut(row)) {
+            let target = &mut target[channel * step..][..step];
+            if padded.is_zero(1, h) {
+                target.fill(0.0);
+            } else {
+                let start = (plane + h - padded.lead[1]) * width;
+                pack_row(padded, &x[part][start..start + width], target);
+            }
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The gradient by the weights: for each pair of channels and each tap, a sum over all positions.
 
-use super::pack::{Padded, pack_gradient, pack_input};
+use super::pack::{Padded, pack_channels, pack_gradient, pack_input};
 use super::shape::{ConvShape, Parts};
+use super::store::interleave;
 use super::weight_tile::{WeightTileSize, WeightWork, largest_weight_tile, weight_fn};
 use crate::scratch::{LINE, Scratch, SharedMut};
 use crate::simd::Instructions;
@@ -9,6 +10,12 @@ use rayon::prelude::*;
 
 /// Floats of input and output gradient that a block of positions should hold at most, so that they stay in the second cache.
 const BLOCK_FLOATS: usize = 96 << 10;
+
+/// Floats of weights up to which a block packs what it reads.
+const OWN_WEIGHT_FLOATS: usize = 64 << 10;
+
+/// Floats of input and output gradient that such a block holds at a time.
+const OWN_FLOATS: usize = 80 << 10;
 
 /// Floats that the groups' sums may take together.
 const SUMS_FLOATS: usize = 1 << 20;
@@ -31,8 +38,21 @@ struct Job<'a> {
     instructions: Instructions,
     /// The size of a tile.
     size: WeightTileSize,
-    /// Rows of taps: their padded offsets along D and H, and where they read.
+    /// Rows of taps: their padded offsets along D and H, and where they begin in a padded row.
     rows: Vec<([usize; 2], usize)>,
+}
+
+/// What one block reads.
+struct Region<'a> {
+    /// Packed input; the padded plane `d` lies at `d` modulo `planes`, and the first row held is `first_row`.
+    input: &'a [f32],
+    planes: usize,
+    plane_floats: usize,
+    first_row: usize,
+    /// Packed output gradient `[panel][positions][16]`, and the position that it begins with.
+    gradient: &'a [f32],
+    positions: usize,
+    first_position: usize,
 }
 
 /// Fills `dw`, `[O, I, kd, kh, kw]`.
@@ -53,32 +73,52 @@ pub(super) fn run(
     let mut rows = Vec::new();
     for d in 0..kd {
         for h in 0..kh {
-            rows.extend((0..kw).step_by(taps).map(|w| ([d, h], padded.offset([d, h, w]))));
+            rows.extend((0..kw).step_by(taps).map(|w| ([d, h], padded.offset([0, 0, w]))));
         }
     }
     let job = Job { shape, padded, instructions, size, rows };
 
     let terms = shape.taps() * shape.inputs;
     let group_floats = panels * terms * LINE;
-    let samples_at_once = job.padded.samples_at_once(shape.batch);
-    let blocks = job.blocks(samples_at_once);
-    let groups = (SUMS_FLOATS / group_floats).clamp(1, PIECES).min(blocks.len());
     let steps = job.tile_steps();
-    let shares = PIECES.div_ceil(groups).min(steps);
+    let most_groups = (SUMS_FLOATS / group_floats).clamp(1, PIECES);
+    let own_blocks = if group_floats > OWN_WEIGHT_FLOATS { None } else { job.own_blocks() };
+    let samples_at_once = job.padded.samples_at_once(shape.batch);
+    let blocks = own_blocks.as_ref().map_or_else(|| job.blocks(samples_at_once), Vec::clone);
+    let groups = most_groups.min(blocks.len());
+    let group_blocks = |group: usize| &blocks[blocks.len() * group / groups..blocks.len() * (group + 1) / groups];
     let mut sums = Scratch::take(groups * group_floats);
     sums.par_chunks_mut(1 << 14).for_each(|sums| sums.fill(0.0));
     let shared = SharedMut::new(&mut sums);
-    let output_plane = shape.output_plane();
+    if own_blocks.is_some() {
+        (0..groups).into_par_iter().for_each(|group| {
+            for block in group_blocks(group) {
+                job.run_packing(*block, x, parts, dy, shared.offset(group * group_floats));
+            }
+        });
+        reduce(&sums, groups, shape, taps, dw);
+        return;
+    }
+    let shares = PIECES.div_ceil(groups).min(steps);
+    let positions = shape.output_plane();
     for first in (0..shape.batch).step_by(samples_at_once) {
         let samples = samples_at_once.min(shape.batch - first);
         let input = pack_input(&job.padded, x, parts, first, samples);
-        let gradient = pack_gradient(instructions, dy, shape.outputs, output_plane, first, samples);
+        let gradient = pack_gradient(instructions, dy, shape.outputs, positions, first, samples);
         (0..groups * shares).into_par_iter().for_each(|piece| {
             let (group, share) = (piece / shares, piece % shares);
-            let own = &blocks[blocks.len() * group / groups..blocks.len() * (group + 1) / groups];
-            for block in own.iter().filter(|block| block.sample < samples) {
+            for block in group_blocks(group).iter().filter(|block| block.sample < samples) {
+                let region = Region {
+                    input: &input.floats()[block.sample * job.padded.sample()..],
+                    planes: job.padded.planes_and_rows()[0],
+                    plane_floats: job.padded.plane(),
+                    first_row: 0,
+                    gradient: &gradient[block.sample * panels * positions * LINE..],
+                    positions,
+                    first_position: 0,
+                };
                 let steps = steps * share / shares..steps * (share + 1) / shares;
-                job.block(*block, steps, input.floats(), &gradient, shared.offset(group * group_floats));
+                job.block(*block, steps, &region, shared.offset(group * group_floats));
             }
         });
     }
@@ -118,28 +158,81 @@ impl Job<'_> {
         self.shape.outputs.div_ceil(LINE).div_ceil(self.size.panels) * self.rows.len() * self.channel_steps()
     }
 
+    /// Blocks that each pack what they read, a plane at a time, so that it never leaves the second cache. None where a few rows
+    /// are too much for that.
+    fn own_blocks(&self) -> Option<Vec<Block>> {
+        let [depth, height, width] = self.shape.output_size();
+        let [planes, halo, _] = self.shape.kernel;
+        let stride = self.shape.stride[1];
+        let panels = self.shape.outputs.div_ceil(LINE);
+        let row = planes * self.padded.row() * stride + width * panels * LINE;
+        let most = OWN_FLOATS.checked_sub(planes * self.padded.row() * (halo - 1))? / row;
+        if self.padded.is_identity() || most < height.min(2 * halo) {
+            return None;
+        }
+        let mut row_blocks = height.div_ceil(most);
+        while self.shape.batch * row_blocks < PIECES && height.div_ceil(row_blocks + 1) * stride >= 4 * halo {
+            row_blocks += 1;
+        }
+        let rows = height.div_ceil(row_blocks);
+        let planes = depth.div_ceil(PIECES.div_ceil(self.shape.batch * row_blocks).clamp(1, depth));
+        let mut blocks = Vec::new();
+        for sample in 0..self.shape.batch {
+            for h in (0..height).step_by(rows) {
+                for d in (0..depth).step_by(planes) {
+                    let planes = [d, depth.min(d + planes)];
+                    blocks.push(Block { sample, planes, rows: [h, height.min(h + rows)] });
+                }
+            }
+        }
+        Some(blocks)
+    }
+
+    /// Adds a block that packs what it reads.
+    fn run_packing(&self, block: Block, x: &[&[f32]], parts: &Parts, dy: &[f32], sums: SharedMut) {
+        let ([planes, halo, _], [sd, sh, _]) = (self.shape.kernel, self.shape.stride);
+        let [_, height, width] = self.shape.output_size();
+        let outputs = self.shape.outputs;
+        let plane = self.shape.output_plane();
+        let positions = (block.rows[1] - block.rows[0]) * width;
+        let first_row = block.rows[0] * sh;
+        let plane_floats = ((block.rows[1] - block.rows[0] - 1) * sh + halo) * self.padded.row();
+        let mut ring = Scratch::take(planes * plane_floats);
+        let mut gradient = Scratch::take(outputs.div_ceil(LINE) * positions * LINE);
+        let mut packed = block.planes[0] * sd;
+        for d in block.planes[0]..block.planes[1] {
+            packed = packed.max(d * sd);
+            while packed < d * sd + planes {
+                // Planes of zeros are never read.
+                if !self.padded.is_zero(0, packed) {
+                    let target = &mut ring[packed % planes * plane_floats..][..plane_floats];
+                    pack_channels(&self.padded, x, parts, block.sample, [packed, first_row], target);
+                }
+                packed += 1;
+            }
+            let first_position = (d * height + block.rows[0]) * width;
+            for (panel, target) in gradient.chunks_exact_mut(positions * LINE).enumerate() {
+                let source = &dy[(block.sample * outputs + panel * LINE) * plane + first_position..];
+                interleave(self.instructions, source, plane, LINE.min(outputs - panel * LINE), target);
+            }
+            let (input, gradient) = (&ring[..], &gradient[..]);
+            let region = Region { input, planes, plane_floats, first_row, gradient, positions, first_position };
+            self.block(Block { planes: [d, d + 1], ..block }, 0..self.tile_steps(), &region, sums);
+        }
+    }
+
     /// Adds a block of positions to the sums of some of the weights.
-    fn block(
-        &self,
-        block: Block,
-        steps: std::ops::Range<usize>,
-        input: &[f32],
-        gradient: &[f32],
-        sums: SharedMut,
-    ) {
+    fn block(&self, block: Block, steps: std::ops::Range<usize>, region: &Region, sums: SharedMut) {
         let WeightTileSize { panels: tile_panels, taps, rows: tile_rows } = self.size;
         let inputs = self.shape.inputs;
         let terms = self.shape.taps() * inputs;
         let panels = self.shape.outputs.div_ceil(LINE);
         let [_, height, width] = self.shape.output_size();
         let [sd, sh, _] = self.shape.stride;
-        let plane = self.shape.output_plane();
-        let input = &input[block.sample * self.padded.sample()..];
-        let gradient = &gradient[block.sample * panels * plane * LINE..];
         for step in steps {
             let (step, channel) = (step / self.channel_steps(), step % self.channel_steps() * tile_rows);
             let (panel, row) = (step / self.rows.len() * tile_panels, step % self.rows.len());
-            let ([kd, kh], offset) = self.rows[row];
+            let ([kd, kh], column) = self.rows[row];
             // Positions whose inputs are padding are left out.
             let [d, d_end] = self.inside(0, block.planes, kd, sd);
             let [h, h_end] = self.inside(1, block.rows, kh, sh);
@@ -152,16 +245,19 @@ impl Job<'_> {
                 rows: tile_rows.min(inputs - channel),
             };
             let Some(tile) = weight_fn(self.instructions, size) else { continue };
-            let at = self.padded.offset([d * sd, h * sh, 0]) + offset + channel * self.padded.channel();
+            let plane = (d * sd + kd) % region.planes * region.plane_floats;
+            let line = (h * sh + kh - region.first_row) * self.padded.row();
+            let at = plane + line + column + channel * self.padded.channel();
+            let position = (d * height + h) * width - region.first_position;
             let work = WeightWork {
-                input: input[at..].as_ptr(),
+                input: region.input[at..].as_ptr(),
                 row_step: self.padded.channel(),
-                gradient: gradient[(panel * plane + (d * height + h) * width) * LINE..].as_ptr(),
-                gradient_panel: plane * LINE,
+                gradient: region.gradient[(panel * region.positions + position) * LINE..].as_ptr(),
+                gradient_panel: region.positions * LINE,
                 planes: d_end - d,
                 lines: h_end - h,
                 width,
-                input_plane: self.padded.plane() * sd,
+                input_plane: region.plane_floats * sd,
                 input_line: self.padded.row() * sh,
                 gradient_plane: height * width * LINE,
                 sums: sums.offset((panel * terms + (row * inputs + channel) * taps) * LINE).pointer(),

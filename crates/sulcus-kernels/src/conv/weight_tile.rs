@@ -49,10 +49,17 @@ unsafe fn tile<V: Lanes16, const ROWS: usize, const TAPS: usize, const PANELS: u
                 }
             }
         }
-        for line in 0..work.planes * work.lines {
-            let (plane, line) = (line / work.lines, line % work.lines);
-            let mut gradient = work.gradient.add(plane * work.gradient_plane + line * work.width * 16);
-            let input = work.input.add(plane * work.input_plane + line * work.input_line);
+        let mut line = 0;
+        let mut plane_input = work.input;
+        let mut plane_gradient = work.gradient;
+        let (mut input, mut gradient) = (plane_input, plane_gradient);
+        for _ in 0..work.planes * work.lines {
+            if line == work.lines {
+                line = 0;
+                plane_input = plane_input.add(work.input_plane);
+                plane_gradient = plane_gradient.add(work.gradient_plane);
+                (input, gradient) = (plane_input, plane_gradient);
+            }
             let mut inputs = [input; ROWS];
             for (row, input) in inputs.iter_mut().enumerate() {
                 *input = input.add(row * work.row_step);
@@ -72,6 +79,8 @@ unsafe fn tile<V: Lanes16, const ROWS: usize, const TAPS: usize, const PANELS: u
                 }
                 gradient = gradient.add(16);
             }
+            line += 1;
+            input = input.wrapping_add(work.input_line);
         }
         for (row, sum) in sum.iter().enumerate() {
             for (tap, sum) in sum.iter().enumerate() {
