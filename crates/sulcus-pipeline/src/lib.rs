@@ -21,7 +21,7 @@ mod window;
 
 pub use error::PipelineError;
 pub use golden::{GoldenCase, label_hash};
-pub use metrics::{Counts, count_labels};
+pub use metrics::{Counts, DEFAULT_NSD_MM, SurfaceDistances, count_labels, mean_defined, surface_distances};
 pub use network::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 pub use normalise::Normalisation;
 pub use parity::{Parity, compare_predictors};
