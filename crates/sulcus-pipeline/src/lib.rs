@@ -25,7 +25,7 @@ pub use metrics::{Counts, DEFAULT_NSD_MM, SurfaceDistances, count_labels, mean_d
 pub use network::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 pub use normalise::Normalisation;
 pub use parity::{Parity, compare_predictors};
-pub use postprocess::Postprocess;
+pub use postprocess::{Postprocess, PostprocessingChoice, choose_postprocessing};
 pub use predictor::{Predictor, PredictorError, Tensor};
 pub use prepare::{Prepared, PreparedLabels, prepare, prepare_labels};
 pub use restore::{Outputs, Restore, Restored};

@@ -2,8 +2,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use sulcus_pipeline::{
-    CaseScores, Counts, Logits, ModelSpec, Output, Outputs, PipelineError, Predictor, Summary, WindowOptions,
-    count_labels, predict_logits, prepare,
+    CaseScores, Counts, DEFAULT_NSD_MM, Logits, ModelSpec, Output, Outputs, PipelineError, Predictor, Summary,
+    WindowOptions, predict_logits, prepare,
 };
 use sulcus_volume::Label;
 
@@ -61,12 +61,6 @@ fn classes(logits: &Logits, output: Output) -> Vec<u8> {
     }
 }
 
-/// Mean over the structures that are defined.
-pub(crate) fn mean(dice: &[Option<f64>]) -> Option<f64> {
-    let defined: Vec<f64> = dice.iter().copied().flatten().collect();
-    (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
-}
-
 /// Predicts cases as `sulcus predict` does, on their own grids, writes the masks and `summary.json` into `folder`.
 /// `go_on` is asked before each case.
 pub(crate) fn predict_and_score(
@@ -93,11 +87,10 @@ pub(crate) fn predict_and_score(
         let file = folder.join(format!("{}.nii.gz", case.name));
         sulcus_io::write_labels(&file, &mask, &scan.header, &spec.labels)
             .map_err(|e| TrainError::File { what: e.problem().to_string(), file: file.clone() })?;
-        let counts = count_labels(&mask, &scan.labels, &values)?;
-        let name = |path: &Path| path.to_string_lossy().into_owned();
-        scores.push(CaseScores::new(name(&file), name(&case.label), &values, &counts));
+        let names = [&file, &case.label].map(|path| path.to_string_lossy().into_owned());
+        scores.push(CaseScores::measure(names, &mask, &scan.labels, &values, DEFAULT_NSD_MM)?);
     }
-    let summary = Summary::new(scores);
+    let summary = Summary::new(scores, DEFAULT_NSD_MM);
     let file = folder.join("summary.json");
     let json = serde_json::to_vec_pretty(&summary)
         .map_err(|e| TrainError::File { what: e.to_string(), file: file.clone() })?;

@@ -210,7 +210,7 @@ impl Session<'_> {
                 Err(TrainError::Pipeline(PipelineError::Cancelled)) => return self.stop(),
                 other => other?,
             };
-            let mean_dice = score::mean(&dice);
+            let mean_dice = sulcus_pipeline::mean_defined(dice.iter().copied());
             let best = self.watched.is_empty() || mean_dice >= self.at.best_dice;
             self.at.epoch += 1;
             let record = EpochRecord {

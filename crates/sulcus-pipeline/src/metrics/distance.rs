@@ -12,7 +12,7 @@ pub(super) fn squared_mm2(
     shape: [usize; 3],
     spacing_mm: [f64; 3],
 ) -> Vec<f64> {
-    let [nx, ny, nz] = shape;
+    let [nx, ny, _] = shape;
     let mut squared = vec![f64::INFINITY; features.len()];
     for (row, out) in features.chunks_exact(nx).zip(squared.chunks_exact_mut(nx)) {
         along_row(row, &is_feature, out, spacing_mm[0]);
