@@ -92,7 +92,8 @@ impl SurfaceDistances {
 }
 
 fn area<'a>(elements: impl IntoIterator<Item = &'a Element>) -> f64 {
-    elements.into_iter().map(|element| element.area).sum()
+    // Not `sum`, which is -0 for nothing.
+    elements.into_iter().fold(0.0, |sum, element| sum + element.area)
 }
 
 /// First and last voxel along each axis.
@@ -266,6 +267,7 @@ mod tests {
         let one = mask([5, 5, 5], [1.0; 3], |at| at == [4, 4, 4]);
         for found in [distances(&empty, &one), distances(&one, &empty)] {
             assert_eq!((found.hd95_mm(), found.surface_dice(1.0)), (Some(f64::INFINITY), Some(0.0)));
+            assert!(found.surface_dice(1.0).unwrap().is_sign_positive(), "people would read -0");
         }
         let neither = distances(&empty, &empty);
         assert_eq!((neither.hd95_mm(), neither.surface_dice(1.0)), (None, None));
