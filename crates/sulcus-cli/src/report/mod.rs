@@ -62,6 +62,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
 img, svg { max-width: 100%; height: auto; } svg { font: 12px system-ui, sans-serif; fill: currentColor; }
 .big { display: flex; flex-wrap: wrap; gap: .5rem 3rem; margin: 0; } .big span { color: var(--dim); }
 .big b { display: block; font-size: 2.4rem; line-height: 1.2; }
+.curves img { width: 760px; }
 .failed { border-left: 4px solid #d5202b; padding-left: 1rem; }
 pre { overflow-x: auto; font-size: .85rem; } summary { cursor: pointer; }
 @media print {
@@ -99,7 +100,7 @@ pub(crate) fn html(report: &Report<'_>) -> String {
     if let Some(svg) = &report.curves_svg {
         // A picture's markup can do nothing to the page around it.
         page.push_str(&format!(
-            "<h2>Training</h2>\n<figure><img alt=\"Loss and Dice by epoch\" src=\"data:image/svg+xml;base64,{}\"></figure>\n",
+            "<h2>Training</h2>\n<figure class=\"curves\"><img alt=\"Loss and Dice by epoch\" src=\"data:image/svg+xml;base64,{}\"></figure>\n",
             STANDARD.encode(svg)
         ));
     }
@@ -112,6 +113,10 @@ pub(crate) fn html(report: &Report<'_>) -> String {
             escape(caption),
             STANDARD.encode(png)
         ));
+    }
+    if let Some(summary) = report.summary {
+        let cases = scores::every_label(summary, report.labels);
+        page.push_str(&format!("<h2>Cases, worst first</h2>\n{}", table(&cases, cases.len())));
     }
     if !report.reasons.is_empty() {
         let lines: String = report.reasons.iter().map(|why| format!("<li>{}</li>\n", escape(why))).collect();
@@ -155,7 +160,7 @@ fn headline(summary: &Summary, labels: &LabelTable) -> String {
     )
 }
 
-/// Means, their distribution and each case; worst cases first: they are the ones to look at.
+/// Means and the distribution behind them.
 fn scored(summary: &Summary, labels: &LabelTable) -> String {
     let mut html = String::from("<h2>Scores</h2>\n");
     html.push_str(&table(&scores::means(summary, labels), labels.entries().len() + 1));
@@ -168,9 +173,6 @@ fn scored(summary: &Summary, labels: &LabelTable) -> String {
     );
     html.push_str("<h2>Distribution of Dice</h2>\n");
     html.push_str(&plot::strips(summary, labels));
-    html.push_str("<h2>Cases, worst first</h2>\n");
-    let cases = scores::every_label(summary, labels);
-    html.push_str(&table(&cases, cases.len()));
     html
 }
 
