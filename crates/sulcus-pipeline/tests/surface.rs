@@ -29,7 +29,7 @@ fn generated(grid: Geometry, recipe: &Value) -> LabelMap {
         let in_box = boxes.iter().any(|b| (0..3).all(|a| (b[a]..=b[a + 3]).contains(&at[a])));
         let [x, y, z] = at.map(|i| i as u64);
         let seed = noise[0] as u64;
-        let mixed = x * 73_856_093 ^ y * 19_349_663 ^ z * 83_492_791 ^ seed * 2_654_435_761;
+        let mixed = (x * 73_856_093) ^ (y * 19_349_663) ^ (z * 83_492_791) ^ (seed * 2_654_435_761);
         let mixed = mixed & 0xFFFF_FFFF;
         let mixed = ((mixed ^ mixed >> 13) * 1_540_483_477) & 0xFFFF_FFFF;
         (in_ball || in_box) ^ (((mixed ^ mixed >> 15) % 100) < noise[1] as u64)

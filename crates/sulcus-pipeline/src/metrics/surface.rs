@@ -120,9 +120,9 @@ fn boxes(prediction: &LabelMap, reference: &LabelMap, labels: &[Label]) -> Vec<O
         for label in [Some(p), (r != p).then_some(r)].into_iter().flatten() {
             if let Some(entry) = slots[usize::from(label)].and_then(|slot| found.get_mut(slot)) {
                 let bounds = entry.get_or_insert(Bounds { first: at, last: at });
-                for axis in 0..3 {
-                    bounds.first[axis] = bounds.first[axis].min(at[axis]);
-                    bounds.last[axis] = bounds.last[axis].max(at[axis]);
+                for ((first, last), at) in bounds.first.iter_mut().zip(&mut bounds.last).zip(at) {
+                    *first = at.min(*first);
+                    *last = at.max(*last);
                 }
             }
         }
