@@ -1,7 +1,7 @@
 //! The shipped model gives the answers that are recorded for it, in every engine.
 
 use sulcus_io::{read_image, read_labels};
-use sulcus_pipeline::{CaseScores, Summary, count_labels};
+use sulcus_pipeline::{CaseScores, DEFAULT_NSD_MM, Summary};
 use sulcus_runtime::{Engine, SegmentOptions};
 use sulcus_tests::{builder, engines, held_out_cases, shipped_model, shipped_spec};
 
@@ -26,10 +26,9 @@ fn the_shipped_model_finds_the_hippocampus_in_the_bundled_held_out_cases() {
         let scan = read_image(&image).unwrap();
         let mask = segmenter.segment(&scan.image, SegmentOptions::default()).unwrap().labels;
         let (truth, _) = read_labels(&truth).unwrap();
-        let counts = count_labels(&mask, &truth, &labels).unwrap();
-        scores.push(CaseScores::new(name.clone(), name, &labels, &counts));
+        scores.push(CaseScores::measure([name.clone(), name], &mask, &truth, &labels, DEFAULT_NSD_MM).unwrap());
     }
-    let summary = Summary::new(scores);
+    let summary = Summary::new(scores, DEFAULT_NSD_MM);
     assert!(summary.metric_per_case.len() >= 8);
     let dice = summary.mean_dice().unwrap();
     assert!(dice >= LEAST_MEAN_DICE, "mean Dice {dice}");

@@ -277,10 +277,13 @@ pub(crate) struct EvaluateArgs {
     /// value that occurs is scored
     #[arg(long, value_name = "F")]
     pub(crate) labels: Option<PathBuf>,
+    /// Distance within which surfaces agree, for the normalised surface Dice (NSD), in millimetres
+    #[arg(long, value_name = "MM", default_value_t = sulcus_pipeline::DEFAULT_NSD_MM, value_parser = positive)]
+    pub(crate) nsd_mm: f64,
     /// nnU-Net's summary.json on stdout instead of a table
     #[arg(long)]
     pub(crate) json: bool,
-    /// Also write an HTML report, worst case first
+    /// Also write an HTML report: scores, worst case first, their distribution, figures of the worst and the median case
     #[arg(long, value_name = "F.html")]
     pub(crate) report: Option<PathBuf>,
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use sulcus_pipeline::{CaseScores, LabelScores, PipelineError, Summary, count_labels};
+use sulcus_pipeline::{CaseScores, LabelScores, MeanScores, PipelineError, Summary};
 use sulcus_volume::{Label, LabelMap, LabelTable};
 
-use crate::ui::count;
+use crate::error::CliError;
+use crate::output;
 
 /// Which labels are scored.
 #[derive(Debug, Clone)]
@@ -25,12 +26,13 @@ pub(crate) struct Scores {
     voxels: Vec<u64>,
     seen: BTreeSet<Label>,
     names: Option<LabelTable>,
+    nsd_mm: f64,
 }
 
 impl Scores {
-    /// Nothing scored yet.
-    pub(crate) fn new(labels: Labels) -> Self {
-        Self { labels, cases: Vec::new(), voxels: Vec::new(), seen: BTreeSet::new(), names: None }
+    /// Nothing scored yet; NSD will be taken at `nsd_mm` millimetres.
+    pub(crate) fn new(labels: Labels, nsd_mm: f64) -> Self {
+        Self { labels, cases: Vec::new(), voxels: Vec::new(), seen: BTreeSet::new(), names: None, nsd_mm }
     }
 
     /// Names for the labels that occur, from a mask that carries them; the first ones count.
@@ -64,11 +66,9 @@ impl Scores {
                 known
             }
         };
-        let counts = count_labels(prediction, truth, &labels)?;
+        self.cases.push(CaseScores::measure(files, prediction, truth, &labels, self.nsd_mm)?);
         self.seen.extend(&labels);
         self.voxels.push(truth.data().len() as u64);
-        let [prediction_file, truth_file] = files;
-        self.cases.push(CaseScores::new(prediction_file, truth_file, &labels, &counts));
         Ok(())
     }
 
@@ -77,54 +77,99 @@ impl Scores {
     pub(crate) fn finish(mut self) -> (Summary, LabelTable) {
         for (case, voxels) in self.cases.iter_mut().zip(self.voxels) {
             for label in &self.seen {
-                case.metrics.entry(label.to_string()).or_insert(LabelScores {
-                    Dice: None,
-                    IoU: None,
-                    TP: 0,
-                    FP: 0,
-                    FN: 0,
-                    TN: voxels,
-                    n_pred: 0,
-                    n_ref: 0,
-                });
+                case.metrics.entry(label.to_string()).or_insert_with(|| LabelScores::absent(voxels));
             }
         }
         let table = match self.labels {
             Labels::Table(table) => table,
             Labels::Present => crate::label_file::named_where_known(self.seen, self.names.as_ref()),
         };
-        (Summary::new(self.cases), table)
+        (Summary::new(self.cases, self.nsd_mm), table)
     }
 }
 
-/// The summary as rows of a table: a case a row, then the means; Dice and IoU a label.
-pub(crate) fn table(summary: &Summary, labels: &LabelTable, order: &[&CaseScores]) -> Vec<Vec<String>> {
+/// More labels than this don't fit beside each other on a terminal.
+const SIDE_BY_SIDE: usize = 4;
+
+/// Prints the cases, worst first, and the means.
+pub(crate) fn print(summary: &Summary, labels: &LabelTable) -> Result<(), CliError> {
+    let cases = if labels.entries().len() > SIDE_BY_SIDE {
+        worst_labels(summary, labels)
+    } else {
+        every_label(summary, labels)
+    };
+    output::table(&cases)?;
+    output::line("")?;
+    output::table(&means(summary, labels))
+}
+
+/// Rows of a table, names first: a case a row, worst first, with the scores of every label.
+pub(crate) fn every_label(summary: &Summary, labels: &LabelTable) -> Vec<Vec<String>> {
     let mut header = vec!["case".to_owned()];
     for entry in labels.entries() {
-        header.extend([format!("{} Dice", entry.name), "IoU".to_owned()]);
+        header.extend([format!("{} Dice", entry.name), "HD95".to_owned(), "NSD".to_owned()]);
     }
     header.push("mean Dice".to_owned());
     let mut rows = vec![header];
-    for case in order {
+    for case in worst_first(summary) {
         let mut row = vec![name_of(case)];
         for entry in labels.entries() {
             let scores = case.metrics.get(&entry.value.to_string());
-            row.extend([score(scores.and_then(|s| s.Dice)), score(scores.and_then(|s| s.IoU))]);
+            row.extend(cells(scores));
         }
         row.push(score(case.mean_dice()));
         rows.push(row);
     }
-    let mut means = vec!["mean".to_owned()];
-    let mut over = vec!["over".to_owned()];
+    rows
+}
+
+/// Rows of a table, names first: a case a row, worst first, with the label that is worst in it.
+fn worst_labels(summary: &Summary, labels: &LabelTable) -> Vec<Vec<String>> {
+    let mut rows = vec![["case", "mean Dice", "worst label", "Dice", "HD95", "NSD"].map(str::to_owned).to_vec()];
+    for case in worst_first(summary) {
+        let scores =
+            labels.entries().iter().filter_map(|e| Some((&e.name, case.metrics.get(&e.value.to_string())?)));
+        let worst = scores.filter(|(_, scores)| scores.Dice.is_some());
+        let worst = worst.min_by(|(_, a), (_, b)| a.Dice.unwrap_or(1.0).total_cmp(&b.Dice.unwrap_or(1.0)));
+        let name = worst.map_or_else(|| score(None), |(name, _)| name.clone());
+        let mut row = vec![name_of(case), score(case.mean_dice()), name];
+        row.extend(cells(worst.map(|(_, scores)| scores)));
+        rows.push(row);
+    }
+    rows
+}
+
+/// Dice, HD95 and NSD.
+fn cells(scores: Option<&LabelScores>) -> [String; 3] {
+    let get = |f: fn(&LabelScores) -> Option<f64>| scores.and_then(f);
+    [score(get(|s| s.Dice)), millimetres(get(|s| s.HD95)), score(get(|s| s.NSD))]
+}
+
+/// Rows of a table, names first: a label a row, then the mean over them.
+pub(crate) fn means(summary: &Summary, labels: &LabelTable) -> Vec<Vec<String>> {
+    let nsd = summary.nsd_mm.map_or_else(|| "NSD".to_owned(), |mm| format!("NSD at {mm} mm"));
+    let header = ["mean of", "Dice", "IoU", "HD95 in mm", &nsd, "volume error in ml", "cases"];
+    let row = |name: &str, mean: &MeanScores| {
+        let infinite =
+            if mean.HD95_infinite > 0 { format!(", {} infinite", mean.HD95_infinite) } else { String::new() };
+        let undefined = if mean.undefined > 0 { format!(", {} undefined", mean.undefined) } else { String::new() };
+        vec![
+            name.to_owned(),
+            score(mean.Dice),
+            score(mean.IoU),
+            format!("{}{infinite}", millimetres(mean.HD95)),
+            score(mean.NSD),
+            mean.volume_abs_error_ml.map_or_else(|| score(None), |ml| format!("{ml:.3}")),
+            format!("{}{undefined}", mean.cases),
+        ]
+    };
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
     for entry in labels.entries() {
         let mean = summary.mean.get(&entry.value.to_string()).copied().unwrap_or_default();
-        means.extend([score(mean.Dice), score(mean.IoU)]);
-        over.extend([count(mean.cases, "case"), String::new()]);
+        rows.push(row(&entry.name, &mean));
     }
-    means.push(score(summary.foreground_mean.Dice));
-    rows.push(means);
-    if summary.foreground_mean.undefined > 0 {
-        rows.push(over);
+    if labels.entries().len() > 1 {
+        rows.push(row("all labels", &summary.foreground_mean));
     }
     rows
 }
@@ -148,6 +193,15 @@ pub(crate) fn score(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"))
 }
 
+/// A distance as people read it; `–` where it is undefined.
+pub(crate) fn millimetres(value: Option<f64>) -> String {
+    match value {
+        Some(mm) if mm.is_infinite() => "inf".to_owned(),
+        Some(mm) => format!("{mm:.2}"),
+        None => score(None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use sulcus_volume::{Geometry, Orientation, OrientationSource, RasFromVoxel, Spacing};
@@ -165,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_label_of_one_case_alone_is_undefined_in_the_other() {
-        let mut scores = Scores::new(Labels::Present);
+        let mut scores = Scores::new(Labels::Present, 1.0);
         scores.add(files("a"), &mask([1, 1, 0, 0]), &mask([1, 0, 0, 0])).unwrap();
         scores.add(files("b"), &mask([2, 0, 0, 0]), &mask([2, 0, 0, 0])).unwrap();
         let (summary, labels) = scores.finish();
@@ -173,14 +227,16 @@ mod tests {
         let first = &summary.metric_per_case[0].metrics["2"];
         assert_eq!((first.Dice, first.TN, summary.mean["2"].undefined), (None, 4, 1));
         assert_eq!(summary.mean["2"].Dice, Some(1.0));
-        let rows = table(&summary, &labels, &worst_first(&summary));
-        assert_eq!(rows[1], ["a", "0.6667", "0.5000", "–", "–", "0.6667"]);
-        assert_eq!(rows.last().unwrap()[1], "1 case");
+        let rows = every_label(&summary, &labels);
+        assert_eq!(rows[0][1..5], ["label 1 Dice", "HD95", "NSD", "label 2 Dice"]);
+        assert_eq!(rows[1], ["a", "0.6667", "1.00", "1.0000", "–", "–", "–", "0.6667"]);
+        assert_eq!(worst_labels(&summary, &labels)[1], ["a", "0.6667", "label 1", "0.6667", "1.00", "1.0000"]);
+        assert_eq!(means(&summary, &labels)[2].last().unwrap(), "1, 1 undefined");
     }
 
     #[test]
     fn a_case_without_any_label_has_all_its_voxels_as_true_negatives() {
-        let mut scores = Scores::new(Labels::Present);
+        let mut scores = Scores::new(Labels::Present, 1.0);
         scores.add(files("a"), &mask([0; 4]), &mask([0; 4])).unwrap();
         scores.add(files("b"), &mask([1, 0, 0, 0]), &mask([1, 0, 0, 0])).unwrap();
         let (summary, _) = scores.finish();
@@ -189,8 +245,19 @@ mod tests {
     }
 
     #[test]
+    fn a_missed_structure_is_infinitely_far_and_counted() {
+        let mut scores = Scores::new(Labels::Present, 1.0);
+        scores.add(files("good"), &mask([1, 0, 0, 0]), &mask([1, 0, 0, 0])).unwrap();
+        scores.add(files("missed"), &mask([0; 4]), &mask([1, 0, 0, 0])).unwrap();
+        let (summary, labels) = scores.finish();
+        assert_eq!(every_label(&summary, &labels)[1], ["missed", "0.0000", "inf", "0.0000", "0.0000"]);
+        let expected = ["label 1", "0.5000", "0.5000", "0.00, 1 infinite", "0.5000", "0.001", "2"];
+        assert_eq!(means(&summary, &labels)[1], expected);
+    }
+
+    #[test]
     fn a_value_outside_the_table_is_an_error_not_a_zero() {
-        let mut scores = Scores::new(Labels::Table(crate::label_file::named_where_known([1, 2], None)));
+        let mut scores = Scores::new(Labels::Table(crate::label_file::named_where_known([1, 2], None)), 1.0);
         let error = scores.add(files("a"), &mask([7, 1, 0, 0]), &mask([1; 4])).unwrap_err().to_string();
         assert!(error.contains("[7]"), "{error}");
         assert!(scores.finish().0.metric_per_case.is_empty());

@@ -177,6 +177,7 @@ impl ModelSpec {
         if !(self.overlap > 0.0 && self.overlap <= 1.0) {
             return bad(format!("its window step must lie in (0, 1], found {}", self.overlap));
         }
+        self.postprocessing.iter().try_for_each(|step| step.check(&self.labels)).map_err(PipelineError::Spec)?;
         self.channels.iter().try_for_each(|c| c.normalisation.check())
     }
 

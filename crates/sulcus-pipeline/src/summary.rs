@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sulcus_volume::Label;
+use sulcus_volume::{Label, LabelMap};
 
-use crate::Counts;
+use crate::{Counts, PipelineError, SurfaceDistances, count_labels, mean_defined, surface_distances};
 
 /// Scores of a set of predictions, in the shape of nnU-Net's `summary.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ pub struct Summary {
     pub mean: BTreeMap<String, MeanScores>,
     /// Mean of the means over all labels.
     pub foreground_mean: MeanScores,
+    /// Tolerance of NSD in millimetres; absent in files from before it was measured.
+    #[serde(default)]
+    pub nsd_mm: Option<f64>,
 }
 
 /// One case.
@@ -27,7 +30,8 @@ pub struct CaseScores {
     pub metrics: BTreeMap<String, LabelScores>,
 }
 
-/// One label in one case; undefined scores (both masks empty) are `null`.
+/// One label in one case; undefined scores (both masks empty) are `null`. Files from before a score was measured have
+/// it undefined as well.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[allow(non_snake_case, missing_docs, reason = "the names are nnU-Net's, a file format")]
 pub struct LabelScores {
@@ -39,6 +43,22 @@ pub struct LabelScores {
     pub TN: u64,
     pub n_pred: u64,
     pub n_ref: u64,
+    /// 95th percentile of the distances between the surfaces in millimetres; infinite (`"inf"` in the file) when one mask
+    /// is empty.
+    #[serde(default, with = "infinity_as_text")]
+    pub HD95: Option<f64>,
+    /// Normalised surface Dice at the summary's tolerance; 0 when one mask is empty.
+    #[serde(default)]
+    pub NSD: Option<f64>,
+    /// Volume of the prediction.
+    #[serde(default)]
+    pub volume_ml_pred: Option<f64>,
+    /// Volume of the reference.
+    #[serde(default)]
+    pub volume_ml_ref: Option<f64>,
+    /// Prediction less reference.
+    #[serde(default)]
+    pub volume_error_ml: Option<f64>,
 }
 
 /// Means over cases.
@@ -53,13 +73,77 @@ pub struct MeanScores {
     pub TN: f64,
     pub n_pred: f64,
     pub n_ref: f64,
-    /// Cases (or, in the foreground mean, pairs of case and label) over which Dice and IoU are taken.
+    /// Cases (or, in the foreground mean, pairs of case and label) over which Dice, IoU and NSD are taken.
     pub cases: usize,
     /// Cases left out of them because both masks are empty.
     pub undefined: usize,
+    /// Mean of the finite ones, in millimetres; it means little without the number of infinite ones.
+    #[serde(default)]
+    pub HD95: Option<f64>,
+    /// Cases over which HD95 is taken.
+    #[serde(default)]
+    pub HD95_cases: usize,
+    /// Cases left out of it because one mask is empty, so that the distance is infinite.
+    #[serde(default)]
+    pub HD95_infinite: usize,
+    #[serde(default)]
+    pub NSD: Option<f64>,
+    #[serde(default)]
+    pub volume_ml_pred: Option<f64>,
+    #[serde(default)]
+    pub volume_ml_ref: Option<f64>,
+    /// Prediction less reference: what is too large here and too small there cancels.
+    #[serde(default)]
+    pub volume_error_ml: Option<f64>,
+    /// The error's size, which does not cancel.
+    #[serde(default)]
+    pub volume_abs_error_ml: Option<f64>,
+}
+
+/// JSON has no infinity.
+mod infinity_as_text {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    const INFINITE: &str = "inf";
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum NumberOrText {
+        Number(f64),
+        Text(String),
+    }
+
+    #[expect(clippy::ref_option, reason = "serde asks for this signature")]
+    pub(super) fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(number) if number.is_infinite() => INFINITE.serialize(serializer),
+            other => other.serialize(serializer),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        match Option::<NumberOrText>::deserialize(deserializer)? {
+            None => Ok(None),
+            Some(NumberOrText::Number(number)) => Ok(Some(number)),
+            Some(NumberOrText::Text(text)) if text == INFINITE => Ok(Some(f64::INFINITY)),
+            Some(NumberOrText::Text(text)) => {
+                Err(D::Error::custom(format!("expected a number or \"{INFINITE}\", found \"{text}\"")))
+            }
+        }
+    }
+}
+
+impl LabelScores {
+    /// Scores of a label that neither mask of `voxels` voxels has.
+    pub fn absent(voxels: u64) -> Self {
+        let counts = Counts { tn: voxels, ..Counts::default() };
+        Self { volume_ml_pred: Some(0.0), volume_ml_ref: Some(0.0), volume_error_ml: Some(0.0), ..counts.into() }
+    }
 }
 
 impl From<Counts> for LabelScores {
+    /// The scores that follow from counts alone; the others are undefined.
     fn from(counts: Counts) -> Self {
         Self {
             Dice: counts.dice(),
@@ -70,66 +154,114 @@ impl From<Counts> for LabelScores {
             TN: counts.tn,
             n_pred: counts.n_pred(),
             n_ref: counts.n_ref(),
+            HD95: None,
+            NSD: None,
+            volume_ml_pred: None,
+            volume_ml_ref: None,
+            volume_error_ml: None,
         }
     }
 }
 
 impl CaseScores {
-    /// Names the files and puts the counts under their label values.
-    pub fn new(prediction_file: String, reference_file: String, labels: &[Label], counts: &[Counts]) -> Self {
-        let metrics = labels.iter().zip(counts).map(|(l, c)| (l.to_string(), LabelScores::from(*c))).collect();
-        Self { prediction_file, reference_file, metrics }
+    /// Scores each of `labels`; `files` are the names of the prediction's and the reference's file. NSD is taken at
+    /// `nsd_mm` millimetres.
+    ///
+    /// # Errors
+    /// When the two masks lie on different grids.
+    pub fn measure(
+        files: [String; 2],
+        prediction: &LabelMap,
+        reference: &LabelMap,
+        labels: &[Label],
+        nsd_mm: f64,
+    ) -> Result<Self, PipelineError> {
+        let counts = count_labels(prediction, reference, labels)?;
+        let distances = surface_distances(prediction, reference, labels)?;
+        let ml = |voxels: u64| reference.geometry().ml(usize::try_from(voxels).unwrap_or(usize::MAX));
+        let scores = |(counts, distances): (Counts, SurfaceDistances)| {
+            let (predicted, truth) = (ml(counts.n_pred()), ml(counts.n_ref()));
+            LabelScores {
+                HD95: distances.hd95_mm(),
+                NSD: distances.surface_dice(nsd_mm),
+                volume_ml_pred: Some(predicted),
+                volume_ml_ref: Some(truth),
+                volume_error_ml: Some(predicted - truth),
+                ..counts.into()
+            }
+        };
+        let scores = counts.into_iter().zip(distances).map(scores);
+        let metrics = labels.iter().map(Label::to_string).zip(scores).collect();
+        let [prediction_file, reference_file] = files;
+        Ok(Self { prediction_file, reference_file, metrics })
     }
 
     /// Mean Dice over the labels that are defined in this case.
     pub fn mean_dice(&self) -> Option<f64> {
-        mean(self.metrics.values().filter_map(|m| m.Dice))
+        mean_defined(self.metrics.values().map(|m| m.Dice))
     }
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, n) = values.fold((0.0, 0_usize), |(sum, n), v| (sum + v, n + 1));
-    (n > 0).then(|| sum / n as f64)
 }
 
 impl MeanScores {
     fn over(scores: &[LabelScores]) -> Self {
-        let count = |f: fn(&LabelScores) -> u64| mean(scores.iter().map(|s| f(s) as f64)).unwrap_or(0.0);
+        let mean = |f: fn(&LabelScores) -> Option<f64>| mean_defined(scores.iter().map(f));
+        let count = |f: fn(&LabelScores) -> u64| mean_defined(scores.iter().map(|s| Some(f(s) as f64)));
         let defined = scores.iter().filter(|s| s.Dice.is_some()).count();
+        let distances: Vec<f64> = scores.iter().filter_map(|s| s.HD95).collect();
+        let finite: Vec<Option<f64>> = distances.iter().copied().filter(|d| d.is_finite()).map(Some).collect();
         Self {
-            Dice: mean(scores.iter().filter_map(|s| s.Dice)),
-            IoU: mean(scores.iter().filter_map(|s| s.IoU)),
-            TP: count(|s| s.TP),
-            FP: count(|s| s.FP),
-            FN: count(|s| s.FN),
-            TN: count(|s| s.TN),
-            n_pred: count(|s| s.n_pred),
-            n_ref: count(|s| s.n_ref),
+            Dice: mean(|s| s.Dice),
+            IoU: mean(|s| s.IoU),
+            TP: count(|s| s.TP).unwrap_or_default(),
+            FP: count(|s| s.FP).unwrap_or_default(),
+            FN: count(|s| s.FN).unwrap_or_default(),
+            TN: count(|s| s.TN).unwrap_or_default(),
+            n_pred: count(|s| s.n_pred).unwrap_or_default(),
+            n_ref: count(|s| s.n_ref).unwrap_or_default(),
             cases: defined,
             undefined: scores.len() - defined,
+            HD95_cases: finite.len(),
+            HD95_infinite: distances.len() - finite.len(),
+            HD95: mean_defined(finite),
+            NSD: mean(|s| s.NSD),
+            volume_ml_pred: mean(|s| s.volume_ml_pred),
+            volume_ml_ref: mean(|s| s.volume_ml_ref),
+            volume_error_ml: mean(|s| s.volume_error_ml),
+            volume_abs_error_ml: mean(|s| s.volume_error_ml.map(f64::abs)),
         }
     }
 
     fn of_means(means: &[Self]) -> Self {
-        let average = |f: fn(&Self) -> f64| mean(means.iter().map(f)).unwrap_or(0.0);
+        let mean = |f: fn(&Self) -> Option<f64>| mean_defined(means.iter().map(f));
+        let count = |f: fn(&Self) -> f64| mean_defined(means.iter().map(|m| Some(f(m)))).unwrap_or_default();
+        let sum = |f: fn(&Self) -> usize| means.iter().map(f).sum();
         Self {
-            Dice: mean(means.iter().filter_map(|m| m.Dice)),
-            IoU: mean(means.iter().filter_map(|m| m.IoU)),
-            TP: average(|m| m.TP),
-            FP: average(|m| m.FP),
-            FN: average(|m| m.FN),
-            TN: average(|m| m.TN),
-            n_pred: average(|m| m.n_pred),
-            n_ref: average(|m| m.n_ref),
-            cases: means.iter().map(|m| m.cases).sum(),
-            undefined: means.iter().map(|m| m.undefined).sum(),
+            Dice: mean(|m| m.Dice),
+            IoU: mean(|m| m.IoU),
+            TP: count(|m| m.TP),
+            FP: count(|m| m.FP),
+            FN: count(|m| m.FN),
+            TN: count(|m| m.TN),
+            n_pred: count(|m| m.n_pred),
+            n_ref: count(|m| m.n_ref),
+            cases: sum(|m| m.cases),
+            undefined: sum(|m| m.undefined),
+            HD95: mean(|m| m.HD95),
+            HD95_cases: sum(|m| m.HD95_cases),
+            HD95_infinite: sum(|m| m.HD95_infinite),
+            NSD: mean(|m| m.NSD),
+            volume_ml_pred: mean(|m| m.volume_ml_pred),
+            volume_ml_ref: mean(|m| m.volume_ml_ref),
+            volume_error_ml: mean(|m| m.volume_error_ml),
+            volume_abs_error_ml: mean(|m| m.volume_abs_error_ml),
         }
     }
 }
 
 impl Summary {
-    /// Takes the means. A label that a case does not list is not counted for that case.
-    pub fn new(metric_per_case: Vec<CaseScores>) -> Self {
+    /// Takes the means of cases whose NSD was taken at `nsd_mm` millimetres. A label that a case does not list is not
+    /// counted for that case.
+    pub fn new(metric_per_case: Vec<CaseScores>, nsd_mm: f64) -> Self {
         let mut by_label: BTreeMap<String, Vec<LabelScores>> = BTreeMap::new();
         for case in &metric_per_case {
             for (label, scores) in &case.metrics {
@@ -139,7 +271,7 @@ impl Summary {
         let mean: BTreeMap<String, MeanScores> =
             by_label.into_iter().map(|(label, scores)| (label, MeanScores::over(&scores))).collect();
         let foreground_mean = MeanScores::of_means(&mean.values().copied().collect::<Vec<_>>());
-        Self { metric_per_case, mean, foreground_mean }
+        Self { metric_per_case, mean, foreground_mean, nsd_mm: Some(nsd_mm) }
     }
 
     /// Mean Dice over labels and cases; `None` when nowhere defined.
@@ -150,24 +282,62 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
+    use sulcus_volume::{Geometry, OrientationSource, RasFromVoxel, Volume};
+
     use super::*;
 
-    fn case(name: &str, one: Counts, two: Counts) -> CaseScores {
-        CaseScores::new(format!("p/{name}"), format!("t/{name}"), &[1, 2], &[one, two])
+    /// Blocks of labels along x, 4 × 4 × (number of labels) voxels of 1 × 1 × 2 mm each.
+    fn mask(labels: &[Label]) -> LabelMap {
+        let map = RasFromVoxel::new([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 2.0, 0.0]]).unwrap();
+        let shape = [labels.len(), 4, 4];
+        let grid = Geometry::new(shape, map, OrientationSource::Sform).unwrap();
+        Volume::new(grid, labels.iter().copied().cycle().take(grid.voxels()).collect()).unwrap()
+    }
+
+    fn case(name: &str, prediction: &[Label], reference: &[Label]) -> CaseScores {
+        let files = [format!("p/{name}"), format!("t/{name}")];
+        CaseScores::measure(files, &mask(prediction), &mask(reference), &[1, 2], 1.0).unwrap()
     }
 
     #[test]
-    fn undefined_scores_are_null_and_counted() {
-        let full = Counts { tp: 3, fp: 1, fn_: 1, tn: 5 };
-        let empty = Counts { tp: 0, fp: 0, fn_: 0, tn: 10 };
-        let missed = Counts { tp: 0, fp: 0, fn_: 4, tn: 6 };
-        let summary = Summary::new(vec![case("a", full, empty), case("b", missed, empty)]);
-        assert_eq!(summary.mean["1"].Dice, Some(0.375));
-        assert_eq!((summary.mean["2"].Dice, summary.mean["2"].cases, summary.mean["2"].undefined), (None, 0, 2));
-        assert_eq!(summary.mean_dice(), Some(0.375));
+    fn a_missed_structure_is_counted_and_an_absent_one_is_null() {
+        let summary = Summary::new(
+            vec![case("a", &[1, 1, 1, 0, 0], &[0, 1, 1, 1, 0]), case("b", &[0; 5], &[0, 1, 0, 0, 0])],
+            1.0,
+        );
+        let one = summary.mean["1"];
+        assert_eq!((one.Dice, one.cases, one.undefined), (Some(1.0 / 3.0), 2, 0));
+        assert_eq!((one.HD95, one.HD95_cases, one.HD95_infinite), (Some(1.0), 1, 1));
+        // Half of what surface there is lies within 1 mm: all of the first case, nothing of the second.
+        assert_eq!(one.NSD, Some(0.5));
+        // 48 voxels against 48, none against 16, of 2 mm³.
+        assert_eq!((one.volume_error_ml, one.volume_abs_error_ml), (Some(-0.016), Some(0.016)));
+        let two = summary.mean["2"];
+        assert_eq!((two.Dice, two.HD95, two.NSD, two.cases, two.undefined), (None, None, None, 0, 2));
+        assert_eq!((two.HD95_infinite, summary.foreground_mean.HD95_infinite), (0, 1));
+        assert_eq!(summary.mean_dice(), Some(1.0 / 3.0));
+    }
+
+    #[test]
+    fn the_file_says_null_and_inf_and_is_read_again() {
+        let summary = Summary::new(vec![case("a", &[0; 5], &[0, 1, 0, 0, 0])], 1.0);
         let json = serde_json::to_value(&summary).unwrap();
-        assert!(json["metric_per_case"][0]["metrics"]["2"]["Dice"].is_null());
-        assert_eq!(json["metric_per_case"][1]["metrics"]["1"]["Dice"], 0.0);
-        assert_eq!(json["metric_per_case"][0]["metrics"]["1"]["n_ref"], 4);
+        let metrics = &json["metric_per_case"][0]["metrics"];
+        assert_eq!((&metrics["1"]["HD95"], &metrics["1"]["Dice"]), (&"inf".into(), &0.0.into()));
+        assert!(metrics["2"]["HD95"].is_null() && metrics["2"]["Dice"].is_null());
+        assert_eq!((&metrics["1"]["n_ref"], &json["nsd_mm"]), (&16.into(), &1.0.into()));
+        assert_eq!(serde_json::from_value::<Summary>(json).unwrap(), summary);
+    }
+
+    #[test]
+    fn files_from_before_the_distances_are_read() {
+        let old = r#"{"metric_per_case": [{"prediction_file": "p", "reference_file": "t", "metrics": {"1":
+            {"Dice": 0.5, "IoU": 0.3, "TP": 1, "FP": 1, "FN": 1, "TN": 1, "n_pred": 2, "n_ref": 2}}}],
+            "mean": {}, "foreground_mean": {"Dice": 0.5, "IoU": null, "TP": 1.0, "FP": 1.0, "FN": 1.0, "TN": 1.0,
+            "n_pred": 2.0, "n_ref": 2.0, "cases": 1, "undefined": 0}}"#;
+        let summary: Summary = serde_json::from_str(old).unwrap();
+        assert_eq!((summary.nsd_mm, summary.metric_per_case[0].metrics["1"].HD95), (None, None));
+        let wrong = old.replacen("\"Dice\": 0.5", "\"Dice\": 0.5, \"HD95\": \"far\"", 1);
+        assert!(serde_json::from_str::<Summary>(&wrong).unwrap_err().to_string().contains("far"));
     }
 }

@@ -372,7 +372,7 @@ impl CrossValidation {
             })?;
             cases.extend(summary.metric_per_case);
         }
-        let summary = Summary::new(cases);
+        let summary = Summary::new(cases, sulcus_pipeline::DEFAULT_NSD_MM);
         write_json(&self.folder.join(Self::SUMMARY), &summary)?;
         let results = self.manifest.folds.iter().filter_map(|f| f.result.as_ref());
         let means: Vec<f64> = results.filter_map(|r| r.mean_dice).collect();

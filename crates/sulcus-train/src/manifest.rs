@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use sulcus_pipeline::Postprocess;
 
 use crate::{Layout, Plan, Split, TrainConfig, TrainError};
 
@@ -64,6 +65,12 @@ pub struct RunProgress {
     pub seconds: f64,
     /// Mean foreground Dice of the best weights over all held-out cases, on the scans' own grids.
     pub validation_dice: Option<f64>,
+    /// What raised the scores of the held-out cases, and is done to every mask of the model.
+    #[serde(default)]
+    pub postprocessing: Vec<Postprocess>,
+    /// A sentence for each step that changed a score, whether it was taken or not.
+    #[serde(default)]
+    pub postprocessing_why: Vec<String>,
 }
 
 /// What is going on with a run.

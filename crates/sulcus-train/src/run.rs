@@ -114,6 +114,10 @@ impl Run {
             seed: config.seed,
         };
         let mut spec = plan.model_spec(self.manifest.dataset.name.clone(), training);
+        // Chosen by the masks of the best weights.
+        if weights == Weights::Best {
+            spec.postprocessing.clone_from(&progress.postprocessing);
+        }
         let samples = samples::read(&self.folder.join(samples::FILE))?;
         spec.golden_case = samples::golden_case(&spec, &samples, predictor)?;
         spec.check()?;
@@ -123,7 +127,7 @@ impl Run {
     /// Up to `n` real network inputs, for the parity check of an exported file.
     ///
     /// # Shapes
-    /// Each `[N, C, H, W]`, of different N, H and W.
+    /// Each `[N, C, (D,) H, W]`, of different N, (D,) H and W.
     ///
     /// # Errors
     /// When the run's samples cannot be read.

@@ -1,12 +1,15 @@
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use sulcus_io::{IoError, NiftiHeader};
 use sulcus_pipeline::{
-    CaseScores, Counts, Logits, ModelSpec, Output, Outputs, PipelineError, Predictor, PreparedLabels, Summary,
-    WindowOptions, count_labels, predict_logits, prepare,
+    CaseScores, Counts, DEFAULT_NSD_MM, Logits, ModelSpec, Output, Outputs, PipelineError, PostprocessingChoice,
+    Predictor, PreparedLabels, Summary, WindowOptions, choose_postprocessing, leave_out_ignored, postprocess,
+    predict_logits, prepare,
 };
-use sulcus_volume::Label;
+use sulcus_volume::{Label, LabelMap};
 
+use crate::dataset::FileProblem;
 use crate::manifest::write_atomically;
 use crate::sampler::TrainingCase;
 use crate::{Case, Problem, TrainError};
@@ -64,46 +67,82 @@ fn classes(logits: &Logits, output: Output) -> Vec<u8> {
     }
 }
 
-/// Mean over the structures that are defined.
-pub(crate) fn mean(dice: &[Option<f64>]) -> Option<f64> {
-    let defined: Vec<f64> = dice.iter().copied().flatten().collect();
-    (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
+/// Held-out cases, predicted and scored.
+pub(crate) struct Validation {
+    pub(crate) summary: Summary,
+    /// What raised their scores, and is to be done to every mask.
+    pub(crate) postprocessing: PostprocessingChoice,
 }
 
-/// Predicts cases as `sulcus predict` does, on their own grids, writes the masks and `summary.json` into `folder`.
-/// `go_on` is asked before each case.
+/// Predicts cases as `sulcus predict` does, on their own grids, chooses postprocessing by them, writes the masks and
+/// `summary.json` into `folder`. Voxels of the value `ignore` count in no score. `go_on` is asked before each case.
 pub(crate) fn predict_and_score(
     spec: &ModelSpec,
     cases: &[&Case],
+    ignore: Option<Label>,
     predictor: &dyn Predictor,
     folder: &Path,
     mut go_on: impl FnMut(usize) -> ControlFlow<()>,
-) -> Result<Summary, TrainError> {
-    let values: Vec<Label> = spec.labels.entries().iter().map(|e| e.value).collect();
-    let mut scores = Vec::with_capacity(cases.len());
+) -> Result<Validation, TrainError> {
+    let bare = ModelSpec { postprocessing: Vec::new(), ..spec.clone() };
     for (index, case) in cases.iter().enumerate() {
         if go_on(index).is_break() {
             return Err(PipelineError::Cancelled.into());
         }
-        let broken = |p: crate::dataset::FileProblem| {
-            TrainError::Case(Problem { case: case.name.clone(), what: p.what, file: p.file })
-        };
-        let scan = case.read().map_err(broken)?;
+        let scan = case.read().map_err(broken(case))?;
         let (prepared, restore) = prepare(spec, &scan.image)?;
         let go = &mut |_| ControlFlow::Continue(());
         let logits = predict_logits(spec, &prepared, &[predictor], &WindowOptions::default(), go)?;
-        let mask = restore.finish(spec, logits, Outputs::Labels)?.labels;
-        let file = folder.join(format!("{}.nii.gz", case.name));
-        sulcus_io::write_labels(&file, &mask, &scan.header, &spec.labels)
-            .map_err(|e| TrainError::File { what: e.problem().to_string(), file: file.clone() })?;
-        let counts = count_labels(&mask, &scan.labels, &values)?;
-        let name = |path: &Path| path.to_string_lossy().into_owned();
-        scores.push(CaseScores::new(name(&file), name(&case.label), &values, &counts));
+        let mask = restore.finish(&bare, logits, Outputs::Labels)?.labels;
+        write_mask(spec, &mask_file(folder, case), &mask, &scan.header)?;
     }
-    let summary = Summary::new(scores);
+
+    let pair = |case: &&Case| -> Result<(LabelMap, LabelMap), TrainError> {
+        let (mask, _) = read_mask(&mask_file(folder, case))?;
+        let (reference, _) = case.read_labels().map_err(broken(case))?;
+        Ok(match ignore {
+            Some(ignore) => leave_out_ignored(&mask, &reference, ignore)?,
+            None => (mask, reference),
+        })
+    };
+    let postprocessing = choose_postprocessing(&spec.labels, || cases.iter().map(pair))?;
+
+    let values: Vec<Label> = spec.labels.entries().iter().map(|e| e.value).collect();
+    let mut scores = Vec::with_capacity(cases.len());
+    for case in cases {
+        let file = mask_file(folder, case);
+        if !postprocessing.steps.is_empty() {
+            let (mask, header) = read_mask(&file)?;
+            write_mask(spec, &file, &postprocess(&postprocessing.steps, mask)?, &header)?;
+        }
+        let (mask, reference) = pair(case)?;
+        let names = [&file, &case.label].map(|path| path.to_string_lossy().into_owned());
+        scores.push(CaseScores::measure(names, &mask, &reference, &values, DEFAULT_NSD_MM)?);
+    }
+    let summary = Summary::new(scores, DEFAULT_NSD_MM);
     let file = folder.join("summary.json");
     let json = serde_json::to_vec_pretty(&summary)
         .map_err(|e| TrainError::File { what: e.to_string(), file: file.clone() })?;
     write_atomically(&file, &json)?;
-    Ok(summary)
+    Ok(Validation { summary, postprocessing })
+}
+
+fn mask_file(folder: &Path, case: &Case) -> PathBuf {
+    folder.join(format!("{}.nii.gz", case.name))
+}
+
+fn broken(case: &Case) -> impl Fn(FileProblem) -> TrainError {
+    |p| TrainError::Case(Problem { case: case.name.clone(), what: p.what, file: p.file })
+}
+
+fn read_mask(file: &Path) -> Result<(LabelMap, NiftiHeader), TrainError> {
+    sulcus_io::read_labels(file).map_err(|e| unusable(&e, file))
+}
+
+fn write_mask(spec: &ModelSpec, file: &Path, mask: &LabelMap, header: &NiftiHeader) -> Result<(), TrainError> {
+    sulcus_io::write_labels(file, mask, header, &spec.labels).map_err(|e| unusable(&e, file))
+}
+
+fn unusable(error: &IoError, file: &Path) -> TrainError {
+    TrainError::File { what: error.problem().to_string(), file: file.to_path_buf() }
 }

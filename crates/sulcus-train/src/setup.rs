@@ -133,6 +133,8 @@ fn begin(
             best_epoch: 0,
             seconds: 0.0,
             validation_dice: None,
+            postprocessing: Vec::new(),
+            postprocessing_why: Vec::new(),
         },
         split,
     };
@@ -354,6 +356,7 @@ fn session<'a>(
         folder: folder.to_path_buf(),
         watched: prepared(dataset, &spec, &watched, &manifest.data_sha256, &manifest.config)?,
         held_out: cases(dataset, &manifest.split.validation),
+        ignore: dataset.ignore(),
         optimiser: optimise::fresh(manifest.config.optimiser),
         clock: Clock::start(began, at.seconds),
         sampler: Arc::new(sampler),

@@ -7,6 +7,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use sulcus_pipeline::{ModelSpec, PipelineError};
+use sulcus_volume::Label;
 
 use crate::loader::Loader;
 use crate::manifest::{Manifest, Status};
@@ -134,6 +135,8 @@ pub(crate) struct Session<'a> {
     pub(crate) watched: Vec<TrainingCase>,
     /// All held-out cases.
     pub(crate) held_out: Vec<&'a Case>,
+    /// The masks' value for voxels that nobody has labelled.
+    pub(crate) ignore: Option<Label>,
     pub(crate) device: Device,
     pub(crate) network: UNet,
     pub(crate) optimiser: ModuleOptimizer,
@@ -216,7 +219,7 @@ impl Session<'_> {
                 Err(TrainError::Pipeline(PipelineError::Cancelled)) => return self.stop(),
                 other => other?,
             };
-            let mean_dice = score::mean(&dice);
+            let mean_dice = sulcus_pipeline::mean_defined(dice.iter().copied());
             let best = self.watched.is_empty() || mean_dice >= self.at.best_dice;
             self.at.epoch += 1;
             let record = EpochRecord {
@@ -276,10 +279,17 @@ impl Session<'_> {
                 if observer.should_stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
             let folder = self.folder.join("validation");
-            let scored = score::predict_and_score(&self.spec, &self.held_out, &predictor, &folder, go_on);
+            let scored =
+                score::predict_and_score(&self.spec, &self.held_out, self.ignore, &predictor, &folder, go_on);
             match scored {
                 Err(TrainError::Pipeline(PipelineError::Cancelled)) => return self.stop(),
-                other => self.manifest.progress.validation_dice = other?.mean_dice(),
+                other => {
+                    let validation = other?;
+                    let progress = &mut self.manifest.progress;
+                    progress.validation_dice = validation.summary.mean_dice();
+                    progress.postprocessing = validation.postprocessing.steps;
+                    progress.postprocessing_why = validation.postprocessing.why;
+                }
             }
         }
         self.note(Status::Finished)?;

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Instant;
 
-use sulcus_pipeline::CaseScores;
 use sulcus_runtime::OrtLibrary;
 use sulcus_train::{CrossValidation, Dataset, Outcome, Run, Weights};
 
@@ -127,8 +126,7 @@ fn train_fold(
 fn report(mut all: CrossValidation, ui: Ui) -> Result<(), CliError> {
     let summary = all.summarise().context("putting the folds' scores together")?;
     let run = Run::open(all.fold_folder(0)).context("reading the run")?;
-    let in_order: Vec<&CaseScores> = summary.metric_per_case.iter().collect();
-    output::table(&scores::table(&summary, &run.manifest().plan.labels, &in_order))?;
+    scores::print(&summary, &run.manifest().plan.labels)?;
     let spread = all.manifest().scores.and_then(|s| Some((s.fold_mean?, s.fold_sd?)));
     let spread = spread.map(|(mean, sd)| format!(" (folds {mean:.4} ± {sd:.4})")).unwrap_or_default();
     ui.note(format_args!(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use include_dir::{Dir, include_dir};
-use sulcus_pipeline::{CaseScores, PipelineError, Summary};
+use sulcus_pipeline::{DEFAULT_NSD_MM, PipelineError, Summary};
 use sulcus_runtime::{OrtLibrary, RuntimeError, SegmentOptions, Segmenter};
 use sulcus_train::{Dataset, Outcome, Run, SplitChoice, TrainConfig, Weights};
 
@@ -14,7 +14,7 @@ use crate::canvas::Canvas;
 use crate::error::{CliError, Context};
 use crate::interrupt::Interrupt;
 use crate::render::{self, Figure};
-use crate::report::{self, Report};
+use crate::report::{self, Picture};
 use crate::scores::{self, Labels, Scores, score};
 use crate::training::Watcher;
 use crate::ui::{Ui, count, human_secs};
@@ -57,8 +57,7 @@ pub(crate) fn run(args: &DemoArgs, library: &OrtLibrary, ui: Ui) -> Result<(), C
     files::write(&folder.join("figure.png"), &figure)?;
     write_report(folder, &run, &summary, engine, figure)?;
 
-    let in_order: Vec<&CaseScores> = summary.metric_per_case.iter().collect();
-    output::table(&scores::table(&summary, &run.manifest().plan.labels, &in_order))?;
+    scores::print(&summary, &run.manifest().plan.labels)?;
     output::line(format_args!(
         "mean Dice {} over {} held-out cases",
         score(summary.mean_dice()),
@@ -183,7 +182,7 @@ fn predict(
     let held_out = &run.manifest().split.validation;
     ui.note(format_args!("predicting {} held-out cases with {engine}", held_out.len()));
 
-    let mut scores = Scores::new(Labels::Table(run.manifest().plan.labels.clone()));
+    let mut scores = Scores::new(Labels::Table(run.manifest().plan.labels.clone()), DEFAULT_NSD_MM);
     let bar = ui.bar(held_out.len() as u64);
     for name in held_out {
         bar.set_message(name.clone());
@@ -242,40 +241,14 @@ fn write_report(
     engine: String,
     figure: Vec<u8>,
 ) -> Result<(), CliError> {
-    let manifest = run.manifest();
-    let report = Report {
-        title: "Sulcus demo",
-        facts: vec![
-            ("data", format!("{} (Medical Segmentation Decathlon, CC-BY-SA 4.0)", manifest.dataset.name)),
-            (
-                "cases",
-                format!(
-                    "{} trained on, {} held out",
-                    manifest.split.training.len(),
-                    manifest.split.validation.len()
-                ),
-            ),
-            (
-                "network",
-                format!("{}, {:.1} M parameters", manifest.plan.network.name, manifest.parameters as f64 / 1e6),
-            ),
-            (
-                "training",
-                format!(
-                    "{} in {} from random weights, on the {}",
-                    count(manifest.progress.epochs, "epoch"),
-                    human_secs(manifest.progress.seconds),
-                    manifest.device
-                ),
-            ),
-            ("prediction", format!("model.onnx, {engine}")),
-        ],
-        summary,
-        labels: &manifest.plan.labels,
-        failures: &[],
-        figures: vec![("The worst, the middle and the best held-out case".to_owned(), figure)],
-        curves_svg: std::fs::read_to_string(folder.join("curves.svg")).ok(),
-    };
+    let mut report = report::of_run(run, Some(summary));
+    report.title = "Sulcus demo";
+    report.facts.extend([
+        ("licence of the data", "Medical Segmentation Decathlon, CC-BY-SA 4.0".to_owned()),
+        ("prediction", format!("model.onnx, {engine}")),
+    ]);
+    report.pictures =
+        vec![Picture { caption: "The worst, the middle and the best held-out case".to_owned(), png: figure }];
     files::write(&folder.join("report.html"), report::html(&report).as_bytes())
 }
 

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sulcus_pipeline::{CaseScores, Summary};
-use sulcus_volume::{LabelMap, LabelTable};
+use sulcus_pipeline::Summary;
+use sulcus_volume::LabelTable;
 
 use crate::args::EvaluateArgs;
 use crate::error::{CliError, with_causes};
-use crate::render::{self, Figure};
 use crate::report::{self, Report};
 use crate::scores::{self, Labels, Scores};
 use crate::ui::Ui;
@@ -39,7 +38,7 @@ pub(crate) fn run(args: &EvaluateArgs, ui: Ui) -> Result<(), CliError> {
         files::ensure_writable(&files::folder_of(report))?;
     }
 
-    let mut scores = Scores::new(labels);
+    let mut scores = Scores::new(labels, args.nsd_mm);
     let mut failures: Vec<(String, String)> = Vec::new();
     let bar = ui.bar(pairs.len() as u64);
     for pair in &pairs {
@@ -56,8 +55,7 @@ pub(crate) fn run(args: &EvaluateArgs, ui: Ui) -> Result<(), CliError> {
     if args.json {
         output::pretty_json(&summary)?;
     } else if !summary.metric_per_case.is_empty() {
-        let in_order: Vec<&CaseScores> = summary.metric_per_case.iter().collect();
-        output::table(&scores::table(&summary, &labels, &in_order))?;
+        scores::print(&summary, &labels)?;
     }
     if let Some(path) = &args.report {
         write_report(path, args, &summary, &labels, &failures)?;
@@ -84,10 +82,6 @@ fn add(scores: &mut Scores, pair: &Pair, predictions: &Path) -> Result<(), Strin
     scores.add(names, &predicted, &truth).map_err(|error| {
         format!("{}: {} against {}", with_causes(&error), prediction.display(), pair.truth.display())
     })
-}
-
-fn read_mask(path: &str) -> Option<LabelMap> {
-    sulcus_io::read_labels(Path::new(path)).ok().map(|(labels, _)| labels)
 }
 
 fn pair_up(prediction: &Path, truth: &Path, ui: Ui) -> Result<Vec<Pair>, CliError> {
@@ -149,9 +143,6 @@ fn by_name(folder: &Path) -> Result<BTreeMap<String, PathBuf>, CliError> {
     Ok(found)
 }
 
-/// How many of the worst cases are drawn.
-const DRAWN: usize = 3;
-
 fn write_report(
     path: &Path,
     args: &EvaluateArgs,
@@ -159,28 +150,20 @@ fn write_report(
     labels: &LabelTable,
     failures: &[(String, String)],
 ) -> Result<(), CliError> {
-    let mut figures = Vec::new();
-    for case in scores::worst_first(summary).into_iter().take(DRAWN) {
-        let masks = (read_mask(&case.reference_file), read_mask(&case.prediction_file));
-        let (Some(truth), Some(prediction)) = masks else { continue };
-        let name = scores::name_of(case);
-        let figure =
-            Figure { title: &name, image: None, truth: Some(&truth), prediction: Some(&prediction), labels };
-        if let Some(png) = render::draw(&figure).and_then(|canvas| canvas.png().ok()) {
-            figures.push((format!("{name}: Dice {}", scores::score(case.mean_dice())), png));
-        }
-    }
     let report = Report {
         title: "Sulcus: evaluation",
         facts: vec![
             ("predictions", args.prediction.display().to_string()),
             ("truth", args.truth.display().to_string()),
+            ("cases", format!("{} scored, {} not", summary.metric_per_case.len(), failures.len())),
         ],
-        summary,
+        summary: Some(summary),
         labels,
         failures,
-        figures,
+        pictures: report::worst_and_median(summary, labels),
         curves_svg: None,
+        reasons: Vec::new(),
+        details: Vec::new(),
     };
     files::write(path, report::html(&report).as_bytes())
 }

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use sulcus_pipeline::CaseScores;
 use sulcus_runtime::OrtLibrary;
 use sulcus_train::{
     Changes, CrossValidation, Dataset, NetworkChoice, Outcome, PlanFile, Run, TrainConfig, Weights,
@@ -16,7 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::scores::{self, score};
 use crate::training::Watcher;
 use crate::ui::{Ui, count, human_secs};
-use crate::{exporting, files, output};
+use crate::{exporting, files, report};
 
 pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     if cross_validation::is_meant(args) {
@@ -161,9 +160,7 @@ fn finish(outcome: Outcome, folder: &Path, dataset: &Path, library: &OrtLibrary,
 
     let run = Run::open(folder).context("reading the run")?;
     if let Some(summary) = run.summary().context("reading the scores")? {
-        let labels = &run.manifest().plan.labels;
-        let in_order: Vec<&CaseScores> = summary.metric_per_case.iter().collect();
-        output::table(&scores::table(&summary, labels, &in_order))?;
+        scores::print(&summary, &run.manifest().plan.labels)?;
         ui.note(format_args!(
             "mean Dice {} over {}; masks and summary.json: {}",
             score(summary.mean_dice()),
@@ -171,6 +168,8 @@ fn finish(outcome: Outcome, folder: &Path, dataset: &Path, library: &OrtLibrary,
             folder.join("validation").display()
         ));
     }
+    report::write_run(folder)?;
+    ui.note(format_args!("report: {}", folder.join("report.html").display()));
     ui.note("next:");
     ui.note(format_args!("  sulcus predict -m {} SCAN.nii.gz -o mask.nii.gz", model.display()));
     ui.note(format_args!("  sulcus info {}", folder.display()));

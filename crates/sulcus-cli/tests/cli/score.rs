@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::support::{bundled, file, run, truth};
+use super::support::{RAS, bundled, ended, file, nifti, run, sulcus, truth};
 
 fn read_png(path: &std::path::Path) -> (u32, u32, Vec<u8>) {
     let mut reader =
@@ -22,9 +22,46 @@ fn a_truth_against_itself_is_perfect_and_has_nnunet_s_shape() {
         assert_eq!((&scores["Dice"], &scores["IoU"]), (&1.0.into(), &1.0.into()));
         assert_eq!((&scores["FP"], &scores["FN"]), (&0.into(), &0.into()));
         assert_eq!(scores["n_ref"], scores["TP"]);
+        assert_eq!((&scores["HD95"], &scores["NSD"]), (&0.0.into(), &1.0.into()));
+        assert_eq!(scores["volume_error_ml"], 0.0);
         assert_eq!(summary["mean"][label]["Dice"], 1.0);
     }
     assert_eq!(summary["foreground_mean"]["Dice"], 1.0);
+    assert_eq!(summary["nsd_mm"], 1.0);
+}
+
+#[test]
+fn a_missed_structure_is_infinitely_far_counted_and_first_in_the_table() {
+    let home = tempfile::tempdir().unwrap();
+    let line = |values: [f32; 4]| nifti(&[4, 1, 1], &values, Some(RAS));
+    for name in ["a", "b"] {
+        file(home.path(), &format!("labelsTr/{name}.nii"), &line([0.0, 1.0, 1.0, 0.0]));
+        file(home.path(), &format!("imagesTr/{name}_0000.nii"), &line([5.0, 9.0, 7.0, 2.0]));
+    }
+    file(home.path(), "p/a.nii", &line([0.0, 0.0, 1.0, 1.0]));
+    file(home.path(), "p/b.nii", &line([0.0; 4]));
+    let (p, t) = (home.path().join("p"), home.path().join("labelsTr"));
+    let report = home.path().join("report.html");
+    let evaluate = |more: &[&str]| {
+        let mut command = sulcus(home.path());
+        command.arg("evaluate").arg("-p").arg(&p).arg("-t").arg(&t).args(more);
+        ended(command.output().unwrap())
+    };
+    let json = evaluate(&["--json", "--nsd-mm", "0.5"]).code(0).stdout;
+    let summary: Value = serde_json::from_str(&json).unwrap();
+    let missed = &summary["metric_per_case"][1]["metrics"]["1"];
+    assert_eq!((&missed["Dice"], &missed["HD95"], &missed["NSD"]), (&0.0.into(), &"inf".into(), &0.0.into()));
+    let mean = &summary["mean"]["1"];
+    assert_eq!((&mean["cases"], &mean["HD95_infinite"], &mean["HD95_cases"]), (&2.into(), &1.into(), &1.into()));
+    assert_eq!((&mean["HD95"], &summary["nsd_mm"]), (&1.0.into(), &0.5.into()));
+
+    let table = evaluate(&["--report", report.to_str().unwrap()]).code(0).stdout;
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(rows[1].starts_with('b') && rows[1].contains("inf") && rows[2].starts_with('a'), "{table}");
+    assert!(table.contains("1.00, 1 infinite"), "{table}");
+    let html = std::fs::read_to_string(&report).unwrap();
+    assert!(html.contains("Worst case: b, mean Dice 0.0000<") && html.contains("(1 infinite)"), "{html}");
+    evaluate(&["--nsd-mm", "0"]).code(2).says("greater than 0");
 }
 
 #[test]

@@ -42,6 +42,11 @@ fn a_run_is_trained_exported_described_resumed_and_used() {
     ] {
         assert!(folder.join(part).exists(), "{part}");
     }
+    let report = std::fs::read_to_string(folder.join("report.html")).unwrap();
+    for part in ["data:image/svg+xml;base64,", "Worst case: hippocampus_", "<h2>Plan</h2>", "NSD at 1 mm", "seed"]
+    {
+        assert!(report.contains(part), "{part}");
+    }
     train(&["--epochs", "1"]).code(1).says("--resume");
     train(&["--resume", "--batch-size", "3"]).code(2).says("other settings");
     train(&["--resume", "--epochs", "2"]).code(0);

@@ -1,0 +1,217 @@
+use sulcus_volume::{Label, LabelMap, LabelTable};
+
+use super::{Postprocess, keep_largest};
+use crate::{PipelineError, count_labels, mean_defined};
+
+/// What is to be done to a model's masks, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostprocessingChoice {
+    /// In order.
+    pub steps: Vec<Postprocess>,
+    /// A sentence for each possible step that changed a score, whether it is taken or not; one sentence when none did.
+    pub why: Vec<String>,
+}
+
+/// Chooses postprocessing by its effect on validation cases, as nnU-Net does (Isensee et al. 2021,
+/// doi:10.1038/s41592-020-01008-z): only the largest component of all foreground is kept if that raises the mean Dice
+/// and lowers no structure's; then the same for each structure alone.
+///
+/// `cases` is called at most twice, for the predictions before postprocessing with their references, one case after the
+/// other: one case at a time is in memory. A Dice that is undefined (both masks empty) is left out of its mean.
+///
+/// # Errors
+/// When a case cannot be had, or its masks lie on different grids.
+pub fn choose_postprocessing<I, E>(
+    table: &LabelTable,
+    mut cases: impl FnMut() -> I,
+) -> Result<PostprocessingChoice, E>
+where
+    I: IntoIterator<Item = Result<(LabelMap, LabelMap), E>>,
+    E: From<PipelineError>,
+{
+    let labels: Vec<Label> = table.entries().iter().map(|entry| entry.value).collect();
+    let (mut steps, mut why) = (Vec::new(), Vec::new());
+
+    let (before, after) = effect(&labels, cases(), |mask, shape| keep_largest(mask, shape, &[&labels]))?;
+    let (mean_before, mean_after) = (before.mean(), after.mean());
+    if before.dice != after.dice {
+        let worse = table.entries().iter().zip(before.label_means().zip(after.label_means()));
+        let worse = worse.filter(|(_, (before, after))| after < before).map(|(entry, _)| entry.name.as_str());
+        let worse: Vec<&str> = worse.collect();
+        let taken = mean_after > mean_before && worse.is_empty();
+        why.push(sentence("all foreground", &before, mean_before, mean_after, taken, &worse));
+        if taken {
+            steps.push(Postprocess::KeepLargestComponent { labels: labels.clone() });
+        }
+    }
+
+    if labels.len() > 1 {
+        let each: Vec<&[Label]> = labels.chunks(1).collect();
+        let together = steps.clone();
+        let start = |mask: &mut [Label], shape| together.iter().for_each(|step| step.apply(mask, shape));
+        let prepared = cases().into_iter().map(|case| {
+            let (prediction, reference) = case?;
+            Ok::<_, E>((changed(&prediction, start)?, reference))
+        });
+        // No structure's voxels depend on another's here, so that one pass tries all of them.
+        let (before, after) = effect(&labels, prepared, |mask, shape| keep_largest(mask, shape, &each))?;
+        let means = before.label_means().zip(after.label_means());
+        for (index, (entry, (mean_before, mean_after))) in table.entries().iter().zip(means).enumerate() {
+            if before.dice.get(index) == after.dice.get(index) {
+                continue;
+            }
+            let taken = mean_after > mean_before;
+            why.push(sentence(&entry.name, &before, mean_before, mean_after, taken, &[]));
+            if taken {
+                steps.push(Postprocess::KeepLargestComponent { labels: vec![entry.value] });
+            }
+        }
+    }
+    if why.is_empty() {
+        why.push(format!(
+            "no postprocessing: over {} validation case(s), keeping the largest components alone changes no score",
+            before.cases
+        ));
+    }
+    Ok(PostprocessingChoice { steps, why })
+}
+
+/// Dice of each label in each case.
+struct Scores {
+    /// `[label][case]`.
+    dice: Vec<Vec<Option<f64>>>,
+    cases: usize,
+}
+
+impl Scores {
+    fn label_means(&self) -> impl Iterator<Item = Option<f64>> {
+        self.dice.iter().map(|cases| mean_defined(cases.iter().copied()))
+    }
+
+    fn mean(&self) -> Option<f64> {
+        mean_defined(self.label_means())
+    }
+
+    fn add(&mut self, prediction: &LabelMap, reference: &LabelMap, labels: &[Label]) -> Result<(), PipelineError> {
+        let counts = count_labels(prediction, reference, labels)?;
+        self.dice.iter_mut().zip(counts).for_each(|(cases, counts)| cases.push(counts.dice()));
+        self.cases += 1;
+        Ok(())
+    }
+}
+
+/// Scores before and after a change to the predictions.
+fn effect<E: From<PipelineError>>(
+    labels: &[Label],
+    cases: impl IntoIterator<Item = Result<(LabelMap, LabelMap), E>>,
+    change: impl Fn(&mut [Label], [usize; 3]),
+) -> Result<(Scores, Scores), E> {
+    let none = || Scores { dice: vec![Vec::new(); labels.len()], cases: 0 };
+    let (mut before, mut after) = (none(), none());
+    for case in cases {
+        let (prediction, reference) = case?;
+        before.add(&prediction, &reference, labels)?;
+        after.add(&changed(&prediction, &change)?, &reference, labels)?;
+    }
+    Ok((before, after))
+}
+
+fn changed(mask: &LabelMap, change: impl Fn(&mut [Label], [usize; 3])) -> Result<LabelMap, PipelineError> {
+    let (grid, mut data) = mask.clone().into_parts();
+    change(&mut data, grid.shape());
+    Ok(LabelMap::new(grid, data)?)
+}
+
+fn sentence(
+    what: &str,
+    scores: &Scores,
+    before: Option<f64>,
+    after: Option<f64>,
+    taken: bool,
+    worse: &[&str],
+) -> String {
+    let number = |dice: Option<f64>| dice.map_or_else(|| "undefined".to_owned(), |dice| format!("{dice:.5}"));
+    let verdict = if taken { "taken" } else { "not taken" };
+    let but = if worse.is_empty() { String::new() } else { format!(" and lowers {}", worse.join(", ")) };
+    format!(
+        "largest component of {what}: {verdict}, as it brings the mean Dice over {} validation case(s) from {} to {}{but}",
+        scores.cases,
+        number(before),
+        number(after)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use sulcus_volume::{Geometry, Orientation, OrientationSource, RasFromVoxel, Spacing};
+
+    use super::*;
+
+    fn mask(values: &[Label]) -> LabelMap {
+        let map = RasFromVoxel::aligned(Orientation::RAS, Spacing::new([1.0; 3]).unwrap());
+        let grid = Geometry::new([values.len(), 1, 1], map, OrientationSource::Sform).unwrap();
+        LabelMap::new(grid, values.to_vec()).unwrap()
+    }
+
+    fn choose(cases: &[(&[Label], &[Label])]) -> PostprocessingChoice {
+        let table = LabelTable::from_names([(1, "front".to_owned()), (2, "back".to_owned())]).unwrap();
+        let given = || cases.iter().map(|(p, r)| Ok::<_, PipelineError>((mask(p), mask(r))));
+        choose_postprocessing(&table, given).unwrap()
+    }
+
+    fn keep(labels: &[Label]) -> Postprocess {
+        Postprocess::KeepLargestComponent { labels: labels.to_vec() }
+    }
+
+    #[test]
+    fn a_stray_island_of_any_label_is_removed_for_all_together() {
+        let choice = choose(&[(&[1, 1, 2, 2, 0, 0, 2], &[1, 1, 2, 2, 0, 0, 0])]);
+        assert_eq!(choice.steps, [keep(&[1, 2])]);
+        assert!(choice.why[0].starts_with("largest component of all foreground: taken"), "{:?}", choice.why);
+    }
+
+    #[test]
+    fn a_structure_of_two_true_parts_forbids_it_for_all_but_not_for_the_other() {
+        // Label 1 has two parts by nature; label 2 has an island that touches label 1.
+        let truth: &[Label] = &[1, 1, 1, 0, 0, 1, 1, 2, 2, 2, 2];
+        let found: &[Label] = &[1, 1, 2, 0, 0, 1, 1, 2, 2, 2, 2];
+        let choice = choose(&[(found, truth)]);
+        assert_eq!(choice.steps, [keep(&[2])]);
+        assert!(
+            choice.why[0].contains("not taken") && choice.why[0].ends_with("lowers front"),
+            "{:?}",
+            choice.why
+        );
+        assert!(choice.why.iter().any(|w| w.starts_with("largest component of back: taken")));
+    }
+
+    #[test]
+    fn what_helps_one_case_and_harms_another_more_is_left() {
+        let helped: (&[Label], &[Label]) = (&[1, 1, 1, 1, 0, 1], &[1, 1, 1, 1, 0, 0]);
+        let harmed: (&[Label], &[Label]) = (&[1, 1, 0, 1, 0, 0], &[1, 1, 0, 1, 0, 0]);
+        assert!(choose(&[helped, harmed]).steps.is_empty());
+        assert_eq!(choose(&[helped]).steps, [keep(&[1, 2])]);
+    }
+
+    #[test]
+    fn structures_are_tried_on_what_the_first_step_leaves() {
+        // The lone 2 goes with the first step; without it, label 2 has one component and nothing is left to do.
+        let choice = choose(&[(&[1, 1, 1, 2, 0, 2], &[1, 1, 1, 2, 0, 0])]);
+        assert_eq!((choice.steps, choice.why.len()), (vec![keep(&[1, 2])], 1));
+    }
+
+    #[test]
+    fn nothing_is_done_and_said_so_where_nothing_changes() {
+        let same: &[Label] = &[0, 1, 2, 0];
+        let choice = choose(&[(same, same), (&[0; 4], &[0; 4])]);
+        assert!(choice.steps.is_empty() && choice.why[0].starts_with("no postprocessing: over 2"), "{choice:?}");
+        assert!(choose(&[]).steps.is_empty());
+    }
+
+    #[test]
+    fn a_case_that_cannot_be_had_is_an_error() {
+        let table = LabelTable::from_names([(1, "front".to_owned())]).unwrap();
+        let broken = || [Err::<(LabelMap, LabelMap), _>(PipelineError::Cancelled)];
+        assert!(matches!(choose_postprocessing(&table, broken), Err(PipelineError::Cancelled)));
+    }
+}

@@ -1,0 +1,133 @@
+mod choice;
+
+use serde::{Deserialize, Serialize};
+use sulcus_volume::{Label, LabelMap, LabelTable};
+
+use crate::PipelineError;
+
+pub use choice::{PostprocessingChoice, choose_postprocessing};
+
+/// What is done to a mask after the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Postprocess {
+    /// Of all voxels that have one of these labels, keep the largest connected component (26 neighbours); the
+    /// others become background.
+    KeepLargestComponent {
+        /// The labels taken together.
+        labels: Vec<Label>,
+    },
+}
+
+impl Postprocess {
+    /// Checks that it names labels, and only such as the table has.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong.
+    pub(crate) fn check(&self, table: &LabelTable) -> Result<(), String> {
+        let Self::KeepLargestComponent { labels } = self;
+        if labels.is_empty() {
+            return Err("a postprocessing step names no label".into());
+        }
+        match labels.iter().find(|label| table.get(**label).is_none()) {
+            Some(unknown) => Err(format!("a postprocessing step names label {unknown}, which the table lacks")),
+            None => Ok(()),
+        }
+    }
+
+    /// Applies it in place to `[z, y, x]` labels of shape x, y, z.
+    pub(crate) fn apply(&self, mask: &mut [Label], shape: [usize; 3]) {
+        match self {
+            Self::KeepLargestComponent { labels } => keep_largest(mask, shape, &[labels]),
+        }
+    }
+}
+
+/// Applies steps in their order.
+///
+/// # Errors
+/// Never for a mask that was read or predicted: its grid stays as it is.
+pub fn postprocess(steps: &[Postprocess], mask: LabelMap) -> Result<LabelMap, PipelineError> {
+    let (geometry, mut values) = mask.into_parts();
+    steps.iter().for_each(|step| step.apply(&mut values, geometry.shape()));
+    Ok(LabelMap::new(geometry, values)?)
+}
+
+/// Of each group of labels, the largest component stays; a label belongs to one group at most.
+fn keep_largest(mask: &mut [Label], [nx, ny, nz]: [usize; 3], groups: &[&[Label]]) {
+    const UNSEEN: u32 = 0;
+    let mut group_of: Vec<Option<usize>> = vec![None; usize::from(Label::MAX) + 1];
+    for (group, labels) in groups.iter().enumerate() {
+        labels.iter().for_each(|label| group_of[usize::from(*label)] = Some(group));
+    }
+    let mut component = vec![UNSEEN; mask.len()];
+    // Of each group the size and number of its largest one; the first of equal ones, so that the answer does not depend on
+    // anything but the mask.
+    let mut largest = vec![(0_usize, UNSEEN); groups.len()];
+    let mut components = UNSEEN;
+    let mut stack = Vec::new();
+    for seed in 0..mask.len() {
+        let Some(group) = group_of[usize::from(mask[seed])].filter(|_| component[seed] == UNSEEN) else {
+            continue;
+        };
+        components += 1;
+        let mut size = 0;
+        component[seed] = components;
+        stack.push(seed);
+        while let Some(at) = stack.pop() {
+            size += 1;
+            let (x, y, z) = (at % nx, at / nx % ny, at / nx / ny);
+            for z in z.saturating_sub(1)..(z + 2).min(nz) {
+                for y in y.saturating_sub(1)..(y + 2).min(ny) {
+                    for x in x.saturating_sub(1)..(x + 2).min(nx) {
+                        let next = (z * ny + y) * nx + x;
+                        if component[next] == UNSEEN && group_of[usize::from(mask[next])] == Some(group) {
+                            component[next] = components;
+                            stack.push(next);
+                        }
+                    }
+                }
+            }
+        }
+        if size > largest[group].0 {
+            largest[group] = (size, components);
+        }
+    }
+    for (label, id) in mask.iter_mut().zip(component) {
+        if group_of[usize::from(*label)].is_some_and(|group| largest[group].1 != id) {
+            *label = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_largest_component_of_the_named_labels_stays() {
+        // Two blobs of labels 1 and 2 that touch by a corner, a lone 1, and a 3 that is not meant.
+        let mut mask = vec![0; 5 * 5 * 2];
+        for (at, label) in [(0, 1), (1, 1), (7, 2), (24, 1), (49, 3)] {
+            mask[at] = label;
+        }
+        Postprocess::KeepLargestComponent { labels: vec![1, 2] }.apply(&mut mask, [5, 5, 2]);
+        assert_eq!([mask[0], mask[1], mask[7], mask[24], mask[49]], [1, 1, 2, 0, 3]);
+    }
+
+    #[test]
+    fn groups_do_not_join_and_the_first_of_equal_components_stays() {
+        let mut mask = vec![1, 2, 2, 0, 1, 0, 2];
+        keep_largest(&mut mask, [7, 1, 1], &[&[1], &[2]]);
+        assert_eq!(mask, [1, 2, 2, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_step_names_labels_of_the_table() {
+        let table = LabelTable::from_names([(1, "one".to_owned())]).unwrap();
+        let check = |labels: Vec<Label>| Postprocess::KeepLargestComponent { labels }.check(&table);
+        assert!(check(vec![1]).is_ok());
+        assert!(check(vec![1, 3]).unwrap_err().contains("label 3"));
+        assert!(check(Vec::new()).unwrap_err().contains("no label"));
+    }
+}
