@@ -58,6 +58,8 @@ struct Limits {
 
 /// nnU-Net's least batch.
 const LEAST_BATCH: usize = 2;
+/// A patch that is shortened to fewer sees too little around each voxel to be worth training.
+const FEWEST_STAGES: usize = 3;
 /// A batch may hold this share of all voxels, lest the network learns the cases by heart (nnU-Net).
 const LARGEST_SHARE: f64 = 0.05;
 /// Patches a step of a network that somebody fixed.
@@ -227,7 +229,7 @@ fn largest_that_fits(
     fits: impl Fn(&Topology) -> bool,
 ) -> Option<Topology> {
     while !fits(&topology) {
-        topology = topology.smaller(shape, mm)?;
+        topology = topology.smaller(shape, mm).filter(|t| t.stages.len() >= FEWEST_STAGES)?;
     }
     Some(topology)
 }
@@ -260,11 +262,11 @@ fn patch_sentence(first: &Topology, chosen: &Topology, shape: &[f64], memory: u6
 
 fn stages_sentence(topology: &Topology) -> String {
     let uneven = topology.stages.iter().any(|(kernel, _)| kernel.contains(&1));
-    let halvings: Vec<u32> = topology.multiple.iter().map(|m| m.ilog2()).collect();
+    let halvings: Vec<String> = topology.multiple.iter().map(|m| m.ilog2().to_string()).collect();
     format!(
         "{} stages, the axes halved {} times: as long as 4 voxels remain{}",
         topology.stages.len(),
-        times(&halvings),
+        halvings.join(", "),
         if uneven { ", coarse axes later, with kernels of 1 along them until then" } else { "" }
     )
 }
