@@ -1,10 +1,13 @@
 //! Convolutions with their gradients, in single precision.
 //!
-//! The input is copied once between zeros, so that every term of the sum is the same input at another offset; what is left is a
+//! The input is copied between zeros, so that every term of the sum is the same input at another offset; what is left is a
 //! matrix product whose second operand is never built. The gradient by the input is the same sum with the kernel turned
-//! around, taken apart by the stride's phases; the gradient by the weights runs along the positions.
+//! around, taken apart by the stride's phases; the gradient by the weights runs along the positions. Where the weights are few,
+//! each piece of work copies the few planes that it reads, and they never leave its processor's cache; else the copy is made
+//! once for all.
 //!
-//! Results do not depend on the number of threads: a sum is never split by what happens to be idle.
+//! Results are the same to the bit for any number of threads: an output is summed in one go, and the weight gradient's sums
+//! are split by the shape alone. They differ in the last bits between [`Instructions`](crate::Instructions).
 
 mod correlate;
 mod pack;

@@ -12,20 +12,7 @@ pub(super) fn interleave(
     target: &mut [f32],
 ) {
     let count = target.len() / LINE;
-    let mut done = 0;
-    #[cfg(target_arch = "x86_64")]
-    if instructions == Instructions::Avx512 && used > 0 && source.len() >= (used - 1) * plane + count {
-        while done + LINE <= count {
-            #[expect(unsafe_code, reason = "vector instructions")]
-            // SAFETY: AVX-512 was detected; sixteen floats of each used channel and 256 of the target lie within the slices.
-            unsafe {
-                x86::interleave_16(source[done..].as_ptr(), plane, used, target[done * LINE..].as_mut_ptr());
-            }
-            done += LINE;
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = instructions;
+    let done = interleave_wide(instructions, source, plane, used, target);
     let target = &mut target[done * LINE..];
     for lane in 0..LINE {
         if lane < used {
@@ -39,6 +26,36 @@ pub(super) fn interleave(
             }
         }
     }
+}
+
+/// As many positions of [`interleave`] as whole registers cover; returns how many.
+#[cfg(target_arch = "x86_64")]
+fn interleave_wide(
+    instructions: Instructions,
+    source: &[f32],
+    plane: usize,
+    used: usize,
+    target: &mut [f32],
+) -> usize {
+    let count = target.len() / LINE;
+    if instructions != Instructions::Avx512 || used == 0 || source.len() < (used - 1) * plane + count {
+        return 0;
+    }
+    let whole = count / LINE * LINE;
+    for (index, target) in target.chunks_exact_mut(LINE * LINE).enumerate() {
+        #[expect(unsafe_code, reason = "vector instructions")]
+        // SAFETY: AVX-512 was detected; sixteen floats of each used channel and 256 of the target lie within the slices.
+        unsafe {
+            x86::interleave_16(source[index * LINE..].as_ptr(), plane, used, target.as_mut_ptr());
+        }
+    }
+    whole
+}
+
+/// No wide registers here.
+#[cfg(not(target_arch = "x86_64"))]
+fn interleave_wide(_: Instructions, _: &[f32], _: usize, _: usize, _: &mut [f32]) -> usize {
+    0
 }
 
 /// Writes `sums` (`[positions][16]`) to `channels`, every `step`-th element from `offset` on.

@@ -1,5 +1,7 @@
 //! Against sums in double precision, straight from the definition.
 
+use super::tile::{MOST_POSITIONS, TileSize, largest_tile, tile_fn};
+use super::weight_tile::{WeightTileSize, largest_weight_tile, weight_fn};
 use super::{
     ConvShape, conv_forward, conv_input_gradient, conv_weight_gradient, forward_with, input_gradient_with,
     weight_gradient_with,
@@ -161,6 +163,35 @@ proptest! {
         let cut = cut.min(shape.inputs);
         for with in available() {
             check(with, &shape, cut, seed)?;
+        }
+    }
+}
+
+/// Whatever the width, every tile that a job may ask for exists: a missing one would leave outputs unwritten.
+#[test]
+fn every_tile_exists() {
+    for with in available() {
+        for (width, panels, taps) in
+            (1..=200).flat_map(|w| [(w, 1, 1), (w, 1, 3), (w, 2, 1), (w, 2, 3), (w, 9, 3)])
+        {
+            let size = largest_tile(with, width, panels, taps);
+            assert!(size.rows * size.columns <= MOST_POSITIONS);
+            for rows in [1, 2, 4].into_iter().filter(|&rows| rows <= size.rows) {
+                for columns in [size.columns, width % size.columns].into_iter().filter(|&columns| columns > 0) {
+                    assert!(
+                        tile_fn(with, TileSize { rows, columns, ..size }).is_some(),
+                        "{with:?} {width} {size:?}"
+                    );
+                }
+            }
+        }
+        for (panels, taps) in [(1, 1), (1, 3), (2, 1), (2, 3), (5, 5)] {
+            let size = largest_weight_tile(with, taps, panels);
+            for (panels, rows) in
+                (1..=size.panels).flat_map(|panels| (1..=size.rows).map(move |rows| (panels, rows)))
+            {
+                assert!(weight_fn(with, WeightTileSize { panels, rows, ..size }).is_some(), "{with:?} {size:?}");
+            }
         }
     }
 }

@@ -130,8 +130,10 @@ unsafe fn add_row<V: Lanes16, const COLUMNS: usize, const PANELS: usize, const T
             // SAFETY: the caller's promise.
             let value = unsafe { V::splat(*at.add(PLACE)) };
             for (tap, lanes) in lanes.iter().enumerate() {
-                if PLACE >= tap && PLACE - tap < COLUMNS {
-                    for (sum, lanes) in sum[PLACE - tap].iter_mut().zip(lanes) {
+                if let Some(column) = PLACE.checked_sub(tap)
+                    && column < COLUMNS
+                {
+                    for (sum, lanes) in sum[column].iter_mut().zip(lanes) {
                         // SAFETY: the caller's promise.
                         *sum = unsafe { sum.add_product(*lanes, value) };
                     }

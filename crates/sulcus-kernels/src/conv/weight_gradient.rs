@@ -244,6 +244,7 @@ impl Job<'_> {
                 taps,
                 rows: tile_rows.min(inputs - channel),
             };
+            // `every_tile_exists` in the tests: there is one for each size up to the largest.
             let Some(tile) = weight_fn(self.instructions, size) else { continue };
             let plane = (d * sd + kd) % region.planes * region.plane_floats;
             let line = (h * sh + kh - region.first_row) * self.padded.row();
