@@ -212,10 +212,10 @@ mod tests {
     fn a_case_is_prepared_once() {
         let folder = tempfile::tempdir().unwrap();
         let cache = folder.path().join("made/on/demand");
-        let key = CacheKey::new("abc", &spec()).unwrap();
+        let key = CacheKey::new("abc", &spec(), None).unwrap();
         assert_eq!(load(&cache, &key), (case(), true));
         assert_eq!(load(&cache, &key), (case(), false));
-        let other = CacheKey::new("abd", &spec()).unwrap();
+        let other = CacheKey::new("abd", &spec(), None).unwrap();
         assert_eq!(load(&cache, &other), (case(), true));
         assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 2);
     }
@@ -225,7 +225,7 @@ mod tests {
         let key = |change: fn(&mut ModelSpec)| {
             let mut spec = spec();
             change(&mut spec);
-            CacheKey::new("abc", &spec).unwrap()
+            CacheKey::new("abc", &spec, None).unwrap()
         };
         let same = key(|_| {});
         assert_eq!(same, key(|s| s.name = "another model".into()));
@@ -245,7 +245,8 @@ mod tests {
     #[test]
     fn damaged_and_stale_files_are_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        let (key, other) = (CacheKey::new("abc", &spec()).unwrap(), CacheKey::new("abd", &spec()).unwrap());
+        let (key, other) =
+            (CacheKey::new("abc", &spec(), None).unwrap(), CacheKey::new("abd", &spec(), None).unwrap());
         load(folder.path(), &key);
         load(folder.path(), &other);
         let file = key.file(folder.path());
@@ -273,7 +274,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let in_the_way = folder.path().join("cache");
         std::fs::write(&in_the_way, "a file").unwrap();
-        let key = CacheKey::new("abc", &spec()).unwrap();
+        let key = CacheKey::new("abc", &spec(), None).unwrap();
         assert_eq!(load(&in_the_way, &key), (case(), true));
         assert_eq!(load(&in_the_way, &key), (case(), true));
     }
@@ -281,7 +282,7 @@ mod tests {
     #[test]
     fn a_case_that_cannot_be_prepared_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let key = CacheKey::new("abc", &spec()).unwrap();
+        let key = CacheKey::new("abc", &spec(), None).unwrap();
         let failed = load_or_prepare(Some(folder.path()), &key, || Err(TrainError::Config("no".into())));
         assert!(failed.is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -391,7 +391,6 @@ mod tests {
         insta::assert_snapshot!(message(|c| c.batch_size = Some(0)), @"cannot train with this configuration: `batch_size` must be at least 1");
         insta::assert_snapshot!(message(|c| c.learning_rate = f64::NAN), @"cannot train with this configuration: `learning_rate` must be positive, found NaN");
         insta::assert_snapshot!(message(|c| c.time_budget_secs = Some(-5.0)), @"cannot train with this configuration: `time_budget_secs` must be positive, found -5");
-        insta::assert_snapshot!(message(|c| c.weight_average = Some(1.0)), @"cannot train with this configuration: `weight_average` must lie in 0 to below 1, found 1");
         insta::assert_snapshot!(message(|c| c.gradient_clip = Some(0.0)), @"cannot train with this configuration: `gradient_clip` must be positive, found 0");
         insta::assert_snapshot!(message(|c| c.early_stopping = Some(0)), @"cannot train with this configuration: `early_stopping` must be at least 1");
         insta::assert_snapshot!(message(|c| c.optimiser = Optimiser::Sgd { momentum: 1.0, nesterov: true, weight_decay: 0.0 }), @"cannot train with this configuration: `momentum` must lie in 0 to below 1, found 1");

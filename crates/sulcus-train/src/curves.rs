@@ -107,6 +107,7 @@ mod tests {
             best: true,
             learning_rate: 0.1,
             seconds: 1.0,
+            waited_seconds: 0.0,
             elapsed_seconds: 1.0,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use sulcus_pipeline::{GoldenCase, ModelSpec, SpacingRule, Training, prepare, prepare_labels};
+use sulcus_pipeline::{Dimensions, GoldenCase, ModelSpec, SpacingRule, Training, prepare, prepare_labels};
 
 use crate::cache::{CacheKey, load_or_prepare};
 use crate::dataset::FileProblem;
@@ -107,10 +107,7 @@ fn begin(
     samples::write(&folder.join(samples::FILE), &draw_samples(dataset, &spec, source)?)?;
     let data_sha256: BTreeMap<String, String> = facts.into_iter().map(|f| (f.name, f.sha256)).collect();
     let sampler = sampler(dataset, &spec, &split.training, &data_sha256, &plan, config)?;
-    let steps_per_epoch = config.steps_per_epoch.unwrap_or_else(|| {
-        let slices: usize = sampler.cases().iter().map(TrainingCase::foreground_slices).sum();
-        slices.div_ceil(plan.batch_size).max(1)
-    });
+    let steps_per_epoch = config.steps_per_epoch.unwrap_or_else(|| default_steps(&sampler, &plan));
     let mut manifest = Manifest {
         format_version: Manifest::FORMAT_VERSION,
         tool_version: concat!("sulcus ", env!("CARGO_PKG_VERSION")).into(),
@@ -325,6 +322,19 @@ fn draw_samples(dataset: &Dataset, spec: &ModelSpec, names: &[String]) -> Result
 fn evenly(names: &[String], n: usize) -> Vec<String> {
     let count = n.min(names.len());
     (0..count).filter_map(|i| names.get(i * names.len() / count)).cloned().collect()
+}
+
+/// Steps of an epoch when nobody says: as many as draw about as many patches as the cases have slices with
+/// foreground; of blocks four a case, but at most nnU-Net's 250 steps.
+fn default_steps(sampler: &Sampler, plan: &Plan) -> usize {
+    let cases = sampler.cases();
+    match plan.network.dimensions {
+        Dimensions::Two => {
+            let slices: usize = cases.iter().map(TrainingCase::foreground_slices).sum();
+            slices.div_ceil(plan.batch_size).max(1)
+        }
+        Dimensions::Three => (4 * cases.len()).div_ceil(plan.batch_size).clamp(1, 250),
+    }
 }
 
 /// What a session begins with.

@@ -5,7 +5,7 @@ mod scans;
 
 use std::path::Path;
 
-use sulcus_train::{Dataset, DeviceChoice, SplitChoice, TrainConfig, read_history, train};
+use sulcus_train::{Dataset, DeviceChoice, SplitChoice, TrainConfig, preset, read_history, train};
 
 #[test]
 fn cached_cases_train_to_the_same_losses() {
@@ -16,10 +16,11 @@ fn cached_cases_train_to_the_same_losses() {
     scans::decathlon(&root, CASES, SHAPE);
     let cache = folder.path().join("cache");
     let losses = |run: &str, cache: Option<&Path>| -> Vec<f64> {
-        let mut config = TrainConfig::from_preset("unet2d-lite").unwrap();
-        config.network.stages.truncate(2);
-        config.network.stages.iter_mut().zip([4, 8]).for_each(|(stage, channels)| stage.channels = channels);
-        (config.epochs, config.steps_per_epoch, config.batch_size) = (Some(2), Some(3), 2);
+        let mut network = preset("unet2d-lite").unwrap();
+        network.stages.truncate(2);
+        network.stages.iter_mut().zip([4, 8]).for_each(|(stage, channels)| stage.channels = channels);
+        let mut config = TrainConfig::new(network);
+        (config.epochs, config.steps_per_epoch, config.batch_size) = (Some(2), Some(3), Some(2));
         config.device = DeviceChoice::Cpu;
         config.cache = cache.map(Path::to_path_buf);
         let at = folder.path().join(run);
