@@ -17,6 +17,9 @@ pub enum KernelError {
     /// No such layer exists.
     #[error("{0}")]
     Shape(String),
+    /// No such step of an optimiser exists.
+    #[error("{0}")]
+    Step(String),
     /// A voxel's class is not one of the network's.
     #[error("class {found} among the {classes} classes that the logits have")]
     Class {

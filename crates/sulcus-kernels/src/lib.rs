@@ -1,4 +1,4 @@
-//! Convolutions, normalisations, pooling and losses with their gradients, for CPUs.
+//! Convolutions, normalisations, pooling and losses with their gradients, and steps of optimisers, for CPUs.
 //!
 //! Slices in, slices out: tensors are row-major `f32`, `[N, C, D, H, W]`, and a 2-D tensor has D = 1. The same input gives
 //! the same bits on any number of threads.
@@ -10,6 +10,7 @@ mod norm;
 mod pool;
 mod scratch;
 mod simd;
+mod step;
 mod up;
 mod vector;
 
@@ -19,4 +20,5 @@ pub use loss::{Activation, DiceSums, SegmentationLoss, Terms};
 pub use norm::{Moments, Norm, NormScope, NormShape, ResidualGradient};
 pub use pool::MaxPool;
 pub use simd::{Instructions, instructions};
+pub use step::{Adam, AdamFactors, Sgd, StepSize, sum_of_squares};
 pub use up::{UpConvolution, UpGradients};

@@ -3,10 +3,10 @@
 
 use std::fmt;
 
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, Output, StageConfig};
-use sulcus_train::{DiceScope, Loss, Targets, UNet};
+use sulcus_train::{Descent, DiceScope, Loss, Optimiser, Targets, UNet};
 
 fn main() {
     divan::main();
@@ -74,15 +74,19 @@ impl Case {
 #[divan::bench(args = CASES, sample_count = 7, sample_size = 1)]
 fn step(bencher: divan::Bencher<'_, '_>, case: &Case) {
     let device = Device::flex().autodiff();
-    let mut network = UNet::new(&case.network(), 1, CLASSES, 0, &device).expect("a network of this description");
-    let mut optimiser: ModuleOptimizer = AdamWConfig::new().init();
+    let network = UNet::new(&case.network(), 1, CLASSES, 0, &device).expect("a network of this description");
+    let mut network = Some(network);
+    let mut optimiser = Descent::new(Optimiser::AdamW { weight_decay: 1e-2 });
     let (image, targets) = case.batch(&device);
     let mut one = || {
-        let logits = network.forward(image.clone());
+        // Taken out, so that the weights have one holder and are moved in place, as in a training.
+        let current = network.take().expect("the network of the step before");
+        let logits = current.forward(image.clone());
         let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, logits, &targets);
-        let gradients = GradientsParams::from_grads(loss.backward(), &network);
-        network = optimiser.step(1e-3, network.clone(), gradients);
-        loss.into_scalar::<f32>()
+        let value = loss.clone().into_scalar::<f32>();
+        let gradients = GradientsParams::from_grads(loss.backward(), &current);
+        network = Some(optimiser.step(current, gradients, 1e-3, None).expect("a step"));
+        value
     };
     // The first step allocates and fills the optimiser's state.
     one();

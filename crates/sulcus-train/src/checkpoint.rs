@@ -2,14 +2,13 @@
 //! that the three can't come from different moments.
 //!
 //! Layout: the magic `SULCUSCK`; the length of the header (u64, little-endian); the header, JSON with a
-//! `format_version`; the weights and, for states that can be resumed, the optimiser, both as Burn's burnpack; last
-//! the SHA-256 of everything before it. No part of it can hold code.
+//! `format_version`; the weights as Burn's burnpack; for states that can be resumed, the optimiser; last the SHA-256 of
+//! everything before it. No part of it can hold code.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use burn::store::ModuleRecord;
 use burn::tensor::{Bytes, Device};
 use serde::{Deserialize, Serialize};
@@ -18,6 +17,7 @@ use sha2::{Digest, Sha256};
 use sulcus_pipeline::NetworkSpec;
 
 use crate::network::{NetworkError, UNet};
+use crate::{Descent, Optimiser};
 
 const MAGIC: &[u8; 8] = b"SULCUSCK";
 /// 2: weights of slices have a depth axis too, so that slices and blocks share their layers.
@@ -106,17 +106,6 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
     },
-    /// A build whose preferred device is absent.
-    #[error(
-        "training cannot be resumed on this machine with this build: Burn restores the optimiser on the build's first \
-         backend, {backend}, and no such device was found; use a build without the feature `{feature}`"
-    )]
-    Backend {
-        /// The backend.
-        backend: &'static str,
-        /// Its Cargo feature.
-        feature: &'static str,
-    },
 }
 
 /// What a checkpoint is made of.
@@ -128,7 +117,7 @@ pub struct CheckpointParts<'a> {
     /// statistics of batch normalisation by thread.
     pub network: &'a UNet,
     /// Absent in checkpoints that are only evaluated and exported.
-    pub optimiser: Option<&'a ModuleOptimizer>,
+    pub optimiser: Option<&'a Descent>,
     /// What the training loop wants back: epoch, step, best score, random state.
     pub state: &'a Value,
 }
@@ -144,7 +133,7 @@ impl CheckpointParts<'_> {
         let weights = self.network.valid().into_record().into_bytes();
         let weights = weights.map_err(|e| part("weights")(e.to_string()))?;
         let optimiser = match self.optimiser {
-            Some(optimiser) => Some(optimiser.into_bytes().map_err(|e| part("optimiser")(e.to_string()))?),
+            Some(optimiser) => Some(optimiser.to_bytes().map_err(part("optimiser"))?),
             None => None,
         };
         let header = Header {
@@ -224,34 +213,20 @@ impl Checkpoint {
         fresh.try_load_record(record).map_err(|e| part(e.to_string()))
     }
 
-    /// Puts the stored moments into an optimiser made with the same configuration. It goes with the network of the
-    /// same checkpoint: moments are keyed by the identities of its parameters.
+    /// The optimiser with the stored moments, for the choice that it was made with. It goes with the network of the same
+    /// checkpoint: moments are keyed by the identities of its parameters.
     ///
     /// # Errors
-    /// When the file holds weights only, or the moments can't be read.
-    pub fn optimiser(&self, fresh: ModuleOptimizer) -> Result<ModuleOptimizer, CheckpointError> {
-        let bytes =
-            self.optimiser.clone().ok_or_else(|| CheckpointError::WeightsOnly { path: self.path.clone() })?;
-        let record = OptimizerRecord::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|e| {
-            CheckpointError::Part { part: "optimiser", reason: e.to_string(), path: self.path.clone() }
-        })?;
-        check_restoring_device()?;
-        Ok(fresh.load_record(record))
+    /// When the file holds weights only, or the moments can't be read or are another optimiser's.
+    pub fn optimiser(&self, choice: Optimiser) -> Result<Descent, CheckpointError> {
+        let bytes = self.optimiser.as_ref();
+        let bytes = bytes.ok_or_else(|| CheckpointError::WeightsOnly { path: self.path.clone() })?;
+        Descent::from_bytes(choice, bytes).map_err(|reason| CheckpointError::Part {
+            part: "optimiser",
+            reason,
+            path: self.path.clone(),
+        })
     }
-}
-
-/// Burn 0.22 restores moments on the first backend *compiled in* before it moves them to the parameters' device, and
-/// panics when that backend has no device.
-fn check_restoring_device() -> Result<(), CheckpointError> {
-    #[cfg(feature = "cuda")]
-    if !crate::device::has_cuda() {
-        return Err(CheckpointError::Backend { backend: "CUDA", feature: "cuda" });
-    }
-    #[cfg(all(feature = "vulkan", not(feature = "cuda")))]
-    if !crate::device::has_vulkan() {
-        return Err(CheckpointError::Backend { backend: "Vulkan", feature: "vulkan" });
-    }
-    Ok(())
 }
 
 /// The version is looked at before anything else, so that a newer file is named as such.

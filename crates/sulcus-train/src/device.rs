@@ -178,16 +178,6 @@ fn pick(
     }
 }
 
-#[cfg(feature = "cuda")]
-pub(crate) fn has_cuda() -> bool {
-    !enumerate(DeviceType::Cuda).is_empty()
-}
-
-#[cfg(all(feature = "vulkan", not(feature = "cuda")))]
-pub(crate) fn has_vulkan() -> bool {
-    !enumerate(DeviceType::Vulkan).is_empty()
-}
-
 #[cfg(feature = "vulkan")]
 fn is_software(device: &Device) -> bool {
     // Burn doesn't say the kind of adapter other than in the device's debug form.

@@ -49,6 +49,7 @@ pub use layout::Layout;
 pub use loss::{DiceScope, Loss, Targets};
 pub use manifest::{DatasetRecord, Manifest, RunProgress, Status};
 pub use network::{NetworkChoice, NetworkError, NetworkPredictor, NetworkRule, UNet, preset, preset_names};
+pub use optimise::Descent;
 pub use plan::{
     CaseMeasures, ChannelIntensities, DeviceKind, Fingerprint, ForegroundSample, Intensities, LabelVolumes, Plan,
     PlanFile,

@@ -12,8 +12,8 @@ use crate::manifest::{DatasetRecord, Manifest, RunProgress, Status, now_utc};
 use crate::sampler::{Sampler, Sampling, TrainingCase};
 use crate::trainer::{Clock, Position, Session};
 use crate::{
-    Case, CaseFacts, Checkpoint, Dataset, DatasetError, DeviceChoice, Event, Fingerprint, Outcome, Plan, PlanFile,
-    Problem, Split, SplitChoice, TrainConfig, TrainError, TrainObserver, UNet, Weights, history, optimise,
+    Case, CaseFacts, Checkpoint, Dataset, DatasetError, Descent, DeviceChoice, Event, Fingerprint, Outcome, Plan,
+    PlanFile, Problem, Split, SplitChoice, TrainConfig, TrainError, TrainObserver, UNet, Weights, history,
     parallel, samples,
 };
 
@@ -198,7 +198,7 @@ pub fn resume(
     records.retain(|r| r.epoch <= at.epoch);
     history::rewrite(&history_file, &records)?;
     let network = checkpoint.network(&device)?;
-    let optimiser = checkpoint.optimiser(optimise::fresh(manifest.config.optimiser))?;
+    let optimiser = checkpoint.optimiser(manifest.config.optimiser)?;
     let parts = Parts { network, device, at, sampler, spec };
     let mut session = session(dataset, folder, manifest, parts, began, observer)?;
     session.optimiser = optimiser;
@@ -367,7 +367,7 @@ fn session<'a>(
         watched: prepared(dataset, &spec, &watched, &manifest.data_sha256, &manifest.config)?,
         held_out: cases(dataset, &manifest.split.validation),
         ignore: dataset.ignore(),
-        optimiser: optimise::fresh(manifest.config.optimiser),
+        optimiser: Descent::new(manifest.config.optimiser),
         clock: Clock::start(began, at.seconds),
         sampler: Arc::new(sampler),
         spec,

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use sulcus_pipeline::{ModelSpec, PipelineError};
@@ -13,8 +13,8 @@ use crate::loader::Loader;
 use crate::manifest::{Manifest, Status};
 use crate::sampler::{Batch, Sampler, TrainingCase};
 use crate::{
-    Case, CheckpointParts, EpochRecord, NetworkPredictor, Plan, Targets, TrainConfig, TrainError, UNet, Weights,
-    curves, history, optimise, score,
+    Case, CheckpointParts, Descent, EpochRecord, NetworkPredictor, Plan, Targets, TrainConfig, TrainError, UNet,
+    Weights, curves, history, score,
 };
 
 /// What a training tells while it runs.
@@ -139,7 +139,7 @@ pub(crate) struct Session<'a> {
     pub(crate) ignore: Option<Label>,
     pub(crate) device: Device,
     pub(crate) network: UNet,
-    pub(crate) optimiser: ModuleOptimizer,
+    pub(crate) optimiser: Descent,
     pub(crate) at: Position,
     pub(crate) clock: Clock,
 }
@@ -186,11 +186,9 @@ impl Session<'_> {
                     let (epoch, step, folder) = (self.at.epoch + 1, self.at.step + 1, self.folder);
                     return Err(TrainError::Diverged { loss: value, epoch, step, learning_rate, folder });
                 }
-                let mut gradients = GradientsParams::from_grads(loss.backward(), &self.network);
-                if let Some(limit) = config.gradient_clip {
-                    gradients = optimise::clip(gradients, &self.network, limit)?;
-                }
-                self.network = self.optimiser.step(learning_rate, self.network, gradients);
+                let gradients = GradientsParams::from_grads(loss.backward(), &self.network);
+                self.network =
+                    self.optimiser.step(self.network, gradients, learning_rate, config.gradient_clip)?;
 
                 self.at.step += 1;
                 self.at.steps += 1;

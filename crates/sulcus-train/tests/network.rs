@@ -11,7 +11,8 @@ use serde_json::json;
 use sulcus_onnx::messages::ModelProto;
 use sulcus_pipeline::{NetworkSpec, Output, Predictor, Tensor};
 use sulcus_train::{
-    Checkpoint, CheckpointParts, DiceScope, Loss, NetworkPredictor, UNet, export_onnx, preset, preset_names,
+    Checkpoint, CheckpointParts, Descent, DiceScope, Loss, NetworkPredictor, Optimiser, UNet, export_onnx, preset,
+    preset_names,
 };
 
 fn build(spec: &NetworkSpec, device: &Device) -> UNet {
@@ -134,7 +135,7 @@ fn training_lowers_the_loss_of_every_kind_of_network() {
     }
 }
 
-fn save(path: &Path, spec: &NetworkSpec, network: &UNet, adam: Option<&burn::optim::ModuleOptimizer>) {
+fn save(path: &Path, spec: &NetworkSpec, network: &UNet, adam: Option<&Descent>) {
     let state = json!({"epoch": 2, "best_dice": 0.5});
     CheckpointParts { spec, network, optimiser: adam, state: &state }.save(path).unwrap();
 }
@@ -156,7 +157,7 @@ fn resuming_continues_as_if_nothing_had_happened() {
         assert_eq!(checkpoint.state()["epoch"], 2);
         assert_eq!(checkpoint.spec(), &spec);
         let mut resumed = checkpoint.network(&device).unwrap();
-        let mut resumed_adam = checkpoint.optimiser(optimiser()).unwrap();
+        let mut resumed_adam = checkpoint.optimiser(Optimiser::Adam).unwrap();
         assert_eq!(
             answer(&resumed, &device, &prediction_shape(&spec)),
             answer(&network, &device, &prediction_shape(&spec))
@@ -190,7 +191,7 @@ fn a_checkpoint_is_read_on_a_device_without_autodiff_too() {
         answer(&network, &device, &prediction_shape(&spec))
     );
 
-    let error = checkpoint.optimiser(optimiser()).err().unwrap().to_string();
+    let error = checkpoint.optimiser(Optimiser::Adam).err().unwrap().to_string();
     insta::assert_snapshot!(error.replace(&folder.path().display().to_string(), "RUN"), @"training cannot be resumed from this checkpoint: it holds weights only; resume from the last one, not the best (RUN/best.ckpt)");
 }
 
@@ -274,12 +275,12 @@ fn a_network_that_is_not_the_specifications_is_refused() {
 fn diverged_weights_are_refused() {
     let device = Device::flex().autodiff();
     let spec = every_kind().remove(0);
-    let mut adam = burn::optim::SgdConfig::new().init();
+    let mut descent = Descent::new(Optimiser::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 });
     let (image, truth) = common::batch(training_shape(&spec), 1, &device);
     let network = build(&spec, &device);
     let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, network.forward(image), &truth) * f32::MAX;
     let gradients = burn::optim::GradientsParams::from_grads(loss.backward(), &network);
-    let network = adam.step(1e30, network, gradients);
+    let network = descent.step(network, gradients, 1e30, None).unwrap();
     let error = export_onnx(&network, &model_spec(spec, 2)).unwrap_err().to_string();
     assert!(error.contains("training has diverged"), "{error}");
 }

@@ -1,13 +1,13 @@
 //! What several suites build: specifications, inputs, a few steps of training.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use sulcus_pipeline::{
     Activation, ChannelSpec, Dimensions, Downsampling, Encoder, FORMAT_VERSION, ModelSpec, NetworkSpec, Norm,
     Normalisation, Output, SpacingRule, StageConfig, Tiling, Training,
 };
-use sulcus_train::{DiceScope, Loss, Targets, UNet};
+use sulcus_train::{Descent, DiceScope, Loss, Optimiser, Targets, UNet};
 use sulcus_volume::LabelTable;
 
 /// Three stages of uneven channels, kernels and strides, so that a swapped axis or stage shows.
@@ -123,14 +123,14 @@ pub(crate) fn batch(shape: [usize; 5], seed: u32, device: &Device) -> (Tensor<5>
     (Tensor::from_data(TensorData::new(values, shape), device), Targets::new(classes, [n, d, h, w]).unwrap())
 }
 
-pub(crate) fn optimiser() -> ModuleOptimizer {
-    AdamConfig::new().init()
+pub(crate) fn optimiser() -> Descent {
+    Descent::new(Optimiser::Adam)
 }
 
 /// One step of training on `shape`; gives the loss.
 pub(crate) fn step(
     network: UNet,
-    optimiser: &mut ModuleOptimizer,
+    optimiser: &mut Descent,
     shape: [usize; 5],
     seed: u32,
     device: &Device,
@@ -139,5 +139,5 @@ pub(crate) fn step(
     let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, network.forward(image), &truth);
     let value = loss.clone().into_scalar();
     let gradients = GradientsParams::from_grads(loss.backward(), &network);
-    (optimiser.step(1e-2, network, gradients), value)
+    (optimiser.step(network, gradients, 1e-2, None).unwrap(), value)
 }

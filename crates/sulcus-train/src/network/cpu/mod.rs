@@ -19,10 +19,10 @@ pub(super) use pool::max_pool;
 pub(super) use up::up;
 
 /// Maps or parameters as flex holds them.
-type Values = FloatTensor<Flex>;
+pub(crate) type Values = FloatTensor<Flex>;
 
 /// Whether a tensor is flex's.
-pub(crate) fn is_on(tensor: &Tensor<5>) -> bool {
+pub(crate) fn is_on<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.device().without_autodiff() == Device::flex()
 }
 
@@ -44,7 +44,7 @@ fn fill<const D: usize>(shape: [usize; D], compute: impl FnOnce(&mut [f32]) -> R
 /// Burn's operations have no way to fail. Shapes that don't fit are a mistake in the network's code, which panics as
 /// it would in Burn's own operations.
 #[expect(clippy::panic, reason = "an operation of Burn's cannot return an error")]
-fn done<T>(result: Result<T, KernelError>) -> T {
+pub(crate) fn done<T>(result: Result<T, KernelError>) -> T {
     match result {
         Ok(value) => value,
         Err(error) => panic!("a layer of the network was given tensors that do not fit: {error}"),

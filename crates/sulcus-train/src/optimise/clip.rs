@@ -1,0 +1,42 @@
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+
+use super::processor;
+use crate::network::cpu::is_on;
+use crate::{TrainError, UNet};
+
+/// What gradients are multiplied by so that their norm over all weights together is at most `limit`.
+pub(super) fn factor(gradients: &GradientsParams, network: &UNet, limit: f64) -> Result<f64, TrainError> {
+    let norm = norm(gradients, network)?;
+    // A norm that is no number shows in the next loss, which ends the training.
+    Ok(if norm.is_nan() || norm <= limit { 1.0 } else { limit / norm })
+}
+
+/// The norm of a network's gradients, all taken together.
+pub(super) fn norm(gradients: &GradientsParams, network: &UNet) -> Result<f64, TrainError> {
+    let mut parts = Parts { gradients, norms: Vec::new() };
+    network.visit(&mut parts);
+    if parts.norms.is_empty() {
+        return Ok(0.0);
+    }
+    // One reading for all: each makes other devices wait.
+    let norms = Tensor::cat(parts.norms, 0).try_into_vec_as::<f32>();
+    let norms = norms.map_err(|e| TrainError::Tensor(format!("{e:?}")))?;
+    Ok(norms.into_iter().map(|norm| f64::from(norm).powi(2)).sum::<f64>().sqrt())
+}
+
+struct Parts<'a> {
+    gradients: &'a GradientsParams,
+    /// Of each parameter, `[1]`.
+    norms: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Parts<'_> {
+    fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(parameter.id) {
+            let norm = if is_on(&gradient) { processor::norm(gradient) } else { gradient.square().sum().sqrt() };
+            self.norms.push(norm);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! An optimiser in a checkpoint: the length of a header (u64, little-endian); the header, JSON; the moments (f32,
+//! little-endian), one parameter after the other as the header lists them.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use super::Descent;
+use super::rule::{Moments, Rule};
+use crate::Optimiser;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    optimiser: Optimiser,
+    parameters: Vec<Parameter>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameter {
+    /// The parameter's identity in the network.
+    id: u64,
+    /// Steps made.
+    steps: u64,
+    /// Weights in it.
+    values: usize,
+}
+
+impl Descent {
+    /// What [`Self::from_bytes`] reads.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        let parameters = self.moments.iter().map(|(&id, moments)| Parameter {
+            id,
+            steps: moments.steps,
+            values: moments.values.first().map_or(0, |values| values.dims()[0]),
+        });
+        let header = Header { optimiser: self.choice, parameters: parameters.collect() };
+        let json = serde_json::to_vec(&header).map_err(|e| e.to_string())?;
+        let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(json);
+        for values in self.moments.values().flat_map(|moments| &moments.values) {
+            let values = values.to_data().try_into_vec_as::<f32>().map_err(|e| format!("{e:?}"))?;
+            bytes.extend(values.into_iter().flat_map(f32::to_le_bytes));
+        }
+        Ok(bytes)
+    }
+
+    /// The optimiser as it was, for the choice that it was made with; moments are on the processor until the next step.
+    pub(crate) fn from_bytes(choice: Optimiser, bytes: &[u8]) -> Result<Self, String> {
+        let short = || "it ends too early".to_owned();
+        let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(short)?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| short())?;
+        let (json, mut rest) = rest.split_at_checked(length).ok_or_else(short)?;
+        let Header { optimiser, parameters } = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+        if Rule::of(optimiser).moments() != Rule::of(choice).moments() {
+            return Err(format!("it holds the moments of {optimiser:?}, the run is of {choice:?}"));
+        }
+        let mut moments = BTreeMap::new();
+        for Parameter { id, steps, values } in parameters {
+            let mut read = || {
+                let bytes = values.checked_mul(size_of::<f32>()).ok_or_else(short)?;
+                let (taken, left) = rest.split_at_checked(bytes).ok_or_else(short)?;
+                rest = left;
+                let floats: Vec<f32> =
+                    taken.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+                Ok(Tensor::from_data(TensorData::new(floats, [values]), &Device::flex()))
+            };
+            let values = (0..Rule::of(choice).moments()).map(|_| read()).collect::<Result<_, String>>()?;
+            moments.insert(id, Moments { steps, values });
+        }
+        if rest.is_empty() {
+            Ok(Self { choice, moments })
+        } else {
+            Err(format!("{} bytes follow where it should end", rest.len()))
+        }
+    }
+}
