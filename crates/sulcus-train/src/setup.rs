@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use sulcus_pipeline::{Dimensions, GoldenCase, ModelSpec, SpacingRule, Training, prepare, prepare_labels};
+use sulcus_volume::Reorientation;
 
 use crate::cache::{CacheKey, load_or_prepare};
 use crate::dataset::FileProblem;
@@ -289,14 +290,11 @@ fn sampler(
         [depth, height, width] => [depth, height, width],
         _ => return Err(TrainError::Config(format!("a patch has (D,) H and W, found {:?}", plan.patch))),
     };
-    let spacing_mm = match plan.spacing {
-        SpacingRule::Resample { mm, .. } => {
-            let [x, y, z] = mm.mm();
-            [z, y, x]
-        }
-        // Each scan has its own: rotations act on voxels.
-        SpacingRule::Native => [1.0; 3],
+    let [x, y, z] = match plan.spacing {
+        SpacingRule::Resample { mm, .. } => mm.mm(),
+        SpacingRule::Native => native_spacing(dataset, training, plan)?,
     };
+    let spacing_mm = [z, y, x];
     let mut augmentation = config.augmentation;
     augmentation.flips = plan.flips;
     let sampling = Sampling {
@@ -308,6 +306,19 @@ fn sampler(
         seed: config.seed,
     };
     Sampler::new(prepared(dataset, spec, training, data_sha256, config)?, sampling)
+}
+
+/// Voxel size along the plan's x, y, z where each scan keeps its own: the first case's, whose like the others are.
+fn native_spacing(dataset: &Dataset, training: &[String], plan: &Plan) -> Result<[f64; 3], TrainError> {
+    let Some((case, file)) = cases(dataset, training).into_iter().find_map(|c| Some((c, c.images.first()?)))
+    else {
+        return Ok([1.0; 3]);
+    };
+    let header = sulcus_io::read_header(file)
+        .map_err(|e| broken(case)(FileProblem { file: file.clone(), what: e.problem().to_string() }))?;
+    let geometry = header.geometry();
+    let turn = Reorientation::between(geometry.orientation(), plan.orientation);
+    Ok(turn.triple(geometry.spacing().mm()))
 }
 
 fn draw_samples(dataset: &Dataset, spec: &ModelSpec, names: &[String]) -> Result<Vec<GoldenCase>, TrainError> {

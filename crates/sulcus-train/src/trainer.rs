@@ -167,6 +167,9 @@ impl Session<'_> {
         let config = self.manifest.config.clone();
         let steps = self.manifest.steps_per_epoch;
         let mut last_dice = self.at.best_dice;
+        if config.time_budget_secs.is_some() {
+            self.time_a_case()?;
+        }
 
         while config.epoch_limit().is_none_or(|limit| self.at.epoch < limit)
             // A budget that reading used up still gives a network, of one step.
@@ -341,6 +344,17 @@ impl Session<'_> {
         Ok(dice)
     }
 
+    /// Finds out what scoring a case takes, so that a budget can leave time for it.
+    fn time_a_case(&mut self) -> Result<(), TrainError> {
+        let Some(case) = self.watched.first() else { return Ok(()) };
+        let began = self.clock.seconds();
+        let predictor = NetworkPredictor::new(&self.network, &self.device);
+        let go_on = |_| ControlFlow::Continue(());
+        score::dice_on_prepared_grid(&self.spec, std::slice::from_ref(case), &predictor, go_on)?;
+        self.clock.scoring_a_case = Some(self.clock.seconds() - began);
+        Ok(())
+    }
+
     /// Seconds of the budget that scoring at the end will take.
     fn reserve(&self, budget: f64) -> f64 {
         /// Reading and writing on top of predicting, and the weather.
@@ -348,8 +362,7 @@ impl Session<'_> {
         let cases = (self.watched.len() + self.held_out.len()) as f64;
         let estimate = match self.clock.scoring_a_case {
             Some(seconds) => MARGIN * seconds * cases,
-            None if self.held_out.is_empty() => 0.0,
-            None => 0.1 * budget,
+            None => 0.0,
         };
         estimate.min(0.5 * budget)
     }
