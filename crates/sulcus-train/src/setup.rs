@@ -200,6 +200,8 @@ pub fn resume(
     history::rewrite(&history_file, &records)?;
     let network = checkpoint.network(&device)?;
     let optimiser = checkpoint.optimiser(optimise::fresh(manifest.config.optimiser))?;
+    // The file's bytes are as many as weights and moments together.
+    drop(checkpoint);
     let parts = Parts { network, device, at, sampler, spec };
     let mut session = session(dataset, folder, manifest, parts, began, observer)?;
     session.optimiser = optimiser;
@@ -324,7 +326,7 @@ fn native_spacing(dataset: &Dataset, training: &[String], plan: &Plan) -> Result
 fn draw_samples(dataset: &Dataset, spec: &ModelSpec, names: &[String]) -> Result<Vec<GoldenCase>, TrainError> {
     let picked = evenly(names, samples::KEPT);
     let sample = |case: &&Case| -> Result<GoldenCase, TrainError> {
-        Ok(samples::sample_of(spec, &case.read().map_err(broken(case))?)?)
+        Ok(samples::sample_of(spec, &case.read().map_err(broken(case))?, dataset.ignore())?)
     };
     parallel::map(&cases(dataset, &picked), sample).into_iter().collect()
 }
@@ -336,13 +338,13 @@ fn evenly(names: &[String], n: usize) -> Vec<String> {
 }
 
 /// Steps of an epoch when nobody says: as many as draw about as many patches as the cases have slices with
-/// foreground; of blocks four a case, but at most nnU-Net's 250 steps.
+/// foreground, of blocks four a case; at most nnU-Net's 250, since a state is saved after each epoch.
 fn default_steps(sampler: &Sampler, plan: &Plan) -> usize {
     let cases = sampler.cases();
     match plan.network.dimensions {
         Dimensions::Two => {
             let slices: usize = cases.iter().map(TrainingCase::foreground_slices).sum();
-            slices.div_ceil(plan.batch_size).max(1)
+            slices.div_ceil(plan.batch_size).clamp(1, 250)
         }
         Dimensions::Three => (4 * cases.len()).div_ceil(plan.batch_size).clamp(1, 250),
     }

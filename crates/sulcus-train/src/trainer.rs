@@ -240,16 +240,33 @@ impl Session<'_> {
             (self.at.step, self.at.loss_sum) = (0, 0.0);
             if best {
                 (self.at.best_dice, self.at.best_epoch) = (mean_dice, self.at.epoch);
+                self.forget_scores()?;
                 self.save(Weights::Best)?;
             }
-            self.save(Weights::Last)?;
+            // The history first: what it says beyond the checkpoint is dropped when a killed run goes on.
             history::append(&self.folder.join(history::FILE), &record)?;
+            self.save(Weights::Last)?;
             curves::write(&self.folder)?;
             self.note(Status::Training)?;
             last_dice = mean_dice;
             observer.event(Event::Epoch(&record));
         }
         self.finish(observer)
+    }
+
+    /// Scores and postprocessing of earlier weights are not those of new ones.
+    fn forget_scores(&mut self) -> Result<(), TrainError> {
+        let progress = &mut self.manifest.progress;
+        progress.validation_dice = None;
+        progress.postprocessing.clear();
+        progress.postprocessing_why.clear();
+        let file = self.folder.join("validation").join("summary.json");
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(TrainError::File { what: format!("the scores of older weights cannot be removed: {e}"), file })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The loss of a batch; with deep supervision that of each resolution, halved from one to the next coarser one.

@@ -114,7 +114,7 @@ fn specifications_that_make_no_network_are_errors() {
         UNet::new(&spec, 1, 2, 0, &device).unwrap_err().to_string()
     };
     insta::assert_snapshot!(message(&|spec| spec.stages.clear()), @"the network `unet2d-lite` cannot be built: the network has no stage");
-    insta::assert_snapshot!(message(&|spec| spec.stages[2].kernel = vec![2, 3]), @"the network `unet2d-lite` cannot be built: stage 2 must have odd kernel sizes, found [2, 3]");
+    insta::assert_snapshot!(message(&|spec| spec.stages[2].kernel = vec![2, 3]), @"the network `unet2d-lite` cannot be built: stage 2 must have odd kernel sizes up to 7, found [2, 3]");
     let spec = preset("unet2d-lite").unwrap();
     insta::assert_snapshot!(UNet::new(&spec, 1, 0, 0, &device).unwrap_err(), @"the network `unet2d-lite` needs at least one input and one output channel, found 1 and 0");
 }
