@@ -11,6 +11,8 @@ mod pool;
 mod scratch;
 mod simd;
 mod step;
+#[cfg(test)]
+mod tests;
 mod up;
 mod vector;
 

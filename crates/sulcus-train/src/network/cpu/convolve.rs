@@ -106,8 +106,12 @@ impl Backward<Flex, 3> for Convolve {
         }
         if weight_node.is_some() || bias_node.is_some() {
             let (of_weight, of_bias) = geometry.weight_gradients([Some(&input), None], &gradient);
-            weight_node.into_iter().for_each(|node| gradients.register::<Flex>(node.id, of_weight.clone()));
-            bias_node.into_iter().for_each(|node| gradients.register::<Flex>(node.id, of_bias.clone()));
+            // Handed over whole: what has a second holder could not be added to in place.
+            for (node, values) in [(weight_node, of_weight), (bias_node, of_bias)] {
+                if let Some(node) = node {
+                    gradients.register::<Flex>(node.id, values);
+                }
+            }
         }
     }
 }
@@ -125,13 +129,19 @@ impl Backward<Flex, 4> for ConvolveBoth {
         if input_node.is_some() || behind_node.is_some() {
             let of_maps = geometry.input_gradients(&weight, &gradient);
             for (node, of_maps) in [input_node, behind_node].into_iter().zip(of_maps) {
-                node.into_iter().for_each(|node| gradients.register::<Flex>(node.id, of_maps.clone()));
+                if let Some(node) = node {
+                    gradients.register::<Flex>(node.id, of_maps);
+                }
             }
         }
         if weight_node.is_some() || bias_node.is_some() {
             let (of_weight, of_bias) = geometry.weight_gradients([Some(&input), Some(&behind)], &gradient);
-            weight_node.into_iter().for_each(|node| gradients.register::<Flex>(node.id, of_weight.clone()));
-            bias_node.into_iter().for_each(|node| gradients.register::<Flex>(node.id, of_bias.clone()));
+            // Handed over whole: what has a second holder could not be added to in place.
+            for (node, values) in [(weight_node, of_weight), (bias_node, of_bias)] {
+                if let Some(node) = node {
+                    gradients.register::<Flex>(node.id, values);
+                }
+            }
         }
     }
 }

@@ -1,13 +1,9 @@
 //! Steps of optimisers against their definitions in double precision.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-#[path = "common/close.rs"]
-mod close;
-mod common;
-
-use close::assert_close;
-use common::{bits, noise, on_any_threads};
-use sulcus_kernels::{Adam, KernelError, Sgd, StepSize, sum_of_squares};
+use super::close::assert_close;
+use super::common::{bits, noise, on_any_threads};
+use crate::{Adam, KernelError, Sgd, StepSize, sum_of_squares};
 
 /// Single precision over a few steps.
 const TOLERANCE: f64 = 1e-6;
