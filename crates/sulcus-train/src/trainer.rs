@@ -123,6 +123,9 @@ pub(crate) struct Position {
     pub(crate) best_dice: Option<f64>,
     /// Their epoch.
     pub(crate) best_epoch: usize,
+    /// The epoch in which the score last rose; one that is as good as the best has not risen.
+    #[serde(default)]
+    pub(crate) improved_epoch: usize,
 }
 
 /// Everything that the loop works with.
@@ -223,6 +226,9 @@ impl Session<'_> {
             let mean_dice = sulcus_pipeline::mean_defined(dice.iter().copied());
             let best = self.watched.is_empty() || mean_dice >= self.at.best_dice;
             self.at.epoch += 1;
+            if mean_dice > self.at.best_dice {
+                self.at.improved_epoch = self.at.epoch;
+            }
             let record = EpochRecord {
                 epoch: self.at.epoch,
                 steps: self.at.steps,
@@ -389,7 +395,7 @@ impl Session<'_> {
     /// Whether the score has not risen for as many epochs as it may.
     fn has_stalled(&self, config: &TrainConfig) -> bool {
         let scored = self.at.best_dice.is_some();
-        config.early_stopping.is_some_and(|patience| scored && self.at.epoch >= self.at.best_epoch + patience)
+        config.early_stopping.is_some_and(|patience| scored && self.at.epoch >= self.at.improved_epoch + patience)
     }
 
     /// The share of the training that has gone by.
