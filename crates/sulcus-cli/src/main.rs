@@ -4,6 +4,7 @@
 //! on exit codes: 0 all done, 1 something failed, 2 wrong usage. Data goes to stdout through [`output`], everything
 //! for people to stderr through [`ui`], and the environment is read in [`environment`] alone.
 
+mod allocator;
 mod args;
 mod canvas;
 mod cases;

@@ -18,6 +18,7 @@ use crate::ui::{Ui, count, human_secs};
 use crate::{exporting, files, report};
 
 pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
+    crate::allocator::keep_freed_memory();
     if cross_validation::is_meant(args) {
         return cross_validation::run(args, library, ui);
     }
