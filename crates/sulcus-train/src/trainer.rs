@@ -218,6 +218,7 @@ impl Session<'_> {
 
             let waited_seconds = batches.seconds_waited();
             drop(batches);
+            self.check_weights()?;
 
             let dice = match self.score_watched(observer) {
                 Err(TrainError::Pipeline(PipelineError::Cancelled)) => return self.stop(),
@@ -256,6 +257,21 @@ impl Session<'_> {
             observer.event(Event::Epoch(&record));
         }
         self.finish(observer)
+    }
+
+    /// A step that diverged shows in the next loss; after the last one there is none. Weights that are no numbers are
+    /// neither scored nor saved over good ones.
+    fn check_weights(&self) -> Result<(), TrainError> {
+        if optimise::weights_are_finite(&self.network)? {
+            return Ok(());
+        }
+        Err(TrainError::Diverged {
+            loss: f64::NAN,
+            epoch: self.at.epoch + 1,
+            step: self.at.step,
+            learning_rate: self.learning_rate(&self.manifest.config),
+            folder: self.folder.clone(),
+        })
     }
 
     /// Scores and postprocessing of earlier weights are not those of new ones.
@@ -326,6 +342,7 @@ impl Session<'_> {
     }
 
     fn stop(mut self) -> Result<Outcome, TrainError> {
+        self.check_weights()?;
         self.save(Weights::Last)?;
         self.note(Status::Stopped)?;
         let hint = "the state is saved; the same command with `--resume` goes on from here".into();

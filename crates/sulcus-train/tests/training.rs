@@ -254,6 +254,26 @@ fn a_loss_that_is_no_number_keeps_the_last_good_weights() {
     assert!(Checkpoint::load(&at.join("checkpoints/best.ckpt")).is_ok());
 }
 
+/// No next loss shows it, and nothing is held out that would.
+#[test]
+fn a_last_step_that_diverges_is_not_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    scans::decathlon(&root, 3, SHAPE);
+    let dataset = Dataset::open(&root).unwrap();
+    let at = folder.path().join("run");
+    let config = TrainConfig { steps_per_epoch: Some(1), epochs: Some(1), warmup_steps: 0, ..tiny_blocks() };
+    finished(train(&dataset, &SplitChoice::All, &config, &at, &mut ()).unwrap());
+    let good = last_weights(&at);
+    let file = at.join("run.json");
+    let manifest = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, manifest.replace("\"learning_rate\": 0.01", "\"learning_rate\": 1e300")).unwrap();
+    let changes = Changes { epochs: Some(2), ..Changes::default() };
+    let diverged = resume(&dataset, &at, &changes, &mut ()).unwrap_err();
+    assert!(matches!(diverged, TrainError::Diverged { epoch: 2, step: 1, .. }), "{diverged}");
+    assert_eq!(last_weights(&at), good);
+}
+
 #[test]
 fn one_structure_is_a_sigmoid_and_all_cases_need_no_split() {
     let folder = tempfile::tempdir().unwrap();

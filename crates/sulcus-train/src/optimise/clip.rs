@@ -26,6 +26,29 @@ pub(super) fn norm(gradients: &GradientsParams, network: &UNet) -> Result<f64, T
     Ok(norms.into_iter().map(|norm| f64::from(norm).powi(2)).sum::<f64>().sqrt())
 }
 
+/// Whether every weight is a number.
+pub(crate) fn weights_are_finite(network: &UNet) -> Result<bool, TrainError> {
+    let mut weights = Weights(Vec::new());
+    network.valid().visit(&mut weights);
+    let norms = Tensor::cat(weights.0, 0).try_into_vec_as::<f32>();
+    let norms = norms.map_err(|e| TrainError::Tensor(format!("{e:?}")))?;
+    Ok(norms.into_iter().all(f32::is_finite))
+}
+
+/// The norm of each parameter, `[1]`.
+struct Weights(Vec<Tensor<1>>);
+
+impl ModuleVisitor for Weights {
+    fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+        self.0.push(norm_of(parameter.val()));
+    }
+}
+
+/// The Euclidean norm of values, `[1]`.
+fn norm_of<const D: usize>(values: Tensor<D>) -> Tensor<1> {
+    if is_on(&values) { processor::norm(values) } else { values.square().sum().sqrt() }
+}
+
 struct Parts<'a> {
     gradients: &'a GradientsParams,
     /// Of each parameter, `[1]`.
@@ -35,8 +58,7 @@ struct Parts<'a> {
 impl ModuleVisitor for Parts<'_> {
     fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.get::<D>(parameter.id) {
-            let norm = if is_on(&gradient) { processor::norm(gradient) } else { gradient.square().sum().sqrt() };
-            self.norms.push(norm);
+            self.norms.push(norm_of(gradient));
         }
     }
 }

@@ -13,6 +13,7 @@ use burn::tensor::Tensor;
 use sulcus_kernels::StepSize;
 
 use crate::{Optimiser, TrainError, UNet};
+pub(crate) use clip::weights_are_finite;
 use rule::{Moments, Rule};
 
 /// Moves a network's weights along their gradients, and remembers the moments that this takes.
