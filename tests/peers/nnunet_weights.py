@@ -75,11 +75,10 @@ def main(folder):
             logits = network(noise(shape, 99))
         # The residual one in the form of PyTorch before 1.6 and with each tensor under one name only: it is large enough.
         is_whole = name == "plain_2d"
-        weights = {
-            key: value
-            for key, value in network.state_dict().items()
-            if is_whole or not (key.startswith("decoder.encoder.") or ".all_modules." in key)
-        }
+        weights = network.state_dict()
+        if not is_whole:
+            twice = [k for k in weights if k.startswith("decoder.encoder.") or ".all_modules." in k]
+            weights = {key: value for key, value in weights.items() if key not in twice}
         # As nnU-Net's checkpoint_final.pth: weights among other things.
         checkpoint = {
             "network_weights": weights,
