@@ -3,7 +3,10 @@
 use std::ops::ControlFlow;
 
 use sulcus_io::read_image;
-use sulcus_pipeline::{ModelSpec, Outputs, Predictor, WindowOptions, predict_logits, prepare};
+use sulcus_pipeline::{
+    Activation, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm, Outputs, Predictor, StageConfig,
+    Tensor, WindowOptions, predict_logits, prepare,
+};
 use sulcus_runtime::{
     Device, Engine, OrtLibrary, OrtPredictor, SegmentOptions, TractPredictor, find_onnx_runtime,
 };
@@ -69,6 +72,76 @@ fn burn_and_both_engines_agree_on_a_network_that_was_just_exported() {
             assert!(apart <= MAX_LOGIT_DIFFERENCE, "{name}, {engine}: logits differ by {apart}");
             let share = differing_share(&expected_labels, &labels(&spec, &image, predictor.as_ref()));
             assert!(share <= MAX_DIFFERING_SHARE, "{name}, {engine}: {share} of the voxels differ");
+        }
+    }
+}
+
+/// Plain with deep supervision, residual, and pooled with batch normalisation, over blocks and slices, with uneven
+/// kernels and strides.
+fn other_kinds() -> Vec<NetworkSpec> {
+    let stage = |channels, kernel: [usize; 3], stride: [usize; 3]| StageConfig {
+        channels,
+        convolutions: 2,
+        kernel: kernel.to_vec(),
+        stride: stride.to_vec(),
+    };
+    let blocks = NetworkSpec {
+        name: "blocks".into(),
+        dimensions: Dimensions::Three,
+        stages: vec![
+            stage(4, [1, 3, 3], [1, 1, 1]),
+            stage(6, [3, 3, 3], [1, 2, 2]),
+            stage(8, [3, 3, 3], [2, 2, 1]),
+            stage(8, [3, 1, 3], [2, 1, 2]),
+        ],
+        norm: Norm::Instance,
+        activation: Activation::LeakyRelu { slope: 0.01 },
+        downsampling: Downsampling::StridedConvolution,
+        encoder: Encoder::Plain,
+        deep_supervision: true,
+    };
+    let residual = NetworkSpec { name: "residual".into(), encoder: Encoder::Residual, ..blocks.clone() };
+    let pooled = NetworkSpec {
+        name: "pooled".into(),
+        norm: Norm::Batch,
+        activation: Activation::Relu,
+        downsampling: Downsampling::MaxPool,
+        deep_supervision: false,
+        ..blocks.clone()
+    };
+    let mut slices = NetworkSpec { name: "slices".into(), dimensions: Dimensions::Two, ..residual.clone() };
+    for stage in &mut slices.stages {
+        stage.kernel.remove(0);
+        stage.stride.remove(0);
+    }
+    vec![blocks, residual, pooled, slices]
+}
+
+#[test]
+fn burn_and_both_engines_agree_on_every_kind_of_network() {
+    let (device, _) = DeviceChoice::Cpu.resolve().unwrap();
+    for network in other_kinds() {
+        let mut spec = shipped_spec().unwrap();
+        (spec.golden_case, spec.mirror_axes) = (None, vec![]);
+        spec.padding_multiple = network.padding_multiple();
+        spec.patch = spec.padding_multiple.iter().map(|edge| 4 * edge).collect();
+        spec.network = network;
+        let trainers = UNet::new(&spec.network, spec.channels.len(), spec.classes(), 7, &device).unwrap();
+        let file = export_onnx(&trainers, &spec).unwrap();
+        let burn = NetworkPredictor::new(&trainers, &device);
+        let shape = [&[1, spec.channels.len()], spec.patch.as_slice()].concat();
+        let values = (0..shape.iter().product()).map(|i: usize| ((i * 37) % 101) as f32 / 50.0 - 1.0);
+        let input = Tensor::new(shape, values.collect()).unwrap();
+        let expected = burn.logits(input.clone()).unwrap();
+        for engine in [Engine::Tract, Engine::Ort] {
+            let Some(predictor) = engine_predictor(engine, &spec, &file) else {
+                eprintln!("skipped: {engine} is not here (SULCUS_ORT_LIB names no library)");
+                continue;
+            };
+            let found = predictor.logits(input.clone()).unwrap();
+            assert_eq!(found.shape(), expected.shape());
+            let apart = expected.data().iter().zip(found.data()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(apart <= MAX_LOGIT_DIFFERENCE, "{}, {engine}: logits differ by {apart}", spec.network.name);
         }
     }
 }

@@ -213,6 +213,9 @@ pub(crate) struct TrainArgs {
     /// Threads that prepare patches beside the training
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) workers: Option<usize>,
+    /// A folder that keeps prepared scans from one training to the next
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

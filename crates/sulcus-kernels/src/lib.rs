@@ -10,6 +10,8 @@ mod norm;
 mod pool;
 mod scratch;
 mod simd;
+#[cfg(test)]
+mod tests;
 mod up;
 mod vector;
 

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 /// The vector instructions that the kernels use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Instructions {
     /// Plain Rust, vectorised by the compiler for the target's baseline.
     Portable,

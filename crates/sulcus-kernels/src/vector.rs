@@ -5,6 +5,9 @@
 //! baseline and twenty times as slow. A closure that holds vectors and is handed to another function is such a case.
 #![expect(unsafe_code, reason = "vector instructions beyond the target's baseline are reached through intrinsics")]
 
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Instructions;
+
 /// Vectors of f32 of one instruction set. A value of an implementing type is the proof that the processor has it.
 pub(crate) trait Simd: Copy {
     /// A register.
@@ -146,16 +149,29 @@ pub(crate) trait Kernel {
 pub(crate) fn vectorised<K: Kernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     {
-        if let Some(simd) = x86::Avx512::detect() {
+        if most() >= Instructions::Avx512
+            && let Some(simd) = x86::Avx512::detect()
+        {
             // SAFETY: `detect` found every feature that `avx512` is compiled with.
             return unsafe { x86::avx512(simd, kernel) };
         }
-        if let Some(simd) = x86::Avx2::detect() {
+        if most() >= Instructions::Avx2
+            && let Some(simd) = x86::Avx2::detect()
+        {
             // SAFETY: `detect` found every feature that `avx2` is compiled with.
             return unsafe { x86::avx2(simd, kernel) };
         }
     }
     kernel.run(Portable)
+}
+
+/// The widest instructions that may be used: tests go through all of them.
+#[cfg(target_arch = "x86_64")]
+fn most() -> Instructions {
+    #[cfg(test)]
+    return crate::tests::limit();
+    #[cfg(not(test))]
+    Instructions::Avx512
 }
 
 /// Four lanes in plain Rust: SSE2, NEON or simd128, as the target's baseline has it.

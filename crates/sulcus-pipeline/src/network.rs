@@ -128,6 +128,8 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl NetworkSpec {
     /// The input of a network with more would have to be divisible by more than 4096.
     const MOST_STAGES: usize = 13;
+    /// Larger ones have no kernel on the processor.
+    const LARGEST_KERNEL: usize = 7;
 
     /// By what each spatial axis of the input must be divisible, (D,) H, W: the product of the strides.
     pub fn padding_multiple(&self) -> Vec<usize> {
@@ -179,8 +181,12 @@ impl NetworkSpec {
             if stage.channels == 0 || stage.convolutions == 0 {
                 return Err(format!("stage {i} must have at least one channel and one convolution"));
             }
-            if stage.kernel.iter().any(|k| k % 2 == 0) {
-                return Err(format!("stage {i} must have odd kernel sizes, found {:?}", stage.kernel));
+            if stage.kernel.iter().any(|k| k % 2 == 0 || *k > Self::LARGEST_KERNEL) {
+                return Err(format!(
+                    "stage {i} must have odd kernel sizes up to {}, found {:?}",
+                    Self::LARGEST_KERNEL,
+                    stage.kernel
+                ));
             }
             if stage.stride.iter().any(|s| !(1..=2).contains(s)) {
                 return Err(format!("stage {i} must have strides of 1 or 2, found {:?}", stage.stride));

@@ -216,6 +216,7 @@ mod tests {
         assert_eq!(load(&cache, &key), (case(), true));
         assert_eq!(load(&cache, &key), (case(), false));
         let other = CacheKey::new("abd", &spec(), None).unwrap();
+        assert_ne!(key, CacheKey::new("abc", &spec(), Some(9)).unwrap());
         assert_eq!(load(&cache, &other), (case(), true));
         assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 2);
     }

@@ -53,7 +53,8 @@ pub struct TrainConfig {
     pub early_stopping: Option<usize>,
     /// Epochs; 30, or as many as fit when there is a time budget.
     pub epochs: Option<usize>,
-    /// Steps an epoch; as many as let an epoch draw about as many patches as the cases have slices with foreground.
+    /// Steps an epoch; as many as draw about as many patches as the cases have slices with foreground, or four blocks a
+    /// case, but at most 250.
     pub steps_per_epoch: Option<usize>,
     /// Seconds that everything may take, reading and scoring included. The learning rate then falls with the share
     /// of the budget that is spent, so that it ends low on any machine.

@@ -304,6 +304,38 @@ mod tests {
     }
 
     #[test]
+    fn our_loss_and_its_gradient_are_those_of_burns_operations() {
+        let device = Device::flex().autodiff();
+        for (output, (logits, targets)) in
+            [(Output::Softmax, three_classes(&device)), (Output::Sigmoid, one_channel(&device))]
+        {
+            let mut classes = targets.classes.to_vec();
+            classes[2] = Targets::IGNORED;
+            for targets in [targets.clone(), Targets::new(classes, targets.shape()).unwrap()] {
+                for loss in [Loss::Dice, Loss::DiceCe] {
+                    for scope in [DiceScope::Batch, DiceScope::Case] {
+                        let (a, b) = (logits.clone().require_grad(), logits.clone().detach().require_grad());
+                        let ours = loss.forward(output, scope, a.clone(), &targets);
+                        let burns = loss.by_burn(output, scope, b.clone(), &targets);
+                        check(ours.clone(), burns.clone().into_scalar());
+                        // A weight on the loss, as deep supervision has.
+                        let (of_ours, of_burns) = ((ours * 0.3).backward(), (burns * 0.3).backward());
+                        let values = |tensor: Tensor<5>| -> Vec<f32> { tensor.try_into_vec_as().unwrap() };
+                        let (found, expected) =
+                            (values(a.grad(&of_ours).unwrap()), values(b.grad(&of_burns).unwrap()));
+                        for (found, expected) in found.iter().zip(&expected) {
+                            assert!(
+                                (found - expected).abs() < TOLERANCE,
+                                "{output:?} {loss:?} {scope:?}: {found} {expected}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn coarser_targets_take_the_middle_of_each_window() {
         let classes: Vec<u8> = (0..2 * 2 * 4 * 6).collect();
         let targets = Targets::new(classes, [2, 2, 4, 6]).unwrap();

@@ -5,7 +5,7 @@ use sulcus_pipeline::{
     Dimensions, GoldenCase, ModelSpec, Outputs, PipelineError, Predictor, Tensor, WindowOptions, predict_logits,
     prepare,
 };
-use sulcus_volume::{Geometry, Image, LabelMap, OrientationSource, RasFromVoxel};
+use sulcus_volume::{Geometry, Image, Label, LabelMap, OrientationSource, RasFromVoxel};
 
 use crate::TrainError;
 use crate::dataset::Scan;
@@ -23,9 +23,14 @@ const LONGEST_BLOCK_EDGE: usize = 32;
 
 /// A piece of a scan around its foreground, on the model's orientation: of the slice with most of it, or a block. Its
 /// labels are the reference's.
-pub(crate) fn sample_of(spec: &ModelSpec, scan: &Scan) -> Result<GoldenCase, PipelineError> {
+pub(crate) fn sample_of(
+    spec: &ModelSpec,
+    scan: &Scan,
+    ignore: Option<Label>,
+) -> Result<GoldenCase, PipelineError> {
     let image = scan.image.reoriented(spec.orientation);
-    let labels = scan.labels.reoriented(spec.orientation);
+    let known = scan.labels.map(|label| if Some(*label) == ignore { 0 } else { *label });
+    let labels = known.reoriented(spec.orientation);
     let [nx, ny, nz] = image.geometry().shape();
     let area = nx * ny;
     let held = |z: usize| {

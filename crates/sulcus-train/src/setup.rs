@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use sulcus_pipeline::{Dimensions, GoldenCase, ModelSpec, SpacingRule, Training, prepare, prepare_labels};
+use sulcus_volume::Reorientation;
 
 use crate::cache::{CacheKey, load_or_prepare};
 use crate::dataset::FileProblem;
@@ -210,6 +211,8 @@ pub fn resume(
     history::rewrite(&history_file, &records)?;
     let network = checkpoint.network(&device)?;
     let optimiser = checkpoint.optimiser(optimise::fresh(manifest.config.optimiser))?;
+    // The file's bytes are as many as weights and moments together.
+    drop(checkpoint);
     let parts = Parts { network, device, at, sampler, spec };
     let mut session = session(dataset, folder, manifest, parts, began, observer)?;
     session.optimiser = optimiser;
@@ -300,14 +303,11 @@ fn sampler(
         [depth, height, width] => [depth, height, width],
         _ => return Err(TrainError::Config(format!("a patch has (D,) H and W, found {:?}", plan.patch))),
     };
-    let spacing_mm = match plan.spacing {
-        SpacingRule::Resample { mm, .. } => {
-            let [x, y, z] = mm.mm();
-            [z, y, x]
-        }
-        // Each scan has its own: rotations act on voxels.
-        SpacingRule::Native => [1.0; 3],
+    let [x, y, z] = match plan.spacing {
+        SpacingRule::Resample { mm, .. } => mm.mm(),
+        SpacingRule::Native => native_spacing(dataset, training, plan)?,
     };
+    let spacing_mm = [z, y, x];
     let mut augmentation = config.augmentation;
     augmentation.flips = plan.flips;
     let sampling = Sampling {
@@ -321,10 +321,23 @@ fn sampler(
     Sampler::new(prepared(dataset, spec, training, data_sha256, config)?, sampling)
 }
 
+/// Voxel size along the plan's x, y, z where each scan keeps its own: the first case's, whose like the others are.
+fn native_spacing(dataset: &Dataset, training: &[String], plan: &Plan) -> Result<[f64; 3], TrainError> {
+    let Some((case, file)) = cases(dataset, training).into_iter().find_map(|c| Some((c, c.images.first()?)))
+    else {
+        return Ok([1.0; 3]);
+    };
+    let header = sulcus_io::read_header(file)
+        .map_err(|e| broken(case)(FileProblem { file: file.clone(), what: e.problem().to_string() }))?;
+    let geometry = header.geometry();
+    let turn = Reorientation::between(geometry.orientation(), plan.orientation);
+    Ok(turn.triple(geometry.spacing().mm()))
+}
+
 fn draw_samples(dataset: &Dataset, spec: &ModelSpec, names: &[String]) -> Result<Vec<GoldenCase>, TrainError> {
     let picked = evenly(names, samples::KEPT);
     let sample = |case: &&Case| -> Result<GoldenCase, TrainError> {
-        Ok(samples::sample_of(spec, &case.read().map_err(broken(case))?)?)
+        Ok(samples::sample_of(spec, &case.read().map_err(broken(case))?, dataset.ignore())?)
     };
     parallel::map(&cases(dataset, &picked), sample).into_iter().collect()
 }
@@ -336,13 +349,13 @@ fn evenly(names: &[String], n: usize) -> Vec<String> {
 }
 
 /// Steps of an epoch when nobody says: as many as draw about as many patches as the cases have slices with
-/// foreground; of blocks four a case, but at most nnU-Net's 250 steps.
+/// foreground, of blocks four a case; at most nnU-Net's 250, since a state is saved after each epoch.
 fn default_steps(sampler: &Sampler, plan: &Plan) -> usize {
     let cases = sampler.cases();
     match plan.network.dimensions {
         Dimensions::Two => {
             let slices: usize = cases.iter().map(TrainingCase::foreground_slices).sum();
-            slices.div_ceil(plan.batch_size).max(1)
+            slices.div_ceil(plan.batch_size).clamp(1, 250)
         }
         Dimensions::Three => (4 * cases.len()).div_ceil(plan.batch_size).clamp(1, 250),
     }

@@ -169,7 +169,7 @@ fn examine(dataset: &Dataset, case: &Case) -> (Option<CaseFacts>, Option<Marks>,
     label_voxels.retain(|value, _| *value != 0 && Some(*value) != dataset.ignore());
     let sha256 = hash(case).map_err(|p| found.problems.push(p)).unwrap_or_default();
     let measures = match image.geometry().check_same_grid(mask.geometry()) {
-        Ok(()) => CaseMeasures::of(&image, &mask),
+        Ok(()) => CaseMeasures::of(&image, &mask, dataset.ignore()),
         // Named by the checks.
         Err(_) => CaseMeasures::default(),
     };
@@ -265,8 +265,10 @@ impl Range {
             std::array::from_fn(|axis| {
                 let mut values: Vec<f64> = triples.iter().map(|t| t[axis]).collect();
                 values.sort_by(f64::total_cmp);
-                let last = values.len().saturating_sub(1);
-                values.get((last as f64 * share).round() as usize).copied().unwrap_or_default()
+                // Between two values where there are as many above as below, as NumPy's median.
+                let at = values.len().saturating_sub(1) as f64 * share;
+                let value = |index: f64| values.get(index as usize).copied().unwrap_or_default();
+                (value(at.floor()) + value(at.ceil())) / 2.0
             })
         };
         Self { min: pick(0.0), median: pick(0.5), max: pick(1.0) }

@@ -125,6 +125,9 @@ pub(crate) struct Position {
     pub(crate) best_dice: Option<f64>,
     /// Their epoch.
     pub(crate) best_epoch: usize,
+    /// The epoch in which the score last rose; one that is as good as the best has not risen.
+    #[serde(default)]
+    pub(crate) improved_epoch: usize,
 }
 
 /// Everything that the loop works with.
@@ -169,6 +172,9 @@ impl Session<'_> {
         let config = self.manifest.config.clone();
         let steps = self.manifest.steps_per_epoch;
         let mut last_dice = self.at.best_dice;
+        if config.time_budget_secs.is_some() {
+            self.time_a_case()?;
+        }
 
         while config.epoch_limit().is_none_or(|limit| self.at.epoch < limit)
             // A budget that reading used up still gives a network, of one step.
@@ -224,6 +230,9 @@ impl Session<'_> {
             let mean_dice = sulcus_pipeline::mean_defined(dice.iter().copied());
             let best = self.watched.is_empty() || mean_dice >= self.at.best_dice;
             self.at.epoch += 1;
+            if mean_dice > self.at.best_dice {
+                self.at.improved_epoch = self.at.epoch;
+            }
             let record = EpochRecord {
                 epoch: self.at.epoch,
                 steps: self.at.steps,
@@ -239,16 +248,33 @@ impl Session<'_> {
             (self.at.step, self.at.loss_sum) = (0, 0.0);
             if best {
                 (self.at.best_dice, self.at.best_epoch) = (mean_dice, self.at.epoch);
+                self.forget_scores()?;
                 self.save(Weights::Best)?;
             }
-            self.save(Weights::Last)?;
+            // The history first: what it says beyond the checkpoint is dropped when a killed run goes on.
             history::append(&self.folder.join(history::FILE), &record)?;
+            self.save(Weights::Last)?;
             curves::write(&self.folder)?;
             self.note(Status::Training)?;
             last_dice = mean_dice;
             observer.event(Event::Epoch(&record));
         }
         self.finish(observer)
+    }
+
+    /// Scores and postprocessing of earlier weights are not those of new ones.
+    fn forget_scores(&mut self) -> Result<(), TrainError> {
+        let progress = &mut self.manifest.progress;
+        progress.validation_dice = None;
+        progress.postprocessing.clear();
+        progress.postprocessing_why.clear();
+        let file = self.folder.join("validation").join("summary.json");
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(TrainError::File { what: format!("the scores of older weights cannot be removed: {e}"), file })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The loss of a batch; with deep supervision that of each resolution, halved from one to the next coarser one.
@@ -343,6 +369,17 @@ impl Session<'_> {
         Ok(dice)
     }
 
+    /// Finds out what scoring a case takes, so that a budget can leave time for it.
+    fn time_a_case(&mut self) -> Result<(), TrainError> {
+        let Some(case) = self.watched.first() else { return Ok(()) };
+        let began = self.clock.seconds();
+        let predictor = NetworkPredictor::new(&self.network, &self.device);
+        let go_on = |_| ControlFlow::Continue(());
+        score::dice_on_prepared_grid(&self.spec, std::slice::from_ref(case), &predictor, go_on)?;
+        self.clock.scoring_a_case = Some(self.clock.seconds() - began);
+        Ok(())
+    }
+
     /// Seconds of the budget that scoring at the end will take.
     fn reserve(&self, budget: f64) -> f64 {
         /// Reading and writing on top of predicting, and the weather.
@@ -350,8 +387,7 @@ impl Session<'_> {
         let cases = (self.watched.len() + self.held_out.len()) as f64;
         let estimate = match self.clock.scoring_a_case {
             Some(seconds) => MARGIN * seconds * cases,
-            None if self.held_out.is_empty() => 0.0,
-            None => 0.1 * budget,
+            None => 0.0,
         };
         estimate.min(0.5 * budget)
     }
@@ -363,7 +399,7 @@ impl Session<'_> {
     /// Whether the score has not risen for as many epochs as it may.
     fn has_stalled(&self, config: &TrainConfig) -> bool {
         let scored = self.at.best_dice.is_some();
-        config.early_stopping.is_some_and(|patience| scored && self.at.epoch >= self.at.best_epoch + patience)
+        config.early_stopping.is_some_and(|patience| scored && self.at.epoch >= self.at.improved_epoch + patience)
     }
 
     /// The share of the training that has gone by.

@@ -45,7 +45,7 @@ fn cached_cases_train_to_the_same_losses() {
     assert_eq!(std::fs::read(damaged).unwrap(), whole);
 
     // Another mask is another case.
-    let changed = scans::phantom(SHAPE, 2, CASES).1;
+    let changed = scans::phantom(SHAPE, 2, 1).1;
     scans::write_labels(&scans::label_file(&root, "case_00"), scans::geometry(SHAPE, [1.0; 3]), changed);
     losses("changed", Some(&cache));
     assert_eq!(files().len(), CASES + 1);

@@ -6,10 +6,12 @@ mod scans;
 use std::cell::Cell;
 use std::path::Path;
 
-use sulcus_pipeline::{Output, Predictor};
+use sulcus_pipeline::{
+    Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, Output, Predictor, StageConfig,
+};
 use sulcus_train::{
-    Changes, Checkpoint, Dataset, DeviceChoice, Event, NetworkPredictor, Optimiser, Outcome, Run, SplitChoice,
-    Status, TrainConfig, TrainError, TrainObserver, Weights, preset, read_history, resume, train,
+    Augmentation, Changes, Checkpoint, Dataset, DeviceChoice, Event, NetworkPredictor, Optimiser, Outcome, Run,
+    SplitChoice, Status, TrainConfig, TrainError, TrainObserver, Weights, preset, read_history, resume, train,
 };
 
 const SHAPE: [usize; 3] = [20, 24, 16];
@@ -25,6 +27,39 @@ fn tiny() -> TrainConfig {
     config.steps_per_epoch = Some(12);
     config.learning_rate = 1e-2;
     config.warmup_steps = 5;
+    config.device = DeviceChoice::Cpu;
+    config
+}
+
+/// Blocks, with all that a step can have: residual blocks, deep supervision, SGD with momentum, clipped gradients,
+/// nnU-Net's augmentations.
+fn tiny_blocks() -> TrainConfig {
+    let stage = |(depth, channels): (usize, usize)| StageConfig {
+        channels,
+        convolutions: 1,
+        kernel: vec![3; 3],
+        stride: vec![if depth == 0 { 1 } else { 2 }; 3],
+    };
+    let network = NetworkSpec {
+        name: "tiny blocks".into(),
+        dimensions: Dimensions::Three,
+        stages: [4, 6, 8, 8].into_iter().enumerate().map(stage).collect(),
+        norm: Norm::Instance,
+        activation: Activation::LeakyRelu { slope: 0.01 },
+        downsampling: Downsampling::StridedConvolution,
+        encoder: Encoder::Residual,
+        deep_supervision: true,
+    };
+    let mut config = TrainConfig::new(network);
+    config.patch = Some(vec![16, 24, 16]);
+    config.batch_size = Some(2);
+    config.epochs = Some(3);
+    config.steps_per_epoch = Some(12);
+    config.optimiser = Optimiser::Sgd { momentum: 0.99, nesterov: true, weight_decay: 3e-5 };
+    config.learning_rate = 1e-2;
+    // Low enough to act.
+    config.gradient_clip = Some(0.1);
+    config.augmentation = Augmentation::nnunet();
     config.device = DeviceChoice::Cpu;
     config
 }
@@ -54,8 +89,9 @@ fn finished(outcome: Outcome) -> Option<f64> {
 fn last_weights(run: &Path) -> Vec<f32> {
     let device = DeviceChoice::Cpu.resolve().unwrap().0;
     let network = Run::open(run).unwrap().load_network(Weights::Last, &device).unwrap();
-    let input =
-        sulcus_pipeline::Tensor::new(vec![1, 1, 16, 16], (0..256).map(|i| i as f32 / 99.0).collect()).unwrap();
+    let axes = network.dimensions().count();
+    let values = (0..16_usize.pow(axes as u32)).map(|i| (i % 256) as f32 / 99.0).collect();
+    let input = sulcus_pipeline::Tensor::new([vec![1, 1], vec![16; axes]].concat(), values).unwrap();
     NetworkPredictor::new(&network, &device).logits(input).unwrap().data().to_vec()
 }
 
@@ -145,6 +181,55 @@ fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
     );
     let changed = resume(&dataset, &broken, &Changes::default(), &mut ()).unwrap_err();
     assert!(changed.to_string().contains("[\"case_01\"] changed since it began"), "{changed}");
+}
+
+#[test]
+fn a_stopped_run_of_blocks_goes_on_as_if_it_had_never_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    scans::decathlon(&root, 3, SHAPE);
+    let dataset = Dataset::open(&root).unwrap();
+    let config = tiny_blocks();
+    let whole = folder.path().join("whole");
+    finished(train(&dataset, &SplitChoice::default(), &config, &whole, &mut ()).unwrap());
+
+    // Once in the middle of an epoch, with another number of workers; once between two.
+    let broken = folder.path().join("broken");
+    let stopped =
+        train(&dataset, &SplitChoice::default(), &config, &broken, &mut StopAfter(Cell::new(17))).unwrap();
+    assert!(matches!(stopped, Outcome::Stopped { epochs: 1, .. }), "{stopped:?}");
+    assert_eq!(Run::open(&broken).unwrap().manifest().progress.status, Status::Stopped);
+    let changes = Changes { workers: Some(3), ..Changes::default() };
+    let stopped = resume(&dataset, &broken, &changes, &mut StopAfter(Cell::new(7))).unwrap();
+    assert!(matches!(stopped, Outcome::Stopped { epochs: 1, .. }), "{stopped:?}");
+    finished(resume(&dataset, &broken, &Changes::default(), &mut ()).unwrap());
+
+    assert_eq!(last_weights(&broken), last_weights(&whole));
+    let losses = |run: &Path| -> Vec<f64> {
+        read_history(&run.join("history.jsonl")).unwrap().iter().map(|r| r.loss).collect()
+    };
+    assert_eq!(losses(&broken), losses(&whole));
+}
+
+#[test]
+fn training_ends_early_when_the_score_does_not_rise() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    scans::decathlon(&root, 3, SHAPE);
+    let dataset = Dataset::open(&root).unwrap();
+    // Without batch normalisation nothing moves but the weights.
+    let still = TrainConfig { learning_rate: 1e-12, early_stopping: Some(2), epochs: Some(9), ..tiny_blocks() };
+    let epochs = |name: &str, config: &TrainConfig, split: &SplitChoice| {
+        let at = folder.path().join(name);
+        finished(train(&dataset, split, config, &at, &mut ()).unwrap());
+        read_history(&at.join("history.jsonl")).unwrap().len()
+    };
+    // The first epoch's score, and two that are no better.
+    assert_eq!(epochs("still", &still, &SplitChoice::default()), 3);
+    let patient = TrainConfig { early_stopping: None, epochs: Some(4), ..still.clone() };
+    assert_eq!(epochs("patient", &patient, &SplitChoice::default()), 4);
+    // Nothing held out, nothing to judge by.
+    assert_eq!(epochs("all", &TrainConfig { epochs: Some(4), ..still }, &SplitChoice::All), 4);
 }
 
 #[test]

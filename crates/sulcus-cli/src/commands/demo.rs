@@ -23,8 +23,9 @@ use crate::{exporting, files, output};
 /// Real hippocampus scans with a licence that lets them travel with the program.
 static DATA: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/data/hippocampus");
 /// What a demo writes besides its data and its masks; a second demo in the same folder replaces it.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "run.json",
+    "plan.json",
     "history.jsonl",
     "curves.svg",
     "model.onnx",

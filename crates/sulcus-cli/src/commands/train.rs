@@ -100,6 +100,7 @@ fn apply(args: &TrainArgs, config: &mut TrainConfig) {
     set(&mut config.optimiser, args.optimizer.map(Into::into));
     set(&mut config.loss, args.loss.map(Into::into));
     set(&mut config.workers, args.workers);
+    config.cache = args.cache.clone().or(config.cache.take());
 }
 
 /// A run goes on as it was begun: the same options are fine, others would be ignored, so they are refused.

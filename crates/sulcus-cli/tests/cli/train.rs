@@ -98,6 +98,41 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
         .says("--resume");
 }
 
+/// Killed, not asked to stop: while reading, in the first epoch, between epochs, while scoring.
+#[test]
+fn a_training_that_is_killed_and_resumed_ends_with_the_same_weights() {
+    let home = tempfile::tempdir().unwrap();
+    let set = small_set(home.path());
+    let train = |folder: &std::path::Path, more: &[&str]| {
+        let mut command = sulcus(home.path());
+        command.arg("train").arg(&set).arg("-o").arg(folder);
+        command
+            .args(["--device", "cpu", "--preset", "unet2d-lite", "--patch", "48,32", "--epochs", "5"])
+            .args(more);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+        command
+    };
+    let weights = |folder: &std::path::Path| {
+        let model = folder.join("last.onnx");
+        run(home.path(), &[&"export", &folder, &"-o", &model, &"--checkpoint", &"last"]).code(0);
+        std::fs::read(model).unwrap()
+    };
+    let unbroken = home.path().join("unbroken");
+    super::support::ended(train(&unbroken, &[]).output().unwrap()).code(0);
+    let expected = weights(&unbroken);
+    for (index, milliseconds) in [150, 700, 1300, 2100].into_iter().enumerate() {
+        let folder = home.path().join(format!("killed-{index}"));
+        let mut child = train(&folder, &[]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Killed before there was a run, it begins; afterwards it goes on.
+        let more: &[&str] = if folder.join("run.json").exists() { &["--resume"] } else { &[] };
+        super::support::ended(train(&folder, more).output().unwrap()).code(0);
+        assert!(weights(&folder) == expected, "killed after {milliseconds} ms");
+    }
+}
+
 #[test]
 fn a_refused_training_leaves_no_folder_behind() {
     let home = tempfile::tempdir().unwrap();

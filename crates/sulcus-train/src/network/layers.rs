@@ -42,10 +42,15 @@ impl Conv {
     /// # Shapes
     /// `[N, in, D, H, W]` → `[N, out, D / stride, H / stride, W / stride]`, rounded up.
     pub(crate) fn forward(&self, input: Tensor<5>, behind: Option<Tensor<5>>) -> Tensor<5> {
-        let (weight, bias) = (self.weight.val(), self.bias.val());
         if cpu::is_on(&input) {
-            return cpu::convolve(input, behind, weight, bias, self.stride);
+            return cpu::convolve(input, behind, self.weight.val(), self.bias.val(), self.stride);
         }
+        self.by_burn(input, behind)
+    }
+
+    /// The same of Burn's own operations.
+    fn by_burn(&self, input: Tensor<5>, behind: Option<Tensor<5>>) -> Tensor<5> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
         let input = match behind {
             Some(behind) => Tensor::cat(vec![input, behind], 1),
             None => input,
@@ -97,10 +102,15 @@ impl Up {
     /// # Shapes
     /// `[N, in, D, H, W]` → `[N, out, D · stride, H · stride, W · stride]`.
     pub(crate) fn forward(&self, input: Tensor<5>) -> Tensor<5> {
-        let (weight, bias) = (self.weight.val(), self.bias.val());
         if cpu::is_on(&input) {
-            return cpu::up(input, weight, bias);
+            return cpu::up(input, self.weight.val(), self.bias.val());
         }
+        self.by_burn(input)
+    }
+
+    /// The same of Burn's own operations.
+    fn by_burn(&self, input: Tensor<5>) -> Tensor<5> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
         let [sd, sh, sw] = self.stride();
         let [n, c, d, h, w] = input.dims();
         if d == 1 && sd == 1 {
@@ -147,6 +157,11 @@ impl NormLayer {
         if cpu::is_on(&input) {
             return cpu::normalise(self, input, beside, activation);
         }
+        self.by_burn(input, beside, activation)
+    }
+
+    /// The same of Burn's own operations.
+    fn by_burn(&self, input: Tensor<5>, beside: Option<Tensor<5>>, activation: Option<Activation>) -> Tensor<5> {
         let normalised = match self {
             Self::Batch(norm) => norm.forward(input),
             Self::Instance(norm) => norm.forward(input),
@@ -179,6 +194,10 @@ pub(crate) fn max_pool(maps: Tensor<5>, window: [usize; 3]) -> Tensor<5> {
     if cpu::is_on(&maps) {
         return cpu::max_pool(maps, window);
     }
+    max_pool_by_burn(maps, window)
+}
+
+fn max_pool_by_burn(maps: Tensor<5>, window: [usize; 3]) -> Tensor<5> {
     in_two_passes(maps, window, |maps, window| max_pool2d(maps, MaxPoolOptions::new(window)))
 }
 
@@ -203,4 +222,145 @@ fn in_two_passes(
         return flat.reshape([n, c, d, h, w]);
     }
     pool(flat.reshape([n, c, d, h * w]), [by_d, 1]).reshape([n, c, d / by_d, h, w])
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Gradients, TensorData};
+
+    use super::*;
+
+    /// Of the greatest value of a tensor: sums over some hundred products, in another order.
+    const TOLERANCE: f32 = 2e-5;
+
+    fn noise<const D: usize>(shape: [usize; D], seed: u32, device: &Device) -> Tensor<D> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| next()).collect();
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    #[track_caller]
+    fn check<const D: usize>(what: &str, ours: Tensor<D>, burns: Tensor<D>) {
+        assert_eq!(ours.dims(), burns.dims(), "{what}");
+        let (ours, burns): (Vec<f32>, Vec<f32>) =
+            (ours.try_into_vec_as().unwrap(), burns.try_into_vec_as().unwrap());
+        let scale = burns.iter().fold(1e-3_f32, |scale, v| scale.max(v.abs()));
+        for (i, (a, b)) in ours.iter().zip(&burns).enumerate() {
+            assert!((a - b).abs() <= TOLERANCE * scale, "{what}[{i}]: {a} and {b}, of {scale}");
+        }
+    }
+
+    /// The gradients of a sum in which every value counts differently.
+    fn backward(output: &Tensor<5>) -> Gradients {
+        (output.clone() * noise(output.dims(), 77, &output.device())).sum().backward()
+    }
+
+    fn parameters<const D: usize>(what: &str, parameter: &Param<Tensor<D>>, ours: &Gradients, burns: &Gradients) {
+        let of = |gradients| parameter.val().grad(gradients).unwrap();
+        check(what, of(ours), of(burns));
+    }
+
+    #[test]
+    fn convolutions_and_their_gradients_are_burns() {
+        let device = Device::flex().autodiff();
+        for (shape, outputs, kernel, stride, behind) in [
+            ([2, 3, 6, 7, 9], 5, [3, 3, 3], [1, 1, 1], 4),
+            ([1, 16, 4, 6, 8], 17, [3, 3, 3], [2, 2, 2], 0),
+            ([2, 4, 5, 6, 7], 3, [1, 3, 5], [1, 2, 1], 2),
+            ([2, 5, 1, 9, 8], 4, [1, 3, 3], [1, 1, 1], 3),
+            ([1, 33, 1, 8, 6], 18, [1, 1, 1], [1, 1, 1], 0),
+        ] {
+            let [n, c, d, h, w] = shape;
+            let [kd, kh, kw] = kernel;
+            let weight = Param::from_tensor(noise([outputs, c + behind, kd, kh, kw], 1, &device));
+            let mut conv = Conv::new(weight, stride, &device);
+            conv.bias = Param::from_tensor(noise([outputs], 2, &device));
+            let input = || noise([n, c, d, h, w], 3, &device).require_grad();
+            let second = || (behind > 0).then(|| noise([n, behind, d, h, w], 4, &device).require_grad());
+            let ((a, a2), (b, b2)) = ((input(), second()), (input(), second()));
+            let ours = conv.forward(a.clone(), a2.clone());
+            let burns = conv.by_burn(b.clone(), b2.clone());
+            let (of_ours, of_burns) = (backward(&ours), backward(&burns));
+            check("output", ours, burns);
+            check("input", a.grad(&of_ours).unwrap(), b.grad(&of_burns).unwrap());
+            if let (Some(a2), Some(b2)) = (a2, b2) {
+                check("behind", a2.grad(&of_ours).unwrap(), b2.grad(&of_burns).unwrap());
+            }
+            parameters("weight", &conv.weight, &of_ours, &of_burns);
+            parameters("bias", &conv.bias, &of_ours, &of_burns);
+        }
+    }
+
+    #[test]
+    fn transposed_convolutions_and_their_gradients_are_burns() {
+        let device = Device::flex().autodiff();
+        for (shape, outputs, stride) in
+            [([2, 6, 3, 4, 5], 4, [2, 2, 2]), ([1, 5, 2, 3, 7], 3, [1, 2, 2]), ([2, 7, 1, 5, 4], 6, [1, 2, 1])]
+        {
+            let mut up = Up::new([shape[1], outputs], stride, &mut Initialise::new(5), &device);
+            up.bias = Param::from_tensor(noise([outputs], 2, &device));
+            let (a, b) = (noise(shape, 3, &device).require_grad(), noise(shape, 3, &device).require_grad());
+            let (ours, burns) = (up.forward(a.clone()), up.by_burn(b.clone()));
+            let (of_ours, of_burns) = (backward(&ours), backward(&burns));
+            check("output", ours, burns);
+            check("input", a.grad(&of_ours).unwrap(), b.grad(&of_burns).unwrap());
+            parameters("weight", &up.weight, &of_ours, &of_burns);
+            parameters("bias", &up.bias, &of_ours, &of_burns);
+        }
+    }
+
+    #[test]
+    fn normalisations_their_gradients_and_running_values_are_burns() {
+        let device = Device::flex().autodiff();
+        let shape = [3, 4, 2, 5, 6];
+        for norm in [Norm::Batch, Norm::Instance] {
+            for activation in [None, Some(Activation::Relu), Some(Activation::LeakyRelu { slope: 0.01 })] {
+                for with_beside in [false, true] {
+                    let [ours_layer, burns_layer] = [0, 1].map(|_| NormLayer::new(norm, shape[1], &device));
+                    let input = || (noise(shape, 3, &device) * 3.0 + 1.5).detach().require_grad();
+                    let beside = || with_beside.then(|| noise(shape, 4, &device).require_grad());
+                    let ((a, a2), (b, b2)) = ((input(), beside()), (input(), beside()));
+                    let ours = ours_layer.forward(a.clone(), a2.clone(), activation);
+                    let burns = burns_layer.by_burn(b.clone(), b2.clone(), activation);
+                    let (of_ours, of_burns) = (backward(&ours), backward(&burns));
+                    check("output", ours, burns);
+                    check("input", a.grad(&of_ours).unwrap(), b.grad(&of_burns).unwrap());
+                    if let (Some(a2), Some(b2)) = (a2, b2) {
+                        check("beside", a2.grad(&of_ours).unwrap(), b2.grad(&of_burns).unwrap());
+                    }
+                    if let (NormLayer::Batch(ours), NormLayer::Batch(burns)) = (&ours_layer, &burns_layer) {
+                        check("running mean", ours.running_mean.value_sync(), burns.running_mean.value_sync());
+                        check("running variance", ours.running_var.value_sync(), burns.running_var.value_sync());
+                        let of = |norm: &BatchNorm, gradients| norm.gamma.val().grad(gradients).unwrap();
+                        check("gamma", of(ours, &of_ours), of(burns, &of_burns));
+                        let of = |norm: &BatchNorm, gradients| norm.beta.val().grad(gradients).unwrap();
+                        check("beta", of(ours, &of_ours), of(burns, &of_burns));
+                    }
+                    // Without gradients a batch normalisation goes by its running values.
+                    let (ours, burns) = (ours_layer.valid(), burns_layer.valid());
+                    let plain = noise(shape, 6, &Device::flex());
+                    let found = ours.forward(plain.clone(), None, activation);
+                    check("in use", found, burns.by_burn(plain, None, activation));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn maxima_and_their_gradients_are_burns() {
+        let device = Device::flex().autodiff();
+        for (shape, window) in
+            [([2, 3, 4, 6, 8], [2, 2, 2]), ([2, 3, 1, 6, 8], [1, 2, 2]), ([1, 2, 4, 3, 5], [2, 1, 1])]
+        {
+            let (a, b) = (noise(shape, 3, &device).require_grad(), noise(shape, 3, &device).require_grad());
+            let (ours, burns) = (max_pool(a.clone(), window), max_pool_by_burn(b.clone(), window));
+            let (of_ours, of_burns) = (backward(&ours), backward(&burns));
+            check("output", ours, burns);
+            check("input", a.grad(&of_ours).unwrap(), b.grad(&of_burns).unwrap());
+        }
+    }
 }

@@ -95,10 +95,11 @@ pub struct ForegroundSample {
 const SAMPLED: usize = 10_000;
 
 impl CaseMeasures {
-    /// Of a scan and its mask on the same grid.
-    pub(crate) fn of(image: &Image, labels: &LabelMap) -> Self {
+    /// Of a scan and its mask on the same grid; voxels of the value `ignore` are no foreground.
+    pub(crate) fn of(image: &Image, labels: &LabelMap, ignore: Option<Label>) -> Self {
+        let is_inside = |label: Label| label != 0 && Some(label) != ignore;
         let inside: Vec<usize> =
-            labels.data().iter().enumerate().filter(|(_, label)| **label != 0).map(|(index, _)| index).collect();
+            labels.data().iter().enumerate().filter(|(_, l)| is_inside(**l)).map(|(index, _)| index).collect();
         let picked = inside.len().min(SAMPLED);
         let foreground = (0..image.channels()).map(|channel| {
             let values = image.channel(channel);
@@ -239,19 +240,19 @@ mod tests {
     #[test]
     fn the_box_holds_every_channels_non_zero_voxels() {
         let (image, labels) = case();
-        let measures = CaseMeasures::of(&image, &labels);
+        let measures = CaseMeasures::of(&image, &labels, None);
         assert_eq!(measures.crop_ratio, 6.0 * 10.0 * 15.0 / 6000.0);
         let inside = labels.data().iter().filter(|l| **l != 0).count();
         assert_eq!(measures.foreground[0].values.len(), inside);
         assert_eq!(measures.foreground[0].range, Some([201.0, 254.0]));
         let empty = LabelMap::new(*image.geometry(), vec![0; 6000]).unwrap();
-        assert_eq!(CaseMeasures::of(&image, &empty).foreground[1], ForegroundSample::default());
+        assert_eq!(CaseMeasures::of(&image, &empty, None).foreground[1], ForegroundSample::default());
     }
 
     #[test]
     fn distributions_and_volumes_are_those_of_all_cases() {
         let (image, labels) = case();
-        let measures = CaseMeasures::of(&image, &labels);
+        let measures = CaseMeasures::of(&image, &labels, None);
         let voxels = labels.counts();
         let facts = |seconds: f32| CaseFacts {
             name: "a".into(),

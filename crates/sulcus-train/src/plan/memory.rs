@@ -140,8 +140,8 @@ pub(crate) fn parameters(network: &NetworkSpec, channels: usize, classes: usize)
             sum += convolution(input, output, &stage.kernel);
             if network.encoder == Encoder::Residual {
                 sum += convolution(output, output, &stage.kernel);
-                // Where the shape changes the short cut has a convolution of one voxel, without bias.
-                sum += if input == output { 0 } else { output * (input + norm) };
+                // Where the channels change the shortcut has a convolution of one voxel.
+                sum += if input == output { 0 } else { output * (input + 1 + norm) };
             }
             input = output;
         }

@@ -227,24 +227,11 @@ struct Normalised {
 #[derive(Debug)]
 struct Normalise;
 
-impl Backward<Flex, 3> for Normalise {
+/// Of three parents, or four where something was added before the activation.
+impl<const N: usize> Backward<Flex, N> for Normalise {
     type State = Normalised;
 
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = gradients.consume::<Flex>(&ops.node);
-        let found = ops.state.gradients(&gradient);
-        for (node, values) in ops.parents.into_iter().zip(found) {
-            if let (Some(node), Some(values)) = (node, values) {
-                gradients.register::<Flex>(node.id, values);
-            }
-        }
-    }
-}
-
-impl Backward<Flex, 4> for Normalise {
-    type State = Normalised;
-
-    fn backward(self, ops: Ops<Self::State, 4>, gradients: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<Flex>(&ops.node);
         let found = ops.state.gradients(&gradient);
         for (node, values) in ops.parents.into_iter().zip(found) {

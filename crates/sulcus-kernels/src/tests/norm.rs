@@ -1,14 +1,10 @@
 //! Normalisation against the definition in double precision.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-#[path = "common/close.rs"]
-mod close;
-mod common;
-
-use close::assert_close;
-use common::{bits, noise, on_any_threads};
+use super::close::assert_close;
+use super::common::{bits, noise, on_any_threads};
+use crate::{KernelError, Norm, NormScope, NormShape, ResidualGradient};
 use proptest::prelude::*;
-use sulcus_kernels::{KernelError, Norm, NormScope, NormShape, ResidualGradient};
 
 /// Single precision, with what cancels in a few hundred values.
 const TOLERANCE: f64 = 2e-6;

@@ -1,14 +1,10 @@
 //! Transposed convolution against the definition in double precision.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-#[path = "common/close.rs"]
-mod close;
-mod common;
-
-use close::assert_close;
-use common::{bits, noise, on_any_threads};
+use super::close::assert_close;
+use super::common::{bits, noise, on_any_threads};
+use crate::{KernelError, UpConvolution, UpGradients};
 use proptest::prelude::*;
-use sulcus_kernels::{KernelError, UpConvolution, UpGradients};
 
 /// Single precision sums of a few hundred to a few thousand products.
 const TOLERANCE: f64 = 5e-6;

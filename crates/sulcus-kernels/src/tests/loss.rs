@@ -1,11 +1,9 @@
 //! The loss against its definition in double precision, and its gradient against differences of that.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-mod common;
-
-use common::{bits, noise, on_any_threads};
+use super::common::{bits, noise, on_any_threads};
+use crate::{Activation, DiceSums, KernelError, SegmentationLoss, Terms};
 use proptest::prelude::*;
-use sulcus_kernels::{Activation, DiceSums, KernelError, SegmentationLoss, Terms};
 
 struct Case {
     shape: [usize; 3],

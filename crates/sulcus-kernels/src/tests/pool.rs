@@ -1,11 +1,9 @@
 //! Max pooling against the definition.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-mod common;
-
-use common::{bits, noise, on_any_threads};
+use super::common::{bits, noise, on_any_threads};
+use crate::{KernelError, MaxPool};
 use proptest::prelude::*;
-use sulcus_kernels::{KernelError, MaxPool};
 
 type Pooled = (Vec<f32>, Vec<u8>, Vec<f32>);
 
