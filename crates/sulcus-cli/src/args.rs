@@ -191,6 +191,10 @@ pub(crate) struct TrainArgs {
     /// How long training and its scoring may take together, all folds included, such as 15m or 1h30m
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) time_budget: Option<Duration>,
+    /// Start from trained weights, wherever they fit: a model (.onnx), a checkpoint (.ckpt), a run's folder, or PyTorch
+    /// weights (.pt, .pth, .safetensors), nnU-Net's too
+    #[arg(long, value_name = "F", conflicts_with = "resume")]
+    pub(crate) init: Option<PathBuf>,
     /// Decides weights, patches and variations; 0 unless said
     #[arg(long, value_name = "S")]
     pub(crate) seed: Option<u64>,

@@ -35,6 +35,7 @@ impl TrainObserver for Watcher<'_> {
         match event {
             Event::Checking { cases } => self.say(format_args!("checking {}", count(cases, "case"))),
             Event::Warning(text) => self.bar.suspend(|| self.ui.warn(text)),
+            Event::Initialised(report) => self.say(report),
             Event::Planned { plan, device, training, validation } => {
                 self.say(format_args!(
                     "training {} on {}, {validation} held out, on the {device}",

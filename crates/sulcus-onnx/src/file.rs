@@ -46,10 +46,16 @@ pub fn with_spec(onnx_bytes: &[u8], spec: &ModelSpec) -> Result<Vec<u8>, OnnxErr
     Ok(changed)
 }
 
+/// The encoded graph of a model file.
+pub(crate) fn graph(bytes: &[u8]) -> Result<&[u8], OnnxError> {
+    Ok(Outer::read(bytes)?.graph)
+}
+
 /// A model file split into its outermost fields.
 struct Outer<'a> {
     fields: Vec<Field<'a>>,
     producer: String,
+    graph: &'a [u8],
 }
 
 /// One outermost field.
@@ -65,7 +71,7 @@ impl<'a> Outer<'a> {
         if let Some(found) = recognise(bytes) {
             return Err(OnnxError::NotOnnx { found });
         }
-        let mut outer = Self { fields: Vec::new(), producer: String::new() };
+        let mut outer = Self { fields: Vec::new(), producer: String::new(), graph: &[] };
         let (mut has_version, mut has_graph) = (false, false);
         let mut rest = bytes;
         while rest.has_remaining() {
@@ -80,7 +86,7 @@ impl<'a> Outer<'a> {
             let mut spec = None;
             match (number, content) {
                 (tag::IR_VERSION, _) => has_version = true,
-                (tag::GRAPH, Some(_)) => has_graph = true,
+                (tag::GRAPH, Some(graph)) => (has_graph, outer.graph) = (true, graph),
                 (tag::PRODUCER_NAME, Some(name)) => outer.producer = String::from_utf8_lossy(name).into_owned(),
                 (tag::METADATA, Some(entry)) => {
                     let entry = StringStringEntryProto::decode(entry)

@@ -2,13 +2,16 @@
 //!
 //! Any ONNX runtime loads the file; sulcus finds everything else that prediction needs in one metadata entry,
 //! [`SPEC_KEY`](sulcus_pipeline::SPEC_KEY). [`read_spec`] and [`with_spec`] work on the file's outer layer alone, so
-//! they neither copy nor change its graph; [`GraphBuilder`] makes new graphs for the exporter.
+//! they neither copy nor change its graph; [`GraphBuilder`] makes new graphs for the exporter, and [`read_constants`]
+//! reads weights back.
 
 mod builder;
+mod constants;
 mod error;
 mod file;
 pub mod messages;
 
 pub use builder::{Axis, GraphBuilder, attribute};
+pub use constants::{Constant, read_constants};
 pub use error::OnnxError;
 pub use file::{read_spec, with_spec};

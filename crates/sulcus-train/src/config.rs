@@ -65,6 +65,10 @@ pub struct TrainConfig {
     pub augmentation: Augmentation,
     /// Held-out cases that are scored after each epoch (evenly picked from all); all of them are scored at the end.
     pub cases_scored_per_epoch: usize,
+    /// Trained weights to start from instead of random ones, wherever they fit: what [`InitSource`](crate::InitSource)
+    /// reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
     /// Decides weights, patches and variations.
     pub seed: u64,
     /// Where to train.
@@ -167,6 +171,7 @@ impl TrainConfig {
             foreground_share: 0.5,
             augmentation: Augmentation::default(),
             cases_scored_per_epoch: 16,
+            init: None,
             seed: 0,
             device: DeviceChoice::Auto,
             workers: 1,

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use sulcus_pipeline::PipelineError;
 
-use crate::{CheckpointError, DeviceError, NetworkError, Problem};
+use crate::{CheckpointError, DeviceError, InitError, NetworkError, Problem};
 
 /// Why a data set cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +84,9 @@ pub enum TrainError {
     /// A checkpoint that cannot be written or read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// Trained weights that cannot be started from.
+    #[error(transparent)]
+    Init(#[from] InitError),
     /// A file of the run that cannot be written or read.
     #[error("{what}: {file}", file = file.display())]
     File {

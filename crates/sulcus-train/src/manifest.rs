@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use sulcus_pipeline::Postprocess;
 
-use crate::{Layout, Plan, Split, TrainConfig, TrainError};
+use crate::{InitRecord, Layout, Plan, Split, TrainConfig, TrainError};
 
 /// `run.json`: how a run came about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct Manifest {
     pub device: String,
     /// Numbers that training moves.
     pub parameters: usize,
+    /// Trained weights that it started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<InitRecord>,
     /// Steps in each epoch.
     pub steps_per_epoch: usize,
     /// When it began, UTC.

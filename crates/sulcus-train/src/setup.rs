@@ -13,9 +13,9 @@ use crate::manifest::{DatasetRecord, Manifest, RunProgress, Status, now_utc};
 use crate::sampler::{Sampler, Sampling, TrainingCase};
 use crate::trainer::{Clock, Position, Session};
 use crate::{
-    Case, CaseFacts, Checkpoint, Dataset, DatasetError, Descent, DeviceChoice, Event, Fingerprint, Outcome, Plan,
-    PlanFile, Problem, Split, SplitChoice, TrainConfig, TrainError, TrainObserver, UNet, Weights, history,
-    parallel, samples,
+    Case, CaseFacts, Checkpoint, Dataset, DatasetError, Descent, DeviceChoice, Event, Fingerprint, InitSource,
+    Outcome, Plan, PlanFile, Problem, Split, SplitChoice, TrainConfig, TrainError, TrainObserver, UNet, Weights,
+    history, initialise, parallel, samples,
 };
 
 /// Reads and checks the cases that would be trained on, and plans for them.
@@ -34,7 +34,7 @@ pub fn plan(
     PlanFile::decide(dataset, config, &trained_on(dataset, &split, &facts)?)
 }
 
-/// Trains a network from random weights and leaves a run in `folder`.
+/// Trains a network from random weights, or those of [`TrainConfig::init`], and leaves a run in `folder`.
 ///
 /// The cases of the split are read and checked first; a plan is made from the training cases alone.
 ///
@@ -82,6 +82,8 @@ fn begin(
     if folder.join(Manifest::FILE).exists() {
         return Err(TrainError::RunExists { folder: folder.to_path_buf() });
     }
+    // A file that can't be used is told at once, not after all scans were read.
+    let init = config.init.as_deref().map(InitSource::read).transpose()?;
     let split = dataset.split(choice)?;
     let facts = survey(dataset, &[split.training.clone(), split.validation.clone()].concat(), observer)?;
     let trained_on = trained_on(dataset, &split, &facts)?;
@@ -96,7 +98,15 @@ fn begin(
     let plan = plan_file.plan.clone();
     let spec = plan.model_spec(dataset.name().to_owned(), Training::default());
     let device = device.autodiff();
-    let network = UNet::new(&plan.network, plan.channels.len(), spec.classes(), config.seed, &device)?;
+    let mut network = UNet::new(&plan.network, plan.channels.len(), spec.classes(), config.seed, &device)?;
+    let init = match init {
+        Some(source) => {
+            let report = initialise(&mut network, source, &device)?;
+            observer.event(Event::Initialised(&report));
+            Some(report.record)
+        }
+        None => None,
+    };
 
     for part in ["checkpoints", "validation"] {
         let part = folder.join(part);
@@ -122,6 +132,7 @@ fn begin(
         data_sha256,
         device: device_name,
         parameters: network.parameters(),
+        init,
         steps_per_epoch,
         started: now_utc(),
         updated: now_utc(),

@@ -13,8 +13,8 @@ use crate::loader::Loader;
 use crate::manifest::{Manifest, Status};
 use crate::sampler::{Batch, Sampler, TrainingCase};
 use crate::{
-    Case, CheckpointParts, Descent, EpochRecord, NetworkPredictor, Plan, Targets, TrainConfig, TrainError, UNet,
-    Weights, curves, history, score,
+    Case, CheckpointParts, Descent, EpochRecord, InitReport, NetworkPredictor, Plan, Targets, TrainConfig,
+    TrainError, UNet, Weights, curves, history, optimise, score,
 };
 
 /// What a training tells while it runs.
@@ -28,6 +28,8 @@ pub enum Event<'a> {
     },
     /// Something that may be meant so, but is worth knowing.
     Warning(&'a str),
+    /// The network starts from trained weights.
+    Initialised(&'a InitReport),
     /// What was decided from the data.
     Planned {
         /// The decisions.

@@ -95,6 +95,7 @@ fn apply(args: &TrainArgs, config: &mut TrainConfig) {
     config.epochs = args.epochs.or(config.epochs);
     config.time_budget_secs = args.time_budget.map(|t| t.as_secs_f64()).or(config.time_budget_secs);
     choose(&args.choices, config);
+    config.init = args.init.clone().or(config.init.take());
     set(&mut config.seed, args.seed);
     set(&mut config.learning_rate, args.learning_rate);
     set(&mut config.optimiser, args.optimizer.map(Into::into));

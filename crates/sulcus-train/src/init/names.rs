@@ -1,0 +1,214 @@
+//! Other programs' names for the tensors of a U-Net, and ours.
+//!
+//! nnU-Net's two networks (`PlainConvUNet` and `ResidualEncoderUNet` of the package dynamic-network-architectures) have
+//! our layers under other names, and one difference in substance: their decoder puts the maps from below before the
+//! encoder's, ours behind them.
+
+/// Where PyTorch programs put a network's weights among other things, and what wrappers of a network prepend.
+const WRAPPERS: [&str; 7] =
+    ["network_weights.", "state_dict.", "model_state_dict.", "model.", "network.", "module.", "_orig_mod."];
+
+/// What a tensor is to our network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Meaning {
+    /// The name of a tensor of ours, were it part of the network.
+    pub(super) name: String,
+    /// The maps from below come first among its input channels.
+    pub(super) below_first: bool,
+}
+
+/// The names that are a network's, each with what it is called in the file: those under the first wrapper that occurs.
+pub(super) fn unwrap(names: Vec<String>) -> Vec<(String, String)> {
+    let mut names: Vec<(String, String)> = names.into_iter().map(|name| (name.clone(), name)).collect();
+    for wrapper in WRAPPERS {
+        let inside = |(name, file_name): &(String, String)| {
+            Some((name.strip_prefix(wrapper)?.to_owned(), file_name.clone()))
+        };
+        let found: Vec<_> = names.iter().filter_map(inside).collect();
+        if !found.is_empty() {
+            names = found;
+        }
+    }
+    names
+}
+
+/// Whether a name of nnU-Net's leads to a tensor that has another name too.
+pub(super) fn is_duplicate(name: &str) -> bool {
+    name.starts_with("decoder.encoder.") || name.contains(".all_modules.")
+}
+
+/// What the tensors of these names are. The decoder's are counted from the coarsest stage, so that `decoder_stages` of
+/// our network and the file's own number tell which stages work at the same resolution.
+pub(super) fn meanings(names: &[&str], decoder_stages: usize) -> Vec<Option<Meaning>> {
+    let stage = |name: &str, parts: &[&str]| {
+        let rest = parts.iter().find_map(|part| name.strip_prefix(part))?;
+        rest.split('.').next()?.parse::<usize>().ok()
+    };
+    let last = |parts: &[&str]| names.iter().filter_map(|name| stage(name, parts)).max();
+    let theirs = last(&["decoder.stages.", "decoder.transpconvs.", "decoder."]).map_or(0, |i| i + 1);
+    let heads = last(&["decoder.seg_layers."]).map_or(0, |i| i + 1);
+    let meaning = |name: &&str| {
+        let mut meaning = of_nnunet(name, heads).or_else(|| ours(name))?;
+        if let Some((i, rest)) = meaning.name.strip_prefix("decoder.").and_then(|rest| rest.split_once('.')) {
+            let i = (i.parse::<usize>().ok()? + decoder_stages).checked_sub(theirs)?;
+            meaning.name = format!("decoder.{i}.{rest}");
+        }
+        Some(meaning)
+    };
+    names.iter().map(meaning).collect()
+}
+
+/// A name of `PlainConvUNet` or `ResidualEncoderUNet`; `heads`: how many resolutions have logits, the finest last.
+fn of_nnunet(name: &str, heads: usize) -> Option<Meaning> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let mut below_first = false;
+    let ours = match parts.as_slice() {
+        ["encoder", "stem", "convs", "0", layer @ ..] => format!("stem.{}", layer_of(layer)?),
+        ["encoder", "stages", stage, rest @ ..] => {
+            // A stage with pooling, and every stage of the plain encoder, is a sequence that holds the convolutions.
+            let rest = match rest {
+                ["0" | "1", rest @ ..] => rest,
+                rest => rest,
+            };
+            match rest {
+                ["convs", block, layer @ ..] => format!("encoder.{stage}.{block}.{}", layer_of(layer)?),
+                ["blocks", block, "conv1", layer @ ..] => {
+                    format!("encoder.{stage}.{block}.first.{}", layer_of(layer)?)
+                }
+                ["blocks", block, "conv2", layer @ ..] => {
+                    format!("encoder.{stage}.{block}.second.{}", layer_of(layer)?)
+                }
+                ["blocks", block, "skip", _, layer @ ..] => {
+                    format!("encoder.{stage}.{block}.shortcut.{}", layer_of(layer)?)
+                }
+                _ => return None,
+            }
+        }
+        ["decoder", "stages", stage, "convs", block, layer @ ..] => {
+            below_first = *block == "0" && *layer == ["conv", "weight"];
+            format!("decoder.{stage}.{block}.{}", layer_of(layer)?)
+        }
+        ["decoder", "transpconvs", stage, part @ ("weight" | "bias")] => format!("decoder.{stage}.up.{part}"),
+        ["decoder", "seg_layers", head, part @ ("weight" | "bias")] => {
+            match heads.checked_sub(head.parse::<usize>().ok()? + 1)? {
+                0 => format!("logits.{part}"),
+                coarser => format!("side_heads.{}.{part}", coarser - 1),
+            }
+        }
+        _ => return None,
+    };
+    Some(Meaning { name: ours, below_first })
+}
+
+/// `conv.weight`, `norm.weight` and so on in our words.
+fn layer_of(parts: &[&str]) -> Option<String> {
+    Some(match parts {
+        ["conv", part @ ("weight" | "bias")] => format!("conv.{part}"),
+        ["norm", part] => format!("norm.{}", norm_part(part)?),
+        _ => return None,
+    })
+}
+
+fn norm_part(part: &str) -> Option<&'static str> {
+    Some(match part {
+        "weight" | "gamma" | "scale" => "scale",
+        "bias" | "beta" | "shift" => "shift",
+        "running_mean" | "mean" => "mean",
+        "running_var" | "variance" => "variance",
+        _ => return None,
+    })
+}
+
+/// A name as in our graphs, or as Burn makes it from the fields and variants of our network.
+fn ours(name: &str) -> Option<Meaning> {
+    const NOT_IN_GRAPHS: [&str; 5] = ["blocks", "Plain", "Residual", "Instance", "Batch"];
+    let mut parts: Vec<&str> = name.split('.').filter(|part| !NOT_IN_GRAPHS.contains(part)).collect();
+    for part in &mut parts {
+        match *part {
+            "head" => *part = "logits",
+            "project" => *part = "shortcut",
+            _ => {}
+        }
+    }
+    if let [.., "norm", part] = parts.as_mut_slice() {
+        *part = norm_part(part)?;
+    }
+    Some(Meaning { name: parts.join("."), below_first: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meaning(names: &[&str], decoder_stages: usize) -> Vec<String> {
+        let text = |meaning: Option<Meaning>| match meaning {
+            None => "none".to_owned(),
+            Some(Meaning { name, below_first: true }) => format!("{name}, from below first"),
+            Some(Meaning { name, .. }) => name,
+        };
+        meanings(names, decoder_stages).into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn nnu_nets_names_are_known() {
+        let names = [
+            "encoder.stem.convs.0.norm.bias",
+            "encoder.stages.3.0.convs.1.conv.weight",
+            "encoder.stages.2.blocks.4.conv2.norm.weight",
+            "encoder.stages.2.blocks.0.skip.1.conv.weight",
+            "decoder.stages.1.convs.0.conv.weight",
+            "decoder.stages.1.convs.1.conv.weight",
+            "decoder.transpconvs.0.bias",
+            "decoder.seg_layers.1.weight",
+            "decoder.seg_layers.0.weight",
+            "encoder.stages.2.blocks.0.squeeze.weight",
+        ];
+        insta::assert_snapshot!(meaning(&names, 2).join("\n"), @"
+        stem.norm.shift
+        encoder.3.1.conv.weight
+        encoder.2.4.second.norm.scale
+        encoder.2.0.shortcut.conv.weight
+        decoder.1.0.conv.weight, from below first
+        decoder.1.1.conv.weight
+        decoder.0.up.bias
+        logits.weight
+        side_heads.0.weight
+        none
+        ");
+    }
+
+    #[test]
+    fn burns_names_of_our_fields_are_known() {
+        let names = [
+            "encoder.0.blocks.1.Residual.first.norm.Instance.gamma",
+            "encoder.0.blocks.1.Residual.project.norm.Batch.running_var",
+            "decoder.0.blocks.0.conv.weight",
+            "head.bias",
+        ];
+        let ours = [
+            "encoder.0.1.first.norm.scale",
+            "encoder.0.1.shortcut.norm.variance",
+            "decoder.0.0.conv.weight",
+            "logits.bias",
+        ];
+        assert_eq!(meaning(&names, 1), ours);
+        assert_eq!(meaning(&ours, 1), ours);
+    }
+
+    /// The finest stages of a deep and of a shallow network do the same work, the coarsest don't.
+    #[test]
+    fn decoder_stages_are_matched_by_resolution() {
+        let names = ["decoder.0.up.weight", "decoder.1.up.weight", "decoder.2.up.weight"];
+        assert_eq!(meaning(&names, 2), ["none", "decoder.0.up.weight", "decoder.1.up.weight"]);
+        assert_eq!(meaning(&names[..2], 3), ["decoder.1.up.weight", "decoder.2.up.weight"]);
+    }
+
+    #[test]
+    fn wrappers_are_taken_off_with_what_lies_beside_them() {
+        let names = ["optimizer_state.state.0.momentum", "network_weights.module.encoder.x"].map(str::to_owned);
+        assert_eq!(
+            unwrap(names.to_vec()),
+            [("encoder.x".to_owned(), "network_weights.module.encoder.x".to_owned())]
+        );
+    }
+}
