@@ -28,6 +28,7 @@ pub(crate) struct ResidualBlock {
 }
 
 /// What stages are made of.
+#[expect(clippy::large_enum_variant, reason = "a network has a few dozen of them, and Burn's modules take no box")]
 #[derive(Module, Debug)]
 pub(crate) enum Block {
     Plain(ConvBlock),
