@@ -113,8 +113,15 @@ const CONFINED: &[Confined] = &[
     },
 ];
 
-const LIBRARIES_WITH_THREADS: &[&str] =
-    &["sulcus-pipeline", "sulcus-train", "sulcus-runtime", "sulcus-cli", "sulcus-examples", "sulcus-tests"];
+const LIBRARIES_WITH_THREADS: &[&str] = &[
+    "sulcus-kernels",
+    "sulcus-pipeline",
+    "sulcus-train",
+    "sulcus-runtime",
+    "sulcus-cli",
+    "sulcus-examples",
+    "sulcus-tests",
+];
 
 /// Checks the workspace at `root` and its ARCHITECTURE.md against the rules.
 ///
