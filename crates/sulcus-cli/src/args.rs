@@ -185,7 +185,7 @@ pub(crate) struct TrainArgs {
     pub(crate) choices: PlanChoices,
     #[command(flatten)]
     pub(crate) split: SplitArgs,
-    /// Passes over the data
+    /// Epochs, of at most 250 steps each; 30 unless said or a time budget ends it, 1000 for nnU-Net's presets
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) epochs: Option<usize>,
     /// How long training and its scoring may take together, all folds included, such as 15m or 1h30m
@@ -193,7 +193,7 @@ pub(crate) struct TrainArgs {
     pub(crate) time_budget: Option<Duration>,
     /// Start from trained weights, wherever they fit: a model (.onnx), a checkpoint (.ckpt), a run's folder, or PyTorch
     /// weights (.pt, .pth, .safetensors), nnU-Net's too
-    #[arg(long, value_name = "F", conflicts_with = "resume")]
+    #[arg(long, value_name = "F")]
     pub(crate) init: Option<PathBuf>,
     /// Decides weights, patches and variations; 0 unless said
     #[arg(long, value_name = "S")]
@@ -281,7 +281,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(short, long, value_name = "TRUTH")]
     pub(crate) truth: PathBuf,
     /// Names of the labels: a dataset.json, a model, or JSON such as {"labels": {"Anterior": 1}}; otherwise every
-    /// value that occurs is scored
+    /// value that occurs is scored. Voxels of an ignore label that this file names count nowhere
     #[arg(long, value_name = "F")]
     pub(crate) labels: Option<PathBuf>,
     /// Distance within which surfaces agree, for the normalised surface Dice (NSD), in millimetres

@@ -10,7 +10,7 @@ use crate::error::{CliError, Context};
 
 /// Reads a label table. Accepted: a model (`.onnx`), a `dataset.json` of the Decathlon or nnU-Net, an object of
 /// names and values in either direction, or a list of `{"value", "name", "color"}`.
-pub(crate) fn read(path: &Path) -> Result<LabelTable, CliError> {
+pub(crate) fn read(path: &Path) -> Result<LabelFile, CliError> {
     let bytes = std::fs::read(path).context(format_args!("reading the label table {}", path.display()))?;
     let is_json = bytes.iter().find(|b| !b.is_ascii_whitespace()).is_some_and(|b| matches!(b, b'{' | b'['));
     if !is_json {
@@ -20,7 +20,7 @@ pub(crate) fn read(path: &Path) -> Result<LabelTable, CliError> {
                 path.display()
             ))
         })?;
-        return Ok(spec.labels);
+        return Ok(LabelFile { table: spec.labels, ignore: None });
     }
     let json: Value =
         serde_json::from_slice(&bytes).context(format_args!("the label table is not JSON: {}", path.display()))?;
@@ -30,11 +30,21 @@ pub(crate) fn read(path: &Path) -> Result<LabelTable, CliError> {
     })
 }
 
-fn from_json(json: &Value) -> Result<LabelTable, String> {
+/// What a file says about labels.
+#[derive(Debug)]
+pub(crate) struct LabelFile {
+    /// The structures.
+    pub(crate) table: LabelTable,
+    /// The value of voxels that nobody has labelled.
+    pub(crate) ignore: Option<Label>,
+}
+
+fn from_json(json: &Value) -> Result<LabelFile, String> {
     let labels = json.get("labels").unwrap_or(json);
     if labels.is_array() {
         let entries: Vec<LabelEntry> = serde_json::from_value(labels.clone()).map_err(|e| e.to_string())?;
-        return LabelTable::new(entries).map_err(|e| e.to_string());
+        let table = LabelTable::new(entries).map_err(|e| e.to_string())?;
+        return Ok(LabelFile { table, ignore: None });
     }
     let object = labels.as_object().ok_or("expected an object `labels` of names and values")?;
     let mut names: Vec<(Label, String)> = Vec::new();
@@ -53,10 +63,13 @@ fn from_json(json: &Value) -> Result<LabelTable, String> {
             names.push((value, name.clone()));
         }
     }
+    // nnU-Net's name for voxels that nobody has labelled.
+    let ignore = names.iter().position(|(_, name)| name == "ignore").map(|at| names.swap_remove(at).0);
     if names.is_empty() {
         return Err("it names no structure besides the background".into());
     }
-    LabelTable::from_names(names).map_err(|e| e.to_string())
+    let table = LabelTable::from_names(names).map_err(|e| e.to_string())?;
+    Ok(LabelFile { table, ignore })
 }
 
 /// A table for values that occur, with the names that a mask carries for them where it does.
@@ -78,7 +91,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Vec<(Label, String)>, String> {
-        let table = from_json(&serde_json::from_str(text).unwrap())?;
+        let table = from_json(&serde_json::from_str(text).unwrap())?.table;
         Ok(table.entries().iter().map(|e| (e.value, e.name.clone())).collect())
     }
 
@@ -93,6 +106,14 @@ mod tests {
         ] {
             assert_eq!(parsed(text).unwrap(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn an_ignore_label_is_no_structure() {
+        let text = r#"{"labels": {"background": 0, "a": 1, "ignore": 3, "b": 2}}"#;
+        let file = from_json(&serde_json::from_str(text).unwrap()).unwrap();
+        assert_eq!(file.ignore, Some(3));
+        assert_eq!(file.table.entries().iter().map(|e| e.value).collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sulcus_pipeline::{CaseScores, LabelScores, MeanScores, PipelineError, Summary};
+use sulcus_pipeline::{CaseScores, LabelScores, MeanScores, PipelineError, Summary, leave_out_ignored};
 use sulcus_volume::{Label, LabelMap, LabelTable};
 
 use crate::error::CliError;
@@ -27,12 +27,28 @@ pub(crate) struct Scores {
     seen: BTreeSet<Label>,
     names: Option<LabelTable>,
     nsd_mm: f64,
+    /// In a truth, the value of voxels that nobody has labelled.
+    ignore: Option<Label>,
 }
 
 impl Scores {
     /// Nothing scored yet; NSD will be taken at `nsd_mm` millimetres.
     pub(crate) fn new(labels: Labels, nsd_mm: f64) -> Self {
-        Self { labels, cases: Vec::new(), voxels: Vec::new(), seen: BTreeSet::new(), names: None, nsd_mm }
+        Self {
+            labels,
+            cases: Vec::new(),
+            voxels: Vec::new(),
+            seen: BTreeSet::new(),
+            names: None,
+            nsd_mm,
+            ignore: None,
+        }
+    }
+
+    /// Voxels with this value in the truth will count in no score.
+    pub(crate) fn ignoring(mut self, ignore: Option<Label>) -> Self {
+        self.ignore = ignore;
+        self
     }
 
     /// Names for the labels that occur, from a mask that carries them; the first ones count.
@@ -52,6 +68,14 @@ impl Scores {
         prediction: &LabelMap,
         truth: &LabelMap,
     ) -> Result<(), PipelineError> {
+        let known;
+        let (prediction, truth) = match self.ignore {
+            Some(ignore) => {
+                known = leave_out_ignored(prediction, truth, ignore)?;
+                (&known.0, &known.1)
+            }
+            None => (prediction, truth),
+        };
         let mut present: BTreeSet<Label> =
             prediction.counts().into_keys().chain(truth.counts().into_keys()).collect();
         present.remove(&0);

@@ -1,7 +1,7 @@
 use sulcus_volume::{Geometry, Image, Interpolation, Label, LabelMap, Volume, resample};
 
 use crate::prepare::Path;
-use crate::{Logits, ModelSpec, Output, PipelineError};
+use crate::{Logits, ModelSpec, Output, PipelineError, postprocess};
 
 /// What leads back from the prepared grid to the scan's own. Consumed by the undoing.
 #[derive(Debug)]
@@ -40,8 +40,8 @@ impl Restore {
         Self { geometry, path }
     }
 
-    /// Brings logits back: resampled linearly to the scan's voxel size, decided voxel by voxel, postprocessed,
-    /// turned to the scan's orientation.
+    /// Brings logits back: resampled linearly to the scan's voxel size, decided voxel by voxel, turned to the scan's
+    /// orientation, postprocessed.
     ///
     /// # Errors
     /// When the logits don't lie on the grid that this came with.
@@ -51,11 +51,10 @@ impl Restore {
         let mut values = resampled(&path, classes, logits)?;
         let voxels = geometry.voxels();
         let back = path.turn.inverse();
-        let mut labels = decide(spec, &values, voxels);
-        for step in &spec.postprocessing {
-            step.apply(&mut labels, path.turned_shape);
-        }
-        let labels = Volume::new(geometry, back.apply(&labels, path.turned_shape))?;
+        let decided = decide(spec, &values, voxels);
+        let labels = Volume::new(geometry, back.apply(&decided, path.turned_shape))?;
+        // On the scan's own grid, as it is chosen: which of two equal components comes first depends on the grid.
+        let labels = postprocess(&spec.postprocessing, labels)?;
         let probabilities = match outputs {
             Outputs::Labels => None,
             Outputs::LabelsAndProbabilities => {

@@ -228,7 +228,7 @@ impl TrainConfig {
     }
 
     /// The same with everything open that a plan decides.
-    pub(crate) fn without_choices(&self) -> Self {
+    pub fn open_choices(&self) -> Self {
         Self {
             network: NetworkChoice::default(),
             normalisation: None,
@@ -382,7 +382,7 @@ mod tests {
         let mut config = TrainConfig::from_preset("unet2d-lite").unwrap();
         config.batch_size = Some(3);
         assert_eq!(config.choices(), ["network", "batch_size"]);
-        let open = config.without_choices();
+        let open = config.open_choices();
         assert_eq!((open.choices().len(), open.learning_rate), (0, config.learning_rate));
         assert!(!serde_json::to_string(&open).unwrap().contains("batch_size"));
     }

@@ -105,7 +105,14 @@ pub(crate) fn predict_and_score(
             None => (mask, reference),
         })
     };
-    let postprocessing = choose_postprocessing(&spec.labels, || cases.iter().map(pair))?;
+    let postprocessing = match ignore {
+        None => choose_postprocessing(&spec.labels, || cases.iter().map(pair))?,
+        // What the step does to whole masks can't be told from their labelled parts.
+        Some(_) => PostprocessingChoice {
+            steps: Vec::new(),
+            why: vec!["no postprocessing: its effect is unknown where voxels are not labelled".into()],
+        },
+    };
 
     let values: Vec<Label> = spec.labels.entries().iter().map(|e| e.value).collect();
     let mut scores = Vec::with_capacity(cases.len());

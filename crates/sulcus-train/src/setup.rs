@@ -65,7 +65,7 @@ pub fn train_by_plan(
 ) -> Result<Outcome, TrainError> {
     plan.check()?;
     plan.check_data(dataset.channels(), dataset.labels())?;
-    begin(dataset, choice, &config.without_choices(), Some(plan), folder, observer)
+    begin(dataset, choice, &config.open_choices(), Some(plan), folder, observer)
 }
 
 fn begin(

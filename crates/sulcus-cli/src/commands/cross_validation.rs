@@ -12,6 +12,7 @@ use crate::error::{CliError, Context};
 use crate::exporting;
 use crate::files;
 use crate::interrupt::Interrupt;
+use crate::report;
 use crate::scores::{self, score};
 use crate::training::Watcher;
 use crate::ui::{Ui, count, human_secs};
@@ -46,6 +47,7 @@ pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
         }
         let exporting = Instant::now();
         exporting::write(&folder, Weights::Best, &folder.join(MODEL), library, ui)?;
+        report::write_run(&folder)?;
         all.note_finished(fold, exporting.elapsed().as_secs_f64()).context("noting the fold's scores")?;
         if let Some(result) = all.manifest().folds.get(fold).and_then(|f| f.result.as_ref()) {
             ui.note(format_args!(
@@ -59,13 +61,18 @@ pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
     report(all, ui)
 }
 
-fn begin(args: &TrainArgs, dataset: &Dataset, ui: Ui) -> Result<CrossValidation, CliError> {
+fn refuse_plan(args: &TrainArgs) -> Result<(), CliError> {
     if args.plan.is_some() {
         return Err(CliError::usage(
             "`--plan` goes with one fold: every fold of `--fold all` is planned from its own cases",
         )
         .hint("train the folds one by one, with `--fold K --plan F` and an -o each"));
     }
+    Ok(())
+}
+
+fn begin(args: &TrainArgs, dataset: &Dataset, ui: Ui) -> Result<CrossValidation, CliError> {
+    refuse_plan(args)?;
     let config = train::config(args)?;
     let folds = dataset.folds(args.split.splits.as_deref()).context("training")?;
     for (names, what) in [
@@ -88,6 +95,7 @@ fn begin(args: &TrainArgs, dataset: &Dataset, ui: Ui) -> Result<CrossValidation,
 
 /// A cross-validation goes on as it was begun, like a single run.
 fn go_on(args: &TrainArgs, dataset: &Dataset) -> Result<CrossValidation, CliError> {
+    refuse_plan(args)?;
     let mut all = CrossValidation::open(&args.output).context("resuming")?;
     let other_folds = match &args.split.splits {
         Some(file) => dataset.folds(Some(file)).context("resuming")?.folds != all.folds(),

@@ -41,6 +41,7 @@ const DRAWN: usize = 3;
 
 pub(crate) fn run(args: &DemoArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     let start = Instant::now();
+    crate::allocator::keep_freed_memory();
     let folder = args.output.as_path();
     clear(folder)?;
     files::ensure_writable(folder)?;

@@ -30,15 +30,18 @@ pub(crate) fn run(args: &EvaluateArgs, ui: Ui) -> Result<(), CliError> {
         )));
     }
     let pairs = pair_up(&args.prediction, &args.truth, ui)?;
-    let labels = match &args.labels {
-        Some(path) => Labels::Table(label_file::read(path)?),
-        None => Labels::Present,
+    let (labels, ignore) = match &args.labels {
+        Some(path) => {
+            let file = label_file::read(path)?;
+            (Labels::Table(file.table), file.ignore)
+        }
+        None => (Labels::Present, None),
     };
     if let Some(report) = &args.report {
         files::ensure_writable(&files::folder_of(report))?;
     }
 
-    let mut scores = Scores::new(labels, args.nsd_mm);
+    let mut scores = Scores::new(labels, args.nsd_mm).ignoring(ignore);
     let mut failures: Vec<(String, String)> = Vec::new();
     let bar = ui.bar(pairs.len() as u64);
     for pair in &pairs {

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &FigureArgs, ui: Ui) -> Result<(), CliError> {
         ui.note(format_args!("the image has {} channels; the first one is drawn", image.channels()));
     }
     let labels = match &args.labels {
-        Some(path) => label_file::read(path)?,
+        Some(path) => label_file::read(path)?.table,
         None => {
             let masks = || truth.iter().chain(&prediction);
             let named = masks().find_map(|(_, table)| table.clone());

@@ -111,7 +111,12 @@ fn check_same(args: &TrainArgs, dataset: &Dataset) -> Result<(), CliError> {
     let split = &args.split;
     let split_said = split.all || split.fold.is_some() || split.splits.is_some();
     let other_split = split_said && dataset.split(&split_choice(split)).context("resuming")? != manifest.split;
-    let other_plan = read_plan(args)?.is_some_and(|file| file.plan != manifest.plan);
+    let other_plan = read_plan(args)?.is_some_and(|file| {
+        let mut said = file.config;
+        apply(args, &mut said);
+        keep_changeable(&mut said, &manifest.config);
+        file.plan != manifest.plan || said.open_choices() != manifest.config.open_choices()
+    });
     if differs(args, &manifest.config)? || other_plan || other_split {
         return Err(begun_otherwise(&args.output));
     }
@@ -125,10 +130,14 @@ pub(crate) fn differs(args: &TrainArgs, begun: &TrainConfig) -> Result<bool, Cli
         said.network = network;
     }
     apply(args, &mut said);
-    // These may change: they decide when and where it trains, not what.
+    keep_changeable(&mut said, begun);
+    Ok(said != *begun)
+}
+
+/// What may change when a training goes on: when and where it trains, not what.
+fn keep_changeable(said: &mut TrainConfig, begun: &TrainConfig) {
     (said.epochs, said.time_budget_secs) = (begun.epochs, begun.time_budget_secs);
     (said.device, said.workers) = (begun.device, begun.workers);
-    Ok(said != *begun)
 }
 
 pub(crate) fn begun_otherwise(folder: &Path) -> CliError {
@@ -176,6 +185,6 @@ fn finish(outcome: Outcome, folder: &Path, dataset: &Path, library: &OrtLibrary,
     ui.note("next:");
     ui.note(format_args!("  sulcus predict -m {} SCAN.nii.gz -o mask.nii.gz", model.display()));
     ui.note(format_args!("  sulcus info {}", folder.display()));
-    ui.note(format_args!("  sulcus train {} -o ANOTHER --preset unet2d-classic", dataset.display()));
+    ui.note(format_args!("  sulcus train {} -o ANOTHER --fold all", dataset.display()));
     Ok(())
 }

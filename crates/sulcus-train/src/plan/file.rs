@@ -47,7 +47,7 @@ impl PlanFile {
             dataset: dataset.name().to_owned(),
             fingerprint,
             plan,
-            config: config.without_choices(),
+            config: config.open_choices(),
         }
     }
 
