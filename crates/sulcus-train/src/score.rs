@@ -138,7 +138,8 @@ fn mask_file(folder: &Path, case: &Case) -> PathBuf {
     folder.join(format!("{}.nii.gz", case.name))
 }
 
-fn broken(case: &Case) -> impl Fn(FileProblem) -> TrainError {
+/// A problem with a file, as one with the case that it is of.
+pub(crate) fn broken(case: &Case) -> impl Fn(FileProblem) -> TrainError {
     |p| TrainError::Case(Problem { case: case.name.clone(), what: p.what, file: p.file })
 }
 

@@ -11,6 +11,7 @@ use crate::cache::{CacheKey, load_or_prepare};
 use crate::dataset::FileProblem;
 use crate::manifest::{DatasetRecord, Manifest, RunProgress, Status, now_utc};
 use crate::sampler::{Sampler, Sampling, TrainingCase};
+use crate::score::broken;
 use crate::trainer::{Clock, Position, Session};
 use crate::{
     Case, CaseFacts, Checkpoint, Dataset, DatasetError, Descent, DeviceChoice, Event, Fingerprint, InitSource,
@@ -259,10 +260,6 @@ fn check_data(
 
 fn cases<'a>(dataset: &'a Dataset, names: &[String]) -> Vec<&'a Case> {
     names.iter().filter_map(|name| dataset.case(name)).collect()
-}
-
-fn broken(case: &Case) -> impl Fn(FileProblem) -> TrainError + '_ {
-    |p| TrainError::Case(Problem { case: case.name.clone(), what: p.what, file: p.file })
 }
 
 /// Reads and prepares cases by the code that prediction uses, or takes them from the cache.

@@ -4,7 +4,7 @@
 mod scans;
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sulcus_pipeline::{
     Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, Output, Predictor, StageConfig,
@@ -140,20 +140,22 @@ fn it_learns_and_leaves_a_run() {
     assert!(matches!(again, TrainError::RunExists { .. }), "{again}");
 }
 
-#[test]
-fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("data");
+fn losses(run: &Path) -> Vec<f64> {
+    read_history(&run.join("history.jsonl")).unwrap().iter().map(|r| r.loss).collect()
+}
+
+/// Trains in one go and in three parts; gives the data set and the run in parts, once both have ended alike.
+fn trained_in_parts(folder: &Path, config: &TrainConfig) -> (Dataset, PathBuf) {
+    let root = folder.join("data");
     scans::decathlon(&root, 3, SHAPE);
     let dataset = Dataset::open(&root).unwrap();
-    let config = tiny();
-    let whole = folder.path().join("whole");
-    finished(train(&dataset, &SplitChoice::default(), &config, &whole, &mut ()).unwrap());
+    let whole = folder.join("whole");
+    finished(train(&dataset, &SplitChoice::default(), config, &whole, &mut ()).unwrap());
 
     // Once in the middle of an epoch, with another number of workers; once between two.
-    let broken = folder.path().join("broken");
+    let broken = folder.join("broken");
     let stopped =
-        train(&dataset, &SplitChoice::default(), &config, &broken, &mut StopAfter(Cell::new(17))).unwrap();
+        train(&dataset, &SplitChoice::default(), config, &broken, &mut StopAfter(Cell::new(17))).unwrap();
     assert!(matches!(stopped, Outcome::Stopped { epochs: 1, .. }), "{stopped:?}");
     assert_eq!(Run::open(&broken).unwrap().manifest().progress.status, Status::Stopped);
     let changes = Changes { workers: Some(3), ..Changes::default() };
@@ -162,10 +164,15 @@ fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
     finished(resume(&dataset, &broken, &Changes::default(), &mut ()).unwrap());
 
     assert_eq!(last_weights(&broken), last_weights(&whole));
-    let losses = |run: &Path| -> Vec<f64> {
-        read_history(&run.join("history.jsonl")).unwrap().iter().map(|r| r.loss).collect()
-    };
     assert_eq!(losses(&broken), losses(&whole));
+    (dataset, broken)
+}
+
+#[test]
+fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dataset, broken) = trained_in_parts(folder.path(), &tiny());
+    let root = folder.path().join("data");
 
     // More epochs than it was begun with; a line that a crash cut short is no obstacle.
     let mut history = std::fs::read_to_string(broken.join("history.jsonl")).unwrap();
@@ -185,30 +192,7 @@ fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
 
 #[test]
 fn a_stopped_run_of_blocks_goes_on_as_if_it_had_never_stopped() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("data");
-    scans::decathlon(&root, 3, SHAPE);
-    let dataset = Dataset::open(&root).unwrap();
-    let config = tiny_blocks();
-    let whole = folder.path().join("whole");
-    finished(train(&dataset, &SplitChoice::default(), &config, &whole, &mut ()).unwrap());
-
-    // Once in the middle of an epoch, with another number of workers; once between two.
-    let broken = folder.path().join("broken");
-    let stopped =
-        train(&dataset, &SplitChoice::default(), &config, &broken, &mut StopAfter(Cell::new(17))).unwrap();
-    assert!(matches!(stopped, Outcome::Stopped { epochs: 1, .. }), "{stopped:?}");
-    assert_eq!(Run::open(&broken).unwrap().manifest().progress.status, Status::Stopped);
-    let changes = Changes { workers: Some(3), ..Changes::default() };
-    let stopped = resume(&dataset, &broken, &changes, &mut StopAfter(Cell::new(7))).unwrap();
-    assert!(matches!(stopped, Outcome::Stopped { epochs: 1, .. }), "{stopped:?}");
-    finished(resume(&dataset, &broken, &Changes::default(), &mut ()).unwrap());
-
-    assert_eq!(last_weights(&broken), last_weights(&whole));
-    let losses = |run: &Path| -> Vec<f64> {
-        read_history(&run.join("history.jsonl")).unwrap().iter().map(|r| r.loss).collect()
-    };
-    assert_eq!(losses(&broken), losses(&whole));
+    trained_in_parts(tempfile::tempdir().unwrap().path(), &tiny_blocks());
 }
 
 #[test]
