@@ -5,6 +5,7 @@
 //! that undoes it, [`predict_logits`] moves a window over it and asks a [`Predictor`], and
 //! [`Restore::finish`] brings the answer back onto the scan's own grid.
 
+mod decide;
 mod error;
 mod golden;
 mod ignore;

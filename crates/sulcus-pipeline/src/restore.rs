@@ -1,7 +1,8 @@
-use sulcus_volume::{Geometry, Image, Interpolation, Label, LabelMap, Volume, resample};
+use sulcus_volume::{Geometry, Image, Interpolation, LabelMap, Volume, resample};
 
+use crate::decide::{labels_of, to_probabilities};
 use crate::prepare::Path;
-use crate::{Logits, ModelSpec, Output, PipelineError, postprocess};
+use crate::{Logits, ModelSpec, PipelineError, postprocess};
 
 /// What leads back from the prepared grid to the scan's own. Consumed by the undoing.
 #[derive(Debug)]
@@ -51,14 +52,14 @@ impl Restore {
         let mut values = resampled(&path, classes, logits)?;
         let voxels = geometry.voxels();
         let back = path.turn.inverse();
-        let decided = decide(spec, &values, voxels);
+        let decided = labels_of(spec, &values, voxels);
         let labels = Volume::new(geometry, back.apply(&decided, path.turned_shape))?;
         // On the scan's own grid, as it is chosen: which of two equal components comes first depends on the grid.
         let labels = postprocess(&spec.postprocessing, labels)?;
         let probabilities = match outputs {
             Outputs::Labels => None,
             Outputs::LabelsAndProbabilities => {
-                probabilities(spec.activation, &mut values, voxels);
+                to_probabilities(spec, &mut values, voxels);
                 let data = values.chunks_exact(voxels).flat_map(|c| back.apply(c, path.turned_shape)).collect();
                 Some(Image::new(geometry, classes, data)?)
             }
@@ -100,43 +101,4 @@ fn resampled(path: &Path, classes: usize, logits: Logits) -> Result<Vec<f32>, Pi
     let voxels = path.prepared_shape.iter().product::<usize>();
     let resample = |c| resample(c, path.prepared_shape, path.turned_shape, [Interpolation::Linear; 3]);
     Ok(values.chunks_exact(voxels).flat_map(resample).collect())
-}
-
-/// `values` is `[K, voxels]`; ties go to the earlier class, as in numpy's argmax.
-fn decide(spec: &ModelSpec, values: &[f32], voxels: usize) -> Vec<Label> {
-    let mut labels = vec![0; voxels];
-    let entries = spec.labels.entries();
-    match spec.activation {
-        Output::Sigmoid => {
-            let value = entries.first().map_or(0, |e| e.value);
-            labels.iter_mut().zip(values).filter(|(_, logit)| **logit > 0.0).for_each(|(l, _)| *l = value);
-        }
-        Output::Softmax => {
-            let mut planes = values.chunks_exact(voxels);
-            let mut best = planes.next().unwrap_or_default().to_vec();
-            for (plane, entry) in planes.zip(entries) {
-                for ((label, best), logit) in labels.iter_mut().zip(&mut best).zip(plane) {
-                    if *logit > *best {
-                        (*label, *best) = (entry.value, *logit);
-                    }
-                }
-            }
-        }
-    }
-    labels
-}
-
-fn probabilities(activation: Output, values: &mut [f32], voxels: usize) {
-    match activation {
-        Output::Sigmoid => values.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
-        Output::Softmax => {
-            let classes = values.len() / voxels;
-            for voxel in 0..voxels {
-                let at = |k: usize| k * voxels + voxel;
-                let top = (0..classes).map(|k| values[at(k)]).fold(f32::NEG_INFINITY, f32::max);
-                let sum: f32 = (0..classes).map(|k| (values[at(k)] - top).exp()).sum();
-                (0..classes).for_each(|k| values[at(k)] = (values[at(k)] - top).exp() / sum);
-            }
-        }
-    }
 }

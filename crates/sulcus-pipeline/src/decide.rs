@@ -1,0 +1,49 @@
+use sulcus_volume::Label;
+
+use crate::{ModelSpec, Output};
+
+/// The label of each voxel. Any number of voxels, such as a slab, is decided on its own.
+///
+/// # Shapes
+/// `values` `[K, voxels]`, logits; ties go to the earlier class, as in numpy's argmax.
+pub(crate) fn labels_of(spec: &ModelSpec, values: &[f32], voxels: usize) -> Vec<Label> {
+    let mut labels = vec![0; voxels];
+    let entries = spec.labels.entries();
+    match spec.activation {
+        Output::Sigmoid => {
+            let value = entries.first().map_or(0, |e| e.value);
+            labels.iter_mut().zip(values).filter(|(_, logit)| **logit > 0.0).for_each(|(l, _)| *l = value);
+        }
+        Output::Softmax => {
+            let mut planes = values.chunks_exact(voxels);
+            let mut best = planes.next().unwrap_or_default().to_vec();
+            for (plane, entry) in planes.zip(entries) {
+                for ((label, best), logit) in labels.iter_mut().zip(&mut best).zip(plane) {
+                    if *logit > *best {
+                        (*label, *best) = (entry.value, *logit);
+                    }
+                }
+            }
+        }
+    }
+    labels
+}
+
+/// Makes probabilities of logits, in place.
+///
+/// # Shapes
+/// `values` `[K, voxels]`.
+pub(crate) fn to_probabilities(spec: &ModelSpec, values: &mut [f32], voxels: usize) {
+    match spec.activation {
+        Output::Sigmoid => values.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
+        Output::Softmax => {
+            let classes = values.len() / voxels;
+            for voxel in 0..voxels {
+                let at = |k: usize| k * voxels + voxel;
+                let top = (0..classes).map(|k| values[at(k)]).fold(f32::NEG_INFINITY, f32::max);
+                let sum: f32 = (0..classes).map(|k| (values[at(k)] - top).exp()).sum();
+                (0..classes).for_each(|k| values[at(k)] = (values[at(k)] - top).exp() / sum);
+            }
+        }
+    }
+}
