@@ -36,6 +36,21 @@ pub enum VolumeError {
     /// Two volumes that should share a grid do not.
     #[error("the two volumes lie on different grids: {0}")]
     GridMismatch(String),
+    /// Voxels that no spline goes through.
+    #[error(
+        "cubic interpolation needs finite values, found {voxels} voxel(s) that are NaN or infinite; replace them, or \
+         interpolate linearly"
+    )]
+    NotFinite {
+        /// How many.
+        voxels: usize,
+    },
+    /// More voxels than there is memory for.
+    #[error("the new grid needs {bytes} bytes, which do not fit in memory; choose a coarser or smaller one")]
+    Memory {
+        /// Bytes asked for.
+        bytes: u64,
+    },
     /// A label value or name used twice, or a value of 0, which is the background.
     #[error("label table: {0}")]
     Labels(String),

@@ -78,27 +78,34 @@ fn taps(from: usize, to: usize, interpolation: Interpolation) -> Vec<Tap> {
         .map(|i| {
             let at = ((i as f64 + 0.5) * step - 0.5).clamp(0.0, last);
             let base = at.floor();
-            let t = (at - base) as f32;
             match interpolation {
                 Interpolation::Nearest => {
                     // The voxel that holds the target's centre; a centre on a face belongs to the later voxel.
                     let nearest = ((i as f64 + 0.5) * step).floor().clamp(0.0, last);
                     Tap { first: nearest as isize, weights: [1.0, 0.0, 0.0, 0.0], count: 1 }
                 }
-                Interpolation::Linear => Tap { first: base as isize, weights: [1.0 - t, t, 0.0, 0.0], count: 2 },
+                Interpolation::Linear => {
+                    let t = (at - base) as f32;
+                    Tap { first: base as isize, weights: [1.0 - t, t, 0.0, 0.0], count: 2 }
+                }
                 Interpolation::Cubic => {
-                    let (t2, t3) = (t * t, t * t * t);
-                    let weights = [
-                        (1.0 - 3.0 * t + 3.0 * t2 - t3) / 6.0,
-                        (4.0 - 6.0 * t2 + 3.0 * t3) / 6.0,
-                        (1.0 + 3.0 * t + 3.0 * t2 - 3.0 * t3) / 6.0,
-                        t3 / 6.0,
-                    ];
+                    let weights = cubic_weights(at - base).map(|w| w as f32);
                     Tap { first: base as isize - 1, weights, count: 4 }
                 }
             }
         })
         .collect()
+}
+
+/// The weights of the four coefficients around a place that lies `t` (0 to 1) beyond the second of them.
+pub(crate) fn cubic_weights(t: f64) -> [f64; 4] {
+    let (t2, t3) = (t * t, t * t * t);
+    [
+        (1.0 - 3.0 * t + 3.0 * t2 - t3) / 6.0,
+        (4.0 - 6.0 * t2 + 3.0 * t3) / 6.0,
+        (1.0 + 3.0 * t + 3.0 * t2 - 3.0 * t3) / 6.0,
+        t3 / 6.0,
+    ]
 }
 
 /// Samples repeated beyond each end before the spline's coefficients are computed: their influence falls by
@@ -145,17 +152,20 @@ fn resample_axis(
 
 /// Turns samples into the coefficients of the cubic B-spline through them (mirrored ends): a causal and an
 /// anticausal first-order filter with pole √3 − 2.
-fn spline_coefficients(line: &mut [f32]) {
+pub(crate) fn spline_coefficients(line: &mut [f32]) {
     const POLE: f64 = -0.267_949_192_431_122_7;
+    /// Its powers fall below double precision after so many samples.
+    const HORIZON: usize = 40;
     let n = line.len();
     if n < 2 {
         return;
     }
     let mut c: Vec<f64> = line.iter().map(|v| f64::from(*v) * 6.0).collect();
-    let mut power = POLE;
-    let mut sum = c[0];
-    for value in c.iter().skip(1).take(40) {
-        sum += power * value;
+    // What the causal filter has seen before the first sample: the line, mirrored without end.
+    let (mut power, mut sum) = (POLE, c[0]);
+    for k in 1..HORIZON {
+        let at = k % (2 * n - 2);
+        sum += power * c[at.min(2 * n - 2 - at)];
         power *= POLE;
     }
     c[0] = sum;
