@@ -1,6 +1,8 @@
 //! Grids of every kind: all 48 axis orientations, turned against the patient's axes, left-handed, anisotropic, below a
 //! millimetre. What holds for one must hold for all of them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use proptest::prelude::*;
 use sulcus_volume::{
     Geometry, Image, Interpolation, LabelMap, Orientation, OrientationSource, RasFromVoxel, Regrid, Reorientation,
