@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let scan = arguments.next().ok_or("a path is needed: the scan to read")?;
     let library = arguments.next();
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/hippocampus/model.onnx");
-    let image = sulcus_io::read_image(scan.as_ref())?.image;
+    let image = sulcus_io::read_scan(scan.as_ref())?.image;
 
     let mut answers: Vec<Segmentation> = Vec::new();
     for engine in [Engine::Tract, Engine::Ort] {

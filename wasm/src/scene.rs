@@ -116,7 +116,7 @@ impl Scene {
         match role.layer() {
             None => self.show_image(read_image_unmeasured_bytes(bytes).map_err(sentence)?.0),
             Some(layer) => {
-                let (map, header) = read_labels_bytes(bytes).map_err(sentence)?;
+                let (map, source) = read_labels_bytes(bytes).map_err(sentence)?;
                 let different = map.counts().len();
                 if different > MAX_LABELS {
                     return Err(format!(
@@ -125,7 +125,7 @@ impl Scene {
                         role.name()
                     ));
                 }
-                let text = header.label_text().map(str::to_owned);
+                let text = source.label_text().map(str::to_owned);
                 self.layers[layer] = Some(Labels { map, text, names: LabelTable::default() });
                 self.refresh();
             }
@@ -372,7 +372,7 @@ impl Scene {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sulcus_io::{Compression, NiftiHeader, encode_image, encode_labels};
+    use sulcus_io::{Compression, encode_image, encode_labels};
     use sulcus_volume::{Orientation, RasFromVoxel, Spacing};
 
     const SHAPE: [usize; 3] = [8, 10, 12];
@@ -389,17 +389,15 @@ mod tests {
         let mut data: Vec<f32> = (0..geometry.voxels()).map(|i| (i * 7919 % 101) as f32).collect();
         data[geometry.offset(VoxelIndex([7, 9, 11])).unwrap()] = 5000.0;
         let image = Image::new(geometry, 1, data).unwrap().reoriented(orientation.parse().unwrap());
-        let header = NiftiHeader::from_geometry(image.geometry()).unwrap();
-        encode_image(&image, &header, Compression::None).unwrap()
+        encode_image(&image, &(*image.geometry()).into(), Compression::None).unwrap()
     }
 
     /// Label 1 in the left half, 2 in one voxel.
     fn mask_file(geometry: &Geometry) -> Vec<u8> {
         let mut data: Vec<Label> = (0..geometry.voxels()).map(|i| u16::from(i % 8 < 4)).collect();
         data[geometry.offset(VoxelIndex([6, 2, 3])).unwrap()] = 2;
-        let header = NiftiHeader::from_geometry(geometry).unwrap();
         let map = LabelMap::new(*geometry, data).unwrap();
-        encode_labels(&map, &header, &LabelTable::default(), Compression::None).unwrap()
+        encode_labels(&map, &(*geometry).into(), &LabelTable::default(), Compression::None).unwrap()
     }
 
     fn opened(files: &[Vec<u8>]) -> (Scene, Vec<Role>) {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a bench that cannot be set up has failed")]
 
 use divan::{Bencher, black_box};
-use sulcus_io::{Compression, NiftiHeader, encode_image, encode_labels, read_image_bytes, read_labels_bytes};
+use sulcus_io::{Compression, Source, encode_image, encode_labels, read_labels_bytes, read_scan_bytes};
 use sulcus_volume::{
     Geometry, Image, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing,
 };
@@ -32,7 +32,7 @@ fn scan() -> Vec<i16> {
 
 /// The scan as an int16 file.
 fn int16_file() -> Vec<u8> {
-    let header = NiftiHeader::from_geometry(&geometry()).unwrap();
+    let header = Source::from(geometry());
     let labels = LabelMap::new(geometry(), scan().into_iter().map(|v| v as u16).collect()).unwrap();
     let mut file = encode_labels(&labels, &header, &LabelTable::default(), Compression::None).unwrap();
     file[70..72].copy_from_slice(&4_i16.to_le_bytes());
@@ -58,28 +58,28 @@ fn inflate_alone(bencher: Bencher) {
 #[divan::bench]
 fn read_int16_gz(bencher: Bencher) {
     let file = gzip(&int16_file());
-    bencher.bench_local(|| read_image_bytes(black_box(&file)).unwrap());
+    bencher.bench_local(|| read_scan_bytes(black_box(&file)).unwrap());
 }
 
 #[divan::bench]
 fn read_int16(bencher: Bencher) {
     let file = int16_file();
-    bencher.bench_local(|| read_image_bytes(black_box(&file)).unwrap());
+    bencher.bench_local(|| read_scan_bytes(black_box(&file)).unwrap());
 }
 
 #[divan::bench]
 fn read_int16_scaled(bencher: Bencher) {
     let mut file = int16_file();
     file[112..116].copy_from_slice(&0.5_f32.to_le_bytes());
-    bencher.bench_local(|| read_image_bytes(black_box(&file)).unwrap());
+    bencher.bench_local(|| read_scan_bytes(black_box(&file)).unwrap());
 }
 
 #[divan::bench]
 fn read_float32(bencher: Bencher) {
-    let header = NiftiHeader::from_geometry(&geometry()).unwrap();
+    let header = Source::from(geometry());
     let image = Image::new(geometry(), 1, scan().into_iter().map(f32::from).collect()).unwrap();
     let file = encode_image(&image, &header, Compression::None).unwrap();
-    bencher.bench_local(|| read_image_bytes(black_box(&file)).unwrap());
+    bencher.bench_local(|| read_scan_bytes(black_box(&file)).unwrap());
 }
 
 fn mask() -> LabelMap {
@@ -89,20 +89,20 @@ fn mask() -> LabelMap {
 
 #[divan::bench]
 fn read_labels_uint8(bencher: Bencher) {
-    let header = NiftiHeader::from_geometry(&geometry()).unwrap();
+    let header = Source::from(geometry());
     let file = encode_labels(&mask(), &header, &LabelTable::default(), Compression::None).unwrap();
     bencher.bench_local(|| read_labels_bytes(black_box(&file)).unwrap());
 }
 
 #[divan::bench]
 fn write_mask_gz(bencher: Bencher) {
-    let (header, mask) = (NiftiHeader::from_geometry(&geometry()).unwrap(), mask());
+    let (header, mask) = (Source::from(geometry()), mask());
     bencher.bench_local(|| encode_labels(&mask, &header, &LabelTable::default(), Compression::Gzip).unwrap());
 }
 
 #[divan::bench]
 fn write_mask(bencher: Bencher) {
-    let (header, mask) = (NiftiHeader::from_geometry(&geometry()).unwrap(), mask());
+    let (header, mask) = (Source::from(geometry()), mask());
     bencher.bench_local(|| encode_labels(&mask, &header, &LabelTable::default(), Compression::None).unwrap());
 }
 

@@ -1,7 +1,7 @@
 use serde::Serialize;
 use sulcus_volume::{Orientation, OrientationSource};
 
-use crate::header::NiftiHeader;
+use crate::source::Source;
 use crate::voxels::BLOCK;
 
 /// The format of a volume's file.
@@ -11,6 +11,18 @@ pub enum VolumeFormat {
     /// NIfTI-1, in one file or two.
     #[serde(rename = "nifti-1")]
     Nifti1,
+    /// NIfTI-2, in one file or two.
+    #[serde(rename = "nifti-2")]
+    Nifti2,
+    /// A DICOM series: a folder of slices, or one file of many frames.
+    #[serde(rename = "dicom")]
+    Dicom,
+    /// NRRD, header and voxels in one file or two.
+    #[serde(rename = "nrrd")]
+    Nrrd,
+    /// MetaImage, header and voxels in one file or two.
+    #[serde(rename = "metaimage")]
+    MetaImage,
 }
 
 /// What `sulcus info` says of a volume; its JSON is part of the command line's contract.
@@ -18,8 +30,9 @@ pub enum VolumeFormat {
 #[serde(tag = "kind", rename = "volume")]
 #[non_exhaustive]
 pub struct VolumeInfo {
-    /// The file's format.
-    pub format: VolumeFormat,
+    /// The file's format; none for a volume that came from no file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<VolumeFormat>,
     /// Axis lengths in file order: x, y, z, and the fourth where the file has one.
     pub shape: Vec<usize>,
     /// NumPy's name of the stored type.
@@ -46,14 +59,14 @@ pub struct VolumeInfo {
 
 impl VolumeInfo {
     /// Describes a volume from its header and the statistics of its voxels.
-    pub(crate) fn new(header: &NiftiHeader, statistics: &Statistics) -> Self {
-        let geometry = header.geometry();
+    pub(crate) fn new(source: &Source, statistics: &Statistics) -> Self {
+        let geometry = source.geometry();
         let unknown = geometry.source() == OrientationSource::None;
         let finite = |v: f64| v.is_finite().then_some(v);
         Self {
-            format: VolumeFormat::Nifti1,
-            shape: header.file_shape(),
-            dtype: header.voxel_type().name(),
+            format: source.format(),
+            shape: source.file_shape().to_vec(),
+            dtype: source.voxel_type().name(),
             spacing_mm: geometry.spacing().mm(),
             orientation: geometry.orientation(),
             ras_from_voxel: geometry.ras_from_voxel().matrix(),

@@ -9,32 +9,30 @@
 
 #[cfg(not(target_family = "wasm"))]
 mod atomic;
-mod decode;
-mod encode;
 mod error;
-mod extension;
-mod fields;
-#[cfg(not(target_family = "wasm"))]
-mod files;
 mod gzip;
-mod header;
 mod info;
 mod names;
+mod nifti;
+#[cfg(not(target_family = "wasm"))]
+mod paths;
+mod read;
 mod sniff;
-mod transform;
+mod source;
+mod stored;
 mod voxels;
 
+pub use self::nifti::{Compression, encode_image, encode_labels};
 #[cfg(not(target_family = "wasm"))]
 pub use atomic::write_atomically;
-pub use decode::{
-    NiftiImage, read_image_bytes, read_image_pair_bytes, read_image_unmeasured_bytes, read_info_bytes,
-    read_labels_bytes, read_labels_pair_bytes,
-};
-pub use encode::{Compression, encode_image, encode_labels};
 pub use error::{IoError, Problem};
-#[cfg(not(target_family = "wasm"))]
-pub use files::{read_header, read_image, read_info, read_labels, write_image, write_labels};
-pub use header::NiftiHeader;
 pub use info::{VolumeFormat, VolumeInfo};
 pub use names::{case_name, is_volume_file};
+#[cfg(not(target_family = "wasm"))]
+pub use paths::{read_info, read_labels, read_scan, read_source, write_image, write_labels};
+pub use read::{
+    Scan, read_image_unmeasured_bytes, read_info_bytes, read_labels_bytes, read_labels_pair_bytes,
+    read_scan_bytes, read_scan_pair_bytes,
+};
+pub use source::Source;
 pub use voxels::VoxelType;

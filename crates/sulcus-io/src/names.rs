@@ -11,6 +11,26 @@ pub(crate) fn split(name: &str) -> Option<(&str, &str)> {
     })
 }
 
+/// What the name of an output asks for.
+#[cfg(not(target_family = "wasm"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    Nifti,
+    NiftiGz,
+}
+
+#[cfg(not(target_family = "wasm"))]
+impl Output {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let (_, ending) = split(path.file_name()?.to_str()?)?;
+        match ending.to_ascii_lowercase().as_str() {
+            ".nii" => Some(Self::Nifti),
+            ".nii.gz" => Some(Self::NiftiGz),
+            _ => None,
+        }
+    }
+}
+
 /// The name of a case: the file's name without `.nii`, `.nii.gz`, `.hdr` or `.img` (in any case), or `None` when it
 /// has no such ending.
 pub fn case_name(path: &Path) -> Option<String> {

@@ -1,4 +1,4 @@
-use nifti::NiftiType;
+use ::nifti::NiftiType;
 use sulcus_volume::Label;
 
 use crate::error::Problem;
@@ -71,7 +71,7 @@ impl VoxelType {
         const COMPLEX: &str = "save its magnitude as float32";
         const COLOUR: &str = "it is a colour picture, not a scan: give the scan itself, or save one channel of it";
         let unsupported = |name, hint| Err(Problem::UnsupportedType { name, hint });
-        let fields = nifti::NiftiHeader { datatype, ..Default::default() };
+        let fields = ::nifti::NiftiHeader { datatype, ..Default::default() };
         let voxel_type = match fields.data_type().ok() {
             Some(NiftiType::Uint8) => Self::Uint8,
             Some(NiftiType::Int8) => Self::Int8,

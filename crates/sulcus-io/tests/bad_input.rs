@@ -5,13 +5,13 @@
 mod common;
 
 use common::{RawFile, gzip};
-use sulcus_io::{read_image_bytes, read_image_pair_bytes, read_labels_bytes};
+use sulcus_io::{read_labels_bytes, read_scan_bytes, read_scan_pair_bytes};
 
 #[track_caller]
 fn refused(bytes: &[u8], expected: &str) {
-    let found = read_image_bytes(bytes).map(|i| i.info).unwrap_err().to_string();
+    let found = read_scan_bytes(bytes).map(|i| i.info).unwrap_err().to_string();
     assert_eq!(found, expected);
-    let packed = read_image_bytes(&gzip(bytes, false)).map(|i| i.info).unwrap_err().to_string();
+    let packed = read_scan_bytes(&gzip(bytes, false)).map(|i| i.info).unwrap_err().to_string();
     assert!(packed.starts_with("cannot "), "{packed}");
 }
 
@@ -23,15 +23,15 @@ fn lying_dimensions() {
         "cannot read the voxels: the header announces shape 2000 × 3000 × 4000 of uint8, 24000000352 bytes with what comes before them, but the file holds 376; it was cut short or its header is wrong, get it again",
     );
     // Refused before 24 GB are asked for: 70 bytes of deflate data cannot hold that much.
-    let error = read_image_bytes(&gzip(&file.bytes(), false)).unwrap_err().to_string();
+    let error = read_scan_bytes(&gzip(&file.bytes(), false)).unwrap_err().to_string();
     assert!(error.contains("but the file holds") && error.contains("at most"), "{error}");
     // Small enough for the ratio, still not there.
     let file = RawFile { dim: [3, 2, 3, 5, 1, 1, 1, 1], ..RawFile::new() };
-    let error = read_image_bytes(&gzip(&file.bytes(), false)).unwrap_err().to_string();
+    let error = read_scan_bytes(&gzip(&file.bytes(), false)).unwrap_err().to_string();
     assert!(error.contains("382 bytes with what comes before them, but the file holds 376"), "{error}");
     let file =
         RawFile { dim: [4, 32767, 32767, 32767, 32767, 1, 1, 1], datatype: 64, bitpix: 64, ..RawFile::new() };
-    assert!(read_image_bytes(&file.bytes()).unwrap_err().to_string().contains("2^40"));
+    assert!(read_scan_bytes(&file.bytes()).unwrap_err().to_string().contains("2^40"));
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn vox_offset_that_cannot_be() {
         "cannot read the voxels: the header announces shape 2 × 3 × 4 of uint8, 384 bytes with what comes before them, but the file holds 376; it was cut short or its header is wrong, get it again",
     );
     let far = RawFile { vox_offset: f32::MAX, ..RawFile::new() };
-    assert!(read_image_bytes(&far.bytes()).unwrap_err().to_string().contains("18446744073709551615 bytes"));
+    assert!(read_scan_bytes(&far.bytes()).unwrap_err().to_string().contains("18446744073709551615 bytes"));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn magic_and_other_kinds_of_file() {
         &RawFile { magic: *b"ni1\0", ..RawFile::new() }.bytes(),
         "cannot read a volume: the header says (magic ni1) that its voxels are in a separate .img file; give the .hdr and .img files, or convert the pair to .nii",
     );
-    let error = read_image_pair_bytes(&RawFile::new().bytes(), &[0; 24]).unwrap_err().to_string();
+    let error = read_scan_pair_bytes(&RawFile::new().bytes(), &[0; 24]).unwrap_err().to_string();
     assert_eq!(
         error,
         "cannot read the NIfTI header: expected the magic ni1 in the header of a .hdr/.img pair, found n+1, which says that the voxels follow in the same file; rename the file to .nii if they do, or repair the header"
@@ -160,7 +160,7 @@ fn files_that_are_no_volumes_are_named() {
         &[0xa5; 4096],
         &not("a file that starts with the bytes a5 a5 a5 a5", "the file is damaged or of another kind"),
     );
-    let twice = read_image_bytes(&gzip(&gzip(&RawFile::new().bytes(), false), false)).unwrap_err().to_string();
+    let twice = read_scan_bytes(&gzip(&gzip(&RawFile::new().bytes(), false), false)).unwrap_err().to_string();
     assert_eq!(twice, not("gzip data inside gzip data", "unpack it once with gunzip"));
 }
 
@@ -191,7 +191,7 @@ fn noise_gz() -> Vec<u8> {
 #[test]
 fn truncated_and_damaged_gzip() {
     let whole = noise_gz();
-    let error = |bytes: &[u8]| read_image_bytes(bytes).map(|i| i.info).unwrap_err().to_string();
+    let error = |bytes: &[u8]| read_scan_bytes(bytes).map(|i| i.info).unwrap_err().to_string();
     let cut = error(&whole[..whole.len() / 2]);
     let found = cut.strip_prefix("cannot decompress the file: its gzip data ends after ").unwrap();
     let (found, rest) = found.split_once(' ').unwrap();
@@ -212,14 +212,14 @@ fn truncated_and_damaged_gzip() {
 #[test]
 fn transforms_that_lead_nowhere() {
     let zero = RawFile { srow: [[0.0; 4]; 3], ..RawFile::new() };
-    let error = read_image_bytes(&zero.bytes()).unwrap_err().to_string();
+    let error = read_scan_bytes(&zero.bytes()).unwrap_err().to_string();
     assert!(error.starts_with("cannot place the volume in the patient from its sform: "), "{error}");
     assert!(
         error.contains("one of its columns is zero") && error.ends_with("repair the header before using the file")
     );
     let mut nan = RawFile { sform_code: 0, ..RawFile::new() };
     nan.pixdim[2] = f32::NAN;
-    let error = read_image_bytes(&nan.bytes()).unwrap_err().to_string();
+    let error = read_scan_bytes(&nan.bytes()).unwrap_err().to_string();
     assert!(error.contains("from its pixdim") && error.contains("not a finite number"), "{error}");
     refused(
         &RawFile { sform_code: 0, qform_code: 1, quatern: [0.9, 0.9, 0.9, 0.0, 0.0, 0.0], ..RawFile::new() }
@@ -227,7 +227,7 @@ fn transforms_that_lead_nowhere() {
         "cannot read the NIfTI header: expected a qform quaternion (b, c, d) no longer than 1, found (0.9, 0.9, 0.9); the orientation is damaged: set sform or qform again before using the file",
     );
     let nan = RawFile { sform_code: 0, qform_code: 1, quatern: [f32::NAN; 6], ..RawFile::new() };
-    assert!(read_image_bytes(&nan.bytes()).unwrap_err().to_string().contains("(NaN, NaN, NaN)"));
+    assert!(read_scan_bytes(&nan.bytes()).unwrap_err().to_string().contains("(NaN, NaN, NaN)"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 
 use common::{RawFile, gzip};
-use sulcus_io::{read_header, read_image, read_info, read_labels, write_atomically};
+use sulcus_io::{read_info, read_labels, read_scan, read_source, write_atomically};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -47,12 +47,12 @@ fn a_header_is_read_without_its_voxels() {
     fs::write(here("cut.nii"), &whole[..352]).unwrap();
     fs::write(here("whole.nii.gz"), gzip(&whole, true)).unwrap();
     for name in ["cut.nii", "whole.nii.gz"] {
-        let header = read_header(&here(name)).unwrap();
+        let header = read_source(&here(name)).unwrap();
         assert_eq!((header.geometry().shape(), header.channels()), ([2, 3, 4], 1), "{name}");
     }
     fs::write(here("alone.img"), [0; 24]).unwrap();
-    assert!(read_header(&here("alone.img")).unwrap_err().to_string().contains("alone.hdr"));
-    assert!(read_header(&here("no.nii")).is_err());
+    assert!(read_source(&here("alone.img")).unwrap_err().to_string().contains("alone.hdr"));
+    assert!(read_source(&here("no.nii")).is_err());
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn gzip_is_known_by_content_whatever_the_name() {
     for (name, content) in [("a.nii", gzip(&bytes, false)), ("b.nii.gz", bytes.clone()), ("c.dat", bytes)] {
         let path = folder.path().join(name);
         fs::write(&path, content).unwrap();
-        assert_eq!(read_image(&path).unwrap().image.data()[23], 23.0, "{name}");
+        assert_eq!(read_scan(&path).unwrap().image.data()[23], 23.0, "{name}");
     }
 }
 
@@ -92,7 +92,7 @@ fn either_file_of_a_pair_opens_both() {
         packed(&header, pair.header());
         packed(&voxels, pair.voxels.clone());
         for path in [&header, &voxels] {
-            assert_eq!(read_image(path).unwrap().image.data()[23], 23.0, "{}", path.display());
+            assert_eq!(read_scan(path).unwrap().image.data()[23], 23.0, "{}", path.display());
         }
     }
 }

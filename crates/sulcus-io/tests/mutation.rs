@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Random, RawFile, gzip};
-use sulcus_io::{read_image_bytes, read_image_pair_bytes, read_labels_bytes};
+use sulcus_io::{read_labels_bytes, read_scan_bytes, read_scan_pair_bytes};
 
 /// Files whose bytes exercise each branch: both byte orders, qform, scale, 4-D, extensions.
 fn seeds() -> Vec<RawFile> {
@@ -88,7 +88,7 @@ fn no_damage_makes_reading_panic() {
             }
             _ => bytes,
         };
-        match read_image_bytes(&bytes) {
+        match read_scan_bytes(&bytes) {
             Ok(read) => {
                 let image = &read.image;
                 assert_eq!(image.data().len(), image.geometry().voxels() * image.channels());
@@ -115,7 +115,7 @@ fn no_damage_to_a_pair_makes_reading_panic() {
         let (mut header, mut voxels) = (pair.header(), pair.voxels.clone());
         damage(&mut header, &mut random);
         damage(&mut voxels, &mut random);
-        if let Err(error) = read_image_pair_bytes(&header, &voxels) {
+        if let Err(error) = read_scan_pair_bytes(&header, &voxels) {
             assert!(error.to_string().starts_with("cannot "), "{error}");
         }
     }
@@ -126,9 +126,9 @@ fn every_prefix_of_a_file_is_refused() {
     let plain = RawFile::new().bytes();
     let packed = gzip(&plain, true);
     for file in [plain, packed] {
-        assert!(read_image_bytes(&file).is_ok());
+        assert!(read_scan_bytes(&file).is_ok());
         for length in 0..file.len() {
-            assert!(read_image_bytes(&file[..length]).is_err(), "{length} of {} bytes", file.len());
+            assert!(read_scan_bytes(&file[..length]).is_err(), "{length} of {} bytes", file.len());
         }
     }
 }

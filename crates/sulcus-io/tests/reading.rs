@@ -7,7 +7,7 @@ mod common;
 
 use common::{RawFile, gzip};
 use sulcus_io::{
-    read_image_bytes, read_image_pair_bytes, read_image_unmeasured_bytes, read_info_bytes, read_labels_bytes,
+    read_image_unmeasured_bytes, read_info_bytes, read_labels_bytes, read_scan_bytes, read_scan_pair_bytes,
 };
 use sulcus_volume::OrientationSource;
 
@@ -58,11 +58,11 @@ fn every_type_reads_in_both_byte_orders() {
     for (datatype, name) in names {
         for big in [false, true] {
             let bytes = typed(datatype, big).bytes();
-            let read = read_image_bytes(&bytes).unwrap();
+            let read = read_scan_bytes(&bytes).unwrap();
             assert_eq!(read.info.dtype, name);
             assert!(read.image.data().iter().zip(VALUES).all(|(a, b)| *a == b as f32), "{name}, big-endian {big}");
             assert_eq!((read.info.min, read.info.max), (Some(0.0), Some(127.0)));
-            assert_eq!(read_image_unmeasured_bytes(&bytes).unwrap(), (read.image, read.header));
+            assert_eq!(read_image_unmeasured_bytes(&bytes).unwrap(), (read.image, read.source));
             assert_eq!(read.info.mean, Some(f64::from(VALUES.iter().sum::<i32>()) / 24.0));
             let (labels, _) = read_labels_bytes(&bytes).unwrap();
             assert!(labels.data().iter().zip(VALUES).all(|(a, b)| i32::from(*a) == b), "{name}, big-endian {big}");
@@ -80,7 +80,7 @@ fn integers_beyond_single_precision_are_rounded_once_and_measured_whole() {
         voxels: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         ..RawFile::new()
     };
-    let read = read_image_bytes(&file.bytes()).unwrap();
+    let read = read_scan_bytes(&file.bytes()).unwrap();
     assert_eq!(read.image.data(), values.map(|v| v as f32));
     assert_eq!((read.info.min, read.info.max), (Some(i64::MIN as f64), Some(i64::MAX as f64)));
 }
@@ -88,7 +88,7 @@ fn integers_beyond_single_precision_are_rounded_once_and_measured_whole() {
 #[test]
 fn slope_and_intercept_apply_unless_the_slope_is_none() {
     let scaled = |slope, inter| {
-        let read = read_image_bytes(&RawFile { slope, inter, ..RawFile::new() }.bytes()).unwrap();
+        let read = read_scan_bytes(&RawFile { slope, inter, ..RawFile::new() }.bytes()).unwrap();
         (read.image.data()[5], read.info.min.unwrap(), read.info.max.unwrap(), read.info.mean.unwrap())
     };
     assert_eq!(scaled(2.0, -1024.0), (-1014.0, -1024.0, -978.0, -1001.0));
@@ -115,7 +115,7 @@ fn statistics_leave_out_what_is_not_finite_and_count_it() {
 
 /// The map to the patient within what single precision leaves, and where it came from.
 fn assert_places(file: &RawFile, expected: [[f64; 4]; 3], source: OrientationSource) {
-    let read = read_image_bytes(&file.bytes()).unwrap();
+    let read = read_scan_bytes(&file.bytes()).unwrap();
     let geometry = read.image.geometry();
     assert_eq!(geometry.source(), source);
     for (a, b) in geometry.ras_from_voxel().rows().iter().flatten().zip(expected.iter().flatten()) {
@@ -162,7 +162,7 @@ fn qform_handedness_half_turns_and_broken_sizes_follow_nibabel() {
 #[test]
 fn two_to_seven_axes_become_a_volume_with_channels() {
     let shape = |dim: [i16; 8]| {
-        let read = read_image_bytes(&RawFile { dim, ..RawFile::new() }.bytes()).unwrap();
+        let read = read_scan_bytes(&RawFile { dim, ..RawFile::new() }.bytes()).unwrap();
         (read.image.geometry().shape(), read.image.channels(), read.info.shape)
     };
     // What lies beyond the rank is noise.
@@ -172,7 +172,7 @@ fn two_to_seven_axes_become_a_volume_with_channels() {
     assert_eq!(shape([4, 2, 3, 4, 1, 1, 1, 1]), ([2, 3, 4], 1, vec![2, 3, 4, 1]));
     assert_eq!(shape([4, 2, 3, 2, 2, 0, 0, 0]), ([2, 3, 2], 2, vec![2, 3, 2, 2]));
     assert_eq!(shape([7, 2, 3, 2, 2, 1, 1, 1]), ([2, 3, 2], 2, vec![2, 3, 2, 2]));
-    let read = read_image_bytes(&RawFile { dim: [4, 2, 3, 2, 2, 1, 1, 1], ..RawFile::new() }.bytes()).unwrap();
+    let read = read_scan_bytes(&RawFile { dim: [4, 2, 3, 2, 2, 1, 1, 1], ..RawFile::new() }.bytes()).unwrap();
     assert_eq!(read.image.channel(1), (12..24).map(|v| v as f32).collect::<Vec<_>>());
 }
 
@@ -180,42 +180,42 @@ fn two_to_seven_axes_become_a_volume_with_channels() {
 fn vox_offset_is_honoured_though_no_extension_fills_the_gap() {
     // The nifti crate reads these voxels 48 bytes early and says nothing.
     let file = RawFile { vox_offset: 400.0, between: vec![0; 52], ..RawFile::new() };
-    assert_eq!(read_image_bytes(&file.bytes()).unwrap().image.data()[23], 23.0);
+    assert_eq!(read_scan_bytes(&file.bytes()).unwrap().image.data()[23], 23.0);
     // Bytes after the last voxel are padding.
     let mut padded = file.bytes();
     padded.extend([0xee; 1000]);
-    assert_eq!(read_image_bytes(&padded).unwrap().image.data()[23], 23.0);
-    assert_eq!(read_image_bytes(&gzip(&padded, false)).unwrap().image.data()[23], 23.0);
+    assert_eq!(read_scan_bytes(&padded).unwrap().image.data()[23], 23.0);
+    assert_eq!(read_scan_bytes(&gzip(&padded, false)).unwrap().image.data()[23], 23.0);
 }
 
 #[test]
 fn gzip_is_known_by_its_content_and_may_have_members() {
     let plain = RawFile::new().bytes();
-    let expected = read_image_bytes(&plain).unwrap().image;
-    assert_eq!(read_image_bytes(&gzip(&plain, false)).unwrap().image, expected);
-    assert_eq!(read_image_bytes(&gzip(&plain, true)).unwrap().image, expected);
+    let expected = read_scan_bytes(&plain).unwrap().image;
+    assert_eq!(read_scan_bytes(&gzip(&plain, false)).unwrap().image, expected);
+    assert_eq!(read_scan_bytes(&gzip(&plain, true)).unwrap().image, expected);
     // Members that end inside the header, at its end and inside the voxels; an empty one; zeros after the last.
     let mut members = Vec::new();
     for part in [&plain[..3], &plain[3..352], &[], &plain[352..360], &plain[360..]] {
         members.extend(gzip(part, part.len() % 2 == 1));
     }
-    assert_eq!(read_image_bytes(&members).unwrap().image, expected);
+    assert_eq!(read_scan_bytes(&members).unwrap().image, expected);
     members.extend([0; 512]);
-    assert_eq!(read_image_bytes(&members).unwrap().image, expected);
+    assert_eq!(read_scan_bytes(&members).unwrap().image, expected);
 }
 
 #[test]
 fn pairs_read_from_two_slices_gzipped_or_not() {
     let pair = RawFile { magic: *b"ni1\0", vox_offset: 0.0, ..RawFile::new() };
-    let single = read_image_bytes(&RawFile::new().bytes()).unwrap().image;
+    let single = read_scan_bytes(&RawFile::new().bytes()).unwrap().image;
     for header in [pair.header(), gzip(&pair.header(), false)] {
         for voxels in [pair.voxels.clone(), gzip(&pair.voxels, false)] {
-            assert_eq!(read_image_pair_bytes(&header, &voxels).unwrap().image, single);
+            assert_eq!(read_scan_pair_bytes(&header, &voxels).unwrap().image, single);
         }
     }
     let later = RawFile { vox_offset: 16.0, ..pair.clone() };
     let voxels = [vec![0xee; 16], pair.voxels].concat();
-    assert_eq!(read_image_pair_bytes(&later.header(), &voxels).unwrap().image, single);
+    assert_eq!(read_scan_pair_bytes(&later.header(), &voxels).unwrap().image, single);
 }
 
 #[test]

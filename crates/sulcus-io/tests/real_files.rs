@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 
-use sulcus_io::{read_image, read_info, read_labels, write_labels};
+use sulcus_io::{read_info, read_labels, read_scan, write_labels};
 use sulcus_volume::LabelTable;
 
 fn data(name: &str) -> Option<PathBuf> {
@@ -26,7 +26,7 @@ fn every_hippocampus_case_reads_and_its_labels_fit_its_image() {
     let mut cases = 0;
     for entry in std::fs::read_dir(folder.join("imagesTr")).unwrap() {
         let path = entry.unwrap().path();
-        let image = read_image(&path).unwrap();
+        let image = read_scan(&path).unwrap();
         let (labels, _) = read_labels(&folder.join("labelsTr").join(path.file_name().unwrap())).unwrap();
         image.image.geometry().check_same_grid(labels.geometry()).unwrap();
         assert!(labels.counts().keys().copied().eq([0, 1, 2]), "{}", path.display());

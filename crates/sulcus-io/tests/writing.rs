@@ -6,7 +6,7 @@ mod common;
 
 use common::{RawFile, gzip};
 use sulcus_io::{
-    Compression, NiftiHeader, encode_image, encode_labels, read_image_bytes, read_labels_bytes, write_labels,
+    Compression, Source, encode_image, encode_labels, read_labels_bytes, read_scan_bytes, write_labels,
 };
 use sulcus_volume::{
     Geometry, Image, LabelEntry, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Rgb, Spacing,
@@ -18,10 +18,10 @@ fn table() -> LabelTable {
 }
 
 /// A mask on the grid of a file, and that file's header.
-fn mask_like(file: &RawFile, value: impl Fn(usize) -> u16) -> (LabelMap, NiftiHeader) {
-    let read = read_image_bytes(&file.bytes()).unwrap();
+fn mask_like(file: &RawFile, value: impl Fn(usize) -> u16) -> (LabelMap, Source) {
+    let read = read_scan_bytes(&file.bytes()).unwrap();
     let geometry = *read.image.geometry();
-    (LabelMap::new(geometry, (0..geometry.voxels()).map(value).collect()).unwrap(), read.header)
+    (LabelMap::new(geometry, (0..geometry.voxels()).map(value).collect()).unwrap(), read.source)
 }
 
 /// An oblique file in which every transform says something else, with odd bits that must survive.
@@ -120,7 +120,7 @@ fn images_keep_every_bit_and_their_channels() {
         let data: Vec<f32> = values.into_iter().cycle().take(24 * channels).collect();
         let image = Image::new(*header.geometry(), channels, data).unwrap();
         for compression in [Compression::None, Compression::Gzip] {
-            let back = read_image_bytes(&encode_image(&image, &header, compression).unwrap()).unwrap();
+            let back = read_scan_bytes(&encode_image(&image, &header, compression).unwrap()).unwrap();
             assert_eq!((back.info.dtype, back.image.channels()), ("float32", channels));
             let bits = |i: &Image| i.data().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&back.image), bits(&image));
@@ -136,7 +136,7 @@ fn a_header_made_from_a_geometry_gives_it_back() {
         for source in [OrientationSource::Sform, OrientationSource::None] {
             let map = RasFromVoxel::aligned(orientation, spacing);
             let geometry = Geometry::new([3, 4, 5], map, source).unwrap();
-            let header = NiftiHeader::from_geometry(&geometry).unwrap();
+            let header = Source::from(geometry);
             let labels = LabelMap::new(geometry, (0..60).collect()).unwrap();
             let mask = encode_labels(&labels, &header, &table(), Compression::Gzip).unwrap();
             let (back, _) = read_labels_bytes(&mask).unwrap();
@@ -146,13 +146,14 @@ fn a_header_made_from_a_geometry_gives_it_back() {
     }
     // What was unplaced stays unplaced.
     let unplaced = mask_like(&RawFile { sform_code: 0, ..RawFile::new() }, |_| 0).1;
-    let header = NiftiHeader::from_geometry(unplaced.geometry()).unwrap();
-    assert_eq!(header.geometry(), unplaced.geometry());
-    assert_eq!(header.geometry().source(), OrientationSource::None);
-    let long =
-        Geometry::new([40000, 1, 1], *header.geometry().ras_from_voxel(), OrientationSource::Sform).unwrap();
+    let labels = LabelMap::new(*unplaced.geometry(), vec![0; 24]).unwrap();
+    let made = Source::from(*unplaced.geometry());
+    let mask = encode_labels(&labels, &made, &table(), Compression::None).unwrap();
+    assert_eq!(read_labels_bytes(&mask).unwrap().1.geometry(), unplaced.geometry());
+    let long = Geometry::new([40000, 1, 1], *made.geometry().ras_from_voxel(), OrientationSource::Sform).unwrap();
+    let labels = LabelMap::new(long, vec![0; 40000]).unwrap();
     assert_eq!(
-        NiftiHeader::from_geometry(&long).unwrap_err().to_string(),
+        encode_labels(&labels, &long.into(), &table(), Compression::None).unwrap_err().to_string(),
         "cannot write the NIfTI header: expected at most 32767 voxels along an axis, which is what NIfTI-1 can count, found 40000; crop or downsample the volume first"
     );
 }

@@ -118,9 +118,9 @@ impl Segmenter {
         {
             return Err(RuntimeError::WouldOverwrite { path: mask.to_path_buf() });
         }
-        let scan = sulcus_io::read_image(image)?;
+        let scan = sulcus_io::read_scan(image)?;
         let segmentation = self.segment(&scan.image, SegmentOptions::default())?;
-        sulcus_io::write_labels(mask, &segmentation.labels, &scan.header, &segmentation.table)?;
+        sulcus_io::write_labels(mask, &segmentation.labels, &scan.source, &segmentation.table)?;
         Ok(segmentation)
     }
 

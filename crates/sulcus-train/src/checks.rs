@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use sulcus_io::NiftiHeader;
+use sulcus_io::Source;
 use sulcus_volume::{Image, Label, LabelMap, LabelTable, Orientation, OrientationSource, Reorientation};
 
 use crate::dataset::{FileProblem, count, difference, short};
@@ -34,15 +34,15 @@ impl Findings {
 pub(crate) struct Volumes {
     pub(crate) image: Option<Image>,
     pub(crate) mask: Option<LabelMap>,
-    mask_header: Option<NiftiHeader>,
+    mask_source: Option<Source>,
 }
 
 /// Reads what can be read of a case.
 pub(crate) fn read(case: &Case, found: &mut Findings) -> Volumes {
     let image = case.read_channels().map_err(|problems| found.problems.extend(problems)).ok();
     let labels = case.read_labels().map_err(|problem| found.problems.push(problem)).ok();
-    let (mask, mask_header) = labels.unzip();
-    Volumes { image: image.map(|(image, _)| image), mask, mask_header }
+    let (mask, mask_source) = labels.unzip();
+    Volumes { image: image.map(|(image, _)| image), mask, mask_source }
 }
 
 /// What is compared between cases.
@@ -70,7 +70,7 @@ pub(crate) fn case(dataset: &Dataset, case: &Case, volumes: &Volumes, found: &mu
     if let Some(mask) = &volumes.mask {
         check_mask(dataset, case, mask, found);
     }
-    if let Some(table) = volumes.mask_header.as_ref().and_then(NiftiHeader::label_table) {
+    if let Some(table) = volumes.mask_source.as_ref().and_then(Source::label_table) {
         check_names(dataset.labels(), table, &case.label, found);
     }
     let (Some(image), Some(mask)) = (&volumes.image, &volumes.mask) else { return None };

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use sulcus_io::NiftiHeader;
+use sulcus_io::Source;
 use sulcus_volume::{Image, Label, LabelMap, LabelTable, VolumeError};
 
 use crate::DatasetError;
@@ -37,7 +37,7 @@ pub(crate) struct Scan {
     pub(crate) image: Image,
     pub(crate) labels: LabelMap,
     /// Header of the first image file, for masks that are written beside it.
-    pub(crate) header: NiftiHeader,
+    pub(crate) source: Source,
 }
 
 /// What is wrong with one file of a case.
@@ -110,16 +110,16 @@ impl Dataset {
 }
 
 impl Case {
-    /// Reads the image, its channels stacked, and the first file's header.
-    pub(crate) fn read_image(&self) -> Result<(Image, NiftiHeader), FileProblem> {
+    /// Reads the image, its channels stacked, and what the first file says of the grid.
+    pub(crate) fn read_image(&self) -> Result<(Image, Source), FileProblem> {
         let no_file = || FileProblem { file: self.label.clone(), what: "the mask has no image file".into() };
         self.read_channels().map_err(|problems| problems.into_iter().next().unwrap_or_else(no_file))
     }
 
     /// The same, with what is wrong with each file.
-    pub(crate) fn read_channels(&self) -> Result<(Image, NiftiHeader), Vec<FileProblem>> {
+    pub(crate) fn read_channels(&self) -> Result<(Image, Source), Vec<FileProblem>> {
         let mut problems = Vec::new();
-        let mut first: Option<(&Path, Image, NiftiHeader)> = None;
+        let mut first: Option<(&Path, Image, Source)> = None;
         let mut data = Vec::new();
         let mut channels = 0;
         for file in &self.images {
@@ -128,7 +128,7 @@ impl Case {
                 wrong(what);
                 continue;
             }
-            let read = match sulcus_io::read_image(file) {
+            let read = match sulcus_io::read_scan(file) {
                 Ok(read) => read,
                 Err(e) => {
                     wrong(e.problem().to_string());
@@ -137,7 +137,7 @@ impl Case {
             };
             channels += read.image.channels();
             match &first {
-                None => first = Some((file, read.image, read.header)),
+                None => first = Some((file, read.image, read.source)),
                 Some((first, image, _)) => {
                     if let Err(e) = image.geometry().check_same_grid(read.image.geometry()) {
                         wrong(format!(
@@ -155,17 +155,17 @@ impl Case {
                 }
             }
         }
-        let Some((_, image, header)) = first.filter(|_| problems.is_empty()) else { return Err(problems) };
+        let Some((_, image, source)) = first.filter(|_| problems.is_empty()) else { return Err(problems) };
         if data.is_empty() {
-            return Ok((image, header));
+            return Ok((image, source));
         }
         let stacked = Image::new(*image.geometry(), channels, data);
         let wrong = |e: VolumeError| vec![FileProblem { file: self.label.clone(), what: e.to_string() }];
-        Ok((stacked.map_err(wrong)?, header))
+        Ok((stacked.map_err(wrong)?, source))
     }
 
-    /// Reads the mask and its header.
-    pub(crate) fn read_labels(&self) -> Result<(LabelMap, NiftiHeader), FileProblem> {
+    /// Reads the mask and what its file says of it.
+    pub(crate) fn read_labels(&self) -> Result<(LabelMap, Source), FileProblem> {
         let problem = |what: String| FileProblem { file: self.label.clone(), what };
         if let Some(what) = missing(&self.label, "mask") {
             return Err(problem(what));
@@ -175,8 +175,8 @@ impl Case {
 
     /// Reads image and mask.
     pub(crate) fn read(&self) -> Result<Scan, FileProblem> {
-        let (image, header) = self.read_image()?;
-        Ok(Scan { image, labels: self.read_labels()?.0, header })
+        let (image, source) = self.read_image()?;
+        Ok(Scan { image, labels: self.read_labels()?.0, source })
     }
 }
 

@@ -102,7 +102,7 @@ fn number(case: &Case, file: &Path) -> Option<usize> {
 fn channels(cases: &[Case]) -> usize {
     let counts = parallel::map(cases, |case| match case.images.as_slice() {
         [.., last] if number(case, last).is_some() => number(case, last).map(|n| n + 1),
-        [file, ..] => sulcus_io::read_header(file).ok().map(|header| header.channels()),
+        [file, ..] => sulcus_io::read_source(file).ok().map(|source| source.channels()),
         [] => None,
     });
     let mut cases_with: BTreeMap<usize, usize> = BTreeMap::new();
@@ -134,8 +134,8 @@ fn complete(cases: &mut [Case], channels: usize) {
 /// The values in the masks, with the names that masks may carry. Unreadable masks come up in the check.
 fn label_table(cases: &[Case]) -> Result<LabelTable, String> {
     let masks = parallel::map(cases, |case| {
-        let (mask, header) = sulcus_io::read_labels(&case.label).ok()?;
-        let names = header.label_table().cloned().unwrap_or_default();
+        let (mask, source) = sulcus_io::read_labels(&case.label).ok()?;
+        let names = source.label_table().cloned().unwrap_or_default();
         Some((mask.counts().into_keys().filter(|value| *value != 0).collect::<Vec<Label>>(), names))
     });
     let mut names: BTreeMap<Label, Option<String>> = BTreeMap::new();

@@ -1,7 +1,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use sulcus_io::{IoError, NiftiHeader};
+use sulcus_io::{IoError, Source};
 use sulcus_pipeline::{
     CaseScores, Counts, DEFAULT_NSD_MM, Logits, ModelSpec, Output, Outputs, PipelineError, PostprocessingChoice,
     Predictor, PreparedLabels, Summary, WindowOptions, choose_postprocessing, leave_out_ignored, postprocess,
@@ -94,7 +94,7 @@ pub(crate) fn predict_and_score(
         let go = &mut |_| ControlFlow::Continue(());
         let logits = predict_logits(spec, &prepared, &[predictor], &WindowOptions::default(), go)?;
         let mask = restore.finish(&bare, logits, Outputs::Labels)?.labels;
-        write_mask(spec, &mask_file(folder, case), &mask, &scan.header)?;
+        write_mask(spec, &mask_file(folder, case), &mask, &scan.source)?;
     }
 
     let pair = |case: &&Case| -> Result<(LabelMap, LabelMap), TrainError> {
@@ -119,8 +119,8 @@ pub(crate) fn predict_and_score(
     for case in cases {
         let file = mask_file(folder, case);
         if !postprocessing.steps.is_empty() {
-            let (mask, header) = read_mask(&file)?;
-            write_mask(spec, &file, &postprocess(&postprocessing.steps, mask)?, &header)?;
+            let (mask, source) = read_mask(&file)?;
+            write_mask(spec, &file, &postprocess(&postprocessing.steps, mask)?, &source)?;
         }
         let (mask, reference) = pair(case)?;
         let names = [&file, &case.label].map(|path| path.to_string_lossy().into_owned());
@@ -143,12 +143,12 @@ pub(crate) fn broken(case: &Case) -> impl Fn(FileProblem) -> TrainError {
     |p| TrainError::Case(Problem { case: case.name.clone(), what: p.what, file: p.file })
 }
 
-fn read_mask(file: &Path) -> Result<(LabelMap, NiftiHeader), TrainError> {
+fn read_mask(file: &Path) -> Result<(LabelMap, Source), TrainError> {
     sulcus_io::read_labels(file).map_err(|e| unusable(&e, file))
 }
 
-fn write_mask(spec: &ModelSpec, file: &Path, mask: &LabelMap, header: &NiftiHeader) -> Result<(), TrainError> {
-    sulcus_io::write_labels(file, mask, header, &spec.labels).map_err(|e| unusable(&e, file))
+fn write_mask(spec: &ModelSpec, file: &Path, mask: &LabelMap, like: &Source) -> Result<(), TrainError> {
+    sulcus_io::write_labels(file, mask, like, &spec.labels).map_err(|e| unusable(&e, file))
 }
 
 fn unusable(error: &IoError, file: &Path) -> TrainError {

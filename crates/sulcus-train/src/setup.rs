@@ -324,9 +324,9 @@ fn native_spacing(dataset: &Dataset, training: &[String], plan: &Plan) -> Result
     else {
         return Ok([1.0; 3]);
     };
-    let header = sulcus_io::read_header(file)
+    let source = sulcus_io::read_source(file)
         .map_err(|e| broken(case)(FileProblem { file: file.clone(), what: e.problem().to_string() }))?;
-    let geometry = header.geometry();
+    let geometry = source.geometry();
     let turn = Reorientation::between(geometry.orientation(), plan.orientation);
     Ok(turn.triple(geometry.spacing().mm()))
 }

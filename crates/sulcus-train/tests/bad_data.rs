@@ -6,7 +6,7 @@ mod scans;
 use std::path::Path;
 
 use scans::{decathlon, geometry, image_file, label_file, phantom, write_image, write_labels};
-use sulcus_io::NiftiHeader;
+use sulcus_io::Source;
 use sulcus_train::{Dataset, DeviceChoice, Event, SplitChoice, TrainConfig, TrainObserver, train};
 use sulcus_volume::{Geometry, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing};
 
@@ -134,7 +134,7 @@ fn names_that_a_mask_gives_to_other_values() {
     insta::assert_snapshot!(said(|root| {
         let labels = LabelMap::new(grid(), phantom(SHAPE, 2, 1).1).unwrap();
         let names = LabelTable::from_names([(1, "Box".to_owned()), (2, "Ball".to_owned())]).unwrap();
-        let like = NiftiHeader::from_geometry(&grid()).unwrap();
+        let like = Source::from(grid());
         sulcus_io::write_labels(&label_file(root, "case_01"), &labels, &like, &names).unwrap();
     }), @"
     case_01: the mask itself names its label 1 `Box`, which is label 2 in this data set; correct the values or the names of one of them: labelsTr/case_01.nii.gz
@@ -315,8 +315,8 @@ fn headers_that_say_no_orientation() {
                     sulcus_io::write_labels(&plain, &labels, &like, &LabelTable::default()).unwrap();
                 }
                 Err(_) => {
-                    let read = sulcus_io::read_image(&file).unwrap();
-                    sulcus_io::write_image(&plain, &read.image, &read.header).unwrap();
+                    let read = sulcus_io::read_scan(&file).unwrap();
+                    sulcus_io::write_image(&plain, &read.image, &read.source).unwrap();
                 }
             }
             let mut bytes = std::fs::read(&plain).unwrap();

@@ -62,9 +62,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("usage: embed-burn SCAN.nii.gz MASK.nii.gz");
         return Ok(());
     };
-    let scan = sulcus_io::read_image(scan.as_ref())?;
+    let scan = sulcus_io::read_scan(scan.as_ref())?;
     let labels = segment(&network, &spec, &scan.image)?;
-    sulcus_io::write_labels(mask.as_ref(), &labels, &scan.header, &spec.labels)?;
+    sulcus_io::write_labels(mask.as_ref(), &labels, &scan.source, &spec.labels)?;
     let counts = labels.counts();
     for entry in spec.labels.entries() {
         let voxels = counts.get(&entry.value).copied().unwrap_or(0);

@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use server::Server;
-use sulcus_io::{Compression, NiftiHeader, encode_image, encode_labels, read_image_bytes, read_labels_bytes};
+use sulcus_io::{Compression, Source, encode_image, encode_labels, read_labels_bytes, read_scan_bytes};
 use sulcus_pipeline::count_labels;
 use sulcus_viewer::{Role, Scene};
 use sulcus_volume::{Geometry, Image, LabelMap, LabelTable, OrientationSource, Plane};
@@ -158,14 +158,14 @@ struct Case {
     truth: LabelMap,
     mask: LabelMap,
     names: LabelTable,
-    like: NiftiHeader,
+    like: Source,
 }
 
 impl Case {
     fn load() -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data/case");
         let read = |name: &str| fs::read(folder.join(name)).unwrap();
-        let image = read_image_bytes(&read("image.nii.gz")).unwrap();
+        let image = read_scan_bytes(&read("image.nii.gz")).unwrap();
         let (truth, like) = read_labels_bytes(&read("truth.nii.gz")).unwrap();
         let mut shifted = truth.data().to_vec();
         shifted.rotate_right(1);
@@ -178,7 +178,7 @@ impl Case {
     fn turned(&self, orientation: &str) -> Self {
         let to = orientation.parse().unwrap();
         let (truth, mask) = (self.truth.reoriented(to), self.mask.reoriented(to));
-        let like = NiftiHeader::from_geometry(truth.geometry()).unwrap();
+        let like = Source::from(*truth.geometry());
         Self { image: self.image.reoriented(to), truth, mask, names: self.names.clone(), like }
     }
 
@@ -319,8 +319,7 @@ fn a_mask_of_another_grid_is_refused_in_words_and_not_drawn() {
     let moved = sulcus_volume::RasFromVoxel::new(rows).unwrap();
     let moved = Geometry::new(case.truth.geometry().shape(), moved, OrientationSource::Sform).unwrap();
     let mask = LabelMap::new(moved, case.mask.data().to_vec()).unwrap();
-    let header = NiftiHeader::from_geometry(&moved).unwrap();
-    let mask = encode_labels(&mask, &header, &case.names, Compression::None).unwrap();
+    let mask = encode_labels(&mask, &moved.into(), &case.names, Compression::None).unwrap();
     let served = [("image.nii.gz", files[0].1.as_slice()), ("mask.nii", mask.as_slice())];
     let Some(page) = visit("mismatch", "image=/data/image.nii.gz&mask=/data/mask.nii", &served, "") else {
         return;

@@ -190,7 +190,7 @@ fn predict(
         bar.set_message(name.clone());
         let case = dataset.case(name).ok_or_else(|| CliError::failed(format_args!("no such case: {name}")))?;
         let (image, truth) = (case_image(case)?, &case.label);
-        let scan = sulcus_io::read_image(image).context("reading a scan")?;
+        let scan = sulcus_io::read_scan(image).context("reading a scan")?;
         let (truth_mask, _) = sulcus_io::read_labels(truth).context("reading a truth")?;
         let mut go_on = |_| if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let found = segmenter.segment(&scan.image, SegmentOptions::default().with_observer(&mut go_on));
@@ -199,7 +199,7 @@ fn predict(
             other => other.context("predicting")?,
         };
         let mask = masks.join(format!("{name}.nii.gz"));
-        sulcus_io::write_labels(&mask, &found.labels, &scan.header, &found.table).context("writing a mask")?;
+        sulcus_io::write_labels(&mask, &found.labels, &scan.source, &found.table).context("writing a mask")?;
         let names = [&mask, truth].map(|path| path.display().to_string());
         scores.add(names, &found.labels, &truth_mask).context("scoring")?;
         bar.inc(1);
@@ -221,7 +221,7 @@ fn draw(dataset: &Dataset, run: &Run, summary: &Summary) -> Result<Vec<u8>, CliE
     for case in picked.into_iter().take(DRAWN).filter_map(|index| order.get(index)) {
         let name = scores::name_of(case);
         let Some(known) = dataset.case(&name) else { continue };
-        let image = sulcus_io::read_image(case_image(known)?).context("reading a scan")?.image;
+        let image = sulcus_io::read_scan(case_image(known)?).context("reading a scan")?.image;
         let (truth, _) = sulcus_io::read_labels(&known.label).context("reading a truth")?;
         let (mask, _) = sulcus_io::read_labels(Path::new(&case.prediction_file)).context("reading a mask")?;
         let title = format!("{name}: mean Dice {}", score(case.mean_dice()));

@@ -78,9 +78,9 @@ fn add(scores: &mut Scores, pair: &Pair, predictions: &Path) -> Result<(), Strin
     let read = |what: &str, path: &Path| {
         sulcus_io::read_labels(path).map_err(|error| format!("{what}: {}", with_causes(&error)))
     };
-    let (predicted, header) = read("the prediction", prediction)?;
+    let (predicted, source) = read("the prediction", prediction)?;
     let (truth, _) = read("the truth", &pair.truth)?;
-    scores.suggest_names(header.label_table());
+    scores.suggest_names(source.label_table());
     let names = [prediction, &pair.truth].map(|path| path.display().to_string());
     scores.add(names, &predicted, &truth).map_err(|error| {
         format!("{}: {} against {}", with_causes(&error), prediction.display(), pair.truth.display())

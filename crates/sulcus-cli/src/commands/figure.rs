@@ -17,7 +17,7 @@ pub(crate) fn run(args: &FigureArgs, ui: Ui) -> Result<(), CliError> {
             args.output.display()
         )));
     }
-    let image = sulcus_io::read_image(&args.image).context("reading the image")?.image;
+    let image = sulcus_io::read_scan(&args.image).context("reading the image")?.image;
     let truth = args.truth.as_deref().map(|path| mask_on(path, image.geometry(), "truth")).transpose()?;
     let prediction =
         args.prediction.as_deref().map(|path| mask_on(path, image.geometry(), "prediction")).transpose()?;
@@ -51,9 +51,9 @@ pub(crate) fn run(args: &FigureArgs, ui: Ui) -> Result<(), CliError> {
 type NamedMask = (LabelMap, Option<sulcus_volume::LabelTable>);
 
 fn mask_on(path: &Path, grid: &Geometry, what: &str) -> Result<NamedMask, CliError> {
-    let (mask, header) = sulcus_io::read_labels(path).context(format_args!("reading the {what}"))?;
+    let (mask, source) = sulcus_io::read_labels(path).context(format_args!("reading the {what}"))?;
     grid.check_same_grid(mask.geometry()).map_err(|error| {
         CliError::failed(format_args!("image and {what} do not belong together: {error}: {}", path.display()))
     })?;
-    Ok((mask, header.label_table().cloned()))
+    Ok((mask, source.label_table().cloned()))
 }

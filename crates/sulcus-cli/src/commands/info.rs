@@ -61,7 +61,7 @@ fn volume(path: &Path, json: bool) -> Result<(), CliError> {
     }
     let mut rows = vec![
         ("volume", path.display().to_string()),
-        ("format", text_of(&info.format)),
+        ("format", info.format.as_ref().map(text_of).unwrap_or_default()),
         ("shape", join(&info.shape, " × ")),
         ("type", info.dtype.to_owned()),
         ("spacing", format!("{} mm", info.spacing_mm.map(|v| format!("{v}")).join(" × "))),

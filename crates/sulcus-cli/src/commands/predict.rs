@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 use serde::{Serialize, Serializer};
-use sulcus_io::{NiftiHeader, read_image};
+use sulcus_io::{Source, read_scan};
 use sulcus_pipeline::{ModelSpec, Progress};
 use sulcus_runtime::{LabelVolume, OrtLibrary, SegmentOptions, Segmenter};
 use sulcus_volume::{Image, OrientationSource};
@@ -223,7 +223,7 @@ fn segment(
     ui: Ui,
 ) -> Result<Line, String> {
     let start = Instant::now();
-    let (image, header) = read_channels(&job.case.files, segmenter.spec().channels.len())?;
+    let (image, source) = read_channels(&job.case.files, segmenter.spec().channels.len())?;
     let read = start.elapsed().as_secs_f64();
     if image.geometry().source() == OrientationSource::None {
         bar.suspend(|| {
@@ -248,9 +248,9 @@ fn segment(
     let found = segmenter.segment(&image, options).map_err(|error| named(&error))?;
 
     let writing = Instant::now();
-    sulcus_io::write_labels(&job.mask, &found.labels, &header, &found.table).map_err(|e| with_causes(&e))?;
+    sulcus_io::write_labels(&job.mask, &found.labels, &source, &found.table).map_err(|e| with_causes(&e))?;
     if let (Some(path), Some(probabilities)) = (&job.probabilities, &found.probabilities) {
-        sulcus_io::write_image(path, probabilities, &header).map_err(|e| with_causes(&e))?;
+        sulcus_io::write_image(path, probabilities, &source).map_err(|e| with_causes(&e))?;
     }
     Ok(Line {
         input: job.input().display().to_string(),
@@ -273,14 +273,14 @@ fn segment(
     })
 }
 
-/// Reads the files of a case, a channel each or all in one, and the first one's header.
-fn read_channels(paths: &[PathBuf], expected: usize) -> Result<(Image, NiftiHeader), String> {
-    let mut first: Option<(Image, NiftiHeader)> = None;
+/// Reads the files of a case, a channel each or all in one, and what the first one says of the grid.
+fn read_channels(paths: &[PathBuf], expected: usize) -> Result<(Image, Source), String> {
+    let mut first: Option<(Image, Source)> = None;
     let mut stacked = Vec::new();
     for path in paths {
-        let read = read_image(path).map_err(|error| with_causes(&error))?;
+        let read = read_scan(path).map_err(|error| with_causes(&error))?;
         match &first {
-            None => first = Some((read.image, read.header)),
+            None => first = Some((read.image, read.source)),
             Some((image, _)) => {
                 let (one, other) = (image.geometry(), read.image.geometry());
                 one.check_same_grid(other).map_err(|error| {
@@ -293,10 +293,10 @@ fn read_channels(paths: &[PathBuf], expected: usize) -> Result<(Image, NiftiHead
             }
         }
     }
-    let (image, header) = first.ok_or_else(|| "the case has no file".to_owned())?;
+    let (image, source) = first.ok_or_else(|| "the case has no file".to_owned())?;
     if stacked.is_empty() {
         return match image.channels() {
-            found if found == expected => Ok((image, header)),
+            found if found == expected => Ok((image, source)),
             found => Err(format!(
                 "the model expects {expected} channel(s), found {found}; give a 4-D file with the channels along its \
                  fourth axis, or one file a channel named CASE_0000, CASE_0001, …: {}",
@@ -306,7 +306,7 @@ fn read_channels(paths: &[PathBuf], expected: usize) -> Result<(Image, NiftiHead
     }
     let channels = stacked.len() / image.geometry().voxels();
     let image = Image::new(*image.geometry(), channels, stacked).map_err(|error| error.to_string())?;
-    Ok((image, header))
+    Ok((image, source))
 }
 
 fn report_success(args: &PredictArgs, ui: Ui, line: &Line) -> Result<(), CliError> {

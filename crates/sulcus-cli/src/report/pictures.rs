@@ -37,7 +37,7 @@ fn picture(what: &str, case: &CaseScores, labels: &LabelTable) -> Option<Picture
 }
 
 fn image_on(file: &Path, truth: &LabelMap) -> Option<Image> {
-    let image = sulcus_io::read_image(file).ok()?.image;
+    let image = sulcus_io::read_scan(file).ok()?.image;
     image.geometry().check_same_grid(truth.geometry()).is_ok().then_some(image)
 }
 

@@ -21,10 +21,10 @@ fn a_scan_becomes_a_mask_on_its_own_grid() {
     assert!(parts > 0.0 && part("total") >= parts, "{seconds:?}");
     assert!(line["tiles"].as_u64().unwrap() >= 1);
 
-    let (image, header) = sulcus_io::read_image(&scan()).map(|read| (read.image, read.header)).unwrap();
+    let (image, source) = sulcus_io::read_scan(&scan()).map(|read| (read.image, read.source)).unwrap();
     let (labels, written) = sulcus_io::read_labels(&mask).unwrap();
     image.geometry().check_same_grid(labels.geometry()).unwrap();
-    assert_eq!(header.geometry().ras_from_voxel().rows(), written.geometry().ras_from_voxel().rows());
+    assert_eq!(source.geometry().ras_from_voxel().rows(), written.geometry().ras_from_voxel().rows());
     let counts = labels.counts();
     for entry in written.label_table().unwrap().entries() {
         let amount = &line["labels"][&entry.name];
@@ -95,9 +95,9 @@ fn several_models_are_averaged_and_named() {
 fn probabilities_are_a_4d_image_beside_the_mask() {
     let home = tempfile::tempdir().unwrap();
     predict(home.path(), &[&scan()], &home.path().join("out"), &["--probabilities"]).code(0);
-    let read = sulcus_io::read_image(&home.path().join("out/image_probabilities.nii.gz")).unwrap();
+    let read = sulcus_io::read_scan(&home.path().join("out/image_probabilities.nii.gz")).unwrap();
     let (labels, _) = sulcus_io::read_labels(&home.path().join("out/image.nii.gz")).unwrap();
-    assert_eq!((read.header.voxel_type().name(), read.image.channels()), ("float32", 3));
+    assert_eq!((read.source.voxel_type().name(), read.image.channels()), ("float32", 3));
     for voxel in 0..labels.data().len() {
         let classes: Vec<f32> = (0..3).map(|c| read.image.channel(c)[voxel]).collect();
         assert!((classes.iter().sum::<f32>() - 1.0).abs() < 1e-4, "{classes:?}");

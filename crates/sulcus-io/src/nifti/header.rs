@@ -1,17 +1,21 @@
-use nifti::{Endianness, NiftiHeader as Fields};
-#[cfg(not(target_family = "wasm"))]
-use sulcus_volume::LabelTable;
+use std::borrow::Cow;
+
+use ::nifti::{Endianness, NiftiHeader as Fields};
 use sulcus_volume::{Geometry, OrientationSource, VolumeError};
 
-use crate::error::{IoError, Problem};
-use crate::fields::{self, HEADER_BYTES};
+use super::fields::{self, HEADER_BYTES};
+use super::{extension, transform};
+use crate::error::Problem;
+use crate::info::VolumeFormat;
+use crate::sniff;
+use crate::source::{Origin, Source};
+use crate::stored::Stored;
 use crate::voxels::{Scale, VoxelType};
-use crate::{extension, sniff, transform};
 
 /// The first byte that a voxel of a single file may have: header and the four bytes that announce extensions.
 pub(crate) const FIRST_VOXEL: u64 = 352;
-pub(crate) const MAGIC_SINGLE: &[u8; 4] = nifti::header::MAGIC_CODE_NIP1;
-pub(crate) const MAGIC_PAIR: &[u8; 4] = nifti::header::MAGIC_CODE_NI1;
+pub(crate) const MAGIC_SINGLE: &[u8; 4] = ::nifti::header::MAGIC_CODE_NIP1;
+pub(crate) const MAGIC_PAIR: &[u8; 4] = ::nifti::header::MAGIC_CODE_NI1;
 
 /// Axes beyond the fourth have no meaning here and must be 1.
 const MAX_AXES: usize = 4;
@@ -20,7 +24,7 @@ const MAX_AXES: usize = 4;
 ///
 /// It is kept with a volume so that what is written on the same grid says so in the same bytes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct NiftiHeader {
+pub(crate) struct NiftiHeader {
     fields: Fields,
     geometry: Geometry,
     rank: usize,
@@ -29,8 +33,6 @@ pub struct NiftiHeader {
     scale: Option<Scale>,
     vox_offset: u64,
     label_text: Option<String>,
-    #[cfg(not(target_family = "wasm"))]
-    label_table: Option<LabelTable>,
 }
 
 impl NiftiHeader {
@@ -46,18 +48,7 @@ impl NiftiHeader {
             .map_err(|source| Problem::Volume { action: "read the NIfTI header", source: source.into() })?;
         let scale = Scale::from_header(fields.scl_slope, fields.scl_inter)?;
         let vox_offset = vox_offset(&fields)?;
-        Ok(Self {
-            fields,
-            geometry,
-            rank,
-            channels,
-            voxel_type,
-            scale,
-            vox_offset,
-            label_text: None,
-            #[cfg(not(target_family = "wasm"))]
-            label_table: None,
-        })
+        Ok(Self { fields, geometry, rank, channels, voxel_type, scale, vox_offset, label_text: None })
     }
 
     /// A header for a volume that came from no NIfTI file: its transform becomes the sform, or, where the geometry
@@ -66,7 +57,7 @@ impl NiftiHeader {
     /// # Errors
     /// When an axis is longer than the 32767 voxels that the format can count, or single precision cannot hold the
     /// transform.
-    pub fn from_geometry(geometry: &Geometry) -> Result<Self, IoError> {
+    pub(crate) fn from_geometry(geometry: &Geometry) -> Result<Self, Problem> {
         let mut fields = Fields {
             magic: *MAGIC_SINGLE,
             // Millimetres.
@@ -96,50 +87,20 @@ impl NiftiHeader {
         }
         let geometry = place(&fields)?;
         let (voxel_type, vox_offset) = (VoxelType::Float32, FIRST_VOXEL);
-        Ok(Self {
-            fields,
-            geometry,
-            rank: 3,
-            channels: 1,
-            voxel_type,
-            scale: None,
-            vox_offset,
-            label_text: None,
-            #[cfg(not(target_family = "wasm"))]
-            label_table: None,
-        })
+        Ok(Self { fields, geometry, rank: 3, channels: 1, voxel_type, scale: None, vox_offset, label_text: None })
     }
 
-    /// The grid: shape, and where its voxels lie in the patient.
-    pub fn geometry(&self) -> &Geometry {
-        &self.geometry
+    pub(crate) fn format(&self) -> VolumeFormat {
+        VolumeFormat::Nifti1
     }
 
-    /// Values a voxel: the length of the fourth axis, 1 without one.
-    pub fn channels(&self) -> usize {
-        self.channels
-    }
-
-    /// The type of a value in the file.
-    pub fn voxel_type(&self) -> VoxelType {
-        self.voxel_type
-    }
-
-    /// The label names that the file carries, if it is a mask that has them. WebAssembly has
-    /// [`NiftiHeader::label_text`] instead.
-    #[cfg(not(target_family = "wasm"))]
-    pub fn label_table(&self) -> Option<&LabelTable> {
-        self.label_table.as_ref()
-    }
-
-    /// The label names as the JSON text that the file carries, not looked at. A browser has a reader of JSON; ours
-    /// would be a third of all that the viewer loads.
-    pub fn label_text(&self) -> Option<&str> {
+    /// The label names as the JSON text that the file carries, not looked at.
+    pub(crate) fn label_text(&self) -> Option<&str> {
         self.label_text.as_deref()
     }
 
     /// The shape in file order, first axis first: x, y, z, and the fourth where the file has one.
-    pub fn file_shape(&self) -> Vec<usize> {
+    fn file_shape(&self) -> Vec<usize> {
         let mut shape = self.geometry.shape().to_vec();
         if self.rank >= MAX_AXES {
             shape.push(self.channels);
@@ -151,16 +112,28 @@ impl NiftiHeader {
         &self.fields
     }
 
-    pub(crate) fn scale(&self) -> Option<Scale> {
-        self.scale
-    }
-
     pub(crate) fn is_single_file(&self) -> bool {
         &self.fields.magic == MAGIC_SINGLE
     }
 
-    pub(crate) fn is_big_endian(&self) -> bool {
-        self.fields.endianness == Endianness::Big
+    /// What it says of the volume, in the terms of every format.
+    pub(crate) fn into_source(self) -> Source {
+        let (geometry, voxel_type) = (self.geometry, self.voxel_type);
+        let (channels, file_shape) = (self.channels, self.file_shape());
+        #[cfg(not(target_family = "wasm"))]
+        let label_table = self.label_text.as_deref().and_then(extension::table);
+        let source = Source::new(self.format(), geometry, voxel_type).with_shape(channels, file_shape);
+        let source = source.with_origin(Origin::Nifti(Box::new(self)));
+        #[cfg(not(target_family = "wasm"))]
+        let source = source.with_label_table(label_table);
+        source
+    }
+
+    /// The volume whose voxels lie in `content` where the header says; its length was checked.
+    pub(crate) fn with_voxels(self, content: Cow<'_, [u8]>) -> Stored<'_> {
+        let start = usize::try_from(self.vox_offset).unwrap_or(usize::MAX);
+        let (big_endian, scale) = (self.fields.endianness == Endianness::Big, self.scale);
+        Stored { source: self.into_source(), content, start, big_endian, scale }
     }
 
     /// Where the voxels begin in their file.
@@ -176,10 +149,6 @@ impl NiftiHeader {
     /// Takes the label names from what follows the header.
     pub(crate) fn read_extensions(&mut self, after_header: &[u8]) {
         self.label_text = extension::label_text(after_header, self.fields.endianness).map(str::to_owned);
-        #[cfg(not(target_family = "wasm"))]
-        {
-            self.label_table = self.label_text.as_deref().and_then(extension::table);
-        }
     }
 
     /// That `found` bytes (or `at_most` that many, for data still compressed) hold header and voxels.

@@ -1,4 +1,4 @@
-use nifti::{Endianness, NiftiHeader as Fields};
+use ::nifti::{Endianness, NiftiHeader as Fields};
 
 /// Bytes of a NIfTI-1 header.
 pub(crate) const HEADER_BYTES: usize = 348;

@@ -1,4 +1,4 @@
-use nifti::NiftiHeader as Fields;
+use ::nifti::NiftiHeader as Fields;
 use sulcus_volume::{OrientationSource, RasFromVoxel};
 
 use crate::error::Problem;

@@ -1,10 +1,12 @@
 use sulcus_volume::{Image, LabelMap, LabelTable, OrientationSource};
 
+use super::extension;
+use super::fields::HEADER_BYTES;
+use super::header::{FIRST_VOXEL, MAGIC_SINGLE};
 use crate::error::{IoError, Problem};
-use crate::fields::HEADER_BYTES;
-use crate::header::{FIRST_VOXEL, MAGIC_SINGLE, NiftiHeader};
+use crate::gzip;
+use crate::source::Source;
 use crate::voxels::VoxelType;
-use crate::{extension, gzip};
 
 /// Whether a file is gzipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,15 +20,15 @@ pub enum Compression {
 /// `NIFTI_INTENT_LABEL`.
 const INTENT_LABEL: i16 = 1002;
 
-/// The bytes of a label map as a NIfTI-1 file on the same grid as `like`: its sform, qform, voxel sizes, units and
-/// codes bit for bit, little-endian, uint8 where the labels fit and uint16 otherwise, intent `NIFTI_INTENT_LABEL`,
+/// The bytes of a label map as a NIfTI-1 file on the same grid as `like`: the sform, qform, voxel sizes, units and
+/// codes of a NIfTI file bit for bit, for any other the grid as sform; little-endian, uint8 where the labels fit and uint16 otherwise, intent `NIFTI_INTENT_LABEL`,
 /// names and colours of `table` in a header extension.
 ///
 /// # Errors
-/// When the labels lie on another grid than `like`.
+/// When the labels lie on another grid than `like`, or NIfTI-1 can't count its voxels.
 pub fn encode_labels(
     labels: &LabelMap,
-    like: &NiftiHeader,
+    like: &Source,
     table: &LabelTable,
     compression: Compression,
 ) -> Result<Vec<u8>, IoError> {
@@ -53,7 +55,7 @@ pub fn encode_labels(
 ///
 /// # Errors
 /// When the image lies on another grid than `like`, or has more than 32767 channels.
-pub fn encode_image(image: &Image, like: &NiftiHeader, compression: Compression) -> Result<Vec<u8>, IoError> {
+pub fn encode_image(image: &Image, like: &Source, compression: Compression) -> Result<Vec<u8>, IoError> {
     let same = like.geometry().check_same_grid(image.geometry());
     same.map_err(|source| Problem::Volume {
         action: "write the image on the grid of its input",
@@ -73,13 +75,14 @@ fn put<const N: usize>(file: &mut [u8], at: usize, bytes: [u8; N]) {
 /// A little-endian header and what comes before the voxels, with room for them. What a reader takes as the patient's
 /// (description, names of other files, dates) isn't copied.
 fn start_file(
-    like: &NiftiHeader,
+    like: &Source,
     voxel_type: VoxelType,
     channels: usize,
     extensions: &[u8],
     values: usize,
 ) -> Result<Vec<u8>, Problem> {
-    let fields = like.fields();
+    let header = like.nifti_header()?;
+    let fields = header.fields();
     let first_voxel = (HEADER_BYTES + extensions.len()).max(FIRST_VOXEL as usize);
     let bytes = first_voxel.saturating_add(values.saturating_mul(voxel_type.bytes()));
     let mut file = Vec::new();

@@ -5,7 +5,7 @@
 //! `{"format":"sulcus.labels","format_version":1,"labels":[{"value":1,"name":"Anterior","color":[230,159,0]}]}`,
 //! padded with zero bytes to a multiple of 16 as the standard asks.
 
-use nifti::{Endianness, Extension};
+use ::nifti::{Endianness, Extension};
 use serde::{Deserialize, Serialize};
 use sulcus_volume::LabelTable;
 

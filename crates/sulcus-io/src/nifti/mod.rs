@@ -1,0 +1,14 @@
+//! NIfTI: in one file or as a `.hdr`/`.img` pair, as it is or gzipped.
+
+mod encode;
+mod extension;
+mod fields;
+mod header;
+mod read;
+mod transform;
+
+pub use encode::{Compression, encode_image, encode_labels};
+pub(crate) use header::NiftiHeader;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use read::{header_in, header_of_pair, header_of_single};
+pub(crate) use read::{read_pair, read_single};

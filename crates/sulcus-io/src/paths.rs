@@ -1,0 +1,194 @@
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sulcus_volume::{Image, LabelMap, LabelTable};
+
+use crate::atomic::{system, write_atomically};
+use crate::error::{IoError, Problem};
+use crate::gzip;
+use crate::info::VolumeInfo;
+use crate::names::{self, Output};
+use crate::nifti::{self, Compression, NiftiHeader, encode_image, encode_labels};
+use crate::read::{self, Scan};
+use crate::source::Source;
+use crate::stored::Stored;
+
+const ACTION: &str = "read the volume";
+
+/// Reads an image: `.nii`, `.nii.gz`, or either file of a `.hdr`/`.img` pair. What a file is, and whether it is gzipped,
+/// its content says, not its name.
+///
+/// # Errors
+/// When a file is missing or can't be read, or as [`read_scan_bytes`](crate::read_scan_bytes).
+pub fn read_scan(path: &Path) -> Result<Scan, IoError> {
+    open(path)?.finish(Stored::scan)
+}
+
+/// Reads a label map. Names that it carries are in [`Source::label_table`].
+///
+/// # Errors
+/// As [`read_scan`]; also when there are channels, or a value is no whole number from 0 to 65535.
+pub fn read_labels(path: &Path) -> Result<(LabelMap, Source), IoError> {
+    open(path)?.finish(Stored::labels)
+}
+
+/// Describes a volume.
+///
+/// # Errors
+/// As [`read_scan`].
+pub fn read_info(path: &Path) -> Result<VolumeInfo, IoError> {
+    open(path)?.finish(|stored| Ok(stored.info()))
+}
+
+/// Reads what stands before the voxels, which tells grid, channels and type without them. Label names, which may lie
+/// between header and voxels, are not read.
+///
+/// # Errors
+/// When the file, or the header of a `.hdr`/`.img` pair, is missing or unusable.
+pub fn read_source(path: &Path) -> Result<Source, IoError> {
+    let header = if ending(path).starts_with(".img") {
+        partner(path, "hdr").map_err(|p| IoError::in_file(path, p))?
+    } else {
+        path.to_path_buf()
+    };
+    let read =
+        nifti::header_in(&Opened::new(&header)?.start).map_err(|problem| IoError::in_file(&header, problem));
+    Ok(read?.into_source())
+}
+
+/// Writes a label map on the grid of `like`, in the format that the name's ending says (`.nii`, `.nii.gz`), under a
+/// temporary name until it is whole. NIfTI is written as [`encode_labels`] says.
+///
+/// # Errors
+/// When the labels lie on another grid, the name is none of a volume's file, or the file can't be written.
+pub fn write_labels(path: &Path, labels: &LabelMap, like: &Source, table: &LabelTable) -> Result<(), IoError> {
+    let bytes = match output(path)? {
+        Output::Nifti => encode_labels(labels, like, table, Compression::None),
+        Output::NiftiGz => encode_labels(labels, like, table, Compression::Gzip),
+    };
+    let bytes = bytes.map_err(|e| e.at(path))?;
+    write_atomically(path, |file| file.write_all(&bytes))
+}
+
+/// Writes an image as float32 on the grid of `like`, 4-D when it has channels, in the format that the name says.
+///
+/// # Errors
+/// As [`write_labels`].
+pub fn write_image(path: &Path, image: &Image, like: &Source) -> Result<(), IoError> {
+    let bytes = match output(path)? {
+        Output::Nifti => encode_image(image, like, Compression::None),
+        Output::NiftiGz => encode_image(image, like, Compression::Gzip),
+    };
+    let bytes = bytes.map_err(|e| e.at(path))?;
+    write_atomically(path, |file| file.write_all(&bytes))
+}
+
+fn output(path: &Path) -> Result<Output, IoError> {
+    Output::of(path).ok_or_else(|| IoError::in_file(path, Problem::OutputName))
+}
+
+/// The volume ending of a name in small letters, empty where it has none.
+fn ending(path: &Path) -> String {
+    let split = path.file_name().and_then(|n| n.to_str()).and_then(names::split);
+    split.map(|(_, end)| end.to_ascii_lowercase()).unwrap_or_default()
+}
+
+/// A volume that was opened, and the file to name when something is wrong with its voxels.
+struct Found {
+    stored: Stored<'static>,
+    file: PathBuf,
+}
+
+impl Found {
+    fn finish<T>(self, f: impl FnOnce(Stored<'static>) -> Result<T, Problem>) -> Result<T, IoError> {
+        f(self.stored).map_err(|problem| IoError::in_file(&self.file, problem))
+    }
+}
+
+fn open(path: &Path) -> Result<Found, IoError> {
+    let fail = |problem| IoError::in_file(path, problem);
+    let ending = ending(path);
+    if ending.starts_with(".img") {
+        return open_pair(&partner(path, "hdr").map_err(fail)?, path);
+    }
+    let opened = Opened::new(path)?;
+    if ending.starts_with(".hdr") && !nifti::header_in(&opened.start).map_err(fail)?.is_single_file() {
+        return open_pair(path, &partner(path, "img").map_err(fail)?);
+    }
+    let header = nifti::header_of_single(&opened.start).map_err(fail)?;
+    opened.check_length(&header).map_err(fail)?;
+    let stored = read::open(opened.whole()?.into()).map_err(fail)?;
+    Ok(Found { stored, file: path.to_path_buf() })
+}
+
+fn open_pair(header: &Path, voxels: &Path) -> Result<Found, IoError> {
+    let header_bytes = Opened::new(header)?.whole()?;
+    let checked = nifti::header_of_pair(&header_bytes).map_err(|p| IoError::in_file(header, p))?;
+    let fail = |problem| IoError::in_file(voxels, problem);
+    let opened = Opened::new(voxels)?;
+    opened.check_length(&checked).map_err(fail)?;
+    let stored = nifti::read_pair(&header_bytes, opened.whole()?.into()).map_err(fail)?;
+    Ok(Found { stored, file: voxels.to_path_buf() })
+}
+/// An opened file, and enough of its start to judge it before the rest is read.
+struct Opened<'a> {
+    path: &'a Path,
+    file: File,
+    start: Vec<u8>,
+    length: u64,
+}
+
+impl<'a> Opened<'a> {
+    fn new(path: &'a Path) -> Result<Self, IoError> {
+        const START_BYTES: u64 = 1 << 16;
+        let fail = |source| IoError::in_file(path, system(ACTION, path, source));
+        let there = fs::metadata(path).map_err(fail)?;
+        if there.is_dir() {
+            return Err(IoError::in_file(path, Problem::Folder { action: ACTION }));
+        }
+        let mut file = File::open(path).map_err(fail)?;
+        let mut start = Vec::new();
+        file.by_ref().take(START_BYTES).read_to_end(&mut start).map_err(fail)?;
+        if start.is_empty() {
+            return Err(IoError::in_file(path, Problem::Empty));
+        }
+        // A pipe has no length that could be known.
+        let length = if there.is_file() { there.len() } else { u64::MAX };
+        Ok(Self { path, file, start, length })
+    }
+
+    /// That the file can hold the voxels that the header announces, before they are read.
+    fn check_length(&self, header: &NiftiHeader) -> Result<(), Problem> {
+        if gzip::is_gzip(&self.start) { Ok(()) } else { header.check_length(self.length, false) }
+    }
+
+    fn whole(self) -> Result<Vec<u8>, IoError> {
+        let Self { path, mut file, start: mut bytes, length } = self;
+        let fail = |source| IoError::in_file(path, system(ACTION, path, source));
+        let rest = length.saturating_sub(bytes.len() as u64);
+        if length < u64::MAX {
+            let memory = |_| IoError::in_file(path, Problem::Memory { action: ACTION, bytes: length });
+            bytes.try_reserve_exact(usize::try_from(rest).unwrap_or(usize::MAX)).map_err(memory)?;
+        }
+        file.read_to_end(&mut bytes).map_err(fail)?;
+        Ok(bytes)
+    }
+}
+
+/// The other file of a pair: the same name with the other ending, in the same case, gzipped or not.
+fn partner(path: &Path, ending: &str) -> Result<PathBuf, Problem> {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let (stem, own) = names::split(name).unwrap_or((name, ""));
+    let upper = own.chars().any(|c| c.is_ascii_uppercase());
+    let named = |suffix: &str| {
+        let end = format!(".{ending}{suffix}");
+        OsString::from(format!("{stem}{}", if upper { end.to_ascii_uppercase() } else { end }))
+    };
+    let candidates = [path.with_file_name(named("")), path.with_file_name(named(".gz"))];
+    candidates.into_iter().find(|p| p.exists()).ok_or_else(|| Problem::Partner {
+        found: name.to_owned(),
+        expected: format!("{} or {}", named("").to_string_lossy(), named(".gz").to_string_lossy()),
+    })
+}
