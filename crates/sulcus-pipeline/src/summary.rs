@@ -73,17 +73,18 @@ pub struct MeanScores {
     pub TN: f64,
     pub n_pred: f64,
     pub n_ref: f64,
-    /// Cases (or, in the foreground mean, pairs of case and label) over which Dice, IoU and NSD are taken.
+    /// Cases over which Dice, IoU, NSD and the volumes are taken; in the foreground mean, those with any label at all.
     pub cases: usize,
     /// Cases left out of them because both masks are empty.
     pub undefined: usize,
     /// Mean of the finite ones, in millimetres; it means little without the number of infinite ones.
     #[serde(default)]
     pub HD95: Option<f64>,
-    /// Cases over which HD95 is taken.
+    /// Cases over which HD95 is taken; in the foreground mean, those that have any finite one.
     #[serde(default)]
     pub HD95_cases: usize,
-    /// Cases left out of it because one mask is empty, so that the distance is infinite.
+    /// Cases left out of it because one mask is empty, so that the distance is infinite; in the foreground mean, those
+    /// in which that is so for any label.
     #[serde(default)]
     pub HD95_infinite: usize,
     #[serde(default)]
@@ -207,6 +208,10 @@ impl MeanScores {
         let mean = |f: fn(&LabelScores) -> Option<f64>| mean_defined(scores.iter().map(f));
         let count = |f: fn(&LabelScores) -> u64| mean_defined(scores.iter().map(|s| Some(f(s) as f64)));
         let defined = scores.iter().filter(|s| s.Dice.is_some()).count();
+        // A structure that neither mask has is no volume that was got right.
+        let volume = |f: fn(&LabelScores) -> Option<f64>| {
+            mean_defined(scores.iter().filter(|s| s.n_pred + s.n_ref > 0).map(f))
+        };
         let distances: Vec<f64> = scores.iter().filter_map(|s| s.HD95).collect();
         let finite: Vec<Option<f64>> = distances.iter().copied().filter(|d| d.is_finite()).map(Some).collect();
         Self {
@@ -224,17 +229,19 @@ impl MeanScores {
             HD95_infinite: distances.len() - finite.len(),
             HD95: mean_defined(finite),
             NSD: mean(|s| s.NSD),
-            volume_ml_pred: mean(|s| s.volume_ml_pred),
-            volume_ml_ref: mean(|s| s.volume_ml_ref),
-            volume_error_ml: mean(|s| s.volume_error_ml),
-            volume_abs_error_ml: mean(|s| s.volume_error_ml.map(f64::abs)),
+            volume_ml_pred: volume(|s| s.volume_ml_pred),
+            volume_ml_ref: volume(|s| s.volume_ml_ref),
+            volume_error_ml: volume(|s| s.volume_error_ml),
+            volume_abs_error_ml: volume(|s| s.volume_error_ml.map(f64::abs)),
         }
     }
 
-    fn of_means(means: &[Self]) -> Self {
+    /// The mean of the labels' means, over `cases`.
+    fn of_means(means: &[Self], cases: &[CaseScores]) -> Self {
         let mean = |f: fn(&Self) -> Option<f64>| mean_defined(means.iter().map(f));
         let count = |f: fn(&Self) -> f64| mean_defined(means.iter().map(|m| Some(f(m)))).unwrap_or_default();
-        let sum = |f: fn(&Self) -> usize| means.iter().map(f).sum();
+        let with = |f: fn(&LabelScores) -> bool| cases.iter().filter(|case| case.metrics.values().any(f)).count();
+        let defined = with(|s| s.Dice.is_some());
         Self {
             Dice: mean(|m| m.Dice),
             IoU: mean(|m| m.IoU),
@@ -244,11 +251,11 @@ impl MeanScores {
             TN: count(|m| m.TN),
             n_pred: count(|m| m.n_pred),
             n_ref: count(|m| m.n_ref),
-            cases: sum(|m| m.cases),
-            undefined: sum(|m| m.undefined),
+            cases: defined,
+            undefined: cases.len() - defined,
             HD95: mean(|m| m.HD95),
-            HD95_cases: sum(|m| m.HD95_cases),
-            HD95_infinite: sum(|m| m.HD95_infinite),
+            HD95_cases: with(|s| s.HD95.is_some_and(f64::is_finite)),
+            HD95_infinite: with(|s| s.HD95.is_some_and(f64::is_infinite)),
             NSD: mean(|m| m.NSD),
             volume_ml_pred: mean(|m| m.volume_ml_pred),
             volume_ml_ref: mean(|m| m.volume_ml_ref),
@@ -270,7 +277,7 @@ impl Summary {
         }
         let mean: BTreeMap<String, MeanScores> =
             by_label.into_iter().map(|(label, scores)| (label, MeanScores::over(&scores))).collect();
-        let foreground_mean = MeanScores::of_means(&mean.values().copied().collect::<Vec<_>>());
+        let foreground_mean = MeanScores::of_means(&mean.values().copied().collect::<Vec<_>>(), &metric_per_case);
         Self { metric_per_case, mean, foreground_mean, nsd_mm: Some(nsd_mm) }
     }
 
@@ -316,6 +323,25 @@ mod tests {
         assert_eq!((two.Dice, two.HD95, two.NSD, two.cases, two.undefined), (None, None, None, 0, 2));
         assert_eq!((two.HD95_infinite, summary.foreground_mean.HD95_infinite), (0, 1));
         assert_eq!(summary.mean_dice(), Some(1.0 / 3.0));
+    }
+
+    #[test]
+    fn means_over_all_labels_count_cases_and_volumes_count_where_there_is_one() {
+        // Both structures in the first case, one in the second, none in the third.
+        let summary = Summary::new(
+            vec![
+                case("a", &[1, 1, 2, 0, 0], &[1, 0, 2, 2, 0]),
+                case("b", &[1, 0, 0, 0, 0], &[1, 0, 0, 0, 0]),
+                case("c", &[0; 5], &[0; 5]),
+            ],
+            1.0,
+        );
+        let all = summary.foreground_mean;
+        assert_eq!((all.cases, all.undefined, all.HD95_cases, all.HD95_infinite), (2, 1, 2, 0));
+        // A column of 16 voxels of 2 mm³ too many, over the two cases that have the structure; not over all three.
+        let one = summary.mean["1"];
+        assert_eq!((one.volume_error_ml, one.volume_ml_ref, one.cases), (Some(0.016), Some(0.032), 2));
+        assert_eq!(summary.mean["2"].volume_error_ml, Some(-0.032));
     }
 
     #[test]

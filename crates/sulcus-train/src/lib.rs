@@ -26,6 +26,7 @@ mod loss;
 mod manifest;
 mod network;
 mod optimise;
+mod outliers;
 mod parallel;
 mod plan;
 mod run;
@@ -34,6 +35,7 @@ mod samples;
 mod score;
 mod setup;
 mod split;
+mod summary;
 mod survey;
 mod trainer;
 
@@ -52,6 +54,7 @@ pub use loss::{DiceScope, Loss, Targets};
 pub use manifest::{DatasetRecord, Manifest, RunProgress, Status};
 pub use network::{NetworkChoice, NetworkError, NetworkPredictor, NetworkRule, UNet, preset, preset_names};
 pub use optimise::Descent;
+pub use outliers::{MOST_ROBUST_SDS, Outlier};
 pub use plan::{
     CaseMeasures, ChannelIntensities, DeviceKind, Fingerprint, ForegroundSample, Intensities, LabelVolumes, Plan,
     PlanFile,
@@ -60,5 +63,6 @@ pub use run::{Run, Weights};
 pub use sampler::{Batch, Sampler, Sampling, TrainingCase};
 pub use setup::{Changes, plan, resume, train, train_by_plan};
 pub use split::{Folds, Split, SplitChoice};
-pub use survey::{CaseFacts, DatasetSummary, LabelSummary, Problem, Range, Survey};
+pub use summary::{CaseSummary, ChannelSummary, DatasetSummary, Percentiles};
+pub use survey::{CaseFacts, Problem, Range, Survey};
 pub use trainer::{Event, Outcome, TrainObserver};

@@ -9,7 +9,7 @@ use sulcus_volume::{Label, Orientation, Reorientation, Spacing};
 use crate::checks::{self, Findings, Marks};
 use crate::compare::{self, Seen};
 use crate::dataset::FileProblem;
-use crate::{Case, CaseMeasures, Dataset, DatasetError, Layout, parallel};
+use crate::{Case, CaseMeasures, Dataset, DatasetError, parallel};
 
 /// What reading every voxel of some cases found.
 #[derive(Debug, Clone)]
@@ -82,6 +82,12 @@ impl CaseFacts {
         let turn = Reorientation::between(self.orientation, orientation);
         (turn.shape(self.shape), turn.triple(self.spacing.mm()))
     }
+
+    /// Volume of a structure in millilitres; nothing where the case does not have it.
+    pub fn ml(&self, value: Label) -> Option<f64> {
+        let voxels = *self.label_voxels.get(&value)? as f64;
+        Some(voxels * self.spacing.mm().iter().product::<f64>() / 1000.0)
+    }
 }
 
 impl Survey {
@@ -108,12 +114,22 @@ impl Dataset {
     ///
     /// Nothing is left out in silence, and nothing stops at the first finding.
     pub fn survey(&self, names: &[String]) -> Survey {
+        self.survey_watched(names, &|| {})
+    }
+
+    /// The same; `on_case` is called, on any thread, whenever a case has been read.
+    pub fn survey_watched(&self, names: &[String], on_case: &(dyn Fn() + Sync)) -> Survey {
         let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         let cases: Vec<&Case> =
             self.cases().iter().filter(|c| wanted.is_empty() || wanted.contains(c.name.as_str())).collect();
         let (mut facts, mut problems, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
         let mut seen: Vec<Seen> = Vec::with_capacity(cases.len());
-        for (case, (about, marks, found)) in cases.iter().zip(parallel::map(&cases, |c| examine(self, c))) {
+        let examined = parallel::map(&cases, |case| {
+            let examined = examine(self, case);
+            on_case();
+            examined
+        });
+        for (case, (about, marks, found)) in cases.iter().zip(examined) {
             let named = |p: FileProblem| Problem { case: case.name.clone(), what: p.what, file: p.file };
             problems.extend(found.problems.into_iter().map(named));
             warnings.extend(found.warnings.into_iter().map(named));
@@ -122,41 +138,6 @@ impl Dataset {
         }
         compare::set(self, &seen, &mut problems, &mut warnings);
         Survey { facts, problems, warnings }
-    }
-
-    /// What `sulcus info` tells about a data set, from a survey of it.
-    pub fn summary(&self, survey: &Survey) -> DatasetSummary {
-        let facts = &survey.facts;
-        let along: Vec<_> = facts.iter().map(|f| f.along(Orientation::RAS)).collect();
-        let labels = self.labels().entries().iter().map(|entry| {
-            let voxels = |f: &CaseFacts| f.label_voxels.get(&entry.value).copied();
-            LabelSummary {
-                value: entry.value,
-                name: entry.name.clone(),
-                cases: facts.iter().filter(|f| voxels(f).is_some()).count(),
-                voxels: facts.iter().filter_map(voxels).sum(),
-            }
-        });
-        let orientations: BTreeSet<String> = facts.iter().map(|f| f.orientation.to_string()).collect();
-        DatasetSummary {
-            kind: "dataset".into(),
-            name: self.name().to_owned(),
-            layout: self.layout(),
-            cases: self.cases().len(),
-            channels: self.channels().to_vec(),
-            labels: labels.collect(),
-            shape: Range::of(along.iter().map(|(shape, _)| shape.map(|n| n as f64))),
-            spacing_mm: Range::of(along.iter().map(|(_, spacing)| *spacing)),
-            orientations: orientations.into_iter().collect(),
-            intensity: [
-                facts.iter().map(|f| f.intensity[0]).fold(f32::INFINITY, f32::min),
-                facts.iter().map(|f| f.intensity[1]).fold(f32::NEG_INFINITY, f32::max),
-            ]
-            .map(|v| if v.is_finite() { v } else { 0.0 }),
-            splits: self.splits_file().is_some(),
-            problems: survey.problems.iter().map(ToString::to_string).collect(),
-            warnings: survey.warnings.iter().map(ToString::to_string).collect(),
-        }
     }
 }
 
@@ -200,50 +181,6 @@ fn hash(case: &Case) -> Result<String, FileProblem> {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// What `sulcus info DATASET` tells.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DatasetSummary {
-    /// Always `dataset`.
-    pub kind: String,
-    /// Name of the data set.
-    pub name: String,
-    /// Form of its files.
-    pub layout: Layout,
-    /// Number of cases.
-    pub cases: usize,
-    /// Image channels.
-    pub channels: Vec<String>,
-    /// Structures and how often they occur.
-    pub labels: Vec<LabelSummary>,
-    /// Voxels along right, anterior, superior.
-    pub shape: Range,
-    /// Voxel size along right, anterior, superior, in millimetres.
-    pub spacing_mm: Range,
-    /// Orientation codes of the files.
-    pub orientations: Vec<String>,
-    /// Least and greatest intensity.
-    pub intensity: [f32; 2],
-    /// Whether it brings `splits_final.json`.
-    pub splits: bool,
-    /// What must be put right before training.
-    pub problems: Vec<String>,
-    /// What is worth knowing.
-    pub warnings: Vec<String>,
-}
-
-/// How often a structure occurs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LabelSummary {
-    /// Its value in the masks.
-    pub value: Label,
-    /// Its name.
-    pub name: String,
-    /// Cases that have it.
-    pub cases: usize,
-    /// Voxels of it in all cases.
-    pub voxels: usize,
 }
 
 /// Least, median and greatest of a triple over cases, axis by axis.

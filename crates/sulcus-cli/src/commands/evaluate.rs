@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use sulcus_pipeline::Summary;
 use sulcus_volume::LabelTable;
 
@@ -18,6 +19,24 @@ struct Pair {
     name: String,
     truth: PathBuf,
     prediction: Option<PathBuf>,
+}
+
+/// nnU-Net's summary, and what is not in it.
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    /// Cases that could not be scored; no mean has them.
+    failed: &'a [Failure],
+}
+
+/// A case that could not be scored.
+#[derive(Serialize)]
+struct Failure {
+    case: String,
+    /// Its prediction, or its truth where it has none.
+    file: String,
+    error: String,
 }
 
 pub(crate) fn run(args: &EvaluateArgs, ui: Ui) -> Result<(), CliError> {
@@ -42,13 +61,14 @@ pub(crate) fn run(args: &EvaluateArgs, ui: Ui) -> Result<(), CliError> {
     }
 
     let mut scores = Scores::new(labels, args.nsd_mm).ignoring(ignore);
-    let mut failures: Vec<(String, String)> = Vec::new();
+    let mut failures: Vec<Failure> = Vec::new();
     let bar = ui.bar(pairs.len() as u64);
     for pair in &pairs {
         bar.set_message(pair.name.clone());
         if let Err(why) = add(&mut scores, pair, &args.prediction) {
             bar.suspend(|| ui.error(format_args!("{}: {why}", pair.name)));
-            failures.push((pair.name.clone(), why));
+            let file = pair.prediction.as_ref().unwrap_or(&pair.truth).display().to_string();
+            failures.push(Failure { case: pair.name.clone(), file, error: why });
         }
         bar.inc(1);
     }
@@ -56,7 +76,7 @@ pub(crate) fn run(args: &EvaluateArgs, ui: Ui) -> Result<(), CliError> {
 
     let (summary, labels) = scores.finish();
     if args.json {
-        output::pretty_json(&summary)?;
+        output::pretty_json(&Answer { summary: &summary, failed: &failures })?;
     } else if !summary.metric_per_case.is_empty() {
         scores::print(&summary, &labels)?;
     }
@@ -151,8 +171,9 @@ fn write_report(
     args: &EvaluateArgs,
     summary: &Summary,
     labels: &LabelTable,
-    failures: &[(String, String)],
+    failures: &[Failure],
 ) -> Result<(), CliError> {
+    let not_scored: Vec<(String, String)> = failures.iter().map(|f| (f.case.clone(), f.error.clone())).collect();
     let report = Report {
         title: "Sulcus: evaluation",
         facts: vec![
@@ -162,7 +183,7 @@ fn write_report(
         ],
         summary: Some(summary),
         labels,
-        failures,
+        failures: &not_scored,
         pictures: report::worst_and_median(summary, labels),
         curves_svg: None,
         reasons: Vec::new(),

@@ -5,12 +5,12 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 use sulcus_pipeline::{ModelSpec, SpacingRule};
-use sulcus_train::{CrossValidation, Dataset, DatasetSummary, Run};
+use sulcus_train::{CrossValidation, Run};
 
 use crate::args::InfoArgs;
 use crate::cases::{DICOM_LATER, holds_dicom};
-use crate::commands::cross_validation;
-use crate::commands::plan::{normalisation, range};
+use crate::commands::plan::normalisation;
+use crate::commands::{cross_validation, info_dataset};
 use crate::error::{CliError, Context, with_causes};
 use crate::output;
 use crate::scores::score;
@@ -33,7 +33,7 @@ fn folder(path: &Path, json: bool, ui: Ui) -> Result<(), CliError> {
     } else if CrossValidation::is_in(path) {
         cross_validation::info(path, json)
     } else if path.join("dataset.json").is_file() || path.join("images").is_dir() {
-        dataset(path, json, ui)
+        info_dataset::run(path, json, ui)
     } else if holds_dicom(path) {
         Err(CliError::failed(format_args!("{DICOM_LATER}: {}", path.display())))
     } else {
@@ -218,43 +218,8 @@ fn run_folder(path: &Path, json: bool) -> Result<(), CliError> {
     output::fields(&rows)
 }
 
-fn dataset(path: &Path, json: bool, ui: Ui) -> Result<(), CliError> {
-    let dataset = Dataset::open(path).context("reading the data set")?;
-    let summary = dataset.summary(&dataset.survey(&[]));
-    if json {
-        output::json(&summary)?;
-    } else {
-        output::fields(&dataset_rows(path, &summary))?;
-    }
-    summary.warnings.iter().for_each(|text| ui.warn(text));
-    summary.problems.iter().for_each(|text| ui.warn(format_args!("must be put right before training: {text}")));
-    Ok(())
-}
-
-fn dataset_rows(path: &Path, summary: &DatasetSummary) -> Vec<(&'static str, String)> {
-    let labels: Vec<String> = summary
-        .labels
-        .iter()
-        .map(|l| format!("{} {}: in {}, {} voxels", l.value, l.name, count(l.cases, "case"), l.voxels))
-        .collect();
-    vec![
-        ("data set", path.display().to_string()),
-        ("name", summary.name.clone()),
-        ("form", text_of(&summary.layout)),
-        ("cases", summary.cases.to_string()),
-        ("channels", summary.channels.join(", ")),
-        ("labels", labels.join("\n")),
-        ("shape (R, A, S)", range(&summary.shape)),
-        ("spacing in mm", range(&summary.spacing_mm)),
-        ("orientations", summary.orientations.join(", ")),
-        ("intensities", format!("{} to {}", summary.intensity[0], summary.intensity[1])),
-        ("splits_final.json", if summary.splits { "yes" } else { "no" }.to_owned()),
-        ("problems", summary.problems.len().to_string()),
-    ]
-}
-
 /// The name that a value has in JSON.
-fn text_of(value: &impl Serialize) -> String {
+pub(super) fn text_of(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(Value::String(text)) => text,
         Ok(other) => other.to_string(),

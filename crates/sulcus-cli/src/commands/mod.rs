@@ -8,6 +8,7 @@ pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod figure;
 pub(crate) mod info;
+pub(crate) mod info_dataset;
 pub(crate) mod plan;
 pub(crate) mod predict;
 pub(crate) mod runtime_install;

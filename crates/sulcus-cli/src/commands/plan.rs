@@ -187,7 +187,7 @@ pub(crate) fn range(range: &Range) -> String {
 }
 
 /// At most three decimals.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     format!("{}", (value * 1000.0).round() / 1000.0)
 }
 

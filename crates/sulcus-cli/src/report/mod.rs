@@ -145,11 +145,9 @@ fn headline(summary: &Summary, labels: &LabelTable) -> String {
     }
     let figures: String =
         figures.iter().map(|(value, name)| format!("<div><b>{value}</b><span>{name}</span></div>")).collect();
-    let undefined = if mean.undefined > 0 {
-        format!(
-            "; {} left out, as both masks are empty there",
-            count(mean.undefined, "pair") + " of case and label"
-        )
+    let pairs: usize = summary.mean.values().map(|label| label.undefined).sum();
+    let undefined = if pairs > 0 {
+        format!("; {} left out, as both masks are empty there", count(pairs, "pair") + " of case and label")
     } else {
         String::new()
     };

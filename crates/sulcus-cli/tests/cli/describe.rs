@@ -37,6 +37,49 @@ fn models_and_data_sets_are_described() {
     run(home.path(), &[&"info", &home.path().join("gone.nii.gz")]).code(1).says("gone.nii.gz");
 }
 
+/// Ten cases of 6 × 5 × 4 voxels with one structure, and four of them unlike the others.
+fn odd_data_set(home: &std::path::Path) -> std::path::PathBuf {
+    let root = home.join("set");
+    for case in 0..10 {
+        let scale = if case == 3 { 1000.0 } else { 1.0 };
+        let values: Vec<f32> = (0..120).map(|i| ((i * 7 + case * 3) % 90 + case) as f32 * scale).collect();
+        // One slice of six, or one more voxel along it in every second case.
+        let inside = |i: usize| i / 30 == 1 && i % 6 < 3 + usize::from(case % 2 == 0);
+        let label = |i: usize| f32::from(u8::from(inside(i) && case != 5));
+        let labels: Vec<f32> = (0..120).map(label).collect();
+        let mut rows = RAS;
+        match case {
+            7 => rows[0] = [-1.0, 0.0, 0.0, 5.0],
+            8 => rows[2][2] = 3.0,
+            _ => {}
+        }
+        file(&root, &format!("images/c{case}.nii"), &nifti(&[6, 5, 4], &values, Some(rows)));
+        file(&root, &format!("labels/c{case}.nii"), &nifti(&[6, 5, 4], &labels, Some(rows)));
+    }
+    root
+}
+
+#[test]
+fn a_data_set_s_table_says_what_is_usual_and_which_case_is_not() {
+    let home = tempfile::tempdir().unwrap();
+    let root = odd_data_set(home.path());
+    let text = run(home.path(), &[&"info", &root]).code(0).stdout;
+    let text = text.replace(home.path().to_str().unwrap(), "HOME");
+    insta::assert_snapshot!(text);
+    let json = run(home.path(), &[&"info", &root, &"--json"]).code(0).stdout;
+    let summary: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(summary["orientation_cases"], serde_json::json!({"LAS": 1, "RAS": 9}));
+    assert_eq!((&summary["labels"][0]["cases"], &summary["labels"][0]["ml"][0]), (&9.into(), &0.015.into()));
+    assert_eq!(summary["per_case"].as_array().unwrap().len(), 10);
+    assert_eq!(summary["per_case"][8]["spacing_mm"], serde_json::json!([1.0, 1.0, 3.0]));
+    let named: Vec<&str> =
+        summary["outliers"].as_array().unwrap().iter().filter_map(|o| o["case"].as_str()).collect();
+    for case in ["c3", "c5", "c7", "c8"] {
+        assert!(named.contains(&case), "{case} in {named:?}");
+    }
+    assert!(!named.contains(&"c0") && !named.contains(&"c9"), "{named:?}");
+}
+
 #[test]
 fn the_doctor_replays_the_golden_case_without_any_library() {
     let home = tempfile::tempdir().unwrap();

@@ -27,7 +27,7 @@ fn a_truth_against_itself_is_perfect_and_has_nnunet_s_shape() {
         assert_eq!(summary["mean"][label]["Dice"], 1.0);
     }
     assert_eq!(summary["foreground_mean"]["Dice"], 1.0);
-    assert_eq!(summary["nsd_mm"], 1.0);
+    assert_eq!((&summary["nsd_mm"], &summary["failed"]), (&1.0.into(), &Value::Array(vec![])));
 }
 
 #[test]
@@ -80,6 +80,13 @@ fn folders_are_matched_by_name_and_a_missing_prediction_is_an_error() {
     let ended =
         ended.says("error: b: there is no prediction").says("1 of 2 cases failed").says("not scored: extra\n");
     assert!(!ended.stderr.contains("extra2"));
+    let json = run(home.path(), &[&"evaluate", &"-p", &p, &"-t", &t, &"--json"]).code(1).stdout;
+    let summary: Value = serde_json::from_str(&json).unwrap();
+    let failed = summary["failed"].as_array().unwrap();
+    assert_eq!((failed.len(), &failed[0]["case"]), (1, &"b".into()));
+    assert!(failed[0]["file"].as_str().unwrap().ends_with("t/b.nii.gz"));
+    assert!(failed[0]["error"].as_str().unwrap().starts_with("there is no prediction with this name"));
+    assert_eq!(summary["metric_per_case"].as_array().unwrap().len(), 1);
     let html = std::fs::read_to_string(&report).unwrap();
     assert!(html.contains("Not scored") && html.contains("<b>b</b>") && html.contains("data:image/png;base64,"));
     run(home.path(), &[&"evaluate", &"-p", &p, &"-t", &truth()]).code(2).says("two files or two folders");

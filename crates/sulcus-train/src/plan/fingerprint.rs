@@ -80,6 +80,9 @@ pub struct CaseMeasures {
     pub crop_ratio: f64,
     /// Intensities in the foreground, channel by channel.
     pub foreground: Vec<ForegroundSample>,
+    /// The 0.5th, 5th, 50th, 95th and 99.5th percentiles of all finite voxels, channel by channel, over at most 100,000
+    /// of them, evenly picked in the order of the file; zeros when there is none.
+    pub percentiles: Vec<[f64; 5]>,
 }
 
 /// Voxels of one channel inside a case's structures.
@@ -110,8 +113,21 @@ impl CaseMeasures {
             let sample = (0..picked).filter_map(|i| inside.get(i * inside.len() / picked)).filter_map(at);
             ForegroundSample { values: sample.collect(), range }
         });
-        Self { crop_ratio: crop_ratio(image), foreground: foreground.collect() }
+        Self {
+            crop_ratio: crop_ratio(image),
+            foreground: foreground.collect(),
+            percentiles: (0..image.channels()).map(|channel| percentiles(image.channel(channel))).collect(),
+        }
     }
+}
+
+fn percentiles(values: &[f32]) -> [f64; 5] {
+    /// So many of a channel's voxels are sorted.
+    const PICKED: usize = 100_000;
+    let step = values.len().div_ceil(PICKED).max(1);
+    let picked = values.iter().step_by(step).map(|v| f64::from(*v)).filter(|v| v.is_finite());
+    let picked = sorted(picked.collect());
+    [0.005, 0.05, 0.5, 0.95, 0.995].map(|share| quantile(&picked, share))
 }
 
 /// Holes don't change a bounding box, so that nnU-Net's filled union of the channels' non-zero voxels has the same one
@@ -161,7 +177,8 @@ impl Fingerprint {
     }
 }
 
-fn intensities<'a>(samples: impl Iterator<Item = &'a ForegroundSample>) -> Option<Intensities> {
+/// The distribution of all samples together; nothing when there is no value.
+pub(crate) fn intensities<'a>(samples: impl Iterator<Item = &'a ForegroundSample>) -> Option<Intensities> {
     let mut values = Vec::new();
     let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
     for sample in samples {
@@ -189,15 +206,14 @@ fn intensities<'a>(samples: impl Iterator<Item = &'a ForegroundSample>) -> Optio
     })
 }
 
-fn volumes(value: Label, name: &str, facts: &[CaseFacts]) -> LabelVolumes {
-    let found = || facts.iter().filter_map(|f| Some((f, *f.label_voxels.get(&value)?)));
-    let ml = |(f, voxels): (&CaseFacts, usize)| voxels as f64 * f.spacing.mm().iter().product::<f64>() / 1000.0;
-    let ml = sorted(found().map(ml).collect());
+/// How large a structure is over the cases.
+pub(crate) fn volumes(value: Label, name: &str, facts: &[CaseFacts]) -> LabelVolumes {
+    let ml = sorted(facts.iter().filter_map(|f| f.ml(value)).collect());
     LabelVolumes {
         value,
         name: name.to_owned(),
         cases: ml.len(),
-        voxels: found().map(|(_, voxels)| voxels).sum(),
+        voxels: facts.iter().filter_map(|f| f.label_voxels.get(&value)).sum(),
         ml: [0.0, 0.5, 1.0].map(|share| quantile(&ml, share)),
     }
 }
@@ -208,7 +224,7 @@ fn sorted(mut values: Vec<f64>) -> Vec<f64> {
 }
 
 /// Of sorted values, linear between ranks as numpy's default; 0 when there is none.
-pub(super) fn quantile(sorted: &[f64], share: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let rank = share * sorted.len().saturating_sub(1) as f64;
     let at = |rank: f64| sorted.get(rank as usize).copied().unwrap_or_default();
     let (below, above) = (at(rank.floor()), at(rank.ceil()));

@@ -25,6 +25,7 @@ pub use file::PlanFile;
 pub use fingerprint::{
     CaseMeasures, ChannelIntensities, Fingerprint, ForegroundSample, Intensities, LabelVolumes,
 };
+pub(crate) use fingerprint::{intensities, quantile, volumes};
 pub use memory::DeviceKind;
 
 use memory::MemoryEstimate;

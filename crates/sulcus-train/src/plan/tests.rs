@@ -18,7 +18,7 @@ fn facts(shape: [usize; 3], mm: [f64; 3]) -> CaseFacts {
         intensity: [0.0, 1.0],
         label_voxels: BTreeMap::new(),
         sha256: String::new(),
-        measures: CaseMeasures { crop_ratio: 1.0, foreground: Vec::new() },
+        measures: CaseMeasures { crop_ratio: 1.0, ..CaseMeasures::default() },
     }
 }
 
@@ -170,7 +170,8 @@ fn ct_is_clipped_by_the_data_set_and_everything_else_scaled_by_its_scan() {
     let mut case = facts([64; 3], [1.0; 3]);
     let sample =
         ForegroundSample { values: (0..=1000).map(|v| v as f32 / 5.0).collect(), range: Some([0.0, 200.0]) };
-    case.measures = CaseMeasures { crop_ratio: 0.5, foreground: vec![sample.clone(), sample] };
+    case.measures =
+        CaseMeasures { crop_ratio: 0.5, foreground: vec![sample.clone(), sample], ..CaseMeasures::default() };
     let config = preset("auto", DeviceChoice::Cpu);
     let plan = Plan::decide(&config, &["CT".into(), "PET".into()], &labels(1), &[case.clone()]).unwrap();
     let Normalisation::Ct { clip, mean, .. } = plan.normalisation[0] else { panic!("{:?}", plan.normalisation) };
