@@ -1,6 +1,6 @@
 //! The shipped model gives the answers that are recorded for it, in every engine.
 
-use sulcus_io::{read_image, read_labels};
+use sulcus_io::{read_labels, read_scan};
 use sulcus_pipeline::{CaseScores, DEFAULT_NSD_MM, Summary};
 use sulcus_runtime::{Engine, SegmentOptions};
 use sulcus_tests::{builder, engines, held_out_cases, shipped_model, shipped_spec};
@@ -23,7 +23,7 @@ fn the_shipped_model_finds_the_hippocampus_in_the_bundled_held_out_cases() {
     let segmenter = builder(Engine::Tract).unwrap().model(shipped_model()).build().unwrap();
     let mut scores = Vec::new();
     for (name, image, truth) in held_out_cases().unwrap() {
-        let scan = read_image(&image).unwrap();
+        let scan = read_scan(&image).unwrap();
         let mask = segmenter.segment(&scan.image, SegmentOptions::default()).unwrap().labels;
         let (truth, _) = read_labels(&truth).unwrap();
         scores.push(CaseScores::measure([name.clone(), name], &mask, &truth, &labels, DEFAULT_NSD_MM).unwrap());

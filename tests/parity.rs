@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use sulcus_io::read_image;
+use sulcus_io::read_scan;
 use sulcus_pipeline::{
     Activation, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm, Outputs, Predictor, StageConfig,
     Tensor, WindowOptions, predict_logits, prepare,
@@ -59,7 +59,7 @@ fn burn_and_both_engines_agree_on_a_network_that_was_just_exported() {
     assert_eq!(sulcus_onnx::read_spec(&file).unwrap(), spec);
     let burn = NetworkPredictor::new(&network, &device);
     for (name, image, _) in held_out_cases().unwrap().into_iter().take(2) {
-        let image = read_image(&image).unwrap().image;
+        let image = read_scan(&image).unwrap().image;
         let expected = logits(&spec, &image, &burn);
         let expected_labels = labels(&spec, &image, &burn);
         for engine in [Engine::Tract, Engine::Ort] {
@@ -160,7 +160,7 @@ fn both_engines_give_the_same_masks_with_the_shipped_model() {
     let ort = ort.model(shipped_model()).build().unwrap();
     let tract = builder(Engine::Tract).unwrap().model(shipped_model()).build().unwrap();
     for scan in scans {
-        let image = read_image(&scan).unwrap().image;
+        let image = read_scan(&scan).unwrap().image;
         let a = ort.segment(&image, SegmentOptions::default()).unwrap();
         let b = tract.segment(&image, SegmentOptions::default()).unwrap();
         let share = differing_share(&a.labels, &b.labels);
@@ -171,7 +171,7 @@ fn both_engines_give_the_same_masks_with_the_shipped_model() {
 #[test]
 fn mirrored_predictions_agree_and_follow_what_the_model_was_trained_with() {
     let (_, image, _) = &held_out_cases().unwrap()[1];
-    let image = read_image(image).unwrap().image;
+    let image = read_scan(image).unwrap().image;
     let plain = builder(Engine::Tract).unwrap().model(shipped_model()).build().unwrap();
     let plain = plain.segment(&image, SegmentOptions::default()).unwrap().labels;
     assert!(plain.data().iter().any(|label| *label != 0), "an empty mask proves nothing");
