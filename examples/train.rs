@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The file is only worth keeping when another engine computes the trainer's logits from it.
     let run = Run::open(&folder)?;
-    let (device, _) = config.device.resolve()?;
+    let device = config.device.resolve()?.first()?;
     let network = run.load_network(Weights::Best, &device)?;
     let trainer = NetworkPredictor::new(&network, &device);
     let file = export_onnx(&network, &run.model_spec(Weights::Best, &trainer)?)?;

@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         deep_supervision: false,
     });
     config.time_budget_secs = Some(SECONDS);
-    config.device = DeviceChoice::Cpu;
+    config.device = DeviceChoice::Cpu.into();
 
     let folder = tempfile::tempdir()?;
     train(&dataset, &SplitChoice::default(), &config, folder.path(), &mut ())?;

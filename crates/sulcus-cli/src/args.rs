@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use sulcus_runtime::{Device, Engine};
-use sulcus_train::DeviceChoice;
+use sulcus_train::DeviceList;
 use sulcus_volume::Orientation;
 
 use crate::values::{
@@ -134,8 +134,13 @@ pub(crate) struct PlanChoices {
     #[arg(long, value_name = "NAME", value_parser = preset_name)]
     pub(crate) preset: Option<String>,
     /// Where to train
-    #[arg(long, value_name = "D", help = "Where to train: auto (used unless said), cpu, cuda[:N] or vulkan[:N]")]
-    pub(crate) device: Option<DeviceChoice>,
+    #[arg(
+        long,
+        value_name = "D",
+        help = "Where to train: auto (used unless said), cpu, cuda[:N] or vulkan[:N]; \
+        several of one kind, such as cuda:0,1, share each batch"
+    )]
+    pub(crate) device: Option<DeviceList>,
     /// Memory that a step may take, such as 8GB; otherwise half of the machine's on a processor, 8GB on a GPU
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub(crate) memory: Option<u64>,
@@ -204,6 +209,10 @@ pub(crate) struct TrainArgs {
     /// The learning rate at its greatest
     #[arg(long, value_name = "RATE", value_parser = positive)]
     pub(crate) learning_rate: Option<f64>,
+    /// What convolutions compute in: fp32 (used unless said), bf16 or fp16; the last two on a GPU alone. Weights, norms and
+    /// loss stay fp32
+    #[arg(long, value_name = "P")]
+    pub(crate) precision: Option<sulcus_train::Precision>,
     /// How weights are moved
     #[arg(long, value_name = "NAME")]
     pub(crate) optimizer: Option<OptimizerName>,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sulcus_pipeline::{Normalisation, Output};
 use sulcus_volume::{Orientation, Spacing};
 
-use crate::{Augmentation, DeviceChoice, DiceScope, Loss, NetworkChoice, NetworkRule, TrainError};
+use crate::{Augmentation, DeviceList, DiceScope, Loss, NetworkChoice, NetworkRule, Precision, TrainError};
 
 /// How to train. What is `None` is decided from the data; the [`Plan`](crate::Plan) has the decisions and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,8 +72,10 @@ pub struct TrainConfig {
     /// Decides weights, patches and variations.
     pub seed: u64,
     /// Where to train.
-    #[serde(with = "device_text")]
-    pub device: DeviceChoice,
+    pub device: DeviceList,
+    /// What convolutions compute in.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// Threads that draw patches beside the training.
     pub workers: usize,
     /// Folder where prepared cases are kept for later trainings, by the hash of their files and of the preparing.
@@ -173,7 +175,8 @@ impl TrainConfig {
             cases_scored_per_epoch: 16,
             init: None,
             seed: 0,
-            device: DeviceChoice::Auto,
+            device: DeviceList::default(),
+            precision: Precision::Fp32,
             workers: 1,
             cache: None,
         };
@@ -324,20 +327,6 @@ impl Schedule {
     }
 }
 
-mod device_text {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::DeviceChoice;
-
-    pub(super) fn serialize<S: Serializer>(device: &DeviceChoice, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(device)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<DeviceChoice, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,7 +344,8 @@ mod tests {
     #[test]
     fn a_configuration_survives_its_json() {
         let mut config = TrainConfig::from_preset("unet2d-classic").unwrap();
-        config.device = DeviceChoice::Cuda(1);
+        config.device = "cuda:1,0".parse().unwrap();
+        config.precision = Precision::Bf16;
         config.time_budget_secs = Some(0.1 + 0.2);
         let json = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<TrainConfig>(&json).unwrap(), config);

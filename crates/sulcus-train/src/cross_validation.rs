@@ -235,7 +235,9 @@ impl CrossValidation {
         let config = &mut self.manifest.config;
         config.epochs = changes.epochs.or(config.epochs);
         config.time_budget_secs = changes.time_budget_secs.or(config.time_budget_secs);
-        config.device = changes.device.unwrap_or(config.device);
+        if let Some(device) = &changes.device {
+            config.device = device.clone();
+        }
         config.workers = changes.workers.unwrap_or(config.workers);
         config.check()?;
         self.write()
@@ -288,7 +290,7 @@ impl CrossValidation {
             let changes = Changes {
                 epochs: config.epochs,
                 time_budget_secs: config.time_budget_secs,
-                device: Some(config.device),
+                device: Some(config.device.clone()),
                 workers: Some(config.workers),
             };
             return resume(dataset, &folder, &changes, observer);

@@ -26,8 +26,19 @@ pub enum DeviceChoice {
 #[non_exhaustive]
 pub enum DeviceError {
     /// A name that means no device.
-    #[error("cannot train on `{0}`: expected auto, cpu, cuda, cuda:N, vulkan or vulkan:N")]
+    #[error(
+        "cannot train on `{0}`: expected auto, cpu, cuda, cuda:N, vulkan or vulkan:N, or several devices of one kind such \
+         as cuda:0,1"
+    )]
     Unknown(String),
+    /// A device that is listed more than once.
+    #[error("cannot train on `{list}`: {device} is listed twice")]
+    Repeated {
+        /// What was asked for.
+        list: String,
+        /// The device.
+        device: DeviceChoice,
+    },
     /// A device of an inference engine.
     #[error(
         "cannot train on `{0}`: TensorRT only runs exported models; train on cuda, then predict with --device {0}"
@@ -206,8 +217,8 @@ mod tests {
     #[test]
     fn names_that_mean_no_training_device_say_what_to_write() {
         let message = |text: &str| text.parse::<DeviceChoice>().unwrap_err().to_string();
-        insta::assert_snapshot!(message("gpu"), @"cannot train on `gpu`: expected auto, cpu, cuda, cuda:N, vulkan or vulkan:N");
-        insta::assert_snapshot!(message("cuda:-1"), @"cannot train on `cuda:-1`: expected auto, cpu, cuda, cuda:N, vulkan or vulkan:N");
+        insta::assert_snapshot!(message("gpu"), @"cannot train on `gpu`: expected auto, cpu, cuda, cuda:N, vulkan or vulkan:N, or several devices of one kind such as cuda:0,1");
+        insta::assert_snapshot!(message("cuda:-1"), @"cannot train on `cuda:-1`: expected auto, cpu, cuda, cuda:N, vulkan or vulkan:N, or several devices of one kind such as cuda:0,1");
         insta::assert_snapshot!(message("tensorrt:1"), @"cannot train on `tensorrt:1`: TensorRT only runs exported models; train on cuda, then predict with --device tensorrt:1");
         assert!("cpu:1".parse::<DeviceChoice>().is_err());
         assert!("".parse::<DeviceChoice>().is_err());

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use sulcus_pipeline::PipelineError;
 
-use crate::{CheckpointError, DeviceError, InitError, NetworkError, Problem};
+use crate::{CheckpointError, DeviceError, InitError, NetworkError, PrecisionError, Problem};
 
 /// Why a data set cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,9 @@ pub enum TrainError {
     /// A device that cannot be had.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A precision that the device can't train in.
+    #[error(transparent)]
+    Precision(#[from] PrecisionError),
     /// A checkpoint that cannot be written or read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -139,6 +142,20 @@ pub enum TrainError {
         /// The run.
         folder: PathBuf,
     },
+    /// Gradients that half precision cannot hold.
+    #[error(
+        "gradients overflowed half precision in epoch {epoch}, step {step}, even without a scaled loss; train with \
+         --precision bf16 or fp32. The checkpoints of the epoch before are kept: {folder}",
+        folder = folder.display()
+    )]
+    Overflow {
+        /// In which epoch, from 1.
+        epoch: usize,
+        /// In which step of it, from 1.
+        step: usize,
+        /// The run.
+        folder: PathBuf,
+    },
     /// A case that no patch can be drawn from.
     #[error("no patch could be drawn from case {case}: {what}")]
     Sample {
@@ -150,6 +167,12 @@ pub enum TrainError {
     /// A loader thread that died or could not be started.
     #[error("a thread that draws training patches failed: {0}")]
     Worker(std::io::Error),
+    /// Devices that can't average what they have.
+    #[error(
+        "the devices could not average their gradients: {0}; several CUDA devices need NVIDIA's NCCL library (libnccl) \
+         beside the driver, a single device needs none"
+    )]
+    Exchange(String),
     /// A device that gave no answer.
     #[error("the device could not be read: {0}")]
     Tensor(String),

@@ -3,20 +3,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::tensor::Device;
-use sulcus_pipeline::{Dimensions, GoldenCase, ModelSpec, SpacingRule, Training, prepare, prepare_labels};
+use sulcus_pipeline::{Dimensions, GoldenCase, ModelSpec, Norm, SpacingRule, Training, prepare, prepare_labels};
 use sulcus_volume::Reorientation;
 
 use crate::cache::{CacheKey, load_or_prepare};
 use crate::dataset::FileProblem;
+use crate::learner::check_share;
 use crate::manifest::{DatasetRecord, Manifest, RunProgress, Status, now_utc};
 use crate::sampler::{Sampler, Sampling, TrainingCase};
 use crate::score::broken;
 use crate::trainer::{Clock, Position, Session};
 use crate::{
-    Case, CaseFacts, Checkpoint, Dataset, DatasetError, Descent, DeviceChoice, Event, Fingerprint, InitSource,
-    Outcome, Plan, PlanFile, Problem, Split, SplitChoice, TrainConfig, TrainError, TrainObserver, UNet, Weights,
-    history, initialise, parallel, samples,
+    Case, CaseFacts, Checkpoint, Computing, Dataset, DatasetError, Descent, DeviceList, DiceScope, Event,
+    Fingerprint, InitSource, Learner, Objective, Outcome, Placement, Plan, PlanFile, Problem, Split, SplitChoice,
+    TrainConfig, TrainError, TrainObserver, UNet, Weights, history, initialise, parallel, samples,
 };
 
 /// Reads and checks the cases that would be trained on, and plans for them.
@@ -79,7 +79,7 @@ fn begin(
 ) -> Result<Outcome, TrainError> {
     let began = Instant::now();
     config.check()?;
-    let (device, device_name) = config.device.resolve()?;
+    let placement = place(config)?;
     if folder.join(Manifest::FILE).exists() {
         return Err(TrainError::RunExists { folder: folder.to_path_buf() });
     }
@@ -97,8 +97,9 @@ fn begin(
     };
     drop(trained_on);
     let plan = plan_file.plan.clone();
+    check_share(plan.batch_size, config.device.count())?;
     let spec = plan.model_spec(dataset.name().to_owned(), Training::default());
-    let device = device.autodiff();
+    let device = placement.first()?.autodiff();
     let mut network = UNet::new(&plan.network, plan.channels.len(), spec.classes(), config.seed, &device)?;
     let init = match init {
         Some(source) => {
@@ -131,7 +132,7 @@ fn begin(
         config: config.clone(),
         plan,
         data_sha256,
-        device: device_name,
+        device: placement.description.clone(),
         parameters: network.parameters(),
         init,
         steps_per_epoch,
@@ -150,19 +151,20 @@ fn begin(
     };
     manifest.write(folder)?;
     history::rewrite(&folder.join(history::FILE), &[])?;
-    let parts = Parts { network, device, at: Position::default(), sampler, spec };
+    let optimiser = Descent::new(config.optimiser);
+    let parts = Parts { network, optimiser, placement, at: Position::default(), sampler, spec };
     session(dataset, folder, manifest, parts, began, observer)?.run(observer)
 }
 
 /// What may be changed when a run goes on; everything else stays as it was begun.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Changes {
     /// Epochs in all.
     pub epochs: Option<usize>,
     /// Seconds in all, those of the earlier parts included.
     pub time_budget_secs: Option<f64>,
     /// Where to train.
-    pub device: Option<DeviceChoice>,
+    pub device: Option<DeviceList>,
     /// Threads that draw patches.
     pub workers: Option<usize>,
 }
@@ -183,14 +185,17 @@ pub fn resume(
     let config = &mut manifest.config;
     config.epochs = changes.epochs.or(config.epochs);
     config.time_budget_secs = changes.time_budget_secs.or(config.time_budget_secs);
-    config.device = changes.device.unwrap_or(config.device);
+    if let Some(device) = &changes.device {
+        config.device = device.clone();
+    }
     config.workers = changes.workers.unwrap_or(config.workers);
     config.check()?;
-    let (device, device_name) = config.device.resolve()?;
-    manifest.device = device_name;
+    let placement = place(config)?;
+    check_share(manifest.plan.batch_size, manifest.config.device.count())?;
+    manifest.device = placement.description.clone();
     check_data(dataset, &manifest, folder, observer)?;
 
-    let device = device.autodiff();
+    let device = placement.first()?.autodiff();
     let last = Weights::Last.file(folder);
     let spec = manifest.plan.model_spec(manifest.dataset.name.clone(), Training::default());
     let Manifest { split, data_sha256, plan, config, .. } = &manifest;
@@ -201,7 +206,8 @@ pub fn resume(
         let seed = manifest.config.seed;
         let network = UNet::new(&manifest.plan.network, spec.channels.len(), spec.classes(), seed, &device)?;
         history::rewrite(&history_file, &[])?;
-        let parts = Parts { network, device, at: Position::default(), sampler, spec };
+        let optimiser = Descent::new(manifest.config.optimiser);
+        let parts = Parts { network, optimiser, placement, at: Position::default(), sampler, spec };
         return session(dataset, folder, manifest, parts, began, observer)?.run(observer);
     }
     let checkpoint = Checkpoint::load(&last)?;
@@ -214,10 +220,17 @@ pub fn resume(
     let optimiser = checkpoint.optimiser(manifest.config.optimiser)?;
     // The file's bytes are as many as weights and moments together.
     drop(checkpoint);
-    let parts = Parts { network, device, at, sampler, spec };
-    let mut session = session(dataset, folder, manifest, parts, began, observer)?;
-    session.optimiser = optimiser;
-    session.run(observer)
+    let parts = Parts { network, optimiser, placement, at, sampler, spec };
+    session(dataset, folder, manifest, parts, began, observer)?.run(observer)
+}
+
+/// Finds the devices, and checks that they compute in the precision asked for.
+fn place(config: &TrainConfig) -> Result<Placement, TrainError> {
+    let placement = config.device.resolve()?;
+    for device in &placement.devices {
+        config.precision.check(device, &placement.description)?;
+    }
+    Ok(placement)
 }
 
 fn survey(
@@ -358,10 +371,16 @@ fn default_steps(sampler: &Sampler, plan: &Plan) -> usize {
     }
 }
 
+/// Whether what a case's gradients are depends on the others of its batch.
+fn sums_over_batches(plan: &Plan) -> bool {
+    plan.dice_scope == DiceScope::Batch || plan.network.norm == Norm::Batch
+}
+
 /// What a session begins with.
 struct Parts {
     network: UNet,
-    device: Device,
+    optimiser: Descent,
+    placement: Placement,
     at: Position,
     sampler: Sampler,
     spec: ModelSpec,
@@ -375,26 +394,35 @@ fn session<'a>(
     began: Instant,
     observer: &mut dyn TrainObserver,
 ) -> Result<Session<'a>, TrainError> {
-    let Parts { network, device, at, sampler, spec } = parts;
+    let Parts { network, optimiser, placement, at, sampler, spec } = parts;
     observer.event(Event::Planned {
         plan: &manifest.plan,
         device: &manifest.device,
         training: manifest.split.training.len(),
         validation: manifest.split.validation.len(),
     });
+    if manifest.config.device.count() > 1 && sums_over_batches(&manifest.plan) {
+        observer.event(Event::Warning(
+            "with several devices, soft Dice and batch normalisation that sum over a batch sum over each device's part",
+        ));
+    }
     let watched = evenly(&manifest.split.validation, manifest.config.cases_scored_per_epoch.max(1));
+    let Manifest { plan, config, .. } = &manifest;
+    let objective = Objective { loss: config.loss, output: plan.output, dice_scope: plan.dice_scope };
+    let computing = Computing { objective, precision: config.precision };
+    let device = placement.first()?.autodiff();
+    let learner = Learner::new(&plan.network, network, optimiser, computing, at.scaler, &placement)?;
     Ok(Session {
         folder: folder.to_path_buf(),
         watched: prepared(dataset, &spec, &watched, &manifest.data_sha256, &manifest.config)?,
         held_out: cases(dataset, &manifest.split.validation),
         ignore: dataset.ignore(),
-        optimiser: Descent::new(manifest.config.optimiser),
         clock: Clock::start(began, at.seconds),
         sampler: Arc::new(sampler),
         spec,
         manifest,
         device,
-        network,
+        learner,
         at,
     })
 }

@@ -3,18 +3,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use sulcus_pipeline::{ModelSpec, PipelineError};
 use sulcus_volume::Label;
 
 use crate::loader::Loader;
 use crate::manifest::{Manifest, Status};
-use crate::sampler::{Batch, Sampler, TrainingCase};
+use crate::sampler::{Sampler, TrainingCase};
 use crate::{
-    Case, CheckpointParts, Descent, EpochRecord, InitReport, NetworkPredictor, Plan, Targets, TrainConfig,
-    TrainError, UNet, Weights, curves, history, optimise, score,
+    Case, CheckpointParts, EpochRecord, InitReport, Learner, LossScaler, NetworkPredictor, Overflow, Plan,
+    Stepped, TrainConfig, TrainError, Weights, curves, history, optimise, score,
 };
 
 /// What a training tells while it runs.
@@ -128,6 +127,9 @@ pub(crate) struct Position {
     /// The epoch in which the score last rose; one that is as good as the best has not risen.
     #[serde(default)]
     pub(crate) improved_epoch: usize,
+    /// How the loss is scaled, in half precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scaler: Option<LossScaler>,
 }
 
 /// Everything that the loop works with.
@@ -142,9 +144,9 @@ pub(crate) struct Session<'a> {
     pub(crate) held_out: Vec<&'a Case>,
     /// The masks' value for voxels that nobody has labelled.
     pub(crate) ignore: Option<Label>,
+    /// The one that scores, with autodiff.
     pub(crate) device: Device,
-    pub(crate) network: UNet,
-    pub(crate) optimiser: Descent,
+    pub(crate) learner: Learner,
     pub(crate) at: Position,
     pub(crate) clock: Clock,
 }
@@ -186,21 +188,20 @@ impl Session<'_> {
             let mut batches = Loader::start(&self.sampler, self.at.epoch, self.at.step, steps, config.workers)?;
             for batch in batches.by_ref() {
                 learning_rate = self.learning_rate(&config);
-                let (image, targets) = tensors(batch?, &self.device)?;
-                let loss = self.loss(&config, image, &targets)?;
-                let value =
-                    loss.clone().try_into_scalar::<f64>().map_err(|e| TrainError::Tensor(format!("{e:?}")))?;
-                if !value.is_finite() {
-                    let (epoch, step, folder) = (self.at.epoch + 1, self.at.step + 1, self.folder);
-                    return Err(TrainError::Diverged { loss: value, epoch, step, learning_rate, folder });
+                let (learner, Stepped { loss, overflow }) =
+                    self.learner.step(batch?, learning_rate, config.gradient_clip)?;
+                self.learner = learner;
+                let (epoch, step) = (self.at.epoch + 1, self.at.step + 1);
+                if !loss.is_finite() {
+                    return Err(TrainError::Diverged { loss, epoch, step, learning_rate, folder: self.folder });
                 }
-                let gradients = GradientsParams::from_grads(loss.backward(), &self.network);
-                self.network =
-                    self.optimiser.step(self.network, gradients, learning_rate, config.gradient_clip)?;
+                if overflow == Some(Overflow::Final) {
+                    return Err(TrainError::Overflow { epoch, step, folder: self.folder });
+                }
 
                 self.at.step += 1;
                 self.at.steps += 1;
-                self.at.loss_sum += value;
+                self.at.loss_sum += loss;
                 observer.event(Event::Step {
                     epoch: self.at.epoch + 1,
                     epochs: config.epoch_limit(),
@@ -264,7 +265,7 @@ impl Session<'_> {
     /// A step that diverged shows in the next loss; after the last one there is none. Weights that are no numbers are
     /// neither scored nor saved over good ones.
     fn check_weights(&self) -> Result<(), TrainError> {
-        if optimise::weights_are_finite(&self.network)? {
+        if optimise::weights_are_finite(self.learner.network())? {
             return Ok(());
         }
         Err(TrainError::Diverged {
@@ -289,24 +290,6 @@ impl Session<'_> {
             }
             _ => Ok(()),
         }
-    }
-
-    /// The loss of a batch; with deep supervision that of each resolution, halved from one to the next coarser one.
-    fn loss(&self, config: &TrainConfig, image: Tensor<5>, targets: &Targets) -> Result<Tensor<1>, TrainError> {
-        let plan = &self.manifest.plan;
-        let logits = self.network.forward_all(image);
-        let weights = (0..logits.len()).map(|i| 0.5_f64.powi(i as i32));
-        let sum: f64 = weights.clone().sum();
-        let mut total: Option<Tensor<1>> = None;
-        for ((logits, stride), weight) in logits.into_iter().zip(self.network.supervised_strides()).zip(weights) {
-            let loss = config.loss.forward(plan.output, plan.dice_scope, logits, &targets.coarser(stride)?);
-            let loss = loss * (weight / sum);
-            total = Some(match total {
-                Some(total) => total + loss,
-                None => loss,
-            });
-        }
-        total.ok_or_else(|| TrainError::Tensor("the network gave no logits".into()))
     }
 
     /// Scores the best weights as `sulcus predict` would be scored, and closes the manifest.
@@ -353,12 +336,13 @@ impl Session<'_> {
 
     fn save(&mut self, which: Weights) -> Result<(), TrainError> {
         self.at.seconds = self.clock.seconds();
+        self.at.scaler = self.learner.scaler();
         let file = which.file(&self.folder);
         let state = serde_json::to_value(&self.at)
             .map_err(|e| TrainError::File { what: e.to_string(), file: file.clone() })?;
-        let optimiser = (which == Weights::Last).then_some(&self.optimiser);
+        let optimiser = (which == Weights::Last).then_some(self.learner.optimiser());
         let spec = &self.manifest.plan.network;
-        Ok(CheckpointParts { spec, network: &self.network, optimiser, state: &state }.save(&file)?)
+        Ok(CheckpointParts { spec, network: self.learner.network(), optimiser, state: &state }.save(&file)?)
     }
 
     fn note(&mut self, status: Status) -> Result<(), TrainError> {
@@ -372,7 +356,7 @@ impl Session<'_> {
 
     fn score_watched(&mut self, observer: &mut dyn TrainObserver) -> Result<Vec<Option<f64>>, TrainError> {
         let began = self.clock.seconds();
-        let predictor = NetworkPredictor::new(&self.network, &self.device);
+        let predictor = NetworkPredictor::new(self.learner.network(), &self.device);
         let total = self.watched.len();
         let dice = score::dice_on_prepared_grid(&self.spec, &self.watched, &predictor, |done| {
             observer.event(Event::Scoring { done, total });
@@ -388,7 +372,7 @@ impl Session<'_> {
     fn time_a_case(&mut self) -> Result<(), TrainError> {
         let Some(case) = self.watched.first() else { return Ok(()) };
         let began = self.clock.seconds();
-        let predictor = NetworkPredictor::new(&self.network, &self.device);
+        let predictor = NetworkPredictor::new(self.learner.network(), &self.device);
         let go_on = |_| ControlFlow::Continue(());
         score::dice_on_prepared_grid(&self.spec, std::slice::from_ref(case), &predictor, go_on)?;
         self.clock.scoring_a_case = Some(self.clock.seconds() - began);
@@ -435,12 +419,4 @@ impl Session<'_> {
         let spent = self.clock.seconds();
         (self.at.steps > 1 && share > 0.0).then(|| spent / share - spent)
     }
-}
-
-/// # Shapes
-/// `[N, C, D, H, W]` and `[N, D, H, W]`; slices have D = 1.
-fn tensors(batch: Batch, device: &Device) -> Result<(Tensor<5>, Targets), TrainError> {
-    let [n, _, d, h, w] = batch.shape;
-    let image = Tensor::from_data(TensorData::new(batch.image, batch.shape), device);
-    Ok((image, Targets::new(batch.classes, [n, d, h, w])?))
 }

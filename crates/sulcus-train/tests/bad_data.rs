@@ -358,7 +358,8 @@ fn all_kinds_at_once() {
     // And training says the same before it writes anything.
     let at = root.join("run");
     let mut heard = Heard(Vec::new());
-    let config = TrainConfig { device: DeviceChoice::Cpu, ..TrainConfig::from_preset("unet2d-lite").unwrap() };
+    let config =
+        TrainConfig { device: DeviceChoice::Cpu.into(), ..TrainConfig::from_preset("unet2d-lite").unwrap() };
     let refused = train(&Dataset::open(root).unwrap(), &SplitChoice::All, &config, &at, &mut heard).unwrap_err();
     let survey = Dataset::open(root).unwrap().survey(&[]);
     let warnings: Vec<String> = survey.warnings.iter().map(ToString::to_string).collect();

@@ -21,7 +21,7 @@ fn cached_cases_train_to_the_same_losses() {
         network.stages.iter_mut().zip([4, 8]).for_each(|(stage, channels)| stage.channels = channels);
         let mut config = TrainConfig::new(network);
         (config.epochs, config.steps_per_epoch, config.batch_size) = (Some(2), Some(3), Some(2));
-        config.device = DeviceChoice::Cpu;
+        config.device = DeviceChoice::Cpu.into();
         config.cache = cache.map(Path::to_path_buf);
         let at = folder.path().join(run);
         let dataset = Dataset::open(&root).unwrap();

@@ -275,7 +275,7 @@ fn a_run_starts_from_another_runs_folder_and_records_it() {
     let mut config = TrainConfig::new(network);
     config.batch_size = Some(4);
     (config.epochs, config.steps_per_epoch) = (Some(1), Some(12));
-    config.device = DeviceChoice::Cpu;
+    config.device = DeviceChoice::Cpu.into();
     let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
     train(&dataset, &SplitChoice::All, &config, &first, &mut ()).unwrap();
     config.init = Some(first.clone());

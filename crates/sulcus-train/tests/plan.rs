@@ -16,7 +16,7 @@ fn bundled() -> PathBuf {
 }
 
 fn config(preset: &str) -> TrainConfig {
-    TrainConfig { device: DeviceChoice::Cpu, ..TrainConfig::from_preset(preset).unwrap() }
+    TrainConfig { device: DeviceChoice::Cpu.into(), ..TrainConfig::from_preset(preset).unwrap() }
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn tiny() -> TrainConfig {
     config.steps_per_epoch = Some(12);
     config.learning_rate = 1e-2;
     config.warmup_steps = 5;
-    config.device = DeviceChoice::Cpu;
+    config.device = DeviceChoice::Cpu.into();
     config
 }
 
@@ -60,7 +60,7 @@ fn tiny_blocks() -> TrainConfig {
     // Low enough to act.
     config.gradient_clip = Some(0.1);
     config.augmentation = Augmentation::nnunet();
-    config.device = DeviceChoice::Cpu;
+    config.device = DeviceChoice::Cpu.into();
     config
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use sulcus_runtime::{Device, Engine, OnnxRuntime, OrtLibrary, Outcome, Place, Segmenter};
-use sulcus_train::DeviceChoice;
+use sulcus_train::{DeviceChoice, Precision};
 
 use crate::args::DoctorArgs;
 use crate::error::{CliError, Context, with_causes};
@@ -176,12 +176,24 @@ fn devices(runtime: Option<&OnnxRuntime>) -> Vec<DeviceReport> {
     }
     for device in [DeviceChoice::Cpu, DeviceChoice::Cuda(0), DeviceChoice::Vulkan(0)] {
         let (available, note) = match device.resolve() {
-            Ok((_, description)) => (true, description),
+            Ok((found, description)) => {
+                let precisions: Vec<String> = Precision::of(&found).iter().map(ToString::to_string).collect();
+                (true, format!("{description}; {}{}", precisions.join(", "), unverified(device)))
+            }
             Err(error) => (false, with_causes(&error)),
         };
         found.push(DeviceReport { name: device.to_string(), used_for: "training", available, note });
     }
     found
+}
+
+/// What nobody has seen on such a device. Vulkan's kernels were compared with the processor's on a software device.
+fn unverified(device: DeviceChoice) -> &'static str {
+    match device {
+        DeviceChoice::Cuda(_) => " (unverified: sulcus was never run on a CUDA device)",
+        DeviceChoice::Vulkan(_) => " (fp32 verified on a software device; fp16 and several devices unverified)",
+        DeviceChoice::Auto | DeviceChoice::Cpu => "",
+    }
 }
 
 fn print(report: &Report) -> Result<(), CliError> {

@@ -47,7 +47,7 @@ pub(crate) fn config(choices: &PlanChoices) -> Result<TrainConfig, CliError> {
     let mut config = TrainConfig::from_preset(preset).map_err(CliError::usage)?;
     choose(choices, &mut config);
     if config.memory_bytes.is_none()
-        && DeviceKind::of(config.device).context("looking for a device")? == DeviceKind::Processor
+        && DeviceKind::of(&config.device).context("looking for a device")? == DeviceKind::Processor
     {
         config.memory_bytes = memory::for_training();
     }
@@ -61,7 +61,9 @@ pub(crate) fn choose(choices: &PlanChoices, config: &mut TrainConfig) {
     config.batch_size = choices.batch_size.or(config.batch_size);
     config.normalisation = choices.normalisation.map(Into::into).or(config.normalisation);
     config.memory_bytes = choices.memory.or(config.memory_bytes);
-    config.device = choices.device.unwrap_or(config.device);
+    if let Some(device) = &choices.device {
+        config.device = device.clone();
+    }
 }
 
 pub(crate) fn split_choice(args: &SplitArgs) -> SplitChoice {
@@ -83,7 +85,7 @@ fn print(made: &PlanFile, config: &TrainConfig) -> Result<(), CliError> {
     rows.extend(data_rows(fingerprint));
     output::fields(&rows)?;
     output::line("")?;
-    let kind = DeviceKind::of(config.device).context("looking for a device")?;
+    let kind = DeviceKind::of(&config.device).context("looking for a device")?;
     output::fields(&plan_rows(plan, config, kind))?;
     output::line("")?;
     for sentence in &plan.why {

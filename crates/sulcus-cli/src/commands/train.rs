@@ -80,7 +80,7 @@ pub(crate) fn changes(args: &TrainArgs) -> Changes {
     Changes {
         epochs: args.epochs,
         time_budget_secs: args.time_budget.map(|t| t.as_secs_f64()),
-        device: args.choices.device,
+        device: args.choices.device.clone(),
         workers: args.workers,
     }
 }
@@ -97,6 +97,7 @@ fn apply(args: &TrainArgs, config: &mut TrainConfig) {
     choose(&args.choices, config);
     config.init = args.init.clone().or(config.init.take());
     set(&mut config.seed, args.seed);
+    set(&mut config.precision, args.precision);
     set(&mut config.learning_rate, args.learning_rate);
     set(&mut config.optimiser, args.optimizer.map(Into::into));
     set(&mut config.loss, args.loss.map(Into::into));
@@ -137,7 +138,7 @@ pub(crate) fn differs(args: &TrainArgs, begun: &TrainConfig) -> Result<bool, Cli
 /// What may change when a training goes on: when and where it trains, not what.
 fn keep_changeable(said: &mut TrainConfig, begun: &TrainConfig) {
     (said.epochs, said.time_budget_secs) = (begun.epochs, begun.time_budget_secs);
-    (said.device, said.workers) = (begun.device, begun.workers);
+    (said.device, said.workers) = (begun.device.clone(), begun.workers);
 }
 
 pub(crate) fn begun_otherwise(folder: &Path) -> CliError {

@@ -164,3 +164,22 @@ fn training_cases_without_foreground_and_folds_that_do_not_exist_are_refused() {
     train("0").says("2 problem(s)").says("a: the mask has no foreground").says("b: the mask has no foreground");
     train("1").says("there is no fold 1: only fold 0 exists");
 }
+
+#[test]
+fn devices_and_precisions_that_cannot_be_had_are_refused_before_anything_is_made() {
+    let home = tempfile::tempdir().unwrap();
+    let (set, folder) = (small_set(home.path()), home.path().join("run"));
+    let train = |device: &str, precision: &str| {
+        let options: [&dyn AsRef<std::ffi::OsStr>; 8] =
+            [&"train", &set, &"-o", &folder, &"--device", &device, &"--precision", &precision];
+        let ended = run(home.path(), &options);
+        assert!(!folder.exists());
+        ended.code(1)
+    };
+    for precision in ["bf16", "fp16"] {
+        train("cpu", precision).says(&format!("cannot train in {precision}")).says("mixed precision needs a GPU");
+    }
+    // Not one device of them in silence.
+    train("cuda:0,1", "fp32").says("cannot train on `cuda:0`");
+    train("vulkan:0,1", "fp32").says("cannot train on `vulkan:0`");
+}

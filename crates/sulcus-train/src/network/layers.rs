@@ -2,13 +2,16 @@
 //!
 //! All maps are `[N, C, D, H, W]`; a 2-D network has D = 1 and kernels of depth 1. On the processor each layer is one
 //! operation of [`super::cpu`]; on a GPU the same layer is made of Burn's own operations.
+//!
+//! A layer answers in the type of its input. Given half precision, convolutions and pooling compute in it, with copies of
+//! the weights; normalisations and what follows them compute in single precision, and only their result is rounded.
 
 use burn::module::{Module, Param};
 use burn::nn::{BatchNorm, BatchNormConfig, InstanceNorm, InstanceNormConfig};
 use burn::tensor::activation::{leaky_relu, relu};
 use burn::tensor::module::{avg_pool2d, conv_transpose2d, conv_transpose3d, conv2d, conv3d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, ConvTransposeOptions, MaxPoolOptions};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Slice, Tensor};
 use sulcus_pipeline::{Activation, Norm};
 
 use super::cpu;
@@ -50,13 +53,13 @@ impl Conv {
 
     /// The same of Burn's own operations.
     fn by_burn(&self, input: Tensor<5>, behind: Option<Tensor<5>>) -> Tensor<5> {
-        let (weight, bias) = (self.weight.val(), self.bias.val());
+        let (weight, bias) = (like(self.weight.val(), &input), like(self.bias.val(), &input));
         let input = match behind {
             Some(behind) => Tensor::cat(vec![input, behind], 1),
             None => input,
         };
         let [kd, kh, kw] = self.kernel();
-        let [sd, sh, sw] = self.stride;
+        let (input, [sd, sh, sw]) = skip_unseen(input, self.kernel(), self.stride);
         let [n, c, d, h, w] = input.dims();
         if d == 1 && kd == 1 {
             let [outputs, inputs, ..] = weight.dims();
@@ -110,7 +113,7 @@ impl Up {
 
     /// The same of Burn's own operations.
     fn by_burn(&self, input: Tensor<5>) -> Tensor<5> {
-        let (weight, bias) = (self.weight.val(), self.bias.val());
+        let (weight, bias) = (like(self.weight.val(), &input), like(self.bias.val(), &input));
         let [sd, sh, sw] = self.stride();
         let [n, c, d, h, w] = input.dims();
         if d == 1 && sd == 1 {
@@ -162,19 +165,22 @@ impl NormLayer {
 
     /// The same of Burn's own operations.
     fn by_burn(&self, input: Tensor<5>, beside: Option<Tensor<5>>, activation: Option<Activation>) -> Tensor<5> {
+        let kept = FloatDType::from(input.dtype());
+        let input = input.cast(FloatDType::F32);
         let normalised = match self {
             Self::Batch(norm) => norm.forward(input),
             Self::Instance(norm) => norm.forward(input),
         };
         let sum = match beside {
-            Some(beside) => normalised + beside,
+            Some(beside) => normalised + beside.cast(FloatDType::F32),
             None => normalised,
         };
-        match activation {
+        let active = match activation {
             None => sum,
             Some(Activation::Relu) => relu(sum),
             Some(Activation::LeakyRelu { slope }) => leaky_relu(sum, f64::from(slope)),
-        }
+        };
+        active.cast(kept)
     }
 
     /// Numbers that are carried along without being trained.
@@ -184,6 +190,26 @@ impl NormLayer {
             Self::Instance(_) => 0,
         }
     }
+}
+
+/// A parameter in the type of the maps that it meets.
+fn like<const D: usize>(parameter: Tensor<D>, maps: &Tensor<5>) -> Tensor<D> {
+    parameter.cast(FloatDType::from(maps.dtype()))
+}
+
+/// Leaves out what a convolution steps over without looking at it, and gives the strides that are left.
+///
+/// Along an axis where the stride is greater than the kernel, which the kernel's width of 1 makes it here, burn-cubecl
+/// 0.22.1 gives a 3-D convolution's input a gradient of zero: its `conv_transpose3d_kernel` ends the window of positions
+/// that an input reaches at `start + kernel - stride + 1`, before it began.
+fn skip_unseen(input: Tensor<5>, kernel: [usize; 3], stride: [usize; 3]) -> (Tensor<5>, [usize; 3]) {
+    let unseen: [bool; 3] = std::array::from_fn(|axis| kernel[axis] == 1 && stride[axis] > 1);
+    if unseen == [false; 3] {
+        return (input, stride);
+    }
+    let step = |axis: usize| Slice::new(0, None, if unseen[axis] { stride[axis] as isize } else { 1 });
+    let seen = input.slice([Slice::full(), Slice::full(), step(0), step(1), step(2)]);
+    (seen, std::array::from_fn(|axis| if unseen[axis] { 1 } else { stride[axis] }))
 }
 
 /// The greatest value of each window; windows lie side by side.
@@ -272,6 +298,8 @@ mod tests {
             ([1, 16, 4, 6, 8], 17, [3, 3, 3], [2, 2, 2], 0),
             ([2, 4, 5, 6, 7], 3, [1, 3, 5], [1, 2, 1], 2),
             ([2, 5, 1, 9, 8], 4, [1, 3, 3], [1, 1, 1], 3),
+            // Steps over what its kernel does not see.
+            ([2, 4, 5, 6, 8], 3, [3, 1, 1], [2, 2, 2], 2),
             ([1, 33, 1, 8, 6], 18, [1, 1, 1], [1, 1, 1], 0),
         ] {
             let [n, c, d, h, w] = shape;

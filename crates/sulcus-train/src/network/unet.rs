@@ -1,5 +1,5 @@
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 
 use super::NetworkError;
@@ -130,13 +130,13 @@ impl UNet {
         })
     }
 
-    /// Logits for a batch.
+    /// Logits for a batch. Convolutions compute in the type of the input, everything else in single precision, as the
+    /// logits are.
     ///
     /// # Shapes
     /// `[N, C, D, H, W]` → `[N, K, D, H, W]`; each axis divisible by [`Self::multiple`]. Slices have D = 1.
     pub fn forward(&self, input: Tensor<5>) -> Tensor<5> {
-        let maps = self.decode(input, |_| {});
-        self.head.forward(maps, None)
+        logits(&self.head, self.decode(input, |_| {}))
     }
 
     /// Logits of all resolutions that training compares with the truth, finest first; one without deep supervision.
@@ -149,9 +149,9 @@ impl UNet {
         // The last one kept is the finest itself.
         coarser.pop();
         let sides = self.side_heads.iter().zip(coarser.into_iter().rev());
-        let mut logits = vec![self.head.forward(maps, None)];
-        logits.extend(sides.map(|(head, maps)| head.forward(maps, None)));
-        logits
+        let mut all = vec![logits(&self.head, maps)];
+        all.extend(sides.map(|(head, maps)| logits(head, maps)));
+        all
     }
 
     /// By what factors the grids of [`Self::forward_all`] are coarser than the input, along D, H, W.
@@ -272,6 +272,11 @@ impl UNet {
         let up = self.decoder.iter().flat_map(|stage| &stage.blocks);
         self.stem.iter().chain(down).chain(up).collect()
     }
+}
+
+/// Whatever a head computes in, a loss takes single precision.
+fn logits(head: &Conv, maps: Tensor<5>) -> Tensor<5> {
+    head.forward(maps, None).cast(FloatDType::F32)
 }
 
 /// D, H and W of a checked specification's entry; slices have depth 1.

@@ -6,15 +6,14 @@ use super::processor;
 use crate::network::cpu::is_on;
 use crate::{TrainError, UNet};
 
-/// What gradients are multiplied by so that their norm over all weights together is at most `limit`.
-pub(super) fn factor(gradients: &GradientsParams, network: &UNet, limit: f64) -> Result<f64, TrainError> {
-    let norm = norm(gradients, network)?;
+/// What gradients of this norm are multiplied by so that it is at most `limit`.
+pub(crate) fn factor(norm: f64, limit: f64) -> f64 {
     // A norm that is no number shows in the next loss, which ends the training.
-    Ok(if norm.is_nan() || norm <= limit { 1.0 } else { limit / norm })
+    if norm.is_nan() || norm <= limit { 1.0 } else { limit / norm }
 }
 
 /// The norm of a network's gradients, all taken together.
-pub(super) fn norm(gradients: &GradientsParams, network: &UNet) -> Result<f64, TrainError> {
+pub(crate) fn norm(gradients: &GradientsParams, network: &UNet) -> Result<f64, TrainError> {
     let mut parts = Parts { gradients, norms: Vec::new() };
     network.visit(&mut parts);
     if parts.norms.is_empty() {

@@ -13,7 +13,7 @@ use burn::tensor::Tensor;
 use sulcus_kernels::StepSize;
 
 use crate::{Optimiser, TrainError, UNet};
-pub(crate) use clip::weights_are_finite;
+pub(crate) use clip::{factor, norm, weights_are_finite};
 use rule::{Moments, Rule};
 
 /// Moves a network's weights along their gradients, and remembers the moments that this takes.
@@ -49,11 +49,15 @@ impl Descent {
         limit: Option<f64>,
     ) -> Result<UNet, TrainError> {
         let gradient_factor = match limit {
-            Some(limit) => clip::factor(&gradients, &network, limit)?,
+            Some(limit) => factor(norm(&gradients, &network)?, limit),
             None => 1.0,
         };
-        let size = StepSize { learning_rate, gradient_factor };
-        Ok(network.map(&mut Walk { rule: Rule::of(self.choice), descent: self, gradients, size }))
+        Ok(self.apply(network, gradients, StepSize { learning_rate, gradient_factor }))
+    }
+
+    /// Makes one step of a size that is known.
+    pub(crate) fn apply(&mut self, network: UNet, gradients: GradientsParams, size: StepSize) -> UNet {
+        network.map(&mut Walk { rule: Rule::of(self.choice), descent: self, gradients, size })
     }
 }
 

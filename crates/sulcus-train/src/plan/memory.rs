@@ -1,6 +1,6 @@
 use sulcus_pipeline::{Downsampling, Encoder, NetworkSpec, Norm};
 
-use crate::{DeviceChoice, DeviceError, Optimiser};
+use crate::{DeviceChoice, DeviceError, DeviceList, Optimiser};
 
 /// What plans need to know of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,17 +21,21 @@ impl DeviceKind {
         }
     }
 
-    /// Of a device as it is asked for. It need not be there: plans for a GPU can be made anywhere.
+    /// Of devices, all of one kind, as they are asked for. They need not be there: plans for a GPU can be made anywhere.
     ///
     /// # Errors
     /// None today: `auto`, which alone is looked for, always finds one.
-    pub fn of(choice: DeviceChoice) -> Result<Self, DeviceError> {
-        Ok(match choice {
-            DeviceChoice::Cpu => Self::Processor,
-            DeviceChoice::Cuda(_) | DeviceChoice::Vulkan(_) => Self::Gpu,
-            DeviceChoice::Auto if choice.resolve()?.0 == burn::tensor::Device::flex() => Self::Processor,
-            DeviceChoice::Auto => Self::Gpu,
-        })
+    pub fn of(list: &DeviceList) -> Result<Self, DeviceError> {
+        for choice in list.choices() {
+            match choice {
+                DeviceChoice::Cpu => return Ok(Self::Processor),
+                DeviceChoice::Auto if choice.resolve()?.0 == burn::tensor::Device::flex() => {
+                    return Ok(Self::Processor);
+                }
+                DeviceChoice::Cuda(_) | DeviceChoice::Vulkan(_) | DeviceChoice::Auto => {}
+            }
+        }
+        Ok(Self::Gpu)
     }
 
     /// Values that are kept for the backward pass of one convolution with its normalisation and activation, as
@@ -200,7 +204,7 @@ mod tests {
 
     #[test]
     fn devices_that_are_asked_for_need_not_be_there() {
-        assert_eq!(DeviceKind::of(DeviceChoice::Cuda(3)).unwrap(), DeviceKind::Gpu);
-        assert_eq!(DeviceKind::of(DeviceChoice::Cpu).unwrap(), DeviceKind::Processor);
+        assert_eq!(DeviceKind::of(&DeviceChoice::Cuda(3).into()).unwrap(), DeviceKind::Gpu);
+        assert_eq!(DeviceKind::of(&DeviceChoice::Cpu.into()).unwrap(), DeviceKind::Processor);
     }
 }

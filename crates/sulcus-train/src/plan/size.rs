@@ -147,7 +147,7 @@ pub(super) fn by_rule(
     config: &TrainConfig,
     why: &mut Vec<String>,
 ) -> Result<Size, TrainError> {
-    let kind = DeviceKind::of(config.device)?;
+    let kind = DeviceKind::of(&config.device)?;
     let memory = config.memory_bytes.unwrap_or_else(|| kind.default_memory_bytes());
     let limits = Limits::of(rule, dimensions, kind);
     let (shape, mm) = grid.along(dimensions);

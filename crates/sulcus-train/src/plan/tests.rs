@@ -27,7 +27,7 @@ fn labels(structures: u16) -> LabelTable {
 }
 
 fn preset(name: &str, device: DeviceChoice) -> TrainConfig {
-    TrainConfig { device, ..TrainConfig::from_preset(name).unwrap() }
+    TrainConfig { device: device.into(), ..TrainConfig::from_preset(name).unwrap() }
 }
 
 fn decide(facts: &[CaseFacts], structures: u16) -> Plan {

@@ -9,7 +9,7 @@ mod up;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, TensorMetadata};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use sulcus_kernels::KernelError;
 
 pub(super) use convolve::convolve;
@@ -21,9 +21,14 @@ pub(super) use up::up;
 /// Maps or parameters as flex holds them.
 pub(crate) type Values = FloatTensor<Flex>;
 
-/// Whether a tensor is flex's.
+/// Whether a tensor is flex's, in the one type that `sulcus-kernels` computes in.
 pub(crate) fn is_on<const D: usize>(tensor: &Tensor<D>) -> bool {
-    tensor.device().without_autodiff() == Device::flex()
+    is_processor(&tensor.device()) && tensor.dtype() == DType::F32
+}
+
+/// Whether a device is flex's.
+pub(crate) fn is_processor(device: &Device) -> bool {
+    device.clone().without_autodiff() == Device::flex()
 }
 
 fn dims<const D: usize>(values: &Values) -> [usize; D] {

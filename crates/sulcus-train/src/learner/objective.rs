@@ -1,0 +1,40 @@
+use burn::tensor::Tensor;
+use sulcus_pipeline::Output;
+
+use crate::{DiceScope, Loss, Targets, TrainError, UNet};
+
+/// What a step lowers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Objective {
+    /// The formula.
+    pub loss: Loss,
+    /// What the network's outputs mean.
+    pub output: Output,
+    /// Over what soft Dice sums.
+    pub dice_scope: DiceScope,
+}
+
+impl Objective {
+    /// The loss of a batch; with deep supervision that of each resolution, halved from one to the next coarser one.
+    ///
+    /// # Shapes
+    /// `image` `[N, C, D, H, W]`, `targets` `[N, D, H, W]` → `[1]`.
+    ///
+    /// # Errors
+    /// When a resolution does not divide the targets' grid.
+    pub fn loss(self, network: &UNet, image: Tensor<5>, targets: &Targets) -> Result<Tensor<1>, TrainError> {
+        let logits = network.forward_all(image);
+        let weights = (0..logits.len()).map(|i| 0.5_f64.powi(i as i32));
+        let sum: f64 = weights.clone().sum();
+        let mut total: Option<Tensor<1>> = None;
+        for ((logits, stride), weight) in logits.into_iter().zip(network.supervised_strides()).zip(weights) {
+            let loss = self.loss.forward(self.output, self.dice_scope, logits, &targets.coarser(stride)?);
+            let loss = loss * (weight / sum);
+            total = Some(match total {
+                Some(total) => total + loss,
+                None => loss,
+            });
+        }
+        total.ok_or_else(|| TrainError::Tensor("the network gave no logits".into()))
+    }
+}
