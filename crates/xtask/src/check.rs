@@ -31,7 +31,7 @@ pub(crate) fn all(root: &Path) -> Result<(), String> {
             "--no-deps",
         ])),
         // With DOCS_RS set, the CUDA backend's build script does not download its compiler: types can be checked on a
-        // machine without a GPU or the bundle.
+        // machine without a GPU or the bundle. The test is the one of `cargo xtask test --vulkan`.
         step::run(step::cargo().current_dir(root).env("DOCS_RS", "1").args([
             "check",
             "--release",
@@ -39,6 +39,9 @@ pub(crate) fn all(root: &Path) -> Result<(), String> {
             "sulcus-train",
             "--features",
             "cuda,vulkan",
+            "--lib",
+            "--test",
+            "vulkan",
         ])),
     ];
     let failures: Vec<String> = outcomes.into_iter().filter_map(Result::err).collect();

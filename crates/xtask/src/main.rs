@@ -9,6 +9,7 @@ mod setup;
 mod step;
 mod suite;
 mod viewer;
+mod vulkan;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ cargo xtask TASK
   check          formatting, lints, docs, dependency rules and licences, the built viewer, the GPU type check
   test           sets up what the tests need, then check, then every test; ends with 'N passed, N failed, N skipped'
   test --only    the same without check
+  test --vulkan  networks on a Vulkan device against the processor's (slow to build, by hand)
   test --peers   the comparisons with other projects (slow, by hand): tests/peers/README.md
   viewer         rebuilds wasm/dist, the browser viewer that the binary embeds
   setup          only fetches what the tests need (ONNX Runtime, Chromium)
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         ["check"] => check::all(&root),
         ["test"] => test(&root, true),
         ["test", "--only"] => test(&root, false),
+        ["test", "--vulkan"] => vulkan::all(&root),
         ["test", "--peers"] => peers::all(&root),
         ["viewer"] => viewer::build(&root),
         ["setup"] => setup::all().map(|_| ()),
