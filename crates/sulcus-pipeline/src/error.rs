@@ -66,6 +66,18 @@ pub enum PipelineError {
         /// Values.
         values: usize,
     },
+    /// A limit that a prediction cannot keep.
+    #[error(
+        "the memory limit of {:.0} MB is too small for this scan: with this model it needs at least {:.0} MB; raise the \
+         limit, or give a smaller scan",
+        *limit as f64 / 1e6, (*least as f64 / 1e6).ceil()
+    )]
+    MemoryLimit {
+        /// What may be used, in bytes.
+        limit: u64,
+        /// What is needed when as little as possible is held at a time, in bytes.
+        least: u64,
+    },
     /// The caller asked to stop.
     #[error("stopped on request")]
     Cancelled,
@@ -75,4 +87,10 @@ pub enum PipelineError {
     /// An engine that failed.
     #[error(transparent)]
     Predictor(#[from] PredictorError),
+}
+
+impl PipelineError {
+    pub(crate) fn no_model() -> Self {
+        Self::Ensemble("there is no model".into())
+    }
 }

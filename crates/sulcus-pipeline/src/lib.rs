@@ -2,13 +2,15 @@
 //!
 //! The same code prepares volumes for training, for inference and in the browser, so the three cannot drift
 //! apart: [`prepare`] turns an [`Image`](sulcus_volume::Image) into a [`Prepared`] tensor grid and a [`Restore`]
-//! that undoes it, [`predict_logits`] moves a window over it and asks a [`Predictor`], and
-//! [`Restore::finish`] brings the answer back onto the scan's own grid.
+//! that undoes it, and [`Restore::stream`] moves a window over it, asks a [`Predictor`], and brings the answer back onto
+//! the scan's own grid and into a [`Decision`], plane by plane as planes are finished. [`predict_logits`] and
+//! [`Restore::finish`] do the same in two steps, with all logits between them.
 
 mod decide;
 mod error;
 mod golden;
 mod ignore;
+mod memory;
 mod metrics;
 mod network;
 mod normalise;
@@ -18,20 +20,23 @@ mod predictor;
 mod prepare;
 mod restore;
 mod spec;
+mod stream;
 mod summary;
 mod window;
 
 pub use error::PipelineError;
 pub use golden::{GoldenCase, label_hash};
 pub use ignore::leave_out_ignored;
+pub use memory::{Demand, Pieces};
 pub use metrics::{Counts, DEFAULT_NSD_MM, SurfaceDistances, count_labels, mean_defined, surface_distances};
 pub use network::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 pub use normalise::Normalisation;
 pub use parity::{Parity, compare_predictors};
 pub use postprocess::{Postprocess, PostprocessingChoice, choose_postprocessing, postprocess};
 pub use predictor::{Predictor, PredictorError, Tensor};
-pub use prepare::{Prepared, PreparedLabels, prepare, prepare_labels};
+pub use prepare::{Prepared, PreparedLabels, prepare, prepare_labels, prepare_owned};
 pub use restore::{Outputs, Restore, Restored};
 pub use spec::{ChannelSpec, FORMAT_VERSION, ModelSpec, Output, SPEC_KEY, SpacingRule, Tiling, Training};
+pub use stream::{Block, Decision, Share, Walking, count_tiles_in};
 pub use summary::{CaseScores, LabelScores, MeanScores, Summary};
-pub use window::{Logits, Progress, WindowOptions, count_tiles, predict_logits};
+pub use window::{Answers, InTurn, Logits, Progress, WindowOptions, count_tiles, predict_logits};

@@ -123,12 +123,6 @@ impl Path {
         geometry.resized(path.turn.inverse().shape(path.prepared_shape))?;
         Ok(path)
     }
-
-    /// Of a grid that is the scan's own already.
-    pub(crate) fn of_scan(geometry: &Geometry) -> Self {
-        let turn = Reorientation::between(geometry.orientation(), geometry.orientation());
-        Self { turn, turned_shape: geometry.shape(), prepared_shape: geometry.shape() }
-    }
 }
 
 fn resampled_shape(shape: [usize; 3], from_mm: [f64; 3], to: Spacing) -> [usize; 3] {
@@ -140,6 +134,29 @@ fn resampled_shape(shape: [usize; 3], from_mm: [f64; 3], to: Spacing) -> [usize;
 /// # Errors
 /// When the channels are not the model's, or a voxel is not a finite number.
 pub fn prepare(spec: &ModelSpec, image: &Image) -> Result<(Prepared, Restore), PipelineError> {
+    let path = checked_path(spec, image)?;
+    let shape = image.geometry().shape();
+    let turned = (0..image.channels()).map(|index| path.turn.apply(image.channel(index), shape));
+    let data = normalised(spec, &path, turned);
+    Ok(finish(spec, *image.geometry(), path, data))
+}
+
+/// As [`prepare`], for a scan that is not needed any more: where nothing has to be turned or resampled, its memory
+/// becomes the prepared scan's.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_owned(spec: &ModelSpec, image: Image) -> Result<(Prepared, Restore), PipelineError> {
+    let path = checked_path(spec, &image)?;
+    if !path.turn.is_identity() || image.channels() > 1 {
+        return prepare(spec, &image);
+    }
+    let (geometry, data) = image.into_parts();
+    let data = normalised(spec, &path, std::iter::once(data));
+    Ok(finish(spec, geometry, path, data))
+}
+
+fn checked_path(spec: &ModelSpec, image: &Image) -> Result<Path, PipelineError> {
     if image.channels() != spec.channels.len() {
         let names: Vec<&str> = spec.channels.iter().map(|c| c.name.as_str()).collect();
         return Err(PipelineError::Channels {
@@ -152,13 +169,16 @@ pub fn prepare(spec: &ModelSpec, image: &Image) -> Result<(Prepared, Restore), P
     if count > 0 {
         return Err(PipelineError::NonFinite { count });
     }
-    let geometry = image.geometry();
-    let path = Path::checked(spec, geometry)?;
+    Path::checked(spec, image.geometry())
+}
+
+fn normalised(spec: &ModelSpec, path: &Path, turned: impl Iterator<Item = Vec<f32>>) -> Vec<f32> {
     let mut data = Vec::new();
-    for (index, channel) in spec.channels.iter().enumerate() {
-        let mut values = path.turn.apply(image.channel(index), geometry.shape());
+    for (channel, mut values) in spec.channels.iter().zip(turned) {
         channel.normalisation.apply(&mut values);
-        if let SpacingRule::Resample { interpolation, .. } = spec.spacing {
+        if let SpacingRule::Resample { interpolation, .. } = spec.spacing
+            && path.turned_shape != path.prepared_shape
+        {
             values = resample(&values, path.turned_shape, path.prepared_shape, [interpolation; 3]);
         }
         if data.is_empty() {
@@ -167,8 +187,12 @@ pub fn prepare(spec: &ModelSpec, image: &Image) -> Result<(Prepared, Restore), P
             data.extend_from_slice(&values);
         }
     }
+    data
+}
+
+fn finish(spec: &ModelSpec, geometry: Geometry, path: Path, data: Vec<f32>) -> (Prepared, Restore) {
     let prepared = Prepared { shape: path.prepared_shape, channels: spec.channels.len(), data };
-    Ok((prepared, Restore::new(*geometry, path)))
+    (prepared, Restore::new(geometry, path))
 }
 
 /// Brings a mask onto the grid that [`prepare`] gives its image. Voxels of the value `ignore`, where there is one, get

@@ -1,14 +1,16 @@
-use sulcus_volume::{Geometry, Image, Interpolation, LabelMap, Volume, resample};
+use std::ops::Range;
 
-use crate::decide::{labels_of, to_probabilities};
+use sulcus_volume::{AxisResampling, Geometry, Image, Interpolation, LabelMap};
+
 use crate::prepare::Path;
-use crate::{Logits, ModelSpec, PipelineError, postprocess};
+use crate::stream::Decision;
+use crate::{Logits, ModelSpec, PipelineError};
 
-/// What leads back from the prepared grid to the scan's own. Consumed by the undoing.
+/// What leads back from the prepared grid to the scan's own.
 #[derive(Debug)]
 pub struct Restore {
-    geometry: Geometry,
-    path: Path,
+    pub(crate) geometry: Geometry,
+    pub(crate) path: Path,
 }
 
 impl std::fmt::Debug for Path {
@@ -42,63 +44,100 @@ impl Restore {
     }
 
     /// Brings logits back: resampled linearly to the scan's voxel size, decided voxel by voxel, turned to the scan's
-    /// orientation, postprocessed.
+    /// orientation, postprocessed. Consumed by the undoing.
     ///
     /// # Errors
     /// When the logits don't lie on the grid that this came with.
     pub fn finish(self, spec: &ModelSpec, logits: Logits, outputs: Outputs) -> Result<Restored, PipelineError> {
         let Self { geometry, path } = self;
-        let classes = spec.classes();
-        let mut values = resampled(&path, classes, logits)?;
-        let voxels = geometry.voxels();
-        let back = path.turn.inverse();
-        let decided = labels_of(spec, &values, voxels);
-        let labels = Volume::new(geometry, back.apply(&decided, path.turned_shape))?;
-        // On the scan's own grid, as it is chosen: which of two equal components comes first depends on the grid.
-        let labels = postprocess(&spec.postprocessing, labels)?;
-        let probabilities = match outputs {
-            Outputs::Labels => None,
-            Outputs::LabelsAndProbabilities => {
-                to_probabilities(spec, &mut values, voxels);
-                let data = values.chunks_exact(voxels).flat_map(|c| back.apply(c, path.turned_shape)).collect();
-                Some(Image::new(geometry, classes, data)?)
-            }
-        };
-        Ok(Restored { labels, probabilities })
-    }
-
-    /// Brings logits onto the scan's own grid and leaves them undecided, so that those of models that prepare a scan
-    /// differently can be averaged. The new `Restore` belongs to that grid.
-    ///
-    /// # Errors
-    /// When the logits don't lie on the grid that this came with.
-    pub fn onto_scan(self, logits: Logits) -> Result<(Self, Logits), PipelineError> {
-        let Self { geometry, path } = self;
-        let (classes, tiles) = (logits.classes(), logits.tiles());
-        let mut values = resampled(&path, classes, logits)?;
-        let back = path.turn.inverse();
-        for channel in values.chunks_exact_mut(geometry.voxels()) {
-            let turned = back.apply(channel, path.turned_shape);
-            channel.copy_from_slice(&turned);
+        if logits.shape() != path.prepared_shape || logits.classes() != spec.classes() {
+            return Err(PipelineError::AnswerShape {
+                expected: [vec![spec.classes()], path.prepared_shape.to_vec()].concat(),
+                found: [vec![logits.classes()], logits.shape().to_vec()].concat(),
+            });
         }
-        let restore = Self { geometry, path: Path::of_scan(&geometry) };
-        Ok((restore, Logits::new(geometry.shape(), classes, values, tiles)))
+        let mut decision = Decision::new(spec, &geometry, outputs)?;
+        let whole = path.turned_shape.map(|n| 0..n);
+        let [x, y, mut z] = source_of(&path, &whole);
+        let mut next = || Ok(logits.plane(z.next().unwrap_or_default(), &y, &x));
+        restore_part(&path, spec.classes(), &whole, &mut next, &mut |plane| {
+            decision.plane(&path.turn, plane);
+        })?;
+        decision.finish()
     }
 }
 
-/// Values `[K, z, y, x]` on the turned grid, of the scan's voxel size.
-fn resampled(path: &Path, classes: usize, logits: Logits) -> Result<Vec<f32>, PipelineError> {
-    if logits.shape() != path.prepared_shape || logits.classes() != classes {
-        return Err(PipelineError::AnswerShape {
-            expected: [vec![classes], path.prepared_shape.to_vec()].concat(),
-            found: [vec![logits.classes()], logits.shape().to_vec()].concat(),
-        });
+/// A piece of a plane of the turned grid, of the scan's voxel size.
+pub(crate) struct TurnedPlane {
+    pub(crate) z: usize,
+    pub(crate) y: Range<usize>,
+    pub(crate) x: Range<usize>,
+    /// `[K, y, x]` logits of these rows and columns.
+    pub(crate) values: Vec<f32>,
+}
+
+/// How the prepared grid's logits become the turned grid's, along x, y and z.
+fn resamplings(path: &Path) -> [AxisResampling; 3] {
+    std::array::from_fn(|axis| {
+        AxisResampling::new(path.prepared_shape[axis], path.turned_shape[axis], Interpolation::Linear)
+    })
+}
+
+/// The part of the prepared grid that a part of the turned one is made of; both x, y, z.
+pub(crate) fn source_of(path: &Path, part: &[Range<usize>; 3]) -> [Range<usize>; 3] {
+    let along = resamplings(path);
+    std::array::from_fn(|axis| along[axis].needs(part[axis].clone()))
+}
+
+/// Resamples a part of the turned grid from the planes of [`source_of`] it, which `next` gives one after the other, and
+/// hands each of its planes on as soon as the planes that it lies between are there.
+pub(crate) fn restore_part(
+    path: &Path,
+    classes: usize,
+    part: &[Range<usize>; 3],
+    next: &mut dyn FnMut() -> Result<Vec<f32>, PipelineError>,
+    sink: &mut dyn FnMut(TurnedPlane),
+) -> Result<(), PipelineError> {
+    let [along_x, along_y, along_z] = resamplings(path);
+    let [x, y, z] = part.clone();
+    let (from_x, from_y) = (along_x.needs(x.clone()), along_y.needs(y.clone()));
+    let mut plane = || -> Result<Vec<f32>, PipelineError> {
+        let mut values = next()?;
+        if !along_x.is_identity() {
+            values = along_x.apply(&values, 1, from_x.clone(), x.clone());
+        }
+        if !along_y.is_identity() {
+            values = along_y.apply(&values, x.len(), from_y.clone(), y.clone());
+        }
+        Ok(values)
+    };
+    let mut held: Vec<(usize, Vec<f32>)> = Vec::new();
+    let mut coming = along_z.needs(z.clone());
+    for z in z {
+        let Some([(first, first_weight), (second, second_weight)]) = along_z.between(z) else { continue };
+        held.retain(|(at, _)| *at >= first);
+        while held.last().is_none_or(|(at, _)| *at < second)
+            && let Some(at) = coming.next()
+        {
+            let values = plane()?;
+            if at >= first {
+                held.push((at, values));
+            }
+        }
+        let find = |wanted: usize| held.iter().position(|(at, _)| *at == wanted);
+        let (Some(a), Some(b)) = (find(first), find(second)) else { continue };
+        let values = if along_z.is_identity() {
+            held.swap_remove(a).1
+        } else if second_weight == 0.0 {
+            held[a].1.iter().map(|v| v * first_weight).collect()
+        } else {
+            held[a].1.iter().zip(&held[b].1).map(|(a, b)| a * first_weight + b * second_weight).collect()
+        };
+        if values.len() != classes * y.len() * x.len() {
+            let expected = vec![classes, y.len(), x.len()];
+            return Err(PipelineError::TensorLength { shape: expected, found: values.len() });
+        }
+        sink(TurnedPlane { z, y: y.clone(), x: x.clone(), values });
     }
-    let values = logits.into_data();
-    if path.prepared_shape == path.turned_shape {
-        return Ok(values);
-    }
-    let voxels = path.prepared_shape.iter().product::<usize>();
-    let resample = |c| resample(c, path.prepared_shape, path.turned_shape, [Interpolation::Linear; 3]);
-    Ok(values.chunks_exact(voxels).flat_map(resample).collect())
+    Ok(())
 }

@@ -238,43 +238,6 @@ fn predictors_are_compared_value_by_value_and_class_by_class() {
 }
 
 #[test]
-fn logits_on_the_scan_s_grid_decide_as_those_on_the_prepared_one() {
-    let (image, _) = phantom();
-    let resample =
-        SpacingRule::Resample { mm: Spacing::new([0.9, 1.3, 0.8]).unwrap(), interpolation: Interpolation::Linear };
-    for spacing in [SpacingRule::Native, resample] {
-        for tiling in [Tiling::Whole, Tiling::Patch] {
-            let spec = ModelSpec { spacing, tiling, ..spec("PIR", Dimensions::Three) };
-            let options = WindowOptions::default();
-            let (prepared, restore) = prepare(&spec, &image).unwrap();
-            let go = &mut |_| ControlFlow::Continue(());
-            let logits = predict_logits(&spec, &prepared, &[&Thresholds], &options, go).unwrap();
-            assert_eq!(count_tiles(&spec, image.geometry(), &options).unwrap(), logits.tiles());
-            let (restore, on_scan) = restore.onto_scan(logits).unwrap();
-            assert_eq!((on_scan.shape(), on_scan.classes()), (image.geometry().shape(), 3));
-            let mut sum = on_scan.clone().scaled(0.5);
-            sum.add(&on_scan.clone().scaled(0.5)).unwrap();
-            assert_eq!((sum.data(), sum.tiles()), (on_scan.data(), 2 * on_scan.tiles()));
-            let restored = restore.finish(&spec, sum, Outputs::LabelsAndProbabilities).unwrap();
-            assert_eq!(restored, run(&spec, &image, options).unwrap());
-        }
-    }
-}
-
-#[test]
-fn logits_of_another_grid_are_not_added() {
-    let (image, _) = phantom();
-    let answer = |orientation| {
-        let spec = spec(orientation, Dimensions::Two);
-        let (prepared, _) = prepare(&spec, &image).unwrap();
-        let go = &mut |_| ControlFlow::Continue(());
-        predict_logits(&spec, &prepared, &[&Thresholds], &WindowOptions::default(), go).unwrap()
-    };
-    let error = answer("RAS").add(&answer("SAR")).unwrap_err();
-    insta::assert_snapshot!(error, @"these models cannot be averaged: one answers with 3 classes on a grid of [7, 9, 5] voxels, another one with 3 on [5, 9, 7]");
-}
-
-#[test]
 fn voxels_that_nobody_labelled_are_a_class_of_their_own_and_count_in_no_score() {
     let (_, mask) = phantom();
     let (geometry, values) = mask.into_parts();

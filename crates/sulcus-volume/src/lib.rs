@@ -21,6 +21,6 @@ pub use geometry::{Geometry, OrientationSource, RasFromVoxel, RasPoint, Spacing,
 pub use label::{LabelEntry, LabelTable, Rgb};
 pub use orientation::{AxisDirection, Orientation, Reorientation};
 pub use regrid::Regrid;
-pub use resample::{Interpolation, resample};
+pub use resample::{AxisResampling, Interpolation, resample};
 pub use slice::{Plane, SliceView, WindowLevel, extract_slice};
 pub use volume::{Image, Label, LabelMap, Volume};

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use crate::{Geometry, Image, RasFromVoxel, Volume, VolumeError};
@@ -205,6 +206,15 @@ impl Reorientation {
         self.source_axis[axis]
     }
 
+    /// The part of the result that a part of the source becomes; ranges along each axis, first axis first.
+    pub fn part(self, source: [usize; 3], part: [Range<usize>; 3]) -> [Range<usize>; 3] {
+        std::array::from_fn(|axis| {
+            let from = self.source_axis[axis];
+            let (n, Range { start, end }) = (source[from], part[from].clone());
+            if self.flipped[axis] { n.saturating_sub(end)..n.saturating_sub(start) } else { start..end }
+        })
+    }
+
     /// The spacing after turning, or any other triple that goes with the axes but has no sign.
     pub fn triple(self, source: [f64; 3]) -> [f64; 3] {
         self.source_axis.map(|a| source[a])
@@ -246,6 +256,41 @@ impl Reorientation {
             }
         }
         out
+    }
+
+    /// Puts a piece of a plane of the turned array where it belongs in an array of shape `source`: the piece's rows are
+    /// those of `y`, its columns those of `x`, in plane `z` of the result of [`Reorientation::apply`].
+    ///
+    /// `out` may be the first part of the source alone, such as a slab; values beyond it, and a piece that does not fit,
+    /// are left out. `skip` elements of the source lie before `out`. `put` says how a value gets there.
+    pub fn put_back<T: Copy>(
+        self,
+        piece: &[T],
+        source: [usize; 3],
+        (z, y, x): (usize, Range<usize>, Range<usize>),
+        out: &mut [T],
+        skip: usize,
+        put: impl Fn(&mut T, T),
+    ) {
+        let [nx, ny, nz] = self.shape(source);
+        if x.is_empty() || x.end > nx || y.end > ny || z >= nz {
+            return;
+        }
+        let (start, [sx, sy, sz]) = self.strides(source);
+        for (row, y) in piece.chunks_exact(x.len()).zip(y) {
+            let first = start + x.start as isize * sx + y as isize * sy + z as isize * sz - skip as isize;
+            if sx == 1
+                && let Some(to) = usize::try_from(first).ok().and_then(|at| out.get_mut(at..at + row.len()))
+            {
+                to.iter_mut().zip(row).for_each(|(to, value)| put(to, *value));
+                continue;
+            }
+            for (i, value) in row.iter().enumerate() {
+                if let Some(to) = usize::try_from(first + i as isize * sx).ok().and_then(|at| out.get_mut(at)) {
+                    put(to, *value);
+                }
+            }
+        }
     }
 
     /// The grid after turning: every voxel stays where it is in the patient.
@@ -334,6 +379,17 @@ mod tests {
                 }
                 let turn = Reorientation::between(from, to);
                 assert_eq!(turn.inverse().apply(turned.data(), turned.geometry().shape()), source.data());
+                let mut put = vec![0; source.data().len()];
+                for (z, plane) in turned.data().chunks_exact(nx * ny).enumerate() {
+                    let (above, below) = plane.split_at(nx);
+                    turn.put_back(below, source.geometry().shape(), (z, 1..ny, 0..nx), &mut put, 0, |to, v| {
+                        *to = v
+                    });
+                    turn.put_back(above, source.geometry().shape(), (z, 0..1, 0..nx), &mut put, 0, |to, v| {
+                        *to = v
+                    });
+                }
+                assert_eq!(put, source.data(), "{from} to {to}");
             }
         }
     }

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use crate::{Geometry, Image, RasFromVoxel, VolumeError};
 
 /// How values between voxels are found.
@@ -57,18 +59,140 @@ pub fn resample(values: &[f32], from: [usize; 3], to: [usize; 3], interpolation:
     let mut shape = from;
     for axis in 0..3 {
         if shape[axis] != to[axis] {
-            data = resample_axis(&data, shape, axis, to[axis], interpolation[axis]);
+            let inner = shape[..axis].iter().product();
+            let along = AxisResampling::new(shape[axis], to[axis], interpolation[axis]);
+            data = along.apply(&data, inner, 0..shape[axis], 0..to[axis]);
             shape[axis] = to[axis];
         }
     }
     data
 }
 
+/// How the samples along one axis give those of another length over the same box, in whole or in part.
+///
+/// A target sample depends on few source samples, so a part of the target needs a part of the source alone, and gets the
+/// same values as the whole would: what is too large to hold can be resampled piece by piece.
+#[derive(Debug, Clone)]
+pub struct AxisResampling {
+    from: usize,
+    taps: Vec<Tap>,
+    interpolation: Interpolation,
+}
+
+impl AxisResampling {
+    /// From `from` samples to `to`, none of them 0. A cubic spline depends on all samples and can't be had in parts.
+    pub fn new(from: usize, to: usize, interpolation: Interpolation) -> Self {
+        Self { from, taps: taps(from, to, interpolation), interpolation }
+    }
+
+    /// The source samples that these target samples are made of.
+    pub fn needs(&self, target: Range<usize>) -> Range<usize> {
+        if self.is_identity() {
+            return target;
+        }
+        if self.interpolation == Interpolation::Cubic {
+            return 0..self.from;
+        }
+        let taps = self.taps.get(target).unwrap_or_default();
+        let first = taps.iter().map(|tap| tap.source(0, self.from)).min().unwrap_or(0);
+        let last = taps.iter().map(|tap| tap.source(tap.count - 1, self.from)).max();
+        first..last.map_or(first, |last| last + 1)
+    }
+
+    /// Whether target and source are the same samples.
+    pub fn is_identity(&self) -> bool {
+        self.taps.len() == self.from
+    }
+
+    /// One target sample between two source samples: their numbers and weights. `None` beyond the target's end, and for
+    /// a spline.
+    pub fn between(&self, target: usize) -> Option<[(usize, f32); 2]> {
+        if self.interpolation == Interpolation::Cubic {
+            return None;
+        }
+        if self.is_identity() {
+            return (target < self.from).then_some([(target, 1.0), (target, 0.0)]);
+        }
+        let tap = self.taps.get(target)?;
+        let second = tap.source(tap.count - 1, self.from);
+        Some([(tap.source(0, self.from), tap.weights[0]), (second, tap.weights[1])])
+    }
+
+    /// Resamples the middle axis of `[outer, n, inner]` values that hold the source samples `source` alone; gives
+    /// `[outer, target.len(), inner]`. Needs all of [`AxisResampling::needs`]; a length that does not fit, or a sample
+    /// that is not there, gives an empty result.
+    pub fn apply(&self, data: &[f32], inner: usize, source: Range<usize>, target: Range<usize>) -> Vec<f32> {
+        let needed = self.needs(target.clone());
+        let block = inner * source.len();
+        let fits = needed.start >= source.start && needed.end <= source.end && target.end <= self.taps.len();
+        if block == 0 || !data.len().is_multiple_of(block) || !fits {
+            return Vec::new();
+        }
+        match self.interpolation {
+            _ if self.is_identity() => data
+                .chunks_exact(block)
+                .flat_map(|block| {
+                    &block[(target.start - source.start) * inner..(target.end - source.start) * inner]
+                })
+                .copied()
+                .collect(),
+            Interpolation::Cubic => self.splines(data, inner, target),
+            Interpolation::Nearest | Interpolation::Linear => {
+                let mut out = Vec::with_capacity(data.len() / source.len() * target.len());
+                for block in data.chunks_exact(block) {
+                    for sample in target.clone() {
+                        let Some([(a, wa), (b, wb)]) = self.between(sample) else { return Vec::new() };
+                        let line = |at: usize| &block[(at - source.start) * inner..][..inner];
+                        if wb == 0.0 {
+                            out.extend(line(a).iter().map(|v| v * wa));
+                        } else {
+                            out.extend(line(a).iter().zip(line(b)).map(|(a, b)| a * wa + b * wb));
+                        }
+                    }
+                }
+                out
+            }
+        }
+    }
+
+    /// `data` holds the whole axis.
+    fn splines(&self, data: &[f32], inner: usize, target: Range<usize>) -> Vec<f32> {
+        let (from, taps) = (self.from, self.taps.get(target).unwrap_or_default());
+        let outer = data.len() / (inner * from);
+        let mut out = vec![0.0; inner * taps.len() * outer];
+        let mut line = vec![0.0_f32; from + 2 * SPLINE_MARGIN];
+        for o in 0..outer {
+            for i in 0..inner {
+                for (k, value) in line.iter_mut().enumerate() {
+                    let k = k.saturating_sub(SPLINE_MARGIN).min(from - 1);
+                    *value = data[(o * from + k) * inner + i];
+                }
+                spline_coefficients(&mut line);
+                let length = line.len();
+                for (k, tap) in taps.iter().enumerate() {
+                    let tap = Tap { first: tap.first + SPLINE_MARGIN as isize, ..*tap };
+                    let value = (0..tap.count).map(|n| line[tap.source(n, length)] * tap.weights[n]).sum();
+                    out[(o * taps.len() + k) * inner + i] = value;
+                }
+            }
+        }
+        out
+    }
+}
+
 /// The source samples and weights of one target sample.
+#[derive(Debug, Clone, Copy)]
 struct Tap {
     first: isize,
     weights: [f32; 4],
     count: usize,
+}
+
+impl Tap {
+    /// The `n`-th source sample of an axis of so many: beyond the ends the last one counts on.
+    fn source(&self, n: usize, samples: usize) -> usize {
+        (self.first + n as isize).clamp(0, samples as isize - 1) as usize
+    }
 }
 
 fn taps(from: usize, to: usize, interpolation: Interpolation) -> Vec<Tap> {
@@ -111,44 +235,6 @@ pub(crate) fn cubic_weights(t: f64) -> [f64; 4] {
 /// Samples repeated beyond each end before the spline's coefficients are computed: their influence falls by
 /// 2 − √3 a sample, so after twelve it is below single precision.
 const SPLINE_MARGIN: usize = 12;
-
-fn resample_axis(
-    data: &[f32],
-    shape: [usize; 3],
-    axis: usize,
-    to: usize,
-    interpolation: Interpolation,
-) -> Vec<f32> {
-    let from = shape[axis];
-    let inner: usize = shape[..axis].iter().product();
-    let outer: usize = shape[axis + 1..].iter().product();
-    let taps = taps(from, to, interpolation);
-    let margin = if interpolation == Interpolation::Cubic { SPLINE_MARGIN } else { 0 };
-    let mut out = vec![0.0; inner * to * outer];
-    let mut line = vec![0.0_f32; from + 2 * margin];
-    for o in 0..outer {
-        for i in 0..inner {
-            for (k, value) in line.iter_mut().enumerate() {
-                let k = k.saturating_sub(margin).min(from - 1);
-                *value = data[(o * from + k) * inner + i];
-            }
-            if interpolation == Interpolation::Cubic {
-                spline_coefficients(&mut line);
-            }
-            let last = line.len() as isize - 1;
-            for (k, tap) in taps.iter().enumerate() {
-                let value = (0..tap.count)
-                    .map(|n| {
-                        let at = (tap.first + n as isize + margin as isize).clamp(0, last);
-                        line[at as usize] * tap.weights[n]
-                    })
-                    .sum();
-                out[(o * to + k) * inner + i] = value;
-            }
-        }
-    }
-    out
-}
 
 /// Turns samples into the coefficients of the cubic B-spline through them (mirrored ends): a causal and an
 /// anticausal first-order filter with pole √3 − 2.
@@ -205,6 +291,28 @@ mod tests {
         let out = resample(&samples, [31, 1, 1], [93, 1, 1], [Interpolation::Cubic; 3]);
         for (i, sample) in samples.iter().enumerate() {
             assert!((out[3 * i + 1] - sample).abs() < TOLERANCE, "sample {i}");
+        }
+    }
+
+    #[test]
+    fn a_part_has_the_values_of_the_whole() {
+        let values: Vec<f32> = (0..5 * 17 * 3).map(|i| ((i * i) as f32 * 0.37).sin()).collect();
+        for interpolation in [Interpolation::Nearest, Interpolation::Linear] {
+            for to in [1, 5, 16, 17, 18, 40] {
+                let along = AxisResampling::new(17, to, interpolation);
+                let whole = along.apply(&values, 5, 0..17, 0..to);
+                assert_eq!(whole.len(), 5 * to * 3);
+                for target in [0..1, to / 2..to, to / 3..to / 3 + 1] {
+                    let needs = along.needs(target.clone());
+                    let cut = |all: &[f32], n: usize, part: &Range<usize>| -> Vec<f32> {
+                        all.chunks_exact(5 * n).flat_map(|o| o[5 * part.start..5 * part.end].to_vec()).collect()
+                    };
+                    let part = along.apply(&cut(&values, 17, &needs), 5, needs.clone(), target.clone());
+                    assert_eq!(part, cut(&whole, to, &target), "{interpolation:?} to {to}, {target:?}");
+                    let less = needs.start + 1..needs.end;
+                    assert!(along.apply(&cut(&values, 17, &less), 5, less, target).is_empty());
+                }
+            }
         }
     }
 

@@ -98,6 +98,11 @@ impl Image {
         &self.data
     }
 
+    /// Gives the grid and all values away.
+    pub fn into_parts(self) -> (Geometry, Vec<f32>) {
+        (self.geometry, self.data)
+    }
+
     /// The values of one channel, `[z, y, x]`; empty when there is no such channel.
     pub fn channel(&self, channel: usize) -> &[f32] {
         self.data.chunks_exact(self.geometry.voxels()).nth(channel).unwrap_or_default()

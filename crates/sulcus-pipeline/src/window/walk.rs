@@ -1,0 +1,183 @@
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+use super::mirror::{flip_axes, flips};
+use crate::window::{Plan, Region, WindowOptions, zeros};
+use crate::{Answers, ModelSpec, PipelineError, Prepared, Tensor};
+
+/// Whom a walk asks, and about what.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) spec: &'a ModelSpec,
+    pub(crate) prepared: &'a Prepared,
+    /// Numbers of the networks that are averaged tile by tile.
+    pub(crate) members: &'a [usize],
+    pub(crate) lane: usize,
+}
+
+/// Moves the window over a region of a prepared scan and gives the blended logits plane by plane.
+///
+/// Tiles are asked and blended z outermost, so a plane is finished once the window has passed it. What is held are the
+/// planes that tiles still touch, as many as a tile is thick, and no more. Each voxel gets the same additions in the same
+/// order whatever the region is, so that a scan that is walked over in parts gets the same logits to the last bit.
+pub(crate) struct Walk<'a> {
+    asked: Asked<'a>,
+    plan: Plan,
+    region: Region,
+    flips: Vec<[bool; 3]>,
+    tiles: Vec<[usize; 3]>,
+    /// Tiles that were asked and those that were blended.
+    sent: usize,
+    blended: usize,
+    /// Planes from `next` on.
+    open: VecDeque<Plane>,
+    next: usize,
+}
+
+/// A plane that tiles are added to.
+struct Plane {
+    /// `[K, y, x]` of the region.
+    sum: Vec<f32>,
+    /// `[y, x]`; empty where tiles don't overlap.
+    weight: Vec<f32>,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(
+        asked: Asked<'a>,
+        plan: Plan,
+        region: Region,
+        options: &WindowOptions,
+    ) -> Result<Self, PipelineError> {
+        if asked.members.is_empty() {
+            return Err(PipelineError::no_model());
+        }
+        let flips = if options.mirror { flips(asked.spec) } else { vec![[false; 3]] };
+        let (tiles, next) = (plan.starts(&region), region[0].start);
+        Ok(Self { asked, plan, region, flips, tiles, sent: 0, blended: 0, open: VecDeque::new(), next })
+    }
+
+    /// The next plane of the region, `[K, y, x]`. `tick` is told of each tile that was blended.
+    pub(crate) fn next_plane(
+        &mut self,
+        answers: &mut dyn Answers,
+        tick: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<Vec<f32>, PipelineError> {
+        while let Some(start) = self.tiles.get(self.blended).copied().filter(|start| start[0] <= self.next) {
+            self.send(answers)?;
+            let answer = self.answer(answers)?;
+            self.blend(&answer, start)?;
+            self.blended += 1;
+            if tick().is_break() {
+                return Err(PipelineError::Cancelled);
+            }
+        }
+        // So that the engine has work while this plane is looked at.
+        self.send(answers)?;
+        let Some(Plane { mut sum, weight }) = self.open.pop_front() else {
+            return Err(PipelineError::no_model());
+        };
+        self.next += 1;
+        if !weight.is_empty() {
+            for channel in sum.chunks_exact_mut(weight.len()) {
+                channel.iter_mut().zip(&weight).for_each(|(v, w)| *v /= w);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Asks as many tiles as the engines like to have before them.
+    fn send(&mut self, answers: &mut dyn Answers) -> Result<(), PipelineError> {
+        let Asked { spec, prepared, members, lane } = self.asked;
+        while self.sent < self.blended + answers.ahead().max(1) {
+            let Some(start) = self.tiles.get(self.sent) else { break };
+            let input = self.plan.cut(prepared, *start);
+            self.sent += 1;
+            if let ([[false, false, false]], [member]) = (self.flips.as_slice(), members) {
+                // The usual case, without copies.
+                answers.ask(lane, *member, self.plan.tensor(spec, prepared.channels(), input)?)?;
+                continue;
+            }
+            for flip in &self.flips {
+                for member in members {
+                    let turned = flip_axes(&input, prepared.channels(), self.plan.tile(), *flip);
+                    answers.ask(lane, *member, self.plan.tensor(spec, prepared.channels(), turned)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the members answer to the oldest tile, averaged.
+    fn answer(&self, answers: &mut dyn Answers) -> Result<Vec<f32>, PipelineError> {
+        let (classes, members) = (self.asked.spec.classes(), self.asked.members.len());
+        let mut next = || self.checked(answers.answer(self.asked.lane)?);
+        if let ([[false, false, false]], 1) = (self.flips.as_slice(), members) {
+            return next();
+        }
+        let share = 1.0 / (self.flips.len() * members) as f32;
+        let mut mean = vec![0.0_f32; classes * self.plan.tile_voxels()];
+        for flip in &self.flips {
+            for _ in 0..members {
+                let values = flip_axes(&next()?, classes, self.plan.tile(), *flip);
+                mean.iter_mut().zip(&values).for_each(|(a, v)| *a += v * share);
+            }
+        }
+        Ok(mean)
+    }
+
+    fn checked(&self, answer: Tensor) -> Result<Vec<f32>, PipelineError> {
+        let spec = self.asked.spec;
+        let space = &self.plan.tile()[3 - spec.network.dimensions.count()..];
+        let expected = [&[1, spec.classes()], space].concat();
+        let (found, values) = answer.into_parts();
+        if found != expected {
+            return Err(PipelineError::AnswerShape { expected, found });
+        }
+        if !values.iter().all(|v| v.is_finite()) {
+            return Err(PipelineError::AnswerNotFinite);
+        }
+        Ok(values)
+    }
+
+    /// Adds a tile to the planes that it touches.
+    fn blend(&mut self, answer: &[f32], start: [usize; 3]) -> Result<(), PipelineError> {
+        let [tz, ty, tx] = self.plan.tile();
+        let [rz, ry, rx] = self.region.clone();
+        let [height, width] = [ry.len(), rx.len()];
+        // What of the tile lies in the region, from where in both.
+        let z = start[0].max(rz.start)..(start[0] + tz).min(rz.end);
+        let y = start[1].max(ry.start)..(start[1] + ty).min(ry.end);
+        let x = start[2].max(rx.start)..(start[2] + tx).min(rx.end);
+        let weights = self.plan.weights();
+        while self.next + self.open.len() < z.end {
+            let sum = zeros((height * width).checked_mul(self.asked.spec.classes()))?;
+            let weight = if weights.is_some() { zeros(Some(height * width))? } else { Vec::new() };
+            self.open.push_back(Plane { sum, weight });
+        }
+        for z in z {
+            let Some(plane) = self.open.get_mut(z - self.next) else { continue };
+            let dz = z - start[0];
+            for y in y.clone() {
+                let dy = y - start[1];
+                let (row, from) =
+                    ((y - ry.start) * width + x.start - rx.start, (dz * ty + dy) * tx + x.start - start[2]);
+                let channels = plane.sum.chunks_exact_mut(height * width).zip(answer.chunks_exact(tz * ty * tx));
+                let Some([wz, wy, wx]) = weights else {
+                    for (sum, tile) in channels {
+                        sum[row..row + x.len()].copy_from_slice(&tile[from..from + x.len()]);
+                    }
+                    continue;
+                };
+                let w = wz[dz] * wy[dy];
+                let wx = &wx[x.start - start[2]..x.end - start[2]];
+                for (sum, tile) in channels {
+                    let values = tile[from..from + x.len()].iter().zip(wx);
+                    sum[row..row + x.len()].iter_mut().zip(values).for_each(|(s, (v, x))| *s += v * x * w);
+                }
+                plane.weight[row..row + x.len()].iter_mut().zip(wx).for_each(|(s, x)| *s += x * w);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,346 @@
+//! Planes that are decided as they are finished, against a whole volume of logits done the plain way.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::ops::ControlFlow;
+
+use sulcus_pipeline::*;
+use sulcus_volume::*;
+
+/// Answers that depend on place, intensity and neighbours within the tile, so that every tile's answer differs.
+struct Uneven(f32);
+
+impl Predictor for Uneven {
+    fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
+        let (mut shape, values) = input.into_parts();
+        shape[1] = 3;
+        let n = values.len();
+        let out = (0..3 * n).map(|i| {
+            let (class, at) = (i / n, i % n);
+            let near = values[at] - 0.37 * values[(at + 7 * class + 1) % n];
+            near * (1.0 + class as f32 * self.0) + ((i * 7919 % 1009) as f32 / 1009.0 - 0.5) * 0.8
+        });
+        Tensor::new(shape, out.collect()).map_err(|e| PredictorError { engine: "test", message: e.to_string() })
+    }
+}
+
+fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
+    let axes = dimensions.count();
+    let stage = |channels, stride| StageConfig {
+        channels,
+        convolutions: 2,
+        kernel: vec![3; axes],
+        stride: vec![stride; axes],
+    };
+    ModelSpec {
+        format_version: FORMAT_VERSION,
+        name: "uneven".into(),
+        network: NetworkSpec {
+            name: "test".into(),
+            dimensions,
+            stages: vec![stage(4, 1), stage(8, 2)],
+            norm: Norm::Batch,
+            activation: Activation::Relu,
+            downsampling: Downsampling::MaxPool,
+            encoder: Encoder::Plain,
+            deep_supervision: false,
+        },
+        channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore }],
+        labels: LabelTable::from_names([(3, "one".to_owned()), (7, "two".to_owned())]).unwrap(),
+        activation: Output::Softmax,
+        orientation: orientation.parse().unwrap(),
+        spacing: SpacingRule::Native,
+        patch: if axes == 2 { vec![6, 8] } else { vec![4, 6, 8] },
+        tiling: Tiling::Patch,
+        overlap: 0.5,
+        mirror_axes: (0..axes).collect(),
+        padding_multiple: vec![2; axes],
+        postprocessing: vec![Postprocess::KeepLargestComponent { labels: vec![3] }],
+        training: Training::default(),
+        golden_case: None,
+    }
+}
+
+fn scan() -> Image {
+    let map =
+        RasFromVoxel::new([[-0.9, 0.1, 0.2, 12.0], [0.15, 1.1, -0.3, -7.5], [0.05, 0.25, 2.4, 31.0]]).unwrap();
+    let geometry = Geometry::new([17, 13, 11], map, OrientationSource::Sform).unwrap();
+    let values = (0..17 * 13 * 11).map(|i| ((i * i) as f32 * 0.137).sin() + (i % 17) as f32 * 0.1).collect();
+    Image::new(geometry, 1, values).unwrap()
+}
+
+/// What comes before the deciding, written once more without any streaming: all tiles, their weighted sum, its
+/// resampling, its turning.
+mod plain {
+    use super::*;
+
+    fn starts(image: usize, tile: usize, step: f64) -> Vec<usize> {
+        if image <= tile {
+            return vec![0];
+        }
+        let room = image - tile;
+        let count = (room as f64 / (step * tile as f64)).ceil() as usize + 1;
+        let mut starts: Vec<usize> =
+            (0..count).map(|i| (i as f64 * (room as f64 / (count - 1) as f64)).round() as usize).collect();
+        starts.dedup();
+        starts
+    }
+
+    fn gaussian(tile: usize) -> Vec<f32> {
+        let (centre, sigma) = ((tile as f64 - 1.0) / 2.0, tile as f64 / 8.0);
+        (0..tile).map(|i| (-0.5 * ((i as f64 - centre) / sigma).powi(2)).exp().max(1e-4) as f32).collect()
+    }
+
+    /// `[3, z, y, x]` on the prepared grid.
+    pub(super) fn logits(spec: &ModelSpec, image: &Image, networks: &[&Uneven], mirror: bool) -> Vec<f32> {
+        let (prepared, _) = prepare(spec, image).unwrap();
+        let [nx, ny, nz] = prepared.shape();
+        let shape = [nz, ny, nx];
+        let flat = spec.network.dimensions == Dimensions::Two;
+        let tile: [usize; 3] = match (spec.tiling, flat) {
+            (Tiling::Patch, true) => [1, spec.patch[0], spec.patch[1]],
+            (Tiling::Patch, false) => std::array::from_fn(|a| spec.patch[a]),
+            (Tiling::Whole, _) => {
+                std::array::from_fn(|a| if flat && a == 0 { 1 } else { shape[a].next_multiple_of(2) })
+            }
+        };
+        let at: [Vec<usize>; 3] = std::array::from_fn(|a| starts(shape[a], tile[a], spec.overlap));
+        let weights: [Vec<f32>; 3] = std::array::from_fn(|a| gaussian(tile[a]));
+        let blended = (usize::from(flat)..3).any(|a| at[a].len() > 1);
+        let n = tile.iter().product::<usize>();
+        let index = |z: usize, y: usize, x: usize| (z * ny + y) * nx + x;
+        let flips: Vec<[bool; 3]> = match (mirror, flat) {
+            (false, _) => vec![[false; 3]],
+            (true, true) => (0..4).map(|b| [false, b & 1 == 1, b >> 1 & 1 == 1]).collect(),
+            (true, false) => (0..8).map(|b| [b & 1 == 1, b >> 1 & 1 == 1, b >> 2 & 1 == 1]).collect(),
+        };
+        let (mut sum, mut weight) = (vec![0.0_f32; 3 * nx * ny * nz], vec![0.0_f32; nx * ny * nz]);
+        let share = 1.0 / (flips.len() * networks.len()) as f32;
+        for z0 in &at[0] {
+            for y0 in &at[1] {
+                for x0 in &at[2] {
+                    let voxels = |flip: [bool; 3]| {
+                        (0..n).map(move |i| {
+                            let [z, y, x] = [i / (tile[1] * tile[2]), i / tile[2] % tile[1], i % tile[2]];
+                            let turn = |v: usize, a: usize| if flip[a] { tile[a] - 1 - v } else { v };
+                            [turn(z, 0), turn(y, 1), turn(x, 2)]
+                        })
+                    };
+                    let mut mean = vec![0.0_f32; 3 * n];
+                    for flip in &flips {
+                        let input: Vec<f32> = voxels(*flip)
+                            .map(|[z, y, x]| {
+                                let [z, y, x] = [z0 + z, y0 + y, x0 + x];
+                                if z < nz && y < ny && x < nx { prepared.data()[index(z, y, x)] } else { 0.0 }
+                            })
+                            .collect();
+                        let space = if flat { &tile[1..] } else { &tile[..] };
+                        for network in networks {
+                            let input = Tensor::new([&[1, 1], space].concat(), input.clone()).unwrap();
+                            let answer = network.logits(input).unwrap().into_parts().1;
+                            if flips.len() * networks.len() == 1 {
+                                mean = answer;
+                                continue;
+                            }
+                            for class in 0..3 {
+                                for (i, [z, y, x]) in voxels(*flip).enumerate() {
+                                    mean[class * n + (z * tile[1] + y) * tile[2] + x] +=
+                                        answer[class * n + i] * share;
+                                }
+                            }
+                        }
+                    }
+                    for (i, [z, y, x]) in voxels([false; 3]).enumerate() {
+                        if z0 + z >= nz || y0 + y >= ny || x0 + x >= nx {
+                            continue;
+                        }
+                        let to = index(z0 + z, y0 + y, x0 + x);
+                        let w = weights[0][z] * weights[1][y];
+                        for class in 0..3 {
+                            let value = mean[class * n + i];
+                            let sum = &mut sum[class * nx * ny * nz + to];
+                            *sum = if blended { *sum + value * weights[2][x] * w } else { value };
+                        }
+                        weight[to] += weights[2][x] * w;
+                    }
+                }
+            }
+        }
+        if blended {
+            sum.chunks_exact_mut(weight.len()).for_each(|c| c.iter_mut().zip(&weight).for_each(|(v, w)| *v /= w));
+        }
+        sum
+    }
+
+    /// `[3, z, y, x]` on the scan's grid.
+    pub(super) fn on_scan(spec: &ModelSpec, image: &Image, values: &[f32]) -> Vec<f32> {
+        let (prepared, _) = prepare(spec, image).unwrap();
+        let turn = Reorientation::between(image.geometry().orientation(), spec.orientation);
+        let turned = turn.shape(image.geometry().shape());
+        let back =
+            |c| turn.inverse().apply(&resample(c, prepared.shape(), turned, [Interpolation::Linear; 3]), turned);
+        values.chunks_exact(prepared.shape().iter().product()).flat_map(back).collect()
+    }
+
+    /// Probabilities and mask of logits on the scan's grid.
+    pub(super) fn decided(spec: &ModelSpec, image: &Image, values: &[f32]) -> (Vec<Label>, Vec<f32>) {
+        let voxels = image.geometry().voxels();
+        let mut probabilities = vec![0.0; 3 * voxels];
+        let labels = (0..voxels)
+            .map(|voxel| {
+                let v = [0, 1, 2].map(|k| values[k * voxels + voxel]);
+                let top = v.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let sum: f32 = v.iter().map(|v| (v - top).exp()).sum();
+                (0..3).for_each(|k| probabilities[k * voxels + voxel] = (v[k] - top).exp() / sum);
+                [0, 3, 7][v.iter().position(|v| *v == top).unwrap()]
+            })
+            .collect();
+        let labels = LabelMap::new(*image.geometry(), labels).unwrap();
+        (postprocess(&spec.postprocessing, labels).unwrap().into_parts().1, probabilities)
+    }
+}
+
+const PIECES: [Pieces; 5] = [
+    Pieces::WHOLE,
+    Pieces { slices: 4, rows: usize::MAX },
+    Pieces { slices: usize::MAX, rows: 5 },
+    Pieces { slices: 3, rows: 7 },
+    Pieces { slices: 1, rows: 1 },
+];
+
+fn specs() -> Vec<ModelSpec> {
+    let resample = |mm, interpolation| SpacingRule::Resample { mm: Spacing::new(mm).unwrap(), interpolation };
+    let mut all = Vec::new();
+    for spacing in [
+        SpacingRule::Native,
+        resample([0.8, 1.3, 3.1], Interpolation::Linear),
+        resample([1.4, 0.7, 1.1], Interpolation::Cubic),
+    ] {
+        for (orientation, dimensions) in
+            [("RAS", Dimensions::Three), ("PIR", Dimensions::Three), ("SPL", Dimensions::Two)]
+        {
+            for tiling in [Tiling::Patch, Tiling::Whole] {
+                all.push(ModelSpec { spacing, tiling, ..spec(orientation, dimensions) });
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn streamed_planes_are_the_whole_volume_s_to_the_last_bit_in_any_pieces() {
+    let (scan, first, second) = (scan(), Uneven(0.1), Uneven(-0.2));
+    for spec in specs() {
+        for (networks, mirror) in [(vec![&first], false), (vec![&first, &second], false), (vec![&second], true)] {
+            let what = format!("{:?} {:?} {} {mirror}", spec.spacing, spec.tiling, spec.orientation);
+            let expected = plain::logits(&spec, &scan, &networks, mirror);
+            let (labels, probabilities) = plain::decided(&spec, &scan, &plain::on_scan(&spec, &scan, &expected));
+            let predictors: Vec<&dyn Predictor> = networks.iter().map(|n| *n as &dyn Predictor).collect();
+            let options = WindowOptions { step: None, mirror };
+            let (prepared, restore) = prepare(&spec, &scan).unwrap();
+            let go = &mut |_| ControlFlow::Continue(());
+            assert_eq!(
+                predict_logits(&spec, &prepared, &predictors, &options, go).unwrap().data(),
+                expected,
+                "{what}"
+            );
+            for pieces in PIECES {
+                let mut tiles = 0;
+                let mut answers = InTurn::new(&predictors);
+                let mut tick = || {
+                    tiles += 1;
+                    ControlFlow::Continue(())
+                };
+                let mut walking = Walking { options, pieces, answers: &mut answers, tick: &mut tick };
+                let share = Share {
+                    spec: &spec,
+                    prepared: &prepared,
+                    networks: (0..networks.len()).collect(),
+                    weight: 1.0,
+                };
+                let mut decision = Decision::new(&spec, scan.geometry(), Outputs::LabelsAndProbabilities).unwrap();
+                restore.stream(&[share], &mut walking, &mut decision).unwrap();
+                let found = decision.finish().unwrap();
+                assert_eq!(found.labels.data(), labels, "{what} {pieces:?}");
+                assert_eq!(found.probabilities.unwrap().data(), probabilities, "{what} {pieces:?}");
+                let undivided = Pieces { slices: usize::MAX, ..pieces };
+                assert_eq!(count_tiles_in(&spec, scan.geometry(), &options, undivided).unwrap(), tiles, "{what}");
+            }
+            let owned = prepare_owned(&spec, scan.clone()).unwrap().0;
+            assert_eq!(owned, prepared, "{what}");
+        }
+    }
+}
+
+#[test]
+fn models_of_different_grids_meet_on_slices_of_the_scan() {
+    let (scan, network) = (scan(), Uneven(0.1));
+    let all = specs();
+    let options = WindowOptions::default();
+    for pair in all.chunks_exact(2).zip(all.chunks_exact(2).skip(1)).map(|(a, b)| [&a[0], &b[1]]) {
+        let mut sum = vec![0.0_f32; 3 * scan.geometry().voxels()];
+        for spec in pair {
+            let logits = plain::logits(spec, &scan, &[&network], false);
+            let weighted: Vec<f32> = logits.iter().map(|v| v * 0.5).collect();
+            sum.iter_mut().zip(plain::on_scan(spec, &scan, &weighted)).for_each(|(a, b)| *a += b);
+        }
+        let (labels, _) = plain::decided(pair[0], &scan, &sum);
+        for pieces in PIECES {
+            let (mut tiles, mut expected) = (0, 0);
+            let mut decision = Decision::new(pair[0], scan.geometry(), Outputs::Labels).unwrap();
+            for slices in Block::ranges(scan.geometry(), pieces) {
+                let mut block = Block::new(scan.geometry(), 3, slices).unwrap();
+                for spec in pair {
+                    let (prepared, restore) = prepare(spec, &scan).unwrap();
+                    let predictors: [&dyn Predictor; 1] = [&network];
+                    let mut answers = InTurn::new(&predictors);
+                    let mut tick = || {
+                        tiles += 1;
+                        ControlFlow::Continue(())
+                    };
+                    let mut walking = Walking { options, pieces, answers: &mut answers, tick: &mut tick };
+                    let share = Share { spec, prepared: &prepared, networks: vec![0], weight: 0.5 };
+                    restore.stream_into(&[share], &mut walking, &mut block).unwrap();
+                }
+                decision.block(block);
+            }
+            assert_eq!(decision.finish().unwrap().labels.data(), labels, "{pieces:?}");
+            for spec in pair {
+                expected += count_tiles_in(spec, scan.geometry(), &options, pieces).unwrap();
+            }
+            assert_eq!(tiles, expected, "{pieces:?}");
+        }
+    }
+}
+
+#[test]
+fn a_limit_is_kept_by_smaller_pieces_or_refused_with_what_is_needed() {
+    let scan = scan();
+    let (one, other) = (spec("RAS", Dimensions::Three), spec("SPL", Dimensions::Two));
+    for grids in [vec![vec![&one]], vec![vec![&one], vec![&other]]] {
+        let several = grids.len() > 1;
+        let demand = Demand {
+            preparations: vec![1; grids.len()],
+            grids,
+            options: WindowOptions::default(),
+            outputs: Outputs::Labels,
+            holds_scan: false,
+            tiles_in_flight: 2,
+            engine_bytes: 1000,
+        };
+        let peak = |pieces| demand.peak_bytes(scan.geometry(), pieces).unwrap();
+        let (whole, least) = (peak(Pieces::WHOLE), demand.least_bytes(scan.geometry()).unwrap());
+        assert!(least < whole && least > 1000 + 4 * scan.geometry().voxels() as u64, "{least} {whole}");
+        assert_eq!(demand.pieces(scan.geometry(), None).unwrap(), Pieces::WHOLE);
+        let mut last = u64::MAX;
+        for limit in [whole, (whole + least) / 2, least] {
+            let pieces = demand.pieces(scan.geometry(), Some(limit)).unwrap();
+            assert!(peak(pieces) <= limit && peak(pieces) < last, "{pieces:?}");
+            last = peak(pieces);
+        }
+        let refused = demand.pieces(scan.geometry(), Some(least - 1)).unwrap_err();
+        assert!(matches!(refused, PipelineError::MemoryLimit { least: l, .. } if l == least), "{refused}");
+        assert_eq!(several, demand.pieces(scan.geometry(), Some(least)).unwrap().slices < 11);
+    }
+    let refused = PipelineError::MemoryLimit { limit: 500_000_000, least: 1_200_000_001 };
+    insta::assert_snapshot!(refused, @"the memory limit of 500 MB is too small for this scan: with this model it needs at least 1201 MB; raise the limit, or give a smaller scan");
+}
