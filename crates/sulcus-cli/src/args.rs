@@ -273,6 +273,10 @@ pub(crate) struct PredictArgs {
     /// Share of a tile by which the window advances; otherwise the model's own
     #[arg(long, value_name = "STEP", value_parser = window_step)]
     pub(crate) step: Option<f64>,
+    /// Memory that the program may take, such as 2GB; a scan is worked on in as many parts as that needs, the mask is the
+    /// same. Otherwise as much as is fastest
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(crate) max_memory: Option<u64>,
     /// Also write each class's probability (float32, 4-D) beside the mask
     #[arg(long)]
     pub(crate) probabilities: bool,

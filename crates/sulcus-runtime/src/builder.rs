@@ -4,7 +4,7 @@ use sulcus_onnx::read_spec;
 use sulcus_pipeline::{ModelSpec, WindowOptions};
 
 use crate::ensemble::{check_member, common_postprocessing};
-use crate::segmenter::{Model, SharedPredictor};
+use crate::segmenter::{Limits, Model, SharedPredictor};
 use crate::{Device, Engine, RuntimeError, Segmenter};
 #[cfg(feature = "ort")]
 use crate::{OrtLibrary, OrtSearch, engine};
@@ -20,6 +20,7 @@ pub struct SegmenterBuilder {
     #[cfg(feature = "ort")]
     library: Option<OrtLibrary>,
     window: WindowOptions,
+    max_memory: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -100,6 +101,14 @@ impl SegmenterBuilder {
         self
     }
 
+    /// What the process may hold, in bytes; as much as it takes unless said. It is kept by working on a part of a scan at a
+    /// time, which takes longer and gives the same mask to the last bit; a scan that needs more is refused, with what it
+    /// needs. Scans and results that the caller keeps beside the one that is being segmented are not counted.
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.max_memory = Some(bytes);
+        self
+    }
+
     /// Reads the models and gets the engine ready.
     ///
     /// # Errors
@@ -137,8 +146,10 @@ impl SegmenterBuilder {
             }
             loaded => loaded?,
         };
-        let models = files.into_iter().zip(predictors).map(|(f, predictor)| Model { spec: f.spec, predictor });
-        Segmenter::new(models.collect(), choice.engine, choice.device, self.window, choice.notes)
+        let models = files.into_iter().zip(predictors);
+        let models = models.map(|(f, predictor)| Model { bytes: f.bytes.len() as u64, spec: f.spec, predictor });
+        let limits = Limits { memory: self.max_memory, workers: 1 };
+        Segmenter::new(models.collect(), choice.engine, choice.device, self.window, limits, choice.notes)
     }
 
     /// The engine and the device, with what `auto` has to say about them.

@@ -3,16 +3,17 @@
 //! Members may have networks, patches, orientations, voxel sizes and normalisations of their own, as a 2-D and a 3-D
 //! model of the same data have. They must mean the same by their input channels and by their logits.
 
-use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use sulcus_pipeline::{
-    Logits, ModelSpec, Output, Outputs, Postprocess, Predictor, PredictorError, Progress, Restore, Restored,
-    SpacingRule, Tensor, WindowOptions, count_tiles, predict_logits, prepare,
+    Block, Decision, Demand, ModelSpec, Output, Outputs, Pieces, PipelineError, Postprocess, Prepared, Progress,
+    Restore, Restored, Share, SpacingRule, Walking, WindowOptions, count_tiles_in, prepare, prepare_owned,
 };
-use sulcus_volume::{Image, Spacing};
+use sulcus_volume::{Geometry, Image, Spacing};
 
 use crate::clock::Stopwatch;
+use crate::engine::with_answers;
+use crate::memory::workspace_bytes;
 use crate::segmenter::{Model, SharedPredictor};
 use crate::{RuntimeError, Seconds};
 
@@ -101,18 +102,48 @@ fn same_window(a: &ModelSpec, b: &ModelSpec) -> bool {
         && (&a.mirror_axes, &a.padding_multiple) == (&b.mirror_axes, &b.padding_multiple)
 }
 
-type Group<'a> = Vec<&'a Model>;
+/// Numbers of models.
+type Group = Vec<usize>;
 
 /// Members that are alike come together; the groups and their members keep the order in which they were given.
-fn partition<'a>(models: &[&'a Model], alike: fn(&ModelSpec, &ModelSpec) -> bool) -> Vec<Group<'a>> {
-    let mut groups: Vec<Group<'a>> = Vec::new();
-    for model in models {
-        match groups.iter_mut().find(|g| g.first().is_some_and(|first| alike(&first.spec, &model.spec))) {
-            Some(group) => group.push(model),
-            None => groups.push(vec![model]),
+fn partition(models: &[Model], group: &[usize], alike: fn(&ModelSpec, &ModelSpec) -> bool) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for member in group {
+        let same = |g: &&mut Group| g.first().is_some_and(|f| alike(&models[*f].spec, &models[*member].spec));
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(*member),
+            None => groups.push(vec![*member]),
         }
     }
     groups
+}
+
+/// Who is asked together: grids, of each its preparations, of each those that share their tiles.
+struct Grouping(Vec<Vec<Vec<Group>>>);
+
+impl Grouping {
+    fn of(models: &[Model]) -> Self {
+        let all: Vec<usize> = (0..models.len()).collect();
+        let windows = |group: &Group| partition(models, group, same_window);
+        let preparations =
+            |grid: &Group| partition(models, grid, same_preparation).iter().map(windows).collect::<Vec<_>>();
+        Self(partition(models, &all, same_grid).iter().map(preparations).collect())
+    }
+}
+
+/// A scan that is only looked at, or one that may be used up.
+pub(crate) enum Scan<'a> {
+    Borrowed(&'a Image),
+    Owned(Image),
+}
+
+impl Scan<'_> {
+    fn image(&self) -> &Image {
+        match self {
+            Self::Borrowed(image) => image,
+            Self::Owned(image) => image,
+        }
+    }
 }
 
 /// What an ensemble answers to one scan, and what it took.
@@ -122,119 +153,149 @@ pub(crate) struct Answer {
     pub(crate) seconds: Seconds,
 }
 
-/// One scan on its way through all members.
+/// How scans go through all members.
 pub(crate) struct Road<'a> {
-    image: &'a Image,
-    window: &'a WindowOptions,
-    /// Members in all: each has the same weight.
-    members: usize,
-    progress: Progress,
-    seconds: Seconds,
+    pub(crate) models: &'a [Model],
+    pub(crate) window: WindowOptions,
+    /// Tiles that are asked at the same time.
+    pub(crate) workers: usize,
+    pub(crate) outputs: Outputs,
+    /// What the process may hold, and what it held before the first scan.
+    pub(crate) limit: Option<u64>,
+    pub(crate) loaded_bytes: u64,
 }
 
-impl<'a> Road<'a> {
-    pub(crate) fn new(image: &'a Image, window: &'a WindowOptions) -> Self {
-        let progress = Progress { done: 0, total: 0 };
-        Self { image, window, members: 0, progress, seconds: Seconds::default() }
+/// A grid's scans, prepared, with the way back.
+struct Ready {
+    prepared: Vec<Prepared>,
+    restore: Restore,
+}
+
+impl Road<'_> {
+    /// What a scan of this geometry takes.
+    fn demand(&self, grouping: &Grouping, geometry: &Geometry, holds_scan: bool) -> Demand<'_> {
+        let workspace = self.models.iter().map(|m| workspace_bytes(&m.spec, geometry)).sum::<u64>();
+        Demand {
+            grids: grouping.0.iter().map(|grid| self.specs(grid)).collect(),
+            preparations: grouping.0.iter().map(Vec::len).collect(),
+            options: self.window,
+            outputs: self.outputs,
+            holds_scan,
+            tiles_in_flight: self.workers + 1,
+            engine_bytes: self.loaded_bytes + workspace * self.workers as u64,
+        }
     }
 
-    /// Asks all members and decides by `spec`, which all of them agree with. Where all members have the same tiles
-    /// one volume of logits is held at a time, with the same prepared grid two, otherwise three.
+    fn specs(&self, grid: &[Vec<Group>]) -> Vec<&ModelSpec> {
+        let firsts = grid.iter().flatten().filter_map(|group| group.first());
+        firsts.filter_map(|first| self.models.get(*first)).map(|model| &model.spec).collect()
+    }
+
+    /// The least memory that a scan of this geometry can be predicted in.
+    pub(crate) fn least_bytes(&self, geometry: &Geometry, holds_scan: bool) -> Result<u64, RuntimeError> {
+        Ok(self.demand(&Grouping::of(self.models), geometry, holds_scan).least_bytes(geometry)?)
+    }
+
+    /// Asks all members and decides by `spec`, which all of them agree with.
+    ///
+    /// Of members with one prepared grid the planes that tiles still touch are held, and no volume of logits. Where grids
+    /// differ the logits meet on the scan's own: on all of it, or as many slices at a time as the limit allows.
     pub(crate) fn walk(
-        mut self,
+        &self,
         spec: &ModelSpec,
-        models: &[Model],
-        outputs: Outputs,
+        scan: Scan<'_>,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Answer, RuntimeError> {
-        let all: Vec<&Model> = models.iter().collect();
-        self.members = all.len();
-        let grids = partition(&all, same_grid);
-        for group in grids.iter().flat_map(|g| partition(g, same_preparation)) {
-            for first in partition(&group, same_window).iter().filter_map(|g| g.first()) {
-                self.progress.total += count_tiles(&first.spec, self.image.geometry(), self.window)?;
-            }
+        let grouping = Grouping::of(self.models);
+        let geometry = *scan.image().geometry();
+        let pieces =
+            self.demand(&grouping, &geometry, matches!(scan, Scan::Borrowed(_))).pieces(&geometry, self.limit)?;
+        let mut progress = Progress { done: 0, total: 0 };
+        for spec in grouping.0.iter().flat_map(|grid| self.specs(grid)) {
+            progress.total += count_tiles_in(spec, &geometry, &self.window, pieces)?;
         }
-        let mut mean: Option<(Restore, Logits)> = None;
-        for grid in &grids {
-            let (restore, logits) = self.ask_grid(grid, observer)?;
-            let watch = Stopwatch::start();
-            let (restore, logits) =
-                if grids.len() == 1 { (restore, logits) } else { restore.onto_scan(logits)? };
-            let sum = match mean.take() {
-                None => logits,
-                Some((_, mut sum)) => {
-                    sum.add(&logits)?;
-                    sum
+        let mut tick = || {
+            progress.done += 1;
+            observer(progress)
+        };
+        let mut seconds = Seconds::default();
+        let mut decision = Decision::new(spec, &geometry, self.outputs)?;
+        if let [grid] = grouping.0.as_slice() {
+            let ready = self.prepare(grid, scan, &mut seconds)?;
+            self.ask(grid, &ready, pieces, &mut tick, &mut seconds, |restore, shares, walking| {
+                restore.stream(shares, walking, &mut decision)
+            })?;
+        } else {
+            for slices in Block::ranges(&geometry, pieces) {
+                let mut block = Block::new(&geometry, spec.classes(), slices)?;
+                for grid in &grouping.0 {
+                    let ready = self.prepare(grid, Scan::Borrowed(scan.image()), &mut seconds)?;
+                    self.ask(grid, &ready, pieces, &mut tick, &mut seconds, |restore, shares, walking| {
+                        restore.stream_into(shares, walking, &mut block)
+                    })?;
                 }
-            };
-            mean = Some((restore, sum));
-            self.seconds.postprocess += watch.elapsed_secs();
-        }
-        let (restore, logits) = mean.ok_or(RuntimeError::NoModel)?;
-        let tiles = logits.tiles();
-        let watch = Stopwatch::start();
-        let restored = restore.finish(spec, logits, outputs)?;
-        self.seconds.postprocess += watch.elapsed_secs();
-        Ok(Answer { restored, tiles, seconds: self.seconds })
-    }
-
-    /// The weighted sum of the logits of members with one prepared grid.
-    fn ask_grid(
-        &mut self,
-        grid: &[&Model],
-        observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<(Restore, Logits), RuntimeError> {
-        let mut sum: Option<(Restore, Logits)> = None;
-        for group in partition(grid, same_preparation) {
-            let spec = &group.first().ok_or(RuntimeError::NoModel)?.spec;
-            let watch = Stopwatch::start();
-            let (prepared, restore) = prepare(spec, self.image)?;
-            self.seconds.preprocess += watch.elapsed_secs();
-
-            let watch = Stopwatch::start();
-            let mut logits = sum.take().map(|(_, logits)| logits);
-            for alike in partition(&group, same_window) {
-                let spec = &alike.first().ok_or(RuntimeError::NoModel)?.spec;
-                let engine_secs = Cell::new(0.0);
-                let timed: Vec<Timed<'_>> =
-                    alike.iter().map(|m| Timed { predictor: &m.predictor, secs: &engine_secs }).collect();
-                let predictors: Vec<&dyn Predictor> = timed.iter().map(|t| t as &dyn Predictor).collect();
-                let before = self.progress;
-                let mut told = |at: Progress| observer(Progress { done: before.done + at.done, ..before });
-                let found = predict_logits(spec, &prepared, &predictors, self.window, &mut told)?;
-                self.progress.done += found.tiles();
-                self.seconds.engine += engine_secs.get();
-                let weighted = match alike.len() {
-                    all if all == self.members => found,
-                    some => found.scaled(some as f32 / self.members as f32),
-                };
-                logits = Some(match logits.take() {
-                    None => weighted,
-                    Some(mut sum) => {
-                        sum.add(&weighted)?;
-                        sum
-                    }
-                });
+                decision.block(block);
             }
-            self.seconds.infer += watch.elapsed_secs();
-            sum = logits.map(|logits| (restore, logits));
+            drop(scan);
         }
-        sum.ok_or(RuntimeError::NoModel)
-    }
-}
-
-/// Adds up the time spent in a predictor.
-struct Timed<'a> {
-    predictor: &'a SharedPredictor,
-    secs: &'a Cell<f64>,
-}
-
-impl Predictor for Timed<'_> {
-    fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
         let watch = Stopwatch::start();
-        let answer = self.predictor.logits(input);
-        self.secs.set(self.secs.get() + watch.elapsed_secs());
-        answer
+        let restored = decision.finish()?;
+        seconds.postprocess += watch.elapsed_secs();
+        Ok(Answer { restored, tiles: progress.done, seconds })
+    }
+
+    /// The scan as each preparation of a grid takes it.
+    fn prepare(&self, grid: &[Vec<Group>], scan: Scan<'_>, seconds: &mut Seconds) -> Result<Ready, RuntimeError> {
+        let watch = Stopwatch::start();
+        let specs: Vec<&ModelSpec> = grid
+            .iter()
+            .filter_map(|preparation| self.specs(std::slice::from_ref(preparation)).first().copied())
+            .collect();
+        let (last, others) = specs.split_last().ok_or(RuntimeError::NoModel)?;
+        let mut prepared = Vec::new();
+        for spec in others {
+            prepared.push(prepare(spec, scan.image())?.0);
+        }
+        let (of_last, restore) = match scan {
+            Scan::Borrowed(image) => prepare(last, image)?,
+            Scan::Owned(image) => prepare_owned(last, image)?,
+        };
+        prepared.push(of_last);
+        seconds.preprocess += watch.elapsed_secs();
+        Ok(Ready { prepared, restore })
+    }
+
+    /// Asks the members of a grid and hands their planes to `stream`.
+    fn ask(
+        &self,
+        grid: &[Vec<Group>],
+        ready: &Ready,
+        pieces: Pieces,
+        tick: &mut dyn FnMut() -> ControlFlow<()>,
+        seconds: &mut Seconds,
+        stream: impl FnOnce(&Restore, &[Share<'_>], &mut Walking<'_>) -> Result<(), PipelineError>,
+    ) -> Result<(), RuntimeError> {
+        let watch = Stopwatch::start();
+        let mut shares = Vec::new();
+        for (groups, prepared) in grid.iter().zip(&ready.prepared) {
+            for group in groups {
+                let first =
+                    group.first().and_then(|first| self.models.get(*first)).ok_or(RuntimeError::NoModel)?;
+                let weight = if group.len() == self.models.len() {
+                    1.0
+                } else {
+                    group.len() as f32 / self.models.len() as f32
+                };
+                shares.push(Share { spec: &first.spec, prepared, networks: group.clone(), weight });
+            }
+        }
+        let predictors: Vec<&SharedPredictor> = self.models.iter().map(|m| &m.predictor).collect();
+        let ((), engine) = with_answers(&predictors, self.workers, |answers| {
+            let mut walking = Walking { options: self.window, pieces, answers, tick };
+            stream(&ready.restore, &shares, &mut walking)
+        })?;
+        seconds.infer += watch.elapsed_secs();
+        seconds.engine += engine;
+        Ok(())
     }
 }

@@ -76,6 +76,7 @@ mod ensemble;
 mod error;
 #[cfg(feature = "ort")]
 mod library;
+mod memory;
 mod segmentation;
 mod segmenter;
 
@@ -89,6 +90,7 @@ pub use engine::{OnnxRuntime, OrtPredictor, check_device, find_onnx_runtime};
 pub use error::RuntimeError;
 #[cfg(feature = "ort")]
 pub use library::{NamedLibrary, Origin, OrtLibrary, OrtSearch, Outcome, Place, python_prefixes, wheel_member};
+pub use memory::peak_memory_bytes;
 pub use segmentation::{LabelVolume, Seconds, SegmentOptions, Segmentation};
 pub use segmenter::Segmenter;
 

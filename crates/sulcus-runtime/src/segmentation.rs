@@ -12,8 +12,9 @@ type Observer<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 /// What a caller wants of one segmentation.
 #[derive(Default)]
 pub struct SegmentOptions<'a> {
-    outputs: Outputs,
-    observer: Option<Observer<'a>>,
+    pub(crate) outputs: Outputs,
+    pub(crate) observer: Option<Observer<'a>>,
+    pub(crate) max_memory: Option<u64>,
 }
 
 impl<'a> SegmentOptions<'a> {
@@ -32,8 +33,12 @@ impl<'a> SegmentOptions<'a> {
         self
     }
 
-    pub(crate) fn into_parts(self) -> (Outputs, Option<Observer<'a>>) {
-        (self.outputs, self.observer)
+    /// What the process may hold during this segmentation, in bytes, in place of
+    /// [`SegmenterBuilder::max_memory`](crate::SegmenterBuilder::max_memory).
+    #[must_use]
+    pub fn with_max_memory(mut self, bytes: u64) -> Self {
+        self.max_memory = Some(bytes);
+        self
     }
 }
 
@@ -43,11 +48,12 @@ impl<'a> SegmentOptions<'a> {
 pub struct Seconds {
     /// Turning, resampling and normalising the scan.
     pub preprocess: f64,
-    /// Walking over the prepared scan and asking the network, tile by tile.
+    /// Walking over the prepared scan, asking the network tile by tile, and deciding plane by plane on the scan's own
+    /// grid, which happens meanwhile.
     pub infer: f64,
-    /// The part of `infer` inside the engine.
+    /// The part of `infer` during which the engine worked.
     pub engine: f64,
-    /// Deciding on labels and bringing them back onto the scan's grid.
+    /// What is done to the whole mask.
     pub postprocess: f64,
 }
 
@@ -61,10 +67,14 @@ pub struct Segmentation {
     pub probabilities: Option<Image>,
     /// The structures that the model knows.
     pub table: LabelTable,
-    /// Tiles that the scan was cut into; models of an ensemble that cut it alike share theirs.
+    /// Tiles that the scan was cut into; models of an ensemble that cut it alike share theirs. Under a memory limit those
+    /// that were asked again are counted again.
     pub tiles: usize,
     /// Where the time went.
     pub seconds: Seconds,
+    /// The most memory that the process has held up to now, where the system says (Linux): everything in it, since it
+    /// began.
+    pub peak_memory_bytes: Option<u64>,
     /// What ran the network.
     pub engine: Engine,
     /// Where it ran.

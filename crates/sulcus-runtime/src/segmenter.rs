@@ -1,9 +1,10 @@
 use std::ops::ControlFlow;
 
 use sulcus_pipeline::{ModelSpec, Outputs, Predictor, Progress, WindowOptions};
-use sulcus_volume::Image;
+use sulcus_volume::{Geometry, Image};
 
-use crate::ensemble::{Answer, Road, common_postprocessing};
+use crate::ensemble::{Answer, Road, Scan, common_postprocessing};
+use crate::memory::{loaded_bytes, peak_memory_bytes};
 use crate::{Device, Engine, RuntimeError, SegmentOptions, Segmentation, SegmenterBuilder};
 
 /// Every engine computes in single precision today.
@@ -18,7 +19,18 @@ pub struct Segmenter {
     engine: Engine,
     device: Device,
     window: WindowOptions,
+    limits: Limits,
+    loaded_bytes: u64,
     notes: Vec<String>,
+}
+
+/// What a segmenter may use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Bytes of the whole process.
+    pub(crate) memory: Option<u64>,
+    /// Tiles that the engine is asked at the same time.
+    pub(crate) workers: usize,
 }
 
 /// A model's engine, that threads share.
@@ -27,6 +39,8 @@ pub(crate) type SharedPredictor = Box<dyn Predictor + Send + Sync>;
 pub(crate) struct Model {
     pub(crate) spec: ModelSpec,
     pub(crate) predictor: SharedPredictor,
+    /// Length of its file.
+    pub(crate) bytes: u64,
 }
 
 impl std::fmt::Debug for Segmenter {
@@ -50,12 +64,14 @@ impl Segmenter {
         engine: Engine,
         device: Device,
         window: WindowOptions,
+        limits: Limits,
         notes: Vec<String>,
     ) -> Result<Self, RuntimeError> {
         let specs: Vec<&ModelSpec> = models.iter().map(|m| &m.spec).collect();
         let mut spec = (*specs.first().ok_or(RuntimeError::NoModel)?).clone();
         spec.postprocessing = common_postprocessing(&specs);
-        Ok(Self { spec, models, engine, device, window, notes })
+        let loaded_bytes = loaded_bytes(models.iter().map(|m| m.bytes).sum());
+        Ok(Self { spec, models, engine, device, window, limits, loaded_bytes, notes })
     }
 
     /// The specification of the model; of an ensemble the first one's, with the postprocessing that all members
@@ -92,13 +108,46 @@ impl Segmenter {
     /// Segments a scan.
     ///
     /// # Errors
-    /// When the scan does not fit the model or holds voxels that are no numbers, the engine fails, or the observer
-    /// asks to stop.
+    /// When the scan does not fit the model or holds voxels that are no numbers (they are counted, and nothing is guessed
+    /// in their place), it cannot be segmented within the memory limit, the engine fails, or the observer asks to stop.
     pub fn segment(&self, image: &Image, options: SegmentOptions<'_>) -> Result<Segmentation, RuntimeError> {
-        let (outputs, observer) = options.into_parts();
+        self.with_options(Scan::Borrowed(image), options)
+    }
+
+    /// As [`Segmenter::segment`], for a scan that is not needed any more: its memory is used for the work.
+    ///
+    /// # Errors
+    /// As [`Segmenter::segment`].
+    pub fn segment_owned(&self, image: Image, options: SegmentOptions<'_>) -> Result<Segmentation, RuntimeError> {
+        self.with_options(Scan::Owned(image), options)
+    }
+
+    /// The least memory, in bytes of the whole process, that a scan of this geometry can be segmented in by
+    /// [`Segmenter::segment_owned`].
+    ///
+    /// # Errors
+    /// When the prepared grid would be larger than any that can be worked on.
+    pub fn least_memory_bytes(&self, geometry: &Geometry, outputs: Outputs) -> Result<u64, RuntimeError> {
+        self.road(&self.models, &self.window, outputs, None).least_bytes(geometry, false)
+    }
+
+    fn with_options(&self, scan: Scan<'_>, options: SegmentOptions<'_>) -> Result<Segmentation, RuntimeError> {
+        let SegmentOptions { outputs, observer, max_memory } = options;
         let mut silent = |_: Progress| ControlFlow::Continue(());
         let observer = observer.unwrap_or(&mut silent);
-        self.run(&self.spec, &self.models, image, &self.window, outputs, observer)
+        let limit = max_memory.or(self.limits.memory);
+        self.run(&self.spec, self.road(&self.models, &self.window, outputs, limit), scan, observer)
+    }
+
+    fn road<'a>(
+        &self,
+        models: &'a [Model],
+        window: &WindowOptions,
+        outputs: Outputs,
+        limit: Option<u64>,
+    ) -> Road<'a> {
+        let Limits { workers, .. } = self.limits;
+        Road { models, window: *window, workers, outputs, limit, loaded_bytes: self.loaded_bytes }
     }
 
     /// Segments a NIfTI file and writes the mask: on the same grid, with the label names.
@@ -119,7 +168,7 @@ impl Segmenter {
             return Err(RuntimeError::WouldOverwrite { path: mask.to_path_buf() });
         }
         let scan = sulcus_io::read_scan(image)?;
-        let segmentation = self.segment(&scan.image, SegmentOptions::default())?;
+        let segmentation = self.segment_owned(scan.image, SegmentOptions::default())?;
         sulcus_io::write_labels(mask, &segmentation.labels, &scan.source, &segmentation.table)?;
         Ok(segmentation)
     }
@@ -138,7 +187,8 @@ impl Segmenter {
             let observer = &mut |_: Progress| ControlFlow::Continue(());
             // The recorded answer is the plain one, whatever window this segmenter was given.
             let window = WindowOptions::default();
-            let found = self.run(spec, std::slice::from_ref(model), &image, &window, Outputs::Labels, observer)?;
+            let road = self.road(std::slice::from_ref(model), &window, Outputs::Labels, None);
+            let found = self.run(spec, road, Scan::Borrowed(&image), observer)?;
             golden.check(&found.labels)?;
         }
         Ok(())
@@ -147,20 +197,18 @@ impl Segmenter {
     fn run(
         &self,
         spec: &ModelSpec,
-        models: &[Model],
-        image: &Image,
-        window: &WindowOptions,
-        outputs: Outputs,
+        road: Road<'_>,
+        scan: Scan<'_>,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Segmentation, RuntimeError> {
-        let Answer { restored, tiles, seconds } =
-            Road::new(image, window).walk(spec, models, outputs, observer)?;
+        let Answer { restored, tiles, seconds } = road.walk(spec, scan, observer)?;
         Ok(Segmentation {
             labels: restored.labels,
             probabilities: restored.probabilities,
             table: spec.labels.clone(),
             tiles,
             seconds,
+            peak_memory_bytes: peak_memory_bytes(),
             engine: self.engine,
             device: self.device,
             precision: PRECISION,

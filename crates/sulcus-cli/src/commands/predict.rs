@@ -114,6 +114,9 @@ fn load(args: &PredictArgs, library: OrtLibrary) -> Result<Segmenter, CliError> 
     if let Some(threads) = args.threads {
         builder = builder.threads(threads);
     }
+    if let Some(bytes) = args.max_memory {
+        builder = builder.max_memory(bytes);
+    }
     builder.build().context("loading the model")
 }
 
@@ -182,6 +185,9 @@ struct Line {
     precision: &'static str,
     seconds: Seconds,
     tiles: usize,
+    /// Of the whole process so far; absent where the system doesn't say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_memory_bytes: Option<u64>,
     #[serde(serialize_with = "by_name")]
     labels: Vec<LabelVolume>,
 }
@@ -245,7 +251,7 @@ fn segment(
         options = options.with_probabilities();
     }
     let named = |error: &dyn std::error::Error| format!("{}: {}", with_causes(error), job.input().display());
-    let found = segmenter.segment(&image, options).map_err(|error| named(&error))?;
+    let found = segmenter.segment_owned(image, options).map_err(|error| named(&error))?;
 
     let writing = Instant::now();
     sulcus_io::write_labels(&job.mask, &found.labels, &source, &found.table).map_err(|e| with_causes(&e))?;
@@ -269,6 +275,7 @@ fn segment(
             total: start.elapsed().as_secs_f64(),
         },
         tiles: found.tiles,
+        peak_memory_bytes: found.peak_memory_bytes,
         labels: found.label_volumes(),
     })
 }
@@ -349,6 +356,7 @@ mod tests {
                 total: 2.5,
             },
             tiles: 3,
+            peak_memory_bytes: Some(4096),
             labels: vec![
                 LabelVolume { name: "Posterior".into(), value: 1, voxels: 10, ml: 0.5 },
                 LabelVolume { name: "Anterior".into(), value: 2, voxels: 0, ml: 0.0 },
@@ -356,7 +364,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&line).unwrap(),
-            r#"{"input":"a.nii.gz","output":"b.nii.gz","models":["m.onnx"],"engine":"ort","device":"cpu","precision":"fp32","seconds":{"read":0.5,"preprocess":0.25,"infer":1.0,"engine":0.75,"postprocess":0.5,"write":0.25,"total":2.5},"tiles":3,"labels":{"Posterior":{"value":1,"voxels":10,"ml":0.5},"Anterior":{"value":2,"voxels":0,"ml":0.0}}}"#
+            r#"{"input":"a.nii.gz","output":"b.nii.gz","models":["m.onnx"],"engine":"ort","device":"cpu","precision":"fp32","seconds":{"read":0.5,"preprocess":0.25,"infer":1.0,"engine":0.75,"postprocess":0.5,"write":0.25,"total":2.5},"tiles":3,"peak_memory_bytes":4096,"labels":{"Posterior":{"value":1,"voxels":10,"ml":0.5},"Anterior":{"value":2,"voxels":0,"ml":0.0}}}"#
         );
     }
 

@@ -19,7 +19,7 @@ pub trait Answers {
     /// When the engine fails, or nothing was asked in this lane.
     fn answer(&mut self, lane: usize) -> Result<Tensor, PipelineError>;
 
-    /// Tiles that are to be asked before the first one's answer is fetched, so that no engine waits; at least 1.
+    /// How many are to be asked before the first one's answer is fetched, so that no engine waits; at least 1.
     fn ahead(&self) -> usize {
         1
     }

@@ -26,8 +26,12 @@ pub(crate) struct Walk<'a> {
     region: Region,
     flips: Vec<[bool; 3]>,
     tiles: Vec<[usize; 3]>,
-    /// Tiles that were asked and those that were blended.
+    /// The tile whose turned forms are being asked: its number and its values.
+    cut: Option<(usize, Vec<f32>)>,
+    /// Requests that were sent and those whose answers came: one a tile, mirroring and member.
     sent: usize,
+    answered: usize,
+    /// Tiles that were blended.
     blended: usize,
     /// Planes from `next` on.
     open: VecDeque<Plane>,
@@ -54,7 +58,19 @@ impl<'a> Walk<'a> {
         }
         let flips = if options.mirror { flips(asked.spec) } else { vec![[false; 3]] };
         let (tiles, next) = (plan.starts(&region), region[0].start);
-        Ok(Self { asked, plan, region, flips, tiles, sent: 0, blended: 0, open: VecDeque::new(), next })
+        Ok(Self {
+            asked,
+            plan,
+            region,
+            flips,
+            tiles,
+            cut: None,
+            sent: 0,
+            answered: 0,
+            blended: 0,
+            open: VecDeque::new(),
+            next,
+        })
     }
 
     /// The next plane of the region, `[K, y, x]`. `tick` is told of each tile that was blended.
@@ -64,7 +80,6 @@ impl<'a> Walk<'a> {
         tick: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Vec<f32>, PipelineError> {
         while let Some(start) = self.tiles.get(self.blended).copied().filter(|start| start[0] <= self.next) {
-            self.send(answers)?;
             let answer = self.answer(answers)?;
             self.blend(&answer, start)?;
             self.blended += 1;
@@ -86,40 +101,50 @@ impl<'a> Walk<'a> {
         Ok(sum)
     }
 
-    /// Asks as many tiles as the engines like to have before them.
+    /// Sends as many requests as the engines like to have before them.
     fn send(&mut self, answers: &mut dyn Answers) -> Result<(), PipelineError> {
         let Asked { spec, prepared, members, lane } = self.asked;
-        while self.sent < self.blended + answers.ahead().max(1) {
-            let Some(start) = self.tiles.get(self.sent) else { break };
-            let input = self.plan.cut(prepared, *start);
+        let each = self.flips.len() * members.len();
+        while self.sent < self.answered + answers.ahead().max(1) {
+            let (number, request) = (self.sent / each, self.sent % each);
+            let Some(start) = self.tiles.get(number) else { break };
             self.sent += 1;
-            if let ([[false, false, false]], [member]) = (self.flips.as_slice(), members) {
-                // The usual case, without copies.
-                answers.ask(lane, *member, self.plan.tensor(spec, prepared.channels(), input)?)?;
-                continue;
-            }
-            for flip in &self.flips {
-                for member in members {
-                    let turned = flip_axes(&input, prepared.channels(), self.plan.tile(), *flip);
-                    answers.ask(lane, *member, self.plan.tensor(spec, prepared.channels(), turned)?)?;
-                }
-            }
+            let (flip, member) = (self.flips[request / members.len()], members[request % members.len()]);
+            let input = match self.cut.take() {
+                Some((of, values)) if of == number => values,
+                _ => self.plan.cut(prepared, *start),
+            };
+            let turned = if request + 1 == each && flip == [false; 3] {
+                // The usual case, without a copy.
+                input
+            } else {
+                let turned = flip_axes(&input, prepared.channels(), self.plan.tile(), flip);
+                self.cut = Some((number, input));
+                turned
+            };
+            answers.ask(lane, member, self.plan.tensor(spec, prepared.channels(), turned)?)?;
         }
         Ok(())
     }
 
+    fn request(&mut self, answers: &mut dyn Answers) -> Result<Vec<f32>, PipelineError> {
+        self.send(answers)?;
+        let answer = answers.answer(self.asked.lane)?;
+        self.answered += 1;
+        self.checked(answer)
+    }
+
     /// What the members answer to the oldest tile, averaged.
-    fn answer(&self, answers: &mut dyn Answers) -> Result<Vec<f32>, PipelineError> {
+    fn answer(&mut self, answers: &mut dyn Answers) -> Result<Vec<f32>, PipelineError> {
         let (classes, members) = (self.asked.spec.classes(), self.asked.members.len());
-        let mut next = || self.checked(answers.answer(self.asked.lane)?);
         if let ([[false, false, false]], 1) = (self.flips.as_slice(), members) {
-            return next();
+            return self.request(answers);
         }
         let share = 1.0 / (self.flips.len() * members) as f32;
         let mut mean = vec![0.0_f32; classes * self.plan.tile_voxels()];
-        for flip in &self.flips {
+        for flip in self.flips.clone() {
             for _ in 0..members {
-                let values = flip_axes(&next()?, classes, self.plan.tile(), *flip);
+                let values = flip_axes(&self.request(answers)?, classes, self.plan.tile(), flip);
                 mean.iter_mut().zip(&values).for_each(|(a, v)| *a += v * share);
             }
         }

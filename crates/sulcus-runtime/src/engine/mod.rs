@@ -8,6 +8,7 @@ mod ort_device;
 mod ort_library;
 #[cfg(feature = "tract")]
 mod tract;
+mod workers;
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,6 +21,7 @@ pub use self::ort_device::check_device;
 pub use self::ort_library::{OnnxRuntime, find_onnx_runtime};
 #[cfg(feature = "tract")]
 pub use self::tract::TractPredictor;
+pub(crate) use self::workers::with_answers;
 
 /// Name of the graph's input, `[N, C, (D,) H, W]`.
 const INPUT: &str = "image";
