@@ -10,8 +10,8 @@ use sulcus_train::DeviceList;
 use sulcus_volume::Orientation;
 
 use crate::values::{
-    CheckpointName, FoldChoice, LossName, NormalisationName, OptimizerName, Precision, at_least_one, bytes,
-    duration, fold, minutes, positive, preset_name, window_step,
+    CheckpointName, FoldChoice, LossName, NormalisationName, OptimizerName, Part, Precision, at_least_one, bytes,
+    duration, fold, minutes, part, positive, preset_name, window_step,
 };
 
 /// Segments brain scans: trains a network on scans with masks, exports it as one file, predicts, scores and shows.
@@ -277,6 +277,13 @@ pub(crate) struct PredictArgs {
     /// same. Otherwise as much as is fastest
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub(crate) max_memory: Option<u64>,
+    /// Work on the K-th of N equal parts of the cases, sorted by name, such as 2/8: for as many machines
+    #[arg(long, value_name = "K/N", value_parser = part)]
+    pub(crate) part: Option<Part>,
+    /// Note in OUT/.sulcus which cases are done, and leave those alone that were done by the same models with the same
+    /// options, after a check of scan and mask: the same command goes on where it was stopped
+    #[arg(long)]
+    pub(crate) resume: bool,
     /// Also write each class's probability (float32, 4-D) beside the mask
     #[arg(long)]
     pub(crate) probabilities: bool,

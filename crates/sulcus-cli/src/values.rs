@@ -172,6 +172,32 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
 }
 
+/// One of several equal parts of the cases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Which one, from 1.
+    pub(crate) number: usize,
+    /// Of how many.
+    pub(crate) of: usize,
+}
+
+impl Part {
+    /// The items of this part: every so-manieth by name, so that each machine that is given the same cases takes others.
+    pub(crate) fn of<T>(self, mut items: Vec<T>, name: impl FnMut(&T) -> String) -> Vec<T> {
+        items.sort_by_cached_key(name);
+        items.into_iter().skip(self.number - 1).step_by(self.of).collect()
+    }
+}
+
+/// `2/8`.
+pub(crate) fn part(text: &str) -> Result<Part, String> {
+    let numbers = text.split_once('/').and_then(|(k, n)| Some((k.trim().parse().ok()?, n.trim().parse().ok()?)));
+    match numbers {
+        Some((number, of)) if (1..=of).contains(&number) => Ok(Part { number, of }),
+        _ => Err("expected a part and how many there are, such as 2/8, from 1/8 to 8/8".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +209,18 @@ mod tests {
         }
         for text in ["", "8", "GB", "-1GB", "0GB", "infGB", "NaNGB", "8TB", "8GiB"] {
             assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn parts_share_out_everything_once_whatever_the_order() {
+        let names = |order: &[&str]| order.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        let cut = |k, order: &[&str]| Part { number: k, of: 3 }.of(names(order), |n| n.clone());
+        assert_eq!(cut(1, &["d", "a", "c", "b"]), ["a", "d"]);
+        assert_eq!((cut(2, &["a", "b", "c", "d"]), cut(3, &["c", "d", "b", "a"])), (names(&["b"]), names(&["c"])));
+        assert_eq!(part("2/3"), Ok(Part { number: 2, of: 3 }));
+        for text in ["", "0/3", "4/3", "1/0", "1", "a/b", "-1/3"] {
+            assert!(part(text).is_err(), "{text}");
         }
     }
 

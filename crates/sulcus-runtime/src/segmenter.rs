@@ -122,6 +122,12 @@ impl Segmenter {
         self.with_options(Scan::Owned(image), options)
     }
 
+    /// What the process held with the models loaded, before the first scan, in bytes; an estimate where the system does
+    /// not say.
+    pub fn loaded_memory_bytes(&self) -> u64 {
+        self.loaded_bytes
+    }
+
     /// The least memory, in bytes of the whole process, that a scan of this geometry can be segmented in by
     /// [`Segmenter::segment_owned`].
     ///

@@ -222,3 +222,93 @@ fn a_dicom_series_is_told_what_to_do() {
     predict(home.path(), &[&home.path().join("series")], &home.path().join("out"), &[]).code(1).says("convert");
     run(home.path(), &[&"info", &home.path().join("series")]).code(1).says("DICOM");
 }
+
+/// Masks that a folder holds, with their bytes.
+fn masks(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut masks: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .flatten()
+        .filter(|e| e.path().is_file())
+        .map(|e| (e.file_name().to_string_lossy().into_owned(), std::fs::read(e.path()).unwrap()))
+        .collect();
+    masks.sort();
+    masks
+}
+
+#[test]
+fn a_memory_limit_changes_no_mask_and_one_that_is_too_small_is_refused_in_numbers() {
+    let home = tempfile::tempdir().unwrap();
+    let (whole, limited) = (home.path().join("whole"), home.path().join("limited"));
+    let cases = home.path().join("in");
+    let values: Vec<f32> = (0..150 * 140 * 40).map(|i| ((i * i) % 371) as f32).collect();
+    file(home.path(), "in/b.nii", &nifti(&[150, 140, 40], &values, Some(RAS)));
+    file(home.path(), "in/a.nii.gz", &std::fs::read(scan()).unwrap());
+    let ended = predict(home.path(), &[&cases], &whole, &["--json"]).code(0).says("2 cases: 2 done, 0 failed");
+    if cfg!(target_os = "linux") {
+        assert!(ended.json_lines()[0]["peak_memory_bytes"].as_u64().unwrap() > 1_000_000);
+    }
+    let inputs: Vec<_> = ended.json_lines().iter().map(|l| l["input"].as_str().unwrap().to_owned()).collect();
+    assert!(inputs[0].ends_with("a.nii.gz") && inputs[1].ends_with("b.nii"), "{inputs:?}");
+    predict(home.path(), &[&cases], &limited, &["--max-memory", "300MB"]).code(0);
+    assert_eq!(masks(&whole), masks(&limited));
+    let small = home.path().join("small");
+    predict(home.path(), &[&cases], &small, &["--max-memory", "5MB"])
+        .code(1)
+        .says("the memory limit of 5 MB is too small for this scan: with this model it needs at least")
+        .says("b.nii")
+        .says("2 of 2 cases failed");
+    assert!(masks(&small).is_empty());
+}
+
+#[test]
+fn a_cohort_goes_on_where_it_was_stopped_and_redoes_what_is_not_as_it_was() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(scan()).unwrap();
+    for name in ["in/a.nii.gz", "in/b.nii.gz", "in/c.nii.gz", "in/d.nii.gz"] {
+        file(home.path(), name, &bytes);
+    }
+    let (cases, out) = (home.path().join("in"), home.path().join("out"));
+    let go = |more: &[&str]| {
+        let ended = predict(home.path(), &[&cases], &out, &[&["--resume", "--json"], more].concat()).code(0);
+        let before = |line: &serde_json::Value| line.get("done_before").is_some();
+        let done: Vec<bool> = ended.json_lines().iter().map(before).collect();
+        (done, ended)
+    };
+    assert_eq!(go(&[]).0, [false; 4]);
+    let first = masks(&out);
+    assert_eq!(first.len(), 4);
+    let (done, ended) = go(&[]);
+    assert_eq!(done, [true; 4]);
+    ended.says("4 cases: 0 done, 4 done before, 0 failed");
+
+    // A mask that is gone, one that was cut, and a scan that is another one now.
+    std::fs::remove_file(out.join("a.nii.gz")).unwrap();
+    std::fs::write(out.join("b.nii.gz"), &first[1].1[..40]).unwrap();
+    file(home.path(), "in/c.nii.gz", &[&bytes[..], &[0; 8]].concat());
+    assert_eq!(go(&[]).0, [false, false, false, true]);
+    assert_eq!(masks(&out), first);
+    // Another option is another recipe.
+    assert_eq!(go(&["--step", "0.4"]).0, [false; 4]);
+    predict(home.path(), &[&scan()], &home.path().join("one.nii.gz"), &["--resume"])
+        .code(2)
+        .says("--resume goes on with a folder");
+}
+
+#[test]
+fn parts_make_together_what_one_run_makes() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(scan()).unwrap();
+    for name in ["in/a.nii.gz", "in/b.nii.gz", "in/c.nii.gz", "in/broken.nii.gz"] {
+        file(home.path(), name, if name.contains("broken") { &bytes[..100] } else { &bytes });
+    }
+    let (cases, whole, parts) = (home.path().join("in"), home.path().join("whole"), home.path().join("parts"));
+    predict(home.path(), &[&cases], &whole, &[]).code(1);
+    let mut made = Vec::new();
+    for part in ["1/3", "2/3", "3/3"] {
+        predict(home.path(), &[&cases], &parts, &["--part", part]);
+        made.push(masks(&parts).len());
+    }
+    assert_eq!(made, [2, 3, 3], "a and c, then b, then the broken one");
+    assert_eq!(masks(&whole), masks(&parts));
+    predict(home.path(), &[&cases], &parts, &["--part", "4/3"]).code(2).says("such as 2/8");
+}

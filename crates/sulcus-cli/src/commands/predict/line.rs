@@ -1,0 +1,88 @@
+//! What `--json` says of a case.
+
+use serde::{Serialize, Serializer};
+use sulcus_runtime::LabelVolume;
+
+/// A line of `--json`.
+#[derive(Serialize)]
+pub(super) struct Line {
+    pub(super) input: String,
+    pub(super) output: String,
+    /// All that were averaged, in the order in which they were given.
+    pub(super) models: Vec<String>,
+    pub(super) engine: String,
+    pub(super) device: String,
+    pub(super) precision: &'static str,
+    pub(super) seconds: Seconds,
+    pub(super) tiles: usize,
+    /// Of the whole process so far; absent where the system doesn't say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) peak_memory_bytes: Option<u64>,
+    #[serde(serialize_with = "by_name")]
+    pub(super) labels: Vec<LabelVolume>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Seconds {
+    pub(super) read: f64,
+    pub(super) preprocess: f64,
+    pub(super) infer: f64,
+    /// The part of `infer` inside the engine.
+    pub(super) engine: f64,
+    pub(super) postprocess: f64,
+    pub(super) write: f64,
+    pub(super) total: f64,
+}
+
+#[derive(Serialize)]
+pub(super) struct FailureLine<'a> {
+    pub(super) input: String,
+    pub(super) error: &'a str,
+}
+
+/// `{"Anterior": {"value": 1, "voxels": 10, "ml": 0.01}}`, in the order of the table.
+fn by_name<S: Serializer>(labels: &[LabelVolume], to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Amount {
+        value: u16,
+        voxels: usize,
+        ml: f64,
+    }
+    to.collect_map(labels.iter().map(|l| (&l.name, Amount { value: l.value, voxels: l.voxels, ml: l.ml })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_the_contract_s_fields_in_its_order() {
+        let line = Line {
+            input: "a.nii.gz".into(),
+            output: "b.nii.gz".into(),
+            models: vec!["m.onnx".into()],
+            engine: "ort".into(),
+            device: "cpu".into(),
+            precision: "fp32",
+            seconds: Seconds {
+                read: 0.5,
+                preprocess: 0.25,
+                infer: 1.0,
+                engine: 0.75,
+                postprocess: 0.5,
+                write: 0.25,
+                total: 2.5,
+            },
+            tiles: 3,
+            peak_memory_bytes: Some(4096),
+            labels: vec![
+                LabelVolume { name: "Posterior".into(), value: 1, voxels: 10, ml: 0.5 },
+                LabelVolume { name: "Anterior".into(), value: 2, voxels: 0, ml: 0.0 },
+            ],
+        };
+        assert_eq!(
+            serde_json::to_string(&line).unwrap(),
+            r#"{"input":"a.nii.gz","output":"b.nii.gz","models":["m.onnx"],"engine":"ort","device":"cpu","precision":"fp32","seconds":{"read":0.5,"preprocess":0.25,"infer":1.0,"engine":0.75,"postprocess":0.5,"write":0.25,"total":2.5},"tiles":3,"peak_memory_bytes":4096,"labels":{"Posterior":{"value":1,"voxels":10,"ml":0.5},"Anterior":{"value":2,"voxels":0,"ml":0.0}}}"#
+        );
+    }
+}

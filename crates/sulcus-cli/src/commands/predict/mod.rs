@@ -1,0 +1,180 @@
+//! `sulcus predict`: scans in, masks out.
+
+mod cohort;
+mod line;
+mod reading;
+mod record;
+
+use std::path::{Path, PathBuf};
+
+use sulcus_pipeline::ModelSpec;
+use sulcus_runtime::{OrtLibrary, Segmenter};
+
+use crate::args::PredictArgs;
+use crate::cases::{self, Case};
+use crate::error::{CliError, Context, with_causes};
+use crate::files;
+use crate::ui::Ui;
+use cohort::Cohort;
+use record::Records;
+
+/// What follows the case's name in the file of its probabilities.
+pub(crate) const PROBABILITIES_SUFFIX: &str = "_probabilities";
+
+pub(crate) fn run(args: &PredictArgs, library: OrtLibrary, ui: Ui) -> Result<(), CliError> {
+    let channels = channels_of(&args.models)?;
+    let (cases, bad) = cases::find(&args.inputs, channels)?;
+    let mut jobs = plan_outputs(args, cases, bad.len())?;
+    // Parts share out the cases; whoever works on the first one reports what is none.
+    let bad = if args.part.is_none_or(|part| part.number == 1) { bad } else { Vec::new() };
+    if let Some(part) = args.part {
+        jobs = part.of(jobs, |job| job.case.name.clone());
+    }
+    let single = to_file(&args.output);
+    let writable = if single { files::folder_of(&args.output) } else { args.output.clone() };
+    files::ensure_writable(&writable)?;
+    if single && args.resume {
+        return Err(CliError::usage("--resume goes on with a folder of masks, and -o names one file")
+            .hint("leave --resume out, or give a folder with -o"));
+    }
+    let records = args.resume.then(|| Records::new(args));
+    let cohort = Cohort { args, jobs: &jobs, bad: &bad, channels, records: records.as_ref(), ui };
+    cohort.run(|| {
+        let segmenter = load(args, library)?;
+        segmenter.notes().iter().for_each(|note| ui.note(note));
+        warn_about_mirroring(args, &segmenter, ui);
+        ui.note(format_args!("engine {} on {}", segmenter.engine(), segmenter.device()));
+        if let [_, _, ..] = args.models.as_slice() {
+            ui.note(format_args!("averaging {} models: {}", args.models.len(), names(&args.models).join(", ")));
+        }
+        Ok(segmenter)
+    })
+}
+
+/// Names the models whose training makes `--mirror` pointless.
+fn warn_about_mirroring(args: &PredictArgs, segmenter: &Segmenter, ui: Ui) {
+    let unmirrored = |(path, spec): (_, &ModelSpec)| spec.mirror_axes.is_empty().then_some(path);
+    let without: Vec<&PathBuf> = args.models.iter().zip(segmenter.specs()).filter_map(unmirrored).collect();
+    if !args.mirror || without.is_empty() {
+        return;
+    }
+    if without.len() == args.models.len() {
+        let who = if without.len() == 1 { "the model was" } else { "the models were" };
+        ui.warn(format_args!("{who} trained without mirrored slices: --mirror has no effect"));
+    } else {
+        ui.warn(format_args!(
+            "trained without mirrored slices, so --mirror has no effect on: {}",
+            names(without).join(", ")
+        ));
+    }
+}
+
+fn names<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Vec<String> {
+    paths.into_iter().map(|path| path.display().to_string()).collect()
+}
+
+/// A case and where its mask goes.
+struct Job {
+    case: Case,
+    mask: PathBuf,
+    probabilities: Option<PathBuf>,
+}
+
+impl Job {
+    /// What the user knows the case by.
+    fn input(&self) -> &Path {
+        self.case.files.first().map_or(Path::new(""), PathBuf::as_path)
+    }
+}
+
+/// Channels of the (first) model: file names are grouped by them, before an engine is started.
+fn channels_of(models: &[PathBuf]) -> Result<usize, CliError> {
+    let Some(path) = models.first() else { return Ok(1) };
+    let bytes = std::fs::read(path).context(format_args!("reading the model {}", path.display()))?;
+    let spec = sulcus_onnx::read_spec(&bytes).map_err(|error| {
+        CliError::failed(format_args!("the model cannot be used: {}: {}", with_causes(&error), path.display()))
+    })?;
+    Ok(spec.channels.len())
+}
+
+fn load(args: &PredictArgs, library: OrtLibrary) -> Result<Segmenter, CliError> {
+    let mut builder = Segmenter::builder()
+        .models(&args.models)
+        .engine(args.engine)
+        .device(args.device)
+        .ort_library(library)
+        .mirror(args.mirror)
+        .step(args.step);
+    if let Some(threads) = args.threads {
+        builder = builder.threads(threads);
+    }
+    if let Some(bytes) = args.max_memory {
+        builder = builder.max_memory(bytes);
+    }
+    builder.build().context("loading the model")
+}
+
+/// Whether OUT names a mask file rather than a folder.
+fn to_file(output: &Path) -> bool {
+    !output.is_dir() && cases::case_name(output).is_some()
+}
+
+fn plan_outputs(args: &PredictArgs, cases: Vec<Case>, bad: usize) -> Result<Vec<Job>, CliError> {
+    let single = to_file(&args.output);
+    if single && cases.len() + bad > 1 {
+        return Err(CliError::usage(format_args!(
+            "-o names one file, but there are {} scans: {}",
+            cases.len() + bad,
+            args.output.display()
+        ))
+        .hint("give a folder with -o; each mask keeps its scan's name"));
+    }
+    if single && !is_writable_name(&args.output) {
+        return Err(CliError::usage(format_args!(
+            "masks are written as .nii or .nii.gz, so -o must end in one of these: {}",
+            args.output.display()
+        )));
+    }
+    let jobs: Vec<Job> = cases
+        .into_iter()
+        .map(|case| {
+            let mask =
+                if single { args.output.clone() } else { args.output.join(format!("{}.nii.gz", case.name)) };
+            let beside = || {
+                let stem = cases::case_name(&mask).unwrap_or_else(|| case.name.clone());
+                mask.with_file_name(format!("{stem}{PROBABILITIES_SUFFIX}.nii.gz"))
+            };
+            Job { probabilities: args.probabilities.then(beside), mask, case }
+        })
+        .collect();
+    for input in jobs.iter().flat_map(|job| &job.case.files) {
+        let overwritten = |out: &&PathBuf| files::same_file(input, out);
+        if let Some(out) =
+            jobs.iter().flat_map(|job| std::iter::once(&job.mask).chain(&job.probabilities)).find(overwritten)
+        {
+            return Err(CliError::usage(format_args!(
+                "the mask would overwrite the scan itself: {}",
+                out.display()
+            ))
+            .hint("choose another file or folder with -o"));
+        }
+    }
+    Ok(jobs)
+}
+
+fn is_writable_name(path: &Path) -> bool {
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    name.ends_with(".nii") || name.ends_with(".nii.gz")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_volumes_are_files() {
+        assert!(to_file(Path::new("x/mask.nii.gz")) && to_file(Path::new("mask.NII")));
+        assert!(!to_file(Path::new("masks")) && !to_file(Path::new("masks.out")));
+        assert!(!is_writable_name(Path::new("mask.hdr")));
+    }
+}

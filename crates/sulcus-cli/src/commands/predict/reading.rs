@@ -1,0 +1,58 @@
+//! A case's files, read and put together.
+
+use std::path::PathBuf;
+
+use sulcus_io::{Source, read_scan, read_source};
+use sulcus_volume::Image;
+
+use crate::error::with_causes;
+
+/// The memory that reading a case takes: its voxels as they are stored and as they are worked with. Files that can't be
+/// read take none.
+pub(super) fn bytes_to_read(paths: &[PathBuf]) -> u64 {
+    let of_file = |path: &PathBuf| -> Option<u64> {
+        let source = read_source(path).ok()?;
+        let values = source.geometry().voxels().checked_mul(source.channels())? as u64;
+        let stored = source.voxel_type().bytes() as u64;
+        let stacked = if paths.len() > 1 { 2 } else { 1 };
+        let file = std::fs::metadata(path).ok()?.len();
+        Some(values * (stored + stacked * size_of::<f32>() as u64) + file)
+    };
+    paths.iter().filter_map(of_file).sum()
+}
+
+/// Reads the files of a case, a channel each or all in one, and what the first one says of the grid.
+pub(super) fn read_channels(paths: &[PathBuf], expected: usize) -> Result<(Image, Source), String> {
+    let mut first: Option<(Image, Source)> = None;
+    let mut stacked = Vec::new();
+    for path in paths {
+        let read = read_scan(path).map_err(|error| with_causes(&error))?;
+        match &first {
+            None => first = Some((read.image, read.source)),
+            Some((image, _)) => {
+                let (one, other) = (image.geometry(), read.image.geometry());
+                one.check_same_grid(other).map_err(|error| {
+                    format!("the channels of this case do not belong together: {error}: {}", path.display())
+                })?;
+                if stacked.is_empty() {
+                    stacked.extend_from_slice(image.data());
+                }
+                stacked.extend_from_slice(read.image.data());
+            }
+        }
+    }
+    let (image, source) = first.ok_or_else(|| "the case has no file".to_owned())?;
+    if stacked.is_empty() {
+        return match image.channels() {
+            found if found == expected => Ok((image, source)),
+            found => Err(format!(
+                "the model expects {expected} channel(s), found {found}; give a 4-D file with the channels along its \
+                 fourth axis, or one file a channel named CASE_0000, CASE_0001, …: {}",
+                paths.first().map(|p| p.display().to_string()).unwrap_or_default()
+            )),
+        };
+    }
+    let channels = stacked.len() / image.geometry().voxels();
+    let image = Image::new(*image.geometry(), channels, stacked).map_err(|error| error.to_string())?;
+    Ok((image, source))
+}
