@@ -191,6 +191,10 @@ pub enum Problem {
         "cannot read a volume: the header says (magic ni1) that its voxels are in a separate .img file; give the .hdr and .img files, or convert the pair to .nii"
     )]
     Detached,
+    /// DICOM files that can't be taken as they are.
+    #[cfg(all(feature = "dicom", not(target_family = "wasm")))]
+    #[error(transparent)]
+    Dicom(Box<crate::dicom::DicomProblem>),
     /// A map to the patient that can't be used.
     #[error(
         "cannot place the volume in the patient from its {form}: {source}; repair the header before using the file"

@@ -9,6 +9,8 @@
 
 #[cfg(not(target_family = "wasm"))]
 mod atomic;
+#[cfg(all(feature = "dicom", not(target_family = "wasm")))]
+pub mod dicom;
 mod error;
 mod gzip;
 mod info;

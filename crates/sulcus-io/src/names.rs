@@ -31,6 +31,12 @@ impl Output {
     }
 }
 
+/// Whether the name is that of a DICOM file.
+#[cfg(all(feature = "dicom", not(target_family = "wasm")))]
+pub(crate) fn is_dicom(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("dcm"))
+}
+
 /// The name of a case: the file's name without `.nii`, `.nii.gz`, `.hdr` or `.img` (in any case), or `None` when it
 /// has no such ending.
 pub fn case_name(path: &Path) -> Option<String> {

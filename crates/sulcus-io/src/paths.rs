@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use sulcus_volume::{Image, LabelMap, LabelTable};
 
 use crate::atomic::{system, write_atomically};
+#[cfg(feature = "dicom")]
+use crate::dicom::{self, SegmentationOptions};
 use crate::error::{IoError, Problem};
 use crate::gzip;
 use crate::info::VolumeInfo;
@@ -17,20 +19,29 @@ use crate::stored::Stored;
 
 const ACTION: &str = "read the volume";
 
-/// Reads an image: `.nii`, `.nii.gz`, or either file of a `.hdr`/`.img` pair. What a file is, and whether it is gzipped,
+/// Reads an image: `.nii`, `.nii.gz`, either file of a `.hdr`/`.img` pair, or, with the feature `dicom`, the folder of a
+/// DICOM series (of several the largest). What a file is, and whether it is gzipped,
 /// its content says, not its name.
 ///
 /// # Errors
 /// When a file is missing or can't be read, or as [`read_scan_bytes`](crate::read_scan_bytes).
 pub fn read_scan(path: &Path) -> Result<Scan, IoError> {
+    #[cfg(feature = "dicom")]
+    if is_dicom(path) {
+        return Ok(dicom::read_series(path, None)?.into());
+    }
     open(path)?.finish(Stored::scan)
 }
 
-/// Reads a label map. Names that it carries are in [`Source::label_table`].
+/// Reads a label map; with the feature `dicom` a DICOM SEG file as well. Names that it carries are in [`Source::label_table`].
 ///
 /// # Errors
 /// As [`read_scan`]; also when there are channels, or a value is no whole number from 0 to 65535.
 pub fn read_labels(path: &Path) -> Result<(LabelMap, Source), IoError> {
+    #[cfg(feature = "dicom")]
+    if is_dicom(path) {
+        return dicom::read_segmentation_source(path);
+    }
     open(path)?.finish(Stored::labels)
 }
 
@@ -39,6 +50,10 @@ pub fn read_labels(path: &Path) -> Result<(LabelMap, Source), IoError> {
 /// # Errors
 /// As [`read_scan`].
 pub fn read_info(path: &Path) -> Result<VolumeInfo, IoError> {
+    #[cfg(feature = "dicom")]
+    if is_dicom(path) {
+        return Ok(dicom::read_series(path, None)?.info);
+    }
     open(path)?.finish(|stored| Ok(stored.info()))
 }
 
@@ -48,6 +63,10 @@ pub fn read_info(path: &Path) -> Result<VolumeInfo, IoError> {
 /// # Errors
 /// When the file, or the header of a `.hdr`/`.img` pair, is missing or unusable.
 pub fn read_source(path: &Path) -> Result<Source, IoError> {
+    #[cfg(feature = "dicom")]
+    if is_dicom(path) {
+        return dicom::read_series_source(path);
+    }
     let header = if ending(path).starts_with(".img") {
         partner(path, "hdr").map_err(|p| IoError::in_file(path, p))?
     } else {
@@ -58,12 +77,18 @@ pub fn read_source(path: &Path) -> Result<Source, IoError> {
     Ok(read?.into_source())
 }
 
-/// Writes a label map on the grid of `like`, in the format that the name's ending says (`.nii`, `.nii.gz`), under a
-/// temporary name until it is whole. NIfTI is written as [`encode_labels`] says.
+/// Writes a label map on the grid of `like`, in the format that the name's ending says (`.nii`, `.nii.gz`, or `.dcm`
+/// where `like` is a DICOM series), under a temporary name until it is whole. NIfTI is written as [`encode_labels`]
+/// says.
 ///
 /// # Errors
 /// When the labels lie on another grid, the name is none of a volume's file, or the file can't be written.
 pub fn write_labels(path: &Path, labels: &LabelMap, like: &Source, table: &LabelTable) -> Result<(), IoError> {
+    #[cfg(feature = "dicom")]
+    if let (true, Some(series)) = (names::is_dicom(path), like.series()) {
+        let options = SegmentationOptions::new(env!("CARGO_PKG_VERSION"));
+        return dicom::write_segmentation(path, labels, series, table, &options);
+    }
     let bytes = match output(path)? {
         Output::Nifti => encode_labels(labels, like, table, Compression::None),
         Output::NiftiGz => encode_labels(labels, like, table, Compression::Gzip),
@@ -83,6 +108,12 @@ pub fn write_image(path: &Path, image: &Image, like: &Source) -> Result<(), IoEr
     };
     let bytes = bytes.map_err(|e| e.at(path))?;
     write_atomically(path, |file| file.write_all(&bytes))
+}
+
+/// A folder that holds DICOM files, or such a file.
+#[cfg(feature = "dicom")]
+fn is_dicom(path: &Path) -> bool {
+    if path.is_dir() { dicom::holds_dicom(path) } else { dicom::is_dicom_file(path) }
 }
 
 fn output(path: &Path) -> Result<Output, IoError> {

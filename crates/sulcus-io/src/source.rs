@@ -2,6 +2,8 @@ use sulcus_volume::Geometry;
 #[cfg(not(target_family = "wasm"))]
 use sulcus_volume::LabelTable;
 
+#[cfg(all(feature = "dicom", not(target_family = "wasm")))]
+use crate::dicom::Series;
 use crate::error::Problem;
 use crate::info::VolumeFormat;
 use crate::nifti::NiftiHeader;
@@ -30,6 +32,9 @@ pub(crate) enum Origin {
     Unsaid,
     /// The header, whose fields go out as they came in.
     Nifti(Box<NiftiHeader>),
+    /// The series, which a segmentation of it refers to.
+    #[cfg(all(feature = "dicom", not(target_family = "wasm")))]
+    Dicom(Box<Series>),
 }
 
 impl Source {
@@ -100,7 +105,16 @@ impl Source {
     pub fn label_text(&self) -> Option<&str> {
         match &self.origin {
             Origin::Nifti(header) => header.label_text(),
-            Origin::Unsaid => None,
+            _ => None,
+        }
+    }
+
+    /// The DICOM series that the volume is, if it is one.
+    #[cfg(all(feature = "dicom", not(target_family = "wasm")))]
+    pub fn series(&self) -> Option<&Series> {
+        match &self.origin {
+            Origin::Dicom(series) => Some(series),
+            _ => None,
         }
     }
 
@@ -108,7 +122,7 @@ impl Source {
     pub(crate) fn nifti_header(&self) -> Result<NiftiHeader, Problem> {
         match &self.origin {
             Origin::Nifti(header) => Ok(header.as_ref().clone()),
-            Origin::Unsaid => NiftiHeader::from_geometry(&self.geometry),
+            _ => NiftiHeader::from_geometry(&self.geometry),
         }
     }
 }

@@ -1,0 +1,26 @@
+//! DICOM: a folder of slices as an image, and masks as DICOM SEG.
+//!
+//! A series is sorted by where its slices lie, never by file name or instance number, and must make up one even grid:
+//! whatever is missing, doubled, shifted or mixed is an error that names it. World coordinates are turned from DICOM's
+//! LPS+ to RAS+. Nothing but what [`tags`] lists is read of a file.
+
+mod codec;
+mod dataset;
+mod error;
+mod file;
+mod folder;
+mod instance;
+mod patient;
+mod pixels;
+mod seg;
+mod series;
+mod stack;
+mod syntax;
+mod tags;
+
+pub use error::{DicomFault, DicomProblem};
+pub use folder::{SeriesList, SeriesSummary, holds_dicom, is_dicom_file, list_series};
+pub(crate) use seg::read_segmentation_source;
+pub use seg::{SegmentationOptions, encode_segmentation, read_segmentation, write_segmentation};
+pub(crate) use series::read_series_source;
+pub use series::{DicomScan, Series, read_series, read_series_header};

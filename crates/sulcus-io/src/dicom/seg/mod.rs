@@ -1,0 +1,12 @@
+//! DICOM segmentations (DICOM SEG): label maps out and in.
+
+mod codes;
+mod color;
+mod moment;
+mod read;
+mod uid;
+mod write;
+
+pub use read::read_segmentation;
+pub(crate) use read::read_segmentation_source;
+pub use write::{SegmentationOptions, encode_segmentation, write_segmentation};

@@ -1,0 +1,116 @@
+//! The attributes that are read (DICOM PS3.6), and no others: what is not listed is skipped, so that nothing else of the
+//! patient enters memory.
+
+/// Group and element in one number.
+pub(crate) type Tag = u32;
+
+macro_rules! tags {
+    ($($(#[$doc:meta])* $name:ident = $value:literal,)*) => {
+        $($(#[$doc])* pub(crate) const $name: Tag = $value;)*
+        const KEPT: &[Tag] = &[$($value),*];
+    };
+}
+
+tags! {
+    TRANSFER_SYNTAX = 0x0002_0010,
+    CHARACTER_SET = 0x0008_0005,
+    IMAGE_TYPE = 0x0008_0008,
+    SOP_CLASS = 0x0008_0016,
+    SOP_INSTANCE = 0x0008_0018,
+    STUDY_DATE = 0x0008_0020,
+    STUDY_TIME = 0x0008_0030,
+    ACCESSION_NUMBER = 0x0008_0050,
+    MODALITY = 0x0008_0060,
+    REFERRING_PHYSICIAN = 0x0008_0090,
+    SERIES_DESCRIPTION = 0x0008_103E,
+    PATIENT_NAME = 0x0010_0010,
+    PATIENT_ID = 0x0010_0020,
+    PATIENT_BIRTH_DATE = 0x0010_0030,
+    PATIENT_SEX = 0x0010_0040,
+    SLICE_THICKNESS = 0x0018_0050,
+    ECHO_TIME = 0x0018_0081,
+    SPACING_BETWEEN_SLICES = 0x0018_0088,
+    TRIGGER_TIME = 0x0018_1060,
+    DIFFUSION_B_VALUE = 0x0018_9087,
+    STUDY_UID = 0x0020_000D,
+    SERIES_UID = 0x0020_000E,
+    STUDY_ID = 0x0020_0010,
+    ACQUISITION_NUMBER = 0x0020_0012,
+    POSITION = 0x0020_0032,
+    ORIENTATION = 0x0020_0037,
+    FRAME_OF_REFERENCE = 0x0020_0052,
+    TEMPORAL_POSITION = 0x0020_0100,
+    FRAME_CONTENT = 0x0020_9111,
+    PLANE_POSITION = 0x0020_9113,
+    PLANE_ORIENTATION = 0x0020_9116,
+    TEMPORAL_INDEX = 0x0020_9128,
+    SAMPLES_PER_PIXEL = 0x0028_0002,
+    PHOTOMETRIC = 0x0028_0004,
+    FRAMES = 0x0028_0008,
+    ROWS = 0x0028_0010,
+    COLUMNS = 0x0028_0011,
+    PIXEL_SPACING = 0x0028_0030,
+    BITS_ALLOCATED = 0x0028_0100,
+    BITS_STORED = 0x0028_0101,
+    HIGH_BIT = 0x0028_0102,
+    SIGNED = 0x0028_0103,
+    RESCALE_INTERCEPT = 0x0028_1052,
+    RESCALE_SLOPE = 0x0028_1053,
+    MODALITY_LUT = 0x0028_3000,
+    PIXEL_MEASURES = 0x0028_9110,
+    PIXEL_TRANSFORMATION = 0x0028_9145,
+    /// Of nuclear medicine, whose detectors say where they look.
+    DETECTORS = 0x0054_0022,
+    SEGMENTATION_TYPE = 0x0062_0001,
+    SEGMENTS = 0x0062_0002,
+    SEGMENT_NUMBER = 0x0062_0004,
+    SEGMENT_LABEL = 0x0062_0005,
+    SEGMENT_IDENTIFICATION = 0x0062_000A,
+    REFERENCED_SEGMENT = 0x0062_000B,
+    SEGMENT_COLOR = 0x0062_000D,
+    /// Of doses: how far each frame lies from the first one.
+    FRAME_OFFSETS = 0x3004_000C,
+    SHARED_GROUPS = 0x5200_9229,
+    FRAME_GROUPS = 0x5200_9230,
+    FLOAT_PIXELS = 0x7FE0_0008,
+    DOUBLE_PIXELS = 0x7FE0_0009,
+    PIXELS = 0x7FE0_0010,
+}
+
+pub(crate) const ITEM: Tag = 0xFFFE_E000;
+pub(crate) const ITEM_END: Tag = 0xFFFE_E00D;
+pub(crate) const SEQUENCE_END: Tag = 0xFFFE_E0DD;
+
+/// Whether the attribute is read.
+pub(crate) fn is_kept(tag: Tag) -> bool {
+    KEPT.binary_search(&tag).is_ok()
+}
+
+/// Whether the attribute is a sequence; files without value representations don't say so themselves.
+pub(crate) fn is_sequence(tag: Tag) -> bool {
+    matches!(
+        tag,
+        FRAME_CONTENT
+            | PLANE_POSITION
+            | PLANE_ORIENTATION
+            | MODALITY_LUT
+            | PIXEL_MEASURES
+            | PIXEL_TRANSFORMATION
+            | SEGMENTS
+            | SEGMENT_IDENTIFICATION
+            | DETECTORS
+            | SHARED_GROUPS
+            | FRAME_GROUPS
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_sorted_as_the_search_needs_it() {
+        assert!(KEPT.is_sorted());
+        assert!(is_kept(PIXELS) && is_kept(IMAGE_TYPE) && !is_kept(0x0010_1010));
+    }
+}
