@@ -29,7 +29,7 @@ impl IoError {
     }
 
     /// The same problem, now that the file is known; a path that is already there stays.
-    #[cfg(not(target_family = "wasm"))]
+    #[cfg(feature = "dicom")]
     pub(crate) fn at(mut self, path: &Path) -> Self {
         self.path.get_or_insert_with(|| path.to_path_buf());
         self
@@ -85,35 +85,34 @@ pub enum Problem {
     Empty,
     /// Fewer bytes than a header.
     #[error(
-        "cannot read the NIfTI header: expected at least 348 bytes, found {found}; the file is cut short or is no NIfTI file, get it again"
+        "cannot read the NIfTI header: expected at least {expected} bytes, found {found}; the file is cut short or is no NIfTI file, get it again"
     )]
     ShortHeader {
+        /// Bytes of a header.
+        expected: usize,
         /// Bytes found.
         found: usize,
     },
     /// Something else altogether.
-    #[error("cannot read a volume: expected NIfTI-1 (.nii, .nii.gz or .hdr/.img), found {found}; {hint}")]
+    #[error("cannot read a volume: expected NIfTI (.nii, .nii.gz or .hdr/.img), found {found}; {hint}")]
     NotNifti {
         /// What the content looks like.
         found: String,
         /// What to do.
         hint: &'static str,
     },
-    /// NIfTI-2.
-    #[error(
-        "cannot read a volume: this is a NIfTI-2 file, and only NIfTI-1 is read yet; convert it, with nibabel for example: nib.Nifti1Image.from_image(img)"
-    )]
-    Nifti2,
     /// Analyze 7.5.
     #[error(
-        "cannot read a volume: this is an Analyze 7.5 header, not NIfTI-1 (no magic n+1 or ni1), and it doesn't say which side is left; convert it to NIfTI with a tool that knows where it came from"
+        "cannot read a volume: this is an Analyze 7.5 header, not NIfTI (no magic n+1 or ni1), and it doesn't say which side is left; convert it to NIfTI with a tool that knows where it came from"
     )]
     Analyze,
-    /// A header whose magic is none that NIfTI-1 knows.
+    /// A header whose magic is none that NIfTI knows.
     #[error(
-        "cannot read the NIfTI header: expected the magic n+1 or ni1, found `{found}`; the header is damaged, get the file again"
+        "cannot read the NIfTI header: expected the magic {expected}, found `{found}`; the header is damaged, get the file again"
     )]
     Magic {
+        /// Those of its version.
+        expected: &'static str,
         /// The four bytes, escaped.
         found: String,
     },
@@ -188,7 +187,7 @@ pub enum Problem {
     OutputName,
     /// A header and voxels in two files, where one was given.
     #[error(
-        "cannot read a volume: the header says (magic ni1) that its voxels are in a separate .img file; give the .hdr and .img files, or convert the pair to .nii"
+        "cannot read a volume: the header says (magic ni1 or ni2) that its voxels are in a separate .img file; give the .hdr and .img files, or convert the pair to .nii"
     )]
     Detached,
     /// DICOM files that can't be taken as they are.
@@ -234,6 +233,24 @@ pub enum Problem {
         min: f64,
         /// The largest.
         max: f64,
+    },
+    /// More than one axis of channels.
+    #[error(
+        "cannot read the image: expected x, y, z and one more axis with channels, found shape {shape}; split the file, or put its channels along the fourth axis"
+    )]
+    ManyAxes {
+        /// The shape, as x × y × z × …
+        shape: String,
+    },
+    /// A unit of length that programs take differently.
+    #[error(
+        "cannot tell the size of a voxel: the header counts in {unit} (xyzt_units), by which some programs scale its {spacing} and others take them for millimetres; set the sizes and sform in millimetres and the unit to 2"
+    )]
+    Unit {
+        /// Its name.
+        unit: &'static str,
+        /// The numbers in the header, as x × y × z.
+        spacing: String,
     },
     /// A mask with channels.
     #[error(

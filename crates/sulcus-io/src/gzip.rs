@@ -1,7 +1,10 @@
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 
+use std::io::{self, Write};
+
 use crate::error::Problem;
+use crate::values::Values;
 
 /// deflate cannot shrink data by more than this factor (258 bytes for two bits, zlib's technical notes).
 const MAX_RATIO: u64 = 1032;
@@ -133,8 +136,17 @@ fn skip_member_header(member: &[u8]) -> Option<&[u8]> {
     Some(rest)
 }
 
+/// Writes one gzip member, at the fastest level that still compresses.
+pub(crate) fn write(start: &[u8], values: &Values<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let mut content = start.to_vec();
+    for range in values.blocks() {
+        values.append(range, &mut content);
+    }
+    out.write_all(&deflate(&content).map_err(io::Error::other)?)
+}
+
 /// One gzip member, at the fastest level that still compresses.
-pub(crate) fn deflate(content: &[u8]) -> Result<Vec<u8>, Problem> {
+fn deflate(content: &[u8]) -> Result<Vec<u8>, Problem> {
     #[cfg(not(target_family = "wasm"))]
     {
         use libdeflater::{CompressionLvl, Compressor};

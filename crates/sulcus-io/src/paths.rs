@@ -12,10 +12,12 @@ use crate::error::{IoError, Problem};
 use crate::gzip;
 use crate::info::VolumeInfo;
 use crate::names::{self, Output};
-use crate::nifti::{self, Compression, NiftiHeader, encode_image, encode_labels};
+use crate::nifti::{self, Compression, Encoded, NiftiHeader, Texts};
 use crate::read::{self, Scan};
 use crate::source::Source;
-use crate::stored::Stored;
+use crate::stored::StoredVolume;
+#[cfg(feature = "dicom")]
+use crate::voxels::VoxelType;
 
 const ACTION: &str = "read the volume";
 
@@ -30,7 +32,7 @@ pub fn read_scan(path: &Path) -> Result<Scan, IoError> {
     if is_dicom(path) {
         return Ok(dicom::read_series(path, None)?.into());
     }
-    open(path)?.finish(Stored::scan)
+    open(path)?.finish(StoredVolume::scan)
 }
 
 /// Reads a label map; with the feature `dicom` a DICOM SEG file as well. Names that it carries are in [`Source::label_table`].
@@ -42,7 +44,7 @@ pub fn read_labels(path: &Path) -> Result<(LabelMap, Source), IoError> {
     if is_dicom(path) {
         return dicom::read_segmentation_source(path);
     }
-    open(path)?.finish(Stored::labels)
+    open(path)?.finish(StoredVolume::labels)
 }
 
 /// Describes a volume.
@@ -89,12 +91,9 @@ pub fn write_labels(path: &Path, labels: &LabelMap, like: &Source, table: &Label
         let options = SegmentationOptions::new(env!("CARGO_PKG_VERSION"));
         return dicom::write_segmentation(path, labels, series, table, &options);
     }
-    let bytes = match output(path)? {
-        Output::Nifti => encode_labels(labels, like, table, Compression::None),
-        Output::NiftiGz => encode_labels(labels, like, table, Compression::Gzip),
-    };
-    let bytes = bytes.map_err(|e| e.at(path))?;
-    write_atomically(path, |file| file.write_all(&bytes))
+    let output = output(path)?;
+    let encoded = Encoded::labels(labels, like, table).map_err(|problem| IoError::in_file(path, problem))?;
+    write(path, output, &encoded)
 }
 
 /// Writes an image as float32 on the grid of `like`, 4-D when it has channels, in the format that the name says.
@@ -102,12 +101,49 @@ pub fn write_labels(path: &Path, labels: &LabelMap, like: &Source, table: &Label
 /// # Errors
 /// As [`write_labels`].
 pub fn write_image(path: &Path, image: &Image, like: &Source) -> Result<(), IoError> {
-    let bytes = match output(path)? {
-        Output::Nifti => encode_image(image, like, Compression::None),
-        Output::NiftiGz => encode_image(image, like, Compression::Gzip),
+    let output = output(path)?;
+    let encoded = Encoded::image(image, like).map_err(|problem| IoError::in_file(path, problem))?;
+    write(path, output, &encoded)
+}
+
+/// Reads a volume in the type of its file, of whatever shape, for programs that copy values without touching them.
+///
+/// # Errors
+/// As [`read_scan`], but for what makes an image of it.
+pub fn read_stored(path: &Path) -> Result<StoredVolume<'static>, IoError> {
+    #[cfg(feature = "dicom")]
+    if is_dicom(path) {
+        // Slices may each have a scale of their own, so what is stored is what they mean.
+        let scan = read_scan(path)?;
+        let values: Vec<u8> = scan.image.data().iter().flat_map(|v| v.to_le_bytes()).collect();
+        let source = scan.source.with_values(VoxelType::Float32, scan.image.channels());
+        return StoredVolume::new(source, values).map_err(|error| error.at(path));
+    }
+    open(path)?.finish(Ok)
+}
+
+/// Writes a volume in its own type and scale, in the format that the name says; as a label map with these names when
+/// there is a `table`.
+///
+/// # Errors
+/// As [`write_labels`].
+pub fn write_stored(
+    path: &Path,
+    volume: &StoredVolume<'_>,
+    table: Option<&LabelTable>,
+    texts: Texts,
+) -> Result<(), IoError> {
+    let output = output(path)?;
+    let encoded = Encoded::stored(volume, table, texts).map_err(|problem| IoError::in_file(path, problem))?;
+    write(path, output, &encoded)
+}
+
+fn write(path: &Path, output: Output, encoded: &Encoded<'_>) -> Result<(), IoError> {
+    let compression = match output {
+        Output::Nifti => Compression::None,
+        Output::NiftiGz => Compression::Gzip,
     };
-    let bytes = bytes.map_err(|e| e.at(path))?;
-    write_atomically(path, |file| file.write_all(&bytes))
+    write_atomically(path, |file| encoded.write(compression, file))
 }
 
 /// A folder that holds DICOM files, or such a file.
@@ -128,12 +164,12 @@ fn ending(path: &Path) -> String {
 
 /// A volume that was opened, and the file to name when something is wrong with its voxels.
 struct Found {
-    stored: Stored<'static>,
+    stored: StoredVolume<'static>,
     file: PathBuf,
 }
 
 impl Found {
-    fn finish<T>(self, f: impl FnOnce(Stored<'static>) -> Result<T, Problem>) -> Result<T, IoError> {
+    fn finish<T>(self, f: impl FnOnce(StoredVolume<'static>) -> Result<T, Problem>) -> Result<T, IoError> {
         f(self.stored).map_err(|problem| IoError::in_file(&self.file, problem))
     }
 }

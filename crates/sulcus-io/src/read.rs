@@ -6,7 +6,7 @@ use crate::error::{IoError, Problem};
 use crate::info::VolumeInfo;
 use crate::nifti;
 use crate::source::Source;
-use crate::stored::Stored;
+use crate::stored::StoredVolume;
 
 /// An image, with what its file says of itself.
 #[derive(Debug, Clone)]
@@ -70,6 +70,6 @@ pub fn read_info_bytes(bytes: &[u8]) -> Result<VolumeInfo, IoError> {
 }
 
 /// A volume that is whole in one file, whose format its content says.
-pub(crate) fn open(bytes: Cow<'_, [u8]>) -> Result<Stored<'_>, Problem> {
+pub(crate) fn open(bytes: Cow<'_, [u8]>) -> Result<StoredVolume<'_>, Problem> {
     nifti::read_single(bytes)
 }

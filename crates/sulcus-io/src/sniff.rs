@@ -26,7 +26,7 @@ const SIGNATURES: &[(usize, &[u8], &str, &str)] = &[
     (0, b"<html", "a web page", "a download answered with a page: get the file again"),
 ];
 
-/// A file whose header size is not NIfTI-1's: says what it looks like.
+/// A file that is no NIfTI: says what it looks like.
 pub(crate) fn not_nifti(bytes: &[u8]) -> Problem {
     let known =
         SIGNATURES.iter().find(|(at, signature, ..)| bytes.get(*at..).is_some_and(|b| b.starts_with(signature)));
@@ -45,7 +45,7 @@ pub(crate) fn not_nifti(bytes: &[u8]) -> Problem {
         return Problem::NotNifti { found: "text".into(), hint: "give the volume itself" };
     }
     if bytes.len() < 348 {
-        return Problem::ShortHeader { found: bytes.len() };
+        return Problem::ShortHeader { expected: 348, found: bytes.len() };
     }
     let head: Vec<String> = start.iter().take(4).map(|b| format!("{b:02x}")).collect();
     Problem::NotNifti {

@@ -1,10 +1,12 @@
+use std::borrow::Cow;
+
 use sulcus_volume::Geometry;
 #[cfg(not(target_family = "wasm"))]
 use sulcus_volume::LabelTable;
 
 #[cfg(all(feature = "dicom", not(target_family = "wasm")))]
 use crate::dicom::Series;
-use crate::error::Problem;
+use crate::error::{IoError, Problem};
 use crate::info::VolumeFormat;
 use crate::nifti::NiftiHeader;
 use crate::voxels::VoxelType;
@@ -20,9 +22,20 @@ pub struct Source {
     file_shape: Vec<usize>,
     channels: usize,
     voxel_type: VoxelType,
+    unit: Unit,
+    is_label_map: bool,
     #[cfg(not(target_family = "wasm"))]
     label_table: Option<LabelTable>,
     origin: Origin,
+}
+
+/// In what the header counts lengths, as far as programs agree on what follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Millimetres, said or understood.
+    Millimetre,
+    /// Another one: ITK scales by it, nibabel doesn't.
+    Doubtful(&'static str),
 }
 
 /// What is particular to a format.
@@ -46,10 +59,64 @@ impl Source {
             file_shape: geometry.shape().to_vec(),
             channels: 1,
             voxel_type,
+            unit: Unit::Millimetre,
+            is_label_map: false,
             #[cfg(not(target_family = "wasm"))]
             label_table: None,
             origin: Origin::Unsaid,
         }
+    }
+
+    /// The same, said to count in a unit.
+    pub(crate) fn in_unit(self, unit: Unit) -> Self {
+        Self { unit, ..self }
+    }
+
+    /// The same, said by the file to be a label map.
+    pub(crate) fn of_labels(self) -> Self {
+        Self { is_label_map: true, ..self }
+    }
+
+    /// That the voxels can be worked with: one axis of channels at most, and lengths in millimetres.
+    pub(crate) fn check_usable(&self) -> Result<(), Problem> {
+        if self.file_shape.iter().skip(3).filter(|n| **n > 1).count() > 1 {
+            return Err(Problem::ManyAxes { shape: shape_text(&self.file_shape) });
+        }
+        match self.unit {
+            Unit::Millimetre => Ok(()),
+            Unit::Doubtful(unit) => Err(Problem::Unit {
+                unit,
+                spacing: self.geometry.spacing().mm().map(|v| format!("{v}")).join(" × "),
+            }),
+        }
+    }
+
+    /// The same with values of another type, or another number of channels along the fourth axis.
+    pub fn with_values(self, voxel_type: VoxelType, channels: usize) -> Self {
+        let fourth = Some(channels).filter(|n| *n > 1);
+        let file_shape = self.geometry.shape().into_iter().chain(fourth).collect();
+        Self { voxel_type, channels, file_shape, ..self }
+    }
+
+    /// A volume that was made from this one on another grid: type, names, and what a header says of the values and of the
+    /// axes after the third stay; what it says of the place is now `geometry`.
+    ///
+    /// # Errors
+    /// When a NIfTI header cannot say where the grid lies.
+    pub fn on_grid(&self, geometry: &Geometry) -> Result<Self, IoError> {
+        let after = self.file_shape.iter().skip(3).copied();
+        let file_shape = geometry.shape().into_iter().chain(after).collect();
+        let origin = match &self.origin {
+            Origin::Nifti(header) => Origin::Nifti(Box::new(header.on_grid(geometry)?)),
+            _ => Origin::Unsaid,
+        };
+        Ok(Self { geometry: *geometry, file_shape, unit: Unit::Millimetre, origin, ..self.clone() })
+    }
+
+    /// The same with label names for masks.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn with_names(self, table: LabelTable) -> Self {
+        self.with_label_table(Some(table))
     }
 
     /// The same with what is particular to the format.
@@ -93,6 +160,15 @@ impl Source {
         self.format
     }
 
+    /// Whether the file itself says that its values are labels: by its intent, its names, or its kind.
+    pub fn is_label_map(&self) -> bool {
+        #[cfg(not(target_family = "wasm"))]
+        let named = self.label_table.is_some();
+        #[cfg(target_family = "wasm")]
+        let named = self.label_text().is_some();
+        self.is_label_map || named
+    }
+
     /// The label names that the file carries, if it is a mask that has them. WebAssembly has [`Source::label_text`]
     /// instead.
     #[cfg(not(target_family = "wasm"))]
@@ -119,10 +195,10 @@ impl Source {
     }
 
     /// The header with which a NIfTI file says the same: the file's own if it was one, else made from the grid.
-    pub(crate) fn nifti_header(&self) -> Result<NiftiHeader, Problem> {
+    pub(crate) fn nifti_header(&self) -> Result<Cow<'_, NiftiHeader>, Problem> {
         match &self.origin {
-            Origin::Nifti(header) => Ok(header.as_ref().clone()),
-            _ => NiftiHeader::from_geometry(&self.geometry),
+            Origin::Nifti(header) => Ok(Cow::Borrowed(header)),
+            _ => Ok(Cow::Owned(NiftiHeader::from_geometry(&self.geometry)?)),
         }
     }
 }
@@ -132,4 +208,9 @@ impl From<Geometry> for Source {
     fn from(geometry: Geometry) -> Self {
         Self { format: None, ..Self::new(VolumeFormat::Nifti1, geometry, VoxelType::Float32) }
     }
+}
+
+/// A shape as messages have it: `2 × 3 × 4`.
+pub(crate) fn shape_text(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" × ")
 }

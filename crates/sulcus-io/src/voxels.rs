@@ -1,4 +1,3 @@
-use ::nifti::NiftiType;
 use sulcus_volume::Label;
 
 use crate::error::Problem;
@@ -48,66 +47,60 @@ impl VoxelType {
 
     /// Bytes of a value.
     pub fn bytes(self) -> usize {
-        self.nifti().size_of()
-    }
-
-    pub(crate) fn nifti(self) -> NiftiType {
         match self {
-            Self::Uint8 => NiftiType::Uint8,
-            Self::Int8 => NiftiType::Int8,
-            Self::Uint16 => NiftiType::Uint16,
-            Self::Int16 => NiftiType::Int16,
-            Self::Uint32 => NiftiType::Uint32,
-            Self::Int32 => NiftiType::Int32,
-            Self::Uint64 => NiftiType::Uint64,
-            Self::Int64 => NiftiType::Int64,
-            Self::Float32 => NiftiType::Float32,
-            Self::Float64 => NiftiType::Float64,
+            Self::Uint8 | Self::Int8 => 1,
+            Self::Uint16 | Self::Int16 => 2,
+            Self::Uint32 | Self::Int32 | Self::Float32 => 4,
+            Self::Uint64 | Self::Int64 | Self::Float64 => 8,
         }
     }
 
-    /// The type that `datatype` names, if its values are single numbers and `bitpix` agrees.
-    pub(crate) fn from_header(datatype: i16, bitpix: i16) -> Result<Self, Problem> {
+    /// The standard's `datatype`.
+    pub(crate) fn nifti_code(self) -> i16 {
+        match self {
+            Self::Uint8 => 2,
+            Self::Int16 => 4,
+            Self::Int32 => 8,
+            Self::Float32 => 16,
+            Self::Float64 => 64,
+            Self::Int8 => 256,
+            Self::Uint16 => 512,
+            Self::Uint32 => 768,
+            Self::Int64 => 1024,
+            Self::Uint64 => 1280,
+        }
+    }
+
+    /// The type that `datatype` names, if its values are single numbers. What `bitpix` says follows from it, and counts
+    /// for nothing where it differs, as in nibabel.
+    pub(crate) fn from_nifti(datatype: i64) -> Result<Self, Problem> {
         const COMPLEX: &str = "save its magnitude as float32";
         const COLOUR: &str = "it is a colour picture, not a scan: give the scan itself, or save one channel of it";
         let unsupported = |name, hint| Err(Problem::UnsupportedType { name, hint });
-        let fields = ::nifti::NiftiHeader { datatype, ..Default::default() };
-        let voxel_type = match fields.data_type().ok() {
-            Some(NiftiType::Uint8) => Self::Uint8,
-            Some(NiftiType::Int8) => Self::Int8,
-            Some(NiftiType::Uint16) => Self::Uint16,
-            Some(NiftiType::Int16) => Self::Int16,
-            Some(NiftiType::Uint32) => Self::Uint32,
-            Some(NiftiType::Int32) => Self::Int32,
-            Some(NiftiType::Uint64) => Self::Uint64,
-            Some(NiftiType::Int64) => Self::Int64,
-            Some(NiftiType::Float32) => Self::Float32,
-            Some(NiftiType::Float64) => Self::Float64,
-            Some(NiftiType::Float128) => return unsupported("float128", "save it as float64 or float32"),
-            Some(NiftiType::Complex64) => return unsupported("complex64", COMPLEX),
-            Some(NiftiType::Complex128) => return unsupported("complex128", COMPLEX),
-            Some(NiftiType::Complex256) => return unsupported("complex256", COMPLEX),
-            Some(NiftiType::Rgb24) => return unsupported("RGB", COLOUR),
-            Some(NiftiType::Rgba32) => return unsupported("RGBA", COLOUR),
-            None => {
-                return Err(Problem::Header {
-                    action: "read",
-                    expected: "a voxel type that NIfTI-1 knows (datatype)".into(),
-                    found: format!("code {datatype}"),
-                    hint: "the header is damaged, or the type is one bit a voxel: save the volume as uint8",
-                });
-            }
-        };
-        let bits = voxel_type.bytes() * 8;
-        if usize::try_from(bitpix).ok() != Some(bits) {
-            return Err(Problem::Header {
+        match datatype {
+            2 => Ok(Self::Uint8),
+            4 => Ok(Self::Int16),
+            8 => Ok(Self::Int32),
+            16 => Ok(Self::Float32),
+            64 => Ok(Self::Float64),
+            256 => Ok(Self::Int8),
+            512 => Ok(Self::Uint16),
+            768 => Ok(Self::Uint32),
+            1024 => Ok(Self::Int64),
+            1280 => Ok(Self::Uint64),
+            32 => unsupported("complex64", COMPLEX),
+            128 => unsupported("RGB", COLOUR),
+            1536 => unsupported("float128", "save it as float64 or float32"),
+            1792 => unsupported("complex128", COMPLEX),
+            2048 => unsupported("complex256", COMPLEX),
+            2304 => unsupported("RGBA", COLOUR),
+            _ => Err(Problem::Header {
                 action: "read",
-                expected: format!("{bits} bits a voxel for {} (bitpix)", voxel_type.name()),
-                found: bitpix.to_string(),
-                hint: "the header is damaged: one of datatype and bitpix is wrong, so get the file again",
-            });
+                expected: "a voxel type that NIfTI knows (datatype)".into(),
+                found: format!("code {datatype}"),
+                hint: "the header is damaged, or the type is one bit a voxel: save the volume as uint8",
+            }),
         }
-        Ok(voxel_type)
     }
 }
 
@@ -120,7 +113,7 @@ pub(crate) struct Scale {
 
 impl Scale {
     /// nibabel's rule: a slope that is 0 or not finite means unscaled; an intercept then has no meaning.
-    pub(crate) fn from_header(slope: f32, intercept: f32) -> Result<Option<Self>, Problem> {
+    pub(crate) fn from_header(slope: f64, intercept: f64) -> Result<Option<Self>, Problem> {
         if slope == 0.0 || !slope.is_finite() {
             return Ok(None);
         }
@@ -132,7 +125,7 @@ impl Scale {
                 hint: "the header is damaged: set scl_inter (0 in most files) before using it",
             });
         }
-        let scale = Self { slope: f64::from(slope), intercept: f64::from(intercept) };
+        let scale = Self { slope, intercept };
         Ok((scale.slope != 1.0 || scale.intercept != 0.0).then_some(scale))
     }
 
@@ -169,10 +162,23 @@ pub(crate) fn each_block(
 
 /// A big-endian block in the other byte order.
 fn turn<'a>(block: &[u8], value_bytes: usize, out: &'a mut [u8]) -> &'a [u8] {
-    for (to, from) in out.chunks_mut(value_bytes).zip(block.chunks(value_bytes)) {
-        to.iter_mut().zip(from.iter().rev()).for_each(|(a, b)| *a = *b);
+    let Some(out) = out.get_mut(..block.len()) else { return &[] };
+    out.copy_from_slice(block);
+    reverse_each(out, value_bytes);
+    out
+}
+
+/// Turns the byte order of each value.
+pub(crate) fn reverse_each(bytes: &mut [u8], value_bytes: usize) {
+    fn all<const N: usize>(bytes: &mut [u8]) {
+        bytes.as_chunks_mut::<N>().0.iter_mut().for_each(|value| value.reverse());
     }
-    out.get(..block.len()).unwrap_or_default()
+    match value_bytes {
+        2 => all::<2>(bytes),
+        4 => all::<4>(bytes),
+        8 => all::<8>(bytes),
+        _ => {}
+    }
 }
 
 /// Little-endian stored values in double precision, which holds all but 64-bit integers beyond 2^53 exactly, and those

@@ -54,8 +54,8 @@ fn axes_and_ranks_that_cannot_be() {
         );
     }
     refused(
-        &with([5, 2, 3, 2, 1, 2, 1, 1]),
-        "cannot read the NIfTI header: expected at most four axes: x, y, z and channels, found 2 along axis 5 (dim[5]); split the file, or put its channels along the fourth axis",
+        &with([5, 2, 3, 1, 2, 2, 1, 1]),
+        "cannot read the image: expected x, y, z and one more axis with channels, found shape 2 × 3 × 1 × 2 × 2; split the file, or put its channels along the fourth axis",
     );
 }
 
@@ -79,17 +79,15 @@ fn types_without_single_numbers_are_named() {
     }
     refused(
         &RawFile { datatype: 3, ..RawFile::new() }.bytes(),
-        "cannot read the NIfTI header: expected a voxel type that NIfTI-1 knows (datatype), found code 3; the header is damaged, or the type is one bit a voxel: save the volume as uint8",
-    );
-    refused(
-        &RawFile { bitpix: 16, ..RawFile::new() }.bytes(),
-        "cannot read the NIfTI header: expected 8 bits a voxel for uint8 (bitpix), found 16; the header is damaged: one of datatype and bitpix is wrong, so get the file again",
+        "cannot read the NIfTI header: expected a voxel type that NIfTI knows (datatype), found code 3; the header is damaged, or the type is one bit a voxel: save the volume as uint8",
     );
 }
 
 #[test]
 fn vox_offset_that_cannot_be() {
-    for (offset, shown) in [(0.0, "0"), (348.0, "348"), (352.5, "352.5"), (-16.0, "-16"), (f32::NAN, "NaN")] {
+    for (offset, shown) in
+        [(0.0, "0"), (348.0, "348"), (-16.0, "-16"), (f32::NAN, "NaN"), (1e30, "1000000015047466200000000000000")]
+    {
         refused(
             &RawFile { vox_offset: offset, ..RawFile::new() }.bytes(),
             &format!(
@@ -101,8 +99,6 @@ fn vox_offset_that_cannot_be() {
         &RawFile { vox_offset: 360.0, ..RawFile::new() }.bytes(),
         "cannot read the voxels: the header announces shape 2 × 3 × 4 of uint8, 384 bytes with what comes before them, but the file holds 376; it was cut short or its header is wrong, get it again",
     );
-    let far = RawFile { vox_offset: f32::MAX, ..RawFile::new() };
-    assert!(read_scan_bytes(&far.bytes()).unwrap_err().to_string().contains("18446744073709551615 bytes"));
 }
 
 #[test]
@@ -113,24 +109,25 @@ fn magic_and_other_kinds_of_file() {
     );
     refused(
         &RawFile { magic: [0; 4], ..RawFile::new() }.bytes(),
-        "cannot read a volume: this is an Analyze 7.5 header, not NIfTI-1 (no magic n+1 or ni1), and it doesn't say which side is left; convert it to NIfTI with a tool that knows where it came from",
+        "cannot read a volume: this is an Analyze 7.5 header, not NIfTI (no magic n+1 or ni1), and it doesn't say which side is left; convert it to NIfTI with a tool that knows where it came from",
     );
     refused(
         &RawFile { sizeof_hdr: 540, ..RawFile::new() }.bytes(),
-        "cannot read a volume: this is a NIfTI-2 file, and only NIfTI-1 is read yet; convert it, with nibabel for example: nib.Nifti1Image.from_image(img)",
+        "cannot read the NIfTI header: expected at least 540 bytes, found 376; the file is cut short or is no NIfTI file, get it again",
     );
+    let longer = RawFile { sizeof_hdr: 540, voxels: vec![0; 400], ..RawFile::new() };
     refused(
-        &RawFile { sizeof_hdr: 0, ..RawFile::new() }.bytes(),
-        "cannot read the NIfTI header: expected 348 as the header's own size (sizeof_hdr), found 0; the header is damaged, get the file again",
+        &longer.bytes(),
+        r"cannot read the NIfTI header: expected the magic n+2 or ni2, found `\x00\x00\x00\x00`; the header is damaged, get the file again",
     );
     refused(
         &RawFile { magic: *b"ni1\0", ..RawFile::new() }.bytes(),
-        "cannot read a volume: the header says (magic ni1) that its voxels are in a separate .img file; give the .hdr and .img files, or convert the pair to .nii",
+        "cannot read a volume: the header says (magic ni1 or ni2) that its voxels are in a separate .img file; give the .hdr and .img files, or convert the pair to .nii",
     );
     let error = read_scan_pair_bytes(&RawFile::new().bytes(), &[0; 24]).unwrap_err().to_string();
     assert_eq!(
         error,
-        "cannot read the NIfTI header: expected the magic ni1 in the header of a .hdr/.img pair, found n+1, which says that the voxels follow in the same file; rename the file to .nii if they do, or repair the header"
+        "cannot read the NIfTI header: expected the magic ni1 or ni2 in the header of a .hdr/.img pair, found n+1 or n+2, which says that the voxels follow in the same file; rename the file to .nii if they do, or repair the header"
     );
 }
 
@@ -139,7 +136,7 @@ fn files_that_are_no_volumes_are_named() {
     let mut dicom = vec![0; 128];
     dicom.extend(b"DICM and the rest of the scan");
     let not = |found: &str, hint: &str| {
-        format!("cannot read a volume: expected NIfTI-1 (.nii, .nii.gz or .hdr/.img), found {found}; {hint}")
+        format!("cannot read a volume: expected NIfTI (.nii, .nii.gz or .hdr/.img), found {found}; {hint}")
     };
     refused(&dicom, &not("a DICOM file", "give the folder of its series, or convert it with dcm2niix"));
     refused(

@@ -166,12 +166,14 @@ fn two_to_seven_axes_become_a_volume_with_channels() {
         (read.image.geometry().shape(), read.image.channels(), read.info.shape)
     };
     // What lies beyond the rank is noise.
-    assert_eq!(shape([2, 4, 6, 0, -7, 1, 1, 1]), ([4, 6, 1], 1, vec![4, 6, 1]));
-    assert_eq!(shape([1, 24, 0, 0, 0, 0, 0, 0]), ([24, 1, 1], 1, vec![24, 1, 1]));
+    assert_eq!(shape([2, 4, 6, 0, -7, 1, 1, 1]), ([4, 6, 1], 1, vec![4, 6]));
+    assert_eq!(shape([1, 24, 0, 0, 0, 0, 0, 0]), ([24, 1, 1], 1, vec![24]));
     assert_eq!(shape([3, 2, 3, 4, 9, 1, 1, 1]), ([2, 3, 4], 1, vec![2, 3, 4]));
     assert_eq!(shape([4, 2, 3, 4, 1, 1, 1, 1]), ([2, 3, 4], 1, vec![2, 3, 4, 1]));
     assert_eq!(shape([4, 2, 3, 2, 2, 0, 0, 0]), ([2, 3, 2], 2, vec![2, 3, 2, 2]));
-    assert_eq!(shape([7, 2, 3, 2, 2, 1, 1, 1]), ([2, 3, 2], 2, vec![2, 3, 2, 2]));
+    assert_eq!(shape([7, 2, 3, 2, 2, 1, 1, 1]), ([2, 3, 2], 2, vec![2, 3, 2, 2, 1, 1, 1]));
+    // Vectors have their parts along the fifth axis.
+    assert_eq!(shape([5, 2, 3, 2, 1, 2, 1, 1]), ([2, 3, 2], 2, vec![2, 3, 2, 1, 2]));
     let read = read_scan_bytes(&RawFile { dim: [4, 2, 3, 2, 2, 1, 1, 1], ..RawFile::new() }.bytes()).unwrap();
     assert_eq!(read.image.channel(1), (12..24).map(|v| v as f32).collect::<Vec<_>>());
 }

@@ -6,7 +6,8 @@ mod common;
 
 use common::{RawFile, gzip};
 use sulcus_io::{
-    Compression, Source, encode_image, encode_labels, read_labels_bytes, read_scan_bytes, write_labels,
+    Compression, Source, StoredVolume, Texts, VolumeFormat, encode_image, encode_labels, read_labels_bytes,
+    read_scan_bytes, read_stored, write_labels, write_stored,
 };
 use sulcus_volume::{
     Geometry, Image, LabelEntry, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Rgb, Spacing,
@@ -150,12 +151,85 @@ fn a_header_made_from_a_geometry_gives_it_back() {
     let made = Source::from(*unplaced.geometry());
     let mask = encode_labels(&labels, &made, &table(), Compression::None).unwrap();
     assert_eq!(read_labels_bytes(&mask).unwrap().1.geometry(), unplaced.geometry());
+}
+
+#[test]
+fn nifti_2_stays_nifti_2_and_long_axes_become_it() {
+    for big in [false, true] {
+        let file = RawFile { dim: [3, 2, 3, 4, 1, 1, 1, 1], ..oblique(big) };
+        let expected = RawFile { big: false, ..file.clone() }.bytes_of_version_2();
+        let read = read_scan_bytes(&file.bytes_of_version_2()).unwrap();
+        let same = read_scan_bytes(&file.bytes()).unwrap();
+        assert_eq!((&read.image, read.info.format), (&same.image, Some(VolumeFormat::Nifti2)));
+        let labels = LabelMap::new(*read.image.geometry(), vec![1; 24]).unwrap();
+        let mask = encode_labels(&labels, &read.source, &table(), Compression::None).unwrap();
+        // Size, magic and line ends; pixdim; transforms and codes; units; dim_info.
+        for range in [0..12, 104..168, 344..496, 500..504, 524..525] {
+            assert_eq!(mask[range.clone()], expected[range.clone()], "{range:?}, big-endian {big}");
+        }
+        assert!(!mask.windows(7).any(|w| w == b"patient"), "the description is the patient's");
+        let (back, source) = read_labels_bytes(&mask).unwrap();
+        assert_eq!((back, source.label_table()), (labels, Some(&table())));
+    }
+    let made = mask_like(&RawFile::new(), |_| 0).1;
     let long = Geometry::new([40000, 1, 1], *made.geometry().ras_from_voxel(), OrientationSource::Sform).unwrap();
-    let labels = LabelMap::new(long, vec![0; 40000]).unwrap();
-    assert_eq!(
-        encode_labels(&labels, &long.into(), &table(), Compression::None).unwrap_err().to_string(),
-        "cannot write the NIfTI header: expected at most 32767 voxels along an axis, which is what NIfTI-1 can count, found 40000; crop or downsample the volume first"
-    );
+    let labels = LabelMap::new(long, vec![3; 40000]).unwrap();
+    let mask = encode_labels(&labels, &long.into(), &table(), Compression::Gzip).unwrap();
+    let (back, source) = read_labels_bytes(&mask).unwrap();
+    assert_eq!((back, source.format()), (labels, Some(VolumeFormat::Nifti2)));
+    // Channels that NIfTI-1 cannot count, on the grid of a file that it can.
+    let image = Image::new(*made.geometry(), 40000, vec![0.5; 24 * 40000]).unwrap();
+    let back = read_scan_bytes(&encode_image(&image, &made, Compression::Gzip).unwrap()).unwrap();
+    assert_eq!((back.image, back.info.format), (image, Some(VolumeFormat::Nifti2)));
+}
+
+#[test]
+fn a_volume_written_as_it_is_stored_keeps_type_scale_and_on_request_texts() {
+    let folder = tempfile::tempdir().unwrap();
+    let values: Vec<u8> = (0..24_i16).flat_map(|v| (v * 1000 - 9000).to_be_bytes()).collect();
+    let extension = [&[16, 0, 0, 0, 6, 0, 0, 0], b"a note.\0".as_slice()].concat();
+    let between = [vec![1, 0, 0, 0], extension.clone()].concat();
+    let little = RawFile { datatype: 4, bitpix: 16, vox_offset: 368.0, between, ..oblique(false) };
+    for big in [false, true] {
+        let mut file = RawFile { big, voxels: values.clone(), ..little.clone() };
+        if big {
+            // Size and code of the extension.
+            file.between[4..8].reverse();
+            file.between[8..12].reverse();
+        } else {
+            file.voxels.as_chunks_mut::<2>().0.iter_mut().for_each(|v| v.reverse());
+        }
+        let (input, output) = (folder.path().join("in.nii"), folder.path().join("out.nii.gz"));
+        std::fs::write(&input, file.bytes()).unwrap();
+        let stored = read_stored(&input).unwrap();
+        assert_eq!((stored.slope_and_intercept(), stored.bytes().len()), (Some((0.25, -3.0)), 48));
+        for (texts, kept) in [(Texts::Keep, true), (Texts::Drop, false)] {
+            write_stored(&output, &stored, None, texts).unwrap();
+            let back = read_stored(&output).unwrap();
+            assert_eq!(back.bytes(), stored.bytes());
+            assert_eq!(back.info(), stored.info());
+            let bytes = inflated(&std::fs::read(&output).unwrap());
+            assert_eq!(bytes.windows(7).any(|w| w == b"patient"), kept);
+            assert_eq!(bytes.windows(7).any(|w| w == b"a note."), kept);
+            assert_eq!(bytes[252..328], RawFile { big: false, ..file.clone() }.header()[252..328]);
+        }
+        // The same values on a grid of other axes.
+        let turned =
+            Geometry::new([4, 3, 2], *stored.source().geometry().ras_from_voxel(), OrientationSource::Sform);
+        let source = stored.source().on_grid(&turned.unwrap()).unwrap();
+        let turned = StoredVolume::new(source, stored.bytes()).unwrap().scaled(0.25, -3.0).unwrap();
+        write_stored(&output, &turned, None, Texts::Drop).unwrap();
+        let back = read_stored(&output).unwrap();
+        assert_eq!((back.info().shape, back.bytes()), (vec![4, 3, 2], stored.bytes()));
+        back.source().geometry().check_same_grid(turned.source().geometry()).unwrap();
+    }
+}
+
+fn inflated(bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; 1 << 16];
+    let length = libdeflater::Decompressor::new().gzip_decompress(bytes, &mut out).unwrap();
+    out.truncate(length);
+    out
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn check_ending(ending: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "its `file_ending` is `{ending}`, but only NIfTI-1 files are read ({}); convert the files and change it",
+        "its `file_ending` is `{ending}`, but only NIfTI files are read ({}); convert the files and change it",
         ENDINGS.join(", ")
     ))
 }

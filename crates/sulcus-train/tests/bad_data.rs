@@ -84,7 +84,7 @@ fn files_cut_short_and_files_of_something_else() {
     }), @"
     case_00: cannot decompress the file: its gzip data ends after 3546 of 7072 bytes; the download or copy was cut short, get the file again: imagesTr/case_00.nii.gz
     case_01: cannot read a volume: the file is empty (0 bytes); it was not copied or written to its end, get it again: labelsTr/case_01.nii.gz
-    case_02: cannot read a volume: expected NIfTI-1 (.nii, .nii.gz or .hdr/.img), found a web page; a download answered with a page: get the file again: imagesTr/case_02.nii.gz
+    case_02: cannot read a volume: expected NIfTI (.nii, .nii.gz or .hdr/.img), found a web page; a download answered with a page: get the file again: imagesTr/case_02.nii.gz
     case_03: cannot read the volume: expected a file, found a folder; name a file in it: imagesTr/case_03.nii.gz
     ");
 }

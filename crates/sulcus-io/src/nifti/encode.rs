@@ -1,12 +1,15 @@
 use sulcus_volume::{Image, LabelMap, LabelTable, OrientationSource};
 
 use super::extension;
-use super::fields::HEADER_BYTES;
-use super::header::{FIRST_VOXEL, MAGIC_SINGLE};
+use super::fields::Fields;
+use super::header::INTENT_LABEL;
+use super::layout::{Key, Version};
 use crate::error::{IoError, Problem};
 use crate::gzip;
 use crate::source::Source;
-use crate::voxels::VoxelType;
+use crate::stored::StoredVolume;
+use crate::values::Values;
+use crate::voxels::{Scale, VoxelType};
 
 /// Whether a file is gzipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,127 +20,199 @@ pub enum Compression {
     Gzip,
 }
 
-/// `NIFTI_INTENT_LABEL`.
-const INTENT_LABEL: i16 = 1002;
+/// What becomes of texts that the input's header has: description, names, and extensions of other programs. They may
+/// name the patient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Texts {
+    /// They stay behind.
+    #[default]
+    Drop,
+    /// They are written again, where the output's format is the input's.
+    Keep,
+}
 
-/// The bytes of a label map as a NIfTI-1 file on the same grid as `like`: the sform, qform, voxel sizes, units and
-/// codes of a NIfTI file bit for bit, for any other the grid as sform; little-endian, uint8 where the labels fit and uint16 otherwise, intent `NIFTI_INTENT_LABEL`,
-/// names and colours of `table` in a header extension.
+/// What places the volume, and the unit.
+const PLACE: &[Key] = &[
+    Key::DimInfo,
+    Key::Pixdim,
+    Key::XyztUnits,
+    Key::QformCode,
+    Key::SformCode,
+    Key::Quatern,
+    Key::Qoffset,
+    Key::Srow,
+];
+/// What else is said of the values.
+const VALUES: &[Key] = &[
+    Key::IntentP,
+    Key::IntentCode,
+    Key::SliceStart,
+    Key::SliceEnd,
+    Key::SliceCode,
+    Key::SliceDuration,
+    Key::CalMax,
+    Key::CalMin,
+    Key::Toffset,
+];
+/// What may name the patient.
+const TEXTS: &[Key] = &[Key::DbName, Key::Descrip, Key::AuxFile, Key::IntentName];
+
+/// The bytes of a label map as a NIfTI file on the same grid as `like`: the sform, qform, voxel sizes, units and codes of
+/// a NIfTI file bit for bit (NIfTI-2 stays NIfTI-2), for any other the grid as sform and qform; little-endian, uint8 where
+/// the labels fit and uint16 otherwise, intent `NIFTI_INTENT_LABEL`, names and colours of `table` in a header extension.
 ///
 /// # Errors
-/// When the labels lie on another grid than `like`, or NIfTI-1 can't count its voxels.
+/// When the labels lie on another grid than `like`.
 pub fn encode_labels(
     labels: &LabelMap,
     like: &Source,
     table: &LabelTable,
     compression: Compression,
 ) -> Result<Vec<u8>, IoError> {
-    let same = like.geometry().check_same_grid(labels.geometry());
-    same.map_err(|source| Problem::Volume {
-        action: "write the mask on the grid of its input",
-        source: source.into(),
-    })?;
-    let largest = labels.data().iter().max().copied().unwrap_or(0);
-    let voxel_type = if largest <= u16::from(u8::MAX) { VoxelType::Uint8 } else { VoxelType::Uint16 };
-    let extensions = extension::encode(table);
-    let mut file = start_file(like, voxel_type, 1, &extensions, labels.data().len())?;
-    put(&mut file, 68, INTENT_LABEL.to_le_bytes());
-    put(&mut file, 328, *b"labels");
-    if voxel_type == VoxelType::Uint8 {
-        file.extend(labels.data().iter().map(|v| *v as u8));
-    } else {
-        labels.data().iter().for_each(|v| file.extend(v.to_le_bytes()));
-    }
-    finish(file, compression)
+    finish(&Encoded::labels(labels, like, table)?, compression)
 }
 
-/// The bytes of an image as a float32 NIfTI-1 file on the same grid as `like`; more than one channel make it 4-D.
+/// The bytes of an image as a float32 NIfTI file on the same grid as `like`; more than one channel make it 4-D.
 ///
 /// # Errors
-/// When the image lies on another grid than `like`, or has more than 32767 channels.
+/// When the image lies on another grid than `like`.
 pub fn encode_image(image: &Image, like: &Source, compression: Compression) -> Result<Vec<u8>, IoError> {
-    let same = like.geometry().check_same_grid(image.geometry());
-    same.map_err(|source| Problem::Volume {
-        action: "write the image on the grid of its input",
-        source: source.into(),
+    finish(&Encoded::image(image, like)?, compression)
+}
+
+fn finish(encoded: &Encoded<'_>, compression: Compression) -> Result<Vec<u8>, IoError> {
+    let mut out = Vec::new();
+    let whole = encoded.start.len().saturating_add(encoded.values.bytes());
+    let room = if compression == Compression::None { whole } else { 0 };
+    let memory = |_| Problem::Memory { action: "write the volume", bytes: whole as u64 };
+    out.try_reserve_exact(room).map_err(memory)?;
+    let written = encoded.write(compression, &mut out);
+    written.map_err(|source| Problem::System {
+        action: "write the volume",
+        reason: source.to_string(),
+        source,
     })?;
-    let mut file = start_file(like, VoxelType::Float32, image.channels(), &[0; 4], image.data().len())?;
-    image.data().iter().for_each(|v| file.extend(v.to_le_bytes()));
-    finish(file, compression)
+    Ok(out)
 }
 
-fn put<const N: usize>(file: &mut [u8], at: usize, bytes: [u8; N]) {
-    if let Some(field) = file.get_mut(at..at + N) {
-        field.copy_from_slice(&bytes);
-    }
+/// A file in two parts: what comes before the voxels, and those, which are turned into bytes as they are written.
+pub(crate) struct Encoded<'a> {
+    start: Vec<u8>,
+    values: Values<'a>,
 }
 
-/// A little-endian header and what comes before the voxels, with room for them. What a reader takes as the patient's
-/// (description, names of other files, dates) isn't copied.
-fn start_file(
-    like: &Source,
-    voxel_type: VoxelType,
-    channels: usize,
-    extensions: &[u8],
-    values: usize,
-) -> Result<Vec<u8>, Problem> {
-    let header = like.nifti_header()?;
-    let fields = header.fields();
-    let first_voxel = (HEADER_BYTES + extensions.len()).max(FIRST_VOXEL as usize);
-    let bytes = first_voxel.saturating_add(values.saturating_mul(voxel_type.bytes()));
-    let mut file = Vec::new();
-    let memory = |_| Problem::Memory { action: "write the volume", bytes: bytes as u64 };
-    file.try_reserve_exact(bytes).map_err(memory)?;
-    file.resize(first_voxel, 0);
-
-    put(&mut file, 0, (HEADER_BYTES as i32).to_le_bytes());
-    put(&mut file, 38, *b"r");
-    put(&mut file, 39, [fields.dim_info]);
-    let [x, y, z] = like.geometry().shape();
-    let rank = if channels == 1 { 3 } else { 4 };
-    for (i, n) in [rank, x, y, z, channels, 1, 1, 1].into_iter().enumerate() {
-        let n = i16::try_from(n).map_err(|_| Problem::Header {
-            action: "write",
-            expected: "at most 32767 values along an axis, which is what NIfTI-1 can count".into(),
-            found: n.to_string(),
-            hint: "split the volume",
+impl<'a> Encoded<'a> {
+    pub(crate) fn labels(labels: &'a LabelMap, like: &Source, table: &LabelTable) -> Result<Self, Problem> {
+        let same = like.geometry().check_same_grid(labels.geometry());
+        same.map_err(|source| Problem::Volume {
+            action: "write the mask on the grid of its input",
+            source: source.into(),
         })?;
-        put(&mut file, 40 + 2 * i, n.to_le_bytes());
+        let values = Values::of_labels(labels.data());
+        let mut header = Header::new(like, values.voxel_type(), &[])?;
+        header.fields.set_int(Key::IntentCode, 0, INTENT_LABEL);
+        header.fields.set_bytes(Key::IntentName, b"labels");
+        Ok(Self { start: header.finish(&extension::encode(&[], table)), values })
     }
-    put(&mut file, 70, (voxel_type.nifti() as i16).to_le_bytes());
-    put(&mut file, 72, (voxel_type.bytes() as i16 * 8).to_le_bytes());
-    put_floats(&mut file, 76, &fields.pixdim);
-    if like.geometry().source() == OrientationSource::None {
-        // Nothing but these places the volume, and a picture's missing axes had size 1; as axes of length 1 they
-        // would get the size that pixdim happens to hold.
-        (1 + usize::from(fields.dim[0])..4).for_each(|i| put_floats(&mut file, 76 + 4 * i, &[1.0]));
+
+    pub(crate) fn image(image: &'a Image, like: &Source) -> Result<Self, Problem> {
+        let same = like.geometry().check_same_grid(image.geometry());
+        same.map_err(|source| Problem::Volume {
+            action: "write the image on the grid of its input",
+            source: source.into(),
+        })?;
+        let channels = Some(image.channels()).filter(|n| *n > 1);
+        let header = Header::new(like, VoxelType::Float32, channels.as_slice())?;
+        Ok(Self { start: header.finish(&[0; 4]), values: Values::Float32(image.data()) })
     }
-    put_floats(&mut file, 108, &[first_voxel as f32, 1.0, 0.0]);
-    put(&mut file, 123, [fields.xyzt_units]);
-    let version = concat!("sulcus ", env!("CARGO_PKG_VERSION")).bytes();
-    file.iter_mut().skip(148).take(79).zip(version).for_each(|(byte, letter)| *byte = letter);
-    put(&mut file, 252, fields.qform_code.to_le_bytes());
-    put(&mut file, 254, fields.sform_code.to_le_bytes());
-    let quaternion = [fields.quatern_b, fields.quatern_c, fields.quatern_d];
-    put_floats(&mut file, 256, &quaternion);
-    put_floats(&mut file, 268, &[fields.quatern_x, fields.quatern_y, fields.quatern_z]);
-    put_floats(&mut file, 280, &fields.srow_x);
-    put_floats(&mut file, 296, &fields.srow_y);
-    put_floats(&mut file, 312, &fields.srow_z);
-    put(&mut file, 344, *MAGIC_SINGLE);
-    file.iter_mut().skip(HEADER_BYTES).zip(extensions).for_each(|(byte, new)| *byte = *new);
-    Ok(file)
+
+    /// A volume as it is, in its own type and scale; a label map when there is a table.
+    pub(crate) fn stored(
+        volume: &'a StoredVolume<'_>,
+        table: Option<&LabelTable>,
+        texts: Texts,
+    ) -> Result<Self, Problem> {
+        let source = &volume.source;
+        let axes = source.file_shape().get(3..).unwrap_or_default();
+        let mut header = Header::new(source, source.voxel_type(), axes)?;
+        let input = source.nifti_header()?;
+        header.fields.copy(input.fields(), VALUES);
+        if let Some(Scale { slope, intercept }) = volume.scale {
+            header.fields.set_floats(Key::SclSlope, 0, &[slope]);
+            header.fields.set_floats(Key::SclInter, 0, &[intercept]);
+        }
+        if texts == Texts::Keep {
+            header.fields.copy(input.fields(), TEXTS);
+        }
+        let empty = LabelTable::default();
+        if source.is_label_map() || table.is_some() {
+            header.fields.set_int(Key::IntentCode, 0, INTENT_LABEL);
+        }
+        let others = if texts == Texts::Keep { input.extensions() } else { &[] };
+        let extensions = extension::encode(others, table.unwrap_or(&empty));
+        let values =
+            Values::Stored { bytes: volume.raw(), voxel_type: source.voxel_type(), big: volume.big_endian };
+        Ok(Self { start: header.finish(&extensions), values })
+    }
+
+    pub(crate) fn write(&self, compression: Compression, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+        match compression {
+            Compression::None => {
+                out.write_all(&self.start)?;
+                let mut block = Vec::new();
+                for range in self.values.blocks() {
+                    block.clear();
+                    self.values.append(range, &mut block);
+                    out.write_all(&block)?;
+                }
+                Ok(())
+            }
+            Compression::Gzip => gzip::write(&self.start, &self.values, out),
+        }
+    }
 }
 
-fn put_floats(file: &mut [u8], at: usize, values: &[f32]) {
-    for (i, value) in values.iter().enumerate() {
-        put(file, at + 4 * i, value.to_le_bytes());
-    }
+/// A little-endian header in the making. What a reader takes as the patient's (description, names of other files,
+/// dates) isn't in it unless asked for.
+struct Header {
+    fields: Fields,
 }
 
-fn finish(file: Vec<u8>, compression: Compression) -> Result<Vec<u8>, IoError> {
-    match compression {
-        Compression::None => Ok(file),
-        Compression::Gzip => Ok(gzip::deflate(&file)?),
+impl Header {
+    /// The header of values of a type on the grid of `like`, with the lengths of the axes after the third.
+    fn new(like: &Source, voxel_type: VoxelType, axes: &[usize]) -> Result<Self, Problem> {
+        let input = like.nifti_header()?;
+        let place = input.fields();
+        let shape: Vec<usize> = like.geometry().shape().iter().chain(axes).copied().collect();
+        let fits = shape.iter().all(|n| *n <= place.version().longest_axis());
+        let mut fields = Fields::blank(if fits { place.version() } else { Version::Two });
+        fields.copy(place, PLACE);
+        fields.set_int(Key::Dim, 0, shape.len() as i64);
+        for (i, n) in shape.iter().chain([&1; 7]).take(7).enumerate() {
+            fields.set_int(Key::Dim, i + 1, i64::try_from(*n).unwrap_or(i64::MAX));
+        }
+        fields.set_int(Key::Datatype, 0, i64::from(voxel_type.nifti_code()));
+        fields.set_int(Key::Bitpix, 0, voxel_type.bytes() as i64 * 8);
+        if like.geometry().source() == OrientationSource::None {
+            // Nothing but these places the volume, and a picture's missing axes had size 1; as axes of length 1 they
+            // would get the size that pixdim happens to hold.
+            let rank = usize::try_from(place.int(Key::Dim, 0)).unwrap_or(3);
+            (rank + 1..4).for_each(|i| fields.set_floats(Key::Pixdim, i, &[1.0]));
+        }
+        fields.set_floats(Key::SclSlope, 0, &[1.0]);
+        fields.set_bytes(Key::Descrip, concat!("sulcus ", env!("CARGO_PKG_VERSION")).as_bytes());
+        Ok(Self { fields })
+    }
+
+    /// The bytes up to the first voxel.
+    fn finish(mut self, extensions: &[u8]) -> Vec<u8> {
+        let size = self.fields.version().header_bytes() + extensions.len();
+        // Voxels begin at a multiple of 16, as programs that map files into memory want it.
+        let first_voxel = size.next_multiple_of(16);
+        self.fields.set_int(Key::VoxOffset, 0, first_voxel as i64);
+        let mut out = self.fields.all().to_vec();
+        out.extend(extensions);
+        out.resize(first_voxel, 0);
+        out
     }
 }

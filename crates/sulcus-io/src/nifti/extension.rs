@@ -1,11 +1,10 @@
-//! Label names inside a NIfTI file.
+//! What may lie between header and voxels.
 //!
 //! A mask that Sulcus writes has one header extension of code 6 (`NIFTI_ECODE_COMMENT`, plain text, which every
 //! reader must skip or may show) that holds
 //! `{"format":"sulcus.labels","format_version":1,"labels":[{"value":1,"name":"Anterior","color":[230,159,0]}]}`,
 //! padded with zero bytes to a multiple of 16 as the standard asks.
 
-use ::nifti::{Endianness, Extension};
 use serde::{Deserialize, Serialize};
 use sulcus_volume::LabelTable;
 
@@ -14,6 +13,13 @@ const COMMENT: i32 = 6;
 const FORMAT: &str = "sulcus.labels";
 const FORMAT_VERSION: u32 = 1;
 
+/// One extension as it lies in a file.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Extension {
+    code: i32,
+    data: Vec<u8>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Content {
     format: String,
@@ -21,46 +27,53 @@ struct Content {
     labels: LabelTable,
 }
 
-/// The extension that carries a table, with the four bytes that announce it; none for an empty table.
-pub(crate) fn encode(table: &LabelTable) -> Vec<u8> {
+/// The four bytes that say whether extensions follow, and the extensions: those of `others` that carry no label table,
+/// then that of `table` unless it is empty.
+pub(crate) fn encode(others: &[Extension], table: &LabelTable) -> Vec<u8> {
     let content = Content { format: FORMAT.into(), format_version: FORMAT_VERSION, labels: table.clone() };
     let text = if table.entries().is_empty() { None } else { serde_json::to_string(&content).ok() };
-    let Some(text) = text else { return vec![0; 4] };
-    let extension = Extension::from_str(COMMENT, &text);
-    let mut out = vec![1, 0, 0, 0];
-    out.extend(extension.size().to_le_bytes());
-    out.extend(extension.code().to_le_bytes());
-    out.extend(extension.data());
+    let ours = text.map(|text| Extension { code: COMMENT, data: text.into_bytes() });
+    let foreign = others.iter().filter(|other| label_text(other).is_none());
+    let mut out = vec![0; 4];
+    for extension in foreign.chain(&ours) {
+        // The first eight bytes are size and code.
+        let size = (extension.data.len() + 8).next_multiple_of(16);
+        let Ok(written) = i32::try_from(size) else { continue };
+        let end = out.len() + size;
+        out.extend(written.to_le_bytes());
+        out.extend(extension.code.to_le_bytes());
+        out.extend(&extension.data);
+        out.resize(end, 0);
+        if let Some(follow) = out.first_mut() {
+            *follow = 1;
+        }
+    }
     out
 }
 
-/// The text of the label table in what follows a header: `after` starts with the four bytes that say whether
-/// extensions follow, and ends where the voxels begin. Extensions of others are none of ours.
-pub(crate) fn label_text(after: &[u8], endianness: Endianness) -> Option<&str> {
-    let (extender, mut rest) = after.split_first_chunk::<4>()?;
+/// The extensions in what follows a header: `after` starts with the four bytes that say whether there are any, and ends
+/// where the voxels begin. A damaged one ends the list.
+pub(crate) fn read(after: &[u8], big_endian: bool) -> Vec<Extension> {
+    let mut found = Vec::new();
+    let Some((extender, mut rest)) = after.split_first_chunk::<4>() else { return found };
     if extender[0] == 0 {
-        return None;
+        return found;
     }
-    let int = |bytes: [u8; 4]| match endianness {
-        Endianness::Little => i32::from_le_bytes(bytes),
-        Endianness::Big => i32::from_be_bytes(bytes),
-    };
+    let int = |bytes: [u8; 4]| if big_endian { i32::from_be_bytes(bytes) } else { i32::from_le_bytes(bytes) };
     while let Some((head, _)) = rest.split_first_chunk::<8>() {
         let [s0, s1, s2, s3, c0, c1, c2, c3] = *head;
-        let size = usize::try_from(int([s0, s1, s2, s3])).ok().filter(|size| *size >= 8)?;
-        let data = rest.get(8..size)?;
-        if int([c0, c1, c2, c3]) == COMMENT
-            && let Some(text) = text_in(data)
-        {
-            return Some(text);
-        }
-        rest = rest.get(size..)?;
+        let size = usize::try_from(int([s0, s1, s2, s3])).unwrap_or(0);
+        let (Some(data), Some(after)) = (rest.get(8..size), rest.get(size..)) else { break };
+        found.push(Extension { code: int([c0, c1, c2, c3]), data: data.to_vec() });
+        rest = after;
     }
-    None
+    found
 }
 
-fn text_in(data: &[u8]) -> Option<&str> {
-    let end = data.iter().rposition(|b| *b != 0)?;
+/// The text of the label table, if that is what an extension carries.
+pub(crate) fn label_text(extension: &Extension) -> Option<&str> {
+    let data = extension.data.as_slice();
+    let end = data.iter().rposition(|b| *b != 0).filter(|_| extension.code == COMMENT)?;
     std::str::from_utf8(data.get(..=end)?).ok().filter(|text| text.contains(FORMAT))
 }
 

@@ -1,67 +1,148 @@
-use ::nifti::{Endianness, NiftiHeader as Fields};
+use super::layout::{Key, Kind, Version};
 
-/// Bytes of a NIfTI-1 header.
-pub(crate) const HEADER_BYTES: usize = 348;
-
-/// The fields of a header, each at its place in the standard's `nifti1.h`, whose byte order and kind were checked. The
-/// nifti crate's own reader guesses the byte order from the rank; it is known here. Fields that have no use here, such
-/// as texts, which may name the patient, keep their defaults.
-pub(crate) fn read(raw: &[u8; HEADER_BYTES], big: bool) -> Fields {
-    let raw = Raw { raw, big };
-    Fields {
-        endianness: if big { Endianness::Big } else { Endianness::Little },
-        dim_info: raw.byte(39),
-        dim: std::array::from_fn(|i| raw.i16(40 + 2 * i).cast_unsigned()),
-        datatype: raw.i16(70),
-        bitpix: raw.i16(72),
-        pixdim: raw.f32s(76),
-        vox_offset: raw.f32(108),
-        scl_slope: raw.f32(112),
-        scl_inter: raw.f32(116),
-        xyzt_units: raw.byte(123),
-        qform_code: raw.i16(252),
-        sform_code: raw.i16(254),
-        quatern_b: raw.f32(256),
-        quatern_c: raw.f32(260),
-        quatern_d: raw.f32(264),
-        quatern_x: raw.f32(268),
-        quatern_y: raw.f32(272),
-        quatern_z: raw.f32(276),
-        srow_x: raw.f32s(280),
-        srow_y: raw.f32s(296),
-        srow_z: raw.f32s(312),
-        magic: raw.bytes(344),
-        ..Fields::default()
-    }
+/// The bytes of a header, little-endian whatever the file's byte order, so that what is written again is the same to
+/// the last bit.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Fields {
+    version: Version,
+    bytes: Vec<u8>,
 }
 
-struct Raw<'a> {
-    raw: &'a [u8; HEADER_BYTES],
-    big: bool,
-}
-
-impl Raw<'_> {
-    fn bytes<const N: usize>(&self, at: usize) -> [u8; N] {
-        // Every place above lies inside the header.
-        self.raw.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+impl Fields {
+    /// A header of zeros but for what says that it is one.
+    pub(crate) fn blank(version: Version) -> Self {
+        let mut fields = Self { version, bytes: vec![0; version.header_bytes()] };
+        fields.set_int(Key::SizeofHdr, 0, version.header_bytes() as i64);
+        fields.set_bytes(Key::Magic, version.magic(true));
+        // What line ends become when a transfer takes the file for text.
+        fields.set_bytes(Key::EolCheck, b"\r\n\x1a\n");
+        fields.set_bytes(Key::Regular, b"r");
+        fields
     }
 
-    fn byte(&self, at: usize) -> u8 {
-        let [byte] = self.bytes(at);
-        byte
+    /// The header in the first of `raw`, or `None` when that is too short.
+    pub(crate) fn read(raw: &[u8], version: Version, big_endian: bool) -> Option<Self> {
+        let mut bytes = raw.get(..version.header_bytes())?.to_vec();
+        if big_endian {
+            for field in version.fields() {
+                let size = field.kind.size();
+                let all = bytes.get_mut(field.at..field.at + size * field.count).unwrap_or_default();
+                all.chunks_mut(size).for_each(<[u8]>::reverse);
+            }
+        }
+        Some(Self { version, bytes })
     }
 
-    fn i16(&self, at: usize) -> i16 {
-        let bytes = self.bytes(at);
-        if self.big { i16::from_be_bytes(bytes) } else { i16::from_le_bytes(bytes) }
+    pub(crate) fn version(&self) -> Version {
+        self.version
     }
 
-    fn f32(&self, at: usize) -> f32 {
-        let bytes = self.bytes(at);
-        f32::from_bits(if self.big { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+    /// All bytes of the header, little-endian.
+    pub(crate) fn all(&self) -> &[u8] {
+        &self.bytes
     }
 
-    fn f32s<const N: usize>(&self, at: usize) -> [f32; N] {
-        std::array::from_fn(|i| self.f32(at + 4 * i))
+    /// The bytes of a field; none when this version lacks it.
+    pub(crate) fn bytes(&self, name: Key) -> &[u8] {
+        let Some(field) = self.version.field(name) else { return &[] };
+        self.bytes.get(field.at..field.at + field.kind.size() * field.count).unwrap_or_default()
+    }
+
+    fn value<const N: usize>(&self, at: usize) -> [u8; N] {
+        self.bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+    }
+
+    /// A whole number; 0 where there is none.
+    pub(crate) fn int(&self, name: Key, index: usize) -> i64 {
+        let Some(field) = self.version.field(name).filter(|field| index < field.count) else { return 0 };
+        let at = field.at + index * field.kind.size();
+        match field.kind {
+            Kind::Bytes => i64::from(u8::from_le_bytes(self.value(at))),
+            Kind::I16 => i64::from(i16::from_le_bytes(self.value(at))),
+            Kind::I32 => i64::from(i32::from_le_bytes(self.value(at))),
+            Kind::I64 => i64::from_le_bytes(self.value(at)),
+            Kind::F32 | Kind::F64 => 0,
+        }
+    }
+
+    /// A number; whole ones are converted.
+    pub(crate) fn float(&self, name: Key, index: usize) -> f64 {
+        let Some(field) = self.version.field(name).filter(|field| index < field.count) else { return 0.0 };
+        let at = field.at + index * field.kind.size();
+        match field.kind {
+            Kind::F32 => f64::from(f32::from_le_bytes(self.value(at))),
+            Kind::F64 => f64::from_le_bytes(self.value(at)),
+            _ => self.int(name, index) as f64,
+        }
+    }
+
+    /// The first `N` numbers of a field.
+    pub(crate) fn floats<const N: usize>(&self, name: Key) -> [f64; N] {
+        std::array::from_fn(|i| self.float(name, i))
+    }
+
+    fn put<const N: usize>(&mut self, at: usize, value: [u8; N]) {
+        if let Some(place) = self.bytes.get_mut(at..at + N) {
+            place.copy_from_slice(&value);
+        }
+    }
+
+    /// Sets a number; false when this version cannot hold it.
+    pub(crate) fn set_int(&mut self, name: Key, index: usize, value: i64) -> bool {
+        let Some(field) = self.version.field(name).filter(|field| index < field.count) else { return false };
+        let at = field.at + index * field.kind.size();
+        match field.kind {
+            Kind::Bytes => u8::try_from(value).map(|v| self.put(at, v.to_le_bytes())).is_ok(),
+            Kind::I16 => i16::try_from(value).map(|v| self.put(at, v.to_le_bytes())).is_ok(),
+            Kind::I32 => i32::try_from(value).map(|v| self.put(at, v.to_le_bytes())).is_ok(),
+            Kind::I64 => {
+                self.put(at, value.to_le_bytes());
+                true
+            }
+            Kind::F32 | Kind::F64 => {
+                self.set_floats(name, index, &[value as f64]);
+                true
+            }
+        }
+    }
+
+    /// Sets numbers from the `first` on.
+    pub(crate) fn set_floats(&mut self, name: Key, first: usize, values: &[f64]) {
+        let Some(field) = self.version.field(name) else { return };
+        for (index, value) in (first..field.count).zip(values) {
+            let at = field.at + index * field.kind.size();
+            match field.kind {
+                Kind::F32 => self.put(at, (*value as f32).to_le_bytes()),
+                Kind::F64 => self.put(at, value.to_le_bytes()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Sets bytes or a text; what is too long is cut, what is too short filled with zeros.
+    pub(crate) fn set_bytes(&mut self, name: Key, value: &[u8]) {
+        let Some(field) = self.version.field(name) else { return };
+        let place = self.bytes.get_mut(field.at..field.at + field.kind.size() * field.count).unwrap_or_default();
+        place.fill(0);
+        place.iter_mut().zip(value).for_each(|(to, from)| *to = *from);
+    }
+
+    /// Takes fields over: bit for bit from a header of the same version, else by value.
+    pub(crate) fn copy(&mut self, other: &Self, names: &[Key]) {
+        for name in names {
+            let (Some(field), Some(from)) = (self.version.field(*name), other.version.field(*name)) else {
+                continue;
+            };
+            if field.kind == from.kind {
+                self.set_bytes(*name, other.bytes(*name));
+            } else if matches!(field.kind, Kind::F32 | Kind::F64) {
+                let values: [f64; 12] = other.floats(*name);
+                self.set_floats(*name, 0, values.get(..from.count).unwrap_or_default());
+            } else {
+                (0..from.count).for_each(|i| {
+                    self.set_int(*name, i, other.int(*name, i));
+                });
+            }
+        }
     }
 }

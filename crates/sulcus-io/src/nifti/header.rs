@@ -1,81 +1,76 @@
 use std::borrow::Cow;
 
-use ::nifti::{Endianness, NiftiHeader as Fields};
 use sulcus_volume::{Geometry, OrientationSource, VolumeError};
 
-use super::fields::{self, HEADER_BYTES};
+use super::fields::Fields;
+use super::kind;
+use super::layout::{Key, Version};
 use super::{extension, transform};
 use crate::error::Problem;
 use crate::info::VolumeFormat;
-use crate::sniff;
-use crate::source::{Origin, Source};
-use crate::stored::Stored;
+use crate::source::{Origin, Source, Unit, shape_text};
+use crate::stored::StoredVolume;
 use crate::voxels::{Scale, VoxelType};
 
-/// The first byte that a voxel of a single file may have: header and the four bytes that announce extensions.
-pub(crate) const FIRST_VOXEL: u64 = 352;
-pub(crate) const MAGIC_SINGLE: &[u8; 4] = ::nifti::header::MAGIC_CODE_NIP1;
-pub(crate) const MAGIC_PAIR: &[u8; 4] = ::nifti::header::MAGIC_CODE_NI1;
-
-/// Axes beyond the fourth have no meaning here and must be 1.
-const MAX_AXES: usize = 4;
-
-/// A NIfTI-1 header that was checked: its fields agree with each other and place the volume in the patient.
+/// A header that was checked: its fields agree with each other and place the volume in the patient.
 ///
 /// It is kept with a volume so that what is written on the same grid says so in the same bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct NiftiHeader {
     fields: Fields,
+    big_endian: bool,
     geometry: Geometry,
-    rank: usize,
+    shape: Vec<usize>,
     channels: usize,
     voxel_type: VoxelType,
     scale: Option<Scale>,
     vox_offset: u64,
-    label_text: Option<String>,
+    extensions: Vec<extension::Extension>,
 }
 
 impl NiftiHeader {
-    /// Checks and reads the first 348 of `bytes`.
+    /// Checks and reads the header that `bytes` begin with.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
-        let (raw, big) = check_kind(bytes)?;
-        let fields = fields::read(raw, big);
-        let (rank, axes) = axes(&fields)?;
-        let [x, y, z, channels] = axes;
-        let voxel_type = VoxelType::from_header(fields.datatype, fields.bitpix)?;
-        let (map, source) = transform::ras_from_voxel(&fields, [x, y, z])?;
-        let geometry = Geometry::new([x, y, z], map, source)
+        let (fields, big_endian) = kind::read(bytes)?;
+        let shape = shape(&fields)?;
+        let axis = |i: usize| shape.get(i).copied().unwrap_or(1);
+        let grid = [axis(0), axis(1), axis(2)];
+        let voxel_type = VoxelType::from_nifti(fields.int(Key::Datatype, 0))?;
+        let (map, source) = transform::ras_from_voxel(&fields, grid)?;
+        let geometry = Geometry::new(grid, map, source)
             .map_err(|source| Problem::Volume { action: "read the NIfTI header", source: source.into() })?;
-        let scale = Scale::from_header(fields.scl_slope, fields.scl_inter)?;
+        let channels = channels(&geometry, &shape)?;
+        let scale = Scale::from_header(fields.float(Key::SclSlope, 0), fields.float(Key::SclInter, 0))?;
         let vox_offset = vox_offset(&fields)?;
-        Ok(Self { fields, geometry, rank, channels, voxel_type, scale, vox_offset, label_text: None })
+        Ok(Self {
+            fields,
+            big_endian,
+            geometry,
+            shape,
+            channels,
+            voxel_type,
+            scale,
+            vox_offset,
+            extensions: Vec::new(),
+        })
     }
 
-    /// A header for a volume that came from no NIfTI file: its transform becomes the sform, or, where the geometry
-    /// says that left and right are unknown, nothing but voxel sizes if those give the same grid.
+    /// A header for a volume that came from no NIfTI file: its transform becomes the sform, and the qform as well
+    /// where a rotation with voxel sizes says the same; or, where the geometry says that left and right are unknown,
+    /// nothing but voxel sizes if those give the same grid. NIfTI-2 where NIfTI-1 cannot count the voxels.
     ///
     /// # Errors
-    /// When an axis is longer than the 32767 voxels that the format can count, or single precision cannot hold the
-    /// transform.
+    /// When the format's numbers cannot hold the transform.
     pub(crate) fn from_geometry(geometry: &Geometry) -> Result<Self, Problem> {
-        let mut fields = Fields {
-            magic: *MAGIC_SINGLE,
-            // Millimetres.
-            xyzt_units: 2,
-            qform_code: 0,
-            sform_code: 0,
-            endianness: Endianness::Little,
-            ..Fields::default()
-        };
-        for (dim, n) in fields.dim.iter_mut().zip([3].into_iter().chain(geometry.shape())) {
-            *dim = i16::try_from(n).map(i16::cast_unsigned).map_err(|_| long_axis(n))?;
-        }
-        fields.dim[4..].fill(1);
-        for (pixdim, size) in fields.pixdim.iter_mut().skip(1).zip(geometry.spacing().mm()) {
-            *pixdim = size as f32;
-        }
-        let [x, y, z] = geometry.ras_from_voxel().rows().map(|row| row.map(|v| v as f32));
-        (fields.srow_x, fields.srow_y, fields.srow_z) = (x, y, z);
+        let shape = geometry.shape().to_vec();
+        let short = shape.iter().all(|n| *n <= Version::One.longest_axis());
+        let mut fields = Fields::blank(if short { Version::One } else { Version::Two });
+        // Millimetres.
+        fields.set_int(Key::XyztUnits, 0, 2);
+        fields.set_floats(Key::Pixdim, 0, &[1.0; 8]);
+        fields.set_floats(Key::Pixdim, 1, &geometry.spacing().mm());
+        fields.set_int(Key::Dim, 0, 3);
+        fields.set_floats(Key::Srow, 0, geometry.ras_from_voxel().rows().as_flattened());
         let place = |fields: &Fields| -> Result<Geometry, Problem> {
             let (map, source) = transform::ras_from_voxel(fields, geometry.shape())?;
             Geometry::new(geometry.shape(), map, source)
@@ -83,57 +78,92 @@ impl NiftiHeader {
         };
         let unplaced = geometry.source() == OrientationSource::None;
         if !(unplaced && place(&fields).is_ok_and(|g| g.check_same_grid(geometry).is_ok())) {
-            fields.sform_code = 1;
+            transform::set_qform(&mut fields, geometry.ras_from_voxel());
+            if !place(&fields).is_ok_and(|g| g.check_same_grid(geometry).is_ok()) {
+                // Shears are beyond a qform.
+                fields.set_int(Key::QformCode, 0, 0);
+            }
+            fields.set_int(Key::SformCode, 0, 1);
         }
         let geometry = place(&fields)?;
-        let (voxel_type, vox_offset) = (VoxelType::Float32, FIRST_VOXEL);
-        Ok(Self { fields, geometry, rank: 3, channels: 1, voxel_type, scale: None, vox_offset, label_text: None })
+        let vox_offset = fields.version().first_voxel();
+        Ok(Self {
+            fields,
+            big_endian: false,
+            geometry,
+            shape,
+            channels: 1,
+            voxel_type: VoxelType::Float32,
+            scale: None,
+            vox_offset,
+            extensions: Vec::new(),
+        })
     }
 
-    pub(crate) fn format(&self) -> VolumeFormat {
-        VolumeFormat::Nifti1
+    /// The same header for values on another grid: what it says of the fourth axis and of the values stays.
+    pub(crate) fn on_grid(&self, geometry: &Geometry) -> Result<Self, Problem> {
+        let mut new = Self::from_geometry(geometry)?;
+        new.fields.copy(&self.fields, KEPT_ON_OTHER_GRIDS);
+        let after: [f64; 8] = self.fields.floats(Key::Pixdim);
+        new.fields.set_floats(Key::Pixdim, 4, after.get(4..).unwrap_or_default());
+        // Millimetres, and the unit of time as it was.
+        new.fields.set_int(Key::XyztUnits, 0, self.fields.int(Key::XyztUnits, 0) & 0x38 | 2);
+        Ok(Self { extensions: self.extensions.clone(), ..new })
+    }
+
+    /// The unit of length that the header names; codes that the standard does not know say nothing.
+    fn unit(&self) -> Unit {
+        match self.fields.int(Key::XyztUnits, 0) & 7 {
+            1 => Unit::Doubtful("metres"),
+            3 => Unit::Doubtful("micrometres"),
+            _ => Unit::Millimetre,
+        }
     }
 
     /// The label names as the JSON text that the file carries, not looked at.
     pub(crate) fn label_text(&self) -> Option<&str> {
-        self.label_text.as_deref()
+        self.extensions.iter().find_map(extension::label_text)
     }
 
-    /// The shape in file order, first axis first: x, y, z, and the fourth where the file has one.
-    fn file_shape(&self) -> Vec<usize> {
-        let mut shape = self.geometry.shape().to_vec();
-        if self.rank >= MAX_AXES {
-            shape.push(self.channels);
-        }
-        shape
+    pub(crate) fn extensions(&self) -> &[extension::Extension] {
+        &self.extensions
     }
 
     pub(crate) fn fields(&self) -> &Fields {
         &self.fields
     }
 
+    pub(crate) fn header_bytes(&self) -> usize {
+        self.fields.version().header_bytes()
+    }
+
     pub(crate) fn is_single_file(&self) -> bool {
-        &self.fields.magic == MAGIC_SINGLE
+        self.fields.bytes(Key::Magic) == self.fields.version().magic(true)
     }
 
     /// What it says of the volume, in the terms of every format.
     pub(crate) fn into_source(self) -> Source {
-        let (geometry, voxel_type) = (self.geometry, self.voxel_type);
-        let (channels, file_shape) = (self.channels, self.file_shape());
+        let format = match self.fields.version() {
+            Version::One => VolumeFormat::Nifti1,
+            Version::Two => VolumeFormat::Nifti2,
+        };
+        let (channels, shape) = (self.channels, self.shape.clone());
         #[cfg(not(target_family = "wasm"))]
-        let label_table = self.label_text.as_deref().and_then(extension::table);
-        let source = Source::new(self.format(), geometry, voxel_type).with_shape(channels, file_shape);
-        let source = source.with_origin(Origin::Nifti(Box::new(self)));
+        let label_table = self.label_text().and_then(extension::table);
+        let is_label_map = self.fields.int(Key::IntentCode, 0) == INTENT_LABEL;
+        let source = Source::new(format, self.geometry, self.voxel_type).with_shape(channels, shape);
+        let source = if is_label_map { source.of_labels() } else { source };
+        let source = source.in_unit(self.unit()).with_origin(Origin::Nifti(Box::new(self)));
         #[cfg(not(target_family = "wasm"))]
         let source = source.with_label_table(label_table);
         source
     }
 
     /// The volume whose voxels lie in `content` where the header says; its length was checked.
-    pub(crate) fn with_voxels(self, content: Cow<'_, [u8]>) -> Stored<'_> {
+    pub(crate) fn with_voxels(self, content: Cow<'_, [u8]>) -> StoredVolume<'_> {
         let start = usize::try_from(self.vox_offset).unwrap_or(usize::MAX);
-        let (big_endian, scale) = (self.fields.endianness == Endianness::Big, self.scale);
-        Stored { source: self.into_source(), content, start, big_endian, scale }
+        let (big_endian, scale) = (self.big_endian, self.scale);
+        StoredVolume { source: self.into_source(), content, start, big_endian, scale }
     }
 
     /// Where the voxels begin in their file.
@@ -141,14 +171,15 @@ impl NiftiHeader {
         self.vox_offset
     }
 
-    /// Bytes of all voxels. It cannot overflow: a grid has at most 2^40 voxels, a voxel 2^15 values of 8 bytes.
+    /// Bytes of all voxels; [`channels`] has seen that there are not too many.
     pub(crate) fn voxel_bytes(&self) -> u64 {
-        self.geometry.voxels() as u64 * self.channels as u64 * self.voxel_type.bytes() as u64
+        let values = (self.geometry.voxels() as u64).saturating_mul(self.channels as u64);
+        values.saturating_mul(self.voxel_type.bytes() as u64)
     }
 
-    /// Takes the label names from what follows the header.
+    /// Takes the extensions from what follows the header.
     pub(crate) fn read_extensions(&mut self, after_header: &[u8]) {
-        self.label_text = extension::label_text(after_header, self.fields.endianness).map(str::to_owned);
+        self.extensions = extension::read(after_header, self.big_endian);
     }
 
     /// That `found` bytes (or `at_most` that many, for data still compressed) hold header and voxels.
@@ -157,9 +188,8 @@ impl NiftiHeader {
         if expected <= found {
             return Ok(());
         }
-        let shape: Vec<String> = self.file_shape().iter().map(usize::to_string).collect();
         Err(Problem::TooFewVoxels {
-            shape: shape.join(" × "),
+            shape: shape_text(&self.shape),
             dtype: self.voxel_type.name(),
             expected,
             found: if at_most { format!("{found} at most") } else { found.to_string() },
@@ -167,104 +197,79 @@ impl NiftiHeader {
     }
 }
 
-fn long_axis(n: usize) -> Problem {
-    Problem::Header {
-        action: "write",
-        expected: "at most 32767 voxels along an axis, which is what NIfTI-1 can count".into(),
-        found: n.to_string(),
-        hint: "crop or downsample the volume first",
-    }
-}
+const KEPT_ON_OTHER_GRIDS: &[Key] = &[
+    Key::IntentP,
+    Key::IntentCode,
+    Key::IntentName,
+    Key::CalMax,
+    Key::CalMin,
+    Key::Toffset,
+    Key::DbName,
+    Key::Descrip,
+    Key::AuxFile,
+];
 
-/// The header's bytes, and whether they are big-endian, once size and magic say NIfTI-1.
-fn check_kind(bytes: &[u8]) -> Result<(&[u8; HEADER_BYTES], bool), Problem> {
-    const NIFTI_2_BYTES: i32 = 540;
-    let Some(size) = bytes.first_chunk::<4>() else {
-        return Err(if bytes.is_empty() { Problem::Empty } else { Problem::ShortHeader { found: bytes.len() } });
-    };
-    let (little, big) = (i32::from_le_bytes(*size), i32::from_be_bytes(*size));
-    if little == NIFTI_2_BYTES || big == NIFTI_2_BYTES {
-        return Err(Problem::Nifti2);
-    }
-    let is_little = little == HEADER_BYTES as i32;
-    if !is_little && big != HEADER_BYTES as i32 {
-        let magic = bytes.get(344..HEADER_BYTES);
-        if magic == Some(MAGIC_SINGLE.as_slice()) || magic == Some(MAGIC_PAIR.as_slice()) {
-            return Err(Problem::Header {
-                action: "read",
-                expected: "348 as the header's own size (sizeof_hdr)".into(),
-                found: little.to_string(),
-                hint: "the header is damaged, get the file again",
-            });
-        }
-        return Err(sniff::not_nifti(bytes));
-    }
-    let Some(raw) = bytes.first_chunk::<HEADER_BYTES>() else {
-        return Err(Problem::ShortHeader { found: bytes.len() });
-    };
-    let magic = [raw[344], raw[345], raw[346], raw[347]];
-    if &magic != MAGIC_SINGLE && &magic != MAGIC_PAIR {
-        // Analyze 7.5 has `smin` there, a small number and mostly 0; damage to a NIfTI magic leaves a letter of it.
-        let nifti_like = magic.iter().any(u8::is_ascii_graphic);
-        return Err(if nifti_like {
-            Problem::Magic { found: magic.escape_ascii().to_string() }
-        } else {
-            Problem::Analyze
-        });
-    }
-    Ok((raw, !is_little))
-}
+/// `NIFTI_INTENT_LABEL`.
+pub(crate) const INTENT_LABEL: i64 = 1002;
 
-/// How many axes the file has, and the length of the first four; an axis that the file lacks has length 1.
-fn axes(fields: &Fields) -> Result<(usize, [usize; MAX_AXES]), Problem> {
-    let rank = fields.dim[0].cast_signed();
-    if !(1..=7).contains(&rank) {
+/// The lengths of the axes that the file has, as nibabel tells them, FreeSurfer's ways of writing down axes that are too
+/// long for NIfTI-1 included.
+fn shape(fields: &Fields) -> Result<Vec<usize>, Problem> {
+    let rank = fields.int(Key::Dim, 0);
+    let Some(rank) = usize::try_from(rank).ok().filter(|rank| (1..=7).contains(rank)) else {
         return Err(Problem::Header {
             action: "read",
             expected: "1 to 7 axes (dim[0])".into(),
             found: rank.to_string(),
             hint: "the header is damaged, get the file again",
         });
+    };
+    let mut dims: Vec<i64> = (1..=rank).map(|i| fields.int(Key::Dim, i)).collect();
+    if fields.version() == Version::One {
+        match dims.get_mut(..3) {
+            Some([x @ -1, 1, 1]) => *x = fields.int(Key::Glmin, 0),
+            Some(surface @ [27307, 1, 6]) => surface.copy_from_slice(&[163_842, 1, 1]),
+            _ => {}
+        }
     }
-    let rank = usize::from(rank.cast_unsigned());
-    let mut axes = [1; MAX_AXES];
-    for (i, dim) in fields.dim.iter().enumerate().skip(1).take(rank) {
-        let dim = dim.cast_signed();
-        let n = usize::try_from(dim).ok().filter(|n| *n > 0).ok_or_else(|| Problem::Header {
+    let length = |(i, dim): (usize, i64)| {
+        usize::try_from(dim).ok().filter(|n| *n > 0).ok_or_else(|| Problem::Header {
             action: "read",
             expected: format!("at least one voxel along axis {i} (dim[{i}])"),
             found: dim.to_string(),
             hint: "the header is damaged, get the file again",
-        })?;
-        match axes.get_mut(i - 1) {
-            Some(axis) => *axis = n,
-            None if n == 1 => {}
-            None => {
-                return Err(Problem::Header {
-                    action: "read",
-                    expected: "at most four axes: x, y, z and channels".into(),
-                    found: format!("{n} along axis {i} (dim[{i}])"),
-                    hint: "split the file, or put its channels along the fourth axis",
-                });
-            }
-        }
-    }
-    Ok((rank, axes))
+        })
+    };
+    (1..).zip(dims).map(length).collect()
 }
 
+/// Values a voxel: the product of all axes but the first three.
+fn channels(geometry: &Geometry, shape: &[usize]) -> Result<usize, Problem> {
+    const MOST_BYTES: u64 = 1 << 48;
+    let product = shape.iter().skip(3).try_fold(1_usize, |product, n| product.checked_mul(*n));
+    let bytes = product.and_then(|n| (geometry.voxels() as u64).checked_mul(n as u64)?.checked_mul(16));
+    product.filter(|_| bytes.is_some_and(|bytes| bytes <= MOST_BYTES)).ok_or_else(|| Problem::Header {
+        action: "read",
+        expected: "a shape of at most 2^44 values".into(),
+        found: shape_text(shape),
+        hint: "the header is damaged, get the file again",
+    })
+}
+
+/// Where the voxels begin, cut to a whole number as nibabel does.
 fn vox_offset(fields: &Fields) -> Result<u64, Problem> {
-    let offset = fields.vox_offset;
-    let first = if &fields.magic == MAGIC_SINGLE { FIRST_VOXEL } else { 0 };
-    let whole = offset.is_finite() && offset.fract() == 0.0 && f64::from(offset) >= first as f64;
-    if !whole {
-        return Err(Problem::Header {
-            action: "read",
-            expected: format!("voxels that begin at byte {first} or later (vox_offset)"),
-            found: offset.to_string(),
-            hint: "the header is damaged, get the file again",
-        });
+    let offset = fields.float(Key::VoxOffset, 0);
+    let single = fields.bytes(Key::Magic) == fields.version().magic(true);
+    let first = if single { fields.version().first_voxel() } else { 0 };
+    if offset.is_finite() && offset >= first as f64 && offset < (1_u64 << 53) as f64 {
+        return Ok(offset as u64);
     }
-    Ok(offset as u64)
+    Err(Problem::Header {
+        action: "read",
+        expected: format!("voxels that begin at byte {first} or later (vox_offset)"),
+        found: offset.to_string(),
+        hint: "the header is damaged, get the file again",
+    })
 }
 
 impl From<VolumeError> for Problem {

@@ -4,10 +4,13 @@ mod encode;
 mod extension;
 mod fields;
 mod header;
+mod kind;
+mod layout;
 mod read;
 mod transform;
 
-pub use encode::{Compression, encode_image, encode_labels};
+pub(crate) use encode::Encoded;
+pub use encode::{Compression, Texts, encode_image, encode_labels};
 pub(crate) use header::NiftiHeader;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use read::{header_in, header_of_pair, header_of_single};

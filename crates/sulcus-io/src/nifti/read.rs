@@ -1,22 +1,21 @@
 use std::borrow::Cow;
 
-use super::fields::HEADER_BYTES;
 use super::header::NiftiHeader;
 use crate::error::Problem;
 use crate::gzip;
-use crate::stored::Stored;
+use crate::stored::StoredVolume;
 
 /// A volume whose header and voxels are in one file.
-pub(crate) fn read_single(bytes: Cow<'_, [u8]>) -> Result<Stored<'_>, Problem> {
+pub(crate) fn read_single(bytes: Cow<'_, [u8]>) -> Result<StoredVolume<'_>, Problem> {
     let mut header = header_of_single(&bytes)?;
     let content = voxel_file(&header, bytes)?;
     let extensions = usize::try_from(header.vox_offset()).unwrap_or(usize::MAX);
-    header.read_extensions(content.get(HEADER_BYTES..extensions).unwrap_or_default());
+    header.read_extensions(content.get(header.header_bytes()..extensions).unwrap_or_default());
     Ok(header.with_voxels(content))
 }
 
 /// A volume whose header is in one file and whose voxels are in another.
-pub(crate) fn read_pair<'a>(header: &[u8], voxels: Cow<'a, [u8]>) -> Result<Stored<'a>, Problem> {
+pub(crate) fn read_pair<'a>(header: &[u8], voxels: Cow<'a, [u8]>) -> Result<StoredVolume<'a>, Problem> {
     let header = header_of_pair(header)?;
     if voxels.is_empty() {
         return Err(Problem::Empty);
@@ -39,21 +38,21 @@ pub(crate) fn header_of_pair(bytes: &[u8]) -> Result<NiftiHeader, Problem> {
     if header.is_single_file() {
         return Err(Problem::Header {
             action: "read",
-            expected: "the magic ni1 in the header of a .hdr/.img pair".into(),
-            found: "n+1, which says that the voxels follow in the same file".into(),
+            expected: "the magic ni1 or ni2 in the header of a .hdr/.img pair".into(),
+            found: "n+1 or n+2, which says that the voxels follow in the same file".into(),
             hint: "rename the file to .nii if they do, or repair the header",
         });
     }
     let inflated = if gzip::is_gzip(bytes) { Some(gzip::inflate_start(bytes, MOST_BYTES)?) } else { None };
     let content = inflated.as_deref().unwrap_or(bytes);
-    header.read_extensions(content.get(HEADER_BYTES..).unwrap_or_default());
+    header.read_extensions(content.get(header.header_bytes()..).unwrap_or_default());
     Ok(header)
 }
 
 /// The header at the start of a file, which may say that its voxels are in another.
 pub(crate) fn header_in(start: &[u8]) -> Result<NiftiHeader, Problem> {
     /// Enough for the header and for the signature of any other kind of file.
-    const START_BYTES: usize = 512;
+    const START_BYTES: usize = 1024;
     if gzip::is_gzip(start) {
         let inflated = gzip::inflate_start(start, START_BYTES)?;
         return if inflated.is_empty() { Err(Problem::Empty) } else { NiftiHeader::parse(&inflated) };

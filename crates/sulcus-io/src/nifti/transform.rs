@@ -1,14 +1,20 @@
-use ::nifti::NiftiHeader as Fields;
 use sulcus_volume::{OrientationSource, RasFromVoxel};
 
+use super::fields::Fields;
+use super::layout::{Key, Version};
 use crate::error::Problem;
 
-/// nibabel's threshold on w² = 1 − x² − y² − z² below which a quaternion is a half turn: three units of single
-/// precision, in which the header stores x, y and z.
-const HALF_TURN: f64 = 3.0 * f32::EPSILON as f64;
+/// nibabel's threshold on w² = 1 − x² − y² − z² below which a quaternion is a half turn: three units of the precision
+/// in which the header stores x, y and z.
+fn half_turn(version: Version) -> f64 {
+    match version {
+        Version::One => 3.0 * f64::from(f32::EPSILON),
+        Version::Two => 3.0 * f64::EPSILON,
+    }
+}
 
-/// The codes that NIfTI-1 knows for sform and qform, but for 0; nibabel takes any other for 0.
-fn is_coded(code: i16) -> bool {
+/// The codes that NIfTI knows for sform and qform, but for 0; nibabel takes any other for 0.
+fn is_coded(code: i64) -> bool {
     (1..=5).contains(&code)
 }
 
@@ -18,10 +24,11 @@ pub(crate) fn ras_from_voxel(
     fields: &Fields,
     shape: [usize; 3],
 ) -> Result<(RasFromVoxel, OrientationSource), Problem> {
-    let (form, rows, source) = if is_coded(fields.sform_code) {
-        let rows = [fields.srow_x, fields.srow_y, fields.srow_z].map(|r| r.map(f64::from));
+    let (form, rows, source) = if is_coded(fields.int(Key::SformCode, 0)) {
+        let [x0, x1, x2, x3, y0, y1, y2, y3, z0, z1, z2, z3] = fields.floats(Key::Srow);
+        let rows = [[x0, x1, x2, x3], [y0, y1, y2, y3], [z0, z1, z2, z3]];
         ("sform", rows, OrientationSource::Sform)
-    } else if is_coded(fields.qform_code) {
+    } else if is_coded(fields.int(Key::QformCode, 0)) {
         ("qform", from_quaternion(fields)?, OrientationSource::Qform)
     } else {
         ("pixdim", from_sizes(known_sizes_mm(fields), shape), OrientationSource::None)
@@ -32,14 +39,14 @@ pub(crate) fn ras_from_voxel(
 
 /// pixdim as nibabel mends it: magnitudes, and 1 for 0.
 fn voxel_sizes_mm(fields: &Fields) -> [f64; 3] {
-    let [_, x, y, z, ..] = fields.pixdim;
-    [x, y, z].map(|size| if size == 0.0 { 1.0 } else { f64::from(size.abs()) })
+    let [_, sizes @ ..]: [f64; 4] = fields.floats(Key::Pixdim);
+    sizes.map(|size| if size == 0.0 { 1.0 } else { size.abs() })
 }
 
 /// Voxel sizes where nothing else places the volume: along an axis that the file lacks, 1, as nibabel has it.
 fn known_sizes_mm(fields: &Fields) -> [f64; 3] {
     let mut sizes = voxel_sizes_mm(fields);
-    sizes.iter_mut().skip(usize::from(fields.dim[0])).for_each(|size| *size = 1.0);
+    sizes.iter_mut().skip(usize::try_from(fields.int(Key::Dim, 0)).unwrap_or(0)).for_each(|size| *size = 1.0);
     sizes
 }
 
@@ -56,9 +63,9 @@ fn from_sizes(sizes_mm: [f64; 3], shape: [usize; 3]) -> [[f64; 4]; 3] {
 
 /// The qform: rotation × voxel sizes (the third negated where pixdim[0] says so), then the offset.
 fn from_quaternion(fields: &Fields) -> Result<[[f64; 4]; 3], Problem> {
-    let [x, y, z] = [fields.quatern_b, fields.quatern_c, fields.quatern_d].map(f64::from);
+    let [x, y, z] = fields.floats(Key::Quatern);
     let w2 = 1.0 - (x * x + y * y + z * z);
-    let w = if w2.abs() < HALF_TURN {
+    let w = if w2.abs() < half_turn(fields.version()) {
         0.0
     } else if w2 > 0.0 {
         w2.sqrt()
@@ -66,7 +73,7 @@ fn from_quaternion(fields: &Fields) -> Result<[[f64; 4]; 3], Problem> {
         return Err(Problem::Header {
             action: "read",
             expected: "a qform quaternion (b, c, d) no longer than 1".into(),
-            found: format!("({}, {}, {})", fields.quatern_b, fields.quatern_c, fields.quatern_d),
+            found: format!("({}, {}, {})", x as f32, y as f32, z as f32),
             hint: "the orientation is damaged: set sform or qform again before using the file",
         });
     };
@@ -77,12 +84,47 @@ fn from_quaternion(fields: &Fields) -> Result<[[f64; 4]; 3], Problem> {
         [(x * z - w * y) * scale, (y * z + w * x) * scale, 1.0 - (x * x + y * y) * scale],
     ];
     let [sx, sy, sz] = voxel_sizes_mm(fields);
-    let [handedness, ..] = fields.pixdim;
+    let handedness = fields.float(Key::Pixdim, 0);
     let sizes = [sx, sy, if handedness == -1.0 { -sz } else { sz }];
-    let offset = [fields.quatern_x, fields.quatern_y, fields.quatern_z].map(f64::from);
+    let offset: [f64; 3] = fields.floats(Key::Qoffset);
     let mut rows = [[0.0; 4]; 3];
     for ((row, directions), offset) in rows.iter_mut().zip(rotation).zip(offset) {
         *row = [directions[0] * sizes[0], directions[1] * sizes[1], directions[2] * sizes[2], offset];
     }
     Ok(rows)
+}
+
+/// Writes the transform as a qform with code 1, as far as a rotation with voxel sizes can say it: the caller looks
+/// whether it does.
+pub(crate) fn set_qform(fields: &mut Fields, map: &RasFromVoxel) {
+    let sizes = map.spacing().mm();
+    let mut columns = [0, 1, 2].map(|axis| map.column(axis).map(|v| v / sizes[axis]));
+    let [a, b, c] = columns;
+    let cross = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+    let left_handed = cross.iter().zip(c).map(|(x, y)| x * y).sum::<f64>() < 0.0;
+    if left_handed {
+        columns[2] = c.map(|v| -v);
+    }
+    let [bcd @ .., _] = quaternion(&columns);
+    fields.set_floats(Key::Pixdim, 0, &[if left_handed { -1.0 } else { 1.0 }]);
+    fields.set_floats(Key::Quatern, 0, &bcd);
+    fields.set_floats(Key::Qoffset, 0, &map.rows().map(|row| row[3]));
+    fields.set_int(Key::QformCode, 0, 1);
+}
+
+/// The quaternion (b, c, d, a) with a ≥ 0 of the rotation with these columns, from its largest part (Shepperd 1978).
+fn quaternion(columns: &[[f64; 3]; 3]) -> [f64; 4] {
+    let r = |row: usize, column: usize| columns[column][row];
+    let (xx, yy, zz) = (r(0, 0), r(1, 1), r(2, 2));
+    let squares = [1.0 + xx - yy - zz, 1.0 - xx + yy - zz, 1.0 - xx - yy + zz, 1.0 + xx + yy + zz];
+    let largest = (0..4).max_by(|i, j| squares[*i].total_cmp(&squares[*j])).unwrap_or(3);
+    let q = match largest {
+        0 => [squares[0], r(0, 1) + r(1, 0), r(0, 2) + r(2, 0), r(2, 1) - r(1, 2)],
+        1 => [r(0, 1) + r(1, 0), squares[1], r(1, 2) + r(2, 1), r(0, 2) - r(2, 0)],
+        2 => [r(0, 2) + r(2, 0), r(1, 2) + r(2, 1), squares[2], r(1, 0) - r(0, 1)],
+        _ => [r(2, 1) - r(1, 2), r(0, 2) - r(2, 0), r(1, 0) - r(0, 1), squares[3]],
+    };
+    let length = q.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let sign = if q[3] < 0.0 { -1.0 } else { 1.0 };
+    q.map(|v| sign * v / length)
 }

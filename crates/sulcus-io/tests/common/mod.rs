@@ -72,6 +72,38 @@ impl RawFile {
         h
     }
 
+    /// The same file as NIfTI-2, with the voxels after whatever lies between.
+    pub(crate) fn bytes_of_version_2(&self) -> Vec<u8> {
+        let mut h = vec![0_u8; 540];
+        let order = |mut b: Vec<u8>| {
+            if self.big {
+                b.reverse();
+            }
+            b
+        };
+        let i16s = |v: &[i16]| v.iter().flat_map(|v| order(v.to_le_bytes().into())).collect::<Vec<_>>();
+        let i32s = |v: &[i32]| v.iter().flat_map(|v| order(v.to_le_bytes().into())).collect::<Vec<_>>();
+        let i64s = |v: &[i64]| v.iter().flat_map(|v| order(v.to_le_bytes().into())).collect::<Vec<_>>();
+        let f64s =
+            |v: &[f32]| v.iter().flat_map(|v| order(f64::from(*v).to_le_bytes().into())).collect::<Vec<_>>();
+        let mut put = |at: usize, bytes: Vec<u8>| h[at..at + bytes.len()].copy_from_slice(&bytes);
+        put(0, i32s(&[540]));
+        put(4, if self.magic == *b"ni1\0" { b"ni2\0" } else { b"n+2\0" }.to_vec());
+        put(8, b"\r\n\x1a\n".to_vec());
+        put(12, i16s(&[self.datatype, self.bitpix]));
+        put(16, i64s(&self.dim.map(i64::from)));
+        put(104, f64s(&self.pixdim));
+        put(168, i64s(&[if self.magic == *b"ni1\0" { 0 } else { 540 + self.between.len() as i64 }]));
+        put(176, f64s(&[self.slope, self.inter]));
+        put(240, b"patient name".to_vec());
+        put(344, i32s(&[self.qform_code.into(), self.sform_code.into()]));
+        put(352, f64s(&self.quatern));
+        put(400, f64s(self.srow.as_flattened()));
+        put(500, i32s(&[10]));
+        put(524, vec![0x39]);
+        [h, self.between.clone(), self.voxels.clone()].concat()
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut file = self.header();
         file.extend(&self.between);
