@@ -10,8 +10,8 @@ use sulcus_train::DeviceList;
 use sulcus_volume::Orientation;
 
 use crate::values::{
-    CheckpointName, FoldChoice, LossName, NormalisationName, OptimizerName, Part, Precision, at_least_one, bytes,
-    duration, fold, minutes, part, positive, preset_name, window_step,
+    CheckpointName, FoldChoice, InterpolationName, LossName, NormalisationName, OptimizerName, Part, Precision,
+    at_least_one, bytes, duration, fold, minutes, number, part, positive, preset_name, window_step,
 };
 
 /// Segments brain scans: trains a network on scans with masks, exports it as one file, predicts, scores and shows.
@@ -74,6 +74,14 @@ pub(crate) enum Command {
     /// Describe a volume, a model, a run or a data set
     #[command(after_help = "Example:\n  sulcus info scan.nii.gz --json")]
     Info(InfoArgs),
+    /// Write a volume in another format, orientation or grid
+    #[command(
+        after_help = "Example:\n  sulcus convert scan.nii.gz scan_1mm.nii.gz --orient RAS --spacing 1,1,1\n\n\
+                            Turning axes moves voxels and keeps values and type as they are stored. Between voxels, label\n\
+                            maps take the nearest value and images are interpolated linearly and written as float32.\n\
+                            Nothing is smoothed before a coarser grid is sampled."
+    )]
+    Convert(ConvertArgs),
     /// Show a scan and its masks in the browser, from this machine alone
     #[command(after_help = "Example:\n  sulcus view scan.nii.gz --mask mask.nii.gz --truth truth.nii.gz")]
     View(ViewArgs),
@@ -341,6 +349,38 @@ pub(crate) struct InfoArgs {
     /// JSON on stdout
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// The volume
+    #[arg(value_name = "IN")]
+    pub(crate) input: PathBuf,
+    /// The new file; its ending says the format
+    #[arg(value_name = "OUT")]
+    pub(crate) output: PathBuf,
+    /// Turn the axes to run this way, such as RAS; every voxel stays at its place in the patient
+    #[arg(long, value_name = "CODE")]
+    pub(crate) orient: Option<Orientation>,
+    /// Voxel sizes in millimetres along the axes of the output; the middle stays where it is
+    #[arg(long, value_name = "X,Y,Z", value_delimiter = ',', value_parser = positive)]
+    pub(crate) spacing: Option<Vec<f64>>,
+    /// Put the volume on the grid of this one
+    #[arg(long, value_name = "REF", conflicts_with_all = ["orient", "spacing"])]
+    pub(crate) like: Option<PathBuf>,
+    /// How values between voxels are found; otherwise nearest for label maps and linear for images. Linear on a label map
+    /// interpolates each label on its own and takes the greatest
+    #[arg(long, value_name = "HOW")]
+    pub(crate) interpolation: Option<InterpolationName>,
+    /// Treat the volume as a label map; otherwise it is one if the file says so or has at most 32 whole values
+    #[arg(long)]
+    pub(crate) labels: bool,
+    /// The value of voxels beyond the input; otherwise 0 for label maps, the image's least value for images
+    #[arg(long, value_name = "VALUE", allow_negative_numbers = true, value_parser = number)]
+    pub(crate) outside: Option<f64>,
+    /// Also keep the header's texts and other programs' extensions, which may name the patient
+    #[arg(long)]
+    pub(crate) keep_texts: bool,
 }
 
 #[derive(Debug, Args)]

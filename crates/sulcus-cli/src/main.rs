@@ -72,6 +72,7 @@ fn run(arguments: &Arguments, environment: &Environment, ui: Ui) -> Result<(), C
         Command::Evaluate(args) => commands::evaluate::run(args, ui),
         Command::Figure(args) => commands::figure::run(args, ui),
         Command::Info(args) => commands::info::run(args, ui),
+        Command::Convert(args) => commands::convert::run(args, ui),
         Command::View(args) => commands::view::run(args, ui),
         Command::Doctor(args) => commands::doctor::run(args, &library(), ui),
         Command::Runtime(RuntimeCommand::Install(args)) => commands::runtime_install::run(args, environment, ui),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use sulcus_pipeline::Normalisation;
 use sulcus_train::{Loss, Optimiser, Weights};
+use sulcus_volume::Interpolation;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OptimizerName {
@@ -78,6 +79,23 @@ impl From<CheckpointName> for Weights {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InterpolationName {
+    Nearest,
+    Linear,
+    Cubic,
+}
+
+impl From<InterpolationName> for Interpolation {
+    fn from(name: InterpolationName) -> Self {
+        match name {
+            InterpolationName::Nearest => Self::Nearest,
+            InterpolationName::Linear => Self::Linear,
+            InterpolationName::Cubic => Self::Cubic,
+        }
+    }
+}
+
 /// Which folds are trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FoldChoice {
@@ -107,6 +125,10 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
         Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
         _ => Err("expected a number greater than 0".into()),
     }
+}
+
+pub(crate) fn number(text: &str) -> Result<f64, String> {
+    text.parse::<f64>().ok().filter(|n| n.is_finite()).ok_or_else(|| "expected a number".into())
 }
 
 pub(crate) fn window_step(text: &str) -> Result<f64, String> {

@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod completions;
+pub(crate) mod convert;
 pub(crate) mod cross_validation;
 pub(crate) mod demo;
 pub(crate) mod doctor;

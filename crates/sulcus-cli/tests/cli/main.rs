@@ -4,11 +4,14 @@
 
 mod arguments;
 mod bad_input;
+mod convert;
 mod cross_validation;
 mod demo;
 mod describe;
+mod exit_codes;
 mod plan;
 mod predict;
+mod privacy;
 mod score;
 mod serve;
 mod support;

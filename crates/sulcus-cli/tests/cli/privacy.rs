@@ -1,0 +1,188 @@
+//! A header may name the patient. Nothing that is written or said may repeat it, unless it was asked for.
+
+use std::path::{Path, PathBuf};
+
+use super::support::{bundled, ended, file, predict, run, sulcus, tiny_model};
+
+/// Stands in every text of the planted headers.
+const NAME: &str = "Dolores^Haze";
+
+/// The content of a gzipped file.
+fn inflated(home: &Path, path: &Path) -> Vec<u8> {
+    let plain = home.join("inflated.nii");
+    run(home, &[&"convert", &path, &plain, &"--keep-texts"]).code(0);
+    let bytes = std::fs::read(&plain).unwrap();
+    std::fs::remove_file(&plain).unwrap();
+    bytes
+}
+
+/// A bundled volume with the name in `data_type`, `db_name`, `descrip`, `aux_file` and `intent_name`, and in two
+/// extensions, a comment and a DICOM one.
+fn planted(home: &Path, from: &Path, to: &str) -> PathBuf {
+    let mut bytes = inflated(home, from);
+    for (at, length) in [(4, 10), (14, 18), (148, 80), (228, 24), (328, 16)] {
+        let mut text = NAME.as_bytes().to_vec();
+        text.resize(length, 0);
+        bytes[at..at + length].copy_from_slice(&text);
+    }
+    let voxels = f32::from_le_bytes(bytes[108..112].try_into().unwrap()) as usize;
+    let mut extensions = vec![1_u8, 0, 0, 0];
+    for code in [6_i32, 2] {
+        let mut text = format!("PatientName={NAME}").into_bytes();
+        text.resize(40, 0);
+        extensions.extend(48_i32.to_le_bytes());
+        extensions.extend(code.to_le_bytes());
+        extensions.extend(text);
+    }
+    bytes[108..112].copy_from_slice(&((348 + extensions.len()) as f32).to_le_bytes());
+    bytes.splice(348..voxels, extensions);
+    file(home, to, &bytes)
+}
+
+fn holds(bytes: &[u8], name: &str) -> bool {
+    bytes.windows(name.len()).any(|part| part.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// Looks for the name in every file of a folder.
+fn search(home: &Path, folder: &Path, seen: &mut usize) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            search(home, &path, seen);
+            continue;
+        }
+        *seen += 1;
+        let bytes = std::fs::read(&path).unwrap();
+        let volume = path.to_string_lossy().ends_with(".nii.gz");
+        let bytes = if volume { inflated(home, &path) } else { bytes };
+        assert!(!holds(&bytes, NAME) && !holds(&bytes, "Dolores"), "the name is in {}", path.display());
+    }
+}
+
+#[test]
+fn a_name_in_a_header_is_neither_written_nor_said() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    for case in ["hippocampus_008", "hippocampus_011", "hippocampus_023", "hippocampus_040"] {
+        for (from, to) in [("imagesTr", "images"), ("labelsTr", "labels")] {
+            let source = bundled(&format!("hippocampus/{from}/{case}.nii.gz"));
+            planted(home, &source, &format!("set/{to}/{case}.nii"));
+        }
+    }
+    let (set, out) = (home.join("set"), home.join("out"));
+    std::fs::create_dir(&out).unwrap();
+    let (scan, truth) = (set.join("images/hippocampus_008.nii"), set.join("labels/hippocampus_008.nii"));
+    assert!(holds(&std::fs::read(&scan).unwrap(), NAME), "nothing was planted");
+    let (mask, run_folder) = (out.join("masks/hippocampus_008.nii.gz"), out.join("run"));
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let commands = [
+        vec!["info".into(), path(&scan), "--json".into()],
+        vec!["info".into(), path(&scan)],
+        vec!["info".into(), path(&set)],
+        vec!["info".into(), path(&set), "--json".into()],
+        vec!["plan".into(), path(&set), "-o".into(), path(&out.join("plan.json"))],
+        vec![
+            "train".into(),
+            path(&set),
+            "-o".into(),
+            path(&run_folder),
+            "--epochs".into(),
+            "1".into(),
+            "--preset".into(),
+            "unet2d-lite".into(),
+            "--patch".into(),
+            "48,32".into(),
+            "--device".into(),
+            "cpu".into(),
+        ],
+        vec![
+            "predict".into(),
+            "--engine".into(),
+            "tract".into(),
+            "-m".into(),
+            path(&tiny_model()),
+            path(&set.join("images")),
+            "-o".into(),
+            path(&out.join("masks")),
+            "--probabilities".into(),
+            "--json".into(),
+        ],
+        vec![
+            "evaluate".into(),
+            "-p".into(),
+            path(&mask),
+            "-t".into(),
+            path(&truth),
+            "--json".into(),
+            "--report".into(),
+            path(&out.join("report.html")),
+        ],
+        vec![
+            "figure".into(),
+            "-i".into(),
+            path(&scan),
+            "-t".into(),
+            path(&truth),
+            "-p".into(),
+            path(&mask),
+            "-o".into(),
+            path(&out.join("figure.png")),
+        ],
+        vec!["convert".into(), path(&scan), path(&out.join("turned.nii")), "--orient".into(), "LPS".into()],
+        vec![
+            "convert".into(),
+            path(&truth),
+            path(&out.join("fine.nii")),
+            "--spacing".into(),
+            "0.8,0.8,0.8".into(),
+        ],
+    ];
+    for arguments in &commands {
+        let ended = ended(sulcus(home).args(["-v", "-v"]).args(arguments).output().unwrap()).code(0);
+        for text in [&ended.stdout, &ended.stderr] {
+            assert!(!holds(text.as_bytes(), "Dolores"), "{arguments:?} says the name: {text}");
+        }
+    }
+    let mut seen = 0;
+    search(home, &out, &mut seen);
+    assert!(seen > 15, "{seen} files");
+}
+
+#[test]
+fn errors_about_a_named_scan_do_not_name_the_patient() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let scan = planted(home, &bundled("case/image.nii.gz"), "scan.nii");
+    let whole = std::fs::read(&scan).unwrap();
+    let mut wrong_type = whole.clone();
+    wrong_type[70..72].copy_from_slice(&128_i16.to_le_bytes());
+    let mut wrong_magic = whole.clone();
+    wrong_magic[344..348].copy_from_slice(b"n+7\0");
+    for (name, bytes) in
+        [("cut.nii", &whole[..2000]), ("type.nii", wrong_type.as_slice()), ("magic.nii", wrong_magic.as_slice())]
+    {
+        let broken = file(home, name, bytes);
+        let out = home.join("mask.nii.gz");
+        for ended in [
+            predict(home, &[&broken], &out, &["-v", "-v"]),
+            run(home, &[&"info", &broken]),
+            run(home, &[&"convert", &broken, &home.join("x.nii")]),
+            run(home, &[&"evaluate", &"-p", &broken, &"-t", &broken]),
+        ] {
+            let ended = ended.code(1).says(name);
+            assert!(!ended.stderr.contains("Dolores") && !ended.stdout.contains("Dolores"), "{}", ended.stderr);
+        }
+    }
+}
+
+#[test]
+fn texts_are_kept_when_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let scan = planted(home, &bundled("case/image.nii.gz"), "scan.nii");
+    let (kept, dropped) = (home.join("kept.nii"), home.join("dropped.nii"));
+    run(home, &[&"convert", &scan, &kept, &"--keep-texts"]).code(0);
+    run(home, &[&"convert", &scan, &dropped]).code(0);
+    assert!(holds(&std::fs::read(&kept).unwrap()[148..228], NAME));
+    assert!(!holds(&std::fs::read(&dropped).unwrap(), "Dolores"));
+}
