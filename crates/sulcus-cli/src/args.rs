@@ -71,7 +71,7 @@ pub(crate) enum Command {
         after_help = "Example:\n  sulcus figure -i scan.nii.gz -t truth.nii.gz -p mask.nii.gz -o figure.png"
     )]
     Figure(FigureArgs),
-    /// Describe a volume, a model, a run or a data set
+    /// Describe a volume, a DICOM folder, a model, a run or a data set
     #[command(after_help = "Example:\n  sulcus info scan.nii.gz --json")]
     Info(InfoArgs),
     /// Write a volume in another format, orientation or grid
@@ -255,12 +255,20 @@ pub(crate) struct PredictArgs {
     /// A model file; several are averaged
     #[arg(short, long = "model", value_name = "M.onnx", required = true)]
     pub(crate) models: Vec<PathBuf>,
-    /// NIfTI files (.nii, .nii.gz, .hdr/.img) or folders of them
+    /// NIfTI files (.nii, .nii.gz, .hdr/.img), DICOM series (a folder of slices each), or folders of them
     #[arg(required = true, value_name = "INPUT")]
     pub(crate) inputs: Vec<PathBuf>,
-    /// A mask file for one scan, or a folder in which masks keep the scans' names
+    /// A mask file for one scan (.nii, .nii.gz; .dcm for a DICOM segmentation of a DICOM series), or a folder in which
+    /// masks keep the scans' names
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
+    /// Which series of a DICOM folder, by its SeriesInstanceUID; otherwise the largest
+    #[arg(long, value_name = "UID")]
+    pub(crate) series: Option<String>,
+    /// Copy the patient's name, number, birth date and sex and the study's dates into a DICOM segmentation; otherwise
+    /// they stay empty
+    #[arg(long)]
+    pub(crate) keep_patient: bool,
     /// Where to compute
     #[arg(
         long,
@@ -344,8 +352,14 @@ pub(crate) struct FigureArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
-    /// A NIfTI file, a model file, a run's folder or a data set
+    /// A NIfTI file, a folder with DICOM, a model file, a run's folder or a data set
     pub(crate) path: PathBuf,
+    /// Which series of a DICOM folder, by its SeriesInstanceUID; otherwise the largest
+    #[arg(long, value_name = "UID")]
+    pub(crate) series: Option<String>,
+    /// Also show what the series of a DICOM folder are called, which may tell of the patient
+    #[arg(long)]
+    pub(crate) descriptions: bool,
     /// JSON on stdout
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,8 +1,9 @@
 //! From paths that a user types to cases with names.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use sulcus_io::dicom;
 
 use crate::error::{CliError, Context};
 
@@ -51,20 +52,27 @@ pub(crate) fn volumes_in(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
     Ok(files)
 }
 
-/// Whether a file is DICOM: the mark after the preamble.
-pub(crate) fn is_dicom(path: &Path) -> bool {
-    let mut start = [0_u8; 132];
-    std::fs::File::open(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok()) && start.ends_with(b"DICM")
+/// The series of DICOM in a folder: the folder itself when files of it are DICOM, otherwise each folder in it that holds
+/// some, as in an export with a folder a patient.
+fn series_in(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) =
+        entries.flatten().map(|entry| entry.path()).partition(|path| path.is_dir());
+    if files.iter().any(|file| dicom::is_dicom_file(file)) {
+        return vec![folder.to_path_buf()];
+    }
+    let mut series: Vec<PathBuf> = folders.into_iter().filter(|f| dicom::holds_dicom(f)).collect();
+    series.sort();
+    series
 }
 
-/// Whether a folder holds a DICOM series.
-pub(crate) fn holds_dicom(folder: &Path) -> bool {
-    let Ok(entries) = std::fs::read_dir(folder) else { return false };
-    entries.flatten().take(64).any(|entry| is_dicom(&entry.path()))
+/// A DICOM series as a case, named as its folder or its file.
+fn series_case(path: PathBuf) -> Case {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let file = if whole.is_dir() { whole.file_name() } else { whole.file_stem() };
+    let name = file.map_or_else(|| "series".to_owned(), |n| n.to_string_lossy().into_owned());
+    Case { name, files: vec![path] }
 }
-
-/// What to say to a DICOM series.
-pub(crate) const DICOM_LATER: &str = "this is DICOM, which this version does not read yet; convert the series to NIfTI first, for example with dcm2niix";
 
 /// Finds the cases behind the inputs of `predict`. With `channels` > 1, files `CASE_0000`, `CASE_0001`, … are the
 /// channels of one case; with one channel, the number is left out of the case's name.
@@ -73,14 +81,19 @@ pub(crate) const DICOM_LATER: &str = "this is DICOM, which this version does not
 /// [`CliError::Usage`] when two inputs have the same case name: one mask would overwrite the other.
 pub(crate) fn find(inputs: &[PathBuf], channels: usize) -> Result<(Vec<Case>, Vec<BadInput>), CliError> {
     let mut files = Vec::new();
+    let mut series = Vec::new();
     let mut bad = Vec::new();
     for input in inputs {
         let mut refuse = |error: &str| bad.push(BadInput { path: input.clone(), error: error.to_owned() });
         if input.is_dir() {
             match volumes_in(input) {
                 Ok(found) if !found.is_empty() => files.extend(found),
-                Ok(_) if holds_dicom(input) => refuse(DICOM_LATER),
-                Ok(_) => refuse("the folder has no NIfTI file (.nii, .nii.gz, .hdr/.img)"),
+                Ok(_) => match series_in(input) {
+                    found if found.is_empty() => {
+                        refuse("the folder has no NIfTI file (.nii, .nii.gz, .hdr/.img) and no DICOM series");
+                    }
+                    found => series.extend(found.into_iter().map(series_case)),
+                },
                 Err(CliError::Failed { message, .. }) => refuse(&message),
                 Err(other) => return Err(other),
             }
@@ -88,15 +101,33 @@ pub(crate) fn find(inputs: &[PathBuf], channels: usize) -> Result<(Vec<Case>, Ve
             refuse("there is no such file or folder");
         } else if case_name(input).is_some() {
             files.push(input.clone());
-        } else if is_dicom(input) {
-            refuse(DICOM_LATER);
+        } else if dicom::is_dicom_file(input) {
+            series.push(series_case(input.clone()));
         } else {
-            refuse("expected a NIfTI file whose name ends in .nii, .nii.gz, .hdr or .img");
+            refuse("expected a NIfTI file whose name ends in .nii, .nii.gz, .hdr or .img, or a folder with DICOM");
         }
     }
     let (files, surplus) = without_surplus_channels(files, channels);
     bad.extend(surplus);
-    Ok((group(files, channels)?, bad))
+    let mut cases = group(files, channels)?;
+    for case in series {
+        if let Some(other) = cases.iter().find(|other| other.name == case.name) {
+            return Err(same_name(&case.name, &other.files, &case.files));
+        }
+        cases.push(case);
+    }
+    Ok((cases, bad))
+}
+
+/// Two cases that one mask would be written for.
+fn same_name(name: &str, one: &[PathBuf], other: &[PathBuf]) -> CliError {
+    let shown = |files: &[PathBuf]| files.first().map(|f| f.display().to_string()).unwrap_or_default();
+    CliError::usage(format_args!(
+        "two inputs have the case name `{name}`, so one mask would overwrite the other: {} and {}",
+        shown(one),
+        shown(other)
+    ))
+    .hint("predict them in two runs with two output folders")
 }
 
 /// Takes out the cases that have more numbered channels than the model: which of them it was trained on, the names
@@ -149,12 +180,7 @@ fn group(files: Vec<PathBuf>, channels: usize) -> Result<Vec<Case>, CliError> {
             cases.push(Case { name: name.clone(), files: Vec::new() });
         }
         if let Some(other) = known.insert(channel, file.clone()) {
-            return Err(CliError::usage(format_args!(
-                "two inputs have the case name `{name}`, so one mask would overwrite the other: {} and {}",
-                other.display(),
-                file.display()
-            ))
-            .hint("predict them in two runs with two output folders"));
+            return Err(same_name(&name, &[other], &[file]));
         }
     }
     for case in &mut cases {

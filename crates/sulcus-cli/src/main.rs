@@ -20,6 +20,7 @@ mod ort_library;
 mod output;
 mod render;
 mod report;
+mod scans;
 mod scores;
 mod server;
 mod tiny;

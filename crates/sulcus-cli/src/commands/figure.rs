@@ -8,7 +8,7 @@ use crate::args::FigureArgs;
 use crate::error::{CliError, Context};
 use crate::render::{self, Figure};
 use crate::ui::Ui;
-use crate::{cases, files, label_file};
+use crate::{cases, files, label_file, scans};
 
 pub(crate) fn run(args: &FigureArgs, ui: Ui) -> Result<(), CliError> {
     if !args.output.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
@@ -17,7 +17,7 @@ pub(crate) fn run(args: &FigureArgs, ui: Ui) -> Result<(), CliError> {
             args.output.display()
         )));
     }
-    let image = sulcus_io::read_scan(&args.image).context("reading the image")?.image;
+    let image = scans::read_telling(&args.image, None, ui).context("reading the image")?.image;
     let truth = args.truth.as_deref().map(|path| mask_on(path, image.geometry(), "truth")).transpose()?;
     let prediction =
         args.prediction.as_deref().map(|path| mask_on(path, image.geometry(), "prediction")).transpose()?;

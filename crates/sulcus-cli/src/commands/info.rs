@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
+use sulcus_io::VolumeInfo;
 use sulcus_pipeline::{ModelSpec, SpacingRule};
 use sulcus_train::{CrossValidation, Run};
 
 use crate::args::InfoArgs;
-use crate::cases::{DICOM_LATER, holds_dicom};
 use crate::commands::plan::normalisation;
-use crate::commands::{cross_validation, info_dataset};
+use crate::commands::{cross_validation, dicom_folder, info_dataset};
 use crate::error::{CliError, Context, with_causes};
 use crate::output;
 use crate::scores::score;
@@ -19,7 +19,7 @@ use crate::ui::{Ui, count, human_bytes, human_secs};
 pub(crate) fn run(args: &InfoArgs, ui: Ui) -> Result<(), CliError> {
     let path = args.path.as_path();
     if path.is_dir() {
-        return folder(path, args.json, ui);
+        return folder(path, args, ui);
     }
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
         return model(path, args.json);
@@ -27,18 +27,20 @@ pub(crate) fn run(args: &InfoArgs, ui: Ui) -> Result<(), CliError> {
     volume(path, args.json)
 }
 
-fn folder(path: &Path, json: bool, ui: Ui) -> Result<(), CliError> {
+fn folder(path: &Path, args: &InfoArgs, ui: Ui) -> Result<(), CliError> {
+    let json = args.json;
     if path.join("run.json").is_file() {
         run_folder(path, json)
     } else if CrossValidation::is_in(path) {
         cross_validation::info(path, json)
     } else if path.join("dataset.json").is_file() || path.join("images").is_dir() {
         info_dataset::run(path, json, ui)
-    } else if holds_dicom(path) {
-        Err(CliError::failed(format_args!("{DICOM_LATER}: {}", path.display())))
+    } else if sulcus_io::dicom::holds_dicom(path) {
+        dicom_folder::info(path, args, ui)
     } else {
         Err(CliError::failed(format_args!(
-            "this folder is neither a run (run.json) nor a data set (dataset.json, or images/ and labels/): {}",
+            "this folder is neither a run (run.json), a data set (dataset.json, or images/ and labels/) nor does it hold \
+             DICOM: {}",
             path.display()
         )))
     }
@@ -49,6 +51,11 @@ fn volume(path: &Path, json: bool) -> Result<(), CliError> {
     if json {
         return output::json(&info);
     }
+    output::fields(&volume_rows(path, &info))
+}
+
+/// What a person wants to know of a volume.
+pub(super) fn volume_rows(path: &Path, info: &VolumeInfo) -> Vec<(&'static str, String)> {
     let number = |value: Option<f64>| value.map_or_else(|| "none".to_owned(), |v| format!("{v}"));
     let matrix: Vec<String> = info
         .ras_from_voxel
@@ -74,7 +81,7 @@ fn volume(path: &Path, json: bool) -> Result<(), CliError> {
     if info.non_finite > 0 {
         rows.push(("not finite", format!("{} voxels, left out of the statistics", info.non_finite)));
     }
-    output::fields(&rows)
+    rows
 }
 
 #[derive(Serialize)]

@@ -4,6 +4,7 @@ pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod cross_validation;
 pub(crate) mod demo;
+pub(crate) mod dicom_folder;
 pub(crate) mod doctor;
 pub(crate) mod evaluate;
 pub(crate) mod export;

@@ -4,18 +4,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use sulcus_io::dicom;
+
 use crate::args::ViewArgs;
 use crate::error::{CliError, Context};
 use crate::server::{Offer, Viewer, percent_encode};
 use crate::ui::Ui;
-use crate::{cases, output};
+use crate::{cases, output, scans};
 
 pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
     let named = [("image", &args.image), ("mask", &args.mask), ("truth", &args.truth)];
     let mut offers = Vec::new();
     let mut query = Vec::new();
+    // What the viewer does not read itself lies here as NIfTI until the end.
+    let converted = tempfile::tempdir().context("making room for converted scans")?;
     for (what, path) in named {
         let Some(path) = path else { continue };
+        let path = &as_nifti(what, path, converted.path(), ui)?;
         let name = check(what, path)?;
         offers.push(Offer { name, path: path.clone() });
         query.push(format!("{what}=/data/{name}"));
@@ -37,6 +42,24 @@ pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
     }
     viewer.serve();
     Ok(())
+}
+
+/// A DICOM series or segmentation as a NIfTI file in `folder`; anything else as it is.
+fn as_nifti(what: &'static str, path: &Path, folder: &Path, ui: Ui) -> Result<PathBuf, CliError> {
+    let dicom = if path.is_dir() { dicom::holds_dicom(path) } else { dicom::is_dicom_file(path) };
+    if !dicom {
+        return Ok(path.to_path_buf());
+    }
+    let file = folder.join(format!("{what}.nii"));
+    if what == "image" {
+        let scan = scans::read_telling(path, None, ui).context(what)?;
+        sulcus_io::write_image(&file, &scan.image, &scan.source).context(what)?;
+    } else {
+        let (labels, source) = sulcus_io::read_labels(path).context(what)?;
+        let table = source.label_table().cloned().unwrap_or_default();
+        sulcus_io::write_labels(&file, &labels, &source, &table).context(what)?;
+    }
+    Ok(file)
 }
 
 /// The file must be there and be a volume before a browser is opened on it. Returns its name on the server.

@@ -8,6 +8,7 @@ mod convert;
 mod cross_validation;
 mod demo;
 mod describe;
+mod dicom;
 mod exit_codes;
 mod plan;
 mod predict;

@@ -214,13 +214,14 @@ fn an_engine_or_library_that_cannot_be_had_says_why() {
 }
 
 #[test]
-fn a_dicom_series_is_told_what_to_do() {
+fn a_dicom_file_without_a_picture_is_named() {
     let home = tempfile::tempdir().unwrap();
     let mut dicom = vec![0_u8; 128];
     dicom.extend(b"DICM");
     file(home.path(), "series/1.dcm", &dicom);
-    predict(home.path(), &[&home.path().join("series")], &home.path().join("out"), &[]).code(1).says("convert");
-    run(home.path(), &[&"info", &home.path().join("series")]).code(1).says("DICOM");
+    let series = home.path().join("series");
+    predict(home.path(), &[&series], &home.path().join("out"), &[]).code(1).says("expected DICOM images, found 1");
+    run(home.path(), &[&"info", &series]).code(1).says("DICOM");
 }
 
 /// Masks that a folder holds, with their bytes.

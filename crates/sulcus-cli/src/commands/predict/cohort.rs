@@ -20,8 +20,8 @@ use crate::args::PredictArgs;
 use crate::cases::BadInput;
 use crate::error::{CliError, with_causes};
 use crate::interrupt::Interrupt;
-use crate::output;
 use crate::ui::{Ui, count, human_secs};
+use crate::{output, scans};
 
 /// What is to be done, and how.
 pub(super) struct Cohort<'a> {
@@ -117,14 +117,17 @@ impl Cohort<'_> {
             return Ok(Read::Done(line));
         }
         let start = Instant::now();
-        let (image, source) = read_channels(&job.case.files, self.channels)?;
+        let (image, source) = read_channels(&job.case.files, self.channels, &mut |path| {
+            scans::read_telling(path, self.args.series.as_deref(), self.ui)
+        })?;
         Ok(Read::Scan { image, source, secs: start.elapsed().as_secs_f64() })
     }
 
     fn write(&self, job: &Job, segmented: Segmented) -> Result<Line, String> {
         let Segmented { found, source, read_secs, segment_secs } = segmented;
         let writing = Instant::now();
-        sulcus_io::write_labels(&job.mask, &found.labels, &source, &found.table).map_err(|e| with_causes(&e))?;
+        let making = scans::Making { models: &self.args.models, keep_patient: self.args.keep_patient };
+        scans::write_mask(&job.mask, &found.labels, &source, &found.table, &making)?;
         if let (Some(path), Some(probabilities)) = (&job.probabilities, &found.probabilities) {
             sulcus_io::write_image(path, probabilities, &source).map_err(|e| with_causes(&e))?;
         }

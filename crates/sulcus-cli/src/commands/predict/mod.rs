@@ -13,8 +13,8 @@ use sulcus_runtime::{OrtLibrary, Segmenter};
 use crate::args::PredictArgs;
 use crate::cases::{self, Case};
 use crate::error::{CliError, Context, with_causes};
-use crate::files;
 use crate::ui::Ui;
+use crate::{files, scans};
 use cohort::Cohort;
 use record::Records;
 
@@ -116,7 +116,7 @@ fn load(args: &PredictArgs, library: OrtLibrary) -> Result<Segmenter, CliError> 
 
 /// Whether OUT names a mask file rather than a folder.
 fn to_file(output: &Path) -> bool {
-    !output.is_dir() && cases::case_name(output).is_some()
+    !output.is_dir() && (cases::case_name(output).is_some() || scans::is_dicom_name(output))
 }
 
 fn plan_outputs(args: &PredictArgs, cases: Vec<Case>, bad: usize) -> Result<Vec<Job>, CliError> {
@@ -131,7 +131,7 @@ fn plan_outputs(args: &PredictArgs, cases: Vec<Case>, bad: usize) -> Result<Vec<
     }
     if single && !is_writable_name(&args.output) {
         return Err(CliError::usage(format_args!(
-            "masks are written as .nii or .nii.gz, so -o must end in one of these: {}",
+            "masks are written as .nii, .nii.gz or .dcm, so -o must end in one of these: {}",
             args.output.display()
         )));
     }
@@ -164,7 +164,7 @@ fn plan_outputs(args: &PredictArgs, cases: Vec<Case>, bad: usize) -> Result<Vec<
 
 fn is_writable_name(path: &Path) -> bool {
     let name = path.to_string_lossy().to_ascii_lowercase();
-    name.ends_with(".nii") || name.ends_with(".nii.gz")
+    name.ends_with(".nii") || name.ends_with(".nii.gz") || scans::is_dicom_name(path)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! A case's files, read and put together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use sulcus_io::{Source, read_scan, read_source};
+use sulcus_io::{IoError, Scan, Source, read_source};
 use sulcus_volume::Image;
 
 use crate::error::with_causes;
@@ -22,11 +22,15 @@ pub(super) fn bytes_to_read(paths: &[PathBuf]) -> u64 {
 }
 
 /// Reads the files of a case, a channel each or all in one, and what the first one says of the grid.
-pub(super) fn read_channels(paths: &[PathBuf], expected: usize) -> Result<(Image, Source), String> {
+pub(super) fn read_channels(
+    paths: &[PathBuf],
+    expected: usize,
+    read: &mut dyn FnMut(&Path) -> Result<Scan, IoError>,
+) -> Result<(Image, Source), String> {
     let mut first: Option<(Image, Source)> = None;
     let mut stacked = Vec::new();
     for path in paths {
-        let read = read_scan(path).map_err(|error| with_causes(&error))?;
+        let read = read(path).map_err(|error| with_causes(&error))?;
         match &first {
             None => first = Some((read.image, read.source)),
             Some((image, _)) => {

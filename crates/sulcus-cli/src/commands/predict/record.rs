@@ -128,7 +128,8 @@ fn outputs(job: &Job) -> impl Iterator<Item = &PathBuf> {
 fn inputs(job: &Job) -> Option<Vec<Input>> {
     let input = |path: &PathBuf| {
         let path = path.canonicalize().ok()?;
-        let there = path.metadata().ok()?;
+        // A DICOM folder does not tell when a file in it has changed: such a case is done again.
+        let there = path.metadata().ok().filter(|there| there.is_file())?;
         let modified_nanos = there.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
         Some(Input { bytes: there.len(), modified_nanos, path })
     };

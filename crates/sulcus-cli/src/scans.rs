@@ -1,0 +1,62 @@
+//! Scans and masks of every format: reading with the series that was asked for, writing with what only some formats say.
+
+use std::path::Path;
+
+use sulcus_io::dicom::{self, SegmentationOptions};
+use sulcus_io::{IoError, Scan, Source};
+use sulcus_volume::{LabelMap, LabelTable};
+
+use crate::error::with_causes;
+use crate::ui::Ui;
+
+/// Reads a scan: a file, or a folder with DICOM, of which `series` names one by its UID. What the reader decided is told.
+pub(crate) fn read_telling(path: &Path, series: Option<&str>, ui: Ui) -> Result<Scan, IoError> {
+    if !(path.is_dir() || dicom::is_dicom_file(path)) {
+        return sulcus_io::read_scan(path);
+    }
+    let scan = dicom::read_series(path, series)?;
+    scan.notes.iter().for_each(|text| ui.note(text));
+    Ok(scan.into())
+}
+
+/// What a mask's file says of how it came about, where its format has a place for that.
+pub(crate) struct Making<'a> {
+    /// The models that found the structures.
+    pub(crate) models: &'a [std::path::PathBuf],
+    /// Whether the patient's name and the like are copied from the scan.
+    pub(crate) keep_patient: bool,
+}
+
+/// Writes a mask; as a DICOM segmentation when the name ends in `.dcm`.
+pub(crate) fn write_mask(
+    path: &Path,
+    labels: &LabelMap,
+    source: &Source,
+    table: &LabelTable,
+    making: &Making<'_>,
+) -> Result<(), String> {
+    if !is_dicom_name(path) {
+        return sulcus_io::write_labels(path, labels, source, table).map_err(|e| with_causes(&e));
+    }
+    let Some(series) = source.series() else {
+        return Err(format!(
+            "a DICOM segmentation refers to the series that it was made from, and the scan is no DICOM series; \
+             give the series' folder, or write .nii.gz: {}",
+            path.display()
+        ));
+    };
+    let names: Vec<_> = making.models.iter().filter_map(|m| m.file_stem()).map(|n| n.to_string_lossy()).collect();
+    let mut options = SegmentationOptions::new(env!("CARGO_PKG_VERSION"));
+    if !names.is_empty() {
+        options = options.by_model(names.join(" + "));
+    }
+    if making.keep_patient {
+        options = options.with_patient();
+    }
+    dicom::write_segmentation(path, labels, series, table, &options).map_err(|e| with_causes(&e))
+}
+
+/// Whether a file of this name is written as DICOM.
+pub(crate) fn is_dicom_name(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("dcm"))
+}
