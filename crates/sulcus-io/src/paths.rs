@@ -53,6 +53,10 @@ pub fn read_labels(path: &Path) -> Result<(LabelMap, Source), IoError> {
 /// As [`read_scan`].
 pub fn read_info(path: &Path) -> Result<VolumeInfo, IoError> {
     #[cfg(feature = "dicom")]
+    if dicom::is_segmentation(path) {
+        return Ok(read_stored(path)?.info());
+    }
+    #[cfg(feature = "dicom")]
     if is_dicom(path) {
         return Ok(dicom::read_series(path, None)?.info);
     }
@@ -111,6 +115,12 @@ pub fn write_image(path: &Path, image: &Image, like: &Source) -> Result<(), IoEr
 /// # Errors
 /// As [`read_scan`], but for what makes an image of it.
 pub fn read_stored(path: &Path) -> Result<StoredVolume<'static>, IoError> {
+    #[cfg(feature = "dicom")]
+    if dicom::is_segmentation(path) {
+        let (labels, source) = dicom::read_segmentation_source(path)?;
+        let values: Vec<u8> = labels.data().iter().flat_map(|v| v.to_le_bytes()).collect();
+        return StoredVolume::new(source, values).map_err(|error| error.at(path));
+    }
     #[cfg(feature = "dicom")]
     if is_dicom(path) {
         // Slices may each have a scale of their own, so what is stored is what they mean.

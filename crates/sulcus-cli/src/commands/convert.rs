@@ -5,13 +5,14 @@
 
 use std::path::Path;
 
+use sulcus_io::dicom;
 use sulcus_io::{Source, StoredVolume, Texts, VoxelType};
 use sulcus_volume::{Geometry, Image, Interpolation, LabelMap, OrientationSource, Regrid, Reorientation, Spacing};
 
 use crate::args::ConvertArgs;
 use crate::error::{CliError, Context, with_causes};
-use crate::files;
 use crate::ui::{Ui, count};
+use crate::{files, scans};
 
 pub(crate) fn run(args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
     check_usage(args)?;
@@ -31,10 +32,31 @@ pub(crate) fn run(args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
         Some(target) => onto(volume, &target, args, ui)?,
     };
     files::ensure_writable(&files::folder_of(&args.output))?;
+    if scans::is_dicom_name(&args.output) {
+        return segmentation(converted, args, ui);
+    }
     let texts = if args.keep_texts { Texts::Keep } else { Texts::Drop };
     sulcus_io::write_stored(&args.output, &converted, names.as_ref(), texts)
         .map_err(|error| CliError::failed(with_causes(&error)))?;
     ui.note(describe(&args.output, converted.source()));
+    Ok(())
+}
+
+/// Writes a label map as a segmentation of the series that `--like` names.
+fn segmentation(converted: StoredVolume<'_>, args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
+    let Some(reference) = args.like.as_ref().filter(|path| path.is_dir() || dicom::is_dicom_file(path)) else {
+        return Err(CliError::usage(format_args!(
+            "a DICOM segmentation belongs to a series, and --like names none: {}",
+            args.output.display()
+        ))
+        .hint("name the folder of the DICOM series with --like"));
+    };
+    let like = sulcus_io::read_source(reference).map_err(|error| CliError::failed(with_causes(&error)))?;
+    let (labels, source) = converted.into_labels().map_err(|error| CliError::failed(with_causes(&error)))?;
+    let table = source.label_table().cloned().unwrap_or_default();
+    let making = scans::Making { models: &[], keep_patient: false };
+    scans::write_mask(&args.output, &labels, &like, &table, &making).map_err(CliError::failed)?;
+    ui.note(describe(&args.output, &source));
     Ok(())
 }
 
@@ -62,7 +84,7 @@ fn check_usage(args: &ConvertArgs) -> Result<(), CliError> {
 }
 
 /// Endings of files that can be written.
-const ENDINGS: &[&str] = &[".nii", ".nii.gz"];
+const ENDINGS: &[&str] = &[".nii", ".nii.gz", ".dcm"];
 
 /// The grid that was asked for; none when it is to stay as it is.
 fn target(args: &ConvertArgs, own: &Geometry) -> Result<Option<Geometry>, CliError> {

@@ -37,7 +37,8 @@ pub(crate) fn info(path: &Path, args: &InfoArgs, ui: Ui) -> Result<(), CliError>
     let scan = read_series(path, args.series.as_deref()).map_err(|error| {
         // What else there is may be what was meant.
         table(&list, args.descriptions).iter().for_each(|line| ui.note(format_args!("series {line}")));
-        CliError::failed(with_causes(&error)).hint("--series UID takes another series of the folder")
+        let failed = CliError::failed(with_causes(&error));
+        if list.series.len() > 1 { failed.hint("--series UID takes another series of the folder") } else { failed }
     })?;
     if args.json {
         let listed = |summary| Listed { summary, description: description(summary, args.descriptions) };

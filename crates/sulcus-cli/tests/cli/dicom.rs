@@ -19,7 +19,10 @@ fn info_describes_a_series_and_lists_them_all() {
     let folder = series(home.path(), "series", "i16_j2k.dcm");
     std::fs::write(folder.join("README"), "no DICOM").unwrap();
     let info = &run(home.path(), &[&"info", &folder, &"--json"]).code(0).json_lines()[0];
-    assert_eq!((&info["kind"], &info["format"], &info["dtype"]), (&"volume".into(), &"dicom".into(), &"int16".into()));
+    assert_eq!(
+        (&info["kind"], &info["format"], &info["dtype"]),
+        (&"volume".into(), &"dicom".into(), &"int16".into())
+    );
     assert_eq!(info["shape"].as_array().unwrap().len(), 3);
     assert_eq!(info["orientation"], "LPS");
     assert_eq!((&info["series_uid"], &info["other_files"]), (&"1.2.3.4.1".into(), &1.into()));
@@ -53,4 +56,12 @@ fn a_segmentation_has_the_labels_of_the_mask() {
     let name = |table: &sulcus_volume::LabelTable| table.entries()[0].name.clone();
     assert_eq!(name(&names), name(source.label_table().unwrap()));
     predict(home.path(), &[&scan()], &dicom, &[]).code(1).says("the scan is no DICOM series");
+
+    let again = home.path().join("again.dcm");
+    run(home.path(), &[&"convert", &nifti, &again, &"--like", &folder]).code(0);
+    assert_eq!(sulcus_io::dicom::read_segmentation(&again).unwrap().0.data(), mask.data());
+    let back = home.path().join("back.nii.gz");
+    run(home.path(), &[&"convert", &again, &back]).code(0);
+    assert_eq!(sulcus_io::read_labels(&back).unwrap().0.data(), mask.data());
+    run(home.path(), &[&"convert", &nifti, &again]).code(2).says("--like names none");
 }

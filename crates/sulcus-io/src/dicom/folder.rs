@@ -101,6 +101,12 @@ pub fn is_dicom_file(path: &Path) -> bool {
     read.is_ok() && DicomFile::open(&start).is_some()
 }
 
+/// Whether the file is a DICOM segmentation.
+pub fn is_segmentation(path: &Path) -> bool {
+    let entry = if path.is_file() { read_entry(path).ok().flatten() } else { None };
+    entry.is_some_and(|entry| entry.sop_class == SEGMENTATION_STORAGE)
+}
+
 /// Whether a DICOM file lies in the folder or in a folder below it. Looks at the first files only.
 pub fn holds_dicom(folder: &Path) -> bool {
     const MOST: usize = 256;

@@ -19,7 +19,7 @@ mod syntax;
 mod tags;
 
 pub use error::{DicomFault, DicomProblem};
-pub use folder::{SeriesList, SeriesSummary, holds_dicom, is_dicom_file, list_series};
+pub use folder::{SeriesList, SeriesSummary, holds_dicom, is_dicom_file, is_segmentation, list_series};
 pub(crate) use seg::read_segmentation_source;
 pub use seg::{SegmentationOptions, encode_segmentation, read_segmentation, write_segmentation};
 pub(crate) use series::read_series_source;

@@ -38,7 +38,7 @@ pub fn read_segmentation(path: &Path) -> Result<(LabelMap, LabelTable), IoError>
 /// The same as a label map and its source.
 pub(crate) fn read_segmentation_source(path: &Path) -> Result<(LabelMap, Source), IoError> {
     let (labels, table) = read_segmentation(path)?;
-    let source = Source::new(VolumeFormat::Dicom, *labels.geometry(), VoxelType::Uint8);
+    let source = Source::new(VolumeFormat::Dicom, *labels.geometry(), VoxelType::Uint16);
     Ok((labels, source.with_label_table(Some(table))))
 }
 
