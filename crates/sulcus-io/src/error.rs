@@ -128,6 +128,90 @@ pub enum Problem {
         /// What to do.
         hint: &'static str,
     },
+    /// A field of a text header (NRRD, MetaImage) that is missing, contradicts itself or the format.
+    #[error("cannot read the {format} header: expected {expected}, found {found}; {hint}")]
+    TextHeader {
+        /// `NRRD` or `MetaImage`.
+        format: &'static str,
+        /// What the format asks for.
+        expected: String,
+        /// What the header says.
+        found: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// zlib data that is wrong or ends early.
+    #[error(
+        "cannot decompress the voxels: their zlib data {reason} after {found} of {expected} bytes; get the file again"
+    )]
+    Zlib {
+        /// What is wrong with it, as a verb.
+        reason: &'static str,
+        /// Bytes inflated before that.
+        found: usize,
+        /// Bytes that the volume needs.
+        expected: u64,
+    },
+    /// Voxels written as text that are no numbers of their type, or too few.
+    #[error(
+        "cannot read the voxels: expected {expected} numbers of type {dtype} as text, found {found}; get the file again"
+    )]
+    TextVoxels {
+        /// How many the header announces.
+        expected: u64,
+        /// NumPy's name of the type.
+        dtype: &'static str,
+        /// How many there are, or which word is none.
+        found: String,
+    },
+    /// The file that a header names for its voxels, outside the header's folder.
+    #[error(
+        "cannot read the voxels: the header names a data file outside its own folder, expected a plain file name; put the file beside the header and correct the name in it"
+    )]
+    DataFileOutside,
+    /// A header and voxels in two files, where one was given.
+    #[error(
+        "cannot read a volume: its header says that the voxels are in a file beside it; give the path of the header in the folder with both"
+    )]
+    DataFileMissing,
+    /// A file that is no label table.
+    #[error(
+        "cannot read the label table: expected a label description of ITK-SNAP, a colour table of 3D Slicer (.ctbl or CSV) or a label colormap of NiiVue (JSON), found none of them; give one of these"
+    )]
+    NoLabelTable,
+    /// A line of a label table that can't be read.
+    #[error(
+        "cannot read the label table: expected a line of {format} with a value from 0 to {most}, a name and colours from 0 to 255, found {found} in line {line}; correct the line"
+    )]
+    LabelTableLine {
+        /// Whose format it is.
+        format: &'static str,
+        /// Its number, from 1.
+        line: usize,
+        /// The greatest label value.
+        most: u16,
+        /// What it says.
+        found: String,
+    },
+    /// A label colormap of NiiVue whose lists don't fit together.
+    #[error("cannot read the label table: expected a label colormap of NiiVue, but {reason}; correct the file")]
+    LabelColormap {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A name that doesn't say how to write a label table.
+    #[error(
+        "cannot write the label table: expected a file name that ends in .txt (ITK-SNAP), .ctbl or .csv (3D Slicer) or .json (NiiVue); rename the output"
+    )]
+    LabelTableName,
+    /// Segments of a `.seg.nrrd` that cannot become one label map.
+    #[error("cannot read the segmentation: {reason}; {hint}")]
+    Segments {
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// A voxel type that holds no single number, or one that no computer here has.
     #[error(
         "cannot read the voxels: type {name} is not supported, expected whole numbers of 8 to 64 bits, float32 or float64; {hint}"
@@ -183,7 +267,9 @@ pub enum Problem {
         expected: String,
     },
     /// A name that doesn't say how to write.
-    #[error("cannot write the volume: expected a file name that ends in .nii or .nii.gz; rename the output")]
+    #[error(
+        "cannot write the volume: expected a file name that ends in .nii, .nii.gz, .nrrd, .seg.nrrd, .nhdr, .mha or .mhd; rename the output"
+    )]
     OutputName,
     /// A header and voxels in two files, where one was given.
     #[error(

@@ -146,7 +146,7 @@ pub(crate) fn write(start: &[u8], values: &Values<'_>, out: &mut dyn Write) -> i
 }
 
 /// One gzip member, at the fastest level that still compresses.
-fn deflate(content: &[u8]) -> Result<Vec<u8>, Problem> {
+pub(crate) fn deflate(content: &[u8]) -> Result<Vec<u8>, Problem> {
     #[cfg(not(target_family = "wasm"))]
     {
         use libdeflater::{CompressionLvl, Compressor};

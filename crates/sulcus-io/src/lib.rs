@@ -1,4 +1,5 @@
-//! Bytes and paths to volumes and back: NIfTI-1 and NIfTI-2, as `.nii`, `.nii.gz` and `.hdr`/`.img` pairs.
+//! Bytes and paths to volumes and back: NIfTI-1 and NIfTI-2, as `.nii`, `.nii.gz` and `.hdr`/`.img` pairs; NRRD, with
+//! 3D Slicer's segmentations; MetaImage. The last two are read and written outside WebAssembly only.
 //!
 //! Reading checks the header before anything is allocated or believed, so a file that lies about itself is an
 //! [`IoError`] that says how, never a panic and never shifted or rescaled voxels. Which transform counts, and what a
@@ -12,18 +13,32 @@ mod atomic;
 #[cfg(all(feature = "dicom", not(target_family = "wasm")))]
 pub mod dicom;
 mod error;
+#[cfg(not(target_family = "wasm"))]
+mod grid;
 mod gzip;
+#[cfg(not(target_family = "wasm"))]
+mod headed;
 mod info;
+#[cfg(not(target_family = "wasm"))]
+mod metaimage;
 mod names;
 mod nifti;
+#[cfg(not(target_family = "wasm"))]
+mod nrrd;
 #[cfg(not(target_family = "wasm"))]
 mod paths;
 mod read;
 mod sniff;
 mod source;
 mod stored;
+#[cfg(not(target_family = "wasm"))]
+mod tables;
+#[cfg(not(target_family = "wasm"))]
+mod text;
 mod values;
 mod voxels;
+#[cfg(not(target_family = "wasm"))]
+mod zlib;
 
 pub use self::nifti::{Compression, Texts, encode_image, encode_labels};
 #[cfg(not(target_family = "wasm"))]
@@ -41,4 +56,6 @@ pub use read::{
 };
 pub use source::Source;
 pub use stored::StoredVolume;
+#[cfg(not(target_family = "wasm"))]
+pub use tables::{LabelTableFormat, format_label_table, parse_label_table, write_label_table};
 pub use voxels::VoxelType;

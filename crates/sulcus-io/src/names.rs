@@ -1,6 +1,7 @@
 use std::path::Path;
 
-const ENDINGS: [&str; 6] = [".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img"];
+const ENDINGS: [&str; 11] =
+    [".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd"];
 
 /// The part of a file name before its volume ending, and that ending.
 pub(crate) fn split(name: &str) -> Option<(&str, &str)> {
@@ -17,15 +18,32 @@ pub(crate) fn split(name: &str) -> Option<(&str, &str)> {
 pub(crate) enum Output {
     Nifti,
     NiftiGz,
+    /// `.nrrd`, `.seg.nrrd`.
+    Nrrd,
+    /// `.nhdr`, and the voxels beside it.
+    NrrdPair,
+    /// `.mha`.
+    MetaImage,
+    /// `.mhd`, and the voxels beside it.
+    MetaImagePair,
 }
 
 #[cfg(not(target_family = "wasm"))]
 impl Output {
+    /// Whether it is a format whose header is text.
+    pub(crate) fn is_headed(self) -> bool {
+        !matches!(self, Self::Nifti | Self::NiftiGz)
+    }
+
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let (_, ending) = split(path.file_name()?.to_str()?)?;
         match ending.to_ascii_lowercase().as_str() {
             ".nii" => Some(Self::Nifti),
             ".nii.gz" => Some(Self::NiftiGz),
+            ".nrrd" | ".seg.nrrd" => Some(Self::Nrrd),
+            ".nhdr" => Some(Self::NrrdPair),
+            ".mha" => Some(Self::MetaImage),
+            ".mhd" => Some(Self::MetaImagePair),
             _ => None,
         }
     }
@@ -37,7 +55,8 @@ pub(crate) fn is_dicom(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("dcm"))
 }
 
-/// The name of a case: the file's name without `.nii`, `.nii.gz`, `.hdr` or `.img` (in any case), or `None` when it
+/// The name of a case: the file's name without `.nii`, `.nii.gz`, `.hdr`, `.img`, `.nrrd`, `.seg.nrrd`, `.nhdr`,
+/// `.mha` or `.mhd` (in any case), or `None` when it
 /// has no such ending.
 pub fn case_name(path: &Path) -> Option<String> {
     split(path.file_name()?.to_str()?).map(|(stem, _)| stem.to_owned())
@@ -65,6 +84,8 @@ mod tests {
         assert_eq!(name("lab.seg.nii").as_deref(), Some("lab.seg"));
         assert_eq!(name("a.Img").as_deref(), Some("a"));
         assert_eq!(name("a.hdr").as_deref(), Some("a"));
+        assert_eq!(name("a.seg.nrrd").as_deref(), Some("a"));
+        assert_eq!(name("a.MHA").as_deref(), Some("a"));
         assert_eq!(name("é.nii").as_deref(), Some("é"));
         assert_eq!((name(".nii"), name("a.txt"), name("a.gz"), name("")), (None, None, None, None));
     }

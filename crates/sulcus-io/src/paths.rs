@@ -3,13 +3,13 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use sulcus_volume::{Image, LabelMap, LabelTable};
+use sulcus_volume::{Geometry, Image, LabelMap, LabelTable};
 
 use crate::atomic::{system, write_atomically};
 #[cfg(feature = "dicom")]
 use crate::dicom::{self, SegmentationOptions};
 use crate::error::{IoError, Problem};
-use crate::gzip;
+use crate::grid::Grid;
 use crate::info::VolumeInfo;
 use crate::names::{self, Output};
 use crate::nifti::{self, Compression, Encoded, NiftiHeader, Texts};
@@ -18,6 +18,7 @@ use crate::source::Source;
 use crate::stored::StoredVolume;
 #[cfg(feature = "dicom")]
 use crate::voxels::VoxelType;
+use crate::{gzip, headed};
 
 const ACTION: &str = "read the volume";
 
@@ -78,9 +79,13 @@ pub fn read_source(path: &Path) -> Result<Source, IoError> {
     } else {
         path.to_path_buf()
     };
-    let read =
-        nifti::header_in(&Opened::new(&header)?.start).map_err(|problem| IoError::in_file(&header, problem));
-    Ok(read?.into_source())
+    let opened = Opened::new(&header)?;
+    let fail = |problem| IoError::in_file(&header, problem);
+    if headed::starts(&opened.start) {
+        let (read, _) = headed::Header::parse(&opened.first(headed::MOST_BYTES)?).map_err(fail)?;
+        return read.source().map_err(fail);
+    }
+    Ok(nifti::header_in(&opened.start).map_err(fail)?.into_source())
 }
 
 /// Writes a label map on the grid of `like`, in the format that the name's ending says (`.nii`, `.nii.gz`, or `.dcm`
@@ -96,6 +101,11 @@ pub fn write_labels(path: &Path, labels: &LabelMap, like: &Source, table: &Label
         return dicom::write_segmentation(path, labels, series, table, &options);
     }
     let output = output(path)?;
+    if output.is_headed() {
+        check_grid(path, like, labels.geometry())?;
+        let grid = Grid::from_labels(labels, *like.geometry()).map_err(|p| IoError::in_file(path, p))?;
+        return headed::write(path, output, &grid, Some(table));
+    }
     let encoded = Encoded::labels(labels, like, table).map_err(|problem| IoError::in_file(path, problem))?;
     write(path, output, &encoded)
 }
@@ -106,6 +116,11 @@ pub fn write_labels(path: &Path, labels: &LabelMap, like: &Source, table: &Label
 /// As [`write_labels`].
 pub fn write_image(path: &Path, image: &Image, like: &Source) -> Result<(), IoError> {
     let output = output(path)?;
+    if output.is_headed() {
+        check_grid(path, like, image.geometry())?;
+        let grid = Grid::from_image(image, *like.geometry()).map_err(|p| IoError::in_file(path, p))?;
+        return headed::write(path, output, &grid, None);
+    }
     let encoded = Encoded::image(image, like).map_err(|problem| IoError::in_file(path, problem))?;
     write(path, output, &encoded)
 }
@@ -144,6 +159,10 @@ pub fn write_stored(
     texts: Texts,
 ) -> Result<(), IoError> {
     let output = output(path)?;
+    if output.is_headed() {
+        let grid = Grid::from_stored(volume).map_err(|p| IoError::in_file(path, p))?;
+        return headed::write(path, output, &grid, table);
+    }
     let encoded = Encoded::stored(volume, table, texts).map_err(|problem| IoError::in_file(path, problem))?;
     write(path, output, &encoded)
 }
@@ -152,6 +171,9 @@ fn write(path: &Path, output: Output, encoded: &Encoded<'_>) -> Result<(), IoErr
     let compression = match output {
         Output::Nifti => Compression::None,
         Output::NiftiGz => Compression::Gzip,
+        Output::Nrrd | Output::NrrdPair | Output::MetaImage | Output::MetaImagePair => {
+            return Err(IoError::in_file(path, Problem::OutputName));
+        }
     };
     write_atomically(path, |file| encoded.write(compression, file))
 }
@@ -160,6 +182,13 @@ fn write(path: &Path, output: Output, encoded: &Encoded<'_>) -> Result<(), IoErr
 #[cfg(feature = "dicom")]
 fn is_dicom(path: &Path) -> bool {
     if path.is_dir() { dicom::holds_dicom(path) } else { dicom::is_dicom_file(path) }
+}
+
+fn check_grid(path: &Path, like: &Source, geometry: &Geometry) -> Result<(), IoError> {
+    like.geometry().check_same_grid(geometry).map_err(|source| {
+        let source = source.into();
+        IoError::in_file(path, Problem::Volume { action: "write the volume on the grid of its input", source })
+    })
 }
 
 fn output(path: &Path) -> Result<Output, IoError> {
@@ -194,10 +223,27 @@ fn open(path: &Path) -> Result<Found, IoError> {
     if ending.starts_with(".hdr") && !nifti::header_in(&opened.start).map_err(fail)?.is_single_file() {
         return open_pair(path, &partner(path, "img").map_err(fail)?);
     }
+    if headed::starts(&opened.start) {
+        return open_headed(path, opened);
+    }
     let header = nifti::header_of_single(&opened.start).map_err(fail)?;
     opened.check_length(&header).map_err(fail)?;
     let stored = read::open(opened.whole()?.into()).map_err(fail)?;
     Ok(Found { stored, file: path.to_path_buf() })
+}
+
+/// NRRD or MetaImage, in one file or two.
+fn open_headed(path: &Path, opened: Opened<'_>) -> Result<Found, IoError> {
+    let fail = |problem| IoError::in_file(path, problem);
+    let bytes = opened.whole()?;
+    let (header, start) = headed::Header::parse(&bytes).map_err(fail)?;
+    let Some(data) = header.data_file(path).map_err(fail)? else {
+        let stored = header.read(bytes.into(), start).map_err(fail)?;
+        return Ok(Found { stored, file: path.to_path_buf() });
+    };
+    let voxels = Opened::new(&data)?.whole()?;
+    let stored = header.read(voxels.into(), 0).map_err(|problem| IoError::in_file(&data, problem))?;
+    Ok(Found { stored, file: data })
 }
 
 fn open_pair(header: &Path, voxels: &Path) -> Result<Found, IoError> {
@@ -239,6 +285,15 @@ impl<'a> Opened<'a> {
     /// That the file can hold the voxels that the header announces, before they are read.
     fn check_length(&self, header: &NiftiHeader) -> Result<(), Problem> {
         if gzip::is_gzip(&self.start) { Ok(()) } else { header.check_length(self.length, false) }
+    }
+
+    /// At most so many bytes from the start.
+    fn first(self, most: usize) -> Result<Vec<u8>, IoError> {
+        let Self { path, mut file, start: mut bytes, .. } = self;
+        let rest = most.saturating_sub(bytes.len()) as u64;
+        let read = file.by_ref().take(rest).read_to_end(&mut bytes);
+        read.map_err(|source| IoError::in_file(path, system(ACTION, path, source)))?;
+        Ok(bytes)
     }
 
     fn whole(self) -> Result<Vec<u8>, IoError> {

@@ -71,5 +71,9 @@ pub fn read_info_bytes(bytes: &[u8]) -> Result<VolumeInfo, IoError> {
 
 /// A volume that is whole in one file, whose format its content says.
 pub(crate) fn open(bytes: Cow<'_, [u8]>) -> Result<StoredVolume<'_>, Problem> {
+    #[cfg(not(target_family = "wasm"))]
+    if crate::headed::starts(&bytes) {
+        return crate::headed::read_single(bytes);
+    }
     nifti::read_single(bytes)
 }

@@ -9,8 +9,14 @@ const SIGNATURES: &[(usize, &[u8], &str, &str)] = &[
     (0, b"MM\0*", "a TIFF picture", "give the volume that the picture was made from"),
     (0, b"\x89HDF", "an HDF5 file (MINC-2 perhaps)", "convert it to NIfTI, with mnc2nii for example"),
     (0, b"CDF\x01", "a netCDF file (MINC-1 perhaps)", "convert it to NIfTI, with mnc2nii for example"),
-    (0, b"NRRD0", "an NRRD file", "convert it to NIfTI, with 3D Slicer for example"),
-    (0, b"ObjectType", "a MetaImage header (.mha or .mhd)", "convert it to NIfTI, with 3D Slicer for example"),
+    // Read outside WebAssembly, so these are for the browser.
+    (0, b"NRRD0", "an NRRD file", "convert it to NIfTI, with `sulcus convert` for example"),
+    (
+        0,
+        b"ObjectType",
+        "a MetaImage header (.mha or .mhd)",
+        "convert it to NIfTI, with `sulcus convert` for example",
+    ),
     (0, b"\0\0\0\x01\0\0", "an MGH file (FreeSurfer)", "convert it to NIfTI with mri_convert"),
     (0, b"PK\x03\x04", "a zip archive", "unpack it and give a volume that it holds"),
     (257, b"ustar", "a tar archive", "unpack it and give a volume that it holds"),

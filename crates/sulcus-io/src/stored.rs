@@ -106,7 +106,7 @@ impl<'a> StoredVolume<'a> {
         self.content.get(self.start..self.start.saturating_add(length)).unwrap_or_default()
     }
 
-    fn each_block(&self, f: &mut dyn FnMut(&[f64])) {
+    pub(crate) fn each_block(&self, f: &mut dyn FnMut(&[f64])) {
         voxels::each_block(self.raw(), self.source.voxel_type(), self.big_endian, self.scale, f);
     }
 

@@ -280,7 +280,7 @@ fn the_output_name_says_how_to_write_in_any_case() {
         assert_eq!(
             write_labels(&path, &labels, &header, &table()).unwrap_err().to_string(),
             format!(
-                "cannot write the volume: expected a file name that ends in .nii or .nii.gz; rename the output: {}",
+                "cannot write the volume: expected a file name that ends in .nii, .nii.gz, .nrrd, .seg.nrrd, .nhdr, .mha or .mhd; rename the output: {}",
                 path.display()
             )
         );

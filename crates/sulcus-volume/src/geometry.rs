@@ -168,6 +168,8 @@ pub enum OrientationSource {
     Sform,
     /// NIfTI's qform.
     Qform,
+    /// Direction cosines, spacing and origin that the file states, as NRRD, MetaImage and DICOM do.
+    Directions,
     /// The file says nothing; voxel sizes alone are known, left and right are a guess.
     None,
 }
