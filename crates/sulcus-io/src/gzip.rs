@@ -31,21 +31,38 @@ pub(crate) fn inflate_start(compressed: &[u8], most: usize) -> Result<Vec<u8>, P
 
 /// The first `wanted` bytes of gzip data of one or more members; fewer when whole, sound data ends before that.
 pub(crate) fn inflate(compressed: &[u8], wanted: usize) -> Result<Vec<u8>, Problem> {
-    let mut out = zeros(wanted, "decompress the file")?;
-    #[cfg(not(target_family = "wasm"))]
-    {
-        // Several times faster, but it takes one member that fits exactly; anything else is for the loop below.
-        let inflated = libdeflater::Decompressor::new().gzip_decompress(compressed, &mut out);
-        if inflated.is_ok_and(|length| length == wanted) {
+    /// A scan shrinks to a half or a third; a mask to a hundredth.
+    const EXPECTED_RATIO: usize = 8;
+    let mut size = compressed.len().saturating_mul(EXPECTED_RATIO).min(wanted);
+    loop {
+        let mut out = zeros(size, "decompress the file")?;
+        #[cfg(not(target_family = "wasm"))]
+        {
+            // Several times faster, but it takes one member that fits; anything else is for the loop below.
+            match libdeflater::Decompressor::new().gzip_decompress(compressed, &mut out) {
+                Ok(length) if length == wanted => return Ok(out),
+                Err(libdeflater::DecompressionError::InsufficientSpace) if size < wanted => {
+                    size = more(size, wanted);
+                    continue;
+                }
+                _ => {}
+            }
+        }
+        let (length, fault) = inflate_members(compressed, &mut out);
+        if let Some(fault) = fault {
+            return Err(fault.problem(length, wanted as u64));
+        }
+        if length < size || size == wanted {
+            out.truncate(length);
             return Ok(out);
         }
+        size = more(size, wanted);
     }
-    let (length, fault) = inflate_members(compressed, &mut out);
-    if let Some(fault) = fault {
-        return Err(fault.problem(length, wanted as u64));
-    }
-    out.truncate(length);
-    Ok(out)
+}
+
+/// Memory is asked for as data come, so that a header that announces more than there is costs nothing.
+fn more(size: usize, wanted: usize) -> usize {
+    size.saturating_mul(2).max(1).min(wanted)
 }
 
 /// `n` zeros, or an error where the memory for them is not to be had.

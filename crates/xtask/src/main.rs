@@ -3,6 +3,7 @@
 
 mod check;
 mod deny;
+mod fuzz;
 mod peers;
 mod rules;
 mod setup;
@@ -22,6 +23,8 @@ cargo xtask TASK
   test --only    the same without check
   test --vulkan  networks on a Vulkan device against the processor's (slow to build, by hand)
   test --peers   the comparisons with other projects (slow, by hand): tests/peers/README.md
+  fuzz [--minutes M] [TARGET]
+                 fuzzes what reads files, 20 minutes a target (by hand; nightly compiler, cargo-fuzz)
   viewer         rebuilds wasm/dist, the browser viewer that the binary embeds
   setup          only fetches what the tests need (ONNX Runtime, Chromium)
 ";
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         ["test", "--vulkan"] => vulkan::all(&root),
         ["test", "--peers"] => peers::all(&root),
         ["viewer"] => viewer::build(&root),
+        ["fuzz", words @ ..] => fuzz::run(&root, words),
         ["setup"] => setup::all().map(|_| ()),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

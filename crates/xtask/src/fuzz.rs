@@ -1,0 +1,84 @@
+//! Fuzzing by hand: `tests/fuzz` has the targets and the corpus that the tests read again.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::step;
+
+/// The targets of tests/fuzz.
+const TARGETS: [&str; 5] = ["nifti", "nrrd", "metaimage", "tables", "model"];
+
+/// A few kilobytes hold every branch of a reader. More slow the fuzzer down, and let packed voxels grow beyond the limit
+/// of memory in all honesty.
+const LONGEST_FILE_BYTES: u32 = 4096;
+/// Twice what a packed file of that length may hold as float32: more is a finding.
+const MOST_ALLOCATED_MB: u32 = 48;
+const DEFAULT_MINUTES: u64 = 20;
+
+/// Runs one target, or one after the other, for so many minutes each.
+///
+/// # Errors
+/// When a target is unknown, cargo-fuzz or a nightly compiler is missing, or a target finds something.
+pub(crate) fn run(root: &Path, words: &[&str]) -> Result<(), String> {
+    let (minutes, targets) = arguments(words)?;
+    let folder = root.join("tests").join("fuzz");
+    let hint = |e: String| format!("{e}\nhint: `rustup toolchain install nightly` and `cargo install cargo-fuzz`");
+    let cargo = || {
+        let mut command = Command::new("cargo");
+        command.current_dir(&folder);
+        command
+    };
+    step::run(cargo().args(["run", "--release", "--quiet", "--bin", "seeds"]))?;
+    for target in targets {
+        let mut command = cargo();
+        command.args(["+nightly", "fuzz", "run", "--fuzz-dir", ".", target]);
+        // What is found anew stays out of the corpus that is kept.
+        command.args([format!("found/{target}"), format!("corpus/{target}")]);
+        command.arg("--");
+        command.arg(format!("-max_total_time={}", minutes * 60));
+        command.arg(format!("-max_len={LONGEST_FILE_BYTES}"));
+        command.arg(format!("-malloc_limit_mb={MOST_ALLOCATED_MB}"));
+        command.args(["-rss_limit_mb=2048", "-timeout=20", "-print_final_stats=1"]);
+        let found = folder.join("found").join(target);
+        std::fs::create_dir_all(&found).map_err(|e| format!("creating {}: {e}", found.display()))?;
+        step::run(&mut command).map_err(hint)?;
+    }
+    Ok(())
+}
+
+/// `[--minutes M] [TARGET]`.
+fn arguments<'a>(words: &[&'a str]) -> Result<(u64, Vec<&'a str>), String> {
+    let (minutes, rest) = match words {
+        ["--minutes", minutes, rest @ ..] => {
+            let minutes = minutes.parse().map_err(|_| format!("--minutes takes a number, found '{minutes}'"))?;
+            (minutes, rest)
+        }
+        rest => (DEFAULT_MINUTES, rest),
+    };
+    match rest {
+        [] => Ok((minutes, TARGETS.to_vec())),
+        [target] if TARGETS.contains(target) => Ok((minutes, vec![target])),
+        _ => Err(format!("expected [--minutes M] [TARGET], where TARGET is one of {}", TARGETS.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_and_minutes_are_read() {
+        assert_eq!(arguments(&["--minutes", "3", "nrrd"]).unwrap(), (3, vec!["nrrd"]));
+        assert_eq!(arguments(&[]).unwrap(), (DEFAULT_MINUTES, TARGETS.to_vec()));
+        assert!(arguments(&["dicom-in-space"]).unwrap_err().contains("one of nifti, nrrd"));
+        assert!(arguments(&["--minutes", "x"]).is_err());
+    }
+
+    #[test]
+    fn every_target_has_a_program() {
+        let manifest = include_str!("../../../tests/fuzz/Cargo.toml");
+        let named = manifest.lines().filter(|line| line.starts_with("path = \"fuzz_targets/")).count();
+        assert_eq!(named, TARGETS.len());
+        assert!(TARGETS.iter().all(|target| manifest.contains(&format!("name = \"{target}\""))));
+    }
+}

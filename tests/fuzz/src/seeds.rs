@@ -1,0 +1,168 @@
+//! Small sound files of every format, from which fuzzing and mutation start.
+
+use super::targets::gzip;
+use sulcus_onnx::{Axis, GraphBuilder, attribute};
+use sulcus_pipeline::ModelSpec;
+
+/// A file, and the target that it is for.
+pub struct Seed {
+    /// The name of the target.
+    pub target: &'static str,
+    /// A name of its own.
+    pub name: &'static str,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
+/// All seeds. `model` is a whole model file: its specification goes into a small one.
+pub fn all(model: &[u8]) -> Vec<Seed> {
+    let spec = sulcus_onnx::read_spec(model).expect("the shipped model has a specification");
+    let seed = |target, name, bytes| Seed { target, name, bytes };
+    vec![
+        seed("nifti", "uint8", Nifti { datatype: 2, ..Nifti::default() }.bytes()),
+        seed("nifti", "int16-scaled-4d", Nifti { datatype: 4, dim: [4, 2, 3, 2, 2], slope: 0.5, ..Nifti::default() }.bytes()),
+        seed("nifti", "float32-qform", Nifti { datatype: 16, forms: [1, 0], ..Nifti::default() }.bytes()),
+        seed("nifti", "float64-big", Nifti { datatype: 64, big: true, ..Nifti::default() }.bytes()),
+        seed("nifti", "unplaced", Nifti { datatype: 512, forms: [0, 0], ..Nifti::default() }.bytes()),
+        seed("nifti", "pair", Nifti { datatype: 8, magic: *b"ni1\0", ..Nifti::default() }.bytes()),
+        seed("nrrd", "uint8", nrrd("type: uchar\nencoding: raw\n", &counting(24))),
+        seed("nrrd", "int16-ascii", nrrd("type: short\nencoding: ascii\n", counted("-").as_bytes())),
+        seed("nrrd", "float-big", nrrd("type: float\nendian: big\nencoding: raw\nbyte skip: -1\n", &counting(96))),
+        seed("nrrd", "gzip", nrrd("type: uint16\nendian: little\nencoding: gzip\n", &gzip(&counting(48)))),
+        seed("nrrd", "channels", CHANNELS.bytes().chain(counting(48)).collect()),
+        seed("nrrd", "spacings", SPACINGS.bytes().chain(counting(24)).collect()),
+        seed("nrrd", "segments", segments()),
+        seed("metaimage", "uint8", metaimage("ElementType = MET_UCHAR\n", &counting(24))),
+        seed("metaimage", "text", metaimage("BinaryData = False\nElementType = MET_FLOAT\n", counted(".5").as_bytes())),
+        seed("metaimage", "zlib", metaimage("CompressedData = True\nElementType = MET_UCHAR\n", &zlib(&counting(24)))),
+        seed("metaimage", "zlib-size", metaimage(&format!("CompressedData = True\nCompressedDataSize = {}\nElementType = MET_CHAR\n", zlib(&counting(24)).len()), &zlib(&counting(24)))),
+        seed("metaimage", "channels", metaimage("ElementNumberOfChannels = 2\nElementByteOrderMSB = True\nElementType = MET_SHORT\n", &counting(96))),
+        seed("metaimage", "to-end", metaimage("HeaderSize = -1\nElementType = MET_LONG_LONG\n", &counting(200))),
+        seed("metaimage", "four-axes", FOUR_AXES.bytes().chain(counting(48)).collect()),
+        seed("tables", "itk-snap", b"# ITK-SnAP\n    0     0    0    0        0  0  0    \"Clear Label\"\n    1   255    0    9        1  1  1    \"a b\"\n".to_vec()),
+        seed("tables", "ctbl", b"# Color table file\n0 Background 0 0 0 0\n1 a_b 255 0 9 255\n".to_vec()),
+        seed("tables", "csv", b"LabelValue,Name,Color_R,Color_G,Color_B,Color_A\n1,\"a, b\",255,0,9,255\n".to_vec()),
+        seed("tables", "niivue", br#"{"R":[0,255],"G":[0,0],"B":[0,9],"I":[0,7],"labels":["","a"]}"#.to_vec()),
+        seed("model", "small", small_model(&spec)),
+        seed("model", "bare", small_model(&ModelSpec { golden_case: None, ..spec })),
+    ]
+}
+
+const DIRECTIONS: &str = "dimension: 3\nsizes: 2 3 4\nspace: left-posterior-superior\nspace directions: (1,0,0) (0,2,0) (0,0,3)\nspace origin: (10,-20,30)\n";
+
+const CHANNELS: &str = "NRRD0004\ntype: uint8\ndimension: 4\nsizes: 2 2 3 4\nspace: right-anterior-superior\nspace directions: none (1,0,0) (0,0,2) (0,3,0)\nspace origin: (1,2,3)\nkinds: vector domain domain domain\nencoding: raw\nkey:=value\n# comment\n\n";
+
+const SPACINGS: &str = "NRRD0001\r\ntype: int8\r\ndimension: 3\r\nsizes: 2 3 4\r\nspacings: 1 2.5 nan\r\naxis mins: 1 2 3\r\ncenterings: cell node cell\r\nkinds: domain domain domain\r\nencoding: raw\r\n\r\n";
+
+const FOUR_AXES: &str = "NDims = 4\nDimSize = 2 3 4 2\nElementSpacing = 1 1 2 3\nOffset = 1 2 3 0\nTransformMatrix = 0 1 0 0 1 0 0 0 0 0 1 0 0 0 0 1\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n";
+
+fn nrrd(fields: &str, voxels: &[u8]) -> Vec<u8> {
+    [format!("NRRD0005\n{DIRECTIONS}{fields}\n").as_bytes(), voxels].concat()
+}
+
+/// Two layers that don't overlap, in each of which value 1 is another segment.
+fn segments() -> Vec<u8> {
+    let mut file = CHANNELS.trim_end().to_owned() + "\n";
+    for i in 0..2 {
+        file += &format!(
+            "Segment{i}_Name:=part {i}\nSegment{i}_Color:=0.5 {i} 0\nSegment{i}_LabelValue:=1\nSegment{i}_Layer:={i}\n"
+        );
+    }
+    let voxels = (0..24).flat_map(|i| [u8::from(i % 3 == 0), u8::from(i % 3 == 1)]);
+    file.bytes().chain(*b"\n").chain(voxels).collect()
+}
+
+fn metaimage(fields: &str, voxels: &[u8]) -> Vec<u8> {
+    let header = "ObjectType = Image\nNDims = 3\nDimSize = 2 3 4\nElementSpacing = 1 2 3\nOffset = 10 -20 30\nTransformMatrix = 0 1 0 -1 0 0 0 0 1\nAnatomicalOrientation = RAI\n";
+    [format!("{header}{fields}ElementDataFile = LOCAL\n").as_bytes(), voxels].concat()
+}
+
+fn counting(n: usize) -> Vec<u8> {
+    (0..n).map(|i| (i % 7) as u8).collect()
+}
+
+/// The numbers to 23 as text, with a word on one side.
+fn counted(word: &str) -> String {
+    let numbers = (0..24).map(|i| if word == "-" { format!("-{i}") } else { format!("{i}{word}") });
+    numbers.collect::<Vec<_>>().join(" ")
+}
+
+fn zlib(content: &[u8]) -> Vec<u8> {
+    use libdeflater::{CompressionLvl, Compressor};
+    let mut compressor = Compressor::new(CompressionLvl::fastest());
+    let mut out = vec![0; compressor.zlib_compress_bound(content.len())];
+    let length = compressor.zlib_compress(content, &mut out).expect("the bound is enough");
+    out.truncate(length);
+    out
+}
+
+/// A NIfTI-1 header, field by field, with voxels that count up.
+struct Nifti {
+    big: bool,
+    dim: [i16; 5],
+    datatype: i16,
+    slope: f32,
+    /// The codes of qform and sform.
+    forms: [i16; 2],
+    magic: [u8; 4],
+}
+
+impl Default for Nifti {
+    fn default() -> Self {
+        Self { big: false, dim: [3, 2, 3, 4, 1], datatype: 2, slope: 1.0, forms: [0, 1], magic: *b"n+1\0" }
+    }
+}
+
+impl Nifti {
+    fn bytes(&self) -> Vec<u8> {
+        let bits: i16 = match self.datatype {
+            2 => 8,
+            4 | 512 => 16,
+            8 | 16 => 32,
+            _ => 64,
+        };
+        let mut file = vec![0; 352];
+        let mut put = |at: usize, bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            if self.big {
+                bytes.reverse();
+            }
+            file[at..at + bytes.len()].copy_from_slice(&bytes);
+        };
+        put(0, &348_i32.to_le_bytes());
+        for (i, n) in self.dim.into_iter().chain([1, 1, 1]).enumerate() {
+            put(40 + 2 * i, &n.to_le_bytes());
+        }
+        put(70, &self.datatype.to_le_bytes());
+        put(72, &bits.to_le_bytes());
+        for (i, size) in [1.0_f32, 1.0, 2.0, 3.0, 1.0].into_iter().enumerate() {
+            put(76 + 4 * i, &size.to_le_bytes());
+        }
+        put(108, &352_f32.to_le_bytes());
+        put(112, &self.slope.to_le_bytes());
+        put(252, &self.forms[0].to_le_bytes());
+        put(254, &self.forms[1].to_le_bytes());
+        for (i, v) in [0.1_f32, 0.7, -0.7, 1.0, 2.0, 3.0].into_iter().enumerate() {
+            put(256 + 4 * i, &v.to_le_bytes());
+        }
+        let rows = [[-1.0_f32, 0.0, 0.0, 10.0], [0.0, 2.0, 0.0, -20.0], [0.0, 0.0, 3.0, 30.0]];
+        for (i, v) in rows.as_flattened().iter().enumerate() {
+            put(280 + 4 * i, &v.to_le_bytes());
+        }
+        file[344..348].copy_from_slice(&self.magic);
+        let values: usize = self.dim[1..].iter().map(|n| *n as usize).product();
+        file.extend((0..values * bits as usize / 8).map(|i| (i % 7) as u8));
+        file
+    }
+}
+
+/// A graph of one convolution with this specification.
+fn small_model(spec: &ModelSpec) -> Vec<u8> {
+    let axes = [Axis::Dynamic("N"), Axis::Fixed(1), Axis::Dynamic("H"), Axis::Dynamic("W")];
+    let mut graph = GraphBuilder::new("small");
+    graph.input("image", &axes, "a slice");
+    graph.constant("weight", &[2, 1, 1, 1], &[0.5, -1.0]);
+    graph.node("Conv", &["image", "weight"], "logits", vec![attribute::ints("strides", &[1, 1])]);
+    graph.output("logits", &axes, "a value a class");
+    graph.finish(spec, "", "0").expect("a specification that was read can be written")
+}

@@ -1,0 +1,250 @@
+//! A hundred thousand damaged files of every format that is read, and what fuzzing kept: each is read or refused, none
+//! panics, and none makes a reader ask for more memory than its content is worth.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+#[path = "fuzz/src/seeds.rs"]
+#[allow(unreachable_pub, reason = "public in the fuzz package, which this file belongs to")]
+mod seeds;
+#[path = "fuzz/src/targets.rs"]
+#[allow(unreachable_pub, reason = "public in the fuzz package, which this file belongs to")]
+mod targets;
+
+use seeds::Seed;
+
+thread_local! {
+    /// The largest piece of memory that this thread has asked for since it was last set to 0.
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count(size: usize) {
+    // A thread that is ending has no such value any more.
+    let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
+}
+
+// SAFETY: every call is handed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size);
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Files in all.
+const FILES: usize = 100_000;
+const THREADS: usize = 2;
+
+/// The most that a reader may ask for at once. A stored byte becomes at most a float32, and buffers may double. Data
+/// that are packed are asked for eight times at first, and beyond that as they come: deflate may hold 1032 times its
+/// length (zlib's technical notes), as bytes and then as float32. Tables of fixed size (counts of labels, the inflater's
+/// window) come on top.
+fn limit(file: &[u8]) -> usize {
+    const FIXED: usize = 1 << 18;
+    const MOST_INFLATED: usize = 1032;
+    let plain = 2 * 4 * file.len();
+    // Each target also reads the file's voxels packed, which at most shrink.
+    let packed =
+        file.windows(2).any(|two| two == [0x1f, 0x8b] || matches!(two, [0x78, 0x01 | 0x5e | 0x9c | 0xda]));
+    FIXED + if packed { 4 * MOST_INFLATED * file.len() } else { plain }
+}
+
+/// Runs the target on a file.
+fn check(target: &str, file: &[u8], what: &str) {
+    let (_, run) = targets::TARGETS.iter().find(|(name, _)| *name == target).expect("a target of this name");
+    LARGEST.set(0);
+    let sound = catch_unwind(AssertUnwindSafe(|| run(file))).is_ok();
+    let asked = LARGEST.get();
+    assert!(sound, "{target} panicked on {what}: {}", file.escape_ascii());
+    assert!(
+        asked <= limit(file),
+        "{target} asked for {asked} bytes on {what} of {} bytes: {}",
+        file.len(),
+        file.escape_ascii()
+    );
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The seeds, and real files: the bundled case, whose mask is small enough to be used often and whose image isn't.
+fn seeds() -> (Vec<Seed>, Vec<Seed>) {
+    let read = |path: &str| std::fs::read(root().join(path)).expect("a bundled file");
+    let mut small = seeds::all(&read("models/hippocampus/model.onnx"));
+    small.push(Seed { target: "nifti", name: "truth", bytes: read("examples/data/case/truth.nii.gz") });
+    let large = vec![Seed { target: "nifti", name: "image", bytes: read("examples/data/case/image.nii.gz") }];
+    (small, large)
+}
+
+/// Marsaglia's xorshift64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+
+    fn pick<'a, T: ?Sized>(&mut self, list: &[&'a T]) -> &'a T {
+        list[self.below(list.len())]
+    }
+}
+
+const BINARY: [&[u8]; 10] = [
+    &[0; 4],
+    &[0xff; 4],
+    &[0xff, 0xff, 0xff, 0x7f],
+    &[0, 0, 0, 0x80],
+    &[0, 0, 0xc0, 0x7f],
+    &[0, 0, 0x80, 0x7f],
+    &[0xff, 0xff],
+    &[0xff, 0x7f],
+    &[0x1f, 0x8b, 8],
+    &[0x78, 0x9c],
+];
+
+const WORDS: [&str; 18] = [
+    "-1",
+    "0",
+    "1e308",
+    "nan",
+    "inf",
+    "4294967296",
+    "18446744073709551615",
+    "1",
+    "none",
+    "(1,0,0)",
+    "gzip",
+    "raw",
+    "ascii",
+    "True",
+    "LOCAL",
+    "\n",
+    "\n\n",
+    "=",
+];
+
+/// Does one to four things to a file: flips, overwrites, cuts, repeats, or puts another word or number in.
+fn damage(bytes: &mut Vec<u8>, random: &mut Random, other: &[u8]) {
+    for _ in 0..=random.below(4) {
+        let at = random.below(bytes.len());
+        match random.below(9) {
+            0 => bytes.truncate(at),
+            1 | 2 => {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 1 << random.below(8);
+                }
+            }
+            3 => {
+                let end = (at + random.below(24)).min(bytes.len());
+                bytes.drain(at..end);
+            }
+            4 => {
+                let end = (at + random.below(64)).min(bytes.len());
+                let piece = bytes[at..end].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            5 => {
+                let mut value = random.pick(&BINARY).to_vec();
+                if random.below(2) == 0 {
+                    value.reverse();
+                }
+                let end = (at + value.len()).min(bytes.len());
+                bytes[at..end].copy_from_slice(&value[..end - at]);
+            }
+            6 => {
+                let from = random.below(other.len());
+                let end = (from + random.below(200)).min(other.len());
+                bytes.splice(at..at, other[from..end].iter().copied());
+            }
+            _ => {
+                // A word of a text header gives way to another.
+                let word = random.pick(&WORDS).as_bytes();
+                let is_word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'.' || *b == b'-';
+                let length = bytes[at..].iter().take(20).take_while(|b| is_word(b)).count();
+                bytes.splice(at..at + length, word.iter().copied());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hundred_thousand_damaged_files_are_read_or_refused() {
+    let (small, large) = seeds();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (small, large) = (&small, &large);
+            scope.spawn(move || {
+                let mut random = Random(0x5eed_0000_0000_0001 + thread as u64);
+                for round in 0..FILES / THREADS {
+                    // A large file now and then; the small ones in turn.
+                    let list = if round % 100 == 0 { large } else { small };
+                    let seed = &list[round % list.len()];
+                    let other = &small[random.below(small.len())].bytes;
+                    let mut bytes = seed.bytes.clone();
+                    damage(&mut bytes, &mut random, other);
+                    check(seed.target, &bytes, &format!("{}, round {round} of thread {thread}", seed.name));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn every_seed_is_sound() {
+    let (small, large) = seeds();
+    for seed in small.iter().chain(&large) {
+        let what = format!("{}/{}", seed.target, seed.name);
+        check(seed.target, &seed.bytes, &what);
+        if seed.target == "model" {
+            assert!(sulcus_onnx::read_spec(&seed.bytes).is_ok(), "{what}");
+        } else if seed.target == "tables" {
+            assert!(sulcus_io::parse_label_table(&seed.bytes).is_ok(), "{what}");
+        } else if seed.name != "pair" {
+            let read = sulcus_io::read_scan_bytes(&seed.bytes);
+            assert!(read.is_ok(), "{what}: {}", read.err().map(|e| e.to_string()).unwrap_or_default());
+        }
+    }
+}
+
+#[test]
+fn what_fuzzing_kept_is_read_or_refused() {
+    let corpus = root().join("tests/fuzz/corpus");
+    let mut files = 0;
+    for (target, _) in targets::TARGETS {
+        for entry in std::fs::read_dir(corpus.join(target)).expect("a corpus of each target") {
+            let path = entry.unwrap().path();
+            check(target, &std::fs::read(&path).unwrap(), &path.display().to_string());
+            files += 1;
+        }
+    }
+    assert!(files > targets::TARGETS.len(), "the corpus is empty");
+}
