@@ -40,11 +40,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = config.device.resolve()?.first()?;
     let network = run.load_network(Weights::Best, &device)?;
     let trainer = NetworkPredictor::new(&network, &device);
-    let file = export_onnx(&network, &run.model_spec(Weights::Best, &trainer)?)?;
+    let spec = run.model_spec(Weights::Best, &trainer)?;
+    let file = export_onnx(&network, &spec)?;
     let inputs = run.parity_inputs(2)?;
     let shape = inputs.first().ok_or("the run keeps no patch to compare with")?.shape().to_vec();
     let engine = TractPredictor::new(&file, &shape, None)?;
-    let parity = compare_predictors(&trainer, &engine, &inputs)?;
+    let parity = compare_predictors(&spec, &trainer, &engine, &inputs)?;
     println!("logits differ by {:.1e} at most", parity.max_abs_difference);
     sulcus_io::write_atomically(&Path::new(&folder).join("model.onnx"), |out| out.write_all(&file))?;
     Ok(())

@@ -19,14 +19,15 @@ const LEAST_MEAN_DICE: f64 = 0.84;
 #[test]
 fn the_shipped_model_finds_the_hippocampus_in_the_bundled_held_out_cases() {
     let spec = shipped_spec().unwrap();
-    let labels: Vec<u16> = spec.labels.entries().iter().map(|e| e.value).collect();
+    let structures = spec.structures();
     let segmenter = builder(Engine::Tract).unwrap().model(shipped_model()).build().unwrap();
     let mut scores = Vec::new();
     for (name, image, truth) in held_out_cases().unwrap() {
         let scan = read_scan(&image).unwrap();
         let mask = segmenter.segment(&scan.image, SegmentOptions::default()).unwrap().labels;
         let (truth, _) = read_labels(&truth).unwrap();
-        scores.push(CaseScores::measure([name.clone(), name], &mask, &truth, &labels, DEFAULT_NSD_MM).unwrap());
+        scores
+            .push(CaseScores::measure([name.clone(), name], &mask, &truth, &structures, DEFAULT_NSD_MM).unwrap());
     }
     let summary = Summary::new(scores, DEFAULT_NSD_MM);
     assert!(summary.metric_per_case.len() >= 8);

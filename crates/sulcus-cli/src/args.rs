@@ -204,6 +204,9 @@ pub(crate) struct TrainArgs {
     /// How long training and its scoring may take together, all folds included, such as 15m or 1h30m
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) time_budget: Option<Duration>,
+    /// End after this many epochs in which the held-out cases' score has not risen; otherwise all epochs are trained
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "all")]
+    pub(crate) early_stopping: Option<usize>,
     /// Start from trained weights, wherever they fit: a model (.onnx), a checkpoint (.ckpt), a run's folder, or PyTorch
     /// weights (.pt, .pth, .safetensors), nnU-Net's too
     #[arg(long, value_name = "F")]

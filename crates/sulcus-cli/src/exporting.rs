@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sulcus_pipeline::{Parity, Predictor, Tensor, compare_predictors};
+use sulcus_pipeline::{ModelSpec, Parity, Predictor, Tensor, compare_predictors};
 use sulcus_runtime::{Device, OrtLibrary, OrtPredictor, TractPredictor};
 use sulcus_train::{DeviceChoice, NetworkPredictor, Run, Weights, export_onnx};
 
@@ -50,12 +50,12 @@ pub(crate) fn write(
     let mut checked = Vec::new();
     let shape = [&[1, spec.channels.len()], spec.patch.as_slice()].concat();
     let tract = TractPredictor::new(&bytes, &shape, None).context("loading the exported file")?;
-    checked.push(check("tract", &trainer, &tract, &inputs)?);
+    checked.push(check("tract", &spec, &trainer, &tract, &inputs)?);
     drop(tract);
     let (runtime, _) = sulcus_runtime::find_onnx_runtime(library).context("looking for ONNX Runtime")?;
     if let Some(runtime) = runtime {
         let ort = OrtPredictor::new(&runtime, &bytes, Device::Cpu, None).context("loading the exported file")?;
-        checked.push(check("ONNX Runtime", &trainer, &ort, &inputs)?);
+        checked.push(check("ONNX Runtime", &spec, &trainer, &ort, &inputs)?);
     }
 
     files::ensure_writable(&files::folder_of(output))?;
@@ -71,11 +71,12 @@ pub(crate) fn write(
 
 fn check(
     engine: &str,
+    spec: &ModelSpec,
     trainer: &dyn Predictor,
     exported: &dyn Predictor,
     inputs: &[Tensor],
 ) -> Result<String, CliError> {
-    let parity: Parity = compare_predictors(trainer, exported, inputs)
+    let parity: Parity = compare_predictors(spec, trainer, exported, inputs)
         .context(format_args!("checking the exported file in {engine}"))?;
     if parity.values == 0 {
         return Err(CliError::failed(

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
+use sulcus_pipeline::{LabelDescription, Region, Structure};
 use sulcus_volume::{Label, LabelEntry, LabelTable};
 
 use crate::error::{CliError, Context};
@@ -20,11 +21,11 @@ pub(crate) fn read(path: &Path) -> Result<LabelFile, CliError> {
                 path.display()
             ))
         })?;
-        return Ok(LabelFile { table: spec.labels, ignore: None });
+        return Ok(LabelFile { table: spec.labels, regions: spec.regions, ignore: None });
     }
-    let json: Value =
-        serde_json::from_slice(&bytes).context(format_args!("the label table is not JSON: {}", path.display()))?;
-    from_json(&json).map_err(|error| {
+    let text =
+        String::from_utf8(bytes).context(format_args!("the label table is not text: {}", path.display()))?;
+    from_json(&text).map_err(|error| {
         CliError::failed(format_args!("the label table cannot be used: {error}: {}", path.display()))
             .hint(r#"write {"labels": {"Anterior": 1, "Posterior": 2}}, or give a dataset.json or a model file"#)
     })
@@ -33,43 +34,32 @@ pub(crate) fn read(path: &Path) -> Result<LabelFile, CliError> {
 /// What a file says about labels.
 #[derive(Debug)]
 pub(crate) struct LabelFile {
-    /// The structures.
+    /// The values that masks may have.
     pub(crate) table: LabelTable,
+    /// The structures, where these are unions of values.
+    pub(crate) regions: Vec<Region>,
     /// The value of voxels that nobody has labelled.
     pub(crate) ignore: Option<Label>,
 }
 
-fn from_json(json: &Value) -> Result<LabelFile, String> {
-    let labels = json.get("labels").unwrap_or(json);
+impl LabelFile {
+    /// What is scored.
+    pub(crate) fn structures(&self) -> Vec<Structure> {
+        Structure::all(&self.table, &self.regions)
+    }
+}
+
+fn from_json(text: &str) -> Result<LabelFile, String> {
+    let json: Value = serde_json::from_str(text).map_err(|e| format!("it is not JSON: {e}"))?;
+    let labels = json.get("labels").unwrap_or(&json);
     if labels.is_array() {
         let entries: Vec<LabelEntry> = serde_json::from_value(labels.clone()).map_err(|e| e.to_string())?;
         let table = LabelTable::new(entries).map_err(|e| e.to_string())?;
-        return Ok(LabelFile { table, ignore: None });
+        return Ok(LabelFile { table, regions: Vec::new(), ignore: None });
     }
-    let object = labels.as_object().ok_or("expected an object `labels` of names and values")?;
-    let mut names: Vec<(Label, String)> = Vec::new();
-    for (key, value) in object {
-        // The Decathlon writes {"1": "Anterior"}, nnU-Net {"Anterior": 1}.
-        let (value, name) = match value {
-            Value::String(name) => (key.parse::<Label>().ok(), name),
-            Value::Number(number) => (number.as_u64().and_then(|n| Label::try_from(n).ok()), key),
-            Value::Array(_) => {
-                return Err(format!("`{key}` is a region of several values; give each structure its own value"));
-            }
-            other => return Err(format!("`{key}` has {other}, expected a whole number or a name")),
-        };
-        let value = value.ok_or_else(|| format!("`{name}` has no whole number from 0 to {}", Label::MAX))?;
-        if value != 0 {
-            names.push((value, name.clone()));
-        }
-    }
-    // nnU-Net's name for voxels that nobody has labelled.
-    let ignore = names.iter().position(|(_, name)| name == "ignore").map(|at| names.swap_remove(at).0);
-    if names.is_empty() {
-        return Err("it names no structure besides the background".into());
-    }
-    let table = LabelTable::from_names(names).map_err(|e| e.to_string())?;
-    Ok(LabelFile { table, ignore })
+    let wrapped = if json.get("labels").is_none() { format!("{{\"labels\": {text}}}") } else { text.to_owned() };
+    let LabelDescription { labels, regions, ignore } = LabelDescription::from_json(&wrapped)?;
+    Ok(LabelFile { table: labels, regions, ignore })
 }
 
 /// A table for values that occur, with the names that a mask carries for them where it does.
@@ -91,7 +81,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Vec<(Label, String)>, String> {
-        let table = from_json(&serde_json::from_str(text).unwrap())?.table;
+        let table = from_json(text)?.table;
         Ok(table.entries().iter().map(|e| (e.value, e.name.clone())).collect())
     }
 
@@ -111,9 +101,16 @@ mod tests {
     #[test]
     fn an_ignore_label_is_no_structure() {
         let text = r#"{"labels": {"background": 0, "a": 1, "ignore": 3, "b": 2}}"#;
-        let file = from_json(&serde_json::from_str(text).unwrap()).unwrap();
+        let file = from_json(text).unwrap();
         assert_eq!(file.ignore, Some(3));
         assert_eq!(file.table.entries().iter().map(|e| e.value).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn regions_come_with_their_order() {
+        let text = r#"{"labels": {"background": 0, "whole": [1, 2], "back": 2}, "regions_class_order": [1, 2]}"#;
+        let keys: Vec<String> = from_json(text).unwrap().structures().iter().map(Structure::key).collect();
+        assert_eq!(keys, ["(1, 2)", "2"]);
     }
 
     #[test]
@@ -128,7 +125,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         for (text, part) in [
-            (r#"{"labels": {"whole": [1, 2]}}"#, "region of several values"),
+            (r#"{"labels": {"whole": [1, 2]}}"#, "`regions_class_order` must say"),
+            ("{", "it is not JSON"),
             (r#"{"labels": {"background": 0}}"#, "no structure"),
             (r#"{"labels": {"a": 70000}}"#, "no whole number from 0 to 65535"),
             (r#"{"labels": 3}"#, "expected an object"),

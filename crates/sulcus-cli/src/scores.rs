@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sulcus_pipeline::{CaseScores, LabelScores, MeanScores, PipelineError, Summary, leave_out_ignored};
+use sulcus_pipeline::{CaseScores, LabelScores, MeanScores, PipelineError, Structure, Summary, leave_out_ignored};
 use sulcus_volume::{Label, LabelMap, LabelTable};
 
 use crate::error::CliError;
@@ -11,8 +11,13 @@ use crate::output;
 /// Which labels are scored.
 #[derive(Debug, Clone)]
 pub(crate) enum Labels {
-    /// Those of a table; a mask with another value is an error.
-    Table(LabelTable),
+    /// These structures; a mask with a value that belongs to none is an error.
+    Known {
+        /// The structures.
+        structures: Vec<Structure>,
+        /// Names and colours of the values, for figures.
+        table: LabelTable,
+    },
     /// Those that occur in any mask.
     Present,
 }
@@ -79,36 +84,40 @@ impl Scores {
         let mut present: BTreeSet<Label> =
             prediction.counts().into_keys().chain(truth.counts().into_keys()).collect();
         present.remove(&0);
-        let labels: Vec<Label> = match &self.labels {
-            Labels::Present => present.iter().copied().collect(),
-            Labels::Table(table) => {
-                let known: Vec<Label> = table.entries().iter().map(|entry| entry.value).collect();
+        let structures = match &self.labels {
+            Labels::Present => present.iter().copied().map(Structure::label).collect(),
+            Labels::Known { structures, .. } => {
+                let known: BTreeSet<Label> = structures.iter().flat_map(|s| s.values.iter().copied()).collect();
+                let known: Vec<Label> = known.into_iter().collect();
                 let found: Vec<Label> = present.iter().copied().filter(|value| !known.contains(value)).collect();
                 if !found.is_empty() {
                     return Err(PipelineError::UnknownLabels { found, known });
                 }
-                known
+                structures.clone()
             }
         };
-        self.cases.push(CaseScores::measure(files, prediction, truth, &labels, self.nsd_mm)?);
-        self.seen.extend(&labels);
+        self.cases.push(CaseScores::measure(files, prediction, truth, &structures, self.nsd_mm)?);
+        self.seen.extend(&present);
         self.voxels.push(truth.data().len() as u64);
         Ok(())
     }
 
-    /// The summary, and the labels in it. A label that a case does not have is scored there as one that neither
+    /// The summary, the structures in it, and the table of the masks' values. A label that a case does not have is scored there as one that neither
     /// mask has: undefined, and counted as such.
-    pub(crate) fn finish(mut self) -> (Summary, LabelTable) {
+    pub(crate) fn finish(mut self) -> (Summary, Vec<Structure>, LabelTable) {
+        let (structures, table) = match self.labels {
+            Labels::Known { structures, table } => (structures, table),
+            Labels::Present => {
+                let table = crate::label_file::named_where_known(self.seen, self.names.as_ref());
+                (Structure::all(&table, &[]), table)
+            }
+        };
         for (case, voxels) in self.cases.iter_mut().zip(self.voxels) {
-            for label in &self.seen {
-                case.metrics.entry(label.to_string()).or_insert_with(|| LabelScores::absent(voxels));
+            for structure in &structures {
+                case.metrics.entry(structure.key()).or_insert_with(|| LabelScores::absent(voxels));
             }
         }
-        let table = match self.labels {
-            Labels::Table(table) => table,
-            Labels::Present => crate::label_file::named_where_known(self.seen, self.names.as_ref()),
-        };
-        (Summary::new(self.cases, self.nsd_mm), table)
+        (Summary::new(self.cases, self.nsd_mm), structures, table)
     }
 }
 
@@ -116,29 +125,29 @@ impl Scores {
 const SIDE_BY_SIDE: usize = 4;
 
 /// Prints the cases, worst first, and the means.
-pub(crate) fn print(summary: &Summary, labels: &LabelTable) -> Result<(), CliError> {
-    let cases = if labels.entries().len() > SIDE_BY_SIDE {
-        worst_labels(summary, labels)
+pub(crate) fn print(summary: &Summary, structures: &[Structure]) -> Result<(), CliError> {
+    let cases = if structures.len() > SIDE_BY_SIDE {
+        worst_labels(summary, structures)
     } else {
-        every_label(summary, labels)
+        every_label(summary, structures)
     };
     output::table(&cases)?;
     output::line("")?;
-    output::table(&means(summary, labels))
+    output::table(&means(summary, structures))
 }
 
 /// Rows of a table, names first: a case a row, worst first, with the scores of every label.
-pub(crate) fn every_label(summary: &Summary, labels: &LabelTable) -> Vec<Vec<String>> {
+pub(crate) fn every_label(summary: &Summary, structures: &[Structure]) -> Vec<Vec<String>> {
     let mut header = vec!["case".to_owned()];
-    for entry in labels.entries() {
+    for entry in structures {
         header.extend([format!("{} Dice", entry.name), "HD95".to_owned(), "NSD".to_owned()]);
     }
     header.push("mean Dice".to_owned());
     let mut rows = vec![header];
     for case in worst_first(summary) {
         let mut row = vec![name_of(case)];
-        for entry in labels.entries() {
-            let scores = case.metrics.get(&entry.value.to_string());
+        for entry in structures {
+            let scores = case.metrics.get(&entry.key());
             row.extend(cells(scores));
         }
         row.push(score(case.mean_dice()));
@@ -148,11 +157,10 @@ pub(crate) fn every_label(summary: &Summary, labels: &LabelTable) -> Vec<Vec<Str
 }
 
 /// Rows of a table, names first: a case a row, worst first, with the label that is worst in it.
-fn worst_labels(summary: &Summary, labels: &LabelTable) -> Vec<Vec<String>> {
+fn worst_labels(summary: &Summary, structures: &[Structure]) -> Vec<Vec<String>> {
     let mut rows = vec![["case", "mean Dice", "worst label", "Dice", "HD95", "NSD"].map(str::to_owned).to_vec()];
     for case in worst_first(summary) {
-        let scores =
-            labels.entries().iter().filter_map(|e| Some((&e.name, case.metrics.get(&e.value.to_string())?)));
+        let scores = structures.iter().filter_map(|e| Some((&e.name, case.metrics.get(&e.key())?)));
         let worst = scores.filter(|(_, scores)| scores.Dice.is_some());
         let worst = worst.min_by(|(_, a), (_, b)| a.Dice.unwrap_or(1.0).total_cmp(&b.Dice.unwrap_or(1.0)));
         let name = worst.map_or_else(|| score(None), |(name, _)| name.clone());
@@ -170,7 +178,7 @@ fn cells(scores: Option<&LabelScores>) -> [String; 3] {
 }
 
 /// Rows of a table, names first: a label a row, then the mean over them.
-pub(crate) fn means(summary: &Summary, labels: &LabelTable) -> Vec<Vec<String>> {
+pub(crate) fn means(summary: &Summary, structures: &[Structure]) -> Vec<Vec<String>> {
     let nsd = summary.nsd_mm.map_or_else(|| "NSD".to_owned(), |mm| format!("NSD at {mm} mm"));
     let header = ["mean of", "Dice", "IoU", "HD95 in mm", &nsd, "volume error in ml", "cases"];
     let row = |name: &str, mean: &MeanScores| {
@@ -188,11 +196,11 @@ pub(crate) fn means(summary: &Summary, labels: &LabelTable) -> Vec<Vec<String>> 
         ]
     };
     let mut rows = vec![header.map(str::to_owned).to_vec()];
-    for entry in labels.entries() {
-        let mean = summary.mean.get(&entry.value.to_string()).copied().unwrap_or_default();
+    for entry in structures {
+        let mean = summary.mean.get(&entry.key()).copied().unwrap_or_default();
         rows.push(row(&entry.name, &mean));
     }
-    if labels.entries().len() > 1 {
+    if structures.len() > 1 {
         rows.push(row("all labels", &summary.foreground_mean));
     }
     rows
@@ -237,6 +245,10 @@ mod tests {
         LabelMap::new(Geometry::new([4, 1, 1], map, OrientationSource::Sform).unwrap(), values.to_vec()).unwrap()
     }
 
+    fn known(structures: Vec<Structure>) -> Labels {
+        Labels::Known { structures, table: LabelTable::default() }
+    }
+
     fn files(case: &str) -> [String; 2] {
         [format!("p/{case}.nii.gz"), format!("t/{case}.nii.gz")]
     }
@@ -246,8 +258,8 @@ mod tests {
         let mut scores = Scores::new(Labels::Present, 1.0);
         scores.add(files("a"), &mask([1, 1, 0, 0]), &mask([1, 0, 0, 0])).unwrap();
         scores.add(files("b"), &mask([2, 0, 0, 0]), &mask([2, 0, 0, 0])).unwrap();
-        let (summary, labels) = scores.finish();
-        assert_eq!(labels.entries().len(), 2);
+        let (summary, labels, _) = scores.finish();
+        assert_eq!(labels.len(), 2);
         let first = &summary.metric_per_case[0].metrics["2"];
         assert_eq!((first.Dice, first.TN, summary.mean["2"].undefined), (None, 4, 1));
         assert_eq!(summary.mean["2"].Dice, Some(1.0));
@@ -263,7 +275,7 @@ mod tests {
         let mut scores = Scores::new(Labels::Present, 1.0);
         scores.add(files("a"), &mask([0; 4]), &mask([0; 4])).unwrap();
         scores.add(files("b"), &mask([1, 0, 0, 0]), &mask([1, 0, 0, 0])).unwrap();
-        let (summary, _) = scores.finish();
+        let (summary, ..) = scores.finish();
         let empty = &summary.metric_per_case[0].metrics["1"];
         assert_eq!((empty.Dice, empty.TP, empty.TN), (None, 0, 4));
     }
@@ -273,15 +285,28 @@ mod tests {
         let mut scores = Scores::new(Labels::Present, 1.0);
         scores.add(files("good"), &mask([1, 0, 0, 0]), &mask([1, 0, 0, 0])).unwrap();
         scores.add(files("missed"), &mask([0; 4]), &mask([1, 0, 0, 0])).unwrap();
-        let (summary, labels) = scores.finish();
+        let (summary, labels, _) = scores.finish();
         assert_eq!(every_label(&summary, &labels)[1], ["missed", "0.0000", "inf", "0.0000", "0.0000"]);
         let expected = ["label 1", "0.5000", "0.5000", "0.00, 1 infinite", "0.5000", "0.001", "2"];
         assert_eq!(means(&summary, &labels)[1], expected);
     }
 
     #[test]
+    fn regions_are_scored_as_unions_under_nnu_net_s_keys() {
+        let whole = Structure { name: "whole".into(), values: vec![1, 2], ..Structure::label(1) };
+        let mut scores = Scores::new(known(vec![whole, Structure::label(2)]), 1.0);
+        scores.add(files("a"), &mask([1, 2, 0, 0]), &mask([2, 1, 1, 0])).unwrap();
+        let refused = scores.add(files("b"), &mask([3, 0, 0, 0]), &mask([1, 0, 0, 0])).unwrap_err().to_string();
+        assert!(refused.contains("[3]") && refused.contains("[1, 2]"), "{refused}");
+        let (summary, structures, _) = scores.finish();
+        assert_eq!(summary.mean["(1, 2)"].Dice, Some(0.8));
+        assert_eq!(summary.mean["2"].Dice, Some(0.0));
+        assert_eq!(every_label(&summary, &structures)[0][1..5], ["whole Dice", "HD95", "NSD", "label 2 Dice"]);
+    }
+
+    #[test]
     fn a_value_outside_the_table_is_an_error_not_a_zero() {
-        let mut scores = Scores::new(Labels::Table(crate::label_file::named_where_known([1, 2], None)), 1.0);
+        let mut scores = Scores::new(known([1, 2].map(Structure::label).to_vec()), 1.0);
         let error = scores.add(files("a"), &mask([7, 1, 0, 0]), &mask([1; 4])).unwrap_err().to_string();
         assert!(error.contains("[7]"), "{error}");
         assert!(scores.finish().0.metric_per_case.is_empty());

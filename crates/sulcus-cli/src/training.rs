@@ -4,8 +4,9 @@ use indicatif::ProgressBar;
 use sulcus_train::{Event, TrainObserver};
 
 use crate::interrupt::Interrupt;
+use crate::memory;
 use crate::scores::score;
-use crate::ui::{Ui, count, human_secs};
+use crate::ui::{Ui, count, human_bytes, human_secs};
 
 /// A bar on a terminal, a line an epoch elsewhere.
 pub(crate) struct Watcher<'a> {
@@ -36,6 +37,22 @@ impl TrainObserver for Watcher<'_> {
             Event::Checking { cases } => self.say(format_args!("checking {}", count(cases, "case"))),
             Event::Warning(text) => self.bar.suspend(|| self.ui.warn(text)),
             Event::Initialised(report) => self.say(report),
+            Event::Memory { data_bytes, step_bytes } => {
+                let needed = data_bytes.saturating_add(step_bytes);
+                if let Some(there) = memory::total().filter(|there| needed > *there) {
+                    self.bar.suspend(|| {
+                        self.ui.warn(format_args!(
+                            "training will hold about {} in memory ({} of prepared scans, {} for a step), but this machine \
+                             or its container has {}: it may be ended by the system; train on fewer cases or larger voxels, \
+                             or take a machine with more",
+                            human_bytes(needed),
+                            human_bytes(data_bytes),
+                            human_bytes(step_bytes),
+                            human_bytes(there)
+                        ));
+                    });
+                }
+            }
             Event::Planned { plan, device, training, validation } => {
                 self.say(format_args!(
                     "training {} on {}, {validation} held out, on the {device}",

@@ -18,7 +18,7 @@ mod vector;
 
 pub use conv::{ConvShape, conv_forward, conv_input_gradient, conv_weight_gradient};
 pub use error::KernelError;
-pub use loss::{Activation, DiceSums, SegmentationLoss, Terms};
+pub use loss::{Activation, DiceSums, Regions, SegmentationLoss, Terms};
 pub use norm::{Moments, Norm, NormScope, NormShape, ResidualGradient};
 pub use pool::MaxPool;
 pub use simd::{Instructions, instructions};

@@ -3,6 +3,8 @@
 //! nnU-Net's training loss (Isensee et al. 2021): cross-entropy, the mean over the voxels that count, plus 1 − soft Dice
 //! (Milletari et al. 2016), the mean over the foreground's classes of (2 Σ p t + s) / (Σ p + Σ t + s).
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use crate::error::{KernelError, check_length, product};
@@ -12,20 +14,85 @@ use crate::vector::{Kernel, Simd, sum, vectorised};
 const IGNORED: u8 = 255;
 /// Keeps the Dice of one sigmoid channel defined where both masks are empty.
 const SIGMOID_SMOOTH: f64 = 1e-6;
-/// The same for softmax classes; nnU-Net's value.
-const SOFTMAX_SMOOTH: f64 = 1e-5;
+/// The same for softmax classes and regions; nnU-Net's value.
+const SMOOTH: f64 = 1e-5;
 /// Voxels of one task.
 const TASK: usize = 8192;
 /// Voxels that are worked on while they are in the nearest cache.
 const BLOCK: usize = 512;
 
 /// What turns logits into probabilities.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activation {
     /// Over the channels, which are the classes; the first is background.
     Softmax,
     /// One channel; any class above 0 is foreground.
     Sigmoid,
+    /// A channel a region, each by itself; regions may overlap. The cross-entropy is the mean over channels as well.
+    Regions(Regions),
+}
+
+/// Which channel each class is true in, where a class may be true in several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Regions {
+    count: usize,
+    members: Arc<Members>,
+}
+
+impl Regions {
+    /// More don't fit into the bits of a class.
+    pub const MOST: usize = 31;
+
+    /// Regions of `classes` classes, the background included, each region given by its classes.
+    ///
+    /// # Errors
+    /// When there is no region or more than [`Self::MOST`], or one has a class that is none or the background.
+    pub fn new(regions: &[Vec<u8>], classes: usize) -> Result<Self, KernelError> {
+        if regions.is_empty() || regions.len() > Self::MOST || classes > usize::from(IGNORED) {
+            return Err(KernelError::Shape(format!("{} regions of {classes} classes", regions.len())));
+        }
+        let mut members = Members { of_class: [0; 256], classes };
+        members.of_class[usize::from(IGNORED)] = UNCOUNTED;
+        for (region, of_region) in regions.iter().enumerate() {
+            for &class in of_region {
+                if class == 0 || usize::from(class) >= classes {
+                    return Err(KernelError::Class { found: class, classes });
+                }
+                members.of_class[usize::from(class)] |= 1 << region;
+            }
+        }
+        Ok(Self { count: regions.len(), members: Arc::new(members) })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Whether a class belongs to a region.
+    pub fn holds(&self, region: usize, class: u8) -> bool {
+        region < self.count && self.members.of_class[usize::from(class)] >> region & 1 == 1
+    }
+}
+
+/// The bit of a class that counts in no channel.
+const UNCOUNTED: u32 = 1 << 31;
+
+/// For each class the channels that it is true in, as bits.
+#[derive(Debug, PartialEq, Eq)]
+struct Members {
+    of_class: [u32; 256],
+    /// Classes that may occur.
+    classes: usize,
+}
+
+impl Members {
+    /// One channel, true for any class.
+    fn any() -> Self {
+        let mut of_class = [1; 256];
+        (of_class[0], of_class[usize::from(IGNORED)]) = (0, UNCOUNTED);
+        Self { of_class, classes: usize::from(IGNORED) }
+    }
 }
 
 /// What the loss is the sum of.
@@ -49,7 +116,7 @@ pub enum DiceSums {
 }
 
 /// A loss of logits `[batch, channels, voxels]` against classes `[batch, voxels]`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct SegmentationLoss {
     /// What turns logits into probabilities.
     pub activation: Activation,
@@ -69,7 +136,7 @@ impl SegmentationLoss {
     ///
     /// # Errors
     /// A slice of another length than the shape's; an empty shape; softmax over fewer than two channels or more than 255,
-    /// sigmoid over more than one; a class that has no channel. The gradient then holds nothing of use.
+    /// sigmoid over more than one, regions over more or fewer than there are; a class that there is not. The gradient then holds nothing of use.
     pub fn value_and_gradient(
         &self,
         [batch, channels, voxels]: [usize; 3],
@@ -79,15 +146,22 @@ impl SegmentationLoss {
         gradient: &mut [f32],
     ) -> Result<f64, KernelError> {
         let len = product("loss", &[batch, channels, voxels])?;
-        let channels_fit = match self.activation {
-            Activation::Softmax => (2..=usize::from(IGNORED)).contains(&channels),
-            Activation::Sigmoid => channels == 1,
+        let any;
+        let (channels_fit, members) = match &self.activation {
+            Activation::Softmax => ((2..=usize::from(IGNORED)).contains(&channels), None),
+            Activation::Sigmoid => {
+                any = Members::any();
+                (channels == 1, Some(&any))
+            }
+            Activation::Regions(regions) => (channels == regions.count, Some(&*regions.members)),
         };
         if len == 0 || !channels_fit {
-            let activation = self.activation;
-            return Err(KernelError::Shape(format!(
-                "{activation:?} loss of [{batch}, {channels}, {voxels}] logits"
-            )));
+            let kind = match &self.activation {
+                Activation::Softmax => "softmax".to_owned(),
+                Activation::Sigmoid => "sigmoid".to_owned(),
+                Activation::Regions(regions) => format!("{} regions'", regions.count),
+            };
+            return Err(KernelError::Shape(format!("{kind} loss of [{batch}, {channels}, {voxels}] logits")));
         }
         check_length("logits", logits.len(), len)?;
         check_length("gradient", gradient.len(), len)?;
@@ -96,16 +170,15 @@ impl SegmentationLoss {
         let mut tasks = split([channels, voxels], logits, classes, gradient);
         let found: Vec<Sums> = tasks
             .par_iter_mut()
-            .map(|task| match self.activation {
-                Activation::Softmax => vectorised(Softmax(task)),
-                Activation::Sigmoid => vectorised(Sigmoid(task)),
+            .map(|task| match members {
+                None => vectorised(Softmax(task)),
+                Some(members) => vectorised(Sigmoid(task, &members.of_class)),
             })
             .collect();
-        if self.activation == Activation::Softmax {
-            let highest = found.iter().map(|sums| sums.highest).max().unwrap_or(0);
-            if usize::from(highest) >= channels {
-                return Err(KernelError::Class { found: highest, classes: channels });
-            }
+        let highest = found.iter().map(|sums| sums.highest).max().unwrap_or(0);
+        let classes = members.map_or(channels, |members| members.classes);
+        if usize::from(highest) >= classes {
+            return Err(KernelError::Class { found: highest, classes });
         }
 
         let of_cases = match self.sums {
@@ -123,9 +196,10 @@ impl SegmentationLoss {
         }
         let mut slopes: Vec<Slopes> = vec![slopes; of_cases];
         if self.terms != Terms::CrossEntropy {
-            let (first, smooth) = match self.activation {
-                Activation::Softmax => (1, SOFTMAX_SMOOTH),
+            let (first, smooth) = match &self.activation {
+                Activation::Softmax => (1, SMOOTH),
                 Activation::Sigmoid => (0, SIGMOID_SMOOTH),
+                Activation::Regions(_) => (0, SMOOTH),
             };
             let share = weight / (of_cases * (channels - first)) as f64;
             value += weight;
@@ -146,9 +220,9 @@ impl SegmentationLoss {
         }
         tasks.par_iter_mut().enumerate().for_each(|(task, part)| {
             let slopes = &slopes[task / tasks_of_case];
-            match self.activation {
-                Activation::Softmax => vectorised(SoftmaxGradient(part, slopes)),
-                Activation::Sigmoid => vectorised(SigmoidGradient(part, slopes)),
+            match members {
+                None => vectorised(SoftmaxGradient(part, slopes)),
+                Some(members) => vectorised(SigmoidGradient(part, &members.of_class, slopes)),
             }
         });
         Ok(value)
@@ -189,7 +263,7 @@ fn split<'a>(
 /// What the first pass adds up.
 #[derive(Debug, Clone, Default)]
 struct Sums {
-    /// Voxels that are not ignored.
+    /// Voxels that are not ignored; of several sigmoid channels in each.
     counted: u64,
     highest: u8,
     /// Σ −log p(truth)
@@ -359,33 +433,41 @@ impl Kernel for SoftmaxGradient<'_, '_> {
     }
 }
 
-struct Sigmoid<'t, 'a>(&'t mut Task<'a>);
+/// The bits of each voxel's class.
+#[inline(always)]
+fn look_up(of_class: &[u32; 256], classes: &[u8], bits: &mut [u32]) {
+    for (bits, &class) in bits.iter_mut().zip(classes) {
+        *bits = of_class[usize::from(class)];
+    }
+}
+
+struct Sigmoid<'t, 'a>(&'t mut Task<'a>, &'t [u32; 256]);
 
 impl Kernel for Sigmoid<'_, '_> {
     type Output = Sums;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Sums {
-        let Task { logits, classes, out } = self.0;
+        let Self(Task { logits, classes, out }, of_class) = self;
         let mut sums = Sums::default();
-        let mut dice = DiceParts::default();
         let mut rows = Rows::new();
-        for (logits, out) in logits.iter().zip(out.iter_mut()) {
+        for (channel, (logits, out)) in (0_u32..).zip(logits.iter().zip(out.iter_mut())) {
+            let mut dice = DiceParts::default();
             let blocks = logits.chunks(BLOCK).zip(out.chunks_mut(BLOCK)).zip(classes.chunks(BLOCK));
             for ((logits, out), classes) in blocks {
                 let truth = &mut rows.truth[..classes.len()];
                 let entropy = &mut rows.sum[..classes.len()];
                 let hit = &mut rows.of_truth[..classes.len()];
                 sums.see(classes);
-                widen(classes, truth);
+                look_up(of_class, classes, truth);
                 let mut count = 0;
                 for ((((&z, out), entropy), hit), &truth) in
                     logits.iter().zip(out.iter_mut()).zip(entropy.iter_mut()).zip(hit.iter_mut()).zip(truth.iter())
                 {
                     let small = exp(-z.abs());
                     let p = if z < 0.0 { small } else { 1.0 } / (1.0 + small);
-                    let ignored = truth == u32::from(IGNORED);
-                    let is_true = truth != 0 && !ignored;
+                    let ignored = truth == UNCOUNTED;
+                    let is_true = truth >> channel & 1 == 1;
                     let above = if z < 0.0 { 0.0 } else { z };
                     let cost = above - if is_true { z } else { 0.0 } + ln(1.0 + small);
                     *entropy = if ignored { 0.0 } else { cost };
@@ -398,25 +480,31 @@ impl Kernel for Sigmoid<'_, '_> {
                 dice.both += sum(simd, hit);
                 dice.true_voxels += f64::from(count);
             }
+            sums.dice.push(dice);
         }
-        sums.dice = vec![dice];
         sums
     }
 }
 
-struct SigmoidGradient<'t, 'a>(&'t mut Task<'a>, &'t Slopes);
+struct SigmoidGradient<'t, 'a>(&'t mut Task<'a>, &'t [u32; 256], &'t Slopes);
 
 impl Kernel for SigmoidGradient<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let Self(Task { classes, out, .. }, slopes) = self;
-        for (out, &[always, if_true]) in out.iter_mut().zip(&slopes.dice) {
-            for (p, &class) in out.iter_mut().zip(classes.iter()) {
-                let is_true = class != 0 && class != IGNORED;
-                let slope = always + if is_true { if_true } else { 0.0 };
-                *p = slope * (*p * (1.0 - *p)) + slopes.entropy * (*p - if is_true { 1.0 } else { 0.0 });
+        let Self(Task { classes, out, .. }, of_class, slopes) = self;
+        let mut rows = Rows::new();
+        for (channel, (out, &[always, if_true])) in (0_u32..).zip(out.iter_mut().zip(&slopes.dice)) {
+            for (out, classes) in out.chunks_mut(BLOCK).zip(classes.chunks(BLOCK)) {
+                let truth = &mut rows.truth[..classes.len()];
+                look_up(of_class, classes, truth);
+                for (p, &truth) in out.iter_mut().zip(truth.iter()) {
+                    // An ignored voxel's probability was set to 0, and its bits are those of no channel.
+                    let is_true = truth >> channel & 1 == 1;
+                    let slope = always + if is_true { if_true } else { 0.0 };
+                    *p = slope * (*p * (1.0 - *p)) + slopes.entropy * (*p - if is_true { 1.0 } else { 0.0 });
+                }
             }
         }
     }

@@ -1,6 +1,14 @@
 use sulcus_volume::Label;
 
-use crate::{ModelSpec, Output};
+use crate::{Logits, ModelSpec, Output};
+
+/// The label of each voxel of a grid, without postprocessing.
+///
+/// # Shapes
+/// `logits` `[K, z, y, x]` → `[z, y, x]`.
+pub fn decide(spec: &ModelSpec, logits: &Logits) -> Vec<Label> {
+    labels_of(spec, logits.data(), logits.shape().iter().product())
+}
 
 /// The label of each voxel. Any number of voxels, such as a slab, is decided on its own.
 ///
@@ -25,6 +33,16 @@ pub(crate) fn labels_of(spec: &ModelSpec, values: &[f32], voxels: usize) -> Vec<
                 }
             }
         }
+        // nnU-Net's rule: one region after the other, later ones over earlier ones.
+        Output::Regions => {
+            for (plane, region) in values.chunks_exact(voxels).zip(&spec.regions) {
+                labels
+                    .iter_mut()
+                    .zip(plane)
+                    .filter(|(_, logit)| **logit > 0.0)
+                    .for_each(|(l, _)| *l = region.writes);
+            }
+        }
     }
     labels
 }
@@ -35,7 +53,7 @@ pub(crate) fn labels_of(spec: &ModelSpec, values: &[f32], voxels: usize) -> Vec<
 /// `values` `[K, voxels]`.
 pub(crate) fn to_probabilities(spec: &ModelSpec, values: &mut [f32], voxels: usize) {
     match spec.activation {
-        Output::Sigmoid => values.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
+        Output::Sigmoid | Output::Regions => values.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
         Output::Softmax => {
             let classes = values.len() / voxels;
             for voxel in 0..voxels {

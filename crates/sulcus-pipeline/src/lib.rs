@@ -7,6 +7,7 @@
 //! [`Restore::finish`] do the same in two steps, with all logits between them.
 
 mod decide;
+mod described;
 mod error;
 mod golden;
 mod ignore;
@@ -18,25 +19,34 @@ mod parity;
 mod postprocess;
 mod predictor;
 mod prepare;
+mod region;
 mod restore;
 mod spec;
 mod stream;
+mod structure;
 mod summary;
 mod window;
 
+pub use decide::decide;
+pub use described::LabelDescription;
 pub use error::PipelineError;
 pub use golden::{GoldenCase, label_hash};
 pub use ignore::leave_out_ignored;
 pub use memory::{Demand, Pieces};
-pub use metrics::{Counts, DEFAULT_NSD_MM, SurfaceDistances, count_labels, mean_defined, surface_distances};
+pub use metrics::{
+    Counts, DEFAULT_NSD_MM, SurfaceDistances, count_labels, count_structures, mean_defined, structure_distances,
+    surface_distances,
+};
 pub use network::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 pub use normalise::Normalisation;
 pub use parity::{Parity, compare_predictors};
 pub use postprocess::{Postprocess, PostprocessingChoice, choose_postprocessing, postprocess};
 pub use predictor::{Predictor, PredictorError, Tensor};
 pub use prepare::{Prepared, PreparedLabels, prepare, prepare_labels, prepare_owned};
+pub use region::Region;
 pub use restore::{Outputs, Restore, Restored};
 pub use spec::{ChannelSpec, FORMAT_VERSION, ModelSpec, Output, SPEC_KEY, SpacingRule, Tiling, Training};
 pub use stream::{Block, Decision, Share, Walking, count_tiles_in};
+pub use structure::Structure;
 pub use summary::{CaseScores, LabelScores, MeanScores, Summary};
 pub use window::{Answers, InTurn, Logits, Progress, WindowOptions, count_tiles, predict_logits};

@@ -1,4 +1,5 @@
-use crate::{PipelineError, Predictor, Tensor};
+use crate::decide::labels_of;
+use crate::{ModelSpec, PipelineError, Predictor, Tensor};
 
 /// How far two predictors are apart.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -7,13 +8,13 @@ pub struct Parity {
     pub max_abs_difference: f32,
     /// Logits compared.
     pub values: usize,
-    /// Voxels for which the class decided on differs.
+    /// Voxels for which the label decided on differs.
     pub class_disagreements: usize,
     /// Voxels compared.
     pub voxels: usize,
 }
 
-/// Gives the same inputs to two predictors.
+/// Gives the same inputs to two predictors of one specification.
 ///
 /// # Shapes
 /// Each input is `[N, C, (D,) H, W]`.
@@ -21,6 +22,7 @@ pub struct Parity {
 /// # Errors
 /// When one of them fails, or their answers have different shapes.
 pub fn compare_predictors(
+    spec: &ModelSpec,
     a: &dyn Predictor,
     b: &dyn Predictor,
     inputs: &[Tensor],
@@ -42,18 +44,13 @@ pub fn compare_predictors(
             continue;
         };
         let space: usize = expected.iter().skip(2).product();
-        for item in 0..items {
-            for voxel in 0..space {
-                let decide = |values: &[f32]| {
-                    let at = |k: usize| values[(item * classes + k) * space + voxel];
-                    if classes == 1 {
-                        usize::from(at(0) > 0.0)
-                    } else {
-                        (1..classes).fold(0, |best, k| if at(k) > at(best) { k } else { best })
-                    }
-                };
-                parity.class_disagreements += usize::from(decide(&left) != decide(&right));
-            }
+        if space * classes == 0 {
+            continue;
+        }
+        for (left, right) in left.chunks_exact(classes * space).zip(right.chunks_exact(classes * space)) {
+            let decided = [left, right].map(|values| labels_of(spec, values, space));
+            let [left, right] = &decided;
+            parity.class_disagreements += left.iter().zip(right).filter(|(l, r)| l != r).count();
         }
         parity.voxels += items * space;
     }

@@ -1,13 +1,15 @@
 use serde::{Deserialize, Serialize};
 use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
 
-use crate::{GoldenCase, NetworkSpec, Normalisation, PipelineError, Postprocess};
+use crate::{GoldenCase, NetworkSpec, Normalisation, PipelineError, Postprocess, Region, Structure};
 
 /// The key of the ONNX metadata entry that holds the specification.
 pub const SPEC_KEY: &str = "sulcus.spec";
 
-/// The newest format version that this code reads and the one it writes.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest format version that this code reads.
+pub const FORMAT_VERSION: u32 = 2;
+/// The oldest one, which it writes where nothing newer is needed: 2 brought regions.
+const OLDEST_VERSION: u32 = 1;
 
 /// Everything that prediction needs to know about a model besides its graph. It travels inside the `.onnx` file,
 /// as JSON under [`SPEC_KEY`].
@@ -22,8 +24,12 @@ pub struct ModelSpec {
     pub network: NetworkSpec,
     /// Input channels, in order.
     pub channels: Vec<ChannelSpec>,
-    /// The structures it finds, with names and colours.
+    /// The values that its masks may have, with names and colours. Unless it has regions they are the structures it
+    /// finds.
     pub labels: LabelTable,
+    /// The structures it finds where these are unions of values, in the order of its channels and of writing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<Region>,
     /// What the channels of `logits` mean.
     pub activation: Output,
     /// How the prepared grid lies in the patient. A 2-D network sees slices along its third axis.
@@ -68,6 +74,8 @@ pub enum Output {
     Softmax,
     /// One channel, one label: the voxel has it where the logit is above 0 (probability above ½).
     Sigmoid,
+    /// A channel a region, each by itself as with `Sigmoid`; where regions overlap the later one's value is written.
+    Regions,
 }
 
 /// On which voxel size the network works.
@@ -126,7 +134,18 @@ impl ModelSpec {
         match self.activation {
             Output::Softmax => self.labels.entries().len() + 1,
             Output::Sigmoid => 1,
+            Output::Regions => self.regions.len(),
         }
+    }
+
+    /// The structures it finds: the regions, or where there are none the labels.
+    pub fn structures(&self) -> Vec<Structure> {
+        Structure::all(&self.labels, &self.regions)
+    }
+
+    /// The format version that a specification with these regions is written in.
+    pub fn version_for(regions: &[Region]) -> u32 {
+        if regions.is_empty() { OLDEST_VERSION } else { FORMAT_VERSION }
     }
 
     /// Checks that the parts fit each other.
@@ -135,12 +154,7 @@ impl ModelSpec {
     /// [`PipelineError::Spec`] with the first thing that is wrong.
     pub fn check(&self) -> Result<(), PipelineError> {
         let bad = |what: String| Err(PipelineError::Spec(what));
-        if self.format_version != FORMAT_VERSION {
-            return bad(format!(
-                "its format version is {}, this program knows {FORMAT_VERSION}: use a newer sulcus",
-                self.format_version
-            ));
-        }
+        check_version(self.format_version)?;
         self.network.check().map_err(PipelineError::Spec)?;
         let axes = self.network.dimensions.count();
         if self.channels.is_empty() {
@@ -152,6 +166,7 @@ impl ModelSpec {
         if self.activation == Output::Sigmoid && self.labels.entries().len() != 1 {
             return bad(format!("a sigmoid output has one label, found {}", self.labels.entries().len()));
         }
+        self.check_regions().map_err(PipelineError::Spec)?;
         if self.padding_multiple != self.network.padding_multiple() {
             return bad(format!(
                 "its padding multiple is {:?}, its network's strides give {:?}",
@@ -181,6 +196,29 @@ impl ModelSpec {
         self.channels.iter().try_for_each(|c| c.normalisation.check())
     }
 
+    fn check_regions(&self) -> Result<(), String> {
+        if self.activation != Output::Regions {
+            return match self.regions.first() {
+                Some(region) => Err(format!("it names region `{}`, but its output is of no regions", region.name)),
+                None => Ok(()),
+            };
+        }
+        if self.regions.is_empty() {
+            return Err("its output is of regions, but it names none".into());
+        }
+        if self.format_version < FORMAT_VERSION {
+            let version = self.format_version;
+            return Err(format!("regions came with format version {FORMAT_VERSION}, but it says {version}"));
+        }
+        Region::check_all(&self.regions)?;
+        let unnamed = self.regions.iter().flat_map(|r| &r.values).find(|value| self.labels.get(**value).is_none());
+        if let Some(value) = unnamed {
+            return Err(format!("a region has value {value}, which the label table lacks"));
+        }
+        let stray = self.labels.entries().iter().find(|entry| !self.regions.iter().any(|r| r.holds(entry.value)));
+        stray.map_or(Ok(()), |entry| Err(format!("its label {} belongs to no region", entry.value)))
+    }
+
     /// Reads the JSON of the metadata entry and checks it. The version is looked at before anything else, so that
     /// a newer file is named as such and not as a list of unknown fields.
     ///
@@ -194,12 +232,7 @@ impl ModelSpec {
         let version: Version = serde_json::from_str(json).map_err(|e| {
             PipelineError::Spec(format!("its specification is not JSON with a format_version: {e}"))
         })?;
-        if version.format_version != FORMAT_VERSION {
-            return Err(PipelineError::Spec(format!(
-                "its format version is {}, this program knows {FORMAT_VERSION}: use a newer sulcus",
-                version.format_version
-            )));
-        }
+        check_version(version.format_version)?;
         let spec: Self = serde_json::from_str(json)
             .map_err(|e| PipelineError::Spec(format!("its specification is broken: {e}")))?;
         spec.check()?;
@@ -213,4 +246,13 @@ impl ModelSpec {
     pub fn to_json(&self) -> Result<String, PipelineError> {
         serde_json::to_string(self).map_err(|e| PipelineError::Spec(format!("it cannot be written as JSON: {e}")))
     }
+}
+
+fn check_version(found: u32) -> Result<(), PipelineError> {
+    if (OLDEST_VERSION..=FORMAT_VERSION).contains(&found) {
+        return Ok(());
+    }
+    Err(PipelineError::Spec(format!(
+        "its format version is {found}, this program knows {OLDEST_VERSION} to {FORMAT_VERSION}: use a newer sulcus"
+    )))
 }

@@ -1,16 +1,18 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sulcus_volume::{Label, LabelMap};
+use sulcus_volume::LabelMap;
 
-use crate::{Counts, PipelineError, SurfaceDistances, count_labels, mean_defined, surface_distances};
+use crate::{
+    Counts, PipelineError, Structure, SurfaceDistances, count_structures, mean_defined, structure_distances,
+};
 
 /// Scores of a set of predictions, in the shape of nnU-Net's `summary.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Each case.
     pub metric_per_case: Vec<CaseScores>,
-    /// Means over the cases, by label value.
+    /// Means over the cases, by [`Structure::key`].
     pub mean: BTreeMap<String, MeanScores>,
     /// Mean of the means over all labels.
     pub foreground_mean: MeanScores,
@@ -26,7 +28,7 @@ pub struct CaseScores {
     pub prediction_file: String,
     /// The reference's file.
     pub reference_file: String,
-    /// By label value.
+    /// By [`Structure::key`].
     pub metrics: BTreeMap<String, LabelScores>,
 }
 
@@ -165,7 +167,7 @@ impl From<Counts> for LabelScores {
 }
 
 impl CaseScores {
-    /// Scores each of `labels`; `files` are the names of the prediction's and the reference's file. NSD is taken at
+    /// Scores each of `structures`; `files` are the names of the prediction's and the reference's file. NSD is taken at
     /// `nsd_mm` millimetres.
     ///
     /// # Errors
@@ -174,11 +176,11 @@ impl CaseScores {
         files: [String; 2],
         prediction: &LabelMap,
         reference: &LabelMap,
-        labels: &[Label],
+        structures: &[Structure],
         nsd_mm: f64,
     ) -> Result<Self, PipelineError> {
-        let counts = count_labels(prediction, reference, labels)?;
-        let distances = surface_distances(prediction, reference, labels)?;
+        let counts = count_structures(prediction, reference, structures)?;
+        let distances = structure_distances(prediction, reference, structures)?;
         let ml = |voxels: u64| reference.geometry().ml(usize::try_from(voxels).unwrap_or(usize::MAX));
         let scores = |(counts, distances): (Counts, SurfaceDistances)| {
             let (predicted, truth) = (ml(counts.n_pred()), ml(counts.n_ref()));
@@ -192,7 +194,7 @@ impl CaseScores {
             }
         };
         let scores = counts.into_iter().zip(distances).map(scores);
-        let metrics = labels.iter().map(Label::to_string).zip(scores).collect();
+        let metrics = structures.iter().map(Structure::key).zip(scores).collect();
         let [prediction_file, reference_file] = files;
         Ok(Self { prediction_file, reference_file, metrics })
     }
@@ -289,7 +291,7 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
-    use sulcus_volume::{Geometry, OrientationSource, RasFromVoxel, Volume};
+    use sulcus_volume::{Geometry, Label, OrientationSource, RasFromVoxel, Volume};
 
     use super::*;
 
@@ -303,7 +305,8 @@ mod tests {
 
     fn case(name: &str, prediction: &[Label], reference: &[Label]) -> CaseScores {
         let files = [format!("p/{name}"), format!("t/{name}")];
-        CaseScores::measure(files, &mask(prediction), &mask(reference), &[1, 2], 1.0).unwrap()
+        CaseScores::measure(files, &mask(prediction), &mask(reference), &[1, 2].map(Structure::label), 1.0)
+            .unwrap()
     }
 
     #[test]

@@ -46,6 +46,7 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
             normalisation: Normalisation::Ct { clip: [0.0, 2.0], mean: 0.0, sd: 1.0 },
         }],
         labels: LabelTable::from_names([(3, "one".to_owned()), (7, "two".to_owned())]).unwrap(),
+        regions: Vec::new(),
         activation: Output::Softmax,
         orientation: orientation.parse().unwrap(),
         spacing: SpacingRule::Native,
@@ -210,8 +211,8 @@ fn the_specification_survives_json_and_refuses_what_it_does_not_know() {
     golden.check(&mask).unwrap();
     assert!(golden.check(&mask.map(|l| l / 2)).is_err());
 
-    let newer = json.replacen("\"format_version\":1", "\"format_version\":9,\"thing\":0", 1);
-    insta::assert_snapshot!(ModelSpec::from_json(&newer).unwrap_err(), @"this model cannot be used: its format version is 9, this program knows 1: use a newer sulcus");
+    let newer = json.replacen("\"format_version\":2", "\"format_version\":9,\"thing\":0", 1);
+    insta::assert_snapshot!(ModelSpec::from_json(&newer).unwrap_err(), @"this model cannot be used: its format version is 9, this program knows 1 to 2: use a newer sulcus");
     let unknown = json.replacen("\"overlap\"", "\"overlapp\"", 1);
     assert!(ModelSpec::from_json(&unknown).unwrap_err().to_string().contains("unknown field `overlapp`"));
     assert!(ModelSpec::from_json("[]").is_err());
@@ -229,11 +230,12 @@ fn predictors_are_compared_value_by_value_and_class_by_class() {
             Ok(Tensor::new(shape, values).unwrap())
         }
     }
+    let spec = spec("RAS", Dimensions::Two);
     let input = Tensor::new(vec![1, 1, 2, 2], vec![0.0, 1.0, 2.0, 1.0]).unwrap();
-    let same = compare_predictors(&Thresholds, &Thresholds, std::slice::from_ref(&input)).unwrap();
+    let same = compare_predictors(&spec, &Thresholds, &Thresholds, std::slice::from_ref(&input)).unwrap();
     assert_eq!((same.max_abs_difference, same.class_disagreements, same.values, same.voxels), (0.0, 0, 12, 4));
     let input = Tensor::new(vec![1, 1, 2, 2], vec![2.0, 1.0, 2.0, 1.0]).unwrap();
-    let other = compare_predictors(&Thresholds, &Shifted, &[input]).unwrap();
+    let other = compare_predictors(&spec, &Thresholds, &Shifted, &[input]).unwrap();
     assert_eq!((other.max_abs_difference, other.class_disagreements), (4.0, 1));
 }
 
@@ -273,4 +275,52 @@ fn voxels_that_nobody_labelled_are_a_class_of_their_own_and_count_in_no_score() 
         assert_eq!(counts.dice(), Some(1.0));
     }
     assert_ne!(count_labels(&prediction, &reference, &[3]).unwrap()[0].dice(), Some(1.0));
+}
+
+/// The logits of three channels as `Thresholds` gives them: 0, v − ½, 2 v − 2.
+#[test]
+fn regions_overwrite_each_other_in_their_order_and_have_probabilities_of_their_own() {
+    let region =
+        |name: &str, values: &[u16], writes| Region { name: name.into(), values: values.to_vec(), writes };
+    let regions = vec![region("never", &[9], 9), region("whole", &[3, 7], 3), region("inner", &[7], 7)];
+    let spec = ModelSpec {
+        format_version: ModelSpec::version_for(&regions),
+        labels: Region::label_table(&regions).unwrap(),
+        activation: Output::Regions,
+        regions,
+        ..spec("RAS", Dimensions::Three)
+    };
+    assert_eq!(spec.format_version, 2);
+    let json = spec.to_json().unwrap();
+    assert_eq!(ModelSpec::from_json(&json).unwrap(), spec);
+    let map = RasFromVoxel::aligned(Orientation::RAS, Spacing::new([1.0; 3]).unwrap());
+    let grid = Geometry::new([4, 1, 1], map, OrientationSource::Sform).unwrap();
+    let image = Image::new(grid, 1, vec![-1.0, 0.6, 1.0, 1.1]).unwrap();
+    let plain = ModelSpec {
+        channels: vec![ChannelSpec {
+            name: "x".into(),
+            normalisation: Normalisation::Ct { clip: [-9.0, 9.0], mean: 0.0, sd: 1.0 },
+        }],
+        ..spec.clone()
+    };
+    let (prepared, restore) = prepare(&plain, &image).unwrap();
+    let go = &mut |_| ControlFlow::Continue(());
+    let logits = predict_logits(&plain, &prepared, &[&Thresholds], &WindowOptions::default(), go).unwrap();
+    assert_eq!(decide(&plain, &logits), [0, 3, 3, 7]);
+    let found = restore.finish(&plain, logits, Outputs::LabelsAndProbabilities).unwrap();
+    assert_eq!(found.labels.data(), [0, 3, 3, 7]);
+    let probabilities = found.probabilities.unwrap();
+    assert!(probabilities.channel(0).iter().all(|p| *p == 0.5));
+    assert!((probabilities.channel(1)[1] - 1.0 / (1.0 + (-0.1_f32).exp())).abs() < 1e-6);
+
+    let refused = |change: &dyn Fn(&mut ModelSpec)| {
+        let mut spec = spec.clone();
+        change(&mut spec);
+        spec.check().unwrap_err().to_string()
+    };
+    insta::assert_snapshot!(refused(&|s| s.format_version = 1), @"this model cannot be used: regions came with format version 2, but it says 1");
+    insta::assert_snapshot!(refused(&|s| s.activation = Output::Softmax), @"this model cannot be used: it names region `never`, but its output is of no regions");
+    insta::assert_snapshot!(refused(&|s| s.regions.clear()), @"this model cannot be used: its output is of regions, but it names none");
+    insta::assert_snapshot!(refused(&|s| { s.regions.remove(0); }), @"this model cannot be used: its label 9 belongs to no region");
+    insta::assert_snapshot!(refused(&|s| s.labels = LabelTable::from_names([(3, "a".into()), (9, "b".into())]).unwrap()), @"this model cannot be used: a region has value 7, which the label table lacks");
 }

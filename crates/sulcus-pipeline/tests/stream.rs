@@ -46,6 +46,7 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
         },
         channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore }],
         labels: LabelTable::from_names([(3, "one".to_owned()), (7, "two".to_owned())]).unwrap(),
+        regions: Vec::new(),
         activation: Output::Softmax,
         orientation: orientation.parse().unwrap(),
         spacing: SpacingRule::Native,

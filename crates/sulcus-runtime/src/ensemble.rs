@@ -18,11 +18,12 @@ use crate::segmenter::{Model, SharedPredictor};
 use crate::{RuntimeError, Seconds};
 
 /// What the members of an ensemble must mean alike, each with its name in messages and its value in words.
-fn meaning(spec: &ModelSpec) -> [(&'static str, String); 3] {
+fn meaning(spec: &ModelSpec) -> [(&'static str, String); 4] {
     // Taken apart whole, so that a new field has to be put on one side or the other.
     let ModelSpec {
         channels,
         labels,
+        regions,
         activation,
         // These lead to the logits, and each member goes its own way.
         network: _,
@@ -46,10 +47,15 @@ fn meaning(spec: &ModelSpec) -> [(&'static str, String); 3] {
     let activation = match activation {
         Output::Softmax => "softmax",
         Output::Sigmoid => "sigmoid",
+        Output::Regions => "regions",
     };
+    // Logits are averaged channel by channel, so that the order counts too.
+    let regions: Vec<String> =
+        regions.iter().map(|r| format!("{} {:?} written as {}", r.name, r.values, r.writes)).collect();
     [
         ("channels", format!("{} ({})", channels.len(), channels.join(", "))),
         ("labels", labels.join(", ")),
+        ("regions", regions.join(", ")),
         ("activation", activation.to_owned()),
     ]
 }

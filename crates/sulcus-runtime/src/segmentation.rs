@@ -1,7 +1,7 @@
 use std::ops::ControlFlow;
 
 use serde::Serialize;
-use sulcus_pipeline::{Outputs, Progress};
+use sulcus_pipeline::{Outputs, Progress, Structure};
 use sulcus_volume::{Image, Label, LabelMap, LabelTable};
 
 use crate::{Device, Engine};
@@ -65,8 +65,10 @@ pub struct Segmentation {
     pub labels: LabelMap,
     /// Probabilities `[K, z, y, x]` on the scan's own grid, where they were asked for.
     pub probabilities: Option<Image>,
-    /// The structures that the model knows.
+    /// The values that the mask may have. Unless the model finds regions they are its structures.
     pub table: LabelTable,
+    /// What the model finds: labels, or regions of several.
+    pub structures: Vec<Structure>,
     /// Tiles that the scan was cut into; models of an ensemble that cut it alike share theirs. Under a memory limit those
     /// that were asked again are counted again.
     pub tiles: usize,
@@ -88,26 +90,32 @@ pub struct Segmentation {
 pub struct LabelVolume {
     /// The structure.
     pub name: String,
-    /// Its value in the mask.
+    /// Its value in the mask; a region's, where no other region lies over it.
     pub value: Label,
-    /// Voxels that have it.
+    /// All values that belong to it: those of a region, or the one.
+    pub values: Vec<Label>,
+    /// Voxels that have any of them.
     pub voxels: usize,
     /// Their volume in millilitres.
     pub ml: f64,
 }
 
 impl Segmentation {
-    /// The volume of every structure that the model knows, by rising label value; 0 for one that was not found.
+    /// The volume of every structure that the model knows, by rising label value, or in the order of its regions; 0 for one
+    /// that was not found. Regions that overlap both count what they share.
     pub fn label_volumes(&self) -> Vec<LabelVolume> {
         let counts = self.labels.counts();
         let geometry = self.labels.geometry();
-        self.table
-            .entries()
-            .iter()
-            .map(|entry| {
-                let voxels = counts.get(&entry.value).copied().unwrap_or(0);
-                LabelVolume { name: entry.name.clone(), value: entry.value, voxels, ml: geometry.ml(voxels) }
-            })
-            .collect()
+        let volume = |structure: &Structure| {
+            let voxels = structure.values.iter().filter_map(|value| counts.get(value)).sum();
+            LabelVolume {
+                name: structure.name.clone(),
+                value: structure.written,
+                values: structure.values.clone(),
+                voxels,
+                ml: geometry.ml(voxels),
+            }
+        };
+        self.structures.iter().map(volume).collect()
     }
 }

@@ -212,6 +212,7 @@ impl Segmenter {
             labels: restored.labels,
             probabilities: restored.probabilities,
             table: spec.labels.clone(),
+            structures: spec.structures(),
             tiles,
             seconds,
             peak_memory_bytes: peak_memory_bytes(),

@@ -37,7 +37,7 @@ fn both_engines_give_the_same_logits() {
                 Tensor::new(shape, values).unwrap()
             })
             .collect();
-        let parity = compare_predictors(&tract, &ort, &inputs).unwrap();
+        let parity = compare_predictors(&spec(axes), &tract, &ort, &inputs).unwrap();
         assert!(parity.max_abs_difference < MAX_LOGIT_DIFFERENCE, "{axes}-D: {parity:?}");
         assert!(
             parity.class_disagreements as f64 <= MAX_DISAGREEMENT * parity.voxels as f64,

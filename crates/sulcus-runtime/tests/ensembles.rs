@@ -8,7 +8,9 @@ use std::ops::ControlFlow;
 
 use common::{builders, model, noise_scan, spec};
 use sulcus_onnx::{Axis, GraphBuilder, attribute, with_spec};
-use sulcus_pipeline::{ChannelSpec, ModelSpec, Normalisation, Output, Postprocess, Progress, SpacingRule, Tiling};
+use sulcus_pipeline::{
+    ChannelSpec, ModelSpec, Normalisation, Output, Postprocess, Progress, Region, SpacingRule, Tiling,
+};
 use sulcus_runtime::{Engine, SegmentOptions, Segmentation, Segmenter, SegmenterBuilder};
 use sulcus_volume::{Image, Interpolation, LabelTable, Spacing};
 
@@ -252,6 +254,24 @@ fn models_that_mean_different_things_are_not_averaged() {
     assert_eq!(
         refusal(&softmax, &ModelSpec { activation: Output::Sigmoid, ..softmax.clone() }),
         format!("{differ}activation: softmax in a.onnx, sigmoid in b.onnx")
+    );
+    // What each channel stands for, and which of two is written over the other.
+    let region =
+        |name: &str, values: &[u16], writes| Region { name: name.into(), values: values.to_vec(), writes };
+    let with_regions = |regions: [Region; 2]| ModelSpec {
+        format_version: ModelSpec::version_for(&regions),
+        labels: table([(1, "Middle"), (2, "Bright")]),
+        activation: Output::Regions,
+        regions: regions.to_vec(),
+        ..base()
+    };
+    let (a, b) = (region("all", &[1, 2], 1), region("bright", &[2], 2));
+    assert_eq!(
+        refusal(&with_regions([a.clone(), b]), &with_regions([a, region("rear", &[2], 2)])),
+        format!(
+            "{differ}regions: all [1, 2] written as 1, bright [2] written as 2 in a.onnx, all [1, 2] written as 1, rear \
+             [2] written as 2 in b.onnx"
+        )
     );
     // Colours are for the eye.
     let mut entries = base().labels.entries().to_vec();

@@ -84,7 +84,7 @@ fn batch(bencher: divan::Bencher<'_, '_>, case: &Case) {
         let image = Prepared::from_parts(SHAPE, 1, (0..voxels).map(value).collect()).expect("a grid");
         let class = |i: usize| if (voxels / 3..voxels / 2).contains(&i) { 1 + (i % 36 / 18) as u8 } else { 0 };
         let labels = PreparedLabels::from_parts(SHAPE, (0..voxels).map(class).collect()).expect("a grid");
-        TrainingCase::new(seed.to_string(), image, labels, 2).expect("a case")
+        TrainingCase::new(seed.to_string(), image, labels, &[vec![1], vec![2]]).expect("a case")
     };
     let sampling = Sampling {
         patch: case.patch,

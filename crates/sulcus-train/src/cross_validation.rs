@@ -239,6 +239,7 @@ impl CrossValidation {
             config.device = device.clone();
         }
         config.workers = changes.workers.unwrap_or(config.workers);
+        config.cache = changes.cache.clone().or(config.cache.take());
         config.check()?;
         self.write()
     }
@@ -292,6 +293,7 @@ impl CrossValidation {
                 time_budget_secs: config.time_budget_secs,
                 device: Some(config.device.clone()),
                 workers: Some(config.workers),
+                cache: config.cache.clone(),
             };
             return resume(dataset, &folder, &changes, observer);
         }
@@ -330,13 +332,13 @@ impl CrossValidation {
         let run = Run::open(self.fold_folder(fold))?;
         let summary = run.summary()?;
         let Manifest { plan, progress, .. } = run.manifest();
-        let mean = |value: u16| summary.as_ref()?.mean.get(&value.to_string())?.Dice;
+        let mean = |key: &str| summary.as_ref()?.mean.get(key)?.Dice;
         let result = FoldResult {
             epochs: progress.epochs,
             best_epoch: progress.best_epoch,
             seconds: progress.seconds + seconds_after,
             mean_dice: summary.as_ref().and_then(Summary::mean_dice),
-            dice: plan.labels.entries().iter().map(|e| (e.name.clone(), mean(e.value))).collect(),
+            dice: plan.structures().into_iter().map(|s| (s.name.clone(), mean(&s.key()))).collect(),
         };
         if let Some(record) = self.manifest.folds.get_mut(fold) {
             record.result = Some(result);

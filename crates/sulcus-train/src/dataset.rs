@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use sulcus_io::Source;
+use sulcus_pipeline::{Region, Structure};
 use sulcus_volume::{Image, Label, LabelMap, LabelTable, VolumeError};
 
 use crate::DatasetError;
@@ -15,6 +16,7 @@ pub struct Dataset {
     pub(crate) name: String,
     pub(crate) channels: Vec<String>,
     pub(crate) labels: LabelTable,
+    pub(crate) regions: Vec<Region>,
     pub(crate) ignore: Option<Label>,
     pub(crate) cases: Vec<Case>,
     /// What opening it found that is worth knowing, besides the cases.
@@ -81,9 +83,19 @@ impl Dataset {
         &self.channels
     }
 
-    /// The structures in its masks.
+    /// The values in its masks. Unless it has regions they are the structures.
     pub fn labels(&self) -> &LabelTable {
         &self.labels
+    }
+
+    /// Structures that are unions of values (nnU-Net's regions), in the order of writing; empty in most data sets.
+    pub fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+
+    /// What is to be found: the regions, or where there are none the labels.
+    pub fn structures(&self) -> Vec<Structure> {
+        Structure::all(&self.labels, &self.regions)
     }
 
     /// The value in its masks of voxels that nobody has labelled (nnU-Net's `ignore`): they count neither in a loss nor in

@@ -29,6 +29,7 @@ pub(crate) fn open(root: &Path) -> Result<Dataset, DatasetError> {
         name: layout::folder_name(root),
         channels,
         labels,
+        regions: Vec::new(),
         ignore: None,
         cases,
         notes,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::dataset::{FileProblem, count};
-use crate::description::{numbered_names, structures};
+use crate::description::{labels, numbered_names};
 use crate::{Case, Dataset, DatasetError, folders};
 
 /// In which form a data set's files lie.
@@ -32,7 +32,7 @@ pub(crate) fn open(root: &Path) -> Result<Dataset, DatasetError> {
     let unusable = |what: String| DatasetError::Description { what, file: description.clone() };
     let text = std::fs::read_to_string(&description).map_err(|e| unusable(format!("it cannot be read: {e}")))?;
     let json: Value = serde_json::from_str(&text).map_err(|e| unusable(format!("it is not JSON: {e}")))?;
-    let structures = structures(&json).map_err(&unusable)?;
+    let described = labels(&text).map_err(&unusable)?;
     let name = match json.get("name").and_then(Value::as_str) {
         Some(name) if !name.is_empty() => name.to_owned(),
         _ => folder_name(root),
@@ -72,8 +72,9 @@ pub(crate) fn open(root: &Path) -> Result<Dataset, DatasetError> {
         layout,
         name,
         channels,
-        labels: structures.labels,
-        ignore: structures.ignore,
+        labels: described.labels,
+        regions: described.regions,
+        ignore: described.ignore,
         cases,
         notes,
     })

@@ -32,6 +32,7 @@ mod outliers;
 mod parallel;
 mod plan;
 mod precision;
+mod regions;
 mod run;
 mod sampler;
 mod samples;
@@ -62,7 +63,7 @@ pub use optimise::Descent;
 pub use outliers::{MOST_ROBUST_SDS, Outlier};
 pub use plan::{
     CaseMeasures, ChannelIntensities, DeviceKind, Fingerprint, ForegroundSample, Intensities, LabelVolumes, Plan,
-    PlanFile,
+    PlanFile, RegionVolumes,
 };
 pub use precision::{LossScaler, Precision, PrecisionError};
 pub use run::{Run, Weights};

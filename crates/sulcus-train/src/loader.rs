@@ -123,7 +123,7 @@ mod tests {
             augmentation: Augmentation { flips: Flips::all(3), ..Augmentation::nnunet() },
             seed: 5,
         };
-        let case = TrainingCase::new("a".into(), image, labels, 1).unwrap();
+        let case = TrainingCase::new("a".into(), image, labels, &[vec![1]]).unwrap();
         Arc::new(Sampler::new(vec![case], sampling).unwrap())
     }
 
@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn empty() -> Batch {
-        Batch { image: vec![], classes: vec![], shape: [0; 5] }
+        Batch { image: vec![], classes: vec![], shape: [0; 5], regions: None }
     }
 
     #[test]

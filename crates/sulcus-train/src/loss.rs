@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::activation::{log_sigmoid, log_softmax, sigmoid, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use sulcus_kernels::{Activation, DiceSums, SegmentationLoss, Terms};
+use sulcus_kernels::{Activation, DiceSums, Regions, SegmentationLoss, Terms};
 use sulcus_pipeline::Output;
 
 use crate::TrainError;
@@ -13,8 +13,8 @@ use crate::network::cpu;
 
 /// Keeps the Dice of one sigmoid channel defined where both masks are empty.
 const SIGMOID_SMOOTH: f64 = 1e-6;
-/// The same for softmax classes; nnU-Net's value.
-const SOFTMAX_SMOOTH: f64 = 1e-5;
+/// The same for softmax classes and regions; nnU-Net's value.
+const SMOOTH: f64 = 1e-5;
 
 /// What training minimises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,7 @@ pub enum DiceScope {
 pub struct Targets {
     classes: Arc<[u8]>,
     shape: [usize; 4],
+    regions: Option<Regions>,
 }
 
 impl Targets {
@@ -56,7 +57,13 @@ impl Targets {
         if classes.len() != shape.iter().product::<usize>() {
             return Err(TrainError::Tensor(format!("{} classes do not fill a batch of {shape:?}", classes.len())));
         }
-        Ok(Self { classes: classes.into(), shape })
+        Ok(Self { classes: classes.into(), shape, regions: None })
+    }
+
+    /// The same for a network that finds regions of the classes.
+    #[must_use]
+    pub fn in_regions(self, regions: Option<Regions>) -> Self {
+        Self { regions, ..self }
     }
 
     /// N, D, H, W.
@@ -85,7 +92,24 @@ impl Targets {
             let row = self.classes.get(row..row + width).unwrap_or_default();
             classes.extend(row.iter().skip(stride[2] / 2).step_by(stride[2]));
         }
-        Self::new(classes, [n, d, h, w])
+        Ok(Self::new(classes, [n, d, h, w])?.in_regions(self.regions.clone()))
+    }
+
+    /// Whether each voxel belongs to each region.
+    ///
+    /// # Shapes
+    /// `[N, regions, D · H · W, 1]`
+    fn in_each(&self, regions: usize, device: &Device) -> Tensor<4> {
+        let [n, d, h, w] = self.shape;
+        let voxels = d * h * w;
+        let mut truth = Vec::with_capacity(n * regions * voxels);
+        for case in self.classes.chunks(voxels.max(1)) {
+            for region in 0..regions {
+                let holds = |class: &u8| self.regions.as_ref().is_some_and(|r| r.holds(region, *class));
+                truth.extend(case.iter().map(|class| f32::from(u8::from(holds(class)))));
+            }
+        }
+        Tensor::from_data(TensorData::new(truth, [n, regions, voxels, 1]), device)
     }
 
     /// # Shapes
@@ -101,16 +125,18 @@ impl Loss {
     /// The loss of a batch.
     ///
     /// Softmax: Dice is the mean over the foreground classes; cross-entropy over all voxels. Sigmoid: any class above
-    /// 0 is foreground.
+    /// 0 is foreground. Regions: the targets say which they are; Dice and binary cross-entropy are means over them.
     ///
     /// # Shapes
     /// `logits` `[N, K, D, H, W]`, `targets` `[N, D, H, W]` → `[1]`.
     pub fn forward(self, output: Output, scope: DiceScope, logits: Tensor<5>, targets: &Targets) -> Tensor<1> {
         if cpu::is_on(&logits) {
             let kind = SegmentationLoss {
-                activation: match output {
-                    Output::Sigmoid => Activation::Sigmoid,
-                    Output::Softmax => Activation::Softmax,
+                activation: match (output, &targets.regions) {
+                    (Output::Regions, Some(regions)) => Activation::Regions(regions.clone()),
+                    // Without regions one channel is all that there can be; the kernel refuses more.
+                    (Output::Sigmoid | Output::Regions, _) => Activation::Sigmoid,
+                    (Output::Softmax, _) => Activation::Softmax,
                 },
                 terms: match self {
                     Self::Dice => Terms::Dice,
@@ -134,6 +160,15 @@ impl Loss {
         let ignored = i64::from(Targets::IGNORED);
         let counted = classes.clone().not_equal_elem(ignored).float();
         match output {
+            Output::Regions => {
+                let truth = targets.in_each(k, &logits.device());
+                let probabilities = sigmoid(logits.clone()) * counted.clone();
+                let dice = soft_dice(probabilities, truth.clone(), scope, SMOOTH);
+                match self {
+                    Self::Dice => 1.0 - dice,
+                    Self::DiceCe => binary_cross_entropy(logits, truth, counted.repeat_dim(1, k)) + 1.0 - dice,
+                }
+            }
             Output::Sigmoid => {
                 let truth = classes.greater_elem(0).float() * counted.clone();
                 let probabilities = sigmoid(logits.clone()) * counted.clone();
@@ -146,7 +181,7 @@ impl Loss {
             Output::Softmax => {
                 let truth = one_hot(classes, k);
                 let probabilities = softmax(logits.clone(), 1) * counted.clone();
-                let dice = soft_dice(foreground(probabilities), foreground(truth.clone()), scope, SOFTMAX_SMOOTH);
+                let dice = soft_dice(foreground(probabilities), foreground(truth.clone()), scope, SMOOTH);
                 match self {
                     Self::Dice => 1.0 - dice,
                     Self::DiceCe => cross_entropy(logits, truth, counted) + 1.0 - dice,
@@ -209,6 +244,10 @@ mod tests {
     /// Reference figures below were computed in double precision with NumPy from the formulas in the papers.
     const TOLERANCE: f32 = 1e-6;
 
+    const REGIONS_DICE_BATCH: f32 = 0.516_232_038;
+    const REGIONS_DICE_CASE: f32 = 0.553_819_802;
+    const REGIONS_ENTROPY: f32 = 0.897_070_397;
+
     fn three_classes(device: &Device) -> (Tensor<5>, Targets) {
         let logits = vec![0.5_f32, -1.0, 2.0, 0.0, -0.5, 1.5, 1.0, 3.0, 0.25, -2.0, 0.0, 0.5];
         (
@@ -222,6 +261,21 @@ mod tests {
             Tensor::from_data(TensorData::new(vec![0.0_f32, 2.0, -3.0, 1.0], [2, 1, 1, 1, 2]), device),
             Targets::new(vec![0, 1, 1, 0], [2, 1, 1, 2]).unwrap(),
         )
+    }
+
+    /// Classes 1 to 3: all of them, the last two, the first and the last.
+    fn overlapping(device: &Device) -> (Tensor<5>, Targets) {
+        let (logits, targets) = three_classes(device);
+        let regions = Regions::new(&[vec![1, 2, 3], vec![2, 3], vec![1, 3]], 4).unwrap();
+        (logits, targets.in_regions(Some(regions)))
+    }
+
+    fn each_output(device: &Device) -> [(Output, (Tensor<5>, Targets)); 3] {
+        [
+            (Output::Softmax, three_classes(device)),
+            (Output::Sigmoid, one_channel(device)),
+            (Output::Regions, overlapping(device)),
+        ]
     }
 
     fn check(found: Tensor<1>, expected: f32) {
@@ -246,6 +300,16 @@ mod tests {
         check(value(Loss::Dice, DiceScope::Batch), 0.553_661_75);
         check(value(Loss::Dice, DiceScope::Case), 0.603_374_3);
         check(value(Loss::DiceCe, DiceScope::Batch), 0.553_661_75 + 1.295_481_1);
+    }
+
+    #[test]
+    fn losses_of_regions_are_means_over_channels() {
+        let (logits, targets) = overlapping(&Device::flex());
+        let value = |loss: Loss, scope| loss.forward(Output::Regions, scope, logits.clone(), &targets);
+        check(value(Loss::Dice, DiceScope::Batch), REGIONS_DICE_BATCH);
+        check(value(Loss::Dice, DiceScope::Case), REGIONS_DICE_CASE);
+        check(value(Loss::DiceCe, DiceScope::Batch), REGIONS_DICE_BATCH + REGIONS_ENTROPY);
+        assert_eq!(targets.coarser([1, 1, 2]).unwrap().regions, targets.regions);
     }
 
     /// Logits that are far above for the truth and far below for everything else.
@@ -306,12 +370,11 @@ mod tests {
     #[test]
     fn our_loss_and_its_gradient_are_those_of_burns_operations() {
         let device = Device::flex().autodiff();
-        for (output, (logits, targets)) in
-            [(Output::Softmax, three_classes(&device)), (Output::Sigmoid, one_channel(&device))]
-        {
+        for (output, (logits, targets)) in each_output(&device) {
             let mut classes = targets.classes.to_vec();
             classes[2] = Targets::IGNORED;
-            for targets in [targets.clone(), Targets::new(classes, targets.shape()).unwrap()] {
+            let with_ignored = Targets::new(classes, targets.shape()).unwrap().in_regions(targets.regions.clone());
+            for targets in [targets.clone(), with_ignored] {
                 for loss in [Loss::Dice, Loss::DiceCe] {
                     for scope in [DiceScope::Batch, DiceScope::Case] {
                         let (a, b) = (logits.clone().require_grad(), logits.clone().detach().require_grad());
@@ -351,9 +414,7 @@ mod tests {
     #[test]
     fn gradients_are_the_slopes_of_the_loss() {
         let device = Device::flex().autodiff();
-        for (output, (logits, targets)) in
-            [(Output::Softmax, three_classes(&device)), (Output::Sigmoid, one_channel(&device))]
-        {
+        for (output, (logits, targets)) in each_output(&device) {
             for loss in [Loss::Dice, Loss::DiceCe] {
                 let value = |logits: Tensor<5>| loss.forward(output, DiceScope::Batch, logits, &targets);
                 let tracked = logits.clone().require_grad();

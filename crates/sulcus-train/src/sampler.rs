@@ -3,6 +3,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use sulcus_kernels::Regions;
 use sulcus_pipeline::{Prepared, PreparedLabels};
 
 use crate::augment::{Placement, Source};
@@ -17,13 +18,16 @@ pub struct TrainingCase {
     name: String,
     image: Prepared,
     labels: PreparedLabels,
-    /// For each class from 1 on: offsets of voxels that hold it, rising. Classes that the case lacks are left out.
-    voxels_of_class: Vec<(u8, Vec<usize>)>,
+    /// For each structure, from 0: offsets of voxels that hold it, rising. Those that the case lacks are left out.
+    voxels_of_structure: Vec<(usize, Vec<usize>)>,
     foreground_slices: usize,
+    /// Along D, H, W, where it differs from case to case.
+    spacing_mm: Option<[f64; 3]>,
 }
 
 impl TrainingCase {
-    /// Remembers where the classes `1..=structures` are. Greater ones are voxels that are not to be learnt.
+    /// Remembers where the structures are, each given by its classes. Voxels of a class that is in none are sought by
+    /// nobody.
     ///
     /// # Errors
     /// When image and mask have different shapes, or no voxel.
@@ -31,7 +35,7 @@ impl TrainingCase {
         name: String,
         image: Prepared,
         labels: PreparedLabels,
-        structures: usize,
+        structures: &[Vec<u8>],
     ) -> Result<Self, TrainError> {
         let ([nx, ny, nz], masked) = (image.shape(), labels.shape());
         if [nx, ny, nz] != masked || nx * ny * nz == 0 {
@@ -40,16 +44,26 @@ impl TrainingCase {
         }
         let mut counts = [0_usize; 256];
         let mut foreground_slices = 0;
-        let is_structure = |class: u8| (1..=structures).contains(&usize::from(class));
+        let is_structure = |class: u8| structures.iter().any(|classes| classes.contains(&class));
+        let is_structure: Vec<bool> = (0..=u8::MAX).map(is_structure).collect();
         for plane in labels.classes().chunks_exact(nx * ny) {
             plane.iter().for_each(|class| counts[usize::from(*class)] += 1);
-            foreground_slices += usize::from(plane.iter().any(|class| is_structure(*class)));
+            foreground_slices += usize::from(plane.iter().any(|class| is_structure[usize::from(*class)]));
         }
-        let voxels_of_class = (1..=u8::MAX)
-            .filter(|class| is_structure(*class) && counts[usize::from(*class)] > 0)
-            .map(|class| (class, some_voxels(labels.classes(), class, counts[usize::from(class)])))
+        let count = |wanted: &[u8]| wanted.iter().map(|class| counts[usize::from(*class)]).sum();
+        let voxels_of_structure = structures
+            .iter()
+            .enumerate()
+            .filter(|(_, wanted)| count(wanted) > 0)
+            .map(|(structure, wanted)| (structure, some_voxels(labels.classes(), wanted, count(wanted))))
             .collect();
-        Ok(Self { name, image, labels, voxels_of_class, foreground_slices })
+        Ok(Self { name, image, labels, voxels_of_structure, foreground_slices, spacing_mm: None })
+    }
+
+    /// The same with a voxel size of its own, along D, H, W, instead of [`Sampling::spacing_mm`].
+    #[must_use]
+    pub fn with_spacing(self, mm: [f64; 3]) -> Self {
+        Self { spacing_mm: Some(mm), ..self }
     }
 
     /// Its name.
@@ -79,14 +93,14 @@ impl TrainingCase {
     }
 }
 
-/// All voxels of a class, or as many as are remembered, each as likely as any other (Knuth, The Art of Computer
+/// All voxels of some classes, or as many as are remembered, each as likely as any other (Knuth, The Art of Computer
 /// Programming 2, 3.4.2, algorithm S); always the same ones.
-fn some_voxels(classes: &[u8], wanted: u8, count: usize) -> Vec<usize> {
-    let voxels = classes.iter().enumerate().filter(|(_, class)| **class == wanted).map(|(offset, _)| offset);
+fn some_voxels(classes: &[u8], wanted: &[u8], count: usize) -> Vec<usize> {
+    let voxels = classes.iter().enumerate().filter(|(_, class)| wanted.contains(class)).map(|(offset, _)| offset);
     if count <= REMEMBERED {
         return voxels.collect();
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(u64::from(wanted));
+    let mut rng = ChaCha8Rng::seed_from_u64(wanted.first().copied().map_or(0, u64::from));
     let (mut left, mut missing) = (count, REMEMBERED);
     let mut keep = |_: &usize| {
         let keep = rng.random_range(0..left.max(1)) < missing;
@@ -102,7 +116,7 @@ fn some_voxels(classes: &[u8], wanted: u8, count: usize) -> Vec<usize> {
 pub struct Sampling {
     /// D, H, W; slices have D = 1.
     pub patch: [usize; 3],
-    /// Voxel size of the prepared grids along D, H, W.
+    /// Voxel size of the prepared grids along D, H, W; of those that have none of their own.
     pub spacing_mm: [f64; 3],
     /// Patches a step.
     pub batch_size: usize,
@@ -123,6 +137,7 @@ pub struct Sampler {
     with_foreground: Vec<usize>,
     channels: usize,
     sampling: Sampling,
+    regions: Option<Regions>,
 }
 
 /// Patches for one step.
@@ -137,9 +152,14 @@ pub struct Batch {
     pub classes: Vec<u8>,
     /// N, C, D, H, W.
     pub shape: [usize; 5],
+    /// The regions that the classes belong to, where the network finds regions.
+    pub regions: Option<Regions>,
 }
 
 impl Sampler {
+    /// Of a batch: places in it are counted with 32 bits.
+    const MOST_VALUES: usize = u32::MAX as usize;
+
     /// Draws from these cases.
     ///
     /// # Errors
@@ -155,20 +175,33 @@ impl Sampler {
         }
         let values = sampling.patch.iter().chain([&sampling.batch_size, &channels]);
         if values.clone().any(|edge| *edge == 0)
-            || values.fold(1_usize, |n, edge| n.saturating_mul(*edge)) > 1 << 40
+            || values.fold(1_usize, |n, edge| n.saturating_mul(*edge)) > Self::MOST_VALUES
         {
-            return bad(format!("a batch of {} patches of {:?} cannot be", sampling.batch_size, sampling.patch));
+            return bad(format!(
+                "a batch of {} patches of {:?} in {channels} channel(s) cannot be: it has 1 to {} values",
+                sampling.batch_size,
+                sampling.patch,
+                Self::MOST_VALUES
+            ));
         }
-        if !sampling.spacing_mm.iter().all(|mm| *mm > 0.0 && mm.is_finite()) {
-            return bad(format!("voxels cannot measure {:?} mm", sampling.spacing_mm));
+        let sizes = cases.iter().filter_map(|case| case.spacing_mm).chain([sampling.spacing_mm]);
+        let is_size = |mm: &[f64; 3]| mm.iter().all(|mm| *mm > 0.0 && mm.is_finite());
+        if let Some(odd) = sizes.into_iter().find(|mm| !is_size(mm)) {
+            return bad(format!("voxels cannot measure {odd:?} mm"));
         }
         if !(0.0..=1.0).contains(&sampling.foreground_share) {
             return bad(format!("`foreground_share` must lie in 0 to 1, found {}", sampling.foreground_share));
         }
         sampling.augmentation.check().map_err(TrainError::Config)?;
         let with_foreground =
-            cases.iter().enumerate().filter(|(_, c)| !c.voxels_of_class.is_empty()).map(|(i, _)| i).collect();
-        Ok(Self { cases, with_foreground, channels, sampling })
+            cases.iter().enumerate().filter(|(_, c)| !c.voxels_of_structure.is_empty()).map(|(i, _)| i).collect();
+        Ok(Self { cases, with_foreground, channels, sampling, regions: None })
+    }
+
+    /// The same for a network that finds regions of the classes.
+    #[must_use]
+    pub fn in_regions(self, regions: Option<Regions>) -> Self {
+        Self { regions, ..self }
     }
 
     /// The cases.
@@ -200,7 +233,7 @@ impl Sampler {
             .map_err(|panic| TrainError::Sample { case: case.name.clone(), what: message(panic.as_ref()) })?;
         }
         let [d, h, w] = patch;
-        Ok(Batch { image, classes, shape: [batch_size, self.channels, d, h, w] })
+        Ok(Batch { image, classes, shape: [batch_size, self.channels, d, h, w], regions: self.regions.clone() })
     }
 
     fn pick_case(&self, rng: &mut ChaCha8Rng, foreground: bool) -> Option<&TrainingCase> {
@@ -219,13 +252,14 @@ impl Sampler {
         let Sampling { patch, spacing_mm, augmentation, .. } = self.sampling;
         let shape = case.shape();
         // A structure first, then a voxel of it, so that a small one is seen as often as a large one.
-        let wanted = if foreground { pick(rng, &case.voxels_of_class) } else { None };
+        let wanted = if foreground { pick(rng, &case.voxels_of_structure) } else { None };
         let voxel = wanted.and_then(|(_, voxels)| pick(rng, voxels)).copied();
         let anchor = voxel.map(|v| [v / (shape[1] * shape[2]), v / shape[2] % shape[1], v % shape[2]]);
         let mut corner = [0; 3];
         for axis in 0..3 {
             corner[axis] = first_voxel(rng, shape[axis], patch[axis], anchor.map(|a| a[axis]));
         }
+        let spacing_mm = case.spacing_mm.unwrap_or(spacing_mm);
         let placement = Placement { patch, corner, anchor: anchor.map(|a| a.map(|v| v as i64)), spacing_mm };
         let source = Source { image: case.image.data(), classes: case.labels.classes(), shape };
         augmentation.draw(self.channels, rng).cut(&source, &placement, image, classes);
@@ -269,7 +303,7 @@ mod tests {
         let values = (0..voxels * channels).map(|i| 1.0 + (i % 97) as f32).collect();
         let image = Prepared::from_parts(shape, channels, values).unwrap();
         let labels = PreparedLabels::from_parts(shape, classes).unwrap();
-        TrainingCase::new(format!("{shape:?}"), image, labels, 3).unwrap()
+        TrainingCase::new(format!("{shape:?}"), image, labels, &[vec![1], vec![2], vec![3]]).unwrap()
     }
 
     fn sampling(patch: [usize; 3]) -> Sampling {
@@ -340,8 +374,8 @@ mod tests {
         let mut held: Vec<(usize, u8)> = (0..19 * 400).map(|i| (i, 1)).collect();
         held.push((19 * 400 + 3, 3));
         let whole = case([20, 20, 40], 1, &held);
-        let counts: Vec<(u8, usize)> = whole.voxels_of_class.iter().map(|(c, v)| (*c, v.len())).collect();
-        assert_eq!(counts, [(1, 19 * 400), (3, 1)]);
+        let counts: Vec<(usize, usize)> = whole.voxels_of_structure.iter().map(|(c, v)| (*c, v.len())).collect();
+        assert_eq!(counts, [(0, 19 * 400), (2, 1)]);
         assert_eq!(whole.foreground_slices(), 20);
         let sampler =
             Sampler::new(vec![whole], Sampling { foreground_share: 1.0, ..sampling([4, 8, 8]) }).unwrap();
@@ -357,18 +391,44 @@ mod tests {
     #[test]
     fn of_large_structures_an_even_share_is_remembered() {
         let classes: Vec<u8> = (0..120_000).map(|i| u8::from(i % 3 != 0)).collect();
-        let kept = some_voxels(&classes, 1, 80_000);
+        let kept = some_voxels(&classes, &[1], 80_000);
         assert_eq!(kept.len(), REMEMBERED);
         assert!(kept.is_sorted() && kept.iter().all(|i| classes[*i] == 1));
         let first_half = kept.iter().filter(|i| **i < 60_000).count();
         assert!((4_700..5_300).contains(&first_half), "{first_half}");
-        assert_eq!(kept, some_voxels(&classes, 1, 80_000));
+        assert_eq!(kept, some_voxels(&classes, &[1], 80_000));
     }
 
     #[test]
     fn voxels_beyond_the_structures_are_not_sought() {
         let ignored = case([6, 6, 6], 1, &[(0, 255), (7, 1)]);
-        assert_eq!(ignored.voxels_of_class, [(1, vec![7])]);
+        assert_eq!(ignored.voxels_of_structure, [(0, vec![7])]);
+    }
+
+    #[test]
+    fn a_case_is_turned_by_its_own_voxel_size() {
+        let turned = |own: Option<[f64; 3]>, common: [f64; 3]| {
+            let thick = case([20, 20, 14], 1, &[(2991, 1)]);
+            let thick = match own {
+                Some(mm) => thick.with_spacing(mm),
+                None => thick,
+            };
+            let mut sampling = Sampling { spacing_mm: common, ..sampling([8, 8, 8]) };
+            sampling.augmentation.rotation.probability = 1.0;
+            let sampler = Sampler::new(vec![thick], sampling).unwrap();
+            (0..4).map(|step| sampler.batch(0, step).unwrap()).collect::<Vec<_>>()
+        };
+        let thick = [4.0, 1.0, 1.0];
+        assert_eq!(turned(Some(thick), [1.0; 3]), turned(None, thick));
+        assert_ne!(turned(Some(thick), [1.0; 3]), turned(None, [1.0; 3]));
+    }
+
+    #[test]
+    fn regions_are_sought_wherever_any_of_their_classes_is() {
+        let image = Prepared::from_parts([4, 1, 1], 1, vec![0.0; 4]).unwrap();
+        let labels = PreparedLabels::from_parts([4, 1, 1], vec![2, 0, 1, 2]).unwrap();
+        let case = TrainingCase::new("a".into(), image, labels, &[vec![1, 2], vec![2], vec![3]]).unwrap();
+        assert_eq!(case.voxels_of_structure, [(0, vec![0, 2, 3]), (1, vec![0, 3])]);
     }
 
     #[test]
@@ -387,12 +447,14 @@ mod tests {
         let message = |cases, sampling| Sampler::new(cases, sampling).unwrap_err().to_string();
         insta::assert_snapshot!(message(vec![], sampling([1, 4, 4])), @"cannot train with this configuration: there is no case to draw patches from");
         insta::assert_snapshot!(message(vec![one(), case([2, 2, 2], 2, &[])], sampling([1, 4, 4])), @"no patch could be drawn from case [2, 2, 2]: it has 2 channel(s), the first case has 1");
-        insta::assert_snapshot!(message(vec![one()], sampling([0, 4, 4])), @"cannot train with this configuration: a batch of 4 patches of [0, 4, 4] cannot be");
+        insta::assert_snapshot!(message(vec![one()], sampling([0, 4, 4])), @"cannot train with this configuration: a batch of 4 patches of [0, 4, 4] in 1 channel(s) cannot be: it has 1 to 4294967295 values");
+        let vast = Sampling { batch_size: 1 << 20, ..sampling([1, 64, 64]) };
+        insta::assert_snapshot!(message(vec![one()], vast), @"cannot train with this configuration: a batch of 1048576 patches of [1, 64, 64] in 1 channel(s) cannot be: it has 1 to 4294967295 values");
         let flat = Sampling { spacing_mm: [0.0, 1.0, 1.0], ..sampling([4, 4, 4]) };
         insta::assert_snapshot!(message(vec![one()], flat), @"cannot train with this configuration: voxels cannot measure [0.0, 1.0, 1.0] mm");
         let image = Prepared::from_parts([2, 2, 2], 1, vec![0.0; 8]).unwrap();
         let labels = PreparedLabels::from_parts([2, 2, 1], vec![0; 4]).unwrap();
-        let differ = TrainingCase::new("a".into(), image, labels, 1).unwrap_err();
+        let differ = TrainingCase::new("a".into(), image, labels, &[vec![1]]).unwrap_err();
         insta::assert_snapshot!(differ, @"no patch could be drawn from case a: its image has 2 × 2 × 2 voxels once prepared, its mask [2, 2, 1]");
     }
 }

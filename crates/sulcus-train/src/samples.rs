@@ -2,8 +2,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use sulcus_pipeline::{
-    Dimensions, GoldenCase, ModelSpec, Outputs, PipelineError, Predictor, Tensor, WindowOptions, predict_logits,
-    prepare,
+    Dimensions, GoldenCase, ModelSpec, Output, Outputs, PipelineError, Predictor, Tensor, WindowOptions,
+    predict_logits, prepare,
 };
 use sulcus_volume::{Geometry, Image, Label, LabelMap, OrientationSource, RasFromVoxel};
 
@@ -129,7 +129,7 @@ pub(crate) fn golden_case(
         let (prepared, restore) = prepare(spec, &image)?;
         let go = &mut |_| ControlFlow::Continue(());
         let logits = predict_logits(spec, &prepared, &[predictor], &WindowOptions::default(), go)?;
-        let margin = least_margin(logits.data(), logits.classes());
+        let margin = least_margin(spec.activation, logits.data(), logits.classes());
         let labels = restore.finish(spec, logits, Outputs::Labels)?.labels;
         let golden = GoldenCase::new(&image, &labels);
         let rank = (golden.foreground_voxels > 0, margin);
@@ -140,16 +140,17 @@ pub(crate) fn golden_case(
     Ok(best.map(|(_, golden)| golden))
 }
 
-/// The smallest distance between a voxel's greatest and second greatest logit, or of a single logit from 0.
+/// The smallest distance between a voxel's greatest and second greatest logit, or of any logit from 0 where each decides
+/// by itself.
 ///
 /// # Shapes
 /// `logits` `[K, voxels]`.
-fn least_margin(logits: &[f32], classes: usize) -> f32 {
+fn least_margin(output: Output, logits: &[f32], classes: usize) -> f32 {
+    if output != Output::Softmax {
+        return logits.iter().map(|v| v.abs()).fold(f32::INFINITY, f32::min);
+    }
     let voxels = (logits.len() / classes.max(1)).max(1);
     let margin = |i: usize| {
-        if classes == 1 {
-            return logits.get(i).map_or(0.0, |v| v.abs());
-        }
         let values = logits.iter().skip(i).step_by(voxels);
         let (first, second) = values.fold((f32::NEG_INFINITY, f32::NEG_INFINITY), |(first, second), v| {
             if *v > first { (*v, first) } else { (first, second.max(*v)) }
@@ -161,10 +162,12 @@ fn least_margin(logits: &[f32], classes: usize) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use sulcus_pipeline::Output;
+
     #[test]
     fn the_margin_is_between_the_two_greatest() {
         // Two voxels, three classes: (1, 5, 2) and (0, -1, 7).
-        assert_eq!(super::least_margin(&[1.0, 0.0, 5.0, -1.0, 2.0, 7.0], 3), 3.0);
-        assert_eq!(super::least_margin(&[-0.5, 2.0], 1), 0.5);
+        assert_eq!(super::least_margin(Output::Softmax, &[1.0, 0.0, 5.0, -1.0, 2.0, 7.0], 3), 3.0);
+        assert_eq!(super::least_margin(Output::Sigmoid, &[-0.5, 2.0], 1), 0.5);
     }
 }

@@ -3,14 +3,15 @@ use std::path::{Path, PathBuf};
 
 use sulcus_io::{IoError, Source};
 use sulcus_pipeline::{
-    CaseScores, Counts, DEFAULT_NSD_MM, Logits, ModelSpec, Output, Outputs, PipelineError, PostprocessingChoice,
-    Predictor, PreparedLabels, Summary, WindowOptions, choose_postprocessing, leave_out_ignored, postprocess,
+    CaseScores, Counts, DEFAULT_NSD_MM, ModelSpec, Outputs, PipelineError, PostprocessingChoice, Predictor,
+    PreparedLabels, Summary, WindowOptions, choose_postprocessing, decide, leave_out_ignored, postprocess,
     predict_logits, prepare,
 };
 use sulcus_volume::{Label, LabelMap};
 
 use crate::dataset::FileProblem;
 use crate::manifest::write_atomically;
+use crate::regions::classes_of_structures;
 use crate::sampler::TrainingCase;
 use crate::{Case, Problem, TrainError};
 
@@ -22,29 +23,29 @@ pub(crate) fn dice_on_prepared_grid(
     predictor: &dyn Predictor,
     mut go_on: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<Option<f64>>, PipelineError> {
-    let structures = spec.labels.entries().len();
-    let mut dice = vec![(0.0, 0_usize); structures];
+    let structures = classes_of_structures(spec);
+    let classes = spec.labels.entries().len() + 1;
+    let mut class_of = vec![0; usize::from(Label::MAX) + 1];
+    for (class, entry) in (1..).zip(spec.labels.entries()) {
+        class_of[usize::from(entry.value)] = class;
+    }
+    let mut dice = vec![(0.0, 0_usize); structures.len()];
     for (index, case) in cases.iter().enumerate() {
         if go_on(index).is_break() {
             return Err(PipelineError::Cancelled);
         }
         let go = &mut |_| ControlFlow::Continue(());
         let logits = predict_logits(spec, case.image(), &[predictor], &WindowOptions::default(), go)?;
-        let predicted = classes(&logits, spec.activation);
-        let mut counts = vec![Counts::default(); structures + 1];
-        for (p, t) in predicted.into_iter().zip(case.labels().classes().iter().copied()) {
-            if t == PreparedLabels::IGNORED {
-                continue;
-            }
-            let (p, t) = (usize::from(p).min(structures), usize::from(t).min(structures));
-            if p == t {
-                counts[p].tp += 1;
-            } else {
-                counts[p].fp += 1;
-                counts[t].fn_ += 1;
+        // How often each class was taken for each: [predicted, true].
+        let mut pairs = vec![0_u64; classes * classes];
+        for (predicted, truth) in decide(spec, &logits).into_iter().zip(case.labels().classes()) {
+            if *truth != PreparedLabels::IGNORED {
+                let at = class_of[usize::from(predicted)] * classes + usize::from(*truth).min(classes - 1);
+                pairs[at] += 1;
             }
         }
-        for ((sum, n), value) in dice.iter_mut().zip(counts.iter().skip(1).map(|c| c.dice())) {
+        for ((sum, n), held) in dice.iter_mut().zip(&structures) {
+            let value = counts(&pairs, classes, held).dice();
             *sum += value.unwrap_or(0.0);
             *n += usize::from(value.is_some());
         }
@@ -52,19 +53,21 @@ pub(crate) fn dice_on_prepared_grid(
     Ok(dice.into_iter().map(|(sum, n)| (n > 0).then(|| sum / n as f64)).collect())
 }
 
-/// The class of each voxel on the prepared grid.
-fn classes(logits: &Logits, output: Output) -> Vec<u8> {
-    let voxels = (logits.data().len() / logits.classes().max(1)).max(1);
-    match output {
-        Output::Sigmoid => logits.data().iter().map(|v| u8::from(*v > 0.0)).collect(),
-        Output::Softmax => {
-            let mut best: Vec<(f32, u8)> = vec![(f32::NEG_INFINITY, 0); voxels];
-            for (class, plane) in (0..=u8::MAX).zip(logits.data().chunks_exact(voxels)) {
-                best.iter_mut().zip(plane).filter(|(b, v)| **v > b.0).for_each(|(b, v)| *b = (*v, class));
+/// Of the structure that some classes belong to.
+fn counts(pairs: &[u64], classes: usize, held: &[u8]) -> Counts {
+    let mut counts = Counts::default();
+    let holds: Vec<bool> = (0..classes).map(|class| held.iter().any(|of| usize::from(*of) == class)).collect();
+    for (row, predicted) in pairs.chunks_exact(classes).zip(&holds) {
+        for (voxels, truth) in row.iter().zip(&holds) {
+            match (predicted, truth) {
+                (true, true) => counts.tp += voxels,
+                (true, false) => counts.fp += voxels,
+                (false, true) => counts.fn_ += voxels,
+                (false, false) => counts.tn += voxels,
             }
-            best.into_iter().map(|(_, class)| class).collect()
         }
     }
+    counts
 }
 
 /// Held-out cases, predicted and scored.
@@ -105,8 +108,9 @@ pub(crate) fn predict_and_score(
             None => (mask, reference),
         })
     };
+    let structures = spec.structures();
     let postprocessing = match ignore {
-        None => choose_postprocessing(&spec.labels, || cases.iter().map(pair))?,
+        None => choose_postprocessing(&structures, || cases.iter().map(pair))?,
         // What the step does to whole masks can't be told from their labelled parts.
         Some(_) => PostprocessingChoice {
             steps: Vec::new(),
@@ -114,7 +118,6 @@ pub(crate) fn predict_and_score(
         },
     };
 
-    let values: Vec<Label> = spec.labels.entries().iter().map(|e| e.value).collect();
     let mut scores = Vec::with_capacity(cases.len());
     for case in cases {
         let file = mask_file(folder, case);
@@ -124,7 +127,7 @@ pub(crate) fn predict_and_score(
         }
         let (mask, reference) = pair(case)?;
         let names = [&file, &case.label].map(|path| path.to_string_lossy().into_owned());
-        scores.push(CaseScores::measure(names, &mask, &reference, &values, DEFAULT_NSD_MM)?);
+        scores.push(CaseScores::measure(names, &mask, &reference, &structures, DEFAULT_NSD_MM)?);
     }
     let summary = Summary::new(scores, DEFAULT_NSD_MM);
     let file = folder.join("summary.json");

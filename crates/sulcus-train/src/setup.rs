@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,16 +7,17 @@ use sulcus_pipeline::{Dimensions, GoldenCase, ModelSpec, Norm, SpacingRule, Trai
 use sulcus_volume::Reorientation;
 
 use crate::cache::{CacheKey, load_or_prepare};
-use crate::dataset::FileProblem;
+use crate::dataset::{FileProblem, count};
 use crate::learner::check_share;
 use crate::manifest::{DatasetRecord, Manifest, RunProgress, Status, now_utc};
 use crate::sampler::{Sampler, Sampling, TrainingCase};
 use crate::score::broken;
 use crate::trainer::{Clock, Position, Session};
 use crate::{
-    Case, CaseFacts, Checkpoint, Computing, Dataset, DatasetError, Descent, DeviceList, DiceScope, Event,
-    Fingerprint, InitSource, Learner, Objective, Outcome, Placement, Plan, PlanFile, Problem, Split, SplitChoice,
-    TrainConfig, TrainError, TrainObserver, UNet, Weights, history, initialise, parallel, samples,
+    Case, CaseFacts, Checkpoint, Computing, Dataset, DatasetError, Descent, DeviceKind, DeviceList, DiceScope,
+    Event, Fingerprint, InitSource, Learner, Objective, Outcome, Placement, Plan, PlanFile, Problem, Split,
+    SplitChoice, TrainConfig, TrainError, TrainObserver, UNet, Weights, history, initialise, parallel, regions,
+    samples,
 };
 
 /// Reads and checks the cases that would be trained on, and plans for them.
@@ -31,6 +32,7 @@ pub fn plan(
 ) -> Result<PlanFile, TrainError> {
     config.check()?;
     let split = dataset.split(choice)?;
+    warn_of_unused(dataset, &split, observer);
     let facts = survey(dataset, &split.training, observer)?;
     PlanFile::decide(dataset, config, &trained_on(dataset, &split, &facts)?)
 }
@@ -65,7 +67,7 @@ pub fn train_by_plan(
     observer: &mut dyn TrainObserver,
 ) -> Result<Outcome, TrainError> {
     plan.check()?;
-    plan.check_data(dataset.channels(), dataset.labels())?;
+    plan.check_data(dataset.channels(), dataset.labels(), dataset.regions())?;
     begin(dataset, choice, &config.open_choices(), Some(plan), folder, observer)
 }
 
@@ -86,12 +88,14 @@ fn begin(
     // A file that can't be used is told at once, not after all scans were read.
     let init = config.init.as_deref().map(InitSource::read).transpose()?;
     let split = dataset.split(choice)?;
+    warn_of_unused(dataset, &split, observer);
     let facts = survey(dataset, &[split.training.clone(), split.validation.clone()].concat(), observer)?;
     let trained_on = trained_on(dataset, &split, &facts)?;
     let plan_file = match plan {
         None => PlanFile::decide(dataset, config, &trained_on)?,
         Some(plan) => {
-            let fingerprint = Fingerprint::new(dataset.channels(), dataset.labels(), &trained_on);
+            let fingerprint =
+                Fingerprint::new(dataset.channels(), dataset.labels(), dataset.regions(), &trained_on);
             PlanFile::new(dataset, config, fingerprint, plan.clone())
         }
     };
@@ -99,6 +103,15 @@ fn begin(
     let plan = plan_file.plan.clone();
     check_share(plan.batch_size, config.device.count())?;
     let spec = plan.model_spec(dataset.name().to_owned(), Training::default());
+    let watched = evenly(&split.validation, config.cases_scored_per_epoch.max(1));
+    observer.event(Event::Memory {
+        data_bytes: prepared_bytes(&facts, &plan, &split, &watched),
+        step_bytes: match DeviceKind::of(&config.device)? {
+            DeviceKind::Processor => plan.memory_bytes(config, DeviceKind::Processor),
+            // Of its own memory.
+            DeviceKind::Gpu => 0,
+        },
+    });
     let device = placement.first()?.autodiff();
     let mut network = UNet::new(&plan.network, plan.channels.len(), spec.classes(), config.seed, &device)?;
     let init = match init {
@@ -167,6 +180,8 @@ pub struct Changes {
     pub device: Option<DeviceList>,
     /// Threads that draw patches.
     pub workers: Option<usize>,
+    /// Folder where prepared cases are kept.
+    pub cache: Option<PathBuf>,
 }
 
 /// Goes on with a run from its last checkpoint. Without a time budget it ends with the same weights as if it had
@@ -189,6 +204,7 @@ pub fn resume(
         config.device = device.clone();
     }
     config.workers = changes.workers.unwrap_or(config.workers);
+    config.cache = changes.cache.clone().or(config.cache.take());
     config.check()?;
     let placement = place(config)?;
     check_share(manifest.plan.batch_size, manifest.config.device.count())?;
@@ -231,6 +247,19 @@ fn place(config: &TrainConfig) -> Result<Placement, TrainError> {
         config.precision.check(device, &placement.description)?;
     }
     Ok(placement)
+}
+
+/// A file of splits may leave cases out, by a slip perhaps.
+fn warn_of_unused(dataset: &Dataset, split: &Split, observer: &mut dyn TrainObserver) {
+    let unused = dataset.left_out_by(split);
+    if !unused.is_empty() {
+        let what = format!(
+            "{} on neither side of the split and not used: {}",
+            count(unused.len(), "case"),
+            unused.join(", ")
+        );
+        observer.event(Event::Warning(&what));
+    }
 }
 
 fn survey(
@@ -283,7 +312,7 @@ fn prepared(
     data_sha256: &BTreeMap<String, String>,
     config: &TrainConfig,
 ) -> Result<Vec<TrainingCase>, TrainError> {
-    let structures = spec.labels.entries().len();
+    let structures = regions::classes_of_structures(spec);
     let prepare_one = |case: &&Case| -> Result<TrainingCase, TrainError> {
         let fresh = || {
             let scan = case.read().map_err(broken(case))?;
@@ -295,7 +324,7 @@ fn prepared(
             }
             None => fresh()?,
         };
-        TrainingCase::new(case.name.clone(), image, labels, structures)
+        TrainingCase::new(case.name.clone(), image, labels, &structures)
     };
     parallel::map(&cases(dataset, names), prepare_one).into_iter().collect()
 }
@@ -315,7 +344,8 @@ fn sampler(
     };
     let [x, y, z] = match plan.spacing {
         SpacingRule::Resample { mm, .. } => mm.mm(),
-        SpacingRule::Native => native_spacing(dataset, training, plan)?,
+        // Each case has its own.
+        SpacingRule::Native => [1.0; 3],
     };
     let spacing_mm = [z, y, x];
     let mut augmentation = config.augmentation;
@@ -328,20 +358,44 @@ fn sampler(
         augmentation,
         seed: config.seed,
     };
-    Sampler::new(prepared(dataset, spec, training, data_sha256, config)?, sampling)
+    let mut cases = prepared(dataset, spec, training, data_sha256, config)?;
+    if plan.spacing == SpacingRule::Native {
+        let native = |case: TrainingCase| {
+            let [x, y, z] = native_spacing(dataset, case.name(), plan)?;
+            Ok(case.with_spacing([z, y, x]))
+        };
+        cases = cases.into_iter().map(native).collect::<Result<_, TrainError>>()?;
+    }
+    let sampler = Sampler::new(cases, sampling)?;
+    Ok(sampler.in_regions(regions::of_loss(spec)?))
 }
 
-/// Voxel size along the plan's x, y, z where each scan keeps its own: the first case's, whose like the others are.
-fn native_spacing(dataset: &Dataset, training: &[String], plan: &Plan) -> Result<[f64; 3], TrainError> {
-    let Some((case, file)) = cases(dataset, training).into_iter().find_map(|c| Some((c, c.images.first()?)))
-    else {
-        return Ok([1.0; 3]);
-    };
+/// Voxel size of a scan along the plan's x, y, z.
+fn native_spacing(dataset: &Dataset, name: &str, plan: &Plan) -> Result<[f64; 3], TrainError> {
+    let found = dataset.case(name).and_then(|case| Some((case, case.images.first()?)));
+    let Some((case, file)) = found else { return Ok([1.0; 3]) };
     let source = sulcus_io::read_source(file)
         .map_err(|e| broken(case)(FileProblem { file: file.clone(), what: e.problem().to_string() }))?;
     let geometry = source.geometry();
     let turn = Reorientation::between(geometry.orientation(), plan.orientation);
     Ok(turn.triple(geometry.spacing().mm()))
+}
+
+/// Bytes of the cases that training holds in memory, prepared: those trained on and those scored after each epoch.
+fn prepared_bytes(facts: &[CaseFacts], plan: &Plan, split: &Split, watched: &[String]) -> u64 {
+    let held: BTreeSet<&String> = split.training.iter().chain(watched).collect();
+    let bytes = |f: &CaseFacts| {
+        let (shape, from_mm) = f.along(plan.orientation);
+        let voxels: f64 = match plan.spacing {
+            SpacingRule::Native => shape.iter().map(|n| *n as f64).product(),
+            SpacingRule::Resample { mm, .. } => {
+                (0..3).map(|a| (shape[a] as f64 * from_mm[a] / mm.mm()[a]).round().max(1.0)).product()
+            }
+        };
+        // Values of 4 bytes a channel, and a class.
+        voxels as u64 * (4 * f.channels as u64 + 1)
+    };
+    facts.iter().filter(|f| held.contains(&f.name)).map(bytes).sum()
 }
 
 fn draw_samples(dataset: &Dataset, spec: &ModelSpec, names: &[String]) -> Result<Vec<GoldenCase>, TrainError> {

@@ -80,6 +80,12 @@ impl Dataset {
         Ok(split)
     }
 
+    /// The cases that a split neither trains on nor holds out, by name.
+    pub fn left_out_by(&self, split: &Split) -> Vec<String> {
+        let used: BTreeSet<&String> = split.training.iter().chain(&split.validation).collect();
+        self.cases().iter().map(|case| &case.name).filter(|name| !used.contains(name)).cloned().collect()
+    }
+
     /// All folds of a file of splits, or of the data set's own `splits_final.json`, or five drawn ones, as
     /// [`SplitChoice::HoldOut`] takes one of them.
     ///

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::outliers::{self, Outlier};
-use crate::plan::{Intensities, LabelVolumes, intensities, quantile, volumes};
+use crate::plan::{Intensities, LabelVolumes, RegionVolumes, intensities, quantile, region_volumes, volumes};
 use crate::survey::{Range, Survey};
 use crate::{CaseFacts, Dataset, Layout};
 
@@ -23,8 +23,11 @@ pub struct DatasetSummary {
     pub cases: usize,
     /// Image channels.
     pub channels: Vec<String>,
-    /// Structures, how often they occur and how large they are.
+    /// Labels, how often they occur and how large they are.
     pub labels: Vec<LabelVolumes>,
+    /// The structures where these are unions of labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<RegionVolumes>,
     /// Voxels along right, anterior, superior.
     pub shape: Range,
     /// Voxel size along right, anterior, superior, in millimetres.
@@ -115,6 +118,7 @@ impl Dataset {
             cases: self.cases().len(),
             channels: self.channels().to_vec(),
             labels: self.labels().entries().iter().map(|e| volumes(e.value, &e.name, facts)).collect(),
+            regions: self.regions().iter().map(|region| region_volumes(region, facts)).collect(),
             shape: Range::of(along.iter().map(|(shape, _)| shape.map(|n| n as f64))),
             spacing_mm: Range::of(along.iter().map(|(_, spacing)| *spacing)),
             orientations: orientations.keys().cloned().collect(),

@@ -27,6 +27,13 @@ pub enum Event<'a> {
     },
     /// Something that may be meant so, but is worth knowing.
     Warning(&'a str),
+    /// An estimate of the memory that training will hold, before it does.
+    Memory {
+        /// Bytes of the prepared cases.
+        data_bytes: u64,
+        /// Bytes of a step on the processor; 0 where a GPU takes it.
+        step_bytes: u64,
+    },
     /// The network starts from trained weights.
     Initialised(&'a InitReport),
     /// What was decided from the data.
@@ -237,7 +244,7 @@ impl Session<'_> {
                 epoch: self.at.epoch,
                 steps: self.at.steps,
                 loss: self.at.loss_sum / self.at.step.max(1) as f64,
-                dice: self.manifest.plan.labels.entries().iter().map(|e| e.name.clone()).zip(dice).collect(),
+                dice: self.spec.structures().into_iter().map(|s| s.name).zip(dice).collect(),
                 mean_dice,
                 best,
                 learning_rate,

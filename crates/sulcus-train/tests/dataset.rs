@@ -104,7 +104,7 @@ fn folders_that_are_no_data_set_say_what_was_expected() {
     describe("{");
     insta::assert_snapshot!(refused(), @"this data set's description cannot be used: it is not JSON: EOF while parsing an object at line 1 column 1: dataset.json");
     describe(r#"{"labels":{"background":0,"whole":[1,2]},"channel_names":{"0":"CT"}}"#);
-    insta::assert_snapshot!(refused(), @"this data set's description cannot be used: label `whole` is a region made of several values, which this program does not train; list each value of the masks with a name of its own instead, and leave `regions_class_order` out: dataset.json");
+    insta::assert_snapshot!(refused(), @"this data set's description cannot be used: label `whole` is a region of several values, so `regions_class_order` must say, label by label in their order, which value each writes to a mask: dataset.json");
     describe(r#"{"labels":{"0":"background","1":"A"}}"#);
     insta::assert_snapshot!(refused(), @"this data set's description cannot be used: expected `training` (Medical Segmentation Decathlon) or `channel_names` (nnU-Net), found neither: dataset.json");
     describe(r#"{"labels":{"0":"background","1":"A"},"modality":{"0":"MRI"},"training":[{"image":"a.nii.gz"}]}"#);

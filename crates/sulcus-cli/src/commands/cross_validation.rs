@@ -134,7 +134,7 @@ fn train_fold(
 fn report(mut all: CrossValidation, ui: Ui) -> Result<(), CliError> {
     let summary = all.summarise().context("putting the folds' scores together")?;
     let run = Run::open(all.fold_folder(0)).context("reading the run")?;
-    scores::print(&summary, &run.manifest().plan.labels)?;
+    scores::print(&summary, &run.manifest().plan.structures())?;
     let spread = all.manifest().scores.and_then(|s| Some((s.fold_mean?, s.fold_sd?)));
     let spread = spread.map(|(mean, sd)| format!(" (folds {mean:.4} ± {sd:.4})")).unwrap_or_default();
     ui.note(format_args!(

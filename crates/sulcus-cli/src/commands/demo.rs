@@ -59,7 +59,7 @@ pub(crate) fn run(args: &DemoArgs, library: &OrtLibrary, ui: Ui) -> Result<(), C
     files::write(&folder.join("figure.png"), &figure)?;
     write_report(folder, &run, &summary, engine, figure)?;
 
-    scores::print(&summary, &run.manifest().plan.labels)?;
+    scores::print(&summary, &run.manifest().plan.structures())?;
     output::line(format_args!(
         "mean Dice {} over {} held-out cases",
         score(summary.mean_dice()),
@@ -184,7 +184,9 @@ fn predict(
     let held_out = &run.manifest().split.validation;
     ui.note(format_args!("predicting {} held-out cases with {engine}", held_out.len()));
 
-    let mut scores = Scores::new(Labels::Table(run.manifest().plan.labels.clone()), DEFAULT_NSD_MM);
+    let plan = &run.manifest().plan;
+    let labels = Labels::Known { structures: plan.structures(), table: plan.labels.clone() };
+    let mut scores = Scores::new(labels, DEFAULT_NSD_MM);
     let bar = ui.bar(held_out.len() as u64);
     for name in held_out {
         bar.set_message(name.clone());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sulcus_pipeline::Summary;
+use sulcus_pipeline::{Structure, Summary};
 use sulcus_volume::LabelTable;
 
 use crate::args::EvaluateArgs;
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &EvaluateArgs, ui: Ui) -> Result<(), CliError> {
     let (labels, ignore) = match &args.labels {
         Some(path) => {
             let file = label_file::read(path)?;
-            (Labels::Table(file.table), file.ignore)
+            (Labels::Known { structures: file.structures(), table: file.table }, file.ignore)
         }
         None => (Labels::Present, None),
     };
@@ -74,14 +74,14 @@ pub(crate) fn run(args: &EvaluateArgs, ui: Ui) -> Result<(), CliError> {
     }
     bar.finish_and_clear();
 
-    let (summary, labels) = scores.finish();
+    let (summary, structures, table) = scores.finish();
     if args.json {
         output::pretty_json(&Answer { summary: &summary, failed: &failures })?;
     } else if !summary.metric_per_case.is_empty() {
-        scores::print(&summary, &labels)?;
+        scores::print(&summary, &structures)?;
     }
     if let Some(path) = &args.report {
-        write_report(path, args, &summary, &labels, &failures)?;
+        write_report(path, args, &summary, (&structures, &table), &failures)?;
         ui.note(format_args!("report: {}", path.display()));
     }
     if failures.is_empty() {
@@ -170,7 +170,7 @@ fn write_report(
     path: &Path,
     args: &EvaluateArgs,
     summary: &Summary,
-    labels: &LabelTable,
+    (structures, table): (&[Structure], &LabelTable),
     failures: &[Failure],
 ) -> Result<(), CliError> {
     let not_scored: Vec<(String, String)> = failures.iter().map(|f| (f.case.clone(), f.error.clone())).collect();
@@ -182,9 +182,9 @@ fn write_report(
             ("cases", format!("{} scored, {} not", summary.metric_per_case.len(), failures.len())),
         ],
         summary: Some(summary),
-        labels,
+        structures: structures.to_vec(),
         failures: &not_scored,
-        pictures: report::worst_and_median(summary, labels),
+        pictures: report::worst_and_median(summary, table),
         curves_svg: None,
         reasons: Vec::new(),
         details: Vec::new(),

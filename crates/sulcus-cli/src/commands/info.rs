@@ -5,8 +5,9 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 use sulcus_io::VolumeInfo;
-use sulcus_pipeline::{ModelSpec, SpacingRule};
+use sulcus_pipeline::{ModelSpec, Postprocess, Region, SpacingRule};
 use sulcus_train::{CrossValidation, Run};
+use sulcus_volume::LabelTable;
 
 use crate::args::InfoArgs;
 use crate::commands::plan::normalisation;
@@ -117,7 +118,7 @@ fn model_rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str,
         SpacingRule::Native => "the scan's own".to_owned(),
         SpacingRule::Resample { mm, .. } => format!("{} mm", mm.mm().map(|v| format!("{v}")).join(" × ")),
     };
-    vec![
+    let rows = vec![
         ("model", path.display().to_string()),
         ("name", spec.name.clone()),
         ("size", human_bytes(bytes as u64)),
@@ -132,6 +133,7 @@ fn model_rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str,
         ),
         ("channels", channels.join(", ")),
         ("labels", labels.join("\n")),
+        ("regions", regions(&spec.regions)),
         ("orientation", spec.orientation.to_string()),
         ("spacing", spacing),
         ("patch", join(&spec.patch, " × ")),
@@ -157,8 +159,27 @@ fn model_rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str,
             },
         ),
         ("data SHA-256", training.data_sha256.clone()),
+        ("postprocessing", postprocessing(&spec.postprocessing, &spec.labels)),
         ("golden case", if spec.golden_case.is_some() { "yes" } else { "no" }.to_owned()),
-    ]
+    ];
+    // What a model does not have is not listed.
+    rows.into_iter().filter(|(_, text)| !text.is_empty()).collect()
+}
+
+/// A line a step that is done to every mask.
+fn postprocessing(steps: &[Postprocess], labels: &LabelTable) -> String {
+    let line = |step: &Postprocess| {
+        let Postprocess::KeepLargestComponent { labels: kept } = step;
+        let name = |value: &u16| labels.get(*value).map_or_else(|| value.to_string(), |entry| entry.name.clone());
+        format!("largest component of {}", kept.iter().map(name).collect::<Vec<_>>().join(" and "))
+    };
+    if steps.is_empty() { "none".to_owned() } else { steps.iter().map(line).collect::<Vec<_>>().join("\n") }
+}
+
+/// A line a region: what it is of, and what it writes to a mask.
+fn regions(regions: &[Region]) -> String {
+    let line = |r: &Region| format!("{}: values {}, written as {}", r.name, join(&r.values, ", "), r.writes);
+    regions.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[derive(Serialize)]
@@ -211,15 +232,17 @@ fn run_folder(path: &Path, json: bool) -> Result<(), CliError> {
     if let Some(summary) = &summary {
         let labels: Vec<String> = manifest
             .plan
-            .labels
-            .entries()
+            .structures()
             .iter()
             .map(|l| {
-                let mean = summary.mean.get(&l.value.to_string());
+                let mean = summary.mean.get(&l.key());
                 format!("{} {}", l.name, score(mean.and_then(|m| m.Dice)))
             })
             .collect();
         rows.push(("Dice by label", labels.join("\n")));
+    }
+    if summary.is_some() {
+        rows.push(("postprocessing", progress.postprocessing_why.join("\n")));
     }
     rows.push(("plan", manifest.plan.why.join("\n")));
     output::fields(&rows)

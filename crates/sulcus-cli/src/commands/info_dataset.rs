@@ -82,6 +82,9 @@ fn ranges(summary: &DatasetSummary) -> Vec<Vec<String>> {
     for label in &summary.labels {
         row(format!("label {} {}, ml", label.value, label.name), label.ml, label.cases);
     }
+    for region in &summary.regions {
+        row(format!("region {} {:?}, ml", region.name, region.values), region.ml, region.cases);
+    }
     rows
 }
 

@@ -121,7 +121,16 @@ fn data_rows(data: &Fingerprint) -> Vec<(&'static str, String)> {
             count(label.cases, "case")
         )
     };
-    vec![
+    let region = |region: &sulcus_train::RegionVolumes| {
+        let [least, median, greatest] = region.ml.map(short);
+        format!(
+            "{} {:?}: in {}, {median} ml in the median ({least} to {greatest})",
+            region.name,
+            region.values,
+            count(region.cases, "case")
+        )
+    };
+    let mut rows = vec![
         ("cases", data.cases.to_string()),
         ("shape (R, A, S)", range(&data.shape)),
         ("spacing in mm", range(&data.spacing_mm)),
@@ -129,7 +138,11 @@ fn data_rows(data: &Fingerprint) -> Vec<(&'static str, String)> {
         ("non-zero box", format!("{:.0} % of the median scan", 100.0 * data.crop_ratio)),
         ("foreground", intensities.join("\n")),
         ("labels", data.labels.iter().map(volume).collect::<Vec<_>>().join("\n")),
-    ]
+    ];
+    if !data.regions.is_empty() {
+        rows.push(("regions", data.regions.iter().map(region).collect::<Vec<_>>().join("\n")));
+    }
+    rows
 }
 
 fn plan_rows(plan: &Plan, config: &TrainConfig, kind: DeviceKind) -> Vec<(&'static str, String)> {

@@ -82,6 +82,7 @@ pub(crate) fn changes(args: &TrainArgs) -> Changes {
         time_budget_secs: args.time_budget.map(|t| t.as_secs_f64()),
         device: args.choices.device.clone(),
         workers: args.workers,
+        cache: args.cache.clone(),
     }
 }
 
@@ -103,6 +104,7 @@ fn apply(args: &TrainArgs, config: &mut TrainConfig) {
     set(&mut config.loss, args.loss.map(Into::into));
     set(&mut config.workers, args.workers);
     config.cache = args.cache.clone().or(config.cache.take());
+    config.early_stopping = args.early_stopping.or(config.early_stopping);
 }
 
 /// A run goes on as it was begun: the same options are fine, others would be ignored, so they are refused.
@@ -139,6 +141,7 @@ pub(crate) fn differs(args: &TrainArgs, begun: &TrainConfig) -> Result<bool, Cli
 fn keep_changeable(said: &mut TrainConfig, begun: &TrainConfig) {
     (said.epochs, said.time_budget_secs) = (begun.epochs, begun.time_budget_secs);
     (said.device, said.workers) = (begun.device.clone(), begun.workers);
+    said.cache.clone_from(&begun.cache);
 }
 
 pub(crate) fn begun_otherwise(folder: &Path) -> CliError {
@@ -147,7 +150,7 @@ pub(crate) fn begun_otherwise(folder: &Path) -> CliError {
         folder.display()
     ))
     .hint(
-        "leave the options out that differ (only --epochs, --time-budget, --device and --workers may change), \
+        "leave the options out that differ (only --epochs, --time-budget, --device, --workers and --cache may change), \
          or start a new run with another -o",
     )
 }
@@ -173,7 +176,7 @@ fn finish(outcome: Outcome, folder: &Path, dataset: &Path, library: &OrtLibrary,
 
     let run = Run::open(folder).context("reading the run")?;
     if let Some(summary) = run.summary().context("reading the scores")? {
-        scores::print(&summary, &run.manifest().plan.labels)?;
+        scores::print(&summary, &run.manifest().plan.structures())?;
         ui.note(format_args!(
             "mean Dice {} over {}; masks and summary.json: {}",
             score(summary.mean_dice()),

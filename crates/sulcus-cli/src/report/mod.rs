@@ -6,8 +6,7 @@ mod run;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sulcus_pipeline::Summary;
-use sulcus_volume::LabelTable;
+use sulcus_pipeline::{Structure, Summary};
 
 pub(crate) use pictures::worst_and_median;
 pub(crate) use run::{of_run, write_run};
@@ -24,8 +23,8 @@ pub(crate) struct Report<'a> {
     pub(crate) facts: Vec<(&'a str, String)>,
     /// The scores; without them nothing was held out.
     pub(crate) summary: Option<&'a Summary>,
-    /// Names of the labels in it.
-    pub(crate) labels: &'a LabelTable,
+    /// What is scored in it.
+    pub(crate) structures: Vec<Structure>,
     /// Cases that could not be scored, and why.
     pub(crate) failures: &'a [(String, String)],
     /// The worst case, the median one.
@@ -79,7 +78,7 @@ pub(crate) fn html(report: &Report<'_>) -> String {
     page.push_str(&format!("<title>{}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n", escape(report.title)));
     page.push_str(&format!("<h1>{}</h1>\n", escape(report.title)));
     if let Some(summary) = report.summary {
-        page.push_str(&headline(summary, report.labels));
+        page.push_str(&headline(summary, &report.structures));
     }
     if !report.facts.is_empty() {
         let lines: String = report
@@ -105,7 +104,7 @@ pub(crate) fn html(report: &Report<'_>) -> String {
         ));
     }
     if let Some(summary) = report.summary {
-        page.push_str(&scored(summary, report.labels));
+        page.push_str(&scored(summary, &report.structures));
     }
     for Picture { caption, png } in &report.pictures {
         page.push_str(&format!(
@@ -115,7 +114,7 @@ pub(crate) fn html(report: &Report<'_>) -> String {
         ));
     }
     if let Some(summary) = report.summary {
-        let cases = scores::every_label(summary, report.labels);
+        let cases = scores::every_label(summary, &report.structures);
         page.push_str(&format!("<h2>Cases, worst first</h2>\n{}", table(&cases, cases.len())));
     }
     if !report.reasons.is_empty() {
@@ -134,7 +133,7 @@ pub(crate) fn html(report: &Report<'_>) -> String {
 }
 
 /// The means that people ask for first, and over what they are taken.
-fn headline(summary: &Summary, labels: &LabelTable) -> String {
+fn headline(summary: &Summary, structures: &[Structure]) -> String {
     let mean = summary.foreground_mean;
     let mut figures = vec![(scores::score(mean.Dice), "mean Dice".to_owned())];
     if let Some(mm) = summary.nsd_mm {
@@ -153,15 +152,15 @@ fn headline(summary: &Summary, labels: &LabelTable) -> String {
     };
     format!(
         "<div class=\"big\">{figures}</div>\n<p class=\"note\">over {} and {}{undefined}</p>\n",
-        count(labels.entries().len(), "label"),
+        count(structures.len(), if structures.iter().any(|s| s.values.len() > 1) { "region" } else { "label" }),
         count(summary.metric_per_case.len(), "case"),
     )
 }
 
 /// Means and the distribution behind them.
-fn scored(summary: &Summary, labels: &LabelTable) -> String {
+fn scored(summary: &Summary, structures: &[Structure]) -> String {
     let mut html = String::from("<h2>Scores</h2>\n");
-    html.push_str(&table(&scores::means(summary, labels), labels.entries().len() + 1));
+    html.push_str(&table(&scores::means(summary, structures), structures.len() + 1));
     html.push_str(
         "<p class=\"note\">Dice and IoU compare voxels. HD95 is the 95th percentile of the distances between the surfaces, \
          NSD the share of the surfaces that lie within the tolerance of each other, both weighted by surface area. A \
@@ -170,7 +169,7 @@ fn scored(summary: &Summary, labels: &LabelTable) -> String {
          truth.</p>\n",
     );
     html.push_str("<h2>Distribution of Dice</h2>\n");
-    html.push_str(&plot::strips(summary, labels));
+    html.push_str(&plot::strips(summary, structures));
     html
 }
 
@@ -219,13 +218,13 @@ mod tests {
     #[test]
     fn worst_cases_come_first_and_names_stay_text() {
         let summary = Summary::new(vec![case("good", 90), case("<script>bad", 3), case("fair", 9)], 1.0);
-        let labels = LabelTable::from_names([(1, "<script>'x'".to_owned())]).unwrap();
+        let structures = vec![Structure { name: "<script>'x'".to_owned(), ..Structure::label(1) }];
         let hostile = "<script>".to_owned();
         let report = Report {
             title: "A & B",
             facts: vec![("engine", hostile.clone())],
             summary: Some(&summary),
-            labels: &labels,
+            structures,
             failures: &[("gone".to_owned(), "no prediction".to_owned())],
             pictures: vec![Picture { caption: hostile.clone(), png: vec![1, 2, 3] }],
             curves_svg: Some("<?xml version=\"1.0\"?><svg><script></script></svg>".into()),
@@ -245,12 +244,11 @@ mod tests {
 
     #[test]
     fn without_scores_the_rest_is_shown() {
-        let labels = LabelTable::default();
         let report = Report {
             title: "Run",
             facts: Vec::new(),
             summary: None,
-            labels: &labels,
+            structures: Vec::new(),
             failures: &[],
             pictures: Vec::new(),
             curves_svg: None,

@@ -1,7 +1,6 @@
 //! Scores of all cases at a glance.
 
-use sulcus_pipeline::Summary;
-use sulcus_volume::LabelTable;
+use sulcus_pipeline::{Structure, Summary};
 
 use super::escape;
 use crate::scores;
@@ -18,16 +17,16 @@ const NAME: usize = 20;
 
 /// A strip a label with a dot a case along an axis of Dice, and lines at the quartiles. Dots that would hide each other
 /// move up and down.
-pub(super) fn strips(summary: &Summary, labels: &LabelTable) -> String {
-    let of_label = |value: u16| -> Vec<(f64, String)> {
-        let key = value.to_string();
+pub(super) fn strips(summary: &Summary, structures: &[Structure]) -> String {
+    let of_structure = |structure: &Structure| -> Vec<(f64, String)> {
+        let key = structure.key();
         let dice =
             |case: &sulcus_pipeline::CaseScores| Some((case.metrics.get(&key)?.Dice?, scores::name_of(case)));
         let mut found: Vec<(f64, String)> = summary.metric_per_case.iter().filter_map(dice).collect();
         found.sort_by(|a, b| a.0.total_cmp(&b.0));
         found
     };
-    let strips: Vec<_> = labels.entries().iter().map(|entry| (entry, of_label(entry.value))).collect();
+    let strips: Vec<_> = structures.iter().map(|structure| (structure, of_structure(structure))).collect();
     let least = strips.iter().filter_map(|(_, dice)| dice.first()).map(|(dice, _)| *dice).fold(1.0, f64::min);
     // In tenths: the axis begins at the one below the worst case.
     let first = ((least * 10.0).floor().clamp(0.0, 9.0)) as u32;

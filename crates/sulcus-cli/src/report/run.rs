@@ -35,7 +35,7 @@ pub(crate) fn of_run<'a>(run: &'a Run, summary: Option<&'a Summary>) -> Report<'
         title: "Sulcus: training run",
         facts: facts(manifest),
         summary,
-        labels: &manifest.plan.labels,
+        structures: manifest.plan.structures(),
         failures: &[],
         pictures: Vec::new(),
         curves_svg: std::fs::read_to_string(run.folder().join("curves.svg")).ok(),
@@ -51,7 +51,7 @@ pub(crate) fn of_run<'a>(run: &'a Run, summary: Option<&'a Summary>) -> Report<'
 
 fn facts(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let Manifest { dataset, plan, split, progress, .. } = manifest;
-    vec![
+    let rows = vec![
         ("data", format!("{}, {}", dataset.name, dataset.folder.display())),
         ("cases", format!("{} trained on, {} held out", split.training.len(), split.validation.len())),
         ("network", format!("{}, {:.1} M parameters", plan.network.name, manifest.parameters as f64 / 1e6)),
@@ -66,10 +66,13 @@ fn facts(manifest: &Manifest) -> Vec<(&'static str, String)> {
                 progress.best_epoch
             ),
         ),
+        ("postprocessing", progress.postprocessing_why.join("; ")),
         ("seed", manifest.config.seed.to_string()),
         ("begun", manifest.started.clone()),
         ("made with", manifest.tool_version.clone()),
-    ]
+    ];
+    // Without held-out cases nothing was chosen.
+    rows.into_iter().filter(|(_, text)| !text.is_empty()).collect()
 }
 
 /// What cannot be written as JSON is said to be so; the report has more to show.

@@ -13,6 +13,7 @@ mod exit_codes;
 mod plan;
 mod predict;
 mod privacy;
+mod regions;
 mod score;
 mod serve;
 mod support;

@@ -2,10 +2,12 @@
 
 mod counts;
 mod distance;
+mod structures;
 mod surface;
 mod surfels;
 
 pub use counts::{Counts, count_labels};
+pub use structures::{count_structures, structure_distances};
 pub use surface::{DEFAULT_NSD_MM, SurfaceDistances, surface_distances};
 
 /// Mean of the values that are defined; `None` when none is.

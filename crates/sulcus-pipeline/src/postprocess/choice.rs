@@ -1,7 +1,9 @@
-use sulcus_volume::{Label, LabelMap, LabelTable};
+use std::collections::BTreeSet;
+
+use sulcus_volume::{Label, LabelMap};
 
 use super::{Postprocess, keep_largest};
-use crate::{PipelineError, count_labels, mean_defined};
+use crate::{PipelineError, Structure, count_structures, mean_defined};
 
 /// What is to be done to a model's masks, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,28 +18,27 @@ pub struct PostprocessingChoice {
 /// doi:10.1038/s41592-020-01008-z): only the largest component of all foreground is kept if that raises the mean Dice
 /// and lowers no structure's; then the same for each structure alone.
 ///
-/// `cases` is called at most twice, for the predictions before postprocessing with their references, one case after the
+/// `cases` is called at most once and once more for each group of structures that don't overlap, for the predictions before postprocessing with their references, one case after the
 /// other: one case at a time is in memory. A Dice that is undefined (both masks empty) is left out of its mean.
 ///
 /// # Errors
 /// When a case cannot be had, or its masks lie on different grids.
 pub fn choose_postprocessing<I, E>(
-    table: &LabelTable,
+    structures: &[Structure],
     mut cases: impl FnMut() -> I,
 ) -> Result<PostprocessingChoice, E>
 where
     I: IntoIterator<Item = Result<(LabelMap, LabelMap), E>>,
     E: From<PipelineError>,
 {
-    let labels: Vec<Label> = table.entries().iter().map(|entry| entry.value).collect();
+    let labels: BTreeSet<Label> = structures.iter().flat_map(|s| s.values.iter().copied()).collect();
+    let labels: Vec<Label> = labels.into_iter().collect();
     let (mut steps, mut why) = (Vec::new(), Vec::new());
 
-    let (before, after) = effect(&labels, cases(), |mask, shape| keep_largest(mask, shape, &[&labels]))?;
+    let (before, after) = effect(structures, cases(), |mask, shape| keep_largest(mask, shape, &[&labels]))?;
     let (mean_before, mean_after) = (before.mean(), after.mean());
     if before.dice != after.dice {
-        let worse = table.entries().iter().zip(before.label_means().zip(after.label_means()));
-        let worse = worse.filter(|(_, (before, after))| after < before).map(|(entry, _)| entry.name.as_str());
-        let worse: Vec<&str> = worse.collect();
+        let worse = worse(structures, &before, &after);
         let taken = mean_after > mean_before && worse.is_empty();
         why.push(sentence("all foreground", &before, mean_before, mean_after, taken, &worse));
         if taken {
@@ -45,25 +46,31 @@ where
         }
     }
 
-    if labels.len() > 1 {
-        let each: Vec<&[Label]> = labels.chunks(1).collect();
-        let together = steps.clone();
-        let start = |mask: &mut [Label], shape| together.iter().for_each(|step| step.apply(mask, shape));
+    let alone = if structures.len() > 1 { apart(structures) } else { Vec::new() };
+    for group in alone {
+        let each: Vec<&[Label]> = group.iter().map(|structure| structure.values.as_slice()).collect();
+        let so_far = steps.clone();
+        let start = |mask: &mut [Label], shape| so_far.iter().for_each(|step| step.apply(mask, shape));
         let prepared = cases().into_iter().map(|case| {
             let (prediction, reference) = case?;
             Ok::<_, E>((changed(&prediction, start)?, reference))
         });
-        // No structure's voxels depend on another's here, so that one pass tries all of them.
-        let (before, after) = effect(&labels, prepared, |mask, shape| keep_largest(mask, shape, &each))?;
+        // No voxels of one depend on another's here, so that one pass tries all of the group.
+        let (before, after) = effect(structures, prepared, |mask, shape| keep_largest(mask, shape, &each))?;
         let means = before.label_means().zip(after.label_means());
-        for (index, (entry, (mean_before, mean_after))) in table.entries().iter().zip(means).enumerate() {
-            if before.dice.get(index) == after.dice.get(index) {
+        let dice = before.dice.iter().zip(&after.dice);
+        for ((structure, (mean_before, mean_after)), (dice_before, dice_after)) in
+            structures.iter().zip(means).zip(dice)
+        {
+            if dice_before == dice_after || !group.contains(&structure) {
                 continue;
             }
-            let taken = mean_after > mean_before;
-            why.push(sentence(&entry.name, &before, mean_before, mean_after, taken, &[]));
+            // What is taken from one that overlaps with others is taken from these too.
+            let worse = if group.len() == 1 { worse(structures, &before, &after) } else { Vec::new() };
+            let taken = mean_after > mean_before && worse.is_empty();
+            why.push(sentence(&structure.name, &before, mean_before, mean_after, taken, &worse));
             if taken {
-                steps.push(Postprocess::KeepLargestComponent { labels: vec![entry.value] });
+                steps.push(Postprocess::KeepLargestComponent { labels: structure.values.clone() });
             }
         }
     }
@@ -76,9 +83,27 @@ where
     Ok(PostprocessingChoice { steps, why })
 }
 
-/// Dice of each label in each case.
+/// All structures as one group where they share no voxel, otherwise each as its own.
+fn apart(structures: &[Structure]) -> Vec<Vec<&Structure>> {
+    let overlap = |(index, a): (usize, &Structure)| {
+        structures.iter().skip(index + 1).any(|b| a.values.iter().any(|value| b.holds(*value)))
+    };
+    if structures.iter().enumerate().any(overlap) {
+        structures.iter().map(|structure| vec![structure]).collect()
+    } else {
+        vec![structures.iter().collect()]
+    }
+}
+
+/// Names of the structures whose mean Dice falls.
+fn worse<'a>(structures: &'a [Structure], before: &Scores, after: &Scores) -> Vec<&'a str> {
+    let means = structures.iter().zip(before.label_means().zip(after.label_means()));
+    means.filter(|(_, (before, after))| after < before).map(|(s, _)| s.name.as_str()).collect()
+}
+
+/// Dice of each structure in each case.
 struct Scores {
-    /// `[label][case]`.
+    /// `[structure][case]`.
     dice: Vec<Vec<Option<f64>>>,
     cases: usize,
 }
@@ -92,8 +117,13 @@ impl Scores {
         mean_defined(self.label_means())
     }
 
-    fn add(&mut self, prediction: &LabelMap, reference: &LabelMap, labels: &[Label]) -> Result<(), PipelineError> {
-        let counts = count_labels(prediction, reference, labels)?;
+    fn add(
+        &mut self,
+        prediction: &LabelMap,
+        reference: &LabelMap,
+        structures: &[Structure],
+    ) -> Result<(), PipelineError> {
+        let counts = count_structures(prediction, reference, structures)?;
         self.dice.iter_mut().zip(counts).for_each(|(cases, counts)| cases.push(counts.dice()));
         self.cases += 1;
         Ok(())
@@ -102,16 +132,16 @@ impl Scores {
 
 /// Scores before and after a change to the predictions.
 fn effect<E: From<PipelineError>>(
-    labels: &[Label],
+    structures: &[Structure],
     cases: impl IntoIterator<Item = Result<(LabelMap, LabelMap), E>>,
     change: impl Fn(&mut [Label], [usize; 3]),
 ) -> Result<(Scores, Scores), E> {
-    let none = || Scores { dice: vec![Vec::new(); labels.len()], cases: 0 };
+    let none = || Scores { dice: vec![Vec::new(); structures.len()], cases: 0 };
     let (mut before, mut after) = (none(), none());
     for case in cases {
         let (prediction, reference) = case?;
-        before.add(&prediction, &reference, labels)?;
-        after.add(&changed(&prediction, &change)?, &reference, labels)?;
+        before.add(&prediction, &reference, structures)?;
+        after.add(&changed(&prediction, &change)?, &reference, structures)?;
     }
     Ok((before, after))
 }
@@ -154,9 +184,10 @@ mod tests {
     }
 
     fn choose(cases: &[(&[Label], &[Label])]) -> PostprocessingChoice {
-        let table = LabelTable::from_names([(1, "front".to_owned()), (2, "back".to_owned())]).unwrap();
+        let structures = [(1, "front"), (2, "back")]
+            .map(|(value, name)| Structure { name: name.into(), ..Structure::label(value) });
         let given = || cases.iter().map(|(p, r)| Ok::<_, PipelineError>((mask(p), mask(r))));
-        choose_postprocessing(&table, given).unwrap()
+        choose_postprocessing(&structures, given).unwrap()
     }
 
     fn keep(labels: &[Label]) -> Postprocess {
@@ -209,9 +240,32 @@ mod tests {
     }
 
     #[test]
+    fn regions_are_tried_one_after_the_other_and_may_not_harm_each_other() {
+        let structure = |name: &str, values: &[Label]| Structure {
+            name: name.into(),
+            values: values.to_vec(),
+            ..Structure::label(values[0])
+        };
+        let regions = [structure("whole", &[1, 2]), structure("back", &[2])];
+        let choose = |found: &[Label], truth: &[Label]| {
+            let case = || [Ok::<_, PipelineError>((mask(found), mask(truth)))];
+            choose_postprocessing(&regions, case).unwrap()
+        };
+        // An island of the inner region inside the outer one: it goes to the background, which the outer one pays for.
+        let harmed = choose(&[0, 1, 2, 1, 1, 2, 2], &[0, 1, 1, 1, 1, 2, 2]);
+        assert!(harmed.steps.is_empty(), "{harmed:?}");
+        assert!(
+            harmed.why[0].contains("of back: not taken") && harmed.why[0].ends_with("lowers whole"),
+            "{harmed:?}"
+        );
+        // One outside of it.
+        let helped = choose(&[2, 0, 1, 1, 1, 2, 2], &[0, 0, 1, 1, 1, 2, 2]);
+        assert_eq!(helped.steps, [keep(&[1, 2])]);
+    }
+
+    #[test]
     fn a_case_that_cannot_be_had_is_an_error() {
-        let table = LabelTable::from_names([(1, "front".to_owned())]).unwrap();
         let broken = || [Err::<(LabelMap, LabelMap), _>(PipelineError::Cancelled)];
-        assert!(matches!(choose_postprocessing(&table, broken), Err(PipelineError::Cancelled)));
+        assert!(matches!(choose_postprocessing(&[Structure::label(1)], broken), Err(PipelineError::Cancelled)));
     }
 }

@@ -3,8 +3,8 @@
 
 use sulcus_onnx::{Axis, GraphBuilder, attribute};
 use sulcus_pipeline::{
-    Activation, ChannelSpec, Dimensions, Downsampling, Encoder, FORMAT_VERSION, ModelSpec, NetworkSpec, Norm,
-    Normalisation, Output, SpacingRule, StageConfig, Tiling, Training,
+    Activation, ChannelSpec, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm, Normalisation,
+    Output, SpacingRule, StageConfig, Tiling, Training,
 };
 use sulcus_runtime::{
     Device, Engine, NamedLibrary, OnnxRuntime, OrtLibrary, OrtSearch, Segmenter, SegmenterBuilder,
@@ -71,7 +71,7 @@ pub(crate) fn spec(axes: u8) -> ModelSpec {
         |channels, stride| StageConfig { channels, convolutions: 1, kernel: vec![3; n], stride: vec![stride; n] };
     let flat = dimensions == Dimensions::Two;
     ModelSpec {
-        format_version: FORMAT_VERSION,
+        format_version: ModelSpec::version_for(&[]),
         name: "self-test".into(),
         network: NetworkSpec {
             name: "self-test".into(),
@@ -85,6 +85,7 @@ pub(crate) fn spec(axes: u8) -> ModelSpec {
         },
         channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::MinMax }],
         labels: labels(),
+        regions: Vec::new(),
         activation: Output::Softmax,
         orientation: "RAS".parse().unwrap(),
         spacing: SpacingRule::Native,

@@ -217,6 +217,7 @@ fn share(batch: Batch, parts: usize) -> Result<Vec<Batch>, TrainError> {
         image: image.to_vec(),
         classes: classes.to_vec(),
         shape: [each, c, d, h, w],
+        regions: batch.regions.clone(),
     };
     Ok(images.zip(classes).map(part).collect())
 }

@@ -42,7 +42,7 @@ fn batch(seed: u32) -> Batch {
     let [n, c, d, h, w] = SHAPE;
     let classes =
         noise(n * d * h * w, seed + 100).iter().map(|v| u8::from(*v > 0.2) + u8::from(*v > 0.6)).collect();
-    Batch { image: noise(n * c * d * h * w, seed), classes, shape: SHAPE }
+    Batch { image: noise(n * c * d * h * w, seed), classes, shape: SHAPE, regions: None }
 }
 
 fn learner_of(spec: &NetworkSpec, precision: Precision, scaler: Option<LossScaler>, devices: usize) -> Learner {

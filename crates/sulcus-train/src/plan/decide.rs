@@ -1,4 +1,4 @@
-use sulcus_pipeline::{Dimensions, Normalisation, Output, PipelineError, SpacingRule};
+use sulcus_pipeline::{Dimensions, Normalisation, Output, PipelineError, Region, SpacingRule};
 use sulcus_volume::{Interpolation, LabelTable, Orientation, Reorientation, Spacing};
 
 use super::fingerprint::quantile;
@@ -22,19 +22,16 @@ const MOSTLY_MARGIN: f64 = 0.75;
 pub(super) fn plan(
     config: &TrainConfig,
     labels: &LabelTable,
+    regions: &[Region],
     facts: &[CaseFacts],
     fingerprint: &Fingerprint,
 ) -> Result<Plan, TrainError> {
     config.check()?;
     let mut why = Vec::new();
-    let output = match (config.output, labels.entries().len()) {
-        (_, 0) => {
-            return Err(TrainError::Config("the data set has no label to learn: every mask is empty".into()));
-        }
-        (Some(output), _) => output,
-        (None, 1) => Output::Sigmoid,
-        (None, _) => Output::Softmax,
-    };
+    let output = output(config, labels, regions, &mut why)?;
+    // Asked for another output, the values themselves are learnt.
+    let regions = if output == Output::Regions { regions } else { &[] };
+    let structures = if regions.is_empty() { labels.entries().len() } else { regions.len() };
     let dimensions = dimensions(config, fingerprint, &mut why);
     let orientation = match (config.orientation, dimensions) {
         (Some(orientation), _) => orientation,
@@ -52,18 +49,23 @@ pub(super) fn plan(
         }
     };
     let normalisation = normalisation(config, fingerprint, &mut why);
-    let flips = flips(config, labels, dimensions, &mut why);
+    let flips = flips(config, structures, dimensions, &mut why);
     let dice_scope = config.dice_scope.unwrap_or_else(|| dice_scope(dimensions, &mut why));
-    let classes = if output == Output::Sigmoid { 1 } else { labels.entries().len() + 1 };
+    let classes = match output {
+        Output::Sigmoid => 1,
+        Output::Softmax => structures + 1,
+        Output::Regions => structures,
+    };
     let grid = Grid { shape, mm, cases: fingerprint.cases, channels: fingerprint.channels.len(), classes };
     let Size { network, patch, tiling, batch_size } = match &config.network {
-        NetworkChoice::Fixed(network) => size::fixed(network, &grid, config, &mut why),
+        NetworkChoice::Fixed(network) => size::fixed(network, &grid, config, &mut why)?,
         NetworkChoice::Rule(rule) => size::by_rule(*rule, dimensions, &grid, config, &mut why)?,
     };
     let plan = Plan {
         network,
         channels: fingerprint.channels.iter().map(|c| c.name.clone()).collect(),
         labels: labels.clone(),
+        regions: regions.to_vec(),
         normalisation,
         output,
         orientation,
@@ -77,6 +79,35 @@ pub(super) fn plan(
     };
     plan.check()?;
     Ok(plan)
+}
+
+/// What the network's channels are to mean.
+fn output(
+    config: &TrainConfig,
+    labels: &LabelTable,
+    regions: &[Region],
+    why: &mut Vec<String>,
+) -> Result<Output, TrainError> {
+    if labels.entries().is_empty() {
+        return Err(TrainError::Config("the data set has no label to learn: every mask is empty".into()));
+    }
+    match config.output {
+        Some(Output::Regions) if regions.is_empty() => {
+            Err(TrainError::Config("`output` is `regions`, but the data set has no regions".into()))
+        }
+        Some(output) => Ok(output),
+        None if !regions.is_empty() => {
+            let order: Vec<String> = regions.iter().map(|r| format!("{} as {}", r.name, r.writes)).collect();
+            why.push(format!(
+                "a sigmoid channel for each of {} regions, as they may overlap; written one over the other: {}",
+                regions.len(),
+                order.join(", ")
+            ));
+            Ok(Output::Regions)
+        }
+        None if labels.entries().len() == 1 => Ok(Output::Sigmoid),
+        None => Ok(Output::Softmax),
+    }
 }
 
 /// The coarsest axis along right, anterior, superior; where all are alike, the last.
@@ -265,8 +296,8 @@ fn normalisation(config: &TrainConfig, fingerprint: &Fingerprint, why: &mut Vec<
     chosen
 }
 
-fn flips(config: &TrainConfig, labels: &LabelTable, dimensions: Dimensions, why: &mut Vec<String>) -> Flips {
-    match (config.augmentation.flips, labels.entries().len()) {
+fn flips(config: &TrainConfig, structures: usize, dimensions: Dimensions, why: &mut Vec<String>) -> Flips {
+    match (config.augmentation.flips, structures) {
         (Flips::Auto, 1) => {
             why.push("mirrored patches are trained on too: there is one structure".into());
             Flips::all(dimensions.count())

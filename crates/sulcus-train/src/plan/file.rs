@@ -34,8 +34,9 @@ impl PlanFile {
     /// # Errors
     /// As [`Plan::decide`].
     pub fn decide(dataset: &Dataset, config: &TrainConfig, facts: &[CaseFacts]) -> Result<Self, TrainError> {
-        let fingerprint = Fingerprint::new(dataset.channels(), dataset.labels(), facts);
-        let plan = super::decide::plan(config, dataset.labels(), facts, &fingerprint)?;
+        let (labels, regions) = (dataset.labels(), dataset.regions());
+        let fingerprint = Fingerprint::new(dataset.channels(), labels, regions, facts);
+        let plan = super::decide::plan(config, labels, regions, facts, &fingerprint)?;
         Ok(Self::new(dataset, config, fingerprint, plan))
     }
 

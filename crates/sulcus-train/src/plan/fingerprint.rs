@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use sulcus_pipeline::Region;
 use sulcus_volume::{Image, Label, LabelMap, LabelTable, Orientation};
 
 use crate::CaseFacts;
@@ -22,8 +23,11 @@ pub struct Fingerprint {
     pub crop_ratio: f64,
     /// Intensities inside the structures, channel by channel.
     pub channels: Vec<ChannelIntensities>,
-    /// The structures.
+    /// The labels.
     pub labels: Vec<LabelVolumes>,
+    /// The regions, where the structures are unions of labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<RegionVolumes>,
 }
 
 /// One channel's intensities in the foreground of all cases.
@@ -68,6 +72,22 @@ pub struct LabelVolumes {
     /// Cases that have it.
     pub cases: usize,
     /// Voxels of it in all cases.
+    pub voxels: usize,
+    /// Least, median and greatest volume in millilitres, over the cases that have it.
+    pub ml: [f64; 3],
+}
+
+/// How large a region is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegionVolumes {
+    /// Its values in the masks.
+    pub values: Vec<Label>,
+    /// Its name.
+    pub name: String,
+    /// Cases that have any of them.
+    pub cases: usize,
+    /// Voxels of them in all cases.
     pub voxels: usize,
     /// Least, median and greatest volume in millilitres, over the cases that have it.
     pub ml: [f64; 3],
@@ -157,7 +177,7 @@ fn crop_ratio(image: &Image) -> f64 {
 
 impl Fingerprint {
     /// Puts the cases together.
-    pub fn new(channels: &[String], labels: &LabelTable, facts: &[CaseFacts]) -> Self {
+    pub fn new(channels: &[String], labels: &LabelTable, regions: &[Region], facts: &[CaseFacts]) -> Self {
         let along: Vec<_> = facts.iter().map(|f| f.along(Orientation::RAS)).collect();
         let orientations: BTreeSet<String> = facts.iter().map(|f| f.orientation.to_string()).collect();
         let ratios: Vec<f64> = facts.iter().map(|f| f.measures.crop_ratio).collect();
@@ -173,6 +193,7 @@ impl Fingerprint {
             crop_ratio: if ratios.is_empty() { 1.0 } else { quantile(&sorted(ratios), 0.5) },
             channels: channels.iter().enumerate().map(channel).collect(),
             labels: labels.entries().iter().map(|entry| volumes(entry.value, &entry.name, facts)).collect(),
+            regions: regions.iter().map(|region| region_volumes(region, facts)).collect(),
         }
     }
 }
@@ -214,6 +235,21 @@ pub(crate) fn volumes(value: Label, name: &str, facts: &[CaseFacts]) -> LabelVol
         name: name.to_owned(),
         cases: ml.len(),
         voxels: facts.iter().filter_map(|f| f.label_voxels.get(&value)).sum(),
+        ml: [0.0, 0.5, 1.0].map(|share| quantile(&ml, share)),
+    }
+}
+
+/// How large a region is over the cases.
+pub(crate) fn region_volumes(region: &Region, facts: &[CaseFacts]) -> RegionVolumes {
+    let voxels = |f: &CaseFacts| region.values.iter().filter_map(|value| f.label_voxels.get(value)).sum::<usize>();
+    let ml = |f: &CaseFacts| -> f64 { region.values.iter().filter_map(|value| f.ml(*value)).sum() };
+    let found = || facts.iter().filter(|f| voxels(f) > 0);
+    let ml = sorted(found().map(ml).collect());
+    RegionVolumes {
+        values: region.values.clone(),
+        name: region.name.clone(),
+        cases: ml.len(),
+        voxels: found().map(voxels).sum(),
         ml: [0.0, 0.5, 1.0].map(|share| quantile(&ml, share)),
     }
 }
@@ -289,7 +325,7 @@ mod tests {
         };
         let table = LabelTable::from_names([(1, "Box".to_owned()), (7, "Absent".to_owned())]).unwrap();
         let names = ["CT".to_owned(), "MRI".to_owned()];
-        let fingerprint = Fingerprint::new(&names, &table, &[facts(1.0), facts(1.0), facts(1.0)]);
+        let fingerprint = Fingerprint::new(&names, &table, &[], &[facts(1.0), facts(1.0), facts(1.0)]);
         let ct = fingerprint.channels[0].foreground.unwrap();
         assert_eq!((ct.mean, ct.median, ct.min, ct.max), (500.0, 500.0, -5.0, 5000.0));
         assert!((ct.percentile_00_5 - 5.0).abs() < 0.5 && (ct.percentile_99_5 - 995.0).abs() < 0.5, "{ct:?}");

@@ -14,7 +14,7 @@ mod topology;
 
 use serde::{Deserialize, Serialize};
 use sulcus_pipeline::{
-    ChannelSpec, FORMAT_VERSION, ModelSpec, NetworkSpec, Normalisation, Output, PipelineError, SpacingRule,
+    ChannelSpec, ModelSpec, NetworkSpec, Normalisation, Output, PipelineError, Region, SpacingRule, Structure,
     Tiling, Training,
 };
 use sulcus_volume::{LabelTable, Orientation};
@@ -23,9 +23,9 @@ use crate::{CaseFacts, DiceScope, Flips, TrainConfig, TrainError};
 
 pub use file::PlanFile;
 pub use fingerprint::{
-    CaseMeasures, ChannelIntensities, Fingerprint, ForegroundSample, Intensities, LabelVolumes,
+    CaseMeasures, ChannelIntensities, Fingerprint, ForegroundSample, Intensities, LabelVolumes, RegionVolumes,
 };
-pub(crate) use fingerprint::{intensities, quantile, volumes};
+pub(crate) use fingerprint::{intensities, quantile, region_volumes, volumes};
 pub use memory::DeviceKind;
 
 use memory::MemoryEstimate;
@@ -39,8 +39,11 @@ pub struct Plan {
     pub network: NetworkSpec,
     /// Names of the channels.
     pub channels: Vec<String>,
-    /// The structures.
+    /// The values that masks may have. Unless there are regions they are the structures.
     pub labels: LabelTable,
+    /// The structures where these are unions of values, in the order of writing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<Region>,
     /// How intensities are brought to a common scale, channel by channel.
     pub normalisation: Vec<Normalisation>,
     /// What the network's channels mean.
@@ -64,7 +67,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Decides what the configuration leaves open.
+    /// Decides what the configuration leaves open, for data without regions; [`PlanFile::decide`] knows them.
     ///
     /// # Errors
     /// When a setting does not fit the data or the network, or nothing fits the memory.
@@ -74,7 +77,7 @@ impl Plan {
         labels: &LabelTable,
         facts: &[CaseFacts],
     ) -> Result<Self, TrainError> {
-        decide::plan(config, labels, facts, &Fingerprint::new(channels, labels, facts))
+        decide::plan(config, labels, &[], facts, &Fingerprint::new(channels, labels, &[], facts))
     }
 
     /// Checks that the parts fit each other.
@@ -117,7 +120,12 @@ impl Plan {
     ///
     /// # Errors
     /// [`TrainError::Plan`] with what differs.
-    pub fn check_data(&self, channels: &[String], labels: &LabelTable) -> Result<(), TrainError> {
+    pub fn check_data(
+        &self,
+        channels: &[String],
+        labels: &LabelTable,
+        regions: &[Region],
+    ) -> Result<(), TrainError> {
         if self.channels != channels {
             return Err(TrainError::Plan(format!(
                 "`channels` are {:?}, the data set's are {channels:?}",
@@ -130,6 +138,12 @@ impl Plan {
         let (planned, found) = (names(&self.labels), names(labels));
         if planned != found {
             return Err(TrainError::Plan(format!("`labels` are {planned:?}, the data set's are {found:?}")));
+        }
+        if self.output == Output::Regions && self.regions != regions {
+            return Err(TrainError::Plan(format!(
+                "`regions` are {:?}, the data set's are {regions:?}",
+                self.regions
+            )));
         }
         Ok(())
     }
@@ -154,7 +168,13 @@ impl Plan {
         match self.output {
             Output::Softmax => self.labels.entries().len() + 1,
             Output::Sigmoid => 1,
+            Output::Regions => self.regions.len(),
         }
+    }
+
+    /// What is to be found: the regions, or where there are none the labels.
+    pub fn structures(&self) -> Vec<Structure> {
+        Structure::all(&self.labels, &self.regions)
     }
 
     /// The specification of a model with this plan; its golden case is chosen once there are weights.
@@ -164,11 +184,12 @@ impl Plan {
             normalisation: *normalisation,
         };
         ModelSpec {
-            format_version: FORMAT_VERSION,
+            format_version: ModelSpec::version_for(&self.regions),
             name,
             network: self.network.clone(),
             channels: self.channels.iter().zip(&self.normalisation).map(channel).collect(),
             labels: self.labels.clone(),
+            regions: self.regions.clone(),
             activation: self.output,
             orientation: self.orientation,
             spacing: self.spacing,

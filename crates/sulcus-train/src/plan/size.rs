@@ -100,9 +100,43 @@ impl Limits {
     }
 }
 
+/// A network that somebody fixed, in batches that fit the memory, where somebody says how much there is.
+pub(super) fn fixed(
+    network: &NetworkSpec,
+    grid: &Grid,
+    config: &TrainConfig,
+    why: &mut Vec<String>,
+) -> Result<Size, TrainError> {
+    let size = fixed_on_scans(network, grid, config, why);
+    let Some(memory) = config.memory_bytes else { return Ok(size) };
+    let kind = DeviceKind::of(&config.device)?;
+    let estimate = MemoryEstimate::new(network, &size.patch, grid.channels, grid.classes, kind, config.optimiser);
+    let needed = estimate.bytes(size.batch_size);
+    if needed <= memory {
+        return Ok(size);
+    }
+    let batch_size = estimate.largest_batch(memory);
+    if batch_size == 0 || config.batch_size.is_some() {
+        return Err(TrainError::Config(format!(
+            "a step of {} patch(es) of {} takes about {}, but there are {} of memory; make the patch or the batch smaller, \
+             take a smaller preset, or say with `--memory` what there is",
+            if batch_size == 0 { 1 } else { size.batch_size },
+            times(&size.patch),
+            gigabytes(if batch_size == 0 { estimate.bytes(1) } else { needed }),
+            gigabytes(memory)
+        )));
+    }
+    why.push(format!(
+        "batches of {batch_size} instead of {}: more do not fit {} of memory",
+        size.batch_size,
+        gigabytes(memory)
+    ));
+    Ok(Size { batch_size, ..size })
+}
+
 /// A network that somebody fixed, on the median slice or block, each edge rounded up to the network's multiple, or on
 /// what fits the limit.
-pub(super) fn fixed(network: &NetworkSpec, grid: &Grid, config: &TrainConfig, why: &mut Vec<String>) -> Size {
+fn fixed_on_scans(network: &NetworkSpec, grid: &Grid, config: &TrainConfig, why: &mut Vec<String>) -> Size {
     let batch_size = config.batch_size.unwrap_or(match network.dimensions {
         Dimensions::Two => FIXED_BATCH,
         Dimensions::Three => LEAST_BATCH,

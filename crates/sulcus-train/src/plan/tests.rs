@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sulcus_pipeline::{Dimensions, Encoder, Normalisation, Output, SpacingRule, Tiling};
+use sulcus_pipeline::{Dimensions, Encoder, Normalisation, Output, Region, SpacingRule, Tiling};
 use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
 
 use super::*;
@@ -204,10 +204,62 @@ fn residual_encoders_and_every_rule_make_networks_that_hold_together() {
         for device in [DeviceChoice::Cpu, DeviceChoice::Vulkan(0)] {
             let scans = vec![facts([197, 233, 189], [1.0; 3]); 30];
             let plan = Plan::decide(&preset(name, device), &["T1".into()], &labels(structures), &scans).unwrap();
-            plan.check_data(&["T1".into()], &labels(structures)).unwrap();
+            plan.check_data(&["T1".into()], &labels(structures), &[]).unwrap();
             let residual = plan.network.encoder == Encoder::Residual;
             assert_eq!(residual, name == NetworkRule::ResEnc3d.name());
             assert!(plan.why.iter().all(|w| w.len() > 20), "{:?}", plan.why);
         }
     }
+}
+
+#[test]
+fn memory_binds_the_batch_of_a_fixed_network_too() {
+    let scans = [facts([300, 300, 60], [1.0, 1.0, 2.0])];
+    let decide = |memory_bytes, batch_size| {
+        let config = TrainConfig { memory_bytes, batch_size, ..preset("unet2d-classic", DeviceChoice::Cpu) };
+        let plan = Plan::decide(&config, &["MRI".into()], &labels(1), &scans)?;
+        let bytes = plan.memory_bytes(&config, DeviceKind::Processor);
+        Ok::<_, TrainError>((plan.batch_size, bytes, plan.why.join("; ")))
+    };
+    let (free, wanted, _) = decide(None, None).unwrap();
+    assert_eq!(free, 16);
+    assert_eq!(decide(Some(wanted), None).unwrap().0, free);
+    let (fewer, bytes, why) = decide(Some(wanted / 2), None).unwrap();
+    assert!((1..free).contains(&fewer) && bytes <= wanted / 2, "{fewer}");
+    assert!(why.contains(&format!("batches of {fewer} instead of 16")), "{why}");
+    let refused = |memory, batch| decide(Some(memory), batch).unwrap_err().to_string();
+    assert!(refused(1_000_000, None).contains("a step of 1 patch(es) of 304 × 304 takes about"));
+    // What was asked for is not changed.
+    assert!(refused(wanted / 2, Some(16)).contains("a step of 16 patch(es)"));
+}
+
+#[test]
+fn regions_have_a_channel_each_unless_another_output_is_asked_for() {
+    let region =
+        |name: &str, values: &[u16], writes| Region { name: name.into(), values: values.to_vec(), writes };
+    let regions = [region("whole", &[1, 2], 1), region("back", &[2], 2)];
+    let table = Region::label_table(&regions).unwrap();
+    let scans = hippocampus();
+    let fingerprint = Fingerprint::new(&["MRI".into()], &table, &regions, &scans);
+    let decide = |output| {
+        let config = TrainConfig { output, ..preset("auto", DeviceChoice::Cpu) };
+        decide::plan(&config, &table, &regions, &scans, &fingerprint)
+    };
+    let plan = decide(None).unwrap();
+    plan.check().unwrap();
+    assert_eq!((plan.output, plan.classes(), plan.flips), (Output::Regions, 2, Flips::none()));
+    assert!(plan.why.iter().any(|why| why.contains("whole as 1, back as 2")), "{:?}", plan.why);
+    let structures: Vec<String> = plan.structures().iter().map(sulcus_pipeline::Structure::key).collect();
+    assert_eq!(structures, ["(1, 2)", "2"]);
+    plan.check_data(&["MRI".into()], &table, &regions).unwrap();
+    let other = [regions[0].clone(), region("rear", &[2], 2)];
+    assert!(plan.check_data(&["MRI".into()], &table, &other).unwrap_err().to_string().contains("`regions` are"));
+    let json = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
+    let plain = decide(Some(Output::Softmax)).unwrap();
+    plain.check().unwrap();
+    assert_eq!((plain.classes(), plain.regions.len()), (3, 0));
+    let config = TrainConfig { output: Some(Output::Regions), ..preset("auto", DeviceChoice::Cpu) };
+    let refused = Plan::decide(&config, &["MRI".into()], &labels(2), &scans).unwrap_err().to_string();
+    assert!(refused.contains("the data set has no regions"), "{refused}");
 }

@@ -8,8 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 pub(crate) use kinds::*;
 use sulcus_pipeline::{
-    ChannelSpec, Dimensions, FORMAT_VERSION, ModelSpec, NetworkSpec, Normalisation, Output, SpacingRule, Tiling,
-    Training,
+    ChannelSpec, Dimensions, ModelSpec, NetworkSpec, Normalisation, Output, SpacingRule, Tiling, Training,
 };
 use sulcus_train::{Descent, DiceScope, Loss, Optimiser, UNet};
 use sulcus_volume::LabelTable;
@@ -27,7 +26,7 @@ pub(crate) fn model_spec(network: NetworkSpec, channels: usize) -> ModelSpec {
     let multiple = network.padding_multiple();
     let channel = |i| ChannelSpec { name: format!("MRI {i}"), normalisation: Normalisation::ZScore };
     ModelSpec {
-        format_version: FORMAT_VERSION,
+        format_version: ModelSpec::version_for(&[]),
         name: "a test".into(),
         patch: multiple.iter().map(|edge| edge * 4).collect(),
         mirror_axes: vec![],
@@ -35,6 +34,7 @@ pub(crate) fn model_spec(network: NetworkSpec, channels: usize) -> ModelSpec {
         network,
         channels: (0..channels).map(channel).collect(),
         labels: LabelTable::from_names([(1, "Anterior".into()), (2, "Posterior".into())]).unwrap(),
+        regions: Vec::new(),
         activation: Output::Softmax,
         orientation: "RAS".parse().unwrap(),
         spacing: SpacingRule::Native,

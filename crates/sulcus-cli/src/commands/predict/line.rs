@@ -44,11 +44,23 @@ pub(super) struct FailureLine<'a> {
 fn by_name<S: Serializer>(labels: &[LabelVolume], to: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Amount {
-        value: u16,
+        /// Of a label.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        value: Option<u16>,
+        /// Of a region.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        values: Option<Vec<u16>>,
         voxels: usize,
         ml: f64,
     }
-    to.collect_map(labels.iter().map(|l| (&l.name, Amount { value: l.value, voxels: l.voxels, ml: l.ml })))
+    let which = |l: &LabelVolume| match l.values.as_slice() {
+        [value] => (Some(*value), None),
+        _ => (None, Some(l.values.clone())),
+    };
+    to.collect_map(labels.iter().map(|l| {
+        let (value, values) = which(l);
+        (&l.name, Amount { value, values, voxels: l.voxels, ml: l.ml })
+    }))
 }
 
 #[cfg(test)]
@@ -76,13 +88,14 @@ mod tests {
             tiles: 3,
             peak_memory_bytes: Some(4096),
             labels: vec![
-                LabelVolume { name: "Posterior".into(), value: 1, voxels: 10, ml: 0.5 },
-                LabelVolume { name: "Anterior".into(), value: 2, voxels: 0, ml: 0.0 },
+                LabelVolume { name: "Posterior".into(), value: 1, values: vec![1], voxels: 10, ml: 0.5 },
+                LabelVolume { name: "Anterior".into(), value: 2, values: vec![2], voxels: 0, ml: 0.0 },
+                LabelVolume { name: "Both".into(), value: 1, values: vec![1, 2], voxels: 10, ml: 0.5 },
             ],
         };
         assert_eq!(
             serde_json::to_string(&line).unwrap(),
-            r#"{"input":"a.nii.gz","output":"b.nii.gz","models":["m.onnx"],"engine":"ort","device":"cpu","precision":"fp32","seconds":{"read":0.5,"preprocess":0.25,"infer":1.0,"engine":0.75,"postprocess":0.5,"write":0.25,"total":2.5},"tiles":3,"peak_memory_bytes":4096,"labels":{"Posterior":{"value":1,"voxels":10,"ml":0.5},"Anterior":{"value":2,"voxels":0,"ml":0.0}}}"#
+            r#"{"input":"a.nii.gz","output":"b.nii.gz","models":["m.onnx"],"engine":"ort","device":"cpu","precision":"fp32","seconds":{"read":0.5,"preprocess":0.25,"infer":1.0,"engine":0.75,"postprocess":0.5,"write":0.25,"total":2.5},"tiles":3,"peak_memory_bytes":4096,"labels":{"Posterior":{"value":1,"voxels":10,"ml":0.5},"Anterior":{"value":2,"voxels":0,"ml":0.0},"Both":{"values":[1,2],"voxels":10,"ml":0.5}}}"#
         );
     }
 }
