@@ -85,7 +85,7 @@ impl GraphBuilder {
     }
 }
 
-fn value_info(name: &str, axes: &[Axis<'_>], doc: &str) -> ValueInfoProto {
+pub(crate) fn value_info(name: &str, axes: &[Axis<'_>], doc: &str) -> ValueInfoProto {
     let dimension = |axis: &Axis<'_>| DimensionProto {
         value: Some(match axis {
             Axis::Fixed(length) => DimensionValue::Value(*length as i64),

@@ -25,6 +25,12 @@ pub enum OnnxError {
         /// The program that wrote it, if it says so.
         producer: String,
     },
+    /// A network that cannot be written in fewer bits.
+    #[error("the network cannot be written in fewer bits: {reason}; export it in fp32")]
+    Reduce {
+        /// What stands in the way.
+        reason: String,
+    },
     /// Our model with a specification that can't be used.
     #[error(transparent)]
     Spec(#[from] PipelineError),

@@ -171,8 +171,16 @@ pub enum DataType {
     Undefined = 0,
     /// 32-bit floating point.
     Float = 1,
+    /// Unsigned 8-bit integer.
+    Uint8 = 2,
+    /// 8-bit integer.
+    Int8 = 3,
+    /// 32-bit integer.
+    Int32 = 6,
     /// 64-bit integer.
     Int64 = 7,
+    /// 16-bit floating point, IEEE 754's half precision.
+    Float16 = 10,
 }
 
 /// Name and type of an input or output.

@@ -39,6 +39,7 @@ fn spec() -> ModelSpec {
         padding_multiple: vec![1, 1],
         postprocessing: vec![],
         training: Training::default(),
+        precision: None,
         golden_case: None,
     }
 }

@@ -17,6 +17,7 @@ mod network;
 mod normalise;
 mod parity;
 mod postprocess;
+mod precision;
 mod predictor;
 mod prepare;
 mod region;
@@ -41,6 +42,7 @@ pub use network::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, No
 pub use normalise::Normalisation;
 pub use parity::{Parity, compare_predictors};
 pub use postprocess::{Postprocess, PostprocessingChoice, choose_postprocessing, postprocess};
+pub use precision::{Calibration, Precision, Reduction, UnknownPrecision};
 pub use predictor::{Predictor, PredictorError, Tensor};
 pub use prepare::{Prepared, PreparedLabels, prepare, prepare_labels, prepare_owned};
 pub use region::Region;

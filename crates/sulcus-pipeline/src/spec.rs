@@ -1,7 +1,9 @@
 use serde::{Deserialize, Serialize};
 use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
 
-use crate::{GoldenCase, NetworkSpec, Normalisation, PipelineError, Postprocess, Region, Structure};
+use crate::{
+    GoldenCase, NetworkSpec, Normalisation, PipelineError, Postprocess, Precision, Reduction, Region, Structure,
+};
 
 /// The key of the ONNX metadata entry that holds the specification.
 pub const SPEC_KEY: &str = "sulcus.spec";
@@ -52,6 +54,9 @@ pub struct ModelSpec {
     pub postprocessing: Vec<Postprocess>,
     /// Where the weights come from.
     pub training: Training,
+    /// In what fewer bits it was exported and what that cost; absent in single precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Reduction>,
     /// A small input and the answer it must get.
     pub golden_case: Option<GoldenCase>,
 }
@@ -148,6 +153,11 @@ impl ModelSpec {
         if regions.is_empty() { OLDEST_VERSION } else { FORMAT_VERSION }
     }
 
+    /// The numbers that its network is written in.
+    pub fn precision(&self) -> Precision {
+        self.precision.map_or(Precision::Fp32, |reduction| reduction.kind)
+    }
+
     /// Checks that the parts fit each other.
     ///
     /// # Errors
@@ -192,6 +202,7 @@ impl ModelSpec {
         if !(self.overlap > 0.0 && self.overlap <= 1.0) {
             return bad(format!("its window step must lie in (0, 1], found {}", self.overlap));
         }
+        self.precision.map_or(Ok(()), |reduction| reduction.check()).map_err(PipelineError::Spec)?;
         self.postprocessing.iter().try_for_each(|step| step.check(&self.labels)).map_err(PipelineError::Spec)?;
         self.channels.iter().try_for_each(|c| c.normalisation.check())
     }

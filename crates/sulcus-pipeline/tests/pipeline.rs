@@ -57,6 +57,7 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
         padding_multiple: vec![2; axes],
         postprocessing: vec![],
         training: Training::default(),
+        precision: None,
         golden_case: None,
     }
 }

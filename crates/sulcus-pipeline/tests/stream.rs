@@ -57,6 +57,7 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
         padding_multiple: vec![2; axes],
         postprocessing: vec![Postprocess::KeepLargestComponent { labels: vec![3] }],
         training: Training::default(),
+        precision: None,
         golden_case: None,
     }
 }

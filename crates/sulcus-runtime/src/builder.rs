@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use sulcus_onnx::read_spec;
-use sulcus_pipeline::{ModelSpec, WindowOptions};
+use sulcus_pipeline::{ModelSpec, Precision, WindowOptions};
 
 use crate::ensemble::{check_member, common_postprocessing};
 use crate::segmenter::{Limits, Model, SharedPredictor};
@@ -127,6 +127,10 @@ impl SegmenterBuilder {
             }
         }
         let mut choice = self.choose()?;
+        let in_bytes = files.iter().find(|file| file.spec.precision() == Precision::Int8);
+        if let (Engine::Tract, Some(file)) = (choice.engine, in_bytes) {
+            return Err(RuntimeError::NeedsOnnxRuntime { precision: Precision::Int8, model: file.name.clone() });
+        }
         let specs: Vec<&ModelSpec> = files.iter().map(|f| &f.spec).collect();
         let common = common_postprocessing(&specs);
         if specs.iter().any(|spec| spec.postprocessing.len() > common.len()) {

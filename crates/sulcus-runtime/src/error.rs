@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use sulcus_io::IoError;
 use sulcus_onnx::OnnxError;
-use sulcus_pipeline::PipelineError;
+use sulcus_pipeline::{PipelineError, Precision};
 
 use crate::{Device, Engine};
 
@@ -44,6 +44,16 @@ pub enum RuntimeError {
     EngineNotBuilt {
         /// Which one.
         engine: Engine,
+    },
+    /// A model that the embedded engine does not run.
+    #[error(
+        "the embedded engine (tract) does not run {precision} models, ONNX Runtime does: {model}\nhint: use the engine `auto` or `ort`; `sulcus runtime install` fetches ONNX Runtime where there is none, and a model in fp32 runs on either engine"
+    )]
+    NeedsOnnxRuntime {
+        /// The numbers that it computes in.
+        precision: Precision,
+        /// Which one, for people: its path, or `model 2 of 3`.
+        model: String,
     },
     /// ONNX Runtime was asked for and is nowhere.
     #[error(

@@ -86,7 +86,7 @@ pub use device::{Device, UnknownDevice};
 pub use engine::TractPredictor;
 pub use engine::{Engine, UnknownEngine};
 #[cfg(feature = "ort")]
-pub use engine::{OnnxRuntime, OrtPredictor, check_device, find_onnx_runtime};
+pub use engine::{OnnxRuntime, OrtMeasurements, OrtPredictor, check_device, find_onnx_runtime};
 pub use error::RuntimeError;
 #[cfg(feature = "ort")]
 pub use library::{NamedLibrary, Origin, OrtLibrary, OrtSearch, Outcome, Place, python_prefixes, wheel_member};

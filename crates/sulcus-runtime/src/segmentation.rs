@@ -81,8 +81,9 @@ pub struct Segmentation {
     pub engine: Engine,
     /// Where it ran.
     pub device: Device,
-    /// The numbers it computed with.
-    pub precision: &'static str,
+    /// The numbers that the network is written in: `fp32`, `fp16` or `int8`; of an ensemble of several kinds all of
+    /// them, as `fp32+int8`.
+    pub precision: String,
 }
 
 /// How much of a mask a structure takes.

@@ -1,14 +1,12 @@
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use sulcus_pipeline::{ModelSpec, Outputs, Predictor, Progress, WindowOptions};
+use sulcus_pipeline::{ModelSpec, Outputs, Precision, Predictor, Progress, WindowOptions};
 use sulcus_volume::{Geometry, Image};
 
 use crate::ensemble::{Answer, Road, Scan, common_postprocessing};
 use crate::memory::{loaded_bytes, peak_memory_bytes};
 use crate::{Device, Engine, RuntimeError, SegmentOptions, Segmentation, SegmenterBuilder};
-
-/// Every engine computes in single precision today.
-const PRECISION: &str = "fp32";
 
 /// One or more loaded models that segment scans: the whole road from a scan to its mask.
 ///
@@ -41,6 +39,12 @@ pub(crate) struct Model {
     pub(crate) predictor: SharedPredictor,
     /// Length of its file.
     pub(crate) bytes: u64,
+}
+
+/// The numbers that models are written in: `int8`, or `fp32+int8` for an ensemble of both.
+fn precision(models: &[Model]) -> String {
+    let kinds: BTreeSet<Precision> = models.iter().map(|m| m.spec.precision()).collect();
+    kinds.into_iter().map(Precision::name).collect::<Vec<_>>().join("+")
 }
 
 impl std::fmt::Debug for Segmenter {
@@ -218,7 +222,7 @@ impl Segmenter {
             peak_memory_bytes: peak_memory_bytes(),
             engine: self.engine,
             device: self.device,
-            precision: PRECISION,
+            precision: precision(&self.models),
         })
     }
 }

@@ -80,7 +80,7 @@ fn the_boxes_are_found_and_measured_whatever_the_orientation_of_the_file() {
         let voxels: Vec<_> = volumes.iter().map(|v| (v.name.as_str(), v.value, v.voxels)).collect();
         assert_eq!(voxels, [("Middle", 1, 6 * 6 * 4 - 8), ("Bright", 2, 8)]);
         assert!((volumes[1].ml - 8.0 * 1.5 / 1000.0).abs() < 1e-12);
-        assert_eq!((found.tiles, found.precision, found.device), (4, "fp32", Device::Cpu));
+        assert_eq!((found.tiles, found.precision.as_str(), found.device), (4, "fp32", Device::Cpu));
         assert!(found.seconds.engine > 0.0 && found.seconds.engine <= found.seconds.infer);
 
         // The same numbers on axes that point elsewhere are another anatomy, with the same boxes in it.

@@ -124,6 +124,17 @@ pub enum TrainError {
         /// The run.
         folder: PathBuf,
     },
+    /// A run whose data set is needed and is not there, or is another one.
+    #[error(
+        "the run's data set cannot be used: {what}: {folder}\nhint: `--data DIR` names the folder where the data set lies now, as it was when the run was trained",
+        folder = folder.display()
+    )]
+    RunData {
+        /// What is wrong.
+        what: String,
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
     /// A loss that is no number.
     #[error(
         "the loss became {loss} in epoch {epoch}, step {step}: the weights have diverged. Lower the learning rate \

@@ -34,6 +34,7 @@ mod plan;
 mod precision;
 mod regions;
 mod run;
+mod run_data;
 mod sampler;
 mod samples;
 mod score;
@@ -67,6 +68,7 @@ pub use plan::{
 };
 pub use precision::{LossScaler, Precision, PrecisionError};
 pub use run::{Run, Weights};
+pub use run_data::{HeldOutScan, RunData};
 pub use sampler::{Batch, Sampler, Sampling, TrainingCase};
 pub use setup::{Changes, plan, resume, train, train_by_plan};
 pub use split::{Folds, Split, SplitChoice};

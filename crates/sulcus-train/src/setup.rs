@@ -407,7 +407,7 @@ fn draw_samples(dataset: &Dataset, spec: &ModelSpec, names: &[String]) -> Result
 }
 
 /// At most `n` of the names, evenly spaced.
-fn evenly(names: &[String], n: usize) -> Vec<String> {
+pub(crate) fn evenly(names: &[String], n: usize) -> Vec<String> {
     let count = n.min(names.len());
     (0..count).filter_map(|i| names.get(i * names.len() / count)).cloned().collect()
 }

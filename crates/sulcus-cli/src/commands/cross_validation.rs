@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use sulcus_runtime::OrtLibrary;
-use sulcus_train::{CrossValidation, Dataset, Outcome, Run, Weights};
+use sulcus_train::{CrossValidation, Dataset, Outcome, Run};
 
 use crate::args::TrainArgs;
 use crate::commands::train;
 use crate::error::{CliError, Context};
-use crate::exporting;
+use crate::exporting::{self, Wanted};
 use crate::files;
 use crate::interrupt::Interrupt;
 use crate::report;
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
             return Err(error);
         }
         let exporting = Instant::now();
-        exporting::write(&folder, Weights::Best, &folder.join(MODEL), library, ui)?;
+        exporting::write(&folder, &Wanted::default(), &folder.join(MODEL), library, ui)?;
         report::write_run(&folder)?;
         all.note_finished(fold, exporting.elapsed().as_secs_f64()).context("noting the fold's scores")?;
         if let Some(result) = all.manifest().folds.get(fold).and_then(|f| f.result.as_ref()) {
@@ -154,7 +154,7 @@ fn report(mut all: CrossValidation, ui: Ui) -> Result<(), CliError> {
 /// Writes the models of all folds that have weights into a folder.
 pub(crate) fn export(
     folder: &Path,
-    weights: Weights,
+    wanted: &Wanted<'_>,
     output: &Path,
     library: &OrtLibrary,
     ui: Ui,
@@ -162,7 +162,7 @@ pub(crate) fn export(
     let all = CrossValidation::open(folder).context("opening the cross-validation")?;
     for fold in 0..all.folds().len() {
         let run = all.fold_folder(fold);
-        exporting::write(&run, weights, &output.join(format!("fold_{fold}.onnx")), library, ui)?;
+        exporting::write(&run, wanted, &output.join(format!("fold_{fold}.onnx")), library, ui)?;
     }
     Ok(())
 }

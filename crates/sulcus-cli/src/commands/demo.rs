@@ -7,18 +7,19 @@ use std::time::Instant;
 use include_dir::{Dir, include_dir};
 use sulcus_pipeline::{DEFAULT_NSD_MM, PipelineError, Summary};
 use sulcus_runtime::{OrtLibrary, RuntimeError, SegmentOptions, Segmenter};
-use sulcus_train::{Dataset, Outcome, Run, SplitChoice, TrainConfig, Weights};
+use sulcus_train::{Dataset, Outcome, Run, SplitChoice, TrainConfig};
 
 use crate::args::DemoArgs;
 use crate::canvas::Canvas;
 use crate::error::{CliError, Context};
+use crate::exporting::{self, Wanted};
 use crate::interrupt::Interrupt;
 use crate::render::{self, Figure};
 use crate::report::{self, Picture};
 use crate::scores::{self, Labels, Scores, score};
 use crate::training::Watcher;
 use crate::ui::{Ui, count, human_secs};
-use crate::{exporting, files, output};
+use crate::{files, output};
 
 /// Real hippocampus scans with a licence that lets them travel with the program.
 static DATA: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/data/hippocampus");
@@ -52,7 +53,7 @@ pub(crate) fn run(args: &DemoArgs, library: &OrtLibrary, ui: Ui) -> Result<(), C
 
     train(&dataset, args, &interrupt, ui)?;
     let model = folder.join("model.onnx");
-    exporting::write(folder, Weights::Best, &model, library, ui)?;
+    exporting::write(folder, &Wanted::default(), &model, library, ui)?;
     let run = Run::open(folder).context("reading the run")?;
     let (summary, engine) = predict(&dataset, &run, &model, library, &interrupt, ui)?;
     let figure = draw(&dataset, &run, &summary)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
-use sulcus_runtime::{Device, Engine, OnnxRuntime, OrtLibrary, Outcome, Place, Segmenter};
+use sulcus_runtime::{Device, Engine, OnnxRuntime, OrtLibrary, Outcome, Place, RuntimeError, Segmenter};
 use sulcus_train::{DeviceChoice, Precision};
 
 use crate::args::DoctorArgs;
@@ -154,11 +154,12 @@ fn replay(engine: Engine, model: &[u8], library: &OrtLibrary) -> EngineReport {
         .ort_library(library.clone())
         .build()
         .and_then(|segmenter| segmenter.replay_golden());
+    let available = !matches!(replayed, Err(RuntimeError::NeedsOnnxRuntime { .. }));
     let golden = match replayed {
         Ok(()) => Golden { passed: true, seconds: Some(start.elapsed().as_secs_f64()), error: None },
         Err(error) => Golden { passed: false, seconds: None, error: Some(with_causes(&error)) },
     };
-    EngineReport { name: EngineName(engine), available: true, golden }
+    EngineReport { name: EngineName(engine), available, golden }
 }
 
 fn devices(runtime: Option<&OnnxRuntime>) -> Vec<DeviceReport> {
@@ -218,7 +219,11 @@ fn print(report: &Report) -> Result<(), CliError> {
             (Some(error), _) => format!("FAILED: {error}"),
             (None, seconds) => format!("golden prediction is right, {}", human_secs(seconds.unwrap_or(0.0))),
         };
-        let state = if engine.available { golden } else { "not available".to_owned() };
+        let state = match (engine.available, &engine.golden.error) {
+            (true, _) => golden,
+            (false, Some(reason)) => format!("not available: {}", reason.lines().next().unwrap_or_default()),
+            (false, None) => "not available".to_owned(),
+        };
         output::line(format_args!("  {:<6} {state}", engine.name.0.name()))?;
     }
     output::line(format_args!("  model: {}", report.model))?;
@@ -244,6 +249,10 @@ fn verdict(report: &Report, ui: Ui) -> Result<(), CliError> {
             names.join(" and "),
             Path::new(&report.model).display()
         )));
+    }
+    if report.engines.iter().all(|e| !e.available) {
+        let why = report.engines.last().and_then(|e| e.golden.error.clone()).unwrap_or_default();
+        return Err(CliError::failed(why));
     }
     if !report.onnx_runtime.found {
         ui.hint("`sulcus runtime install` fetches ONNX Runtime, which is faster");

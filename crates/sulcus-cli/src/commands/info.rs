@@ -13,6 +13,7 @@ use crate::args::InfoArgs;
 use crate::commands::plan::normalisation;
 use crate::commands::{cross_validation, dicom_folder, info_dataset};
 use crate::error::{CliError, Context, with_causes};
+use crate::exporting;
 use crate::output;
 use crate::scores::score;
 use crate::ui::{Ui, count, human_bytes, human_secs};
@@ -158,6 +159,7 @@ fn model_rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str,
                 None => "not taken".to_owned(),
             },
         ),
+        ("precision", spec.precision.as_ref().map_or_else(|| "fp32".to_owned(), exporting::reduction_line)),
         ("data SHA-256", training.data_sha256.clone()),
         ("postprocessing", postprocessing(&spec.postprocessing, &spec.labels)),
         ("golden case", if spec.golden_case.is_some() { "yes" } else { "no" }.to_owned()),

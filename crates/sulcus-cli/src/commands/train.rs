@@ -3,19 +3,18 @@
 use std::path::Path;
 
 use sulcus_runtime::OrtLibrary;
-use sulcus_train::{
-    Changes, CrossValidation, Dataset, NetworkChoice, Outcome, PlanFile, Run, TrainConfig, Weights,
-};
+use sulcus_train::{Changes, CrossValidation, Dataset, NetworkChoice, Outcome, PlanFile, Run, TrainConfig};
 
 use crate::args::TrainArgs;
 use crate::commands::cross_validation;
 use crate::commands::plan::{self, choose, split_choice};
 use crate::error::{CliError, Context};
+use crate::exporting::{self, Wanted};
 use crate::interrupt::Interrupt;
 use crate::scores::{self, score};
 use crate::training::Watcher;
 use crate::ui::{Ui, count, human_secs};
-use crate::{exporting, files, report};
+use crate::{files, report};
 
 pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     crate::allocator::keep_freed_memory();
@@ -172,7 +171,7 @@ fn finish(outcome: Outcome, folder: &Path, dataset: &Path, library: &OrtLibrary,
         human_secs(seconds)
     ));
     let model = folder.join("model.onnx");
-    exporting::write(folder, Weights::Best, &model, library, ui)?;
+    exporting::write(folder, &Wanted::default(), &model, library, ui)?;
 
     let run = Run::open(folder).context("reading the run")?;
     if let Some(summary) = run.summary().context("reading the scores")? {

@@ -44,7 +44,7 @@ fn wrong_usage_ends_with_2() {
         vec!["train", "x", "-o", "y", "--device", "cuda:0,0"],
         vec!["train", "x", "-o", "y", "--device", "cpu,cpu"],
         vec!["train", "x", "-o", "y", "--precision", "int8"],
-        vec!["export", "run", "-o", "m.onnx", "--precision", "int8"],
+        vec!["export", "run", "-o", "m.onnx", "--precision", "int4"],
         vec!["export", "run", "-o", "m.pt"],
         vec!["figure", "-i", "x.nii", "-o", "f.jpg"],
         vec!["completions", "tcsh"],

@@ -11,6 +11,7 @@ mod describe;
 mod dicom;
 mod exit_codes;
 mod plan;
+mod precision;
 mod predict;
 mod privacy;
 mod regions;

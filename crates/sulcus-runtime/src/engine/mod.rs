@@ -6,6 +6,8 @@ mod ort;
 mod ort_device;
 #[cfg(feature = "ort")]
 mod ort_library;
+#[cfg(feature = "ort")]
+mod ort_measure;
 #[cfg(feature = "tract")]
 mod tract;
 mod workers;
@@ -19,6 +21,8 @@ pub use self::ort::OrtPredictor;
 pub use self::ort_device::check_device;
 #[cfg(feature = "ort")]
 pub use self::ort_library::{OnnxRuntime, find_onnx_runtime};
+#[cfg(feature = "ort")]
+pub use self::ort_measure::OrtMeasurements;
 #[cfg(feature = "tract")]
 pub use self::tract::TractPredictor;
 pub(crate) use self::workers::with_answers;

@@ -96,6 +96,7 @@ pub(crate) fn spec(axes: u8) -> ModelSpec {
         padding_multiple: vec![2; n],
         postprocessing: Vec::new(),
         training: Training::default(),
+        precision: None,
         golden_case: None,
     }
 }

@@ -200,6 +200,7 @@ impl Plan {
             padding_multiple: self.network.padding_multiple(),
             postprocessing: Vec::new(),
             training,
+            precision: None,
             golden_case: None,
         }
     }

@@ -42,6 +42,7 @@ pub(crate) fn model_spec(network: NetworkSpec, channels: usize) -> ModelSpec {
         overlap: 0.5,
         postprocessing: vec![],
         training: Training::default(),
+        precision: None,
         golden_case: None,
     }
 }

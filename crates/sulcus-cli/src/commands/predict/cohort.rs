@@ -138,7 +138,7 @@ impl Cohort<'_> {
             models: names(&self.args.models),
             engine: found.engine.to_string(),
             device: found.device.to_string(),
-            precision: found.precision,
+            precision: found.precision.clone(),
             seconds: Seconds {
                 read: read_secs,
                 preprocess: found.seconds.preprocess,

@@ -12,7 +12,7 @@ pub(super) struct Line {
     pub(super) models: Vec<String>,
     pub(super) engine: String,
     pub(super) device: String,
-    pub(super) precision: &'static str,
+    pub(super) precision: String,
     pub(super) seconds: Seconds,
     pub(super) tiles: usize,
     /// Of the whole process so far; absent where the system doesn't say.
@@ -75,7 +75,7 @@ mod tests {
             models: vec!["m.onnx".into()],
             engine: "ort".into(),
             device: "cpu".into(),
-            precision: "fp32",
+            precision: "fp32".into(),
             seconds: Seconds {
                 read: 0.5,
                 preprocess: 0.25,

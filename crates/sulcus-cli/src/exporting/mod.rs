@@ -1,9 +1,11 @@
 //! From a run to a model file that is known to compute the same. Training and inference meet only here.
 
+mod reduced;
+
 use std::path::Path;
 
-use sulcus_pipeline::{ModelSpec, Parity, Predictor, Tensor, compare_predictors};
-use sulcus_runtime::{Device, OrtLibrary, OrtPredictor, TractPredictor};
+use sulcus_pipeline::{ModelSpec, Parity, Precision, Predictor, Reduction, Tensor, compare_predictors};
+use sulcus_runtime::{Device, OnnxRuntime, OrtLibrary, OrtPredictor, TractPredictor};
 use sulcus_train::{DeviceChoice, NetworkPredictor, Run, Weights, export_onnx};
 
 use crate::error::{CliError, Context};
@@ -16,19 +18,75 @@ const TOLERANCE: f32 = 1e-4;
 /// Real patches that are compared.
 const PATCHES: usize = 4;
 
-/// Writes a run's model file, after every engine at hand has computed the same with it as the trainer does.
+/// What is to be exported of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) weights: Weights,
+    pub(crate) precision: Precision,
+    /// Where the run's data set lies, if not where it was.
+    pub(crate) data: Option<&'a Path>,
+}
+
+/// Writes a run's model file, after every engine at hand has computed the same with it as the trainer does, and, in
+/// fewer bits, after it has shown that it costs next to nothing.
 ///
 /// # Errors
-/// When the run cannot be read, an engine fails or one of them is off by more than [`TOLERANCE`]; then nothing is
-/// written.
+/// When the run cannot be read, an engine fails, one of them is off by more than [`TOLERANCE`], or fewer bits cost too
+/// much; then nothing is written.
 pub(crate) fn write(
     folder: &Path,
-    weights: Weights,
+    wanted: &Wanted<'_>,
     output: &Path,
     library: &OrtLibrary,
     ui: Ui,
 ) -> Result<(), CliError> {
     let run = Run::open(folder).context("opening the run")?;
+    let (runtime, _) = sulcus_runtime::find_onnx_runtime(library).context("looking for ONNX Runtime")?;
+    let (bytes, checked) = whole(&run, wanted.weights, runtime.as_ref())?;
+    let whole_size = bytes.len();
+    let bytes = match wanted.precision {
+        Precision::Fp32 => bytes,
+        Precision::Fp16 | Precision::Int8 => {
+            let (bytes, reduction) = reduced::reduce(&run, wanted, &bytes, runtime.as_ref(), library, ui)?;
+            ui.note(reduction_line(&reduction));
+            bytes
+        }
+    };
+    files::ensure_writable(&files::folder_of(output))?;
+    files::write(output, &bytes)?;
+    let size = match wanted.precision {
+        Precision::Fp32 => human_bytes(bytes.len() as u64),
+        precision => format!(
+            "{precision}, {} instead of {}",
+            human_bytes(bytes.len() as u64),
+            human_bytes(whole_size as u64)
+        ),
+    };
+    ui.note(format_args!(
+        "model: {} ({size}); logits against the trainer's: {}",
+        output.display(),
+        checked.join(", ")
+    ));
+    Ok(())
+}
+
+/// What fewer bits cost, for people.
+pub(crate) fn reduction_line(reduction: &Reduction) -> String {
+    let ranges =
+        reduction.calibration.map(|c| format!("; ranges from {} tiles of {} training cases", c.tiles, c.cases));
+    format!(
+        "mean Dice {:.4} in {}, {:.4} in fp32, over {} held-out cases{}",
+        reduction.dice,
+        reduction.kind,
+        reduction.dice_fp32,
+        reduction.cases,
+        ranges.unwrap_or_default()
+    )
+}
+
+/// The model in single precision, and how near which engine came to the trainer.
+fn whole(run: &Run, weights: Weights, runtime: Option<&OnnxRuntime>) -> Result<(Vec<u8>, Vec<String>), CliError> {
+    let folder = run.folder();
     let (device, _) = DeviceChoice::Cpu.resolve().context("exporting")?;
     let network = run.load_network(weights, &device).context("loading the weights").map_err(|error| {
         let is_there = |file: &str| folder.join("checkpoints").join(file).is_file();
@@ -52,21 +110,11 @@ pub(crate) fn write(
     let tract = TractPredictor::new(&bytes, &shape, None).context("loading the exported file")?;
     checked.push(check("tract", &spec, &trainer, &tract, &inputs)?);
     drop(tract);
-    let (runtime, _) = sulcus_runtime::find_onnx_runtime(library).context("looking for ONNX Runtime")?;
     if let Some(runtime) = runtime {
-        let ort = OrtPredictor::new(&runtime, &bytes, Device::Cpu, None).context("loading the exported file")?;
+        let ort = OrtPredictor::new(runtime, &bytes, Device::Cpu, None).context("loading the exported file")?;
         checked.push(check("ONNX Runtime", &spec, &trainer, &ort, &inputs)?);
     }
-
-    files::ensure_writable(&files::folder_of(output))?;
-    files::write(output, &bytes)?;
-    ui.note(format_args!(
-        "model: {} ({}); logits against the trainer's: {}",
-        output.display(),
-        human_bytes(bytes.len() as u64),
-        checked.join(", ")
-    ));
-    Ok(())
+    Ok((bytes, checked))
 }
 
 fn check(
