@@ -1,3 +1,4 @@
+use nifti::NiftiType;
 use sulcus_volume::Label;
 
 use crate::error::Problem;
@@ -47,28 +48,27 @@ impl VoxelType {
 
     /// Bytes of a value.
     pub fn bytes(self) -> usize {
+        self.nifti().size_of()
+    }
+
+    fn nifti(self) -> NiftiType {
         match self {
-            Self::Uint8 | Self::Int8 => 1,
-            Self::Uint16 | Self::Int16 => 2,
-            Self::Uint32 | Self::Int32 | Self::Float32 => 4,
-            Self::Uint64 | Self::Int64 | Self::Float64 => 8,
+            Self::Uint8 => NiftiType::Uint8,
+            Self::Int8 => NiftiType::Int8,
+            Self::Uint16 => NiftiType::Uint16,
+            Self::Int16 => NiftiType::Int16,
+            Self::Uint32 => NiftiType::Uint32,
+            Self::Int32 => NiftiType::Int32,
+            Self::Uint64 => NiftiType::Uint64,
+            Self::Int64 => NiftiType::Int64,
+            Self::Float32 => NiftiType::Float32,
+            Self::Float64 => NiftiType::Float64,
         }
     }
 
     /// The standard's `datatype`.
     pub(crate) fn nifti_code(self) -> i16 {
-        match self {
-            Self::Uint8 => 2,
-            Self::Int16 => 4,
-            Self::Int32 => 8,
-            Self::Float32 => 16,
-            Self::Float64 => 64,
-            Self::Int8 => 256,
-            Self::Uint16 => 512,
-            Self::Uint32 => 768,
-            Self::Int64 => 1024,
-            Self::Uint64 => 1280,
-        }
+        self.nifti() as i16
     }
 
     /// The type that `datatype` names, if its values are single numbers. What `bitpix` says follows from it, and counts
@@ -77,24 +77,27 @@ impl VoxelType {
         const COMPLEX: &str = "save its magnitude as float32";
         const COLOUR: &str = "it is a colour picture, not a scan: give the scan itself, or save one channel of it";
         let unsupported = |name, hint| Err(Problem::UnsupportedType { name, hint });
-        match datatype {
-            2 => Ok(Self::Uint8),
-            4 => Ok(Self::Int16),
-            8 => Ok(Self::Int32),
-            16 => Ok(Self::Float32),
-            64 => Ok(Self::Float64),
-            256 => Ok(Self::Int8),
-            512 => Ok(Self::Uint16),
-            768 => Ok(Self::Uint32),
-            1024 => Ok(Self::Int64),
-            1280 => Ok(Self::Uint64),
-            32 => unsupported("complex64", COMPLEX),
-            128 => unsupported("RGB", COLOUR),
-            1536 => unsupported("float128", "save it as float64 or float32"),
-            1792 => unsupported("complex128", COMPLEX),
-            2048 => unsupported("complex256", COMPLEX),
-            2304 => unsupported("RGBA", COLOUR),
-            _ => Err(Problem::Header {
+        let known = i16::try_from(datatype)
+            .ok()
+            .and_then(|datatype| nifti::NiftiHeader { datatype, ..Default::default() }.data_type().ok());
+        match known {
+            Some(NiftiType::Uint8) => Ok(Self::Uint8),
+            Some(NiftiType::Int8) => Ok(Self::Int8),
+            Some(NiftiType::Uint16) => Ok(Self::Uint16),
+            Some(NiftiType::Int16) => Ok(Self::Int16),
+            Some(NiftiType::Uint32) => Ok(Self::Uint32),
+            Some(NiftiType::Int32) => Ok(Self::Int32),
+            Some(NiftiType::Uint64) => Ok(Self::Uint64),
+            Some(NiftiType::Int64) => Ok(Self::Int64),
+            Some(NiftiType::Float32) => Ok(Self::Float32),
+            Some(NiftiType::Float64) => Ok(Self::Float64),
+            Some(NiftiType::Float128) => unsupported("float128", "save it as float64 or float32"),
+            Some(NiftiType::Complex64) => unsupported("complex64", COMPLEX),
+            Some(NiftiType::Complex128) => unsupported("complex128", COMPLEX),
+            Some(NiftiType::Complex256) => unsupported("complex256", COMPLEX),
+            Some(NiftiType::Rgb24) => unsupported("RGB", COLOUR),
+            Some(NiftiType::Rgba32) => unsupported("RGBA", COLOUR),
+            None => Err(Problem::Header {
                 action: "read",
                 expected: "a voxel type that NIfTI knows (datatype)".into(),
                 found: format!("code {datatype}"),
