@@ -104,7 +104,9 @@ pub(crate) fn find(inputs: &[PathBuf], channels: usize) -> Result<(Vec<Case>, Ve
         } else if dicom::is_dicom_file(input) {
             series.push(series_case(input.clone()));
         } else {
-            refuse("expected a NIfTI file whose name ends in .nii, .nii.gz, .hdr or .img, or a folder with DICOM");
+            refuse(
+                "expected a volume whose name ends in .nii, .nii.gz, .hdr, .img, .nrrd, .nhdr, .mha or .mhd, or a folder with DICOM",
+            );
         }
     }
     let (files, surplus) = without_surplus_channels(files, channels);

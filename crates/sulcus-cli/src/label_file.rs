@@ -4,15 +4,22 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
+use sulcus_io::LabelTableFormat;
 use sulcus_pipeline::{LabelDescription, Region, Structure};
 use sulcus_volume::{Label, LabelEntry, LabelTable};
 
 use crate::error::{CliError, Context};
 
 /// Reads a label table. Accepted: a model (`.onnx`), a `dataset.json` of the Decathlon or nnU-Net, an object of
-/// names and values in either direction, or a list of `{"value", "name", "color"}`.
+/// names and values in either direction, a list of `{"value", "name", "color"}`, or a label table of ITK-SNAP, 3D Slicer
+/// or NiiVue.
 pub(crate) fn read(path: &Path) -> Result<LabelFile, CliError> {
     let bytes = std::fs::read(path).context(format_args!("reading the label table {}", path.display()))?;
+    if LabelTableFormat::of_content(&bytes).is_some() {
+        let table = sulcus_io::parse_label_table(&bytes)
+            .context(format_args!("reading the label table {}", path.display()))?;
+        return Ok(LabelFile { table, regions: Vec::new(), ignore: None });
+    }
     let is_json = bytes.iter().find(|b| !b.is_ascii_whitespace()).is_some_and(|b| matches!(b, b'{' | b'['));
     if !is_json {
         let spec = sulcus_onnx::read_spec(&bytes).map_err(|error| {

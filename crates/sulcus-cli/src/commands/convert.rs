@@ -84,7 +84,7 @@ fn check_usage(args: &ConvertArgs) -> Result<(), CliError> {
 }
 
 /// Endings of files that can be written.
-const ENDINGS: &[&str] = &[".nii", ".nii.gz", ".dcm"];
+const ENDINGS: &[&str] = &[".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm"];
 
 /// The grid that was asked for; none when it is to stay as it is.
 fn target(args: &ConvertArgs, own: &Geometry) -> Result<Option<Geometry>, CliError> {

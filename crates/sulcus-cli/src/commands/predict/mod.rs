@@ -131,7 +131,7 @@ fn plan_outputs(args: &PredictArgs, cases: Vec<Case>, bad: usize) -> Result<Vec<
     }
     if single && !is_writable_name(&args.output) {
         return Err(CliError::usage(format_args!(
-            "masks are written as .nii, .nii.gz or .dcm, so -o must end in one of these: {}",
+            "masks are written as .nii, .nii.gz, .nrrd, .mha or .dcm, so -o must end in one of these: {}",
             args.output.display()
         )));
     }
@@ -164,7 +164,7 @@ fn plan_outputs(args: &PredictArgs, cases: Vec<Case>, bad: usize) -> Result<Vec<
 
 fn is_writable_name(path: &Path) -> bool {
     let name = path.to_string_lossy().to_ascii_lowercase();
-    name.ends_with(".nii") || name.ends_with(".nii.gz") || scans::is_dicom_name(path)
+    [".nii", ".nii.gz", ".nrrd", ".mha"].iter().any(|ending| name.ends_with(ending)) || scans::is_dicom_name(path)
 }
 
 #[cfg(test)]
