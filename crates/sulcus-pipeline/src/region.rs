@@ -106,7 +106,7 @@ fn part_name(regions: &[Region], value: Label) -> String {
         let wider = |other: &&Region| {
             other.values.len() > r.values.len() && r.values.iter().all(|value| other.holds(*value))
         };
-        others.iter().any(|other| wider(other))
+        others.iter().any(wider)
     };
     let widest: Vec<&str> = others.iter().filter(|r| !inside_another(r)).map(|r| r.name.as_str()).collect();
     if widest.is_empty() {

@@ -1,7 +1,7 @@
 //! Models in fewer bits, against the same models in single precision.
 
 #![cfg(all(feature = "ort", feature = "tract"))]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 mod common;
 

@@ -6,8 +6,11 @@ use sulcus_io::{
     read_scan_bytes, read_scan_pair_bytes,
 };
 
+/// Does with bytes what the kit does with a file, and must come back from it.
+pub type Target = fn(&[u8]);
+
 /// The functions by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] =
+pub const TARGETS: &[(&str, Target)] =
     &[("nifti", nifti), ("nrrd", nrrd), ("metaimage", metaimage), ("tables", tables), ("model", model)];
 
 /// `.nii`, `.nii.gz`, and a `.hdr`/`.img` pair.

@@ -18,7 +18,7 @@ fn broken_volumes_say_what_is_wrong_with_them() {
         ("negative.nii", negative, vec!["-8"]),
         ("empty.nii", Vec::new(), vec!["empty"]),
         ("text.nii", b"hello, I am not a scan at all, whatever my name says".to_vec(), vec!["NIfTI"]),
-        ("five.nii", nifti(&[2, 2, 2, 2, 2], &[0.0; 32], Some(RAS)), vec!["5"]),
+        ("five.nii", nifti(&[2, 2, 2, 2, 2], &[0.0; 32], Some(RAS)), vec!["2 × 2 × 2 × 2 × 2"]),
         ("nan.nii", nifti(&[8, 8, 8], &nan, Some(RAS)), vec!["1 voxel(s) that are not finite"]),
         ("channels.nii", nifti(&[8, 8, 8, 2], &vec![1.0; 1024], Some(RAS)), vec!["expects 1 channel(s), found 2"]),
     ] {

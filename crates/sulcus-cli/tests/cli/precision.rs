@@ -14,7 +14,7 @@ const LIKENESS: f64 = 0.95;
 fn library() -> Option<String> {
     let library = std::env::var("SULCUS_ORT_LIB").ok();
     if library.is_none() {
-        eprintln!("skipped: no ONNX Runtime; set SULCUS_ORT_LIB");
+        println!("skipped: no ONNX Runtime; set SULCUS_ORT_LIB");
     }
     library
 }

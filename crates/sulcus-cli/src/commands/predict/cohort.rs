@@ -36,7 +36,7 @@ pub(super) struct Cohort<'a> {
 
 /// A scan, or what is known of a case that is done already.
 enum Read {
-    Scan { image: Image, source: Source, secs: f64 },
+    Scan { image: Image, source: Box<Source>, secs: f64 },
     Done(Value),
 }
 
@@ -120,7 +120,7 @@ impl Cohort<'_> {
         let (image, source) = read_channels(&job.case.files, self.channels, &mut |path| {
             scans::read_telling(path, self.args.series.as_deref(), self.ui)
         })?;
-        Ok(Read::Scan { image, source, secs: start.elapsed().as_secs_f64() })
+        Ok(Read::Scan { image, source: Box::new(source), secs: start.elapsed().as_secs_f64() })
     }
 
     fn write(&self, job: &Job, segmented: Segmented) -> Result<Line, String> {
@@ -203,7 +203,7 @@ impl Progressing<'_> {
                 }
                 Ok(Read::Scan { image, source, secs }) => match self.segment(index, job, image) {
                     Ok(found) => {
-                        self.hand_over(index, found, source, secs)?;
+                        self.hand_over(index, found, *source, secs)?;
                         self.tell(false)?;
                         continue;
                     }

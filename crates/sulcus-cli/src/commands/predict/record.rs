@@ -111,10 +111,10 @@ impl<'a> Records<'a> {
     pub(super) fn keep(&self, job: &Job, line: &Line) -> Result<(), CliError> {
         let (Some(recipe), Some(inputs)) = (self.recipe(), inputs(job)) else { return Ok(()) };
         let Some(outputs_sha256) = outputs(job).map(|path| sha256(path)).collect() else { return Ok(()) };
-        let line = serde_json::to_value(line).map_err(|error| CliError::failed(error))?;
+        let line = serde_json::to_value(line).map_err(CliError::failed)?;
         let record =
             Record { format_version: FORMAT_VERSION, recipe: recipe.clone(), inputs, outputs_sha256, line };
-        let text = serde_json::to_vec(&record).map_err(|error| CliError::failed(error))?;
+        let text = serde_json::to_vec(&record).map_err(CliError::failed)?;
         let path = Self::path(job);
         files::ensure_writable(&files::folder_of(&path))?;
         files::write(&path, &text)
