@@ -89,7 +89,7 @@ pub fn read_source(path: &Path) -> Result<Source, IoError> {
 }
 
 /// Writes a label map on the grid of `like`, in the format that the name's ending says (`.nii`, `.nii.gz`, or `.dcm`
-/// where `like` is a DICOM series), under a temporary name until it is whole. NIfTI is written as [`encode_labels`]
+/// where `like` is a DICOM series), under a temporary name until it is whole. NIfTI is written as [`encode_labels`](crate::encode_labels)
 /// says.
 ///
 /// # Errors

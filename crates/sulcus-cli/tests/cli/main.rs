@@ -1,6 +1,11 @@
 //! The binary as a user meets it: what it prints, what it writes, how it ends.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot be set up has failed"
+)]
 
 mod arguments;
 mod bad_input;

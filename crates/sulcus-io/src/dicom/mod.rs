@@ -2,7 +2,7 @@
 //!
 //! A series is sorted by where its slices lie, never by file name or instance number, and must make up one even grid:
 //! whatever is missing, doubled, shifted or mixed is an error that names it. World coordinates are turned from DICOM's
-//! LPS+ to RAS+. Nothing but what [`tags`] lists is read of a file.
+//! LPS+ to RAS+. Nothing but what the module `tags` lists is read of a file.
 
 mod codec;
 mod dataset;
