@@ -224,7 +224,7 @@ fn copies_that_average_through_the_first_learn_what_one_learns() {
             let image = noise(&shape, seed);
             let classes =
                 image.chunks_exact(shape[1]).map(|v| u8::from(v[0] > 0.2) + u8::from(v[0] > 0.6)).collect();
-            (learner, _) = learner.step(Batch { image, classes, shape }, RATE, Some(12.0)).unwrap();
+            (learner, _) = learner.step(Batch { image, classes, shape, regions: None }, RATE, Some(12.0)).unwrap();
         }
         of_each(learner.network(), None).concat()
     };
