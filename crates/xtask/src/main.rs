@@ -5,6 +5,7 @@ mod check;
 mod deny;
 mod fuzz;
 mod peers;
+mod python;
 mod rules;
 mod setup;
 mod step;

@@ -6,9 +6,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use crate::{setup, step};
+use crate::{python, setup, step};
 
 /// Both sides get as many.
 const THREADS: &str = "2";
@@ -21,31 +20,10 @@ const RUNS: usize = 5;
 /// When the Python environment can't be made, or a comparison fails.
 pub(crate) fn all(root: &Path) -> Result<(), String> {
     let scripts = root.join("tests").join("peers");
-    let python = environment(&scripts.join("requirements.txt"))?;
+    let python = python::environment("peers", &scripts.join("requirements.txt"))?;
     let tables = [training(root, &scripts, &python)?, prediction(root, &scripts, &python)?];
     println!("\n{}", tables.join("\n"));
     Ok(())
-}
-
-/// A Python with the packages in `requirements`, made once a set of them and kept in the cache.
-fn environment(requirements: &Path) -> Result<PathBuf, String> {
-    let wanted = std::fs::read(requirements)
-        .map_err(|e| format!("reading the list of packages: {e}: {}", requirements.display()))?;
-    let name: String = Sha256::digest(&wanted).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    let folder = step::cache_folder().join(format!("peers-{name}"));
-    let python = folder.join("bin").join("python");
-    let complete = folder.join("complete");
-    if !complete.is_file() {
-        let base = step::find_program(&["python3", "python"]).ok_or("the comparisons need python3: install it")?;
-        step::run(Command::new(base).args(["-m", "venv", "--clear"]).arg(&folder))?;
-        step::run(
-            Command::new(&python)
-                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
-                .arg(requirements),
-        )?;
-        std::fs::write(&complete, b"").map_err(|e| format!("writing {}: {e}", complete.display()))?;
-    }
-    Ok(python)
 }
 
 /// Milliseconds a training step, ours and PyTorch's.
@@ -80,7 +58,7 @@ fn prediction(root: &Path, scripts: &Path, python: &Path) -> Result<String, Stri
     let model = root.join("models").join("hippocampus").join("model.onnx");
     let library = setup::all()?.onnx_runtime.ok_or("the comparison of predictions needs ONNX Runtime")?;
     step::run(step::cargo().current_dir(root).args(["build", "--release", "--workspace", "--bin", "sulcus"]))?;
-    let program = root.join("target").join("release").join("sulcus");
+    let program = step::target_folder(root).join("release").join("sulcus");
     let scratch = std::env::temp_dir().join(format!("sulcus-peers-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).map_err(|e| format!("making {}: {e}", scratch.display()))?;
     let (our_mask, their_mask) = (scratch.join("ours.nii.gz"), scratch.join("theirs.nii.gz"));

@@ -1,7 +1,7 @@
 //! Runs a command as a named step: says what it runs, and how long it took.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -65,11 +65,16 @@ pub(crate) fn cache_folder() -> PathBuf {
         .join("sulcus")
 }
 
+/// Where cargo puts what it builds in the workspace at `root`.
+pub(crate) fn target_folder(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder))
+}
+
 fn shown(command: &Command) -> String {
     let assignments = command.get_envs().filter_map(|(name, value)| {
         value.map(|value| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()))
     });
-    let program = std::path::Path::new(command.get_program());
+    let program = Path::new(command.get_program());
     let program = program.file_name().unwrap_or(command.get_program()).to_string_lossy().into_owned();
     let arguments = command.get_args().map(|a| a.to_string_lossy().into_owned());
     assignments.chain([program]).chain(arguments).collect::<Vec<_>>().join(" ")

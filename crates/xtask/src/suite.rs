@@ -1,9 +1,10 @@
-//! Runs every test of the workspace and adds up what the suites report.
+//! Runs every test of the workspace, then those written in Python, and adds up what the suites report.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
+use crate::python::{self, Counts};
 use crate::setup::Found;
 use crate::step;
 
@@ -37,12 +38,16 @@ pub(crate) fn all(root: &Path, found: &Found) -> Result<(), String> {
         let status = child.wait().map_err(|e| format!("waiting for cargo test: {e}"))?;
         if status.success() { Ok(()) } else { Err(format!("cargo test failed ({status})")) }
     });
+    // They walk the binary that the tests above have built.
+    let mut python = Counts::default();
+    let python_outcome = if outcome.is_ok() { python::tests(root, found, &mut python) } else { Ok(()) };
     for reason in &tally.reasons {
         println!("skipped: {reason}");
     }
-    println!("{} passed, {} failed, {} skipped", tally.passed(), tally.failed, tally.skipped());
-    outcome?;
-    if tally.passed() == 0 { Err("no test ran".into()) } else { Ok(()) }
+    let (passed, failed) = (tally.passed() + python.passed, tally.failed + python.failed);
+    println!("{passed} passed, {failed} failed, {} skipped", tally.skipped() + python.skipped);
+    outcome.and(python_outcome)?;
+    if passed == 0 { Err("no test ran".into()) } else { Ok(()) }
 }
 
 /// Adds up what libtest prints, suite after suite.

@@ -1,0 +1,194 @@
+//! Python for the tests and the comparisons: environments kept in the cache, and the tests that other programs' own
+//! Python packages make possible (nibabel, SimpleITK, Snakemake, the wheel of `sulcus-python`).
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use sha2::{Digest, Sha256};
+
+use crate::setup::Found;
+use crate::step;
+
+/// Tests that need the `sulcus` binary and other projects' packages.
+const SUITES: &[&str] =
+    &["tests/python", "crates/sulcus-serve/tests/test_openapi.py", "examples/cluster/test_cluster.py"];
+/// Tests of the Python package, which run in an environment that holds nothing but the wheel and what its users have.
+const WHEEL: &str = "crates/sulcus-python";
+/// What the wheel's tests import beside it, at the versions in the list of the other tests.
+const WHEEL_NEEDS: &[&str] = &["numpy", "nibabel", "pytest"];
+
+/// What pytest counted.
+#[derive(Default, Debug, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+    pub(crate) skipped: usize,
+}
+
+/// Runs the tests written in Python; where there is no Python, says so and counts each suite as skipped.
+///
+/// # Errors
+/// When a test failed, or the wheel can't be built.
+pub(crate) fn tests(root: &Path, found: &Found, counts: &mut Counts) -> Result<(), String> {
+    let requirements = root.join("tests").join("python").join("requirements.txt");
+    let python = match environment("tests", &requirements) {
+        Ok(python) => python,
+        Err(why) => {
+            println!("skipped: the tests written in Python: {why}");
+            counts.skipped += SUITES.len() + 1;
+            return Ok(());
+        }
+    };
+    let mut failures = Vec::new();
+    let suites: Vec<PathBuf> = SUITES.iter().map(|suite| root.join(suite)).collect();
+    if let Err(why) = pytest(root, found, &python, &suites, counts) {
+        failures.push(why);
+    }
+    if let Err(why) = wheel(root, found, &python, &requirements, counts) {
+        failures.push(why);
+    }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\nerror: ")) }
+}
+
+/// A Python with the packages in `requirements`, made once a set of them and kept in the cache.
+///
+/// # Errors
+/// When there is no Python, or a package can't be had.
+pub(crate) fn environment(name: &str, requirements: &Path) -> Result<PathBuf, String> {
+    let wanted = std::fs::read(requirements)
+        .map_err(|e| format!("reading the list of packages: {e}: {}", requirements.display()))?;
+    let hash: String = Sha256::digest(&wanted).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let folder = step::cache_folder().join(format!("{name}-{hash}"));
+    let complete = folder.join("complete");
+    if !complete.is_file() {
+        let python = fresh(&folder)?;
+        install(&python, |pip| pip.arg("-r").arg(requirements))?;
+        std::fs::write(&complete, b"").map_err(|e| format!("writing {}: {e}", complete.display()))?;
+    }
+    Ok(interpreter(&folder))
+}
+
+/// Builds the wheel as a user would, installs it into a fresh environment and runs its tests there.
+fn wheel(
+    root: &Path,
+    found: &Found,
+    python: &Path,
+    requirements: &Path,
+    counts: &mut Counts,
+) -> Result<(), String> {
+    let scratch = std::env::temp_dir().join(format!("sulcus-wheel-{}", std::process::id()));
+    let outcome = (|| {
+        let wheels = scratch.join("wheels");
+        step::run(
+            Command::new(python)
+                .current_dir(root)
+                .args(["-m", "maturin", "build", "--release", "--locked", "--quiet", "--manifest-path"])
+                .arg(root.join(WHEEL).join("Cargo.toml"))
+                .arg("--out")
+                .arg(&wheels),
+        )?;
+        let built = std::fs::read_dir(&wheels)
+            .map_err(|e| format!("reading what maturin built: {e}: {}", wheels.display()))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+            .ok_or("maturin built no wheel")?;
+        let clean = fresh(&scratch.join("environment"))?;
+        // The list pins the versions; it is given as a constraint, so that nothing else of it is installed.
+        install(&clean, |pip| pip.args(WHEEL_NEEDS).arg("-c").arg(requirements).arg(&built))?;
+        pytest(root, found, &clean, &[root.join(WHEEL).join("tests")], counts)
+    })();
+    if scratch.exists() {
+        std::fs::remove_dir_all(&scratch).map_err(|e| format!("removing {}: {e}", scratch.display()))?;
+    }
+    outcome
+}
+
+/// An environment with nothing but pip.
+fn fresh(folder: &Path) -> Result<PathBuf, String> {
+    let base = step::find_program(&["python3", "python"]).ok_or("there is no python3 on the search path")?;
+    step::run(Command::new(base).args(["-m", "venv", "--clear"]).arg(folder))?;
+    Ok(interpreter(folder))
+}
+
+fn interpreter(environment: &Path) -> PathBuf {
+    if cfg!(windows) {
+        environment.join("Scripts").join("python.exe")
+    } else {
+        environment.join("bin").join("python")
+    }
+}
+
+fn install(python: &Path, wanted: impl FnOnce(&mut Command) -> &mut Command) -> Result<(), String> {
+    let mut pip = Command::new(python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    step::run(wanted(&mut pip))
+}
+
+/// Runs `suites` under pytest and adds its counts up.
+fn pytest(
+    root: &Path,
+    found: &Found,
+    python: &Path,
+    suites: &[PathBuf],
+    counts: &mut Counts,
+) -> Result<(), String> {
+    let mut command = Command::new(python);
+    // Bytecode and pytest's cache would dirty the clone.
+    command.current_dir(root).args(["-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rs"]).args(suites);
+    let binary = format!("sulcus{}", std::env::consts::EXE_SUFFIX);
+    command.env("SULCUS_BIN", step::target_folder(root).join("release").join(binary)).env("SULCUS_REPO", root);
+    if let Some(library) = &found.onnx_runtime {
+        command.env("SULCUS_ORT_LIB", library);
+    }
+    // Programs of the environment, Snakemake say, start one another by name.
+    if let (Some(programs), Some(path)) = (python.parent(), std::env::var_os("PATH")) {
+        let folders = std::iter::once(programs.to_path_buf()).chain(std::env::split_paths(&path));
+        let path = std::env::join_paths(folders).map_err(|e| format!("putting Python on the search path: {e}"))?;
+        command.env("PATH", path);
+    }
+    command.stdin(Stdio::null()).stderr(Stdio::inherit());
+    let shown: Vec<String> =
+        suites.iter().map(|suite| suite.strip_prefix(root).unwrap_or(suite).display().to_string()).collect();
+    step::timed(&format!("pytest {}", shown.join(" ")), || {
+        let output = command.output().map_err(|e| format!("can't start pytest: {e}"))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        print!("{said}");
+        let counted = said.lines().rev().find_map(counted).ok_or("pytest printed no counts")?;
+        counts.passed += counted.passed;
+        counts.failed += counted.failed;
+        counts.skipped += counted.skipped;
+        if output.status.success() { Ok(()) } else { Err(format!("pytest failed ({})", output.status)) }
+    })
+}
+
+/// Pytest's closing line, such as `1 failed, 12 passed, 2 skipped, 3 warnings in 4.56s`.
+fn counted(line: &str) -> Option<Counts> {
+    let (numbers, _) = line.trim_matches(['=', ' ']).rsplit_once(" in ")?;
+    let mut counts = Counts::default();
+    for part in numbers.split(", ") {
+        let (number, what) = part.split_once(' ')?;
+        let number: usize = number.parse().ok()?;
+        match what {
+            "passed" | "xpassed" => counts.passed += number,
+            "failed" | "error" | "errors" => counts.failed += number,
+            "skipped" | "xfailed" | "deselected" => counts.skipped += number,
+            _ => {}
+        }
+    }
+    Some(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closing_line_of_pytest_is_read_and_nothing_else() {
+        let counts = |passed, failed, skipped| Some(Counts { passed, failed, skipped });
+        assert_eq!(counted("12 passed in 4.56s"), counts(12, 0, 0));
+        assert_eq!(counted("1 failed, 12 passed, 2 skipped, 3 warnings in 64.10s (0:01:04)"), counts(12, 1, 2));
+        assert_eq!(counted("==== 3 passed, 2 errors in 0.1s ===="), counts(3, 2, 0));
+        assert_eq!(counted("SKIPPED [1] tests/x.py:3: no browser in sight"), None);
+        assert_eq!(counted("FAILED tests/x.py::a - assert 1 in [2]"), None);
+    }
+}
