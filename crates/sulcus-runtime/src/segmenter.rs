@@ -170,6 +170,20 @@ impl Segmenter {
         image: impl AsRef<std::path::Path>,
         mask: impl AsRef<std::path::Path>,
     ) -> Result<Segmentation, RuntimeError> {
+        self.segment_file_with(image, mask, SegmentOptions::default())
+    }
+
+    /// As [`Segmenter::segment_file`], with options. A mask is written only at the end: none is when the observer stops it.
+    ///
+    /// # Errors
+    /// As [`Segmenter::segment_file`].
+    #[cfg(not(target_family = "wasm"))]
+    pub fn segment_file_with(
+        &self,
+        image: impl AsRef<std::path::Path>,
+        mask: impl AsRef<std::path::Path>,
+        options: SegmentOptions<'_>,
+    ) -> Result<Segmentation, RuntimeError> {
         let (image, mask) = (image.as_ref(), mask.as_ref());
         // A mask that does not exist yet has no canonical path, and is no file that could be lost.
         if let (Ok(scan), Ok(there)) = (image.canonicalize(), mask.canonicalize())
@@ -178,7 +192,7 @@ impl Segmenter {
             return Err(RuntimeError::WouldOverwrite { path: mask.to_path_buf() });
         }
         let scan = sulcus_io::read_scan(image)?;
-        let segmentation = self.segment_owned(scan.image, SegmentOptions::default())?;
+        let segmentation = self.segment_owned(scan.image, options)?;
         sulcus_io::write_labels(mask, &segmentation.labels, &scan.source, &segmentation.table)?;
         Ok(segmentation)
     }

@@ -1,0 +1,225 @@
+//! The examples in C and C++, compiled, linked and run on a real scan, and watched for what they do to memory.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sulcus_pipeline::label_hash;
+use sulcus_runtime::{Engine, SELF_TEST_MODEL, SegmentOptions};
+
+use crate::common::{bundled_scan, engines, rust_builder, shipped_model};
+
+/// The folder of the library that cargo has built for these tests: their own, as it has no hash in its name.
+fn library_folder() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().to_path_buf()
+}
+
+/// What C links dynamically.
+pub(crate) fn library() -> PathBuf {
+    use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+    let library = library_folder().join(format!("{DLL_PREFIX}sulcus_capi{DLL_SUFFIX}"));
+    assert!(library.is_file(), "cargo has built no {}", library.display());
+    library
+}
+
+/// What the archive needs of a Linux system: `cargo rustc -p sulcus-capi -- --print native-static-libs`.
+const STATIC_NEEDS: [&str; 7] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
+
+const C: (&str, &str, &str) = ("cc", "segment.c", "-std=c99");
+const CPP: (&str, &str, &str) = ("c++", "segment.cpp", "-std=c++17");
+
+#[derive(Clone, Copy, PartialEq)]
+enum Link {
+    Dynamic,
+    Static,
+}
+
+/// Whether a program can be started; says what is skipped otherwise.
+fn there_is(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !found {
+        println!("skipped: there is no {program}");
+    }
+    found
+}
+
+/// An example's program, or nothing where there is no compiler. Every warning is an error.
+fn build(
+    folder: &Path,
+    (compiler, source, standard): (&str, &str, &str),
+    link: Link,
+    more: &[&str],
+) -> Option<PathBuf> {
+    if cfg!(windows) || !there_is(compiler) {
+        println!("skipped: there is no compiler with the options of cc");
+        return None;
+    }
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = folder.join(format!("{}-{}", compiler.replace('+', "p"), more.len()));
+    let mut command = Command::new(compiler);
+    command.args([standard, "-g", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]).args(more);
+    command.arg("-I").arg(crate_folder.join("include"));
+    command.arg(crate_folder.join("examples").join(source)).arg("-o").arg(&program);
+    match link {
+        Link::Static => command.arg(library_folder().join("libsulcus_capi.a")).args(STATIC_NEEDS),
+        Link::Dynamic => {
+            let folder = library().parent().unwrap().to_path_buf();
+            command.arg("-pthread").arg("-L").arg(&folder).arg("-lsulcus_capi");
+            command.arg(format!("-Wl,-rpath,{}", folder.display()))
+        }
+    };
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
+    Some(program)
+}
+
+fn output(command: &mut Command) -> String {
+    // The library and what it is built into must not need what a tester has set.
+    let output = command.env_remove("SULCUS_ORT_LIB").env_remove("ORT_DYLIB_PATH").output().unwrap();
+    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{said}\n{complained}", output.status);
+    said.into_owned()
+}
+
+/// Runs an example in each engine and compares what it says and writes with what Rust does.
+fn compare(program: &Path, folder: &Path) {
+    let scan = sulcus_io::read_scan(&bundled_scan()).unwrap().image;
+    for (engine, library) in engines() {
+        let rust = rust_builder(engine, library.as_deref()).model(shipped_model()).build().unwrap();
+        let expected = rust.segment(&scan, SegmentOptions::default()).unwrap();
+        assert!(
+            expected.label_volumes().iter().all(|volume| volume.voxels > 500),
+            "{:?}",
+            expected.label_volumes()
+        );
+
+        let mask = folder.join(format!("{engine}.nii.gz"));
+        let mut command = Command::new(program);
+        command.args([&shipped_model(), &bundled_scan(), &mask]).arg(engine.name()).args(library);
+        let said = output(&mut command);
+        let version = env!("CARGO_PKG_VERSION");
+        let mut lines = vec![
+            format!("sulcus {version}: Hippocampus in {engine} on cpu"),
+            "golden case: the recorded mask".to_owned(),
+            "35 x 53 x 36 voxels of 1 x 1 x 1 mm".to_owned(),
+        ];
+        lines.extend(
+            expected
+                .label_volumes()
+                .iter()
+                .map(|v| format!("{} = {}: {} voxels, {:.3} ml", v.name, v.value, v.voxels, v.ml)),
+        );
+        let tiles = expected.tiles;
+        lines.push(format!("stopped after {} of {tiles} tiles", tiles.div_ceil(2)));
+        let said: Vec<&str> = said.lines().filter(|line| !line.starts_with("refused: ")).collect();
+        assert_eq!(said, lines, "{engine}");
+
+        let (written, _) = sulcus_io::read_labels(&mask).unwrap();
+        assert_eq!(label_hash(&written), label_hash(&expected.labels), "{engine}: the mask");
+        std::fs::remove_file(&mask).unwrap();
+    }
+}
+
+#[test]
+fn the_c_example_gives_the_masks_of_rust() {
+    let folder = tempfile::tempdir().unwrap();
+    if let Some(program) = build(folder.path(), C, Link::Dynamic, &[]) {
+        compare(&program, folder.path());
+    }
+}
+
+#[test]
+fn the_cpp_example_gives_the_masks_of_rust() {
+    let folder = tempfile::tempdir().unwrap();
+    if let Some(program) = build(folder.path(), CPP, Link::Dynamic, &[]) {
+        compare(&program, folder.path());
+    }
+}
+
+#[test]
+fn the_program_of_the_readme_compiles() {
+    if cfg!(windows) || !there_is("cc") {
+        println!("skipped: there is no compiler with the options of cc");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("readme.c");
+    let page = include_str!("../../README.md");
+    let (_, program) = page.split_once("```c\n").unwrap();
+    std::fs::write(&source, program.split_once("```").unwrap().0).unwrap();
+    let mut command = Command::new("cc");
+    command.args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-I"]);
+    let output = command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("include")).arg(&source).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_c_example_can_be_linked_statically() {
+    if !cfg!(all(target_os = "linux", target_env = "gnu")) {
+        println!("skipped: the system libraries that the archive needs are known for Linux with glibc alone");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some(program) = build(folder.path(), C, Link::Static, &[]) else { return };
+    watched(&mut Command::new(&program), folder.path());
+}
+
+/// Arguments of a run that is quick even when it is watched: the self-test model, in the embedded engine.
+fn watched(command: &mut Command, folder: &Path) {
+    let model = folder.join("self-test.onnx");
+    std::fs::write(&model, SELF_TEST_MODEL).unwrap();
+    let mask = folder.join("mask.nii.gz");
+    let said = output(command.args([&model, &bundled_scan(), &mask]).arg("tract"));
+    assert!(said.contains("self-test in tract on cpu") && said.contains("stopped after"), "{said}");
+    let scan = sulcus_io::read_scan(&bundled_scan()).unwrap().image;
+    let expected = rust_builder(Engine::Tract, None).model_bytes(SELF_TEST_MODEL).build().unwrap();
+    let expected = expected.segment(&scan, SegmentOptions::default()).unwrap();
+    let (written, _) = sulcus_io::read_labels(&mask).unwrap();
+    let different = written.data().iter().zip(expected.labels.data()).filter(|(a, b)| a != b).count();
+    // Valgrind hides the wider vector instructions, so sums come in another order.
+    assert!(different * 10_000 <= written.data().len(), "{different} voxels differ");
+}
+
+#[test]
+fn valgrind_finds_no_bad_access_and_no_leak() {
+    let folder = tempfile::tempdir().unwrap();
+    if !there_is("valgrind") {
+        return;
+    }
+    for language in [C, CPP] {
+        let Some(program) = build(folder.path(), language, Link::Dynamic, &[]) else { return };
+        let mut command = Command::new("valgrind");
+        command.args([
+            "--quiet",
+            "--error-exitcode=99",
+            "--leak-check=full",
+            "--show-leak-kinds=definite,indirect",
+        ]);
+        command.args(["--errors-for-leak-kinds=definite,indirect", "--num-callers=40"]);
+        let known = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/capi/valgrind.supp");
+        command.arg(format!("--suppressions={}", known.display())).arg(&program);
+        watched(&mut command, folder.path());
+    }
+}
+
+#[test]
+fn the_address_sanitizer_finds_no_bad_access_and_no_leak() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    if !cfg!(target_os = "linux") || !there_is("cc") {
+        println!("skipped: the sanitizer's options are those of Linux's compilers");
+        return;
+    }
+    // A compiler can lack the sanitizer's libraries, and the leak search needs ptrace, which a container may forbid.
+    let probe = folder.path().join("probe.c");
+    std::fs::write(&probe, "int main(void) { return 0; }\n").unwrap();
+    let program = folder.path().join("probe");
+    let compiled = Command::new("cc").args(flags).arg(&probe).arg("-o").arg(&program).output().unwrap();
+    if !compiled.status.success() || !Command::new(&program).output().unwrap().status.success() {
+        println!("skipped: the compiler's address sanitizer does not run here");
+        return;
+    }
+    for language in [C, CPP] {
+        let Some(program) = build(folder.path(), language, Link::Dynamic, &flags) else { return };
+        watched(Command::new(&program).env("ASAN_OPTIONS", "detect_leaks=1"), folder.path());
+    }
+}

@@ -1,0 +1,319 @@
+//! What is segmented through C is what Rust segments.
+
+use std::ffi::{c_int, c_void};
+use std::ptr::null;
+
+use sulcus_capi::*;
+use sulcus_pipeline::label_hash;
+use sulcus_runtime::{Engine, SELF_TEST_MODEL, SegmentOptions};
+
+use crate::common::*;
+
+#[test]
+fn arrays_and_files_give_the_mask_that_rust_gives() {
+    let scan = sulcus_io::read_scan(&bundled_scan()).unwrap().image;
+    let model = std::fs::read(shipped_model()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for (engine, library) in engines() {
+        let expected = rust_builder(engine, library.as_deref()).model(shipped_model()).build().unwrap();
+        let expected = expected.segment(&scan, SegmentOptions::default().with_probabilities()).unwrap();
+
+        let segmenter = segmenter(&options_with(&model, engine, library.as_deref())).unwrap();
+        let run = SulcusRun { flags: SULCUS_RUN_PROBABILITIES, ..nobody() };
+        let found = segment(&segmenter, &Arrays::of(&scan).scan(), Some(&run)).unwrap();
+        assert!(labels(&found) == expected.labels.data(), "{engine}: the mask of the array");
+        assert!(expected.labels.counts().len() == 3, "{:?}", expected.labels.counts());
+
+        let said = report(&found);
+        assert_eq!((text(said.engine), text(said.device)), (engine.name().to_owned(), "cpu".to_owned()));
+        assert_eq!((text(said.precision), said.tiles), (expected.precision.clone(), expected.tiles));
+        assert!(said.engine_seconds > 0.0 && said.infer_seconds >= said.engine_seconds * 0.5);
+        assert_eq!(said.peak_memory_bytes > 0, expected.peak_memory_bytes.is_some());
+        assert_eq!(said.structures, expected.label_volumes().len());
+        for (index, volume) in expected.label_volumes().iter().enumerate() {
+            let mut structure = std::mem::MaybeUninit::<SulcusStructure>::uninit();
+            // SAFETY: a live handle, and room for a structure; its values live as long as the handle.
+            let (structure, values) = unsafe {
+                ok(sulcus_segmentation_structure(found.pointer, index, structure.as_mut_ptr()));
+                let structure = structure.assume_init();
+                (structure, std::slice::from_raw_parts(structure.values, structure.values_length))
+            };
+            assert_eq!((text(structure.name), structure.value), (volume.name.clone(), volume.value));
+            assert_eq!((values, structure.voxels), (&volume.values[..], volume.voxels as u64));
+            assert_eq!(structure.ml, volume.ml);
+        }
+
+        let (mut probabilities, mut classes, mut length) = (null(), 0, 0);
+        // SAFETY: a live handle, and room for what is filled in; the values live as long as the handle.
+        let probabilities = unsafe {
+            let call = sulcus_segmentation_probabilities;
+            ok(call(found.pointer, &mut probabilities, &mut classes, &mut length));
+            std::slice::from_raw_parts(probabilities, length)
+        };
+        let image = expected.probabilities.as_ref().unwrap();
+        assert!((classes, probabilities) == (image.channels(), image.data()), "{engine}: probabilities");
+
+        let mut grid = std::mem::MaybeUninit::<SulcusGrid>::uninit();
+        // SAFETY: a live handle, and room for a grid.
+        let grid = unsafe {
+            ok(sulcus_segmentation_grid(found.pointer, grid.as_mut_ptr()));
+            grid.assume_init()
+        };
+        let geometry = scan.geometry();
+        assert_eq!((grid.shape, grid.spacing_mm), (geometry.shape(), geometry.spacing().mm()));
+        assert_eq!(grid.ras_from_voxel.as_slice(), geometry.ras_from_voxel().matrix().concat());
+        assert_eq!(grid.orientation_known, 1);
+
+        let mask = folder.path().join(format!("{engine}.nii.gz"));
+        // SAFETY: a live handle, texts, and room for a pointer.
+        let from_file = made(sulcus_segmentation_free, |out| unsafe {
+            let (scan, mask) = (c_path(&bundled_scan()), c_path(&mask));
+            sulcus_segment_file(segmenter.pointer, scan.as_ptr(), mask.as_ptr(), null(), out)
+        });
+        assert_eq!(labels(&from_file.unwrap()), labels(&found));
+        let (written, _) = sulcus_io::read_labels(&mask).unwrap();
+        assert_eq!(label_hash(&written), label_hash(&expected.labels), "{engine}: the mask of the file");
+
+        // The segmentation outlives its segmenter.
+        drop(segmenter);
+        assert_eq!(labels(&found).len(), length / classes);
+    }
+}
+
+#[test]
+fn the_shipped_model_replays_its_golden_case() {
+    for (engine, library) in engines() {
+        let options = options();
+        let name = std::ffi::CString::new(engine.name()).unwrap();
+        // SAFETY: live handles and texts.
+        unsafe {
+            ok(sulcus_options_add_model_file(options.pointer, c_path(&shipped_model()).as_ptr()));
+            ok(sulcus_options_set_engine(options.pointer, name.as_ptr()));
+            if let Some(library) = &library {
+                ok(sulcus_options_set_ort_library(options.pointer, c_path(library).as_ptr()));
+            }
+        }
+        let segmenter = segmenter(&options).unwrap();
+        // SAFETY: a live handle.
+        ok(unsafe { sulcus_segmenter_replay_golden(segmenter.pointer) });
+    }
+}
+
+#[test]
+fn a_golden_case_that_does_not_hold_is_an_error() {
+    // One digit of the recorded hash.
+    let mut model = SELF_TEST_MODEL.to_vec();
+    let key = br#""labels_sha256":""#;
+    let at = model.windows(key.len()).position(|w| w == key).unwrap() + key.len();
+    model[at] = if model[at] == b'0' { b'1' } else { b'0' };
+    let segmenter = segmenter(&options_with(&model, Engine::Tract, None)).unwrap();
+    // SAFETY: a live handle.
+    let status = unsafe { sulcus_segmenter_replay_golden(segmenter.pointer) };
+    let message = refused(status, SulcusStatus::GoldenCase);
+    assert!(message.contains("its golden case gives another mask here"), "{message}");
+}
+
+#[test]
+fn a_segmenter_says_what_it_is() {
+    let model = std::fs::read(shipped_model()).unwrap();
+    for (engine, library) in engines() {
+        let segmenter = segmenter(&options_with(&model, engine, library.as_deref())).unwrap();
+        let mut info = std::mem::MaybeUninit::<SulcusSegmenterInfo>::uninit();
+        let mut name = null();
+        // SAFETY: a live handle, and room for what is filled in.
+        let info = unsafe {
+            ok(sulcus_segmenter_info(segmenter.pointer, info.as_mut_ptr()));
+            ok(sulcus_segmenter_channel(segmenter.pointer, 0, &mut name));
+            info.assume_init()
+        };
+        assert_eq!((text(info.model_name), text(name)), ("Hippocampus".to_owned(), "MRI".to_owned()));
+        assert_eq!((text(info.engine), text(info.device)), (engine.name().to_owned(), "cpu".to_owned()));
+        assert_eq!((info.models, info.channels, info.notes), (1, 1, 0));
+        // SAFETY: a live handle, and room for a pointer.
+        let status = unsafe { sulcus_segmenter_channel(segmenter.pointer, 1, &mut name) };
+        let message = refused(status, SulcusStatus::NotAvailable);
+        assert_eq!(message, "there is no channel 1: there are 1, counted from 0");
+        assert!(name.is_null());
+        // SAFETY: a live handle, and room for a pointer.
+        let status = unsafe { sulcus_segmenter_note(segmenter.pointer, 0, &mut name) };
+        assert_eq!(refused(status, SulcusStatus::NotAvailable), "there is no note 0: there are 0, counted from 0");
+    }
+}
+
+#[test]
+fn several_models_mirroring_and_a_memory_limit_do_what_they_do_in_rust() {
+    let image = sulcus_io::read_scan(&bundled_scan()).unwrap().image;
+    let expected = rust_builder(Engine::Tract, None)
+        .model_bytes(SELF_TEST_MODEL)
+        .model_bytes(SELF_TEST_MODEL)
+        .mirror(true)
+        .step(Some(0.75))
+        .build()
+        .unwrap();
+    let expected = expected.segment(&image, SegmentOptions::default()).unwrap();
+    let options = options_with(SELF_TEST_MODEL, Engine::Tract, None);
+    // SAFETY: a live handle and bytes.
+    unsafe {
+        let (bytes, length) = (SELF_TEST_MODEL.as_ptr(), SELF_TEST_MODEL.len());
+        ok(sulcus_options_add_model_bytes(options.pointer, bytes, length));
+        ok(sulcus_options_set_mirror(options.pointer, 1));
+        ok(sulcus_options_set_step(options.pointer, 0.75));
+        ok(sulcus_options_set_threads(options.pointer, 1));
+        ok(sulcus_options_set_max_memory(options.pointer, 1 << 40));
+    }
+    let segmenter = segmenter(&options).unwrap();
+    let arrays = Arrays::of(&image);
+    let found = segment(&segmenter, &arrays.scan(), None).unwrap();
+    assert!(labels(&found) == expected.labels.data());
+    assert_eq!(report(&found).tiles, expected.tiles);
+
+    let run = SulcusRun { max_memory: 1_000_000, ..nobody() };
+    let status = segment(&segmenter, &arrays.scan(), Some(&run)).err().unwrap();
+    let message = refused(status, SulcusStatus::MemoryLimit);
+    assert!(message.starts_with("the memory limit of 1 MB is too small for this scan"), "{message}");
+}
+
+struct Watch {
+    seen: Vec<(usize, usize)>,
+    stop_at: usize,
+    thread: Option<std::thread::ThreadId>,
+}
+
+unsafe extern "C" fn watch(user_data: *mut c_void, done: usize, total: usize) -> c_int {
+    // SAFETY: the tests pass a `Watch` that outlives the call.
+    let watch = unsafe { &mut *user_data.cast::<Watch>() };
+    watch.seen.push((done, total));
+    watch.thread = Some(std::thread::current().id());
+    c_int::from(done == watch.stop_at)
+}
+
+#[test]
+fn progress_is_told_in_the_callers_thread_and_can_stop_the_work() {
+    let segmenter = self_test();
+    let arrays = Arrays::ramp(&[12, 10, 4]);
+    for (stop_at, tiles) in [(0, 4), (3, 3)] {
+        let mut told = Watch { seen: Vec::new(), stop_at, thread: None };
+        let user_data = std::ptr::from_mut(&mut told).cast();
+        let run = SulcusRun { progress: Some(watch), user_data, ..nobody() };
+        match segment(&segmenter, &arrays.scan(), Some(&run)) {
+            Ok(_) => assert_eq!(stop_at, 0),
+            Err(status) => assert_eq!(refused(status, SulcusStatus::Cancelled), "stopped on request"),
+        }
+        assert_eq!(told.seen, (1..=tiles).map(|done| (done, 4)).collect::<Vec<_>>());
+        assert_eq!(told.thread, Some(std::thread::current().id()));
+    }
+}
+
+#[test]
+fn a_file_that_was_stopped_leaves_no_mask() {
+    let segmenter = self_test();
+    let folder = tempfile::tempdir().unwrap();
+    let mask = folder.path().join("mask.nii.gz");
+    let mut told = Watch { seen: Vec::new(), stop_at: 2, thread: None };
+    let user_data = std::ptr::from_mut(&mut told).cast();
+    let run = SulcusRun { flags: SULCUS_RUN_PROBABILITIES, progress: Some(watch), user_data, ..nobody() };
+    let (scan, to) = (c_path(&bundled_scan()), c_path(&mask));
+    // SAFETY: a live handle, texts, a run, and room for a pointer.
+    let call = || unsafe {
+        let call = sulcus_segment_file;
+        made(sulcus_segmentation_free, |out| call(segmenter.pointer, scan.as_ptr(), to.as_ptr(), &run, out))
+    };
+    refused(call().err().unwrap(), SulcusStatus::Cancelled);
+    assert_eq!((told.seen.len(), std::fs::read_dir(folder.path()).unwrap().count()), (2, 0));
+    // SAFETY: nobody else has it.
+    unsafe { (*user_data.cast::<Watch>()).stop_at = usize::MAX };
+    let found = call().unwrap();
+    let (mut values, mut classes, mut length) = (null(), 0, 0);
+    // SAFETY: a live handle, and room for what is filled in.
+    ok(unsafe { sulcus_segmentation_probabilities(found.pointer, &mut values, &mut classes, &mut length) });
+    assert_eq!((classes, length), (3, 3 * labels(&found).len()));
+    assert!(mask.is_file());
+}
+
+#[test]
+fn threads_share_one_segmenter() {
+    let segmenter = self_test();
+    let scans: Vec<Arrays> =
+        [[9, 8, 7], [12, 10, 4], [5, 30, 3]].iter().map(|shape| Arrays::ramp(shape)).collect();
+    let alone: Vec<Vec<u16>> =
+        scans.iter().map(|scan| labels(&segment(&segmenter, &scan.scan(), None).unwrap())).collect();
+    assert!(alone.iter().all(|mask| mask.contains(&2)), "the masks hold something");
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            for (scan, mask) in scans.iter().zip(&alone) {
+                let segmenter = &segmenter;
+                scope.spawn(move || {
+                    for _ in 0..3 {
+                        let found = segment(segmenter, &scan.scan(), None).unwrap();
+                        assert!(labels(&found) == *mask);
+                    }
+                });
+            }
+        }
+    });
+}
+
+#[test]
+fn an_image_gives_the_voxels_and_the_grid_of_its_file() {
+    let expected = sulcus_io::read_scan(&bundled_scan()).unwrap().image;
+    let file = c_path(&bundled_scan());
+    // SAFETY: a text, and room for a pointer.
+    let image = made(sulcus_image_free, |out| unsafe { sulcus_image_read(file.as_ptr(), out) }).unwrap();
+    let (mut scan, mut grid) = (std::mem::MaybeUninit::<SulcusScan>::uninit(), std::mem::MaybeUninit::uninit());
+    // SAFETY: a live handle, and room for what is filled in, whose pointers live as long as the handle.
+    unsafe {
+        ok(sulcus_image_scan(image.pointer, scan.as_mut_ptr()));
+        ok(sulcus_image_grid(image.pointer, grid.as_mut_ptr()));
+        let (scan, grid): (_, SulcusGrid) = (scan.assume_init(), grid.assume_init());
+        assert!(std::slice::from_raw_parts(scan.voxels, scan.length) == expected.data());
+        assert_eq!(std::slice::from_raw_parts(scan.shape, scan.rank), [35, 53, 36, 1]);
+        let matrix = expected.geometry().ras_from_voxel().matrix().concat();
+        assert_eq!(std::slice::from_raw_parts(scan.ras_from_voxel, 16), matrix);
+        assert_eq!((grid.shape, grid.spacing_mm, grid.orientation_known), ([35, 53, 36], [1.0; 3], 1));
+        assert_eq!(grid.ras_from_voxel.as_slice(), matrix);
+    }
+}
+
+#[test]
+fn directions_of_dicom_and_itk_become_the_matrix() {
+    // Axis x runs to the patient's left, y to the front, z down; in ITK's world left and posterior are positive.
+    let spacing_mm = [0.5, 2.0, 3.0];
+    let directions = [1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, -1.0];
+    let origin_mm = [10.0, 20.0, 30.0];
+    let mut found = [f64::NAN; 16];
+    // SAFETY: as many numbers as the entry reads and writes.
+    let mut call = |world, directions: &[f64; 9]| unsafe {
+        let (spacing, origin) = (spacing_mm.as_ptr(), origin_mm.as_ptr());
+        (sulcus_ras_from_directions(spacing, directions.as_ptr(), origin, world, found.as_mut_ptr()), found)
+    };
+    let (status, matrix) = call(SULCUS_WORLD_LPS, &directions);
+    ok(status);
+    let expected = [[-0.5, 0.0, 0.0, -10.0], [0.0, 2.0, 0.0, -20.0], [0.0, 0.0, -3.0, 30.0], [0.0, 0.0, 0.0, 1.0]];
+    assert_eq!(matrix.as_slice(), expected.concat());
+    let (status, matrix) = call(SULCUS_WORLD_RAS, &directions);
+    ok(status);
+    assert_eq!((matrix[0], matrix[3], matrix[7]), (0.5, 10.0, 20.0));
+
+    let message = refused(call(2, &directions).0, SulcusStatus::InvalidArgument);
+    assert!(message.starts_with("the world must be SULCUS_WORLD_RAS"), "{message}");
+    let long = directions.map(|v| v * 2.0);
+    let message = refused(call(SULCUS_WORLD_LPS, &long).0, SulcusStatus::InvalidArgument);
+    assert!(message.ends_with("must have length 1, found 2"), "{message}");
+    let message = refused(call(SULCUS_WORLD_LPS, &[f64::NAN; 9]).0, SulcusStatus::InvalidArgument);
+    assert!(message.ends_with("must have length 1, found NaN"), "{message}");
+    let flat = [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
+    let message = refused(call(SULCUS_WORLD_LPS, &flat).0, SulcusStatus::InvalidArgument);
+    assert!(message.contains("no inverse"), "{message}");
+}
+
+#[test]
+fn versions_and_statuses_have_texts() {
+    assert_eq!(text(sulcus_version()), env!("CARGO_PKG_VERSION"));
+    assert_eq!(sulcus_abi_version(), SULCUS_ABI_VERSION);
+    let known: Vec<String> = (0..=14).map(|status| text(sulcus_status_text(status))).collect();
+    let distinct: std::collections::BTreeSet<&String> = known.iter().collect();
+    assert_eq!(distinct.len(), 15);
+    for other in [-1, 15, c_int::MAX] {
+        assert_eq!(text(sulcus_status_text(other)), "this is no status of this library");
+    }
+}
