@@ -11,7 +11,7 @@
  * Pointers. A null pointer where one is needed is an error, as is one that is not aligned for what it points to. What is
  * passed in is borrowed for the call alone; the library copies what it keeps. What is handed out is either a handle, to be
  * given back to the function of its name that ends in _free, or belongs to the handle that it was asked of and lives as long.
- * Whoever fills in a pointer to a handle sets it to null first, so that it is null after a failure.
+ * A call that makes a handle sets it to null first, so that it is null after a failure.
  *
  * Text. Strings end with a zero byte and are UTF-8. Paths are UTF-8 on Windows, and the system's own bytes elsewhere.
  *
@@ -152,7 +152,7 @@ typedef struct SulcusSegmenter SulcusSegmenter;
 /**
  * What a segmenter is. Its texts belong to the segmenter and live as long.
  */
-typedef struct {
+typedef struct SulcusSegmenterInfo {
     /**
      * What people call the model; of several the first one's.
      */
@@ -182,7 +182,7 @@ typedef struct {
 /**
  * A scan in the caller's memory, which a call only reads.
  */
-typedef struct {
+typedef struct SulcusScan {
     /**
      * The intensities, first axis fastest: voxel (x, y, z) of channel c is at ((c * nz + z) * ny + y) * nx + x.
      */
@@ -209,7 +209,7 @@ typedef struct {
 /**
  * A grid in the patient.
  */
-typedef struct {
+typedef struct SulcusGrid {
     /**
      * Voxels along x, y, z.
      */
@@ -229,15 +229,16 @@ typedef struct {
 } SulcusGrid;
 
 /**
- * Is told of each tile done, in the thread that called `sulcus_segment`. 0 goes on, anything else stops with
- * SULCUS_STATUS_CANCELLED. It must return: no exception and no longjmp may leave it. It may call functions of this library.
+ * Is told of each tile done, in the thread that called `sulcus_segment` or `sulcus_segment_file`. 0 goes on, anything else
+ * stops with SULCUS_STATUS_CANCELLED. It must return: no exception and no longjmp may leave it. It may call functions of
+ * this library.
  */
 typedef int (*SulcusProgress)(void *user_data, size_t tiles_done, size_t tiles_total);
 
 /**
  * What is wanted of one segmentation. All zero (`SulcusRun run = {0}`) is the same as none.
  */
-typedef struct {
+typedef struct SulcusRun {
     /**
      * SULCUS_RUN_PROBABILITIES, or 0.
      */
@@ -259,7 +260,7 @@ typedef struct {
 /**
  * How much of a mask a structure takes. Its pointers belong to the segmentation and live as long.
  */
-typedef struct {
+typedef struct SulcusStructure {
     /**
      * Its name.
      */
@@ -289,7 +290,7 @@ typedef struct {
 /**
  * What ran where, and where the time went. Its texts belong to the segmentation and live as long.
  */
-typedef struct {
+typedef struct SulcusReport {
     /**
      * What ran the network: `ort` or `tract`.
      */
@@ -377,7 +378,7 @@ const char *sulcus_last_error(void);
  * # Safety
  * `options` points to room for a pointer.
  */
-SulcusStatus sulcus_options_new(SulcusOptions **options);
+SulcusStatus sulcus_options_new(struct SulcusOptions **options);
 
 /**
  * Frees options; null is nothing. Segmenters that were made with them live on.
@@ -385,7 +386,7 @@ SulcusStatus sulcus_options_new(SulcusOptions **options);
  * # Safety
  * `options` is null or from `sulcus_options_new`, was not freed before, and no other thread uses it.
  */
-void sulcus_options_free(SulcusOptions *options);
+void sulcus_options_free(struct SulcusOptions *options);
 
 /**
  * Adds a model file. Several models are averaged, as the folds of a cross-validation are; they must agree on channels and
@@ -396,7 +397,7 @@ void sulcus_options_free(SulcusOptions *options);
  * # Safety
  * `options` is from `sulcus_options_new`; `model` is a text that ends with a zero byte.
  */
-SulcusStatus sulcus_options_add_model_file(SulcusOptions *options,
+SulcusStatus sulcus_options_add_model_file(struct SulcusOptions *options,
                                            const char *model);
 
 /**
@@ -407,7 +408,7 @@ SulcusStatus sulcus_options_add_model_file(SulcusOptions *options,
  * # Safety
  * `options` is from `sulcus_options_new`; `bytes` points to `length` bytes.
  */
-SulcusStatus sulcus_options_add_model_bytes(SulcusOptions *options, const uint8_t *bytes, size_t length);
+SulcusStatus sulcus_options_add_model_bytes(struct SulcusOptions *options, const uint8_t *bytes, size_t length);
 
 /**
  * What runs the network: `auto` (ONNX Runtime where it is found, the embedded engine otherwise), `ort` or `tract`. What
@@ -418,7 +419,7 @@ SulcusStatus sulcus_options_add_model_bytes(SulcusOptions *options, const uint8_
  * # Safety
  * `options` is from `sulcus_options_new`; `engine` is a text that ends with a zero byte.
  */
-SulcusStatus sulcus_options_set_engine(SulcusOptions *options,
+SulcusStatus sulcus_options_set_engine(struct SulcusOptions *options,
                                        const char *engine);
 
 /**
@@ -430,7 +431,7 @@ SulcusStatus sulcus_options_set_engine(SulcusOptions *options,
  * # Safety
  * `options` is from `sulcus_options_new`; `device` is a text that ends with a zero byte.
  */
-SulcusStatus sulcus_options_set_device(SulcusOptions *options, const char *device);
+SulcusStatus sulcus_options_set_device(struct SulcusOptions *options, const char *device);
 
 /**
  * Threads for the network, at least 1; all that the process may use unless this is called.
@@ -440,7 +441,7 @@ SulcusStatus sulcus_options_set_device(SulcusOptions *options, const char *devic
  * # Safety
  * `options` is from `sulcus_options_new`.
  */
-SulcusStatus sulcus_options_set_threads(SulcusOptions *options, size_t threads);
+SulcusStatus sulcus_options_set_threads(struct SulcusOptions *options, size_t threads);
 
 /**
  * Whether it also predicts mirrored along the axes that the model was trained for, and averages: slower, often a little
@@ -451,7 +452,7 @@ SulcusStatus sulcus_options_set_threads(SulcusOptions *options, size_t threads);
  * # Safety
  * `options` is from `sulcus_options_new`.
  */
-SulcusStatus sulcus_options_set_mirror(SulcusOptions *options,
+SulcusStatus sulcus_options_set_mirror(struct SulcusOptions *options,
                                        int mirror);
 
 /**
@@ -462,7 +463,7 @@ SulcusStatus sulcus_options_set_mirror(SulcusOptions *options,
  * # Safety
  * `options` is from `sulcus_options_new`.
  */
-SulcusStatus sulcus_options_set_step(SulcusOptions *options, double step);
+SulcusStatus sulcus_options_set_step(struct SulcusOptions *options, double step);
 
 /**
  * What the process may hold, in bytes, everything else in it included; no limit unless this is called. It is kept by
@@ -474,7 +475,7 @@ SulcusStatus sulcus_options_set_step(SulcusOptions *options, double step);
  * # Safety
  * `options` is from `sulcus_options_new`.
  */
-SulcusStatus sulcus_options_set_max_memory(SulcusOptions *options,
+SulcusStatus sulcus_options_set_max_memory(struct SulcusOptions *options,
                                            uint64_t bytes);
 
 /**
@@ -487,7 +488,7 @@ SulcusStatus sulcus_options_set_max_memory(SulcusOptions *options,
  * # Safety
  * `options` is from `sulcus_options_new`; `library` is a text that ends with a zero byte.
  */
-SulcusStatus sulcus_options_set_ort_library(SulcusOptions *options,
+SulcusStatus sulcus_options_set_ort_library(struct SulcusOptions *options,
                                             const char *library);
 
 /**
@@ -499,8 +500,8 @@ SulcusStatus sulcus_options_set_ort_library(SulcusOptions *options,
  * # Safety
  * `options` is from `sulcus_options_new`; `segmenter` points to room for a pointer.
  */
-SulcusStatus sulcus_segmenter_new(const SulcusOptions *options,
-                                  SulcusSegmenter **segmenter);
+SulcusStatus sulcus_segmenter_new(const struct SulcusOptions *options,
+                                  struct SulcusSegmenter **segmenter);
 
 /**
  * Frees a segmenter; null is nothing. Segmentations that it made live on.
@@ -508,7 +509,7 @@ SulcusStatus sulcus_segmenter_new(const SulcusOptions *options,
  * # Safety
  * `segmenter` is null or from `sulcus_segmenter_new`, was not freed before, and no other thread uses it.
  */
-void sulcus_segmenter_free(SulcusSegmenter *segmenter);
+void sulcus_segmenter_free(struct SulcusSegmenter *segmenter);
 
 /**
  * Fills in what a segmenter is, and what engine and device were taken.
@@ -518,7 +519,7 @@ void sulcus_segmenter_free(SulcusSegmenter *segmenter);
  * # Safety
  * `segmenter` is from `sulcus_segmenter_new`; `info` points to room for a `SulcusSegmenterInfo`.
  */
-SulcusStatus sulcus_segmenter_info(const SulcusSegmenter *segmenter, SulcusSegmenterInfo *info);
+SulcusStatus sulcus_segmenter_info(const struct SulcusSegmenter *segmenter, struct SulcusSegmenterInfo *info);
 
 /**
  * Fills in the name of a channel that scans must have, such as `MRI`, in their order from 0.
@@ -528,7 +529,7 @@ SulcusStatus sulcus_segmenter_info(const SulcusSegmenter *segmenter, SulcusSegme
  * # Safety
  * `segmenter` is from `sulcus_segmenter_new`; `name` points to room for a pointer.
  */
-SulcusStatus sulcus_segmenter_channel(const SulcusSegmenter *segmenter, size_t index, const char **name);
+SulcusStatus sulcus_segmenter_channel(const struct SulcusSegmenter *segmenter, size_t index, const char **name);
 
 /**
  * Fills in a sentence about what `auto` chose, from 0: for people, and worth showing.
@@ -538,7 +539,7 @@ SulcusStatus sulcus_segmenter_channel(const SulcusSegmenter *segmenter, size_t i
  * # Safety
  * `segmenter` is from `sulcus_segmenter_new`; `note` points to room for a pointer.
  */
-SulcusStatus sulcus_segmenter_note(const SulcusSegmenter *segmenter, size_t index, const char **note);
+SulcusStatus sulcus_segmenter_note(const struct SulcusSegmenter *segmenter, size_t index, const char **note);
 
 /**
  * Segments the small scan that each model carries and compares the mask with the one that is recorded: a check of the file,
@@ -549,7 +550,7 @@ SulcusStatus sulcus_segmenter_note(const SulcusSegmenter *segmenter, size_t inde
  * # Safety
  * `segmenter` is from `sulcus_segmenter_new`.
  */
-SulcusStatus sulcus_segmenter_replay_golden(const SulcusSegmenter *segmenter);
+SulcusStatus sulcus_segmenter_replay_golden(const struct SulcusSegmenter *segmenter);
 
 /**
  * Makes the matrix of a `SulcusScan` from what DICOM and ITK say: voxel sizes, the directions of the axes and where the
@@ -578,7 +579,7 @@ SulcusStatus sulcus_ras_from_directions(const double *spacing_mm,
  * `file` is a text that ends with a zero byte; `image` points to room for a pointer.
  */
 SulcusStatus sulcus_image_read(const char *file,
-                               SulcusImage **image);
+                               struct SulcusImage **image);
 
 /**
  * Frees an image; null is nothing.
@@ -586,7 +587,7 @@ SulcusStatus sulcus_image_read(const char *file,
  * # Safety
  * `image` is null or from `sulcus_image_read`, was not freed before, and no other thread uses it or a `SulcusScan` of it.
  */
-void sulcus_image_free(SulcusImage *image);
+void sulcus_image_free(struct SulcusImage *image);
 
 /**
  * Fills in the image's voxels and where they lie, as `sulcus_segment` takes them.
@@ -596,7 +597,7 @@ void sulcus_image_free(SulcusImage *image);
  * # Safety
  * `image` is from `sulcus_image_read`; `scan` points to room for a `SulcusScan`.
  */
-SulcusStatus sulcus_image_scan(const SulcusImage *image, SulcusScan *scan);
+SulcusStatus sulcus_image_scan(const struct SulcusImage *image, struct SulcusScan *scan);
 
 /**
  * Fills in the image's grid.
@@ -606,7 +607,7 @@ SulcusStatus sulcus_image_scan(const SulcusImage *image, SulcusScan *scan);
  * # Safety
  * `image` is from `sulcus_image_read`; `grid` points to room for a `SulcusGrid`.
  */
-SulcusStatus sulcus_image_grid(const SulcusImage *image, SulcusGrid *grid);
+SulcusStatus sulcus_image_grid(const struct SulcusImage *image, struct SulcusGrid *grid);
 
 /**
  * Segments a scan that is in memory. `run` may be null.
@@ -621,14 +622,15 @@ SulcusStatus sulcus_image_grid(const SulcusImage *image, SulcusGrid *grid);
  * `segmenter` is from `sulcus_segmenter_new`; `scan` points to one whose pointers point to as much as it says;
  * `segmentation` points to room for a pointer.
  */
-SulcusStatus sulcus_segment(const SulcusSegmenter *segmenter,
-                            const SulcusScan *scan,
-                            const SulcusRun *run,
-                            SulcusSegmentation **segmentation);
+SulcusStatus sulcus_segment(const struct SulcusSegmenter *segmenter,
+                            const struct SulcusScan *scan,
+                            const struct SulcusRun *run,
+                            struct SulcusSegmentation **segmentation);
 
 /**
  * Segments a file and writes the mask, on the same grid and with the names of the labels: NIfTI, NRRD or MetaImage, by
- * their names. The mask is written under a temporary name and renamed; it can't overwrite the scan.
+ * their names. The mask is written under a temporary name and renamed, so that there is none after a failure; it can't
+ * overwrite the scan. `run` may be null.
  *
  * `segmentation` is filled in and the caller frees it with `sulcus_segmentation_free`; it may be null, when nobody wants it.
  * Several threads may segment with one segmenter at once.
@@ -637,10 +639,11 @@ SulcusStatus sulcus_segment(const SulcusSegmenter *segmenter,
  * `segmenter` is from `sulcus_segmenter_new`; the paths are texts that end with a zero byte; `segmentation` is null or
  * points to room for a pointer.
  */
-SulcusStatus sulcus_segment_file(const SulcusSegmenter *segmenter,
+SulcusStatus sulcus_segment_file(const struct SulcusSegmenter *segmenter,
                                  const char *scan,
                                  const char *mask,
-                                 SulcusSegmentation **segmentation);
+                                 const struct SulcusRun *run,
+                                 struct SulcusSegmentation **segmentation);
 
 /**
  * Frees a segmentation; null is nothing.
@@ -648,7 +651,7 @@ SulcusStatus sulcus_segment_file(const SulcusSegmenter *segmenter,
  * # Safety
  * `segmentation` is null or from this library, was not freed before, and no other thread uses it or what belongs to it.
  */
-void sulcus_segmentation_free(SulcusSegmentation *segmentation);
+void sulcus_segmentation_free(struct SulcusSegmentation *segmentation);
 
 /**
  * Fills in the mask: a label value for each voxel of the scan's own grid, first axis fastest; 0 is the background.
@@ -658,7 +661,7 @@ void sulcus_segmentation_free(SulcusSegmentation *segmentation);
  * # Safety
  * `segmentation` is from this library; the other pointers point to room for what is filled in.
  */
-SulcusStatus sulcus_segmentation_labels(const SulcusSegmentation *segmentation,
+SulcusStatus sulcus_segmentation_labels(const struct SulcusSegmentation *segmentation,
                                         const uint16_t **labels,
                                         size_t *length);
 
@@ -670,7 +673,7 @@ SulcusStatus sulcus_segmentation_labels(const SulcusSegmentation *segmentation,
  * # Safety
  * `segmentation` is from this library; `grid` points to room for a `SulcusGrid`.
  */
-SulcusStatus sulcus_segmentation_grid(const SulcusSegmentation *segmentation, SulcusGrid *grid);
+SulcusStatus sulcus_segmentation_grid(const struct SulcusSegmentation *segmentation, struct SulcusGrid *grid);
 
 /**
  * Fills in each class's probability, which has to be asked for with SULCUS_RUN_PROBABILITIES: that of class k for voxel
@@ -682,7 +685,7 @@ SulcusStatus sulcus_segmentation_grid(const SulcusSegmentation *segmentation, Su
  * # Safety
  * `segmentation` is from this library; the other pointers point to room for what is filled in.
  */
-SulcusStatus sulcus_segmentation_probabilities(const SulcusSegmentation *segmentation,
+SulcusStatus sulcus_segmentation_probabilities(const struct SulcusSegmentation *segmentation,
                                                const float **probabilities,
                                                size_t *classes,
                                                size_t *length);
@@ -696,9 +699,9 @@ SulcusStatus sulcus_segmentation_probabilities(const SulcusSegmentation *segment
  * # Safety
  * `segmentation` is from this library; `structure` points to room for a `SulcusStructure`.
  */
-SulcusStatus sulcus_segmentation_structure(const SulcusSegmentation *segmentation,
+SulcusStatus sulcus_segmentation_structure(const struct SulcusSegmentation *segmentation,
                                            size_t index,
-                                           SulcusStructure *structure);
+                                           struct SulcusStructure *structure);
 
 /**
  * Fills in what ran where, and where the time went.
@@ -708,7 +711,8 @@ SulcusStatus sulcus_segmentation_structure(const SulcusSegmentation *segmentatio
  * # Safety
  * `segmentation` is from this library; `report` points to room for a `SulcusReport`.
  */
-SulcusStatus sulcus_segmentation_report(const SulcusSegmentation *segmentation, SulcusReport *report);
+SulcusStatus sulcus_segmentation_report(const struct SulcusSegmentation *segmentation,
+                                        struct SulcusReport *report);
 
 #ifdef __cplusplus
 }  // extern "C"
