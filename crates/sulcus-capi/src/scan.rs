@@ -147,7 +147,7 @@ pub unsafe extern "C" fn sulcus_ras_from_directions(
         };
         for axis in 0..3 {
             let length = (0..3).map(|row| directions[3 * row + axis].powi(2)).sum::<f64>().sqrt();
-            if !((length - 1.0).abs() <= UNIT_TOLERANCE) {
+            if !(1.0 - UNIT_TOLERANCE..=1.0 + UNIT_TOLERANCE).contains(&length) {
                 return Err(Failure::argument(format!(
                     "the direction of axis {axis}, a column of `directions`, must have length 1, found {length}"
                 )));
