@@ -92,7 +92,9 @@ fn scans_with_margins_of_zeros_are_cut_normalised_inside_and_masked_whole() {
         home.path(),
         &[&"train", &set, &"-o", &folder, &"--device", &"cpu", &"--preset", &"unet3d-lite", &"--epochs", &"1"],
     );
-    ended.code(0).says("cut to the box of what is not zero");
+    ended.code(0);
+    let plan = std::fs::read_to_string(folder.join("plan.json")).unwrap();
+    assert!(plan.contains("cut to the box of what is not zero"), "{plan}");
     let model = folder.join("model.onnx");
     let info = run(home.path(), &[&"info", &model]).code(0).stdout;
     assert!(
