@@ -1,26 +1,40 @@
 //! The shipped model gives the answers that are recorded for it, in every engine.
 
+use std::path::Path;
+
 use sulcus_io::{read_labels, read_scan};
 use sulcus_pipeline::{CaseScores, DEFAULT_NSD_MM, Summary};
 use sulcus_runtime::{Engine, SegmentOptions};
-use sulcus_tests::{builder, engines, held_out_cases, shipped_model, shipped_spec};
+use sulcus_tests::{builder, engines, held_out_cases, shipped_models};
 
 #[test]
-fn the_shipped_model_passes_its_golden_case_in_every_engine() {
-    for (engine, builder) in engines() {
-        let segmenter = builder.model(shipped_model()).build().unwrap();
-        segmenter.replay_golden().unwrap_or_else(|e| panic!("{engine}: {e}"));
+fn the_shipped_models_pass_their_golden_case_in_every_engine() {
+    for model in shipped_models() {
+        for (engine, builder) in engines() {
+            let segmenter = builder.model(&model).build().unwrap();
+            segmenter.replay_golden().unwrap_or_else(|e| panic!("{engine}, {}: {e}", model.display()));
+        }
     }
 }
 
 /// The issue asks for 0.84 over the 42 validation cases; the bundled ones are a part of them.
 const LEAST_MEAN_DICE: f64 = 0.84;
+/// Of the 42 cases 0.888; the ten bundled ones among them are a little harder.
+const LEAST_MEAN_DICE_IN_3_D: f64 = 0.87;
 
 #[test]
-fn the_shipped_model_finds_the_hippocampus_in_the_bundled_held_out_cases() {
-    let spec = shipped_spec().unwrap();
-    let structures = spec.structures();
-    let segmenter = builder(Engine::Tract).unwrap().model(shipped_model()).build().unwrap();
+fn the_shipped_models_find_the_hippocampus_in_the_bundled_held_out_cases() {
+    // In three dimensions it is more exact.
+    let [slices, volumes, in_integers] = shipped_models().map(|model| mean_dice(&model));
+    assert!(slices >= LEAST_MEAN_DICE, "mean Dice {slices}");
+    assert!(volumes >= LEAST_MEAN_DICE_IN_3_D, "mean Dice {volumes}");
+    // What its gate promises, for the mean over other cases.
+    assert!((volumes - in_integers).abs() < 0.002, "mean Dice {volumes}, in 8-bit integers {in_integers}");
+}
+
+fn mean_dice(model: &Path) -> f64 {
+    let segmenter = builder(Engine::Tract).unwrap().model(model).build().unwrap();
+    let structures = segmenter.spec().structures();
     let mut scores = Vec::new();
     for (name, image, truth) in held_out_cases().unwrap() {
         let scan = read_scan(&image).unwrap();
@@ -31,14 +45,19 @@ fn the_shipped_model_finds_the_hippocampus_in_the_bundled_held_out_cases() {
     }
     let summary = Summary::new(scores, DEFAULT_NSD_MM);
     assert!(summary.metric_per_case.len() >= 8);
-    let dice = summary.mean_dice().unwrap();
-    assert!(dice >= LEAST_MEAN_DICE, "mean Dice {dice}");
+    summary.mean_dice().unwrap()
 }
 
 #[test]
-fn the_shipped_model_is_small_and_says_where_it_comes_from() {
-    assert!(std::fs::metadata(shipped_model()).unwrap().len() <= 8_000_000);
-    let spec = shipped_spec().unwrap();
+fn the_shipped_models_are_small_and_say_where_they_come_from() {
+    for model in shipped_models() {
+        check_shipped(&model);
+    }
+}
+
+fn check_shipped(model: &Path) {
+    assert!(std::fs::metadata(model).unwrap().len() <= 8_000_000);
+    let spec = sulcus_onnx::read_spec(&std::fs::read(model).unwrap()).unwrap();
     assert_eq!(spec.training.training_cases, 166);
     assert!(spec.training.validation_dice.unwrap() >= LEAST_MEAN_DICE);
     assert!(spec.golden_case.is_some());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sulcus_io::{Source, read_labels, read_scan, write_image};
 use sulcus_pipeline::{
-    Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, SpacingRule, StageConfig, Tiling,
+    Activation, CoarseAxis, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, SpacingRule, StageConfig, Tiling,
 };
 use sulcus_runtime::{Engine, Segmenter};
 use sulcus_tests::{builder, held_out_cases, shipped_model, shipped_spec};
@@ -109,7 +109,8 @@ fn a_3d_model_that_resamples_gives_the_same_mask_in_all_48_orientations() {
     // An orientation that is none of the scans' own.
     spec.orientation = "PIR".parse().unwrap();
     let mm = Spacing::new([1.25, 1.5, 1.125]).unwrap();
-    spec.spacing = SpacingRule::Resample { mm, interpolation: Interpolation::Linear };
+    spec.spacing =
+        SpacingRule::Resample { mm, interpolation: Interpolation::Linear, coarse_axis: CoarseAxis::AsOthers };
     spec.tiling = Tiling::Patch;
     let (device, _) = DeviceChoice::Cpu.resolve().unwrap();
     let network = UNet::new(&spec.network, spec.channels.len(), spec.classes(), 11, &device).unwrap();

@@ -10,9 +10,18 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The shipped model.
+/// The shipped model, of slices, which most tests take.
 pub fn shipped_model() -> PathBuf {
     root().join("models/hippocampus/model.onnx")
+}
+
+/// Every shipped model.
+pub fn shipped_models() -> [PathBuf; 3] {
+    [
+        shipped_model(),
+        root().join("models/hippocampus-3d/model.onnx"),
+        root().join("models/hippocampus-3d/model-int8.onnx"),
+    ]
 }
 
 /// The specification of the shipped model.

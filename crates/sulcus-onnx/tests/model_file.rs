@@ -6,8 +6,8 @@ use prost::Message;
 use sulcus_onnx::messages::ModelProto;
 use sulcus_onnx::{Axis, GraphBuilder, OnnxError, attribute, read_spec, with_spec};
 use sulcus_pipeline::{
-    Activation, ChannelSpec, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm, Normalisation,
-    Output, SPEC_KEY, SpacingRule, StageConfig, Tiling, Training,
+    Activation, ChannelSpec, CropRule, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm,
+    Normalisation, Output, SPEC_KEY, SpacingRule, StageConfig, Tiling, Training,
 };
 use sulcus_volume::LabelTable;
 
@@ -30,6 +30,7 @@ fn spec() -> ModelSpec {
         labels: LabelTable::from_names([(1, "Anterior".into())]).unwrap(),
         regions: Vec::new(),
         activation: Output::Softmax,
+        crop: CropRule::Whole,
         orientation: "RAS".parse().unwrap(),
         spacing: SpacingRule::Native,
         patch: vec![8, 8],
@@ -135,7 +136,7 @@ fn a_broken_or_newer_specification_says_so() {
         message(&model.encode_to_vec())
     };
     let newer = with_json(&|json| json.replace("\"format_version\":1", "\"format_version\":99"));
-    insta::assert_snapshot!(newer, @"this model cannot be used: its format version is 99, this program knows 1 to 2: use a newer sulcus");
+    insta::assert_snapshot!(newer, @"this model cannot be used: its format version is 99, this program knows 1 to 3: use a newer sulcus");
     insta::assert_snapshot!(with_json(&|_| "{}".into()), @"this model cannot be used: its specification is not JSON with a format_version: missing field `format_version` at line 1 column 2");
     let unknown = with_json(&|json| json.replacen("\"name\"", "\"nom\"", 1));
     assert!(unknown.contains("nom"), "{unknown}");

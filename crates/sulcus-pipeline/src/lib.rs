@@ -6,6 +6,7 @@
 //! the scan's own grid and into a [`Decision`], plane by plane as planes are finished. [`predict_logits`] and
 //! [`Restore::finish`] do the same in two steps, with all logits between them.
 
+mod crop;
 mod decide;
 mod described;
 mod error;
@@ -28,6 +29,7 @@ mod structure;
 mod summary;
 mod window;
 
+pub use crop::{Crop, CropRule, nonzero_box};
 pub use decide::decide;
 pub use described::LabelDescription;
 pub use error::PipelineError;
@@ -47,7 +49,9 @@ pub use predictor::{Predictor, PredictorError, Tensor};
 pub use prepare::{Prepared, PreparedLabels, prepare, prepare_labels, prepare_owned};
 pub use region::Region;
 pub use restore::{Outputs, Restore, Restored};
-pub use spec::{ChannelSpec, FORMAT_VERSION, ModelSpec, Output, SPEC_KEY, SpacingRule, Tiling, Training};
+pub use spec::{
+    ChannelSpec, CoarseAxis, FORMAT_VERSION, ModelSpec, Output, SPEC_KEY, SpacingRule, Tiling, Training,
+};
 pub use stream::{Block, Decision, Share, Walking, count_tiles_in};
 pub use structure::Structure;
 pub use summary::{CaseScores, LabelScores, MeanScores, Summary};

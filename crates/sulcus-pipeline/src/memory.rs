@@ -174,7 +174,9 @@ fn preparing_bytes(spec: &ModelSpec, path: &Path) -> u64 {
                 .max(turned)
         }
     };
-    FLOAT * (resampled + if sorted { turned } else { 0 })
+    // The values that count, and two flags a voxel.
+    let nonzero = spec.channels.iter().any(|c| c.normalisation == Normalisation::ZScoreNonzero);
+    FLOAT * (resampled + if sorted || nonzero { turned } else { 0 }) + if nonzero { 2 * turned } else { 0 }
 }
 
 /// The whole, a half, a third, … down to one.

@@ -10,6 +10,9 @@ pub enum Normalisation {
     MinMax,
     /// Mean to 0, standard deviation to 1, case by case.
     ZScore,
+    /// The same over the voxels inside the scan's filled union of what is not 0 in every channel; outside stays 0
+    /// (nnU-Net, for data with wide margins of zeros).
+    ZScoreNonzero,
     /// These percentiles to 0 and 1; values beyond them are clipped.
     Percentile {
         /// Lower percentile, 0 to 100.
@@ -35,7 +38,7 @@ impl Normalisation {
     /// When they cannot be used.
     pub fn check(&self) -> Result<(), PipelineError> {
         let fine = match *self {
-            Self::MinMax | Self::ZScore => true,
+            Self::MinMax | Self::ZScore | Self::ZScoreNonzero => true,
             Self::Percentile { low, high } => (0.0..=100.0).contains(&low) && low < high && high <= 100.0,
             Self::Ct { clip, mean, sd } => {
                 clip.iter().chain([&mean]).all(|v| v.is_finite())
@@ -48,7 +51,8 @@ impl Normalisation {
     }
 
     /// Normalises the finite values of one channel in place. A constant channel becomes 0, not a division by zero.
-    pub fn apply(&self, values: &mut [f32]) {
+    /// `inside` says which voxels count for [`Normalisation::ZScoreNonzero`]; a voxel that it does not name counts.
+    pub(crate) fn apply(&self, values: &mut [f32], inside: &[bool]) {
         match *self {
             Self::MinMax => {
                 let (low, high) = values
@@ -61,6 +65,16 @@ impl Normalisation {
                 let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
                 let variance = values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n;
                 shift_and_scale(values, mean, variance.sqrt());
+            }
+            Self::ZScoreNonzero => {
+                let is_inside = |index: usize| inside.get(index).copied().unwrap_or(true);
+                let mut counted: Vec<f32> =
+                    values.iter().enumerate().filter(|(index, _)| is_inside(*index)).map(|(_, v)| *v).collect();
+                Self::ZScore.apply(&mut counted, &[]);
+                let mut counted = counted.into_iter();
+                for (index, value) in values.iter_mut().enumerate() {
+                    *value = if is_inside(index) { counted.next().unwrap_or_default() } else { 0.0 };
+                }
             }
             Self::Percentile { low, high } => {
                 let (low, high) = percentiles(values, low, high);
@@ -109,9 +123,10 @@ fn percentiles(values: &[f32], low: f64, high: f64) -> (f32, f32) {
 mod tests {
     use super::*;
 
-    const ALL: [Normalisation; 4] = [
+    const ALL: [Normalisation; 5] = [
         Normalisation::MinMax,
         Normalisation::ZScore,
+        Normalisation::ZScoreNonzero,
         Normalisation::Percentile { low: 0.5, high: 99.5 },
         Normalisation::Ct { clip: [-100.0, 300.0], mean: 50.0, sd: 75.0 },
     ];
@@ -119,11 +134,11 @@ mod tests {
     #[test]
     fn scales_of_any_scanner_give_the_same_numbers() {
         let scan: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 1000) as f32).collect();
-        for scheme in &ALL[..3] {
+        for scheme in &ALL[..4] {
             let mut small = scan.clone();
             let mut large: Vec<f32> = scan.iter().map(|v| v * 10_000.0 + 3.0).collect();
-            scheme.apply(&mut small);
-            scheme.apply(&mut large);
+            scheme.apply(&mut small, &[]);
+            scheme.apply(&mut large, &[]);
             let apart = small.iter().zip(&large).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(apart < 1e-4, "{scheme:?}: {apart}");
         }
@@ -134,7 +149,7 @@ mod tests {
         let scan = [0.0_f32, 1.0, 2.0, 3.0, 4.0];
         let apply = |scheme: Normalisation| {
             let mut v = scan;
-            scheme.apply(&mut v);
+            scheme.apply(&mut v, &[]);
             v
         };
         assert_eq!(apply(Normalisation::MinMax), [0.0, 0.25, 0.5, 0.75, 1.0]);
@@ -147,10 +162,10 @@ mod tests {
 
     #[test]
     fn a_constant_image_divides_by_nothing() {
-        for scheme in &ALL[..3] {
+        for scheme in &ALL[..4] {
             for constant in [0.0, 5.0, -1e30, 1e-30] {
                 let mut v = [constant; 64];
-                scheme.apply(&mut v);
+                scheme.apply(&mut v, &[]);
                 assert_eq!(v, [0.0; 64], "{scheme:?} of {constant}");
             }
         }

@@ -1,6 +1,7 @@
 use sulcus_volume::{Geometry, Image, Interpolation, Label, LabelMap, Reorientation, Spacing, resample};
 
-use crate::{ModelSpec, PipelineError, Restore, SpacingRule};
+use crate::crop::filled_union;
+use crate::{CoarseAxis, Crop, ModelSpec, Normalisation, PipelineError, Restore, SpacingRule};
 
 /// A scan as a network takes it: turned, resampled and normalised. It cannot be prepared twice.
 ///
@@ -101,19 +102,40 @@ pub(crate) struct Path {
     pub(crate) turn: Reorientation,
     pub(crate) turned_shape: [usize; 3],
     pub(crate) prepared_shape: [usize; 3],
+    /// The turned axis along which the nearest slice counts, on the way to the prepared grid and on the way back.
+    coarse: [Option<usize>; 2],
 }
 
 impl Path {
     fn new(spec: &ModelSpec, geometry: &Geometry) -> Self {
         let turn = Reorientation::between(geometry.orientation(), spec.orientation);
         let turned_shape = turn.shape(geometry.shape());
-        let prepared_shape = match spec.spacing {
-            SpacingRule::Native => turned_shape,
-            SpacingRule::Resample { mm, .. } => {
-                resampled_shape(turned_shape, turn.triple(geometry.spacing().mm()), mm)
-            }
+        let from_mm = turn.triple(geometry.spacing().mm());
+        let (prepared_shape, coarse) = match spec.spacing {
+            SpacingRule::Native => (turned_shape, [None; 2]),
+            SpacingRule::Resample { mm, coarse_axis, .. } => (
+                resampled_shape(turned_shape, from_mm, mm),
+                match coarse_axis {
+                    CoarseAxis::AsOthers => [None; 2],
+                    CoarseAxis::Nearest => [coarse_axis_of(from_mm, mm.mm()), coarse_axis_of(mm.mm(), from_mm)],
+                },
+            ),
         };
-        Self { turn, turned_shape, prepared_shape }
+        Self { turn, turned_shape, prepared_shape, coarse }
+    }
+
+    /// Interpolation along x, y, z towards the prepared grid.
+    fn towards(&self, interpolation: Interpolation) -> [Interpolation; 3] {
+        Self::along(interpolation, self.coarse[0])
+    }
+
+    /// Interpolation along x, y, z of logits on their way back.
+    pub(crate) fn back(&self) -> [Interpolation; 3] {
+        Self::along(Interpolation::Linear, self.coarse[1])
+    }
+
+    fn along(interpolation: Interpolation, coarse: Option<usize>) -> [Interpolation; 3] {
+        std::array::from_fn(|axis| if coarse == Some(axis) { Interpolation::Nearest } else { interpolation })
     }
 
     /// As [`Path::new`], refused where the prepared grid is larger than any that can be worked on.
@@ -125,6 +147,23 @@ impl Path {
     }
 }
 
+/// The one axis along which voxels are longest where they are anisotropic: of the grid that values come from, or else of
+/// the one they go to. Where two axes are as long there is none (nnU-Net's `determine_do_sep_z_and_axis`).
+fn coarse_axis_of(from_mm: [f64; 3], to_mm: [f64; 3]) -> Option<usize> {
+    /// Longest to shortest edge of a voxel, from where on it is anisotropic.
+    const ANISOTROPIC: f64 = 3.0;
+    let edges = |mm: [f64; 3]| (mm.into_iter().fold(0.0, f64::max), mm.into_iter().fold(f64::INFINITY, f64::min));
+    let is_anisotropic = |mm: &[f64; 3]| {
+        let (longest, shortest) = edges(*mm);
+        longest / shortest > ANISOTROPIC
+    };
+    let mm = [from_mm, to_mm].into_iter().find(is_anisotropic)?;
+    let (longest, _) = edges(mm);
+    let mut axes = (0..3).filter(|axis| mm[*axis] == longest);
+    let axis = axes.next()?;
+    axes.next().is_none().then_some(axis)
+}
+
 fn resampled_shape(shape: [usize; 3], from_mm: [f64; 3], to: Spacing) -> [usize; 3] {
     std::array::from_fn(|a| ((shape[a] as f64 * from_mm[a] / to.mm()[a]).round() as usize).max(1))
 }
@@ -134,11 +173,12 @@ fn resampled_shape(shape: [usize; 3], from_mm: [f64; 3], to: Spacing) -> [usize;
 /// # Errors
 /// When the channels are not the model's, or a voxel is not a finite number.
 pub fn prepare(spec: &ModelSpec, image: &Image) -> Result<(Prepared, Restore), PipelineError> {
-    let path = checked_path(spec, image)?;
-    let shape = image.geometry().shape();
-    let turned = (0..image.channels()).map(|index| path.turn.apply(image.channel(index), shape));
-    let data = normalised(spec, &path, turned);
-    Ok(finish(spec, *image.geometry(), path, data))
+    check_values(spec, image)?;
+    if let Some(crop) = Crop::of(spec, image)? {
+        let (prepared, restore) = prepare_box(spec, &crop.image(image)?)?;
+        return Ok((prepared, restore.inside(crop)));
+    }
+    prepare_box(spec, image)
 }
 
 /// As [`prepare`], for a scan that is not needed any more: where nothing has to be turned or resampled, its memory
@@ -147,16 +187,42 @@ pub fn prepare(spec: &ModelSpec, image: &Image) -> Result<(Prepared, Restore), P
 /// # Errors
 /// As [`prepare`].
 pub fn prepare_owned(spec: &ModelSpec, image: Image) -> Result<(Prepared, Restore), PipelineError> {
-    let path = checked_path(spec, &image)?;
-    if !path.turn.is_identity() || image.channels() > 1 {
-        return prepare(spec, &image);
+    check_values(spec, &image)?;
+    if let Some(crop) = Crop::of(spec, &image)? {
+        let part = crop.image(&image)?;
+        drop(image);
+        let (prepared, restore) = prepare_box(spec, &part)?;
+        return Ok((prepared, restore.inside(crop)));
     }
+    let path = Path::checked(spec, image.geometry())?;
+    if !path.turn.is_identity() || image.channels() > 1 {
+        return prepare_box(spec, &image);
+    }
+    let inside = inside(spec, &image, &path);
     let (geometry, data) = image.into_parts();
-    let data = normalised(spec, &path, std::iter::once(data));
+    let data = normalised(spec, &path, &inside, std::iter::once(data));
     Ok(finish(spec, geometry, path, data))
 }
 
-fn checked_path(spec: &ModelSpec, image: &Image) -> Result<Path, PipelineError> {
+/// [`prepare`] without looking for what to cut away.
+fn prepare_box(spec: &ModelSpec, image: &Image) -> Result<(Prepared, Restore), PipelineError> {
+    let path = Path::checked(spec, image.geometry())?;
+    let shape = image.geometry().shape();
+    let inside = inside(spec, image, &path);
+    let turned = (0..image.channels()).map(|index| path.turn.apply(image.channel(index), shape));
+    let data = normalised(spec, &path, &inside, turned);
+    Ok(finish(spec, *image.geometry(), path, data))
+}
+
+/// Which voxels of the turned scan are inside, where a channel's normalisation asks for it.
+fn inside(spec: &ModelSpec, image: &Image, path: &Path) -> Vec<bool> {
+    if spec.channels.iter().all(|channel| channel.normalisation != Normalisation::ZScoreNonzero) {
+        return Vec::new();
+    }
+    path.turn.apply(&filled_union(image), image.geometry().shape())
+}
+
+fn check_values(spec: &ModelSpec, image: &Image) -> Result<(), PipelineError> {
     if image.channels() != spec.channels.len() {
         let names: Vec<&str> = spec.channels.iter().map(|c| c.name.as_str()).collect();
         return Err(PipelineError::Channels {
@@ -169,17 +235,17 @@ fn checked_path(spec: &ModelSpec, image: &Image) -> Result<Path, PipelineError> 
     if count > 0 {
         return Err(PipelineError::NonFinite { count });
     }
-    Path::checked(spec, image.geometry())
+    Ok(())
 }
 
-fn normalised(spec: &ModelSpec, path: &Path, turned: impl Iterator<Item = Vec<f32>>) -> Vec<f32> {
+fn normalised(spec: &ModelSpec, path: &Path, inside: &[bool], turned: impl Iterator<Item = Vec<f32>>) -> Vec<f32> {
     let mut data = Vec::new();
     for (channel, mut values) in spec.channels.iter().zip(turned) {
-        channel.normalisation.apply(&mut values);
+        channel.normalisation.apply(&mut values, inside);
         if let SpacingRule::Resample { interpolation, .. } = spec.spacing
             && path.turned_shape != path.prepared_shape
         {
-            values = resample(&values, path.turned_shape, path.prepared_shape, [interpolation; 3]);
+            values = resample(&values, path.turned_shape, path.prepared_shape, path.towards(interpolation));
         }
         if data.is_empty() {
             data = values;
@@ -195,18 +261,22 @@ fn finish(spec: &ModelSpec, geometry: Geometry, path: Path, data: Vec<f32>) -> (
     (prepared, Restore::new(geometry, path))
 }
 
-/// Brings a mask onto the grid that [`prepare`] gives its image. Voxels of the value `ignore`, where there is one, get
-/// the class [`PreparedLabels::IGNORED`].
+/// Brings a mask onto the grid that [`prepare`] gives its image, which decides what is cut away. Voxels of the value
+/// `ignore`, where there is one, get the class [`PreparedLabels::IGNORED`].
 ///
 /// # Errors
-/// When the mask has a value that the label table does not have, or the table has the value `ignore` or more than
+/// When mask and image lie on different grids, the mask has a value that the label table does not have, or the table has the value `ignore` or more than
 /// [`PreparedLabels::MOST_STRUCTURES`] entries.
 pub fn prepare_labels(
     spec: &ModelSpec,
+    image: &Image,
     labels: &LabelMap,
     ignore: Option<Label>,
 ) -> Result<PreparedLabels, PipelineError> {
+    image.geometry().check_same_grid(labels.geometry())?;
     let table = class_of_value(spec, labels, ignore)?;
+    let cropped = Crop::of(spec, image)?.map(|crop| crop.labels(labels)).transpose()?;
+    let labels = cropped.as_ref().unwrap_or(labels);
     let geometry = labels.geometry();
     let path = Path::new(spec, geometry);
     let classes: Vec<u8> = labels.data().iter().map(|v| table[usize::from(*v)]).collect();
@@ -252,7 +322,7 @@ fn resample_classes(classes: &[u8], path: &Path, occurring: impl Iterator<Item =
     let mut out = vec![0_u8; path.prepared_shape.iter().product()];
     for class in occurring {
         let share: Vec<f32> = classes.iter().map(|c| f32::from(*c == class)).collect();
-        let share = resample(&share, path.turned_shape, path.prepared_shape, [Interpolation::Linear; 3]);
+        let share = resample(&share, path.turned_shape, path.prepared_shape, path.towards(Interpolation::Linear));
         out.iter_mut().zip(share).filter(|(_, s)| *s >= 0.5).for_each(|(c, _)| *c = class);
     }
     out

@@ -1,16 +1,18 @@
 use std::ops::Range;
 
-use sulcus_volume::{AxisResampling, Geometry, Image, Interpolation, LabelMap};
+use sulcus_volume::{AxisResampling, Geometry, Image, LabelMap};
 
 use crate::prepare::Path;
 use crate::stream::Decision;
-use crate::{Logits, ModelSpec, PipelineError};
+use crate::{Crop, Logits, ModelSpec, PipelineError};
 
 /// What leads back from the prepared grid to the scan's own.
 #[derive(Debug)]
 pub struct Restore {
     pub(crate) geometry: Geometry,
     pub(crate) path: Path,
+    /// Where `geometry` lies in the scan, if that was cut.
+    crop: Option<Crop>,
 }
 
 impl std::fmt::Debug for Path {
@@ -40,7 +42,17 @@ pub struct Restored {
 
 impl Restore {
     pub(crate) fn new(geometry: Geometry, path: Path) -> Self {
-        Self { geometry, path }
+        Self { geometry, path, crop: None }
+    }
+
+    /// The way back of what was cut out of a scan.
+    pub(crate) fn inside(self, crop: Crop) -> Self {
+        Self { crop: Some(crop), ..self }
+    }
+
+    /// What this leads back to is the whole scan.
+    pub(crate) fn is_of_whole_scan(&self) -> bool {
+        self.crop.is_none()
     }
 
     /// Brings logits back: resampled linearly to the scan's voxel size, decided voxel by voxel, turned to the scan's
@@ -49,7 +61,7 @@ impl Restore {
     /// # Errors
     /// When the logits don't lie on the grid that this came with.
     pub fn finish(self, spec: &ModelSpec, logits: Logits, outputs: Outputs) -> Result<Restored, PipelineError> {
-        let Self { geometry, path } = self;
+        let Self { geometry, path, crop } = self;
         if logits.shape() != path.prepared_shape || logits.classes() != spec.classes() {
             return Err(PipelineError::AnswerShape {
                 expected: [vec![spec.classes()], path.prepared_shape.to_vec()].concat(),
@@ -63,7 +75,11 @@ impl Restore {
         restore_part(&path, spec.classes(), &whole, &mut next, &mut |plane| {
             decision.plane(&path.turn, plane);
         })?;
-        decision.finish()
+        let restored = decision.finish()?;
+        match crop {
+            Some(crop) => crop.restore(spec, restored),
+            None => Ok(restored),
+        }
     }
 }
 
@@ -78,8 +94,9 @@ pub(crate) struct TurnedPlane {
 
 /// How the prepared grid's logits become the turned grid's, along x, y and z.
 fn resamplings(path: &Path) -> [AxisResampling; 3] {
+    let along = path.back();
     std::array::from_fn(|axis| {
-        AxisResampling::new(path.prepared_shape[axis], path.turned_shape[axis], Interpolation::Linear)
+        AxisResampling::new(path.prepared_shape[axis], path.turned_shape[axis], along[axis])
     })
 }
 

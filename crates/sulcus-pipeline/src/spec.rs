@@ -2,16 +2,21 @@ use serde::{Deserialize, Serialize};
 use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
 
 use crate::{
-    GoldenCase, NetworkSpec, Normalisation, PipelineError, Postprocess, Precision, Reduction, Region, Structure,
+    CropRule, GoldenCase, NetworkSpec, Normalisation, PipelineError, Postprocess, Precision, Reduction, Region,
+    Structure,
 };
 
 /// The key of the ONNX metadata entry that holds the specification.
 pub const SPEC_KEY: &str = "sulcus.spec";
 
 /// The newest format version that this code reads.
-pub const FORMAT_VERSION: u32 = 2;
-/// The oldest one, which it writes where nothing newer is needed: 2 brought regions.
+pub const FORMAT_VERSION: u32 = 3;
+/// The oldest one, which it writes where nothing newer is needed.
 const OLDEST_VERSION: u32 = 1;
+/// The one that brought regions.
+const REGIONS_VERSION: u32 = 2;
+/// The one that brought cropping, normalisation inside what is not zero, and coarse axes of their own.
+const CROP_VERSION: u32 = 3;
 
 /// Everything that prediction needs to know about a model besides its graph. It travels inside the `.onnx` file,
 /// as JSON under [`SPEC_KEY`].
@@ -34,6 +39,9 @@ pub struct ModelSpec {
     pub regions: Vec<Region>,
     /// What the channels of `logits` mean.
     pub activation: Output,
+    /// What of a scan it looks at.
+    #[serde(default, skip_serializing_if = "CropRule::is_whole")]
+    pub crop: CropRule,
     /// How the prepared grid lies in the patient. A 2-D network sees slices along its third axis.
     pub orientation: Orientation,
     /// On which voxel size the network works.
@@ -95,7 +103,29 @@ pub enum SpacingRule {
         mm: Spacing,
         /// For the image; logits come back linearly.
         interpolation: Interpolation,
+        /// What is otherwise along a coarse axis.
+        #[serde(default, skip_serializing_if = "CoarseAxis::is_as_others")]
+        coarse_axis: CoarseAxis,
     },
+}
+
+/// How values are found along the axis of thick slices, where there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CoarseAxis {
+    /// As along the others.
+    #[default]
+    AsOthers,
+    /// By the nearest slice, for image, mask and logits alike, as nnU-Net does: where voxels, the scan's or else the
+    /// model's, are more than three times as long along one axis as along the finest, neighbouring slices show too
+    /// little of each other to blend them.
+    Nearest,
+}
+
+impl CoarseAxis {
+    fn is_as_others(&self) -> bool {
+        *self == Self::AsOthers
+    }
 }
 
 /// How a volume is cut up at prediction.
@@ -150,7 +180,15 @@ impl ModelSpec {
 
     /// The format version that a specification with these regions is written in.
     pub fn version_for(regions: &[Region]) -> u32 {
-        if regions.is_empty() { OLDEST_VERSION } else { FORMAT_VERSION }
+        if regions.is_empty() { OLDEST_VERSION } else { REGIONS_VERSION }
+    }
+
+    /// The oldest format version that can say all that this says: the one to write, so that older programs read what they
+    /// understand, and refuse the rest by its number.
+    pub fn least_version(&self) -> u32 {
+        let coarse = matches!(self.spacing, SpacingRule::Resample { coarse_axis: CoarseAxis::Nearest, .. });
+        let inside = self.channels.iter().any(|c| c.normalisation == Normalisation::ZScoreNonzero);
+        if coarse || inside || !self.crop.is_whole() { CROP_VERSION } else { Self::version_for(&self.regions) }
     }
 
     /// The numbers that its network is written in.
@@ -165,6 +203,13 @@ impl ModelSpec {
     pub fn check(&self) -> Result<(), PipelineError> {
         let bad = |what: String| Err(PipelineError::Spec(what));
         check_version(self.format_version)?;
+        if self.format_version < self.least_version() {
+            return bad(format!(
+                "what it asks for came with format version {}, but it says {}",
+                self.least_version(),
+                self.format_version
+            ));
+        }
         self.network.check().map_err(PipelineError::Spec)?;
         let axes = self.network.dimensions.count();
         if self.channels.is_empty() {
@@ -216,10 +261,6 @@ impl ModelSpec {
         }
         if self.regions.is_empty() {
             return Err("its output is of regions, but it names none".into());
-        }
-        if self.format_version < FORMAT_VERSION {
-            let version = self.format_version;
-            return Err(format!("regions came with format version {FORMAT_VERSION}, but it says {version}"));
         }
         Region::check_all(&self.regions)?;
         let unnamed = self.regions.iter().flat_map(|r| &r.values).find(|value| self.labels.get(**value).is_none());

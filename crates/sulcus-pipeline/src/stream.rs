@@ -76,6 +76,13 @@ impl Restore {
         of_scan: [Range<usize>; 3],
         sink: &mut dyn FnMut(TurnedPlane),
     ) -> Result<(), PipelineError> {
+        if !self.is_of_whole_scan() {
+            // The decision's grid is the scan's: planes of a part would land in the wrong place.
+            return Err(PipelineError::Spec(
+                "it looks at a part of the scan: cut that out (`Crop`) before it is predicted plane by plane"
+                    .into(),
+            ));
+        }
         let classes = shares.first().ok_or_else(PipelineError::no_model)?.spec.classes();
         for part in parts(&self.path, &self.geometry, of_scan, walking.pieces.rows) {
             let [x, y, z] = source_of(&self.path, &part);

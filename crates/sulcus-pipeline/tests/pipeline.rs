@@ -48,6 +48,7 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
         labels: LabelTable::from_names([(3, "one".to_owned()), (7, "two".to_owned())]).unwrap(),
         regions: Vec::new(),
         activation: Output::Softmax,
+        crop: CropRule::Whole,
         orientation: orientation.parse().unwrap(),
         spacing: SpacingRule::Native,
         patch: vec![4; axes],
@@ -113,15 +114,18 @@ fn windows_and_mirrors_of_a_local_network_change_nothing() {
 fn a_resampled_scan_comes_back_on_its_own_grid() {
     let (image, mask) = phantom();
     for mm in [[0.5, 0.5, 0.5], [0.9, 1.3, 0.8]] {
-        let spacing =
-            SpacingRule::Resample { mm: Spacing::new(mm).unwrap(), interpolation: Interpolation::Linear };
+        let spacing = SpacingRule::Resample {
+            mm: Spacing::new(mm).unwrap(),
+            interpolation: Interpolation::Linear,
+            coarse_axis: CoarseAxis::AsOthers,
+        };
         let spec = ModelSpec { spacing, ..spec("LSP", Dimensions::Three) };
         let restored = run(&spec, &image, WindowOptions::default()).unwrap();
         assert_eq!(restored.labels.geometry(), image.geometry());
         // Borders blur by a voxel; the inside of each structure must stay what it is.
         let counts = count_labels(&restored.labels, &mask, &[3, 7]).unwrap();
         assert!(counts.iter().all(|c| c.dice().unwrap() > 0.75), "{mm:?}: {counts:?}");
-        let labels = prepare_labels(&spec, &mask, None).unwrap();
+        let labels = prepare_labels(&spec, &image, &mask, None).unwrap();
         assert_eq!(labels.shape(), prepare(&spec, &image).unwrap().0.shape());
         assert!(labels.classes().contains(&2));
     }
@@ -153,7 +157,7 @@ fn scans_that_do_not_fit_are_refused_in_words() {
     let broken = Image::new(geometry, 1, values).unwrap();
     insta::assert_snapshot!(prepare(&spec, &broken).unwrap_err(), @"the image has 1 voxel(s) that are not finite numbers (NaN or infinity); replace them before prediction or training, their meaning is unknown");
     let other = mask.map(|l| if *l == 7 { 9 } else { *l });
-    insta::assert_snapshot!(prepare_labels(&spec, &other, None).unwrap_err(), @"the mask has label value(s) [9], which are not in the label table [3, 7]");
+    insta::assert_snapshot!(prepare_labels(&spec, &image, &other, None).unwrap_err(), @"the mask has label value(s) [9], which are not in the label table [3, 7]");
     let smaller = Geometry::new([7, 9, 4], *geometry.ras_from_voxel(), OrientationSource::Sform).unwrap();
     let smaller = Volume::new(smaller, vec![0; 7 * 9 * 4]).unwrap();
     insta::assert_snapshot!(count_labels(&smaller, &mask, &[3]).unwrap_err(), @"the two volumes lie on different grids: shapes [7, 9, 4] and [7, 9, 5]");
@@ -212,8 +216,8 @@ fn the_specification_survives_json_and_refuses_what_it_does_not_know() {
     golden.check(&mask).unwrap();
     assert!(golden.check(&mask.map(|l| l / 2)).is_err());
 
-    let newer = json.replacen("\"format_version\":2", "\"format_version\":9,\"thing\":0", 1);
-    insta::assert_snapshot!(ModelSpec::from_json(&newer).unwrap_err(), @"this model cannot be used: its format version is 9, this program knows 1 to 2: use a newer sulcus");
+    let newer = json.replacen("\"format_version\":3", "\"format_version\":9,\"thing\":0", 1);
+    insta::assert_snapshot!(ModelSpec::from_json(&newer).unwrap_err(), @"this model cannot be used: its format version is 9, this program knows 1 to 3: use a newer sulcus");
     let unknown = json.replacen("\"overlap\"", "\"overlapp\"", 1);
     assert!(ModelSpec::from_json(&unknown).unwrap_err().to_string().contains("unknown field `overlapp`"));
     assert!(ModelSpec::from_json("[]").is_err());
@@ -242,7 +246,7 @@ fn predictors_are_compared_value_by_value_and_class_by_class() {
 
 #[test]
 fn voxels_that_nobody_labelled_are_a_class_of_their_own_and_count_in_no_score() {
-    let (_, mask) = phantom();
+    let (image, mask) = phantom();
     let (geometry, values) = mask.into_parts();
     let with = |change: &dyn Fn(usize, u16) -> u16| {
         Volume::new(geometry, values.iter().enumerate().map(|(i, v)| change(i, *v)).collect()).unwrap()
@@ -250,22 +254,26 @@ fn voxels_that_nobody_labelled_are_a_class_of_their_own_and_count_in_no_score() 
     let unlabelled = |i: usize| i.is_multiple_of(7);
     let reference = with(&|i, v| if unlabelled(i) { 9 } else { v });
     let native = spec("RAS", Dimensions::Two);
-    let refused = prepare_labels(&native, &reference, None).unwrap_err();
+    let refused = prepare_labels(&native, &image, &reference, None).unwrap_err();
     assert!(matches!(refused, PipelineError::UnknownLabels { .. }), "{refused}");
-    let refused = prepare_labels(&native, &reference, Some(7)).unwrap_err().to_string();
+    let refused = prepare_labels(&native, &image, &reference, Some(7)).unwrap_err().to_string();
     assert!(refused.contains("[9]"), "{refused}");
 
     let ignored =
         |labels: &PreparedLabels| labels.classes().iter().filter(|c| **c == PreparedLabels::IGNORED).count();
-    let prepared = prepare_labels(&native, &reference, Some(9)).unwrap();
+    let prepared = prepare_labels(&native, &image, &reference, Some(9)).unwrap();
     assert_eq!(ignored(&prepared), 45);
     assert!(prepared.classes().iter().all(|c| [0, 1, 2, PreparedLabels::IGNORED].contains(c)));
     let mm = Spacing::new([geometry.spacing().mm()[0] * 7.0 / 14.0, 1.0, 1.0]).unwrap();
     let finer = ModelSpec {
-        spacing: SpacingRule::Resample { mm, interpolation: Interpolation::Linear },
+        spacing: SpacingRule::Resample {
+            mm,
+            interpolation: Interpolation::Linear,
+            coarse_axis: CoarseAxis::AsOthers,
+        },
         ..native.clone()
     };
-    let resampled = prepare_labels(&finer, &reference, Some(9)).unwrap();
+    let resampled = prepare_labels(&finer, &image, &reference, Some(9)).unwrap();
     assert_eq!(resampled.shape()[0], 14);
     assert!(ignored(&resampled) > 0);
 
@@ -319,7 +327,7 @@ fn regions_overwrite_each_other_in_their_order_and_have_probabilities_of_their_o
         change(&mut spec);
         spec.check().unwrap_err().to_string()
     };
-    insta::assert_snapshot!(refused(&|s| s.format_version = 1), @"this model cannot be used: regions came with format version 2, but it says 1");
+    insta::assert_snapshot!(refused(&|s| s.format_version = 1), @"this model cannot be used: what it asks for came with format version 2, but it says 1");
     insta::assert_snapshot!(refused(&|s| s.activation = Output::Softmax), @"this model cannot be used: it names region `never`, but its output is of no regions");
     insta::assert_snapshot!(refused(&|s| s.regions.clear()), @"this model cannot be used: its output is of regions, but it names none");
     insta::assert_snapshot!(refused(&|s| { s.regions.remove(0); }), @"this model cannot be used: its label 9 belongs to no region");

@@ -48,6 +48,7 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
         labels: LabelTable::from_names([(3, "one".to_owned()), (7, "two".to_owned())]).unwrap(),
         regions: Vec::new(),
         activation: Output::Softmax,
+        crop: CropRule::Whole,
         orientation: orientation.parse().unwrap(),
         spacing: SpacingRule::Native,
         patch: if axes == 2 { vec![6, 8] } else { vec![4, 6, 8] },
@@ -210,7 +211,11 @@ const PIECES: [Pieces; 5] = [
 ];
 
 fn specs() -> Vec<ModelSpec> {
-    let resample = |mm, interpolation| SpacingRule::Resample { mm: Spacing::new(mm).unwrap(), interpolation };
+    let resample = |mm, interpolation| SpacingRule::Resample {
+        mm: Spacing::new(mm).unwrap(),
+        interpolation,
+        coarse_axis: CoarseAxis::AsOthers,
+    };
     let mut all = Vec::new();
     for spacing in [
         SpacingRule::Native,

@@ -6,8 +6,9 @@
 use std::ops::ControlFlow;
 
 use sulcus_pipeline::{
-    Block, Decision, Demand, ModelSpec, Output, Outputs, Pieces, PipelineError, Postprocess, Prepared, Progress,
-    Restore, Restored, Share, SpacingRule, Walking, WindowOptions, count_tiles_in, prepare, prepare_owned,
+    Block, CoarseAxis, CropRule, Decision, Demand, ModelSpec, Output, Outputs, Pieces, PipelineError, Postprocess,
+    Prepared, Progress, Restore, Restored, Share, SpacingRule, Walking, WindowOptions, count_tiles_in, prepare,
+    prepare_owned,
 };
 use sulcus_volume::{Geometry, Image, Spacing};
 
@@ -18,13 +19,15 @@ use crate::segmenter::{Model, SharedPredictor};
 use crate::{RuntimeError, Seconds};
 
 /// What the members of an ensemble must mean alike, each with its name in messages and its value in words.
-fn meaning(spec: &ModelSpec) -> [(&'static str, String); 4] {
+fn meaning(spec: &ModelSpec) -> [(&'static str, String); 5] {
     // Taken apart whole, so that a new field has to be put on one side or the other.
     let ModelSpec {
         channels,
         labels,
         regions,
         activation,
+        // Outside of what they look at there is background, which the others would contradict.
+        crop,
         // These lead to the logits, and each member goes its own way.
         network: _,
         orientation: _,
@@ -51,6 +54,10 @@ fn meaning(spec: &ModelSpec) -> [(&'static str, String); 4] {
         Output::Sigmoid => "sigmoid",
         Output::Regions => "regions",
     };
+    let crop = match crop {
+        CropRule::Whole => "whole scans",
+        CropRule::Nonzero => "the box of what is not zero",
+    };
     // Logits are averaged channel by channel, so that the order counts too.
     let regions: Vec<String> =
         regions.iter().map(|r| format!("{} {:?} written as {}", r.name, r.values, r.writes)).collect();
@@ -59,6 +66,7 @@ fn meaning(spec: &ModelSpec) -> [(&'static str, String); 4] {
         ("labels", labels.join(", ")),
         ("regions", regions.join(", ")),
         ("activation", activation.to_owned()),
+        ("crop", crop.to_owned()),
     ]
 }
 
@@ -86,10 +94,11 @@ pub(crate) fn common_postprocessing(specs: &[&ModelSpec]) -> Vec<Postprocess> {
     first.postprocessing.iter().filter(in_all).cloned().collect()
 }
 
-fn target(spec: &ModelSpec) -> Option<Spacing> {
+/// The voxel size that scans are brought to, and how along a coarse axis: the way there and the way back of logits.
+fn target(spec: &ModelSpec) -> Option<(Spacing, CoarseAxis)> {
     match spec.spacing {
         SpacingRule::Native => None,
-        SpacingRule::Resample { mm, .. } => Some(mm),
+        SpacingRule::Resample { mm, coarse_axis, .. } => Some((mm, coarse_axis)),
     }
 }
 
@@ -146,7 +155,7 @@ pub(crate) enum Scan<'a> {
 }
 
 impl Scan<'_> {
-    fn image(&self) -> &Image {
+    pub(crate) fn image(&self) -> &Image {
         match self {
             Self::Borrowed(image) => image,
             Self::Owned(image) => image,

@@ -70,6 +70,7 @@ compile_error!("sulcus-runtime needs an engine: turn on its feature `ort` or `tr
 
 mod builder;
 mod clock;
+mod cropped;
 mod device;
 mod engine;
 mod ensemble;

@@ -225,7 +225,7 @@ impl Segmenter {
         scan: Scan<'_>,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Segmentation, RuntimeError> {
-        let Answer { restored, tiles, seconds } = road.walk(spec, scan, observer)?;
+        let Answer { restored, tiles, seconds } = road.walk_inside(spec, scan, observer)?;
         Ok(Segmentation {
             labels: restored.labels,
             probabilities: restored.probabilities,

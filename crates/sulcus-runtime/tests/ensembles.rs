@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use common::{builders, model, noise_scan, spec};
 use sulcus_onnx::{Axis, GraphBuilder, attribute, with_spec};
 use sulcus_pipeline::{
-    ChannelSpec, ModelSpec, Normalisation, Output, Postprocess, Progress, Region, SpacingRule, Tiling,
+    ChannelSpec, CoarseAxis, ModelSpec, Normalisation, Output, Postprocess, Progress, Region, SpacingRule, Tiling,
 };
 use sulcus_runtime::{Engine, SegmentOptions, Segmentation, Segmenter, SegmenterBuilder};
 use sulcus_volume::{Image, Interpolation, LabelTable, Spacing};
@@ -131,8 +131,11 @@ fn two_models_give_the_average_that_is_computed_by_hand() {
 fn members_keep_their_own_network_patch_grid_and_normalisation() {
     let scan = noise_scan([21, 17, 9], 8);
     let base = || lines(&spec(2), &ONE);
-    let resample =
-        |mm| SpacingRule::Resample { mm: Spacing::new(mm).unwrap(), interpolation: Interpolation::Linear };
+    let resample = |mm| SpacingRule::Resample {
+        mm: Spacing::new(mm).unwrap(),
+        interpolation: Interpolation::Linear,
+        coarse_axis: CoarseAxis::AsOthers,
+    };
     let z_score = vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore }];
     let windowed = ModelSpec { patch: vec![8, 8], tiling: Tiling::Patch, overlap: 0.25, ..spec(2) };
     let sagittal = ModelSpec { orientation: "SAR".parse().unwrap(), ..spec(2) };

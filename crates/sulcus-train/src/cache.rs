@@ -29,8 +29,16 @@ impl CacheKey {
     /// When a number of the specification is not finite.
     pub(crate) fn new(files_sha256: &str, spec: &ModelSpec, ignore: Option<Label>) -> Result<Self, TrainError> {
         let values: Vec<_> = spec.labels.entries().iter().map(|e| e.value).collect();
-        let preparing =
-            (FORMAT_VERSION, files_sha256, &spec.channels, values, ignore, spec.orientation, spec.spacing);
+        let preparing = (
+            FORMAT_VERSION,
+            files_sha256,
+            &spec.channels,
+            values,
+            ignore,
+            spec.orientation,
+            spec.spacing,
+            spec.crop,
+        );
         let json = serde_json::to_vec(&preparing)
             .map_err(|e| PipelineError::Spec(format!("it cannot be written as JSON: {e}")))?;
         Ok(Self(hex(&Sha256::digest(json))))
@@ -176,7 +184,7 @@ fn write(file: &Path, key: &CacheKey, image: &Prepared, labels: &PreparedLabels)
 mod tests {
     use std::cell::Cell;
 
-    use sulcus_pipeline::{Normalisation, SpacingRule, Training};
+    use sulcus_pipeline::{CoarseAxis, CropRule, Normalisation, SpacingRule, Training};
     use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
 
     use super::*;
@@ -231,6 +239,7 @@ mod tests {
         let same = key(|_| {});
         assert_eq!(same, key(|s| s.name = "another model".into()));
         assert_eq!(same, key(|s| s.overlap = 0.25));
+        assert_ne!(same, key(|s| s.crop = CropRule::Nonzero));
         assert_ne!(same, key(|s| s.orientation = "ASR".parse().unwrap()));
         assert_ne!(same, key(|s| s.channels[0].normalisation = Normalisation::MinMax));
         assert_ne!(same, key(|s| s.labels = LabelTable::from_names([(2, "A".to_owned())]).unwrap()));
@@ -238,7 +247,11 @@ mod tests {
             same,
             key(|s| {
                 let mm = Spacing::new([1.0; 3]).unwrap();
-                s.spacing = SpacingRule::Resample { mm, interpolation: Interpolation::Linear };
+                s.spacing = SpacingRule::Resample {
+                    mm,
+                    interpolation: Interpolation::Linear,
+                    coarse_axis: CoarseAxis::AsOthers,
+                };
             })
         );
     }

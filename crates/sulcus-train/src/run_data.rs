@@ -69,7 +69,7 @@ impl RunData<'_> {
         let mut tiles = Vec::new();
         for case in &cases {
             let scan = case.read().map_err(broken(case))?;
-            let labels = prepare_labels(spec, &scan.labels, self.dataset.ignore())?;
+            let labels = prepare_labels(spec, &scan.image, &scan.labels, self.dataset.ignore())?;
             let (image, _) = prepare(spec, &scan.image)?;
             let wanted = pick(&with_foreground(spec, &labels, image.channels())?);
             tiles.extend(inputs(spec, &image, |index| wanted.contains(&index))?);

@@ -3,7 +3,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use sulcus_pipeline::{Dimensions, GoldenCase, ModelSpec, Norm, SpacingRule, Training, prepare, prepare_labels};
+use sulcus_pipeline::{
+    Dimensions, GoldenCase, ModelSpec, Norm, SpacingRule, Training, prepare_labels, prepare_owned,
+};
 use sulcus_volume::Reorientation;
 
 use crate::cache::{CacheKey, load_or_prepare};
@@ -316,7 +318,8 @@ fn prepared(
     let prepare_one = |case: &&Case| -> Result<TrainingCase, TrainError> {
         let fresh = || {
             let scan = case.read().map_err(broken(case))?;
-            Ok((prepare(spec, &scan.image)?.0, prepare_labels(spec, &scan.labels, dataset.ignore())?))
+            let labels = prepare_labels(spec, &scan.image, &scan.labels, dataset.ignore())?;
+            Ok((prepare_owned(spec, scan.image)?.0, labels))
         };
         let (image, labels) = match data_sha256.get(&case.name) {
             Some(sha256) => {
@@ -385,7 +388,7 @@ fn native_spacing(dataset: &Dataset, name: &str, plan: &Plan) -> Result<[f64; 3]
 fn prepared_bytes(facts: &[CaseFacts], plan: &Plan, split: &Split, watched: &[String]) -> u64 {
     let held: BTreeSet<&String> = split.training.iter().chain(watched).collect();
     let bytes = |f: &CaseFacts| {
-        let (shape, from_mm) = f.along(plan.orientation);
+        let (shape, from_mm) = f.seen_along(plan.crop, plan.orientation);
         let voxels: f64 = match plan.spacing {
             SpacingRule::Native => shape.iter().map(|n| *n as f64).product(),
             SpacingRule::Resample { mm, .. } => {

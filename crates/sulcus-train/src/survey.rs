@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use sulcus_pipeline::CropRule;
 use sulcus_volume::{Label, Orientation, Reorientation, Spacing};
 
 use crate::checks::{self, Findings, Marks};
@@ -81,6 +82,17 @@ impl CaseFacts {
     pub fn along(&self, orientation: Orientation) -> ([usize; 3], [f64; 3]) {
         let turn = Reorientation::between(self.orientation, orientation);
         (turn.shape(self.shape), turn.triple(self.spacing.mm()))
+    }
+
+    /// As [`CaseFacts::along`], of what a model with this rule looks at.
+    pub fn seen_along(&self, crop: CropRule, orientation: Orientation) -> ([usize; 3], [f64; 3]) {
+        let (shape, spacing) = self.along(orientation);
+        match crop {
+            CropRule::Whole => (shape, spacing),
+            CropRule::Nonzero => {
+                (Reorientation::between(self.orientation, orientation).shape(self.measures.crop_shape), spacing)
+            }
+        }
     }
 
     /// Volume of a structure in millilitres; nothing where the case does not have it.

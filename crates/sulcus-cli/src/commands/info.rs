@@ -10,7 +10,7 @@ use sulcus_train::{CrossValidation, Run};
 use sulcus_volume::LabelTable;
 
 use crate::args::InfoArgs;
-use crate::commands::plan::normalisation;
+use crate::commands::plan::{normalisation, place};
 use crate::commands::{cross_validation, dicom_folder, info_dataset};
 use crate::error::{CliError, Context, with_causes};
 use crate::exporting;
@@ -135,7 +135,7 @@ fn model_rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str,
         ("channels", channels.join(", ")),
         ("labels", labels.join("\n")),
         ("regions", regions(&spec.regions)),
-        ("orientation", spec.orientation.to_string()),
+        ("orientation", place(spec.orientation, spec.crop)),
         ("spacing", spacing),
         ("patch", join(&spec.patch, " × ")),
         (

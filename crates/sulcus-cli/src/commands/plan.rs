@@ -1,7 +1,8 @@
 //! `sulcus plan`: what a data set is like, and how it would be trained on.
 
-use sulcus_pipeline::{Normalisation, SpacingRule};
+use sulcus_pipeline::{CropRule, Normalisation, SpacingRule};
 use sulcus_train::{Dataset, DeviceKind, Fingerprint, Plan, PlanFile, Range, SplitChoice, TrainConfig};
+use sulcus_volume::Orientation;
 
 use crate::args::{PlanArgs, PlanChoices, SplitArgs};
 use crate::error::{CliError, Context};
@@ -170,7 +171,7 @@ fn plan_rows(plan: &Plan, config: &TrainConfig, kind: DeviceKind) -> Vec<(&'stat
             ),
         ),
         ("stages", stages.join("\n")),
-        ("orientation", plan.orientation.to_string()),
+        ("orientation", place(plan.orientation, plan.crop)),
         ("spacing", spacing),
         ("normalisation", plan.normalisation.iter().map(normalisation).collect::<Vec<_>>().join(", ")),
         ("patch", times(&plan.patch)),
@@ -179,11 +180,20 @@ fn plan_rows(plan: &Plan, config: &TrainConfig, kind: DeviceKind) -> Vec<(&'stat
     ]
 }
 
+/// Where the network lies in the scan, as people say it.
+pub(crate) fn place(orientation: Orientation, crop: CropRule) -> String {
+    match crop {
+        CropRule::Whole => orientation.to_string(),
+        CropRule::Nonzero => format!("{orientation}, the box of what is not zero"),
+    }
+}
+
 /// The scheme as people say it.
 pub(crate) fn normalisation(rule: &Normalisation) -> String {
     match rule {
         Normalisation::MinMax => "min-max".to_owned(),
         Normalisation::ZScore => "z-score".to_owned(),
+        Normalisation::ZScoreNonzero => "z-score of the non-zero part".to_owned(),
         Normalisation::Percentile { low, high } => format!("percentiles {low} to {high}"),
         Normalisation::Ct { clip: [low, high], .. } => {
             format!("clipped to {low} to {high}, then data-set z-score")

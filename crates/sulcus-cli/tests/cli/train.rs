@@ -67,6 +67,63 @@ fn a_run_is_trained_exported_described_resumed_and_used() {
     predict(home.path(), &[&scan()], &mask, &["-m", model.to_str().unwrap()]).code(1).says("cannot be averaged");
 }
 
+/// Scans in a wide margin of zeros, as after taking the skull off.
+#[test]
+fn scans_with_margins_of_zeros_are_cut_normalised_inside_and_masked_whole() {
+    let home = tempfile::tempdir().unwrap();
+    let (set, folder) = (home.path().join("set"), home.path().join("run"));
+    for name in ["hippocampus_008", "hippocampus_011", "hippocampus_023", "hippocampus_040"] {
+        for (from, to) in [("imagesTr", "images"), ("labelsTr", "labels")] {
+            let narrow = bundled(&format!("hippocampus/{from}/{name}.nii.gz"));
+            let geometry = *sulcus_io::read_source(&narrow).unwrap().geometry();
+            let mut rows = geometry.ras_from_voxel().rows();
+            let first = geometry.ras_from_voxel().apply([-12.0; 3]).0;
+            rows.iter_mut().zip(first).for_each(|(row, origin)| row[3] = origin);
+            let wide = geometry.shape().map(|n| n + 24);
+            let rows = rows.map(|row| row.map(|v| v as f32));
+            let grid = nifti(&wide.map(|n| n as i16), &vec![0.0; wide.iter().product()], Some(rows));
+            let grid = file(home.path(), "grid.nii", &grid);
+            let file = set.join(to).join(format!("{name}.nii.gz"));
+            std::fs::create_dir_all(set.join(to)).unwrap();
+            run(home.path(), &[&"convert", &narrow, &file, &"--like", &grid]).code(0);
+        }
+    }
+    let ended = run(
+        home.path(),
+        &[&"train", &set, &"-o", &folder, &"--device", &"cpu", &"--preset", &"unet3d-lite", &"--epochs", &"1"],
+    );
+    ended.code(0);
+    let plan = std::fs::read_to_string(folder.join("plan.json")).unwrap();
+    assert!(plan.contains("cut to the box of what is not zero"), "{plan}");
+    let model = folder.join("model.onnx");
+    let info = run(home.path(), &[&"info", &model]).code(0).stdout;
+    assert!(
+        info.contains("z-score of the non-zero part") && info.contains("the box of what is not zero"),
+        "{info}"
+    );
+    // The answer is the same with and without the margin, which the model never sees; and it lies where the scan does.
+    let mask_of = |scan: &std::path::Path, name: &str, more: &[&str]| {
+        let mask = home.path().join(name);
+        let mut command = sulcus(home.path());
+        command.arg("predict").arg(scan).arg("-m").arg(&model).arg("-o").arg(&mask);
+        super::support::ended(command.args(["--engine", "tract"]).args(more).output().unwrap()).code(0);
+        sulcus_io::read_labels(&mask).unwrap().0
+    };
+    let bare = mask_of(&bundled("hippocampus/imagesTr/hippocampus_040.nii.gz"), "bare.nii.gz", &[]);
+    let margins = set.join("images/hippocampus_040.nii.gz");
+    let wide = mask_of(&margins, "wide.nii.gz", &[]);
+    assert_eq!(wide, mask_of(&margins, "limited.nii.gz", &["--max-memory", "900MB"]));
+    let shape = bare.geometry().shape();
+    assert_eq!(wide.geometry().shape(), shape.map(|n| n + 24));
+    for (i, label) in bare.data().iter().enumerate() {
+        let [x, y, z] = [i % shape[0], i / shape[0] % shape[1], i / shape[0] / shape[1]].map(|at| at + 12);
+        assert_eq!(wide.get(sulcus_volume::VoxelIndex([x, y, z])), Some(label), "voxel {i}");
+    }
+    let inside: usize = bare.data().iter().filter(|label| **label != 0).count();
+    assert!(inside > 0);
+    assert_eq!(wide.data().iter().filter(|label| **label != 0).count(), inside);
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_says_how_to_go_on() {

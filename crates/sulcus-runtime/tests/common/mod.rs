@@ -3,8 +3,8 @@
 
 use sulcus_onnx::{Axis, GraphBuilder, attribute};
 use sulcus_pipeline::{
-    Activation, ChannelSpec, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm, Normalisation,
-    Output, SpacingRule, StageConfig, Tiling, Training,
+    Activation, ChannelSpec, CropRule, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm,
+    Normalisation, Output, SpacingRule, StageConfig, Tiling, Training,
 };
 use sulcus_runtime::{
     Device, Engine, NamedLibrary, OnnxRuntime, OrtLibrary, OrtSearch, Segmenter, SegmenterBuilder,
@@ -87,6 +87,7 @@ pub(crate) fn spec(axes: u8) -> ModelSpec {
         labels: labels(),
         regions: Vec::new(),
         activation: Output::Softmax,
+        crop: CropRule::Whole,
         orientation: "RAS".parse().unwrap(),
         spacing: SpacingRule::Native,
         patch: if flat { vec![16, 16] } else { vec![8, 12, 12] },

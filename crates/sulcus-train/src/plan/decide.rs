@@ -1,4 +1,6 @@
-use sulcus_pipeline::{Dimensions, Normalisation, Output, PipelineError, Region, SpacingRule};
+use sulcus_pipeline::{
+    CoarseAxis, CropRule, Dimensions, Normalisation, Output, PipelineError, Region, SpacingRule,
+};
 use sulcus_volume::{Interpolation, LabelTable, Orientation, Reorientation, Spacing};
 
 use super::fingerprint::quantile;
@@ -15,7 +17,8 @@ const ANISOTROPIC: f64 = 3.0;
 const FEWEST_SLICES: f64 = 8.0;
 /// Slices that lie further apart than this many pixels show too little of what lies between.
 const WIDEST_GAP: f64 = 10.0;
-/// nnU-Net normalises inside the non-zero voxels alone when they fill less than this share of the median scan.
+/// Scans whose non-zero box fills less than this share of the median one are cut to it and normalised inside (nnU-Net
+/// cuts always, and normalises inside below this share).
 const MOSTLY_MARGIN: f64 = 0.75;
 
 /// Decides everything that `config` leaves open.
@@ -38,7 +41,8 @@ pub(super) fn plan(
         (None, Dimensions::Two) => slice_plane(fingerprint, &mut why)?,
         (None, Dimensions::Three) => block_axes(fingerprint, &mut why)?,
     };
-    let (shapes, spacings): (Vec<_>, Vec<_>) = facts.iter().map(|f| f.along(orientation)).unzip();
+    let crop = crop(fingerprint, &mut why);
+    let (shapes, spacings): (Vec<_>, Vec<_>) = facts.iter().map(|f| f.seen_along(crop, orientation)).unzip();
     let shape = Range::of(shapes.iter().map(|s: &[usize; 3]| s.map(|n| n as f64))).median;
     let spacing = spacing_rule(config.spacing, orientation, shape, &spacings, &mut why)?;
     let native = Range::of(spacings.into_iter()).median;
@@ -68,6 +72,7 @@ pub(super) fn plan(
         regions: regions.to_vec(),
         normalisation,
         output,
+        crop,
         orientation,
         spacing,
         patch,
@@ -160,6 +165,18 @@ fn dimensions(config: &TrainConfig, fingerprint: &Fingerprint, why: &mut Vec<Str
     }
 }
 
+/// Margins of zeros say nothing: memory and patches go to what lies between them.
+fn crop(fingerprint: &Fingerprint, why: &mut Vec<String>) -> CropRule {
+    if fingerprint.crop_ratio >= MOSTLY_MARGIN {
+        return CropRule::Whole;
+    }
+    why.push(format!(
+        "scans are cut to the box of what is not zero, which fills {:.0} % of the median one; the rest is background",
+        100.0 * fingerprint.crop_ratio
+    ));
+    CropRule::Nonzero
+}
+
 /// Slices are taken across the coarsest axis, so that the network sees the finest detail; where all are alike, across
 /// the shortest one, so that it sees the most context.
 fn slice_plane(fingerprint: &Fingerprint, why: &mut Vec<String>) -> Result<Orientation, TrainError> {
@@ -207,7 +224,8 @@ fn spacing_rule(
 ) -> Result<SpacingRule, TrainError> {
     let cubic = |mm: [f64; 3]| -> Result<SpacingRule, TrainError> {
         let mm = Spacing::new(mm).map_err(PipelineError::from)?;
-        Ok(SpacingRule::Resample { mm, interpolation: Interpolation::Cubic })
+        // Only where voxels are anisotropic does the coarse axis differ from the others.
+        Ok(SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis: CoarseAxis::Nearest })
     };
     match choice {
         SpacingChoice::Native => return Ok(SpacingRule::Native),
@@ -259,39 +277,38 @@ fn normalisation(config: &TrainConfig, fingerprint: &Fingerprint, why: &mut Vec<
         if let Some(normalisation) = config.normalisation {
             return normalisation;
         }
+        let z_score = if fingerprint.crop_ratio < MOSTLY_MARGIN {
+            Normalisation::ZScoreNonzero
+        } else {
+            Normalisation::ZScore
+        };
         if !name.eq_ignore_ascii_case("ct") {
-            return Normalisation::ZScore;
+            return z_score;
         }
         let Some(f) = channel.foreground else {
-            return Normalisation::ZScore;
+            return z_score;
         };
         let clip = [f.percentile_00_5, f.percentile_99_5].map(|v| v as f32);
         let ct = Normalisation::Ct { clip, mean: f.mean as f32, sd: f.sd as f32 };
         // A foreground of one value, as in made-up data, has no spread to divide by.
-        if ct.check().is_ok() { ct } else { Normalisation::ZScore }
+        if ct.check().is_ok() { ct } else { z_score }
     };
     let chosen: Vec<Normalisation> = fingerprint.channels.iter().map(choose).collect();
     if config.normalisation.is_some() {
         return chosen;
     }
-    let mut z_scored = false;
     for (channel, normalisation) in fingerprint.channels.iter().zip(&chosen) {
         let name = &channel.name;
-        z_scored |= *normalisation == Normalisation::ZScore;
         why.push(match normalisation {
             Normalisation::Ct { clip: [low, high], mean, sd } => format!(
                 "channel `{name}` is clipped to {low:.0} to {high:.0} (0.5th and 99.5th percentile of the foreground), \
                  then brought to mean 0 and deviation 1 by the data set's {mean:.0} ± {sd:.0}"
             ),
+            Normalisation::ZScoreNonzero => format!(
+                "channel `{name}` is brought to mean 0 and deviation 1 scan by scan, over its non-zero part alone"
+            ),
             _ => format!("channel `{name}` is brought to mean 0 and deviation 1 scan by scan, as its units mean nothing"),
         });
-    }
-    if z_scored && fingerprint.crop_ratio < MOSTLY_MARGIN {
-        why.push(format!(
-            "means and deviations are over whole scans; only {:.0} % of the median scan lies within its non-zero box, \
-             where nnU-Net would take the non-zero voxels alone: this version doesn't",
-            100.0 * fingerprint.crop_ratio
-        ));
     }
     chosen
 }

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use sulcus_pipeline::Region;
+use sulcus_pipeline::{Region, nonzero_box};
 use sulcus_volume::{Image, Label, LabelMap, LabelTable, Orientation};
 
 use crate::CaseFacts;
@@ -98,6 +98,8 @@ pub struct RegionVolumes {
 pub struct CaseMeasures {
     /// Share of the scan that the bounding box of its non-zero voxels fills.
     pub crop_ratio: f64,
+    /// Voxels of that box along the axes of the file.
+    pub crop_shape: [usize; 3],
     /// Intensities in the foreground, channel by channel.
     pub foreground: Vec<ForegroundSample>,
     /// The 0.5th, 5th, 50th, 95th and 99.5th percentiles of all finite voxels, channel by channel, over at most 100,000
@@ -133,8 +135,13 @@ impl CaseMeasures {
             let sample = (0..picked).filter_map(|i| inside.get(i * inside.len() / picked)).filter_map(at);
             ForegroundSample { values: sample.collect(), range }
         });
+        // An image of zeros has no box; it counts as full.
+        let crop_shape =
+            nonzero_box(image).map_or(image.geometry().shape(), |ranges| ranges.map(|range| range.len()));
+        let inside: usize = crop_shape.iter().product();
         Self {
-            crop_ratio: crop_ratio(image),
+            crop_ratio: inside as f64 / image.geometry().voxels() as f64,
+            crop_shape,
             foreground: foreground.collect(),
             percentiles: (0..image.channels()).map(|channel| percentiles(image.channel(channel))).collect(),
         }
@@ -148,31 +155,6 @@ fn percentiles(values: &[f32]) -> [f64; 5] {
     let picked = values.iter().step_by(step).map(|v| f64::from(*v)).filter(|v| v.is_finite());
     let picked = sorted(picked.collect());
     [0.005, 0.05, 0.5, 0.95, 0.995].map(|share| quantile(&picked, share))
-}
-
-/// Holes don't change a bounding box, so that nnU-Net's filled union of the channels' non-zero voxels has the same one
-/// as the union itself. An image of zeros has no box; it counts as full.
-fn crop_ratio(image: &Image) -> f64 {
-    let shape = image.geometry().shape();
-    let [nx, ny, _] = shape;
-    let voxels = image.geometry().voxels();
-    let (mut low, mut high) = ([usize::MAX; 3], [0; 3]);
-    for channel in 0..image.channels() {
-        for (index, value) in image.channel(channel).iter().enumerate() {
-            if *value != 0.0 {
-                let at = [index % nx, index / nx % ny, index / (nx * ny)];
-                for axis in 0..3 {
-                    low[axis] = low[axis].min(at[axis]);
-                    high[axis] = high[axis].max(at[axis]);
-                }
-            }
-        }
-    }
-    if low[0] == usize::MAX {
-        return 1.0;
-    }
-    let inside: usize = (0..3).map(|axis| high[axis] - low[axis] + 1).product();
-    inside as f64 / voxels.max(1) as f64
 }
 
 impl Fingerprint {

@@ -14,8 +14,8 @@ mod topology;
 
 use serde::{Deserialize, Serialize};
 use sulcus_pipeline::{
-    ChannelSpec, ModelSpec, NetworkSpec, Normalisation, Output, PipelineError, Region, SpacingRule, Structure,
-    Tiling, Training,
+    ChannelSpec, CropRule, ModelSpec, NetworkSpec, Normalisation, Output, PipelineError, Region, SpacingRule,
+    Structure, Tiling, Training,
 };
 use sulcus_volume::{LabelTable, Orientation};
 
@@ -48,6 +48,9 @@ pub struct Plan {
     pub normalisation: Vec<Normalisation>,
     /// What the network's channels mean.
     pub output: Output,
+    /// What of a scan the model looks at.
+    #[serde(default)]
+    pub crop: CropRule,
     /// How the prepared grid lies; a 2-D network sees slices along its third axis.
     pub orientation: Orientation,
     /// On which voxel size the network works.
@@ -183,14 +186,15 @@ impl Plan {
             name: name.clone(),
             normalisation: *normalisation,
         };
-        ModelSpec {
-            format_version: ModelSpec::version_for(&self.regions),
+        let mut spec = ModelSpec {
+            format_version: 0,
             name,
             network: self.network.clone(),
             channels: self.channels.iter().zip(&self.normalisation).map(channel).collect(),
             labels: self.labels.clone(),
             regions: self.regions.clone(),
             activation: self.output,
+            crop: self.crop,
             orientation: self.orientation,
             spacing: self.spacing,
             patch: self.patch.clone(),
@@ -202,6 +206,8 @@ impl Plan {
             training,
             precision: None,
             golden_case: None,
-        }
+        };
+        spec.format_version = spec.least_version();
+        spec
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sulcus_pipeline::{Dimensions, Encoder, Normalisation, Output, Region, SpacingRule, Tiling};
+use sulcus_pipeline::{
+    CoarseAxis, CropRule, Dimensions, Encoder, Normalisation, Output, Region, SpacingRule, Tiling,
+};
 use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
 
 use super::*;
@@ -18,7 +20,7 @@ fn facts(shape: [usize; 3], mm: [f64; 3]) -> CaseFacts {
         intensity: [0.0, 1.0],
         label_voxels: BTreeMap::new(),
         sha256: String::new(),
-        measures: CaseMeasures { crop_ratio: 1.0, ..CaseMeasures::default() },
+        measures: CaseMeasures { crop_ratio: 1.0, crop_shape: shape, ..CaseMeasures::default() },
     }
 }
 
@@ -71,7 +73,10 @@ fn unlike_spacings_are_resampled_to_the_median_along_the_plans_axes() {
     let plan = decide(&cases, 1);
     assert_eq!(plan.orientation, Orientation::RAS);
     let mm = Spacing::new([1.0, 1.0, 3.0]).unwrap();
-    assert_eq!(plan.spacing, SpacingRule::Resample { mm, interpolation: Interpolation::Cubic });
+    assert_eq!(
+        plan.spacing,
+        SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis: CoarseAxis::Nearest }
+    );
     assert!(plan.why.iter().any(|w| w.contains("factor of 2.00")), "{:?}", plan.why);
 }
 
@@ -170,19 +175,23 @@ fn ct_is_clipped_by_the_data_set_and_everything_else_scaled_by_its_scan() {
     let mut case = facts([64; 3], [1.0; 3]);
     let sample =
         ForegroundSample { values: (0..=1000).map(|v| v as f32 / 5.0).collect(), range: Some([0.0, 200.0]) };
-    case.measures =
-        CaseMeasures { crop_ratio: 0.5, foreground: vec![sample.clone(), sample], ..CaseMeasures::default() };
+    case.measures = CaseMeasures {
+        crop_ratio: 0.5,
+        crop_shape: [64, 64, 32],
+        foreground: vec![sample.clone(), sample],
+        ..CaseMeasures::default()
+    };
     let config = preset("auto", DeviceChoice::Cpu);
     let plan = Plan::decide(&config, &["CT".into(), "PET".into()], &labels(1), &[case.clone()]).unwrap();
     let Normalisation::Ct { clip, mean, .. } = plan.normalisation[0] else { panic!("{:?}", plan.normalisation) };
     assert_eq!((clip, mean), ([1.0, 199.0], 100.0));
-    assert_eq!(plan.normalisation[1], Normalisation::ZScore);
+    assert_eq!((plan.normalisation[1], plan.crop), (Normalisation::ZScoreNonzero, CropRule::Nonzero));
     assert_eq!(plan.model_spec(String::new(), sulcus_pipeline::Training::default()).channels[1].name, "PET");
-    assert!(plan.why.iter().any(|w| w.contains("50 %") && w.contains("doesn't")), "{:?}", plan.why);
+    assert!(plan.why.iter().any(|w| w.contains("50 %") && w.contains("cut to the box")), "{:?}", plan.why);
     // A foreground of one value has no spread.
     case.measures.foreground[0].values = vec![5.0; 9];
     let flat = Plan::decide(&config, &["CT".into(), "PET".into()], &labels(1), &[case]).unwrap();
-    assert_eq!(flat.normalisation[0], Normalisation::ZScore);
+    assert_eq!(flat.normalisation[0], Normalisation::ZScoreNonzero);
 }
 
 #[test]

@@ -8,7 +8,8 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 pub(crate) use kinds::*;
 use sulcus_pipeline::{
-    ChannelSpec, Dimensions, ModelSpec, NetworkSpec, Normalisation, Output, SpacingRule, Tiling, Training,
+    ChannelSpec, CropRule, Dimensions, ModelSpec, NetworkSpec, Normalisation, Output, SpacingRule, Tiling,
+    Training,
 };
 use sulcus_train::{Descent, DiceScope, Loss, Optimiser, UNet};
 use sulcus_volume::LabelTable;
@@ -36,6 +37,7 @@ pub(crate) fn model_spec(network: NetworkSpec, channels: usize) -> ModelSpec {
         labels: LabelTable::from_names([(1, "Anterior".into()), (2, "Posterior".into())]).unwrap(),
         regions: Vec::new(),
         activation: Output::Softmax,
+        crop: CropRule::Whole,
         orientation: "RAS".parse().unwrap(),
         spacing: SpacingRule::Native,
         tiling: Tiling::Whole,

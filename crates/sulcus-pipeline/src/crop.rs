@@ -1,0 +1,177 @@
+//! Cutting scans to the box of what is not zero, and putting masks back.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use sulcus_volume::{Geometry, Image, Label, LabelMap, RasFromVoxel};
+
+use crate::{ModelSpec, Output, PipelineError, Restored};
+
+/// What of a scan a model looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CropRule {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The bounding box of the voxels that are not 0 in every channel (nnU-Net's crop; Isensee et al. 2021). What lies
+    /// outside is background.
+    Nonzero,
+}
+
+impl CropRule {
+    pub(crate) fn is_whole(&self) -> bool {
+        *self == Self::Whole
+    }
+}
+
+/// The box that a model looks at in one scan.
+#[derive(Debug, Clone)]
+pub struct Crop {
+    full: Geometry,
+    part: Geometry,
+    ranges: [Range<usize>; 3],
+}
+
+impl Crop {
+    /// The box that `spec` asks for; nothing where that is the whole scan, as with a scan of zeros.
+    ///
+    /// # Errors
+    /// Never for a scan that was read: a part of its grid is a grid.
+    pub fn of(spec: &ModelSpec, image: &Image) -> Result<Option<Self>, PipelineError> {
+        if spec.crop.is_whole() {
+            return Ok(None);
+        }
+        let full = *image.geometry();
+        let Some(ranges) = nonzero_box(image) else { return Ok(None) };
+        let shape = ranges.clone().map(|range| range.len());
+        if shape == full.shape() {
+            return Ok(None);
+        }
+        let first = full.ras_from_voxel().apply(ranges.clone().map(|range| range.start as f64)).0;
+        let mut rows = full.ras_from_voxel().rows();
+        rows.iter_mut().zip(first).for_each(|(row, origin)| row[3] = origin);
+        let part = Geometry::new(shape, RasFromVoxel::new(rows)?, full.source())?;
+        Ok(Some(Self { full, part, ranges }))
+    }
+
+    /// The scan's own grid.
+    pub fn full(&self) -> &Geometry {
+        &self.full
+    }
+
+    /// The image inside the box.
+    ///
+    /// # Errors
+    /// When the image is not the one that the box is of.
+    pub fn image(&self, image: &Image) -> Result<Image, PipelineError> {
+        self.full.check_same_grid(image.geometry())?;
+        let values = (0..image.channels()).flat_map(|channel| self.cut(image.channel(channel))).collect();
+        Ok(Image::new(self.part, image.channels(), values)?)
+    }
+
+    /// The mask inside the box.
+    ///
+    /// # Errors
+    /// When it lies on another grid than the scan.
+    pub fn labels(&self, labels: &LabelMap) -> Result<LabelMap, PipelineError> {
+        self.full.check_same_grid(labels.geometry())?;
+        Ok(LabelMap::new(self.part, self.cut(labels.data()))?)
+    }
+
+    /// A prediction inside the box, on the scan's own grid: outside of it there is background, for certain.
+    ///
+    /// # Errors
+    /// When the prediction is not one of the box.
+    pub fn restore(&self, spec: &ModelSpec, inside: Restored) -> Result<Restored, PipelineError> {
+        self.part.check_same_grid(inside.labels.geometry())?;
+        let labels = LabelMap::new(self.full, self.put_back(inside.labels.data(), Label::default()))?;
+        let put_back = |inside: Image| -> Result<Image, PipelineError> {
+            let background = |channel| f32::from(u8::from(channel == 0 && spec.activation == Output::Softmax));
+            let values = (0..inside.channels())
+                .flat_map(|channel| self.put_back(inside.channel(channel), background(channel)))
+                .collect();
+            Ok(Image::new(self.full, inside.channels(), values)?)
+        };
+        Ok(Restored { labels, probabilities: inside.probabilities.map(put_back).transpose()? })
+    }
+
+    /// Where the rows of the box begin in the scan, in the order of the file.
+    fn rows(&self) -> impl Iterator<Item = usize> + use<> {
+        let [nx, ny, _] = self.full.shape();
+        let [x, y, z] = self.ranges.clone();
+        z.flat_map(move |z| y.clone().map(move |y| (z * ny + y) * nx)).map(move |row| row + x.start)
+    }
+
+    fn cut<T: Copy>(&self, values: &[T]) -> Vec<T> {
+        let length = self.ranges[0].len();
+        self.rows().flat_map(|row| values.get(row..row + length).unwrap_or_default().iter().copied()).collect()
+    }
+
+    fn put_back<T: Copy>(&self, values: &[T], outside: T) -> Vec<T> {
+        let length = self.ranges[0].len();
+        let mut whole = vec![outside; self.full.voxels()];
+        for (row, values) in self.rows().zip(values.chunks_exact(length)) {
+            if let Some(to) = whole.get_mut(row..row + length) {
+                to.copy_from_slice(values);
+            }
+        }
+        whole
+    }
+}
+
+/// The bounding box, along x, y, z, of the voxels that are not 0 in every channel; nothing where all are. Holes inside
+/// don't change it, so that it is also the box of nnU-Net's *filled* union.
+pub fn nonzero_box(image: &Image) -> Option<[Range<usize>; 3]> {
+    let [nx, ny, _] = image.geometry().shape();
+    let (mut low, mut high) = ([usize::MAX; 3], [0; 3]);
+    for channel in 0..image.channels() {
+        for (index, row) in image.channel(channel).chunks_exact(nx).enumerate() {
+            let Some(first) = row.iter().position(|v| *v != 0.0) else { continue };
+            let last = row.iter().rposition(|v| *v != 0.0).unwrap_or(first);
+            for (axis, [from, to]) in [[first, last], [index % ny; 2], [index / ny; 2]].into_iter().enumerate() {
+                low[axis] = low[axis].min(from);
+                high[axis] = high[axis].max(to);
+            }
+        }
+    }
+    (low[0] != usize::MAX).then(|| std::array::from_fn(|axis| low[axis]..high[axis] + 1))
+}
+
+/// Which voxels lie inside: those that are not 0 in every channel, and the holes between them, which are zeros that no
+/// path over faces joins to the border (nnU-Net's filled union, `scipy.ndimage.binary_fill_holes`).
+pub(crate) fn filled_union(image: &Image) -> Vec<bool> {
+    let shape = image.geometry().shape();
+    let [nx, ny, nz] = shape;
+    let mut outside = vec![true; image.geometry().voxels()];
+    for channel in 0..image.channels() {
+        outside.iter_mut().zip(image.channel(channel)).for_each(|(zero, v)| *zero &= *v == 0.0);
+    }
+    // `outside` is now every zero; a flood from the border finds those that are.
+    let mut inside = vec![true; outside.len()];
+    let mut waiting = Vec::new();
+    let on_border = |at: [usize; 3]| (0..3).any(|a| at[a] == 0 || at[a] + 1 == shape[a]);
+    let place = |index: usize| [index % nx, index / nx % ny, index / (nx * ny)];
+    for index in (0..outside.len()).filter(|index| outside[*index] && on_border(place(*index))) {
+        inside[index] = false;
+        waiting.push(index);
+    }
+    while let Some(index) = waiting.pop() {
+        let [x, y, z] = place(index);
+        let neighbours = [
+            (x > 0).then(|| index - 1),
+            (x + 1 < nx).then_some(index + 1),
+            (y > 0).then(|| index - nx),
+            (y + 1 < ny).then_some(index + nx),
+            (z > 0).then(|| index - nx * ny),
+            (z + 1 < nz).then_some(index + nx * ny),
+        ];
+        for next in neighbours.into_iter().flatten() {
+            if outside[next] && inside[next] {
+                inside[next] = false;
+                waiting.push(next);
+            }
+        }
+    }
+    inside
+}

@@ -1,0 +1,245 @@
+//! Cutting to what is not zero, normalising inside it, and coarse axes: against nnU-Net's definitions, written out here.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::ops::ControlFlow;
+
+use proptest::prelude::*;
+use sulcus_pipeline::*;
+use sulcus_volume::*;
+
+/// Answers class 1 wherever the input is greater than a threshold.
+struct Bright(f32);
+
+impl Predictor for Bright {
+    fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
+        let (mut shape, values) = input.into_parts();
+        shape[1] = 2;
+        let mut out = vec![0.0; values.len()];
+        out.extend(values.iter().map(|v| v - self.0));
+        Tensor::new(shape, out).map_err(|e| PredictorError { engine: "test", message: e.to_string() })
+    }
+}
+
+fn spec(crop: CropRule, normalisation: Normalisation, spacing: SpacingRule) -> ModelSpec {
+    let stage =
+        |channels, stride| StageConfig { channels, convolutions: 1, kernel: vec![3; 3], stride: vec![stride; 3] };
+    let mut spec = ModelSpec {
+        format_version: 0,
+        name: "bright".into(),
+        network: NetworkSpec {
+            name: "test".into(),
+            dimensions: Dimensions::Three,
+            stages: vec![stage(2, 1), stage(4, 2)],
+            norm: Norm::Instance,
+            activation: Activation::Relu,
+            downsampling: Downsampling::MaxPool,
+            encoder: Encoder::Plain,
+            deep_supervision: false,
+        },
+        channels: vec![ChannelSpec { name: "MRI".into(), normalisation }],
+        labels: LabelTable::from_names([(4, "bright".to_owned())]).unwrap(),
+        regions: Vec::new(),
+        activation: Output::Softmax,
+        crop,
+        orientation: "ASR".parse().unwrap(),
+        spacing,
+        patch: vec![4; 3],
+        tiling: Tiling::Patch,
+        overlap: 0.5,
+        mirror_axes: Vec::new(),
+        padding_multiple: vec![2; 3],
+        postprocessing: vec![],
+        training: Training::default(),
+        precision: None,
+        golden_case: None,
+    };
+    spec.format_version = spec.least_version();
+    spec.check().unwrap();
+    spec
+}
+
+/// A scan of zeros but for a block, with a hole in it.
+fn head(shape: [usize; 3], start: [usize; 3], block: [usize; 3], mm: [f64; 3]) -> Image {
+    let map = RasFromVoxel::aligned("LPI".parse().unwrap(), Spacing::new(mm).unwrap());
+    let geometry = Geometry::new(shape, map, OrientationSource::Sform).unwrap();
+    let mut values = vec![0.0; geometry.voxels()];
+    for (i, value) in values.iter_mut().enumerate() {
+        let at = [i % shape[0], i / shape[0] % shape[1], i / shape[0] / shape[1]];
+        if (0..3).all(|a| (start[a]..start[a] + block[a]).contains(&at[a])) {
+            *value = ((i * 2_654_435_761) % 1009 + 1) as f32;
+        }
+    }
+    let hole: [usize; 3] = std::array::from_fn(|a| start[a] + block[a] / 2);
+    if block.iter().all(|n| *n >= 3) {
+        values[(hole[2] * shape[1] + hole[1]) * shape[0] + hole[0]] = 0.0;
+    }
+    Image::new(geometry, 1, values).unwrap()
+}
+
+fn predict(spec: &ModelSpec, image: &Image, threshold: f32) -> Restored {
+    let (prepared, restore) = prepare(spec, image).unwrap();
+    let go = &mut |_| ControlFlow::Continue(());
+    let logits = predict_logits(spec, &prepared, &[&Bright(threshold)], &WindowOptions::default(), go).unwrap();
+    restore.finish(spec, logits, Outputs::LabelsAndProbabilities).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn what_is_found_in_the_box_comes_back_to_its_place(
+        start in prop::array::uniform3(0..4_usize),
+        block in prop::array::uniform3(1..6_usize),
+        after in prop::array::uniform3(0..4_usize),
+    ) {
+        let shape = std::array::from_fn(|a| start[a] + block[a] + after[a]);
+        let image = head(shape, start, block, [1.0, 1.25, 1.5]);
+        let spec = spec(CropRule::Nonzero, Normalisation::Ct { clip: [0.0, 2000.0], mean: 0.0, sd: 1.0 }, SpacingRule::Native);
+        let (prepared, _) = prepare(&spec, &image).unwrap();
+        prop_assert_eq!(prepared.data().len(), block.iter().product::<usize>());
+        let restored = predict(&spec, &image, 500.0);
+        // The hole is dark, and everything outside the box is background.
+        let expected: Vec<u16> = image.data().iter().map(|v| if *v > 500.0 { 4 } else { 0 }).collect();
+        prop_assert_eq!(restored.labels.geometry(), image.geometry());
+        prop_assert_eq!(restored.labels.data(), &expected[..]);
+        let probabilities = restored.probabilities.unwrap();
+        for (i, value) in image.data().iter().enumerate() {
+            let [background, bright] = [probabilities.channel(0)[i], probabilities.channel(1)[i]];
+            prop_assert!((background + bright - 1.0).abs() < 1e-6);
+            let at = [i % shape[0], i / shape[0] % shape[1], i / shape[0] / shape[1]];
+            if !(0..3).all(|a| (start[a]..start[a] + block[a]).contains(&at[a])) {
+                prop_assert_eq!((*value, background), (0.0, 1.0));
+            }
+        }
+        // The mask is cut as its image is.
+        let labels = prepare_labels(&spec, &image, &restored.labels, None).unwrap();
+        prop_assert_eq!(labels.shape(), prepared.shape());
+        let inside = prepared.data().iter().map(|v| u8::from(*v > 500.0));
+        prop_assert!(labels.classes().iter().copied().eq(inside));
+    }
+}
+
+#[test]
+fn a_scan_of_zeros_is_looked_at_whole_and_so_is_a_full_one() {
+    let spec = spec(CropRule::Nonzero, Normalisation::ZScoreNonzero, SpacingRule::Native);
+    let empty = head([5, 6, 7], [0; 3], [0; 3], [1.0; 3]);
+    let (prepared, _) = prepare(&spec, &empty).unwrap();
+    assert_eq!(prepared.data(), &vec![0.0; 210][..]);
+    assert!(predict(&spec, &empty, 0.5).labels.data().iter().all(|l| *l == 0));
+    let full = head([5, 6, 7], [0; 3], [5, 6, 7], [1.0; 3]);
+    assert!(Crop::of(&spec, &full).unwrap().is_none());
+    assert_eq!(prepare(&spec, &full).unwrap().0.data().len(), 210);
+}
+
+/// nnU-Net's `ZScoreNormalization` with `use_mask_for_norm`: mean and deviation over the filled mask, the rest stays 0.
+#[test]
+fn the_filled_inside_decides_over_mean_and_deviation() {
+    // A block with a closed hole (filled) and an L of zeros on its edge (outside).
+    let mut values = vec![3.0_f32; 5 * 5 * 5];
+    for (i, value) in values.iter_mut().enumerate() {
+        *value += ((i * 37) % 11) as f32;
+    }
+    let at = |x: usize, y: usize, z: usize| (z * 5 + y) * 5 + x;
+    let hole = at(2, 2, 2);
+    let outside = [at(0, 0, 0), at(1, 0, 0), at(1, 1, 0), at(1, 1, 1)];
+    for index in outside.iter().chain([&hole]) {
+        values[*index] = 0.0;
+    }
+    let map = RasFromVoxel::aligned("ASR".parse().unwrap(), Spacing::new([1.0; 3]).unwrap());
+    let geometry = Geometry::new([5, 5, 5], map, OrientationSource::Sform).unwrap();
+    let image = Image::new(geometry, 1, values.clone()).unwrap();
+    let counted: Vec<f64> =
+        values.iter().enumerate().filter(|(i, _)| !outside.contains(i)).map(|(_, v)| f64::from(*v)).collect();
+    let n = counted.len() as f64;
+    let mean = counted.iter().sum::<f64>() / n;
+    let sd = (counted.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let spec = spec(CropRule::Nonzero, Normalisation::ZScoreNonzero, SpacingRule::Native);
+    let (prepared, _) = prepare(&spec, &image).unwrap();
+    for (i, (found, value)) in prepared.data().iter().zip(&values).enumerate() {
+        let expected = if outside.contains(&i) { 0.0 } else { (f64::from(*value) - mean) / sd };
+        assert!((f64::from(*found) - expected).abs() < 1e-5, "voxel {i}: {found} for {expected}");
+    }
+    assert!(prepared.data()[hole] < -1.0, "a hole inside counts and is dark");
+}
+
+/// Thick slices: along them the nearest one counts, in plane the spline, as in nnU-Net's
+/// `resample_data_or_seg` with `order_z = 0`.
+#[test]
+fn along_a_coarse_axis_the_nearest_slice_counts_there_and_back() {
+    let mm = Spacing::new([1.0, 1.0, 2.5]).unwrap();
+    let rule = |coarse_axis| SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis };
+    let ct = Normalisation::Ct { clip: [0.0, 2000.0], mean: 0.0, sd: 1.0 };
+    let model = |coarse_axis| ModelSpec {
+        orientation: "LPI".parse().unwrap(),
+        ..spec(CropRule::Whole, ct, rule(coarse_axis))
+    };
+    // 5 : 1, so the scan is anisotropic; slices of 5 mm become two of 2.5 mm each.
+    let image = head([6, 7, 4], [0; 3], [6, 7, 4], [1.0, 1.0, 5.0]);
+    let (prepared, _) = prepare(&model(CoarseAxis::Nearest), &image).unwrap();
+    assert_eq!(prepared.shape(), [6, 7, 8]);
+    for z in 0..8 {
+        assert_eq!(prepared.data()[z * 42..][..42], image.data()[z / 2 * 42..][..42], "slice {z}");
+    }
+    let (blended, _) = prepare(&model(CoarseAxis::AsOthers), &image).unwrap();
+    assert_ne!(prepared.data(), blended.data());
+    // The mask: nearest slices too, so that its classes are those of its slices.
+    let labels: Vec<u16> = image.data().iter().map(|v| if *v > 500.0 { 4 } else { 0 }).collect();
+    let mask = LabelMap::new(*image.geometry(), labels).unwrap();
+    let classes = prepare_labels(&model(CoarseAxis::Nearest), &image, &mask, None).unwrap();
+    for z in 0..8 {
+        let slice = mask.data()[z / 2 * 42..][..42].iter().map(|l| u8::from(*l > 0));
+        assert!(classes.classes()[z * 42..][..42].iter().copied().eq(slice), "slice {z}");
+    }
+    // Back: of two slices over one, nnU-Net's order 0 takes the one that holds its centre; a centre on a face is the
+    // later one's.
+    assert_eq!(predict(&model(CoarseAxis::Nearest), &image, 500.0).labels.data(), mask.data());
+
+    // In plane the spline stays: the same as resampling the slices alone.
+    let finer = Spacing::new([0.5, 1.0, 5.0]).unwrap();
+    let in_plane =
+        |coarse_axis| SpacingRule::Resample { mm: finer, interpolation: Interpolation::Cubic, coarse_axis };
+    let [nearest, others] = [CoarseAxis::Nearest, CoarseAxis::AsOthers].map(|coarse_axis| {
+        let model = ModelSpec { spacing: in_plane(coarse_axis), ..model(coarse_axis) };
+        prepare(&model, &image).unwrap().0
+    });
+    assert_eq!(nearest, others);
+}
+
+#[test]
+fn isotropic_voxels_and_two_coarse_axes_have_no_coarse_axis() {
+    let ct = Normalisation::Ct { clip: [0.0, 2000.0], mean: 0.0, sd: 1.0 };
+    // nnU-Net: 3.0 is not above its threshold; of (0.24, 1.25, 1.25) neither long axis is the one.
+    for (from, to) in [([1.0, 1.0, 3.0], [1.0, 1.0, 1.5]), ([0.24, 1.25, 1.25], [0.24, 1.25, 0.6])] {
+        let image = head([6, 7, 4], [0; 3], [6, 7, 4], from);
+        let mm = Spacing::new(to).unwrap();
+        let [nearest, others] = [CoarseAxis::Nearest, CoarseAxis::AsOthers].map(|coarse_axis| {
+            let spacing = SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis };
+            let model = ModelSpec { orientation: "LPI".parse().unwrap(), ..spec(CropRule::Whole, ct, spacing) };
+            (prepare(&model, &image).unwrap().0, predict(&model, &image, 500.0).labels)
+        });
+        assert_eq!(nearest, others, "{from:?} to {to:?}");
+    }
+}
+
+#[test]
+fn a_model_that_needs_it_is_of_the_version_that_brought_it_and_others_are_not() {
+    let plain = spec(CropRule::Whole, Normalisation::ZScore, SpacingRule::Native);
+    assert_eq!(plain.format_version, 1);
+    assert!(!plain.to_json().unwrap().contains("crop"));
+    for change in [
+        |s: &mut ModelSpec| s.crop = CropRule::Nonzero,
+        |s: &mut ModelSpec| s.channels[0].normalisation = Normalisation::ZScoreNonzero,
+        |s: &mut ModelSpec| {
+            let mm = Spacing::new([1.0; 3]).unwrap();
+            let coarse_axis = CoarseAxis::Nearest;
+            s.spacing = SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis };
+        },
+    ] {
+        let mut newer = plain.clone();
+        change(&mut newer);
+        let refused = newer.check().unwrap_err().to_string();
+        assert!(refused.contains("came with format version 3, but it says 1"), "{refused}");
+        newer.format_version = newer.least_version();
+        assert_eq!(ModelSpec::from_json(&newer.to_json().unwrap()).unwrap(), newer);
+    }
+}
