@@ -15,7 +15,7 @@ use crate::clock::Stopwatch;
 use crate::engine::{tiles_in_flight, with_answers};
 use crate::lanes::{LEAST_TILES, Lanes};
 use crate::memory::{loaded_again_bytes, workspace_bytes};
-use crate::segmenter::{Model, SharedPredictor};
+use crate::segmenter::{Model, Sessions, SharedPredictor};
 use crate::{RuntimeError, Seconds};
 
 /// What the members of an ensemble must mean alike, each with its name in messages and its value in words.
@@ -178,7 +178,7 @@ pub(crate) struct Road<'a> {
 
 /// Whom a scan's tiles are given to.
 struct Asked<'a> {
-    predictors: Vec<&'a dyn SharedPredictor>,
+    sessions: Vec<Sessions<'a>>,
     workers: usize,
 }
 
@@ -191,13 +191,10 @@ struct Ready {
 impl Road<'_> {
     /// What a scan of this geometry takes, with as many sessions in use.
     fn demand(&self, grouping: &Grouping, geometry: &Geometry, holds_scan: bool, lanes: usize) -> Demand<'_> {
-        // What an engine has worked in it keeps, so every session that was ever used counts.
+        // What an engine has worked in it keeps, so the first session counts beside the others.
         let mut engine_bytes = self.loaded_bytes;
         for model in self.models {
-            let more = match &model.lanes {
-                Some(of_model) if lanes > 1 || of_model.are_made() => of_model.count(),
-                _ => 0,
-            };
+            let more = model.lanes.as_ref().filter(|_| lanes > 1).map_or(0, Lanes::count);
             let workspace = if self.works_in_process { workspace_bytes(&model.spec, geometry) } else { 0 };
             engine_bytes += workspace * (1 + more as u64) + loaded_again_bytes(model.bytes) * more as u64;
         }
@@ -232,6 +229,9 @@ impl Road<'_> {
             if self.limit.is_none_or(|limit| takes <= limit) {
                 return Ok((lanes, Pieces::WHOLE));
             }
+        }
+        if self.limit.is_some() {
+            self.models.iter().filter_map(|model| model.lanes.as_ref()).for_each(Lanes::release);
         }
         Ok((1, self.demand(grouping, geometry, holds_scan, 1).pieces(geometry, self.limit)?))
     }
@@ -303,8 +303,8 @@ impl Road<'_> {
 
     /// The models' predictors, or as many sessions of each.
     fn engine(&self, lanes: usize) -> Result<Asked<'_>, RuntimeError> {
-        let predictors = self.models.iter().map(|model| model.sessions(lanes)).collect::<Result<_, _>>()?;
-        Ok(Asked { predictors, workers: if lanes > 1 { lanes } else { self.workers } })
+        let sessions = self.models.iter().map(|model| model.sessions(lanes)).collect::<Result<_, _>>()?;
+        Ok(Asked { sessions, workers: if lanes > 1 { lanes } else { self.workers } })
     }
 
     /// The scan as each preparation of a grid takes it.
@@ -352,7 +352,8 @@ impl Road<'_> {
                 shares.push(Share { spec: &first.spec, prepared, networks: group.clone(), weight });
             }
         }
-        let ((), engine) = with_answers(&asked.predictors, asked.workers, |answers| {
+        let predictors: Vec<&dyn SharedPredictor> = asked.sessions.iter().map(Sessions::predictor).collect();
+        let ((), engine) = with_answers(&predictors, asked.workers, |answers| {
             let mut walking = Walking { options: self.window, pieces, answers, tick };
             stream(&ready.restore, &shares, &mut walking)
         })?;

@@ -6,7 +6,7 @@
 //! takes a few milliseconds and gains nothing, and each session needs memory of its own to work in.
 
 use std::ops::Deref;
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use sulcus_pipeline::{Predictor, PredictorError, Tensor};
 
@@ -19,40 +19,40 @@ pub(crate) const LEAST_TILES: usize = 2;
 type Sessions = Vec<Box<dyn SharedPredictor>>;
 type Make = Box<dyn Fn() -> Result<Sessions, RuntimeError> + Send + Sync>;
 
-/// The sessions, made when a scan first has use for them.
+/// The sessions, made when a scan has use for them.
 pub(crate) struct Lanes {
     count: usize,
     make: Make,
-    made: OnceLock<Pool>,
+    made: Mutex<Option<Arc<Pool>>>,
 }
 
 impl Lanes {
     /// `make` gives `count` sessions.
     #[cfg_attr(not(feature = "ort"), expect(dead_code, reason = "tract shares one plan among threads"))]
     pub(crate) fn new(count: usize, make: Make) -> Self {
-        Self { count, make, made: OnceLock::new() }
+        Self { count, make, made: Mutex::new(None) }
     }
 
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 
-    /// Whether they take memory already.
-    pub(crate) fn are_made(&self) -> bool {
-        self.made.get().is_some()
-    }
-
     /// All sessions as one predictor for as many threads.
     ///
     /// # Errors
     /// When the engine refuses another session.
-    pub(crate) fn pool(&self) -> Result<&Pool, RuntimeError> {
-        if let Some(pool) = self.made.get() {
-            return Ok(pool);
+    pub(crate) fn pool(&self) -> Result<Arc<Pool>, RuntimeError> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = &*made {
+            return Ok(Arc::clone(pool));
         }
-        let sessions = (self.make)()?;
-        // Where two threads come here at once, one has made them in vain.
-        Ok(self.made.get_or_init(|| Pool { free: Mutex::new(sessions), returned: Condvar::new() }))
+        let pool = Arc::new(Pool { free: Mutex::new((self.make)()?), returned: Condvar::new() });
+        Ok(Arc::clone(made.insert(pool)))
+    }
+
+    /// Gives their memory back, for a scan that needs it. Another scan makes them again.
+    pub(crate) fn release(&self) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
@@ -97,7 +97,6 @@ impl Predictor for Pool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
@@ -131,9 +130,9 @@ mod tests {
             Ok(vec![one(), one()])
         };
         let lanes = Lanes::new(2, Box::new(make));
-        assert!(!lanes.are_made());
         let pool = lanes.pool().unwrap();
         std::thread::scope(|scope| {
+            let pool = &pool;
             for i in 0..6_u8 {
                 scope.spawn(move || {
                     let value = f32::from(i) - 2.0;
@@ -142,7 +141,10 @@ mod tests {
                 });
             }
         });
-        assert!(lanes.are_made());
+        assert!(Arc::ptr_eq(&pool, &lanes.pool().unwrap()), "they are made once");
+        lanes.release();
+        assert_eq!(Arc::strong_count(&pool), 1);
+        assert!(!Arc::ptr_eq(&pool, &lanes.pool().unwrap()));
         assert_eq!((busy.load(Ordering::SeqCst), most.load(Ordering::SeqCst)), (0, 2));
     }
 }

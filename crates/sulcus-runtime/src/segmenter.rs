@@ -1,11 +1,12 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use sulcus_pipeline::{ModelSpec, Outputs, Precision, Predictor, Progress, WindowOptions};
 use sulcus_volume::{Geometry, Image};
 
 use crate::ensemble::{Answer, Road, Scan, common_postprocessing};
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, Pool};
 use crate::memory::{loaded_bytes, peak_memory_bytes};
 use crate::{Arithmetic, Device, Engine, RuntimeError, SegmentOptions, Segmentation, SegmenterBuilder};
 
@@ -57,12 +58,27 @@ pub(crate) struct Model {
     pub(crate) bytes: u64,
 }
 
+/// Whom tiles are given to.
+pub(crate) enum Sessions<'a> {
+    One(&'a dyn SharedPredictor),
+    Several(Arc<Pool>),
+}
+
+impl Sessions<'_> {
+    pub(crate) fn predictor(&self) -> &dyn SharedPredictor {
+        match self {
+            Self::One(predictor) => *predictor,
+            Self::Several(pool) => &**pool,
+        }
+    }
+}
+
 impl Model {
     /// Its predictor, or as many sessions of it.
-    pub(crate) fn sessions(&self, count: usize) -> Result<&dyn SharedPredictor, RuntimeError> {
+    pub(crate) fn sessions(&self, count: usize) -> Result<Sessions<'_>, RuntimeError> {
         match &self.lanes {
-            Some(lanes) if count > 1 => Ok(lanes.pool()?),
-            _ => Ok(self.predictor.as_ref()),
+            Some(lanes) if count > 1 => Ok(Sessions::Several(lanes.pool()?)),
+            _ => Ok(Sessions::One(self.predictor.as_ref())),
         }
     }
 }

@@ -188,8 +188,6 @@ fn devices(runtime: Option<&OnnxRuntime>, model: &[u8], library: &OrtLibrary) ->
         let golden = (available && device != Device::Cpu)
             .then(|| replay(Engine::Ort, device, model, library).unwrap_or_else(|error| failed(&error)));
         let verified = !matches!(device, Device::Cuda(_) | Device::TensorRt(_));
-        let note =
-            if verified { note } else { format!("{note} (unverified: sulcus was never run on a CUDA device)") };
         found.push(DeviceReport {
             name: device.to_string(),
             used_for: "prediction",
@@ -203,7 +201,7 @@ fn devices(runtime: Option<&OnnxRuntime>, model: &[u8], library: &OrtLibrary) ->
         let (available, note) = match device.resolve() {
             Ok((found, description)) => {
                 let precisions: Vec<String> = Precision::of(&found).iter().map(ToString::to_string).collect();
-                (true, format!("{description}; {}{}", precisions.join(", "), unverified(device)))
+                (true, format!("{description}; {}{}", precisions.join(", "), partly_verified(device)))
             }
             Err(error) => (false, with_causes(&error)),
         };
@@ -223,14 +221,16 @@ fn without_runtime(device: Device) -> String {
     format!("needs ONNX Runtime, which was not found; `sulcus runtime install{option}` fetches one that has it")
 }
 
-/// What nobody has seen on such a device. Vulkan's kernels were compared with the processor's on a software device.
-fn unverified(device: DeviceChoice) -> &'static str {
+/// What was seen of such a device. Vulkan's kernels were compared with the processor's on a software device.
+fn partly_verified(device: DeviceChoice) -> &'static str {
     match device {
-        DeviceChoice::Cuda(_) => " (unverified: sulcus was never run on a CUDA device)",
         DeviceChoice::Vulkan(_) => " (fp32 verified on a software device; fp16 and several devices unverified)",
-        DeviceChoice::Auto | DeviceChoice::Cpu => "",
+        DeviceChoice::Auto | DeviceChoice::Cpu | DeviceChoice::Cuda(_) => "",
     }
 }
+
+/// Stands before what is said of a device on which nobody has seen sulcus compute the right thing.
+const UNVERIFIED: &str = "unverified on such a device; ";
 
 fn print(report: &Report) -> Result<(), CliError> {
     output::line(format_args!(
@@ -265,6 +265,7 @@ fn print(report: &Report) -> Result<(), CliError> {
     output::line("\ndevices")?;
     for device in &report.devices {
         let mark = if device.available { "yes" } else { "no" };
+        let unverified = if device.verified { "" } else { UNVERIFIED };
         let golden = match &device.golden {
             None => String::new(),
             Some(Golden { error: Some(error), .. }) => format!("; FAILED: {error}"),
@@ -273,7 +274,7 @@ fn print(report: &Report) -> Result<(), CliError> {
             }
         };
         output::line(format_args!(
-            "  {:<10} {:<10} {mark:<4} {}{golden}",
+            "  {:<10} {:<10} {mark:<4} {unverified}{}{golden}",
             device.used_for, device.name, device.note
         ))?;
     }
