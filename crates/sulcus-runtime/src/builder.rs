@@ -299,17 +299,17 @@ impl SegmenterBuilder {
 
     #[cfg(feature = "ort")]
     fn ort_options(&self, spec: &ModelSpec, device: Device) -> engine::OrtOptions {
-        let mut options = engine::OrtOptions::default();
-        options.device = device;
-        options.threads = self.threads;
-        options.arithmetic = self.arithmetic;
-        options.cache_folder = self.cache_folder.clone();
         let unless_said = match spec.network.dimensions {
             Dimensions::Two => 8,
             Dimensions::Three => 2,
         };
-        options.batch = Some(self.batch.unwrap_or(unless_said));
-        options
+        engine::OrtOptions {
+            device,
+            threads: self.threads,
+            arithmetic: self.arithmetic,
+            batch: Some(self.batch.unwrap_or(unless_said)),
+            cache_folder: self.cache_folder.clone(),
+        }
     }
 
     /// The same model in several sessions, for scans of many tiles.

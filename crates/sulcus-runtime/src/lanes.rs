@@ -5,7 +5,6 @@
 //! 3-D networks, whose tiles take long, two sessions answer a fifth faster on two processors. A slice of a 2-D network
 //! takes a few milliseconds and gains nothing, and each session needs memory of its own to work in.
 
-use std::ops::Deref;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use sulcus_pipeline::{Predictor, PredictorError, Tensor};
@@ -88,7 +87,7 @@ impl Drop for Taken<'_> {
 
 impl Predictor for Pool {
     fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
-        match self.take().session.as_ref().map(Deref::deref) {
+        match self.take().session.as_deref() {
             Some(session) => session.logits(input),
             None => Err(PredictorError { engine: "no", message: "no session is free".into() }),
         }
