@@ -52,7 +52,7 @@ def starts(size, tile, step):
     if room <= 0:
         return [0]
     count = math.ceil(room / (step * tile)) + 1
-    return sorted({round(i * room / (count - 1)) for i in range(count)})
+    return sorted({round(i * (room / (count - 1))) for i in range(count)})
 
 
 def gaussian(tile):
