@@ -52,7 +52,7 @@ def starts(size, tile, step):
     if room <= 0:
         return [0]
     count = math.ceil(room / (step * tile)) + 1
-    return sorted({round(i * room / (count - 1)) for i in range(count)})
+    return sorted({round(i * (room / (count - 1))) for i in range(count)})
 
 
 def gaussian(tile):
@@ -68,21 +68,23 @@ def predict(session, spec, volume, classes):
         tile = [1] * missing + [math.ceil(n / m) * m for n, m in zip(shape[missing:], spec["padding_multiple"])]
     else:
         tile = [1] * missing + spec["patch"]
-    total = np.zeros((classes, *shape))
-    weight_sum = np.zeros(shape)
-    weights = np.einsum("i,j,k->ijk", *(gaussian(n) for n in tile))
-    tiles = 0
+    total = np.zeros((classes, *shape), np.float32)
+    weight_sum = np.zeros(shape, np.float32)
+    weights = np.einsum("i,j,k->ijk", *(gaussian(n) for n in tile)).astype(np.float32)
+    tiles, engine = 0, 0.0
     for corner in itertools.product(*(starts(n, t, spec["overlap"]) for n, t in zip(shape, tile))):
         inside = tuple(slice(c, min(c + t, n)) for c, t, n in zip(corner, tile, shape))
         used = tuple(slice(0, s.stop - s.start) for s in inside)
         block = np.zeros((1, volume.shape[0], *tile), np.float32)
         block[(0, slice(None), *used)] = volume[(slice(None), *inside)]
+        begun = time.perf_counter()
         answer = session.run(None, {"image": block[:, :, 0] if planar else block})[0][0]
+        engine += time.perf_counter() - begun
         answer = answer[:, None] if planar else answer
         total[(slice(None), *inside)] += (answer * weights)[(slice(None), *used)]
         weight_sum[inside] += weights[used]
         tiles += 1
-    return total / weight_sum, tiles
+    return total / weight_sum, tiles, engine
 
 
 def keep_largest(mask, labels):
@@ -123,7 +125,7 @@ def main():
     begun = time.perf_counter()
     values = np.array([0] + [label["value"] for label in spec["labels"]])
     sigmoid = spec["activation"] == "sigmoid"
-    logits, tiles = predict(session, spec, volume, 1 if sigmoid else len(values))
+    logits, tiles, seconds["engine"] = predict(session, spec, volume, 1 if sigmoid else len(values))
     stage("infer", begun)
 
     begun = time.perf_counter()

@@ -281,9 +281,16 @@ pub(crate) struct PredictArgs {
         long,
         value_name = "D",
         default_value = "auto",
-        help = "Where to compute: auto, cpu, cuda[:N] or tensorrt[:N]"
+        help = "Where to compute: auto, cpu, openvino, cuda[:N] or tensorrt[:N]"
     )]
     pub(crate) device: Device,
+    /// Compute in half precision, where the device has it: bf16 on openvino, fp16 on tensorrt. Faster; voxels at the borders
+    /// may change
+    #[arg(long)]
+    pub(crate) half: bool,
+    /// Where TensorRT keeps what it compiles; otherwise the user's cache folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
     /// What computes: auto, ort (ONNX Runtime) or tract (embedded)
     #[arg(long, value_name = "E", default_value = "auto")]
     pub(crate) engine: Engine,
@@ -437,11 +444,14 @@ pub(crate) struct InstallArgs {
     /// The package with NVIDIA's providers (CUDA and TensorRT), ten times as large
     #[arg(long)]
     pub(crate) gpu: bool,
+    /// The package with Intel's OpenVINO provider (Linux on x86-64), for `predict --device openvino`
+    #[arg(long, conflicts_with = "gpu")]
+    pub(crate) openvino: bool,
     /// The package index to ask
     #[arg(long, value_name = "URL", default_value = "https://pypi.org/simple")]
     pub(crate) index: String,
     /// Take this wheel instead of fetching one
-    #[arg(long, value_name = "FILE.whl", conflicts_with_all = ["gpu", "index"])]
+    #[arg(long, value_name = "FILE.whl", conflicts_with_all = ["gpu", "openvino", "index"])]
     pub(crate) from: Option<PathBuf>,
 }
 

@@ -16,6 +16,8 @@ pub(crate) struct Environment {
     pub(crate) path: Vec<PathBuf>,
     /// Where this program keeps a user's files, when the system says where that is.
     pub(crate) data_dir: Option<PathBuf>,
+    /// Where this program keeps what it can make again, when the system says where that is.
+    pub(crate) cache_dir: Option<PathBuf>,
     /// `NO_COLOR` is set to something.
     pub(crate) no_color: bool,
 }
@@ -34,6 +36,7 @@ impl Environment {
             python_environments: ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(path).collect(),
             path: get("PATH").map(|all| std::env::split_paths(&all).collect()).unwrap_or_default(),
             data_dir: data_home(&path).map(|dir| dir.join("sulcus")),
+            cache_dir: cache_home(&path).map(|dir| dir.join("sulcus")),
             no_color: get("NO_COLOR").is_some(),
         }
     }
@@ -62,6 +65,21 @@ fn data_home(path: &impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
         .or_else(|| path("HOME").map(|home| home.join(".local/share")))
 }
 
+#[cfg(target_os = "windows")]
+fn cache_home(path: &impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    path("LOCALAPPDATA")
+}
+
+#[cfg(target_os = "macos")]
+fn cache_home(path: &impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    path("HOME").map(|home| home.join("Library/Caches"))
+}
+
+#[cfg(not(any(target_os = "windows", target_os = "macos")))]
+fn cache_home(path: &impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    path("XDG_CACHE_HOME").filter(|dir| dir.is_absolute()).or_else(|| path("HOME").map(|home| home.join(".cache")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +97,7 @@ mod tests {
         let absolute = read(&[("XDG_DATA_HOME", "/data"), ("HOME", "/home/a")]);
         assert_eq!(absolute.runtime_dir().unwrap(), PathBuf::from("/data/sulcus/onnxruntime"));
         assert_eq!(read(&[]).data_dir, None);
+        let relative = read(&[("XDG_CACHE_HOME", "here"), ("HOME", "/home/a")]);
+        assert_eq!(relative.cache_dir.unwrap(), PathBuf::from("/home/a/.cache/sulcus"));
     }
 }

@@ -69,7 +69,7 @@ fn run(arguments: &Arguments, environment: &Environment, ui: Ui) -> Result<(), C
         Command::Plan(args) => commands::plan::run(args, ui),
         Command::Train(args) => commands::train::run(args, &library(), ui),
         Command::Export(args) => commands::export::run(args, &library(), ui),
-        Command::Predict(args) => commands::predict::run(args, library(), ui),
+        Command::Predict(args) => commands::predict::run(args, library(), environment, ui),
         Command::Evaluate(args) => commands::evaluate::run(args, ui),
         Command::Figure(args) => commands::figure::run(args, ui),
         Command::Info(args) => commands::info::run(args, ui),

@@ -176,7 +176,7 @@ pub(crate) fn unpack(wheel: &[u8], folder: &Path) -> Result<PathBuf, CliError> {
         let path = folder.join(file);
         let mut out = std::fs::File::create(&path).context(format_args!("writing {}", path.display()))?;
         std::io::copy(&mut member, &mut out).context(format_args!("unpacking {}", path.display()))?;
-        if !file.contains("onnxruntime_providers_") {
+        if file.contains("onnxruntime") && !file.contains("onnxruntime_providers_") {
             library = Some(path);
         }
     }
@@ -184,7 +184,7 @@ pub(crate) fn unpack(wheel: &[u8], folder: &Path) -> Result<PathBuf, CliError> {
         CliError::failed(
             "the wheel holds no ONNX Runtime library for this system (onnxruntime/capi/libonnxruntime*)",
         )
-        .hint("give a wheel of the package onnxruntime or onnxruntime-gpu that was made for this system")
+        .hint("give a wheel of the package onnxruntime, onnxruntime-gpu or onnxruntime-openvino that was made for this system")
     })
 }
 

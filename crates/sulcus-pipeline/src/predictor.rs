@@ -40,7 +40,7 @@ impl Tensor {
 }
 
 /// Why a network gave no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("the {engine} engine could not run the network: {message}")]
 pub struct PredictorError {
     /// Which engine.
@@ -59,16 +59,48 @@ pub trait Predictor {
     /// # Errors
     /// When the engine fails.
     fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError>;
+
+    /// How many inputs it likes to be given at a time; at least 1. Processors gain nothing from more.
+    fn batch(&self) -> usize {
+        1
+    }
+
+    /// The answers to several inputs of one shape, in their order.
+    ///
+    /// # Shapes
+    /// As [`Predictor::logits`], each with N = 1.
+    ///
+    /// # Errors
+    /// When the engine fails; then no input has an answer.
+    fn logits_of_all(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
+        inputs.into_iter().map(|input| self.logits(input)).collect()
+    }
 }
 
 impl<P: Predictor + ?Sized> Predictor for &P {
     fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
         (**self).logits(input)
     }
+
+    fn batch(&self) -> usize {
+        (**self).batch()
+    }
+
+    fn logits_of_all(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
+        (**self).logits_of_all(inputs)
+    }
 }
 
 impl<P: Predictor + ?Sized> Predictor for Box<P> {
     fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
         (**self).logits(input)
+    }
+
+    fn batch(&self) -> usize {
+        (**self).batch()
+    }
+
+    fn logits_of_all(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
+        (**self).logits_of_all(inputs)
     }
 }

@@ -1,11 +1,14 @@
 use std::path::{Path, PathBuf};
 
 use sulcus_onnx::read_spec;
+#[cfg(feature = "ort")]
+use sulcus_pipeline::Dimensions;
 use sulcus_pipeline::{ModelSpec, Precision, WindowOptions};
 
 use crate::ensemble::{check_member, common_postprocessing};
-use crate::segmenter::{Limits, Model, SharedPredictor};
-use crate::{Device, Engine, RuntimeError, Segmenter};
+use crate::lanes::Lanes;
+use crate::segmenter::{Limits, Model, Runs, SharedPredictor};
+use crate::{Arithmetic, Device, Engine, RuntimeError, Segmenter};
 #[cfg(feature = "ort")]
 use crate::{OrtLibrary, OrtSearch, engine};
 
@@ -17,6 +20,10 @@ pub struct SegmenterBuilder {
     engine: Engine,
     device: Device,
     threads: Option<usize>,
+    arithmetic: Arithmetic,
+    sessions: Option<usize>,
+    batch: Option<usize>,
+    cache_folder: Option<PathBuf>,
     #[cfg(feature = "ort")]
     library: Option<OrtLibrary>,
     window: WindowOptions,
@@ -82,6 +89,33 @@ impl SegmenterBuilder {
         self
     }
 
+    /// The numbers that the device computes in; those of the model unless said.
+    pub fn arithmetic(mut self, arithmetic: Arithmetic) -> Self {
+        self.arithmetic = arithmetic;
+        self
+    }
+
+    /// Sessions among which [`threads`](Self::threads) are shared out for scans of many tiles, on the processor with ONNX
+    /// Runtime. Unless said: two for 3-D networks, which are a fifth faster with them, where there are two threads or more;
+    /// one for 2-D networks. Each needs memory to work in; under a memory limit that leaves none, one is used.
+    pub fn sessions(mut self, sessions: usize) -> Self {
+        self.sessions = Some(sessions.max(1));
+        self
+    }
+
+    /// Tiles that a GPU is given at a time; unless said, 8 slices or 2 blocks. The processor takes one by one.
+    pub fn batch(mut self, tiles: usize) -> Self {
+        self.batch = Some(tiles.max(1));
+        self
+    }
+
+    /// Where TensorRT keeps what it compiles for a model, which takes it minutes, from one process to the next; nowhere
+    /// unless said. The folder is made when there is none.
+    pub fn cache_folder(mut self, folder: impl AsRef<Path>) -> Self {
+        self.cache_folder = Some(folder.as_ref().to_path_buf());
+        self
+    }
+
     /// Where ONNX Runtime comes from; [`OrtSearch::local`] unless said.
     #[cfg(feature = "ort")]
     pub fn ort_library(mut self, library: OrtLibrary) -> Self {
@@ -131,6 +165,11 @@ impl SegmenterBuilder {
         if let (Engine::Tract, Some(file)) = (choice.engine, in_bytes) {
             return Err(RuntimeError::NeedsOnnxRuntime { precision: Precision::Int8, model: file.name.clone() });
         }
+        for file in &files {
+            let refused =
+                |reason| RuntimeError::Arithmetic { device: choice.device, reason, model: file.name.clone() };
+            self.arithmetic.name(choice.device, file.spec.precision()).map_err(refused)?;
+        }
         let specs: Vec<&ModelSpec> = files.iter().map(|f| &f.spec).collect();
         let common = common_postprocessing(&specs);
         if specs.iter().any(|spec| spec.postprocessing.len() > common.len()) {
@@ -150,10 +189,18 @@ impl SegmenterBuilder {
             }
             loaded => loaded?,
         };
-        let models = files.into_iter().zip(predictors);
-        let models = models.map(|(f, predictor)| Model { bytes: f.bytes.len() as u64, spec: f.spec, predictor });
-        let limits = Limits { memory: self.max_memory, workers: 1 };
-        Segmenter::new(models.collect(), choice.engine, choice.device, self.window, limits, choice.notes)
+        let mut models = Vec::new();
+        for (file, predictor) in files.into_iter().zip(predictors) {
+            let bytes = file.bytes.len() as u64;
+            let lanes = self.lanes(&file.spec, file.bytes, &choice);
+            models.push(Model { spec: file.spec, predictor, lanes, bytes });
+        }
+        let on_gpu = choice.device.is_gpu();
+        // While one thread's batch is computed another one's is copied.
+        let workers = if on_gpu { 2 } else { 1 };
+        let limits = Limits { memory: self.max_memory, workers, works_in_process: !on_gpu };
+        let runs = Runs { engine: choice.engine, device: choice.device, arithmetic: self.arithmetic };
+        Segmenter::new(models, runs, self.window, limits, choice.notes)
     }
 
     /// The engine and the device, with what `auto` has to say about them.
@@ -184,7 +231,7 @@ impl SegmenterBuilder {
 
     #[cfg(feature = "ort")]
     fn device_needs_ort(&self) -> bool {
-        matches!(self.device, Device::Cuda(_) | Device::TensorRt(_))
+        matches!(self.device, Device::Cuda(_) | Device::TensorRt(_) | Device::OpenVino)
     }
 
     #[cfg(feature = "ort")]
@@ -222,41 +269,88 @@ impl SegmenterBuilder {
                     notes: Vec::new(),
                 });
             }
-            Device::Vulkan(_) => "inference runs on cpu, cuda and tensorrt; vulkan is a training device",
+            Device::Vulkan(_) => "inference runs on cpu, openvino, cuda and tensorrt; vulkan is a training device",
             Device::Cuda(_) | Device::TensorRt(_) => {
                 "the embedded engine (tract) runs on the processor alone; GPUs need the engine `ort`"
             }
+            Device::OpenVino => "OpenVINO is a provider of ONNX Runtime, so it needs the engine `ort`",
         };
         Err(RuntimeError::Device { device: self.device, reason: reason.into() })
     }
 
-    fn load(&self, files: &[File], choice: &Choice) -> Result<Vec<SharedPredictor>, RuntimeError> {
+    fn load(&self, files: &[File], choice: &Choice) -> Result<Vec<Box<dyn SharedPredictor>>, RuntimeError> {
         let load = |file: &File| match choice.engine {
-            Engine::Ort => self.load_ort(&file.bytes, choice),
+            Engine::Ort => self.load_ort(file, choice),
             Engine::Tract | Engine::Auto => self.load_tract(&file.bytes, &file.spec),
         };
         files.iter().map(load).collect()
     }
 
     #[cfg(feature = "ort")]
-    fn load_ort(&self, bytes: &[u8], choice: &Choice) -> Result<SharedPredictor, RuntimeError> {
+    fn load_ort(&self, file: &File, choice: &Choice) -> Result<Box<dyn SharedPredictor>, RuntimeError> {
         let runtime = choice.runtime.as_ref().ok_or(RuntimeError::LibraryNotFound { looked: 0 })?;
-        Ok(Box::new(engine::OrtPredictor::new(runtime, bytes, choice.device, self.threads)?))
+        if let Some(folder) = &self.cache_folder {
+            let made = std::fs::create_dir_all(folder);
+            made.map_err(|source| RuntimeError::CacheFolder { path: folder.clone(), source })?;
+        }
+        let options = self.ort_options(&file.spec, choice.device);
+        Ok(Box::new(engine::OrtPredictor::with_options(runtime, &file.bytes, &options)?))
+    }
+
+    #[cfg(feature = "ort")]
+    fn ort_options(&self, spec: &ModelSpec, device: Device) -> engine::OrtOptions {
+        let unless_said = match spec.network.dimensions {
+            Dimensions::Two => 8,
+            Dimensions::Three => 2,
+        };
+        engine::OrtOptions {
+            device,
+            threads: self.threads,
+            arithmetic: self.arithmetic,
+            batch: Some(self.batch.unwrap_or(unless_said)),
+            cache_folder: self.cache_folder.clone(),
+        }
+    }
+
+    /// The same model in several sessions, for scans of many tiles.
+    #[cfg(feature = "ort")]
+    fn lanes(&self, spec: &ModelSpec, bytes: Vec<u8>, choice: &Choice) -> Option<Lanes> {
+        let unless_said = match spec.network.dimensions {
+            Dimensions::Two => 1,
+            Dimensions::Three => 2,
+        };
+        let threads = self.threads.unwrap_or_else(engine::all_threads);
+        let count = self.sessions.unwrap_or(unless_said).min(threads);
+        let runtime = choice.runtime.clone().filter(|_| count > 1 && choice.device == Device::Cpu)?;
+        let options = self.ort_options(spec, choice.device);
+        let session = move |number: usize| {
+            let share = threads / count + usize::from(number < threads % count);
+            let mut options = options.clone();
+            options.threads = Some(share);
+            let predictor = engine::OrtPredictor::with_options(&runtime, &bytes, &options)?;
+            Ok(Box::new(predictor) as Box<dyn SharedPredictor>)
+        };
+        Some(Lanes::new(count, Box::new(move || (0..count).map(&session).collect())))
     }
 
     #[cfg(not(feature = "ort"))]
-    fn load_ort(&self, _: &[u8], choice: &Choice) -> Result<SharedPredictor, RuntimeError> {
+    fn lanes(&self, _: &ModelSpec, _: Vec<u8>, _: &Choice) -> Option<Lanes> {
+        None
+    }
+
+    #[cfg(not(feature = "ort"))]
+    fn load_ort(&self, _: &File, choice: &Choice) -> Result<Box<dyn SharedPredictor>, RuntimeError> {
         Err(RuntimeError::EngineNotBuilt { engine: choice.engine })
     }
 
     #[cfg(feature = "tract")]
-    fn load_tract(&self, bytes: &[u8], spec: &ModelSpec) -> Result<SharedPredictor, RuntimeError> {
+    fn load_tract(&self, bytes: &[u8], spec: &ModelSpec) -> Result<Box<dyn SharedPredictor>, RuntimeError> {
         let shape = [&[1, spec.channels.len()], spec.patch.as_slice()].concat();
         Ok(Box::new(crate::engine::TractPredictor::new(bytes, &shape, self.threads)?))
     }
 
     #[cfg(not(feature = "tract"))]
-    fn load_tract(&self, _: &[u8], _: &ModelSpec) -> Result<SharedPredictor, RuntimeError> {
+    fn load_tract(&self, _: &[u8], _: &ModelSpec) -> Result<Box<dyn SharedPredictor>, RuntimeError> {
         Err(RuntimeError::EngineNotBuilt { engine: Engine::Tract })
     }
 }

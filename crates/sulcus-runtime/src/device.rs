@@ -13,14 +13,25 @@ pub enum Device {
     Cuda(u32),
     /// An NVIDIA GPU through ONNX Runtime's TensorRT provider, by its number.
     TensorRt(u32),
+    /// The processor through ONNX Runtime's OpenVINO provider, for libraries that have it (PyPI's `onnxruntime-openvino`).
+    OpenVino,
     /// A GPU through Vulkan: for training; inference does not run on it.
     Vulkan(u32),
 }
 
 /// A device name that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a device: expected auto, cpu, cuda, cuda:N, tensorrt, tensorrt:N, vulkan or vulkan:N")]
+#[error(
+    "`{0}` is not a device: expected auto, cpu, openvino, cuda, cuda:N, tensorrt, tensorrt:N, vulkan or vulkan:N"
+)]
 pub struct UnknownDevice(String);
+
+impl Device {
+    /// Whether its memory is its own, so that scans are copied to it.
+    pub(crate) fn is_gpu(self) -> bool {
+        matches!(self, Self::Cuda(_) | Self::TensorRt(_) | Self::Vulkan(_))
+    }
+}
 
 impl FromStr for Device {
     type Err = UnknownDevice;
@@ -36,6 +47,7 @@ impl FromStr for Device {
         match (name, number) {
             ("auto", None) => Ok(Self::Auto),
             ("cpu", None) => Ok(Self::Cpu),
+            ("openvino", None) => Ok(Self::OpenVino),
             ("cuda", n) => Ok(Self::Cuda(n.unwrap_or(0))),
             ("tensorrt", n) => Ok(Self::TensorRt(n.unwrap_or(0))),
             ("vulkan", n) => Ok(Self::Vulkan(n.unwrap_or(0))),
@@ -49,6 +61,7 @@ impl fmt::Display for Device {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
+            Self::OpenVino => f.write_str("openvino"),
             Self::Cuda(n) => write!(f, "cuda:{n}"),
             Self::TensorRt(n) => write!(f, "tensorrt:{n}"),
             Self::Vulkan(n) => write!(f, "vulkan:{n}"),
@@ -65,6 +78,7 @@ mod tests {
         for (text, device) in [
             ("auto", Device::Auto),
             ("cpu", Device::Cpu),
+            ("openvino", Device::OpenVino),
             ("cuda", Device::Cuda(0)),
             ("cuda:3", Device::Cuda(3)),
             ("tensorrt", Device::TensorRt(0)),
@@ -78,7 +92,19 @@ mod tests {
 
     #[test]
     fn what_is_no_device_is_refused_with_the_list() {
-        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:+1", "cuda:one", "cpu:0", "auto:1", "CUDA", "cuda:0:0"] {
+        for text in [
+            "",
+            "gpu",
+            "cuda:",
+            "cuda:-1",
+            "cuda:+1",
+            "cuda:one",
+            "cpu:0",
+            "auto:1",
+            "CUDA",
+            "cuda:0:0",
+            "openvino:0",
+        ] {
             let error = text.parse::<Device>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("`{text}` is not a device")), "{error}");
             assert!(error.contains("tensorrt:N"), "{error}");

@@ -13,9 +13,10 @@ use sulcus_pipeline::{
 use sulcus_volume::{Geometry, Image, Spacing};
 
 use crate::clock::Stopwatch;
-use crate::engine::with_answers;
-use crate::memory::workspace_bytes;
-use crate::segmenter::{Model, SharedPredictor};
+use crate::engine::{tiles_in_flight, with_answers};
+use crate::lanes::{LEAST_TILES, Lanes};
+use crate::memory::{loaded_again_bytes, workspace_bytes};
+use crate::segmenter::{Model, Sessions, SharedPredictor};
 use crate::{RuntimeError, Seconds};
 
 /// What the members of an ensemble must mean alike, each with its name in messages and its value in words.
@@ -174,12 +175,20 @@ pub(crate) struct Answer {
 pub(crate) struct Road<'a> {
     pub(crate) models: &'a [Model],
     pub(crate) window: WindowOptions,
-    /// Tiles that are asked at the same time.
+    /// Threads that ask the engine at the same time, where models have no sessions for more.
     pub(crate) workers: usize,
+    /// Whether what the engine works in is memory of this process, not a GPU's.
+    pub(crate) works_in_process: bool,
     pub(crate) outputs: Outputs,
     /// What the process may hold, and what it held before the first scan.
     pub(crate) limit: Option<u64>,
     pub(crate) loaded_bytes: u64,
+}
+
+/// Whom a scan's tiles are given to.
+struct Asked<'a> {
+    sessions: Vec<Sessions<'a>>,
+    workers: usize,
 }
 
 /// A grid's scans, prepared, with the way back.
@@ -189,18 +198,56 @@ struct Ready {
 }
 
 impl Road<'_> {
-    /// What a scan of this geometry takes.
-    fn demand(&self, grouping: &Grouping, geometry: &Geometry, holds_scan: bool) -> Demand<'_> {
-        let workspace = self.models.iter().map(|m| workspace_bytes(&m.spec, geometry)).sum::<u64>();
+    /// What a scan of this geometry takes, with as many sessions in use.
+    fn demand(&self, grouping: &Grouping, geometry: &Geometry, holds_scan: bool, lanes: usize) -> Demand<'_> {
+        // What an engine has worked in it keeps, so the first session counts beside the others.
+        let mut engine_bytes = self.loaded_bytes;
+        for model in self.models {
+            let more = model.lanes.as_ref().filter(|_| lanes > 1).map_or(0, Lanes::count);
+            let workspace = if self.works_in_process { workspace_bytes(&model.spec, geometry) } else { 0 };
+            engine_bytes += workspace * (1 + more as u64) + loaded_again_bytes(model.bytes) * more as u64;
+        }
+        let batch = self.models.iter().map(|model| model.predictor.batch()).max().unwrap_or(1);
         Demand {
             grids: grouping.0.iter().map(|grid| self.specs(grid)).collect(),
             preparations: grouping.0.iter().map(Vec::len).collect(),
             options: self.window,
             outputs: self.outputs,
             holds_scan,
-            tiles_in_flight: self.workers + 1,
-            engine_bytes: self.loaded_bytes + workspace * self.workers as u64,
+            tiles_in_flight: tiles_in_flight(batch, self.workers.max(lanes)),
+            engine_bytes,
         }
+    }
+
+    /// Sessions that every model has.
+    fn lanes(&self) -> usize {
+        self.models.iter().map(|model| model.lanes.as_ref().map_or(1, Lanes::count)).min().unwrap_or(1)
+    }
+
+    /// How many sessions a scan is given, and the pieces that it is worked on in: several where the models have them, the
+    /// tiles are enough, and the limit leaves room for it beside the scan in one piece.
+    fn choose(
+        &self,
+        grouping: &Grouping,
+        geometry: &Geometry,
+        holds_scan: bool,
+    ) -> Result<(usize, Pieces), RuntimeError> {
+        let lanes = self.lanes();
+        if lanes > 1 && self.tiles(grouping, geometry, Pieces::WHOLE)? >= LEAST_TILES * lanes {
+            let takes = self.demand(grouping, geometry, holds_scan, lanes).peak_bytes(geometry, Pieces::WHOLE)?;
+            if self.limit.is_none_or(|limit| takes <= limit) {
+                return Ok((lanes, Pieces::WHOLE));
+            }
+        }
+        if self.limit.is_some() {
+            self.models.iter().filter_map(|model| model.lanes.as_ref()).for_each(Lanes::release);
+        }
+        Ok((1, self.demand(grouping, geometry, holds_scan, 1).pieces(geometry, self.limit)?))
+    }
+
+    fn tiles(&self, grouping: &Grouping, geometry: &Geometry, pieces: Pieces) -> Result<usize, RuntimeError> {
+        let specs = grouping.0.iter().flat_map(|grid| self.specs(grid));
+        specs.map(|spec| Ok(count_tiles_in(spec, geometry, &self.window, pieces)?)).sum()
     }
 
     fn specs(&self, grid: &[Vec<Group>]) -> Vec<&ModelSpec> {
@@ -210,7 +257,7 @@ impl Road<'_> {
 
     /// The least memory that a scan of this geometry can be predicted in.
     pub(crate) fn least_bytes(&self, geometry: &Geometry, holds_scan: bool) -> Result<u64, RuntimeError> {
-        Ok(self.demand(&Grouping::of(self.models), geometry, holds_scan).least_bytes(geometry)?)
+        Ok(self.demand(&Grouping::of(self.models), geometry, holds_scan, 1).least_bytes(geometry)?)
     }
 
     /// Asks all members and decides by `spec`, which all of them agree with.
@@ -225,12 +272,9 @@ impl Road<'_> {
     ) -> Result<Answer, RuntimeError> {
         let grouping = Grouping::of(self.models);
         let geometry = *scan.image().geometry();
-        let pieces =
-            self.demand(&grouping, &geometry, matches!(scan, Scan::Borrowed(_))).pieces(&geometry, self.limit)?;
-        let mut progress = Progress { done: 0, total: 0 };
-        for spec in grouping.0.iter().flat_map(|grid| self.specs(grid)) {
-            progress.total += count_tiles_in(spec, &geometry, &self.window, pieces)?;
-        }
+        let (lanes, pieces) = self.choose(&grouping, &geometry, matches!(scan, Scan::Borrowed(_)))?;
+        let engine = self.engine(lanes)?;
+        let mut progress = Progress { done: 0, total: self.tiles(&grouping, &geometry, pieces)? };
         let mut tick = || {
             progress.done += 1;
             observer(progress)
@@ -239,7 +283,7 @@ impl Road<'_> {
         let mut decision = Decision::new(spec, &geometry, self.outputs)?;
         if let [grid] = grouping.0.as_slice() {
             let ready = self.prepare(grid, scan, &mut seconds)?;
-            self.ask(grid, &ready, pieces, &mut tick, &mut seconds, |restore, shares, walking| {
+            self.ask(grid, &ready, (&engine, pieces), &mut tick, &mut seconds, |restore, shares, walking| {
                 restore.stream(shares, walking, &mut decision)
             })?;
         } else {
@@ -247,9 +291,14 @@ impl Road<'_> {
                 let mut block = Block::new(&geometry, spec.classes(), slices)?;
                 for grid in &grouping.0 {
                     let ready = self.prepare(grid, Scan::Borrowed(scan.image()), &mut seconds)?;
-                    self.ask(grid, &ready, pieces, &mut tick, &mut seconds, |restore, shares, walking| {
-                        restore.stream_into(shares, walking, &mut block)
-                    })?;
+                    self.ask(
+                        grid,
+                        &ready,
+                        (&engine, pieces),
+                        &mut tick,
+                        &mut seconds,
+                        |restore, shares, walking| restore.stream_into(shares, walking, &mut block),
+                    )?;
                 }
                 decision.block(block);
             }
@@ -259,6 +308,12 @@ impl Road<'_> {
         let restored = decision.finish()?;
         seconds.postprocess += watch.elapsed_secs();
         Ok(Answer { restored, tiles: progress.done, seconds })
+    }
+
+    /// The models' predictors, or as many sessions of each.
+    fn engine(&self, lanes: usize) -> Result<Asked<'_>, RuntimeError> {
+        let sessions = self.models.iter().map(|model| model.sessions(lanes)).collect::<Result<_, _>>()?;
+        Ok(Asked { sessions, workers: if lanes > 1 { lanes } else { self.workers } })
     }
 
     /// The scan as each preparation of a grid takes it.
@@ -287,7 +342,7 @@ impl Road<'_> {
         &self,
         grid: &[Vec<Group>],
         ready: &Ready,
-        pieces: Pieces,
+        (asked, pieces): (&Asked<'_>, Pieces),
         tick: &mut dyn FnMut() -> ControlFlow<()>,
         seconds: &mut Seconds,
         stream: impl FnOnce(&Restore, &[Share<'_>], &mut Walking<'_>) -> Result<(), PipelineError>,
@@ -306,8 +361,8 @@ impl Road<'_> {
                 shares.push(Share { spec: &first.spec, prepared, networks: group.clone(), weight });
             }
         }
-        let predictors: Vec<&SharedPredictor> = self.models.iter().map(|m| &m.predictor).collect();
-        let ((), engine) = with_answers(&predictors, self.workers, |answers| {
+        let predictors: Vec<&dyn SharedPredictor> = asked.sessions.iter().map(Sessions::predictor).collect();
+        let ((), engine) = with_answers(&predictors, asked.workers, |answers| {
             let mut walking = Walking { options: self.window, pieces, answers, tick };
             stream(&ready.restore, &shares, &mut walking)
         })?;

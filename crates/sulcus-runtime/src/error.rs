@@ -91,6 +91,24 @@ pub enum RuntimeError {
         /// Why not, and what to do.
         reason: String,
     },
+    /// Half precision that a device or a model does not have.
+    #[error("half precision cannot be had on `{device}`: {reason}: {model}")]
+    Arithmetic {
+        /// Where it was asked for.
+        device: Device,
+        /// Why not.
+        reason: String,
+        /// Which model, for people.
+        model: String,
+    },
+    /// A folder that cannot be made.
+    #[error("could not make the cache folder: {source}: {}", path.display())]
+    CacheFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Models that cannot be averaged.
     #[error(
         "the models cannot be averaged: they differ in their {field}: {expected} in {first}, {found} in {other}"

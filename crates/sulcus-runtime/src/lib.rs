@@ -57,17 +57,26 @@
 //! [`Segmenter::engine`], [`Segmenter::device`] and [`Segmenter::notes`] say. Whatever is *named* is used or is an
 //! error: nothing falls back in silence.
 //!
+//! [`Device::OpenVino`] is the processor too, through a provider that only some builds of ONNX Runtime have (PyPI's
+//! `onnxruntime-openvino`, which `sulcus runtime install --openvino` fetches). It answers 3-D networks in half the time, and with
+//! [`Arithmetic::Half`] in a quarter where the processor has bf16.
+//!
+//! **Unverified:** no GPU has run this crate. What is done for one, providers that fail aloud, batches of one size in pinned
+//! memory with the last one filled up, copying while another batch is computed, TensorRT's engine and timing caches and its
+//! fp16, is type-checked; batches and bound buffers are also tested on the processor.
+//!
 //! A process holds one ONNX Runtime: the first one loaded stays, every search gives it again, and naming another one
 //! is an error.
 //!
 //! # Features
 //!
-//! `ort` and `tract` are the engines, both on by default; `cuda` and `tensorrt` add ONNX Runtime's NVIDIA providers
-//! and compile without any SDK. With `tract` alone nothing is loaded at run time.
+//! `ort` and `tract` are the engines, both on by default; `cuda`, `tensorrt` and `openvino` add ONNX Runtime's providers of
+//! these names and compile without any SDK. With `tract` alone nothing is loaded at run time.
 
 #[cfg(not(any(feature = "ort", feature = "tract")))]
 compile_error!("sulcus-runtime needs an engine: turn on its feature `ort` or `tract`");
 
+mod arithmetic;
 mod builder;
 mod clock;
 mod cropped;
@@ -75,19 +84,21 @@ mod device;
 mod engine;
 mod ensemble;
 mod error;
+mod lanes;
 #[cfg(feature = "ort")]
 mod library;
 mod memory;
 mod segmentation;
 mod segmenter;
 
+pub use arithmetic::Arithmetic;
 pub use builder::SegmenterBuilder;
 pub use device::{Device, UnknownDevice};
 #[cfg(feature = "tract")]
 pub use engine::TractPredictor;
 pub use engine::{Engine, UnknownEngine};
 #[cfg(feature = "ort")]
-pub use engine::{OnnxRuntime, OrtMeasurements, OrtPredictor, check_device, find_onnx_runtime};
+pub use engine::{OnnxRuntime, OrtMeasurements, OrtOptions, OrtPredictor, check_device, find_onnx_runtime};
 pub use error::RuntimeError;
 #[cfg(feature = "ort")]
 pub use library::{NamedLibrary, Origin, OrtLibrary, OrtSearch, Outcome, Place, python_prefixes, wheel_member};

@@ -259,12 +259,21 @@ pub fn python_prefixes(folders: impl IntoIterator<Item = PathBuf>) -> Vec<PathBu
 }
 
 /// Whether a member of the `onnxruntime` wheel (a zip file) is needed to run models, and under which file name to
-/// unpack it: the library itself and its provider libraries, all into one folder.
+/// unpack it: the library itself, its provider libraries, and of `onnxruntime-openvino` what OpenVINO needs on a processor,
+/// all into one folder.
 pub fn wheel_member(name: &str) -> Option<&str> {
     let file = name.strip_prefix("onnxruntime/capi/")?;
     let plain = !file.contains(['/', '\\']);
     let library = library_version(file).is_some() || file.contains("onnxruntime_providers_");
-    (plain && library).then_some(file)
+    (plain && (library || is_of_openvino(file))).then_some(file)
+}
+
+/// OpenVINO's libraries but for those of its devices that nothing here runs on, and the thread pool that it uses.
+fn is_of_openvino(file: &str) -> bool {
+    let name = file.strip_prefix("lib").unwrap_or(file);
+    let other_device = ["intel_gpu", "intel_npu"].iter().any(|device| name.contains(device));
+    let shared = name.contains(".so") || name.ends_with(".dll");
+    shared && !other_device && (name.starts_with("openvino") || name.starts_with("tbb"))
 }
 
 #[cfg(test)]
@@ -374,6 +383,11 @@ mod tests {
             ("onnxruntime/capi/onnxruntime_pybind11_state.cpython-311-x86_64-linux-gnu.so", None),
             ("onnxruntime/capi/training/libonnxruntime.so.1", None),
             ("onnxruntime/capi/../libonnxruntime_providers_evil.so", None),
+            ("onnxruntime/capi/libopenvino.so.2541", Some("libopenvino.so.2541")),
+            ("onnxruntime/capi/libopenvino_intel_cpu_plugin.so", Some("libopenvino_intel_cpu_plugin.so")),
+            ("onnxruntime/capi/libtbb.so.12", Some("libtbb.so.12")),
+            ("onnxruntime/capi/libopenvino_intel_gpu_plugin.so", None),
+            ("onnxruntime/tools/add_openvino_win_libs.py", None),
             ("onnxruntime/__init__.py", None),
         ] {
             assert_eq!(wheel_member(member), file, "{member}");

@@ -32,6 +32,12 @@ pub(crate) fn loaded_bytes(models: u64) -> u64 {
     resident_bytes().unwrap_or(ENGINE_BYTES + 3 * models)
 }
 
+/// What one more session of a model whose file has so many bytes holds before it has answered: weights as they are in the
+/// file, and as the engine's kernels like them.
+pub(crate) fn loaded_again_bytes(model: u64) -> u64 {
+    3 * model
+}
+
 /// What an engine works in while it answers one tile, estimated from the network.
 ///
 /// The most is held at the finest resolution, where the decoder's input (skip connection and coarser maps), the two

@@ -81,8 +81,9 @@ pub struct Segmentation {
     pub engine: Engine,
     /// Where it ran.
     pub device: Device,
-    /// The numbers that the network is written in: `fp32`, `fp16` or `int8`; of an ensemble of several kinds all of
-    /// them, as `fp32+int8`.
+    /// The numbers that the network is written in, `fp32`, `fp16` or `int8`, of an ensemble of several kinds all of
+    /// them, as `fp32+int8`; with [`Arithmetic::Half`](crate::Arithmetic::Half) those that the device computes in, `bf16` or
+    /// `fp16`.
     pub precision: String,
 }
 

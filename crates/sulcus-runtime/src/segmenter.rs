@@ -1,25 +1,36 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use sulcus_pipeline::{ModelSpec, Outputs, Precision, Predictor, Progress, WindowOptions};
 use sulcus_volume::{Geometry, Image};
 
 use crate::ensemble::{Answer, Road, Scan, common_postprocessing};
+use crate::lanes::{Lanes, Pool};
 use crate::memory::{loaded_bytes, peak_memory_bytes};
-use crate::{Device, Engine, RuntimeError, SegmentOptions, Segmentation, SegmenterBuilder};
+use crate::{Arithmetic, Device, Engine, RuntimeError, SegmentOptions, Segmentation, SegmenterBuilder};
 
 /// One or more loaded models that segment scans: the whole road from a scan to its mask.
 ///
-/// It can be shared between threads; a model's engine runs one scan's tile at a time.
+/// It can be shared between threads, whose tiles then take turns.
 pub struct Segmenter {
     spec: ModelSpec,
     models: Vec<Model>,
     engine: Engine,
     device: Device,
+    precision: String,
     window: WindowOptions,
     limits: Limits,
     loaded_bytes: u64,
     notes: Vec<String>,
+}
+
+/// What runs the models, and where.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Runs {
+    pub(crate) engine: Engine,
+    pub(crate) device: Device,
+    pub(crate) arithmetic: Arithmetic,
 }
 
 /// What a segmenter may use.
@@ -27,24 +38,59 @@ pub struct Segmenter {
 pub(crate) struct Limits {
     /// Bytes of the whole process.
     pub(crate) memory: Option<u64>,
-    /// Tiles that the engine is asked at the same time.
+    /// Threads that ask the engine at the same time.
     pub(crate) workers: usize,
+    /// Whether what the engine works in is memory of this process, not a GPU's.
+    pub(crate) works_in_process: bool,
 }
 
 /// A model's engine, that threads share.
-pub(crate) type SharedPredictor = Box<dyn Predictor + Send + Sync>;
+pub(crate) trait SharedPredictor: Predictor + Send + Sync {}
+
+impl<P: Predictor + Send + Sync> SharedPredictor for P {}
 
 pub(crate) struct Model {
     pub(crate) spec: ModelSpec,
-    pub(crate) predictor: SharedPredictor,
+    pub(crate) predictor: Box<dyn SharedPredictor>,
+    /// The same in several sessions, where that is faster.
+    pub(crate) lanes: Option<Lanes>,
     /// Length of its file.
     pub(crate) bytes: u64,
 }
 
-/// The numbers that models are written in: `int8`, or `fp32+int8` for an ensemble of both.
-fn precision(models: &[Model]) -> String {
+/// Whom tiles are given to.
+pub(crate) enum Sessions<'a> {
+    One(&'a dyn SharedPredictor),
+    Several(Arc<Pool>),
+}
+
+impl Sessions<'_> {
+    pub(crate) fn predictor(&self) -> &dyn SharedPredictor {
+        match self {
+            Self::One(predictor) => *predictor,
+            Self::Several(pool) => &**pool,
+        }
+    }
+}
+
+impl Model {
+    /// Its predictor, or as many sessions of it.
+    pub(crate) fn sessions(&self, count: usize) -> Result<Sessions<'_>, RuntimeError> {
+        match &self.lanes {
+            Some(lanes) if count > 1 => Ok(Sessions::Several(lanes.pool()?)),
+            _ => Ok(Sessions::One(self.predictor.as_ref())),
+        }
+    }
+}
+
+/// The numbers that models compute in: `int8`, or `fp32+int8` for an ensemble of both.
+fn precision(models: &[Model], arithmetic: Arithmetic, device: Device) -> String {
     let kinds: BTreeSet<Precision> = models.iter().map(|m| m.spec.precision()).collect();
-    kinds.into_iter().map(Precision::name).collect::<Vec<_>>().join("+")
+    // The builder has refused what a device does not have.
+    let mut names: Vec<&str> =
+        kinds.into_iter().map(|kind| arithmetic.name(device, kind).unwrap_or(kind.name())).collect();
+    names.dedup();
+    names.join("+")
 }
 
 impl std::fmt::Debug for Segmenter {
@@ -65,8 +111,7 @@ impl Segmenter {
 
     pub(crate) fn new(
         models: Vec<Model>,
-        engine: Engine,
-        device: Device,
+        runs: Runs,
         window: WindowOptions,
         limits: Limits,
         notes: Vec<String>,
@@ -75,7 +120,9 @@ impl Segmenter {
         let mut spec = (*specs.first().ok_or(RuntimeError::NoModel)?).clone();
         spec.postprocessing = common_postprocessing(&specs);
         let loaded_bytes = loaded_bytes(models.iter().map(|m| m.bytes).sum());
-        Ok(Self { spec, models, engine, device, window, limits, loaded_bytes, notes })
+        let Runs { engine, device, arithmetic } = runs;
+        let precision = precision(&models, arithmetic, device);
+        Ok(Self { spec, models, engine, device, precision, window, limits, loaded_bytes, notes })
     }
 
     /// The specification of the model; of an ensemble the first one's, with the postprocessing that all members
@@ -156,8 +203,9 @@ impl Segmenter {
         outputs: Outputs,
         limit: Option<u64>,
     ) -> Road<'a> {
-        let Limits { workers, .. } = self.limits;
-        Road { models, window: *window, workers, outputs, limit, loaded_bytes: self.loaded_bytes }
+        let Limits { workers, works_in_process, .. } = self.limits;
+        let loaded_bytes = self.loaded_bytes;
+        Road { models, window: *window, workers, works_in_process, outputs, limit, loaded_bytes }
     }
 
     /// Segments a NIfTI file and writes the mask: on the same grid, with the label names.
@@ -236,7 +284,7 @@ impl Segmenter {
             peak_memory_bytes: peak_memory_bytes(),
             engine: self.engine,
             device: self.device,
-            precision: precision(&self.models),
+            precision: self.precision.clone(),
         })
     }
 }

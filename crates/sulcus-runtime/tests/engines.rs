@@ -320,12 +320,13 @@ fn a_device_that_cannot_be_had_says_why() {
         "the device `cuda:0` cannot be used: the embedded engine (tract) runs on the processor alone; GPUs need the \
          engine `ort`"
     );
-    assert!(refusal(tract(), Device::Vulkan(1)).contains("inference runs on cpu, cuda and tensorrt"));
+    assert!(refusal(tract(), Device::Vulkan(1)).contains("inference runs on cpu, openvino, cuda and tensorrt"));
+    assert!(refusal(tract(), Device::OpenVino).contains("OpenVINO is a provider of ONNX Runtime"));
     if onnx_runtime().is_none() {
         return;
     }
     let ort = || Segmenter::builder().ort_library(OrtLibrary::Search(search()));
-    assert!(refusal(ort(), Device::Vulkan(0)).contains("inference runs on cpu, cuda and tensorrt"));
+    assert!(refusal(ort(), Device::Vulkan(0)).contains("inference runs on cpu, openvino, cuda and tensorrt"));
     for device in [Device::Cuda(99), Device::TensorRt(99)] {
         let error = refusal(ort(), device);
         assert!(error.starts_with(&format!("the device `{device}` cannot be used: ")), "{error}");

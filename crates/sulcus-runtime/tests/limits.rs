@@ -57,8 +57,42 @@ fn scans_that_mean_nothing_are_refused_and_small_ones_are_padded() {
         }
     }
     // What no scan can have is refused before there is one.
+    let empty = |shape| {
+        Geometry::new(shape, *geometry([1; 3], "RAS", [1.0; 3]).ras_from_voxel(), OrientationSource::Sform)
+    };
+    for shape in [[0, 4, 4], [4, 0, 4], [4, 4, 0]] {
+        assert!(empty(shape).is_err(), "{shape:?}");
+    }
+    let grid = geometry([6, 5, 4], "RAS", [1.0; 3]);
+    for (channels, length) in [(1, 119), (1, 121), (2, 120), (0, 0)] {
+        assert!(Image::new(grid, channels, vec![0.0; length]).is_err(), "{channels} channel(s) of {length}");
+    }
+    let not_a_number = RasFromVoxel::new([[f64::NAN, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]);
+    assert!(not_a_number.is_err());
     let singular = RasFromVoxel::new([[1.0, 2.0, 0.0, 0.0], [2.0, 4.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]);
     assert!(singular.unwrap_err().to_string().contains("no inverse"));
-    let upright = *geometry([1, 1, 1], "RAS", [1.0; 3]).ras_from_voxel();
-    assert!(Geometry::new([4, 0, 4], upright, OrientationSource::Sform).is_err());
+}
+
+#[test]
+fn a_scan_of_more_channels_than_the_model_takes_is_refused() {
+    let grid = geometry([6, 5, 4], "RAS", [1.0; 3]);
+    for builder in builders() {
+        let segmenter = builder.model_bytes(model(3)).build().unwrap();
+        let scan = Image::new(grid, 2, vec![1.0; 240]).unwrap();
+        let error = segmenter.segment(&scan, SegmentOptions::default()).unwrap_err().to_string();
+        assert!(error.contains('2') && error.contains('1') && error.contains("channel"), "{error}");
+    }
+}
+
+#[test]
+fn a_model_of_a_newer_format_is_named_as_such() {
+    let mut newer = model(2);
+    let version = br#""format_version":1"#;
+    let at = newer.windows(version.len()).position(|bytes| bytes == version).unwrap();
+    newer[at + version.len() - 1] = b'9';
+    for builder in builders() {
+        let error = builder.model_bytes(newer.clone()).build().unwrap_err().to_string();
+        assert!(error.contains("its format version is 9, this program knows"), "{error}");
+        assert!(error.ends_with("use a newer sulcus"), "{error}");
+    }
 }

@@ -74,6 +74,11 @@ struct DeviceReport {
     name: String,
     used_for: &'static str,
     available: bool,
+    /// Whether somebody has seen sulcus compute the right thing on such a device.
+    verified: bool,
+    /// The golden case on it; not where the engines' replay is the same, or nothing can run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    golden: Option<Golden>,
     note: String,
 }
 
@@ -83,9 +88,9 @@ pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(),
         None => tiny::MODEL.to_vec(),
     };
     let (runtime, onnx_runtime) = look_for_library(library);
-    let mut engines = vec![replay(Engine::Tract, &model, library)];
+    let mut engines = vec![replay_engine(Engine::Tract, &model, library)];
     if runtime.is_some() {
-        engines.insert(0, replay(Engine::Ort, &model, library));
+        engines.insert(0, replay_engine(Engine::Ort, &model, library));
     } else {
         let error = onnx_runtime.error.clone().unwrap_or_else(|| "ONNX Runtime was not found".to_owned());
         let golden = Golden { passed: false, seconds: None, error: Some(error) };
@@ -98,7 +103,7 @@ pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(),
         model: args.model.as_deref().map_or_else(|| "built in".to_owned(), |path| path.display().to_string()),
         onnx_runtime,
         engines,
-        devices: devices(runtime.as_ref()),
+        devices: devices(runtime.as_ref(), &model, library),
     };
     if args.json {
         output::pretty_json(&report)?;
@@ -144,58 +149,88 @@ fn look_for_library(library: &OrtLibrary) -> (Option<OnnxRuntime>, LibraryReport
     }
 }
 
-/// The golden case on one engine.
-fn replay(engine: Engine, model: &[u8], library: &OrtLibrary) -> EngineReport {
+/// The golden case on one engine and device.
+fn replay(engine: Engine, device: Device, model: &[u8], library: &OrtLibrary) -> Result<Golden, RuntimeError> {
     let start = Instant::now();
-    let replayed = Segmenter::builder()
+    let segmenter = Segmenter::builder()
         .model_bytes(model)
         .engine(engine)
-        .device(Device::Cpu)
+        .device(device)
         .ort_library(library.clone())
-        .build()
-        .and_then(|segmenter| segmenter.replay_golden());
+        .build()?;
+    segmenter.replay_golden()?;
+    Ok(Golden { passed: true, seconds: Some(start.elapsed().as_secs_f64()), error: None })
+}
+
+fn failed(error: &RuntimeError) -> Golden {
+    Golden { passed: false, seconds: None, error: Some(with_causes(error)) }
+}
+
+fn replay_engine(engine: Engine, model: &[u8], library: &OrtLibrary) -> EngineReport {
+    let replayed = replay(engine, Device::Cpu, model, library);
     let available = !matches!(replayed, Err(RuntimeError::NeedsOnnxRuntime { .. }));
-    let golden = match replayed {
-        Ok(()) => Golden { passed: true, seconds: Some(start.elapsed().as_secs_f64()), error: None },
-        Err(error) => Golden { passed: false, seconds: None, error: Some(with_causes(&error)) },
-    };
+    let golden = replayed.unwrap_or_else(|error| failed(&error));
     EngineReport { name: EngineName(engine), available, golden }
 }
 
-fn devices(runtime: Option<&OnnxRuntime>) -> Vec<DeviceReport> {
+fn devices(runtime: Option<&OnnxRuntime>, model: &[u8], library: &OrtLibrary) -> Vec<DeviceReport> {
     let mut found = Vec::new();
-    for device in [Device::Cpu, Device::Cuda(0), Device::TensorRt(0)] {
+    for device in [Device::Cpu, Device::OpenVino, Device::Cuda(0), Device::TensorRt(0)] {
         let (available, note) = match (device, runtime) {
             (Device::Cpu, None) => (true, "embedded engine".to_owned()),
-            (_, None) => (false, "needs ONNX Runtime, which was not found".to_owned()),
+            (_, None) => (false, without_runtime(device)),
             (_, Some(runtime)) => match sulcus_runtime::check_device(runtime, device) {
                 Ok(()) => (true, "ONNX Runtime".to_owned()),
                 Err(error) => (false, with_causes(&error)),
             },
         };
-        found.push(DeviceReport { name: device.to_string(), used_for: "prediction", available, note });
+        // The processor's is that of the engines.
+        let golden = (available && device != Device::Cpu)
+            .then(|| replay(Engine::Ort, device, model, library).unwrap_or_else(|error| failed(&error)));
+        let verified = !matches!(device, Device::Cuda(_) | Device::TensorRt(_));
+        found.push(DeviceReport {
+            name: device.to_string(),
+            used_for: "prediction",
+            available,
+            verified,
+            golden,
+            note,
+        });
     }
     for device in [DeviceChoice::Cpu, DeviceChoice::Cuda(0), DeviceChoice::Vulkan(0)] {
         let (available, note) = match device.resolve() {
             Ok((found, description)) => {
                 let precisions: Vec<String> = Precision::of(&found).iter().map(ToString::to_string).collect();
-                (true, format!("{description}; {}{}", precisions.join(", "), unverified(device)))
+                (true, format!("{description}; {}{}", precisions.join(", "), partly_verified(device)))
             }
             Err(error) => (false, with_causes(&error)),
         };
-        found.push(DeviceReport { name: device.to_string(), used_for: "training", available, note });
+        let (used_for, verified) = ("training", !matches!(device, DeviceChoice::Cuda(_)));
+        found.push(DeviceReport { name: device.to_string(), used_for, available, verified, golden: None, note });
     }
     found
 }
 
-/// What nobody has seen on such a device. Vulkan's kernels were compared with the processor's on a software device.
-fn unverified(device: DeviceChoice) -> &'static str {
+/// What brings the library that a device needs.
+fn without_runtime(device: Device) -> String {
+    let option = match device {
+        Device::OpenVino => " --openvino",
+        Device::Cuda(_) | Device::TensorRt(_) => " --gpu",
+        Device::Auto | Device::Cpu | Device::Vulkan(_) => "",
+    };
+    format!("needs ONNX Runtime, which was not found; `sulcus runtime install{option}` fetches one that has it")
+}
+
+/// What was seen of such a device. Vulkan's kernels were compared with the processor's on a software device.
+fn partly_verified(device: DeviceChoice) -> &'static str {
     match device {
-        DeviceChoice::Cuda(_) => " (unverified: sulcus was never run on a CUDA device)",
         DeviceChoice::Vulkan(_) => " (fp32 verified on a software device; fp16 and several devices unverified)",
-        DeviceChoice::Auto | DeviceChoice::Cpu => "",
+        DeviceChoice::Auto | DeviceChoice::Cpu | DeviceChoice::Cuda(_) => "",
     }
 }
+
+/// Stands before what is said of a device on which nobody has seen sulcus compute the right thing.
+const UNVERIFIED: &str = "unverified on such a device; ";
 
 fn print(report: &Report) -> Result<(), CliError> {
     output::line(format_args!(
@@ -230,7 +265,18 @@ fn print(report: &Report) -> Result<(), CliError> {
     output::line("\ndevices")?;
     for device in &report.devices {
         let mark = if device.available { "yes" } else { "no" };
-        output::line(format_args!("  {:<10} {:<10} {mark:<4} {}", device.used_for, device.name, device.note))?;
+        let unverified = if device.verified { "" } else { UNVERIFIED };
+        let golden = match &device.golden {
+            None => String::new(),
+            Some(Golden { error: Some(error), .. }) => format!("; FAILED: {error}"),
+            Some(Golden { seconds, .. }) => {
+                format!("; golden prediction is right, {}", human_secs(seconds.unwrap_or(0.0)))
+            }
+        };
+        output::line(format_args!(
+            "  {:<10} {:<10} {mark:<4} {unverified}{}{golden}",
+            device.used_for, device.name, device.note
+        ))?;
     }
     Ok(())
 }
@@ -247,6 +293,13 @@ fn verdict(report: &Report, ui: Ui) -> Result<(), CliError> {
         return Err(CliError::failed(format_args!(
             "the golden prediction failed on {}: {why}: {}",
             names.join(" and "),
+            Path::new(&report.model).display()
+        )));
+    }
+    let wrong = report.devices.iter().find_map(|d| Some((&d.name, d.golden.as_ref()?.error.as_ref()?)));
+    if let Some((name, why)) = wrong {
+        return Err(CliError::failed(format_args!(
+            "the golden prediction failed on the device {name}: {why}: {}",
             Path::new(&report.model).display()
         )));
     }

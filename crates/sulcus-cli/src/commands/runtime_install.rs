@@ -30,10 +30,13 @@ pub(crate) fn run(args: &InstallArgs, environment: &Environment, ui: Ui) -> Resu
     let library = wheel::unpack(&bytes, fresh.path())?;
     drop(bytes);
     let runtime = check(&library)?;
-    if args.gpu {
-        // Before the move: the providers are loaded from where the library was.
-        report_gpu(&runtime, ui);
-    }
+    let devices: &[Device] = match args {
+        InstallArgs { gpu: true, .. } => &[Device::Cuda(0), Device::TensorRt(0)],
+        InstallArgs { openvino: true, .. } => &[Device::OpenVino],
+        _ => &[],
+    };
+    // Before the move: the providers are loaded from where the library was.
+    report(&runtime, devices, ui);
     let name = library.file_name().unwrap_or_default().to_owned();
     replace(&target, fresh.path())?;
     let installed = target.join(name);
@@ -42,7 +45,11 @@ pub(crate) fn run(args: &InstallArgs, environment: &Environment, ui: Ui) -> Resu
 }
 
 fn fetch(args: &InstallArgs, ui: Ui) -> Result<Vec<u8>, CliError> {
-    let package = if args.gpu { "onnxruntime-gpu" } else { "onnxruntime" };
+    let package = match args {
+        InstallArgs { gpu: true, .. } => "onnxruntime-gpu",
+        InstallArgs { openvino: true, .. } => "onnxruntime-openvino",
+        _ => "onnxruntime",
+    };
     let found = wheel::find(&args.index, package)?;
     let size = found.size.map(|bytes| format!(" ({})", human_bytes(bytes))).unwrap_or_default();
     ui.note(format_args!("fetching {}{size}", found.filename));
@@ -82,9 +89,9 @@ fn replace(target: &Path, fresh: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-fn report_gpu(runtime: &OnnxRuntime, ui: Ui) {
-    for device in [Device::Cuda(0), Device::TensorRt(0)] {
-        match sulcus_runtime::check_device(runtime, device) {
+fn report(runtime: &OnnxRuntime, devices: &[Device], ui: Ui) {
+    for device in devices {
+        match sulcus_runtime::check_device(runtime, *device) {
             Ok(()) => ui.note(format_args!("{device} can be used")),
             Err(error) => ui.warn(error),
         }

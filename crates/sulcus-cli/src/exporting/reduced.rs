@@ -65,22 +65,29 @@ pub(super) fn reduce(
     });
     let ([dice_fp32, dice], cases) = score(&data, &[whole?, reduced?], ui)?;
     let reduction = Reduction { kind, dice_fp32, dice, cases, calibration };
-    if !reduction.is_acceptable() {
-        return Err(CliError::failed(format_args!(
-            "{kind} costs too much: {}; the loss must stay below {}; nothing was written",
-            reduction_line(&reduction),
-            Reduction::GREATEST_LOSS
-        ))
-        .hint(match kind {
-            Precision::Int8 => {
-                "`--precision fp16` keeps more; longer training makes a network that is less easily upset"
-            }
-            _ => "export it in fp32",
-        }));
-    }
+    accept(&reduction)?;
     spec.precision = Some(reduction);
     let bytes = with_spec(&candidate, &spec).context("exporting")?;
     Ok((bytes, reduction))
+}
+
+/// The gate: what costs too much is not written.
+fn accept(reduction: &Reduction) -> Result<(), CliError> {
+    if reduction.is_acceptable() {
+        return Ok(());
+    }
+    let kind = reduction.kind;
+    let refused = CliError::failed(format_args!(
+        "{kind} costs too much: {}; the loss must stay below {}; nothing was written",
+        reduction_line(reduction),
+        Reduction::GREATEST_LOSS
+    ));
+    Err(refused.hint(match kind {
+        Precision::Int8 => {
+            "`--precision fp16` keeps more; longer training makes a network that is less easily upset"
+        }
+        _ => "export it in fp32",
+    }))
 }
 
 /// Measures how the values between layers spread over real tiles, and writes the graph in 8 bits.
@@ -152,4 +159,30 @@ fn score(data: &RunData<'_>, models: &[Segmenter; 2], ui: Ui) -> Result<([f64; 2
     };
     let [whole, reduced] = scores;
     Ok(([mean(whole)?, mean(reduced)?], cases.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_of_two_thousandths_is_refused_with_both_figures_and_what_to_do() {
+        let with = |kind, dice| Reduction {
+            kind,
+            dice_fp32: 0.8805,
+            dice,
+            cases: 42,
+            calibration: Some(Calibration { cases: 32, tiles: 128 }),
+        };
+        assert!(accept(&with(Precision::Int8, 0.8801)).is_ok());
+        assert!(accept(&with(Precision::Int8, 0.8786)).is_ok());
+        let refusal = |reduction: Reduction| match accept(&reduction) {
+            Err(CliError::Failed { message, hint }) => (message, hint.unwrap()),
+            other => panic!("expected a failure, found {other:?}"),
+        };
+        let (message, hint) = refusal(with(Precision::Int8, 0.8784));
+        insta::assert_snapshot!(message, @"int8 costs too much: mean Dice 0.8784 in int8, 0.8805 in fp32, over 42 held-out cases; ranges from 128 tiles of 32 training cases; the loss must stay below 0.002; nothing was written");
+        assert!(hint.contains("`--precision fp16` keeps more"));
+        assert_eq!(refusal(with(Precision::Fp16, 0.5)).1, "export it in fp32");
+    }
 }

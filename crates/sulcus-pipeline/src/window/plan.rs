@@ -109,7 +109,8 @@ fn tile_starts(image: usize, tile: usize, step: f64) -> Vec<usize> {
     // However small the step, a window can start at each voxel once and no more.
     let count = ((room as f64 / (step * tile as f64)).ceil() as usize).clamp(1, room) + 1;
     let distance = room as f64 / (count - 1) as f64;
-    let mut starts: Vec<usize> = (0..count).map(|i| (i as f64 * distance).round() as usize).collect();
+    // Half-way between two voxels NumPy, and so nnU-Net, takes the even one.
+    let mut starts: Vec<usize> = (0..count).map(|i| (i as f64 * distance).round_ties_even() as usize).collect();
     starts.dedup();
     starts
 }
@@ -129,6 +130,8 @@ mod tests {
     #[test]
     fn the_window_follows_nnunets_rule() {
         assert_eq!(tile_starts(110, 64, 0.5), [0, 23, 46]);
+        assert_eq!(tile_starts(189, 96, 0.5), [0, 46, 93]);
+        assert_eq!(tile_starts(191, 96, 0.5), [0, 48, 95]);
         assert_eq!(tile_starts(64, 64, 0.5), [0]);
         assert_eq!(tile_starts(30, 64, 0.5), [0]);
         assert_eq!(tile_starts(128, 64, 1.0), [0, 64]);

@@ -3,6 +3,8 @@
 #[cfg(feature = "ort")]
 mod ort;
 #[cfg(feature = "ort")]
+mod ort_bound;
+#[cfg(feature = "ort")]
 mod ort_device;
 #[cfg(feature = "ort")]
 mod ort_library;
@@ -16,7 +18,7 @@ use std::fmt;
 use std::str::FromStr;
 
 #[cfg(feature = "ort")]
-pub use self::ort::OrtPredictor;
+pub use self::ort::{OrtOptions, OrtPredictor};
 #[cfg(feature = "ort")]
 pub use self::ort_device::check_device;
 #[cfg(feature = "ort")]
@@ -25,7 +27,7 @@ pub use self::ort_library::{OnnxRuntime, find_onnx_runtime};
 pub use self::ort_measure::OrtMeasurements;
 #[cfg(feature = "tract")]
 pub use self::tract::TractPredictor;
-pub(crate) use self::workers::with_answers;
+pub(crate) use self::workers::{tiles_in_flight, with_answers};
 
 /// Name of the graph's input, `[N, C, (D,) H, W]`.
 const INPUT: &str = "image";
@@ -81,6 +83,6 @@ impl Engine {
 
 /// The threads an engine gets when the caller names no number: all that the process may use.
 #[cfg(any(feature = "ort", not(target_family = "wasm")))]
-fn all_threads() -> usize {
+pub(crate) fn all_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -8,24 +8,24 @@ use sulcus_pipeline::{Answers, PipelineError, PredictorError, Tensor};
 use crate::clock::Stopwatch;
 use crate::segmenter::SharedPredictor;
 
-/// What a worker is to do.
+/// What a worker is to do: tiles for one network.
 struct Job {
-    number: usize,
+    numbers: Vec<usize>,
     network: usize,
-    input: Tensor,
+    inputs: Vec<Tensor>,
 }
 
 /// What came of it.
 struct Done {
-    number: usize,
-    answer: Result<Tensor, PredictorError>,
+    numbers: Vec<usize>,
+    answers: Result<Vec<Tensor>, PredictorError>,
     secs: f64,
 }
 
 /// Gives `work` the answers of `predictors`, asked by so many threads at a time, and the seconds that a thread spent in
 /// the engine.
 pub(crate) fn with_answers<T>(
-    predictors: &[&SharedPredictor],
+    predictors: &[&dyn SharedPredictor],
     workers: usize,
     work: impl FnOnce(&mut dyn Answers) -> Result<T, PipelineError>,
 ) -> Result<(T, f64), PipelineError> {
@@ -34,9 +34,14 @@ pub(crate) fn with_answers<T>(
     Ok((found, secs.get() / workers.max(1) as f64))
 }
 
+/// Tiles that are on their way at the same time: those that are worked on, and as many that wait for each network.
+pub(crate) fn tiles_in_flight(batch: usize, workers: usize) -> usize {
+    (workers.max(1) + 1) * batch.max(1)
+}
+
 #[cfg(not(target_family = "wasm"))]
 fn run<T>(
-    predictors: &[&SharedPredictor],
+    predictors: &[&dyn SharedPredictor],
     workers: usize,
     secs: &Cell<f64>,
     work: impl FnOnce(&mut dyn Answers) -> Result<T, PipelineError>,
@@ -54,13 +59,8 @@ fn run<T>(
             scope.spawn(move || {
                 loop {
                     let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(Job { number, network, input }) = job else { return };
-                    if over.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let watch = Stopwatch::start();
-                    let answer = ask(predictors, network, input);
-                    if done.send(Done { number, answer, secs: watch.elapsed_secs() }).is_err() {
+                    let Ok(job) = job else { return };
+                    if over.load(Ordering::Relaxed) || done.send(ask(predictors, job)).is_err() {
                         return;
                     }
                 }
@@ -69,7 +69,7 @@ fn run<T>(
         drop(done);
         let send = |job: Job| jobs.send(job).map_err(|_| stopped());
         let receive = || results.recv().map_err(|_| stopped());
-        let found = work(&mut InOrder::new(&send, &receive, workers + 1, secs));
+        let found = work(&mut InOrder::new(predictors, &send, &receive, workers, secs));
         over.store(true, Ordering::Relaxed);
         drop(jobs);
         found
@@ -79,7 +79,7 @@ fn run<T>(
 /// Without threads each tile is asked when its answer is wanted.
 #[cfg(target_family = "wasm")]
 fn run<T>(
-    predictors: &[&SharedPredictor],
+    predictors: &[&dyn SharedPredictor],
     _: usize,
     secs: &Cell<f64>,
     work: impl FnOnce(&mut dyn Answers) -> Result<T, PipelineError>,
@@ -89,20 +89,23 @@ fn run<T>(
         queue.borrow_mut().push_back(job);
         Ok(())
     };
-    let receive = || {
-        let Job { number, network, input } = queue.borrow_mut().pop_front().ok_or_else(stopped)?;
-        let watch = Stopwatch::start();
-        let answer = ask(predictors, network, input);
-        Ok(Done { number, answer, secs: watch.elapsed_secs() })
-    };
-    work(&mut InOrder::new(&send, &receive, 1, secs))
+    let receive = || queue.borrow_mut().pop_front().map(|job| ask(predictors, job)).ok_or_else(stopped);
+    work(&mut InOrder::new(predictors, &send, &receive, 0, secs))
 }
 
-fn ask(predictors: &[&SharedPredictor], network: usize, input: Tensor) -> Result<Tensor, PredictorError> {
-    match predictors.get(network) {
-        Some(predictor) => predictor.logits(input),
-        None => Err(PredictorError { engine: "no", message: format!("there is no network {network}") }),
-    }
+fn ask(predictors: &[&dyn SharedPredictor], job: Job) -> Done {
+    let Job { numbers, network, inputs } = job;
+    let watch = Stopwatch::start();
+    let failed = |message: String| PredictorError { engine: "no", message };
+    let answers = match predictors.get(network) {
+        Some(predictor) => predictor.logits_of_all(inputs).and_then(|answers| {
+            let (asked, got) = (numbers.len(), answers.len());
+            let right = (asked == got).then_some(answers);
+            right.ok_or_else(|| failed(format!("{asked} tiles were asked and {got} answered")))
+        }),
+        None => Err(failed(format!("there is no network {network}"))),
+    };
+    Done { numbers, answers, secs: watch.elapsed_secs() }
 }
 
 /// A worker that ended before its time has panicked: the panic comes out where the threads are joined.
@@ -110,13 +113,17 @@ fn stopped() -> PipelineError {
     PredictorError { engine: "inference", message: "its thread has stopped".into() }.into()
 }
 
-/// Brings answers, which come as they are ready, into the order of their tiles.
+/// Puts tiles together as each network likes them, and brings answers, which come as they are ready, into the order of
+/// their tiles.
 struct InOrder<'a> {
     send: &'a dyn Fn(Job) -> Result<(), PipelineError>,
     receive: &'a dyn Fn() -> Result<Done, PipelineError>,
+    batches: Vec<usize>,
     ahead: usize,
     secs: &'a Cell<f64>,
     next: usize,
+    /// Tiles of a network that are not yet enough for it.
+    gathered: BTreeMap<usize, Job>,
     /// Numbers that each lane waits for.
     waiting: BTreeMap<usize, VecDeque<usize>>,
     ready: BTreeMap<usize, Result<Tensor, PredictorError>>,
@@ -124,12 +131,19 @@ struct InOrder<'a> {
 
 impl<'a> InOrder<'a> {
     fn new(
+        predictors: &[&dyn SharedPredictor],
         send: &'a dyn Fn(Job) -> Result<(), PipelineError>,
         receive: &'a dyn Fn() -> Result<Done, PipelineError>,
-        ahead: usize,
+        workers: usize,
         secs: &'a Cell<f64>,
     ) -> Self {
-        Self { send, receive, ahead, secs, next: 0, waiting: BTreeMap::new(), ready: BTreeMap::new() }
+        let batches: Vec<usize> = predictors.iter().map(|p| p.batch().max(1)).collect();
+        let ahead = match workers {
+            0 => 1,
+            _ => tiles_in_flight(batches.iter().copied().max().unwrap_or(1), workers),
+        };
+        let (gathered, waiting, ready) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { send, receive, batches, ahead, secs, next: 0, gathered, waiting, ready }
     }
 }
 
@@ -138,18 +152,34 @@ impl Answers for InOrder<'_> {
         let number = self.next;
         self.next += 1;
         self.waiting.entry(lane).or_default().push_back(number);
-        (self.send)(Job { number, network, input })
+        let full = self.batches.get(network).copied().unwrap_or(1);
+        let job = self.gathered.entry(network).or_insert_with(|| Job { numbers: vec![], network, inputs: vec![] });
+        job.numbers.push(number);
+        job.inputs.push(input);
+        if job.numbers.len() < full {
+            return Ok(());
+        }
+        self.gathered.remove(&network).map_or(Ok(()), self.send)
     }
 
     fn answer(&mut self, lane: usize) -> Result<Tensor, PipelineError> {
         let wanted = self.waiting.get_mut(&lane).and_then(VecDeque::pop_front).ok_or_else(stopped)?;
+        // The last tiles of a network are fewer than it likes.
+        let held =
+            self.gathered.iter().find(|(_, job)| job.numbers.contains(&wanted)).map(|(network, _)| *network);
+        if let Some(job) = held.and_then(|network| self.gathered.remove(&network)) {
+            (self.send)(job)?;
+        }
         loop {
             if let Some(answer) = self.ready.remove(&wanted) {
                 return Ok(answer?);
             }
-            let Done { number, answer, secs } = (self.receive)()?;
+            let Done { numbers, answers, secs } = (self.receive)()?;
             self.secs.set(self.secs.get() + secs);
-            self.ready.insert(number, answer);
+            match answers {
+                Ok(answers) => self.ready.extend(numbers.into_iter().zip(answers.into_iter().map(Ok))),
+                Err(error) => self.ready.extend(numbers.into_iter().map(|number| (number, Err(error.clone())))),
+            }
         }
     }
 
@@ -160,6 +190,7 @@ impl Answers for InOrder<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
@@ -169,6 +200,9 @@ mod tests {
 
     /// Takes longer for some tiles than for those after them.
     struct Uneven(AtomicUsize);
+
+    /// Takes three tiles at a time, and notes how many it was given.
+    struct InThrees(Mutex<Vec<usize>>);
 
     impl Predictor for Uneven {
         fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
@@ -181,13 +215,28 @@ mod tests {
         }
     }
 
+    impl Predictor for InThrees {
+        fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
+            Ok(input)
+        }
+
+        fn batch(&self) -> usize {
+            3
+        }
+
+        fn logits_of_all(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
+            self.0.lock().unwrap().push(inputs.len());
+            Ok(inputs)
+        }
+    }
+
     fn tile(value: f32) -> Tensor {
         Tensor::new(vec![1], vec![value]).unwrap()
     }
 
     #[test]
     fn answers_come_in_the_order_of_their_tiles_lane_by_lane() {
-        let predictor: SharedPredictor = Box::new(Uneven(AtomicUsize::new(0)));
+        let predictor = Uneven(AtomicUsize::new(0));
         for workers in [1, 3] {
             let ((), secs) = with_answers(&[&predictor], workers, |answers| {
                 for i in 0..9_u8 {
@@ -208,7 +257,7 @@ mod tests {
 
     #[test]
     fn an_engine_s_error_is_the_tile_s_and_the_rest_is_left() {
-        let predictor: SharedPredictor = Box::new(Uneven(AtomicUsize::new(0)));
+        let predictor = Uneven(AtomicUsize::new(0));
         let error = with_answers(&[&predictor], 2, |answers| {
             [1.0, -1.0, 2.0].into_iter().try_for_each(|v| answers.ask(0, 0, tile(v)))?;
             answers.answer(0)?;
@@ -220,5 +269,27 @@ mod tests {
             answers.answer(0)
         });
         assert!(nobody.unwrap_err().to_string().contains("there is no network 5"));
+    }
+
+    #[test]
+    fn tiles_come_together_as_a_network_likes_them_and_the_last_ones_as_they_are() {
+        let (threes, ones) = (InThrees(Mutex::new(Vec::new())), Uneven(AtomicUsize::new(0)));
+        let ((), _) = with_answers(&[&threes, &ones], 2, |answers| {
+            assert_eq!(answers.ahead(), 9);
+            for i in 0..8_u8 {
+                answers.ask(0, 0, tile(f32::from(i)))?;
+                answers.ask(1, 1, tile(-1.0 + f32::from(i) / 4.0))?;
+            }
+            for i in 0..8_u8 {
+                assert_eq!(answers.answer(0)?, tile(f32::from(i)));
+            }
+            // The other network's tiles do not wait for these.
+            assert!(answers.answer(1).is_err());
+            Ok(())
+        })
+        .unwrap();
+        let mut sizes = threes.0.into_inner().unwrap();
+        sizes.sort_unstable();
+        assert_eq!(sizes, [2, 3, 3]);
     }
 }

@@ -8,10 +8,11 @@ mod record;
 use std::path::{Path, PathBuf};
 
 use sulcus_pipeline::ModelSpec;
-use sulcus_runtime::{OrtLibrary, Segmenter};
+use sulcus_runtime::{Arithmetic, Device, OrtLibrary, Segmenter};
 
 use crate::args::PredictArgs;
 use crate::cases::{self, Case};
+use crate::environment::Environment;
 use crate::error::{CliError, Context, with_causes};
 use crate::ui::Ui;
 use crate::{files, scans};
@@ -21,7 +22,15 @@ use record::Records;
 /// What follows the case's name in the file of its probabilities.
 pub(crate) const PROBABILITIES_SUFFIX: &str = "_probabilities";
 
-pub(crate) fn run(args: &PredictArgs, library: OrtLibrary, ui: Ui) -> Result<(), CliError> {
+pub(crate) fn run(
+    args: &PredictArgs,
+    library: OrtLibrary,
+    environment: &Environment,
+    ui: Ui,
+) -> Result<(), CliError> {
+    if args.cache.is_some() && !matches!(args.device, Device::TensorRt(_)) {
+        return Err(CliError::usage("--cache keeps what TensorRT compiles, and --device names no tensorrt"));
+    }
     let channels = channels_of(&args.models)?;
     let (cases, bad) = cases::find(&args.inputs, channels)?;
     let mut jobs = plan_outputs(args, cases, bad.len())?;
@@ -40,7 +49,7 @@ pub(crate) fn run(args: &PredictArgs, library: OrtLibrary, ui: Ui) -> Result<(),
     let records = args.resume.then(|| Records::new(args));
     let cohort = Cohort { args, jobs: &jobs, bad: &bad, channels, records: records.as_ref(), ui };
     cohort.run(|| {
-        let segmenter = load(args, library)?;
+        let segmenter = load(args, library, environment)?;
         segmenter.notes().iter().for_each(|note| ui.note(note));
         warn_about_mirroring(args, &segmenter, ui);
         ui.note(format_args!("engine {} on {}", segmenter.engine(), segmenter.device()));
@@ -97,7 +106,7 @@ fn channels_of(models: &[PathBuf]) -> Result<usize, CliError> {
     Ok(spec.channels.len())
 }
 
-fn load(args: &PredictArgs, library: OrtLibrary) -> Result<Segmenter, CliError> {
+fn load(args: &PredictArgs, library: OrtLibrary, environment: &Environment) -> Result<Segmenter, CliError> {
     let mut builder = Segmenter::builder()
         .models(&args.models)
         .engine(args.engine)
@@ -107,6 +116,16 @@ fn load(args: &PredictArgs, library: OrtLibrary) -> Result<Segmenter, CliError> 
         .step(args.step);
     if let Some(threads) = args.threads {
         builder = builder.threads(threads);
+    }
+    if args.half {
+        builder = builder.arithmetic(Arithmetic::Half);
+    }
+    // Nothing else compiles for so long that it is worth a file.
+    if let Device::TensorRt(_) = args.device {
+        let of_user = || environment.cache_dir.as_ref().map(|dir| dir.join("tensorrt"));
+        if let Some(folder) = args.cache.clone().or_else(of_user) {
+            builder = builder.cache_folder(folder);
+        }
     }
     if let Some(bytes) = args.max_memory {
         builder = builder.max_memory(bytes);

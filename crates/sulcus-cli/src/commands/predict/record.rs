@@ -35,6 +35,8 @@ struct Recipe {
     models_sha256: Vec<String>,
     engine: String,
     device: String,
+    #[serde(default)]
+    half: bool,
     mirror: bool,
     step: Option<f64>,
     probabilities: bool,
@@ -75,6 +77,7 @@ impl<'a> Records<'a> {
                 models_sha256: models,
                 engine: args.engine.to_string(),
                 device: args.device.to_string(),
+                half: args.half,
                 mirror: args.mirror,
                 step: args.step,
                 probabilities: args.probabilities,
