@@ -9,9 +9,11 @@ use sulcus_runtime::{Device, Engine};
 use sulcus_train::DeviceList;
 use sulcus_volume::Orientation;
 
+use crate::exporting::triton::model_name;
 use crate::values::{
     CheckpointName, FoldChoice, InterpolationName, LossName, NormalisationName, OptimizerName, Part,
-    PrecisionName, at_least_one, bytes, duration, fold, minutes, number, part, positive, preset_name, window_step,
+    PrecisionName, TritonDevice, at_least_one, bytes, duration, fold, minutes, number, part, positive,
+    preset_name, window_step,
 };
 
 /// Segments brain scans: trains a network on scans with masks, exports it as one file, predicts, scores and shows.
@@ -240,11 +242,11 @@ pub(crate) struct TrainArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// A folder that `sulcus train` made
+    /// A folder that `sulcus train` made; with --triton also a model file
     pub(crate) run: PathBuf,
     /// The model file; of a run with `--fold all` a folder, for each fold's fold_K.onnx
-    #[arg(short, long, value_name = "M.onnx")]
-    pub(crate) output: PathBuf,
+    #[arg(short, long, value_name = "M.onnx", required_unless_present = "triton")]
+    pub(crate) output: Option<PathBuf>,
     /// Numbers that the file computes with; fewer bits are written only if they cost less than 0.002 of the mean Dice
     /// over the run's held-out cases
     #[arg(long, value_name = "P", default_value = "fp32")]
@@ -255,6 +257,16 @@ pub(crate) struct ExportArgs {
     /// Where the run's data set lies now, if it was moved; fp16 and int8 are measured on it
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// Add the model to this model repository of NVIDIA Triton: DIR/NAME/config.pbtxt and DIR/NAME/1/model.onnx, or the
+    /// next version of a model that treats scans in the same way
+    #[arg(long, value_name = "DIR")]
+    pub(crate) triton: Option<PathBuf>,
+    /// What the model is called there; otherwise as its data set
+    #[arg(long, value_name = "NAME", requires = "triton", value_parser = model_name)]
+    pub(crate) triton_name: Option<String>,
+    /// Where Triton computes
+    #[arg(long, value_name = "D", requires = "triton", default_value = "auto")]
+    pub(crate) triton_device: TritonDevice,
 }
 
 #[derive(Debug, Args)]

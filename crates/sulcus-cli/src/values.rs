@@ -78,6 +78,18 @@ impl From<PrecisionName> for Precision {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TritonDevice {
+    /// Every GPU that the server sees, and where there is none its processor
+    Auto,
+    /// The processor
+    Cpu,
+    /// Every GPU
+    Cuda,
+    /// Every GPU, through TensorRT, which builds an engine for each new shape of tile
+    Tensorrt,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CheckpointName {
     /// The weights with the greatest Dice on the held-out cases
     Best,

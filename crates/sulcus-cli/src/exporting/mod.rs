@@ -1,6 +1,7 @@
 //! From a run to a model file that is known to compute the same. Training and inference meet only here.
 
 mod reduced;
+pub(crate) mod triton;
 
 use std::path::Path;
 
@@ -27,12 +28,17 @@ pub(crate) struct Wanted<'a> {
     pub(crate) data: Option<&'a Path>,
 }
 
-/// Writes a run's model file, after every engine at hand has computed the same with it as the trainer does, and, in
-/// fewer bits, after it has shown that it costs next to nothing.
+/// A model that was checked and is not written yet.
+pub(crate) struct Exported {
+    pub(crate) bytes: Vec<u8>,
+    /// Its size, and how near which engine came to the trainer, for people.
+    about: String,
+}
+
+/// Writes a run's model file, once it is [`checked`].
 ///
 /// # Errors
-/// When the run cannot be read, an engine fails, one of them is off by more than [`TOLERANCE`], or fewer bits cost too
-/// much; then nothing is written.
+/// When it is refused, or can't be written.
 pub(crate) fn write(
     folder: &Path,
     wanted: &Wanted<'_>,
@@ -40,6 +46,34 @@ pub(crate) fn write(
     library: &OrtLibrary,
     ui: Ui,
 ) -> Result<(), CliError> {
+    checked(folder, wanted, library, ui)?.write(output, ui)
+}
+
+impl Exported {
+    /// Writes the model file.
+    ///
+    /// # Errors
+    /// When that can't be done.
+    pub(crate) fn write(&self, output: &Path, ui: Ui) -> Result<(), CliError> {
+        files::ensure_writable(&files::folder_of(output))?;
+        files::write(output, &self.bytes)?;
+        ui.note(format_args!("model: {} {}", output.display(), self.about));
+        Ok(())
+    }
+}
+
+/// A run's model, after every engine at hand has computed the same with it as the trainer does, and, in fewer bits,
+/// after it has shown that it costs next to nothing.
+///
+/// # Errors
+/// When the run cannot be read, an engine fails, one of them is off by more than [`TOLERANCE`], or fewer bits cost too
+/// much.
+pub(crate) fn checked(
+    folder: &Path,
+    wanted: &Wanted<'_>,
+    library: &OrtLibrary,
+    ui: Ui,
+) -> Result<Exported, CliError> {
     let run = Run::open(folder).context("opening the run")?;
     let (runtime, _) = sulcus_runtime::find_onnx_runtime(library).context("looking for ONNX Runtime")?;
     let (bytes, checked) = whole(&run, wanted.weights, runtime.as_ref())?;
@@ -52,8 +86,6 @@ pub(crate) fn write(
             bytes
         }
     };
-    files::ensure_writable(&files::folder_of(output))?;
-    files::write(output, &bytes)?;
     let size = match wanted.precision {
         Precision::Fp32 => human_bytes(bytes.len() as u64),
         precision => format!(
@@ -62,12 +94,8 @@ pub(crate) fn write(
             human_bytes(whole_size as u64)
         ),
     };
-    ui.note(format_args!(
-        "model: {} ({size}); logits against the trainer's: {}",
-        output.display(),
-        checked.join(", ")
-    ));
-    Ok(())
+    let about = format!("({size}); logits against the trainer's: {}", checked.join(", "));
+    Ok(Exported { bytes, about })
 }
 
 /// What fewer bits cost, for people.

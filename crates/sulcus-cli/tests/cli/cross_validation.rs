@@ -88,6 +88,7 @@ fn every_fold_is_trained_scored_resumed_exported_and_averaged() {
     let models = home.path().join("models");
     run(home.path(), &[&"export", &folder, &"-o", &models]).code(0);
     run(home.path(), &[&"export", &folder, &"-o", &home.path().join("m.onnx")]).code(2).says("must be a folder");
+    run(home.path(), &[&"export", &folder, &"--triton", &models]).code(2).says("a model for each fold");
     let (one, two) = (models.join("fold_0.onnx"), folder.join("fold_1/model.onnx"));
     let mask = home.path().join("mask.nii.gz");
     let engine: [&dyn AsRef<std::ffi::OsStr>; 2] = [&"--engine", &"tract"];

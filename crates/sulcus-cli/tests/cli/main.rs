@@ -24,3 +24,4 @@ mod score;
 mod serve;
 mod support;
 mod train;
+mod triton;

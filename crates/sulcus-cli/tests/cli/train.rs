@@ -58,6 +58,15 @@ fn a_run_is_trained_exported_described_resumed_and_used() {
     assert_eq!((&info["kind"], &info["progress"]["epochs"]), (&"run".into(), &2.into()));
     let model = home.path().join("last.onnx");
     run(home.path(), &[&"export", &folder, &"-o", &model, &"--checkpoint", &"last"]).code(0);
+    // The same network for Triton, with and without a file beside it.
+    let (served, beside) = (home.path().join("served"), home.path().join("beside.onnx"));
+    run(home.path(), &[&"export", &folder, &"--triton", &served])
+        .code(0)
+        .says("its golden case is right in tract");
+    run(home.path(), &[&"export", &folder, &"-o", &beside, &"--triton", &served]).code(0).says("is there already");
+    let models: Vec<_> = std::fs::read_dir(&served).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(models.len(), 1, "{models:?}");
+    assert_eq!(std::fs::read(models[0].join("1/model.onnx")).unwrap(), std::fs::read(&beside).unwrap());
     run(home.path(), &[&"doctor", &"-m", &model]).code(0);
     let mask = home.path().join("mask.nii.gz");
     let out = run(home.path(), &[&"predict", &"-m", &model, &scan(), &"-o", &mask, &"--engine", &"tract"]);
