@@ -21,7 +21,13 @@ pub(crate) enum Values<'a> {
 
 impl<'a> Values<'a> {
     /// Bytes that are made at a time: much more than a compressor's window, little beside a volume.
-    const BLOCK_BYTES: usize = 1 << 20;
+    const BLOCK_BYTES: usize = 1 << 19;
+
+    /// Bytes as they are.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn of_bytes(bytes: &'a [u8]) -> Self {
+        Self::Stored { bytes, voxel_type: VoxelType::Uint8, big: false }
+    }
 
     /// Labels in the smallest type that holds them.
     pub(crate) fn of_labels(labels: &'a [Label]) -> Self {

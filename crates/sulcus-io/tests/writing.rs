@@ -275,12 +275,12 @@ fn the_output_name_says_how_to_write_in_any_case() {
     }
     let names = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(names, 4, "a file was renamed or left behind");
-    for name in ["a.png", "a.img", "nii", "a"] {
+    for name in ["a.png", "a.analyze", "nii", "a"] {
         let path = folder.path().join(name);
         assert_eq!(
             write_labels(&path, &labels, &header, &table()).unwrap_err().to_string(),
             format!(
-                "cannot write the volume: expected a file name that ends in .nii, .nii.gz, .nrrd, .seg.nrrd, .nhdr, .mha or .mhd; rename the output: {}",
+                "cannot write the volume: expected a file name that ends in .nii, .nii.gz, .hdr, .img, .nrrd, .seg.nrrd, .nhdr, .mha or .mhd; rename the output: {}",
                 path.display()
             )
         );

@@ -9,7 +9,8 @@ mod layout;
 mod read;
 mod transform;
 
-pub(crate) use encode::Encoded;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use encode::{Encoded, Layout};
 pub use encode::{Compression, Texts, encode_image, encode_labels};
 pub(crate) use header::NiftiHeader;
 #[cfg(not(target_family = "wasm"))]
