@@ -133,6 +133,7 @@ impl Output {
         self.filled >= self.wanted
     }
 
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn filled(&self) -> usize {
         self.filled
     }

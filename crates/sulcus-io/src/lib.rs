@@ -25,6 +25,7 @@ mod info;
 #[cfg(not(target_family = "wasm"))]
 mod metaimage;
 mod names;
+mod narrow;
 mod nifti;
 #[cfg(not(target_family = "wasm"))]
 mod nrrd;

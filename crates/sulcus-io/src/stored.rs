@@ -4,6 +4,7 @@ use sulcus_volume::{Image, Label, LabelMap};
 
 use crate::error::{IoError, Problem};
 use crate::info::{Statistics, VolumeInfo};
+use crate::narrow;
 use crate::read::Scan;
 use crate::source::{Source, shape_text};
 use crate::voxels::{self, Scale, VoxelType};
@@ -114,10 +115,14 @@ impl<'a> StoredVolume<'a> {
         self.source.check_usable()?;
         let mut statistics = Statistics::NOTHING;
         let mut data = voxels::reserve(self.values())?;
-        self.each_block(&mut |values| {
-            statistics.add(values);
-            data.extend(values.iter().map(|v| *v as f32));
-        });
+        let done = self.scale.is_none()
+            && narrow::to_f32(self.raw(), self.source.voxel_type(), self.big_endian, &mut statistics, &mut data);
+        if !done {
+            self.each_block(&mut |values| {
+                statistics.add(values);
+                data.extend(values.iter().map(|v| *v as f32));
+            });
+        }
         let info = VolumeInfo::new(&self.source, &statistics);
         if let (Some(min), Some(max)) = (info.min, info.max)
             && (min < f64::from(f32::MIN) || max > f64::from(f32::MAX))

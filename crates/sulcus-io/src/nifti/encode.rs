@@ -7,9 +7,12 @@ use super::layout::{Key, Version};
 use crate::deflate;
 use crate::error::{IoError, Problem};
 use crate::source::Source;
+#[cfg(not(target_family = "wasm"))]
 use crate::stored::StoredVolume;
 use crate::values::Values;
-use crate::voxels::{Scale, VoxelType};
+#[cfg(not(target_family = "wasm"))]
+use crate::voxels::Scale;
+use crate::voxels::VoxelType;
 
 /// Whether a file is gzipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,7 @@ const PLACE: &[Key] = &[
     Key::Srow,
 ];
 /// What else is said of the values.
+#[cfg(not(target_family = "wasm"))]
 const VALUES: &[Key] = &[
     Key::IntentP,
     Key::IntentCode,
@@ -64,6 +68,7 @@ const VALUES: &[Key] = &[
     Key::Toffset,
 ];
 /// What may name the patient.
+#[cfg(not(target_family = "wasm"))]
 const TEXTS: &[Key] = &[Key::DbName, Key::Descrip, Key::AuxFile, Key::IntentName];
 
 /// The bytes of a label map as a NIfTI file on the same grid as `like`: the sform, qform, voxel sizes, units and codes of

@@ -125,6 +125,7 @@ impl NiftiHeader {
         self.extensions.iter().find_map(extension::label_text)
     }
 
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn extensions(&self) -> &[extension::Extension] {
         &self.extensions
     }
