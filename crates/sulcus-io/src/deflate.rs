@@ -73,13 +73,18 @@ mod blocks {
     use std::ops::Range;
 
     use rayon::prelude::*;
-    use zlib_rs::{Deflate, DeflateFlush};
+    use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Strategy};
 
     use super::*;
 
     /// The fastest that makes codes of its own for each block: a mask takes half the room that it does at level 1.
     const LEVEL: i32 = 2;
     const WINDOW_BITS: u8 = 15;
+
+    /// Masks are runs of one value; to look for nothing else takes less time and less room.
+    fn strategy(values: &Values<'_>) -> Strategy {
+        if matches!(values, Values::Uint8(_)) { Strategy::Rle } else { Strategy::Default }
+    }
 
     /// A checksum that blocks take each for itself.
     #[derive(Clone, Copy)]
@@ -119,39 +124,51 @@ mod blocks {
             out.write_all(&block.packed)
         };
         if !start.is_empty() {
-            put(deflated(&[], start, checksum)?)?;
+            put(deflated(&[], start, Strategy::Default, checksum)?)?;
         }
         let ranges: Vec<Range<usize>> = values.blocks().collect();
         for some in ranges.chunks(rayon::current_num_threads().max(1) * BLOCKS_A_THREAD) {
-            let packed: Vec<_> = some.par_iter().map(|range| of_values(values, range, checksum)).collect();
+            let blocks = some.par_iter().map_init(Vec::new, |bytes, range| of_values(values, range, checksum, bytes));
+            let packed: Vec<_> = blocks.collect();
             packed.into_iter().try_for_each(|block| put(block?))?;
         }
         out.write_all(&END)?;
         Ok((sum, length))
     }
 
-    fn of_values(values: &Values<'_>, range: &Range<usize>, checksum: Checksum) -> io::Result<Block> {
+    /// One block of values, by way of `bytes`, whose memory is used again.
+    fn of_values(
+        values: &Values<'_>,
+        range: &Range<usize>,
+        checksum: Checksum,
+        bytes: &mut Vec<u8>,
+    ) -> io::Result<Block> {
         let before = range.start.saturating_sub((1 << WINDOW_BITS) / values.voxel_type().bytes())..range.start;
-        let mut bytes = Vec::new();
-        values.append(before, &mut bytes);
+        bytes.clear();
+        values.append(before, bytes);
         let known = bytes.len();
-        values.append(range.clone(), &mut bytes);
+        values.append(range.clone(), bytes);
         let (before, own) = bytes.split_at(known);
-        deflated(before, own, checksum)
+        deflated(before, own, strategy(values), checksum)
     }
 
     /// One block, which may refer to what is `before` it.
-    fn deflated(before: &[u8], own: &[u8], checksum: Checksum) -> io::Result<Block> {
+    fn deflated(before: &[u8], own: &[u8], strategy: Strategy, checksum: Checksum) -> io::Result<Block> {
         /// The empty stored block that ends it on a whole byte.
         const FLUSH_BYTES: usize = 16;
         let failed = |what| io::Error::other(format!("zlib-rs could not deflate a block: {what}"));
         // A new one each time: one that is used again keeps parts of its tables, so that its output would depend on which
         // thread had which block before.
-        let mut deflate = Deflate::new(LEVEL, false, WINDOW_BITS);
+        // Negative bits are those of raw data.
+        let window_bits = -i32::from(WINDOW_BITS);
+        let config = DeflateConfig { level: LEVEL, window_bits, strategy, ..DeflateConfig::default() };
+        let mut deflate = Deflate::new_with_config(config);
         if !before.is_empty() {
             deflate.set_dictionary(before).map_err(|error| failed(error.as_str()))?;
         }
-        let mut packed = vec![0; zlib_rs::compress_bound(own.len()).saturating_add(FLUSH_BYTES)];
+        // The bound is that of usual codes; without them a byte may take nine bits.
+        let most = zlib_rs::compress_bound(own.len()).saturating_add(own.len() / 4);
+        let mut packed = vec![0; most.saturating_add(FLUSH_BYTES)];
         deflate.compress(own, &mut packed, DeflateFlush::SyncFlush).map_err(|error| failed(error.as_str()))?;
         let written = usize::try_from(deflate.total_out()).unwrap_or(usize::MAX);
         // With room left nothing is held back.
@@ -192,6 +209,31 @@ mod tests {
             // Memory that other data was in must not show.
             drop((0..64).map(|i| vec![i as u8 ^ threads as u8; 100_000]).collect::<Vec<_>>());
             assert!(written(b"a header", &values, threads) == one, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn masks_come_back_whatever_their_runs() {
+        let mut state = 1_u32;
+        let mut noise = || {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state
+        };
+        for largest in [1, 255, 65535] {
+            let labels: Vec<u16> = (0..1_200_000)
+                .map(|i| if i % 500_000 < 250_000 { (noise() % (largest + 1)) as u16 } else { (i / 1000 % 2) as u16 })
+                .collect();
+            let values = Values::of_labels(&labels);
+            let file = written(b"a header", &values, 2);
+            let mut back = vec![0; 8 + values.bytes()];
+            assert_eq!(libdeflater::Decompressor::new().gzip_decompress(&file, &mut back), Ok(back.len()));
+            let found: Vec<u16> = match values.voxel_type() {
+                VoxelType::Uint8 => back[8..].iter().map(|v| u16::from(*v)).collect(),
+                _ => back[8..].as_chunks::<2>().0.iter().map(|v| u16::from_le_bytes(*v)).collect(),
+            };
+            assert!(found == labels, "labels up to {largest}");
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::checksum::crc32;
 use crate::error::Problem;
-use crate::inflate::{self, Fault, Inflater, Output, Rest, Usual};
+use crate::inflate::{Fault, Inflater, Output, Passing, Rest, Target, Usual};
 
 pub(crate) fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
@@ -27,26 +27,39 @@ pub(crate) fn inflate(compressed: &[u8], wanted: usize) -> Result<Vec<u8>, Probl
     }
 }
 
+/// Hands on the first `wanted` bytes as they come, fewer when whole, sound data ends before that; returns how many there
+/// were. They are inflated again each time, and none is kept.
+pub(crate) fn inflate_through(
+    compressed: &[u8],
+    wanted: usize,
+    give: &mut dyn FnMut(&[u8]),
+) -> Result<usize, Problem> {
+    let mut through = Passing { wanted, given: 0, give };
+    let whole = members::<Usual, _>(compressed, &mut through, Rest::Check);
+    whole.map_err(|fault| fault.in_gzip(through.given, wanted))?;
+    Ok(through.given)
+}
+
 /// What could be inflated, and what stopped it but the end of the data or of what was wanted.
 fn inflate_with<I: Inflater>(compressed: &[u8], wanted: usize, rest: Rest) -> (Vec<u8>, Option<Fault>) {
     match Output::new(compressed.len(), wanted) {
         Err(fault) => (Vec::new(), Some(fault)),
         Ok(mut out) => {
-            let fault = members::<I>(compressed, &mut out, rest).err();
+            let fault = members::<I, _>(compressed, &mut out, rest).err();
             (out.into_bytes(), fault)
         }
     }
 }
 
-/// Fills `out` from member after member. What follows the last member and is no member is padding.
-fn members<I: Inflater>(mut data: &[u8], out: &mut Output, rest: Rest) -> Result<(), Fault> {
+/// Gives `out` what member after member holds. What follows the last member and is no member is padding.
+fn members<I: Inflater, T: Target>(mut data: &[u8], out: &mut T, rest: Rest) -> Result<(), Fault> {
     while is_gzip(data) && !out.is_full() {
         let body = skip_member_header(data).ok_or(Fault::Truncated)?;
         if data.get(2) != Some(&8) {
             return Err(Fault::Damaged("the method is not deflate"));
         }
         let (mut checksum, mut length) = (0, 0_u32);
-        let read = inflate::stream::<I>(body, out, rest, &mut |bytes| {
+        let read = out.take::<I>(body, rest, &mut |bytes| {
             checksum = crc32(checksum, bytes);
             length = length.wrapping_add(bytes.len() as u32);
         })?;
@@ -108,11 +121,23 @@ mod tests {
         out
     }
 
+    /// What is handed on.
+    fn passing<I: Inflater>(compressed: &[u8], wanted: usize) -> (Vec<u8>, Option<Fault>) {
+        let mut bytes = Vec::new();
+        let mut through = Passing { wanted, given: 0, give: &mut |piece| bytes.extend(piece) };
+        let fault = members::<I, _>(compressed, &mut through, Rest::Check).err();
+        (bytes, fault)
+    }
+
     /// Both inflaters, which must say the same.
     #[track_caller]
     fn both(compressed: &[u8], wanted: usize, rest: Rest) -> (Vec<u8>, Option<Fault>) {
         let usual = inflate_with::<Usual>(compressed, wanted, rest);
         assert_eq!(inflate_with::<DecompressorOxide>(compressed, wanted, rest), usual, "{wanted} bytes");
+        if rest == Rest::Check {
+            assert_eq!(passing::<Usual>(compressed, wanted), usual, "{wanted} bytes");
+            assert_eq!(passing::<DecompressorOxide>(compressed, wanted), usual, "{wanted} bytes");
+        }
         usual
     }
 

@@ -49,7 +49,7 @@ pub(crate) enum Outcome {
 pub(crate) enum Window {
     /// Behind all that the stream held so far.
     Whole,
-    /// Into a ring of the last [`WINDOW_BYTES`].
+    /// Into a ring that holds the last [`WINDOW_BYTES`] at least; its length is a power of two.
     Ring,
 }
 
@@ -114,7 +114,22 @@ impl Inflater for miniz_oxide::inflate::core::DecompressorOxide {
     }
 }
 
-/// What was inflated: at most `wanted` bytes, and never more than twice the memory that they need.
+/// What takes inflated bytes.
+pub(crate) trait Target {
+    /// Whether it has all that it wants.
+    fn is_full(&self) -> bool;
+
+    /// Takes the stream that `data` begin with; each piece is handed to `sum` as well. Returns how many of the bytes the
+    /// stream has, or none where the target was full before its end and the rest is left.
+    fn take<I: Inflater>(
+        &mut self,
+        data: &[u8],
+        rest: Rest,
+        sum: &mut dyn FnMut(&[u8]),
+    ) -> Result<Option<usize>, Fault>;
+}
+
+/// Bytes that stay: at most `wanted`, and never more than twice the memory that they need.
 pub(crate) struct Output {
     bytes: Vec<u8>,
     filled: usize,
@@ -127,10 +142,6 @@ impl Output {
         let mut output = Self { bytes: Vec::new(), filled: 0, wanted };
         output.enlarge(compressed.saturating_mul(2))?;
         Ok(output)
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.filled >= self.wanted
     }
 
     #[cfg(not(target_family = "wasm"))]
@@ -152,56 +163,105 @@ impl Output {
     }
 }
 
-/// Inflates the stream that `data` begin with and hands each piece to `sum`. Returns how many of the bytes it took, or
-/// none where the output was full before its end and the rest is left.
-pub(crate) fn stream<I: Inflater>(
+impl Target for Output {
+    fn is_full(&self) -> bool {
+        self.filled >= self.wanted
+    }
+
+    fn take<I: Inflater>(
+        &mut self,
+        data: &[u8],
+        rest: Rest,
+        sum: &mut dyn FnMut(&[u8]),
+    ) -> Result<Option<usize>, Fault> {
+        let mut inflater = I::new();
+        let (start, mut read) = (self.filled, 0);
+        while !self.is_full() {
+            if self.filled == self.bytes.len() {
+                self.enlarge(self.filled.saturating_mul(2))?;
+            }
+            let end = self.filled.saturating_add(STEP_BYTES).min(self.bytes.len());
+            let own = self.bytes.get_mut(start..end).unwrap_or_default();
+            let at = self.filled - start;
+            let input = data.get(read..).unwrap_or_default();
+            let (outcome, taken, written) = inflater.step(input, own, at, Window::Whole);
+            sum(own.get(at..at + written).unwrap_or_default());
+            self.filled += written;
+            read += taken;
+            if outcome.is_end()? {
+                return Ok(Some(read));
+            }
+        }
+        if rest == Rest::Leave {
+            return Ok(None);
+        }
+        // What follows may refer to the last bytes, which end where the ring begins anew.
+        let mut ring = vec![0; WINDOW_BYTES];
+        let last = self.bytes.get(start..self.filled).unwrap_or_default();
+        let last = last.get(last.len().saturating_sub(WINDOW_BYTES)..).unwrap_or_default();
+        ring.get_mut(WINDOW_BYTES - last.len()..).unwrap_or_default().copy_from_slice(last);
+        through(&mut inflater, data, read, &mut ring, sum).map(Some)
+    }
+}
+
+/// Bytes that are looked at as they come, the first `wanted` of them, and kept nowhere.
+pub(crate) struct Passing<'a> {
+    pub(crate) wanted: usize,
+    pub(crate) given: usize,
+    pub(crate) give: &'a mut dyn FnMut(&[u8]),
+}
+
+impl Target for Passing<'_> {
+    fn is_full(&self) -> bool {
+        self.given >= self.wanted
+    }
+
+    fn take<I: Inflater>(
+        &mut self,
+        data: &[u8],
+        _: Rest,
+        sum: &mut dyn FnMut(&[u8]),
+    ) -> Result<Option<usize>, Fault> {
+        let mut ring = vec![0; STEP_BYTES];
+        let read = through(&mut I::new(), data, 0, &mut ring, &mut |piece| {
+            sum(piece);
+            let more = piece.len().min(self.wanted - self.given);
+            (self.give)(piece.get(..more).unwrap_or_default());
+            self.given += more;
+        });
+        read.map(Some)
+    }
+}
+
+/// Inflates to the stream's end by way of a ring, from its beginning on; returns how many bytes of `data` are read.
+fn through<I: Inflater>(
+    inflater: &mut I,
     data: &[u8],
-    out: &mut Output,
-    rest: Rest,
-    sum: &mut dyn FnMut(&[u8]),
-) -> Result<Option<usize>, Fault> {
-    const DAMAGED: Fault = Fault::Damaged("it is not deflate data");
-    let mut inflater = I::new();
-    let (start, mut read) = (out.filled, 0);
-    while !out.is_full() {
-        if out.filled == out.bytes.len() {
-            out.enlarge(out.filled.saturating_mul(2))?;
-        }
-        let end = out.filled.saturating_add(STEP_BYTES).min(out.bytes.len());
-        let own = out.bytes.get_mut(start..end).unwrap_or_default();
-        let at = out.filled - start;
-        let input = data.get(read..).unwrap_or_default();
-        let (outcome, taken, written) = inflater.step(input, own, at, Window::Whole);
-        sum(own.get(at..at + written).unwrap_or_default());
-        out.filled += written;
-        read += taken;
-        match outcome {
-            Outcome::Done => return Ok(Some(read)),
-            Outcome::OutputFull => {}
-            Outcome::InputEmpty => return Err(Fault::Truncated),
-            Outcome::Damaged => return Err(DAMAGED),
-        }
-    }
-    if rest == Rest::Leave {
-        return Ok(None);
-    }
-    // What follows may refer to the last bytes, which end where the ring begins anew.
-    let mut ring = vec![0; WINDOW_BYTES];
-    let last = out.bytes.get(start..out.filled).unwrap_or_default();
-    let last = last.get(last.len().saturating_sub(WINDOW_BYTES)..).unwrap_or_default();
-    ring.get_mut(WINDOW_BYTES - last.len()..).unwrap_or_default().copy_from_slice(last);
+    mut read: usize,
+    ring: &mut [u8],
+    give: &mut dyn FnMut(&[u8]),
+) -> Result<usize, Fault> {
     let mut at = 0;
     loop {
         let input = data.get(read..).unwrap_or_default();
-        let (outcome, taken, written) = inflater.step(input, &mut ring, at, Window::Ring);
-        sum(ring.get(at..at + written).unwrap_or_default());
+        let (outcome, taken, written) = inflater.step(input, ring, at, Window::Ring);
+        give(ring.get(at..at + written).unwrap_or_default());
         read += taken;
-        at = (at + written) % WINDOW_BYTES;
-        match outcome {
-            Outcome::Done => return Ok(Some(read)),
-            Outcome::OutputFull => {}
-            Outcome::InputEmpty => return Err(Fault::Truncated),
-            Outcome::Damaged => return Err(DAMAGED),
+        at = (at + written) % ring.len().max(1);
+        if outcome.is_end()? {
+            return Ok(read);
+        }
+    }
+}
+
+impl Outcome {
+    /// Whether the stream has ended; what keeps it from going on is a fault.
+    fn is_end(self) -> Result<bool, Fault> {
+        match self {
+            Self::Done => Ok(true),
+            Self::OutputFull => Ok(false),
+            Self::InputEmpty => Err(Fault::Truncated),
+            Self::Damaged => Err(Fault::Damaged("it is not deflate data")),
         }
     }
 }

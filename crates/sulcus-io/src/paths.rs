@@ -32,7 +32,12 @@ pub fn read_scan(path: &Path) -> Result<Scan, IoError> {
     if is_dicom(path) {
         return Ok(dicom::read_series(path, None)?.into());
     }
-    open(path)?.finish(StoredVolume::scan)
+    let opened = Opened::new(path)?;
+    if !is_of_pair(path) && gzip::is_gzip(&opened.start) {
+        // Straight from the compressed bytes.
+        return opened.whole().and_then(|bytes| read::scan(bytes.into()).map_err(|p| IoError::in_file(path, p)));
+    }
+    open_started(path, opened)?.finish(StoredVolume::scan)
 }
 
 /// Reads a label map; with the feature `dicom` a DICOM SEG file as well. Names that it carries are in [`Source::label_table`].
@@ -225,12 +230,20 @@ impl Found {
 }
 
 fn open(path: &Path) -> Result<Found, IoError> {
+    open_started(path, Opened::new(path)?)
+}
+
+/// Whether a name is that of a pair, of which either may be the one that is there.
+fn is_of_pair(path: &Path) -> bool {
+    [".hdr", ".img"].iter().any(|start| ending(path).starts_with(start))
+}
+
+fn open_started(path: &Path, opened: Opened<'_>) -> Result<Found, IoError> {
     let fail = |problem| IoError::in_file(path, problem);
     let ending = ending(path);
     if ending.starts_with(".img") {
         return open_pair(&partner(path, "hdr").map_err(fail)?, path);
     }
-    let opened = Opened::new(path)?;
     if ending.starts_with(".hdr") && !nifti::header_in(&opened.start).map_err(fail)?.is_single_file() {
         return open_pair(path, &partner(path, "img").map_err(fail)?);
     }

@@ -3,7 +3,7 @@
 use zlib_rs::adler32::adler32;
 
 use crate::error::Problem;
-use crate::inflate::{self, Fault, Output, Rest, Usual};
+use crate::inflate::{Fault, Output, Rest, Target, Usual};
 
 /// The first `wanted` bytes of zlib data, whose checksum is compared to their end.
 pub(crate) fn inflate(compressed: &[u8], wanted: usize) -> Result<Vec<u8>, Problem> {
@@ -34,7 +34,7 @@ fn stream(data: &[u8], out: &mut Output) -> Result<(), Fault> {
     }
     let mut checksum = 1;
     let mut sum = |bytes: &[u8]| checksum = adler32(checksum, bytes);
-    let read = match inflate::stream::<Usual>(body, out, Rest::Check, &mut sum) {
+    let read = match out.take::<Usual>(body, Rest::Check, &mut sum) {
         Err(Fault::Damaged(_)) => return Err(DAMAGED),
         other => other?.unwrap_or(body.len()),
     };

@@ -167,6 +167,18 @@ impl NiftiHeader {
         StoredVolume { source: self.into_source(), content, start, big_endian, scale }
     }
 
+    pub(crate) fn voxel_type(&self) -> VoxelType {
+        self.voxel_type
+    }
+
+    pub(crate) fn is_big_endian(&self) -> bool {
+        self.big_endian
+    }
+
+    pub(crate) fn scale(&self) -> Option<Scale> {
+        self.scale
+    }
+
     /// Where the voxels begin in their file.
     pub(crate) fn vox_offset(&self) -> u64 {
         self.vox_offset

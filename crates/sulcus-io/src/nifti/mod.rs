@@ -6,6 +6,7 @@ mod fields;
 mod header;
 mod kind;
 mod layout;
+mod packed;
 mod read;
 mod transform;
 
@@ -15,4 +16,5 @@ pub use encode::{Compression, Texts, encode_image, encode_labels};
 pub(crate) use header::NiftiHeader;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use read::{header_in, header_of_pair, header_of_single};
+pub(crate) use packed::read_scan;
 pub(crate) use read::{read_pair, read_single};
