@@ -79,7 +79,10 @@ mod blocks {
 
     /// The fastest that makes codes of its own for each block: a mask takes half the room that it does at level 1.
     const LEVEL: i32 = 2;
-    const WINDOW_BITS: u8 = 15;
+    const WINDOW_BITS: i32 = 15;
+    const WINDOW_BYTES: usize = 1 << WINDOW_BITS;
+    /// The empty stored block that ends a block on a whole byte.
+    const FLUSH_BYTES: usize = 16;
 
     /// Masks are runs of one value; to look for nothing else takes less time and less room.
     fn strategy(values: &Values<'_>) -> Strategy {
@@ -124,59 +127,82 @@ mod blocks {
             out.write_all(&block.packed)
         };
         if !start.is_empty() {
-            put(deflated(&[], start, Strategy::Default, checksum)?)?;
+            let mut block = Deflating::new(&[], start.len(), Strategy::Default, checksum)?;
+            block.add(start, DeflateFlush::NoFlush)?;
+            put(block.finish()?)?;
         }
         let ranges: Vec<Range<usize>> = values.blocks().collect();
         for some in ranges.chunks(rayon::current_num_threads().max(1) * BLOCKS_A_THREAD) {
-            let blocks = some.par_iter().map_init(Vec::new, |bytes, range| of_values(values, range, checksum, bytes));
-            let packed: Vec<_> = blocks.collect();
+            let packed: Vec<_> = some.par_iter().map(|range| of_values(values, range, checksum)).collect();
             packed.into_iter().try_for_each(|block| put(block?))?;
         }
         out.write_all(&END)?;
         Ok((sum, length))
     }
 
-    /// One block of values, by way of `bytes`, whose memory is used again.
-    fn of_values(
-        values: &Values<'_>,
-        range: &Range<usize>,
-        checksum: Checksum,
-        bytes: &mut Vec<u8>,
-    ) -> io::Result<Block> {
-        let before = range.start.saturating_sub((1 << WINDOW_BITS) / values.voxel_type().bytes())..range.start;
-        bytes.clear();
-        values.append(before, bytes);
-        let known = bytes.len();
-        values.append(range.clone(), bytes);
-        let (before, own) = bytes.split_at(known);
-        deflated(before, own, strategy(values), checksum)
+    /// One block of values, which are turned into bytes a piece at a time, in memory that is near.
+    fn of_values(values: &Values<'_>, range: &Range<usize>, checksum: Checksum) -> io::Result<Block> {
+        let step = WINDOW_BYTES / values.voxel_type().bytes();
+        let mut bytes = Vec::with_capacity(WINDOW_BYTES);
+        values.append(range.start.saturating_sub(step)..range.start, &mut bytes);
+        let most = range.len().saturating_mul(values.voxel_type().bytes());
+        let mut block = Deflating::new(&bytes, most, strategy(values), checksum)?;
+        for start in range.clone().step_by(step) {
+            bytes.clear();
+            values.append(start..(start + step).min(range.end), &mut bytes);
+            block.add(&bytes, DeflateFlush::NoFlush)?;
+        }
+        block.finish()
     }
 
-    /// One block, which may refer to what is `before` it.
-    fn deflated(before: &[u8], own: &[u8], strategy: Strategy, checksum: Checksum) -> io::Result<Block> {
-        /// The empty stored block that ends it on a whole byte.
-        const FLUSH_BYTES: usize = 16;
-        let failed = |what| io::Error::other(format!("zlib-rs could not deflate a block: {what}"));
-        // A new one each time: one that is used again keeps parts of its tables, so that its output would depend on which
-        // thread had which block before.
-        // Negative bits are those of raw data.
-        let window_bits = -i32::from(WINDOW_BITS);
-        let config = DeflateConfig { level: LEVEL, window_bits, strategy, ..DeflateConfig::default() };
-        let mut deflate = Deflate::new_with_config(config);
-        if !before.is_empty() {
-            deflate.set_dictionary(before).map_err(|error| failed(error.as_str()))?;
+    /// A block in the making.
+    struct Deflating {
+        deflate: Deflate,
+        packed: Vec<u8>,
+        checksum: Checksum,
+        sum: u32,
+        bytes: u64,
+    }
+
+    impl Deflating {
+        /// A block of at most so many bytes, which may refer to what is `before` it.
+        fn new(before: &[u8], most: usize, strategy: Strategy, checksum: Checksum) -> io::Result<Self> {
+            // A new one each time: one that is used again keeps parts of its tables, so that its output would depend on
+            // which thread had which block before. Negative bits are those of raw data.
+            let window_bits = -WINDOW_BITS;
+            let config = DeflateConfig { level: LEVEL, window_bits, strategy, ..DeflateConfig::default() };
+            let mut deflate = Deflate::new_with_config(config);
+            if !before.is_empty() {
+                deflate.set_dictionary(before).map_err(|error| failed(error.as_str()))?;
+            }
+            // The bound is that of usual codes; without them a byte may take nine bits.
+            let room = zlib_rs::compress_bound(most).saturating_add(most / 4 + FLUSH_BYTES);
+            Ok(Self { deflate, packed: vec![0; room], checksum, sum: checksum.start, bytes: 0 })
         }
-        // The bound is that of usual codes; without them a byte may take nine bits.
-        let most = zlib_rs::compress_bound(own.len()).saturating_add(own.len() / 4);
-        let mut packed = vec![0; most.saturating_add(FLUSH_BYTES)];
-        deflate.compress(own, &mut packed, DeflateFlush::SyncFlush).map_err(|error| failed(error.as_str()))?;
-        let written = usize::try_from(deflate.total_out()).unwrap_or(usize::MAX);
-        // With room left nothing is held back.
-        if deflate.total_in() != own.len() as u64 || written >= packed.len() {
-            return Err(failed("its output is longer than it can be"));
+
+        fn add(&mut self, bytes: &[u8], flush: DeflateFlush) -> io::Result<()> {
+            self.sum = (self.checksum.of)(self.sum, bytes);
+            self.bytes += bytes.len() as u64;
+            let written = usize::try_from(self.deflate.total_out()).unwrap_or(usize::MAX);
+            let room = self.packed.get_mut(written..).unwrap_or_default();
+            self.deflate.compress(bytes, room, flush).map(drop).map_err(|error| failed(error.as_str()))
         }
-        packed.truncate(written);
-        Ok(Block { packed, checksum: (checksum.of)(checksum.start, own), bytes: own.len() as u64 })
+
+        /// Ends the block on a whole byte.
+        fn finish(mut self) -> io::Result<Block> {
+            self.add(&[], DeflateFlush::SyncFlush)?;
+            let written = usize::try_from(self.deflate.total_out()).unwrap_or(usize::MAX);
+            // With room left nothing is held back.
+            if self.deflate.total_in() != self.bytes || written >= self.packed.len() {
+                return Err(failed("its output is longer than it can be"));
+            }
+            self.packed.truncate(written);
+            Ok(Block { packed: self.packed, checksum: self.sum, bytes: self.bytes })
+        }
+    }
+
+    fn failed(what: &str) -> io::Error {
+        io::Error::other(format!("zlib-rs could not deflate a block: {what}"))
     }
 }
 
@@ -222,9 +248,16 @@ mod tests {
             state
         };
         for largest in [1, 255, 65535] {
-            let labels: Vec<u16> = (0..1_200_000)
-                .map(|i| if i % 500_000 < 250_000 { (noise() % (largest + 1)) as u16 } else { (i / 1000 % 2) as u16 })
-                .collect();
+            let labels: Vec<u16> =
+                (0..1_200_000)
+                    .map(|i| {
+                        if i % 500_000 < 250_000 {
+                            (noise() % (largest + 1)) as u16
+                        } else {
+                            (i / 1000 % 2) as u16
+                        }
+                    })
+                    .collect();
             let values = Values::of_labels(&labels);
             let file = written(b"a header", &values, 2);
             let mut back = vec![0; 8 + values.bytes()];

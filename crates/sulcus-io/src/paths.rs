@@ -110,7 +110,8 @@ pub fn write_labels(path: &Path, labels: &LabelMap, like: &Source, table: &Label
         let grid = Grid::from_labels(labels, *like.geometry()).map_err(|p| IoError::in_file(path, p))?;
         return headed::write(path, output, &grid, Some(table));
     }
-    let encoded = Encoded::labels(labels, like, table, layout(output)).map_err(|problem| IoError::in_file(path, problem))?;
+    let encoded =
+        Encoded::labels(labels, like, table, layout(output)).map_err(|problem| IoError::in_file(path, problem))?;
     write(path, output, &encoded)
 }
 
@@ -125,7 +126,8 @@ pub fn write_image(path: &Path, image: &Image, like: &Source) -> Result<(), IoEr
         let grid = Grid::from_image(image, *like.geometry()).map_err(|p| IoError::in_file(path, p))?;
         return headed::write(path, output, &grid, None);
     }
-    let encoded = Encoded::image(image, like, layout(output)).map_err(|problem| IoError::in_file(path, problem))?;
+    let encoded =
+        Encoded::image(image, like, layout(output)).map_err(|problem| IoError::in_file(path, problem))?;
     write(path, output, &encoded)
 }
 
@@ -340,8 +342,9 @@ fn partner(path: &Path, ending: &str) -> Result<PathBuf, Problem> {
     let packed_itself = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"));
     let candidates = if packed_itself { [packed, plain] } else { [plain, packed] };
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    candidates.iter().find(|p| p.exists()).cloned().ok_or_else(|| Problem::Partner {
-        found: name(path),
-        expected: candidates.map(|p| name(&p)).join(" or "),
-    })
+    candidates
+        .iter()
+        .find(|p| p.exists())
+        .cloned()
+        .ok_or_else(|| Problem::Partner { found: name(path), expected: candidates.map(|p| name(&p)).join(" or ") })
 }

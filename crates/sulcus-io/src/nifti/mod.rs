@@ -10,11 +10,11 @@ mod packed;
 mod read;
 mod transform;
 
+pub use encode::{Compression, Texts, encode_image, encode_labels};
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use encode::{Encoded, Layout};
-pub use encode::{Compression, Texts, encode_image, encode_labels};
 pub(crate) use header::NiftiHeader;
+pub(crate) use packed::read_scan;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use read::{header_in, header_of_pair, header_of_single};
-pub(crate) use packed::read_scan;
 pub(crate) use read::{read_pair, read_single};
