@@ -2,6 +2,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::Path;
 
+use tempfile::NamedTempFile;
+
 use crate::error::{IoError, Problem};
 
 const ACTION: &str = "write the file";
@@ -14,6 +16,38 @@ const ACTION: &str = "write the file";
 /// # Errors
 /// When the folder is missing or can't be written to, the disk is full, the path is a folder, or `write` fails.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), IoError> {
+    Staged::new(path, write)?.commit()
+}
+
+/// A file that is whole, under a temporary name. What belongs to it is staged too before any of them gets its name, so
+/// that a full disk leaves no half of a pair beside an older other half.
+pub(crate) struct Staged<'a> {
+    path: &'a Path,
+    /// None for a path that was written to as it is.
+    file: Option<NamedTempFile>,
+}
+
+impl<'a> Staged<'a> {
+    /// Writes the file.
+    pub(crate) fn new(
+        path: &'a Path,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<Self, IoError> {
+        Ok(Self { path, file: stage(path, write)? })
+    }
+
+    /// Gives the file its name.
+    pub(crate) fn commit(self) -> Result<(), IoError> {
+        let Some(file) = self.file else { return Ok(()) };
+        let renamed = file.persist(self.path);
+        renamed.map(drop).map_err(|e| IoError::in_file(self.path, system(ACTION, self.path, e.error)))
+    }
+}
+
+fn stage(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<Option<NamedTempFile>, IoError> {
     let fail = |source: io::Error| IoError::in_file(path, system(ACTION, path, source));
     if let Ok(there) = fs::metadata(path) {
         if there.is_dir() {
@@ -21,7 +55,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
         }
         if !there.is_file() {
             let mut file = BufWriter::new(File::options().write(true).open(path).map_err(fail)?);
-            return write(&mut file).and_then(|()| file.flush()).map_err(fail);
+            return write(&mut file).and_then(|()| file.flush()).map(|()| None).map_err(fail);
         }
     }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -35,9 +69,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
     }
     let mut file = BufWriter::new(builder.tempfile_in(folder).map_err(fail)?);
     write(&mut file).map_err(fail)?;
-    let file = file.into_inner().map_err(|e| fail(e.into_error()))?;
-    file.persist(path).map_err(|e| fail(e.error))?;
-    Ok(())
+    file.into_inner().map(Some).map_err(|e| fail(e.into_error()))
 }
 
 /// What the system's refusal means, and what to do.

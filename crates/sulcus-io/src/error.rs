@@ -268,7 +268,7 @@ pub enum Problem {
     },
     /// A name that doesn't say how to write.
     #[error(
-        "cannot write the volume: expected a file name that ends in .nii, .nii.gz, .nrrd, .seg.nrrd, .nhdr, .mha or .mhd; rename the output"
+        "cannot write the volume: expected a file name that ends in .nii, .nii.gz, .hdr, .img, .nrrd, .seg.nrrd, .nhdr, .mha or .mhd; rename the output"
     )]
     OutputName,
     /// A header and voxels in two files, where one was given.

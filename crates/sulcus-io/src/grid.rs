@@ -1,11 +1,12 @@
 use std::borrow::Cow;
 
-use sulcus_volume::{Geometry, Image, Label, LabelMap, LabelTable};
+use sulcus_volume::{Geometry, Image, LabelMap, LabelTable};
 
 use crate::error::Problem;
 use crate::info::VolumeFormat;
 use crate::source::Source;
 use crate::stored::StoredVolume;
+use crate::values::fit_into_bytes;
 use crate::voxels::{VoxelType, reserve};
 
 /// What NRRD and MetaImage files hold: a checked grid and all of its values in bytes.
@@ -35,8 +36,7 @@ impl<'a> Grid<'a> {
 
     /// Labels as uint8 where they fit, as uint16 otherwise. `geometry` is that of the labels to the last bit.
     pub(crate) fn from_labels(labels: &LabelMap, geometry: Geometry) -> Result<Grid<'static>, Problem> {
-        let small = labels.data().iter().all(|label| *label <= Label::from(u8::MAX));
-        let (voxel_type, bytes) = if small {
+        let (voxel_type, bytes) = if fit_into_bytes(labels.data()) {
             (VoxelType::Uint8, to_bytes(labels.data(), |label| [label as u8])?)
         } else {
             (VoxelType::Uint16, to_bytes(labels.data(), |label| label.to_le_bytes())?)

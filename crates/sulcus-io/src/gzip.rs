@@ -1,132 +1,80 @@
-use miniz_oxide::inflate::TINFLStatus;
-use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
+//! gzip data (RFC 1952), read. Their checksum and length are compared to the end of each member that holds a byte that
+//! was asked for.
 
-use std::io::{self, Write};
-
+use crate::checksum::crc32;
 use crate::error::Problem;
-use crate::values::Values;
-
-/// deflate cannot shrink data by more than this factor (258 bytes for two bits, zlib's technical notes).
-const MAX_RATIO: u64 = 1032;
+use crate::inflate::{Fault, Inflater, Output, Passing, Rest, Target, Usual};
 
 pub(crate) fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
 
-/// The most bytes that compressed data of this length can hold.
-pub(crate) fn most_inflated(compressed: &[u8]) -> u64 {
-    (compressed.len() as u64).saturating_mul(MAX_RATIO)
-}
-
 /// Up to `most` bytes from the start of gzip data, which may itself be only the start of a file.
 pub(crate) fn inflate_start(compressed: &[u8], most: usize) -> Result<Vec<u8>, Problem> {
-    let mut out = vec![0; most];
-    let (length, fault) = inflate_members(compressed, &mut out);
-    if let (0, Some(fault)) = (length, fault) {
-        return Err(fault.problem(0, 348));
+    /// Of the shortest header there is.
+    const EXPECTED: usize = 348;
+    match inflate_with::<Usual>(compressed, most, Rest::Leave) {
+        (bytes, Some(fault)) if bytes.is_empty() => Err(fault.in_gzip(0, EXPECTED)),
+        (bytes, _) => Ok(bytes),
     }
-    out.truncate(length);
-    Ok(out)
 }
 
 /// The first `wanted` bytes of gzip data of one or more members; fewer when whole, sound data ends before that.
 pub(crate) fn inflate(compressed: &[u8], wanted: usize) -> Result<Vec<u8>, Problem> {
-    /// A scan shrinks to a half or a third; a mask to a hundredth.
-    const EXPECTED_RATIO: usize = 8;
-    let mut size = compressed.len().saturating_mul(EXPECTED_RATIO).min(wanted);
-    loop {
-        let mut out = zeros(size, "decompress the file")?;
-        #[cfg(not(target_family = "wasm"))]
-        {
-            // Several times faster, but it takes one member that fits; anything else is for the loop below.
-            match libdeflater::Decompressor::new().gzip_decompress(compressed, &mut out) {
-                Ok(length) if length == wanted => return Ok(out),
-                Err(libdeflater::DecompressionError::InsufficientSpace) if size < wanted => {
-                    size = more(size, wanted);
-                    continue;
-                }
-                _ => {}
-            }
-        }
-        let (length, fault) = inflate_members(compressed, &mut out);
-        if let Some(fault) = fault {
-            return Err(fault.problem(length, wanted as u64));
-        }
-        if length < size || size == wanted {
-            out.truncate(length);
-            return Ok(out);
-        }
-        size = more(size, wanted);
+    match inflate_with::<Usual>(compressed, wanted, Rest::Check) {
+        (bytes, None) => Ok(bytes),
+        (bytes, Some(fault)) => Err(fault.in_gzip(bytes.len(), wanted)),
     }
 }
 
-/// Memory is asked for as data come, so that a header that announces more than there is costs nothing.
-fn more(size: usize, wanted: usize) -> usize {
-    size.saturating_mul(2).max(1).min(wanted)
+/// Hands on the first `wanted` bytes as they come, fewer when whole, sound data ends before that; returns how many there
+/// were. They are inflated again each time, and none is kept.
+pub(crate) fn inflate_through(
+    compressed: &[u8],
+    wanted: usize,
+    give: &mut dyn FnMut(&[u8]),
+) -> Result<usize, Problem> {
+    let mut through = Passing { wanted, given: 0, give };
+    let whole = members::<Usual, _>(compressed, &mut through, Rest::Check);
+    whole.map_err(|fault| fault.in_gzip(through.given, wanted))?;
+    Ok(through.given)
 }
 
-/// `n` zeros, or an error where the memory for them is not to be had.
-pub(crate) fn zeros(n: usize, action: &'static str) -> Result<Vec<u8>, Problem> {
-    let mut out = Vec::new();
-    out.try_reserve_exact(n).map_err(|_| Problem::Memory { action, bytes: n as u64 })?;
-    out.resize(n, 0);
-    Ok(out)
-}
-
-/// Why inflating stopped before the data's end.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Fault {
-    Truncated,
-    Damaged(&'static str),
-}
-
-impl Fault {
-    fn problem(self, found: usize, expected: u64) -> Problem {
-        match self {
-            Self::Truncated => Problem::TruncatedGzip { found, expected },
-            Self::Damaged(reason) => Problem::DamagedGzip { reason, found },
+/// What could be inflated, and what stopped it but the end of the data or of what was wanted.
+fn inflate_with<I: Inflater>(compressed: &[u8], wanted: usize, rest: Rest) -> (Vec<u8>, Option<Fault>) {
+    match Output::new(compressed.len(), wanted) {
+        Err(fault) => (Vec::new(), Some(fault)),
+        Ok(mut out) => {
+            let fault = members::<I, _>(compressed, &mut out, rest).err();
+            (out.into_bytes(), fault)
         }
     }
 }
 
-/// Fills `out` from member after member (RFC 1952); returns how much was filled, and what stopped it but the end of
-/// the data or of `out`. What follows the last member and is no member is padding.
-fn inflate_members(mut compressed: &[u8], out: &mut [u8]) -> (usize, Option<Fault>) {
-    let mut filled = 0;
-    let mut state = DecompressorOxide::new();
-    while is_gzip(compressed) && filled < out.len() {
-        let Some(body) = skip_member_header(compressed) else { return (filled, Some(Fault::Truncated)) };
-        if compressed.get(2) != Some(&8) {
-            return (filled, Some(Fault::Damaged("the method is not deflate")));
+/// Gives `out` what member after member holds. What follows the last member and is no member is padding.
+fn members<I: Inflater, T: Target>(mut data: &[u8], out: &mut T, rest: Rest) -> Result<(), Fault> {
+    while is_gzip(data) && !out.is_full() {
+        let body = skip_member_header(data).ok_or(Fault::Truncated)?;
+        if data.get(2) != Some(&8) {
+            return Err(Fault::Damaged("the method is not deflate"));
         }
-        state.init();
-        let window = out.get_mut(filled..).unwrap_or_default();
-        let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-        let (status, read, written) = decompress(&mut state, body, window, 0, flags);
-        let member = window.get(..written).unwrap_or_default();
-        filled += member.len();
-        match status {
-            TINFLStatus::Done => {}
-            // The caller has what it asked for; the rest of the member is not looked at.
-            TINFLStatus::HasMoreOutput => return (filled, None),
-            TINFLStatus::FailedCannotMakeProgress | TINFLStatus::NeedsMoreInput => {
-                return (filled, Some(Fault::Truncated));
-            }
-            _ => return (filled, Some(Fault::Damaged("it is not deflate data"))),
+        let (mut checksum, mut length) = (0, 0_u32);
+        let read = out.take::<I>(body, rest, &mut |bytes| {
+            checksum = crc32(checksum, bytes);
+            length = length.wrapping_add(bytes.len() as u32);
+        })?;
+        let Some(read) = read else { return Ok(()) };
+        let trailer = body.get(read..).and_then(|b| b.split_first_chunk::<8>());
+        let ([c0, c1, c2, c3, l0, l1, l2, l3], after) = trailer.ok_or(Fault::Truncated)?;
+        if u32::from_le_bytes([*l0, *l1, *l2, *l3]) != length {
+            return Err(Fault::Damaged("its length is not the one recorded"));
         }
-        let Some((trailer, rest)) = body.get(read..).and_then(|b| b.split_first_chunk::<8>()) else {
-            return (filled, Some(Fault::Truncated));
-        };
-        let [c0, c1, c2, c3, l0, l1, l2, l3] = *trailer;
-        if u32::from_le_bytes([l0, l1, l2, l3]) != written as u32 {
-            return (filled, Some(Fault::Damaged("its length is not the one recorded")));
+        if u32::from_le_bytes([*c0, *c1, *c2, *c3]) != checksum {
+            return Err(Fault::Damaged("its checksum is wrong"));
         }
-        if u32::from_le_bytes([c0, c1, c2, c3]) != crc32(member) {
-            return (filled, Some(Fault::Damaged("its checksum is wrong")));
-        }
-        compressed = rest;
+        data = after;
     }
-    (filled, None)
+    Ok(())
 }
 
 /// What follows the header of a gzip member, or `None` when the data ends inside it.
@@ -153,79 +101,91 @@ fn skip_member_header(member: &[u8]) -> Option<&[u8]> {
     Some(rest)
 }
 
-/// Writes one gzip member, at the fastest level that still compresses.
-pub(crate) fn write(start: &[u8], values: &Values<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let mut content = start.to_vec();
-    for range in values.blocks() {
-        values.append(range, &mut content);
-    }
-    out.write_all(&deflate(&content).map_err(io::Error::other)?)
-}
-
-/// One gzip member, at the fastest level that still compresses.
-pub(crate) fn deflate(content: &[u8]) -> Result<Vec<u8>, Problem> {
-    #[cfg(not(target_family = "wasm"))]
-    {
-        use libdeflater::{CompressionLvl, Compressor};
-        let mut compressor = Compressor::new(CompressionLvl::new(1).unwrap_or_default());
-        let mut out = zeros(compressor.gzip_compress_bound(content.len()), "compress the file")?;
-        // The bound is the library's own: running out of it cannot happen, and is no reason to panic if it does.
-        if let Ok(length) = compressor.gzip_compress(content, &mut out) {
-            out.truncate(length);
-            return Ok(out);
-        }
-    }
-    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-    out.extend(miniz_oxide::deflate::compress_to_vec(content, 1));
-    out.extend(crc32(content).to_le_bytes());
-    out.extend((content.len() as u32).to_le_bytes());
-    Ok(out)
-}
-
-/// The checksum of RFC 1952, eight bytes at a time (Kounavis & Berry 2005). Its tables are made when needed: as constants
-/// they would be a sixth of what the browser loads.
-fn crc32(bytes: &[u8]) -> u32 {
-    const POLYNOMIAL: u32 = 0xedb8_8320;
-    let mut tables = [[0_u32; 256]; 8];
-    for (byte, entry) in (0..).zip(&mut tables[0]) {
-        *entry = (0..8).fold(byte, |crc, _| if crc & 1 == 1 { crc >> 1 ^ POLYNOMIAL } else { crc >> 1 });
-    }
-    for i in 1..8 {
-        let last = tables[i - 1];
-        let first = tables[0];
-        for (entry, crc) in tables[i].iter_mut().zip(last) {
-            *entry = crc >> 8 ^ first[usize::from(crc as u8)];
-        }
-    }
-    let at = |table: usize, byte: u32| tables[table][usize::from(byte as u8)];
-    let (eights, rest) = bytes.as_chunks::<8>();
-    let crc = eights.iter().fold(u32::MAX, |crc, &[a, b, c, d, e, f, g, h]| {
-        let low = crc ^ u32::from_le_bytes([a, b, c, d]);
-        let high = u32::from_le_bytes([e, f, g, h]);
-        at(7, low)
-            ^ at(6, low >> 8)
-            ^ at(5, low >> 16)
-            ^ at(4, low >> 24)
-            ^ at(3, high)
-            ^ at(2, high >> 8)
-            ^ at(1, high >> 16)
-            ^ at(0, high >> 24)
-    });
-    !rest.iter().fold(crc, |crc, byte| crc >> 8 ^ at(0, crc ^ u32::from(*byte)))
-}
-
 #[cfg(test)]
 mod tests {
+    use miniz_oxide::inflate::core::DecompressorOxide;
+
     use super::*;
 
-    #[test]
-    fn crc32_is_the_one_of_gzip() {
-        let bytes: Vec<u8> = (0..1000_u32).map(|i| ((i * i) >> 3) as u8).collect();
-        for length in [0, 1, 7, 8, 9, 1000] {
-            let mut reference = libdeflater::Crc::new();
-            reference.update(&bytes[..length]);
-            assert_eq!(crc32(&bytes[..length]), reference.sum());
+    /// Data that shrink to a half, in which matches reach back far.
+    fn content(length: usize) -> Vec<u8> {
+        let noise = |i: usize| (i.wrapping_mul(2_654_435_761) >> 13) as u8;
+        (0..length).map(|i| if i % 40_000 < 20_000 { noise(i % 30_000) } else { noise(i) & 3 }).collect()
+    }
+
+    fn member(content: &[u8]) -> Vec<u8> {
+        let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
+        let mut out = vec![0; compressor.gzip_compress_bound(content.len())];
+        let length = compressor.gzip_compress(content, &mut out).unwrap();
+        out.truncate(length);
+        out
+    }
+
+    /// What is handed on.
+    fn passing<I: Inflater>(compressed: &[u8], wanted: usize) -> (Vec<u8>, Option<Fault>) {
+        let mut bytes = Vec::new();
+        let mut through = Passing { wanted, given: 0, give: &mut |piece| bytes.extend(piece) };
+        let fault = members::<I, _>(compressed, &mut through, Rest::Check).err();
+        (bytes, fault)
+    }
+
+    /// Both inflaters, which must say the same.
+    #[track_caller]
+    fn both(compressed: &[u8], wanted: usize, rest: Rest) -> (Vec<u8>, Option<Fault>) {
+        let usual = inflate_with::<Usual>(compressed, wanted, rest);
+        assert_eq!(inflate_with::<DecompressorOxide>(compressed, wanted, rest), usual, "{wanted} bytes");
+        if rest == Rest::Check {
+            assert_eq!(passing::<Usual>(compressed, wanted), usual, "{wanted} bytes");
+            assert_eq!(passing::<DecompressorOxide>(compressed, wanted), usual, "{wanted} bytes");
         }
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        usual
+    }
+
+    #[test]
+    fn as_many_bytes_as_are_wanted_come_of_one_member_or_of_several() {
+        let content = content(1_000_000);
+        let one = member(&content);
+        let several = content.chunks(70_000).flat_map(member).collect::<Vec<_>>();
+        for compressed in [one, several] {
+            for wanted in [1, 348, 70_000, 140_000, 262_144, 999_999, 1_000_000] {
+                let expected = (content[..wanted].to_vec(), None);
+                assert_eq!(both(&compressed, wanted, Rest::Check), expected);
+                assert_eq!(both(&compressed, wanted, Rest::Leave), expected);
+            }
+            assert_eq!(both(&compressed, 2_000_000, Rest::Check), (content.clone(), None));
+        }
+        // What shrinks a thousandfold, so that memory grows often.
+        let zeros = vec![0; 3_000_000];
+        assert_eq!(both(&member(&zeros), 3_000_000, Rest::Check), (zeros, None));
+    }
+
+    /// The checksum was once not looked at where a member held more than was asked for.
+    #[test]
+    fn a_member_is_checked_to_its_end_whatever_is_wanted_of_it() {
+        let content = content(300_000);
+        let sound = member(&content);
+        for (from_end, reason) in [(8, "its checksum is wrong"), (4, "its length is not the one recorded")] {
+            let mut damaged = sound.clone();
+            let at = damaged.len() - from_end;
+            damaged[at] ^= 1;
+            for wanted in [1, 1000, 262_144, 299_999, 300_000, 300_001] {
+                let (bytes, fault) = both(&damaged, wanted, Rest::Check);
+                assert_eq!((bytes.len(), fault), (wanted.min(300_000), Some(Fault::Damaged(reason))));
+                // The start of a file alone says nothing of its end.
+                assert!(wanted > 299_999 || both(&damaged, wanted, Rest::Leave).1.is_none());
+            }
+            // A member that nothing is wanted of is not looked at.
+            let followed = [sound.clone(), damaged].concat();
+            assert_eq!(both(&followed, 300_000, Rest::Check).1, None);
+            assert_eq!(both(&followed, 300_001, Rest::Check).1, Some(Fault::Damaged(reason)));
+        }
+        for cut in [1, 8, 9, 5000] {
+            let (_, fault) = both(&sound[..sound.len() - cut], 1000, Rest::Check);
+            assert_eq!(fault, Some(Fault::Truncated), "cut by {cut}");
+        }
+        let middle = sound.len() / 2;
+        let mut damaged = sound;
+        damaged[middle] ^= 0x10;
+        assert!(matches!(both(&damaged, 1000, Rest::Check).1, Some(Fault::Damaged(_) | Fault::Truncated)));
     }
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use sulcus_volume::LabelTable;
 
-use crate::atomic::write_atomically;
+use crate::atomic::Staged;
 use crate::error::{IoError, Problem};
 use crate::grid::Grid;
-use crate::names::{self, Output};
+use crate::names::Output;
 use crate::source::Source;
 use crate::stored::StoredVolume;
 use crate::text::MOST_HEADER_BYTES;
@@ -85,8 +85,8 @@ fn beside(header: &Path, name: &str) -> Result<PathBuf, Problem> {
     if plain { Ok(header.with_file_name(name)) } else { Err(Problem::DataFileOutside) }
 }
 
-/// Writes a volume in one of the two formats, each file under a temporary name until it is whole: the voxels first, so
-/// that there is never a header without them.
+/// Writes a volume in one of the two formats, each file under a temporary name until both are whole: the voxels get
+/// theirs first, so that there is never a header without them.
 pub(crate) fn write(
     path: &Path,
     output: Output,
@@ -94,25 +94,27 @@ pub(crate) fn write(
     table: Option<&LabelTable>,
 ) -> Result<(), IoError> {
     let fail = |problem| IoError::in_file(path, problem);
-    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    let stem = names::split(name).map_or(name, |(stem, _)| stem);
-    let put = |path: &Path, bytes: &[u8]| write_atomically(path, |file| file.write_all(bytes));
-    match output {
-        Output::Nrrd => put(path, &nrrd::encode(grid, table).map_err(fail)?),
-        Output::MetaImage => put(path, &metaimage::encode(grid).map_err(fail)?),
+    let (_, beside) = output.files(path);
+    let name = beside.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+    let (header, voxels) = match output {
+        Output::Nrrd => (nrrd::encode(grid, table), None),
+        Output::MetaImage => (metaimage::encode(grid), None),
         Output::NrrdPair => {
-            let data = format!("{stem}.raw.gz");
-            put(&path.with_file_name(&data), &nrrd::voxels(grid).map_err(fail)?)?;
-            put(path, nrrd::header(grid, table, Some(&data)).as_bytes())
+            let voxels = nrrd::voxels(grid).map_err(fail)?;
+            (Ok(nrrd::header(grid, table, name).into_bytes()), Some(voxels))
         }
         Output::MetaImagePair => {
-            let data = format!("{stem}.zraw");
             let voxels = metaimage::voxels(grid).map_err(fail)?;
-            put(&path.with_file_name(&data), &voxels)?;
-            put(path, metaimage::header(grid, voxels.len(), Some(&data)).as_bytes())
+            (Ok(metaimage::header(grid, voxels.len(), name).into_bytes()), Some(voxels))
         }
-        Output::Nifti | Output::NiftiGz => Err(fail(Problem::OutputName)),
-    }
+        Output::Nifti(_) | Output::NiftiPair(_) => (Err(Problem::OutputName), None),
+    };
+    let header = header.map_err(fail)?;
+    let stage = |path, bytes: &[u8]| Staged::new(path, |file| file.write_all(bytes));
+    let voxels = beside.as_deref().zip(voxels.as_deref()).map(|(path, bytes)| stage(path, bytes)).transpose()?;
+    let header = stage(path, &header)?;
+    voxels.map_or(Ok(()), Staged::commit)?;
+    header.commit()
 }
 
 #[cfg(test)]

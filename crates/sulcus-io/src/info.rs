@@ -109,6 +109,14 @@ impl Statistics {
         self.non_finite += values.len() - n;
     }
 
+    /// Adds so many whole numbers by what they come to.
+    pub(crate) fn add_whole(&mut self, min: f64, max: f64, sum: f64, count: usize) {
+        self.min = self.min.min(min);
+        self.max = self.max.max(max);
+        self.sum += sum;
+        self.finite += count;
+    }
+
     fn add_finite(&mut self, values: &[f64]) {
         // Side by side, as a processor can; more would not fit into its registers.
         const LANES: usize = 4;

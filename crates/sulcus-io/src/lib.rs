@@ -10,6 +10,8 @@
 
 #[cfg(not(target_family = "wasm"))]
 mod atomic;
+mod checksum;
+mod deflate;
 #[cfg(all(feature = "dicom", not(target_family = "wasm")))]
 pub mod dicom;
 mod error;
@@ -18,10 +20,12 @@ mod grid;
 mod gzip;
 #[cfg(not(target_family = "wasm"))]
 mod headed;
+mod inflate;
 mod info;
 #[cfg(not(target_family = "wasm"))]
 mod metaimage;
 mod names;
+mod narrow;
 mod nifti;
 #[cfg(not(target_family = "wasm"))]
 mod nrrd;
@@ -45,6 +49,8 @@ pub use self::nifti::{Compression, Texts, encode_image, encode_labels};
 pub use atomic::write_atomically;
 pub use error::{IoError, Problem};
 pub use info::{VolumeFormat, VolumeInfo};
+#[cfg(not(target_family = "wasm"))]
+pub use names::written_files;
 pub use names::{case_name, is_volume_file};
 #[cfg(not(target_family = "wasm"))]
 pub use paths::{

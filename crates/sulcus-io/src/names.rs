@@ -1,4 +1,9 @@
 use std::path::Path;
+#[cfg(not(target_family = "wasm"))]
+use std::path::PathBuf;
+
+#[cfg(not(target_family = "wasm"))]
+use crate::nifti::Compression;
 
 const ENDINGS: [&str; 11] =
     [".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd"];
@@ -16,8 +21,10 @@ pub(crate) fn split(name: &str) -> Option<(&str, &str)> {
 #[cfg(not(target_family = "wasm"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Output {
-    Nifti,
-    NiftiGz,
+    /// `.nii`, `.nii.gz`.
+    Nifti(Compression),
+    /// `.hdr` and `.img`, `.hdr.gz` and `.img.gz`: either of the two names.
+    NiftiPair(Compression),
     /// `.nrrd`, `.seg.nrrd`.
     Nrrd,
     /// `.nhdr`, and the voxels beside it.
@@ -32,19 +39,57 @@ pub(crate) enum Output {
 impl Output {
     /// Whether it is a format whose header is text.
     pub(crate) fn is_headed(self) -> bool {
-        !matches!(self, Self::Nifti | Self::NiftiGz)
+        !matches!(self, Self::Nifti(_) | Self::NiftiPair(_))
+    }
+
+    /// The files that a volume of this name is written to: the one with the header, and the one with the voxels where
+    /// that is another.
+    pub(crate) fn files(self, path: &Path) -> (PathBuf, Option<PathBuf>) {
+        match self {
+            Self::Nifti(_) | Self::Nrrd | Self::MetaImage => (path.to_path_buf(), None),
+            Self::NiftiPair(Compression::None) => (with_ending(path, ".hdr"), Some(with_ending(path, ".img"))),
+            Self::NiftiPair(Compression::Gzip) => {
+                (with_ending(path, ".hdr.gz"), Some(with_ending(path, ".img.gz")))
+            }
+            Self::NrrdPair => (path.to_path_buf(), Some(with_ending(path, ".raw.gz"))),
+            Self::MetaImagePair => (path.to_path_buf(), Some(with_ending(path, ".zraw"))),
+        }
     }
 
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let (_, ending) = split(path.file_name()?.to_str()?)?;
         match ending.to_ascii_lowercase().as_str() {
-            ".nii" => Some(Self::Nifti),
-            ".nii.gz" => Some(Self::NiftiGz),
+            ".nii" => Some(Self::Nifti(Compression::None)),
+            ".nii.gz" => Some(Self::Nifti(Compression::Gzip)),
+            ".hdr" | ".img" => Some(Self::NiftiPair(Compression::None)),
+            ".hdr.gz" | ".img.gz" => Some(Self::NiftiPair(Compression::Gzip)),
             ".nrrd" | ".seg.nrrd" => Some(Self::Nrrd),
             ".nhdr" => Some(Self::NrrdPair),
             ".mha" => Some(Self::MetaImage),
             ".mhd" => Some(Self::MetaImagePair),
             _ => None,
+        }
+    }
+}
+
+/// The same name with another ending, in capitals where its own is.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let (stem, own) = split(name).unwrap_or((name, ""));
+    let capitals = own.chars().any(|c| c.is_ascii_uppercase());
+    path.with_file_name(format!("{stem}{}", if capitals { ending.to_ascii_uppercase() } else { ending.into() }))
+}
+
+/// The files that writing a volume to a path makes or replaces: one, or the two of a pair. Of a name that no volume is
+/// written to, the path.
+#[cfg(not(target_family = "wasm"))]
+pub fn written_files(path: &Path) -> Vec<PathBuf> {
+    match Output::of(path) {
+        None => vec![path.to_path_buf()],
+        Some(output) => {
+            let (header, voxels) = output.files(path);
+            std::iter::once(header).chain(voxels).collect()
         }
     }
 }
@@ -88,6 +133,18 @@ mod tests {
         assert_eq!(name("a.MHA").as_deref(), Some("a"));
         assert_eq!(name("é.nii").as_deref(), Some("é"));
         assert_eq!((name(".nii"), name("a.txt"), name("a.gz"), name("")), (None, None, None, None));
+    }
+
+    #[test]
+    fn pairs_are_written_to_two_files_whichever_is_named() {
+        let files = |p: &str| {
+            let files = written_files(Path::new(p));
+            files.iter().map(|f| f.to_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!((files("d/a.hdr"), files("d/a.img")), ("d/a.hdr d/a.img".into(), "d/a.hdr d/a.img".into()));
+        assert_eq!(files("A.IMG.GZ"), "A.HDR.GZ A.IMG.GZ");
+        assert_eq!((files("a.seg.nrrd"), files("a.dcm")), ("a.seg.nrrd".into(), "a.dcm".into()));
+        assert_eq!((files("a.nhdr"), files("a.mhd")), ("a.nhdr a.raw.gz".into(), "a.mhd a.zraw".into()));
     }
 
     #[test]

@@ -1,18 +1,17 @@
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sulcus_volume::{Geometry, Image, LabelMap, LabelTable};
 
-use crate::atomic::{system, write_atomically};
+use crate::atomic::{Staged, system, write_atomically};
 #[cfg(feature = "dicom")]
 use crate::dicom::{self, SegmentationOptions};
 use crate::error::{IoError, Problem};
 use crate::grid::Grid;
 use crate::info::VolumeInfo;
 use crate::names::{self, Output};
-use crate::nifti::{self, Compression, Encoded, NiftiHeader, Texts};
+use crate::nifti::{self, Encoded, Layout, NiftiHeader, Texts};
 use crate::read::{self, Scan};
 use crate::source::Source;
 use crate::stored::StoredVolume;
@@ -33,7 +32,12 @@ pub fn read_scan(path: &Path) -> Result<Scan, IoError> {
     if is_dicom(path) {
         return Ok(dicom::read_series(path, None)?.into());
     }
-    open(path)?.finish(StoredVolume::scan)
+    let opened = Opened::new(path)?;
+    if !is_of_pair(path) && gzip::is_gzip(&opened.start) {
+        // Straight from the compressed bytes.
+        return opened.whole().and_then(|bytes| read::scan(bytes.into()).map_err(|p| IoError::in_file(path, p)));
+    }
+    open_started(path, opened)?.finish(StoredVolume::scan)
 }
 
 /// Reads a label map; with the feature `dicom` a DICOM SEG file as well. Names that it carries are in [`Source::label_table`].
@@ -88,9 +92,9 @@ pub fn read_source(path: &Path) -> Result<Source, IoError> {
     Ok(nifti::header_in(&opened.start).map_err(fail)?.into_source())
 }
 
-/// Writes a label map on the grid of `like`, in the format that the name's ending says (`.nii`, `.nii.gz`, or `.dcm`
-/// where `like` is a DICOM series), under a temporary name until it is whole. NIfTI is written as [`encode_labels`](crate::encode_labels)
-/// says.
+/// Writes a label map on the grid of `like`, in the format that the name's ending says (`.nii`, `.nii.gz`, `.hdr` with an
+/// `.img` beside it, NRRD, MetaImage, or `.dcm` where `like` is a DICOM series), under a temporary name until it is whole. NIfTI is
+/// written as [`encode_labels`](crate::encode_labels) says.
 ///
 /// # Errors
 /// When the labels lie on another grid, the name is none of a volume's file, or the file can't be written.
@@ -106,7 +110,8 @@ pub fn write_labels(path: &Path, labels: &LabelMap, like: &Source, table: &Label
         let grid = Grid::from_labels(labels, *like.geometry()).map_err(|p| IoError::in_file(path, p))?;
         return headed::write(path, output, &grid, Some(table));
     }
-    let encoded = Encoded::labels(labels, like, table).map_err(|problem| IoError::in_file(path, problem))?;
+    let encoded =
+        Encoded::labels(labels, like, table, layout(output)).map_err(|problem| IoError::in_file(path, problem))?;
     write(path, output, &encoded)
 }
 
@@ -121,7 +126,8 @@ pub fn write_image(path: &Path, image: &Image, like: &Source) -> Result<(), IoEr
         let grid = Grid::from_image(image, *like.geometry()).map_err(|p| IoError::in_file(path, p))?;
         return headed::write(path, output, &grid, None);
     }
-    let encoded = Encoded::image(image, like).map_err(|problem| IoError::in_file(path, problem))?;
+    let encoded =
+        Encoded::image(image, like, layout(output)).map_err(|problem| IoError::in_file(path, problem))?;
     write(path, output, &encoded)
 }
 
@@ -163,19 +169,31 @@ pub fn write_stored(
         let grid = Grid::from_stored(volume).map_err(|p| IoError::in_file(path, p))?;
         return headed::write(path, output, &grid, table);
     }
-    let encoded = Encoded::stored(volume, table, texts).map_err(|problem| IoError::in_file(path, problem))?;
+    let encoded = Encoded::stored(volume, table, texts, layout(output));
+    let encoded = encoded.map_err(|problem| IoError::in_file(path, problem))?;
     write(path, output, &encoded)
 }
 
+fn layout(output: Output) -> Layout {
+    if matches!(output, Output::NiftiPair(_)) { Layout::Pair } else { Layout::Single }
+}
+
+/// Writes NIfTI. Both files of a pair are whole before the first of them gets its name, and the header gets its last.
 fn write(path: &Path, output: Output, encoded: &Encoded<'_>) -> Result<(), IoError> {
-    let compression = match output {
-        Output::Nifti => Compression::None,
-        Output::NiftiGz => Compression::Gzip,
-        Output::Nrrd | Output::NrrdPair | Output::MetaImage | Output::MetaImagePair => {
-            return Err(IoError::in_file(path, Problem::OutputName));
+    match output {
+        Output::Nifti(compression) => write_atomically(path, |file| encoded.write(compression, file)),
+        Output::NiftiPair(compression) => {
+            let (header, voxels) = output.files(path);
+            let voxels = voxels.unwrap_or_else(|| path.to_path_buf());
+            let voxels = Staged::new(&voxels, |file| encoded.write_voxels(compression, file))?;
+            let header = Staged::new(&header, |file| encoded.write_header(compression, file))?;
+            voxels.commit()?;
+            header.commit()
         }
-    };
-    write_atomically(path, |file| encoded.write(compression, file))
+        Output::Nrrd | Output::NrrdPair | Output::MetaImage | Output::MetaImagePair => {
+            Err(IoError::in_file(path, Problem::OutputName))
+        }
+    }
 }
 
 /// A folder that holds DICOM files, or such a file.
@@ -214,12 +232,20 @@ impl Found {
 }
 
 fn open(path: &Path) -> Result<Found, IoError> {
+    open_started(path, Opened::new(path)?)
+}
+
+/// Whether a name is that of a pair, of which either may be the one that is there.
+fn is_of_pair(path: &Path) -> bool {
+    [".hdr", ".img"].iter().any(|start| ending(path).starts_with(start))
+}
+
+fn open_started(path: &Path, opened: Opened<'_>) -> Result<Found, IoError> {
     let fail = |problem| IoError::in_file(path, problem);
     let ending = ending(path);
     if ending.starts_with(".img") {
         return open_pair(&partner(path, "hdr").map_err(fail)?, path);
     }
-    let opened = Opened::new(path)?;
     if ending.starts_with(".hdr") && !nifti::header_in(&opened.start).map_err(fail)?.is_single_file() {
         return open_pair(path, &partner(path, "img").map_err(fail)?);
     }
@@ -309,18 +335,16 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// The other file of a pair: the same name with the other ending, in the same case, gzipped or not.
+/// The other file of a pair: the same name with the other ending, in the same case. Gzipped or not may differ, but where
+/// there are both, the one that is packed as this one belongs to it.
 fn partner(path: &Path, ending: &str) -> Result<PathBuf, Problem> {
-    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    let (stem, own) = names::split(name).unwrap_or((name, ""));
-    let upper = own.chars().any(|c| c.is_ascii_uppercase());
-    let named = |suffix: &str| {
-        let end = format!(".{ending}{suffix}");
-        OsString::from(format!("{stem}{}", if upper { end.to_ascii_uppercase() } else { end }))
-    };
-    let candidates = [path.with_file_name(named("")), path.with_file_name(named(".gz"))];
-    candidates.into_iter().find(|p| p.exists()).ok_or_else(|| Problem::Partner {
-        found: name.to_owned(),
-        expected: format!("{} or {}", named("").to_string_lossy(), named(".gz").to_string_lossy()),
-    })
+    let [plain, packed] = ["", ".gz"].map(|suffix| names::with_ending(path, &format!(".{ending}{suffix}")));
+    let packed_itself = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"));
+    let candidates = if packed_itself { [packed, plain] } else { [plain, packed] };
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    candidates
+        .iter()
+        .find(|p| p.exists())
+        .cloned()
+        .ok_or_else(|| Problem::Partner { found: name(path), expected: candidates.map(|p| name(&p)).join(" or ") })
 }

@@ -4,9 +4,9 @@ use sulcus_volume::{Image, LabelMap};
 
 use crate::error::{IoError, Problem};
 use crate::info::VolumeInfo;
-use crate::nifti;
 use crate::source::Source;
 use crate::stored::StoredVolume;
+use crate::{gzip, nifti};
 
 /// An image, with what its file says of itself.
 #[derive(Debug, Clone)]
@@ -25,7 +25,12 @@ pub struct Scan {
 /// # Errors
 /// When the bytes are no volume's file, contradict themselves, end early, or hold values that are no single numbers.
 pub fn read_scan_bytes(bytes: &[u8]) -> Result<Scan, IoError> {
-    Ok(open(bytes.into())?.scan()?)
+    Ok(scan(bytes.into())?)
+}
+
+/// As [`open`], and then as an image.
+pub(crate) fn scan(bytes: Cow<'_, [u8]>) -> Result<Scan, Problem> {
+    if gzip::is_gzip(&bytes) { nifti::read_scan(&bytes) } else { open(bytes)?.scan() }
 }
 
 /// Reads an image and measures nothing, which spares a pass over the voxels; values beyond single precision become

@@ -4,6 +4,7 @@ use sulcus_volume::{Image, Label, LabelMap};
 
 use crate::error::{IoError, Problem};
 use crate::info::{Statistics, VolumeInfo};
+use crate::narrow;
 use crate::read::Scan;
 use crate::source::{Source, shape_text};
 use crate::voxels::{self, Scale, VoxelType};
@@ -112,20 +113,9 @@ impl<'a> StoredVolume<'a> {
 
     pub(crate) fn scan(self) -> Result<Scan, Problem> {
         self.source.check_usable()?;
-        let mut statistics = Statistics::NOTHING;
-        let mut data = voxels::reserve(self.values())?;
-        self.each_block(&mut |values| {
-            statistics.add(values);
-            data.extend(values.iter().map(|v| *v as f32));
-        });
-        let info = VolumeInfo::new(&self.source, &statistics);
-        if let (Some(min), Some(max)) = (info.min, info.max)
-            && (min < f64::from(f32::MIN) || max > f64::from(f32::MAX))
-        {
-            return Err(Problem::Range { min, max });
-        }
-        let image = Image::new(*self.source.geometry(), self.source.channels(), data)?;
-        Ok(Scan { image, source: self.source, info })
+        let mut converted = Converted { data: voxels::reserve(self.values())?, statistics: Statistics::NOTHING };
+        converted.add(self.raw(), self.source.voxel_type(), self.big_endian, self.scale);
+        converted.into_scan(self.source)
     }
 
     pub(crate) fn unmeasured_image(self) -> Result<(Image, Source), Problem> {
@@ -152,5 +142,37 @@ impl<'a> StoredVolume<'a> {
             labels.finish()?
         };
         Ok((LabelMap::new(*self.source.geometry(), labels)?, self.source))
+    }
+}
+
+/// Values in single precision, and their statistics.
+pub(crate) struct Converted {
+    pub(crate) data: Vec<f32>,
+    pub(crate) statistics: Statistics,
+}
+
+impl Converted {
+    /// Adds stored values, for which there is room.
+    pub(crate) fn add(&mut self, bytes: &[u8], voxel_type: VoxelType, big_endian: bool, scale: Option<Scale>) {
+        let Self { data, statistics } = self;
+        if scale.is_none() && narrow::to_f32(bytes, voxel_type, big_endian, statistics, data) {
+            return;
+        }
+        voxels::each_block(bytes, voxel_type, big_endian, scale, &mut |values| {
+            statistics.add(values);
+            data.extend(values.iter().map(|v| *v as f32));
+        });
+    }
+
+    /// The image, once all values are there.
+    pub(crate) fn into_scan(self, source: Source) -> Result<Scan, Problem> {
+        let info = VolumeInfo::new(&source, &self.statistics);
+        if let (Some(min), Some(max)) = (info.min, info.max)
+            && (min < f64::from(f32::MIN) || max > f64::from(f32::MAX))
+        {
+            return Err(Problem::Range { min, max });
+        }
+        let image = Image::new(*source.geometry(), source.channels(), self.data)?;
+        Ok(Scan { image, source, info })
     }
 }

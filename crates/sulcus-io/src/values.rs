@@ -2,7 +2,9 @@ use std::ops::Range;
 
 use sulcus_volume::Label;
 
-use crate::voxels::{VoxelType, reverse_each};
+use crate::voxels::VoxelType;
+#[cfg(not(target_family = "wasm"))]
+use crate::voxels::reverse_each;
 
 /// Values on their way into a file: little-endian bytes of a type, made a block at a time.
 #[derive(Clone, Copy)]
@@ -12,6 +14,7 @@ pub(crate) enum Values<'a> {
     Uint16(&'a [Label]),
     Float32(&'a [f32]),
     /// Bytes as a file has them.
+    #[cfg(not(target_family = "wasm"))]
     Stored {
         bytes: &'a [u8],
         voxel_type: VoxelType,
@@ -21,12 +24,17 @@ pub(crate) enum Values<'a> {
 
 impl<'a> Values<'a> {
     /// Bytes that are made at a time: much more than a compressor's window, little beside a volume.
-    const BLOCK_BYTES: usize = 1 << 20;
+    const BLOCK_BYTES: usize = 1 << 19;
+
+    /// Bytes as they are.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn of_bytes(bytes: &'a [u8]) -> Self {
+        Self::Stored { bytes, voxel_type: VoxelType::Uint8, big: false }
+    }
 
     /// Labels in the smallest type that holds them.
     pub(crate) fn of_labels(labels: &'a [Label]) -> Self {
-        let small = labels.iter().all(|label| *label <= Label::from(u8::MAX));
-        if small { Self::Uint8(labels) } else { Self::Uint16(labels) }
+        if fit_into_bytes(labels) { Self::Uint8(labels) } else { Self::Uint16(labels) }
     }
 
     pub(crate) fn voxel_type(&self) -> VoxelType {
@@ -34,6 +42,7 @@ impl<'a> Values<'a> {
             Self::Uint8(_) => VoxelType::Uint8,
             Self::Uint16(_) => VoxelType::Uint16,
             Self::Float32(_) => VoxelType::Float32,
+            #[cfg(not(target_family = "wasm"))]
             Self::Stored { voxel_type, .. } => *voxel_type,
         }
     }
@@ -42,6 +51,7 @@ impl<'a> Values<'a> {
         match self {
             Self::Uint8(labels) | Self::Uint16(labels) => labels.len(),
             Self::Float32(values) => values.len(),
+            #[cfg(not(target_family = "wasm"))]
             Self::Stored { bytes, voxel_type, .. } => bytes.len() / voxel_type.bytes(),
         }
     }
@@ -67,6 +77,7 @@ impl<'a> Values<'a> {
             Self::Float32(values) => {
                 out.extend(values.get(range).unwrap_or_default().iter().flat_map(|v| v.to_le_bytes()))
             }
+            #[cfg(not(target_family = "wasm"))]
             Self::Stored { bytes, voxel_type, big } => {
                 let size = voxel_type.bytes();
                 let start = out.len();
@@ -77,4 +88,10 @@ impl<'a> Values<'a> {
             }
         }
     }
+}
+
+/// Whether no label is greater than 255: their bits are put together, which is faster than a look at each.
+pub(crate) fn fit_into_bytes(labels: &[Label]) -> bool {
+    const AT_ONCE: usize = 1 << 14;
+    labels.chunks(AT_ONCE).all(|some| some.iter().fold(0, |bits, label| bits | label) <= Label::from(u8::MAX))
 }

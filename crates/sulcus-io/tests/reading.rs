@@ -240,3 +240,62 @@ fn scaled_labels_may_miss_whole_numbers_by_the_slopes_rounding_alone() {
     let half = RawFile { slope: 0.501, voxels: [0, 2].repeat(12), ..RawFile::new() };
     assert!(read_labels_bytes(&half.bytes()).is_err());
 }
+
+/// A gzipped file is converted as it is inflated, from a certain size on by two threads.
+#[test]
+fn a_packed_file_is_read_as_the_same_one_that_is_not() {
+    let noise = |i: usize| (i.wrapping_mul(2_654_435_761) >> 9) as u8;
+    let extension = [&[1, 0, 0, 0, 32, 0, 0, 0, 6, 0, 0, 0], b"a note that is kept.....".as_slice()].concat();
+    for (datatype, bitpix, slope) in [(2, 8, 1.0), (4, 16, 1.0), (512, 16, 0.5), (16, 32, 1.0), (64, 64, 2.0)] {
+        // The last has several of the pieces in which data are inflated, and no round number of any of them.
+        for dim in [[3, 5, 7, 3, 1, 1, 1, 1], [4, 31, 33, 9, 5, 1, 1, 1], [3, 131, 133, 127, 1, 1, 1, 1]] {
+            for big in [false, true] {
+                let values: usize = dim[1..=usize::from(dim[0] as u16)].iter().map(|n| *n as usize).product();
+                let bytes = usize::from(bitpix as u16) / 8;
+                let mut voxels: Vec<u8> = (0..values * bytes).map(noise).collect();
+                if bitpix > 16 {
+                    // Exponents that single precision has, and NaN now and then.
+                    let (top, next) = if big { (0, 1) } else { (bytes - 1, bytes - 2) };
+                    for value in voxels.chunks_mut(bytes) {
+                        let nan = value[top] > 250;
+                        value[top] = if nan { 0x7f } else { 0x40 };
+                        value[next] = if nan { 0xff } else { value[next] };
+                    }
+                }
+                let between = extension.clone();
+                let file = RawFile {
+                    big,
+                    dim,
+                    datatype,
+                    bitpix,
+                    slope,
+                    voxels,
+                    vox_offset: 384.0,
+                    between,
+                    ..RawFile::new()
+                };
+                let file = if big { RawFile { between: vec![0; 36], ..file } } else { file };
+                let plain = read_scan_bytes(&file.bytes()).unwrap();
+                let packed = gzip(&file.bytes(), true);
+                let read = read_scan_bytes(&packed).unwrap();
+                let bits =
+                    |scan: &sulcus_io::Scan| scan.image.data().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert!(bits(&read) == bits(&plain), "type {datatype}, {dim:?}, big-endian {big}");
+                assert_eq!((&read.info, &read.source), (&plain.info, &plain.source));
+                for cut in [1, 9] {
+                    let error = read_scan_bytes(&packed[..packed.len() - cut]).unwrap_err().to_string();
+                    assert!(error.contains("gzip data ends after"), "{error}");
+                }
+                assert!(read_scan_bytes(&packed[..packed.len() / 2]).is_err());
+                let mut damaged = packed;
+                let at = damaged.len() - 8;
+                damaged[at] ^= 1;
+                let error = read_scan_bytes(&damaged).unwrap_err().to_string();
+                assert!(error.contains("its checksum is wrong"), "{error}");
+                let short = RawFile { voxels: file.voxels[..file.voxels.len() - 1].to_vec(), ..file };
+                let error = read_scan_bytes(&gzip(&short.bytes(), true)).unwrap_err().to_string();
+                assert!(error.contains("but the file holds"), "{error}");
+            }
+        }
+    }
+}

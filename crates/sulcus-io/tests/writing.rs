@@ -275,14 +275,70 @@ fn the_output_name_says_how_to_write_in_any_case() {
     }
     let names = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(names, 4, "a file was renamed or left behind");
-    for name in ["a.png", "a.img", "nii", "a"] {
+    for name in ["a.png", "a.analyze", "nii", "a"] {
         let path = folder.path().join(name);
         assert_eq!(
             write_labels(&path, &labels, &header, &table()).unwrap_err().to_string(),
             format!(
-                "cannot write the volume: expected a file name that ends in .nii, .nii.gz, .nrrd, .seg.nrrd, .nhdr, .mha or .mhd; rename the output: {}",
+                "cannot write the volume: expected a file name that ends in .nii, .nii.gz, .hdr, .img, .nrrd, .seg.nrrd, .nhdr, .mha or .mhd; rename the output: {}",
                 path.display()
             )
         );
     }
+}
+
+#[test]
+fn pairs_are_two_files_whose_header_says_so() {
+    for (name, header, voxels) in [
+        ("a.hdr", "a.hdr", "a.img"),
+        ("a.img", "a.hdr", "a.img"),
+        ("a.img.gz", "a.hdr.gz", "a.img.gz"),
+        ("A.HDR", "A.HDR", "A.IMG"),
+    ] {
+        for version_2 in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let file = oblique(true);
+            let bytes = if version_2 { file.bytes_of_version_2() } else { file.bytes() };
+            let source = read_scan_bytes(&bytes).unwrap().source;
+            let labels = LabelMap::new(*source.geometry(), (0..24).map(|i| i % 3).collect()).unwrap();
+            let path = folder.path().join(name);
+            write_labels(&path, &labels, &source, &table()).unwrap();
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "two files and nothing else");
+            let content = |name: &str| {
+                let bytes = std::fs::read(folder.path().join(name)).unwrap();
+                if name.to_ascii_lowercase().ends_with(".gz") { inflated(&bytes) } else { bytes }
+            };
+            let (header, voxels) = (content(header), content(voxels));
+            assert_eq!(voxels, labels.data().iter().map(|v| *v as u8).collect::<Vec<_>>());
+            if version_2 {
+                assert_eq!((&header[4..8], &header[168..176]), (b"ni2\0".as_slice(), [0; 8].as_slice()));
+            } else {
+                assert_eq!((&header[344..348], &header[108..112]), (b"ni1\0".as_slice(), [0; 4].as_slice()));
+            }
+            // Nothing follows the last extension, where a reader would look for another.
+            let size = if version_2 { 540 } else { 348 };
+            let extension = i32::from_le_bytes(header[size + 4..size + 8].try_into().unwrap());
+            assert_eq!(header.len(), size + 4 + extension as usize);
+            let (back, found) = sulcus_io::read_labels(&path).unwrap();
+            assert_eq!((back, found.label_table()), (labels, Some(&table())));
+            found.geometry().check_same_grid(source.geometry()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn half_a_pair_that_cannot_be_written_leaves_an_older_pair_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (labels, source) = mask_like(&RawFile::new(), |i| (i % 3) as u16);
+    let path = folder.path().join("a.hdr");
+    write_labels(&path, &labels, &source, &table()).unwrap();
+    let before = std::fs::read(folder.path().join("a.img")).unwrap();
+    // The header cannot get its name, so the voxels must not get theirs.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let (other, _) = mask_like(&RawFile::new(), |_| 1);
+    let error = write_labels(&path, &other, &source, &table()).unwrap_err().to_string();
+    assert!(error.contains("expected a file, found a folder"), "{error}");
+    assert_eq!(std::fs::read(folder.path().join("a.img")).unwrap(), before);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "a temporary file was left behind");
 }

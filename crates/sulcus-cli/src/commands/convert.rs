@@ -71,8 +71,10 @@ fn check_usage(args: &ConvertArgs) -> Result<(), CliError> {
     if args.output.is_dir() {
         return Err(CliError::usage(format_args!("OUT is a folder, name a file: {}", args.output.display())));
     }
+    // A pair has a second file, which may be the one that was given.
+    let written = sulcus_io::written_files(&args.output);
     for (what, path) in [("the input", Some(&args.input)), ("the reference", args.like.as_ref())] {
-        if path.is_some_and(|path| files::same_file(path, &args.output)) {
+        if path.is_some_and(|path| written.iter().any(|file| files::same_file(path, file))) {
             return Err(CliError::usage(format_args!(
                 "the output would overwrite {what}: {}",
                 args.output.display()
@@ -84,7 +86,8 @@ fn check_usage(args: &ConvertArgs) -> Result<(), CliError> {
 }
 
 /// Endings of files that can be written.
-const ENDINGS: &[&str] = &[".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm"];
+const ENDINGS: &[&str] =
+    &[".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm"];
 
 /// The grid that was asked for; none when it is to stay as it is.
 fn target(args: &ConvertArgs, own: &Geometry) -> Result<Option<Geometry>, CliError> {

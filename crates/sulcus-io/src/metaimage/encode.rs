@@ -1,8 +1,9 @@
+use crate::deflate;
 use crate::error::Problem;
 use crate::grid::{Grid, channels_together};
 use crate::text::exact;
+use crate::values::Values;
 use crate::voxels::VoxelType;
-use crate::zlib;
 
 /// The header of a file whose voxels are zlib data of so many bytes: behind it, or in the file `beside` it.
 pub(crate) fn header(grid: &Grid<'_>, compressed_bytes: usize, beside: Option<&str>) -> String {
@@ -40,8 +41,11 @@ pub(crate) fn header(grid: &Grid<'_>, compressed_bytes: usize, beside: Option<&s
 /// The voxels as zlib data, all channels of a voxel together.
 pub(crate) fn voxels(grid: &Grid<'_>) -> Result<Vec<u8>, Problem> {
     match grid.channels {
-        Some(n) if n > 1 => zlib::deflate(&channels_together(grid.values(), grid.voxel_type.bytes(), n)?),
-        _ => zlib::deflate(grid.values()),
+        Some(n) if n > 1 => {
+            let together = channels_together(grid.values(), grid.voxel_type.bytes(), n)?;
+            deflate::zlib(&Values::of_bytes(&together))
+        }
+        _ => deflate::zlib(&Values::of_bytes(grid.values())),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::info::VolumeFormat;
 use crate::source::Source;
 use crate::stored::StoredVolume;
 use crate::voxels::VoxelType;
-use crate::{gzip, text, zlib};
+use crate::{gzip, inflate, text, zlib};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Encoding {
@@ -152,7 +152,7 @@ impl Header {
                         expected: needed as u64,
                     })?,
                 };
-                let most = gzip::most_inflated(data);
+                let most = inflate::most_inflated(data);
                 if most < needed as u64 {
                     return Err(self.too_few(format!("{most} at most")));
                 }

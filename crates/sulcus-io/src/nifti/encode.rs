@@ -4,12 +4,15 @@ use super::extension;
 use super::fields::Fields;
 use super::header::INTENT_LABEL;
 use super::layout::{Key, Version};
+use crate::deflate;
 use crate::error::{IoError, Problem};
-use crate::gzip;
 use crate::source::Source;
+#[cfg(not(target_family = "wasm"))]
 use crate::stored::StoredVolume;
 use crate::values::Values;
-use crate::voxels::{Scale, VoxelType};
+#[cfg(not(target_family = "wasm"))]
+use crate::voxels::Scale;
+use crate::voxels::VoxelType;
 
 /// Whether a file is gzipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,15 @@ pub enum Compression {
     None,
     /// `.nii.gz`
     Gzip,
+}
+
+/// Whether header and voxels are in one file or in two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    Single,
+    /// `.hdr` and `.img`
+    #[cfg(not(target_family = "wasm"))]
+    Pair,
 }
 
 /// What becomes of texts that the input's header has: description, names, and extensions of other programs. They may
@@ -43,6 +55,7 @@ const PLACE: &[Key] = &[
     Key::Srow,
 ];
 /// What else is said of the values.
+#[cfg(not(target_family = "wasm"))]
 const VALUES: &[Key] = &[
     Key::IntentP,
     Key::IntentCode,
@@ -55,6 +68,7 @@ const VALUES: &[Key] = &[
     Key::Toffset,
 ];
 /// What may name the patient.
+#[cfg(not(target_family = "wasm"))]
 const TEXTS: &[Key] = &[Key::DbName, Key::Descrip, Key::AuxFile, Key::IntentName];
 
 /// The bytes of a label map as a NIfTI file on the same grid as `like`: the sform, qform, voxel sizes, units and codes of
@@ -69,7 +83,7 @@ pub fn encode_labels(
     table: &LabelTable,
     compression: Compression,
 ) -> Result<Vec<u8>, IoError> {
-    finish(&Encoded::labels(labels, like, table)?, compression)
+    finish(&Encoded::labels(labels, like, table, Layout::Single)?, compression)
 }
 
 /// The bytes of an image as a float32 NIfTI file on the same grid as `like`; more than one channel make it 4-D.
@@ -77,7 +91,7 @@ pub fn encode_labels(
 /// # Errors
 /// When the image lies on another grid than `like`.
 pub fn encode_image(image: &Image, like: &Source, compression: Compression) -> Result<Vec<u8>, IoError> {
-    finish(&Encoded::image(image, like)?, compression)
+    finish(&Encoded::image(image, like, Layout::Single)?, compression)
 }
 
 fn finish(encoded: &Encoded<'_>, compression: Compression) -> Result<Vec<u8>, IoError> {
@@ -95,14 +109,20 @@ fn finish(encoded: &Encoded<'_>, compression: Compression) -> Result<Vec<u8>, Io
     Ok(out)
 }
 
-/// A file in two parts: what comes before the voxels, and those, which are turned into bytes as they are written.
+/// A file in two parts, or the two files of a pair: what comes before the voxels, and those, which are turned into bytes
+/// as they are written.
 pub(crate) struct Encoded<'a> {
     start: Vec<u8>,
     values: Values<'a>,
 }
 
 impl<'a> Encoded<'a> {
-    pub(crate) fn labels(labels: &'a LabelMap, like: &Source, table: &LabelTable) -> Result<Self, Problem> {
+    pub(crate) fn labels(
+        labels: &'a LabelMap,
+        like: &Source,
+        table: &LabelTable,
+        layout: Layout,
+    ) -> Result<Self, Problem> {
         let same = like.geometry().check_same_grid(labels.geometry());
         same.map_err(|source| Problem::Volume {
             action: "write the mask on the grid of its input",
@@ -112,10 +132,10 @@ impl<'a> Encoded<'a> {
         let mut header = Header::new(like, values.voxel_type(), &[])?;
         header.fields.set_int(Key::IntentCode, 0, INTENT_LABEL);
         header.fields.set_bytes(Key::IntentName, b"labels");
-        Ok(Self { start: header.finish(&extension::encode(&[], table)), values })
+        Ok(Self { start: header.finish(&extension::encode(&[], table), layout), values })
     }
 
-    pub(crate) fn image(image: &'a Image, like: &Source) -> Result<Self, Problem> {
+    pub(crate) fn image(image: &'a Image, like: &Source, layout: Layout) -> Result<Self, Problem> {
         let same = like.geometry().check_same_grid(image.geometry());
         same.map_err(|source| Problem::Volume {
             action: "write the image on the grid of its input",
@@ -123,14 +143,16 @@ impl<'a> Encoded<'a> {
         })?;
         let channels = Some(image.channels()).filter(|n| *n > 1);
         let header = Header::new(like, VoxelType::Float32, channels.as_slice())?;
-        Ok(Self { start: header.finish(&[0; 4]), values: Values::Float32(image.data()) })
+        Ok(Self { start: header.finish(&[0; 4], layout), values: Values::Float32(image.data()) })
     }
 
     /// A volume as it is, in its own type and scale; a label map when there is a table.
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn stored(
         volume: &'a StoredVolume<'_>,
         table: Option<&LabelTable>,
         texts: Texts,
+        layout: Layout,
     ) -> Result<Self, Problem> {
         let source = &volume.source;
         let axes = source.file_shape().get(3..).unwrap_or_default();
@@ -152,7 +174,7 @@ impl<'a> Encoded<'a> {
         let extensions = extension::encode(others, table.unwrap_or(&empty));
         let values =
             Values::Stored { bytes: volume.raw(), voxel_type: source.voxel_type(), big: volume.big_endian };
-        Ok(Self { start: header.finish(&extensions), values })
+        Ok(Self { start: header.finish(&extensions, layout), values })
     }
 
     pub(crate) fn write(&self, compression: Compression, out: &mut dyn std::io::Write) -> std::io::Result<()> {
@@ -167,8 +189,28 @@ impl<'a> Encoded<'a> {
                 }
                 Ok(())
             }
-            Compression::Gzip => gzip::write(&self.start, &self.values, out),
+            Compression::Gzip => deflate::write_gzip(&self.start, &self.values, out),
         }
+    }
+
+    /// The first file of a pair.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn write_header(
+        &self,
+        compression: Compression,
+        out: &mut dyn std::io::Write,
+    ) -> std::io::Result<()> {
+        Encoded { start: self.start.clone(), values: Values::of_bytes(&[]) }.write(compression, out)
+    }
+
+    /// The second.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn write_voxels(
+        &self,
+        compression: Compression,
+        out: &mut dyn std::io::Write,
+    ) -> std::io::Result<()> {
+        Encoded { start: Vec::new(), values: self.values }.write(compression, out)
     }
 }
 
@@ -204,15 +246,27 @@ impl Header {
         Ok(Self { fields })
     }
 
-    /// The bytes up to the first voxel.
-    fn finish(mut self, extensions: &[u8]) -> Vec<u8> {
+    /// The bytes up to the first voxel, or all of the first file of a pair.
+    fn finish(mut self, extensions: &[u8], layout: Layout) -> Vec<u8> {
         let size = self.fields.version().header_bytes() + extensions.len();
         // Voxels begin at a multiple of 16, as programs that map files into memory want it.
-        let first_voxel = size.next_multiple_of(16);
+        let end = match layout {
+            Layout::Single => size.next_multiple_of(16),
+            #[cfg(not(target_family = "wasm"))]
+            Layout::Pair => size,
+        };
+        let first_voxel = match layout {
+            Layout::Single => end,
+            #[cfg(not(target_family = "wasm"))]
+            Layout::Pair => {
+                self.fields.set_bytes(Key::Magic, self.fields.version().magic(false));
+                0
+            }
+        };
         self.fields.set_int(Key::VoxOffset, 0, first_voxel as i64);
         let mut out = self.fields.all().to_vec();
         out.extend(extensions);
-        out.resize(first_voxel, 0);
+        out.resize(end, 0);
         out
     }
 }

@@ -125,6 +125,7 @@ impl NiftiHeader {
         self.extensions.iter().find_map(extension::label_text)
     }
 
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn extensions(&self) -> &[extension::Extension] {
         &self.extensions
     }
@@ -164,6 +165,18 @@ impl NiftiHeader {
         let start = usize::try_from(self.vox_offset).unwrap_or(usize::MAX);
         let (big_endian, scale) = (self.big_endian, self.scale);
         StoredVolume { source: self.into_source(), content, start, big_endian, scale }
+    }
+
+    pub(crate) fn voxel_type(&self) -> VoxelType {
+        self.voxel_type
+    }
+
+    pub(crate) fn is_big_endian(&self) -> bool {
+        self.big_endian
+    }
+
+    pub(crate) fn scale(&self) -> Option<Scale> {
+        self.scale
     }
 
     /// Where the voxels begin in their file.

@@ -2,8 +2,8 @@ use std::borrow::Cow;
 
 use super::header::NiftiHeader;
 use crate::error::Problem;
-use crate::gzip;
 use crate::stored::StoredVolume;
+use crate::{gzip, inflate};
 
 /// A volume whose header and voxels are in one file.
 pub(crate) fn read_single(bytes: Cow<'_, [u8]>) -> Result<StoredVolume<'_>, Problem> {
@@ -43,7 +43,7 @@ pub(crate) fn header_of_pair(bytes: &[u8]) -> Result<NiftiHeader, Problem> {
             hint: "rename the file to .nii if they do, or repair the header",
         });
     }
-    let inflated = if gzip::is_gzip(bytes) { Some(gzip::inflate_start(bytes, MOST_BYTES)?) } else { None };
+    let inflated = if gzip::is_gzip(bytes) { Some(gzip::inflate(bytes, MOST_BYTES)?) } else { None };
     let content = inflated.as_deref().unwrap_or(bytes);
     header.read_extensions(content.get(header.header_bytes()..).unwrap_or_default());
     Ok(header)
@@ -66,7 +66,7 @@ fn voxel_file<'a>(header: &NiftiHeader, bytes: Cow<'a, [u8]>) -> Result<Cow<'a, 
         header.check_length(bytes.len() as u64, false)?;
         return Ok(bytes);
     }
-    header.check_length(gzip::most_inflated(&bytes), true)?;
+    header.check_length(inflate::most_inflated(&bytes), true)?;
     let wanted = header.vox_offset().saturating_add(header.voxel_bytes());
     let wanted =
         usize::try_from(wanted).map_err(|_| Problem::Memory { action: "decompress the file", bytes: wanted })?;

@@ -3,10 +3,11 @@ use std::collections::BTreeMap;
 use sulcus_volume::{Geometry, Label, LabelTable, OrientationSource};
 
 use super::segments;
+use crate::deflate;
 use crate::error::Problem;
 use crate::grid::Grid;
-use crate::gzip;
 use crate::text::exact;
+use crate::values::Values;
 use crate::voxels::{VoxelType, each_block};
 
 /// The header of a file whose voxels are gzip data: behind it, or in the file `beside` it.
@@ -49,7 +50,7 @@ pub(crate) fn header(grid: &Grid<'_>, table: Option<&LabelTable>, beside: Option
 
 /// The voxels as gzip data.
 pub(crate) fn voxels(grid: &Grid<'_>) -> Result<Vec<u8>, Problem> {
-    gzip::deflate(grid.values())
+    deflate::gzip(&Values::of_bytes(grid.values()))
 }
 
 /// The bytes of one `.nrrd` file: the voxels in their type, gzipped, on the grid to the last bit; the names and colours

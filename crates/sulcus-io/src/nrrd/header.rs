@@ -12,7 +12,7 @@ use crate::info::VolumeFormat;
 use crate::source::Source;
 use crate::stored::StoredVolume;
 use crate::voxels::{LabelReader, VoxelType, each_block, reserve};
-use crate::{gzip, text};
+use crate::{gzip, inflate, text};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Encoding {
@@ -169,7 +169,7 @@ impl Header {
                 if !gzip::is_gzip(data) {
                     return Err(Problem::DamagedGzip { reason: "it doesn't start as gzip data does", found: 0 });
                 }
-                let most = gzip::most_inflated(data);
+                let most = inflate::most_inflated(data);
                 if most < wanted as u64 {
                     return Err(self.too_few(format!("{most} at most")));
                 }

@@ -24,8 +24,10 @@ struct Segment {
 #[derive(Debug, PartialEq)]
 pub(super) struct Meaning {
     pub(super) table: LabelTable,
-    /// For each layer, its values with the labels that they become.
-    layers: Vec<BTreeMap<Label, Label>>,
+    /// How many layers the file has, which may be more than have segments.
+    layers: usize,
+    /// Of each layer and value the label that it becomes.
+    labels: BTreeMap<(usize, Label), Label>,
 }
 
 impl Segments {
@@ -54,6 +56,7 @@ impl Segments {
         // Before 3D Slicer 4.11 each segment had a layer of its own, and in it the value 1.
         let old = layers > 1 && self.0.values().all(|s| s.value.is_none() && s.layer.is_none());
         let mut found: Vec<(usize, Label, &Segment)> = Vec::new();
+        let mut used = BTreeSet::new();
         for (order, (number, segment)) in self.0.iter().enumerate() {
             let layer = match &segment.layer {
                 _ if old => order,
@@ -72,22 +75,20 @@ impl Segments {
             if layer >= layers {
                 return Err(damaged(format!("segment {number} is in layer {layer}, but the file has {layers}")));
             }
-            if found.iter().any(|(l, v, _)| (*l, *v) == (layer, value)) {
+            if !used.insert((layer, value)) {
                 return Err(damaged(format!("two segments have label value {value} in layer {layer}")));
             }
             found.push((layer, value, segment));
         }
         let distinct = found.iter().map(|(_, value, _)| *value).collect::<BTreeSet<_>>().len() == found.len();
         let mut entries = Vec::new();
-        let mut maps = vec![BTreeMap::new(); layers];
+        let mut labels = BTreeMap::new();
         for (order, (layer, value, segment)) in (1..=Label::MAX).zip(&found) {
             let label = if distinct { *value } else { order };
             entries.push((label, *segment));
-            if let Some(map) = maps.get_mut(*layer) {
-                map.insert(*value, label);
-            }
+            labels.insert((*layer, *value), label);
         }
-        Ok(Meaning { table: table(&entries)?, layers: maps })
+        Ok(Meaning { table: table(&entries)?, layers, labels })
     }
 }
 
@@ -96,11 +97,11 @@ impl Meaning {
     ///
     /// A layer's value without a segment stays what it is where there is one layer.
     pub(super) fn merge(&self, stored: Vec<Label>, voxels: usize) -> Result<Vec<Label>, Problem> {
-        if let [_] = self.layers.as_slice() {
+        if self.layers == 1 {
             return Ok(stored);
         }
         let mut labels = stored;
-        for (layer, map) in self.layers.iter().enumerate() {
+        for layer in 0..self.layers {
             let (first, rest) = labels.split_at_mut(voxels);
             // The first layer is merged into itself.
             let own = layer.checked_sub(1).map(|at| rest.get(at * voxels..(at + 1) * voxels).unwrap_or_default());
@@ -108,7 +109,7 @@ impl Meaning {
                 let Some(value) = own.map_or(first.get(at), |own| own.get(at)).copied().filter(|v| *v != 0) else {
                     continue;
                 };
-                let label = map.get(&value).copied().ok_or_else(|| {
+                let label = self.labels.get(&(layer, value)).copied().ok_or_else(|| {
                     damaged(format!("value {value} occurs in layer {layer}, but no segment has it"))
                 })?;
                 let Some(slot) = first.get_mut(at) else { continue };
@@ -277,6 +278,14 @@ mod tests {
         assert_eq!(meaning.merge(vec![1, 0, 0, 1], 2).unwrap(), [1, 2]);
         let names: Vec<&str> = meaning.table.entries().iter().map(|e| e.name.as_str()).collect();
         assert_eq!(names, ["a", "a (2)"]);
+    }
+
+    /// Room was once made for each layer that the header announced, before any of them was there.
+    #[test]
+    fn layers_that_are_announced_cost_nothing() {
+        let found = segments(&[("Segment0_Name", "a"), ("Segment0_LabelValue", "4"), ("Segment0_Layer", "7")]);
+        let meaning = found.meaning(usize::MAX).unwrap();
+        assert_eq!((meaning.table.entries().len(), meaning.labels.len()), (1, 1));
     }
 
     #[test]
