@@ -88,6 +88,14 @@ impl PixelLayout {
             Ok(Some([n])) if n.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&n) => n as usize,
             _ => return Err(attribute("at least 1 frame (NumberOfFrames)", "something else")),
         };
+        if !set.items(tags::MODALITY_LUT).is_empty() {
+            return Err(DicomProblem::new(
+                DicomFault::PixelFormat,
+                "values that slope and intercept give (RescaleSlope, RescaleIntercept)",
+                "values from a table (ModalityLUTSequence)",
+                "convert the series with software that applies the table, for example dcm2niix",
+            ));
+        }
         Ok(Self { rows, columns, frames, kind: pixel_kind(set, pixels, float)? })
     }
 }
