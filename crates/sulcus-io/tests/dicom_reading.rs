@@ -11,7 +11,7 @@ mod slices;
 use dicom_core::{Tag, VR};
 use dicom_object::InMemDicomObject;
 use sulcus_io::VolumeFormat;
-use sulcus_io::dicom::{DicomFault, holds_dicom, list_series, read_series};
+use sulcus_io::dicom::{DicomFault, holds_dicom, list_series, read_series, read_series_bytes};
 use sulcus_volume::Orientation;
 
 use slices::*;
@@ -90,6 +90,21 @@ fn each_slice_has_its_own_slope_and_intercept() {
     // Slopes have 14 decimals.
     let apart = read.image.data().iter().zip(image.data()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(apart < 1e-4, "{apart}");
+}
+
+#[test]
+fn files_in_memory_are_read_as_files_in_a_folder() {
+    let image = turned(&bundled(), "SAR".parse().unwrap(), true);
+    let files: Vec<Vec<u8>> = slices(&image).into_iter().rev().map(|object| file(object, EXPLICIT)).collect();
+    let mut all: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    all.insert(3, b"no DICOM");
+    let read = read_series_bytes(&all, None).unwrap();
+    assert_same_scan(&read.image, &image, "in memory");
+    assert_eq!(read.notes, ["1 file(s) that are no DICOM images were left out"]);
+    let cut = &files[5][..files[5].len() - 1000];
+    all[6] = cut;
+    let error = read_series_bytes(&all, None).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read") && error.contains("file 7"), "{error}");
 }
 
 /// One file with all slices, the frames in another order than their places.
