@@ -19,7 +19,10 @@ pub(crate) fn check_series(path: &Path, series: Option<&str>) -> Result<(), CliE
     if series.is_none() || is_dicom(path) {
         return Ok(());
     }
-    Err(CliError::usage(format_args!("--series names a series of a DICOM folder, and this is none: {}", path.display())))
+    Err(CliError::usage(format_args!(
+        "--series names a series of a DICOM folder, and this is none: {}",
+        path.display()
+    )))
 }
 
 /// Reads a scan: a file, or a folder with DICOM, of which `series` names one by its UID. What the reader decided is told.

@@ -65,10 +65,7 @@ fn whole_values_stay_whole_in_the_least_type_of_the_files_size() {
 #[test]
 fn fractions_keep_slope_and_intercept_where_all_slices_share_them() {
     let half = check(&scaled(UNSIGNED, |_| ("0.5", "-3.25")), 0.0);
-    assert_eq!(
-        (half.source().voxel_type(), half.slope_and_intercept()),
-        (VoxelType::Uint16, Some((0.5, -3.25)))
-    );
+    assert_eq!((half.source().voxel_type(), half.slope_and_intercept()), (VoxelType::Uint16, Some((0.5, -3.25))));
     let third = check(&scaled(PLAIN, |_| ("0.333333333", "1.1")), SLOPE_ROUNDING);
     assert_eq!(third.source().voxel_type(), VoxelType::Int16);
     let each = check(&scaled(PLAIN, |z| if z == 2 { ("0.3", "0") } else { ("0.7", "0") }), 0.0);

@@ -103,7 +103,8 @@ pub mod elements {
 
     /// A sequence.
     pub fn sequence(group: u16, number: u16, items: &[Vec<u8>]) -> Vec<u8> {
-        let item = |item: &Vec<u8>| [&[0xfe, 0xff, 0x00, 0xe0][..], &(item.len() as u32).to_le_bytes(), item].concat();
+        let item =
+            |item: &Vec<u8>| [&[0xfe, 0xff, 0x00, 0xe0][..], &(item.len() as u32).to_le_bytes(), item].concat();
         element(group, number, b"SQ", &items.iter().flat_map(item).collect::<Vec<u8>>())
     }
 
@@ -129,7 +130,8 @@ pub mod elements {
 
     /// The elements that tell what pixels a file has.
     pub fn pixels(bits: u16, [rows, columns]: [u16; 2]) -> Vec<u8> {
-        let numbers = [(0x0002, 1), (0x0010, rows), (0x0011, columns), (0x0100, bits), (0x0101, bits), (0x0102, bits - 1)];
+        let numbers =
+            [(0x0002, 1), (0x0010, rows), (0x0011, columns), (0x0100, bits), (0x0101, bits), (0x0102, bits - 1)];
         numbers.into_iter().flat_map(|(number, value)| short(0x0028, number, value)).collect()
     }
 

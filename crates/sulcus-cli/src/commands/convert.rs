@@ -112,14 +112,18 @@ fn check_usage(args: &ConvertArgs) -> Result<(), CliError> {
     if args.output.is_dir() {
         return Err(CliError::usage(format_args!("OUT is a folder, name a file: {}", args.output.display())));
     }
-    if args.series.is_some() && !is_series(&args.input) && !args.like.as_ref().is_some_and(|path| is_series(path)) {
+    if args.series.is_some() && !is_series(&args.input) && !args.like.as_ref().is_some_and(|path| is_series(path))
+    {
         return Err(CliError::usage(format_args!(
             "--series names a series of a DICOM folder, and neither IN nor REF is one: {}",
             args.input.display()
         )));
     }
-    let read =
-        [("the input", Some(&args.input)), ("the reference", args.like.as_ref()), ("the table", args.names.as_ref())];
+    let read = [
+        ("the input", Some(&args.input)),
+        ("the reference", args.like.as_ref()),
+        ("the table", args.names.as_ref()),
+    ];
     for (what, path) in read {
         if path.is_some_and(|path| files::same_file(path, &args.output)) {
             return Err(CliError::usage(format_args!(
@@ -133,9 +137,8 @@ fn check_usage(args: &ConvertArgs) -> Result<(), CliError> {
 }
 
 /// Endings of files that can be written.
-const ENDINGS: &[&str] = &[
-    ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".txt", ".label", ".ctbl", ".csv", ".json",
-];
+const ENDINGS: &[&str] =
+    &[".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".txt", ".label", ".ctbl", ".csv", ".json"];
 
 /// The grid that was asked for; none when it is to stay as it is.
 fn target(args: &ConvertArgs, own: &Geometry) -> Result<Option<Geometry>, CliError> {
@@ -277,11 +280,7 @@ fn voted(volume: StoredVolume<'static>, target: &Geometry) -> Result<StoredVolum
 }
 
 /// Labels as a volume, in the smallest type that holds them.
-fn label_volume(
-    source: &Source,
-    target: &Geometry,
-    labels: &LabelMap,
-) -> Result<StoredVolume<'static>, CliError> {
+fn label_volume(source: &Source, target: &Geometry, labels: &LabelMap) -> Result<StoredVolume<'static>, CliError> {
     let small = labels.data().iter().all(|label| u8::try_from(*label).is_ok());
     let (voxel_type, bytes): (_, Vec<u8>) = if small {
         (VoxelType::Uint8, labels.data().iter().map(|label| *label as u8).collect())

@@ -25,5 +25,5 @@ pub(crate) use seg::read_segmentation_source;
 pub use seg::{
     SegmentationOptions, encode_segmentation, read_segmentation, read_segmentation_bytes, write_segmentation,
 };
-pub use stored::read_series_stored;
 pub use series::{DicomScan, Series, read_series, read_series_bytes, read_series_header, read_series_source};
+pub use stored::read_series_stored;

@@ -90,7 +90,9 @@ fn whole(files: Files<'_>, plan: &Plan, scaling: Scaling) -> Result<Option<Store
     let volume = |voxel_type, values: &[i32]| {
         let bytes: Vec<u8> = match voxel_type {
             VoxelType::Uint8 | VoxelType::Int8 => values.iter().map(|v| *v as u8).collect(),
-            VoxelType::Uint16 | VoxelType::Int16 => values.iter().flat_map(|v| (*v as u16).to_le_bytes()).collect(),
+            VoxelType::Uint16 | VoxelType::Int16 => {
+                values.iter().flat_map(|v| (*v as u16).to_le_bytes()).collect()
+            }
             _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         };
         StoredVolume::new(series_source(plan.series.clone(), voxel_type), bytes)

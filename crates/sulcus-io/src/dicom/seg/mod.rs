@@ -8,6 +8,6 @@ mod read;
 mod uid;
 mod write;
 
-pub use read::{read_segmentation, read_segmentation_bytes};
 pub(crate) use read::read_segmentation_source;
+pub use read::{read_segmentation, read_segmentation_bytes};
 pub use write::{SegmentationOptions, encode_segmentation, write_segmentation};

@@ -213,7 +213,8 @@ fn fill(
             if number == 0 {
                 continue;
             }
-            let value = numbers.of(number).ok_or_else(|| damaged("pixels of a segment that it does not describe"))?;
+            let value =
+                numbers.of(number).ok_or_else(|| damaged("pixels of a segment that it does not describe"))?;
             if *slot != 0 && *slot != value {
                 return Err(no_labels(
                     "segments that do not overlap",
@@ -243,7 +244,10 @@ fn table(set: &Dataset<'_>, numbers: &Labels) -> Result<LabelTable, Problem> {
         .items(tags::SEGMENTS)
         .iter()
         .filter_map(|item| {
-            Some((numbers.of(item.short(tags::SEGMENT_NUMBER)?)?, *item.shorts(tags::SEGMENT_COLOR).first_chunk::<3>()?))
+            Some((
+                numbers.of(item.short(tags::SEGMENT_NUMBER)?)?,
+                *item.shorts(tags::SEGMENT_COLOR).first_chunk::<3>()?,
+            ))
         })
         .collect();
     let plain = LabelTable::from_names(names)?;
