@@ -58,7 +58,7 @@ fn whole_values_stay_whole_in_the_least_type_of_the_files_size() {
     // Too large for 16 bits: as stored, with what they mean.
     assert_eq!(kind(&check(&scaled(PLAIN, |_| ("100", "-7")), 0.0)), (VoxelType::Int16, Some((100.0, -7.0))));
     // Each slice has its own, and all are whole.
-    let each = |z: usize| if z % 2 == 0 { ("2", "1") } else { ("1", "-3") };
+    let each = |z: usize| if z.is_multiple_of(2) { ("2", "1") } else { ("1", "-3") };
     assert_eq!(kind(&check(&scaled(PLAIN, each), 0.0)), (VoxelType::Int16, None));
 }
 

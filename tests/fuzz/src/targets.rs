@@ -59,7 +59,7 @@ pub fn dicom_files(data: &[u8]) -> Vec<Vec<u8>> {
     if let Some([syntax, bits, rows, columns, frame @ ..]) = data.strip_prefix(FRAME) {
         const SYNTAXES: [&str; 4] = [".5", ".4.70", ".4.80", ".4.90"];
         let syntax = SYNTAXES[usize::from(*syntax) % SYNTAXES.len()];
-        let bits = if bits % 2 == 0 { 8 } else { 16 };
+        let bits = if bits.is_multiple_of(2) { 8 } else { 16 };
         let size = [u16::from(*rows), u16::from(*columns)];
         return vec![elements::slice(syntax, bits, size, 0, &elements::fragments(&[&[], frame]))];
     }
@@ -82,7 +82,7 @@ pub mod elements {
     /// One element.
     pub fn element(group: u16, number: u16, vr: &[u8; 2], value: &[u8]) -> Vec<u8> {
         let mut value = value.to_vec();
-        if value.len() % 2 == 1 {
+        if !value.len().is_multiple_of(2) {
             value.push(if vr == b"UI" { 0 } else { b' ' });
         }
         let mut out = [group.to_le_bytes(), number.to_le_bytes(), *vr].concat();
