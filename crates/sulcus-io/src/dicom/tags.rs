@@ -31,7 +31,11 @@ tags! {
     ECHO_TIME = 0x0018_0081,
     SPACING_BETWEEN_SLICES = 0x0018_0088,
     TRIGGER_TIME = 0x0018_1060,
+    EFFECTIVE_ECHO_TIME = 0x0018_9082,
     DIFFUSION_B_VALUE = 0x0018_9087,
+    MR_ECHO = 0x0018_9114,
+    MR_DIFFUSION = 0x0018_9117,
+    CARDIAC_SYNCHRONIZATION = 0x0018_9118,
     STUDY_UID = 0x0020_000D,
     SERIES_UID = 0x0020_000E,
     STUDY_ID = 0x0020_0010,
@@ -44,6 +48,7 @@ tags! {
     PLANE_POSITION = 0x0020_9113,
     PLANE_ORIENTATION = 0x0020_9116,
     TEMPORAL_INDEX = 0x0020_9128,
+    TRIGGER_DELAY = 0x0020_9153,
     SAMPLES_PER_PIXEL = 0x0028_0002,
     PHOTOMETRIC = 0x0028_0004,
     FRAMES = 0x0028_0008,
@@ -91,7 +96,10 @@ pub(crate) fn is_kept(tag: Tag) -> bool {
 pub(crate) fn is_sequence(tag: Tag) -> bool {
     matches!(
         tag,
-        FRAME_CONTENT
+        MR_ECHO
+            | MR_DIFFUSION
+            | CARDIAC_SYNCHRONIZATION
+            | FRAME_CONTENT
             | PLANE_POSITION
             | PLANE_ORIENTATION
             | MODALITY_LUT
