@@ -78,7 +78,11 @@ pub(crate) enum Command {
     Info(InfoArgs),
     /// Write a volume in another format, orientation or grid
     #[command(
-        after_help = "Example:\n  sulcus convert scan.nii.gz scan_1mm.nii.gz --orient RAS --spacing 1,1,1\n\n\
+        after_help = "Example:\n  sulcus convert scan.nii.gz scan_1mm.nii.gz --orient RAS --spacing 1,1,1\n  \
+                            sulcus convert mask.nii.gz named.seg.nrrd --names labels.ctbl\n  \
+                            sulcus convert model.onnx labels.txt\n\n\
+                            The names and colours of a mask's, a model's or a dataset.json's labels become a label table where\n\
+                            OUT ends as one: .txt or .label (ITK-SNAP), .ctbl or .csv (3D Slicer), .json (NiiVue).\n\n\
                             Turning axes moves voxels and keeps values and type as they are stored. Between voxels, label\n\
                             maps take the nearest value and images are interpolated linearly and written as float32.\n\
                             Nothing is smoothed before a coarser grid is sampled."
@@ -371,6 +375,9 @@ pub(crate) struct FigureArgs {
     /// Names and colours of the labels, as in `evaluate`; otherwise those that a mask carries
     #[arg(long, value_name = "F")]
     pub(crate) labels: Option<PathBuf>,
+    /// Which series of a DICOM folder, by its SeriesInstanceUID; otherwise the largest
+    #[arg(long, value_name = "UID")]
+    pub(crate) series: Option<String>,
     /// The picture
     #[arg(short, long, value_name = "F.png")]
     pub(crate) output: PathBuf,
@@ -393,7 +400,8 @@ pub(crate) struct InfoArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// The volume
+    /// The volume: NIfTI, NRRD, MetaImage, the folder of a DICOM series, a DICOM segmentation; or, where OUT is a label
+    /// table, what names labels: a mask, a model, a dataset.json, another table
     #[arg(value_name = "IN")]
     pub(crate) input: PathBuf,
     /// The new file; its ending says the format
@@ -415,6 +423,12 @@ pub(crate) struct ConvertArgs {
     /// Treat the volume as a label map; otherwise it is one if the file says so or has at most 32 whole values
     #[arg(long)]
     pub(crate) labels: bool,
+    /// Names and colours for the labels of the mask that is written, as in `evaluate`; otherwise those that IN carries
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) names: Option<PathBuf>,
+    /// Which series of a DICOM folder, IN or else REF, by its SeriesInstanceUID; otherwise the largest
+    #[arg(long, value_name = "UID")]
+    pub(crate) series: Option<String>,
     /// The value of voxels beyond the input; otherwise 0 for label maps, the image's least value for images
     #[arg(long, value_name = "VALUE", allow_negative_numbers = true, value_parser = number)]
     pub(crate) outside: Option<f64>,
@@ -433,6 +447,9 @@ pub(crate) struct ViewArgs {
     /// A reference mask to compare with
     #[arg(long, value_name = "F")]
     pub(crate) truth: Option<PathBuf>,
+    /// Which series of a DICOM folder, by its SeriesInstanceUID; otherwise the largest
+    #[arg(long, value_name = "UID", requires = "image")]
+    pub(crate) series: Option<String>,
     /// The port on 127.0.0.1; otherwise any free one
     #[arg(long, value_name = "P", default_value_t = 0, hide_default_value = true)]
     pub(crate) port: u16,

@@ -3,11 +3,27 @@
 use std::path::Path;
 
 use sulcus_io::dicom::{self, SegmentationOptions};
-use sulcus_io::{IoError, Scan, Source};
+use sulcus_io::{IoError, Scan, Source, StoredVolume};
 use sulcus_volume::{LabelMap, LabelTable};
 
-use crate::error::with_causes;
+use crate::error::{CliError, with_causes};
 use crate::ui::Ui;
+
+/// Whether the path is a DICOM file, or a folder with such.
+pub(crate) fn is_dicom(path: &Path) -> bool {
+    if path.is_dir() { dicom::holds_dicom(path) } else { dicom::is_dicom_file(path) }
+}
+
+/// That a path can have several series, where one is named.
+pub(crate) fn check_series(path: &Path, series: Option<&str>) -> Result<(), CliError> {
+    if series.is_none() || is_dicom(path) {
+        return Ok(());
+    }
+    Err(CliError::usage(format_args!(
+        "--series names a series of a DICOM folder, and this is none: {}",
+        path.display()
+    )))
+}
 
 /// Reads a scan: a file, or a folder with DICOM, of which `series` names one by its UID. What the reader decided is told.
 pub(crate) fn read_telling(path: &Path, series: Option<&str>, ui: Ui) -> Result<Scan, IoError> {
@@ -17,6 +33,20 @@ pub(crate) fn read_telling(path: &Path, series: Option<&str>, ui: Ui) -> Result<
     let scan = dicom::read_series(path, series)?;
     scan.notes.iter().for_each(|text| ui.note(text));
     Ok(scan.into())
+}
+
+/// Reads a volume in the type of its file, of DICOM as [`read_telling`] does.
+pub(crate) fn read_stored_telling(
+    path: &Path,
+    series: Option<&str>,
+    ui: Ui,
+) -> Result<StoredVolume<'static>, IoError> {
+    if !is_dicom(path) || dicom::is_segmentation(path) {
+        return sulcus_io::read_stored(path);
+    }
+    let (volume, notes) = dicom::read_series_stored(path, series)?;
+    notes.iter().for_each(|text| ui.note(text));
+    Ok(volume)
 }
 
 /// What a mask's file says of how it came about, where its format has a place for that.

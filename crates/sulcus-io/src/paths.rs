@@ -15,8 +15,6 @@ use crate::nifti::{self, Encoded, Layout, NiftiHeader, Texts};
 use crate::read::{self, Scan};
 use crate::source::Source;
 use crate::stored::StoredVolume;
-#[cfg(feature = "dicom")]
-use crate::voxels::VoxelType;
 use crate::{gzip, headed};
 
 const ACTION: &str = "read the volume";
@@ -76,7 +74,7 @@ pub fn read_info(path: &Path) -> Result<VolumeInfo, IoError> {
 pub fn read_source(path: &Path) -> Result<Source, IoError> {
     #[cfg(feature = "dicom")]
     if is_dicom(path) {
-        return dicom::read_series_source(path);
+        return dicom::read_series_source(path, None);
     }
     let header = if ending(path).starts_with(".img") {
         partner(path, "hdr").map_err(|p| IoError::in_file(path, p))?
@@ -144,11 +142,7 @@ pub fn read_stored(path: &Path) -> Result<StoredVolume<'static>, IoError> {
     }
     #[cfg(feature = "dicom")]
     if is_dicom(path) {
-        // Slices may each have a scale of their own, so what is stored is what they mean.
-        let scan = read_scan(path)?;
-        let values: Vec<u8> = scan.image.data().iter().flat_map(|v| v.to_le_bytes()).collect();
-        let source = scan.source.with_values(VoxelType::Float32, scan.image.channels());
-        return StoredVolume::new(source, values).map_err(|error| error.at(path));
+        return Ok(dicom::read_series_stored(path, None)?.0);
     }
     open(path)?.finish(Ok)
 }

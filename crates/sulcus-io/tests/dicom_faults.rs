@@ -162,6 +162,17 @@ fn files_that_lie_about_themselves_are_refused() {
 }
 
 #[test]
+fn values_from_a_table_are_refused() {
+    let (fault, said) = refused(changed(&image(), |_, object| {
+        let mut table = InMemDicomObject::new_empty();
+        put(&mut table, Tag(0x0028, 0x3004), VR::LO, text("US"));
+        sequence(object, Tag(0x0028, 0x3000), vec![table]);
+    }));
+    assert_eq!(fault, DicomFault::PixelFormat);
+    assert!(said.contains("values from a table (ModalityLUTSequence)"), "{said}");
+}
+
+#[test]
 fn a_file_cut_short_is_named_and_nothing_of_the_patient_is() {
     let image = image();
     let folder = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ mod slices;
 use dicom_core::{Tag, VR};
 use dicom_object::InMemDicomObject;
 use sulcus_io::VolumeFormat;
-use sulcus_io::dicom::{DicomFault, holds_dicom, list_series, read_series};
+use sulcus_io::dicom::{DicomFault, holds_dicom, list_series, read_series, read_series_bytes};
 use sulcus_volume::Orientation;
 
 use slices::*;
@@ -92,13 +92,37 @@ fn each_slice_has_its_own_slope_and_intercept() {
     assert!(apart < 1e-4, "{apart}");
 }
 
+#[test]
+fn files_in_memory_are_read_as_files_in_a_folder() {
+    let image = turned(&bundled(), "SAR".parse().unwrap(), true);
+    let files: Vec<Vec<u8>> = slices(&image).into_iter().rev().map(|object| file(object, EXPLICIT)).collect();
+    let mut all: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    all.insert(3, b"no DICOM");
+    let read = read_series_bytes(&all, None).unwrap();
+    assert_same_scan(&read.image, &image, "in memory");
+    assert_eq!(read.notes, ["1 file(s) that are no DICOM images were left out"]);
+    let cut = &files[5][..files[5].len() - 1000];
+    all[6] = cut;
+    let error = read_series_bytes(&all, None).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read") && error.contains("file 7"), "{error}");
+}
+
 /// One file with all slices, the frames in another order than their places.
 fn enhanced(image: &sulcus_volume::Image) -> InMemDicomObject {
+    enhanced_with(image, 1, |_, _| {})
+}
+
+/// The same with each slice so many times, `volume` being told to what makes the difference.
+fn enhanced_with(
+    image: &sulcus_volume::Image,
+    volumes: usize,
+    volume: impl Fn(usize, &mut InMemDicomObject),
+) -> InMemDicomObject {
     let n = image.geometry().shape()[2];
     let mut object = base(image, PLAIN);
     put(&mut object, Tag(0x0008, 0x0016), VR::UI, text(ENHANCED_MR_STORAGE));
     put(&mut object, Tag(0x0008, 0x0018), VR::UI, text("1.2.3.4.2.77"));
-    put(&mut object, Tag(0x0028, 0x0008), VR::IS, text(n.to_string()));
+    put(&mut object, Tag(0x0028, 0x0008), VR::IS, text((n * volumes).to_string()));
     let item = |tag, vr, value| {
         let mut item = InMemDicomObject::new_empty();
         put(&mut item, tag, vr, value);
@@ -110,13 +134,16 @@ fn enhanced(image: &sulcus_volume::Image) -> InMemDicomObject {
     sequence(&mut shared, Tag(0x0020, 0x9116), vec![item(ORIENTATION, VR::DS, decimals(&orientation))]);
     let order: Vec<usize> = (0..n).map(|i| (i * 7 + 3) % n).collect();
     let (mut frames, mut data) = (Vec::new(), Vec::new());
-    for z in order {
+    for (i, z) in
+        std::iter::repeat_n(order, volumes).enumerate().flat_map(|(i, o)| o.into_iter().map(move |z| (i, z)))
+    {
         let mut frame = InMemDicomObject::new_empty();
         let (position, ..) = place(image.geometry(), z);
         sequence(&mut frame, Tag(0x0020, 0x9113), vec![item(POSITION, VR::DS, decimals(&position))]);
         let mut rescale = item(Tag(0x0028, 0x1053), VR::DS, text("2"));
         put(&mut rescale, Tag(0x0028, 0x1052), VR::DS, text((-(z as i32)).to_string()));
         sequence(&mut frame, Tag(0x0028, 0x9145), vec![rescale]);
+        volume(i, &mut frame);
         frames.push(frame);
         let stored: Vec<f32> = slice(image, z).iter().map(|v| (v + z as f32) / 2.0).collect();
         data.extend(bytes(&stored, PLAIN));
@@ -145,6 +172,31 @@ fn a_multi_frame_file_is_sorted_and_rescaled_frame_by_frame() {
         assert_same_scan(&read_series(folder.path(), None).unwrap().image, &image, syntax);
         assert_same_scan(&read_series(&path, None).unwrap().image, &image, "a file alone");
     }
+}
+
+#[test]
+fn several_volumes_in_one_file_are_told_apart_by_what_their_frames_say() {
+    let image = bundled();
+    let kinds: [(Tag, Tag, &str); 3] = [
+        (Tag(0x0018, 0x9117), Tag(0x0018, 0x9087), "diffusion weighting (DiffusionBValue)"),
+        (Tag(0x0018, 0x9114), Tag(0x0018, 0x9082), "echo (EchoTime)"),
+        (Tag(0x0018, 0x9118), Tag(0x0020, 0x9153), "phase of the heart (TriggerTime)"),
+    ];
+    let read = |object| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("enhanced"), file(object, IMPLICIT)).unwrap();
+        fault(&read_series(folder.path(), None).unwrap_err())
+    };
+    for (group, tag, name) in kinds {
+        let (fault, said) = read(enhanced_with(&image, 2, |i, frame| {
+            let mut item = InMemDicomObject::new_empty();
+            put(&mut item, tag, VR::FD, dicom_core::PrimitiveValue::from(1000.0 * i as f64));
+            sequence(frame, group, vec![item]);
+        }));
+        assert_eq!(fault, DicomFault::Temporal, "{said}");
+        assert!(said.contains(name) && said.contains("holds 2 volumes"), "{said}");
+    }
+    assert_eq!(read(enhanced_with(&image, 2, |_, _| {})).0, DicomFault::Duplicates);
 }
 
 #[test]

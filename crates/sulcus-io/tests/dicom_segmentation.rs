@@ -3,7 +3,7 @@
 
 mod slices;
 
-use dicom_core::Tag;
+use dicom_core::{Tag, VR};
 use sulcus_io::dicom::{
     DicomFault, SegmentationOptions, Series, read_segmentation, read_series, write_segmentation,
 };
@@ -37,9 +37,6 @@ fn table() -> LabelTable {
     .unwrap()
 }
 
-/// The label of each segment: segments are numbered from 1 without gaps.
-const NUMBERS: [u16; 6] = [0, 1, 2, 0, 0, 3];
-
 #[test]
 fn a_mask_comes_back_with_its_grid_names_and_colours() {
     let folder = tempfile::tempdir().unwrap();
@@ -54,16 +51,50 @@ fn a_mask_comes_back_with_its_grid_names_and_colours() {
         read.geometry().check_same_grid(series.geometry()).unwrap();
         let expected = labels.reoriented(read.geometry().orientation());
         expected.geometry().check_same_grid(read.geometry()).unwrap();
-        assert_eq!(read.data(), expected.map(|v| NUMBERS[usize::from(*v)]).data(), "{orientation}");
+        assert_eq!(read.data(), expected.data(), "{orientation}");
         let found: Vec<_> = names.entries().iter().map(|e| (e.value, e.name.as_str(), e.color.0)).collect();
         assert_eq!(
             found,
             [
                 (1, "Hippocampus", [230, 159, 0]),
                 (2, "White matter", [86, 180, 233]),
-                (3, "Something", [12, 34, 56])
+                (5, "Something", [12, 34, 56])
             ]
         );
+    }
+}
+
+/// Segments are numbered from 1 without gaps, as the standard asks. A program that rewrites descriptions leaves those.
+#[test]
+fn the_numbers_of_segments_count_unless_every_description_names_a_label() {
+    let image = turned(&bundled(), "LPS".parse().unwrap(), true);
+    let (series, folder) = (series(&image), tempfile::tempdir().unwrap());
+    let path = folder.path().join("mask.dcm");
+    write_segmentation(&path, &labels(&image), &series, &table(), &SegmentationOptions::new("1.0")).unwrap();
+    const SEGMENTS: Tag = Tag(0x0062, 0x0002);
+    let object = dicom_object::open_file(&path).unwrap();
+    let segments = object.element(SEGMENTS).unwrap().items().unwrap().to_vec();
+    let number = |segment: &dicom_object::InMemDicomObject| {
+        segment.element(Tag(0x0062, 0x0004)).unwrap().to_int::<u16>().unwrap()
+    };
+    assert_eq!(segments.iter().map(number).collect::<Vec<_>>(), [1, 2, 3]);
+
+    const NUMBERS: [u16; 6] = [0, 1, 2, 0, 0, 3];
+    let expected = labels(&image).map(|v| NUMBERS[usize::from(*v)]);
+    for word in [Some("Label value 2"), Some("a lesion"), Some("Label value 0"), Some("Label value 70000"), None] {
+        let mut segments = segments.clone();
+        let description = Tag(0x0062, 0x0006);
+        match word {
+            Some(word) => put(&mut segments[2], description, VR::ST, text(word)),
+            None => assert!(segments[2].remove_element(description)),
+        }
+        let mut changed = object.clone();
+        sequence(&mut changed, SEGMENTS, segments);
+        let other = folder.path().join("other.dcm");
+        changed.write_to_file(&other).unwrap();
+        let (read, names) = read_segmentation(&other).unwrap();
+        assert_eq!(read.data(), expected.data(), "{word:?}");
+        assert_eq!(names.entries().iter().map(|e| e.value).collect::<Vec<_>>(), [1, 2, 3], "{word:?}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::step;
 
 /// The targets of tests/fuzz.
-const TARGETS: [&str; 5] = ["nifti", "nrrd", "metaimage", "tables", "model"];
+const TARGETS: [&str; 6] = ["nifti", "dicom", "nrrd", "metaimage", "tables", "model"];
 
 /// A few kilobytes hold every branch of a reader. More slow the fuzzer down, and let packed voxels grow beyond the limit
 /// of memory in all honesty.
@@ -70,7 +70,7 @@ mod tests {
     fn a_target_and_minutes_are_read() {
         assert_eq!(arguments(&["--minutes", "3", "nrrd"]).unwrap(), (3, vec!["nrrd"]));
         assert_eq!(arguments(&[]).unwrap(), (DEFAULT_MINUTES, TARGETS.to_vec()));
-        assert!(arguments(&["dicom-in-space"]).unwrap_err().contains("one of nifti, nrrd"));
+        assert!(arguments(&["dicom-in-space"]).unwrap_err().contains("one of nifti, dicom, nrrd"));
         assert!(arguments(&["--minutes", "x"]).is_err());
     }
 

@@ -1,6 +1,7 @@
 //! Small sound files of every format, from which fuzzing and mutation start.
 
-use super::targets::gzip;
+use super::targets::elements::{element, file, pixels, sequence, short, slice};
+use super::targets::{FRAME, NEXT_FILE, gzip};
 use sulcus_onnx::{Axis, GraphBuilder, attribute};
 use sulcus_pipeline::ModelSpec;
 
@@ -25,6 +26,22 @@ pub fn all(model: &[u8]) -> Vec<Seed> {
         seed("nifti", "float64-big", Nifti { datatype: 64, big: true, ..Nifti::default() }.bytes()),
         seed("nifti", "unplaced", Nifti { datatype: 512, forms: [0, 0], ..Nifti::default() }.bytes()),
         seed("nifti", "pair", Nifti { datatype: 8, magic: *b"ni1\0", ..Nifti::default() }.bytes()),
+        seed("dicom", "series", dicom_series()),
+        seed("dicom", "preamble", [&[0; 128][..], b"DICM", &slice(".1", 8, [2, 3], 0, &native(6))].concat()),
+        seed("dicom", "frames", dicom_frames()),
+        seed("dicom", "seg-binary", segmentation("BINARY", 1, &[0b0110_1001, 0b1000_0010])),
+        seed("dicom", "seg-labelmap", segmentation("LABELMAP", 8, &[0, 1, 2, 0, 0, 2, 2, 0])),
+        seed("dicom", "rle", include_bytes!("../../../crates/sulcus-io/tests/dicom/flat_rle.dcm").to_vec()),
+        seed("dicom", "jpeg", JPEG.to_vec()),
+        seed("dicom", "jpeg-lossless", JPEG_LOSSLESS.to_vec()),
+        seed("dicom", "jpegls", JPEG_LS.to_vec()),
+        seed("dicom", "jpeg2000", JPEG_2000.to_vec()),
+        seed("dicom", "frame-rle", frame(0, 0, [2, 3], &rle())),
+        seed("dicom", "frame-jpeg", frame_of(1, 0, JPEG)),
+        seed("dicom", "frame-jpeg-lossless", frame_of(1, 1, JPEG_LOSSLESS)),
+        seed("dicom", "frame-jpegls", frame_of(2, 1, JPEG_LS)),
+        seed("dicom", "frame-jpegls-near", frame_of(2, 1, JPEG_LS_NEAR)),
+        seed("dicom", "frame-jpeg2000", frame_of(3, 1, JPEG_2000)),
         seed("nrrd", "uint8", nrrd("type: uchar\nencoding: raw\n", &counting(24))),
         seed("nrrd", "int16-ascii", nrrd("type: short\nencoding: ascii\n", counted("-").as_bytes())),
         seed("nrrd", "float-big", nrrd("type: float\nendian: big\nencoding: raw\nbyte skip: -1\n", &counting(96))),
@@ -55,6 +72,114 @@ const CHANNELS: &str = "NRRD0004\ntype: uint8\ndimension: 4\nsizes: 2 2 3 4\nspa
 const SPACINGS: &str = "NRRD0001\r\ntype: int8\r\ndimension: 3\r\nsizes: 2 3 4\r\nspacings: 1 2.5 nan\r\naxis mins: 1 2 3\r\ncenterings: cell node cell\r\nkinds: domain domain domain\r\nencoding: raw\r\n\r\n";
 
 const FOUR_AXES: &str = "NDims = 4\nDimSize = 2 3 4 2\nElementSpacing = 1 1 2 3\nOffset = 1 2 3 0\nTransformMatrix = 0 1 0 0 1 0 0 0 0 0 1 0 0 0 0 1\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n";
+
+const JPEG: &[u8] = include_bytes!("../../../crates/sulcus-io/tests/dicom/u8_jpeg.dcm");
+const JPEG_LOSSLESS: &[u8] = include_bytes!("../../../crates/sulcus-io/tests/dicom/flat_jpeg_lossless.dcm");
+const JPEG_LS: &[u8] = include_bytes!("../../../crates/sulcus-io/tests/dicom/flat_jpegls.dcm");
+const JPEG_LS_NEAR: &[u8] = include_bytes!("../../../crates/sulcus-io/tests/dicom/u12_jpegls_near.dcm");
+const JPEG_2000: &[u8] = include_bytes!("../../../crates/sulcus-io/tests/dicom/flat_j2k.dcm");
+
+/// Pixels as they are.
+fn native(n: usize) -> Vec<u8> {
+    element(0x7fe0, 0x0010, b"OW", &counting(n))
+}
+
+/// Three slices in three files.
+fn dicom_series() -> Vec<u8> {
+    [4, 0, 2].map(|height| slice(".1", 16, [2, 3], height, &native(12))).join(NEXT_FILE)
+}
+
+/// Where a frame lies, as functional groups say it.
+fn position(height: i32) -> Vec<u8> {
+    let place = element(0x0020, 0x0032, b"DS", format!("1\\2\\{height}").as_bytes());
+    sequence(0x0020, 0x9113, &[place])
+}
+
+/// What frames share.
+fn shared() -> Vec<u8> {
+    let measures = [element(0x0018, 0x0050, b"DS", b"3"), element(0x0028, 0x0030, b"DS", b"0.5\\0.5")].concat();
+    let orientation = element(0x0020, 0x0037, b"DS", b"1\\0\\0\\0\\1\\0");
+    let groups = [sequence(0x0020, 0x9116, &[orientation]), sequence(0x0028, 0x9110, &[measures])].concat();
+    sequence(0x5200, 0x9229, &[groups])
+}
+
+/// An enhanced file of three frames, each with a scale of its own.
+fn dicom_frames() -> Vec<u8> {
+    let frame = |(height, slope): (i32, &str)| {
+        let scale = [element(0x0028, 0x1052, b"DS", b"-8"), element(0x0028, 0x1053, b"DS", slope.as_bytes())];
+        [position(height), sequence(0x0028, 0x9145, &[scale.concat()])].concat()
+    };
+    let frames = [(3, "1"), (0, "0.5"), (6, "2")].map(frame);
+    let body = [
+        element(0x0008, 0x0016, b"UI", b"1.2.840.10008.5.1.4.1.1.4.1"),
+        element(0x0020, 0x000e, b"UI", b"1.2.3"),
+        element(0x0028, 0x0008, b"IS", b"3"),
+        pixels(8, [2, 2]),
+        shared(),
+        sequence(0x5200, 0x9230, &frames),
+        native(12),
+    ];
+    file(".1", &body)
+}
+
+/// Two segments on two planes of 2 × 2 pixels, or a label map on two such planes.
+fn segmentation(kind: &str, bits: u16, values: &[u8]) -> Vec<u8> {
+    let planes: &[(i32, u16)] = if bits == 1 { &[(0, 1), (3, 1), (0, 2), (3, 2)] } else { &[(0, 0), (3, 0)] };
+    let frame = |(height, segment): &(i32, u16)| {
+        let named = sequence(0x0062, 0x000a, &[short(0x0062, 0x000b, *segment)]);
+        [position(*height), if bits == 1 { named } else { Vec::new() }].concat()
+    };
+    let segment = |(number, name, value): (u16, &str, &str)| {
+        [
+            short(0x0062, 0x0004, number),
+            element(0x0062, 0x0005, b"LO", name.as_bytes()),
+            element(0x0062, 0x0006, b"ST", value.as_bytes()),
+            element(0x0062, 0x000d, b"US", &[0, 0x80, 1, 2, 3, 4]),
+        ]
+        .concat()
+    };
+    let frames: Vec<Vec<u8>> = planes.iter().map(frame).collect();
+    let body = [
+        element(0x0008, 0x0016, b"UI", b"1.2.840.10008.5.1.4.1.1.66.4"),
+        element(0x0020, 0x000e, b"UI", b"1.2.3"),
+        element(0x0028, 0x0008, b"IS", planes.len().to_string().as_bytes()),
+        pixels(bits, [2, 2]),
+        element(0x0062, 0x0001, b"CS", kind.as_bytes()),
+        sequence(0x0062, 0x0002, &[(1, "a", "Label value 3"), (2, "b", "Label value 7")].map(segment)),
+        shared(),
+        sequence(0x5200, 0x9230, &frames),
+        element(0x7fe0, 0x0010, b"OB", values),
+    ];
+    file(".1", &body)
+}
+
+/// One frame for a codec: its number among the targets', whether it has 16 bits, rows and columns.
+fn frame(codec: u8, wide: u8, [rows, columns]: [u8; 2], data: &[u8]) -> Vec<u8> {
+    [FRAME, &[codec, wide, rows, columns], data].concat()
+}
+
+/// The frame of a file of one slice.
+fn frame_of(codec: u8, wide: u8, file: &[u8]) -> Vec<u8> {
+    let after = |tag: [u8; 4], from: usize| {
+        let at = file[from..].windows(4).position(|four| four == tag).expect("the file has it");
+        from + at + 4
+    };
+    // Rows and columns are of two bytes each, behind their representation and length.
+    let size = [0x10, 0x11].map(|number| file[after([0x28, 0, number, 0], 0) + 4]);
+    let item = [0xfe, 0xff, 0x00, 0xe0];
+    let start = after(item, after(item, after([0xe0, 0x7f, 0x10, 0], 0)));
+    let length = u32::from_le_bytes([file[start], file[start + 1], file[start + 2], file[start + 3]]) as usize;
+    frame(codec, wide, size, &file[start + 4..start + 4 + length])
+}
+
+/// Six bytes in one segment: a run of three, then three as they are.
+fn rle() -> Vec<u8> {
+    let mut out = vec![0; 64];
+    out[0] = 1;
+    out[4] = 64;
+    out.extend([0xfe, 9, 2, 1, 2, 3]);
+    out
+}
 
 fn nrrd(fields: &str, voxels: &[u8]) -> Vec<u8> {
     [format!("NRRD0005\n{DIRECTIONS}{fields}\n").as_bytes(), voxels].concat()

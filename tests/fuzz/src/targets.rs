@@ -1,6 +1,7 @@
 //! One function a file format: reads the bytes in every way there is. It may refuse them; it must not panic, and what
 //! it reads must fit together.
 
+use sulcus_io::dicom::{read_segmentation_bytes, read_series_bytes};
 use sulcus_io::{
     IoError, LabelTableFormat, Scan, format_label_table, parse_label_table, read_info_bytes, read_labels_bytes,
     read_scan_bytes, read_scan_pair_bytes,
@@ -10,8 +11,14 @@ use sulcus_io::{
 pub type Target = fn(&[u8]);
 
 /// The functions by name.
-pub const TARGETS: &[(&str, Target)] =
-    &[("nifti", nifti), ("nrrd", nrrd), ("metaimage", metaimage), ("tables", tables), ("model", model)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("nifti", nifti),
+    ("dicom", dicom),
+    ("nrrd", nrrd),
+    ("metaimage", metaimage),
+    ("tables", tables),
+    ("model", model),
+];
 
 /// `.nii`, `.nii.gz`, and a `.hdr`/`.img` pair.
 pub fn nifti(data: &[u8]) {
@@ -20,6 +27,132 @@ pub fn nifti(data: &[u8]) {
     volume(&gzip(data));
     let (header, voxels) = data.split_at(data.len().min(348));
     checked(read_scan_pair_bytes(header, voxels));
+}
+
+/// What parts the files of a DICOM series in one input.
+pub const NEXT_FILE: &[u8] = b"\nNEXT FILE\n";
+/// What begins an input that is one compressed frame: its transfer syntax, bits, rows and columns follow in a byte each.
+pub const FRAME: &[u8] = b"FRAME";
+
+/// The files of a DICOM series, each of which may be a segmentation as well; or one frame for a codec, which random
+/// changes would seldom reach past the elements around it.
+pub fn dicom(data: &[u8]) {
+    let files = dicom_files(data);
+    let slices: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    match read_series_bytes(&slices, None) {
+        Ok(scan) => {
+            assert_eq!(scan.image.data().len(), scan.series.geometry().voxels());
+            checked(Ok(scan.into()));
+        }
+        Err(error) => assert!(error.to_string().starts_with("cannot "), "{error}"),
+    }
+    for file in slices {
+        match read_segmentation_bytes(file) {
+            Ok((labels, _)) => assert_eq!(labels.data().len(), labels.geometry().voxels()),
+            Err(error) => assert!(error.to_string().starts_with("cannot "), "{error}"),
+        }
+    }
+}
+
+/// The files that an input for [`dicom`] stands for.
+pub fn dicom_files(data: &[u8]) -> Vec<Vec<u8>> {
+    if let Some([syntax, bits, rows, columns, frame @ ..]) = data.strip_prefix(FRAME) {
+        const SYNTAXES: [&str; 4] = [".5", ".4.70", ".4.80", ".4.90"];
+        let syntax = SYNTAXES[usize::from(*syntax) % SYNTAXES.len()];
+        let bits = if bits.is_multiple_of(2) { 8 } else { 16 };
+        let size = [u16::from(*rows), u16::from(*columns)];
+        return vec![elements::slice(syntax, bits, size, 0, &elements::fragments(&[&[], frame]))];
+    }
+    let mut files = vec![Vec::new()];
+    let mut rest = data;
+    while let Some((byte, tail)) = rest.split_first() {
+        if let Some(next) = rest.strip_prefix(NEXT_FILE) {
+            files.push(Vec::new());
+            rest = next;
+            continue;
+        }
+        files.last_mut().expect("there is one").push(*byte);
+        rest = tail;
+    }
+    files
+}
+
+/// DICOM's elements, explicit and little endian.
+pub mod elements {
+    /// One element.
+    pub fn element(group: u16, number: u16, vr: &[u8; 2], value: &[u8]) -> Vec<u8> {
+        let mut value = value.to_vec();
+        if !value.len().is_multiple_of(2) {
+            value.push(if vr == b"UI" { 0 } else { b' ' });
+        }
+        let mut out = [group.to_le_bytes(), number.to_le_bytes(), *vr].concat();
+        if matches!(vr, b"OB" | b"OW" | b"SQ") {
+            out.extend([0, 0]);
+            out.extend((value.len() as u32).to_le_bytes());
+        } else {
+            out.extend((value.len() as u16).to_le_bytes());
+        }
+        out.extend(value);
+        out
+    }
+
+    /// A number of 16 bits.
+    pub fn short(group: u16, number: u16, value: u16) -> Vec<u8> {
+        element(group, number, b"US", &value.to_le_bytes())
+    }
+
+    /// A sequence.
+    pub fn sequence(group: u16, number: u16, items: &[Vec<u8>]) -> Vec<u8> {
+        let item =
+            |item: &Vec<u8>| [&[0xfe, 0xff, 0x00, 0xe0][..], &(item.len() as u32).to_le_bytes(), item].concat();
+        element(group, number, b"SQ", &items.iter().flat_map(item).collect::<Vec<u8>>())
+    }
+
+    /// Compressed pixels: a table of offsets, then the frames.
+    pub fn fragments(pieces: &[&[u8]]) -> Vec<u8> {
+        let mut out = vec![0xe0, 0x7f, 0x10, 0x00, b'O', b'B', 0, 0, 0xff, 0xff, 0xff, 0xff];
+        for piece in pieces {
+            let length = (piece.len() as u32).next_multiple_of(2);
+            out.extend([0xfe, 0xff, 0x00, 0xe0]);
+            out.extend(length.to_le_bytes());
+            out.extend(*piece);
+            out.resize(out.len() + length as usize - piece.len(), 0);
+        }
+        out.extend([0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0]);
+        out
+    }
+
+    /// A file without preamble: the end of its transfer syntax, then the elements.
+    pub fn file(syntax: &str, body: &[Vec<u8>]) -> Vec<u8> {
+        let uid = format!("1.2.840.10008.1.2{syntax}");
+        [element(0x0002, 0x0010, b"UI", uid.as_bytes()), body.concat()].concat()
+    }
+
+    /// The elements that tell what pixels a file has.
+    pub fn pixels(bits: u16, [rows, columns]: [u16; 2]) -> Vec<u8> {
+        let numbers =
+            [(0x0002, 1), (0x0010, rows), (0x0011, columns), (0x0100, bits), (0x0101, bits), (0x0102, bits - 1)];
+        numbers.into_iter().flat_map(|(number, value)| short(0x0028, number, value)).collect()
+    }
+
+    /// A slice at a height.
+    pub fn slice(syntax: &str, bits: u16, size: [u16; 2], height: i32, pixel_data: &[u8]) -> Vec<u8> {
+        let body = [
+            element(0x0008, 0x0016, b"UI", b"1.2.840.10008.5.1.4.1.1.4"),
+            element(0x0008, 0x0018, b"UI", b"1.2.3.4"),
+            element(0x0008, 0x0060, b"CS", b"MR"),
+            element(0x0018, 0x0050, b"DS", b"2.5"),
+            element(0x0020, 0x000e, b"UI", b"1.2.3"),
+            element(0x0020, 0x0032, b"DS", format!("-10\\20\\{height}").as_bytes()),
+            element(0x0020, 0x0037, b"DS", b"1\\0\\0\\0\\1\\0"),
+            element(0x0028, 0x0030, b"DS", b"0.5\\0.75"),
+            pixels(bits, size),
+            element(0x0028, 0x1052, b"DS", b"-1024"),
+            element(0x0028, 0x1053, b"DS", b"2"),
+            pixel_data.to_vec(),
+        ];
+        file(syntax, &body)
+    }
 }
 
 /// `.nrrd` and `.seg.nrrd`.

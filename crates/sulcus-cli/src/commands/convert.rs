@@ -1,4 +1,4 @@
-//! `sulcus convert`: another format, another orientation, another grid.
+//! `sulcus convert`: another format, another orientation, another grid, other names; or a label table.
 //!
 //! Values are only interpolated where a voxel of the new grid lies between voxels of the old one. Everything else moves
 //! them as they are stored, in their own type and scale.
@@ -7,8 +7,11 @@ use std::path::Path;
 
 use sulcus_io::dicom;
 use sulcus_io::{Source, StoredVolume, Texts, VoxelType};
-use sulcus_volume::{Geometry, Image, Interpolation, LabelMap, OrientationSource, Regrid, Reorientation, Spacing};
+use sulcus_volume::{
+    Geometry, Image, Interpolation, LabelMap, LabelTable, OrientationSource, Regrid, Reorientation, Spacing,
+};
 
+use super::label_names;
 use crate::args::ConvertArgs;
 use crate::error::{CliError, Context, with_causes};
 use crate::ui::{Ui, count};
@@ -16,7 +19,11 @@ use crate::{files, scans};
 
 pub(crate) fn run(args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
     check_usage(args)?;
-    let volume = sulcus_io::read_stored(&args.input).map_err(|error| CliError::failed(with_causes(&error)))?;
+    if label_names::is_table(&args.output) {
+        return label_names::write_table(args, ui);
+    }
+    let volume = scans::read_stored_telling(&args.input, own_series(args), ui)
+        .map_err(|error| CliError::failed(with_causes(&error)))?;
     let target = target(args, volume.source().geometry())?;
     let placed = volume.source().geometry().source() != OrientationSource::None;
     if !placed && (args.orient.is_some() || args.like.is_some()) {
@@ -26,14 +33,24 @@ pub(crate) fn run(args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
             args.input.display()
         ));
     }
-    let names = volume.source().label_table().cloned();
-    let converted = match target {
+    let mut names = volume.source().label_table().cloned();
+    let mut converted = match target {
         None => volume,
         Some(target) => onto(volume, &target, args, ui)?,
     };
+    if let Some(table) = &args.names {
+        let (labels, source) = converted.into_labels().map_err(|error| {
+            CliError::failed(format_args!("only a label map takes names (--names): {}", with_causes(&error)))
+        })?;
+        names = Some(label_names::given(table, &labels, names.as_ref(), ui)?);
+        converted = label_volume(&source, labels.geometry(), &labels)?;
+    }
+    if names.is_some() && label_names::has_no_place(&args.output) {
+        ui.warn(format_args!("MetaImage has no place for the names of labels: {}", args.output.display()));
+    }
     files::ensure_writable(&files::folder_of(&args.output))?;
     if scans::is_dicom_name(&args.output) {
-        return segmentation(converted, args, ui);
+        return segmentation(converted, &names.unwrap_or_default(), args, ui);
     }
     let texts = if args.keep_texts { Texts::Keep } else { Texts::Drop };
     sulcus_io::write_stored(&args.output, &converted, names.as_ref(), texts)
@@ -43,7 +60,12 @@ pub(crate) fn run(args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
 }
 
 /// Writes a label map as a segmentation of the series that `--like` names.
-fn segmentation(converted: StoredVolume<'_>, args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
+fn segmentation(
+    converted: StoredVolume<'_>,
+    table: &LabelTable,
+    args: &ConvertArgs,
+    ui: Ui,
+) -> Result<(), CliError> {
     let Some(reference) = args.like.as_ref().filter(|path| path.is_dir() || dicom::is_dicom_file(path)) else {
         return Err(CliError::usage(format_args!(
             "a DICOM segmentation belongs to a series, and --like names none: {}",
@@ -51,13 +73,32 @@ fn segmentation(converted: StoredVolume<'_>, args: &ConvertArgs, ui: Ui) -> Resu
         ))
         .hint("name the folder of the DICOM series with --like"));
     };
-    let like = sulcus_io::read_source(reference).map_err(|error| CliError::failed(with_causes(&error)))?;
+    let like = reference_source(reference, args)?;
     let (labels, source) = converted.into_labels().map_err(|error| CliError::failed(with_causes(&error)))?;
-    let table = source.label_table().cloned().unwrap_or_default();
     let making = scans::Making { models: &[], keep_patient: false };
-    scans::write_mask(&args.output, &labels, &like, &table, &making).map_err(CliError::failed)?;
+    scans::write_mask(&args.output, &labels, &like, table, &making).map_err(CliError::failed)?;
     ui.note(describe(&args.output, &source));
     Ok(())
+}
+
+/// The series of IN that was named.
+fn own_series(args: &ConvertArgs) -> Option<&str> {
+    args.series.as_deref().filter(|_| is_series(&args.input))
+}
+
+fn is_series(path: &Path) -> bool {
+    scans::is_dicom(path) && !dicom::is_segmentation(path)
+}
+
+/// What `--like` says; where IN is no series, `--series` is one of REF.
+fn reference_source(reference: &Path, args: &ConvertArgs) -> Result<Source, CliError> {
+    let read = match args.series.as_deref() {
+        Some(uid) if is_series(reference) && !is_series(&args.input) => {
+            dicom::read_series_source(reference, Some(uid))
+        }
+        _ => sulcus_io::read_source(reference),
+    };
+    read.map_err(|error| CliError::failed(with_causes(&error)))
 }
 
 fn check_usage(args: &ConvertArgs) -> Result<(), CliError> {
@@ -73,7 +114,19 @@ fn check_usage(args: &ConvertArgs) -> Result<(), CliError> {
     }
     // A pair has a second file, which may be the one that was given.
     let written = sulcus_io::written_files(&args.output);
-    for (what, path) in [("the input", Some(&args.input)), ("the reference", args.like.as_ref())] {
+    if args.series.is_some() && !is_series(&args.input) && !args.like.as_ref().is_some_and(|path| is_series(path))
+    {
+        return Err(CliError::usage(format_args!(
+            "--series names a series of a DICOM folder, and neither IN nor REF is one: {}",
+            args.input.display()
+        )));
+    }
+    let read = [
+        ("the input", Some(&args.input)),
+        ("the reference", args.like.as_ref()),
+        ("the table", args.names.as_ref()),
+    ];
+    for (what, path) in read {
         if path.is_some_and(|path| written.iter().any(|file| files::same_file(path, file))) {
             return Err(CliError::usage(format_args!(
                 "the output would overwrite {what}: {}",
@@ -86,14 +139,15 @@ fn check_usage(args: &ConvertArgs) -> Result<(), CliError> {
 }
 
 /// Endings of files that can be written.
-const ENDINGS: &[&str] =
-    &[".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm"];
+const ENDINGS: &[&str] = &[
+    ".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".txt",
+    ".label", ".ctbl", ".csv", ".json",
+];
 
 /// The grid that was asked for; none when it is to stay as it is.
 fn target(args: &ConvertArgs, own: &Geometry) -> Result<Option<Geometry>, CliError> {
     if let Some(reference) = &args.like {
-        let source = sulcus_io::read_source(reference).map_err(|error| CliError::failed(with_causes(&error)))?;
-        return Ok(Some(*source.geometry()));
+        return Ok(Some(*reference_source(reference, args)?.geometry()));
     }
     let turned = args.orient.map(|to| Reorientation::between(own.orientation(), to).geometry(own));
     let Some(spacing) = &args.spacing else { return Ok(turned) };
@@ -115,6 +169,9 @@ fn kind(args: &ConvertArgs, volume: &StoredVolume<'_>) -> Kind {
     const MOST_LABELS: usize = 32;
     if args.labels {
         return Kind { labels: true, why: "as --labels says".into() };
+    }
+    if args.names.is_some() {
+        return Kind { labels: true, why: "as --names says".into() };
     }
     if volume.source().is_label_map() {
         return Kind { labels: true, why: "as the file says".into() };
@@ -223,13 +280,18 @@ fn stored_value(voxel_type: VoxelType, value: f64) -> [u8; 8] {
 fn voted(volume: StoredVolume<'static>, target: &Geometry) -> Result<StoredVolume<'static>, CliError> {
     let (labels, source) = volume.into_labels().map_err(|error| CliError::failed(with_causes(&error)))?;
     let labels: LabelMap = labels.onto_smoothly(target).context("resampling")?;
+    label_volume(&source, target, &labels)
+}
+
+/// Labels as a volume, in the smallest type that holds them.
+fn label_volume(source: &Source, target: &Geometry, labels: &LabelMap) -> Result<StoredVolume<'static>, CliError> {
     let small = labels.data().iter().all(|label| u8::try_from(*label).is_ok());
     let (voxel_type, bytes): (_, Vec<u8>) = if small {
         (VoxelType::Uint8, labels.data().iter().map(|label| *label as u8).collect())
     } else {
         (VoxelType::Uint16, labels.data().iter().flat_map(|label| label.to_le_bytes()).collect())
     };
-    put_on_grid(&source, target, voxel_type, bytes)
+    put_on_grid(source, target, voxel_type, bytes)
 }
 
 fn interpolated(

@@ -17,7 +17,8 @@ pub(crate) fn run(args: &FigureArgs, ui: Ui) -> Result<(), CliError> {
             args.output.display()
         )));
     }
-    let image = scans::read_telling(&args.image, None, ui).context("reading the image")?.image;
+    scans::check_series(&args.image, args.series.as_deref())?;
+    let image = scans::read_telling(&args.image, args.series.as_deref(), ui).context("reading the image")?.image;
     let truth = args.truth.as_deref().map(|path| mask_on(path, image.geometry(), "truth")).transpose()?;
     let prediction =
         args.prediction.as_deref().map(|path| mask_on(path, image.geometry(), "prediction")).transpose()?;

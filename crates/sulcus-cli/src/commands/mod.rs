@@ -11,6 +11,7 @@ pub(crate) mod export;
 pub(crate) mod figure;
 pub(crate) mod info;
 pub(crate) mod info_dataset;
+mod label_names;
 pub(crate) mod plan;
 pub(crate) mod predict;
 pub(crate) mod runtime_install;

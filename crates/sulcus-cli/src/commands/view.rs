@@ -4,23 +4,26 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use sulcus_io::dicom;
+use sulcus_io::{Texts, VolumeFormat};
 
 use crate::args::ViewArgs;
 use crate::error::{CliError, Context};
 use crate::server::{Offer, Viewer, percent_encode};
 use crate::ui::Ui;
-use crate::{cases, output, scans};
+use crate::{output, scans};
 
 pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
     let named = [("image", &args.image), ("mask", &args.mask), ("truth", &args.truth)];
+    if let Some(image) = &args.image {
+        scans::check_series(image, args.series.as_deref())?;
+    }
     let mut offers = Vec::new();
     let mut query = Vec::new();
     // What the viewer does not read itself lies here as NIfTI until the end.
     let converted = tempfile::tempdir().context("making room for converted scans")?;
     for (what, path) in named {
         let Some(path) = path else { continue };
-        let path = &as_nifti(what, path, converted.path(), ui)?;
+        let path = &as_nifti(what, path, args.series.as_deref(), converted.path(), ui)?;
         let name = check(what, path)?;
         offers.push(Offer { name, path: path.clone() });
         query.push(format!("{what}=/data/{name}"));
@@ -44,16 +47,29 @@ pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
     Ok(())
 }
 
-/// A DICOM series or segmentation as a NIfTI file in `folder`; anything else as it is.
-fn as_nifti(what: &'static str, path: &Path, folder: &Path, ui: Ui) -> Result<PathBuf, CliError> {
-    let dicom = if path.is_dir() { dicom::holds_dicom(path) } else { dicom::is_dicom_file(path) };
-    if !dicom {
-        return Ok(path.to_path_buf());
+/// What the viewer doesn't read (DICOM, NRRD, MetaImage, pairs of files) as a NIfTI file in `folder`; anything else as it
+/// is.
+fn as_nifti(
+    what: &'static str,
+    path: &Path,
+    series: Option<&str>,
+    folder: &Path,
+    ui: Ui,
+) -> Result<PathBuf, CliError> {
+    let dicom = scans::is_dicom(path);
+    if !dicom && path.is_dir() {
+        return Err(CliError::failed(format_args!("{what}: expected a file, found a folder: {}", path.display())));
+    }
+    if !dicom && !is_pair(path) {
+        let format = sulcus_io::read_source(path).context(what)?.format();
+        if !matches!(format, Some(VolumeFormat::Nrrd | VolumeFormat::MetaImage)) {
+            return Ok(path.to_path_buf());
+        }
     }
     let file = folder.join(format!("{what}.nii"));
     if what == "image" {
-        let scan = scans::read_telling(path, None, ui).context(what)?;
-        sulcus_io::write_image(&file, &scan.image, &scan.source).context(what)?;
+        let volume = scans::read_stored_telling(path, series, ui).context(what)?;
+        sulcus_io::write_stored(&file, &volume, None, Texts::Drop).context(what)?;
     } else {
         let (labels, source) = sulcus_io::read_labels(path).context(what)?;
         let table = source.label_table().cloned().unwrap_or_default();
@@ -64,17 +80,7 @@ fn as_nifti(what: &'static str, path: &Path, folder: &Path, ui: Ui) -> Result<Pa
 
 /// The file must be there and be a volume before a browser is opened on it. Returns its name on the server.
 fn check(what: &'static str, path: &Path) -> Result<&'static str, CliError> {
-    if path.is_dir() {
-        return Err(CliError::failed(format_args!("{what}: expected a file, found a folder: {}", path.display())));
-    }
     sulcus_io::read_info(path).context(format_args!("{what}"))?;
-    if is_pair(path) {
-        return Err(CliError::failed(format_args!(
-            "{what}: the viewer reads single files, found a .hdr/.img pair: {}",
-            path.display()
-        ))
-        .hint("convert the pair to .nii or .nii.gz first"));
-    }
     // The viewer looks at the content, not at the ending, to see whether it is compressed.
     Ok(match what {
         "image" => "image.nii.gz",
@@ -84,8 +90,8 @@ fn check(what: &'static str, path: &Path) -> Result<&'static str, CliError> {
 }
 
 fn is_pair(path: &Path) -> bool {
-    let ending: PathBuf = path.extension().unwrap_or_default().to_ascii_lowercase().into();
-    cases::case_name(path).is_some() && (ending == Path::new("hdr") || ending == Path::new("img"))
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    [".hdr", ".img", ".hdr.gz", ".img.gz"].iter().any(|ending| name.ends_with(ending))
 }
 
 fn open_browser(url: &str) -> bool {

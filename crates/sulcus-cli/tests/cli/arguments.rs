@@ -16,6 +16,12 @@ fn predict_s_help_is_the_contract_s() {
 }
 
 #[test]
+fn convert_s_help_is_the_contract_s() {
+    let home = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!(run(home.path(), &[&"convert", &"--help"]).code(0).stdout);
+}
+
+#[test]
 fn train_s_help_is_the_contract_s() {
     let home = tempfile::tempdir().unwrap();
     insta::assert_snapshot!(run(home.path(), &[&"train", &"--help"]).code(0).stdout);
@@ -51,6 +57,8 @@ fn wrong_usage_ends_with_2() {
         vec!["export", "run", "-o", "m.onnx", "--triton-device", "cpu"],
         vec!["export", "run", "--triton", "r", "--triton-name", "../x"],
         vec!["figure", "-i", "x.nii", "-o", "f.jpg"],
+        vec!["figure", "-i", "x.nii", "--series", "1.2", "-o", "f.png"],
+        vec!["view", "--no-open", "--series", "1.2"],
         vec!["completions", "tcsh"],
         vec!["-q", "-v", "doctor"],
     ] {

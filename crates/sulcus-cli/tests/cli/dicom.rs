@@ -65,3 +65,90 @@ fn a_segmentation_has_the_labels_of_the_mask() {
     assert_eq!(sulcus_io::read_labels(&back).unwrap().0.data(), mask.data());
     run(home.path(), &[&"convert", &nifti, &again]).code(2).says("--like names none");
 }
+
+/// A study of two series that are told apart by their UID alone, the second larger.
+fn study(home: &Path) -> (PathBuf, &'static str, &'static str) {
+    let folder = series(home, "study", "u12.dcm");
+    let (first, second) = ("1.2.3.4.1", "1.2.3.4.7");
+    for (name, height) in [("IM0002", 40), ("IM0003", 44)] {
+        let mut bytes = std::fs::read(folder.join("IM0001")).unwrap();
+        let at = |bytes: &[u8], text: &[u8]| bytes.windows(text.len()).rposition(|w| w == text).unwrap();
+        // The element of SeriesInstanceUID, then its value.
+        let uid = at(&bytes, &[0x20, 0x00, 0x0e, 0x00]) + 8;
+        assert_eq!(&bytes[uid..uid + 9], first.as_bytes());
+        bytes[uid..uid + 9].copy_from_slice(second.as_bytes());
+        let position = at(&bytes, &[0x20, 0x00, 0x32, 0x00]) + 6;
+        let length = usize::from(u16::from_le_bytes([bytes[position], bytes[position + 1]]));
+        let moved = format!("{:<length$}", format!("0\\0\\{height}"));
+        bytes[position + 2..position + 2 + length].copy_from_slice(moved.as_bytes());
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+    (folder, first, second)
+}
+
+#[test]
+fn the_series_that_is_named_is_taken_by_every_command() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let (folder, one, two) = study(home);
+    let slices = |path: &Path| sulcus_io::read_source(path).unwrap().geometry().shape()[2];
+    let out = home.join("out.nii");
+    run(home, &[&"convert", &folder, &out]).code(0).says("2 DICOM series found");
+    assert_eq!(slices(&out), 2);
+    for (uid, expected) in [(one, 1), (two, 2)] {
+        run(home, &[&"convert", &folder, &out, &"--series", &uid]).code(0);
+        assert_eq!(slices(&out), expected, "{uid}");
+        // A mask of the series becomes a segmentation of it, and not of the larger one.
+        let (mask, back) = (home.join("mask.dcm"), home.join("back.nii"));
+        let table = super::support::file(home, "names.ctbl", b"# Color table file\n7 Part 1 2 3 255\n");
+        let labels = sulcus_volume::LabelMap::new(
+            *sulcus_io::read_source(&out).unwrap().geometry(),
+            vec![7; sulcus_io::read_source(&out).unwrap().geometry().voxels()],
+        )
+        .unwrap();
+        let seven = home.join("seven.nii");
+        let source = sulcus_io::read_source(&out).unwrap();
+        sulcus_io::write_labels(&seven, &labels, &source, &Default::default()).unwrap();
+        run(home, &[&"convert", &seven, &mask, &"--like", &folder, &"--series", &uid, &"--names", &table]).code(0);
+        let (segmented, names) = sulcus_io::dicom::read_segmentation(&mask).unwrap();
+        assert_eq!(segmented.geometry().shape()[2], expected);
+        assert!(segmented.data().iter().all(|v| *v == 7));
+        assert_eq!(names.entries()[0].name, "Part");
+        run(home, &[&"convert", &mask, &back]).code(0);
+        assert_eq!(sulcus_io::read_labels(&back).unwrap().0.data(), segmented.data());
+        let figure = home.join(format!("{expected}.png"));
+        run(home, &[&"figure", &"-i", &folder, &"-t", &mask, &"--series", &uid, &"-o", &figure]).code(0);
+    }
+    // The masks lie on one series each.
+    run(home, &[&"figure", &"-i", &folder, &"-t", &home.join("mask.dcm"), &"--series", &one, &"-o", &out]).code(2);
+    let wrong = home.join("wrong.png");
+    run(home, &[&"figure", &"-i", &folder, &"-t", &home.join("mask.dcm"), &"--series", &one, &"-o", &wrong])
+        .code(1)
+        .says("do not belong together");
+    for words in [vec!["convert"], vec!["view", "--no-open"]] {
+        let mut command = super::support::sulcus(home);
+        command.args(&words).arg(&folder);
+        if words[0] == "convert" {
+            command.arg(&out);
+        }
+        let ended = super::support::ended(command.args(["--series", "1.2"]).output().unwrap());
+        ended.code(1).says("the series that was asked for by its UID");
+    }
+    run(home, &[&"convert", &scan(), &out, &"--series", &"1.2"]).code(2).says("neither IN nor REF");
+    run(home, &[&"view", &"--no-open", &scan(), &"--series", &"1.2"]).code(2).says("--series names a series");
+}
+
+#[test]
+fn whole_numbers_stay_whole() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = series(home.path(), "series", "u12.dcm");
+    let expected = &run(home.path(), &[&"info", &folder, &"--json"]).code(0).json_lines()[0];
+    for name in ["a.nii.gz", "a.nrrd", "a.mha"] {
+        let out = home.path().join(name);
+        run(home.path(), &[&"convert", &folder, &out]).code(0).says("uint16");
+        let found = &run(home.path(), &[&"info", &out, &"--json"]).code(0).json_lines()[0];
+        for same in ["dtype", "min", "max", "mean", "shape"] {
+            assert_eq!(found[same], expected[same], "{name}: {same}");
+        }
+    }
+}

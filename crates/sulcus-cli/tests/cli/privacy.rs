@@ -176,6 +176,48 @@ fn errors_about_a_named_scan_do_not_name_the_patient() {
 }
 
 #[test]
+fn a_converted_series_and_its_tables_do_not_name_the_patient() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let slice = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sulcus-io/tests/dicom/u12.dcm");
+    let mut bytes = std::fs::read(slice).unwrap();
+    let secrets = ["Doe^Jane", "ID-47112", "19700229", "Haze, D."];
+    let tags = [([0x10, 0x10], "PN"), ([0x10, 0x20], "LO"), ([0x10, 0x30], "DA"), ([0x08, 0x3e], "LO")];
+    // Before StudyInstanceUID.
+    let at = bytes.windows(4).rposition(|w| w == [0x20, 0, 0x0d, 0]).unwrap();
+    for (secret, ([group, number], vr)) in secrets.into_iter().zip(tags) {
+        // SeriesDescription is (0008,103E), the others end in a zero byte.
+        let high = if group == 0x08 { 0x10 } else { 0 };
+        let head = [group, 0, number, high, vr.as_bytes()[0], vr.as_bytes()[1], 8, 0];
+        bytes.splice(at..at, head.into_iter().chain(secret.bytes()));
+    }
+    let series = home.join("series");
+    file(home, "series/IM0001", &bytes);
+    let mask = home.join("mask.nii");
+    predict(home, &[&series], &mask, &[]).code(0);
+    let names = file(home, "names.ctbl", b"# Color table file\n1 Head 1 2 3 255\n2 Tail 4 5 6 255\n");
+    for name in ["a.nii", "a.nrrd", "a.mha", "seg.dcm", "b.nii", "t.txt", "t.ctbl", "t.csv", "t.json"] {
+        let out = home.join(name);
+        let ended = match name {
+            "seg.dcm" => run(home, &[&"-v", &"convert", &mask, &out, &"--like", &series, &"--names", &names]),
+            "b.nii" => run(home, &[&"-v", &"convert", &home.join("seg.dcm"), &out]),
+            _ if name.starts_with('t') => run(home, &[&"-v", &"convert", &home.join("seg.dcm"), &out]),
+            _ => run(home, &[&"-v", &"convert", &series, &out, &"--series", &"1.2.3.4.1"]),
+        };
+        let ended = ended.code(0);
+        let written = std::fs::read(&out).unwrap();
+        assert!(!written.is_empty(), "{name}");
+        for secret in secrets {
+            assert!(!holds(&written, secret), "{secret} is in {name}");
+            assert!(!holds(ended.stderr.as_bytes(), secret) && !holds(ended.stdout.as_bytes(), secret), "{name}");
+        }
+    }
+    let figure = home.join("figure.png");
+    let ended = run(home, &[&"figure", &"-i", &series, &"-p", &mask, &"-o", &figure]).code(0);
+    assert!(!holds(ended.stderr.as_bytes(), "Doe"), "{}", ended.stderr);
+}
+
+#[test]
 fn texts_are_kept_when_asked_for() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();

@@ -12,10 +12,14 @@ struct Served {
 
 impl Served {
     fn start(home: &std::path::Path) -> Self {
+        Self::with(home, &scan(), &truth())
+    }
+
+    fn with(home: &std::path::Path, image: &std::path::Path, mask: &std::path::Path) -> Self {
         let mut child = sulcus(home)
             .args(["view", "--no-open", "--mask"])
-            .arg(truth())
-            .arg(scan())
+            .arg(mask)
+            .arg(image)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -71,6 +75,26 @@ fn the_viewer_serves_the_named_files_to_this_machine_alone() {
         assert_eq!(served.get(path, address).0, 404, "{path}");
     }
     assert_eq!(served.get("/data/image.nii.gz", "evil.example").0, 403);
+}
+
+/// The page reads NIfTI alone, so everything else is given to it as such, with the names that a mask carries.
+#[test]
+fn what_the_page_does_not_read_is_served_as_nifti() {
+    let home = tempfile::tempdir().unwrap();
+    let names = file(home.path(), "names.ctbl", b"# Color table file\n1 Head 1 2 3 255\n2 Tail 4 5 6 255\n");
+    let (image, mask) = (home.path().join("image.mha"), home.path().join("mask.seg.nrrd"));
+    run(home.path(), &[&"convert", &scan(), &image]).code(0);
+    run(home.path(), &[&"convert", &truth(), &mask, &"--names", &names]).code(0);
+    let served = Served::with(home.path(), &image, &mask);
+    let (status, _, bytes) = served.get("/data/image.nii.gz", &served.address);
+    assert_eq!((status, &bytes[344..348]), (200, &b"n+1\0"[..]));
+    let read = |bytes: &[u8]| sulcus_io::read_scan_bytes(bytes).unwrap().image;
+    assert_eq!(read(&bytes).data(), read(&std::fs::read(scan()).unwrap()).data());
+    let (_, _, bytes) = served.get("/data/mask.nii.gz", &served.address);
+    let (labels, source) = sulcus_io::read_labels_bytes(&bytes).unwrap();
+    assert_eq!(labels.data(), sulcus_io::read_labels(&truth()).unwrap().0.data());
+    let called: Vec<&str> = source.label_table().unwrap().entries().iter().map(|e| e.name.as_str()).collect();
+    assert_eq!(called, ["Head", "Tail"]);
 }
 
 #[cfg(unix)]

@@ -1,5 +1,6 @@
 //! The DICOM files of a folder, by series.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
@@ -56,7 +57,7 @@ pub struct SeriesList {
 
 /// A DICOM file as far as its header goes.
 pub(crate) struct Entry {
-    pub(crate) path: PathBuf,
+    pub(crate) place: Place,
     pub(crate) series: Option<String>,
     pub(crate) study: Option<String>,
     pub(crate) modality: String,
@@ -88,6 +89,51 @@ impl Entry {
     }
 }
 
+/// Where a series' files are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Files<'a> {
+    /// In a folder and the folders in it, or one file.
+    At(&'a Path),
+    /// In memory; errors name them by number from 1.
+    InMemory(&'a [&'a [u8]]),
+}
+
+impl<'a> Files<'a> {
+    /// Wraps what is wrong with them all.
+    pub(crate) fn refuse(self, problem: Problem) -> IoError {
+        match self {
+            Self::At(path) => IoError::in_file(path, problem),
+            Self::InMemory(_) => problem.into(),
+        }
+    }
+
+    pub(crate) fn read(self, place: &Place) -> Result<Cow<'a, [u8]>, IoError> {
+        match (self, place) {
+            (Self::InMemory(files), Place::Number(n)) => Ok(files.get(*n).copied().unwrap_or_default().into()),
+            (_, Place::Path(path)) => read_file(path).map(Cow::Owned),
+            (Self::At(_), Place::Number(_)) => Ok(Cow::Borrowed(&[])),
+        }
+    }
+}
+
+/// One of the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    Path(PathBuf),
+    /// From 0.
+    Number(usize),
+}
+
+impl Place {
+    /// Wraps what is wrong with the file.
+    pub(crate) fn refuse(&self, problem: DicomProblem) -> IoError {
+        match self {
+            Self::Path(path) => IoError::in_file(path, problem.into()),
+            Self::Number(n) => IoError::in_file(Path::new(&format!("file {}", n + 1)), problem.into()),
+        }
+    }
+}
+
 /// All DICOM files of a folder and the folders in it.
 pub(crate) struct Folder {
     pub(crate) series: BTreeMap<String, Vec<Entry>>,
@@ -103,8 +149,11 @@ pub fn is_dicom_file(path: &Path) -> bool {
 
 /// Whether the file is a DICOM segmentation.
 pub fn is_segmentation(path: &Path) -> bool {
-    let entry = if path.is_file() { read_entry(path).ok().flatten() } else { None };
-    entry.is_some_and(|entry| entry.sop_class == SEGMENTATION_STORAGE)
+    let open = || {
+        let bytes = Some(path).filter(|p| p.is_file() && is_dicom_file(p)).map(read_file)?.ok()?;
+        read_entry(Place::Path(path.to_path_buf()), &bytes).ok().flatten()
+    };
+    open().is_some_and(|entry| entry.sop_class == SEGMENTATION_STORAGE)
 }
 
 /// Whether a DICOM file lies in the folder or in a folder below it. Looks at the first files only.
@@ -117,26 +166,45 @@ pub fn holds_dicom(folder: &Path) -> bool {
 }
 
 impl Folder {
-    /// Reads every file's header. A folder, or a single file.
-    pub(crate) fn scan(path: &Path) -> Result<Self, IoError> {
-        let mut files = Vec::new();
-        if path.is_dir() {
-            walk(path, &mut files, 0, usize::MAX)
-                .map_err(|(at, e)| IoError::in_file(&at, system(ACTION, &at, e)))?;
-        } else {
-            files.push(path.to_path_buf());
-        }
+    /// Reads every file's header.
+    pub(crate) fn scan(files: Files<'_>) -> Result<Self, IoError> {
         let mut out = Self { series: BTreeMap::new(), other_files: 0 };
-        for file in files {
-            match read_entry(&file)? {
-                Some(entry) => {
-                    let uid = entry.series.clone().unwrap_or_else(|| NO_UID.to_owned());
-                    out.series.entry(uid).or_default().push(entry);
+        match files {
+            Files::InMemory(contents) => {
+                for (n, bytes) in contents.iter().enumerate() {
+                    out.add(read_entry(Place::Number(n), bytes)?);
                 }
-                None => out.other_files += 1,
+            }
+            Files::At(path) => {
+                let mut paths = Vec::new();
+                if path.is_dir() {
+                    walk(path, &mut paths, 0, usize::MAX)
+                        .map_err(|(at, e)| IoError::in_file(&at, system(ACTION, &at, e)))?;
+                } else {
+                    paths.push(path.to_path_buf());
+                }
+                for path in paths {
+                    // Most of a large file that is no DICOM need not be read.
+                    let entry = if is_dicom_file(&path) {
+                        let bytes = read_file(&path)?;
+                        read_entry(Place::Path(path), &bytes)?
+                    } else {
+                        None
+                    };
+                    out.add(entry);
+                }
             }
         }
         Ok(out)
+    }
+
+    fn add(&mut self, entry: Option<Entry>) {
+        let Some(entry) = entry else {
+            self.other_files += 1;
+            return;
+        };
+        let uid = entry.series.clone().unwrap_or_else(|| NO_UID.to_owned());
+        self.series.entry(uid).or_default().push(entry);
     }
 
     pub(crate) fn summaries(&self) -> Vec<SeriesSummary> {
@@ -195,7 +263,7 @@ fn summary(uid: &str, entries: &[Entry]) -> SeriesSummary {
 /// # Errors
 /// When the folder or a file in it can't be read.
 pub fn list_series(folder: &Path) -> Result<SeriesList, IoError> {
-    let scanned = Folder::scan(folder)?;
+    let scanned = Folder::scan(Files::At(folder))?;
     Ok(SeriesList { series: scanned.summaries(), other_files: scanned.other_files })
 }
 
@@ -232,14 +300,9 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, IoError> {
     fs::read(path).map_err(|e| IoError::in_file(path, system("read the DICOM file", path, e)))
 }
 
-fn read_entry(path: &Path) -> Result<Option<Entry>, IoError> {
-    if !is_dicom_file(path) {
-        return Ok(None);
-    }
-    let bytes = read_file(path)?;
-    let refuse = |problem: DicomProblem| IoError::in_file(path, problem.into());
-    let Some(file) = DicomFile::open(&bytes) else { return Ok(None) };
-    let file = file.map_err(refuse)?;
+fn read_entry(place: Place, bytes: &[u8]) -> Result<Option<Entry>, IoError> {
+    let Some(file) = DicomFile::open(bytes) else { return Ok(None) };
+    let file = file.map_err(|problem| place.refuse(problem))?;
     let (set, damage) = file.elements();
     let sop_class = set.text(tags::SOP_CLASS).unwrap_or_default();
     if sop_class == DIRECTORY_STORAGE {
@@ -248,7 +311,7 @@ fn read_entry(path: &Path) -> Result<Option<Entry>, IoError> {
     let series = set.text(tags::SERIES_UID);
     if let (None, Some(problem)) = (&series, &damage) {
         // Whose slice it is can't be told, so any series of the folder may lack it.
-        return Err(refuse(problem.clone()));
+        return Err(place.refuse(problem.clone()));
     }
     let slices = match (&damage, &file.syntax) {
         (Some(problem), _) | (None, Err(problem)) => Err(problem.clone()),
@@ -257,11 +320,11 @@ fn read_entry(path: &Path) -> Result<Option<Entry>, IoError> {
             Ok(Slices { layout, frames: instance::frames(&set, layout.frames)? })
         }),
     };
-    Ok(Some(entry(path, &set, series, sop_class, slices)))
+    Ok(Some(entry(place, &set, series, sop_class, slices)))
 }
 
 fn entry(
-    path: &Path,
+    place: Place,
     set: &Dataset<'_>,
     series: Option<String>,
     sop_class: String,
@@ -274,7 +337,7 @@ fn entry(
     };
     let image_type = set.text(tags::IMAGE_TYPE).unwrap_or_default();
     Entry {
-        path: path.to_path_buf(),
+        place,
         series,
         study: set.text(tags::STUDY_UID),
         modality: set.text(tags::MODALITY).unwrap_or_default(),

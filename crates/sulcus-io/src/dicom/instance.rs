@@ -88,6 +88,14 @@ impl PixelLayout {
             Ok(Some([n])) if n.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&n) => n as usize,
             _ => return Err(attribute("at least 1 frame (NumberOfFrames)", "something else")),
         };
+        if !set.items(tags::MODALITY_LUT).is_empty() {
+            return Err(DicomProblem::new(
+                DicomFault::PixelFormat,
+                "values that slope and intercept give (RescaleSlope, RescaleIntercept)",
+                "values from a table (ModalityLUTSequence)",
+                "convert the series with software that applies the table, for example dcm2niix",
+            ));
+        }
         Ok(Self { rows, columns, frames, kind: pixel_kind(set, pixels, float)? })
     }
 }
@@ -256,14 +264,21 @@ fn frame(groups: &Groups<'_, '_>) -> Result<Frame, DicomProblem> {
     if slope == 0.0 {
         return Err(attribute("a slope other than 0 (RescaleSlope)", "0, which makes all pixels equal"));
     }
-    let content = |tag: Tag| {
-        let content = groups.own.and_then(|own| own.items(tags::FRAME_CONTENT).first());
-        content.and_then(|c| c.long(tag)).map(f64::from)
-    };
+    // Frames of the newer kind say it in groups of their own, and in other attributes than files do.
+    let own = |group: Tag| groups.own.and_then(|own| own.items(group).first());
+    let file = |tag: Tag| groups.set.decimals::<1>(tag).ok().flatten().map(|[v]| v);
     let phase = PHASES.map(|(tag, _)| match tag {
-        tags::TEMPORAL_INDEX => content(tag),
-        tags::DIFFUSION_B_VALUE => groups.set.double(tag),
-        tag => groups.set.decimals::<1>(tag).ok().flatten().map(|[v]| v),
+        tags::TEMPORAL_INDEX => own(tags::FRAME_CONTENT).and_then(|content| content.long(tag)).map(f64::from),
+        tags::DIFFUSION_B_VALUE => {
+            own(tags::MR_DIFFUSION).and_then(|diffusion| diffusion.double(tag)).or_else(|| groups.set.double(tag))
+        }
+        tags::ECHO_TIME => {
+            own(tags::MR_ECHO).and_then(|echo| echo.double(tags::EFFECTIVE_ECHO_TIME)).or_else(|| file(tag))
+        }
+        tags::TRIGGER_TIME => own(tags::CARDIAC_SYNCHRONIZATION)
+            .and_then(|heart| heart.double(tags::TRIGGER_DELAY))
+            .or_else(|| file(tag)),
+        tag => file(tag),
     });
     Ok(Frame { position, orientation: unit(orientation)?, spacing, slope, intercept, phase })
 }

@@ -15,12 +15,15 @@ mod pixels;
 mod seg;
 mod series;
 mod stack;
+mod stored;
 mod syntax;
 mod tags;
 
 pub use error::{DicomFault, DicomProblem};
 pub use folder::{SeriesList, SeriesSummary, holds_dicom, is_dicom_file, is_segmentation, list_series};
 pub(crate) use seg::read_segmentation_source;
-pub use seg::{SegmentationOptions, encode_segmentation, read_segmentation, write_segmentation};
-pub(crate) use series::read_series_source;
-pub use series::{DicomScan, Series, read_series, read_series_header};
+pub use seg::{
+    SegmentationOptions, encode_segmentation, read_segmentation, read_segmentation_bytes, write_segmentation,
+};
+pub use series::{DicomScan, Series, read_series, read_series_bytes, read_series_header, read_series_source};
+pub use stored::read_series_stored;

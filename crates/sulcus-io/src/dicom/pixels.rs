@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::codec;
 use super::dataset::{Dataset, Value};
 use super::error::{DicomFault, DicomProblem};
-use super::instance::{Frame, PixelKind, PixelLayout};
+use super::instance::{PixelKind, PixelLayout};
 use super::syntax::{Pixels, Syntax};
 use super::tags;
 
@@ -62,16 +62,17 @@ impl<'a> FramePixels<'a> {
         Ok(Self { layout, syntax, source })
     }
 
-    /// The values of one frame, row by row, after its slope and intercept.
-    pub(crate) fn values(&self, index: usize, frame: &Frame) -> Result<Vec<f64>, DicomProblem> {
+    /// The values of one frame, row by row, after slope and intercept.
+    pub(crate) fn values(&self, index: usize, (slope, intercept): (f64, f64)) -> Result<Vec<f64>, DicomProblem> {
         let n = self.layout.frame_pixels();
         let mut out = Vec::new();
-        let scaled = |v: f64| v * frame.slope + frame.intercept;
+        let scaled = |v: f64| v * slope + intercept;
         match &self.source {
             Source::Native(bytes) => {
                 let size = n * self.layout.kind.bytes();
                 let bytes = bytes.get(index * size..).and_then(|b| b.get(..size));
                 let bytes = bytes.ok_or_else(|| length(&self.layout, "fewer frames"))?;
+                out.reserve_exact(n);
                 self.native(bytes, &mut |v| out.push(scaled(v)));
             }
             Source::Compressed(frames) => {
@@ -84,6 +85,7 @@ impl<'a> FramePixels<'a> {
                     let size = n * self.layout.kind.bytes();
                     let bytes = data.get(..size).filter(|_| data.len() <= size + 1);
                     let bytes = bytes.ok_or_else(|| length(&self.layout, &format!("{} bytes", data.len())))?;
+                    out.reserve_exact(n);
                     self.native(bytes, &mut |v| out.push(scaled(v)));
                 } else {
                     let values = codec::decode(self.syntax.pixels, &self.layout, &data)?;

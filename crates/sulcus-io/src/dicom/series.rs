@@ -6,7 +6,7 @@ use sulcus_volume::{Geometry, Image};
 
 use super::error::{DicomFault, DicomProblem};
 use super::file::DicomFile;
-use super::folder::{Entry, Folder, Slices, read_file};
+use super::folder::{Entry, Files, Folder, Slices};
 use super::instance::{Frame, PixelKind, PixelLayout, SEGMENTATION_STORAGE};
 use super::patient::Patient;
 use super::pixels::FramePixels;
@@ -90,26 +90,19 @@ impl Series {
 /// shifted, of different sizes or directions, several volumes in one series, pixels damaged or encoded in a way that
 /// is not read.
 pub fn read_series(folder: &Path, uid: Option<&str>) -> Result<DicomScan, IoError> {
-    let Plan { entries, order, series, notes } = Plan::new(folder, uid)?;
-    let at_folder = |problem| IoError::in_file(folder, problem);
-    let mut data = voxels::reserve(series.geometry.voxels()).map_err(at_folder)?;
-    let mut statistics = Statistics::NOTHING;
-    for run in order.chunk_by(|a, b| a.file == b.file) {
-        let Some(entry) = run.first().and_then(|index| entries.get(index.file)) else { continue };
-        read_slices(entry, run, &mut |values| {
-            values.chunks(BLOCK).for_each(|block| statistics.add(block));
-            data.extend(values.iter().map(|v| *v as f32));
-        })?;
-    }
-    let dtype = stored_type(&entries, &order);
-    let info = VolumeInfo::new(&Source::new(VolumeFormat::Dicom, series.geometry, dtype), &statistics);
-    if let (Some(min), Some(max)) = (info.min, info.max)
-        && (min < f64::from(f32::MIN) || max > f64::from(f32::MAX))
-    {
-        return Err(at_folder(Problem::Range { min, max }));
-    }
-    let image = Image::new(series.geometry, 1, data).map_err(|e| at_folder(e.into()))?;
-    Ok(DicomScan { image, series, info, notes, dtype })
+    read(Files::At(folder), uid)
+}
+
+/// Reads a series from the bytes of its files, in any order, as they come from an archive or a network.
+///
+/// # Errors
+/// As [`read_series`]. A file is named by its number from 1.
+pub fn read_series_bytes(files: &[&[u8]], uid: Option<&str>) -> Result<DicomScan, IoError> {
+    read(Files::InMemory(files), uid)
+}
+
+fn read(files: Files<'_>, uid: Option<&str>) -> Result<DicomScan, IoError> {
+    Plan::new(files, uid)?.read(files)
 }
 
 /// Reads what [`Series`] holds, from the headers alone.
@@ -117,12 +110,15 @@ pub fn read_series(folder: &Path, uid: Option<&str>) -> Result<DicomScan, IoErro
 /// # Errors
 /// As [`read_series`], but for pixels that can't be decoded.
 pub fn read_series_header(folder: &Path, uid: Option<&str>) -> Result<Series, IoError> {
-    Ok(Plan::new(folder, uid)?.series)
+    Ok(Plan::new(Files::At(folder), uid)?.series)
 }
 
-/// The same as the source of a volume.
-pub(crate) fn read_series_source(folder: &Path) -> Result<Source, IoError> {
-    let Plan { entries, order, series, .. } = Plan::new(folder, None)?;
+/// The same as the source of a volume, to write masks on its grid.
+///
+/// # Errors
+/// As [`read_series_header`].
+pub fn read_series_source(folder: &Path, uid: Option<&str>) -> Result<Source, IoError> {
+    let Plan { entries, order, series, .. } = Plan::new(Files::At(folder), uid)?;
     let source = Source::new(VolumeFormat::Dicom, series.geometry, stored_type(&entries, &order));
     Ok(source.with_origin(Origin::Dicom(Box::new(series))))
 }
@@ -134,23 +130,66 @@ fn stored_type(entries: &[Entry], order: &[FrameIndex]) -> VoxelType {
 }
 
 /// A series whose headers were read and fit together.
-struct Plan {
+pub(super) struct Plan {
     entries: Vec<Entry>,
     /// The slices from the lowest to the highest.
     order: Vec<FrameIndex>,
-    series: Series,
-    notes: Vec<String>,
+    pub(super) series: Series,
+    pub(super) notes: Vec<String>,
 }
 
 impl Plan {
-    fn new(folder: &Path, uid: Option<&str>) -> Result<Self, IoError> {
-        let at_folder = |problem| IoError::in_file(folder, problem);
-        let scanned = Folder::scan(folder)?;
+    /// The slices in their order, each with what its pixels are.
+    pub(super) fn frames(&self) -> impl Iterator<Item = (&Frame, PixelKind)> {
+        self.order.iter().filter_map(|index| {
+            let slices = self.entries.get(index.file)?.slices.as_ref().ok()?;
+            Some((slices.frames.get(index.frame)?, slices.layout.kind))
+        })
+    }
+
+    /// Hands on the values of one slice after the other.
+    pub(super) fn each_slice(
+        &self,
+        files: Files<'_>,
+        scaling: Applied,
+        add: &mut dyn FnMut(&[f64]),
+    ) -> Result<(), IoError> {
+        for run in self.order.chunk_by(|a, b| a.file == b.file) {
+            let Some(entry) = run.first().and_then(|index| self.entries.get(index.file)) else { continue };
+            read_slices(files, entry, run, scaling, add)?;
+        }
+        Ok(())
+    }
+
+    /// The series as an image.
+    pub(super) fn read(self, files: Files<'_>) -> Result<DicomScan, IoError> {
+        let at_folder = |problem| files.refuse(problem);
+        let mut data = voxels::reserve(self.series.geometry.voxels()).map_err(at_folder)?;
+        let mut statistics = Statistics::NOTHING;
+        self.each_slice(files, Applied::Scaled, &mut |values| {
+            values.chunks(BLOCK).for_each(|block| statistics.add(block));
+            data.extend(values.iter().map(|v| *v as f32));
+        })?;
+        let Self { entries, order, series, notes } = self;
+        let dtype = stored_type(&entries, &order);
+        let info = VolumeInfo::new(&Source::new(VolumeFormat::Dicom, series.geometry, dtype), &statistics);
+        if let (Some(min), Some(max)) = (info.min, info.max)
+            && (min < f64::from(f32::MIN) || max > f64::from(f32::MAX))
+        {
+            return Err(at_folder(Problem::Range { min, max }));
+        }
+        let image = Image::new(series.geometry, 1, data).map_err(|e| at_folder(e.into()))?;
+        Ok(DicomScan { image, series, info, notes, dtype })
+    }
+
+    pub(super) fn new(files: Files<'_>, uid: Option<&str>) -> Result<Self, IoError> {
+        let at_folder = |problem| files.refuse(problem);
+        let scanned = Folder::scan(files)?;
         let other_files = scanned.other_files;
         let (uid, entries, pictures) = scanned.choose(uid).map_err(at_folder)?;
         let slices = checked(&entries)?;
         let single = entries.len() == 1 && slices.iter().all(|s| s.frames.len() == 1);
-        if single && folder.is_file() {
+        if single && matches!(files, Files::At(path) if path.is_file()) {
             return Err(at_folder(one_slice().into()));
         }
         let shape = same_size(&slices).map_err(|p| at_folder(p.into()))?;
@@ -172,7 +211,7 @@ impl Plan {
 
 /// Every file's slices, or what is wrong with the first that has none.
 fn checked(entries: &[Entry]) -> Result<Vec<&Slices>, IoError> {
-    let of = |entry: &Entry| IoError::in_file(&entry.path, Problem::from(entry_problem(entry)));
+    let of = |entry: &Entry| entry.place.refuse(entry_problem(entry));
     if let Some(segmentation) = entries.iter().find(|e| e.sop_class == SEGMENTATION_STORAGE) {
         return Err(of(segmentation));
     }
@@ -287,11 +326,26 @@ fn describe(uid: String, entries: &[Entry], slices: &[&Slices], stacked: &Stack)
     }
 }
 
+/// What becomes of slope and intercept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Applied {
+    /// Values are what they mean.
+    Scaled,
+    /// Values are as they are stored.
+    Stored,
+}
+
 /// Reads the slices of one file in the order asked for.
-fn read_slices(entry: &Entry, run: &[FrameIndex], add: &mut dyn FnMut(&[f64])) -> Result<(), IoError> {
-    let refuse = |problem: DicomProblem| IoError::in_file(&entry.path, problem.into());
+fn read_slices(
+    files: Files<'_>,
+    entry: &Entry,
+    run: &[FrameIndex],
+    applied: Applied,
+    add: &mut dyn FnMut(&[f64]),
+) -> Result<(), IoError> {
+    let refuse = |problem: DicomProblem| entry.place.refuse(problem);
     let slices = entry.slices.as_ref().map_err(|p| refuse(p.clone()))?;
-    let bytes = read_file(&entry.path)?;
+    let bytes = files.read(&entry.place)?;
     let file = match DicomFile::open(&bytes) {
         Some(file) => file.map_err(refuse)?,
         None => return Err(refuse(changed())),
@@ -304,7 +358,11 @@ fn read_slices(entry: &Entry, run: &[FrameIndex], add: &mut dyn FnMut(&[f64])) -
     let pixels = FramePixels::find(&set, slices.layout, syntax).map_err(refuse)?;
     for index in run {
         let frame = slices.frames.get(index.frame).ok_or_else(|| refuse(changed()))?;
-        add(&pixels.values(index.frame, frame).map_err(refuse)?);
+        let scale = match applied {
+            Applied::Scaled => (frame.slope, frame.intercept),
+            Applied::Stored => (1.0, 0.0),
+        };
+        add(&pixels.values(index.frame, scale).map_err(refuse)?);
     }
     Ok(())
 }

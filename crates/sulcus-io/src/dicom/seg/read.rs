@@ -6,6 +6,7 @@ use std::path::Path;
 use sulcus_volume::{Geometry, Label, LabelEntry, LabelMap, LabelTable};
 
 use super::color::rgb_of;
+use super::numbers::Labels;
 use crate::dicom::dataset::Dataset;
 use crate::dicom::file::DicomFile;
 use crate::dicom::folder::read_file;
@@ -24,7 +25,8 @@ const UNEVEN: f64 = 0.05;
 /// How many planes a file may leave out for each one that it has, and besides.
 const OMITTED: (usize, usize) = (8, 64);
 
-/// Reads a DICOM SEG file: segment numbers become labels, with the segments' names and colours. Planes without a frame
+/// Reads a DICOM SEG file: segments become labels, with their names and colours. The label is what a file of ours says in
+/// the segment's description, and the segment's number in others. Planes without a frame
 /// between the others are empty; planes beyond the first and last frame are not known to the file.
 ///
 /// # Errors
@@ -33,6 +35,14 @@ const OMITTED: (usize, usize) = (8, 64);
 pub fn read_segmentation(path: &Path) -> Result<(LabelMap, LabelTable), IoError> {
     let bytes = read_file(path)?;
     parse(&bytes).map_err(|problem| IoError::in_file(path, problem))
+}
+
+/// The same from the bytes of a file.
+///
+/// # Errors
+/// As [`read_segmentation`].
+pub fn read_segmentation_bytes(bytes: &[u8]) -> Result<(LabelMap, LabelTable), IoError> {
+    Ok(parse(bytes)?)
 }
 
 /// The same as a label map and its source.
@@ -97,8 +107,9 @@ fn parse(bytes: &[u8]) -> Result<(LabelMap, LabelTable), Problem> {
     let places = instance::frames(&set, frames).map_err(|p| p.doing(ACTION))?;
     let (geometry, planes) = planes(&set, &places, [columns, rows])?;
     let picture = Picture { data, bits, size: rows * columns };
-    let labels = fill(&set, &geometry, &planes, &picture)?;
-    Ok((LabelMap::new(geometry, labels)?, table(&set)?))
+    let numbers = Labels::read(&set);
+    let labels = fill(&set, &geometry, &planes, &picture, &numbers)?;
+    Ok((LabelMap::new(geometry, labels)?, table(&set, &numbers)?))
 }
 
 /// The grid, and on which of its planes each frame lies.
@@ -179,6 +190,7 @@ fn fill(
     geometry: &Geometry,
     planes: &[usize],
     picture: &Picture<'_>,
+    numbers: &Labels,
 ) -> Result<Vec<Label>, Problem> {
     let mut labels: Vec<Label> = voxels::reserve(geometry.voxels())?;
     labels.resize(geometry.voxels(), 0);
@@ -197,14 +209,16 @@ fn fill(
         let slots = labels.get_mut(plane * picture.size..).and_then(|rest| rest.get_mut(..picture.size));
         let slots = slots.ok_or_else(|| damaged("a frame outside its grid"))?;
         for (i, slot) in slots.iter_mut().enumerate() {
-            let value = picture.value(frame * picture.size + i).saturating_mul(segment);
-            if value == 0 {
+            let number = picture.value(frame * picture.size + i).saturating_mul(segment);
+            if number == 0 {
                 continue;
             }
+            let value =
+                numbers.of(number).ok_or_else(|| damaged("pixels of a segment that it does not describe"))?;
             if *slot != 0 && *slot != value {
                 return Err(no_labels(
                     "segments that do not overlap",
-                    format!("a voxel in segments {slot} and {value}"),
+                    format!("a voxel with the labels {slot} and {value}"),
                     "a label map holds one label a voxel: take the segments apart with the software that they come from",
                 ));
             }
@@ -215,11 +229,12 @@ fn fill(
 }
 
 /// Names and colours of the segments; a name that occurs twice gets its number behind it.
-fn table(set: &Dataset<'_>) -> Result<LabelTable, Problem> {
+fn table(set: &Dataset<'_>, numbers: &Labels) -> Result<LabelTable, Problem> {
     let mut names: BTreeMap<Label, String> = BTreeMap::new();
     let mut used = BTreeSet::new();
     for item in set.items(tags::SEGMENTS) {
-        let Some(number) = item.short(tags::SEGMENT_NUMBER).filter(|n| *n > 0) else { continue };
+        let number = item.short(tags::SEGMENT_NUMBER).and_then(|n| numbers.of(n));
+        let Some(number) = number.filter(|n| *n > 0) else { continue };
         let name = item.text(tags::SEGMENT_LABEL).unwrap_or_else(|| format!("Segment {number}"));
         let name = if used.contains(&name) { format!("{name} ({number})") } else { name };
         used.insert(name.clone());
@@ -229,7 +244,10 @@ fn table(set: &Dataset<'_>) -> Result<LabelTable, Problem> {
         .items(tags::SEGMENTS)
         .iter()
         .filter_map(|item| {
-            Some((item.short(tags::SEGMENT_NUMBER)?, *item.shorts(tags::SEGMENT_COLOR).first_chunk::<3>()?))
+            Some((
+                numbers.of(item.short(tags::SEGMENT_NUMBER)?)?,
+                *item.shorts(tags::SEGMENT_COLOR).first_chunk::<3>()?,
+            ))
         })
         .collect();
     let plain = LabelTable::from_names(names)?;

@@ -9,7 +9,7 @@ use sulcus_volume::{Label, LabelEntry, LabelMap, LabelTable, Reorientation, Rgb}
 
 use super::codes::{self, Code};
 use super::color::cielab_of;
-use super::{moment, uid};
+use super::{moment, numbers, uid};
 use crate::atomic::write_atomically;
 use crate::dicom::folder::NO_UID;
 use crate::dicom::instance::SEGMENTATION_STORAGE;
@@ -74,8 +74,8 @@ pub fn write_segmentation(
 /// Encodes a mask of a series as the bytes of a DICOM SEG file. The mask may run along its axes in any direction, but
 /// its voxels must be the series' voxels.
 ///
-/// Segments are numbered from 1 by rising label value, as the standard asks; those of `table` and of the mask are
-/// written. A slice without any label has an empty frame of the first segment, so that the file tells the whole grid.
+/// Segments are numbered from 1 by rising label value, as the standard asks, and each says its label in its description,
+/// from which [`read_segmentation`](super::read_segmentation) takes it; those of `table` and of the mask are written. A slice without any label has an empty frame of the first segment, so that the file tells the whole grid.
 ///
 /// # Errors
 /// When the mask lies on another grid or has no label at all to be named.
@@ -354,7 +354,7 @@ fn put_segments(object: &mut Object, segments: &[Segment], options: &Segmentatio
         item(|o| {
             shorts(o, (0x0062, 0x0004), &[segment.number]);
             text(o, (0x0062, 0x0005), VR::LO, shortened(&segment.entry.name, 64));
-            text(o, (0x0062, 0x0006), VR::ST, format!("Label value {}", segment.entry.value));
+            text(o, (0x0062, 0x0006), VR::ST, numbers::description(segment.entry.value));
             let algorithm = options.algorithm.as_deref();
             let kind_of = if algorithm.is_some() { "AUTOMATIC" } else { "SEMIAUTOMATIC" };
             text(o, (0x0062, 0x0008), VR::CS, kind_of);
