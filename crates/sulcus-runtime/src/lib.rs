@@ -69,6 +69,7 @@
 compile_error!("sulcus-runtime needs an engine: turn on its feature `ort` or `tract`");
 
 mod builder;
+mod by_name;
 mod clock;
 mod device;
 mod engine;
@@ -81,6 +82,7 @@ mod segmentation;
 mod segmenter;
 
 pub use builder::SegmenterBuilder;
+pub use by_name::labels_by_name;
 pub use device::{Device, UnknownDevice};
 #[cfg(feature = "tract")]
 pub use engine::TractPredictor;

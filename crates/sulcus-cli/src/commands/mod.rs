@@ -14,5 +14,6 @@ pub(crate) mod info_dataset;
 pub(crate) mod plan;
 pub(crate) mod predict;
 pub(crate) mod runtime_install;
+pub(crate) mod serve;
 pub(crate) mod train;
 pub(crate) mod view;

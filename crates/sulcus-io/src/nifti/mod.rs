@@ -13,5 +13,5 @@ pub(crate) use encode::Encoded;
 pub use encode::{Compression, Texts, encode_image, encode_labels};
 pub(crate) use header::NiftiHeader;
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use read::{header_in, header_of_pair, header_of_single};
+pub(crate) use read::{header_in, header_of_pair, header_of_single, memory_bytes};
 pub(crate) use read::{read_pair, read_single};
