@@ -15,6 +15,7 @@ mod demo;
 mod describe;
 mod dicom;
 mod exit_codes;
+mod http;
 mod plan;
 mod precision;
 mod predict;
