@@ -225,13 +225,16 @@ async fn serve(
 async fn accept(listener: &tokio::net::TcpListener, shared: &Arc<Shared>, router: &axum::Router) {
     /// The system is out of something, files perhaps, which an ending connection may give back.
     const BREATH: Duration = Duration::from_millis(50);
-    while let Ok(permit) = Arc::clone(&shared.connections).acquire_owned().await {
+    // A place is waited for before a client is taken, and is the client's once there is one: nobody else takes places.
+    while let Ok(place) = shared.connections.acquire().await {
+        drop(place);
         match listener.accept().await {
             Ok((stream, _)) => {
+                let Ok(place) = Arc::clone(&shared.connections).try_acquire_owned() else { continue };
                 let connection = connection::serve(stream, Arc::clone(shared), router.clone());
                 tokio::spawn(async move {
                     connection.await;
-                    drop(permit);
+                    drop(place);
                 });
             }
             Err(error) => {

@@ -71,3 +71,50 @@ impl AsyncWrite for Stall {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Writes 32 MB, which no system buffers, to a client.
+    fn write(patience: Duration, client: impl FnOnce(std::net::TcpStream) + Send + 'static) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let connected = std::net::TcpStream::connect(listener.local_addr()?)?;
+            let mut stall = Stall::new(listener.accept().await?.0, patience);
+            let client = std::thread::spawn(move || client(connected));
+            let block = vec![0; 1 << 20];
+            for _ in 0..32 {
+                stall.write_all(&block).await?;
+            }
+            stall.shutdown().await?;
+            client.join().map_err(|_| io::ErrorKind::Other.into())
+        })
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_given_up_and_a_slow_one_is_waited_for() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let idle = write(Duration::from_millis(200), move |_connected| {
+            let _ = ended.recv();
+        });
+        assert_eq!(idle.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(end);
+        // All of it takes longer than the patience, no part of it does.
+        write(Duration::from_secs(2), |mut connected| {
+            let (mut block, mut taken) = (vec![0; 1 << 20], 0);
+            while let Ok(read @ 1..) = connected.read(&mut block) {
+                taken += read;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            assert_eq!(taken, 32 << 20);
+        })
+        .unwrap();
+    }
+}
