@@ -1,5 +1,6 @@
 //! The command line: which words it takes. What they stand for is in [`values`](crate::values).
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use sulcus_volume::Orientation;
 use crate::exporting::triton::model_name;
 use crate::values::{
     CheckpointName, FoldChoice, InterpolationName, LossName, NormalisationName, OptimizerName, Part,
-    PrecisionName, TritonDevice, at_least_one, bytes, duration, fold, minutes, number, part, positive,
+    PrecisionName, TritonDevice, at_least_one, bytes, duration, fold, host, minutes, number, part, positive,
     preset_name, window_step,
 };
 
@@ -91,6 +92,14 @@ pub(crate) enum Command {
     /// Show a scan and its masks in the browser, from this machine alone
     #[command(after_help = "Example:\n  sulcus view scan.nii.gz --mask mask.nii.gz --truth truth.nii.gz")]
     View(ViewArgs),
+    /// Segment scans that other programs send over HTTP, with a model that is held
+    #[command(
+        after_help = "Example:\n  sulcus serve -m model.onnx\n  curl --data-binary @scan.nii.gz -H 'Content-Type: \
+                      application/gzip' http://127.0.0.1:8080/v1/segment -o mask.nii.gz\n\n\
+                      Ctrl-C or SIGTERM ends it when the scans that it has accepted are done; a second one at once.\n\
+                      There is no TLS: for other machines put a proxy in front of it that has it."
+    )]
+    Serve(ServeArgs),
     /// Say which engines, devices and libraries there are, and whether they compute what they should
     #[command(after_help = "Example:\n  sulcus doctor -m model.onnx")]
     Doctor(DoctorArgs),
@@ -456,6 +465,65 @@ pub(crate) struct ViewArgs {
     /// Only print the address
     #[arg(long)]
     pub(crate) no_open: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// A model file; several are averaged
+    #[arg(short, long = "model", value_name = "M.onnx", required = true)]
+    pub(crate) models: Vec<PathBuf>,
+    /// The address to listen on; one that other machines reach needs a token
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = host)]
+    pub(crate) host: IpAddr,
+    /// The port; 0 takes any that is free. What it is, stdout says
+    #[arg(long, value_name = "P", default_value_t = 8080)]
+    pub(crate) port: u16,
+    /// A file with the token that clients send as `Authorization: Bearer TOKEN`; otherwise $SULCUS_TOKEN, and where there is
+    /// neither, programs on this machine are answered without one
+    #[arg(long, value_name = "F")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Answer anyone who reaches the address, without a token
+    #[arg(long, conflicts_with = "token_file")]
+    pub(crate) allow_anyone: bool,
+    /// Scans that may wait; one more is refused with 429
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) queue: usize,
+    /// Scans that are worked on at the same time, all with the same engine: more than one keeps a GPU busy
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub(crate) workers: usize,
+    /// The largest upload that is taken; inflated and as numbers a scan may take nine times as much
+    #[arg(long, value_name = "SIZE", default_value = "512MB", value_parser = bytes)]
+    pub(crate) max_body: u64,
+    /// How long a scan may take from its upload to its answer
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// Where to compute
+    #[arg(
+        long,
+        value_name = "D",
+        default_value = "auto",
+        help = "Where to compute: auto, cpu, cuda[:N] or tensorrt[:N]"
+    )]
+    pub(crate) device: Device,
+    /// What computes: auto, ort (ONNX Runtime) or tract (embedded)
+    #[arg(long, value_name = "E", default_value = "auto")]
+    pub(crate) engine: Engine,
+    /// Threads of the engine; otherwise all processors
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) threads: Option<usize>,
+    /// Also predict mirrored along the axes that the model was trained with mirrored, and average
+    #[arg(long)]
+    pub(crate) mirror: bool,
+    /// Share of a tile by which the window advances; otherwise the model's own
+    #[arg(long, value_name = "STEP", value_parser = window_step)]
+    pub(crate) step: Option<f64>,
+    /// Memory that the program may take, such as 2GB, shared out among workers and scans that wait; a scan that needs more
+    /// is refused. Otherwise as much as is fastest
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(crate) max_memory: Option<u64>,
+    /// What is served where as a line of JSON on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

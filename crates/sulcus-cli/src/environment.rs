@@ -18,8 +18,20 @@ pub(crate) struct Environment {
     pub(crate) data_dir: Option<PathBuf>,
     /// Where this program keeps what it can make again, when the system says where that is.
     pub(crate) cache_dir: Option<PathBuf>,
+    /// `SULCUS_TOKEN`: what clients of `sulcus serve` must know.
+    pub(crate) token: Option<Secret>,
     /// `NO_COLOR` is set to something.
     pub(crate) no_color: bool,
+}
+
+/// What is not to be shown.
+#[derive(Clone)]
+pub(crate) struct Secret(pub(crate) OsString);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 impl Environment {
@@ -37,6 +49,7 @@ impl Environment {
             path: get("PATH").map(|all| std::env::split_paths(&all).collect()).unwrap_or_default(),
             data_dir: data_home(&path).map(|dir| dir.join("sulcus")),
             cache_dir: cache_home(&path).map(|dir| dir.join("sulcus")),
+            token: get("SULCUS_TOKEN").map(Secret),
             no_color: get("NO_COLOR").is_some(),
         }
     }

@@ -75,6 +75,7 @@ fn run(arguments: &Arguments, environment: &Environment, ui: Ui) -> Result<(), C
         Command::Info(args) => commands::info::run(args, ui),
         Command::Convert(args) => commands::convert::run(args, ui),
         Command::View(args) => commands::view::run(args, ui),
+        Command::Serve(args) => commands::serve::run(args, environment, library(), ui),
         Command::Doctor(args) => commands::doctor::run(args, &library(), ui),
         Command::Runtime(RuntimeCommand::Install(args)) => commands::runtime_install::run(args, environment, ui),
         Command::Completions { shell } => commands::completions::run(*shell),

@@ -1,5 +1,6 @@
 //! The words of the command line that stand for values.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -219,6 +220,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         return Err(wrong());
     }
     Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+/// `127.0.0.1`, `::1`, `localhost`. Other names would have to be looked up, and may stand for several addresses.
+pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
+    match text {
+        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+        _ => text.parse().map_err(|_| "expected an IP address, such as 127.0.0.1 or 0.0.0.0".into()),
+    }
 }
 
 /// One of several equal parts of the cases.

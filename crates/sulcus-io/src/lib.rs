@@ -56,6 +56,8 @@ pub use names::{case_name, is_volume_file};
 pub use paths::{
     read_info, read_labels, read_scan, read_source, read_stored, write_image, write_labels, write_stored,
 };
+#[cfg(not(target_family = "wasm"))]
+pub use read::nifti_memory_bytes;
 pub use read::{
     Scan, read_image_unmeasured_bytes, read_info_bytes, read_labels_bytes, read_labels_pair_bytes,
     read_scan_bytes, read_scan_pair_bytes,

@@ -33,6 +33,16 @@ pub(crate) fn scan(bytes: Cow<'_, [u8]>) -> Result<Scan, Problem> {
     if gzip::is_gzip(&bytes) { nifti::read_scan(&bytes) } else { open(bytes)?.scan() }
 }
 
+/// The memory that [`read_scan_bytes`] takes beside the bytes of a NIfTI file in one piece, as its header announces it:
+/// what is inflated of it, and its voxels as numbers. For programs that take files from anyone and must know before.
+///
+/// # Errors
+/// When the bytes are no such file, or its header contradicts itself.
+#[cfg(not(target_family = "wasm"))]
+pub fn nifti_memory_bytes(bytes: &[u8]) -> Result<u64, IoError> {
+    Ok(nifti::memory_bytes(bytes)?)
+}
+
 /// Reads an image and measures nothing, which spares a pass over the voxels; values beyond single precision become
 /// infinite.
 ///

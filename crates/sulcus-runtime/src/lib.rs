@@ -78,6 +78,7 @@ compile_error!("sulcus-runtime needs an engine: turn on its feature `ort` or `tr
 
 mod arithmetic;
 mod builder;
+mod by_name;
 mod clock;
 mod cropped;
 mod device;
@@ -93,6 +94,7 @@ mod segmenter;
 
 pub use arithmetic::Arithmetic;
 pub use builder::SegmenterBuilder;
+pub use by_name::labels_by_name;
 pub use device::{Device, UnknownDevice};
 #[cfg(feature = "tract")]
 pub use engine::TractPredictor;

@@ -19,7 +19,19 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("sulcus-train", &["sulcus-io", "sulcus-kernels", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"]),
     ("sulcus-runtime", &["sulcus-io", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"]),
     ("sulcus-capi", &["sulcus-io", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
-    ("sulcus-cli", LIBRARIES),
+    ("sulcus-serve", &["sulcus-io", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
+    (
+        "sulcus-cli",
+        &[
+            "sulcus-io",
+            "sulcus-onnx",
+            "sulcus-pipeline",
+            "sulcus-runtime",
+            "sulcus-serve",
+            "sulcus-train",
+            "sulcus-volume",
+        ],
+    ),
     ("sulcus-viewer", &["sulcus-io", "sulcus-pipeline", "sulcus-volume"]),
     ("sulcus-examples", LIBRARIES),
     ("embed-burn", &["sulcus-io", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"]),
@@ -80,8 +92,7 @@ const CONFINED: &[Confined] = &[
     Confined {
         what: "a network client or a C TLS library",
         matches: |name| {
-            ["reqwest", "hyper", "native-tls", "openssl", "openssl-sys", "curl", "curl-sys", "git2"]
-                .contains(&name)
+            ["reqwest", "native-tls", "openssl", "openssl-sys", "curl", "curl-sys", "git2"].contains(&name)
         },
         named_by: &[],
         unreachable_from: &[
@@ -93,6 +104,24 @@ const CONFINED: &[Confined] = &[
             "sulcus-runtime",
             "sulcus-capi",
             "sulcus-cli",
+            "sulcus-viewer",
+            "sulcus-examples",
+            "sulcus-tests",
+            "embed-burn",
+            "xtask",
+        ],
+    },
+    Confined {
+        what: "an HTTP server (axum, hyper)",
+        matches: |name| ["axum", "hyper", "hyper-util"].contains(&name),
+        named_by: &["sulcus-serve"],
+        unreachable_from: &[
+            "sulcus-volume",
+            "sulcus-io",
+            "sulcus-pipeline",
+            "sulcus-onnx",
+            "sulcus-train",
+            "sulcus-runtime",
             "sulcus-viewer",
             "sulcus-examples",
             "sulcus-tests",

@@ -15,5 +15,6 @@ mod label_names;
 pub(crate) mod plan;
 pub(crate) mod predict;
 pub(crate) mod runtime_install;
+pub(crate) mod serve;
 pub(crate) mod train;
 pub(crate) mod view;

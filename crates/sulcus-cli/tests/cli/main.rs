@@ -15,6 +15,7 @@ mod demo;
 mod describe;
 mod dicom;
 mod exit_codes;
+mod http;
 mod label_tables;
 mod plan;
 mod precision;

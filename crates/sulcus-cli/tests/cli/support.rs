@@ -28,8 +28,16 @@ pub(crate) fn truth() -> PathBuf {
 /// The binary in an environment that says nothing, with a data folder of its own.
 pub(crate) fn sulcus(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sulcus"));
-    for name in ["SULCUS_ORT_LIB", "ORT_DYLIB_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "PATH", "COLUMNS", "NO_COLOR"]
-    {
+    for name in [
+        "SULCUS_ORT_LIB",
+        "SULCUS_TOKEN",
+        "ORT_DYLIB_PATH",
+        "VIRTUAL_ENV",
+        "CONDA_PREFIX",
+        "PATH",
+        "COLUMNS",
+        "NO_COLOR",
+    ] {
         command.env_remove(name);
     }
     command.env("HOME", home).env("XDG_DATA_HOME", home.join("data"));

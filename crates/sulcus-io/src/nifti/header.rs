@@ -184,10 +184,14 @@ impl NiftiHeader {
         self.vox_offset
     }
 
-    /// Bytes of all voxels; [`channels`] has seen that there are not too many.
+    /// Values of all voxels and channels; [`channels`] has seen that there are not too many.
+    pub(crate) fn values(&self) -> u64 {
+        (self.geometry.voxels() as u64).saturating_mul(self.channels as u64)
+    }
+
+    /// Bytes of all voxels.
     pub(crate) fn voxel_bytes(&self) -> u64 {
-        let values = (self.geometry.voxels() as u64).saturating_mul(self.channels as u64);
-        values.saturating_mul(self.voxel_type.bytes() as u64)
+        self.values().saturating_mul(self.voxel_type.bytes() as u64)
     }
 
     /// Takes the extensions from what follows the header.

@@ -16,5 +16,5 @@ pub(crate) use encode::{Encoded, Layout};
 pub(crate) use header::NiftiHeader;
 pub(crate) use packed::read_scan;
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use read::{header_in, header_of_pair, header_of_single};
+pub(crate) use read::{header_in, header_of_pair, header_of_single, memory_bytes};
 pub(crate) use read::{read_pair, read_single};

@@ -60,6 +60,16 @@ pub(crate) fn header_in(start: &[u8]) -> Result<NiftiHeader, Problem> {
     NiftiHeader::parse(start)
 }
 
+/// What reading a single file into an image takes beside its bytes: what is inflated of them, and the voxels as numbers, as
+/// far as the header announces it.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn memory_bytes(bytes: &[u8]) -> Result<u64, Problem> {
+    let header = header_of_single(bytes)?;
+    let inflated = header.vox_offset().saturating_add(header.voxel_bytes());
+    let inflated = if gzip::is_gzip(bytes) { inflated } else { 0 };
+    Ok(inflated.saturating_add(header.values().saturating_mul(size_of::<f32>() as u64)))
+}
+
 /// The content of the file with the voxels, at least up to the last of them.
 fn voxel_file<'a>(header: &NiftiHeader, bytes: Cow<'a, [u8]>) -> Result<Cow<'a, [u8]>, Problem> {
     if !gzip::is_gzip(&bytes) {

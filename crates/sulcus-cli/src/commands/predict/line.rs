@@ -1,7 +1,7 @@
 //! What `--json` says of a case.
 
-use serde::{Serialize, Serializer};
-use sulcus_runtime::LabelVolume;
+use serde::Serialize;
+use sulcus_runtime::{LabelVolume, labels_by_name};
 
 /// A line of `--json`.
 #[derive(Serialize)]
@@ -18,7 +18,7 @@ pub(super) struct Line {
     /// Of the whole process so far; absent where the system doesn't say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) peak_memory_bytes: Option<u64>,
-    #[serde(serialize_with = "by_name")]
+    #[serde(serialize_with = "labels_by_name")]
     pub(super) labels: Vec<LabelVolume>,
 }
 
@@ -38,29 +38,6 @@ pub(super) struct Seconds {
 pub(super) struct FailureLine<'a> {
     pub(super) input: String,
     pub(super) error: &'a str,
-}
-
-/// `{"Anterior": {"value": 1, "voxels": 10, "ml": 0.01}}`, in the order of the table.
-fn by_name<S: Serializer>(labels: &[LabelVolume], to: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    struct Amount {
-        /// Of a label.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        value: Option<u16>,
-        /// Of a region.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        values: Option<Vec<u16>>,
-        voxels: usize,
-        ml: f64,
-    }
-    let which = |l: &LabelVolume| match l.values.as_slice() {
-        [value] => (Some(*value), None),
-        _ => (None, Some(l.values.clone())),
-    };
-    to.collect_map(labels.iter().map(|l| {
-        let (value, values) = which(l);
-        (&l.name, Amount { value, values, voxels: l.voxels, ml: l.ml })
-    }))
 }
 
 #[cfg(test)]

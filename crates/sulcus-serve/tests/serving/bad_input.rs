@@ -1,0 +1,104 @@
+//! What is no scan, or none for this model: a clear problem each, and the server goes on.
+
+use crate::client::{ask, get, segment};
+use crate::scans::{OBLIQUE, gzip, nifti, scan};
+use crate::server::{Gated, Running};
+use sulcus_serve::Options;
+
+#[test]
+fn scans_that_mean_nothing_are_refused_with_what_is_wrong() {
+    let running = Running::plain();
+    let values = vec![1.0; 512];
+    let whole = nifti(&[8, 8, 8], &values, Some(OBLIQUE));
+    let with = |at: usize, bytes: &[u8]| {
+        let mut changed = whole.clone();
+        changed[at..at + bytes.len()].copy_from_slice(bytes);
+        changed
+    };
+    let not_a_number = |value: f32| {
+        let mut values = values.clone();
+        (values[7], values[100]) = (value, value);
+        nifti(&[8, 8, 8], &values, Some(OBLIQUE))
+    };
+    let singular =
+        nifti(&[8, 8, 8], &values, Some([[1.0, 2.0, 0.0, 0.0], [2.0, 4.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]));
+    let gzipped = gzip(&whole);
+    let (unreadable, unsuitable) = ((400, "unreadable-scan"), (422, "unsuitable-scan"));
+    for (name, body, (status, code), says) in [
+        ("text", b"hello, I am not a scan at all".to_vec(), unreadable, "expected NIfTI"),
+        ("zeros", vec![0; 4000], unreadable, "nothing but zeros"),
+        ("a picture", b"\x89PNG\r\n\x1a\n and so on".to_vec(), unreadable, "a PNG picture"),
+        ("an NRRD file", b"NRRD0004\ntype: float\n".to_vec(), unreadable, "an NRRD file"),
+        ("half a header", whole[..200].to_vec(), unreadable, "348"),
+        ("half its voxels", whole[..900].to_vec(), unreadable, "8 × 8 × 8"),
+        ("truncated gzip", gzipped[..gzipped.len() / 2].to_vec(), unreadable, "gzip data ends"),
+        ("damaged gzip", [&gzipped[..12], &[0xff; 40], &gzipped[52..]].concat(), unreadable, "gzip"),
+        ("gzipped text", gzip(b"hello, I am not a scan at all"), unreadable, "expected NIfTI"),
+        ("a pair's header", with(344, b"ni1\0"), unreadable, ".img"),
+        ("an axis of length 0", with(44, &0_i16.to_le_bytes()), unreadable, "0"),
+        ("a negative axis", with(42, &(-8_i16).to_le_bytes()), unreadable, "-8"),
+        ("a singular transform", singular, unreadable, "sform"),
+        ("a transform of NaN", with(280, &f32::NAN.to_le_bytes()), unreadable, "sform"),
+        ("complex numbers", with(70, &32_i16.to_le_bytes()), unreadable, "complex"),
+        ("NaN", not_a_number(f32::NAN), unsuitable, "2 voxel(s) that are not finite"),
+        ("infinity", not_a_number(f32::INFINITY), unsuitable, "2 voxel(s) that are not finite"),
+        (
+            "two channels",
+            nifti(&[8, 8, 8, 2], &vec![1.0; 1024], Some(OBLIQUE)),
+            unsuitable,
+            "expects 1 channel(s)",
+        ),
+        ("five axes", nifti(&[2, 2, 2, 2, 2], &[0.0; 32], Some(OBLIQUE)), unreadable, "2 × 2 × 2 × 2 × 2"),
+    ] {
+        let detail = segment(running.address, &body, &[]).problem(status, code);
+        assert!(detail.contains(says), "{name}: expected `{says}` in: {detail}");
+    }
+    segment(running.address, b"", &[]).problem(400, "empty-body");
+    assert_eq!(segment(running.address, &scan(0), &[]).status, 200);
+}
+
+#[test]
+fn what_is_asked_wrongly_is_told_how_to_ask() {
+    let running = Running::plain();
+    let ask = |line: &str, headers: &[(&str, &str)], body: &[u8]| ask(running.address, line, headers, body);
+    for kind in ["application/json", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded"] {
+        let detail = ask("POST /v1/segment", &[("Content-Type", kind)], &scan(0)).problem(415, "unsupported-type");
+        assert!(detail.contains("--data-binary"), "{detail}");
+    }
+    ask("POST /v1/segment", &[("Content-Encoding", "br")], &scan(0)).problem(415, "unsupported-type");
+    ask("POST /v1/segment", &[("Accept", "text/html")], &scan(0)).problem(406, "not-acceptable");
+    for (line, allow) in [
+        ("GET /v1/segment", "POST"),
+        ("PUT /v1/segment", "POST"),
+        ("POST /v1/model", "GET, HEAD"),
+        ("DELETE /metrics", "GET, HEAD"),
+    ] {
+        let answer = ask(line, &[], b"");
+        answer.problem(405, "method-not-allowed");
+        assert_eq!(answer.header("allow"), Some(allow), "{line}");
+    }
+    let head = ask("HEAD /v1/segment", &[], b"");
+    assert_eq!((head.status, head.header("allow")), (405, Some("POST")));
+    for path in
+        ["GET /", "GET /v1", "GET /v1/model/", "POST /v1/segment/x", "GET /healthz/../metrics", "GET //metrics"]
+    {
+        ask(path, &[], b"").problem(404, "not-found");
+    }
+}
+
+#[test]
+fn a_panic_is_a_500_and_the_next_scan_is_answered() {
+    let (gated, gate) = Gated::new();
+    gate.open();
+    let running = Running::start(gated, Options::default());
+    let explosive = nifti(&[8, 8, 4], &vec![Gated::EXPLOSIVE; 256], Some(OBLIQUE));
+    for _ in 0..3 {
+        segment(running.address, &explosive, &[]).problem(500, "internal");
+        assert_eq!(segment(running.address, &scan(0), &[]).status, 200);
+    }
+    let text = get(running.address, "/metrics").text();
+    assert!(
+        text.contains("sulcus_jobs_total{end=\"panicked\"} 3\n") && text.contains("sulcus_jobs_in_flight 0\n"),
+        "{text}"
+    );
+}

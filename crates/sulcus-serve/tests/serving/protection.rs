@@ -1,0 +1,55 @@
+use sulcus_serve::{Options, ServeError, Server, Token};
+
+use crate::client::{ask, segment};
+use crate::scans::scan;
+use crate::server::{Running, segmenter};
+
+#[test]
+fn a_token_is_needed_for_all_but_health() {
+    let token = "correct-horse-battery";
+    let running = Running::start(segmenter(), Options::default().token(Token::new(token).unwrap()));
+    let bearer = format!("Bearer {token}");
+    let wrong = format!("Bearer {token}x");
+    for path in ["/v1/model", "/metrics", "/v1/openapi.json", "/nothing"] {
+        let line = format!("GET {path}");
+        for headers in [&[][..], &[("Authorization", wrong.as_str())], &[("Authorization", "Basic Y29ycmVjdA==")]]
+        {
+            let answer = ask(running.address, &line, headers, b"");
+            assert!(!answer.problem(401, "token-needed").contains(token));
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"sulcus\""));
+        }
+        let status = ask(running.address, &line, &[("Authorization", bearer.as_str())], b"").status;
+        assert_eq!(status, if path == "/nothing" { 404 } else { 200 }, "{path}");
+    }
+    segment(running.address, &scan(0), &[]).problem(401, "token-needed");
+    // A page may ask who has the token, and a proxy under another name.
+    let headers =
+        [("Authorization", bearer.as_str()), ("Host", "scans.example"), ("Origin", "https://scans.example")];
+    assert_eq!(segment(running.address, &scan(0), &headers).status, 200);
+    assert_eq!(ask(running.address, "GET /healthz", &[], b"").status, 200);
+    let described =
+        ask(running.address, "GET /v1/openapi.json", &[("Authorization", bearer.as_str())], b"").json();
+    assert_eq!(described["security"][0]["token"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn without_a_token_pages_of_other_origins_are_refused() {
+    let running = Running::plain();
+    let from = |headers: &[(&str, &str)]| segment(running.address, &scan(0), headers);
+    from(&[("Host", "evil.example")]).problem(403, "foreign-page");
+    from(&[("Origin", "https://evil.example")]).problem(403, "foreign-page");
+    assert_eq!(from(&[("Host", "127.0.0.1:1"), ("Origin", "http://localhost:3000")]).status, 200);
+    let anyone = Running::start(segmenter(), Options::default().allow_anyone());
+    assert_eq!(segment(anyone.address, &scan(0), &[("Host", "scans.example")]).status, 200);
+}
+
+#[test]
+fn an_address_that_others_reach_needs_a_token_or_leave_for_anyone() {
+    let bind = |options| Server::bind(segmenter(), "0.0.0.0:0".parse().unwrap(), options);
+    let error = bind(Options::default()).unwrap_err();
+    assert!(matches!(error, ServeError::Unprotected { .. }), "{error}");
+    assert!(bind(Options::default().allow_anyone()).is_ok());
+    let taken = Running::plain();
+    let error = Server::bind(segmenter(), taken.address, Options::default()).unwrap_err();
+    assert!(error.to_string().starts_with(&format!("cannot listen on {}", taken.address)), "{error}");
+}
