@@ -19,6 +19,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("sulcus-train", &["sulcus-io", "sulcus-kernels", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"]),
     ("sulcus-runtime", &["sulcus-io", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"]),
     ("sulcus-capi", &["sulcus-io", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
+    ("sulcus-python", &["sulcus-io", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
     ("sulcus-serve", &["sulcus-io", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
     (
         "sulcus-cli",
@@ -64,6 +65,7 @@ const CONFINED: &[Confined] = &[
             "sulcus-onnx",
             "sulcus-runtime",
             "sulcus-capi",
+            "sulcus-python",
             "sulcus-viewer",
             "xtask",
         ],
@@ -103,6 +105,7 @@ const CONFINED: &[Confined] = &[
             "sulcus-train",
             "sulcus-runtime",
             "sulcus-capi",
+            "sulcus-python",
             "sulcus-cli",
             "sulcus-viewer",
             "sulcus-examples",
@@ -141,8 +144,15 @@ const CONFINED: &[Confined] = &[
             "sulcus-onnx",
             "sulcus-runtime",
             "sulcus-capi",
+            "sulcus-python",
             "sulcus-viewer",
         ],
+    },
+    Confined {
+        what: "Python (pyo3, numpy)",
+        matches: |name| name == "numpy" || name == "pyo3" || name.starts_with("pyo3-"),
+        named_by: &["sulcus-python"],
+        unreachable_from: &["sulcus-runtime", "sulcus-train", "sulcus-cli", "sulcus-viewer", "xtask"],
     },
 ];
 

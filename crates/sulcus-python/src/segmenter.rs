@@ -1,0 +1,196 @@
+use std::path::{Path, PathBuf};
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use sulcus_io::{Compression, Source, encode_labels, read_scan, write_labels};
+use sulcus_pipeline::{ModelSpec, Progress};
+use sulcus_runtime::{Device, Engine, RuntimeError, SegmentOptions, Segmentation};
+use sulcus_volume::{Geometry, Image, LabelMap, OrientationSource, RasFromVoxel, VolumeError};
+
+use crate::error::{self, InputError, ModelError, SulcusError};
+use crate::found::Found;
+use crate::library::{self, Places};
+use crate::scan::Scan;
+use crate::watch::Watch;
+
+/// A model as Python gives it.
+#[derive(FromPyObject)]
+enum Model {
+    Bytes(Vec<u8>),
+    File(PathBuf),
+}
+
+/// How to segment: the items of a dictionary.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Options {
+    engine: String,
+    device: String,
+    threads: Option<usize>,
+    mirror: bool,
+    step: Option<f64>,
+    max_memory: Option<u64>,
+    ort_library: Option<PathBuf>,
+    ort_packages: Vec<PathBuf>,
+    ort_data: Option<PathBuf>,
+}
+
+/// The runtime's segmenter. Python's threads can share it: its lock is not held while a scan is segmented.
+#[pyclass(frozen, module = "sulcus._sulcus")]
+pub(crate) struct Segmenter {
+    segmenter: sulcus_runtime::Segmenter,
+    notes: Vec<String>,
+}
+
+#[pymethods]
+impl Segmenter {
+    /// Reads the models and gets the engine ready.
+    #[new]
+    fn new(py: Python<'_>, models: Vec<Model>, options: Options) -> PyResult<Self> {
+        let wanted: Engine = options.engine.parse().map_err(|e| SulcusError::new_err(format!("{e}")))?;
+        let device: Device = options.device.parse().map_err(|e| SulcusError::new_err(format!("{e}")))?;
+        let places = Places { named: options.ort_library, packages: options.ort_packages, data: options.ort_data };
+        let library = places.library();
+        let (engine, note) = py.detach(|| library::engine(wanted, device, &library))?;
+        let mut builder = sulcus_runtime::Segmenter::builder()
+            .engine(engine)
+            .device(device)
+            .ort_library(library)
+            .mirror(options.mirror)
+            .step(options.step);
+        for model in models {
+            builder = match model {
+                Model::File(path) => builder.model(path),
+                Model::Bytes(bytes) => builder.model_bytes(bytes),
+            };
+        }
+        if let Some(threads) = options.threads {
+            builder = builder.threads(threads);
+        }
+        if let Some(bytes) = options.max_memory {
+            builder = builder.max_memory(bytes);
+        }
+        let segmenter = py.detach(|| builder.build()).map_err(|e| error::of_runtime(&e))?;
+        let notes = note.into_iter().chain(segmenter.notes().iter().cloned()).collect();
+        Ok(Self { segmenter, notes })
+    }
+
+    /// Segments a scan, whose voxels are then gone.
+    fn segment(
+        &self,
+        py: Python<'_>,
+        scan: &mut Scan,
+        probabilities: bool,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Found> {
+        let image = scan.take()?;
+        let mut watch = Watch::new(progress);
+        let found = py.detach(|| self.run(image, probabilities, &mut watch));
+        watch.raised()?;
+        Found::new(py, found.map_err(|e| error::of_runtime(&e))?)
+    }
+
+    /// Segments a file and writes the mask on its grid.
+    fn segment_file(
+        &self,
+        py: Python<'_>,
+        image: PathBuf,
+        mask: PathBuf,
+        probabilities: bool,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Found> {
+        let mut watch = Watch::new(progress);
+        let found = py.detach(|| {
+            if is_same_file(&image, &mask) {
+                let error = RuntimeError::WouldOverwrite { path: mask };
+                return Err(InputError::new_err(error.to_string()));
+            }
+            let scan = read_scan(&image).map_err(|e| error::of_reading(&e))?;
+            let found = self.run(scan.image, probabilities, &mut watch).map_err(|e| error::of_runtime(&e))?;
+            write_labels(&mask, &found.labels, &scan.source, &found.table).map_err(|e| error::of_writing(&e))?;
+            Ok(found)
+        });
+        watch.raised()?;
+        Found::new(py, found?)
+    }
+
+    /// Segments the small scan that each model carries and compares the mask with the recorded one.
+    fn replay_golden(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.segmenter.replay_golden()).map_err(|e| error::of_runtime(&e))
+    }
+
+    /// The specification of each model as JSON.
+    fn specs(&self) -> PyResult<Vec<String>> {
+        let specs: Result<_, _> = self.segmenter.specs().map(serde_json::to_string::<ModelSpec>).collect();
+        specs.map_err(|e| ModelError::new_err(format!("the model's specification cannot be written: {e}")))
+    }
+
+    /// The header extension that carries the label names in a mask's file: its code and its text.
+    fn label_extension<'py>(&self, py: Python<'py>) -> PyResult<Option<(i32, Bound<'py, PyBytes>)>> {
+        let voxel = voxel().map_err(|e| error::of_volume(&e))?;
+        let source = Source::from(*voxel.geometry());
+        let file = encode_labels(&voxel, &source, &self.segmenter.spec().labels, Compression::None);
+        let file = file.map_err(|e| error::of_writing(&e))?;
+        Ok(first_extension(&file).map(|(code, text)| (code, PyBytes::new(py, text))))
+    }
+
+    #[getter]
+    fn engine(&self) -> &'static str {
+        self.segmenter.engine().name()
+    }
+
+    #[getter]
+    fn device(&self) -> String {
+        self.segmenter.device().to_string()
+    }
+
+    #[getter]
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
+    #[getter]
+    fn channels(&self) -> Vec<String> {
+        self.segmenter.spec().channels.iter().map(|c| c.name.clone()).collect()
+    }
+
+    /// What the leading axis of probabilities counts.
+    #[getter]
+    fn classes(&self) -> Vec<String> {
+        let spec = self.segmenter.spec();
+        let names: Vec<String> = spec.structures().into_iter().map(|s| s.name).collect();
+        // With a background there is a class more than there are structures.
+        let background = (spec.classes() > names.len()).then(|| "background".to_owned());
+        background.into_iter().chain(names).collect()
+    }
+}
+
+impl Segmenter {
+    fn run(&self, image: Image, probabilities: bool, watch: &mut Watch) -> Result<Segmentation, RuntimeError> {
+        let mut observer = |tiles: Progress| watch.tick(tiles);
+        let options = SegmentOptions::default().with_observer(&mut observer);
+        let options = if probabilities { options.with_probabilities() } else { options };
+        self.segmenter.segment_owned(image, options)
+    }
+}
+
+/// A mask that does not exist yet has no canonical path, and is no file that could be lost.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// The smallest mask.
+fn voxel() -> Result<LabelMap, VolumeError> {
+    let map = RasFromVoxel::new([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])?;
+    LabelMap::new(Geometry::new([1; 3], map, OrientationSource::Sform)?, vec![0])
+}
+
+/// Code and text of the extension after the header of a little-endian NIfTI-1 file.
+fn first_extension(file: &[u8]) -> Option<(i32, &[u8])> {
+    let size = i32::from_le_bytes(*file.get(352..)?.first_chunk()?);
+    let code = i32::from_le_bytes(*file.get(356..)?.first_chunk()?);
+    let text = file.get(360..352_usize.checked_add(usize::try_from(size).ok()?)?)?;
+    // Zero bytes fill it up.
+    let end = text.iter().rposition(|byte| *byte != 0)? + 1;
+    Some((code, text.get(..end)?))
+}

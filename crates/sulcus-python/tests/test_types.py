@@ -1,0 +1,69 @@
+"""The types that the package promises, and the stubs of its native half."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import metadata, version
+from pathlib import Path
+
+import pytest
+
+import sulcus
+
+GOOD = """
+import nibabel
+import numpy as np
+import sulcus
+from numpy.typing import NDArray
+
+segmenter = sulcus.Segmenter(["a.onnx", b"..."], threads=2)
+found = segmenter.segment(np.zeros((3, 3, 3)), np.eye(4), progress=lambda done, total: print(done, total))
+volumes: dict[str, float] = {s.name: s.ml for s in found.structures}
+probabilities: NDArray[np.float32] | None = found.probabilities
+"""
+BAD = """
+import numpy as np
+import sulcus
+
+segmenter = sulcus.Segmenter(5)
+segmenter.segment(np.zeros((3, 3, 3)))
+segmenter.segment(np.zeros((3, 3, 3)), np.eye(4), progress=lambda: None)
+text: str = segmenter.segment(np.zeros((3, 3, 3)), np.eye(4)).structures
+"""
+
+
+def mypy(*arguments: str) -> subprocess.CompletedProcess[str]:
+    pytest.importorskip("mypy")
+    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_a_users_program_is_checked(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.py", tmp_path / "bad.py"
+    good.write_text(GOOD)
+    bad.write_text(BAD)
+    common = ["mypy", "--strict", "--cache-dir", str(tmp_path / "cache")]
+    done = mypy(*common, str(good))
+    assert done.returncode == 0, done.stdout
+    done = mypy(*common, str(bad))
+    assert {line.split(":")[1] for line in done.stdout.splitlines() if ": error:" in line} == {"5", "6", "7", "8"}
+
+
+def test_the_package_itself_is_typed_strictly(tmp_path: Path) -> None:
+    done = mypy("mypy", "--strict", "--cache-dir", str(tmp_path), "-p", "sulcus")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_stubs_are_those_of_the_native_half() -> None:
+    done = mypy("mypy.stubtest", "sulcus._sulcus")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_package_says_what_it_is() -> None:
+    assert sulcus.__version__ == version("sulcus")
+    said = metadata("sulcus")
+    assert said["License-Expression"] == "MIT OR Apache-2.0"
+    assert said["Requires-Python"] == ">=3.10"
+    assert "nibabel.load" in said.get_payload()
+    folder = Path(sulcus.__file__).parent
+    assert (folder / "py.typed").is_file() and (folder / "_sulcus.pyi").is_file()
