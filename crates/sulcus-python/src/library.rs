@@ -50,13 +50,13 @@ pub(crate) fn engine(
         return Ok((Engine::Ort, None));
     }
     let looked = looked(&places);
-    let by_device = matches!(device, Device::Cuda(_) | Device::TensorRt(_));
+    let by_device = matches!(device, Device::OpenVino | Device::Cuda(_) | Device::TensorRt(_));
     if wanted == Engine::Ort || by_device {
         let asked =
             if wanted == Engine::Ort { format!("engine `{wanted}`") } else { format!("device `{device}`") };
         return Err(SulcusError::new_err(format!(
             "the {asked} needs the ONNX Runtime library, which was not found{looked}\nhint: `pip install onnxruntime` \
-             (`onnxruntime-gpu` for CUDA) or `sulcus runtime install` fetches it, `ort_library` names one"
+             (`onnxruntime-gpu` for CUDA, `onnxruntime-openvino` for OpenVINO) or `sulcus runtime install` fetches it, `ort_library` names one"
         )));
     }
     let note = format!(

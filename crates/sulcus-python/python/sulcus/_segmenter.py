@@ -35,7 +35,7 @@ class Segmenter:
     `engine`
         `ort` (ONNX Runtime), `tract` (built in), or `auto`: ONNX Runtime where it is found, tract otherwise.
     `device`
-        `cpu`, `cuda`, `cuda:1`, `tensorrt`, or `auto`: CUDA where it can be used, the processor otherwise. A named
+        `cpu`, `openvino`, `cuda`, `cuda:1`, `tensorrt`, or `auto`: CUDA where it can be used, the processor otherwise. A named
         engine or device is used or is an error.
     `threads`
         Threads for one operation of the network; all that the process may use unless said.
@@ -46,8 +46,8 @@ class Segmenter:
     `max_memory`
         Bytes that the process may hold while a scan is segmented, not counting the arrays that the caller keeps.
     `ort_library`
-        The ONNX Runtime library, or a folder that holds it. Unless said it is that of the environment's `onnxruntime` package, or
-        where there is none, the one that `sulcus runtime install` fetched, or the system's. A process can load one.
+        The ONNX Runtime library, or a folder that holds it. Unless said it is that of the environment's `onnxruntime` package,
+        or where there is none, the one that `sulcus runtime install` fetched, or the system's. A process can load one.
 
     Raises `ModelError` for what is no model that can be used and `SulcusError` for anything else that can't be had.
     """
