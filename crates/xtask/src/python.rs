@@ -15,7 +15,7 @@ const SUITES: &[&str] =
 /// Tests of the Python package, which run in an environment that holds nothing but the wheel and what its users have.
 const WHEEL: &str = "crates/sulcus-python";
 /// What the wheel's tests import beside it, at the versions in the list of the other tests.
-const WHEEL_NEEDS: &[&str] = &["numpy", "nibabel", "pytest"];
+const WHEEL_NEEDS: &[&str] = &["numpy", "nibabel", "pytest", "mypy"];
 
 /// What pytest counted.
 #[derive(Default, Debug, PartialEq, Eq)]
