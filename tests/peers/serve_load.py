@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`sulcus serve` under many clients at once: each checks that its answer is the mask of its own scan, byte for byte.
 
-    python serve_load.py SULCUS MODEL [--clients 50] [--seconds 120] [--queue 16] [--workers 1] [-- OPTIONS FOR serve]
+    python serve_load.py SULCUS MODEL [--clients 50] [--seconds 120] [--queue 16] [--workers 1] [-- OPTIONS OF serve AND predict]
 
 Scans are variants of the bundled case (mirrored, cropped, darkened), so that no two have the same mask; what each must get is
 what `sulcus predict` writes. A refusal must be a 429; its client comes back after a short while. The server's memory is
@@ -103,15 +103,18 @@ def main():
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--queue", type=int, default=16)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("options", nargs="*", help="further options of predict and serve, such as --engine ort")
-    args = parser.parse_args()
+    own, _, options = "\0".join(sys.argv[1:]).partition("\0--\0")
+    args = parser.parse_args(own.split("\0"))
+    # Those that predict and serve both take.
+    args.options = options.split("\0") if options else []
 
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         (folder / "scans").mkdir()
         scans = list(variants())
         for number, scan in enumerate(scans):
-            (folder / f"scans/scan_{number:02}.nii{'.gz' if scan[:2] == b'\x1f\x8b' else ''}").write_bytes(scan)
+            ending = "nii.gz" if scan.startswith(b"\x1f\x8b") else "nii"
+            (folder / f"scans/scan_{number:02}.{ending}").write_bytes(scan)
         predict = [args.sulcus, "-q", "predict", "-m", args.model, *args.options, folder / "scans", "-o", folder / "masks"]
         subprocess.run(predict, check=True)
         masks = [(folder / f"masks/scan_{number:02}.nii.gz").read_bytes() for number in range(len(scans))]

@@ -179,8 +179,8 @@ fn what_cannot_be_served_is_said_at_once() {
     let newer = file(home.path(), "newer.onnx", &newer);
     let text = file(home.path(), "text.onnx", b"a model, honestly");
     let short = file(home.path(), "short", b"secret");
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().port().to_string();
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = held.local_addr().unwrap().port().to_string();
     let serve = |code: i32, says: &str, arguments: &[&str]| {
         let output = sulcus(home.path()).arg("serve").args(arguments).output().unwrap();
         let ended = super::support::ended(output).code(code).says(says);
@@ -192,7 +192,6 @@ fn what_cannot_be_served_is_said_at_once() {
     serve(1, "format version is 9, this program knows 1 to 2", &["-m", &newer, "--port", "0"]);
     serve(1, "missing.onnx", &["-m", "missing.onnx", "--port", "0"]);
     let busy = ["-m", &model, "--engine", "tract", "--port", &taken];
-    let _held = TcpListener::bind(("127.0.0.1", taken.parse::<u16>().unwrap())).unwrap();
     serve(1, "cannot listen on 127.0.0.1:", &busy);
     serve(1, "16 or more printable ASCII characters, found 6", &["-m", &model, "--token-file", &short]);
     serve(1, "could not read the token", &["-m", &model, "--token-file", "nowhere"]);

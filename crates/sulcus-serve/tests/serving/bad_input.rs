@@ -22,7 +22,7 @@ fn scans_that_mean_nothing_are_refused_with_what_is_wrong() {
     };
     let singular =
         nifti(&[8, 8, 8], &values, Some([[1.0, 2.0, 0.0, 0.0], [2.0, 4.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]));
-    let gzipped = gzip(&whole);
+    let gzipped = gzip(&scan(0));
     let (unreadable, unsuitable) = ((400, "unreadable-scan"), (422, "unsuitable-scan"));
     for (name, body, (status, code), says) in [
         ("text", b"hello, I am not a scan at all".to_vec(), unreadable, "expected NIfTI"),
@@ -31,7 +31,7 @@ fn scans_that_mean_nothing_are_refused_with_what_is_wrong() {
         ("an NRRD file", b"NRRD0004\ntype: float\n".to_vec(), unreadable, "an NRRD file"),
         ("half a header", whole[..200].to_vec(), unreadable, "348"),
         ("half its voxels", whole[..900].to_vec(), unreadable, "8 × 8 × 8"),
-        ("truncated gzip", gzipped[..gzipped.len() / 2].to_vec(), unreadable, "gzip data ends"),
+        ("truncated gzip", gzipped[..gzipped.len() * 3 / 4].to_vec(), unreadable, "gzip data ends"),
         ("damaged gzip", [&gzipped[..12], &[0xff; 40], &gzipped[52..]].concat(), unreadable, "gzip"),
         ("gzipped text", gzip(b"hello, I am not a scan at all"), unreadable, "expected NIfTI"),
         ("a pair's header", with(344, b"ni1\0"), unreadable, ".img"),
