@@ -2,8 +2,8 @@
 //! that the three can't come from different moments.
 //!
 //! Layout: the magic `SULCUSCK`; the length of the header (u64, little-endian); the header, JSON with a
-//! `format_version`; the weights as Burn's burnpack; for states that can be resumed, the optimiser; last the SHA-256 of
-//! everything before it. No part of it can hold code.
+//! `format_version`; the weights as Burn's burnpack; for states that can be resumed, the optimiser, and where the weights
+//! are averaged, their mean, a burnpack as well; last the SHA-256 of everything before it. No part of it can hold code.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,11 @@ use crate::network::{NetworkError, UNet};
 use crate::{Descent, Optimiser};
 
 const MAGIC: &[u8; 8] = b"SULCUSCK";
-/// 2: weights of slices have a depth axis too, so that slices and blocks share their layers.
-const FORMAT_VERSION: u32 = 2;
+/// The oldest version, written where nothing newer is needed. 2: weights of slices have a depth axis too, so that slices
+/// and blocks share their layers.
+const OLDEST_VERSION: u32 = 2;
+/// The newest version. 3: a mean of the weights; what does not know of it would go on without.
+const FORMAT_VERSION: u32 = 3;
 const DIGEST_BYTES: usize = 32;
 
 /// A training state that was read from a file.
@@ -31,6 +34,7 @@ pub struct Checkpoint {
     header: Header,
     weights: Vec<u8>,
     optimiser: Option<Vec<u8>>,
+    average: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,6 +48,8 @@ struct Header {
     state: Value,
     weights_bytes: usize,
     optimiser_bytes: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    average_bytes: Option<usize>,
 }
 
 /// Why a training state could not be written or read.
@@ -78,7 +84,7 @@ pub enum CheckpointError {
     },
     /// A file of a version that this program doesn't know.
     #[error(
-        "the checkpoint has format version {found}, this program knows {FORMAT_VERSION}: use the sulcus that wrote it ({})",
+        "the checkpoint has format version {found}, this program knows {OLDEST_VERSION} to {FORMAT_VERSION}: use the sulcus that wrote it ({})",
         path.display()
     )]
     Version {
@@ -118,6 +124,8 @@ pub struct CheckpointParts<'a> {
     pub network: &'a UNet,
     /// Absent in checkpoints that are only evaluated and exported.
     pub optimiser: Option<&'a Descent>,
+    /// The network with the mean of the weights, where they are averaged.
+    pub average: Option<&'a UNet>,
     /// What the training loop wants back: epoch, step, best score, random state.
     pub state: &'a Value,
 }
@@ -130,26 +138,33 @@ impl CheckpointParts<'_> {
     pub fn save(&self, path: &Path) -> Result<(), CheckpointError> {
         let part = |part| move |reason: String| CheckpointError::Part { part, reason, path: path.to_owned() };
         // A record taken from the training network itself would miss the last update of the running statistics.
-        let weights = self.network.valid().into_record().into_bytes();
-        let weights = weights.map_err(|e| part("weights")(e.to_string()))?;
+        let weights_of = |network: &UNet, name: &'static str| {
+            network.valid().into_record().into_bytes().map_err(|e| part(name)(e.to_string()))
+        };
+        let weights = weights_of(self.network, "weights")?;
+        let average = self.average.map(|network| weights_of(network, "mean weights")).transpose()?;
         let optimiser = match self.optimiser {
             Some(optimiser) => Some(optimiser.to_bytes().map_err(part("optimiser"))?),
             None => None,
         };
         let header = Header {
-            format_version: FORMAT_VERSION,
+            format_version: if average.is_some() { FORMAT_VERSION } else { OLDEST_VERSION },
             network: self.spec.clone(),
             input_channels: self.network.input_channels(),
             output_channels: self.network.output_channels(),
             state: self.state.clone(),
             weights_bytes: weights.len(),
             optimiser_bytes: optimiser.as_ref().map(|bytes| bytes.len()),
+            average_bytes: average.as_ref().map(|bytes| bytes.len()),
         };
         let header = serde_json::to_vec(&header).map_err(|e| part("header")(e.to_string()))?;
         let length = (header.len() as u64).to_le_bytes();
         let mut pieces: Vec<&[u8]> = vec![MAGIC, &length, &header, &weights];
         if let Some(optimiser) = &optimiser {
             pieces.push(optimiser);
+        }
+        if let Some(average) = &average {
+            pieces.push(average);
         }
         let mut digest = Sha256::new();
         pieces.iter().for_each(|piece| digest.update(piece));
@@ -182,11 +197,13 @@ impl Checkpoint {
         let json = usize::try_from(u64::from_le_bytes(length)).ok().and_then(|n| take(&mut rest, n));
         let header = read_header(json.ok_or_else(damaged)?, path)?;
         let weights = take(&mut rest, header.weights_bytes).ok_or_else(damaged)?.to_vec();
-        let optimiser = match header.optimiser_bytes {
-            Some(n) => Some(take(&mut rest, n).ok_or_else(damaged)?.to_vec()),
-            None => None,
+        let mut part = |bytes: Option<usize>| match bytes {
+            Some(n) => take(&mut rest, n).ok_or_else(damaged).map(|bytes| Some(bytes.to_vec())),
+            None => Ok(None),
         };
-        Ok(Self { path: owned(), header, weights, optimiser })
+        let optimiser = part(header.optimiser_bytes)?;
+        let average = part(header.average_bytes)?;
+        Ok(Self { path: owned(), header, weights, optimiser, average })
     }
 
     /// What the training loop had stored.
@@ -199,16 +216,37 @@ impl Checkpoint {
         &self.header.network
     }
 
-    /// Builds its network on `device`; an autodiff device gives one that can be trained on.
+    /// Builds its network on `device`, with the weights of the last step; an autodiff device gives one that can be trained
+    /// on.
     ///
     /// # Errors
     /// When the weights are not those of the network that the header describes.
     pub fn network(&self, device: &Device) -> Result<UNet, CheckpointError> {
-        let part = |reason: String| CheckpointError::Part { part: "weights", reason, path: self.path.clone() };
+        self.network_of("weights", &self.weights, device)
+    }
+
+    /// The network with the mean of the weights, where they were averaged.
+    ///
+    /// # Errors
+    /// As [`Self::network`].
+    pub fn average(&self, device: &Device) -> Result<Option<UNet>, CheckpointError> {
+        self.average.as_deref().map(|weights| self.network_of("mean weights", weights, device)).transpose()
+    }
+
+    /// The network to predict with: of the mean weights, where they were averaged.
+    ///
+    /// # Errors
+    /// As [`Self::network`].
+    pub fn trained_network(&self, device: &Device) -> Result<UNet, CheckpointError> {
+        self.average(device)?.map_or_else(|| self.network(device), Ok)
+    }
+
+    fn network_of(&self, part: &'static str, weights: &[u8], device: &Device) -> Result<UNet, CheckpointError> {
+        let part = |reason: String| CheckpointError::Part { part, reason, path: self.path.clone() };
         let Header { network, input_channels, output_channels, .. } = &self.header;
         let fresh = UNet::new(network, *input_channels, *output_channels, 0, device)
             .map_err(|e: NetworkError| part(e.to_string()))?;
-        let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(self.weights.clone()));
+        let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(weights.to_vec()));
         let record = record.map_err(|e| part(e.to_string()))?;
         fresh.try_load_record(record).map_err(|e| part(e.to_string()))
     }
@@ -241,7 +279,7 @@ fn read_header(json: &[u8], path: &Path) -> Result<Header, CheckpointError> {
         path: path.to_owned(),
     };
     let Version { format_version: found } = serde_json::from_slice(json).map_err(part)?;
-    if found != FORMAT_VERSION {
+    if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&found) {
         return Err(CheckpointError::Version { found, path: path.to_owned() });
     }
     serde_json::from_slice(json).map_err(part)

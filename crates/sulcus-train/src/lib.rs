@@ -60,7 +60,7 @@ pub use learner::{Computing, Exchange, Learner, Objective, Overflow, Stepped};
 pub use loss::{DiceScope, Loss, Targets};
 pub use manifest::{DatasetRecord, Manifest, RunProgress, Status};
 pub use network::{NetworkChoice, NetworkError, NetworkPredictor, NetworkRule, UNet, preset, preset_names};
-pub use optimise::Descent;
+pub use optimise::{Descent, WeightAverage};
 pub use outliers::{MOST_ROBUST_SDS, Outlier};
 pub use plan::{
     CaseMeasures, ChannelIntensities, DeviceKind, Fingerprint, ForegroundSample, Intensities, LabelVolumes, Plan,

@@ -30,7 +30,7 @@ pub enum Weights {
     /// Those with the highest mean Dice on the held-out cases; the last ones when nothing is held out.
     #[default]
     Best,
-    /// Those of the last step.
+    /// Those of the last step, or where weights are averaged, their mean up to it.
     Last,
 }
 
@@ -89,7 +89,7 @@ impl Run {
     /// # Errors
     /// When the checkpoint is missing or damaged.
     pub fn load_network(&self, weights: Weights, device: &Device) -> Result<UNet, TrainError> {
-        Ok(Checkpoint::load(&weights.file(&self.folder))?.network(device)?)
+        Ok(Checkpoint::load(&weights.file(&self.folder))?.trained_network(device)?)
     }
 
     /// The whole specification of a model with these weights, its golden case answered by `predictor`.

@@ -18,8 +18,8 @@ use crate::trainer::{Clock, Position, Session};
 use crate::{
     Case, CaseFacts, Checkpoint, Computing, Dataset, DatasetError, Descent, DeviceKind, DeviceList, DiceScope,
     Event, Fingerprint, InitSource, Learner, Objective, Outcome, Placement, Plan, PlanFile, Problem, Split,
-    SplitChoice, TrainConfig, TrainError, TrainObserver, UNet, Weights, history, initialise, parallel, regions,
-    samples,
+    SplitChoice, TrainConfig, TrainError, TrainObserver, UNet, WeightAverage, Weights, history, initialise,
+    parallel, regions, samples,
 };
 
 /// Reads and checks the cases that would be trained on, and plans for them.
@@ -167,7 +167,8 @@ fn begin(
     manifest.write(folder)?;
     history::rewrite(&folder.join(history::FILE), &[])?;
     let optimiser = Descent::new(config.optimiser);
-    let parts = Parts { network, optimiser, placement, at: Position::default(), sampler, spec };
+    let average = config.ema.map(|decay| WeightAverage::new(&network, decay));
+    let parts = Parts { network, optimiser, average, placement, at: Position::default(), sampler, spec };
     session(dataset, folder, manifest, parts, began, observer)?.run(observer)
 }
 
@@ -225,7 +226,8 @@ pub fn resume(
         let network = UNet::new(&manifest.plan.network, spec.channels.len(), spec.classes(), seed, &device)?;
         history::rewrite(&history_file, &[])?;
         let optimiser = Descent::new(manifest.config.optimiser);
-        let parts = Parts { network, optimiser, placement, at: Position::default(), sampler, spec };
+        let average = manifest.config.ema.map(|decay| WeightAverage::new(&network, decay));
+        let parts = Parts { network, optimiser, average, placement, at: Position::default(), sampler, spec };
         return session(dataset, folder, manifest, parts, began, observer)?.run(observer);
     }
     let checkpoint = Checkpoint::load(&last)?;
@@ -236,9 +238,19 @@ pub fn resume(
     history::rewrite(&history_file, &records)?;
     let network = checkpoint.network(&device)?;
     let optimiser = checkpoint.optimiser(manifest.config.optimiser)?;
+    let average = match manifest.config.ema {
+        Some(decay) => {
+            let mean = checkpoint.average(&device)?.ok_or_else(|| TrainError::File {
+                what: "it holds no mean of the weights, though the run averages them (`ema`)".into(),
+                file: last.clone(),
+            })?;
+            Some(WeightAverage::new(&mean, decay))
+        }
+        None => None,
+    };
     // The file's bytes are as many as weights and moments together.
     drop(checkpoint);
-    let parts = Parts { network, optimiser, placement, at, sampler, spec };
+    let parts = Parts { network, optimiser, average, placement, at, sampler, spec };
     session(dataset, folder, manifest, parts, began, observer)?.run(observer)
 }
 
@@ -437,6 +449,7 @@ fn sums_over_batches(plan: &Plan) -> bool {
 struct Parts {
     network: UNet,
     optimiser: Descent,
+    average: Option<WeightAverage>,
     placement: Placement,
     at: Position,
     sampler: Sampler,
@@ -451,7 +464,7 @@ fn session<'a>(
     began: Instant,
     observer: &mut dyn TrainObserver,
 ) -> Result<Session<'a>, TrainError> {
-    let Parts { network, optimiser, placement, at, sampler, spec } = parts;
+    let Parts { network, optimiser, average, placement, at, sampler, spec } = parts;
     observer.event(Event::Planned {
         plan: &manifest.plan,
         device: &manifest.device,
@@ -480,6 +493,7 @@ fn session<'a>(
         manifest,
         device,
         learner,
+        average,
         at,
     })
 }

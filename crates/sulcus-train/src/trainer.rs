@@ -13,7 +13,7 @@ use crate::manifest::{Manifest, Status};
 use crate::sampler::{Sampler, TrainingCase};
 use crate::{
     Case, CheckpointParts, EpochRecord, InitReport, Learner, LossScaler, NetworkPredictor, Overflow, Plan,
-    Stepped, TrainConfig, TrainError, Weights, curves, history, optimise, score,
+    Stepped, TrainConfig, TrainError, UNet, WeightAverage, Weights, curves, history, optimise, score,
 };
 
 /// What a training tells while it runs.
@@ -154,6 +154,8 @@ pub(crate) struct Session<'a> {
     /// The one that scores, with autodiff.
     pub(crate) device: Device,
     pub(crate) learner: Learner,
+    /// What is scored and exported, where weights are averaged.
+    pub(crate) average: Option<WeightAverage>,
     pub(crate) at: Position,
     pub(crate) clock: Clock,
 }
@@ -208,6 +210,11 @@ impl Session<'_> {
 
                 self.at.step += 1;
                 self.at.steps += 1;
+                // Where gradients overflowed no weight has moved.
+                if overflow.is_none() {
+                    let follow = |mean: WeightAverage| mean.follow(self.learner.network(), self.at.steps);
+                    self.average = self.average.take().map(follow);
+                }
                 self.at.loss_sum += loss;
                 observer.event(Event::Step {
                     epoch: self.at.epoch + 1,
@@ -299,6 +306,11 @@ impl Session<'_> {
         }
     }
 
+    /// The network that the training is for: of the mean weights, where they are averaged.
+    fn trained_network(&self) -> &UNet {
+        self.average.as_ref().map_or(self.learner.network(), WeightAverage::network)
+    }
+
     /// Scores the best weights as `sulcus predict` would be scored, and closes the manifest.
     fn finish(mut self, observer: &mut dyn TrainObserver) -> Result<Outcome, TrainError> {
         let file = Weights::Best.file(&self.folder);
@@ -347,9 +359,16 @@ impl Session<'_> {
         let file = which.file(&self.folder);
         let state = serde_json::to_value(&self.at)
             .map_err(|e| TrainError::File { what: e.to_string(), file: file.clone() })?;
-        let optimiser = (which == Weights::Last).then_some(self.learner.optimiser());
         let spec = &self.manifest.plan.network;
-        Ok(CheckpointParts { spec, network: self.learner.network(), optimiser, state: &state }.save(&file)?)
+        let (network, optimiser, average) = match which {
+            Weights::Best => (self.trained_network(), None, None),
+            // Those that the next step starts from.
+            Weights::Last => {
+                let average = self.average.as_ref().map(WeightAverage::network);
+                (self.learner.network(), Some(self.learner.optimiser()), average)
+            }
+        };
+        Ok(CheckpointParts { spec, network, optimiser, average, state: &state }.save(&file)?)
     }
 
     fn note(&mut self, status: Status) -> Result<(), TrainError> {
@@ -363,7 +382,7 @@ impl Session<'_> {
 
     fn score_watched(&mut self, observer: &mut dyn TrainObserver) -> Result<Vec<Option<f64>>, TrainError> {
         let began = self.clock.seconds();
-        let predictor = NetworkPredictor::new(self.learner.network(), &self.device);
+        let predictor = NetworkPredictor::new(self.trained_network(), &self.device);
         let total = self.watched.len();
         let dice = score::dice_on_prepared_grid(&self.spec, &self.watched, &predictor, |done| {
             observer.event(Event::Scoring { done, total });
@@ -379,7 +398,7 @@ impl Session<'_> {
     fn time_a_case(&mut self) -> Result<(), TrainError> {
         let Some(case) = self.watched.first() else { return Ok(()) };
         let began = self.clock.seconds();
-        let predictor = NetworkPredictor::new(self.learner.network(), &self.device);
+        let predictor = NetworkPredictor::new(self.trained_network(), &self.device);
         let go_on = |_| ControlFlow::Continue(());
         score::dice_on_prepared_grid(&self.spec, std::slice::from_ref(case), &predictor, go_on)?;
         self.clock.scoring_a_case = Some(self.clock.seconds() - began);

@@ -70,7 +70,7 @@ fn write_model(network: &UNet, spec: &NetworkSpec, file: &Path) {
 }
 
 fn write_checkpoint(network: &UNet, spec: &NetworkSpec, file: &Path) {
-    CheckpointParts { spec, network, optimiser: None, state: &Value::Null }.save(file).unwrap();
+    CheckpointParts { spec, network, optimiser: None, average: None, state: &Value::Null }.save(file).unwrap();
 }
 
 /// Float32 tensors in the format's own words: length of the header, header, values.

@@ -137,7 +137,7 @@ fn training_lowers_the_loss_of_every_kind_of_network() {
 
 fn save(path: &Path, spec: &NetworkSpec, network: &UNet, adam: Option<&Descent>) {
     let state = json!({"epoch": 2, "best_dice": 0.5});
-    CheckpointParts { spec, network, optimiser: adam, state: &state }.save(path).unwrap();
+    CheckpointParts { spec, network, optimiser: adam, average: None, state: &state }.save(path).unwrap();
 }
 
 /// Batch statistics, moments and step count all have to come back: one of them off shows in the next loss.
@@ -218,10 +218,16 @@ fn damaged_and_foreign_checkpoints_say_so() {
     let missing = Checkpoint::load(&folder.path().join("no.ckpt")).unwrap_err().to_string();
     assert!(missing.starts_with("could not read the checkpoint"), "{missing}");
     let spec_network = build(&spec, &device);
-    let nowhere = CheckpointParts { spec: &spec, network: &spec_network, optimiser: None, state: &json!(null) }
-        .save(&folder.path().join("no-such-folder/last.ckpt"))
-        .unwrap_err()
-        .to_string();
+    let nowhere = CheckpointParts {
+        spec: &spec,
+        network: &spec_network,
+        optimiser: None,
+        average: None,
+        state: &json!(null),
+    }
+    .save(&folder.path().join("no-such-folder/last.ckpt"))
+    .unwrap_err()
+    .to_string();
     assert!(nowhere.starts_with("could not write the checkpoint"), "{nowhere}");
 }
 

@@ -11,7 +11,8 @@ use sulcus_pipeline::{
 };
 use sulcus_train::{
     Augmentation, Changes, Checkpoint, Dataset, DeviceChoice, Event, NetworkPredictor, Optimiser, Outcome, Run,
-    SplitChoice, Status, TrainConfig, TrainError, TrainObserver, Weights, preset, read_history, resume, train,
+    SplitChoice, Status, TrainConfig, TrainError, TrainObserver, UNet, Weights, preset, read_history, resume,
+    train,
 };
 
 const SHAPE: [usize; 3] = [20, 24, 16];
@@ -86,13 +87,24 @@ fn finished(outcome: Outcome) -> Option<f64> {
     }
 }
 
+/// What the weights of the last step answer.
 fn last_weights(run: &Path) -> Vec<f32> {
     let device = DeviceChoice::Cpu.resolve().unwrap().0;
-    let network = Run::open(run).unwrap().load_network(Weights::Last, &device).unwrap();
+    answer(&Checkpoint::load(&run.join("checkpoints/last.ckpt")).unwrap().network(&device).unwrap())
+}
+
+/// What the network that would be exported answers.
+fn exported(run: &Path, weights: Weights) -> Vec<f32> {
+    let device = DeviceChoice::Cpu.resolve().unwrap().0;
+    answer(&Run::open(run).unwrap().load_network(weights, &device).unwrap())
+}
+
+fn answer(network: &UNet) -> Vec<f32> {
+    let device = DeviceChoice::Cpu.resolve().unwrap().0;
     let axes = network.dimensions().count();
     let values = (0..16_usize.pow(axes as u32)).map(|i| (i % 256) as f32 / 99.0).collect();
     let input = sulcus_pipeline::Tensor::new([vec![1, 1], vec![16; axes]].concat(), values).unwrap();
-    NetworkPredictor::new(&network, &device).logits(input).unwrap().data().to_vec()
+    NetworkPredictor::new(network, &device).logits(input).unwrap().data().to_vec()
 }
 
 #[test]
@@ -164,6 +176,9 @@ fn trained_in_parts(folder: &Path, config: &TrainConfig) -> (Dataset, PathBuf) {
     finished(resume(&dataset, &broken, &Changes::default(), &mut ()).unwrap());
 
     assert_eq!(last_weights(&broken), last_weights(&whole));
+    for weights in [Weights::Best, Weights::Last] {
+        assert_eq!(exported(&broken, weights), exported(&whole, weights));
+    }
     assert_eq!(losses(&broken), losses(&whole));
     (dataset, broken)
 }
@@ -193,6 +208,51 @@ fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
 #[test]
 fn a_stopped_run_of_blocks_goes_on_as_if_it_had_never_stopped() {
     trained_in_parts(tempfile::tempdir().unwrap().path(), &tiny_blocks());
+}
+
+#[test]
+fn a_mean_of_weights_is_kept_and_is_what_is_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, plain) in [("slices", tiny()), ("blocks", tiny_blocks())] {
+        let folder = folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        let config = TrainConfig { ema: Some(0.9), ..plain.clone() };
+        let (dataset, run) = trained_in_parts(&folder, &config);
+        assert_ne!(exported(&run, Weights::Last), last_weights(&run), "{name}");
+        // What is trained does not change by being averaged.
+        let without = folder.join("without");
+        finished(train(&dataset, &SplitChoice::default(), &plain, &without, &mut ()).unwrap());
+        assert_eq!(last_weights(&without), last_weights(&run), "{name}");
+        assert_eq!(exported(&without, Weights::Last), last_weights(&without), "{name}");
+
+        // A run that averages does not go on from weights alone.
+        let last = "checkpoints/last.ckpt";
+        std::fs::copy(without.join(last), run.join(last)).unwrap();
+        let refused = resume(&dataset, &run, &Changes { epochs: Some(4), ..Changes::default() }, &mut ());
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.starts_with("it holds no mean of the weights, though the run averages them"), "{refused}");
+    }
+}
+
+/// Files without a mean can be read by programs that know of none.
+#[test]
+fn only_checkpoints_with_a_mean_of_weights_are_of_a_new_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    scans::decathlon(&root, 3, SHAPE);
+    let dataset = Dataset::open(&root).unwrap();
+    let version = |run: &Path, which: &str| {
+        let bytes = std::fs::read(run.join("checkpoints").join(which)).unwrap();
+        let length = u64::from_le_bytes(bytes[8..16].try_into().unwrap()) as usize;
+        let header: serde_json::Value = serde_json::from_slice(&bytes[16..16 + length]).unwrap();
+        header["format_version"].as_u64().unwrap()
+    };
+    for (ema, last) in [(None, 2), (Some(0.9), 3)] {
+        let at = folder.path().join(format!("run {last}"));
+        let config = TrainConfig { ema, epochs: Some(1), steps_per_epoch: Some(2), ..tiny() };
+        finished(train(&dataset, &SplitChoice::default(), &config, &at, &mut ()).unwrap());
+        assert_eq!((version(&at, "best.ckpt"), version(&at, "last.ckpt")), (2, last));
+    }
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn model(bytes: &[u8], path: &Path) -> Result<Vec<Found>, InitError> {
 
 fn checkpoint(path: &Path) -> Result<Vec<Found>, InitError> {
     let (device, _) = DeviceChoice::Cpu.resolve()?;
-    let mut network = Checkpoint::load(path)?.network(&device)?;
+    let mut network = Checkpoint::load(path)?.trained_network(&device)?;
     let mut tensors = Vec::new();
     for (name, slot) in slots(&mut network) {
         let values = slot.values().map_err(|reason| InitError::Broken {

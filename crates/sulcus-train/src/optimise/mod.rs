@@ -1,5 +1,6 @@
 //! How weights are moved.
 
+mod average;
 mod clip;
 mod processor;
 mod record;
@@ -13,6 +14,7 @@ use burn::tensor::Tensor;
 use sulcus_kernels::StepSize;
 
 use crate::{Optimiser, TrainError, UNet};
+pub use average::WeightAverage;
 pub(crate) use clip::{factor, norm, weights_are_finite};
 use rule::{Moments, Rule};
 
