@@ -4,13 +4,17 @@ use std::path::Path;
 
 use sulcus_io::{read_labels, read_scan};
 use sulcus_pipeline::{CaseScores, DEFAULT_NSD_MM, Summary};
-use sulcus_runtime::{Engine, SegmentOptions};
-use sulcus_tests::{builder, engines, held_out_cases, shipped_models};
+use sulcus_runtime::{Engine, SegmentOptions, SegmenterBuilder};
+use sulcus_tests::{builder, engines, held_out_cases, shipped_int8_model, shipped_models};
 
 #[test]
 fn the_shipped_models_pass_their_golden_case_in_every_engine() {
     for model in shipped_models() {
         for (engine, builder) in engines() {
+            // The embedded engine says that it does not run such models; that is tested beside it.
+            if engine == Engine::Tract && model == shipped_int8_model() {
+                continue;
+            }
             let segmenter = builder.model(&model).build().unwrap();
             segmenter.replay_golden().unwrap_or_else(|e| panic!("{engine}, {}: {e}", model.display()));
         }
@@ -21,19 +25,24 @@ fn the_shipped_models_pass_their_golden_case_in_every_engine() {
 const LEAST_MEAN_DICE: f64 = 0.84;
 /// Of the 42 cases 0.888; the ten bundled ones among them are a little harder.
 const LEAST_MEAN_DICE_IN_3_D: f64 = 0.87;
+/// The gate of the export promises as much for the mean over all 42.
+const MOST_LOST: f64 = 0.002;
 
 #[test]
 fn the_shipped_models_find_the_hippocampus_in_the_bundled_held_out_cases() {
-    // In three dimensions it is more exact.
-    let [slices, volumes, in_integers] = shipped_models().map(|model| mean_dice(&model));
+    let [slices, volumes, in_integers] = shipped_models();
+    let tract = || builder(Engine::Tract).unwrap();
+    let slices = mean_dice(tract(), &slices);
     assert!(slices >= LEAST_MEAN_DICE, "mean Dice {slices}");
+    let volumes = mean_dice(tract(), &volumes);
     assert!(volumes >= LEAST_MEAN_DICE_IN_3_D, "mean Dice {volumes}");
-    // What its gate promises, for the mean over other cases.
-    assert!((volumes - in_integers).abs() < 0.002, "mean Dice {volumes}, in 8-bit integers {in_integers}");
+    let Some(ort) = builder(Engine::Ort) else { return };
+    let in_integers = mean_dice(ort, &in_integers);
+    assert!((volumes - in_integers).abs() < MOST_LOST, "mean Dice {volumes}, in 8-bit integers {in_integers}");
 }
 
-fn mean_dice(model: &Path) -> f64 {
-    let segmenter = builder(Engine::Tract).unwrap().model(model).build().unwrap();
+fn mean_dice(builder: SegmenterBuilder, model: &Path) -> f64 {
+    let segmenter = builder.model(model).build().unwrap();
     let structures = segmenter.spec().structures();
     let mut scores = Vec::new();
     for (name, image, truth) in held_out_cases().unwrap() {

@@ -15,13 +15,14 @@ pub fn shipped_model() -> PathBuf {
     root().join("models/hippocampus/model.onnx")
 }
 
-/// Every shipped model.
+/// The shipped model in 8-bit integers, which ONNX Runtime alone runs.
+pub fn shipped_int8_model() -> PathBuf {
+    root().join("models/hippocampus-3d/model-int8.onnx")
+}
+
+/// Every shipped model: of slices, of volumes, and the latter in 8-bit integers.
 pub fn shipped_models() -> [PathBuf; 3] {
-    [
-        shipped_model(),
-        root().join("models/hippocampus-3d/model.onnx"),
-        root().join("models/hippocampus-3d/model-int8.onnx"),
-    ]
+    [shipped_model(), root().join("models/hippocampus-3d/model.onnx"), shipped_int8_model()]
 }
 
 /// The specification of the shipped model.
