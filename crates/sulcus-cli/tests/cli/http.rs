@@ -189,7 +189,7 @@ fn what_cannot_be_served_is_said_at_once() {
     let name = |path: &Path| path.to_str().unwrap().to_owned();
     let (model, newer, text, short) = (name(&model), name(&newer), name(&text), name(&short));
     serve(1, "not an ONNX file", &["-m", &text, "--port", "0"]);
-    serve(1, "format version is 9, this program knows 1 to 2", &["-m", &newer, "--port", "0"]);
+    serve(1, "format version is 9, this program knows 1 to", &["-m", &newer, "--port", "0"]);
     serve(1, "missing.onnx", &["-m", "missing.onnx", "--port", "0"]);
     let busy = ["-m", &model, "--engine", "tract", "--port", &taken];
     serve(1, "cannot listen on 127.0.0.1:", &busy);
