@@ -82,8 +82,9 @@ mod plain {
         }
         let room = image - tile;
         let count = (room as f64 / (step * tile as f64)).ceil() as usize + 1;
-        let mut starts: Vec<usize> =
-            (0..count).map(|i| (i as f64 * (room as f64 / (count - 1) as f64)).round() as usize).collect();
+        let mut starts: Vec<usize> = (0..count)
+            .map(|i| (i as f64 * (room as f64 / (count - 1) as f64)).round_ties_even() as usize)
+            .collect();
         starts.dedup();
         starts
     }

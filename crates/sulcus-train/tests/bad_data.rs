@@ -71,7 +71,7 @@ fn missing_files() {
 
 #[test]
 fn files_cut_short_and_files_of_something_else() {
-    insta::assert_snapshot!(said(|root| {
+    let said = said(|root| {
         let short = |file: &Path| {
             let bytes = std::fs::read(file).unwrap();
             std::fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
@@ -81,8 +81,12 @@ fn files_cut_short_and_files_of_something_else() {
         std::fs::write(image_file(root, "case_02"), "<html>not found</html>").unwrap();
         std::fs::remove_file(image_file(root, "case_03")).unwrap();
         std::fs::create_dir(image_file(root, "case_03")).unwrap();
-    }), @"
-    case_00: cannot decompress the file: its gzip data ends after 3546 of 7072 bytes; the download or copy was cut short, get the file again: imagesTr/case_00.nii.gz
+    });
+    // How far half of the data reaches depends on how they were packed.
+    let (before, after) = said.split_once("ends after ").unwrap();
+    let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
+    insta::assert_snapshot!(format!("{before}ends after N{after}"), @"
+    case_00: cannot decompress the file: its gzip data ends after N of 7072 bytes; the download or copy was cut short, get the file again: imagesTr/case_00.nii.gz
     case_01: cannot read a volume: the file is empty (0 bytes); it was not copied or written to its end, get it again: labelsTr/case_01.nii.gz
     case_02: cannot read a volume: expected NIfTI (.nii, .nii.gz or .hdr/.img), found a web page; a download answered with a page: get the file again: imagesTr/case_02.nii.gz
     case_03: cannot read the volume: expected a file, found a folder; name a file in it: imagesTr/case_03.nii.gz
