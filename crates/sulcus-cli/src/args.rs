@@ -301,6 +301,30 @@ pub(crate) struct PredictArgs {
     /// they stay empty
     #[arg(long)]
     pub(crate) keep_patient: bool,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+    /// Memory that the program may take, such as 2GB; a scan is worked on in as many parts as that needs, the mask is the
+    /// same. Otherwise as much as is fastest
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(crate) max_memory: Option<u64>,
+    /// Work on the K-th of N equal parts of the cases, sorted by name, such as 2/8: for as many machines
+    #[arg(long, value_name = "K/N", value_parser = part)]
+    pub(crate) part: Option<Part>,
+    /// Note in OUT/.sulcus which cases are done, and leave those alone that were done by the same models with the same
+    /// options, after a check of scan and mask: the same command goes on where it was stopped
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Also write each class's probability (float32, 4-D) beside the mask
+    #[arg(long)]
+    pub(crate) probabilities: bool,
+    /// A line of JSON a case on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What runs a model, where and how.
+#[derive(Debug, Args)]
+pub(crate) struct ComputeArgs {
     /// Where to compute
     #[arg(
         long,
@@ -328,23 +352,6 @@ pub(crate) struct PredictArgs {
     /// Share of a tile by which the window advances; otherwise the model's own
     #[arg(long, value_name = "STEP", value_parser = window_step)]
     pub(crate) step: Option<f64>,
-    /// Memory that the program may take, such as 2GB; a scan is worked on in as many parts as that needs, the mask is the
-    /// same. Otherwise as much as is fastest
-    #[arg(long, value_name = "SIZE", value_parser = bytes)]
-    pub(crate) max_memory: Option<u64>,
-    /// Work on the K-th of N equal parts of the cases, sorted by name, such as 2/8: for as many machines
-    #[arg(long, value_name = "K/N", value_parser = part)]
-    pub(crate) part: Option<Part>,
-    /// Note in OUT/.sulcus which cases are done, and leave those alone that were done by the same models with the same
-    /// options, after a check of scan and mask: the same command goes on where it was stopped
-    #[arg(long)]
-    pub(crate) resume: bool,
-    /// Also write each class's probability (float32, 4-D) beside the mask
-    #[arg(long)]
-    pub(crate) probabilities: bool,
-    /// A line of JSON a case on stdout
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -497,26 +504,8 @@ pub(crate) struct ServeArgs {
     /// How long a scan may take from its upload to its answer
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     pub(crate) timeout: Duration,
-    /// Where to compute
-    #[arg(
-        long,
-        value_name = "D",
-        default_value = "auto",
-        help = "Where to compute: auto, cpu, cuda[:N] or tensorrt[:N]"
-    )]
-    pub(crate) device: Device,
-    /// What computes: auto, ort (ONNX Runtime) or tract (embedded)
-    #[arg(long, value_name = "E", default_value = "auto")]
-    pub(crate) engine: Engine,
-    /// Threads of the engine; otherwise all processors
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub(crate) threads: Option<usize>,
-    /// Also predict mirrored along the axes that the model was trained with mirrored, and average
-    #[arg(long)]
-    pub(crate) mirror: bool,
-    /// Share of a tile by which the window advances; otherwise the model's own
-    #[arg(long, value_name = "STEP", value_parser = window_step)]
-    pub(crate) step: Option<f64>,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
     /// Memory that the program may take, such as 2GB, shared out among workers and scans that wait; a scan that needs more
     /// is refused. Otherwise as much as is fastest
     #[arg(long, value_name = "SIZE", value_parser = bytes)]

@@ -9,6 +9,7 @@ mod args;
 mod canvas;
 mod cases;
 mod commands;
+mod computing;
 mod environment;
 mod error;
 mod exporting;

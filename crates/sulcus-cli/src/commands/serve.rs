@@ -10,8 +10,8 @@ use sulcus_serve::{Options, ServeError, Server, Token};
 use crate::args::ServeArgs;
 use crate::environment::Environment;
 use crate::error::{CliError, Context, with_causes};
-use crate::output;
 use crate::ui::{Ui, count};
+use crate::{computing, output};
 
 /// What `--json` says when clients may come.
 #[derive(Serialize)]
@@ -33,6 +33,7 @@ pub(crate) fn run(
     library: OrtLibrary,
     ui: Ui,
 ) -> Result<(), CliError> {
+    computing::check(&args.compute)?;
     let address = SocketAddr::new(args.host, args.port);
     let token = token(args, environment)?;
     let asks = token.is_some();
@@ -53,13 +54,12 @@ pub(crate) fn run(
     }
     Server::check_reach(address, &options).map_err(|error| refused(&error))?;
 
-    let segmenter = load(args, library)?;
-    segmenter.notes().iter().for_each(|note| ui.note(note));
-    ui.note(format_args!("engine {} on {}", segmenter.engine(), segmenter.device()));
+    // The limit is the server's, which shares it out.
+    let segmenter = computing::load(&args.models, &args.compute, None, library, environment, ui)?;
     check(&segmenter, ui);
     let mut started = Started {
         url: String::new(),
-        models: args.models.iter().map(|path| path.display().to_string()).collect(),
+        models: computing::names(&args.models),
         engine: segmenter.engine().to_string(),
         device: segmenter.device().to_string(),
         precision: segmenter.specs().map(|spec| spec.precision().name()).collect(),
@@ -108,20 +108,6 @@ fn token(args: &ServeArgs, environment: &Environment) -> Result<Option<Token>, C
             .hint("`openssl rand -hex 32` prints a good one")
     })?;
     Ok(Some(token))
-}
-
-fn load(args: &ServeArgs, library: OrtLibrary) -> Result<Segmenter, CliError> {
-    let mut builder = Segmenter::builder()
-        .models(&args.models)
-        .engine(args.engine)
-        .device(args.device)
-        .ort_library(library)
-        .mirror(args.mirror)
-        .step(args.step);
-    if let Some(threads) = args.threads {
-        builder = builder.threads(threads);
-    }
-    builder.build().context("loading the model")
 }
 
 /// Replays the models' golden cases: the engine is warm for the first client, and what computes otherwise here is said.

@@ -12,16 +12,16 @@ use sulcus_pipeline::{Outputs, PipelineError, Progress};
 use sulcus_runtime::{SegmentOptions, Segmentation, Segmenter};
 use sulcus_volume::{Image, OrientationSource};
 
+use super::Job;
 use super::line::{FailureLine, Line, Seconds};
 use super::reading::{bytes_to_read, read_channels};
 use super::record::Records;
-use super::{Job, names};
 use crate::args::PredictArgs;
 use crate::cases::BadInput;
 use crate::error::{CliError, with_causes};
 use crate::interrupt::Interrupt;
 use crate::ui::{Ui, count, human_secs};
-use crate::{output, scans};
+use crate::{computing, output, scans};
 
 /// What is to be done, and how.
 pub(super) struct Cohort<'a> {
@@ -135,7 +135,7 @@ impl Cohort<'_> {
         let line = Line {
             input: job.input().display().to_string(),
             output: job.mask.display().to_string(),
-            models: names(&self.args.models),
+            models: computing::names(&self.args.models),
             engine: found.engine.to_string(),
             device: found.device.to_string(),
             precision: found.precision.clone(),

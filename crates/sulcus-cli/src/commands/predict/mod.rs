@@ -7,15 +7,14 @@ mod record;
 
 use std::path::{Path, PathBuf};
 
-use sulcus_pipeline::ModelSpec;
-use sulcus_runtime::{Arithmetic, Device, OrtLibrary, Segmenter};
+use sulcus_runtime::OrtLibrary;
 
 use crate::args::PredictArgs;
 use crate::cases::{self, Case};
 use crate::environment::Environment;
 use crate::error::{CliError, Context, with_causes};
 use crate::ui::Ui;
-use crate::{files, scans};
+use crate::{computing, files, scans};
 use cohort::Cohort;
 use record::Records;
 
@@ -28,9 +27,7 @@ pub(crate) fn run(
     environment: &Environment,
     ui: Ui,
 ) -> Result<(), CliError> {
-    if args.cache.is_some() && !matches!(args.device, Device::TensorRt(_)) {
-        return Err(CliError::usage("--cache keeps what TensorRT compiles, and --device names no tensorrt"));
-    }
+    computing::check(&args.compute)?;
     let channels = channels_of(&args.models)?;
     let (cases, bad) = cases::find(&args.inputs, channels)?;
     let mut jobs = plan_outputs(args, cases, bad.len())?;
@@ -48,38 +45,7 @@ pub(crate) fn run(
     }
     let records = args.resume.then(|| Records::new(args));
     let cohort = Cohort { args, jobs: &jobs, bad: &bad, channels, records: records.as_ref(), ui };
-    cohort.run(|| {
-        let segmenter = load(args, library, environment)?;
-        segmenter.notes().iter().for_each(|note| ui.note(note));
-        warn_about_mirroring(args, &segmenter, ui);
-        ui.note(format_args!("engine {} on {}", segmenter.engine(), segmenter.device()));
-        if let [_, _, ..] = args.models.as_slice() {
-            ui.note(format_args!("averaging {} models: {}", args.models.len(), names(&args.models).join(", ")));
-        }
-        Ok(segmenter)
-    })
-}
-
-/// Names the models whose training makes `--mirror` pointless.
-fn warn_about_mirroring(args: &PredictArgs, segmenter: &Segmenter, ui: Ui) {
-    let unmirrored = |(path, spec): (_, &ModelSpec)| spec.mirror_axes.is_empty().then_some(path);
-    let without: Vec<&PathBuf> = args.models.iter().zip(segmenter.specs()).filter_map(unmirrored).collect();
-    if !args.mirror || without.is_empty() {
-        return;
-    }
-    if without.len() == args.models.len() {
-        let who = if without.len() == 1 { "the model was" } else { "the models were" };
-        ui.warn(format_args!("{who} trained without mirrored slices: --mirror has no effect"));
-    } else {
-        ui.warn(format_args!(
-            "trained without mirrored slices, so --mirror has no effect on: {}",
-            names(without).join(", ")
-        ));
-    }
-}
-
-fn names<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Vec<String> {
-    paths.into_iter().map(|path| path.display().to_string()).collect()
+    cohort.run(|| computing::load(&args.models, &args.compute, args.max_memory, library, environment, ui))
 }
 
 /// A case and where its mask goes.
@@ -104,33 +70,6 @@ fn channels_of(models: &[PathBuf]) -> Result<usize, CliError> {
         CliError::failed(format_args!("the model cannot be used: {}: {}", with_causes(&error), path.display()))
     })?;
     Ok(spec.channels.len())
-}
-
-fn load(args: &PredictArgs, library: OrtLibrary, environment: &Environment) -> Result<Segmenter, CliError> {
-    let mut builder = Segmenter::builder()
-        .models(&args.models)
-        .engine(args.engine)
-        .device(args.device)
-        .ort_library(library)
-        .mirror(args.mirror)
-        .step(args.step);
-    if let Some(threads) = args.threads {
-        builder = builder.threads(threads);
-    }
-    if args.half {
-        builder = builder.arithmetic(Arithmetic::Half);
-    }
-    // Nothing else compiles for so long that it is worth a file.
-    if let Device::TensorRt(_) = args.device {
-        let of_user = || environment.cache_dir.as_ref().map(|dir| dir.join("tensorrt"));
-        if let Some(folder) = args.cache.clone().or_else(of_user) {
-            builder = builder.cache_folder(folder);
-        }
-    }
-    if let Some(bytes) = args.max_memory {
-        builder = builder.max_memory(bytes);
-    }
-    builder.build().context("loading the model")
 }
 
 /// Whether OUT names a mask file rather than a folder.

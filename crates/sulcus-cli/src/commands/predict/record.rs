@@ -75,11 +75,11 @@ impl<'a> Records<'a> {
             Some(Recipe {
                 version: env!("CARGO_PKG_VERSION").into(),
                 models_sha256: models,
-                engine: args.engine.to_string(),
-                device: args.device.to_string(),
-                half: args.half,
-                mirror: args.mirror,
-                step: args.step,
+                engine: args.compute.engine.to_string(),
+                device: args.compute.device.to_string(),
+                half: args.compute.half,
+                mirror: args.compute.mirror,
+                step: args.compute.step,
                 probabilities: args.probabilities,
             })
         };
