@@ -26,7 +26,7 @@ SCAN = gzip.decompress((REPO / "examples/data/case/image.nii.gz").read_bytes())
 TOKEN = secrets.token_hex(16)
 
 # Of each operation. The same ones on every run: they are drawn from the test's own name.
-EXAMPLES = 150
+EXAMPLES = 1000
 
 
 def nifti(shape, values):
