@@ -25,7 +25,7 @@ MODEL = REPO / "crates/sulcus-cli/assets/tiny.onnx"
 SCAN = gzip.decompress((REPO / "examples/data/case/image.nii.gz").read_bytes())
 TOKEN = secrets.token_hex(16)
 
-# Of each operation. The same ones on every run: they are drawn from the test's own name.
+# Of each operation, half a minute in all. The same ones on every run: they are drawn from the test's own name.
 EXAMPLES = 1000
 
 

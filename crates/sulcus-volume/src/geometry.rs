@@ -300,7 +300,8 @@ mod tests {
 
     #[test]
     fn a_grid_beyond_the_precision_of_its_place_is_itself() {
-        let far = RasFromVoxel::new([[1.0, 0.0, 0.0, 3.6e16], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]).unwrap();
+        let far =
+            RasFromVoxel::new([[1.0, 0.0, 0.0, 3.6e16], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]).unwrap();
         let grid = Geometry::new([8, 8, 4], far, OrientationSource::Sform).unwrap();
         let index = [7.0, 0.0, 0.0];
         assert_ne!(far.inverse().apply(far.apply(index)), index);
