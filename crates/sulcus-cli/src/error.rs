@@ -1,6 +1,8 @@
 use std::fmt::Display;
 use std::io;
 
+pub(crate) use sulcus_runtime::with_causes;
+
 /// Why a command did not end with exit code 0.
 #[derive(Debug)]
 pub(crate) enum CliError {
@@ -72,21 +74,6 @@ impl<T, E: std::error::Error> Context<T> for Result<T, E> {
     fn context(self, doing: impl Display) -> Result<T, CliError> {
         self.map_err(|error| CliError::failed(format_args!("{doing}: {}", with_causes(&error))))
     }
-}
-
-/// An error and its sources in one line; a source that the text above already quotes is not repeated.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// For writes to stdout.

@@ -1,11 +1,9 @@
 //! Errors of the runtime as Python's exceptions. The classes are Python's own, as they have two bases each.
 
-use std::error::Error;
-
 use pyo3::PyErr;
 use sulcus_io::IoError;
 use sulcus_pipeline::PipelineError;
-use sulcus_runtime::RuntimeError;
+use sulcus_runtime::{RuntimeError, with_causes};
 use sulcus_volume::VolumeError;
 
 pyo3::import_exception!(sulcus._errors, SulcusError);
@@ -44,18 +42,4 @@ pub(crate) fn of_reading(error: &IoError) -> PyErr {
 /// Of a mask that cannot be written.
 pub(crate) fn of_writing(error: &IoError) -> PyErr {
     SulcusError::new_err(with_causes(error))
-}
-
-/// The message with those of its causes that it does not repeat itself.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let said = next.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = next.source();
-    }
-    text
 }

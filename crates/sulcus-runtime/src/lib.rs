@@ -79,6 +79,7 @@ compile_error!("sulcus-runtime needs an engine: turn on its feature `ort` or `tr
 mod arithmetic;
 mod builder;
 mod by_name;
+mod causes;
 mod clock;
 mod cropped;
 mod device;
@@ -95,6 +96,7 @@ mod segmenter;
 pub use arithmetic::Arithmetic;
 pub use builder::SegmenterBuilder;
 pub use by_name::labels_by_name;
+pub use causes::with_causes;
 pub use device::{Device, UnknownDevice};
 #[cfg(feature = "tract")]
 pub use engine::TractPredictor;

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use sulcus_io::IoError;
 use sulcus_pipeline::PipelineError;
-use sulcus_runtime::RuntimeError;
+use sulcus_runtime::{RuntimeError, with_causes};
 
 /// Its media type.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -176,19 +176,4 @@ impl IntoResponse for Problem {
         headers.extend(self.headers);
         response
     }
-}
-
-/// An error and its sources in one line; a source that the text above already quotes is not repeated.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use sulcus_io::Compression;
 use sulcus_pipeline::{PipelineError, Progress};
-use sulcus_runtime::{RuntimeError, SegmentOptions};
+use sulcus_runtime::{RuntimeError, SegmentOptions, with_causes};
 use sulcus_volume::OrientationSource;
 
 use crate::answer::Answer;
 use crate::metrics::{JobEnd, Metrics};
 use crate::negotiate::Form;
 use crate::outcome::{Outcome, Seconds};
-use crate::problem::{Problem, with_causes};
+use crate::problem::Problem;
 use crate::queue::{Job, Queue, Reply};
 use crate::segments::Segments;
 
