@@ -2,7 +2,7 @@ use std::ffi::c_char;
 
 use sulcus_io::IoError;
 use sulcus_pipeline::PipelineError;
-use sulcus_runtime::RuntimeError;
+use sulcus_runtime::{RuntimeError, with_causes};
 use sulcus_volume::VolumeError;
 
 use crate::border::{Failure, guarded};
@@ -98,19 +98,19 @@ pub extern "C" fn sulcus_status_text(status: i32) -> *const c_char {
 impl From<VolumeError> for Failure {
     /// Of a grid that the caller described.
     fn from(error: VolumeError) -> Self {
-        Self::new(SulcusStatus::InvalidArgument, error.to_string())
+        Self::new(SulcusStatus::InvalidArgument, with_causes(&error))
     }
 }
 
 impl From<IoError> for Failure {
     fn from(error: IoError) -> Self {
-        Self::new(SulcusStatus::File, error.to_string())
+        Self::new(SulcusStatus::File, with_causes(&error))
     }
 }
 
 impl From<RuntimeError> for Failure {
     fn from(error: RuntimeError) -> Self {
-        let mut message = error.to_string();
+        let mut message = with_causes(&error);
         let status = match error {
             RuntimeError::NoModel => SulcusStatus::InvalidArgument,
             RuntimeError::ReadModel { .. } | RuntimeError::Model { .. } | RuntimeError::Ensemble { .. } => {

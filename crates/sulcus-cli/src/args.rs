@@ -337,7 +337,8 @@ pub(crate) struct ComputeArgs {
     /// may change
     #[arg(long)]
     pub(crate) half: bool,
-    /// Where TensorRT keeps what it compiles; otherwise the user's cache folder
+    /// A folder that keeps what ONNX Runtime makes of a model, so that the next run starts sooner; unless
+    /// said only TensorRT's is kept, in the user's cache folder
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
     /// What computes: auto, ort (ONNX Runtime) or tract (embedded)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use sulcus_pipeline::ModelSpec;
-use sulcus_runtime::{Arithmetic, Device, OrtLibrary, Segmenter};
+use sulcus_runtime::{Arithmetic, Device, Engine, OrtLibrary, Segmenter};
 
 use crate::args::ComputeArgs;
 use crate::environment::Environment;
@@ -12,10 +12,19 @@ use crate::ui::Ui;
 
 /// Refuses options that mean nothing together, before anything is read.
 pub(crate) fn check(args: &ComputeArgs) -> Result<(), CliError> {
-    if args.cache.is_some() && !matches!(args.device, Device::TensorRt(_)) {
-        return Err(CliError::usage("--cache keeps what TensorRT compiles, and --device names no tensorrt"));
+    let makes_nothing = match (args.engine, args.device) {
+        (Engine::Tract, _) => "the embedded engine (tract)",
+        (_, Device::Cuda(_) | Device::OpenVino) => "that device",
+        _ => return Ok(()),
+    };
+    match args.cache {
+        Some(_) => Err(CliError::usage(format_args!(
+            "--cache keeps what ONNX Runtime makes of a model for the processor and TensorRT for a GPU, but {makes_nothing} \
+             keeps nothing"
+        ))
+        .hint("leave --cache out")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Gets the engine ready, and tells what runs where.
@@ -40,12 +49,13 @@ pub(crate) fn load(
     if args.half {
         builder = builder.arithmetic(Arithmetic::Half);
     }
-    // Nothing else compiles for so long that it is worth a file.
-    if let Device::TensorRt(_) = args.device {
-        let of_user = || environment.cache_dir.as_ref().map(|dir| dir.join("tensorrt"));
-        if let Some(folder) = args.cache.clone().or_else(of_user) {
-            builder = builder.cache_folder(folder);
-        }
+    // Nothing else compiles for so long that it is worth a file unless the user says so.
+    let of_user = match args.device {
+        Device::TensorRt(_) => environment.cache_dir.as_ref().map(|dir| dir.join("tensorrt")),
+        _ => None,
+    };
+    if let Some(folder) = args.cache.clone().or(of_user) {
+        builder = builder.cache_folder(folder);
     }
     if let Some(bytes) = max_memory {
         builder = builder.max_memory(bytes);

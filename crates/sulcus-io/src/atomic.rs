@@ -67,9 +67,12 @@ fn stage(
         // What any other program's new file would have; the umask takes its share.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let mut file = BufWriter::new(builder.tempfile_in(folder).map_err(fail)?);
-    write(&mut file).map_err(fail)?;
-    file.into_inner().map(Some).map_err(|e| fail(e.into_error()))
+    let mut draft = builder.tempfile_in(folder).map_err(fail)?;
+    // The plain file: errors of the other one tell its temporary name.
+    let mut file = BufWriter::new(draft.as_file_mut());
+    write(&mut file).and_then(|()| file.flush()).map_err(fail)?;
+    drop(file);
+    Ok(Some(draft))
 }
 
 /// What the system's refusal means, and what to do.

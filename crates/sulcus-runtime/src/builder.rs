@@ -109,8 +109,9 @@ impl SegmenterBuilder {
         self
     }
 
-    /// Where TensorRT keeps what it compiles for a model, which takes it minutes, from one process to the next; nowhere
-    /// unless said. The folder is made when there is none.
+    /// Where ONNX Runtime's optimised graphs for the processor, and what TensorRT compiles for a model, which takes it
+    /// minutes, are kept from one process to the next; nowhere unless said. The folder is made when there is none. What
+    /// lies in it is trusted: keep it where others can't write.
     pub fn cache_folder(mut self, folder: impl AsRef<Path>) -> Self {
         self.cache_folder = Some(folder.as_ref().to_path_buf());
         self

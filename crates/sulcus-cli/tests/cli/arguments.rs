@@ -43,6 +43,8 @@ fn wrong_usage_ends_with_2() {
         vec!["predict", "-m", model.to_str().unwrap(), "x.nii", "-o", "y", "--device", "gpu"],
         vec!["predict", "-m", model.to_str().unwrap(), "x.nii", "-o", "y", "--engine", "torch"],
         vec!["predict", "-m", model.to_str().unwrap(), "x.nii", "-o", "y", "--step", "0"],
+        vec!["predict", "-m", model.to_str().unwrap(), "x.nii", "-o", "y", "--cache", "c", "--engine", "tract"],
+        vec!["predict", "-m", model.to_str().unwrap(), "x.nii", "-o", "y", "--cache", "c", "--device", "cuda"],
         vec!["train", "x", "-o", "y", "--time-budget", "15"],
         vec!["train", "x", "-o", "y", "--preset", "unet9d"],
         vec!["train", "x", "-o", "y", "--all", "--fold", "1"],

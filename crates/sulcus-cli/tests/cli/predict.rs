@@ -40,6 +40,27 @@ fn a_scan_becomes_a_mask_on_its_own_grid() {
 }
 
 #[test]
+fn a_mask_may_be_a_pair_of_files() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name);
+    for mask in ["mask.nii.gz", "pair.hdr", "packed.img.gz", "mask.nhdr", "mask.mhd"] {
+        predict(home.path(), &[&scan()], &path(mask), &[]).code(0);
+    }
+    let (expected, _) = sulcus_io::read_labels(&path("mask.nii.gz")).unwrap();
+    for (header, voxels) in [
+        ("pair.hdr", "pair.img"),
+        ("packed.hdr.gz", "packed.img.gz"),
+        ("mask.nhdr", "mask.raw.gz"),
+        ("mask.mhd", "mask.zraw"),
+    ] {
+        assert!(path(voxels).exists(), "{voxels}");
+        let (found, _) = sulcus_io::read_labels(&path(header)).unwrap();
+        found.geometry().check_same_grid(expected.geometry()).unwrap();
+        assert!(found.data() == expected.data(), "{header}");
+    }
+}
+
+#[test]
 fn a_failed_case_does_not_stop_the_others_and_is_named() {
     let home = tempfile::tempdir().unwrap();
     let whole = std::fs::read(scan()).unwrap();
@@ -159,6 +180,12 @@ fn what_would_destroy_data_is_wrong_usage() {
     let twin = file(home.path(), "b/x.nii.gz", &bytes);
     predict(home.path(), &[&input], &input, &[]).code(2).says("overwrite the scan itself");
     predict(home.path(), &[&input], &home.path().join("a"), &[]).code(2).says("overwrite the scan itself");
+    let plain = sulcus_io::read_scan(&input).map(|read| (read.image, read.source)).unwrap();
+    let (header, voxels) = (home.path().join("pair.hdr"), home.path().join("pair.img"));
+    sulcus_io::write_image(&header, &plain.0, &plain.1).unwrap();
+    let pair = [&header, &voxels].map(|path| std::fs::read(path).unwrap());
+    predict(home.path(), &[&header], &voxels, &[]).code(2).says("overwrite the scan itself");
+    assert_eq!([&header, &voxels].map(|path| std::fs::read(path).unwrap()), pair);
     predict(home.path(), &[&input, &twin], &home.path().join("out"), &[]).code(2).says("case name `x`");
     predict(home.path(), &[&home.path().join("a"), &home.path().join("b")], &home.path().join("out.nii.gz"), &[])
         .code(2)

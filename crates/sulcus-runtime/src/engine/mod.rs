@@ -7,6 +7,8 @@ mod ort_bound;
 #[cfg(feature = "ort")]
 mod ort_device;
 #[cfg(feature = "ort")]
+mod ort_kept;
+#[cfg(feature = "ort")]
 mod ort_library;
 #[cfg(feature = "ort")]
 mod ort_measure;

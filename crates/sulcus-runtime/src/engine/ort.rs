@@ -9,6 +9,7 @@ use sulcus_pipeline::{Predictor, PredictorError, Tensor};
 
 use super::ort_bound::Bound;
 use super::ort_device::{Provider, plain, register};
+use super::ort_kept::KeptGraph;
 use super::{Engine, INPUT, OUTPUT, OnnxRuntime, all_threads};
 use crate::{Arithmetic, Device, RuntimeError};
 
@@ -24,7 +25,7 @@ pub struct OrtOptions {
     pub arithmetic: Arithmetic,
     /// Tiles that a GPU is given at a time, 1 for `None`; processors take one by one.
     pub batch: Option<usize>,
-    /// Where TensorRT keeps what it compiles, from one run to the next; the folder must exist.
+    /// Where optimised graphs, and what TensorRT compiles, are kept from one run to the next; the folder must exist.
     pub cache_folder: Option<PathBuf>,
 }
 
@@ -97,27 +98,12 @@ fn gpu(device: Device) -> Option<u32> {
 }
 
 fn session(runtime: &OnnxRuntime, model: &[u8], options: &OrtOptions) -> Result<Session, RuntimeError> {
-    let device = options.device;
-    let threads = options.threads.unwrap_or_else(all_threads);
-    let refused_option = |e: ort::Error<SessionBuilder>| refused(plain(e.message()));
-    let builder = Session::builder(runtime.environment()).map_err(|e| refused(plain(e.message())))?;
-    let provider = Provider {
-        device,
-        threads,
-        arithmetic: options.arithmetic,
-        cache_folder: options.cache_folder.as_deref(),
-    };
-    let builder = register(builder, runtime, &provider)?;
-    let builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(refused_option)?;
-    let builder = builder.with_intra_threads(threads).map_err(refused_option)?;
-    // A spinning thread takes a core from whoever else needs it, the window's own code first.
-    let mut builder = builder.with_intra_op_spinning(false).map_err(refused_option)?;
-    let session = builder.commit_from_memory(model).map_err(|e| match device {
-        Device::Auto | Device::Cpu => refused(plain(e.message())),
-        _ => {
-            RuntimeError::Device { device, reason: format!("the model cannot run on it: {}", plain(e.message())) }
+    let session = match (options.device, &options.cache_folder) {
+        (Device::Auto | Device::Cpu, Some(folder)) => {
+            kept_session(runtime, model, options, &KeptGraph::new(folder, model, runtime))?
         }
-    })?;
+        _ => commit(session_builder(runtime, options)?, model, options.device)?,
+    };
     for (kind, names, expected) in [
         ("input", session.inputs().iter().map(|i| i.name()).collect::<Vec<_>>(), INPUT),
         ("output", session.outputs().iter().map(|o| o.name()).collect(), OUTPUT),
@@ -127,6 +113,66 @@ fn session(runtime: &OnnxRuntime, model: &[u8], options: &OrtOptions) -> Result<
         }
     }
     Ok(session)
+}
+
+/// A session of the optimised graph that is on disk, or one of the model, whose optimised graph is then on disk. Without
+/// room for it the session is made all the same.
+fn kept_session(
+    runtime: &OnnxRuntime,
+    model: &[u8],
+    options: &OrtOptions,
+    kept: &KeptGraph<'_>,
+) -> Result<Session, RuntimeError> {
+    let builder = || session_builder(runtime, options);
+    if let Some(graph) = kept.read() {
+        let as_it_is = builder()?.with_optimization_level(GraphOptimizationLevel::Disable).map_err(refused_option)?;
+        match commit(as_it_is, &graph, options.device) {
+            Ok(session) => return Ok(session),
+            Err(reason) => tracing::warn!("an optimised graph is not used: {reason}"),
+        }
+    }
+    let writing = || {
+        let draft = kept.draft().map_err(|e| e.to_string())?;
+        let builder = builder().and_then(|b| b.with_optimized_model_path(draft.path()).map_err(refused_option));
+        let session = builder.and_then(|builder| commit(builder, model, options.device));
+        let session = session.map_err(|e| e.to_string())?;
+        kept.keep(draft).map_err(|e| e.to_string())?;
+        Ok::<_, String>(session)
+    };
+    writing().or_else(|reason| {
+        tracing::warn!("the optimised graph is not kept: {reason}");
+        commit(builder()?, model, options.device)
+    })
+}
+
+/// What all sessions have in common.
+fn session_builder(runtime: &OnnxRuntime, options: &OrtOptions) -> Result<SessionBuilder, RuntimeError> {
+    let threads = options.threads.unwrap_or_else(all_threads);
+    let builder = Session::builder(runtime.environment()).map_err(|e| refused(plain(e.message())))?;
+    let provider = Provider {
+        device: options.device,
+        threads,
+        arithmetic: options.arithmetic,
+        cache_folder: options.cache_folder.as_deref(),
+    };
+    let builder = register(builder, runtime, &provider)?;
+    let builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(refused_option)?;
+    let builder = builder.with_intra_threads(threads).map_err(refused_option)?;
+    // A spinning thread takes a core from whoever else needs it, the window's own code first.
+    builder.with_intra_op_spinning(false).map_err(refused_option)
+}
+
+fn commit(mut builder: SessionBuilder, graph: &[u8], device: Device) -> Result<Session, RuntimeError> {
+    builder.commit_from_memory(graph).map_err(|e| match device {
+        Device::Auto | Device::Cpu => refused(plain(e.message())),
+        _ => {
+            RuntimeError::Device { device, reason: format!("the model cannot run on it: {}", plain(e.message())) }
+        }
+    })
+}
+
+fn refused_option(error: ort::Error<SessionBuilder>) -> RuntimeError {
+    refused(plain(error.message()))
 }
 
 fn refused(message: &str) -> RuntimeError {

@@ -8,7 +8,11 @@ use ort::session::builder::{AutoDevicePolicy, SessionBuilder};
 use super::OnnxRuntime;
 use crate::{Arithmetic, Device, RuntimeError};
 
-/// What a provider is registered with.
+/// What a provider is registered with. ONNX Runtime's own, for the processor, asks for nothing but the device.
+#[cfg_attr(
+    not(any(feature = "tensorrt", feature = "openvino")),
+    expect(dead_code, reason = "what providers that this build leaves out would be registered with")
+)]
 pub(super) struct Provider<'a> {
     pub(super) device: Device,
     pub(super) threads: usize,

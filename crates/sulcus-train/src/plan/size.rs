@@ -229,11 +229,7 @@ pub(super) fn by_rule(
         ));
         batch
     });
-    why.push(format!(
-        "about {} of memory for a step, of {}",
-        gigabytes(estimate(&topology).bytes(batch_size)),
-        gigabytes(memory)
-    ));
+    why.push(memory_sentence(&estimate(&topology), batch_size, config.device.choices().count(), memory));
     Ok(Size { network, patch: topology.patch, tiling: Tiling::Patch, batch_size })
 }
 
@@ -312,6 +308,20 @@ fn width_sentence(network: &NetworkSpec, limits: &Limits, kind: DeviceKind) -> S
         DeviceKind::Gpu => "a GPU",
     };
     format!("{} feature maps: {}, for {place}", maps.join("–"), limits.what)
+}
+
+/// Several devices share a batch out, and each has all weights.
+fn memory_sentence(estimate: &MemoryEstimate, batch_size: usize, devices: usize, memory: u64) -> String {
+    let whole = format!(
+        "about {} of memory for a step, of {}",
+        gigabytes(estimate.bytes(batch_size)),
+        gigabytes(memory)
+    );
+    if devices < 2 {
+        return whole;
+    }
+    let each = gigabytes(estimate.bytes(batch_size.div_ceil(devices)));
+    format!("{whole}; with {devices} devices about {each} on each")
 }
 
 /// `8.0 GB`.

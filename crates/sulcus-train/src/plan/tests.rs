@@ -222,6 +222,24 @@ fn residual_encoders_and_every_rule_make_networks_that_hold_together() {
 }
 
 #[test]
+fn of_several_devices_the_memory_of_each_is_told() {
+    let scans = vec![facts([200, 200, 150], [1.0; 3]); 50];
+    let says = |devices: &str| {
+        let device = devices.parse().unwrap();
+        let config = TrainConfig { device, ..preset("nnunet-3d", DeviceChoice::Cuda(0)) };
+        let plan = by_rule(&config, &scans);
+        let halved = Plan { batch_size: plan.batch_size.div_ceil(2), ..plan.clone() };
+        let bytes = [&plan, &halved].map(|plan| plan.memory_bytes(&config, DeviceKind::Gpu) as f64 / 1e9);
+        (plan.why.join("; "), bytes)
+    };
+    let (why, [whole, half]) = says("cuda:0,1");
+    assert!(why.contains(&format!("about {whole:.1} GB of memory for a step")), "{why}");
+    assert!(why.contains(&format!("with 2 devices about {half:.1} GB on each")), "{why}");
+    assert!(half < whole);
+    assert!(!says("cuda:0").0.contains("on each"));
+}
+
+#[test]
 fn memory_binds_the_batch_of_a_fixed_network_too() {
     let scans = [facts([300, 300, 60], [1.0, 1.0, 2.0])];
     let decide = |memory_bytes, batch_size| {

@@ -16,7 +16,7 @@ use crate::error::{CliError, Context, with_causes};
 use crate::ui::Ui;
 use crate::{computing, files, scans};
 use cohort::Cohort;
-use record::Records;
+use record::{Records, outputs};
 
 /// What follows the case's name in the file of its probabilities.
 pub(crate) const PROBABILITIES_SUFFIX: &str = "_probabilities";
@@ -87,12 +87,6 @@ fn plan_outputs(args: &PredictArgs, cases: Vec<Case>, bad: usize) -> Result<Vec<
         ))
         .hint("give a folder with -o; each mask keeps its scan's name"));
     }
-    if single && !is_writable_name(&args.output) {
-        return Err(CliError::usage(format_args!(
-            "masks are written as .nii, .nii.gz, .nrrd, .mha or .dcm, so -o must end in one of these: {}",
-            args.output.display()
-        )));
-    }
     let jobs: Vec<Job> = cases
         .into_iter()
         .map(|case| {
@@ -105,24 +99,15 @@ fn plan_outputs(args: &PredictArgs, cases: Vec<Case>, bad: usize) -> Result<Vec<
             Job { probabilities: args.probabilities.then(beside), mask, case }
         })
         .collect();
-    for input in jobs.iter().flat_map(|job| &job.case.files) {
-        let overwritten = |out: &&PathBuf| files::same_file(input, out);
-        if let Some(out) =
-            jobs.iter().flat_map(|job| std::iter::once(&job.mask).chain(&job.probabilities)).find(overwritten)
-        {
-            return Err(CliError::usage(format_args!(
-                "the mask would overwrite the scan itself: {}",
-                out.display()
-            ))
+    // Of a pair either name may be the one in -o.
+    let written: Vec<PathBuf> =
+        jobs.iter().flat_map(outputs).flat_map(|output| sulcus_io::written_files(output)).collect();
+    let read = || jobs.iter().flat_map(|job| &job.case.files).flat_map(|input| sulcus_io::written_files(input));
+    if let Some(out) = written.iter().find(|out| read().any(|input| files::same_file(&input, out))) {
+        return Err(CliError::usage(format_args!("the mask would overwrite the scan itself: {}", out.display()))
             .hint("choose another file or folder with -o"));
-        }
     }
     Ok(jobs)
-}
-
-fn is_writable_name(path: &Path) -> bool {
-    let name = path.to_string_lossy().to_ascii_lowercase();
-    [".nii", ".nii.gz", ".nrrd", ".mha"].iter().any(|ending| name.ends_with(ending)) || scans::is_dicom_name(path)
 }
 
 #[cfg(test)]
@@ -133,6 +118,6 @@ mod tests {
     fn only_names_of_volumes_are_files() {
         assert!(to_file(Path::new("x/mask.nii.gz")) && to_file(Path::new("mask.NII")));
         assert!(!to_file(Path::new("masks")) && !to_file(Path::new("masks.out")));
-        assert!(!is_writable_name(Path::new("mask.hdr")));
+        assert!(to_file(Path::new("mask.hdr")) && to_file(Path::new("mask.dcm")));
     }
 }

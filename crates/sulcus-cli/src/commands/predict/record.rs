@@ -124,7 +124,7 @@ impl<'a> Records<'a> {
     }
 }
 
-fn outputs(job: &Job) -> impl Iterator<Item = &PathBuf> {
+pub(super) fn outputs(job: &Job) -> impl Iterator<Item = &PathBuf> {
     std::iter::once(&job.mask).chain(&job.probabilities)
 }
 
