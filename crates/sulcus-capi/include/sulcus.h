@@ -75,7 +75,7 @@ enum SulcusStatus
      */
     SULCUS_STATUS_ENGINE = 3,
     /**
-     * The device that was named can't be had.
+     * The device that was named can't be had, or not in half precision.
      */
     SULCUS_STATUS_DEVICE = 4,
     /**
@@ -477,6 +477,31 @@ SulcusStatus sulcus_options_set_step(struct SulcusOptions *options, double step)
  */
 SulcusStatus sulcus_options_set_max_memory(struct SulcusOptions *options,
                                            uint64_t bytes);
+
+/**
+ * Whether it computes in half precision: bf16 on `openvino`, fp16 on `tensorrt`. Faster; voxels at the borders may change.
+ * Any other device is then an error of `sulcus_segmenter_new`. 0 is no, anything else yes.
+ *
+ * One thread at a time may use the options.
+ *
+ * # Safety
+ * `options` is from `sulcus_options_new`.
+ */
+SulcusStatus sulcus_options_set_half(struct SulcusOptions *options,
+                                     int half);
+
+/**
+ * A folder that keeps what ONNX Runtime makes of a model for the processor, and TensorRT, which takes minutes, for a GPU,
+ * so that the next process starts sooner; nowhere unless this is called. It is made when there is none. What lies in it
+ * is trusted: keep it where others can't write.
+ *
+ * The path is copied. One thread at a time may use the options.
+ *
+ * # Safety
+ * `options` is from `sulcus_options_new`; `folder` is a text that ends with a zero byte.
+ */
+SulcusStatus sulcus_options_set_cache_folder(struct SulcusOptions *options,
+                                             const char *folder);
 
 /**
  * The ONNX Runtime library, or a folder that holds it: version 1.22 or newer. Unless this is called it is looked for beside

@@ -1,6 +1,6 @@
 use std::ffi::{c_char, c_int};
 
-use sulcus_runtime::{Device, Engine, OrtLibrary, Segmenter, SegmenterBuilder};
+use sulcus_runtime::{Arithmetic, Device, Engine, OrtLibrary, Segmenter, SegmenterBuilder};
 
 use crate::SulcusStatus;
 use crate::border::{Failure, Out, borrowed_mut, free, guard, path, slice, text};
@@ -218,6 +218,42 @@ pub unsafe extern "C" fn sulcus_options_set_max_memory(options: *mut SulcusOptio
                 return Err(Failure::argument("the memory limit must be at least 1 byte, found 0"));
             }
             Ok(Box::new(move |builder| builder.max_memory(bytes)))
+        })
+    }
+}
+
+/// Whether it computes in half precision: bf16 on `openvino`, fp16 on `tensorrt`. Faster; voxels at the borders may change.
+/// Any other device is then an error of `sulcus_segmenter_new`. 0 is no, anything else yes.
+///
+/// One thread at a time may use the options.
+///
+/// # Safety
+/// `options` is from `sulcus_options_new`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sulcus_options_set_half(options: *mut SulcusOptions, half: c_int) -> SulcusStatus {
+    let arithmetic = if half == 0 { Arithmetic::Models } else { Arithmetic::Half };
+    // SAFETY: as the caller promises.
+    unsafe { change(options, || Ok(Box::new(move |builder| builder.arithmetic(arithmetic)))) }
+}
+
+/// A folder that keeps what ONNX Runtime makes of a model for the processor, and TensorRT, which takes minutes, for a GPU,
+/// so that the next process starts sooner; nowhere unless this is called. It is made when there is none. What lies in it
+/// is trusted: keep it where others can't write.
+///
+/// The path is copied. One thread at a time may use the options.
+///
+/// # Safety
+/// `options` is from `sulcus_options_new`; `folder` is a text that ends with a zero byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sulcus_options_set_cache_folder(
+    options: *mut SulcusOptions,
+    folder: *const c_char,
+) -> SulcusStatus {
+    // SAFETY: as the caller promises.
+    unsafe {
+        change(options, || {
+            let folder = path(folder, "folder")?.to_path_buf();
+            Ok(Box::new(move |builder| builder.cache_folder(folder)))
         })
     }
 }

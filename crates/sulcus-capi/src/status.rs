@@ -19,7 +19,7 @@ pub enum SulcusStatus {
     Model = 2,
     /// The engine can't be had, or doesn't take the model.
     Engine = 3,
-    /// The device that was named can't be had.
+    /// The device that was named can't be had, or not in half precision.
     Device = 4,
     /// The scan doesn't suit the model, or holds voxels that are NaN or infinite.
     Scan = 5,
@@ -125,8 +125,10 @@ impl From<RuntimeError> for Failure {
             | RuntimeError::NeedsOnnxRuntime { .. }
             | RuntimeError::Library { .. }
             | RuntimeError::OtherLibraryLoaded { .. } => SulcusStatus::Engine,
-            RuntimeError::Device { .. } => SulcusStatus::Device,
-            RuntimeError::WouldOverwrite { .. } | RuntimeError::Io(_) => SulcusStatus::File,
+            RuntimeError::Device { .. } | RuntimeError::Arithmetic { .. } => SulcusStatus::Device,
+            RuntimeError::WouldOverwrite { .. } | RuntimeError::CacheFolder { .. } | RuntimeError::Io(_) => {
+                SulcusStatus::File
+            }
             RuntimeError::NoGoldenCase { .. } => SulcusStatus::GoldenCase,
             RuntimeError::Pipeline(error) => of_pipeline(&error),
             _ => SulcusStatus::Failed,

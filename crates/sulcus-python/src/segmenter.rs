@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use sulcus_io::{Compression, Source, encode_labels, read_scan, write_labels};
 use sulcus_pipeline::{ModelSpec, Progress};
-use sulcus_runtime::{Device, Engine, RuntimeError, SegmentOptions, Segmentation};
+use sulcus_runtime::{Arithmetic, Device, Engine, RuntimeError, SegmentOptions, Segmentation};
 use sulcus_volume::{Geometry, Image, LabelMap, OrientationSource, RasFromVoxel, VolumeError};
 
 use crate::error::{self, InputError, ModelError, SulcusError};
@@ -30,6 +30,8 @@ struct Options {
     mirror: bool,
     step: Option<f64>,
     max_memory: Option<u64>,
+    half: bool,
+    cache_folder: Option<PathBuf>,
     ort_library: Option<PathBuf>,
     ort_packages: Vec<PathBuf>,
     ort_data: Option<PathBuf>,
@@ -69,6 +71,12 @@ impl Segmenter {
         }
         if let Some(bytes) = options.max_memory {
             builder = builder.max_memory(bytes);
+        }
+        if options.half {
+            builder = builder.arithmetic(Arithmetic::Half);
+        }
+        if let Some(folder) = options.cache_folder {
+            builder = builder.cache_folder(folder);
         }
         let segmenter = py.detach(|| builder.build()).map_err(|e| error::of_runtime(&e))?;
         let notes = note.into_iter().chain(segmenter.notes().iter().cloned()).collect();

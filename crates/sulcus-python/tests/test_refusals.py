@@ -118,6 +118,7 @@ OPTIONS = {
     "threads": ({"threads": 0}, "threads must be a whole number from 1 on"),
     "negative threads": ({"threads": -1}, "threads must be a whole number from 1 on"),
     "half a thread": ({"threads": 1.5}, "threads must be a whole number"),
+    "half precision where there is none": ({"engine": "tract", "device": "cpu", "half": True}, "half precision"),
     "memory": ({"max_memory": 0}, "max_memory must be a whole number"),
     "memory as text": ({"max_memory": "2GB"}, "max_memory must be a whole number"),
     "endless memory": ({"max_memory": 2**70}, "max_memory must be a whole number"),

@@ -191,6 +191,18 @@ def test_options_reach_the_runtime(tract: sulcus.Segmenter, image: nibabel.Nifti
         sulcus.Segmenter(MODEL, max_memory=1_000_000, **options).segment(image)
 
 
+def test_what_is_kept_on_disk_changes_no_mask(
+    segmenter: sulcus.Segmenter, engine: str, image: nibabel.Nifti1Image, tmp_path: Path
+) -> None:
+    expected = segmenter.segment(image).labels
+    folder = tmp_path / "made" / "kept"
+    # The second one is of the graph that the first one kept.
+    for _ in range(2):
+        kept = sulcus.Segmenter(MODEL, cache_folder=folder, **options(engine))
+        assert np.array_equal(kept.segment(image).labels, expected)
+        assert engine == "tract" or len(list(folder.iterdir())) == 1
+
+
 def test_a_scan_smaller_than_the_patch_is_padded_as_the_binary_does(
     tract: sulcus.Segmenter, case: tuple, binary: Path, tmp_path: Path
 ) -> None:

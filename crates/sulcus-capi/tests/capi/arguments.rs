@@ -170,6 +170,7 @@ fn options_that_mean_nothing_are_refused_and_leave_the_options_as_they_were() {
     refuse(name(&latin, sulcus_options_set_device), "`device` must be UTF-8");
     refuse(name(c"", sulcus_options_add_model_file), "`model` is an empty path");
     refuse(name(c"", sulcus_options_set_ort_library), "`library` is an empty path");
+    refuse(name(c"", sulcus_options_set_cache_folder), "`folder` is an empty path");
     refuse(bytes(null(), 0), "a model of no bytes was given");
     refuse(bytes(null(), 8), "`bytes` is a null pointer");
     refuse(bytes(latin.as_ptr().cast(), usize::MAX), "`bytes` cannot have");
@@ -199,6 +200,12 @@ fn engines_and_devices_that_cannot_be_had_say_why() {
     };
     let message = refused(build(c"tract", c"cuda:1").unwrap(), SulcusStatus::Device);
     assert!(message.starts_with("the device `cuda:1` cannot be used: "), "{message}");
+    // SAFETY: a live handle.
+    ok(unsafe { sulcus_options_set_half(options.pointer, 1) });
+    let message = refused(build(c"tract", c"cpu").unwrap(), SulcusStatus::Device);
+    assert!(message.starts_with("half precision cannot be had on `cpu`: "), "{message}");
+    // SAFETY: a live handle.
+    ok(unsafe { sulcus_options_set_half(options.pointer, 0) });
     // SAFETY: a live handle and a text.
     ok(unsafe { sulcus_options_set_ort_library(options.pointer, c"/nowhere/libonnxruntime.so".as_ptr()) });
     let message = refused(build(c"ort", c"cpu").unwrap(), SulcusStatus::Engine);

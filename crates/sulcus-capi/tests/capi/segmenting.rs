@@ -83,7 +83,7 @@ fn arrays_and_files_give_the_mask_that_rust_gives() {
 #[test]
 fn the_shipped_model_replays_its_golden_case() {
     for (engine, library) in engines() {
-        let options = options();
+        let (options, folder) = (options(), tempfile::tempdir().unwrap());
         let name = std::ffi::CString::new(engine.name()).unwrap();
         // SAFETY: live handles and texts.
         unsafe {
@@ -91,11 +91,18 @@ fn the_shipped_model_replays_its_golden_case() {
             ok(sulcus_options_set_engine(options.pointer, name.as_ptr()));
             if let Some(library) = &library {
                 ok(sulcus_options_set_ort_library(options.pointer, c_path(library).as_ptr()));
+                ok(sulcus_options_set_device(options.pointer, c"cpu".as_ptr()));
             }
+            ok(sulcus_options_set_cache_folder(options.pointer, c_path(folder.path()).as_ptr()));
         }
-        let segmenter = segmenter(&options).unwrap();
-        // SAFETY: a live handle.
-        ok(unsafe { sulcus_segmenter_replay_golden(segmenter.pointer) });
+        // The second one is of the graph that the first one kept.
+        for _ in 0..2 {
+            let segmenter = segmenter(&options).unwrap();
+            // SAFETY: a live handle.
+            ok(unsafe { sulcus_segmenter_replay_golden(segmenter.pointer) });
+            let kept = folder.path().read_dir().unwrap().count();
+            assert_eq!(kept, usize::from(library.is_some()), "{engine}");
+        }
     }
 }
 

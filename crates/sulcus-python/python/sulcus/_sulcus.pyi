@@ -15,6 +15,8 @@ class _Options(TypedDict):
     mirror: bool
     step: float | None
     max_memory: int | None
+    half: bool
+    cache_folder: str | None
     ort_library: str | None
     ort_packages: list[str]
     ort_data: str | None

@@ -125,7 +125,8 @@ fn kept_session(
 ) -> Result<Session, RuntimeError> {
     let builder = || session_builder(runtime, options);
     if let Some(graph) = kept.read() {
-        let as_it_is = builder()?.with_optimization_level(GraphOptimizationLevel::Disable).map_err(refused_option)?;
+        let as_it_is =
+            builder()?.with_optimization_level(GraphOptimizationLevel::Disable).map_err(refused_option)?;
         match commit(as_it_is, &graph, options.device) {
             Ok(session) => return Ok(session),
             Err(reason) => tracing::warn!("an optimised graph is not used: {reason}"),

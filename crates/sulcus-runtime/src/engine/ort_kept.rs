@@ -69,8 +69,19 @@ fn processor() -> String {
     }
     #[cfg(target_arch = "x86_64")]
     instructions!(
-        "sse4.1", "avx", "avx2", "fma", "f16c", "avxvnni", "avx512f", "avx512bw", "avx512dq", "avx512vl",
-        "avx512vnni", "avx512bf16", "avx512fp16"
+        "sse4.1",
+        "avx",
+        "avx2",
+        "fma",
+        "f16c",
+        "avxvnni",
+        "avx512f",
+        "avx512bw",
+        "avx512dq",
+        "avx512vl",
+        "avx512vnni",
+        "avx512bf16",
+        "avx512fp16"
     );
     #[cfg(target_arch = "aarch64")]
     instructions!("neon", "dotprod", "fp16", "bf16", "i8mm", "sve", "sve2");

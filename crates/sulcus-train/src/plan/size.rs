@@ -312,11 +312,8 @@ fn width_sentence(network: &NetworkSpec, limits: &Limits, kind: DeviceKind) -> S
 
 /// Several devices share a batch out, and each has all weights.
 fn memory_sentence(estimate: &MemoryEstimate, batch_size: usize, devices: usize, memory: u64) -> String {
-    let whole = format!(
-        "about {} of memory for a step, of {}",
-        gigabytes(estimate.bytes(batch_size)),
-        gigabytes(memory)
-    );
+    let whole =
+        format!("about {} of memory for a step, of {}", gigabytes(estimate.bytes(batch_size)), gigabytes(memory));
     if devices < 2 {
         return whole;
     }
