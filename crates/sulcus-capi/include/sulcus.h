@@ -423,7 +423,7 @@ SulcusStatus sulcus_options_set_engine(struct SulcusOptions *options,
                                        const char *engine);
 
 /**
- * Where it runs: `auto`, `cpu`, `cuda`, `cuda:N`, `tensorrt` or `tensorrt:N`. A device that is named is used, or
+ * Where it runs: `auto`, `cpu`, `openvino`, `cuda`, `cuda:N`, `tensorrt` or `tensorrt:N`. A device that is named is used, or
  * `sulcus_segmenter_new` says why not: nothing falls back.
  *
  * The name is copied. One thread at a time may use the options.
@@ -431,7 +431,8 @@ SulcusStatus sulcus_options_set_engine(struct SulcusOptions *options,
  * # Safety
  * `options` is from `sulcus_options_new`; `device` is a text that ends with a zero byte.
  */
-SulcusStatus sulcus_options_set_device(struct SulcusOptions *options, const char *device);
+SulcusStatus sulcus_options_set_device(struct SulcusOptions *options,
+                                       const char *device);
 
 /**
  * Threads for the network, at least 1; all that the process may use unless this is called.

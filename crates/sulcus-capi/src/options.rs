@@ -125,7 +125,7 @@ pub unsafe extern "C" fn sulcus_options_set_engine(
     }
 }
 
-/// Where it runs: `auto`, `cpu`, `cuda`, `cuda:N`, `tensorrt` or `tensorrt:N`. A device that is named is used, or
+/// Where it runs: `auto`, `cpu`, `openvino`, `cuda`, `cuda:N`, `tensorrt` or `tensorrt:N`. A device that is named is used, or
 /// `sulcus_segmenter_new` says why not: nothing falls back.
 ///
 /// The name is copied. One thread at a time may use the options.

@@ -44,7 +44,8 @@ pub(crate) fn volumes_in(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).context(doing())? {
         let path = entry.context(doing())?.path();
-        if sulcus_io::is_volume_file(&path) && path.is_file() {
+        // A link whose target is missing, as of a file that was never fetched, is a case that can't be read, and not none.
+        if sulcus_io::is_volume_file(&path) && (path.is_file() || !path.exists()) {
             files.push(path);
         }
     }
@@ -58,7 +59,9 @@ fn series_in(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) =
         entries.flatten().map(|entry| entry.path()).partition(|path| path.is_dir());
-    if files.iter().any(|file| dicom::is_dicom_file(file)) {
+    // An export's index of its patients is no slice of any.
+    let is_index = |file: &Path| file.file_name().is_some_and(|name| name.eq_ignore_ascii_case("DICOMDIR"));
+    if files.iter().any(|file| !is_index(file) && dicom::is_dicom_file(file)) {
         return vec![folder.to_path_buf()];
     }
     let mut series: Vec<PathBuf> = folders.into_iter().filter(|f| dicom::holds_dicom(f)).collect();
@@ -87,13 +90,14 @@ pub(crate) fn find(inputs: &[PathBuf], channels: usize) -> Result<(Vec<Case>, Ve
         let mut refuse = |error: &str| bad.push(BadInput { path: input.clone(), error: error.to_owned() });
         if input.is_dir() {
             match volumes_in(input) {
-                Ok(found) if !found.is_empty() => files.extend(found),
-                Ok(_) => match series_in(input) {
-                    found if found.is_empty() => {
+                Ok(found) => {
+                    let of_dicom = series_in(input);
+                    if found.is_empty() && of_dicom.is_empty() {
                         refuse("the folder has no NIfTI file (.nii, .nii.gz, .hdr/.img) and no DICOM series");
                     }
-                    found => series.extend(found.into_iter().map(series_case)),
-                },
+                    files.extend(found);
+                    series.extend(of_dicom.into_iter().map(series_case));
+                }
                 Err(CliError::Failed { message, .. }) => refuse(&message),
                 Err(other) => return Err(other),
             }

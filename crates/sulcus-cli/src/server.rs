@@ -61,8 +61,8 @@ impl Viewer {
     pub(crate) fn serve(&self) {
         for request in self.server.incoming_requests() {
             let answer = self.answer(&request);
-            // A browser that hangs up in the middle is no event.
-            let _ = respond(request, answer);
+            // Whoever stops reading keeps nobody else waiting, nor Ctrl-C. A browser that hangs up in the middle is no event.
+            std::thread::spawn(move || drop(respond(request, answer)));
         }
     }
 
@@ -160,6 +160,36 @@ mod tests {
         for host in ["evil.example:8000", "127.0.0.1:8001", "127.0.0.1", "localhost.evil.example:8000", ""] {
             assert!(!is_loopback(host, 8000), "{host}");
         }
+    }
+
+    /// Somebody who asks for a large file and never takes it keeps nobody waiting.
+    #[test]
+    fn a_client_that_does_not_read_holds_nobody_up() {
+        use std::io::Write;
+        let large = tempfile::NamedTempFile::new().unwrap();
+        large.as_file().set_len(1 << 28).unwrap();
+        let offer = Offer { name: "image", path: large.path().to_path_buf() };
+        let viewer = std::sync::Arc::new(Viewer::bind(0, vec![offer]).unwrap());
+        let port = viewer.address().port();
+        let ask = |path: &str| {
+            let mut stream = std::net::TcpStream::connect(viewer.address()).unwrap();
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+            write!(stream, "GET /{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n").unwrap();
+            stream
+        };
+        let serving = std::thread::spawn({
+            let viewer = std::sync::Arc::clone(&viewer);
+            move || viewer.serve()
+        });
+        let mut stalled = ask("data/image");
+        let mut start = [0; 12];
+        stalled.read_exact(&mut start).unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+        let mut page = String::new();
+        ask("index.html").read_to_string(&mut page).unwrap();
+        assert!(page.starts_with("HTTP/1.1 200") && page.contains("</html>"), "{page}");
+        viewer.stop();
+        serving.join().unwrap();
     }
 
     #[test]

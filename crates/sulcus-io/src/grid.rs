@@ -48,6 +48,8 @@ impl<'a> Grid<'a> {
     /// mean, in single precision where that holds each.
     pub(crate) fn from_stored<'v>(volume: &'v StoredVolume<'_>) -> Result<Grid<'v>, Problem> {
         let source = volume.source();
+        // These formats count in millimetres.
+        source.check_usable()?;
         let channels = (source.file_shape().len() > 3).then(|| source.channels());
         if volume.slope_and_intercept().is_none() {
             let content = Cow::Borrowed(volume.raw());

@@ -54,7 +54,8 @@ pub use names::written_files;
 pub use names::{case_name, is_volume_file};
 #[cfg(not(target_family = "wasm"))]
 pub use paths::{
-    read_info, read_labels, read_scan, read_source, read_stored, write_image, write_labels, write_stored,
+    read_files, read_info, read_labels, read_scan, read_source, read_stored, would_replace, write_image,
+    write_labels, write_stored,
 };
 #[cfg(not(target_family = "wasm"))]
 pub use read::nifti_memory_bytes;

@@ -225,6 +225,35 @@ impl Found {
     }
 }
 
+/// The files that reading a volume from a path opens: that one, and where header and voxels lie apart, the other one
+/// too. Of a path that holds no volume, the path.
+pub fn read_files(path: &Path) -> Vec<PathBuf> {
+    let other = || -> Option<PathBuf> {
+        let ending = ending(path);
+        if ending.starts_with(".img") {
+            return partner(path, "hdr").ok();
+        }
+        let opened = Some(path).filter(|p| p.is_file()).map(Opened::new)?.ok()?;
+        if ending.starts_with(".hdr") && !nifti::header_in(&opened.start).ok()?.is_single_file() {
+            return partner(path, "img").ok();
+        }
+        if !headed::starts(&opened.start) {
+            return None;
+        }
+        let (header, _) = headed::Header::parse(&opened.first(headed::MOST_BYTES).ok()?).ok()?;
+        header.data_file(path).ok()?
+    };
+    std::iter::once(path.to_path_buf()).chain(other()).collect()
+}
+
+/// Whether writing a volume to `output` would replace a file that a volume is read from at `input`.
+pub fn would_replace(input: &Path, output: &Path) -> bool {
+    // A file that does not exist yet has no canonical path, and is none that could be lost.
+    let there = |paths: Vec<PathBuf>| paths.into_iter().filter_map(|path| path.canonicalize().ok());
+    let read: Vec<PathBuf> = there(read_files(input)).collect();
+    there(names::written_files(output)).any(|path| read.contains(&path))
+}
+
 fn open(path: &Path) -> Result<Found, IoError> {
     open_started(path, Opened::new(path)?)
 }

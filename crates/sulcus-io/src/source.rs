@@ -102,8 +102,9 @@ impl Source {
     /// axes after the third stay; what it says of the place is now `geometry`.
     ///
     /// # Errors
-    /// When a NIfTI header cannot say where the grid lies.
+    /// When a NIfTI header cannot say where the grid lies, or this one counts in another unit than millimetres.
     pub fn on_grid(&self, geometry: &Geometry) -> Result<Self, IoError> {
+        self.check_usable()?;
         let after = self.file_shape.iter().skip(3).copied();
         let file_shape = geometry.shape().into_iter().chain(after).collect();
         let origin = match &self.origin {

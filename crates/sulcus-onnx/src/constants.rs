@@ -15,25 +15,37 @@ pub struct Constant {
     pub values: Vec<f32>,
 }
 
-/// Reads the float32 constants out of an ONNX file, whoever wrote it. Constants of other types are left out.
+/// Reads the constants in single and half precision out of an ONNX file, whoever wrote it. Those of other types are left
+/// out.
 ///
 /// # Errors
 /// When the bytes are no ONNX file or a damaged one, or the values of a constant lie outside the file.
 pub fn read_constants(bytes: &[u8]) -> Result<Vec<Constant>, OnnxError> {
     let graph = GraphProto::decode(graph(bytes)?)
         .map_err(|e| OnnxError::Damaged { reason: format!("its graph is broken: {e}") })?;
-    let floats = graph.initializer.into_iter().filter(|tensor| tensor.data_type == DataType::Float as i32);
-    floats.map(constant).collect()
+    let width = |tensor: &TensorProto| match tensor.data_type {
+        float if float == DataType::Float as i32 => Some(4),
+        half if half == DataType::Float16 as i32 => Some(2),
+        _ => None,
+    };
+    let floats = graph.initializer.into_iter().filter_map(|tensor| Some((width(&tensor)?, tensor)));
+    floats.map(|(width, tensor)| constant(tensor, width)).collect()
 }
 
-fn constant(tensor: TensorProto) -> Result<Constant, OnnxError> {
+/// A constant of `width` bytes a value: single or half precision.
+fn constant(tensor: TensorProto, width: usize) -> Result<Constant, OnnxError> {
     let TensorProto { dims, name, raw_data, .. } = tensor;
     let shape: Option<Vec<usize>> = dims.iter().map(|edge| usize::try_from(*edge).ok()).collect();
-    let bytes = shape.as_ref().and_then(|shape| shape.iter().try_fold(4_usize, |n, edge| n.checked_mul(*edge)));
-    let (values, rest) = raw_data.as_chunks::<4>();
+    let bytes = shape.as_ref().and_then(|shape| shape.iter().try_fold(width, |n, edge| n.checked_mul(*edge)));
     match (shape, bytes) {
-        (Some(shape), Some(bytes)) if bytes == raw_data.len() && rest.is_empty() => {
-            Ok(Constant { name, shape, values: values.iter().map(|value| f32::from_le_bytes(*value)).collect() })
+        (Some(shape), Some(bytes)) if bytes == raw_data.len() => {
+            let values = match width {
+                2 => {
+                    raw_data.as_chunks().0.iter().map(|value| half::f16::from_le_bytes(*value).to_f32()).collect()
+                }
+                _ => raw_data.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect(),
+            };
+            Ok(Constant { name, shape, values })
         }
         _ => Err(OnnxError::Damaged {
             reason: format!(

@@ -164,8 +164,9 @@ fn coarse_axis_of(from_mm: [f64; 3], to_mm: [f64; 3]) -> Option<usize> {
     axes.next().is_none().then_some(axis)
 }
 
+/// Halves go to the even number, as in nnU-Net, whose networks see the same grid then.
 fn resampled_shape(shape: [usize; 3], from_mm: [f64; 3], to: Spacing) -> [usize; 3] {
-    std::array::from_fn(|a| ((shape[a] as f64 * from_mm[a] / to.mm()[a]).round() as usize).max(1))
+    std::array::from_fn(|a| ((shape[a] as f64 * from_mm[a] / to.mm()[a]).round_ties_even() as usize).max(1))
 }
 
 /// Brings a scan onto the model's grid and intensity scale, and remembers how to go back.

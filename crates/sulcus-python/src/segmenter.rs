@@ -1,8 +1,8 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use sulcus_io::{Compression, Source, encode_labels, read_scan, write_labels};
+use sulcus_io::{Compression, Source, encode_labels, read_scan, would_replace, write_labels};
 use sulcus_pipeline::{ModelSpec, Progress};
 use sulcus_runtime::{Arithmetic, Device, Engine, RuntimeError, SegmentOptions, Segmentation};
 use sulcus_volume::{Geometry, Image, LabelMap, OrientationSource, RasFromVoxel, VolumeError};
@@ -109,7 +109,7 @@ impl Segmenter {
     ) -> PyResult<Found> {
         let mut watch = Watch::new(progress);
         let found = py.detach(|| {
-            if is_same_file(&image, &mask) {
+            if would_replace(&image, &mask) {
                 let error = RuntimeError::WouldOverwrite { path: mask };
                 return Err(InputError::new_err(error.to_string()));
             }
@@ -180,11 +180,6 @@ impl Segmenter {
         let options = if probabilities { options.with_probabilities() } else { options };
         self.segmenter.segment_owned(image, options)
     }
-}
-
-/// A mask that does not exist yet has no canonical path, and is no file that could be lost.
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// The smallest mask.

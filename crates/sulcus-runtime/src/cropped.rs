@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use sulcus_pipeline::{Crop, ModelSpec, Outputs, Progress};
-use sulcus_volume::Label;
+use sulcus_pipeline::{Crop, CropRule, ModelSpec, Outputs, PipelineError, Progress};
+use sulcus_volume::{Geometry, Label};
 
 use crate::RuntimeError;
 use crate::ensemble::{Answer, Road, Scan};
@@ -18,18 +18,33 @@ impl Road<'_> {
     ) -> Result<Answer, RuntimeError> {
         let Some(crop) = Crop::of(spec, scan.image())? else { return self.walk(spec, scan, observer) };
         let part = crop.image(scan.image())?;
-        let voxels = crop.full().voxels();
         // What is held beside the part: the whole mask, and the scan where it is not ours to drop.
-        let mut beside = size_of::<Label>() * voxels;
-        if self.outputs == Outputs::LabelsAndProbabilities {
-            beside += size_of::<f32>() * spec.classes() * voxels;
-        }
+        let mut beside = beside(spec, self.outputs, crop.full());
         if let Scan::Borrowed(image) = &scan {
-            beside += size_of_val(image.data());
+            beside += size_of_val(image.data()) as u64;
         }
-        self.limit = self.limit.map(|limit| limit.saturating_sub(beside as u64));
+        let whole = self.limit;
+        self.limit = whole.map(|limit| limit.saturating_sub(beside));
         drop(scan);
-        let answer = self.walk(spec, Scan::Owned(part), observer)?;
+        let answer = self.walk(spec, Scan::Owned(part), observer).map_err(|error| match (error, whole) {
+            // In the numbers that the caller knows.
+            (RuntimeError::Pipeline(PipelineError::MemoryLimit { least, .. }), Some(limit)) => {
+                PipelineError::MemoryLimit { limit, least: least.saturating_add(beside) }.into()
+            }
+            (other, _) => other,
+        })?;
         Ok(Answer { restored: crop.restore(spec, answer.restored)?, ..answer })
     }
+}
+
+/// Bytes that models which look at a part of the scan hold beside it: the whole mask, and the probabilities. 0 for others.
+pub(crate) fn beside(spec: &ModelSpec, outputs: Outputs, scan: &Geometry) -> u64 {
+    if spec.crop == CropRule::Whole {
+        return 0;
+    }
+    let of_voxel = match outputs {
+        Outputs::LabelsAndProbabilities => size_of::<Label>() + size_of::<f32>() * spec.classes(),
+        Outputs::Labels => size_of::<Label>(),
+    };
+    (of_voxel as u64).saturating_mul(scan.voxels() as u64)
 }

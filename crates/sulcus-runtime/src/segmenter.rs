@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sulcus_pipeline::{ModelSpec, Outputs, Precision, Predictor, Progress, WindowOptions};
 use sulcus_volume::{Geometry, Image};
 
+use crate::cropped;
 use crate::ensemble::{Answer, Road, Scan, common_postprocessing};
 use crate::lanes::{Lanes, Pool};
 use crate::memory::{loaded_bytes, peak_memory_bytes};
@@ -185,7 +186,8 @@ impl Segmenter {
     /// # Errors
     /// When the prepared grid would be larger than any that can be worked on.
     pub fn least_memory_bytes(&self, geometry: &Geometry, outputs: Outputs) -> Result<u64, RuntimeError> {
-        self.road(&self.models, &self.window, outputs, None).least_bytes(geometry, false)
+        let least = self.road(&self.models, &self.window, outputs, None).least_bytes(geometry, false)?;
+        Ok(least.saturating_add(cropped::beside(&self.spec, outputs, geometry)))
     }
 
     fn with_options(&self, scan: Scan<'_>, options: SegmentOptions<'_>) -> Result<Segmentation, RuntimeError> {
@@ -233,10 +235,7 @@ impl Segmenter {
         options: SegmentOptions<'_>,
     ) -> Result<Segmentation, RuntimeError> {
         let (image, mask) = (image.as_ref(), mask.as_ref());
-        // A mask that does not exist yet has no canonical path, and is no file that could be lost.
-        if let (Ok(scan), Ok(there)) = (image.canonicalize(), mask.canonicalize())
-            && scan == there
-        {
+        if sulcus_io::would_replace(image, mask) {
             return Err(RuntimeError::WouldOverwrite { path: mask.to_path_buf() });
         }
         let scan = sulcus_io::read_scan(image)?;

@@ -11,7 +11,7 @@ use crate::TrainError;
 use crate::survey::hex;
 
 /// Version of the files' form and of the preparing behind them: a change of either leaves old files unused.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 /// What such a file begins with.
 const MAGIC: [u8; 8] = *b"SULCPREP";
 /// A header is a few hundred bytes; a file that asks for more is damaged.

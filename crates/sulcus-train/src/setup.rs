@@ -16,10 +16,10 @@ use crate::sampler::{Sampler, Sampling, TrainingCase};
 use crate::score::broken;
 use crate::trainer::{Clock, Position, Session};
 use crate::{
-    Case, CaseFacts, Checkpoint, Computing, Dataset, DatasetError, Descent, DeviceKind, DeviceList, DiceScope,
-    Event, Fingerprint, InitSource, Learner, Objective, Outcome, Placement, Plan, PlanFile, Problem, Split,
-    SplitChoice, TrainConfig, TrainError, TrainObserver, UNet, WeightAverage, Weights, history, initialise,
-    parallel, regions, samples,
+    Case, CaseFacts, Checkpoint, CheckpointParts, Computing, Dataset, DatasetError, Descent, DeviceKind,
+    DeviceList, DiceScope, Event, Fingerprint, InitSource, Learner, Objective, Outcome, Placement, Plan, PlanFile,
+    Problem, Split, SplitChoice, TrainConfig, TrainError, TrainObserver, UNet, WeightAverage, Weights, history,
+    initialise, parallel, regions, samples,
 };
 
 /// Reads and checks the cases that would be trained on, and plans for them.
@@ -90,6 +90,12 @@ fn begin(
     // A file that can't be used is told at once, not after all scans were read.
     let init = config.init.as_deref().map(InitSource::read).transpose()?;
     let split = dataset.split(choice)?;
+    if config.early_stopping.is_some() && split.validation.is_empty() {
+        return Err(TrainError::Config(
+            "`early_stopping` goes by the scores of held-out cases, and no case is held out; leave one of the two"
+                .into(),
+        ));
+    }
     warn_of_unused(dataset, &split, observer);
     let facts = survey(dataset, &[split.training.clone(), split.validation.clone()].concat(), observer)?;
     let trained_on = trained_on(dataset, &split, &facts)?;
@@ -164,10 +170,24 @@ fn begin(
         },
         split,
     };
-    manifest.write(folder)?;
-    history::rewrite(&folder.join(history::FILE), &[])?;
     let optimiser = Descent::new(config.optimiser);
     let average = config.ema.map(|decay| WeightAverage::new(&network, decay));
+    if manifest.init.is_some() {
+        // A run that is killed before its first epoch ends can draw random weights again, but not these. Before the
+        // manifest, without which nobody can go on.
+        let state = serde_json::to_value(Position::default())
+            .map_err(|e| TrainError::File { what: e.to_string(), file: Weights::Last.file(folder) })?;
+        let parts = CheckpointParts {
+            spec: &manifest.plan.network,
+            network: &network,
+            optimiser: Some(&optimiser),
+            average: average.as_ref().map(WeightAverage::network),
+            state: &state,
+        };
+        parts.save(&Weights::Last.file(folder))?;
+    }
+    manifest.write(folder)?;
+    history::rewrite(&folder.join(history::FILE), &[])?;
     let parts = Parts { network, optimiser, average, placement, at: Position::default(), sampler, spec };
     session(dataset, folder, manifest, parts, began, observer)?.run(observer)
 }
@@ -213,6 +233,7 @@ pub fn resume(
     check_share(manifest.plan.batch_size, manifest.config.device.count())?;
     manifest.device = placement.description.clone();
     check_data(dataset, &manifest, folder, observer)?;
+    manifest.dataset.folder = std::path::absolute(dataset.root()).unwrap_or_else(|_| dataset.root().to_path_buf());
 
     let device = placement.first()?.autodiff();
     let last = Weights::Last.file(folder);
@@ -221,6 +242,12 @@ pub fn resume(
     let sampler = sampler(dataset, &spec, &split.training, data_sha256, plan, config)?;
     let history_file = folder.join(history::FILE);
     if !last.is_file() {
+        if manifest.init.is_some() {
+            return Err(TrainError::File {
+                what: "it is gone, and with it the weights that the run started from; begin a new run".into(),
+                file: last,
+            });
+        }
         // Killed in its first epoch: it begins again.
         let seed = manifest.config.seed;
         let network = UNet::new(&manifest.plan.network, spec.channels.len(), spec.classes(), seed, &device)?;

@@ -81,6 +81,9 @@ fn a_plan_whose_parts_do_not_fit_says_which() {
     insta::assert_snapshot!(refused(|v| v["plan"]["batch_size"] = json!(0)), @"the plan cannot be used: `batch_size` must be at least 1");
     insta::assert_snapshot!(refused(|v| v["plan"]["normalisation"] = json!([])), @"the plan cannot be used: `normalisation` must have an entry for each of 1 channel(s), found 0");
     insta::assert_snapshot!(refused(|v| v["plan"]["network"]["stages"][1]["kernel"] = json!([2, 3])), @"the plan cannot be used: stage 1 must have odd kernel sizes up to 7, found [2, 3]");
+    let flips =
+        refused(|v| v["config"]["augmentation"]["flips"] = json!({"axes": {"d": true, "h": true, "w": true}}));
+    assert!(flips.contains("`config.augmentation.flips` is what the plan decides"), "{flips}");
     insta::assert_snapshot!(refused(|v| v["config"]["batch_size"] = json!(4)), @"the plan cannot be used: `config.batch_size` is what the plan decides; change it under `plan` and leave it out of `config`");
     insta::assert_snapshot!(refused(|v| v["config"]["learning_rate"] = json!(-1.0)), @"cannot train with this configuration: `learning_rate` must be positive, found -1");
     insta::assert_snapshot!(refused(|v| v["format_version"] = json!(7)), @"the plan has format version 7, this program knows 1");

@@ -205,6 +205,50 @@ fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
     assert!(changed.to_string().contains("[\"case_01\"] changed since it began"), "{changed}");
 }
 
+/// As a kill: nothing after it is done.
+struct Dies;
+
+impl TrainObserver for Dies {
+    fn event(&mut self, event: Event<'_>) {
+        if let Event::Step { .. } = event {
+            std::panic::panic_any("killed");
+        }
+    }
+}
+
+/// Weights that a run was started from were once forgotten by a kill in its first epoch.
+#[test]
+fn a_run_from_trained_weights_that_was_killed_in_its_first_epoch_keeps_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    scans::decathlon(&root, 3, SHAPE);
+    let dataset = Dataset::open(&root).unwrap();
+    let at = |name: &str| folder.path().join(name);
+    finished(train(&dataset, &SplitChoice::default(), &tiny(), &at("trained"), &mut ()).unwrap());
+    for ema in [None, Some(0.9)] {
+        let config = TrainConfig { init: Some(at("trained")), ema, seed: 5, epochs: Some(1), ..tiny() };
+        let run = |name: &str| at(&format!("{name} {ema:?}"));
+        finished(train(&dataset, &SplitChoice::default(), &config, &run("whole"), &mut ()).unwrap());
+        let killed = std::panic::catch_unwind(|| {
+            train(&dataset, &SplitChoice::default(), &config, &run("killed"), &mut Dies)
+        });
+        assert!(killed.is_err());
+        finished(resume(&dataset, &run("killed"), &Changes::default(), &mut ()).unwrap());
+        assert_eq!(losses(&run("killed")), losses(&run("whole")));
+        assert_eq!(last_weights(&run("killed")), last_weights(&run("whole")));
+
+        assert!(
+            std::panic::catch_unwind(|| {
+                train(&dataset, &SplitChoice::default(), &config, &run("lost"), &mut Dies)
+            })
+            .is_err()
+        );
+        std::fs::remove_file(run("lost").join("checkpoints/last.ckpt")).unwrap();
+        let lost = resume(&dataset, &run("lost"), &Changes::default(), &mut ()).unwrap_err().to_string();
+        assert!(lost.contains("the weights that the run started from"), "{lost}");
+    }
+}
+
 #[test]
 fn a_stopped_run_of_blocks_goes_on_as_if_it_had_never_stopped() {
     trained_in_parts(tempfile::tempdir().unwrap().path(), &tiny_blocks());
@@ -263,17 +307,18 @@ fn training_ends_early_when_the_score_does_not_rise() {
     let dataset = Dataset::open(&root).unwrap();
     // Without batch normalisation nothing moves but the weights.
     let still = TrainConfig { learning_rate: 1e-12, early_stopping: Some(2), epochs: Some(9), ..tiny_blocks() };
-    let epochs = |name: &str, config: &TrainConfig, split: &SplitChoice| {
+    let epochs = |name: &str, config: &TrainConfig| {
         let at = folder.path().join(name);
-        finished(train(&dataset, split, config, &at, &mut ()).unwrap());
+        finished(train(&dataset, &SplitChoice::default(), config, &at, &mut ()).unwrap());
         read_history(&at.join("history.jsonl")).unwrap().len()
     };
     // The first epoch's score, and two that are no better.
-    assert_eq!(epochs("still", &still, &SplitChoice::default()), 3);
+    assert_eq!(epochs("still", &still), 3);
     let patient = TrainConfig { early_stopping: None, epochs: Some(4), ..still.clone() };
-    assert_eq!(epochs("patient", &patient, &SplitChoice::default()), 4);
+    assert_eq!(epochs("patient", &patient), 4);
     // Nothing held out, nothing to judge by.
-    assert_eq!(epochs("all", &TrainConfig { epochs: Some(4), ..still }, &SplitChoice::All), 4);
+    let all = train(&dataset, &SplitChoice::All, &still, &folder.path().join("all"), &mut ()).unwrap_err();
+    assert!(all.to_string().contains("no case is held out"), "{all}");
 }
 
 #[test]

@@ -235,7 +235,7 @@ fn files_that_cannot_be_segmented_say_why() {
     };
     let mask = folder.path().join("mask.nii.gz");
     let message = refused(run(&folder.path().join("no.nii"), &mask), SulcusStatus::File);
-    assert!(message.ends_with("no.nii"), "{message}");
+    assert!(message.contains("there is no such file") && message.contains("no.nii: "), "{message}");
     let text = folder.path().join("text.nii");
     std::fs::write(&text, "hello").unwrap();
     refused(run(&text, &mask), SulcusStatus::File);
@@ -243,6 +243,16 @@ fn files_that_cannot_be_segmented_say_why() {
     std::fs::copy(bundled_scan(), &scan).unwrap();
     let message = refused(run(&scan, &scan), SulcusStatus::File);
     assert!(message.starts_with("the mask would overwrite the scan itself"), "{message}");
+    // Either name of a pair is both files.
+    let (header, voxels) = (folder.path().join("pair.hdr"), folder.path().join("pair.img"));
+    let read = sulcus_io::read_scan(&scan).unwrap();
+    sulcus_io::write_image(&header, &read.image, &read.source).unwrap();
+    let pair = [&header, &voxels].map(|path| std::fs::read(path).unwrap());
+    for (scan, mask) in [(&header, &voxels), (&voxels, &header)] {
+        let message = refused(run(scan, mask), SulcusStatus::File);
+        assert!(message.starts_with("the mask would overwrite the scan itself"), "{message}");
+    }
+    assert_eq!([&header, &voxels].map(|path| std::fs::read(path).unwrap()), pair);
     assert!(!mask.exists());
     ok(run(&scan, &mask));
     assert!(mask.exists());

@@ -26,10 +26,12 @@ pub(crate) fn run(args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
         .map_err(|error| CliError::failed(with_causes(&error)))?;
     let target = target(args, volume.source().geometry())?;
     let placed = volume.source().geometry().source() != OrientationSource::None;
-    if !placed && (args.orient.is_some() || args.like.is_some()) {
+    // NIfTI and NRRD can leave it open, where nothing is moved.
+    let stays_open = target.is_none() && !label_names::has_no_place(&args.output);
+    if !placed && !stays_open {
         ui.warn(format_args!(
-            "the file does not say how the patient lies (neither sform nor qform): left and right are a guess, and the \
-             output will not say so: {}",
+            "the file does not say how the patient lies (no direction of its axes): left and right are a guess, and the \
+             output may not say so: {}",
             args.input.display()
         ));
     }
@@ -127,7 +129,8 @@ fn check_usage(args: &ConvertArgs) -> Result<(), CliError> {
         ("the table", args.names.as_ref()),
     ];
     for (what, path) in read {
-        if path.is_some_and(|path| written.iter().any(|file| files::same_file(path, file))) {
+        let of_path = path.into_iter().flat_map(|path| sulcus_io::read_files(path)).collect::<Vec<_>>();
+        if of_path.iter().any(|path| written.iter().any(|file| files::same_file(path, file))) {
             return Err(CliError::usage(format_args!(
                 "the output would overwrite {what}: {}",
                 args.output.display()

@@ -3,7 +3,7 @@ use std::path::Path;
 use serde_json::Value;
 use sulcus_volume::Orientation;
 
-use super::support::{Ended, RAS, ended, file, nifti, run, scan, sulcus, truth};
+use super::support::{Ended, RAS, ended, file, nifti, predict, run, scan, sulcus, truth};
 
 fn info(home: &Path, path: &Path) -> Value {
     serde_json::from_str(&run(home, &[&"info", &path, &"--json"]).code(0).stdout).unwrap()
@@ -150,6 +150,29 @@ fn nothing_is_overwritten_and_wrong_words_are_named() {
     assert!(!home.join("x.nii").exists());
 }
 
+/// Programs differ on whether sizes in metres are to be scaled: what a reader would make of the result is not known.
+#[test]
+fn another_unit_than_millimetres_is_not_laundered() {
+    let home = tempfile::tempdir().unwrap();
+    let mut bytes = nifti(&[4, 5, 6], &[1.0; 120], Some(RAS));
+    bytes[123] = 1;
+    let metres = file(home.path(), "metres.nii", &bytes);
+    for (to, more) in [
+        ("a.nrrd", &[][..]),
+        ("a.mha", &[]),
+        ("a.nii.gz", &["--orient", "LPS"]),
+        ("b.nii", &["--spacing", "2,2,2"]),
+    ] {
+        let to = home.path().join(to);
+        convert(home.path(), &metres, &to, more).code(1).says("metre");
+        assert!(!to.exists(), "{}", to.display());
+    }
+    // The header is kept as it is where nothing moves.
+    let same = home.path().join("same.nii.gz");
+    convert(home.path(), &metres, &same, &[]).code(0);
+    predict(home.path(), &[&same], &home.path().join("mask.nii"), &[]).code(1).says("metre");
+}
+
 #[test]
 fn a_file_that_does_not_say_which_side_is_left_is_turned_with_a_warning() {
     let home = tempfile::tempdir().unwrap();
@@ -160,4 +183,6 @@ fn a_file_that_does_not_say_which_side_is_left_is_turned_with_a_warning() {
     assert!(!ended.stderr.contains("warning"), "{}", ended.stderr);
     assert_eq!(info(home, &plain)["orientation_source"], "none");
     convert(home, &lost, &turned, &["--orient", "RAS"]).code(0).says("left and right are a guess");
+    // A format whose readers take every grid for known.
+    convert(home, &lost, &home.join("lost.mha"), &[]).code(0).says("left and right are a guess");
 }

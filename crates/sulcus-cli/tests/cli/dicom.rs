@@ -42,6 +42,38 @@ fn a_folder_of_series_is_a_folder_of_cases() {
     assert!(out.join("first.nii.gz").is_file() && out.join("second.nii.gz").is_file());
 }
 
+/// An export on a disk has an index beside its patients, and somebody may have put a scan there.
+#[test]
+fn an_index_and_a_scan_beside_the_series_hide_none_of_them() {
+    let home = tempfile::tempdir().unwrap();
+    let all = home.path().join("all");
+    let first = series(&all, "first", "u12_jpegls.dcm");
+    series(&all, "second", "u16_rle.dcm");
+    std::fs::copy(first.join("IM0001"), all.join("DICOMDIR")).unwrap();
+    std::fs::copy(scan(), all.join("third.nii.gz")).unwrap();
+    let out = home.path().join("out");
+    let ended = predict(home.path(), &[&all], &out, &["--json"]).code(0);
+    assert_eq!(ended.json_lines().len(), 3);
+    assert!(["first", "second", "third"].iter().all(|case| out.join(format!("{case}.nii.gz")).is_file()));
+}
+
+#[test]
+fn a_slice_that_was_lost_in_a_copy_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    for (lost, content, said) in
+        [("IM0002", "", "an empty file"), ("a.dcm", "", "an empty file"), ("b.DCM", "cut", "without DICOM's mark")]
+    {
+        let folder = series(home.path(), "series", "u12.dcm");
+        std::fs::write(folder.join(".notes"), "").unwrap();
+        std::fs::write(folder.join("README"), "no DICOM").unwrap();
+        run(home.path(), &[&"info", &folder]).code(0);
+        std::fs::write(folder.join(lost), content).unwrap();
+        predict(home.path(), &[&folder], &home.path().join("mask.nii.gz"), &[]).code(1).says(said).says(lost);
+        run(home.path(), &[&"info", &folder]).code(1).says(said);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
+
 #[test]
 fn a_segmentation_has_the_labels_of_the_mask() {
     let home = tempfile::tempdir().unwrap();

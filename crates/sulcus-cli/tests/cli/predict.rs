@@ -186,6 +186,18 @@ fn what_would_destroy_data_is_wrong_usage() {
     let pair = [&header, &voxels].map(|path| std::fs::read(path).unwrap());
     predict(home.path(), &[&header], &voxels, &[]).code(2).says("overwrite the scan itself");
     assert_eq!([&header, &voxels].map(|path| std::fs::read(path).unwrap()), pair);
+    // A header that was renamed: its voxels have another name than its own.
+    let (first, renamed) = (home.path().join("first.mhd"), home.path().join("renamed.mhd"));
+    sulcus_io::write_image(&first, &plain.0, &plain.1).unwrap();
+    std::fs::rename(&first, &renamed).unwrap();
+    let voxels = std::fs::read(home.path().join("first.zraw")).unwrap();
+    predict(home.path(), &[&renamed], &first, &[]).code(2).says("overwrite the scan itself");
+    assert_eq!(std::fs::read(home.path().join("first.zraw")).unwrap(), voxels);
+    // One case's probabilities have the name of another one's mask.
+    let case = file(home.path(), "x_probabilities.nii.gz", &bytes);
+    predict(home.path(), &[&input, &case], &home.path().join("out"), &["--probabilities"])
+        .code(2)
+        .says("two outputs would have the same name");
     predict(home.path(), &[&input, &twin], &home.path().join("out"), &[]).code(2).says("case name `x`");
     predict(home.path(), &[&home.path().join("a"), &home.path().join("b")], &home.path().join("out.nii.gz"), &[])
         .code(2)
@@ -315,11 +327,40 @@ fn a_cohort_goes_on_where_it_was_stopped_and_redoes_what_is_not_as_it_was() {
     file(home.path(), "in/c.nii.gz", &[&bytes[..], &[0; 8]].concat());
     assert_eq!(go(&[]).0, [false, false, false, true]);
     assert_eq!(masks(&out), first);
+    // The voxels of a pair are another file than the one that is named.
+    let (image, source) = sulcus_io::read_scan(&scan()).map(|read| (read.image, read.source)).unwrap();
+    for name in ["e.hdr", "f.mhd"] {
+        sulcus_io::write_image(&cases.join(name), &image, &source).unwrap();
+    }
+    assert_eq!(go(&[]).0, [true, true, true, true, false, false]);
+    assert_eq!(go(&[]).0, [true; 6]);
+    for voxels in ["e.img", "f.zraw"] {
+        let content = std::fs::read(cases.join(voxels)).unwrap();
+        std::fs::write(cases.join(voxels), content).unwrap();
+    }
+    assert_eq!(go(&[]).0, [true, true, true, true, false, false]);
+    for name in ["e.hdr", "e.img", "f.mhd", "f.zraw"] {
+        std::fs::remove_file(cases.join(name)).unwrap();
+    }
     // Another option is another recipe.
     assert_eq!(go(&["--step", "0.4"]).0, [false; 4]);
     predict(home.path(), &[&scan()], &home.path().join("one.nii.gz"), &["--resume"])
         .code(2)
         .says("--resume goes on with a folder");
+}
+
+/// What is in a folder and can't be read is a case that failed: a cohort must not come back smaller in silence.
+#[cfg(unix)]
+#[test]
+fn a_link_to_nowhere_is_a_case_that_fails() {
+    let home = tempfile::tempdir().unwrap();
+    let good = file(home.path(), "in/good.nii.gz", &std::fs::read(scan()).unwrap());
+    std::os::unix::fs::symlink(home.path().join("never fetched"), good.with_file_name("lost.nii.gz")).unwrap();
+    let out = home.path().join("out");
+    let ended = predict(home.path(), &[&home.path().join("in")], &out, &["--json"]).code(1);
+    assert_eq!(ended.json_lines().len(), 2, "{}", ended.stdout);
+    ended.says("lost.nii.gz");
+    assert!(out.join("good.nii.gz").is_file());
 }
 
 #[test]

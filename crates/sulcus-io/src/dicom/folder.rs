@@ -165,6 +165,31 @@ pub fn holds_dicom(folder: &Path) -> bool {
     files.iter().take(MOST).any(|path| is_dicom_file(path))
 }
 
+/// A file that was a slice by its name and holds none, as of a copy that broke off: without it the volume would be
+/// shorter, and at the end of a series nothing else would tell.
+fn refuse_lost_slice(path: &Path) -> Result<(), IoError> {
+    let is_empty = path.metadata().is_ok_and(|file| file.is_file() && file.len() == 0);
+    let named = match path.extension().and_then(|e| e.to_str()) {
+        Some(end) => {
+            ["dcm", "dicom", "ima"].iter().any(|known| end.eq_ignore_ascii_case(known))
+                || (is_empty && end.bytes().all(|b| b.is_ascii_digit()))
+        }
+        None => is_empty,
+    };
+    let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    if !named || is_hidden {
+        return Ok(());
+    }
+    let found = if is_empty { "an empty file" } else { "a file without DICOM's mark" };
+    let problem = DicomProblem::new(
+        DicomFault::Damaged,
+        "a slice, as the name says",
+        found,
+        "copy the series again, or take the file out of the folder if it belongs to none",
+    );
+    Err(IoError::in_file(path, problem.into()))
+}
+
 impl Folder {
     /// Reads every file's header.
     pub(crate) fn scan(files: Files<'_>) -> Result<Self, IoError> {
@@ -189,6 +214,7 @@ impl Folder {
                         let bytes = read_file(&path)?;
                         read_entry(Place::Path(path), &bytes)?
                     } else {
+                        refuse_lost_slice(&path)?;
                         None
                     };
                     out.add(entry);

@@ -49,7 +49,7 @@ pub(super) fn plan(
     let (shape, mm) = match spacing {
         SpacingRule::Native => (shape, native),
         SpacingRule::Resample { mm, .. } => {
-            (std::array::from_fn(|a| (shape[a] * native[a] / mm.mm()[a]).round().max(1.0)), mm.mm())
+            (std::array::from_fn(|a| (shape[a] * native[a] / mm.mm()[a]).round_ties_even().max(1.0)), mm.mm())
         }
     };
     let normalisation = normalisation(config, fingerprint, &mut why);

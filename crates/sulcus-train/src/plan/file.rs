@@ -3,7 +3,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::write_atomically;
-use crate::{CaseFacts, Dataset, Fingerprint, Plan, TrainConfig, TrainError};
+use crate::{CaseFacts, Dataset, Fingerprint, Flips, Plan, TrainConfig, TrainError};
 
 /// `plan.json`: what the data are like, what follows from it, and how to train. Anything in it may be changed by hand.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,6 +84,13 @@ impl PlanFile {
             return Err(TrainError::Plan(format!(
                 "`config.{name}` is what the plan decides; change it under `plan` and leave it out of `config`"
             )));
+        }
+        let flips = self.config.augmentation.flips;
+        if flips != Flips::Auto && flips != self.plan.flips {
+            return Err(TrainError::Plan(
+                "`config.augmentation.flips` is what the plan decides; change it under `plan` and leave it `auto` in `config`"
+                    .into(),
+            ));
         }
         self.config.check()
     }

@@ -5,6 +5,7 @@ mod line;
 mod reading;
 mod record;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use sulcus_runtime::OrtLibrary;
@@ -102,10 +103,19 @@ fn plan_outputs(args: &PredictArgs, cases: Vec<Case>, bad: usize) -> Result<Vec<
     // Of a pair either name may be the one in -o.
     let written: Vec<PathBuf> =
         jobs.iter().flat_map(outputs).flat_map(|output| sulcus_io::written_files(output)).collect();
-    let read = || jobs.iter().flat_map(|job| &job.case.files).flat_map(|input| sulcus_io::written_files(input));
-    if let Some(out) = written.iter().find(|out| read().any(|input| files::same_file(&input, out))) {
+    let read: Vec<PathBuf> =
+        jobs.iter().flat_map(|job| &job.case.files).flat_map(|input| sulcus_io::read_files(input)).collect();
+    if let Some(out) = written.iter().find(|out| read.iter().any(|input| files::same_file(input, out))) {
         return Err(CliError::usage(format_args!("the mask would overwrite the scan itself: {}", out.display()))
             .hint("choose another file or folder with -o"));
+    }
+    let mut seen = HashSet::new();
+    if let Some(twice) = written.iter().find(|out| !seen.insert(*out)) {
+        return Err(CliError::usage(format_args!(
+            "two outputs would have the same name, the probabilities of one case and the mask of another: {}",
+            twice.display()
+        ))
+        .hint("rename the scan, or predict the two in two runs with two output folders"));
     }
     Ok(jobs)
 }

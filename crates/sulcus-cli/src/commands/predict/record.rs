@@ -129,14 +129,15 @@ pub(super) fn outputs(job: &Job) -> impl Iterator<Item = &PathBuf> {
 }
 
 fn inputs(job: &Job) -> Option<Vec<Input>> {
-    let input = |path: &PathBuf| {
+    let input = |path: PathBuf| {
         let path = path.canonicalize().ok()?;
         // A DICOM folder does not tell when a file in it has changed: such a case is done again.
         let there = path.metadata().ok().filter(|there| there.is_file())?;
         let modified_nanos = there.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
         Some(Input { bytes: there.len(), modified_nanos, path })
     };
-    job.case.files.iter().map(input).collect()
+    // The voxels may lie in another file than the one that is named.
+    job.case.files.iter().flat_map(|path| sulcus_io::read_files(path)).map(input).collect()
 }
 
 fn sha256(path: &Path) -> Option<String> {
