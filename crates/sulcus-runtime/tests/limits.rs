@@ -1,11 +1,11 @@
 //! Memory limits and scans that cannot be segmented, on every engine.
 #![cfg(all(feature = "ort", feature = "tract"))]
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 mod common;
 
-use common::{builders, geometry, model, noise_scan};
-use sulcus_pipeline::{Outputs, PipelineError};
+use common::{builders, geometry, graph, model, noise_scan, spec};
+use sulcus_pipeline::{CropRule, Outputs, PipelineError};
 use sulcus_runtime::{RuntimeError, SegmentOptions, peak_memory_bytes};
 use sulcus_volume::{Geometry, Image, OrientationSource, RasFromVoxel};
 
@@ -36,6 +36,40 @@ fn a_limit_and_a_scan_that_is_given_away_change_nothing_in_the_answer() {
             assert!(refused.starts_with("the memory limit of 1 MB is too small for this scan"), "{refused}");
             assert_eq!(expected.peak_memory_bytes.is_some(), peak_memory_bytes().is_some());
         }
+    }
+}
+
+/// The whole mask is held beside the part that such a model looks at: by what is asked for and by what is told.
+#[test]
+fn what_a_model_that_crops_needs_is_told_whole() {
+    let mut spec = spec(3);
+    spec.crop = CropRule::Nonzero;
+    spec.format_version = spec.least_version();
+    let bytes = graph(&spec, 7).finish(&spec, "", "test").unwrap();
+    let shape = [22, 19, 10];
+    let whole = noise_scan(shape, 5);
+    let inside = |i: usize| (3..16).contains(&(i % 22)) && (2..15).contains(&(i / 22 % 19));
+    let values = whole.data().iter().enumerate().map(|(i, v)| if inside(i) { *v } else { 0.0 }).collect();
+    let scan = Image::new(*whole.geometry(), 1, values).unwrap();
+    let beside = whole.geometry().voxels() as u64 * (2 + 4 * spec.classes() as u64);
+    let outputs = Outputs::LabelsAndProbabilities;
+    for builder in builders() {
+        let segmenter = builder.model_bytes(bytes.clone()).build().unwrap();
+        let least = segmenter.least_memory_bytes(scan.geometry(), outputs).unwrap();
+        let ask = |limit| {
+            let options = SegmentOptions::default().with_probabilities().with_max_memory(limit);
+            segmenter.segment_owned(scan.clone(), options).map(|found| found.labels)
+        };
+        let expected = segmenter.segment(&scan, SegmentOptions::default()).unwrap().labels;
+        assert_eq!(ask(least).unwrap(), expected);
+        let RuntimeError::Pipeline(PipelineError::MemoryLimit { limit, least: told }) =
+            ask(beside + 1).unwrap_err()
+        else {
+            panic!("another error")
+        };
+        // Of a part that is smaller than the scan.
+        assert!(limit == beside + 1 && told > beside && told <= least, "{limit} {told} {least}");
+        assert_eq!(ask(told).unwrap(), expected);
     }
 }
 
