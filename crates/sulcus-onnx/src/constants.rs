@@ -3,8 +3,9 @@ use prost::Message;
 use crate::OnnxError;
 use crate::file::graph;
 use crate::messages::{DataType, GraphProto, TensorProto};
+use crate::precision::HALF_SUFFIX;
 
-/// A float32 constant of a graph, such as a layer's weights.
+/// A constant of a graph as float32, such as a layer's weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Constant {
     /// Its name.
@@ -16,7 +17,7 @@ pub struct Constant {
 }
 
 /// Reads the constants in single and half precision out of an ONNX file, whoever wrote it. Those of other types are left
-/// out.
+/// out. Weights that this kit stores in half precision come under the names that they had before.
 ///
 /// # Errors
 /// When the bytes are no ONNX file or a damaged one, or the values of a constant lie outside the file.
@@ -39,6 +40,10 @@ fn constant(tensor: TensorProto, width: usize) -> Result<Constant, OnnxError> {
     let bytes = shape.as_ref().and_then(|shape| shape.iter().try_fold(width, |n, edge| n.checked_mul(*edge)));
     match (shape, bytes) {
         (Some(shape), Some(bytes)) if bytes == raw_data.len() => {
+            let name = match name.strip_suffix(HALF_SUFFIX) {
+                Some(whole) if width == 2 => whole.to_owned(),
+                _ => name,
+            };
             let values = match width {
                 2 => {
                     raw_data.as_chunks().0.iter().map(|value| half::f16::from_le_bytes(*value).to_f32()).collect()

@@ -106,6 +106,16 @@ fn a_model_file_gives_its_network_back() {
             assert!(report.missing.iter().all(|name| name.contains(".norm.")), "{report}");
         }
         assert_eq!(report.folded, spec.norm == Norm::Batch);
+        // The same in half precision, to half precision.
+        let halved = sulcus_onnx::precision::to_half(&std::fs::read(&file).unwrap()).unwrap();
+        std::fs::write(&file, halved).unwrap();
+        let (halved, of_half) = start(&spec, &file);
+        assert_eq!(of_half.record.matched, report.record.matched, "{of_half}");
+        let shape = prediction_shape(&spec);
+        let expected = answer(&network_again, &shape);
+        let scale = expected.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+        let worst = answer(&halved, &shape).iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst > 0.0 && worst <= 0.01 * scale, "{worst} of {scale}");
     }
 }
 

@@ -22,6 +22,9 @@ pub fn to_half(onnx_bytes: &[u8]) -> Result<Vec<u8>, OnnxError> {
     Ok(to.finish())
 }
 
+/// What follows the name of weights that are stored in half precision.
+pub(crate) const HALF_SUFFIX: &str = ".half";
+
 /// Writes a node's weights in half precision and lets it read them through a cast.
 pub(super) fn halve(to: &mut Rewrite, node: &mut NodeProto) -> Result<(), OnnxError> {
     let name = at(&node.input, 1)?.to_owned();
@@ -37,7 +40,7 @@ pub(super) fn halve(to: &mut Rewrite, node: &mut NodeProto) -> Result<(), OnnxEr
         }
         bytes.extend_from_slice(&half.to_le_bytes());
     }
-    let stored = to.constant(format!("{name}.half"), &weights.shape, DataType::Float16, bytes);
+    let stored = to.constant(format!("{name}{HALF_SUFFIX}"), &weights.shape, DataType::Float16, bytes);
     let single = attribute::int("to", DataType::Float as i64);
     let cast = to.node("Cast", &[&stored], format!("{name}.single"), vec![single]);
     if let Some(input) = node.input.get_mut(1) {

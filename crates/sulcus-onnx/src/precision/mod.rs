@@ -15,6 +15,7 @@ mod ranges;
 mod rewrite;
 mod scale;
 
+pub(crate) use half_weights::HALF_SUFFIX;
 pub use half_weights::to_half;
 pub use int8::to_int8;
 pub use ranges::{RangeOutput, with_ranges};
