@@ -161,7 +161,14 @@ impl Problem {
             ) => (StatusCode::UNPROCESSABLE_ENTITY, "unsuitable-scan"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "engine"),
         };
-        Self::new(status, code, with_causes(error))
+        let detail = match error {
+            // What one worker may hold is all that it knows of.
+            RuntimeError::Pipeline(PipelineError::MemoryLimit { .. }) => {
+                format!("{} (of one worker's share of the server's memory limit)", with_causes(error))
+            }
+            _ => with_causes(error),
+        };
+        Self::new(status, code, detail)
     }
 }
 

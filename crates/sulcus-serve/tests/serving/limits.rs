@@ -63,6 +63,7 @@ fn a_memory_limit_is_kept_by_refusing() {
     let large = gzip(&nifti(&[256, 256, 256], &vec![0.0; 1 << 24], Some(OBLIQUE)));
     let detail = segment(running.address, &large, &[]).problem(413, "scan-too-large");
     assert!(detail.starts_with("the memory limit of"), "{detail}");
+    assert!(detail.ends_with("(of one worker's share of the server's memory limit)"), "{detail}");
 }
 
 #[test]
