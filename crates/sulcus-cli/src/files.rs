@@ -34,11 +34,15 @@ pub(crate) fn folder_of(path: &Path) -> PathBuf {
 
 /// Whether two paths name the same file; the second one need not exist yet.
 pub(crate) fn same_file(existing: &Path, other: &Path) -> bool {
-    let resolve = |path: &Path| match path.canonicalize() {
+    resolved(existing).is_some_and(|path| resolved(other) == Some(path))
+}
+
+/// The one name that a file has, whether it is there already or its folder alone.
+pub(crate) fn resolved(path: &Path) -> Option<PathBuf> {
+    match path.canonicalize() {
         Ok(whole) => Some(whole),
         Err(_) => Some(folder_of(path).canonicalize().ok()?.join(path.file_name()?)),
-    };
-    resolve(existing).is_some_and(|path| resolve(other) == Some(path))
+    }
 }
 
 #[cfg(test)]
