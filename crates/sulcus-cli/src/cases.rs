@@ -59,9 +59,10 @@ fn series_in(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) =
         entries.flatten().map(|entry| entry.path()).partition(|path| path.is_dir());
-    // An export's index of its patients is no slice of any.
+    // An export's index of its patients is no slice of any. Volumes, of which a cohort has thousands, need not be opened.
     let is_index = |file: &Path| file.file_name().is_some_and(|name| name.eq_ignore_ascii_case("DICOMDIR"));
-    if files.iter().any(|file| !is_index(file) && dicom::is_dicom_file(file)) {
+    let is_slice = |file: &Path| !is_index(file) && !sulcus_io::is_volume_file(file) && dicom::is_dicom_file(file);
+    if files.iter().any(|file| is_slice(file)) {
         return vec![folder.to_path_buf()];
     }
     let mut series: Vec<PathBuf> = folders.into_iter().filter(|f| dicom::holds_dicom(f)).collect();

@@ -27,6 +27,23 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// A folder with the graph of one model, and what the model answers.
+struct Kept {
+    folder: tempfile::TempDir,
+    file: PathBuf,
+    scan: Image,
+    expected: (LabelMap, Image),
+}
+
+fn kept() -> Option<Kept> {
+    onnx_runtime()?;
+    let folder = tempfile::tempdir().unwrap();
+    let scan = noise_scan([20, 18, 9], 6);
+    let expected = segment(&model(3), &scan, Some(folder.path()));
+    let file = files(folder.path()).pop().unwrap();
+    Some(Kept { folder, file, scan, expected })
+}
+
 #[test]
 fn a_kept_graph_answers_as_the_model_to_the_last_bit() {
     if onnx_runtime().is_none() {
@@ -74,13 +91,7 @@ fn another_model_has_a_file_of_its_own_and_the_file_is_what_runs() {
 
 #[test]
 fn a_damaged_file_is_not_run_and_made_anew() {
-    if onnx_runtime().is_none() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let scan = noise_scan([20, 18, 9], 6);
-    let expected = segment(&model(3), &scan, Some(folder.path()));
-    let file = files(folder.path()).pop().unwrap();
+    let Some(Kept { folder, file, scan, expected }) = kept() else { return };
     let whole = std::fs::read(&file).unwrap();
     let mut changed = whole.clone();
     let middle = changed.len() / 2;
@@ -94,13 +105,7 @@ fn a_damaged_file_is_not_run_and_made_anew() {
 
 #[test]
 fn without_room_for_it_the_model_runs_all_the_same() {
-    if onnx_runtime().is_none() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let scan = noise_scan([20, 18, 9], 6);
-    let expected = segment(&model(3), &scan, Some(folder.path()));
-    let file = files(folder.path()).pop().unwrap();
+    let Some(Kept { folder, file, scan, expected }) = kept() else { return };
     // A folder in its place can be neither read nor replaced.
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir_all(file.join("in the way")).unwrap();

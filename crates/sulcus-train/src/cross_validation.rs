@@ -130,11 +130,7 @@ impl CrossValidation {
         let manifest = CrossManifest {
             format_version: Self::FORMAT_VERSION,
             tool_version: concat!("sulcus ", env!("CARGO_PKG_VERSION")).into(),
-            dataset: DatasetRecord {
-                name: dataset.name().to_owned(),
-                folder: std::path::absolute(dataset.root()).unwrap_or_else(|_| dataset.root().to_path_buf()),
-                layout: dataset.layout(),
-            },
+            dataset: DatasetRecord::of(dataset),
             config: config.clone(),
             started: now_utc(),
             updated: now_utc(),

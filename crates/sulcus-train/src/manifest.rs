@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use sulcus_pipeline::Postprocess;
 
-use crate::{InitRecord, Layout, Plan, Split, TrainConfig, TrainError};
+use crate::{Dataset, InitRecord, Layout, Plan, Split, TrainConfig, TrainError};
 
 /// `run.json`: how a run came about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +52,15 @@ pub struct DatasetRecord {
     pub folder: PathBuf,
     /// Form of its files.
     pub layout: Layout,
+}
+
+impl DatasetRecord {
+    /// Of a data set as it lies now.
+    pub(crate) fn of(dataset: &Dataset) -> Self {
+        let root = dataset.root();
+        let folder = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
+        Self { name: dataset.name().to_owned(), folder, layout: dataset.layout() }
+    }
 }
 
 /// How far a run is.

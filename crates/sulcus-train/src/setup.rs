@@ -145,11 +145,7 @@ fn begin(
     let mut manifest = Manifest {
         format_version: Manifest::FORMAT_VERSION,
         tool_version: concat!("sulcus ", env!("CARGO_PKG_VERSION")).into(),
-        dataset: DatasetRecord {
-            name: dataset.name().to_owned(),
-            folder: std::path::absolute(dataset.root()).unwrap_or_else(|_| dataset.root().to_path_buf()),
-            layout: dataset.layout(),
-        },
+        dataset: DatasetRecord::of(dataset),
         config: config.clone(),
         plan,
         data_sha256,
@@ -233,7 +229,7 @@ pub fn resume(
     check_share(manifest.plan.batch_size, manifest.config.device.count())?;
     manifest.device = placement.description.clone();
     check_data(dataset, &manifest, folder, observer)?;
-    manifest.dataset.folder = std::path::absolute(dataset.root()).unwrap_or_else(|_| dataset.root().to_path_buf());
+    manifest.dataset.folder = DatasetRecord::of(dataset).folder;
 
     let device = placement.first()?.autodiff();
     let last = Weights::Last.file(folder);
