@@ -22,7 +22,7 @@ fn scan() -> Image {
 fn anisotropic() -> Image {
     let scan = scan();
     let grid = scan.geometry().respaced(Spacing::new([0.75, 0.9, 2.2]).unwrap()).unwrap();
-    scan.onto(&grid, Interpolation::Linear, 0.0).unwrap()
+    scan.resample_to(&grid, Interpolation::Linear, 0.0).unwrap()
 }
 
 /// The same voxels on a grid that is turned against the patient by some 20° about each axis; every number of it is exact

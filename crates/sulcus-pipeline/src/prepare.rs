@@ -1,4 +1,4 @@
-use sulcus_volume::{Geometry, Image, Interpolation, Label, LabelMap, Reorientation, Spacing, resample};
+use sulcus_volume::{Geometry, Image, Interpolation, Label, LabelMap, Reorientation, Spacing, Xyz, resample};
 
 use crate::crop::filled_union;
 use crate::{CoarseAxis, Crop, ModelSpec, Normalisation, PipelineError, Restore, SpacingRule};
@@ -110,7 +110,7 @@ impl Path {
     fn new(spec: &ModelSpec, geometry: &Geometry) -> Self {
         let turn = Reorientation::between(geometry.orientation(), spec.orientation);
         let turned_shape = turn.shape(geometry.shape());
-        let from_mm = turn.triple(geometry.spacing().mm());
+        let from_mm = turn.permute(geometry.spacing().mm());
         let (prepared_shape, coarse) = match spec.spacing {
             SpacingRule::Native => (turned_shape, [None; 2]),
             SpacingRule::Resample { mm, coarse_axis, .. } => (
@@ -246,7 +246,12 @@ fn normalised(spec: &ModelSpec, path: &Path, inside: &[bool], turned: impl Itera
         if let SpacingRule::Resample { interpolation, .. } = spec.spacing
             && path.turned_shape != path.prepared_shape
         {
-            values = resample(&values, path.turned_shape, path.prepared_shape, path.towards(interpolation));
+            values = resample(
+                &values,
+                Xyz(path.turned_shape),
+                Xyz(path.prepared_shape),
+                Xyz(path.towards(interpolation)),
+            );
         }
         if data.is_empty() {
             data = values;
@@ -323,7 +328,12 @@ fn resample_classes(classes: &[u8], path: &Path, occurring: impl Iterator<Item =
     let mut out = vec![0_u8; path.prepared_shape.iter().product()];
     for class in occurring {
         let share: Vec<f32> = classes.iter().map(|c| f32::from(*c == class)).collect();
-        let share = resample(&share, path.turned_shape, path.prepared_shape, path.towards(Interpolation::Linear));
+        let share = resample(
+            &share,
+            Xyz(path.turned_shape),
+            Xyz(path.prepared_shape),
+            Xyz(path.towards(Interpolation::Linear)),
+        );
         out.iter_mut().zip(share).filter(|(_, s)| *s >= 0.5).for_each(|(c, _)| *c = class);
     }
     out

@@ -103,7 +103,7 @@ fn resamplings(path: &Path) -> [AxisResampling; 3] {
 /// The part of the prepared grid that a part of the turned one is made of; both x, y, z.
 pub(crate) fn source_of(path: &Path, part: &[Range<usize>; 3]) -> [Range<usize>; 3] {
     let along = resamplings(path);
-    std::array::from_fn(|axis| along[axis].needs(part[axis].clone()))
+    std::array::from_fn(|axis| along[axis].source_range(part[axis].clone()))
 }
 
 /// Resamples a part of the turned grid from the planes of [`source_of`] it, which `next` gives one after the other, and
@@ -117,7 +117,7 @@ pub(crate) fn restore_part(
 ) -> Result<(), PipelineError> {
     let [along_x, along_y, along_z] = resamplings(path);
     let [x, y, z] = part.clone();
-    let (from_x, from_y) = (along_x.needs(x.clone()), along_y.needs(y.clone()));
+    let (from_x, from_y) = (along_x.source_range(x.clone()), along_y.source_range(y.clone()));
     let mut plane = || -> Result<Vec<f32>, PipelineError> {
         let mut values = next()?;
         if !along_x.is_identity() {
@@ -129,9 +129,9 @@ pub(crate) fn restore_part(
         Ok(values)
     };
     let mut held: Vec<(usize, Vec<f32>)> = Vec::new();
-    let mut coming = along_z.needs(z.clone());
+    let mut coming = along_z.source_range(z.clone());
     for z in z {
-        let Some([(first, first_weight), (second, second_weight)]) = along_z.between(z) else { continue };
+        let Some([(first, first_weight), (second, second_weight)]) = along_z.weights(z) else { continue };
         held.retain(|(at, _)| *at >= first);
         while held.last().is_none_or(|(at, _)| *at < second)
             && let Some(at) = coming.next()

@@ -2,7 +2,7 @@
 
 use std::ops::{ControlFlow, Range};
 
-use sulcus_volume::{Geometry, Image, Label, LabelMap, Reorientation};
+use sulcus_volume::{Geometry, Image, Label, LabelMap, Reorientation, Xyz};
 
 use crate::decide::{labels_of, to_probabilities};
 use crate::memory::Pieces;
@@ -136,7 +136,7 @@ pub(crate) fn parts(
     of_scan: [Range<usize>; 3],
     rows: usize,
 ) -> impl Iterator<Item = [Range<usize>; 3]> + use<> {
-    let [x, y, z] = path.turn.part(geometry.shape(), of_scan);
+    let Xyz([x, y, z]) = path.turn.region(Xyz(geometry.shape()), Xyz(of_scan));
     let rows = rows.max(1);
     let end = y.end;
     y.step_by(rows).map(move |start| [x.clone(), start..start.saturating_add(rows).min(end), z.clone()])

@@ -180,8 +180,10 @@ mod plain {
         let (prepared, _) = prepare(spec, image).unwrap();
         let turn = Reorientation::between(image.geometry().orientation(), spec.orientation);
         let turned = turn.shape(image.geometry().shape());
-        let back =
-            |c| turn.inverse().apply(&resample(c, prepared.shape(), turned, [Interpolation::Linear; 3]), turned);
+        let back = |c| {
+            turn.inverse()
+                .apply(&resample(c, Xyz(prepared.shape()), Xyz(turned), Xyz([Interpolation::Linear; 3])), turned)
+        };
         values.chunks_exact(prepared.shape().iter().product()).flat_map(back).collect()
     }
 

@@ -90,7 +90,7 @@ pub(crate) fn case(dataset: &Dataset, case: &Case, volumes: &Volumes, found: &mu
     Some(Marks {
         image_sha256: voxel_hash(image),
         source: geometry.source(),
-        spacing_mm: to_ras.triple(geometry.spacing().mm()),
+        spacing_mm: to_ras.permute(geometry.spacing().mm()),
         labels: structures(mask, dataset.ignore()),
     })
 }

@@ -416,7 +416,7 @@ fn native_spacing(dataset: &Dataset, name: &str, plan: &Plan) -> Result<[f64; 3]
         .map_err(|e| broken(case)(FileProblem { file: file.clone(), what: e.problem().to_string() }))?;
     let geometry = source.geometry();
     let turn = Reorientation::between(geometry.orientation(), plan.orientation);
-    Ok(turn.triple(geometry.spacing().mm()))
+    Ok(turn.permute(geometry.spacing().mm()))
 }
 
 /// Bytes of the cases that training holds in memory, prepared: those trained on and those scored after each epoch.

@@ -81,7 +81,7 @@ impl CaseFacts {
     /// Shape and spacing with the axes turned to run as `orientation` says.
     pub fn along(&self, orientation: Orientation) -> ([usize; 3], [f64; 3]) {
         let turn = Reorientation::between(self.orientation, orientation);
-        (turn.shape(self.shape), turn.triple(self.spacing.mm()))
+        (turn.shape(self.shape), turn.permute(self.spacing.mm()))
     }
 
     /// As [`CaseFacts::along`], of what a model with this rule looks at.

@@ -8,7 +8,7 @@ use std::path::Path;
 use sulcus_io::dicom;
 use sulcus_io::{Source, StoredVolume, Texts, VoxelType};
 use sulcus_volume::{
-    Geometry, Image, Interpolation, LabelMap, LabelTable, OrientationSource, Regrid, Reorientation, Spacing,
+    Geometry, GridResampler, Image, Interpolation, LabelMap, LabelTable, OrientationSource, Reorientation, Spacing,
 };
 
 use super::label_names;
@@ -195,7 +195,7 @@ fn onto(
     args: &ConvertArgs,
     ui: Ui,
 ) -> Result<StoredVolume<'static>, CliError> {
-    let regrid = Regrid::new(volume.source().geometry(), target);
+    let resampler = GridResampler::new(volume.source().geometry(), target);
     let kind = kind(args, &volume);
     // Beyond the scan there is no label, and nothing brighter than its darkest voxel.
     let outside = match args.outside {
@@ -203,8 +203,8 @@ fn onto(
         None if kind.labels => 0.0,
         None => volume.info().min.unwrap_or_default(),
     };
-    if regrid.moves_whole_voxels() {
-        return moved(&volume, &regrid, outside);
+    if resampler.is_voxel_aligned() {
+        return moved(&volume, &resampler, outside);
     }
     let wanted = args.interpolation.map(Interpolation::from);
     let interpolation = wanted.unwrap_or(if kind.labels { Interpolation::Nearest } else { Interpolation::Linear });
@@ -217,7 +217,7 @@ fn onto(
     };
     ui.note(format_args!("resampled as {what} ({}): {how}", kind.why));
     match (interpolation, kind.labels) {
-        (Interpolation::Nearest, _) => moved(&volume, &regrid, outside),
+        (Interpolation::Nearest, _) => moved(&volume, &resampler, outside),
         (Interpolation::Cubic, true) => Err(CliError::usage(
             "cubic interpolation makes labels out of nothing; use --interpolation nearest or linear on a label map",
         )),
@@ -227,18 +227,22 @@ fn onto(
 }
 
 /// Each voxel takes the stored value of the nearest one, whatever its type.
-fn moved(volume: &StoredVolume<'_>, regrid: &Regrid, outside: f64) -> Result<StoredVolume<'static>, CliError> {
+fn moved(
+    volume: &StoredVolume<'_>,
+    resampler: &GridResampler,
+    outside: f64,
+) -> Result<StoredVolume<'static>, CliError> {
     let (source, bytes) = (volume.source(), volume.bytes());
     let (slope, intercept) = volume.slope_and_intercept().unwrap_or((1.0, 0.0));
     let fill = stored_value(source.voxel_type(), (outside - intercept) / slope);
     let voxels = source.geometry().voxels();
     let taken = match source.voxel_type().bytes() {
-        1 => taken::<1>(&bytes, voxels, regrid, fill),
-        2 => taken::<2>(&bytes, voxels, regrid, fill),
-        4 => taken::<4>(&bytes, voxels, regrid, fill),
-        _ => taken::<8>(&bytes, voxels, regrid, fill),
+        1 => taken::<1>(&bytes, voxels, resampler, fill),
+        2 => taken::<2>(&bytes, voxels, resampler, fill),
+        4 => taken::<4>(&bytes, voxels, resampler, fill),
+        _ => taken::<8>(&bytes, voxels, resampler, fill),
     }?;
-    let new = source.on_grid(regrid.target()).context("making the new header")?;
+    let new = source.on_grid(resampler.target()).context("making the new header")?;
     let new = StoredVolume::new(new, taken).context("putting the values on the new grid")?;
     match volume.slope_and_intercept() {
         Some((slope, intercept)) => new.scaled(slope, intercept).context("keeping slope and intercept"),
@@ -249,7 +253,7 @@ fn moved(volume: &StoredVolume<'_>, regrid: &Regrid, outside: f64) -> Result<Sto
 fn taken<const N: usize>(
     bytes: &[u8],
     voxels: usize,
-    regrid: &Regrid,
+    resampler: &GridResampler,
     fill: [u8; 8],
 ) -> Result<Vec<u8>, CliError> {
     let (values, _) = bytes.as_chunks::<N>();
@@ -257,7 +261,7 @@ fn taken<const N: usize>(
     let fill: [u8; N] = std::array::from_fn(|i| fill.get(i).copied().unwrap_or_default());
     let mut out = Vec::new();
     for channel in values.chunks_exact(voxels.max(1)) {
-        out.extend(regrid.nearest(channel, fill).context("resampling")?.as_flattened());
+        out.extend(resampler.nearest(channel, fill).context("resampling")?.as_flattened());
     }
     Ok(out)
 }
@@ -282,7 +286,7 @@ fn stored_value(voxel_type: VoxelType, value: f64) -> [u8; 8] {
 
 fn voted(volume: StoredVolume<'static>, target: &Geometry) -> Result<StoredVolume<'static>, CliError> {
     let (labels, source) = volume.into_labels().map_err(|error| CliError::failed(with_causes(&error)))?;
-    let labels: LabelMap = labels.onto_smoothly(target).context("resampling")?;
+    let labels: LabelMap = labels.resample_linear_to(target).context("resampling")?;
     label_volume(&source, target, &labels)
 }
 
@@ -304,7 +308,7 @@ fn interpolated(
     outside: f32,
 ) -> Result<StoredVolume<'static>, CliError> {
     let scan = volume.into_scan().map_err(|error| CliError::failed(with_causes(&error)))?;
-    let image: Image = scan.image.onto(target, interpolation, outside).context("resampling")?;
+    let image: Image = scan.image.resample_to(target, interpolation, outside).context("resampling")?;
     let bytes = image.data().iter().flat_map(|value| value.to_le_bytes()).collect();
     put_on_grid(&scan.source, target, VoxelType::Float32, bytes)
 }

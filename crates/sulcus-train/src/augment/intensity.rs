@@ -1,6 +1,6 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sulcus_volume::{Interpolation, resample};
+use sulcus_volume::{Interpolation, Xyz, Zyx, resample};
 
 use super::draw::Tint;
 
@@ -130,14 +130,13 @@ fn change_contrast(values: &mut [f32], factor: f32, keep_range: bool) {
 /// As if scanned more coarsely: nearest voxels of a coarser grid, brought back linearly.
 fn lower_resolution(values: &mut [f32], [d, h, w]: [usize; 3], factor: f64, flat: bool) {
     let fewer = |n: usize| ((n as f64 * factor).round() as usize).max(1);
-    // Volumes are x first there.
-    let fine = [w, h, d];
-    let coarse = [fewer(w), fewer(h), if flat { d } else { fewer(d) }];
+    let fine = Zyx([d, h, w]).to_xyz();
+    let coarse = Zyx([if flat { d } else { fewer(d) }, fewer(h), fewer(w)]).to_xyz();
     if coarse == fine {
         return;
     }
-    let few = resample(values, fine, coarse, [Interpolation::Nearest; 3]);
-    let back = resample(&few, coarse, fine, [Interpolation::Linear; 3]);
+    let few = resample(values, fine, coarse, Xyz([Interpolation::Nearest; 3]));
+    let back = resample(&few, coarse, fine, Xyz([Interpolation::Linear; 3]));
     values.iter_mut().zip(back).for_each(|(v, b)| *v = b);
 }
 

@@ -230,7 +230,7 @@ fn spacing_rule(
     match choice {
         SpacingChoice::Native => return Ok(SpacingRule::Native),
         SpacingChoice::Resample(ras) => {
-            return cubic(Reorientation::between(Orientation::RAS, orientation).triple(ras.mm()));
+            return cubic(Reorientation::between(Orientation::RAS, orientation).permute(ras.mm()));
         }
         SpacingChoice::Auto => {}
     }
