@@ -10,7 +10,7 @@ use std::error::Error;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
-use sulcus_onnx::precision::{RangeOutput, ValueRange, to_int8, with_ranges};
+use sulcus_onnx::precision::{RangeOutput, ValueRange, calibration_model, to_int8};
 use sulcus_onnx::{read_spec, with_spec};
 use sulcus_pipeline::{
     ModelSpec, Precision, Predictor, PredictorError, Reduction, Tensor, WindowOptions, predict_logits, prepare,
@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut spec = read_spec(&whole)?;
     let image = sulcus_io::read_scan(std::path::Path::new(scan))?.image;
     let (prepared, _) = prepare(&spec, &image)?;
-    let (graph, outputs) = with_ranges(&whole)?;
+    let (graph, outputs) = calibration_model(&whole)?;
     let engine = OrtMeasurements::new(&runtime, &graph)?;
     let window = WindowOptions { step: Some(1.0), mirror: false };
     let tiles = sulcus_pipeline::count_tiles(&spec, image.geometry(), &window)?;

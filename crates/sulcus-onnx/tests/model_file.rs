@@ -58,14 +58,14 @@ fn model() -> Vec<u8> {
 }
 
 #[test]
-fn a_file_gives_its_specification_back() {
+fn read_spec_returns_the_written_specification() {
     assert_eq!(read_spec(&model()).unwrap(), spec());
 }
 
 #[test]
-fn another_specification_replaces_the_first_and_leaves_the_rest_alone() {
+fn with_spec_keeps_all_other_fields() {
     let mut file = model();
-    // A field that this crate doesn't know (training_info, 20) and somebody's metadata: both must survive.
+    // A field that this crate does not know (training_info, 20) and metadata of other software must be kept.
     let other = ModelProto {
         metadata_props: vec![sulcus_onnx::messages::StringStringEntryProto {
             key: "author".into(),
@@ -95,7 +95,7 @@ fn message(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn files_of_other_kinds_are_named() {
+fn files_of_other_kinds_are_identified() {
     insta::assert_snapshot!(message(b""), @"this is not an ONNX file: it is an empty file; expected a model.onnx that sulcus wrote");
     insta::assert_snapshot!(message(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), @"this is not an ONNX file: it is a PNG picture; expected a model.onnx that sulcus wrote");
     insta::assert_snapshot!(message(b"\x1f\x8b\x08\0\0\0\0\0"), @"this is not an ONNX file: it is a gzip file, perhaps a scan (.nii.gz); expected a model.onnx that sulcus wrote");
@@ -107,28 +107,28 @@ fn files_of_other_kinds_are_named() {
 }
 
 #[test]
-fn a_file_cut_short_says_where() {
+fn truncated_file_reports_the_position() {
     let file = model();
     // Inside the graph, whose length does not depend on the specification.
     insta::assert_snapshot!(message(&file[..200]), @"this ONNX file is damaged or cut short: after 25 bytes, a part of 197 bytes is announced and 172 are left; copy or export it again");
 }
 
 #[test]
-fn somebody_elses_model_is_named() {
+fn model_of_other_software_is_refused_with_its_producer() {
     let theirs = |producer: &str| {
         let mut model = ModelProto::decode(model().as_slice()).unwrap();
         model.metadata_props.clear();
         model.producer_name = producer.into();
         model.encode_to_vec()
     };
-    insta::assert_snapshot!(message(&theirs("pytorch")), @"this ONNX file was not exported by sulcus: it has no sulcus.spec entry, so nothing says how to prepare a scan for it (it was written by pytorch); export one with `sulcus export`");
-    insta::assert_snapshot!(message(&theirs("")), @"this ONNX file was not exported by sulcus: it has no sulcus.spec entry, so nothing says how to prepare a scan for it; export one with `sulcus export`");
+    insta::assert_snapshot!(message(&theirs("pytorch")), @"this ONNX file was not exported by sulcus: it has no sulcus.spec entry, so nothing says how to prepare a scan for it (it was written by pytorch); expected a model that sulcus exported");
+    insta::assert_snapshot!(message(&theirs("")), @"this ONNX file was not exported by sulcus: it has no sulcus.spec entry, so nothing says how to prepare a scan for it; expected a model that sulcus exported");
     let adopted = with_spec(&theirs("pytorch"), &spec()).unwrap();
     assert_eq!(read_spec(&adopted).unwrap(), spec());
 }
 
 #[test]
-fn a_broken_or_newer_specification_says_so() {
+fn invalid_and_newer_specifications_are_refused() {
     let with_json = |change: &dyn Fn(String) -> String| {
         let mut model = ModelProto::decode(model().as_slice()).unwrap();
         let entry = &mut model.metadata_props[0];
@@ -149,7 +149,7 @@ fn a_broken_or_newer_specification_says_so() {
 fn no_truncation_or_mutation_panics() {
     let file = model();
     for end in 0..file.len() {
-        // A cut in front of the metadata leaves a whole ONNX file without ours; any other is refused as damaged.
+        // A cut before the metadata leaves a valid ONNX file without a specification; any other cut is refused as damaged.
         let error = read_spec(&file[..end]).unwrap_err();
         assert!(!matches!(error, OnnxError::Spec(_)), "cut at {end}: {error}");
     }

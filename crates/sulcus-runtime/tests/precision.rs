@@ -8,7 +8,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{Noise, model, noise_scan, onnx_runtime, search, spec};
-use sulcus_onnx::precision::{ValueRange, to_half, to_int8, with_ranges};
+use sulcus_onnx::precision::{ValueRange, calibration_model, to_half, to_int8};
 use sulcus_onnx::{Axis, GraphBuilder, attribute, with_spec};
 use sulcus_pipeline::{Precision, Predictor, Reduction, Tensor};
 use sulcus_runtime::{
@@ -38,7 +38,7 @@ fn inputs(axes: u8) -> Vec<Tensor> {
 }
 
 fn ranges(runtime: &OnnxRuntime, whole: &[u8], inputs: &[Tensor]) -> BTreeMap<String, ValueRange> {
-    let (graph, outputs) = with_ranges(whole).unwrap();
+    let (graph, outputs) = calibration_model(whole).unwrap();
     let mut engine = OrtMeasurements::new(runtime, &graph).unwrap();
     let mut ranges: BTreeMap<String, ValueRange> = BTreeMap::new();
     for input in inputs {

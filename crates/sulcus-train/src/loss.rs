@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::activation::{log_sigmoid, log_softmax, sigmoid, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use sulcus_kernels::{Activation, DiceSums, Regions, SegmentationLoss, Terms};
+use sulcus_kernels::{DiceReduction, LossActivation, LossTerms, Regions, SegmentationLoss};
 use sulcus_pipeline::Output;
 
 use crate::TrainError;
@@ -105,7 +105,7 @@ impl Targets {
         let mut truth = Vec::with_capacity(n * regions * voxels);
         for case in self.classes.chunks(voxels.max(1)) {
             for region in 0..regions {
-                let holds = |class: &u8| self.regions.as_ref().is_some_and(|r| r.holds(region, *class));
+                let holds = |class: &u8| self.regions.as_ref().is_some_and(|r| r.contains(region, *class));
                 truth.extend(case.iter().map(|class| f32::from(u8::from(holds(class)))));
             }
         }
@@ -133,18 +133,18 @@ impl Loss {
         if cpu::is_on(&logits) {
             let kind = SegmentationLoss {
                 activation: match (output, &targets.regions) {
-                    (Output::Regions, Some(regions)) => Activation::Regions(regions.clone()),
+                    (Output::Regions, Some(regions)) => LossActivation::Regions(regions.clone()),
                     // Without regions one channel is all that there can be; the kernel refuses more.
-                    (Output::Sigmoid | Output::Regions, _) => Activation::Sigmoid,
-                    (Output::Softmax, _) => Activation::Softmax,
+                    (Output::Sigmoid | Output::Regions, _) => LossActivation::Sigmoid,
+                    (Output::Softmax, _) => LossActivation::Softmax,
                 },
                 terms: match self {
-                    Self::Dice => Terms::Dice,
-                    Self::DiceCe => Terms::DiceCrossEntropy,
+                    Self::Dice => LossTerms::Dice,
+                    Self::DiceCe => LossTerms::DiceCrossEntropy,
                 },
-                sums: match scope {
-                    DiceScope::Batch => DiceSums::Batch,
-                    DiceScope::Case => DiceSums::Case,
+                reduction: match scope {
+                    DiceScope::Batch => DiceReduction::Batch,
+                    DiceScope::Case => DiceReduction::Sample,
                 },
             };
             return cpu::loss(kind, logits, Arc::clone(&targets.classes));

@@ -1,7 +1,7 @@
-//! The built viewer in a headless Chromium: what it draws, reads and says.
+//! Tests of the built viewer in headless Chromium.
 //!
-//! The pictures are compared twice: with golden ones, and with what the same code draws natively. Text is left out of
-//! the comparison, as fonts differ between machines.
+//! The canvases are compared with golden pictures and with what the same code draws natively. Text is not compared, because
+//! fonts differ between machines.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,14 +24,15 @@ use sulcus_pipeline::count_labels;
 use sulcus_viewer::{Role, Scene};
 use sulcus_volume::{Geometry, Image, LabelMap, LabelTable, OrientationSource, Plane};
 
-/// A colour may differ by this much: the browser's colour management rounds.
+/// The tolerance per colour channel: the browser's colour management rounds.
 const COLOUR_TOLERANCE: u8 = 2;
-/// From the start of the page to the first picture (the design's limit), best of a few tries on a busy machine.
+/// The limit for the time from the start of the page to the first picture. The best of [`TRIES`] counts, since the machine may
+/// be busy.
 const FIRST_PICTURE_MS: u64 = 1000;
 const TRIES: usize = 3;
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 
-/// What one page load gave.
+/// The result of one page load.
 struct Visit {
     html: String,
     width: usize,
@@ -107,7 +108,7 @@ fn browser() -> Option<PathBuf> {
     set.chain(found).find(|path| path.is_file())
 }
 
-/// Opens the viewer with `query`; `None`, said aloud, where there is no browser.
+/// Opens the viewer with `query`. Without a browser it prints that the test is skipped and returns `None`.
 fn visit(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Option<Visit> {
     let Some(browser) = browser() else {
         println!("skipped: no Chromium on PATH or in CHROME, so the viewer was not opened in a browser");
@@ -145,14 +146,14 @@ fn visit(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Opti
     Some(Visit { html, width: frame.width as usize, pixels })
 }
 
-/// Compares pictures; says how many pixels differ.
+/// The number of pixels that differ.
 fn differing(a: &[u8], b: &[u8]) -> usize {
     assert_eq!(a.len(), b.len(), "pictures of different size");
     let far = |(a, b): (&[u8], &[u8])| a.iter().zip(b).any(|(a, b)| a.abs_diff(*b) > COLOUR_TOLERANCE);
     a.chunks_exact(3).zip(b.chunks_exact(3)).filter(|pair| far(*pair)).count()
 }
 
-/// A real case: its image, its truth, and a mask that is the truth shifted by one voxel, with names.
+/// A real case: its image, its reference mask, and a predicted mask that is the reference shifted by one voxel, with names.
 struct Case {
     image: Image,
     truth: LabelMap,
@@ -174,7 +175,7 @@ impl Case {
         Self { image: image.image, truth, mask, names, like }
     }
 
-    /// The same case with its axes along other directions.
+    /// The same case in another orientation.
     fn turned(&self, orientation: &str) -> Self {
         let to = orientation.parse().unwrap();
         let (truth, mask) = (self.truth.reoriented(to), self.mask.reoriented(to));
@@ -235,7 +236,7 @@ fn check_golden(name: &str, canvases: &[(usize, usize, Vec<u8>)]) {
 }
 
 #[test]
-fn a_case_with_mask_and_truth_looks_as_it_should_and_is_there_at_once() {
+fn case_matches_golden_picture_and_loads_within_a_second() {
     let case = Case::load();
     let files = case.files();
     let Some(page) = visit("case", &format!("{ALL_THREE}&image_name=case%20295"), &borrowed(&files), "") else {
@@ -276,7 +277,7 @@ fn a_case_with_mask_and_truth_looks_as_it_should_and_is_there_at_once() {
 }
 
 #[test]
-fn the_order_of_axes_in_the_file_changes_nothing_on_the_screen() {
+fn display_does_not_depend_on_the_order_of_axes_in_the_file() {
     let case = Case::load();
     for orientation in ["PSL", "IRA"] {
         let turned = case.turned(orientation);
@@ -297,7 +298,7 @@ fn the_order_of_axes_in_the_file_changes_nothing_on_the_screen() {
 }
 
 #[test]
-fn a_broken_file_is_named_and_the_rest_is_shown() {
+fn unreadable_file_is_reported_and_the_rest_is_shown() {
     let files = Case::load().files();
     let broken = &files[1].1[..files[1].1.len() / 2];
     let served = [("image.nii.gz", files[0].1.as_slice()), ("mask.nii.gz", broken)];
@@ -311,7 +312,7 @@ fn a_broken_file_is_named_and_the_rest_is_shown() {
 }
 
 #[test]
-fn a_mask_of_another_grid_is_refused_in_words_and_not_drawn() {
+fn mask_on_another_grid_is_reported_and_not_drawn() {
     let case = Case::load();
     let files = case.files();
     let mut rows = case.truth.geometry().ras_from_voxel().rows();
@@ -336,7 +337,7 @@ fn a_mask_of_another_grid_is_refused_in_words_and_not_drawn() {
 }
 
 #[test]
-fn dropped_files_find_their_places_and_keys_wheel_and_clicks_move_the_crosshair() {
+fn drop_keys_wheel_and_clicks_work() {
     let case = Case::load();
     let mut files = case.files().to_vec();
     // A file without sform and qform: codes 252 and 254 of the header.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sulcus_onnx::precision::{ValueRange, to_half, to_int8, with_ranges};
+use sulcus_onnx::precision::{ValueRange, calibration_model, to_half, to_int8};
 use sulcus_onnx::{read_spec, with_spec};
 use sulcus_pipeline::{Calibration, ModelSpec, Precision, Predictor, Reduction, Summary, Tensor};
 use sulcus_runtime::{
@@ -110,7 +110,7 @@ fn measure(
     ui: Ui,
 ) -> Result<BTreeMap<String, ValueRange>, CliError> {
     let measuring = "measuring the values between layers";
-    let (graph, outputs) = with_ranges(whole).context(measuring)?;
+    let (graph, outputs) = calibration_model(whole).context(measuring)?;
     let mut engine = OrtMeasurements::new(runtime, &graph).context(measuring)?;
     let mut ranges: BTreeMap<String, ValueRange> = BTreeMap::new();
     let bar = ui.bar(tiles.len() as u64);

@@ -1,45 +1,45 @@
-//! Steps of optimisers. A weight, its gradient and its moments are read once and written once: for large networks the
-//! memory's speed is all that counts here.
+//! Optimizer steps: Adam, AdamW and SGD. Each step reads and writes a weight and its moments once, because for large networks
+//! an optimizer is limited by memory bandwidth.
 
 use rayon::prelude::*;
 
 use crate::error::{KernelError, check_length};
-use crate::vector::{Kernel, Simd, vectorised};
+use crate::simd::{Kernel, Simd, dispatch};
 
-/// Values that a thread takes at a time, and a lone thread takes without asking others.
-const PIECE: usize = 1 << 14;
+/// The number of values per task. Tensors up to this size are not split over threads.
+const TASK_VALUES: usize = 1 << 14;
 
-/// Sums side by side, so that the order of adding doesn't depend on the width of a register.
-const LANES: usize = 16;
+/// The number of parallel sums. It is fixed, so that the order of summation does not depend on the register width.
+const PARALLEL_SUMS: usize = 16;
 
-/// How far a step goes.
+/// The size of an optimizer step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepSize {
     /// The learning rate.
     pub learning_rate: f64,
-    /// What gradients are multiplied by before anything else; below 1 where they are clipped.
+    /// The factor that gradients are multiplied by first. Gradient clipping makes it less than 1.
     pub gradient_factor: f64,
 }
 
-/// Adam (Kingma & Ba 2015), with decoupled weight decay (Loshchilov & Hutter 2019) where it is not 0.
+/// Adam (Kingma & Ba 2015). A weight decay other than 0 is decoupled, which makes it AdamW (Loshchilov & Hutter 2019).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Adam {
-    /// Share of the mean gradient that a step keeps, in [0, 1).
+    /// β₁, the decay rate of the mean gradient, in [0, 1).
     pub beta1: f64,
-    /// Share of the mean squared gradient that a step keeps, in [0, 1).
+    /// β₂, the decay rate of the mean squared gradient, in [0, 1).
     pub beta2: f64,
-    /// Added to the root of the mean squared gradient.
+    /// ε, added to the square root of the mean squared gradient.
     pub epsilon: f64,
-    /// Share of a weight that is taken away a step, times the learning rate.
+    /// The weight decay λ: a step subtracts learning rate · λ · weight.
     pub weight_decay: f64,
 }
 
-/// The factors of one step, the same for each weight.
+/// The coefficients of one Adam step, which are the same for all weights:
 ///
-/// m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², w ← `keep` w − `rate` m / (`root` √v + ε)
+/// m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², w ← `keep` · w − `rate` · m / (`root` · √v + ε)
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamFactors {
-    /// Of the gradient.
+    /// The factor of the gradient.
     pub gradient: f32,
     /// β₁ and 1 − β₁.
     pub mean: [f32; 2],
@@ -56,15 +56,15 @@ pub struct AdamFactors {
 }
 
 impl Adam {
-    /// β₁ = 0.9, β₂ = 0.999 and ε = 1e-8, as the paper and PyTorch have them.
+    /// β₁ = 0.9, β₂ = 0.999 and ε = 1e-8, the defaults of the paper and of PyTorch.
     pub const fn new(weight_decay: f64) -> Self {
         Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay }
     }
 
-    /// The factors of step `number`, counted from 1, with the corrections for moments that began at 0.
+    /// The coefficients of step `number`, counted from 1, with Adam's bias correction.
     ///
     /// # Errors
-    /// Step 0, or a β outside [0, 1).
+    /// [`KernelError::Step`] for step 0 or a β outside [0, 1).
     pub fn factors(&self, number: u64, size: StepSize) -> Result<AdamFactors, KernelError> {
         let Self { beta1, beta2, epsilon, weight_decay } = *self;
         if number == 0 {
@@ -86,13 +86,13 @@ impl Adam {
         })
     }
 
-    /// Moves weights by step `number`, counted from 1. The moments of step 1 are 0.
+    /// Updates `weight` by step `number`, counted from 1. Before step 1 the moments must be 0.
     ///
     /// # Shapes
-    /// `weight`, `gradient`, `mean` (of gradients) and `square` (mean of their squares): all alike.
+    /// `weight`, `gradient`, `mean` (of the gradients) and `square` (mean of the squared gradients) have the same length.
     ///
     /// # Errors
-    /// Slices of different lengths, step 0, or a β outside [0, 1).
+    /// [`KernelError::Length`] for slices of different lengths, [`KernelError::Step`] for step 0 or a β outside [0, 1).
     pub fn step(
         &self,
         number: u64,
@@ -106,22 +106,22 @@ impl Adam {
         check_length("mean", mean.len(), weight.len())?;
         check_length("square", square.len(), weight.len())?;
         let factors = self.factors(number, size)?;
-        if weight.len() <= PIECE {
-            vectorised(AdamPiece { factors, weight, gradient, mean, square });
+        if weight.len() <= TASK_VALUES {
+            dispatch(AdamTask { factors, weight, gradient, mean, square });
             return Ok(());
         }
         weight
-            .par_chunks_mut(PIECE)
-            .zip(gradient.par_chunks(PIECE))
-            .zip(mean.par_chunks_mut(PIECE).zip(square.par_chunks_mut(PIECE)))
+            .par_chunks_mut(TASK_VALUES)
+            .zip(gradient.par_chunks(TASK_VALUES))
+            .zip(mean.par_chunks_mut(TASK_VALUES).zip(square.par_chunks_mut(TASK_VALUES)))
             .for_each(|((weight, gradient), (mean, square))| {
-                vectorised(AdamPiece { factors, weight, gradient, mean, square });
+                dispatch(AdamTask { factors, weight, gradient, mean, square });
             });
         Ok(())
     }
 }
 
-struct AdamPiece<'a> {
+struct AdamTask<'a> {
     factors: AdamFactors,
     weight: &'a mut [f32],
     gradient: &'a [f32],
@@ -129,11 +129,11 @@ struct AdamPiece<'a> {
     square: &'a mut [f32],
 }
 
-impl Kernel for AdamPiece<'_> {
+impl Kernel for AdamTask<'_> {
     type Output = ();
 
-    /// A plain loop, which the compiler turns into vectors of the set that it is compiled for. Nothing in it is fused, so
-    /// each set gives the same bits.
+    /// The compiler vectorises this loop for each instruction set. It contains no fused multiply-add, so the results are
+    /// identical to the bit on all of them.
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let AdamFactors {
@@ -157,26 +157,26 @@ impl Kernel for AdamPiece<'_> {
     }
 }
 
-/// Stochastic gradient descent with momentum, as PyTorch defines it: g ← g + decay · w, m ← μ m + g, and the weight goes by
-/// −lr · m, or with Nesterov's look ahead (Sutskever et al. 2013) by −lr · (g + μ m).
+/// Stochastic gradient descent with momentum as PyTorch defines it: g ← g + decay · w, m ← μ m + g, w ← w − lr · m, or with
+/// Nesterov momentum (Sutskever et al. 2013) w ← w − lr · (g + μ m).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sgd {
-    /// μ.
+    /// The momentum μ.
     pub momentum: f64,
-    /// Whether the gradient is taken ahead of the step.
+    /// Whether to use Nesterov momentum.
     pub nesterov: bool,
-    /// Factor of the weights that is added to their gradient.
+    /// The weight decay: this factor times the weight is added to its gradient.
     pub weight_decay: f64,
 }
 
 impl Sgd {
-    /// Moves weights. The velocity is 0 before the first step.
+    /// Updates `weight`. Before the first step the velocity must be 0.
     ///
     /// # Shapes
-    /// `weight`, `gradient` and `velocity` (m): all alike.
+    /// `weight`, `gradient` and `velocity` (m) have the same length.
     ///
     /// # Errors
-    /// Slices of different lengths.
+    /// [`KernelError::Length`] for slices of different lengths.
     pub fn step(
         &self,
         size: StepSize,
@@ -186,37 +186,39 @@ impl Sgd {
     ) -> Result<(), KernelError> {
         check_length("gradient", gradient.len(), weight.len())?;
         check_length("velocity", velocity.len(), weight.len())?;
-        let kernel = *self;
-        if weight.len() <= PIECE {
-            vectorised(SgdPiece { kernel, size, weight, gradient, velocity });
+        let rule = *self;
+        if weight.len() <= TASK_VALUES {
+            dispatch(SgdTask { rule, size, weight, gradient, velocity });
             return Ok(());
         }
-        weight.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE)).zip(velocity.par_chunks_mut(PIECE)).for_each(
-            |((weight, gradient), velocity)| {
-                vectorised(SgdPiece { kernel, size, weight, gradient, velocity });
-            },
-        );
+        weight
+            .par_chunks_mut(TASK_VALUES)
+            .zip(gradient.par_chunks(TASK_VALUES))
+            .zip(velocity.par_chunks_mut(TASK_VALUES))
+            .for_each(|((weight, gradient), velocity)| {
+                dispatch(SgdTask { rule, size, weight, gradient, velocity });
+            });
         Ok(())
     }
 }
 
-struct SgdPiece<'a> {
-    kernel: Sgd,
+struct SgdTask<'a> {
+    rule: Sgd,
     size: StepSize,
     weight: &'a mut [f32],
     gradient: &'a [f32],
     velocity: &'a mut [f32],
 }
 
-impl Kernel for SgdPiece<'_> {
+impl Kernel for SgdTask<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let (factor, rate) = (self.size.gradient_factor as f32, self.size.learning_rate as f32);
-        let (momentum, decay) = (self.kernel.momentum as f32, self.kernel.weight_decay as f32);
-        // g · by_gradient + m · by_velocity is the way that a weight goes.
-        let [by_gradient, by_velocity] = if self.kernel.nesterov { [1.0, momentum] } else { [0.0, 1.0] };
+        let (momentum, decay) = (self.rule.momentum as f32, self.rule.weight_decay as f32);
+        // The weight changes by −lr · (g · by_gradient + m · by_velocity).
+        let [by_gradient, by_velocity] = if self.rule.nesterov { [1.0, momentum] } else { [0.0, 1.0] };
         for ((w, &g), m) in self.weight.iter_mut().zip(self.gradient).zip(self.velocity) {
             let g = factor * g + decay * *w;
             let velocity = momentum * *m + g;
@@ -226,26 +228,26 @@ impl Kernel for SgdPiece<'_> {
     }
 }
 
-/// The sum of the squares of values, in double precision and in one order.
+/// The sum of squares in double precision, in a fixed order of summation.
 pub fn sum_of_squares(values: &[f32]) -> f64 {
-    if values.len() <= PIECE {
-        return vectorised(Squares(values));
+    if values.len() <= TASK_VALUES {
+        return dispatch(SumOfSquares(values));
     }
-    let pieces: Vec<f64> = values.par_chunks(PIECE).map(|piece| vectorised(Squares(piece))).collect();
-    pieces.into_iter().sum()
+    let sums: Vec<f64> = values.par_chunks(TASK_VALUES).map(|task| dispatch(SumOfSquares(task))).collect();
+    sums.into_iter().sum()
 }
 
-struct Squares<'a>(&'a [f32]);
+struct SumOfSquares<'a>(&'a [f32]);
 
-impl Kernel for Squares<'_> {
+impl Kernel for SumOfSquares<'_> {
     type Output = f64;
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> f64 {
-        let mut sums = [0.0_f64; LANES];
-        let (chunks, rest) = self.0.as_chunks::<LANES>();
+        let mut sums = [0.0_f64; PARALLEL_SUMS];
+        let (chunks, rest) = self.0.as_chunks::<PARALLEL_SUMS>();
         for chunk in chunks {
-            for lane in 0..LANES {
+            for lane in 0..PARALLEL_SUMS {
                 let value = f64::from(chunk[lane]);
                 sums[lane] += value * value;
             }

@@ -1,53 +1,23 @@
-//! Sixteen lanes on whatever the processor has, chosen when the program runs.
+//! Sixteen `f32` lanes on each instruction set: one AVX-512 register, two AVX registers or an array. The convolution
+//! micro-kernels are written against this trait.
 
-use std::sync::OnceLock;
-
-/// The vector instructions that the kernels use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Instructions {
-    /// Plain Rust, vectorised by the compiler for the target's baseline.
-    Portable,
-    /// x86-64 with AVX2 and FMA: 8 lanes.
-    Avx2,
-    /// x86-64 with AVX-512F: 16 lanes.
-    Avx512,
-}
-
-/// What the kernels run on here: the widest of [`Instructions`] that this processor has.
-#[must_use]
-pub fn instructions() -> Instructions {
-    static FOUND: OnceLock<Instructions> = OnceLock::new();
-    *FOUND.get_or_init(|| {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                return Instructions::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Instructions::Avx2;
-            }
-        }
-        Instructions::Portable
-    })
-}
-
-/// Sixteen `f32` lanes. Every method is inlined into a function that enables the features it needs.
+/// Sixteen `f32` lanes. Every method is inlined into a caller that enables the target features it needs.
 pub(crate) trait Lanes16: Copy {
-    /// Accumulators of sixteen lanes that fit the register file beside their operands.
+    /// How many sixteen-lane accumulators fit in the register file beside the operands of a multiply-add.
     const ACCUMULATORS: usize;
 
     /// # Safety
-    /// The processor has this type's instructions.
+    /// The processor must have this type's instruction set.
     #[expect(unsafe_code, reason = "vector instructions")]
     unsafe fn splat(value: f32) -> Self;
 
     /// # Safety
-    /// As [`Lanes16::splat`], and sixteen floats may be read at `from`.
+    /// As [`Lanes16::splat`], and sixteen floats must be readable at `from`.
     #[expect(unsafe_code, reason = "vector instructions")]
     unsafe fn load(from: *const f32) -> Self;
 
     /// # Safety
-    /// As [`Lanes16::splat`], and sixteen floats may be written at `to`.
+    /// As [`Lanes16::splat`], and sixteen floats must be writable at `to`.
     #[expect(unsafe_code, reason = "vector instructions")]
     unsafe fn store(self, to: *mut f32);
 
@@ -59,7 +29,7 @@ pub(crate) trait Lanes16: Copy {
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
 }
 
-/// Sixteen lanes as an array.
+/// Sixteen lanes in an array.
 #[derive(Clone, Copy)]
 pub(crate) struct Array([f32; 16]);
 
@@ -74,19 +44,19 @@ impl Lanes16 for Array {
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller vouches for sixteen floats.
+        // SAFETY: the caller guarantees sixteen floats.
         Self(unsafe { from.cast::<[f32; 16]>().read() })
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller vouches for sixteen floats.
+        // SAFETY: the caller guarantees sixteen floats.
         unsafe { to.cast::<[f32; 16]>().write(self.0) }
     }
 
     #[inline(always)]
     unsafe fn add_product(self, a: Self, b: Self) -> Self {
-        // Without an instruction for it, `mul_add` is a call into the C library for every lane.
+        // On targets without a fused multiply-add instruction, `mul_add` calls the C library for every lane.
         const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
         let mut sum = self.0;
         for ((sum, a), b) in sum.iter_mut().zip(a.0).zip(b.0) {
@@ -117,25 +87,25 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {
-            // SAFETY: the caller vouches for AVX-512F.
+            // SAFETY: the caller guarantees AVX-512F.
             Self(unsafe { _mm512_set1_ps(value) })
         }
 
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: the caller vouches for AVX-512F and sixteen floats.
+            // SAFETY: the caller guarantees AVX-512F and sixteen floats.
             Self(unsafe { _mm512_loadu_ps(from) })
         }
 
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
-            // SAFETY: the caller vouches for AVX-512F and sixteen floats.
+            // SAFETY: the caller guarantees AVX-512F and sixteen floats.
             unsafe { _mm512_storeu_ps(to, self.0) }
         }
 
         #[inline(always)]
         unsafe fn add_product(self, a: Self, b: Self) -> Self {
-            // SAFETY: the caller vouches for AVX-512F.
+            // SAFETY: the caller guarantees AVX-512F.
             Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
         }
     }
@@ -150,20 +120,20 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {
-            // SAFETY: the caller vouches for AVX2.
+            // SAFETY: the caller guarantees AVX2.
             let lanes = unsafe { _mm256_set1_ps(value) };
             Self(lanes, lanes)
         }
 
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: the caller vouches for AVX2 and sixteen floats.
+            // SAFETY: the caller guarantees AVX2 and sixteen floats.
             unsafe { Self(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
         }
 
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
-            // SAFETY: the caller vouches for AVX2 and sixteen floats.
+            // SAFETY: the caller guarantees AVX2 and sixteen floats.
             unsafe {
                 _mm256_storeu_ps(to, self.0);
                 _mm256_storeu_ps(to.add(8), self.1);
@@ -172,7 +142,7 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn add_product(self, a: Self, b: Self) -> Self {
-            // SAFETY: the caller vouches for AVX2 and FMA.
+            // SAFETY: the caller guarantees AVX2 and FMA.
             unsafe { Self(_mm256_fmadd_ps(a.0, b.0, self.0), _mm256_fmadd_ps(a.1, b.1, self.1)) }
         }
     }

@@ -1,13 +1,13 @@
-//! Steps of optimisers against their definitions in double precision.
+//! Tests of the optimizer steps against their definitions in double precision.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use super::close::assert_close;
-use super::common::{bits, noise, on_any_threads};
+use super::common::{assert_same_on_any_threads, bits, noise};
 use crate::{Adam, KernelError, Sgd, StepSize, sum_of_squares};
 
 /// Single precision over a few steps.
 const TOLERANCE: f64 = 1e-6;
-/// One value, a few, several threads' pieces with a rest.
+/// One value, a few values, exactly one task, several tasks with a remainder.
 const COUNTS: [usize; 4] = [1, 37, 16_384, 50_003];
 const STEPS: u64 = 6;
 
@@ -25,7 +25,7 @@ fn doubles(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| f64::from(value)).collect()
 }
 
-fn adam_moves(rule: Adam, count: usize) -> [Vec<f32>; 3] {
+fn run_adam(rule: Adam, count: usize) -> [Vec<f32>; 3] {
     let (mut w, mut m, mut v) = (noise(count, 1), vec![0.0; count], vec![0.0; count]);
     for t in 1..=STEPS {
         rule.step(t, size(t), &mut w, &gradient(count, t), &mut m, &mut v).unwrap();
@@ -33,7 +33,7 @@ fn adam_moves(rule: Adam, count: usize) -> [Vec<f32>; 3] {
     [w, m, v]
 }
 
-fn sgd_moves(rule: Sgd, count: usize) -> [Vec<f32>; 2] {
+fn run_sgd(rule: Sgd, count: usize) -> [Vec<f32>; 2] {
     let (mut w, mut m) = (noise(count, 1), vec![0.0; count]);
     for t in 1..=STEPS {
         rule.step(size(t), &mut w, &gradient(count, t), &mut m).unwrap();
@@ -43,7 +43,7 @@ fn sgd_moves(rule: Sgd, count: usize) -> [Vec<f32>; 2] {
 
 /// Algorithm 2 of Loshchilov & Hutter 2019, with the decay times the learning rate.
 #[test]
-fn adam_with_and_without_decay_is_the_papers() {
+fn adam_and_adamw_match_the_papers() {
     for rule in
         [Adam::new(0.0), Adam::new(0.1), Adam { beta1: 0.5, beta2: 0.9, epsilon: 1e-3, weight_decay: 0.02 }]
     {
@@ -61,7 +61,7 @@ fn adam_with_and_without_decay_is_the_papers() {
                     w[i] -= learning_rate * mean / (square.sqrt() + rule.epsilon);
                 }
             }
-            let [found_w, found_m, found_v] = adam_moves(rule, count);
+            let [found_w, found_m, found_v] = run_adam(rule, count);
             assert_close("weight", &found_w, &w, TOLERANCE);
             assert_close("mean", &found_m, &m, TOLERANCE);
             assert_close("square", &found_v, &v, TOLERANCE);
@@ -70,16 +70,16 @@ fn adam_with_and_without_decay_is_the_papers() {
 }
 
 #[test]
-fn the_first_step_of_adam_goes_by_the_learning_rate() {
+fn first_adam_step_has_the_size_of_the_learning_rate() {
     let (mut w, mut m, mut v) = ([0.0; 3], [0.0; 3], [0.0; 3]);
     let size = StepSize { learning_rate: 0.25, gradient_factor: 1.0 };
     Adam::new(0.0).step(1, size, &mut w, &[4.0, -0.01, 0.0], &mut m, &mut v).unwrap();
     assert_close("weight", &w, &[-0.25, 0.25, 0.0], TOLERANCE);
 }
 
-/// The loop in the documentation of PyTorch's SGD, whose first step takes the gradient for the velocity.
+/// The pseudocode in the documentation of PyTorch's SGD, whose first step sets the velocity to the gradient.
 #[test]
-fn sgd_is_pytorchs() {
+fn sgd_matches_pytorch() {
     for (momentum, nesterov, weight_decay) in
         [(0.99, true, 3e-5), (0.9, false, 0.1), (0.9, true, 0.0), (0.0, false, 0.0)]
     {
@@ -94,7 +94,7 @@ fn sgd_is_pytorchs() {
                     w[i] -= learning_rate * if nesterov { g + momentum * m[i] } else { m[i] };
                 }
             }
-            let [found_w, found_m] = sgd_moves(rule, count);
+            let [found_w, found_m] = run_sgd(rule, count);
             assert_close("weight", &found_w, &w, TOLERANCE);
             assert_close("velocity", &found_m, &m, TOLERANCE);
         }
@@ -102,30 +102,30 @@ fn sgd_is_pytorchs() {
 }
 
 #[test]
-fn squares_are_summed_in_double_precision() {
+fn sum_of_squares_uses_double_precision() {
     for count in COUNTS {
         let values: Vec<f32> = noise(count, 7).iter().map(|value| value * 1e3 + 1e3).collect();
         let expected: f64 = doubles(&values).iter().map(|value| value * value).sum();
         assert!((sum_of_squares(&values) / expected - 1.0).abs() < 1e-12, "{count}");
     }
     assert_eq!(sum_of_squares(&[]), 0.0);
-    // Squares that single precision has no numbers for.
+    // A square that overflows in single precision.
     assert_eq!(sum_of_squares(&[2.0_f32.powi(100), 0.0]), 2.0_f64.powi(200));
     assert!(sum_of_squares(&[1.0, f32::NAN]).is_nan());
 }
 
 #[test]
-fn threads_change_no_bit() {
-    on_any_threads(|| {
-        let adam = adam_moves(Adam::new(0.1), 50_003).map(|values| bits(&values));
+fn results_do_not_depend_on_the_number_of_threads() {
+    assert_same_on_any_threads(|| {
+        let adam = run_adam(Adam::new(0.1), 50_003).map(|values| bits(&values));
         let sgd = Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.1 };
-        let sgd = sgd_moves(sgd, 50_003).map(|values| bits(&values));
+        let sgd = run_sgd(sgd, 50_003).map(|values| bits(&values));
         (adam, sgd, sum_of_squares(&noise(50_003, 3)).to_bits())
     });
 }
 
 #[test]
-fn steps_that_make_no_sense_are_refused() {
+fn invalid_steps_are_refused() {
     let size = size(1);
     let adam = |rule: Adam, number, gradients: usize, means: usize| {
         let (mut w, mut v) = ([0.0; 2], [0.0; 2]);

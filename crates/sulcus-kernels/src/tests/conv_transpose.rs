@@ -1,9 +1,9 @@
-//! Transposed convolution against the definition in double precision.
+//! Tests of the transposed convolution against the definition in double precision.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use super::close::assert_close;
-use super::common::{bits, noise, on_any_threads};
-use crate::{KernelError, UpConvolution, UpGradients};
+use super::common::{assert_same_on_any_threads, bits, noise};
+use crate::{ConvTranspose, ConvTransposeGradients, KernelError};
 use proptest::prelude::*;
 
 /// Single precision sums of a few hundred to a few thousand products.
@@ -36,8 +36,8 @@ impl Case {
         }
     }
 
-    fn layer(&self) -> UpConvolution {
-        UpConvolution::new(self.batch, self.channels, self.grid, self.stride).unwrap()
+    fn layer(&self) -> ConvTranspose {
+        ConvTranspose::new(self.batch, self.channels, self.grid, self.stride).unwrap()
     }
 
     fn forward(&self) -> Vec<f32> {
@@ -46,16 +46,16 @@ impl Case {
         y
     }
 
-    /// Of the input, the weight and the bias.
+    /// The gradients of the input, the weight and the bias.
     fn backward(&self) -> [Vec<f32>; 3] {
         let [mut input, mut weight, mut bias] =
             [self.x.len(), self.weight.len(), self.bias.len()].map(|len| vec![f32::NAN; len]);
-        let gradients = UpGradients { input: &mut input, weight: &mut weight, bias: &mut bias };
+        let gradients = ConvTransposeGradients { input: &mut input, weight: &mut weight, bias: &mut bias };
         self.layer().backward(&self.x, &self.weight, &self.dy, gradients).unwrap();
         [input, weight, bias]
     }
 
-    /// Calls back with the places of x, weight and y in each product, and the output channel.
+    /// Calls `each` with the indices into x, weight and y of each product.
     fn products(&self, mut each: impl FnMut(usize, usize, usize)) {
         let ([inputs, outputs], [depth, height, width], [sd, sh, sw]) = (self.channels, self.grid, self.stride);
         for n in 0..self.batch {
@@ -94,7 +94,7 @@ impl Case {
         let [input, weight, bias] = self.backward();
         assert_close("dx", &input, &dx, TOLERANCE);
         assert_close("dw", &weight, &dw, TOLERANCE);
-        // What is added up may cancel, so how far off a sum may be goes by its terms.
+        // The tolerance is relative to the absolute terms of the sum, because the terms may cancel.
         let terms = self.dy.iter().map(|dy| f64::from(dy.abs())).sum::<f64>() / self.bias.len() as f64;
         let scale = db.iter().fold(1e-3, |scale: f64, sum| scale.max(sum.abs()));
         assert_close("db", &bias, &db, TOLERANCE * (terms / scale).max(1.0));
@@ -104,7 +104,7 @@ impl Case {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn values_and_gradients_are_the_definition_s(
+    fn values_and_gradients_match_the_definition(
         batch in 1_usize..4,
         channels in [1_usize..20, 1_usize..14],
         grid in [1_usize..4, 1_usize..6, 1_usize..30],
@@ -116,14 +116,14 @@ proptest! {
 }
 
 #[test]
-fn many_slabs_and_blocks_add_up() {
+fn several_slabs_and_blocks_match_the_definition() {
     Case::new(2, [5, 3], [7, 40, 33], [2, 2, 2], 1).check();
     Case::new(1, [5, 3], [1, 90, 70], [1, 2, 2], 2).check();
     Case::new(40, [3, 2], [1, 9, 5], [1, 2, 2], 3).check();
     Case::new(1, [2, 2], [1, 60, 50], [2, 2, 1], 4).check();
 }
 
-/// ⟨up x, dy⟩ = ⟨x, upᵀ dy⟩ = ⟨weight, its gradient⟩ without a bias.
+/// Without a bias, ⟨y, dy⟩ = ⟨x, dx⟩ = ⟨weight, dw⟩.
 #[test]
 fn gradients_are_adjoint() {
     let mut case = Case::new(2, [32, 16], [5, 7, 5], [2, 2, 2], 5);
@@ -136,17 +136,17 @@ fn gradients_are_adjoint() {
 }
 
 #[test]
-fn threads_change_no_bit() {
+fn results_do_not_depend_on_the_number_of_threads() {
     let case = Case::new(2, [9, 7], [9, 20, 17], [2, 2, 2], 6);
-    on_any_threads(|| (bits(&case.forward()), case.backward().map(|values| bits(&values))));
+    assert_same_on_any_threads(|| (bits(&case.forward()), case.backward().map(|values| bits(&values))));
 }
 
 #[test]
-fn what_does_not_fit_is_named() {
-    assert!(matches!(UpConvolution::new(1, [1, 1], [1, 1, 1], [1, 3, 2]), Err(KernelError::Shape(_))));
-    assert!(matches!(UpConvolution::new(1, [0, 1], [1, 1, 1], [1, 2, 2]), Err(KernelError::Shape(_))));
-    assert!(matches!(UpConvolution::new(1, [1, 1], [1, usize::MAX, 2], [1, 2, 2]), Err(KernelError::Shape(_))));
-    let layer = UpConvolution::new(1, [1, 1], [1, 1, 1], [2, 2, 2]).unwrap();
+fn wrong_lengths_and_shapes_are_refused() {
+    assert!(matches!(ConvTranspose::new(1, [1, 1], [1, 1, 1], [1, 3, 2]), Err(KernelError::Shape(_))));
+    assert!(matches!(ConvTranspose::new(1, [0, 1], [1, 1, 1], [1, 2, 2]), Err(KernelError::Shape(_))));
+    assert!(matches!(ConvTranspose::new(1, [1, 1], [1, usize::MAX, 2], [1, 2, 2]), Err(KernelError::Shape(_))));
+    let layer = ConvTranspose::new(1, [1, 1], [1, 1, 1], [2, 2, 2]).unwrap();
     let found = layer.forward(&[0.0], &[0.0; 8], &[0.0], &mut [0.0; 7]);
     assert_eq!(found, Err(KernelError::Length { what: "y", expected: 8, found: 7 }));
 }

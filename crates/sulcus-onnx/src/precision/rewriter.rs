@@ -1,4 +1,4 @@
-//! Writing one graph while reading another.
+//! Copies a graph node by node and replaces some of its nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,23 +7,23 @@ use prost::Message;
 use crate::OnnxError;
 use crate::messages::{AttributeProto, DataType, GraphProto, ModelProto, NodeProto, TensorProto};
 
-/// A float32 constant of the graph that is read.
+/// A float32 constant of the source graph.
 pub(super) struct Weights {
     pub(super) shape: Vec<usize>,
     pub(super) values: Vec<f32>,
 }
 
-/// A model whose graph is written anew, node by node.
-pub(super) struct Rewrite {
+/// Writes a new graph for a model, node by node.
+pub(super) struct GraphRewriter {
     model: ModelProto,
     constants: BTreeMap<String, TensorProto>,
     graph: GraphProto,
     written: BTreeSet<String>,
 }
 
-impl Rewrite {
-    /// Takes a model apart; gives its nodes as well, in the order of their evaluation.
-    pub(super) fn begin(onnx_bytes: &[u8]) -> Result<(Self, Vec<NodeProto>), OnnxError> {
+impl GraphRewriter {
+    /// Decodes a model. Also returns its nodes in the order of their evaluation.
+    pub(super) fn new(onnx_bytes: &[u8]) -> Result<(Self, Vec<NodeProto>), OnnxError> {
         let mut model = decode(onnx_bytes)?;
         let old = model.graph.take().unwrap_or_default();
         let constants = old.initializer.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
@@ -32,13 +32,13 @@ impl Rewrite {
         Ok((Self { model, constants, graph, written: BTreeSet::new() }, old.node))
     }
 
-    /// The model with the graph that was written.
+    /// Encodes the model with the new graph.
     pub(super) fn finish(mut self) -> Vec<u8> {
         self.model.graph = Some(self.graph);
         self.model.encode_to_vec()
     }
 
-    /// Names of the graph's outputs.
+    /// The names of the graph's outputs.
     pub(super) fn outputs(&self) -> Vec<String> {
         self.graph.output.iter().map(|o| o.name.clone()).collect()
     }
@@ -51,21 +51,22 @@ impl Rewrite {
         self.constants.contains_key(name)
     }
 
-    /// The values of a float32 constant that a node needs.
+    /// The values of a float32 constant of the source graph.
     pub(super) fn weights(&self, name: &str) -> Result<Weights, OnnxError> {
         let tensor = self.constants.get(name).filter(|t| t.data_type == DataType::Float as i32);
-        let tensor = tensor.ok_or_else(|| reduce(format!("`{name}` is no constant of single precision")))?;
+        let tensor =
+            tensor.ok_or_else(|| unsupported(format!("`{name}` is not a constant in single precision")))?;
         let shape: Option<Vec<usize>> = tensor.dims.iter().map(|edge| usize::try_from(*edge).ok()).collect();
         let (values, rest) = tensor.raw_data.as_chunks::<4>();
         match shape {
             Some(shape) if shape.iter().product::<usize>() == values.len() && rest.is_empty() => {
                 Ok(Weights { shape, values: values.iter().map(|b| f32::from_le_bytes(*b)).collect() })
             }
-            _ => Err(reduce(format!("the constant `{name}` has not as many values as its shape says"))),
+            _ => Err(unsupported(format!("the constant `{name}` does not have as many values as its shape"))),
         }
     }
 
-    /// Writes a constant once.
+    /// Adds a constant, unless one with this name was added before; returns the name.
     pub(super) fn constant(&mut self, name: String, dims: &[usize], kind: DataType, raw_data: Vec<u8>) -> String {
         if self.written.insert(name.clone()) {
             let dims = dims.iter().map(|edge| *edge as i64).collect();
@@ -79,11 +80,12 @@ impl Rewrite {
         name
     }
 
+    /// Adds a float32 constant, likewise.
     pub(super) fn floats(&mut self, name: String, dims: &[usize], values: &[f32]) -> String {
         self.constant(name, dims, DataType::Float, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
-    /// Writes a list of whole numbers once.
+    /// Adds a list of int64 numbers, likewise.
     pub(super) fn integers(&mut self, name: String, values: &[i64]) -> String {
         self.constant(
             name,
@@ -93,7 +95,7 @@ impl Rewrite {
         )
     }
 
-    /// Adds an operation that makes one value; gives the value's name.
+    /// Adds a node that computes one value; returns the name of the value.
     pub(super) fn node(
         &mut self,
         operator: &str,
@@ -111,8 +113,8 @@ impl Rewrite {
         output
     }
 
-    /// Adds a node of the old graph, with the constants that it reads.
-    pub(super) fn keep(&mut self, node: NodeProto) {
+    /// Copies a node of the source graph together with the constants that it reads.
+    pub(super) fn copy_node(&mut self, node: NodeProto) {
         for name in &node.input {
             if let Some(tensor) = self.constants.get(name)
                 && self.written.insert(name.clone())
@@ -129,23 +131,23 @@ fn old_head(name: String, doc_string: String) -> GraphProto {
 }
 
 fn decode(onnx_bytes: &[u8]) -> Result<ModelProto, OnnxError> {
-    // What is no model gets the messages of the reader.
+    // Identifies files of other kinds, with the errors of `read_spec`.
     crate::file::graph(onnx_bytes)?;
     ModelProto::decode(onnx_bytes).map_err(|e| OnnxError::Damaged { reason: format!("its graph is broken: {e}") })
 }
 
-/// A graph that cannot be written in fewer bits.
-pub(super) fn reduce(reason: String) -> OnnxError {
-    OnnxError::Reduce { reason }
+/// The error for a graph that cannot be converted.
+pub(super) fn unsupported(reason: String) -> OnnxError {
+    OnnxError::Precision { reason }
 }
 
-/// Whole numbers of a node's setting.
-pub(super) fn setting(node: &NodeProto, name: &str) -> Vec<usize> {
+/// The value of a node's `INTS` attribute; empty if the node does not have it.
+pub(super) fn ints_attribute(node: &NodeProto, name: &str) -> Vec<usize> {
     let found = node.attribute.iter().find(|a| a.name == name).map(|a| a.ints.as_slice()).unwrap_or_default();
     found.iter().map(|v| usize::try_from(*v).unwrap_or_default()).collect()
 }
 
 /// The name of a node's input or output.
-pub(super) fn at(names: &[String], index: usize) -> Result<&str, OnnxError> {
-    names.get(index).map(String::as_str).ok_or_else(|| reduce("a node lacks an input or output".into()))
+pub(super) fn name_at(names: &[String], index: usize) -> Result<&str, OnnxError> {
+    names.get(index).map(String::as_str).ok_or_else(|| unsupported("a node lacks an input or output".into()))
 }
