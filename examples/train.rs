@@ -1,4 +1,4 @@
-//! A training from inside another program: a data set in, a run folder and a model file out.
+//! Trains a network from another program and exports it as a model file.
 //!
 //! `cargo run --release -p sulcus-examples --bin train -- RUN [SECONDS]`
 #![allow(clippy::print_stdout, reason = "an example prints")]
@@ -12,7 +12,7 @@ use sulcus_train::{
     train,
 };
 
-/// Prints a line an epoch.
+/// Prints one line per epoch.
 struct Lines;
 
 impl TrainObserver for Lines {
@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("mean Dice over the held-out scans: {validation_dice:?}");
     }
 
-    // The file is only worth keeping when another engine computes the trainer's logits from it.
+    // The model file is valid only if another engine computes the same logits from it as the trainer.
     let run = Run::open(&folder)?;
     let device = config.device.resolve()?.first()?;
     let network = run.load_network(Weights::Best, &device)?;

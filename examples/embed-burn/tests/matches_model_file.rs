@@ -1,4 +1,4 @@
-//! The compiled model gives the answers that the file gives in an engine.
+//! The compiled model gives the same results as the model file in an engine.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,13 +7,13 @@ use sulcus_io::read_labels;
 use sulcus_pipeline::count_labels;
 
 #[test]
-fn the_golden_case_of_the_file_holds_for_the_compiled_model() {
+fn compiled_model_reproduces_the_golden_case() {
     let run = Command::new(env!("CARGO_BIN_EXE_embed-burn")).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
 }
 
 #[test]
-fn a_held_out_scan_is_segmented_without_an_onnx_runtime() {
+fn held_out_scan_is_segmented_without_an_onnx_runtime() {
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/case");
     let folder = tempfile::tempdir().unwrap();
     let mask = folder.path().join("mask.nii.gz");
