@@ -4,7 +4,7 @@
 //! model: no scan is preprocessed or segmented in the browser.
 //!
 //! All computation is in Rust and compiled to WebAssembly. The page (`page/viewer.js`) passes files and events in and draws
-//! the pixels that it gets; it keeps no state of its own. [`Scene`] holds the state, [`render`] turns a slice into pixels, and
+//! the pixels that it gets; it keeps no state of its own. [`Scene`] holds the state, [`render`](render()) turns a slice into pixels, and
 //! [`Viewer`] is the interface for JavaScript. The crate also compiles natively, where its tests run.
 //!
 //! Positions on screen are indices on the *display grid*: towards the patient's left, posterior and inferior, whatever the

@@ -6,7 +6,7 @@ use crate::{Geometry, Image, Interpolation, Label, LabelMap, Spacing, Volume, Vo
 ///
 /// A target voxel is inside when its centre lies within the outer faces of the source. Between the outermost voxel
 /// centres and the outer faces (half a voxel) the values of the edge voxels are repeated, as in
-/// [`resample`](crate::resample). No anti-aliasing filter is applied when the target grid is coarser.
+/// [`resample`](crate::resample()). No anti-aliasing filter is applied when the target grid is coarser.
 ///
 /// # Shapes
 /// Values of the source and of the target are `[z, y, x]`, row-major.

@@ -29,9 +29,24 @@
 //! [`micro_kernel`] computes a register tile of `PANELS` panels × `ROWS` × `COLUMNS` output positions. Its 16 vector lanes
 //! are 16 output channels; weights are loaded as vectors and each input value is broadcast. A tile can therefore have any
 //! width, and the narrow feature maps deep in a U-Net waste no lanes. [`weight_micro_kernel`] keeps a tile of `PANELS`
-//! panels × `ROWS` input channels × `TAPS` taps in registers while it walks over the positions. The tile sizes that exist
-//! per instruction set are listed in `micro_kernel_for` and `weight_micro_kernel_for`; `choose_tile` and
-//! `choose_weight_tile` pick one.
+//! panels × `ROWS` input channels × `TAPS` taps in registers while it walks over the positions.
+//!
+//! The number of accumulators limits the tile, `PANELS · ROWS · COLUMNS`:
+//!
+//! | instruction set | registers per 16 lanes | accumulators of 16 lanes | panels | rows |
+//! | --- | --- | --- | --- | --- |
+//! | AVX-512 | 1 | 24 | 1 or 2 | 1, 2 or 4 |
+//! | AVX2 and FMA | 2 | 6 | 1 | 1 |
+//! | portable | 4 (SSE2, NEON) | 2 | 1 | 1 |
+//!
+//! The tile sizes that exist are listed in `micro_kernel_for` and `weight_micro_kernel_for`; `choose_tile` and
+//! `choose_weight_tile` pick one. A test checks that every size that can be picked exists.
+//!
+//! A call of the forward micro-kernel accumulates all input channels and all tap rows of its tile. The accumulators start
+//! from the bias. The results go to a small buffer, `[panel][row][column][16]`, and [`channel_layout::deinterleave`] writes
+//! them to the planar output. An epilogue (activation, folded normalisation, conversion) belongs between these two steps,
+//! in `run_plane` of [`correlation`]. Packed weights depend neither on the input nor on its size, so they can be reused for
+//! many inputs.
 //!
 //! # Blocking
 //!

@@ -1,6 +1,6 @@
 //! Transposed convolution whose kernel size equals its stride, so that each voxel becomes a block of its own.
 //!
-//! y[n, o, d·sd + a, h·sh + b, w·sw + c] = Σᵢ x[n, i, d, h, w] · weight[i, o, a, b, c] + bias[o]
+//! `y[n, o, d·sd + a, h·sh + b, w·sw + c] = Σᵢ x[n, i, d, h, w] · weight[i, o, a, b, c] + bias[o]`
 //!
 //! This is a matrix product. Its rows are the triples (o, a, b), its columns the output positions along d, h, w and c. Since
 //! c = column modulo sw, the weights of a row differ only between even and odd columns: a register of weights is one

@@ -70,7 +70,7 @@ pub(super) fn panels_per_block(rows: usize, width: usize) -> usize {
     (MAX_BLOCK_BYTES / (rows * width * size_of::<f32>())).clamp(2, MAX_BLOCK_PANELS)
 }
 
-/// Σₖ weights[k] · panel[k] for HEIGHT rows by [`TILE_REGISTERS`] registers, added to `sums`.
+/// `Σₖ weights[k] · panel[k]` for HEIGHT rows by [`TILE_REGISTERS`] registers, added to `sums`.
 #[inline(always)]
 pub(super) fn multiply_tile<S: Simd, const HEIGHT: usize>(
     simd: S,
