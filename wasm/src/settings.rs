@@ -57,6 +57,7 @@ impl Role {
 
 /// The display settings, which the controls of the page change.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct ViewSettings {
     /// The intensity window.
     pub window: WindowLevel,

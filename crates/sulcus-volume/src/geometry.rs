@@ -149,7 +149,7 @@ impl RasFromVoxel {
 
     /// The patient directions closest to the voxel axes, as nibabel's `aff2axcodes` determines them.
     pub fn orientation(&self) -> Orientation {
-        Orientation::of(self)
+        Orientation::closest_to(self.rows, self.spacing().mm())
     }
 }
 
@@ -342,5 +342,13 @@ mod tests {
         let source = OrientationSource::None;
         assert!(Geometry::new([0, 5, 6], oblique(), source).is_err());
         assert!(Geometry::new([usize::MAX, usize::MAX, 2], oblique(), source).is_err());
+    }
+
+    #[test]
+    fn aligned_grid_has_its_orientation() {
+        for orientation in Orientation::all() {
+            let map = RasFromVoxel::aligned(orientation, Spacing::new([1.5, 0.7, 2.5]).unwrap());
+            assert_eq!(map.orientation(), orientation);
+        }
     }
 }
