@@ -126,7 +126,10 @@ fn weights_beyond_half_precision_are_refused() {
     graph.node("Conv", &["image", "w", "b"], "logits", vec![attribute::ints("kernel_shape", &[1, 1])]);
     let model = graph.finish(&spec(2), "", "test").unwrap();
     let error = to_half(&model).unwrap_err().to_string();
-    assert!(error.contains("a weight of `w` is 1e5, and the largest number in half precision is 65504"), "{error}");
+    assert!(
+        error.contains("a weight of `w` is 1e5, and the largest number in half precision is 65504"),
+        "{error}"
+    );
     let error = to_int8(&model, &BTreeMap::new()).unwrap_err().to_string();
     assert!(error.contains("no convolution except the last"), "{error}");
 }
