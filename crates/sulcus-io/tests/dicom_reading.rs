@@ -6,6 +6,9 @@
     reason = "a test says when it skips, and stops where it cannot go on"
 )]
 
+#[macro_use]
+extern crate sulcus_harness;
+
 mod slices;
 
 use dicom_core::{Tag, VR};
@@ -301,7 +304,7 @@ fn real_series_lie_where_dicom2nifti_puts_them() {
     ] {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
         if !folder.exists() {
-            println!("skipped: {name} is not on this machine");
+            sulcus_harness::skip_part(format_args!("{name} is not on this machine"));
             continue;
         }
         let read = read_series(&folder, None).unwrap();
@@ -314,3 +317,5 @@ fn real_series_lie_where_dicom2nifti_puts_them() {
         assert!((read.info.mean.unwrap() / mean - 1.0).abs() < 1e-9, "{:?}", read.info.mean);
     }
 }
+
+sulcus_harness::main!();

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+#[macro_use]
+extern crate sulcus_harness;
+
 mod common;
 
 use std::fs;
@@ -183,8 +186,7 @@ fn a_folder_without_write_permission_is_refused() {
     let may_write_anywhere = fs::write(folder.path().join("probe"), "x").is_ok();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     if may_write_anywhere {
-        println!("skipped: this user may write to any folder");
-        return;
+        sulcus_harness::skip("this user may write to any folder");
     }
     assert_eq!(
         result.unwrap_err().to_string(),
@@ -206,3 +208,5 @@ fn devices_are_written_to_and_never_replaced() {
     );
     assert!(fs::metadata(full).unwrap().file_type().is_char_device());
 }
+
+sulcus_harness::main!();

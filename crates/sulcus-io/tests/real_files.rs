@@ -6,18 +6,22 @@
     reason = "a test says when it skips, and stops where it cannot go on"
 )]
 
+#[macro_use]
+extern crate sulcus_harness;
+
 use std::path::PathBuf;
 
 use sulcus_io::{read_info, read_labels, read_scan, write_labels};
 use sulcus_volume::LabelTable;
 
+/// A file of the shared development data. Where it is missing, that part of the test counts as skipped.
 fn data(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
-    if path.exists() {
-        return Some(path);
+    if !path.exists() {
+        sulcus_harness::skip_part(format_args!("{name} is not on this machine"));
+        return None;
     }
-    println!("skipped: {name} is not on this machine");
-    None
+    Some(path)
 }
 
 #[test]
@@ -80,3 +84,5 @@ fn inflate(gzip: &[u8]) -> Vec<u8> {
     libdeflater::Decompressor::new().gzip_decompress(gzip, &mut out).unwrap();
     out
 }
+
+sulcus_harness::main!();

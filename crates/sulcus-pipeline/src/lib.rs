@@ -1,7 +1,7 @@
 //! What happens to a scan between the file and the mask, apart from the network itself.
 //!
-//! The same code prepares volumes for training, for inference and in the browser, so the three cannot drift
-//! apart: [`prepare`] turns an [`Image`](sulcus_volume::Image) into a [`Prepared`] tensor grid and a [`Restore`]
+//! The same code prepares volumes for training and for inference, so the two cannot drift apart. (The browser viewer
+//! neither prepares nor predicts: it only counts labels with this crate.) [`prepare`] turns an [`Image`](sulcus_volume::Image) into a [`Prepared`] tensor grid and a [`Restore`]
 //! that undoes it, and [`Restore::stream`] moves a window over it, asks a [`Predictor`], and brings the answer back onto
 //! the scan's own grid and into a [`Decision`], plane by plane as planes are finished. [`predict_logits`] and
 //! [`Restore::finish`] do the same in two steps, with all logits between them.

@@ -210,7 +210,8 @@ impl Segmenter {
         Road { models, window: *window, workers, works_in_process, outputs, limit, loaded_bytes }
     }
 
-    /// Segments a NIfTI file and writes the mask: on the same grid, with the label names.
+    /// Segments a scan in a file, or in the folder of a DICOM series, and writes the mask: on the same grid, with the label
+    /// names. Every format that [`sulcus_io::read_scan`] reads is accepted; the ending of `mask` chooses the format written.
     ///
     /// # Errors
     /// As [`Segmenter::segment`], and when a file cannot be read or written, or the mask would overwrite the scan.

@@ -1,6 +1,8 @@
 //! One suite for every engine: what one answers, the others answer.
-#![cfg(all(feature = "ort", feature = "tract"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests")]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod common;
 
@@ -21,7 +23,7 @@ const MAX_DISAGREEMENT: f64 = 1e-4;
 
 #[test]
 fn both_engines_give_the_same_logits() {
-    let Some(runtime) = onnx_runtime() else { return };
+    let runtime = onnx_runtime();
     for (axes, shapes) in [
         (2, vec![vec![1, 1, 16, 16], vec![1, 1, 34, 50], vec![3, 1, 2, 8], vec![1, 1, 16, 16]]),
         (3, vec![vec![1, 1, 8, 12, 12], vec![2, 1, 10, 4, 30]]),
@@ -48,9 +50,7 @@ fn both_engines_give_the_same_logits() {
 
 #[test]
 fn both_engines_give_the_same_masks() {
-    if onnx_runtime().is_none() {
-        return;
-    }
+    onnx_runtime();
     for axes in [2, 3] {
         for mirror in [false, true] {
             let scan = noise_scan([37, 29, 19], 5);
@@ -322,9 +322,7 @@ fn a_device_that_cannot_be_had_says_why() {
     );
     assert!(refusal(tract(), Device::Vulkan(1)).contains("inference runs on cpu, openvino, cuda and tensorrt"));
     assert!(refusal(tract(), Device::OpenVino).contains("OpenVINO is a provider of ONNX Runtime"));
-    if onnx_runtime().is_none() {
-        return;
-    }
+    onnx_runtime();
     let ort = || Segmenter::builder().ort_library(OrtLibrary::Search(search()));
     assert!(refusal(ort(), Device::Vulkan(0)).contains("inference runs on cpu, openvino, cuda and tensorrt"));
     for device in [Device::Cuda(99), Device::TensorRt(99)] {
@@ -360,3 +358,5 @@ fn tract_plans_more_shapes_than_it_keeps() {
         }
     }
 }
+
+sulcus_harness::main!();

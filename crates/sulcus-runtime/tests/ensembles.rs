@@ -1,6 +1,8 @@
 //! Several models that answer as one, on every engine.
-#![cfg(all(feature = "ort", feature = "tract"))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod common;
 
@@ -308,3 +310,5 @@ fn of_postprocessing_what_all_members_ask_for_is_done() {
     assert_eq!(mask([&both, &none]), segmented(&builder, &[&none], &scan).labels);
     assert_ne!(mask([&both, &none]), mask([&both, &second]));
 }
+
+sulcus_harness::main!();

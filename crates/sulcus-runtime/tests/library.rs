@@ -1,6 +1,8 @@
 //! A process holds one ONNX Runtime, so what happens before and after it is loaded is one story, told in order.
-#![cfg(all(feature = "ort", feature = "tract"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod common;
 
@@ -95,8 +97,7 @@ fn onnx_runtime_is_found_once() {
     // All that leaves the process free to load a good one.
     let (runtime, places) = find_onnx_runtime(&OrtLibrary::Search(search())).unwrap();
     let Some(runtime) = runtime else {
-        eprintln!("skipped the rest: no ONNX Runtime in {} place(s); set SULCUS_ORT_LIB", places.len());
-        return;
+        sulcus_harness::skip("the rest, which needs ONNX Runtime; set SULCUS_ORT_LIB");
     };
     assert!(runtime.version().split('.').count() >= 2, "{}", runtime.version());
     assert_eq!(places.iter().filter(|p| p.outcome == Outcome::Used).count(), 1);
@@ -110,3 +111,5 @@ fn onnx_runtime_is_found_once() {
     assert!(error.contains("can be loaded once in a process"), "{error}");
     assert_eq!(builder().build().unwrap().engine(), Engine::Ort);
 }
+
+sulcus_harness::main!();

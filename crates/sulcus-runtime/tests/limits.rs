@@ -1,6 +1,8 @@
 //! Memory limits and scans that cannot be segmented, on every engine.
-#![cfg(all(feature = "ort", feature = "tract"))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod common;
 
@@ -130,3 +132,5 @@ fn a_model_of_a_newer_format_is_named_as_such() {
         assert!(error.ends_with("use a newer sulcus"), "{error}");
     }
 }
+
+sulcus_harness::main!();

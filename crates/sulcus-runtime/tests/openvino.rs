@@ -1,7 +1,9 @@
 //! OpenVINO's provider, with a library that has it: PyPI's `onnxruntime-openvino`. A process holds one ONNX Runtime, so this
 //! is a program of its own.
-#![cfg(all(feature = "ort", feature = "openvino"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod common;
 
@@ -13,17 +15,16 @@ const MAX_DISAGREEMENT: f64 = 1e-4;
 /// In bf16, whose numbers have 8 bits, on noise that lies anywhere between the thresholds.
 const MAX_DISAGREEMENT_IN_HALF: f64 = 0.02;
 
-fn builder() -> Option<SegmenterBuilder> {
-    let library = std::env::var_os("SULCUS_OPENVINO_LIB");
-    if library.is_none() {
-        eprintln!("skipped: no ONNX Runtime with OpenVINO; set SULCUS_OPENVINO_LIB");
-    }
-    Some(Segmenter::builder().engine(Engine::Ort).ort_library(OrtLibrary::Path(library?.into())))
+fn builder() -> SegmenterBuilder {
+    let Some(library) = std::env::var_os("SULCUS_OPENVINO_LIB") else {
+        sulcus_harness::skip("there is no ONNX Runtime with OpenVINO; set SULCUS_OPENVINO_LIB");
+    };
+    Segmenter::builder().engine(Engine::Ort).ort_library(OrtLibrary::Path(library.into()))
 }
 
 #[test]
 fn openvino_gives_the_processor_s_masks_and_says_what_it_computed_in() {
-    let Some(builder) = builder() else { return };
+    let builder = builder();
     for axes in [2, 3] {
         let scan = noise_scan([37, 29, 19], 5);
         let segment = |device, arithmetic| {
@@ -53,3 +54,5 @@ fn openvino_gives_the_processor_s_masks_and_says_what_it_computed_in() {
     let golden = builder.device(Device::OpenVino).model_bytes(sulcus_runtime::SELF_TEST_MODEL).build().unwrap();
     golden.replay_golden().unwrap();
 }
+
+sulcus_harness::main!();

@@ -1,13 +1,15 @@
 //! Models in fewer bits, against the same models in single precision.
 
-#![cfg(all(feature = "ort", feature = "tract"))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Noise, model, noise_scan, onnx_runtime, search, spec};
+use common::{Noise, has_onnx_runtime, model, noise_scan, onnx_runtime, search, spec};
 use sulcus_onnx::precision::{ValueRange, to_half, to_int8, with_ranges};
 use sulcus_onnx::{Axis, GraphBuilder, attribute, with_spec};
 use sulcus_pipeline::{Precision, Predictor, Reduction, Tensor};
@@ -81,7 +83,7 @@ fn compare(expected: &dyn Predictor, found: &dyn Predictor, inputs: &[Tensor]) -
 
 #[test]
 fn eight_bits_give_nearly_the_same_logits_and_labels_over_slices_and_blocks() {
-    let Some(runtime) = onnx_runtime() else { return };
+    let runtime = onnx_runtime();
     for axes in [2, 3] {
         let (whole, inputs) = (model(axes), inputs(axes));
         let ranges = ranges(&runtime, &whole, &inputs);
@@ -109,7 +111,10 @@ fn half_precision_gives_the_same_in_both_engines_from_half_the_weights() {
         let tract = |bytes: &[u8]| TractPredictor::new(bytes, shape, Some(1)).unwrap();
         let (error, _) = compare(&tract(&whole), &tract(&half), &inputs[..1]);
         assert!(error > 0.0 && error < HALF_ERROR, "tract, {axes}-D: {error}");
-        let Some(runtime) = onnx_runtime() else { continue };
+        if !has_onnx_runtime() {
+            continue;
+        }
+        let runtime = onnx_runtime();
         let (error, _) = compare(&ort(&runtime, &whole), &ort(&runtime, &half), &inputs);
         assert!(error > 0.0 && error < HALF_ERROR, "ONNX Runtime, {axes}-D: {error}");
     }
@@ -135,7 +140,7 @@ fn weights_beyond_half_precision_are_refused() {
 /// the convolution over blocks, at every border and stride.
 #[test]
 fn a_convolution_over_blocks_is_exact_as_one_over_slices() {
-    let Some(runtime) = onnx_runtime() else { return };
+    let runtime = onnx_runtime();
     let kernels = [[3, 3, 3], [1, 3, 3], [3, 1, 1], [1, 1, 1], [5, 3, 1], [3, 3, 5]];
     let strides = [[1, 1, 1], [2, 2, 2], [1, 2, 2], [2, 1, 1]];
     for (kernel, stride) in kernels.into_iter().flat_map(|k| strides.map(|s| (k, s))) {
@@ -196,7 +201,7 @@ fn declared(kind: Precision, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn results_say_in_which_numbers_they_were_computed_and_ensembles_mix_them() {
-    let Some(runtime) = onnx_runtime() else { return };
+    let runtime = onnx_runtime();
     let whole = model(3);
     let int8 = declared(Precision::Int8, &to_int8(&whole, &ranges(&runtime, &whole, &inputs(3))).unwrap());
     let half = declared(Precision::Fp16, &to_half(&whole).unwrap());
@@ -232,3 +237,5 @@ fn the_embedded_engine_refuses_eight_bits_and_names_the_one_that_runs_them() {
     let half = declared(Precision::Fp16, &to_half(&model(3)).unwrap());
     assert!(Segmenter::builder().model_bytes(half).engine(Engine::Tract).build().is_ok());
 }
+
+sulcus_harness::main!();

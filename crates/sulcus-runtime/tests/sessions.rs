@@ -1,6 +1,8 @@
 //! Several sessions of one model, and tiles that go in batches: the same answers by other roads.
-#![cfg(all(feature = "ort", feature = "tract"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod common;
 
@@ -12,9 +14,7 @@ use sulcus_runtime::{
 
 #[test]
 fn sessions_answer_as_one_to_the_last_bit() {
-    if onnx_runtime().is_none() {
-        return;
-    }
+    onnx_runtime();
     // Many tiles, and of a 3-D network too few for several sessions.
     for (axes, shape) in [(3, [40, 33, 21]), (3, [10, 12, 8]), (2, [20, 14, 9])] {
         let scan = noise_scan(shape, 6);
@@ -44,9 +44,7 @@ fn sessions_answer_as_one_to_the_last_bit() {
 /// What a scan takes beside a limit is known of tiles and engine; with several sessions it is more.
 #[test]
 fn sessions_that_do_not_fit_a_limit_are_left_out() {
-    if onnx_runtime().is_none() {
-        return;
-    }
+    onnx_runtime();
     let scan = noise_scan([40, 33, 21], 6);
     let builder = Segmenter::builder().engine(Engine::Ort).device(Device::Cpu).threads(2);
     let segmenter =
@@ -66,7 +64,7 @@ fn sessions_that_do_not_fit_a_limit_are_left_out() {
 
 #[test]
 fn batches_with_bound_buffers_give_the_same_logits_the_last_one_filled_up() {
-    let Some(runtime) = onnx_runtime() else { return };
+    let runtime = onnx_runtime();
     for (axes, shapes) in
         [(2, [vec![1, 1, 16, 16], vec![1, 1, 8, 24]]), (3, [vec![1, 1, 8, 12, 12], vec![1, 1, 10, 4, 30]])]
     {
@@ -120,3 +118,5 @@ fn half_precision_is_refused_where_there_is_none() {
     }
     assert!(spec(2).precision.is_none());
 }
+
+sulcus_harness::main!();

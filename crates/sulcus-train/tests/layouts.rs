@@ -1,6 +1,9 @@
 //! Each form in which data sets come, down to what its files may be called.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+#[macro_use]
+extern crate sulcus_harness;
+
 mod scans;
 
 use std::path::{Path, PathBuf};
@@ -314,10 +317,11 @@ fn the_decathlons_entries_for_resource_forks_are_no_cases() {
 fn the_whole_hippocampus_task_is_sound() {
     let task = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/Task04_Hippocampus");
     if !task.is_dir() {
-        println!("skipped: the hippocampus task is not beside the project");
-        return;
+        sulcus_harness::skip("the whole Task04_Hippocampus is not on this machine");
     }
     let dataset = Dataset::open(&task).unwrap();
     assert_eq!((dataset.layout(), dataset.cases().len()), (Layout::Decathlon, 208));
     insta::assert_snapshot!(said(&task), @"");
 }
+
+sulcus_harness::main!();

@@ -1,6 +1,9 @@
 //! Plans as files: made from the bundled scans, changed by hand, used, refused.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[macro_use]
+extern crate sulcus_harness;
+
 mod scans;
 
 use std::path::{Path, PathBuf};
@@ -44,8 +47,7 @@ fn the_bundled_scans_get_nnu_nets_patch_and_come_back_from_the_file() {
 fn the_whole_data_set_gets_nnu_nets_plan() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/Task04_Hippocampus");
     let Ok(dataset) = Dataset::open(&root) else {
-        println!("skipped: the whole Task04_Hippocampus is not here");
-        return;
+        sulcus_harness::skip("the whole Task04_Hippocampus is not on this machine");
     };
     let made = plan(&dataset, &SplitChoice::All, &config("nnunet-3d"), &mut ()).unwrap();
     // 5 % of the voxels of 208 cases are 7 patches, of all 260 that nnU-Net had 9.
@@ -140,3 +142,5 @@ fn a_run_keeps_the_plan_that_it_was_begun_with() {
     assert_eq!(&kept.plan, &Run::open(&run).unwrap().manifest().plan);
     assert_eq!(kept.fingerprint.cases, 2);
 }
+
+sulcus_harness::main!();

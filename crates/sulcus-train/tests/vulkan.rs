@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 #![allow(clippy::print_stdout, reason = "the differences that were seen are worth reading")]
 
+#[macro_use]
+extern crate sulcus_harness;
+
 mod kinds;
 
 use burn::module::{Module, ModuleVisitor, Param};
@@ -32,21 +35,19 @@ const CLASSES: usize = 3;
 const SGD: Optimiser = Optimiser::Sgd { momentum: 0.99, nesterov: true, weight_decay: 3e-5 };
 
 /// The first Vulkan device that is not Mesa's software renderer, whose version in Debian 12 crashes under these kernels.
-fn vulkan() -> Option<Device> {
+/// Where there is none, the test is skipped.
+fn vulkan() -> Device {
     for index in 0.. {
         match DeviceChoice::Vulkan(index).resolve() {
             Ok((_, name)) if name.to_lowercase().contains("llvmpipe") => {}
             Ok((device, name)) => {
                 println!("on {name}");
-                return Some(device.autodiff());
+                return device.autodiff();
             }
-            Err(why) => {
-                println!("skipped: {why}");
-                return None;
-            }
+            Err(why) => sulcus_harness::skip(why),
         }
     }
-    None
+    unreachable!("the indices do not end")
 }
 
 /// Every kind that the other suites train, and slices with a residual encoder, instance norms and deep supervision.
@@ -143,7 +144,7 @@ fn moved(learnt: Learnt, optimiser: Optimiser) -> Vec<Vec<f32>> {
 /// Logits at all resolutions, the loss and its gradients.
 #[test]
 fn forward_and_backward_are_the_processors() {
-    let Some(device) = vulkan() else { return };
+    let device = vulkan();
     let processor = Device::flex().autodiff();
     for spec in networks() {
         let (found, expected) = (learn(&spec, &device), learn(&spec, &processor));
@@ -168,7 +169,7 @@ fn forward_and_backward_are_the_processors() {
 
 #[test]
 fn a_step_of_sgd_is_the_processors() {
-    let Some(device) = vulkan() else { return };
+    let device = vulkan();
     let processor = Device::flex().autodiff();
     for spec in networks() {
         let before = of_each(&build(&spec, &processor), None);
@@ -185,7 +186,7 @@ fn a_step_of_sgd_is_the_processors() {
 /// way. Such weights are left out.
 #[test]
 fn a_step_of_adamw_is_the_processors() {
-    let Some(device) = vulkan() else { return };
+    let device = vulkan();
     let processor = Device::flex().autodiff();
     let adamw = Optimiser::AdamW { weight_decay: 1e-2 };
     for spec in networks() {
@@ -216,7 +217,7 @@ fn learner(device: &Device, copies: usize, exchange: Exchange) -> Result<Learner
 /// Two copies of a network that share batches, with a thread each, and one that takes them whole.
 #[test]
 fn copies_that_average_through_the_first_learn_what_one_learns() {
-    let Some(device) = vulkan() else { return };
+    let device = vulkan();
     let shape = training_shape(&networks().remove(4));
     let learn = |copies| {
         let mut learner = learner(&device, copies, Exchange::ThroughFirst).unwrap();
@@ -236,8 +237,10 @@ fn copies_that_average_through_the_first_learn_what_one_learns() {
 /// Burn has no collective operations on Vulkan and panics: here that is an error before any training.
 #[test]
 fn collective_operations_that_burn_lacks_are_an_error() {
-    let Some(device) = vulkan() else { return };
+    let device = vulkan();
     let devices = vec![device.clone().without_autodiff(); 2];
     let error = learner(&device, 2, Exchange::Collective(devices)).unwrap_err().to_string();
     assert!(error.contains("could not average their gradients"), "{error}");
 }
+
+sulcus_harness::main!();

@@ -34,7 +34,7 @@ pub(crate) fn tests(root: &Path, found: &Found, counts: &mut Counts) -> Result<(
     let python = match environment("tests", &requirements) {
         Ok(python) => python,
         Err(why) => {
-            println!("skipped: the tests written in Python: {why}");
+            println!("ignored: the tests written in Python: {why}");
             counts.skipped += SUITES.len() + 1;
             return Ok(());
         }
@@ -137,6 +137,9 @@ fn pytest(
     command.current_dir(root).args(["-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rs"]).args(suites);
     let binary = format!("sulcus{}", std::env::consts::EXE_SUFFIX);
     command.env("SULCUS_BIN", step::target_folder(root).join("release").join(binary)).env("SULCUS_REPO", root);
+    if let Ok(this) = std::env::current_exe() {
+        command.env("SULCUS_XTASK", this);
+    }
     if let Some(library) = &found.onnx_runtime {
         command.env("SULCUS_ORT_LIB", library);
     }

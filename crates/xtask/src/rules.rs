@@ -36,9 +36,25 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("sulcus-viewer", &["sulcus-io", "sulcus-pipeline", "sulcus-volume"]),
     ("sulcus-examples", LIBRARIES),
     ("embed-burn", &["sulcus-io", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"]),
-    ("sulcus-tests", LIBRARIES),
+    (
+        "sulcus-tests",
+        &[
+            "sulcus-harness",
+            "sulcus-io",
+            "sulcus-onnx",
+            "sulcus-pipeline",
+            "sulcus-runtime",
+            "sulcus-train",
+            "sulcus-volume",
+        ],
+    ),
+    ("sulcus-harness", &["sulcus-harness-macros"]),
+    ("sulcus-harness-macros", &[]),
     ("xtask", &[]),
 ];
+
+/// Members that the tests of every other one may use, as dev-dependencies.
+const FOR_TESTS: &[&str] = &["sulcus-harness"];
 
 const LIBRARIES: &[&str] =
     &["sulcus-io", "sulcus-onnx", "sulcus-pipeline", "sulcus-runtime", "sulcus-train", "sulcus-volume"];
@@ -205,6 +221,9 @@ fn violations(metadata: &Value) -> Result<Vec<String>, String> {
             continue;
         };
         for name in named.iter().filter(|name| graph.members.contains_key(*name)) {
+            if FOR_TESTS.contains(&name.as_str()) && !graph.linked.contains(&(member.clone(), name.clone())) {
+                continue;
+            }
             if !allowed.contains(&name.as_str()) && name != member {
                 found.push(format!("{member} may not depend on {name} (allowed: {})", list(allowed)));
             }
@@ -263,6 +282,8 @@ fn list(names: &[&str]) -> String {
 struct Graph {
     /// Member → the names that its manifest gives, dev- and build-dependencies included.
     members: BTreeMap<String, BTreeSet<String>>,
+    /// Member and a name in its manifest that is not only for its tests.
+    linked: BTreeSet<(String, String)>,
     /// Package id → name.
     names: BTreeMap<String, String>,
     /// Package id → what it is linked with (normal and build, not dev).
@@ -277,6 +298,7 @@ impl Graph {
             array(metadata, "workspace_members")?.iter().filter_map(Value::as_str).collect();
         let mut graph = Self {
             members: BTreeMap::new(),
+            linked: BTreeSet::new(),
             names: BTreeMap::new(),
             edges: BTreeMap::new(),
             ids: BTreeMap::new(),
@@ -285,10 +307,14 @@ impl Graph {
             let (id, name) = (text(package, "id")?, text(package, "name")?);
             graph.names.insert(id.into(), name.into());
             if members.contains(id) {
-                let named = array(package, "dependencies")?
-                    .iter()
-                    .map(|dependency| text(dependency, "name").map(String::from))
-                    .collect::<Result<_, _>>()?;
+                let mut named = BTreeSet::new();
+                for dependency in array(package, "dependencies")? {
+                    let dependency_name = text(dependency, "name")?;
+                    named.insert(dependency_name.to_owned());
+                    if dependency.get("kind").and_then(Value::as_str) != Some("dev") {
+                        graph.linked.insert((name.to_owned(), dependency_name.to_owned()));
+                    }
+                }
                 graph.members.insert(name.into(), named);
                 graph.ids.insert(name.into(), id.into());
             }
@@ -406,6 +432,14 @@ mod tests {
     fn a_dev_dependency_is_an_edge_too() {
         let found = violations(&metadata(&[("sulcus-volume", "sulcus-io", Some("dev"))])).unwrap();
         assert_eq!(found, ["sulcus-volume may not depend on sulcus-io (allowed: nothing)"]);
+    }
+
+    #[test]
+    fn every_crates_tests_may_use_the_harness_and_nothing_else_may() {
+        let for_tests = metadata(&[("sulcus-volume", "sulcus-harness", Some("dev"))]);
+        assert_eq!(violations(&for_tests).unwrap(), Vec::<String>::new());
+        let linked = violations(&metadata(&[("sulcus-volume", "sulcus-harness", None)])).unwrap();
+        assert_eq!(linked, ["sulcus-volume may not depend on sulcus-harness (allowed: nothing)"]);
     }
 
     #[test]

@@ -10,6 +10,9 @@
     reason = "a test fails by panicking and says why it skips"
 )]
 
+#[macro_use]
+extern crate sulcus_harness;
+
 mod server;
 
 use std::collections::HashMap;
@@ -107,11 +110,10 @@ fn browser() -> Option<PathBuf> {
     set.chain(found).find(|path| path.is_file())
 }
 
-/// Opens the viewer with `query`; `None`, said aloud, where there is no browser.
-fn visit(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Option<Visit> {
+/// Opens the viewer with `query`. The test is skipped where there is no browser.
+fn visit(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Visit {
     let Some(browser) = browser() else {
-        println!("skipped: no Chromium on PATH or in CHROME, so the viewer was not opened in a browser");
-        return None;
+        sulcus_harness::skip("there is no Chromium on PATH, in CHROME or in SULCUS_CHROMIUM");
     };
     let files: HashMap<String, Vec<u8>> = files.iter().map(|(n, b)| ((*n).to_owned(), b.to_vec())).collect();
     let server = Server::start(files, script);
@@ -142,7 +144,7 @@ fn visit(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Opti
     let frame = reader.next_frame(&mut pixels).unwrap();
     let channels = frame.color_type.samples();
     let pixels = pixels.chunks_exact(channels).flat_map(|p| p[..3].iter().copied()).collect();
-    Some(Visit { html, width: frame.width as usize, pixels })
+    Visit { html, width: frame.width as usize, pixels }
 }
 
 /// Compares pictures; says how many pixels differ.
@@ -238,9 +240,7 @@ fn check_golden(name: &str, canvases: &[(usize, usize, Vec<u8>)]) {
 fn a_case_with_mask_and_truth_looks_as_it_should_and_is_there_at_once() {
     let case = Case::load();
     let files = case.files();
-    let Some(page) = visit("case", &format!("{ALL_THREE}&image_name=case%20295"), &borrowed(&files), "") else {
-        return;
-    };
+    let page = visit("case", &format!("{ALL_THREE}&image_name=case%20295"), &borrowed(&files), "");
     assert_eq!(page.text("error"), "");
     assert!(!page.shows("error") && !page.shows("warning"));
     assert_eq!(page.edges(), ["RLAP", "RLSI", "APSI"]);
@@ -268,7 +268,7 @@ fn a_case_with_mask_and_truth_looks_as_it_should_and_is_there_at_once() {
         if best < FIRST_PICTURE_MS {
             break;
         }
-        let again = visit("case", ALL_THREE, &borrowed(&files), "").unwrap();
+        let again = visit("case", ALL_THREE, &borrowed(&files), "");
         best = best.min(time(&again));
     }
     println!("first picture after {best} ms");
@@ -281,7 +281,7 @@ fn the_order_of_axes_in_the_file_changes_nothing_on_the_screen() {
     for orientation in ["PSL", "IRA"] {
         let turned = case.turned(orientation);
         assert_ne!(turned.image.geometry().shape(), case.image.geometry().shape());
-        let Some(page) = visit(orientation, ALL_THREE, &borrowed(&turned.files()), "") else { return };
+        let page = visit(orientation, ALL_THREE, &borrowed(&turned.files()), "");
         assert_eq!(page.text("error"), "");
         assert_eq!(page.edges(), ["RLAP", "RLSI", "APSI"]);
         let canvases = page.canvases();
@@ -302,7 +302,7 @@ fn a_broken_file_is_named_and_the_rest_is_shown() {
     let broken = &files[1].1[..files[1].1.len() / 2];
     let served = [("image.nii.gz", files[0].1.as_slice()), ("mask.nii.gz", broken)];
     let query = "image=/data/image.nii.gz&mask=/data/mask.nii.gz&truth=/data/absent.nii.gz";
-    let Some(page) = visit("broken", query, &served, "") else { return };
+    let page = visit("broken", query, &served, "");
     let error = page.text("error");
     assert!(page.shows("error"));
     assert!(error.contains("mask.nii.gz: ") && error.contains("cut short"), "{error}");
@@ -321,9 +321,7 @@ fn a_mask_of_another_grid_is_refused_in_words_and_not_drawn() {
     let mask = LabelMap::new(moved, case.mask.data().to_vec()).unwrap();
     let mask = encode_labels(&mask, &moved.into(), &case.names, Compression::None).unwrap();
     let served = [("image.nii.gz", files[0].1.as_slice()), ("mask.nii", mask.as_slice())];
-    let Some(page) = visit("mismatch", "image=/data/image.nii.gz&mask=/data/mask.nii", &served, "") else {
-        return;
-    };
+    let page = visit("mismatch", "image=/data/image.nii.gz&mask=/data/mask.nii", &served, "");
     let error = page.text("error");
     assert!(error.contains("mask is not drawn") && error.contains("lies at"), "{error}");
     let mut scene = Scene::default();
@@ -371,7 +369,7 @@ fn dropped_files_find_their_places_and_keys_wheel_and_clicks_move_the_crosshair(
         drop(document.querySelector('.zone'), [await file('unplaced.nii')]);
         await until(() => !$('#warning').hidden);
     ";
-    let Some(page) = visit("dropped", "", &borrowed(&files), script) else { return };
+    let page = visit("dropped", "", &borrowed(&files), script);
     assert_eq!(page.data("roles").unwrap(), "image.nii.gz | truth.nii.gz | drop it here");
     let seen = page.data("seen").unwrap();
     let steps: Vec<[i32; 3]> = seen
@@ -386,3 +384,5 @@ fn dropped_files_find_their_places_and_keys_wheel_and_clicks_move_the_crosshair(
     assert!(page.shows("warning"), "left and right are unknown");
     assert!(page.text("error").contains("not drawn"), "the mask lies on the grid of the first image");
 }
+
+sulcus_harness::main!();

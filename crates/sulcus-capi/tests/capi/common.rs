@@ -20,12 +20,13 @@ pub(crate) fn bundled_scan() -> PathBuf {
     repository().join("examples/data/case/image.nii.gz")
 }
 
-/// The engines that this machine has, each with the library that it needs.
+/// The engines that this machine has, each with the library that it needs. A missing engine counts as a part that was
+/// skipped.
 pub(crate) fn engines() -> Vec<(Engine, Option<PathBuf>)> {
     let mut engines = vec![(Engine::Tract, None)];
     match std::env::var_os("SULCUS_ORT_LIB") {
         Some(library) => engines.push((Engine::Ort, Some(library.into()))),
-        None => println!("skipped: the engine ort: set SULCUS_ORT_LIB"),
+        None => sulcus_harness::skip_part("there is no ONNX Runtime; set SULCUS_ORT_LIB"),
     }
     engines
 }

@@ -33,26 +33,24 @@ enum Link {
     Static,
 }
 
-/// Whether a program can be started; says what is skipped otherwise.
-fn there_is(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
-    if !found {
-        println!("skipped: there is no {program}");
+/// Skips the test unless the program can be started.
+fn require(program: &str) {
+    if !Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success()) {
+        sulcus_harness::skip(format_args!("there is no {program}"));
     }
-    found
 }
 
-/// An example's program, or nothing where there is no compiler. Every warning is an error.
-fn build(
-    folder: &Path,
-    (compiler, source, standard): (&str, &str, &str),
-    link: Link,
-    more: &[&str],
-) -> Option<PathBuf> {
-    if cfg!(windows) || !there_is(compiler) {
-        println!("skipped: there is no compiler with the options of cc");
-        return None;
+/// As [`require`]. Windows' compilers have other options.
+fn require_compiler(compiler: &str) {
+    if cfg!(windows) {
+        sulcus_harness::skip("there is no compiler with the options of cc");
     }
+    require(compiler);
+}
+
+/// An example's program. The test is skipped where there is no compiler. Every warning is an error.
+fn build(folder: &Path, (compiler, source, standard): (&str, &str, &str), link: Link, more: &[&str]) -> PathBuf {
+    require_compiler(compiler);
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = folder.join(format!("{}-{}", compiler.replace('+', "p"), more.len()));
     let mut command = Command::new(compiler);
@@ -69,7 +67,7 @@ fn build(
     };
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
-    Some(program)
+    program
 }
 
 fn output(command: &mut Command) -> String {
@@ -122,25 +120,18 @@ fn compare(program: &Path, folder: &Path) {
 #[test]
 fn the_c_example_gives_the_masks_of_rust() {
     let folder = tempfile::tempdir().unwrap();
-    if let Some(program) = build(folder.path(), C, Link::Dynamic, &[]) {
-        compare(&program, folder.path());
-    }
+    compare(&build(folder.path(), C, Link::Dynamic, &[]), folder.path());
 }
 
 #[test]
 fn the_cpp_example_gives_the_masks_of_rust() {
     let folder = tempfile::tempdir().unwrap();
-    if let Some(program) = build(folder.path(), CPP, Link::Dynamic, &[]) {
-        compare(&program, folder.path());
-    }
+    compare(&build(folder.path(), CPP, Link::Dynamic, &[]), folder.path());
 }
 
 #[test]
 fn the_program_of_the_readme_compiles() {
-    if cfg!(windows) || !there_is("cc") {
-        println!("skipped: there is no compiler with the options of cc");
-        return;
-    }
+    require_compiler("cc");
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("readme.c");
     let page = include_str!("../../README.md");
@@ -155,11 +146,10 @@ fn the_program_of_the_readme_compiles() {
 #[test]
 fn the_c_example_can_be_linked_statically() {
     if !cfg!(all(target_os = "linux", target_env = "gnu")) {
-        println!("skipped: the system libraries that the archive needs are known for Linux with glibc alone");
-        return;
+        sulcus_harness::skip("the system libraries that the archive needs are known for Linux with glibc alone");
     }
     let folder = tempfile::tempdir().unwrap();
-    let Some(program) = build(folder.path(), C, Link::Static, &[]) else { return };
+    let program = build(folder.path(), C, Link::Static, &[]);
     watched(&mut Command::new(&program), folder.path());
 }
 
@@ -182,11 +172,9 @@ fn watched(command: &mut Command, folder: &Path) {
 #[test]
 fn valgrind_finds_no_bad_access_and_no_leak() {
     let folder = tempfile::tempdir().unwrap();
-    if !there_is("valgrind") {
-        return;
-    }
+    require("valgrind");
     for language in [C, CPP] {
-        let Some(program) = build(folder.path(), language, Link::Dynamic, &[]) else { return };
+        let program = build(folder.path(), language, Link::Dynamic, &[]);
         let mut command = Command::new("valgrind");
         command.args([
             "--quiet",
@@ -205,21 +193,20 @@ fn valgrind_finds_no_bad_access_and_no_leak() {
 fn the_address_sanitizer_finds_no_bad_access_and_no_leak() {
     let folder = tempfile::tempdir().unwrap();
     let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
-    if !cfg!(target_os = "linux") || !there_is("cc") {
-        println!("skipped: the sanitizer's options are those of Linux's compilers");
-        return;
+    if !cfg!(target_os = "linux") {
+        sulcus_harness::skip("the sanitizer's options are those of Linux's compilers");
     }
+    require("cc");
     // A compiler can lack the sanitizer's libraries, and the leak search needs ptrace, which a container may forbid.
     let probe = folder.path().join("probe.c");
     std::fs::write(&probe, "int main(void) { return 0; }\n").unwrap();
     let program = folder.path().join("probe");
     let compiled = Command::new("cc").args(flags).arg(&probe).arg("-o").arg(&program).output().unwrap();
     if !compiled.status.success() || !Command::new(&program).output().unwrap().status.success() {
-        println!("skipped: the compiler's address sanitizer does not run here");
-        return;
+        sulcus_harness::skip("the compiler's address sanitizer does not run here");
     }
     for language in [C, CPP] {
-        let Some(program) = build(folder.path(), language, Link::Dynamic, &flags) else { return };
+        let program = build(folder.path(), language, Link::Dynamic, &flags);
         watched(Command::new(&program).env("ASAN_OPTIONS", "detect_leaks=1"), folder.path());
     }
 }

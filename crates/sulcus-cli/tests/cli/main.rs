@@ -7,6 +7,9 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+#[macro_use]
+extern crate sulcus_harness;
+
 mod arguments;
 mod bad_input;
 mod convert;
@@ -27,3 +30,5 @@ mod serve;
 mod support;
 mod train;
 mod triton;
+
+sulcus_harness::main!();

@@ -10,13 +10,10 @@ use super::train::small_set;
 /// Dice of a reduced model's mask against the whole one's: what is left between them are voxels at the borders.
 const LIKENESS: f64 = 0.95;
 
-/// Where the test machine has ONNX Runtime.
-fn library() -> Option<String> {
-    let library = std::env::var("SULCUS_ORT_LIB").ok();
-    if library.is_none() {
-        println!("skipped: no ONNX Runtime; set SULCUS_ORT_LIB");
-    }
-    library
+/// Where the test machine has ONNX Runtime. Where it has none, the rest of the test is skipped.
+fn library() -> String {
+    std::env::var("SULCUS_ORT_LIB")
+        .unwrap_or_else(|_| sulcus_harness::skip("the rest, which needs ONNX Runtime; set SULCUS_ORT_LIB"))
 }
 
 /// A network trained on three real cases until it finds the structures.
@@ -58,7 +55,7 @@ fn a_trained_model_is_exported_in_every_precision_and_its_price_is_told() {
     let other = std::fs::read(moved.join("labels/hippocampus_011.nii.gz")).unwrap();
     let kept = std::fs::read(&case).unwrap();
     std::fs::write(&case, other).unwrap();
-    let Some(library) = library() else { return };
+    let library = library();
     let bytes = ["--precision", "int8", "--data", moved.to_str().unwrap(), "--ort-lib", &library];
     export(home.path(), &folder, &at("no.onnx"), &bytes).code(1);
     std::fs::write(&case, kept).unwrap();

@@ -26,18 +26,26 @@ pub(crate) fn search() -> OrtSearch {
     }
 }
 
-pub(crate) fn onnx_runtime() -> Option<OnnxRuntime> {
-    let (runtime, places) = find_onnx_runtime(&OrtLibrary::Search(search())).unwrap();
-    if runtime.is_none() {
-        eprintln!("skipped: no ONNX Runtime in {} place(s); set SULCUS_ORT_LIB", places.len());
-    }
-    runtime
+/// ONNX Runtime. Where there is none, the test is skipped.
+pub(crate) fn onnx_runtime() -> OnnxRuntime {
+    find_onnx_runtime(&OrtLibrary::Search(search())).unwrap().0.unwrap_or_else(|| sulcus_harness::skip(NO_ORT))
 }
 
-/// A builder for each engine that this machine has.
+/// Whether this machine has ONNX Runtime. Where it has none, that part of the test counts as skipped.
+pub(crate) fn has_onnx_runtime() -> bool {
+    let has = find_onnx_runtime(&OrtLibrary::Search(search())).unwrap().0.is_some();
+    if !has {
+        sulcus_harness::skip_part(NO_ORT);
+    }
+    has
+}
+
+const NO_ORT: &str = "there is no ONNX Runtime; set SULCUS_ORT_LIB";
+
+/// A builder for each engine that this machine has. An engine that is missing counts as a part that was skipped.
 pub(crate) fn builders() -> Vec<SegmenterBuilder> {
     let mut builders = vec![Segmenter::builder().engine(Engine::Tract)];
-    if onnx_runtime().is_some() {
+    if has_onnx_runtime() {
         let library = OrtLibrary::Search(search());
         builders.push(Segmenter::builder().engine(Engine::Ort).device(Device::Cpu).ort_library(library));
     }

@@ -30,7 +30,7 @@ fn a_scan_is_answered_with_the_mask_that_the_facade_makes_of_it() {
 fn every_engine_s_answer_is_its_own() {
     let mut builders = vec![Segmenter::builder().engine(Engine::Tract)];
     match std::env::var_os("SULCUS_ORT_LIB") {
-        None => eprintln!("skipped: no ONNX Runtime; set SULCUS_ORT_LIB"),
+        None => sulcus_harness::skip_part("there is no ONNX Runtime; set SULCUS_ORT_LIB"),
         Some(path) => {
             let named = vec![NamedLibrary { origin: "$SULCUS_ORT_LIB".into(), path: path.into() }];
             let library = OrtLibrary::Search(OrtSearch { named, ..OrtSearch::local() });

@@ -6,6 +6,9 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+#[macro_use]
+extern crate sulcus_harness;
+
 mod answers;
 mod bad_input;
 mod client;
@@ -16,3 +19,5 @@ mod protection;
 mod scans;
 mod server;
 mod stopping;
+
+sulcus_harness::main!();
