@@ -1,6 +1,6 @@
 //! What varies between machines and runs is replaced by a word.
 
-use regex::Regex;
+use regex_lite::Regex;
 
 use crate::session::Session;
 

@@ -50,7 +50,7 @@ fn functions_and_traits_of_a_public_type_are_listed_wherever_they_are() {
         (
             "b.rs",
             "use crate::A; /// Docs.\n pub trait Run: Send { /// Docs.\n fn run(&mut self) -> (u8, A); fn twice(&mut self) {} }\n\
-             impl A { pub fn new<T: Into<u8>>(of: T) -> Result<Self, String> where T: Copy { loop {} } fn private() {} }\n\
+             impl A { pub fn new<T: Into<u8>>(mut of: T) -> Result<Self, String> where T: Copy { loop {} } fn private() {} }\n\
              impl Run for A { fn run(&mut self) -> (u8, A) { loop {} } }\n\
              impl From<A> for u8 { fn from(_: A) -> u8 { 0 } }",
         ),

@@ -14,7 +14,9 @@ pub(super) fn signature(signature: &syn::Signature, path: &str) -> String {
     let generics = between(&signature.generics.params, "<", ">");
     let bounds = between(&signature.generics.where_clause, " ", "");
     let output = between(&signature.output, " ", "");
-    format!("pub {before}fn {path}{generics}({}){output}{bounds}", short(&signature.inputs))
+    // `mut` in front of an argument is no concern of the caller.
+    let inputs = format!("({})", short(&signature.inputs)).replace("(mut ", "(").replace(", mut ", ", ");
+    format!("pub {before}fn {path}{generics}{inputs}{output}{bounds}")
 }
 
 pub(super) fn is_non_exhaustive(attributes: &[syn::Attribute]) -> bool {
