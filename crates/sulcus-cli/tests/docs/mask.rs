@@ -7,6 +7,7 @@ use crate::session::Session;
 /// On every page: times, paths, ports, and what depends on the machine.
 const ALWAYS: &[(&str, &str)] = &[
     (r#""seconds":\{[^}]*\}"#, r#""seconds":{TIMES}"#),
+    (r#""peak_memory_bytes":\d+"#, r#""peak_memory_bytes":N"#),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "DATE"),
     (r"\b\d+ min \d+ s\b", "TIME"),
     (r"\b\d+(\.\d+)? (ms|s)\b", "TIME"),
@@ -25,6 +26,7 @@ const ALWAYS: &[(&str, &str)] = &[
 /// Where training stops at a time budget: how many epochs there are and what they reach is left to chance. The number of
 /// cases and labels is not.
 const NUMBERS: &[(&str, &str)] = &[
+    (r" {2,}", "  "),
     (r"; the best one is \d+", ""),
     (r", the best one is \d+", ""),
     (r" +\(best\)", ""),
@@ -32,6 +34,7 @@ const NUMBERS: &[(&str, &str)] = &[
     (r"^(all labels|Anterior|Posterior) .* (\d+)$", "$1 NUMBERS, $2 cases"),
     (r"^hippocampus_\d+ .*", "case NUMBERS"),
     (r"hippocampus_\d+", "CASE"),
+    (r"(largest component of \w+): .*", "$1 …"),
     (r"\d+ epochs?", "N epochs"),
     (r"^(epochs +)\d+", "$1 N epochs"),
     (r"(Dice[^0-9]*)\d\.\d+", "${1}N"),
@@ -62,7 +65,7 @@ impl Masks {
         lines.iter().map(replace).collect()
     }
 
-    /// The lines with everything replaced that varies. Equal lines in a row become one where numbers vary.
+    /// The lines with everything replaced that varies. Epochs, and a gap among them, become one line where numbers vary.
     pub(crate) fn apply(&self, lines: &[String]) -> Vec<String> {
         let mut masked: Vec<String> = self
             .paths(lines)
@@ -73,7 +76,7 @@ impl Masks {
                     .fold(line, |line, (pattern, word)| pattern.replace_all(&line, *word).into_owned())
             })
             .collect();
-        masked.dedup_by(|one, other| one == other && (one == "epoch …" || one == "…"));
+        masked.dedup_by(|line, before| before == "epoch …" && (line == before || line == "…"));
         masked
     }
 }

@@ -116,7 +116,8 @@ impl Session {
         };
         let folder = self.folder.path().join("home/.local/share/sulcus/onnxruntime");
         std::fs::create_dir_all(&folder).unwrap();
-        symlink(&library, folder.join(library.file_name().unwrap())).unwrap();
+        // A link would be followed, and another path be printed.
+        std::fs::copy(&library, folder.join(library.file_name().unwrap())).unwrap();
     }
 
     fn serve(&mut self, shell: &mut Command, line: &str, shown: usize) -> Vec<String> {
