@@ -79,8 +79,10 @@ pub fn skip_part(reason: impl Display) {
 /// What a test function may return.
 #[doc(hidden)]
 pub trait Finished {
+    /// Whether the test passed.
+    ///
+    /// # Errors
     /// The message of a failure.
-    #[expect(clippy::missing_errors_doc, reason = "called by the macro alone")]
     fn into_result(self) -> Result<(), String>;
 }
 

@@ -8,7 +8,12 @@
 //!
 //! - `<!-- test: numbers vary -->`: only the numbers that no chance decides are compared (training under a time budget).
 //! - `<!-- test: not run, REASON -->`
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot be set up has failed"
+)]
 
 #[macro_use]
 extern crate sulcus_harness;
