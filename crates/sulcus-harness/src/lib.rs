@@ -9,7 +9,7 @@
 //! harness = false
 //! ```
 //!
-//! ```
+//! ```text
 //! #[macro_use]
 //! extern crate sulcus_harness;
 //!
@@ -19,9 +19,7 @@
 //!         sulcus_harness::skip("there is no valgrind");
 //!     };
 //!     // …
-//! #   let _: &str = valgrind;
 //! }
-//! # fn find_program(_: &str) -> Option<&'static str> { None }
 //!
 //! sulcus_harness::main!();
 //! ```
@@ -32,7 +30,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::fmt::{Debug, Display};
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -135,9 +133,8 @@ static RUNNING: AtomicBool = AtomicBool::new(false);
 
 /// Under Rust's harness a skipped test would pass, or fail without a word.
 fn require_harness() {
-    if !RUNNING.load(Ordering::Relaxed) {
-        panic_any("a test that can be skipped needs `harness = false` and `sulcus_harness::main!()`".to_owned());
-    }
+    let running = RUNNING.load(Ordering::Relaxed);
+    assert!(running, "a test that can be skipped needs `harness = false` and `sulcus_harness::main!()`");
 }
 
 /// Runs every test of the target as the arguments of the process ask for.
