@@ -130,7 +130,7 @@ impl Listing<'_> {
                     syn::UseTree::Rename(rename) => (rename.ident.to_string(), rename.rename.to_string()),
                     _ => (tree.to_token_stream().to_string(), tree.to_token_stream().to_string()),
                 };
-                let named = [before.as_slice(), &[name.clone()]].concat();
+                let named = [before.as_slice(), std::slice::from_ref(&name)].concat();
                 self.re_export(id, &named, &format!("{path}::{alias}"), depth);
             }
         }
