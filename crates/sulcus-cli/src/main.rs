@@ -23,7 +23,7 @@ mod render;
 mod report;
 mod scans;
 mod scores;
-mod server;
+mod signals;
 mod tiny;
 mod training;
 mod ui;
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Err(stop) => return say_usage(&stop),
     };
     let environment = Environment::read();
+    signals::file_size_limit_is_an_error();
     start_log(arguments.global.verbose, &environment);
     let ui = Ui::new(arguments.global.quiet, environment.no_color);
     match run(&arguments, &environment, ui) {

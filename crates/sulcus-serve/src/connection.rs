@@ -51,7 +51,7 @@ pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>, router: Router
 
 /// Says that nothing more comes, and waits for the client to say the same. To close on a client that is still sending a body
 /// that was refused would take the answer from it before it has read it.
-async fn linger(mut stream: TcpStream) {
+pub(crate) async fn linger(mut stream: TcpStream) {
     const LONGEST: Duration = Duration::from_secs(5);
     if stream.shutdown().await.is_err() {
         return;

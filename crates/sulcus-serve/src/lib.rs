@@ -8,6 +8,9 @@
 //! that are held have a budget of bytes, so that memory is bounded whatever clients do. A client that hangs up takes its
 //! scan along: out of the queue, or out of the engine after the tile at hand.
 //!
+//! [`ViewerServer`] is another server, which shows scans to one user of this machine: a page and opened files, on loopback,
+//! behind a random token.
+//!
 //! Nothing of a scan is logged: method, path of a known route, status and seconds, that is all.
 //!
 //! ```
@@ -55,6 +58,7 @@ mod routes;
 mod segments;
 mod server;
 mod stall;
+mod viewer;
 mod visit;
 mod work;
 
@@ -62,3 +66,4 @@ pub use error::ServeError;
 pub use options::{Options, Token};
 pub use segments::Segments;
 pub use server::{Ended, Server, Stopper};
+pub use viewer::{FindPage, ViewerServer, ViewerStopper};

@@ -11,7 +11,7 @@ use crate::args::ServeArgs;
 use crate::environment::Environment;
 use crate::error::{CliError, Context, with_causes};
 use crate::ui::{Ui, count};
-use crate::{computing, output};
+use crate::{computing, interrupt, output};
 
 /// What `--json` says when clients may come.
 #[derive(Serialize)]
@@ -37,12 +37,8 @@ pub(crate) fn run(
     let address = SocketAddr::new(args.host, args.port);
     let token = token(args, environment)?;
     let asks = token.is_some();
-    let mut options = Options::default()
-        .queue(args.queue)
-        .workers(args.workers)
-        .max_body(args.max_body)
-        .timeout(args.timeout)
-        .stop_on_signals();
+    let mut options =
+        Options::default().queue(args.queue).workers(args.workers).max_body(args.max_body).timeout(args.timeout);
     if let Some(token) = token {
         options = options.token(token);
     }
@@ -68,6 +64,8 @@ pub(crate) fn run(
         token: asks,
     };
     let server = Server::bind(segmenter, address, options).map_err(|error| refused(&error))?;
+    let stopper = server.stopper();
+    interrupt::on_signals(move |_| stopper.stop())?;
     started.url = format!("http://{}", server.address());
     if args.json {
         output::json(&started)?;

@@ -23,7 +23,9 @@ mod predict;
 mod privacy;
 mod regions;
 mod score;
-mod serve;
+#[cfg(unix)]
+mod signals;
 mod support;
 mod train;
 mod triton;
+mod view;
