@@ -11,6 +11,7 @@ use sulcus_train::DeviceList;
 use sulcus_volume::Orientation;
 
 use crate::exporting::triton::model_name;
+use crate::ort_package::Hash;
 use crate::values::{
     CheckpointName, FoldChoice, InterpolationName, LossName, NormalisationName, OptimizerName, Part,
     PrecisionName, TritonDevice, at_least_one, bytes, duration, fold, host, minutes, number, part, positive,
@@ -534,12 +535,21 @@ pub(crate) struct InstallArgs {
     /// The package with Intel's OpenVINO provider (Linux on x86-64), for `predict --device openvino`
     #[arg(long, conflicts_with = "gpu")]
     pub(crate) openvino: bool,
-    /// The package index to ask
+    /// The package index to fetch from
     #[arg(long, value_name = "URL", default_value = "https://pypi.org/simple")]
     pub(crate) index: String,
-    /// Take this wheel instead of fetching one
-    #[arg(long, value_name = "FILE.whl", conflicts_with_all = ["gpu", "openvino", "index"])]
+    /// Also fetch from addresses without encryption
+    #[arg(long)]
+    pub(crate) allow_http: bool,
+    /// The version to fetch, with the SHA-256 of its wheel for this system [default: a version whose hash this program knows]
+    #[arg(long, value_name = "VERSION", requires = "sha256")]
+    pub(crate) ort_version: Option<String>,
+    /// Use this wheel instead of fetching one; a wheel that this program does not know needs its SHA-256
+    #[arg(long, value_name = "FILE.whl", conflicts_with_all = ["gpu", "openvino", "index", "allow_http", "ort_version"])]
     pub(crate) from: Option<PathBuf>,
+    /// The SHA-256 that the wheel must have, as 64 hexadecimal digits
+    #[arg(long, value_name = "HASH")]
+    pub(crate) sha256: Option<Hash>,
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod interrupt;
 mod label_file;
 mod memory;
 mod ort_library;
+mod ort_package;
 mod output;
 mod render;
 mod report;
@@ -28,7 +29,6 @@ mod tiny;
 mod training;
 mod ui;
 mod values;
-mod wheel;
 
 use std::process::ExitCode;
 

@@ -22,6 +22,7 @@ mod precision;
 mod predict;
 mod privacy;
 mod regions;
+mod runtime_install;
 mod score;
 #[cfg(unix)]
 mod signals;
