@@ -43,10 +43,14 @@ pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
     }
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
     let url = server.url(&format!("index.html{query}"));
+    // Only the page that leads a browser to the viewer is still needed, where there is one.
+    let private = (!args.no_open || cfg!(windows)).then_some(private);
     serving.store(true, Ordering::SeqCst);
     output::line(&url)?;
     ui.note("serving on this machine alone; Ctrl-C ends it");
-    if !args.no_open && !open_browser(&url, private.path())? {
+    if let (false, Some(private)) = (args.no_open, &private)
+        && !open_browser(&url, private.path())?
+    {
         ui.hint("no browser could be started: open the address above in one");
     }
     server.run().context("serving")

@@ -137,24 +137,11 @@ fn signals_end_the_viewer_with_0_and_no_converted_scan_is_left() {
         command.env("TMPDIR", &temporary).args(["view", "--no-open"]).arg(&image);
         let mut served = Served::spawn(command);
         assert_eq!(served.get("data/image.nii.gz", &served.address).0, 200);
-        check_private(&temporary);
+        // It is served from a file without a name, which is gone even when the program is killed.
+        let left = std::fs::read_dir(&temporary).unwrap().count();
         served.signal(signal);
         let code = served.child.wait().unwrap().code();
-        if signal != "-KILL" {
-            assert_eq!(code, Some(0), "{signal}");
-            assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "{signal}");
-        }
-    }
-}
-
-/// That other users can look into no folder in `temporary`, and that none holds a scan.
-#[cfg(unix)]
-fn check_private(temporary: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    for folder in std::fs::read_dir(temporary).unwrap() {
-        let folder = folder.unwrap();
-        assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!((code, left), (if signal == "-KILL" { None } else { Some(0) }, 0), "{signal}");
     }
 }
 
@@ -195,12 +182,14 @@ fn viewer_survives_more_connections_than_file_descriptors() {
 fn browser_gets_the_token_by_a_private_file() {
     use std::os::unix::fs::PermissionsExt;
     let home = tempfile::tempdir().unwrap();
-    let opener = file(home.path(), "bin/xdg-open", b"#!/bin/sh\nstat -c %a \"$1\" > \"$HOME/mode\"\ncp \"$1\" \"$HOME/page.part\"\nmv \"$HOME/page.part\" \"$HOME/page.html\"\n");
+    let opener = file(home.path(), "bin/xdg-open", b"#!/bin/sh\nstat -c %a \"$1\" \"${1%/*}\" > \"$HOME/modes\"\ncp \"$1\" \"$HOME/page.part\"\nmv \"$HOME/page.part\" \"$HOME/page.html\"\n");
     std::fs::set_permissions(&opener, std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:/usr/bin:/bin", home.path().join("bin").display());
     let mut command = sulcus(home.path());
-    command.env("PATH", path).arg("view").arg(scan()).arg("--mask").arg(truth());
-    let served = Served::spawn(command);
+    let temporary = home.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    command.env("PATH", path).env("TMPDIR", &temporary).arg("view").arg(scan()).arg("--mask").arg(truth());
+    let mut served = Served::spawn(command);
     let page = home.path().join("page.html");
     for _ in 0..200 {
         if page.exists() {
@@ -210,7 +199,10 @@ fn browser_gets_the_token_by_a_private_file() {
     }
     let page = std::fs::read_to_string(page).unwrap();
     assert!(page.contains(&format!("content=\"0; url={}\"", served.url.replace('&', "&amp;"))), "{page}");
-    assert_eq!(std::fs::read_to_string(home.path().join("mode")).unwrap().trim(), "600");
+    assert_eq!(std::fs::read_to_string(home.path().join("modes")).unwrap(), "600\n700\n");
+    served.signal("-TERM");
+    assert_eq!(served.child.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read_dir(temporary).unwrap().count(), 0);
 }
 
 #[test]
