@@ -52,7 +52,7 @@ pub(crate) fn run(
     if let Some(bytes) = args.max_memory {
         options = options.max_memory(bytes);
     }
-    Server::check_reach(address, &options).map_err(|error| refused(&error))?;
+    Server::check_exposure(address, &options).map_err(|error| refused(&error))?;
 
     // The limit is the server's, which shares it out.
     let segmenter = computing::load(&args.models, &args.compute, None, library, environment, ui)?;
@@ -129,6 +129,8 @@ fn refused(error: &ServeError) -> CliError {
         ServeError::Unprotected { .. } => CliError::usage(error)
             .hint("--token-file F or $SULCUS_TOKEN names a token, --allow-anyone does without"),
         ServeError::MemoryLimit { .. } => CliError::usage(error),
+        ServeError::Listen { .. } => CliError::failed(with_causes(error))
+            .hint("another program may use this port: choose another one, or 0 for a free port"),
         _ => CliError::failed(with_causes(error)),
     }
 }

@@ -1,9 +1,9 @@
-//! Scans, and the masks that they must get.
+//! Scans, and the masks that the server must return for them.
 
 use sulcus_io::Compression;
 use sulcus_runtime::{SegmentOptions, Segmenter};
 
-/// A NIfTI-1 file made by hand: shape, float32 values, and an sform or none.
+/// A NIfTI-1 file with float32 voxels and an optional sform.
 pub(crate) fn nifti(shape: &[i16], values: &[f32], sform: Option<[[f32; 4]; 3]>) -> Vec<u8> {
     let mut header = vec![0_u8; 352];
     let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
@@ -30,10 +30,10 @@ pub(crate) fn nifti(shape: &[i16], values: &[f32], sform: Option<[[f32; 4]; 3]>)
     header
 }
 
-/// An oblique grid: nothing about it is what a program would make up.
+/// An oblique grid, unlike any default.
 pub(crate) const OBLIQUE: [[f32; 4]; 3] = [[0.9, 0.1, 0.0, -7.5], [-0.1, 0.9, 0.0, 3.25], [0.0, 0.0, 1.5, 11.0]];
 
-/// A scan unlike those of other numbers: a shape and boxes of its own. What the self-test model finds are the boxes.
+/// A scan whose shape and bright boxes differ from those of other numbers. The self-test model labels the boxes.
 pub(crate) fn scan(number: usize) -> Vec<u8> {
     let shape = [16 + number % 5, 14 + number % 7, 6 + number % 3];
     let mut values = Vec::new();
@@ -57,7 +57,7 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What the façade, which knows nothing of servers, makes of a scan.
+/// The mask that the runtime gives without a server.
 pub(crate) fn expected(segmenter: &Segmenter, scan: &[u8], compression: Compression) -> Vec<u8> {
     let scan = sulcus_io::read_scan_bytes(scan).unwrap();
     let found = segmenter.segment(&scan.image, SegmentOptions::default()).unwrap();

@@ -7,24 +7,24 @@ use crate::server::{Gated, Running};
 const GONE: &str = "sulcus_requests_total{method=\"POST\",path=\"/v1/segment\",status=\"499\"}";
 
 #[test]
-fn who_hangs_up_takes_the_scan_out_of_queue_and_engine() {
+fn disconnect_removes_the_scan_from_queue_and_engine() {
     let (gated, gate) = Gated::new();
     let running = Running::start(gated, Options::default());
     let mut working = Client::connect(running.address);
     working.send("POST /v1/segment", &[], &scan(0));
-    running.until("sulcus_jobs_in_flight", 1.0);
+    running.wait_until("sulcus_jobs_in_flight", 1.0);
     let mut waiting = Client::connect(running.address);
     waiting.send("POST /v1/segment", &[], &scan(1));
     let mut staying = Client::connect(running.address);
     staying.send("POST /v1/segment", &[], &scan(2));
-    running.until("sulcus_queue_length", 2.0);
+    running.wait_until("sulcus_queue_length", 2.0);
 
     drop(waiting);
-    running.until("sulcus_queue_length", 1.0);
+    running.wait_until("sulcus_queue_length", 1.0);
     drop(working);
-    running.until(GONE, 2.0);
+    running.wait_until(GONE, 2.0);
     gate.open();
-    // The engine was asked to stop after its first tile, and whoever stayed is answered.
+    // The engine stopped after its first tile, and the remaining client gets its mask.
     assert_eq!(staying.receive(false).unwrap().status, 200);
     assert_eq!(running.metric("sulcus_jobs_total{end=\"cancelled\"}"), 1.0);
     assert_eq!(running.metric("sulcus_jobs_total{end=\"done\"}"), 1.0);
@@ -32,8 +32,8 @@ fn who_hangs_up_takes_the_scan_out_of_queue_and_engine() {
 }
 
 #[test]
-fn who_hangs_up_in_the_middle_of_an_upload_leaves_nothing() {
-    let running = Running::plain();
+fn disconnect_during_an_upload_frees_its_memory() {
+    let running = Running::with_defaults();
     for head in ["Content-Length: 5000", "Transfer-Encoding: chunked"] {
         let mut client = Client::connect(running.address);
         client
@@ -42,13 +42,13 @@ fn who_hangs_up_in_the_middle_of_an_upload_leaves_nothing() {
         client.write(&scan(0)[..1000]).unwrap();
         drop(client);
     }
-    // Half a head, nothing at all, and nonsense.
+    // Half a head, nothing, and malformed bytes.
     for start in ["POST /v1/segment HT", "", "\0\u{1}\u{2}\r\n\r\n"] {
         let mut client = Client::connect(running.address);
         client.write(start.as_bytes()).unwrap();
     }
-    running.until("sulcus_held_body_bytes", 0.0);
+    running.wait_until("sulcus_held_body_bytes", 0.0);
     assert_eq!(segment(running.address, &scan(0), &[]).status, 200);
-    // This connection is the one that is left.
-    running.until("sulcus_connections", 1.0);
+    // Only the connection that reads the metric is left.
+    running.wait_until("sulcus_connections", 1.0);
 }

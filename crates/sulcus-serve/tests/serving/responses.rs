@@ -1,33 +1,33 @@
 use sulcus_io::Compression;
 use sulcus_runtime::{Device, Engine, NamedLibrary, OrtLibrary, OrtSearch, SELF_TEST_MODEL, Segmenter};
 
-use crate::client::{Client, ask, get, segment};
+use crate::client::{Client, get, request, segment};
 use crate::scans::{expected, gzip, nifti, scan};
 use crate::server::{Running, segmenter};
 use sulcus_serve::Options;
 
 #[test]
-fn a_scan_is_answered_with_the_mask_that_the_facade_makes_of_it() {
-    let (running, reference) = (Running::plain(), segmenter());
+fn mask_equals_that_of_the_runtime() {
+    let (running, reference) = (Running::with_defaults(), segmenter());
     for number in 0..4 {
         let scan = scan(number);
         let [gzipped, plain] = [Compression::Gzip, Compression::None].map(|c| expected(&reference, &scan, c));
-        assert!(plain[352..].iter().any(|voxel| *voxel != 0), "an empty mask shows nothing");
-        // Told by content: as it is or gzipped, whatever its type says.
+        assert!(plain[352..].iter().any(|voxel| *voxel != 0), "an empty mask proves nothing");
+        // The content decides whether the body is gzipped, whatever its type says.
         for (sent, kind) in [(scan.clone(), "application/gzip"), (gzip(&scan), "application/octet-stream")] {
-            let answer = segment(running.address, &sent, &[("Content-Type", kind)]);
-            assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/gzip")));
-            assert!(answer.body == gzipped, "scan {number} as {kind}");
-            assert_eq!(answer.header("content-disposition"), Some("attachment; filename=\"mask.nii.gz\""));
+            let response = segment(running.address, &sent, &[("Content-Type", kind)]);
+            assert_eq!((response.status, response.header("content-type")), (200, Some("application/gzip")));
+            assert!(response.body == gzipped, "scan {number} as {kind}");
+            assert_eq!(response.header("content-disposition"), Some("attachment; filename=\"mask.nii.gz\""));
         }
-        let answer = segment(running.address, &scan, &[("Accept", "application/octet-stream")]);
-        assert_eq!(answer.header("content-type"), Some("application/octet-stream"));
-        assert!(answer.body == plain, "scan {number}");
+        let response = segment(running.address, &scan, &[("Accept", "application/octet-stream")]);
+        assert_eq!(response.header("content-type"), Some("application/octet-stream"));
+        assert!(response.body == plain, "scan {number}");
     }
 }
 
 #[test]
-fn every_engine_s_answer_is_its_own() {
+fn mask_of_each_engine_equals_that_of_the_runtime() {
     let mut builders = vec![Segmenter::builder().engine(Engine::Tract)];
     match std::env::var_os("SULCUS_ORT_LIB") {
         None => eprintln!("skipped: no ONNX Runtime; set SULCUS_ORT_LIB"),
@@ -41,28 +41,28 @@ fn every_engine_s_answer_is_its_own() {
         let build = || builder.clone().model_bytes(SELF_TEST_MODEL).build().unwrap();
         let engine = build().engine().to_string();
         let running = Running::start(build(), Options::default().workers(2));
-        let answer = segment(running.address, &scan(1), &[]);
-        assert!(answer.body == expected(&build(), &scan(1), Compression::Gzip), "{engine}");
-        let result: serde_json::Value = serde_json::from_str(answer.header("sulcus-result").unwrap()).unwrap();
+        let response = segment(running.address, &scan(1), &[]);
+        assert!(response.body == expected(&build(), &scan(1), Compression::Gzip), "{engine}");
+        let result: serde_json::Value = serde_json::from_str(response.header("sulcus-result").unwrap()).unwrap();
         assert_eq!(result["engine"], engine.as_str());
         assert_eq!(get(running.address, "/v1/model").json()["engine"], engine.as_str());
     }
 }
 
 #[test]
-fn what_is_said_of_a_mask_is_what_it_holds() {
-    let running = Running::plain();
+fn result_counts_the_voxels_of_the_mask() {
+    let running = Running::with_defaults();
     let mask = segment(running.address, &scan(2), &[("Accept", "application/octet-stream")]);
-    let said: serde_json::Value = serde_json::from_str(mask.header("sulcus-result").unwrap()).unwrap();
-    let alone = segment(running.address, &scan(2), &[("Accept", "application/json")]);
-    assert_eq!((alone.status, alone.header("content-type")), (200, Some("application/json")));
-    let alone = alone.json();
+    let result: serde_json::Value = serde_json::from_str(mask.header("sulcus-result").unwrap()).unwrap();
+    let json = segment(running.address, &scan(2), &[("Accept", "application/json")]);
+    assert_eq!((json.status, json.header("content-type")), (200, Some("application/json")));
+    let json = json.json();
     let (labels, source) = sulcus_io::read_labels_bytes(&mask.body).unwrap();
     let counts = labels.counts();
     assert!(counts.len() > 1);
     for entry in source.label_table().unwrap().entries() {
-        for said in [&said, &alone] {
-            let amount = &said["labels"][&entry.name];
+        for result in [&result, &json] {
+            let amount = &result["labels"][&entry.name];
             assert_eq!(amount["value"], entry.value);
             assert_eq!(
                 amount["voxels"].as_u64().unwrap() as usize,
@@ -71,26 +71,51 @@ fn what_is_said_of_a_mask_is_what_it_holds() {
         }
     }
     assert!(
-        said["tiles"].as_u64() > Some(0) && said["seconds"]["total"].as_f64() > said["seconds"]["engine"].as_f64()
+        result["tiles"].as_u64() > Some(0)
+            && result["seconds"]["total"].as_f64() > result["seconds"]["engine"].as_f64()
     );
-    assert!(said.get("warnings").is_none());
-    // As predict warns of it.
-    let lost = nifti(&[8, 8, 4], &vec![5.0; 256], None);
-    let said = segment(running.address, &lost, &[("Accept", "application/json")]).json();
-    assert!(said["warnings"][0].as_str().unwrap().contains("left and right are unknown"), "{said}");
+    assert!(result.get("warnings").is_none());
+    // The same warning as from `predict`.
+    let unplaced = nifti(&[8, 8, 4], &vec![5.0; 256], None);
+    let result = segment(running.address, &unplaced, &[("Accept", "application/json")]).json();
+    assert!(result["warnings"][0].as_str().unwrap().contains("left and right are unknown"), "{result}");
 }
 
 #[test]
-fn a_volume_smaller_than_the_patch_is_padded() {
-    let running = Running::plain();
-    let answer = segment(running.address, &nifti(&[3, 2, 1], &[9.0; 6], Some(crate::scans::OBLIQUE)), &[]);
-    assert_eq!(answer.status, 200);
-    assert_eq!(sulcus_io::read_labels_bytes(&answer.body).unwrap().0.geometry().shape(), [3, 2, 1]);
+fn multipart_has_the_result_and_the_mask() {
+    let (running, reference) = (Running::with_defaults(), segmenter());
+    for media_type in ["multipart/form-data", "multipart/mixed"] {
+        let response = segment(running.address, &scan(3), &[("Accept", media_type)]);
+        assert_eq!(response.status, 200);
+        let content_type = response.header("content-type").unwrap();
+        let boundary = content_type.strip_prefix(&format!("{media_type}; boundary=")).unwrap();
+        let mask = expected(&reference, &scan(3), Compression::Gzip);
+        let end = [&mask[..], format!("\r\n--{boundary}--\r\n").as_bytes()].concat();
+        assert!(response.body.ends_with(&end));
+        let head = String::from_utf8_lossy(&response.body[..response.body.len() - end.len()]).into_owned();
+        let parts: Vec<&str> = head.split(&format!("--{boundary}\r\n")).collect();
+        let [preamble, result, mask_head] = parts[..] else { panic!("{head}") };
+        assert_eq!(preamble, "");
+        assert!(mask_head.contains("name=\"mask\"; filename=\"mask.nii.gz\"\r\nContent-Type: application/gzip\r\n"));
+        let (result_head, result) = result.split_once("\r\n\r\n").unwrap();
+        assert!(result_head.contains("name=\"result\"\r\nContent-Type: application/json"), "{result_head}");
+        let result: serde_json::Value = serde_json::from_str(result.trim_end()).unwrap();
+        let json = segment(running.address, &scan(3), &[("Accept", "application/json")]).json();
+        assert_eq!((&result["labels"], &result["tiles"]), (&json["labels"], &json["tiles"]));
+    }
 }
 
 #[test]
-fn one_connection_serves_many_requests_and_a_chunked_body() {
-    let (running, reference) = (Running::plain(), segmenter());
+fn volume_smaller_than_the_patch_is_padded() {
+    let running = Running::with_defaults();
+    let response = segment(running.address, &nifti(&[3, 2, 1], &[9.0; 6], Some(crate::scans::OBLIQUE)), &[]);
+    assert_eq!(response.status, 200);
+    assert_eq!(sulcus_io::read_labels_bytes(&response.body).unwrap().0.geometry().shape(), [3, 2, 1]);
+}
+
+#[test]
+fn connection_serves_several_requests_and_a_chunked_body() {
+    let (running, reference) = (Running::with_defaults(), segmenter());
     let mut client = Client::connect(running.address);
     for number in 0..3 {
         client.send("POST /v1/segment", &[], &scan(number));
@@ -109,8 +134,8 @@ fn one_connection_serves_many_requests_and_a_chunked_body() {
 }
 
 #[test]
-fn the_model_and_the_description_are_told() {
-    let running = Running::plain();
+fn model_and_openapi_pages_are_served() {
+    let running = Running::with_defaults();
     let model = get(running.address, "/v1/model").json();
     assert_eq!(model["models"][0]["labels"][0]["value"], 1);
     assert_eq!(model["models"][0]["precision"], "fp32");
@@ -120,15 +145,14 @@ fn the_model_and_the_description_are_told() {
         (described["openapi"].as_str(), described["security"].as_array().unwrap().len()),
         (Some("3.1.0"), 0)
     );
-    // Every code that a problem can have is in the description: the tests of this crate show them.
-    let head = ask(running.address, "HEAD /v1/model", &[], b"");
+    let head = request(running.address, "HEAD /v1/model", &[], b"");
     assert_eq!((head.status, head.header("content-type")), (200, Some("application/json")));
     assert_eq!(head.header("cache-control"), Some("no-store"));
 }
 
 #[test]
-fn metrics_count_what_happened() {
-    let running = Running::plain();
+fn metrics_count_requests_and_jobs() {
+    let running = Running::with_defaults();
     segment(running.address, &scan(0), &[]);
     segment(running.address, b"nonsense", &[]);
     get(running.address, "/v1/segment/Doe_John");
@@ -151,7 +175,7 @@ fn metrics_count_what_happened() {
         assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
     }
     assert!(!text.contains("Doe"));
-    // Each family has its two lines before its first sample.
+    // Each metric family has its HELP and TYPE lines.
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let name = line.split(['{', ' ']).next().unwrap();
         let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);

@@ -7,16 +7,16 @@ use crate::client::{Client, segment};
 use crate::scans::{expected, scan};
 use crate::server::{Running, segmenter};
 
-/// Each client checks that every answer is that of its own scan. The long one is `tests/peers/serve_load.py`.
+/// Each client checks that every mask belongs to its own scan. `tests/peers/serve_load.py` is the long form.
 #[test]
-fn a_crowd_gets_its_own_answers_and_refusals_are_429_alone() {
+fn concurrent_clients_get_their_own_masks_or_429() {
     const CLIENTS: usize = 8;
     const SCANS: usize = 12;
     let running = Running::start(segmenter(), Options::default().queue(3).workers(2));
     let (reference, refused) = (segmenter(), AtomicUsize::new(0));
     let masks: Vec<Vec<u8>> = (0..SCANS).map(|n| expected(&reference, &scan(n), Compression::Gzip)).collect();
     for (number, mask) in masks.iter().enumerate() {
-        assert!(masks.iter().skip(number + 1).all(|other| other != mask), "scans that are alike show nothing");
+        assert!(masks.iter().skip(number + 1).all(|other| other != mask), "equal scans prove nothing");
     }
     std::thread::scope(|scope| {
         for client in 0..CLIENTS {
@@ -26,20 +26,20 @@ fn a_crowd_gets_its_own_answers_and_refusals_are_429_alone() {
                 for round in 0..SCANS {
                     let number = (client * 5 + round) % SCANS;
                     loop {
-                        // Every other request on a connection of its own.
-                        let answer = if round % 2 == 0 {
+                        // Every other request uses a new connection.
+                        let response = if round % 2 == 0 {
                             segment(running.address, &scan(number), &[])
                         } else {
                             held.send("POST /v1/segment", &[], &scan(number));
                             held.receive(false).unwrap()
                         };
-                        if answer.status == 200 {
-                            assert!(answer.body == masks[number], "client {client} got another scan's mask");
+                        if response.status == 200 {
+                            assert!(response.body == masks[number], "client {client} got another scan's mask");
                             break;
                         }
-                        answer.problem(429, "queue-full");
+                        response.problem(429, "queue-full");
                         refused.fetch_add(1, Ordering::Relaxed);
-                        if answer.header("connection") == Some("close") && round % 2 == 1 {
+                        if response.header("connection") == Some("close") && round % 2 == 1 {
                             held = Client::connect(running.address);
                         }
                         std::thread::sleep(std::time::Duration::from_millis(2));
