@@ -89,6 +89,7 @@ mod error;
 mod lanes;
 #[cfg(feature = "ort")]
 mod library;
+mod machine;
 mod memory;
 mod segmentation;
 mod segmenter;
@@ -106,6 +107,7 @@ pub use engine::{OnnxRuntime, OrtMeasurements, OrtOptions, OrtPredictor, check_d
 pub use error::RuntimeError;
 #[cfg(feature = "ort")]
 pub use library::{NamedLibrary, Origin, OrtLibrary, OrtSearch, Outcome, Place, python_prefixes, wheel_member};
+pub use machine::machine_memory_bytes;
 pub use memory::peak_memory_bytes;
 pub use segmentation::{LabelVolume, Seconds, SegmentOptions, Segmentation};
 pub use segmenter::Segmenter;
