@@ -57,12 +57,12 @@ pub use paths::{
     read_files, read_info, read_labels, read_scan, read_source, read_stored, would_replace, write_image,
     write_labels, write_stored,
 };
-#[cfg(not(target_family = "wasm"))]
-pub use read::nifti_memory_bytes;
 pub use read::{
     Scan, read_image_unmeasured_bytes, read_info_bytes, read_labels_bytes, read_labels_pair_bytes,
     read_scan_bytes, read_scan_pair_bytes,
 };
+#[cfg(not(target_family = "wasm"))]
+pub use read::{nifti_geometry, nifti_memory_bytes};
 pub use source::Source;
 pub use stored::StoredVolume;
 #[cfg(not(target_family = "wasm"))]

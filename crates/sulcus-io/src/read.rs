@@ -43,6 +43,15 @@ pub fn nifti_memory_bytes(bytes: &[u8]) -> Result<u64, IoError> {
     Ok(nifti::memory_bytes(bytes)?)
 }
 
+/// The grid of a NIfTI file, from its header alone. Nothing else is inflated.
+///
+/// # Errors
+/// As [`nifti_memory_bytes`].
+#[cfg(not(target_family = "wasm"))]
+pub fn nifti_geometry(bytes: &[u8]) -> Result<sulcus_volume::Geometry, IoError> {
+    Ok(*nifti::header_of_single(bytes)?.into_source().geometry())
+}
+
 /// Reads an image and measures nothing, which spares a pass over the voxels; values beyond single precision become
 /// infinite.
 ///
