@@ -490,7 +490,8 @@ pub(crate) struct ServeArgs {
     /// neither, programs on this machine are answered without one
     #[arg(long, value_name = "F")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Answer anyone who reaches the address, without a token
+    /// Allow every client that reaches the address, without a token. Connections to a loopback address must still name this
+    /// machine in `Host` and `Origin`, as the browser of a local user opens them for any web page
     #[arg(long, conflicts_with = "token_file")]
     pub(crate) allow_anyone: bool,
     /// Scans that may wait; one more is refused with 429
@@ -507,8 +508,8 @@ pub(crate) struct ServeArgs {
     pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
-    /// Memory that the program may take, such as 2GB, shared out among workers and scans that wait; a scan that needs more
-    /// is refused. Otherwise as much as is fastest
+    /// Memory limit of the program, such as 2GB, divided among workers and waiting scans; a scan that needs more is refused
+    /// [default: three quarters of the memory of the machine or its container]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub(crate) max_memory: Option<u64>,
     /// What is served where as a line of JSON on stdout

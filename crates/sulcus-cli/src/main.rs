@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         Err(stop) => return say_usage(&stop),
     };
     let environment = Environment::read();
-    start_log(arguments.global.verbose, &environment);
+    start_log(&arguments, &environment);
     let ui = Ui::new(arguments.global.quiet, environment.no_color);
     match run(&arguments, &environment, ui) {
         Ok(()) => ExitCode::SUCCESS,
@@ -89,19 +89,17 @@ fn say_usage(stop: &clap::Error) -> ExitCode {
     ExitCode::from(if stop.use_stderr() { 2 } else { 0 })
 }
 
-fn start_log(verbose: u8, environment: &Environment) {
-    let level = match verbose {
-        0 => LevelFilter::WARN,
-        1 => LevelFilter::INFO,
+/// `serve` logs each request with its time, unless it is quiet: the audit log.
+fn start_log(arguments: &Arguments, environment: &Environment) {
+    let audits = matches!(arguments.command, Command::Serve(_)) && !arguments.global.quiet;
+    let level = match arguments.global.verbose {
+        0 if !audits => LevelFilter::WARN,
+        0 | 1 => LevelFilter::INFO,
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
     let color = !environment.no_color && std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(color)
-        .without_time()
-        .with_target(false)
-        .init();
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(color);
+    let log = log.with_target(false);
+    if audits { log.init() } else { log.without_time().init() }
 }

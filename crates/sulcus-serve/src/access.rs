@@ -17,18 +17,28 @@ pub(crate) enum AccessPolicy {
     /// Programs on this machine. A web page of another origin could resolve its own name to 127.0.0.1 (DNS rebinding), or
     /// post a form there; the headers `Host` and `Origin` reveal both.
     LocalPrograms,
-    /// Every client.
+    /// Every client. Connections over the loopback interface are restricted like [`AccessPolicy::LocalPrograms`], because the
+    /// browser of a local user makes them too.
     Anyone,
 }
 
 impl AccessPolicy {
-    pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), ProblemDetails> {
+    pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap, over_loopback: bool) -> Result<(), ProblemDetails> {
         match self {
             Self::Token(token) if bearer_token(headers).is_some_and(|sent| token.matches(sent)) => Ok(()),
             Self::Token(_) => Err(ProblemDetails::unauthorized()),
-            Self::LocalPrograms if is_addressed_locally(uri, headers) => Ok(()),
-            Self::LocalPrograms => Err(ProblemDetails::foreign_page()),
-            Self::Anyone => Ok(()),
+            Self::Anyone if !over_loopback => Ok(()),
+            Self::LocalPrograms | Self::Anyone if is_addressed_locally(uri, headers) => Ok(()),
+            Self::LocalPrograms | Self::Anyone => Err(ProblemDetails::foreign_page()),
+        }
+    }
+
+    /// For the log.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Token(_) => "token",
+            Self::LocalPrograms => "local",
+            Self::Anyone => "anyone",
         }
     }
 }
@@ -64,20 +74,23 @@ mod tests {
     #[test]
     fn only_the_exact_bearer_token_is_accepted() {
         let policy = AccessPolicy::Token(Token::new("0123456789abcdef").unwrap());
-        let check = |value: &str| policy.check(&Uri::from_static("/"), &headers(&[(AUTHORIZATION, value)]));
+        let check = |value: &str| policy.check(&Uri::from_static("/"), &headers(&[(AUTHORIZATION, value)]), false);
         for right in ["Bearer 0123456789abcdef", "bearer  0123456789abcdef"] {
             assert_eq!(check(right), Ok(()), "{right}");
         }
         for wrong in ["0123456789abcdef", "Basic 0123456789abcdef", "Bearer", "Bearer 0123456789abcdeg", ""] {
             assert_eq!(check(wrong).unwrap_err().status.as_u16(), 401, "{wrong}");
         }
-        assert!(policy.check(&Uri::from_static("/"), &HeaderMap::new()).is_err());
+        assert!(policy.check(&Uri::from_static("/"), &HeaderMap::new(), true).is_err());
     }
 
     #[test]
     fn foreign_origins_and_host_names_are_refused() {
         let check = |pairs: &[(axum::http::HeaderName, &str)]| {
-            AccessPolicy::LocalPrograms.check(&Uri::from_static("/"), &headers(pairs)).is_ok()
+            let check = |policy: AccessPolicy| policy.check(&Uri::from_static("/"), &headers(pairs), true).is_ok();
+            let (local, anyone) = (check(AccessPolicy::LocalPrograms), check(AccessPolicy::Anyone));
+            assert_eq!(local, anyone, "over loopback the policies agree");
+            local
         };
         for host in ["127.0.0.1:8080", "localhost", "LocalHost:1", "[::1]:8080", "127.1.2.3"] {
             assert!(check(&[(HOST, host)]), "{host}");
@@ -90,6 +103,9 @@ mod tests {
             assert!(!check(&[(HOST, "localhost"), (ORIGIN, origin)]), "{origin}");
         }
         let absolute = Uri::from_static("http://evil.example/v1/model");
-        assert!(AccessPolicy::LocalPrograms.check(&absolute, &headers(&[(HOST, "localhost")])).is_err());
+        assert!(AccessPolicy::LocalPrograms.check(&absolute, &headers(&[(HOST, "localhost")]), true).is_err());
+        assert!(
+            AccessPolicy::Anyone.check(&absolute, &headers(&[(ORIGIN, "https://evil.example")]), false).is_ok()
+        );
     }
 }

@@ -42,6 +42,9 @@ pub(crate) struct ClientLimits {
     pub(crate) queue: usize,
     pub(crate) workers: usize,
     pub(crate) timeout_secs: f64,
+    /// Of the server's process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_memory_bytes: Option<u64>,
 }
 
 /// The body of `GET /v1/model`.

@@ -5,12 +5,22 @@
 //! `GET /v1/openapi.json` describes every path.
 //!
 //! Three kinds of work never wait for each other. One thread moves bytes (tokio, hyper). Workers read, segment and write
-//! scans, one scan each at a time. Between them lies the queue, which refuses a scan (429) when it is full. The bytes of
-//! request bodies are counted against a budget, so memory is bounded whatever clients do. When a client closes its
-//! connection, its scan leaves the queue, or the engine stops after the current tile.
+//! scans, one scan each at a time. Between them lies the queue, which refuses a scan (429) when it is full. When a client
+//! closes its connection, its scan leaves the queue, or the engine stops after the current tile.
 //!
-//! The log holds no content of a scan and no text that a client wrote: only the method, the route, the status and the
-//! duration of each request.
+//! # Hostile clients
+//!
+//! Memory is limited, by default to three quarters of the machine or its container. The bytes of request bodies are counted
+//! against a budget, and the need of a scan is estimated from its header before anything is inflated. The number of
+//! connections is limited, in total and for each client. A further client still gets a connection, so `/healthz` answers
+//! during an attack: the slowest connection that waits for nothing but its client is closed. Uploads and downloads must keep
+//! a minimum rate.
+//!
+//! # Log
+//!
+//! Each request is logged by `tracing` at level INFO with the target `sulcus_serve::audit`: the client's address, how access
+//! was granted, the method, the route, the status and the duration. The log holds no content of a scan and no text that a
+//! client wrote.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -40,8 +50,10 @@
 
 mod access;
 mod connection;
+mod connection_table;
 mod description;
 mod error;
+mod memory;
 mod metrics;
 mod options;
 mod problem_details;

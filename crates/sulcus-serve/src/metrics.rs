@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -58,6 +59,7 @@ pub(crate) struct Gauges {
     pub(crate) workers: usize,
     pub(crate) connections: usize,
     pub(crate) held_body_bytes: u64,
+    pub(crate) memory_limit_bytes: Option<u64>,
     pub(crate) peak_memory_bytes: Option<u64>,
 }
 
@@ -129,6 +131,9 @@ impl Metrics {
         gauge("sulcus_workers", "Number of workers", &gauges.workers);
         gauge("sulcus_connections", "Open connections", &gauges.connections);
         gauge("sulcus_held_body_bytes", "Bytes of request bodies in memory", &gauges.held_body_bytes);
+        if let Some(bytes) = gauges.memory_limit_bytes {
+            gauge("sulcus_memory_limit_bytes", "Memory limit of the process", &bytes);
+        }
         if let Some(bytes) = gauges.peak_memory_bytes {
             gauge("sulcus_peak_memory_bytes", "Peak memory of the process", &bytes);
         }
@@ -180,6 +185,8 @@ impl Histogram {
 /// Counts and logs a request when it ends, even when its client disconnects first.
 pub(crate) struct RequestLog<'a> {
     metrics: &'a Metrics,
+    client: IpAddr,
+    access: &'static str,
     method: &'static str,
     route: &'static str,
     start: Instant,
@@ -190,13 +197,18 @@ impl<'a> RequestLog<'a> {
     /// The status that nginx logs for a client that disconnected before the response.
     const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-    /// `route` is a known path or a placeholder: other text that a client writes may name a patient. So may a method that is
-    /// not a standard one.
-    pub(crate) fn begin(metrics: &'a Metrics, method: &Method, route: &'static str) -> Self {
+    /// `access` is the name of the policy. `route` is a known path or a placeholder: other text that a client writes may name a
+    /// patient. So may a method that is not a standard one.
+    pub(crate) fn begin(
+        metrics: &'a Metrics,
+        (client, access): (IpAddr, &'static str),
+        method: &Method,
+        route: &'static str,
+    ) -> Self {
         const METHODS: [&str; 9] =
             ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
         let method = METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("other");
-        Self { metrics, method, route, start: Instant::now(), ended: false }
+        Self { metrics, client, access, method, route, start: Instant::now(), ended: false }
     }
 
     pub(crate) fn end(mut self, status: StatusCode) {
@@ -207,7 +219,8 @@ impl<'a> RequestLog<'a> {
         self.ended = true;
         let secs = self.start.elapsed().as_secs_f64();
         self.metrics.request_ended(self.method, self.route, status, secs);
-        tracing::info!("{} {} {status} in {secs:.3} s", self.method, self.route);
+        let Self { client, access, method, route, .. } = self;
+        tracing::info!(target: "sulcus_serve::audit", %client, access, "{method} {route} {status} in {secs:.3} s");
     }
 }
 

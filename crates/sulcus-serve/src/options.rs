@@ -3,6 +3,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::ServeError;
+use crate::connection_table::ConnectionLimits;
+use crate::upload::MinRate;
 
 /// The limits of a server, and who may use it.
 #[derive(Debug, Clone)]
@@ -14,13 +16,16 @@ pub struct Options {
     pub(crate) max_memory: Option<u64>,
     pub(crate) timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    pub(crate) min_rate: MinRate,
+    pub(crate) connections: ConnectionLimits,
     pub(crate) token: Option<Token>,
     pub(crate) allow_anyone: bool,
     pub(crate) stop_on_signals: bool,
 }
 
 impl Default for Options {
-    /// A queue of 16 scans, one worker, bodies of up to 512 MB, a timeout of 5 minutes, no token, no signal handlers.
+    /// A queue of 16 scans, one worker, bodies of up to 512 MB, three quarters of the machine's memory, a timeout of 5 minutes,
+    /// 512 connections, of which 256 for one client, no token, no signal handlers.
     fn default() -> Self {
         Self {
             queue: 16,
@@ -29,6 +34,8 @@ impl Default for Options {
             max_memory: None,
             timeout: Duration::from_secs(300),
             idle_timeout: Duration::from_secs(30),
+            min_rate: MinRate { bytes: 10_000, window: Duration::from_secs(10) },
+            connections: ConnectionLimits { total: 512, per_client: 256 },
             token: None,
             allow_anyone: false,
             stop_on_signals: false,
@@ -61,7 +68,8 @@ impl Options {
     }
 
     /// Memory that the process may hold, in bytes. A scan that needs more is refused with 413. The limit is divided among
-    /// the held request bodies and the workers.
+    /// the held request bodies and the workers. Defaults to three quarters of the memory of the machine, or of its container,
+    /// where the operating system reports it (Linux).
     pub fn max_memory(self, bytes: u64) -> Self {
         Self { max_memory: Some(bytes), ..self }
     }
@@ -76,12 +84,26 @@ impl Options {
         Self { idle_timeout, ..self }
     }
 
+    /// The least number of bytes that an upload must bring in each `window`, unless it ends. A slower upload is refused with
+    /// 408. A client that reads its response more slowly is disconnected. Defaults to 10 kB in 10 seconds.
+    pub fn min_rate(self, bytes: u64, window: Duration) -> Self {
+        Self { min_rate: MinRate { bytes, window }, ..self }
+    }
+
+    /// How many connections may be open at a time, in total and from one client, which is an IPv4 address or an IPv6 network of
+    /// 64 bits. Connections of scans in the queue come on top. When there are more, the slowest of them is closed.
+    pub fn max_connections(self, total: usize, per_client: usize) -> Self {
+        Self { connections: ConnectionLimits { total: total.max(1), per_client: per_client.max(1) }, ..self }
+    }
+
     /// Requires this token in every request except `/healthz`.
     pub fn token(self, token: Token) -> Self {
         Self { token: Some(token), ..self }
     }
 
-    /// Allows an address that other machines can reach although clients need no token.
+    /// Allows an address that other machines can reach although clients need no token. Connections over the loopback interface
+    /// still need a `Host` and, if present, an `Origin` that names this machine: the user's browser would otherwise open the
+    /// server to every web page.
     pub fn allow_anyone(self) -> Self {
         Self { allow_anyone: true, ..self }
     }

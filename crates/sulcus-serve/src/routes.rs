@@ -1,5 +1,6 @@
 //! The routes of the server.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +14,11 @@ use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper::body::Incoming;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tower_service::Service;
 
 use crate::access::AccessPolicy;
+use crate::connection_table::{ConnectionActivity, ConnectionTable};
 use crate::metrics::{Gauges, Metrics, PROMETHEUS, RequestLog};
 use crate::problem_details::ProblemDetails;
 use crate::queue::{JobQueue, QueueRefusal};
@@ -41,9 +43,8 @@ pub(crate) struct ServerState {
     pub(crate) access: AccessPolicy,
     /// How often a shutdown was requested.
     pub(crate) shutdown_requests: watch::Receiver<usize>,
-    /// One permit for each connection that may be open.
-    pub(crate) connections: Arc<Semaphore>,
-    pub(crate) max_connections: usize,
+    pub(crate) connections: Arc<ConnectionTable>,
+    pub(crate) memory_limit: Option<u64>,
     pub(crate) upload_limits: UploadLimits,
     pub(crate) timeout: Duration,
     pub(crate) idle_timeout: Duration,
@@ -51,6 +52,15 @@ pub(crate) struct ServerState {
     pub(crate) workers: usize,
     pub(crate) model_json: Bytes,
     pub(crate) openapi_json: Bytes,
+}
+
+/// The connection of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientConnection {
+    pub(crate) address: IpAddr,
+    /// Whether the client connected to a loopback address of this machine.
+    pub(crate) over_loopback: bool,
+    pub(crate) activity: Arc<ConnectionActivity>,
 }
 
 /// Waits until a shutdown was requested `times` times.
@@ -74,15 +84,22 @@ pub(crate) fn router(state: Arc<ServerState>) -> Router {
 }
 
 /// Handles one request: checks access, routes it, and logs it.
-pub(crate) async fn respond(state: Arc<ServerState>, mut router: Router, request: Request<Incoming>) -> Response {
+pub(crate) async fn respond(
+    state: Arc<ServerState>,
+    mut router: Router,
+    client: ClientConnection,
+    mut request: Request<Incoming>,
+) -> Response {
+    client.activity.begin_phase();
     let path = request.uri().path();
     let route = PATHS.into_iter().find(|known| *known == path).unwrap_or("other");
-    let log = RequestLog::begin(&state.metrics, request.method(), route);
+    let log = RequestLog::begin(&state.metrics, (client.address, state.access.name()), request.method(), route);
     let sends_body = sends_body(request.headers());
     let allowed = match route {
         HEALTH => Ok(()),
-        _ => state.access.check(request.uri(), request.headers()),
+        _ => state.access.check(request.uri(), request.headers(), client.over_loopback),
     };
+    request.extensions_mut().insert(Arc::clone(&client.activity));
     let mut response = match allowed {
         Ok(()) => router.call(request.map(Body::new)).await.unwrap_or_else(|never| match never {}),
         Err(problem) => problem.into_response(),
@@ -96,6 +113,7 @@ pub(crate) async fn respond(state: Arc<ServerState>, mut router: Router, request
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     log.end(response.status());
+    client.activity.begin_phase();
     response
 }
 
@@ -121,8 +139,9 @@ async fn metrics(State(state): State<Arc<ServerState>>) -> Response {
         running,
         queue_capacity: state.queue_capacity,
         workers: state.workers,
-        connections: state.max_connections - state.connections.available_permits(),
+        connections: state.connections.len(),
         held_body_bytes: state.body_budget.held(),
+        memory_limit_bytes: state.memory_limit,
         peak_memory_bytes: sulcus_runtime::peak_memory_bytes(),
     });
     ([(CONTENT_TYPE, HeaderValue::from_static(PROMETHEUS))], text).into_response()
@@ -160,6 +179,8 @@ async fn segment(
         return Err(ProblemDetails::empty_body());
     }
     let mut ticket = state.queue.push(upload, format).map_err(|refusal| state.queue_problem(refusal))?;
+    let activity = head.extensions.get::<Arc<ConnectionActivity>>();
+    let _waiting = activity.map(|activity| activity.wait_for_server());
     let secs = state.timeout.as_secs_f64();
     match tokio::time::timeout(state.timeout, &mut ticket.reply).await {
         Ok(Ok(reply)) => reply,

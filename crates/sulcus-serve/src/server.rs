@@ -3,11 +3,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::access::AccessPolicy;
+use crate::connection_table::{ConnectionLimits, ConnectionTable};
 use crate::description::{ClientLimits, model_json, openapi_json};
+use crate::memory::MemoryLimits;
 use crate::metrics::Metrics;
 use crate::queue::JobQueue;
 use crate::routes::{ServerState, router, shutdown_requested};
@@ -15,8 +17,6 @@ use crate::upload::{ByteBudget, UploadLimits};
 use crate::worker::Worker;
 use crate::{Options, SegmentService, ServeError, connection};
 
-/// Further clients wait in the operating system's accept queue.
-const MAX_CONNECTIONS: u32 = 512;
 /// How long a shutdown waits for clients to read their responses, and for abandoned jobs to stop.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 
@@ -67,7 +67,8 @@ impl Server {
         Self::check_exposure(address, &options)?;
         let service: Arc<dyn SegmentService> = Arc::new(service);
         let segmenter = service.segmenter();
-        let memory = MemoryLimits::new(&options, segmenter.loaded_memory_bytes())?;
+        let memory =
+            MemoryLimits::new(&options, segmenter.loaded_memory_bytes(), sulcus_runtime::machine_memory_bytes())?;
         let listen = || {
             let listener = TcpListener::bind(address)?;
             listener.set_nonblocking(true)?;
@@ -87,7 +88,13 @@ impl Server {
             queue: options.queue,
             workers: options.workers,
             timeout_secs: options.timeout.as_secs_f64(),
+            max_memory_bytes: memory.process,
         };
+        // Connections that wait for their scans take no places from others.
+        let jobs = options.queue.saturating_add(options.workers);
+        let ConnectionLimits { total, per_client } = options.connections;
+        let connection_limits =
+            ConnectionLimits { total: total.saturating_add(jobs), per_client: per_client.saturating_add(jobs) };
         let model_json = model_json(segmenter, client_limits).into();
         let openapi_json = openapi_json(options.token.is_some(), memory.max_body).into();
         let access = match options.token {
@@ -111,12 +118,13 @@ impl Server {
             body_budget: Arc::new(ByteBudget::new(memory.held_bodies)),
             access,
             shutdown_requests,
-            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS as usize)),
-            max_connections: MAX_CONNECTIONS as usize,
+            connections: Arc::new(ConnectionTable::new(connection_limits)),
+            memory_limit: memory.process,
             upload_limits: UploadLimits {
                 max_bytes: memory.max_body,
                 timeout: options.timeout,
                 idle_timeout: options.idle_timeout,
+                min_rate: options.min_rate,
             },
             timeout: options.timeout,
             idle_timeout: options.idle_timeout,
@@ -173,36 +181,6 @@ impl Server {
     }
 }
 
-/// How the memory of the process is divided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct MemoryLimits {
-    /// Bytes of all request bodies together.
-    held_bodies: u64,
-    /// Bytes of one request body.
-    max_body: u64,
-    /// Bytes that one scan may take while it is read.
-    max_read: u64,
-    /// Bytes that the process may hold, as one worker sees it. A worker does not count the others.
-    per_worker: Option<u64>,
-}
-
-impl MemoryLimits {
-    fn new(options: &Options, loaded: u64) -> Result<Self, ServeError> {
-        let held_bodies = options.max_body.saturating_mul(Options::HELD_BODIES_FACTOR);
-        let max_read = options.max_body.saturating_mul(Options::READ_FACTOR);
-        let Some(limit) = options.max_memory else {
-            return Ok(Self { held_bodies, max_body: options.max_body, max_read, per_worker: None });
-        };
-        let free = limit.checked_sub(loaded).filter(|free| *free > 0);
-        let free = free.ok_or(ServeError::MemoryLimit { limit, held: loaded })?;
-        // Request bodies get at most a quarter.
-        let held_bodies = held_bodies.min(free / 4);
-        let per_worker = loaded + (free - held_bodies) / options.workers as u64;
-        let max_body = options.max_body.min(held_bodies);
-        Ok(Self { held_bodies, max_body, max_read, per_worker: Some(per_worker) })
-    }
-}
-
 async fn serve(
     listener: TcpListener,
     state: Arc<ServerState>,
@@ -210,12 +188,13 @@ async fn serve(
 ) -> std::io::Result<ShutdownReport> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let router = router(Arc::clone(&state));
+    let (open, mut all_closed) = mpsc::channel(1);
     let mut requests = state.shutdown_requests.clone();
     tokio::select! {
-        () = accept(&listener, &state, &router) => {}
+        () = accept(&listener, &state, &router, &open) => {}
         () = shutdown_requested(&mut requests, 1) => {}
     }
-    drop(listener);
+    drop((listener, open));
     state.queue.close();
     let mut abandoned = 0;
     tokio::select! {
@@ -226,27 +205,39 @@ async fn serve(
             let _ = timeout(SHUTDOWN_WAIT, all_ended.recv()).await;
         }
     }
-    let _ = timeout(SHUTDOWN_WAIT, state.connections.acquire_many(MAX_CONNECTIONS)).await;
+    let _ = timeout(SHUTDOWN_WAIT, all_closed.recv()).await;
     Ok(ShutdownReport { abandoned })
 }
 
-async fn accept(listener: &tokio::net::TcpListener, state: &Arc<ServerState>, router: &axum::Router) {
-    /// The error is usually a lack of file descriptors. A connection that ends frees one.
+/// Accepts connections, and never stops. Each connection holds a clone of `open` while it lives.
+async fn accept(
+    listener: &tokio::net::TcpListener,
+    state: &Arc<ServerState>,
+    router: &axum::Router,
+    open: &mpsc::Sender<()>,
+) {
+    /// Until a connection that is told to close has closed.
     const RETRY_DELAY: Duration = Duration::from_millis(50);
-    // The permit is taken again after `accept`, because only this loop takes permits.
-    while let Ok(permit) = state.connections.acquire().await {
-        drop(permit);
+    loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let Ok(permit) = Arc::clone(&state.connections).try_acquire_owned() else { continue };
-                let connection = connection::serve(stream, Arc::clone(state), router.clone());
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
+            Ok((stream, client)) => {
+                // Otherwise the connection closes at once.
+                if let Some(place) = state.connections.add(client.ip()) {
+                    let connection =
+                        connection::serve(stream, client.ip(), place, Arc::clone(state), router.clone());
+                    let open = open.clone();
+                    tokio::spawn(async move {
+                        connection.await;
+                        drop(open);
+                    });
+                }
+                // In a flood of connections, each one still gets a chance to be read before the next is accepted.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
+                // The error is usually a lack of file descriptors.
                 tracing::warn!("a connection was not accepted: {error}");
+                state.connections.close_slowest();
                 sleep(RETRY_DELAY).await;
             }
         }
@@ -281,20 +272,6 @@ fn listen_for_signals(shutdown: &ShutdownHandle) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memory_is_divided_and_a_limit_below_the_loaded_model_is_refused() {
-        let options = Options::default().max_body(100).workers(2);
-        let unlimited = MemoryLimits::new(&options, 1000).unwrap();
-        assert_eq!(unlimited, MemoryLimits { held_bodies: 200, max_body: 100, max_read: 900, per_worker: None });
-        let tight = MemoryLimits::new(&options.clone().max_memory(1200), 1000).unwrap();
-        let expected = MemoryLimits { held_bodies: 50, max_body: 50, max_read: 900, per_worker: Some(1075) };
-        assert_eq!(tight, expected);
-        for limit in [10, 1000] {
-            let error = MemoryLimits::new(&options.clone().max_memory(limit), 1000).unwrap_err();
-            assert!(matches!(error, ServeError::MemoryLimit { held: 1000, .. }), "{error}");
-        }
-    }
 
     #[test]
     fn address_that_others_can_reach_needs_a_token_or_allow_anyone() {

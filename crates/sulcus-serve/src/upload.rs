@@ -18,6 +18,13 @@ pub(crate) struct Upload {
     pub(crate) reservation: ByteReservation,
 }
 
+/// The least number of bytes in each window of time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MinRate {
+    pub(crate) bytes: u64,
+    pub(crate) window: Duration,
+}
+
 /// Limits on one upload.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct UploadLimits {
@@ -26,6 +33,7 @@ pub(crate) struct UploadLimits {
     pub(crate) timeout: Duration,
     /// From one part to the next.
     pub(crate) idle_timeout: Duration,
+    pub(crate) min_rate: MinRate,
 }
 
 /// Refuses a `Content-Type` or `Content-Encoding` that names something other than a NIfTI file, before the body is sent.
@@ -86,33 +94,47 @@ pub(crate) async fn receive_upload(
     budget: &Arc<ByteBudget>,
     retry_secs: impl Fn() -> u64,
 ) -> Result<Upload, ProblemDetails> {
-    let deadline = Instant::now() + limits.timeout;
+    let UploadLimits { max_bytes, timeout, idle_timeout, min_rate } = limits;
+    let deadline = Instant::now() + timeout;
     let (mut bytes, mut reservation) = (Vec::new(), ByteReservation::empty(budget));
+    let (mut window_end, mut window_bytes) = (Instant::now() + min_rate.window, 0);
     loop {
-        let remaining = deadline.saturating_duration_since(Instant::now());
-        let frame = match tokio::time::timeout(remaining.min(limits.idle_timeout), body.frame()).await {
+        let now = Instant::now();
+        if now >= window_end {
+            if window_bytes < min_rate.bytes {
+                let (min, secs) = (min_rate.bytes, min_rate.window.as_secs_f64());
+                let detail =
+                    format_args!("expected at least {min} bytes of the scan in {secs:.1} s, found {window_bytes}");
+                return Err(ProblemDetails::slow_upload(detail));
+            }
+            (window_end, window_bytes) = (now + min_rate.window, 0);
+        }
+        let remaining = deadline.saturating_duration_since(now);
+        let wait = remaining.min(idle_timeout).min(window_end - now);
+        let frame = match tokio::time::timeout(wait, body.frame()).await {
             Ok(None) => return Ok(Upload { bytes, reservation }),
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(_))) => return Err(ProblemDetails::broken_body()),
-            Err(_) if remaining <= limits.idle_timeout => {
-                let secs = limits.timeout.as_secs_f64();
-                let detail = format_args!("the scan was not uploaded within {secs:.0} s");
+            Err(_) if wait == remaining => {
+                let detail = format_args!("the scan was not uploaded within {:.0} s", timeout.as_secs_f64());
                 return Err(ProblemDetails::slow_upload(detail));
             }
-            Err(_) => {
-                let secs = limits.idle_timeout.as_secs_f64();
-                let detail = format_args!("no part of the scan arrived for {secs:.0} s");
+            Err(_) if wait == idle_timeout => {
+                let detail = format_args!("no part of the scan arrived for {:.0} s", idle_timeout.as_secs_f64());
                 return Err(ProblemDetails::slow_upload(detail));
             }
+            // The window has ended.
+            Err(_) => continue,
         };
         // Trailers are ignored.
         let Ok(data) = frame.into_data() else { continue };
-        if (bytes.len() + data.len()) as u64 > limits.max_bytes {
-            return Err(ProblemDetails::body_too_large(limits.max_bytes));
+        if (bytes.len() + data.len()) as u64 > max_bytes {
+            return Err(ProblemDetails::body_too_large(max_bytes));
         }
         if !reservation.grow(data.len() as u64) || bytes.try_reserve(data.len()).is_err() {
             return Err(ProblemDetails::queue_full(retry_secs()).closing());
         }
+        window_bytes += data.len() as u64;
         bytes.extend_from_slice(&data);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sulcus_io::Compression;
-use sulcus_pipeline::{PipelineError, Progress};
+use sulcus_pipeline::{Outputs, PipelineError, Progress};
 use sulcus_runtime::{RuntimeError, SegmentOptions, Segmentation, Segmenter, with_causes};
 use sulcus_volume::{Image, OrientationSource};
 
@@ -153,13 +153,14 @@ impl Worker {
         if read_bytes > self.max_read_bytes {
             return Err(ProblemDetails::scan_too_large(self.max_read_bytes, read_bytes));
         }
-        let least = self.service.segmenter().loaded_memory_bytes().saturating_add(read_bytes);
-        match self.max_memory {
-            Some(limit) if least > limit => {
-                Err(ProblemDetails::segmentation_failed(&PipelineError::MemoryLimit { limit, least }.into()))
-            }
-            _ => Ok(()),
-        }
+        let Some(limit) = self.max_memory else { return Ok(()) };
+        let segmenter = self.service.segmenter();
+        let geometry = sulcus_io::nifti_geometry(bytes).map_err(|e| ProblemDetails::unreadable_scan(&e))?;
+        let failed = |error: &RuntimeError| ProblemDetails::segmentation_failed(error);
+        // A small scan with large voxels can need far more memory when it is resampled.
+        let to_segment = segmenter.least_memory_bytes(&geometry, Outputs::Labels).map_err(|e| failed(&e))?;
+        let least = segmenter.loaded_memory_bytes().saturating_add(read_bytes).max(to_segment);
+        if least > limit { Err(failed(&PipelineError::MemoryLimit { limit, least }.into())) } else { Ok(()) }
     }
 }
 

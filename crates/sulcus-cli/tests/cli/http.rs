@@ -136,8 +136,15 @@ fn a_signal_ends_it_with_0_after_what_it_accepted() {
 #[cfg(unix)]
 #[test]
 fn the_log_knows_no_patient() {
+    // The audit log is on by default.
+    check_log(&[]);
+    check_log(&["-v", "-v"]);
+}
+
+#[cfg(unix)]
+fn check_log(more: &[&str]) {
     let home = tempfile::tempdir().unwrap();
-    let served = Served::start(&mut sulcus(home.path()), &["-v", "-v"]);
+    let served = Served::start(&mut sulcus(home.path()), more);
     let mut bytes = std::fs::read(scan()).unwrap();
     bytes.truncate(500);
     answer(served.ask("POST /v1/segment?name=Doe", "X-Patient: Doe^John\r\n", &bytes));
@@ -146,7 +153,18 @@ fn the_log_knows_no_patient() {
     let (code, said) = served.ended();
     assert_eq!(code, Some(0));
     assert!(said.contains("POST /v1/segment 400 in ") && said.contains("GET other 404 in "), "{said}");
+    assert_eq!(said.matches("client=127.0.0.1 access=\"local\"").count(), 2, "{said}");
     assert!(!said.contains("Doe"), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn quiet_server_writes_no_audit_log() {
+    let home = tempfile::tempdir().unwrap();
+    let served = Served::start(&mut sulcus(home.path()), &["-q"]);
+    answer(served.ask("GET /healthz", "", b""));
+    served.signal("-TERM");
+    assert_eq!(served.ended(), (Some(0), String::new()));
 }
 
 #[test]

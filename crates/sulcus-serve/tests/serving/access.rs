@@ -39,8 +39,12 @@ fn pages_of_other_origins_are_refused_without_a_token() {
     from(&[("Host", "evil.example")]).problem(403, "foreign-page");
     from(&[("Origin", "https://evil.example")]).problem(403, "foreign-page");
     assert_eq!(from(&[("Host", "127.0.0.1:1"), ("Origin", "http://localhost:3000")]).status, 200);
+    // The option does not open the server to pages in the browser of a local user.
     let anyone = Running::start(segmenter(), Options::default().allow_anyone());
-    assert_eq!(segment(anyone.address, &scan(0), &[("Host", "scans.example")]).status, 200);
+    let from = |headers: &[(&str, &str)]| segment(anyone.address, &scan(0), headers);
+    from(&[("Host", "scans.example")]).problem(403, "foreign-page");
+    from(&[("Origin", "https://evil.example")]).problem(403, "foreign-page");
+    assert_eq!(from(&[("Host", "localhost:8080")]).status, 200);
 }
 
 #[test]

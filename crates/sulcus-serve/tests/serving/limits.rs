@@ -4,7 +4,7 @@ use sulcus_serve::{Options, ServeError, Server};
 
 use crate::client::{Client, segment};
 use crate::scans::{OBLIQUE, gzip, nifti, scan};
-use crate::server::{Gated, Running, segmenter};
+use crate::server::{Gated, Running, resampling_segmenter, segmenter};
 
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -64,6 +64,27 @@ fn scan_above_the_memory_limit_is_refused() {
     let detail = segment(running.address, &large, &[]).problem(413, "scan-too-large");
     assert!(detail.starts_with("the memory limit of"), "{detail}");
     assert!(detail.ends_with("(of one worker's share of the server's memory limit)"), "{detail}");
+}
+
+#[test]
+fn small_scan_with_huge_voxels_is_refused_before_it_is_inflated() {
+    let segmenter = resampling_segmenter();
+    let limit = segmenter.loaded_memory_bytes() + (500 << 20);
+    let running = Running::start(segmenter, Options::default().max_memory(limit));
+    // 20 voxels of 100 mm along each axis are 2000 voxels of 1 mm.
+    let scan = |mm: f32| {
+        let sform = [[mm, 0.0, 0.0, 0.0], [0.0, mm, 0.0, 0.0], [0.0, 0.0, mm, 0.0]];
+        let ramp: Vec<f32> = (0..8000_i16).map(f32::from).collect();
+        gzip(&nifti(&[20, 20, 20], &ramp, Some(sform)))
+    };
+    let mut hostile = scan(100.0);
+    let detail = segment(running.address, &hostile, &[]).problem(413, "scan-too-large");
+    assert!(detail.starts_with("the memory limit of"), "{detail}");
+    // The answer is the same when the voxels cannot be inflated.
+    let end = hostile.len();
+    hostile[end / 2..].fill(0);
+    segment(running.address, &hostile, &[]).problem(413, "scan-too-large");
+    assert_eq!(segment(running.address, &scan(1.0), &[]).status, 200);
 }
 
 #[test]

@@ -16,3 +16,4 @@ mod responses;
 mod scans;
 mod server;
 mod shutdown;
+mod slow_clients;

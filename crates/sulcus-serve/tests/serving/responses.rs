@@ -96,7 +96,9 @@ fn multipart_has_the_result_and_the_mask() {
         let parts: Vec<&str> = head.split(&format!("--{boundary}\r\n")).collect();
         let [preamble, result, mask_head] = parts[..] else { panic!("{head}") };
         assert_eq!(preamble, "");
-        assert!(mask_head.contains("name=\"mask\"; filename=\"mask.nii.gz\"\r\nContent-Type: application/gzip\r\n"));
+        assert!(
+            mask_head.contains("name=\"mask\"; filename=\"mask.nii.gz\"\r\nContent-Type: application/gzip\r\n")
+        );
         let (result_head, result) = result.split_once("\r\n\r\n").unwrap();
         assert!(result_head.contains("name=\"result\"\r\nContent-Type: application/json"), "{result_head}");
         let result: serde_json::Value = serde_json::from_str(result.trim_end()).unwrap();

@@ -16,6 +16,35 @@ pub(crate) fn segmenter() -> Segmenter {
     Segmenter::builder().model_bytes(SELF_TEST_MODEL).engine(Engine::Tract).threads(1).build().unwrap()
 }
 
+/// The self-test model, with a specification that resamples scans to voxels of 1 mm.
+pub(crate) fn resampling_segmenter() -> Segmenter {
+    let start = SELF_TEST_MODEL.windows(17).position(|w| w == b"{\"format_version\"").unwrap();
+    let mut values =
+        serde_json::Deserializer::from_slice(&SELF_TEST_MODEL[start..]).into_iter::<serde_json::Value>();
+    let mut spec = values.next().unwrap().unwrap();
+    let old = metadata_entry(&SELF_TEST_MODEL[start..start + values.byte_offset()]);
+    spec["spacing"] = serde_json::json!({"resample": {"mm": [1.0, 1.0, 1.0], "interpolation": "linear"}});
+    let new = metadata_entry(spec.to_string().as_bytes());
+    let at = SELF_TEST_MODEL.windows(old.len()).position(|w| w == old).unwrap();
+    let model = [&SELF_TEST_MODEL[..at], &new, &SELF_TEST_MODEL[at + old.len()..]].concat();
+    Segmenter::builder().model_bytes(model).engine(Engine::Tract).threads(1).build().unwrap()
+}
+
+/// The protobuf of an ONNX metadata entry with the specification.
+fn metadata_entry(spec: &[u8]) -> Vec<u8> {
+    let field = |tag: u8, content: &[u8]| {
+        let (mut bytes, mut length) = (vec![tag], content.len());
+        while length >= 0x80 {
+            bytes.push((length & 0x7f) as u8 | 0x80);
+            length >>= 7;
+        }
+        bytes.push(length as u8);
+        bytes.extend(content);
+        bytes
+    };
+    field(0x72, &[field(0x0a, b"sulcus.spec"), field(0x12, spec)].concat())
+}
+
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) shutdown: ShutdownHandle,
