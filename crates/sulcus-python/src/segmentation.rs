@@ -4,12 +4,12 @@ use pyo3::prelude::*;
 use sulcus_runtime::Segmentation;
 use sulcus_volume::Label;
 
-/// A structure: name, value in the mask, all of its values, voxels, millilitres.
+/// Name, value in the mask, all values, number of voxels, millilitres.
 type Structure = (String, Label, Vec<Label>, usize, f64);
 
-/// What a segmentation found. The Python half makes its public class of it.
+/// A segmentation. The Python half converts it to its public class.
 #[pyclass(frozen, get_all, module = "sulcus._sulcus")]
-pub(crate) struct Found {
+pub(crate) struct NativeSegmentation {
     /// `[x, y, z]`, first axis fastest; `uint8` where every label of the model fits, `uint16` otherwise.
     labels: Py<PyAny>,
     /// `[class, z, y, x]`, last axis fastest.
@@ -18,7 +18,7 @@ pub(crate) struct Found {
     structures: Vec<Structure>,
     names: Vec<(Label, String)>,
     tiles: usize,
-    /// Preprocessing, inference, the engine's part of it, postprocessing.
+    /// Preprocessing, inference, the engine's part of inference, postprocessing.
     seconds: (f64, f64, f64, f64),
     peak_memory_bytes: Option<u64>,
     engine: &'static str,
@@ -26,14 +26,17 @@ pub(crate) struct Found {
     precision: String,
 }
 
-impl Found {
-    pub(crate) fn new(py: Python<'_>, found: Segmentation) -> PyResult<Self> {
-        let structures =
-            found.label_volumes().into_iter().map(|l| (l.name, l.value, l.values, l.voxels, l.ml)).collect();
+impl NativeSegmentation {
+    pub(crate) fn new(py: Python<'_>, segmentation: Segmentation) -> PyResult<Self> {
+        let structures = segmentation
+            .label_volumes()
+            .into_iter()
+            .map(|l| (l.name, l.value, l.values, l.voxels, l.ml))
+            .collect();
         let names: Vec<(Label, String)> =
-            found.table.entries().iter().map(|e| (e.value, e.name.clone())).collect();
-        let seconds = found.seconds;
-        let probabilities = match found.probabilities {
+            segmentation.table.entries().iter().map(|e| (e.value, e.name.clone())).collect();
+        let seconds = segmentation.seconds;
+        let probabilities = match segmentation.probabilities {
             None => None,
             Some(image) => {
                 let [nx, ny, nz] = image.geometry().shape();
@@ -42,8 +45,8 @@ impl Found {
                 Some(array(py, values, shape, NPY_ORDER::NPY_CORDER)?)
             }
         };
-        let (geometry, values) = found.labels.into_parts();
-        // By what the model can say, not by what it said: the type of two scans' masks is the same.
+        let (geometry, values) = segmentation.labels.into_parts();
+        // The labels of the model decide, not those in this mask, so all masks of a model have the same type.
         let small = names.iter().all(|(value, _)| u8::try_from(*value).is_ok())
             && values.iter().all(|value| u8::try_from(*value).is_ok());
         let labels = if small {
@@ -58,17 +61,17 @@ impl Found {
             ras_from_voxel: geometry.ras_from_voxel().matrix(),
             structures,
             names,
-            tiles: found.tiles,
+            tiles: segmentation.tiles,
             seconds: (seconds.preprocess, seconds.infer, seconds.engine, seconds.postprocess),
-            peak_memory_bytes: found.peak_memory_bytes,
-            engine: found.engine.name(),
-            device: found.device.to_string(),
-            precision: found.precision,
+            peak_memory_bytes: segmentation.peak_memory_bytes,
+            engine: segmentation.engine.name(),
+            device: segmentation.device.to_string(),
+            precision: segmentation.precision,
         })
     }
 }
 
-/// An array that takes the values over.
+/// A NumPy array that owns the values.
 fn array<T: Element, const N: usize>(
     py: Python<'_>,
     values: Vec<T>,
