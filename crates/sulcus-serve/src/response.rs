@@ -155,7 +155,7 @@ fn multipart(boundary: &str, json: &[u8], mask: &[u8]) -> Vec<u8> {
     );
     let mask_head = format!(
         "\r\n--{boundary}\r\nContent-Disposition: form-data; name=\"mask\"; filename=\"mask.nii.gz\"\r\nContent-Type: \
-         application/gzip\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+         application/gzip\r\n\r\n"
     );
     let end = format!("\r\n--{boundary}--\r\n");
     [result_head.as_bytes(), json, mask_head.as_bytes(), mask, end.as_bytes()].concat()
