@@ -94,9 +94,10 @@ def main():
     parser.add_argument("model")
     parser.add_argument("--connections", type=int, default=530)
     parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("options", nargs="*")
-    given = parser.parse_args()
-    command = [given.sulcus, "serve", "-q", "-m", given.model, "--port", "0", "--json", *given.options]
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments, options = sys.argv[1:end], sys.argv[end + 1 :]
+    given = parser.parse_args(arguments)
+    command = [given.sulcus, "serve", "-q", "-m", given.model, "--port", "0", "--json", *options]
     server = subprocess.Popen(command, stdout=subprocess.PIPE)
     failed = False
     try:
