@@ -221,10 +221,10 @@ async fn accept(
     loop {
         match listener.accept().await {
             Ok((stream, client)) => {
-                // Otherwise the connection closes at once.
-                if let Some(place) = state.connections.add(client.ip()) {
-                    let connection =
-                        connection::serve(stream, client.ip(), place, Arc::clone(state), router.clone());
+                let client = client.ip().to_canonical();
+                // Without a place the connection closes at once.
+                if let Some(place) = state.connections.add(client) {
+                    let connection = connection::serve(stream, client, place, Arc::clone(state), router.clone());
                     let open = open.clone();
                     tokio::spawn(async move {
                         connection.await;
