@@ -406,13 +406,6 @@ uint32_t sulcus_abi_version(void);
 const char *sulcus_version(void);
 
 /**
- * A short description of a status; `sulcus_last_error` has the details. An unknown number gets a description too.
- *
- * The text is static. Any thread may call this function.
- */
-const char *sulcus_status_text(int32_t status);
-
-/**
  * The message of this thread's last failed call, one sentence in UTF-8; an empty text when no call has failed. It contains
  * no patient data, apart from the paths that the caller passed.
  *
@@ -421,6 +414,13 @@ const char *sulcus_status_text(int32_t status);
  * message, so check the status first.
  */
 const char *sulcus_last_error(void);
+
+/**
+ * A short description of a status; `sulcus_last_error` has the details. An unknown number gets a description too.
+ *
+ * The text is static. Any thread may call this function.
+ */
+const char *sulcus_status_text(int32_t status);
 
 /**
  * Creates options with the defaults: no model, engine and device `auto`, the model's own precision, all threads, no

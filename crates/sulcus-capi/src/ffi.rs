@@ -1,14 +1,87 @@
-//! The boundary between C and Rust: error messages out, checked pointers in, and no panic across it.
+//! The boundary between C and Rust: statuses and messages out, checked pointers in, and no panic across it.
 
 use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
-use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::ptr::NonNull;
 
-use crate::SulcusStatus;
+/// How a call ended. 0 is success. Later versions may add numbers, so treat unknown ones as failures.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SulcusStatus {
+    /// Success.
+    Ok = 0,
+    /// An argument cannot be used: a null pointer, a wrong rank or length, a transform without inverse, an unknown name.
+    InvalidArgument = 1,
+    /// A model cannot be used: the file is missing, is not a model, has a newer format, or does not match the other models.
+    Model = 2,
+    /// The engine is not available, or cannot run the model.
+    Engine = 3,
+    /// The requested device is not available, or not in the requested precision.
+    Device = 4,
+    /// The scan does not suit the model, or has voxels that are NaN or infinite.
+    Scan = 5,
+    /// A file cannot be read or written.
+    File = 6,
+    /// The scan cannot be segmented within the memory limit.
+    MemoryLimit = 7,
+    /// The progress callback stopped the work.
+    Cancelled = 8,
+    /// The engine failed, or its output is unusable.
+    Inference = 9,
+    /// The model has no golden case, or its mask differs from the recorded one.
+    GoldenCase = 10,
+    /// The requested item does not exist: probabilities that were not requested, or an index beyond the last.
+    NotAvailable = 11,
+    /// There is not enough memory.
+    OutOfMemory = 12,
+    /// A bug in the library was caught. Free the handles that were passed to this call and do not use them again.
+    Panic = 13,
+    /// Any other failure.
+    Failed = 14,
+}
+
+impl SulcusStatus {
+    pub(crate) const ALL: [Self; 15] = [
+        Self::Ok,
+        Self::InvalidArgument,
+        Self::Model,
+        Self::Engine,
+        Self::Device,
+        Self::Scan,
+        Self::File,
+        Self::MemoryLimit,
+        Self::Cancelled,
+        Self::Inference,
+        Self::GoldenCase,
+        Self::NotAvailable,
+        Self::OutOfMemory,
+        Self::Panic,
+        Self::Failed,
+    ];
+
+    pub(crate) const fn text(self) -> &'static std::ffi::CStr {
+        match self {
+            Self::Ok => c"success",
+            Self::InvalidArgument => c"an argument cannot be used",
+            Self::Model => c"a model cannot be used",
+            Self::Engine => c"the engine is not available or cannot run the model",
+            Self::Device => c"the device is not available",
+            Self::Scan => c"the scan cannot be used with this model",
+            Self::File => c"a file cannot be read or written",
+            Self::MemoryLimit => c"the memory limit is too small for the scan",
+            Self::Cancelled => c"stopped on request",
+            Self::Inference => c"the engine failed",
+            Self::GoldenCase => c"the golden case is missing or its mask differs",
+            Self::NotAvailable => c"the requested item does not exist",
+            Self::OutOfMemory => c"there is not enough memory",
+            Self::Panic => c"a bug in the library was caught",
+            Self::Failed => c"failed",
+        }
+    }
+}
 
 thread_local! {
     static LAST_ERROR: RefCell<Option<CString>> = const { RefCell::new(None) };
@@ -101,7 +174,7 @@ fn panic_error(payload: Box<dyn Any + Send>) -> FfiError {
     FfiError::new(SulcusStatus::Panic, format!("this is a bug in the library, please report it: {message}"))
 }
 
-fn check_pointer<T>(pointer: *const T, name: &str) -> Result<(), FfiError> {
+pub(crate) fn check_pointer<T>(pointer: *const T, name: &str) -> Result<(), FfiError> {
     if pointer.is_null() {
         return Err(FfiError::argument(format!("`{name}` is a null pointer")));
     }
@@ -197,67 +270,6 @@ unsafe fn bytes<'a>(pointer: *const c_char, name: &str) -> Result<&'a [u8], FfiE
     Ok(unsafe { CStr::from_ptr(pointer) }.to_bytes())
 }
 
-/// A struct that can get more fields at its end. It starts with `struct_size`, which the caller sets to the size that its
-/// header gives the struct.
-///
-/// # Safety
-/// The type is `repr(C)`, its first field is `struct_size: usize`, it is valid when all its bytes are zero, and no multiple
-/// of its alignment lies inside one of its fields.
-pub(crate) unsafe trait Growing: Copy {
-    /// The name in C.
-    const NAME: &'static str;
-}
-
-/// The caller's `struct_size`, checked.
-///
-/// # Safety
-/// As [`borrowed`], for a `usize`.
-unsafe fn struct_size<T: Growing>(pointer: *const T, name: &str) -> Result<usize, FfiError> {
-    /// Far more than any version of a struct has. A larger value was never set.
-    const MAX_SIZE: usize = 4096;
-    check_pointer(pointer, name)?;
-    // SAFETY: the first field is a `usize`, and the caller promises that it is there.
-    let size = unsafe { pointer.cast::<usize>().read() };
-    if !(size_of::<usize>()..=MAX_SIZE).contains(&size) || !size.is_multiple_of(align_of::<T>()) {
-        let found = if size > MAX_SIZE { format!("more than {MAX_SIZE}") } else { size.to_string() };
-        return Err(FfiError::argument(format!(
-            "`{name}.struct_size` must be sizeof({}), {} in this version, found {found}",
-            T::NAME,
-            size_of::<T>(),
-        )));
-    }
-    Ok(size)
-}
-
-/// Reads a struct from C. Fields that a smaller, older struct lacks are zero, which is their default. A larger, newer
-/// struct is accepted when the bytes that this library does not know are zero.
-///
-/// # Safety
-/// If the pointer is neither null nor misaligned, it points to as many bytes as its `struct_size` says.
-pub(crate) unsafe fn read_growing<T: Growing>(pointer: *const T, name: &str) -> Result<T, FfiError> {
-    // SAFETY: as the caller promises.
-    let size = unsafe { struct_size(pointer, name) }?;
-    let known = size_of::<T>();
-    let bytes = pointer.cast::<u8>();
-    if size > known {
-        // SAFETY: the caller promises `size` bytes.
-        let unknown = unsafe { std::slice::from_raw_parts(bytes.add(known), size - known) };
-        if unknown.iter().any(|byte| *byte != 0) {
-            return Err(FfiError::argument(format!(
-                "`{name}` sets a field that this library does not have: it knows the first {known} of {size} bytes of \
-                 {}; use the library that belongs to the header, or set the field to zero",
-                T::NAME
-            )));
-        }
-    }
-    let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: both are at least as long as what is copied, and `Growing` makes any mix of whole fields and zeros valid.
-    unsafe {
-        std::ptr::copy_nonoverlapping(bytes, value.as_mut_ptr().cast::<u8>(), size.min(known));
-        Ok(value.assume_init())
-    }
-}
-
 /// A place of the caller's that is filled in.
 pub(crate) struct OutPointer<T>(NonNull<T>);
 
@@ -290,37 +302,6 @@ impl<T> OutPointer<*mut T> {
     /// Passes the ownership of `value` to C, which frees it with [`free`].
     pub(crate) fn give(&self, value: T) {
         self.write(Box::into_raw(Box::new(value)));
-    }
-}
-
-/// A struct of the caller's that is filled in as far as its `struct_size` says.
-pub(crate) struct OutStruct<T> {
-    place: NonNull<T>,
-    size: usize,
-}
-
-impl<T: Growing> OutStruct<T> {
-    /// # Safety
-    /// If the pointer is neither null nor misaligned, it points to as many bytes as its `struct_size` says, and no other
-    /// code uses them while this lives.
-    pub(crate) unsafe fn new(pointer: *mut T, name: &str) -> Result<Self, FfiError> {
-        // SAFETY: as the caller promises.
-        let size = unsafe { struct_size(pointer, name) }?;
-        let place = NonNull::new(pointer);
-        let place = place.ok_or_else(|| FfiError::argument(format!("`{name}` is a null pointer")))?;
-        Ok(Self { place, size })
-    }
-
-    /// Fills in the fields that the caller's struct has and keeps its `struct_size`. Bytes that this library does not know
-    /// become zero.
-    pub(crate) fn write(&self, value: &T) {
-        let (to, from) = (self.place.as_ptr().cast::<u8>(), std::ptr::from_ref(value).cast::<u8>());
-        let (first, known) = (size_of::<usize>(), self.size.min(size_of::<T>()));
-        // SAFETY: `new`'s caller promises `size` bytes, and `known` is at least `first`, the size of `struct_size`.
-        unsafe {
-            std::ptr::copy_nonoverlapping(from.add(first), to.add(first), known - first);
-            to.add(known).write_bytes(0, self.size - known);
-        }
     }
 }
 

@@ -14,6 +14,7 @@
 compile_error!("sulcus-capi catches panics, which needs a profile that unwinds: not `panic = \"abort\"`");
 
 mod ffi;
+mod growing;
 mod image;
 mod options;
 mod scan;
@@ -25,7 +26,7 @@ mod status;
 mod tests;
 mod version;
 
-pub use ffi::sulcus_last_error;
+pub use ffi::{SulcusStatus, sulcus_last_error};
 pub use image::{SulcusImage, sulcus_image_free, sulcus_image_grid, sulcus_image_read, sulcus_image_scan};
 pub use options::{
     SulcusOptions, SulcusPrecision, sulcus_options_add_model_bytes, sulcus_options_add_model_file,
@@ -47,5 +48,5 @@ pub use segmenter::{
     SulcusSegmenter, SulcusSegmenterInfo, sulcus_segmenter_channel, sulcus_segmenter_free, sulcus_segmenter_info,
     sulcus_segmenter_new, sulcus_segmenter_note, sulcus_segmenter_replay_golden,
 };
-pub use status::{SulcusStatus, sulcus_status_text};
+pub use status::sulcus_status_text;
 pub use version::{SULCUS_ABI_VERSION, sulcus_abi_version, sulcus_version};

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use sulcus_pipeline::Progress;
 use sulcus_runtime::SegmentOptions;
 
-use crate::ffi::{FfiError, Growing, OutPointer, borrowed, call, path, read_growing};
+use crate::ffi::{FfiError, OutPointer, borrowed, call, path};
+use crate::growing::{Growing, read_growing};
 use crate::{SulcusScan, SulcusSegmentation, SulcusSegmenter, SulcusStatus, scan};
 
 /// In `SulcusSegmentOptions.flags`: also compute the probabilities of each class.

@@ -2,7 +2,8 @@ use std::ffi::{CString, c_char};
 
 use sulcus_runtime::{LabelVolume, Segmentation};
 
-use crate::ffi::{FfiError, Growing, OutPointer, OutStruct, borrowed, c_string, call, free};
+use crate::ffi::{FfiError, OutPointer, borrowed, c_string, call, free};
+use crate::growing::{Growing, OutStruct};
 use crate::segmenter::no_such;
 use crate::{SulcusGrid, SulcusStatus};
 

@@ -3,7 +3,8 @@ use std::ffi::{CString, c_char};
 use sulcus_pipeline::PipelineError;
 use sulcus_runtime::{RuntimeError, Segmenter};
 
-use crate::ffi::{FfiError, Growing, OutPointer, OutStruct, borrowed, c_string, call, free};
+use crate::ffi::{FfiError, OutPointer, borrowed, c_string, call, free};
+use crate::growing::{Growing, OutStruct};
 use crate::{SulcusOptions, SulcusStatus};
 
 /// One or more loaded models. Created by `sulcus_segmenter_new`, freed by `sulcus_segmenter_free`. Several threads may segment

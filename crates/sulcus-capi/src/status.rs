@@ -1,3 +1,5 @@
+//! The statuses of the library's errors.
+
 use std::ffi::c_char;
 
 use sulcus_io::IoError;
@@ -5,83 +7,7 @@ use sulcus_pipeline::PipelineError;
 use sulcus_runtime::{RuntimeError, with_causes};
 use sulcus_volume::VolumeError;
 
-use crate::ffi::{FfiError, call_or};
-
-/// How a call ended. 0 is success. Later versions may add numbers, so treat unknown ones as failures.
-#[repr(i32)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SulcusStatus {
-    /// Success.
-    Ok = 0,
-    /// An argument cannot be used: a null pointer, a wrong rank or length, a transform without inverse, an unknown name.
-    InvalidArgument = 1,
-    /// A model cannot be used: the file is missing, is not a model, has a newer format, or does not match the other models.
-    Model = 2,
-    /// The engine is not available, or cannot run the model.
-    Engine = 3,
-    /// The requested device is not available, or not in the requested precision.
-    Device = 4,
-    /// The scan does not suit the model, or has voxels that are NaN or infinite.
-    Scan = 5,
-    /// A file cannot be read or written.
-    File = 6,
-    /// The scan cannot be segmented within the memory limit.
-    MemoryLimit = 7,
-    /// The progress callback stopped the work.
-    Cancelled = 8,
-    /// The engine failed, or its output is unusable.
-    Inference = 9,
-    /// The model has no golden case, or its mask differs from the recorded one.
-    GoldenCase = 10,
-    /// The requested item does not exist: probabilities that were not requested, or an index beyond the last.
-    NotAvailable = 11,
-    /// There is not enough memory.
-    OutOfMemory = 12,
-    /// A bug in the library was caught. Free the handles that were passed to this call and do not use them again.
-    Panic = 13,
-    /// Any other failure.
-    Failed = 14,
-}
-
-impl SulcusStatus {
-    const ALL: [Self; 15] = [
-        Self::Ok,
-        Self::InvalidArgument,
-        Self::Model,
-        Self::Engine,
-        Self::Device,
-        Self::Scan,
-        Self::File,
-        Self::MemoryLimit,
-        Self::Cancelled,
-        Self::Inference,
-        Self::GoldenCase,
-        Self::NotAvailable,
-        Self::OutOfMemory,
-        Self::Panic,
-        Self::Failed,
-    ];
-
-    const fn text(self) -> &'static std::ffi::CStr {
-        match self {
-            Self::Ok => c"success",
-            Self::InvalidArgument => c"an argument cannot be used",
-            Self::Model => c"a model cannot be used",
-            Self::Engine => c"the engine is not available or cannot run the model",
-            Self::Device => c"the device is not available",
-            Self::Scan => c"the scan cannot be used with this model",
-            Self::File => c"a file cannot be read or written",
-            Self::MemoryLimit => c"the memory limit is too small for the scan",
-            Self::Cancelled => c"stopped on request",
-            Self::Inference => c"the engine failed",
-            Self::GoldenCase => c"the golden case is missing or its mask differs",
-            Self::NotAvailable => c"the requested item does not exist",
-            Self::OutOfMemory => c"there is not enough memory",
-            Self::Panic => c"a bug in the library was caught",
-            Self::Failed => c"failed",
-        }
-    }
-}
+use crate::ffi::{FfiError, SulcusStatus, call_or};
 
 /// A short description of a status; `sulcus_last_error` has the details. An unknown number gets a description too.
 ///

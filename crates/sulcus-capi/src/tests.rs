@@ -211,7 +211,7 @@ fn options(struct_size: usize) -> SulcusSegmentOptions {
 fn read(options: &SulcusSegmentOptions) -> Result<SulcusSegmentOptions, SulcusStatus> {
     let mut read = Err(SulcusStatus::Failed);
     // SAFETY: a live struct with at least as many bytes as `struct_size` says.
-    let status = ffi::call(|| unsafe { ffi::read_growing(options, "options").map(|found| read = Ok(found)) });
+    let status = ffi::call(|| unsafe { growing::read_growing(options, "options").map(|found| read = Ok(found)) });
     if status == SulcusStatus::Ok { read } else { Err(status) }
 }
 
@@ -232,7 +232,7 @@ fn newer_struct_is_read_only_when_its_unknown_fields_are_zero() {
     // SAFETY: a struct of `struct_size` bytes.
     let read = |newer: &NewerOptions| unsafe {
         ffi::call(|| {
-            ffi::read_growing(std::ptr::from_ref(newer).cast::<SulcusSegmentOptions>(), "options").map(drop)
+            growing::read_growing(std::ptr::from_ref(newer).cast::<SulcusSegmentOptions>(), "options").map(drop)
         })
     };
     assert_eq!(read(&newer(0)), SulcusStatus::Ok);
@@ -271,7 +271,7 @@ fn structs_are_filled_in_up_to_their_size() {
         room[0] = bytes as u64;
         ffi::call(|| {
             // SAFETY: an aligned array of more bytes than `struct_size` says.
-            unsafe { ffi::OutStruct::new(room.as_mut_ptr().cast(), "structure") }.map(|out| out.write(&value))
+            unsafe { growing::OutStruct::new(room.as_mut_ptr().cast(), "structure") }.map(|out| out.write(&value))
         })
     };
     let mut room = [0; 9];

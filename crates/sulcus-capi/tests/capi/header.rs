@@ -9,7 +9,7 @@ use crate::programs::library;
 
 /// In the order of the header. The other files have nothing that C can see.
 const SOURCES: [&str; 9] =
-    ["version", "status", "ffi", "options", "segmenter", "scan", "image", "segment", "segmentation"];
+    ["version", "ffi", "status", "options", "segmenter", "scan", "image", "segment", "segmentation"];
 
 #[test]
 fn header_is_generated_from_the_sources() {
