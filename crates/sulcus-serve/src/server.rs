@@ -2,6 +2,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -17,6 +18,9 @@ use crate::upload::{ByteBudget, UploadLimits};
 use crate::worker::Worker;
 use crate::{Options, SegmentService, ServeError, connection};
 
+/// Connections that the operating system holds until they are accepted. With the standard library's 128, a burst of connections
+/// makes others wait for a second, until TCP tries again.
+const BACKLOG: u32 = 1024;
 /// How long a shutdown waits for clients to read their responses, and for abandoned jobs to stop.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 
@@ -69,13 +73,18 @@ impl Server {
         let segmenter = service.segmenter();
         let memory =
             MemoryLimits::new(&options, segmenter.loaded_memory_bytes(), sulcus_runtime::machine_memory_bytes())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listen = || {
-            let listener = TcpListener::bind(address)?;
-            listener.set_nonblocking(true)?;
+            let _context = runtime.enter();
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            // As the standard library does. On Windows the option has another meaning.
+            #[cfg(unix)]
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            let listener = socket.listen(BACKLOG)?.into_std()?;
             Ok((listener.local_addr()?, listener))
         };
         let (address, listener) = listen().map_err(|source| ServeError::Listen { address, source })?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (sender, shutdown_requests) = watch::channel(0);
         let shutdown = ShutdownHandle(Arc::new(sender));
         if options.stop_on_signals {
