@@ -279,7 +279,7 @@ fn every_seed_is_sound() {
         } else if seed.target == "tables" {
             assert!(sulcus_io::parse_label_table(&seed.bytes).is_ok(), "{what}");
         } else if seed.name.starts_with("seg-") {
-            assert!(sulcus_io::dicom::read_segmentation_bytes(&seed.bytes).is_ok(), "{what}");
+            assert!(sulcus_dicom::read_segmentation_bytes(&seed.bytes).is_ok(), "{what}");
         } else if seed.target == "dicom" {
             let files = targets::dicom_files(&seed.bytes);
             let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();

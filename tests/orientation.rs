@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sulcus_io::{Source, read_labels, read_scan, write_image};
+use sulcus_io::{VolumeMetadata, read_labels, read_scan, write_image};
 use sulcus_pipeline::{
     Activation, CoarseAxis, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, SpacingRule, StageConfig, Tiling,
 };
@@ -38,7 +38,7 @@ fn oblique() -> Image {
 
 fn write(folder: &Path, name: &str, image: &Image) -> PathBuf {
     let file = folder.join(format!("{name}.nii.gz"));
-    write_image(&file, image, &Source::from(*image.geometry())).unwrap();
+    write_image(&file, image, &VolumeMetadata::from(*image.geometry())).unwrap();
     file
 }
 

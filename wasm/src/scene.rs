@@ -1,4 +1,4 @@
-use sulcus_io::{read_image_unmeasured_bytes, read_labels_bytes};
+use sulcus_io::{read_image_bytes_without_statistics, read_labels_bytes};
 use sulcus_volume::{
     Geometry, Image, Label, LabelMap, LabelTable, OrientationSource, Plane, RasPoint, VoxelIndex, WindowLevel,
     extract_slice,
@@ -105,7 +105,7 @@ impl Scene {
         let role = match role {
             Some(role) => role,
             None => {
-                let image = read_image_unmeasured_bytes(bytes).map_err(sentence)?.0;
+                let image = read_image_bytes_without_statistics(bytes).map_err(sentence)?.0;
                 if !looks_like_labels(&image) {
                     self.show_image(image);
                     return Ok(Role::Image);
@@ -114,7 +114,7 @@ impl Scene {
             }
         };
         match role.layer() {
-            None => self.show_image(read_image_unmeasured_bytes(bytes).map_err(sentence)?.0),
+            None => self.show_image(read_image_bytes_without_statistics(bytes).map_err(sentence)?.0),
             Some(layer) => {
                 let (map, source) = read_labels_bytes(bytes).map_err(sentence)?;
                 let different = map.counts().len();

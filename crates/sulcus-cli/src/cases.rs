@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sulcus_io::dicom;
+use sulcus_dicom as dicom;
 
 use crate::error::{CliError, Context};
 

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use sulcus_io::dicom::{self, SegmentationOptions};
-use sulcus_io::{IoError, Scan, Source, StoredVolume};
+use sulcus_dicom::SegmentationOptions;
+use sulcus_io::dicom;
+use sulcus_io::{IoError, Scan, StoredVolume, VolumeMetadata};
 use sulcus_volume::{LabelMap, LabelTable};
 
 use crate::error::{CliError, with_causes};
@@ -11,7 +12,7 @@ use crate::ui::Ui;
 
 /// Whether the path is a DICOM file, or a folder with such.
 pub(crate) fn is_dicom(path: &Path) -> bool {
-    if path.is_dir() { dicom::holds_dicom(path) } else { dicom::is_dicom_file(path) }
+    if path.is_dir() { sulcus_dicom::holds_dicom(path) } else { sulcus_dicom::is_dicom_file(path) }
 }
 
 /// That a path can have several series, where one is named.
@@ -27,12 +28,12 @@ pub(crate) fn check_series(path: &Path, series: Option<&str>) -> Result<(), CliE
 
 /// Reads a scan: a file, or a folder with DICOM, of which `series` names one by its UID. What the reader decided is told.
 pub(crate) fn read_telling(path: &Path, series: Option<&str>, ui: Ui) -> Result<Scan, IoError> {
-    if !(path.is_dir() || dicom::is_dicom_file(path)) {
+    if !(path.is_dir() || sulcus_dicom::is_dicom_file(path)) {
         return sulcus_io::read_scan(path);
     }
-    let scan = dicom::read_series(path, series)?;
-    scan.notes.iter().for_each(|text| ui.note(text));
-    Ok(scan.into())
+    let read = dicom::read_series(path, series)?;
+    read.notes.iter().for_each(|text| ui.note(text));
+    Ok(read.scan)
 }
 
 /// Reads a volume in the type of its file, of DICOM as [`read_telling`] does.
@@ -41,7 +42,7 @@ pub(crate) fn read_stored_telling(
     series: Option<&str>,
     ui: Ui,
 ) -> Result<StoredVolume<'static>, IoError> {
-    if !is_dicom(path) || dicom::is_segmentation(path) {
+    if !is_dicom(path) || sulcus_dicom::is_segmentation(path) {
         return sulcus_io::read_stored(path);
     }
     let (volume, notes) = dicom::read_series_stored(path, series)?;
@@ -61,7 +62,7 @@ pub(crate) struct Making<'a> {
 pub(crate) fn write_mask(
     path: &Path,
     labels: &LabelMap,
-    source: &Source,
+    source: &VolumeMetadata,
     table: &LabelTable,
     making: &Making<'_>,
 ) -> Result<(), String> {

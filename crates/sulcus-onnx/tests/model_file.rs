@@ -5,44 +5,12 @@
 use prost::Message;
 use sulcus_onnx::messages::ModelProto;
 use sulcus_onnx::{Axis, GraphBuilder, OnnxError, attribute, read_spec, with_spec};
-use sulcus_pipeline::{
-    Activation, ChannelSpec, CropRule, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm,
-    Normalisation, Output, SPEC_KEY, SpacingRule, StageConfig, Tiling, Training,
-};
-use sulcus_volume::LabelTable;
+use sulcus_pipeline::{ModelSpec, SPEC_KEY, StageConfig};
+use sulcus_testing::test_spec;
 
 fn spec() -> ModelSpec {
     let stage = StageConfig { channels: 2, convolutions: 1, kernel: vec![1, 1], stride: vec![1, 1] };
-    ModelSpec {
-        format_version: ModelSpec::version_for(&[]),
-        name: "tiny".into(),
-        network: NetworkSpec {
-            name: "tiny".into(),
-            dimensions: Dimensions::Two,
-            stages: vec![stage],
-            norm: Norm::Batch,
-            activation: Activation::Relu,
-            downsampling: Downsampling::MaxPool,
-            encoder: Encoder::Plain,
-            deep_supervision: false,
-        },
-        channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore }],
-        labels: LabelTable::from_names([(1, "Anterior".into())]).unwrap(),
-        regions: Vec::new(),
-        activation: Output::Softmax,
-        crop: CropRule::Whole,
-        orientation: "RAS".parse().unwrap(),
-        spacing: SpacingRule::Native,
-        patch: vec![8, 8],
-        tiling: Tiling::Whole,
-        overlap: 0.5,
-        mirror_axes: vec![],
-        padding_multiple: vec![1, 1],
-        postprocessing: vec![],
-        training: Training::default(),
-        precision: None,
-        golden_case: None,
-    }
+    test_spec(2).name("tiny").stages(vec![stage]).labels(&[(1, "Anterior")]).padding_multiple(1).build()
 }
 
 fn model() -> Vec<u8> {

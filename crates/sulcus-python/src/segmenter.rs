@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use sulcus_io::{Compression, Source, encode_labels, read_scan, would_replace, write_labels};
+use sulcus_io::{Compression, VolumeMetadata, encode_labels, read_scan, would_replace, write_labels};
 use sulcus_pipeline::{ModelSpec, Progress};
 use sulcus_runtime::{Arithmetic, Device, Engine, RuntimeError, SegmentOptions, Segmentation};
 use sulcus_volume::{Geometry, Image, LabelMap, OrientationSource, RasFromVoxel, VolumeError};
@@ -115,7 +115,7 @@ impl Segmenter {
             }
             let scan = read_scan(&image).map_err(|e| error::of_reading(&e))?;
             let found = self.run(scan.image, probabilities, &mut watch).map_err(|e| error::of_runtime(&e))?;
-            write_labels(&mask, &found.labels, &scan.source, &found.table).map_err(|e| error::of_writing(&e))?;
+            write_labels(&mask, &found.labels, &scan.metadata, &found.table).map_err(|e| error::of_writing(&e))?;
             Ok(found)
         });
         watch.raised()?;
@@ -136,7 +136,7 @@ impl Segmenter {
     /// The header extension that carries the label names in a mask's file: its code and its text.
     fn label_extension<'py>(&self, py: Python<'py>) -> PyResult<Option<(i32, Bound<'py, PyBytes>)>> {
         let voxel = voxel().map_err(|e| error::of_volume(&e))?;
-        let source = Source::from(*voxel.geometry());
+        let source = VolumeMetadata::from(*voxel.geometry());
         let file = encode_labels(&voxel, &source, &self.segmenter.spec().labels, Compression::None);
         let file = file.map_err(|e| error::of_writing(&e))?;
         Ok(first_extension(&file).map(|(code, text)| (code, PyBytes::new(py, text))))

@@ -240,7 +240,7 @@ impl Segmenter {
         }
         let scan = sulcus_io::read_scan(image)?;
         let segmentation = self.segment_owned(scan.image, options)?;
-        sulcus_io::write_labels(mask, &segmentation.labels, &scan.source, &segmentation.table)?;
+        sulcus_io::write_labels(mask, &segmentation.labels, &scan.metadata, &segmentation.table)?;
         Ok(segmentation)
     }
 

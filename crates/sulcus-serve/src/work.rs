@@ -99,7 +99,7 @@ impl Worker {
             Form::Plain => Some(Compression::None),
             Form::Json => None,
         };
-        let encode = |c| sulcus_io::encode_labels(&found.labels, &scan.source, &found.table, c);
+        let encode = |c| sulcus_io::encode_labels(&found.labels, &scan.metadata, &found.table, c);
         let mask = compression.map(encode).transpose().map_err(|e| {
             tracing::error!("a mask was not written: {}", with_causes(&e));
             failed(Problem::internal())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use sulcus_io::Source;
+use sulcus_io::VolumeMetadata;
 use sulcus_volume::{Image, Label, LabelMap, LabelTable, Orientation, OrientationSource, Reorientation};
 
 use crate::dataset::{FileProblem, count, difference, short};
@@ -34,7 +34,7 @@ impl Findings {
 pub(crate) struct Volumes {
     pub(crate) image: Option<Image>,
     pub(crate) mask: Option<LabelMap>,
-    mask_source: Option<Source>,
+    mask_source: Option<VolumeMetadata>,
 }
 
 /// Reads what can be read of a case.
@@ -70,7 +70,7 @@ pub(crate) fn case(dataset: &Dataset, case: &Case, volumes: &Volumes, found: &mu
     if let Some(mask) = &volumes.mask {
         check_mask(dataset, case, mask, found);
     }
-    if let Some(table) = volumes.mask_source.as_ref().and_then(Source::label_table) {
+    if let Some(table) = volumes.mask_source.as_ref().and_then(VolumeMetadata::label_table) {
         check_names(dataset.labels(), table, &case.label, found);
     }
     let (Some(image), Some(mask)) = (&volumes.image, &volumes.mask) else { return None };

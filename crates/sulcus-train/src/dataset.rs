@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use sulcus_io::Source;
+use sulcus_io::VolumeMetadata;
 use sulcus_pipeline::{Region, Structure};
 use sulcus_volume::{Image, Label, LabelMap, LabelTable, VolumeError};
 
@@ -39,7 +39,7 @@ pub(crate) struct Scan {
     pub(crate) image: Image,
     pub(crate) labels: LabelMap,
     /// Header of the first image file, for masks that are written beside it.
-    pub(crate) source: Source,
+    pub(crate) metadata: VolumeMetadata,
 }
 
 /// What is wrong with one file of a case.
@@ -123,15 +123,15 @@ impl Dataset {
 
 impl Case {
     /// Reads the image, its channels stacked, and what the first file says of the grid.
-    pub(crate) fn read_image(&self) -> Result<(Image, Source), FileProblem> {
+    pub(crate) fn read_image(&self) -> Result<(Image, VolumeMetadata), FileProblem> {
         let no_file = || FileProblem { file: self.label.clone(), what: "the mask has no image file".into() };
         self.read_channels().map_err(|problems| problems.into_iter().next().unwrap_or_else(no_file))
     }
 
     /// The same, with what is wrong with each file.
-    pub(crate) fn read_channels(&self) -> Result<(Image, Source), Vec<FileProblem>> {
+    pub(crate) fn read_channels(&self) -> Result<(Image, VolumeMetadata), Vec<FileProblem>> {
         let mut problems = Vec::new();
-        let mut first: Option<(&Path, Image, Source)> = None;
+        let mut first: Option<(&Path, Image, VolumeMetadata)> = None;
         let mut data = Vec::new();
         let mut channels = 0;
         for file in &self.images {
@@ -143,13 +143,13 @@ impl Case {
             let read = match sulcus_io::read_scan(file) {
                 Ok(read) => read,
                 Err(e) => {
-                    wrong(e.problem().to_string());
+                    wrong(e.kind().to_string());
                     continue;
                 }
             };
             channels += read.image.channels();
             match &first {
-                None => first = Some((file, read.image, read.source)),
+                None => first = Some((file, read.image, read.metadata)),
                 Some((first, image, _)) => {
                     if let Err(e) = image.geometry().check_same_grid(read.image.geometry()) {
                         wrong(format!(
@@ -167,28 +167,28 @@ impl Case {
                 }
             }
         }
-        let Some((_, image, source)) = first.filter(|_| problems.is_empty()) else { return Err(problems) };
+        let Some((_, image, metadata)) = first.filter(|_| problems.is_empty()) else { return Err(problems) };
         if data.is_empty() {
-            return Ok((image, source));
+            return Ok((image, metadata));
         }
         let stacked = Image::new(*image.geometry(), channels, data);
         let wrong = |e: VolumeError| vec![FileProblem { file: self.label.clone(), what: e.to_string() }];
-        Ok((stacked.map_err(wrong)?, source))
+        Ok((stacked.map_err(wrong)?, metadata))
     }
 
     /// Reads the mask and what its file says of it.
-    pub(crate) fn read_labels(&self) -> Result<(LabelMap, Source), FileProblem> {
+    pub(crate) fn read_labels(&self) -> Result<(LabelMap, VolumeMetadata), FileProblem> {
         let problem = |what: String| FileProblem { file: self.label.clone(), what };
         if let Some(what) = missing(&self.label, "mask") {
             return Err(problem(what));
         }
-        sulcus_io::read_labels(&self.label).map_err(|e| problem(e.problem().to_string()))
+        sulcus_io::read_labels(&self.label).map_err(|e| problem(e.kind().to_string()))
     }
 
     /// Reads image and mask.
     pub(crate) fn read(&self) -> Result<Scan, FileProblem> {
-        let (image, source) = self.read_image()?;
-        Ok(Scan { image, labels: self.read_labels()?.0, source })
+        let (image, metadata) = self.read_image()?;
+        Ok(Scan { image, labels: self.read_labels()?.0, metadata })
     }
 }
 

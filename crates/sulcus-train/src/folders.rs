@@ -103,7 +103,7 @@ fn number(case: &Case, file: &Path) -> Option<usize> {
 fn channels(cases: &[Case]) -> usize {
     let counts = parallel::map(cases, |case| match case.images.as_slice() {
         [.., last] if number(case, last).is_some() => number(case, last).map(|n| n + 1),
-        [file, ..] => sulcus_io::read_source(file).ok().map(|source| source.channels()),
+        [file, ..] => sulcus_io::read_metadata(file).ok().map(|source| source.channels()),
         [] => None,
     });
     let mut cases_with: BTreeMap<usize, usize> = BTreeMap::new();

@@ -142,7 +142,7 @@ impl Manifest {
 /// Writes under a temporary name in the same folder, then renames: readers see the old file or the new one.
 pub(crate) fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     sulcus_io::write_atomically(file, |out| out.write_all(bytes))
-        .map_err(|e| TrainError::File { what: e.problem().to_string(), file: file.to_path_buf() })
+        .map_err(|e| TrainError::File { what: e.kind().to_string(), file: file.to_path_buf() })
 }
 
 /// Such as `2026-11-23T08:15:00Z`.

@@ -1,7 +1,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use sulcus_io::{IoError, Source};
+use sulcus_io::{IoError, VolumeMetadata};
 use sulcus_pipeline::{
     CaseScores, Counts, DEFAULT_NSD_MM, ModelSpec, Outputs, PipelineError, PostprocessingChoice, Predictor,
     PreparedLabels, Summary, WindowOptions, choose_postprocessing, decide, leave_out_ignored, postprocess,
@@ -97,7 +97,7 @@ pub(crate) fn predict_and_score(
         let go = &mut |_| ControlFlow::Continue(());
         let logits = predict_logits(spec, &prepared, &[predictor], &WindowOptions::default(), go)?;
         let mask = restore.finish(&bare, logits, Outputs::Labels)?.labels;
-        write_mask(spec, &mask_file(folder, case), &mask, &scan.source)?;
+        write_mask(spec, &mask_file(folder, case), &mask, &scan.metadata)?;
     }
 
     let pair = |case: &&Case| -> Result<(LabelMap, LabelMap), TrainError> {
@@ -146,14 +146,14 @@ pub(crate) fn broken(case: &Case) -> impl Fn(FileProblem) -> TrainError {
     |p| TrainError::Case(Problem { case: case.name.clone(), what: p.what, file: p.file })
 }
 
-fn read_mask(file: &Path) -> Result<(LabelMap, Source), TrainError> {
+fn read_mask(file: &Path) -> Result<(LabelMap, VolumeMetadata), TrainError> {
     sulcus_io::read_labels(file).map_err(|e| unusable(&e, file))
 }
 
-fn write_mask(spec: &ModelSpec, file: &Path, mask: &LabelMap, like: &Source) -> Result<(), TrainError> {
+fn write_mask(spec: &ModelSpec, file: &Path, mask: &LabelMap, like: &VolumeMetadata) -> Result<(), TrainError> {
     sulcus_io::write_labels(file, mask, like, &spec.labels).map_err(|e| unusable(&e, file))
 }
 
 fn unusable(error: &IoError, file: &Path) -> TrainError {
-    TrainError::File { what: error.problem().to_string(), file: file.to_path_buf() }
+    TrainError::File { what: error.kind().to_string(), file: file.to_path_buf() }
 }

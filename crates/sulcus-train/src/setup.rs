@@ -412,8 +412,8 @@ fn sampler(
 fn native_spacing(dataset: &Dataset, name: &str, plan: &Plan) -> Result<[f64; 3], TrainError> {
     let found = dataset.case(name).and_then(|case| Some((case, case.images.first()?)));
     let Some((case, file)) = found else { return Ok([1.0; 3]) };
-    let source = sulcus_io::read_source(file)
-        .map_err(|e| broken(case)(FileProblem { file: file.clone(), what: e.problem().to_string() }))?;
+    let source = sulcus_io::read_metadata(file)
+        .map_err(|e| broken(case)(FileProblem { file: file.clone(), what: e.kind().to_string() }))?;
     let geometry = source.geometry();
     let turn = Reorientation::between(geometry.orientation(), plan.orientation);
     Ok(turn.triple(geometry.spacing().mm()))

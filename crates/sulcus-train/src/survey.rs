@@ -184,7 +184,7 @@ fn examine(dataset: &Dataset, case: &Case) -> (Option<CaseFacts>, Option<Marks>,
 fn hash(case: &Case) -> Result<String, FileProblem> {
     let mut sha = Sha256::new();
     // Header and voxels may lie in two files.
-    for file in case.images.iter().chain([&case.label]).flat_map(|path| sulcus_io::read_files(path)) {
+    for file in case.images.iter().chain([&case.label]).flat_map(|path| sulcus_io::input_files(path)) {
         let bytes = std::fs::read(&file).map_err(|e| FileProblem { file: file.clone(), what: e.to_string() })?;
         sha.update((bytes.len() as u64).to_le_bytes());
         sha.update(bytes);

@@ -6,7 +6,7 @@ mod scans;
 use std::path::Path;
 
 use scans::{decathlon, geometry, image_file, label_file, phantom, write_image, write_labels};
-use sulcus_io::Source;
+use sulcus_io::VolumeMetadata;
 use sulcus_train::{Dataset, DeviceChoice, Event, SplitChoice, TrainConfig, TrainObserver, train};
 use sulcus_volume::{Geometry, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing};
 
@@ -88,7 +88,7 @@ fn files_cut_short_and_files_of_something_else() {
     insta::assert_snapshot!(format!("{before}ends after N{after}"), @"
     case_00: cannot decompress the file: its gzip data ends after N of 7072 bytes; the download or copy was cut short, get the file again: imagesTr/case_00.nii.gz
     case_01: cannot read a volume: the file is empty (0 bytes); it was not copied or written to its end, get it again: labelsTr/case_01.nii.gz
-    case_02: cannot read a volume: expected NIfTI (.nii, .nii.gz or .hdr/.img), found a web page; a download answered with a page: get the file again: imagesTr/case_02.nii.gz
+    case_02: cannot read a volume: expected NIfTI (.nii, .nii.gz or .hdr/.img), found a web page; the server sent a page instead of the file: download it again: imagesTr/case_02.nii.gz
     case_03: cannot read the volume: expected a file, found a folder; name a file in it: imagesTr/case_03.nii.gz
     ");
 }
@@ -119,10 +119,10 @@ fn masks_of_no_whole_numbers() {
         let twice: Vec<f32> = values(&|_, v| v);
         write_image(&label_file(root, "case_04"), grid(), 2, twice.repeat(2));
     }), @"
-    case_01: cannot read labels: expected whole numbers from 0 to 65535, found 0.5 and the like in 3 voxel(s); this is an image or a probability map, not a label map, or it was resampled with interpolation: labelsTr/case_01.nii.gz
-    case_02: cannot read labels: expected whole numbers from 0 to 65535, found NaN and the like in 2 voxel(s); this is an image or a probability map, not a label map, or it was resampled with interpolation: labelsTr/case_02.nii.gz
-    case_03: cannot read labels: expected whole numbers from 0 to 65535, found -1 and the like in 1 voxel(s); this is an image or a probability map, not a label map, or it was resampled with interpolation: labelsTr/case_03.nii.gz
-    case_04: cannot read labels: expected one value a voxel (a 3-D volume), found 2 along the fourth axis; give one 3-D label map: labelsTr/case_04.nii.gz
+    case_01: cannot read labels: expected whole numbers from 0 to 65535, found other values in 3 voxel(s), such as 0.5; this is an image or a probability map, not a label map, or it was resampled with interpolation: labelsTr/case_01.nii.gz
+    case_02: cannot read labels: expected whole numbers from 0 to 65535, found other values in 2 voxel(s), such as NaN; this is an image or a probability map, not a label map, or it was resampled with interpolation: labelsTr/case_02.nii.gz
+    case_03: cannot read labels: expected whole numbers from 0 to 65535, found other values in 1 voxel(s), such as -1; this is an image or a probability map, not a label map, or it was resampled with interpolation: labelsTr/case_03.nii.gz
+    case_04: cannot read labels: expected one value per voxel (a 3-D volume), found 2 along the fourth axis; give one 3-D label map: labelsTr/case_04.nii.gz
     ");
 }
 
@@ -138,7 +138,7 @@ fn names_that_a_mask_gives_to_other_values() {
     insta::assert_snapshot!(said(|root| {
         let labels = LabelMap::new(grid(), phantom(SHAPE, 2, 1).1).unwrap();
         let names = LabelTable::from_names([(1, "Box".to_owned()), (2, "Ball".to_owned())]).unwrap();
-        let like = Source::from(grid());
+        let like = VolumeMetadata::from(grid());
         sulcus_io::write_labels(&label_file(root, "case_01"), &labels, &like, &names).unwrap();
     }), @"
     case_01: the mask itself names its label 1 `Box`, which is label 2 in this data set; correct the values or the names of one of them: labelsTr/case_01.nii.gz
@@ -320,7 +320,7 @@ fn headers_that_say_no_orientation() {
                 }
                 Err(_) => {
                     let read = sulcus_io::read_scan(&file).unwrap();
-                    sulcus_io::write_image(&plain, &read.image, &read.source).unwrap();
+                    sulcus_io::write_image(&plain, &read.image, &read.metadata).unwrap();
                 }
             }
             let mut bytes = std::fs::read(&plain).unwrap();

@@ -9,10 +9,12 @@ use serde_json::Value;
 
 use crate::step;
 
-/// Every workspace member and the members that it may name in its manifest, dev-dependencies included.
+/// Every workspace member and the members that it may name in its manifest. This includes dev-dependencies, except those of
+/// [`is_for_tests_only`].
 const MEMBERS: &[(&str, &[&str])] = &[
     ("sulcus-volume", &[]),
-    ("sulcus-io", &["sulcus-volume"]),
+    ("sulcus-dicom", &["sulcus-volume"]),
+    ("sulcus-io", &["sulcus-dicom", "sulcus-volume"]),
     ("sulcus-pipeline", &["sulcus-volume"]),
     ("sulcus-onnx", &["sulcus-pipeline", "sulcus-volume"]),
     ("sulcus-kernels", &[]),
@@ -24,6 +26,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     (
         "sulcus-cli",
         &[
+            "sulcus-dicom",
             "sulcus-io",
             "sulcus-onnx",
             "sulcus-pipeline",
@@ -36,9 +39,26 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("sulcus-viewer", &["sulcus-io", "sulcus-pipeline", "sulcus-volume"]),
     ("sulcus-examples", LIBRARIES),
     ("embed-burn", &["sulcus-io", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"]),
-    ("sulcus-tests", LIBRARIES),
+    ("sulcus-testing", &["sulcus-dicom", "sulcus-io", "sulcus-pipeline", "sulcus-volume"]),
+    ("sulcus-tests", LIBRARIES_AND_DICOM),
     ("xtask", &[]),
 ];
+
+const LIBRARIES_AND_DICOM: &[&str] = &[
+    "sulcus-dicom",
+    "sulcus-io",
+    "sulcus-onnx",
+    "sulcus-pipeline",
+    "sulcus-runtime",
+    "sulcus-train",
+    "sulcus-volume",
+];
+
+/// Dev-dependencies that [`MEMBERS`] does not list: the crate for tests, which any member may use, and the tests of DICOM
+/// series, which read them as every front end does.
+fn is_for_tests_only(member: &str, name: &str) -> bool {
+    name == "sulcus-testing" || (member, name) == ("sulcus-dicom", "sulcus-io")
+}
 
 const LIBRARIES: &[&str] =
     &["sulcus-io", "sulcus-onnx", "sulcus-pipeline", "sulcus-runtime", "sulcus-train", "sulcus-volume"];
@@ -60,6 +80,7 @@ const CONFINED: &[Confined] = &[
         named_by: &["sulcus-train", "embed-burn"],
         unreachable_from: &[
             "sulcus-volume",
+            "sulcus-dicom",
             "sulcus-io",
             "sulcus-pipeline",
             "sulcus-onnx",
@@ -76,6 +97,7 @@ const CONFINED: &[Confined] = &[
         named_by: &["sulcus-runtime"],
         unreachable_from: &[
             "sulcus-volume",
+            "sulcus-dicom",
             "sulcus-io",
             "sulcus-pipeline",
             "sulcus-onnx",
@@ -89,7 +111,7 @@ const CONFINED: &[Confined] = &[
         what: "threads (rayon)",
         matches: |name| name == "rayon",
         named_by: LIBRARIES_WITH_THREADS,
-        // Not the viewer, though it has none: cargo's metadata counts what `sulcus-io` depends on off the web alone.
+        // The viewer has no threads either, but in the metadata of cargo the features of `sulcus-io` are those of all members.
         unreachable_from: &["sulcus-volume", "xtask"],
     },
     Confined {
@@ -100,6 +122,7 @@ const CONFINED: &[Confined] = &[
         named_by: &[],
         unreachable_from: &[
             "sulcus-volume",
+            "sulcus-dicom",
             "sulcus-io",
             "sulcus-pipeline",
             "sulcus-onnx",
@@ -121,6 +144,7 @@ const CONFINED: &[Confined] = &[
         named_by: &["sulcus-serve"],
         unreachable_from: &[
             "sulcus-volume",
+            "sulcus-dicom",
             "sulcus-io",
             "sulcus-pipeline",
             "sulcus-onnx",
@@ -140,6 +164,7 @@ const CONFINED: &[Confined] = &[
         named_by: &["sulcus-cli"],
         unreachable_from: &[
             "sulcus-volume",
+            "sulcus-dicom",
             "sulcus-io",
             "sulcus-pipeline",
             "sulcus-onnx",
@@ -285,8 +310,14 @@ impl Graph {
             let (id, name) = (text(package, "id")?, text(package, "name")?);
             graph.names.insert(id.into(), name.into());
             if members.contains(id) {
+                let is_dev = |dependency: &Value| dependency.get("kind").and_then(Value::as_str) == Some("dev");
+                let for_tests = |dependency: &Value| {
+                    is_dev(dependency)
+                        && text(dependency, "name").is_ok_and(|other| is_for_tests_only(name, other))
+                };
                 let named = array(package, "dependencies")?
                     .iter()
+                    .filter(|dependency| !for_tests(dependency))
                     .map(|dependency| text(dependency, "name").map(String::from))
                     .collect::<Result<_, _>>()?;
                 graph.members.insert(name.into(), named);
@@ -406,6 +437,14 @@ mod tests {
     fn a_dev_dependency_is_an_edge_too() {
         let found = violations(&metadata(&[("sulcus-volume", "sulcus-io", Some("dev"))])).unwrap();
         assert_eq!(found, ["sulcus-volume may not depend on sulcus-io (allowed: nothing)"]);
+    }
+
+    #[test]
+    fn the_testing_crate_is_for_tests_only() {
+        let as_dev = metadata(&[("sulcus-volume", "sulcus-testing", Some("dev"))]);
+        assert_eq!(violations(&as_dev).unwrap(), Vec::<String>::new());
+        let found = violations(&metadata(&[("sulcus-volume", "sulcus-testing", None)])).unwrap();
+        assert_eq!(found, ["sulcus-volume may not depend on sulcus-testing (allowed: nothing)"]);
     }
 
     #[test]

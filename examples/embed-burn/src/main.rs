@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let scan = sulcus_io::read_scan(scan.as_ref())?;
     let labels = segment(&network, &spec, &scan.image)?;
-    sulcus_io::write_labels(mask.as_ref(), &labels, &scan.source, &spec.labels)?;
+    sulcus_io::write_labels(mask.as_ref(), &labels, &scan.metadata, &spec.labels)?;
     let counts = labels.counts();
     for entry in spec.labels.entries() {
         let voxels = counts.get(&entry.value).copied().unwrap_or(0);

@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use server::Server;
-use sulcus_io::{Compression, Source, encode_image, encode_labels, read_labels_bytes, read_scan_bytes};
+use sulcus_io::{Compression, VolumeMetadata, encode_image, encode_labels, read_labels_bytes, read_scan_bytes};
 use sulcus_pipeline::count_labels;
 use sulcus_viewer::{Role, Scene};
 use sulcus_volume::{Geometry, Image, LabelMap, LabelTable, OrientationSource, Plane};
@@ -158,7 +158,7 @@ struct Case {
     truth: LabelMap,
     mask: LabelMap,
     names: LabelTable,
-    like: Source,
+    like: VolumeMetadata,
 }
 
 impl Case {
@@ -178,7 +178,7 @@ impl Case {
     fn turned(&self, orientation: &str) -> Self {
         let to = orientation.parse().unwrap();
         let (truth, mask) = (self.truth.reoriented(to), self.mask.reoriented(to));
-        let like = Source::from(*truth.geometry());
+        let like = VolumeMetadata::from(*truth.geometry());
         Self { image: self.image.reoriented(to), truth, mask, names: self.names.clone(), like }
     }
 

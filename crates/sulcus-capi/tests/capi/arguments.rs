@@ -246,7 +246,7 @@ fn files_that_cannot_be_segmented_say_why() {
     // Either name of a pair is both files.
     let (header, voxels) = (folder.path().join("pair.hdr"), folder.path().join("pair.img"));
     let read = sulcus_io::read_scan(&scan).unwrap();
-    sulcus_io::write_image(&header, &read.image, &read.source).unwrap();
+    sulcus_io::write_image(&header, &read.image, &read.metadata).unwrap();
     let pair = [&header, &voxels].map(|path| std::fs::read(path).unwrap());
     for (scan, mask) in [(&header, &voxels), (&voxels, &header)] {
         let message = refused(run(scan, mask), SulcusStatus::File);

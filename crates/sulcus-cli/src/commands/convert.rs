@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use sulcus_io::dicom;
-use sulcus_io::{Source, StoredVolume, Texts, VoxelType};
+use sulcus_io::{StoredVolume, Texts, VolumeMetadata, VoxelType};
 use sulcus_volume::{
     Geometry, Image, Interpolation, LabelMap, LabelTable, OrientationSource, Regrid, Reorientation, Spacing,
 };
@@ -24,8 +24,8 @@ pub(crate) fn run(args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
     }
     let volume = scans::read_stored_telling(&args.input, own_series(args), ui)
         .map_err(|error| CliError::failed(with_causes(&error)))?;
-    let target = target(args, volume.source().geometry())?;
-    let placed = volume.source().geometry().source() != OrientationSource::None;
+    let target = target(args, volume.metadata().geometry())?;
+    let placed = volume.metadata().geometry().source() != OrientationSource::None;
     // NIfTI and NRRD can leave it open, where nothing is moved.
     let stays_open = target.is_none() && !label_names::has_no_place(&args.output);
     if !placed && !stays_open {
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
             args.input.display()
         ));
     }
-    let mut names = volume.source().label_table().cloned();
+    let mut names = volume.metadata().label_table().cloned();
     let mut converted = match target {
         None => volume,
         Some(target) => onto(volume, &target, args, ui)?,
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
     let texts = if args.keep_texts { Texts::Keep } else { Texts::Drop };
     sulcus_io::write_stored(&args.output, &converted, names.as_ref(), texts)
         .map_err(|error| CliError::failed(with_causes(&error)))?;
-    ui.note(describe(&args.output, converted.source()));
+    ui.note(describe(&args.output, converted.metadata()));
     Ok(())
 }
 
@@ -68,7 +68,8 @@ fn segmentation(
     args: &ConvertArgs,
     ui: Ui,
 ) -> Result<(), CliError> {
-    let Some(reference) = args.like.as_ref().filter(|path| path.is_dir() || dicom::is_dicom_file(path)) else {
+    let Some(reference) = args.like.as_ref().filter(|path| path.is_dir() || sulcus_dicom::is_dicom_file(path))
+    else {
         return Err(CliError::usage(format_args!(
             "a DICOM segmentation belongs to a series, and --like names none: {}",
             args.output.display()
@@ -89,16 +90,16 @@ fn own_series(args: &ConvertArgs) -> Option<&str> {
 }
 
 fn is_series(path: &Path) -> bool {
-    scans::is_dicom(path) && !dicom::is_segmentation(path)
+    scans::is_dicom(path) && !sulcus_dicom::is_segmentation(path)
 }
 
 /// What `--like` says; where IN is no series, `--series` is one of REF.
-fn reference_source(reference: &Path, args: &ConvertArgs) -> Result<Source, CliError> {
+fn reference_source(reference: &Path, args: &ConvertArgs) -> Result<VolumeMetadata, CliError> {
     let read = match args.series.as_deref() {
         Some(uid) if is_series(reference) && !is_series(&args.input) => {
-            dicom::read_series_source(reference, Some(uid))
+            dicom::read_series_metadata(reference, Some(uid))
         }
-        _ => sulcus_io::read_source(reference),
+        _ => sulcus_io::read_metadata(reference),
     };
     read.map_err(|error| CliError::failed(with_causes(&error)))
 }
@@ -115,7 +116,7 @@ fn check_usage(args: &ConvertArgs) -> Result<(), CliError> {
         return Err(CliError::usage(format_args!("OUT is a folder, name a file: {}", args.output.display())));
     }
     // A pair has a second file, which may be the one that was given.
-    let written = sulcus_io::written_files(&args.output);
+    let written = sulcus_io::output_files(&args.output);
     if args.series.is_some() && !is_series(&args.input) && !args.like.as_ref().is_some_and(|path| is_series(path))
     {
         return Err(CliError::usage(format_args!(
@@ -129,7 +130,7 @@ fn check_usage(args: &ConvertArgs) -> Result<(), CliError> {
         ("the table", args.names.as_ref()),
     ];
     for (what, path) in read {
-        let of_path = path.into_iter().flat_map(|path| sulcus_io::read_files(path)).collect::<Vec<_>>();
+        let of_path = path.into_iter().flat_map(|path| sulcus_io::input_files(path)).collect::<Vec<_>>();
         if of_path.iter().any(|path| written.iter().any(|file| files::same_file(path, file))) {
             return Err(CliError::usage(format_args!(
                 "the output would overwrite {what}: {}",
@@ -176,7 +177,7 @@ fn kind(args: &ConvertArgs, volume: &StoredVolume<'_>) -> Kind {
     if args.names.is_some() {
         return Kind { labels: true, why: "as --names says".into() };
     }
-    if volume.source().is_label_map() {
+    if volume.metadata().is_label_map() {
         return Kind { labels: true, why: "as the file says".into() };
     }
     if let Ok((map, _)) = volume.clone().into_labels() {
@@ -195,7 +196,7 @@ fn onto(
     args: &ConvertArgs,
     ui: Ui,
 ) -> Result<StoredVolume<'static>, CliError> {
-    let regrid = Regrid::new(volume.source().geometry(), target);
+    let regrid = Regrid::new(volume.metadata().geometry(), target);
     let kind = kind(args, &volume);
     // Beyond the scan there is no label, and nothing brighter than its darkest voxel.
     let outside = match args.outside {
@@ -228,7 +229,7 @@ fn onto(
 
 /// Each voxel takes the stored value of the nearest one, whatever its type.
 fn moved(volume: &StoredVolume<'_>, regrid: &Regrid, outside: f64) -> Result<StoredVolume<'static>, CliError> {
-    let (source, bytes) = (volume.source(), volume.bytes());
+    let (source, bytes) = (volume.metadata(), volume.bytes());
     let (slope, intercept) = volume.slope_and_intercept().unwrap_or((1.0, 0.0));
     let fill = stored_value(source.voxel_type(), (outside - intercept) / slope);
     let voxels = source.geometry().voxels();
@@ -287,7 +288,11 @@ fn voted(volume: StoredVolume<'static>, target: &Geometry) -> Result<StoredVolum
 }
 
 /// Labels as a volume, in the smallest type that holds them.
-fn label_volume(source: &Source, target: &Geometry, labels: &LabelMap) -> Result<StoredVolume<'static>, CliError> {
+fn label_volume(
+    source: &VolumeMetadata,
+    target: &Geometry,
+    labels: &LabelMap,
+) -> Result<StoredVolume<'static>, CliError> {
     let small = labels.data().iter().all(|label| u8::try_from(*label).is_ok());
     let (voxel_type, bytes): (_, Vec<u8>) = if small {
         (VoxelType::Uint8, labels.data().iter().map(|label| *label as u8).collect())
@@ -306,11 +311,11 @@ fn interpolated(
     let scan = volume.into_scan().map_err(|error| CliError::failed(with_causes(&error)))?;
     let image: Image = scan.image.onto(target, interpolation, outside).context("resampling")?;
     let bytes = image.data().iter().flat_map(|value| value.to_le_bytes()).collect();
-    put_on_grid(&scan.source, target, VoxelType::Float32, bytes)
+    put_on_grid(&scan.metadata, target, VoxelType::Float32, bytes)
 }
 
 fn put_on_grid(
-    source: &Source,
+    source: &VolumeMetadata,
     target: &Geometry,
     voxel_type: VoxelType,
     bytes: Vec<u8>,
@@ -320,7 +325,7 @@ fn put_on_grid(
     StoredVolume::new(new, bytes).context("putting the values on the new grid")
 }
 
-fn describe(path: &Path, source: &Source) -> String {
+fn describe(path: &Path, source: &VolumeMetadata) -> String {
     let times = |values: Vec<String>| values.join(" × ");
     format!(
         "{}: {} voxels of {} mm, {}, {}",

@@ -202,7 +202,7 @@ fn predict(
             other => other.context("predicting")?,
         };
         let mask = masks.join(format!("{name}.nii.gz"));
-        sulcus_io::write_labels(&mask, &found.labels, &scan.source, &found.table).context("writing a mask")?;
+        sulcus_io::write_labels(&mask, &found.labels, &scan.metadata, &found.table).context("writing a mask")?;
         let names = [&mask, truth].map(|path| path.display().to_string());
         scores.add(names, &found.labels, &truth_mask).context("scoring")?;
         bar.inc(1);

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use serde::Serialize;
-use sulcus_io::VolumeInfo;
-use sulcus_io::dicom::{SeriesList, SeriesSummary, list_series, read_series};
+use sulcus_dicom::{Series, SeriesList, SeriesSummary, list_series};
+use sulcus_io::dicom::read_series;
+use sulcus_io::{IoError, VolumeInfo};
 
 use super::info::volume_rows;
 use crate::args::InfoArgs;
@@ -33,26 +34,29 @@ struct Listed<'a> {
 }
 
 pub(crate) fn info(path: &Path, args: &InfoArgs, ui: Ui) -> Result<(), CliError> {
-    let list = list_series(path).context("listing the DICOM series")?;
-    let scan = read_series(path, args.series.as_deref()).map_err(|error| {
+    let list = list_series(path).map_err(IoError::from).context("listing the DICOM series")?;
+    let read = read_series(path, args.series.as_deref()).map_err(|error| {
         // What else there is may be what was meant.
         table(&list, args.descriptions).iter().for_each(|line| ui.note(format_args!("series {line}")));
         let failed = CliError::failed(with_causes(&error));
         if list.series.len() > 1 { failed.hint("--series UID takes another series of the folder") } else { failed }
     })?;
+    let info = &read.scan.info;
+    let series = read.scan.metadata.series();
+    let uid = series.map(Series::uid).unwrap_or_default();
     if args.json {
         let listed = |summary| Listed { summary, description: description(summary, args.descriptions) };
         return output::json(&FolderInfo {
-            volume: &scan.info,
-            series_uid: scan.series.uid(),
+            volume: info,
+            series_uid: uid,
             series: list.series.iter().map(listed).collect(),
             other_files: list.other_files,
         });
     }
-    scan.notes.iter().for_each(|text| ui.note(text));
-    let mut rows = volume_rows(path, &scan.info);
-    rows.push(("modality", scan.series.modality().to_owned()));
-    rows.push(("series UID", scan.series.uid().to_owned()));
+    read.notes.iter().for_each(|text| ui.note(text));
+    let mut rows = volume_rows(path, info);
+    rows.push(("modality", series.map(Series::modality).unwrap_or_default().to_owned()));
+    rows.push(("series UID", uid.to_owned()));
     if list.series.len() > 1 {
         rows.push(("all series", table(&list, args.descriptions).join("\n")));
     }

@@ -37,7 +37,7 @@ fn folder(path: &Path, args: &InfoArgs, ui: Ui) -> Result<(), CliError> {
         cross_validation::info(path, json)
     } else if path.join("dataset.json").is_file() || path.join("images").is_dir() {
         info_dataset::run(path, json, ui)
-    } else if sulcus_io::dicom::holds_dicom(path) {
+    } else if sulcus_dicom::holds_dicom(path) {
         dicom_folder::info(path, args, ui)
     } else {
         Err(CliError::failed(format_args!(

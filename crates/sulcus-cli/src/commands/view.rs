@@ -61,7 +61,7 @@ fn as_nifti(
         return Err(CliError::failed(format_args!("{what}: expected a file, found a folder: {}", path.display())));
     }
     if !dicom && !is_pair(path) {
-        let format = sulcus_io::read_source(path).context(what)?.format();
+        let format = sulcus_io::read_metadata(path).context(what)?.format();
         if !matches!(format, Some(VolumeFormat::Nrrd | VolumeFormat::MetaImage)) {
             return Ok(path.to_path_buf());
         }

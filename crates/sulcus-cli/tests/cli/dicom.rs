@@ -6,7 +6,7 @@ use super::support::{predict, run, scan};
 
 /// A folder with one slice of a bundled scan as DICOM, from the reader's own tests.
 fn series(home: &Path, name: &str, fixture: &str) -> PathBuf {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sulcus-io/tests/dicom").join(fixture);
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sulcus-dicom/tests/dicom").join(fixture);
     let folder = home.join(name);
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::copy(from, folder.join("IM0001")).unwrap();
@@ -61,7 +61,7 @@ fn an_index_and_a_scan_beside_the_series_hide_none_of_them() {
 fn a_slice_that_was_lost_in_a_copy_is_named() {
     let home = tempfile::tempdir().unwrap();
     for (lost, content, said) in
-        [("IM0002", "", "an empty file"), ("a.dcm", "", "an empty file"), ("b.DCM", "cut", "without DICOM's mark")]
+        [("IM0002", "", "an empty file"), ("a.dcm", "", "an empty file"), ("b.DCM", "cut", "that is not DICOM")]
     {
         let folder = series(home.path(), "series", "u12.dcm");
         std::fs::write(folder.join(".notes"), "").unwrap();
@@ -81,7 +81,7 @@ fn a_segmentation_has_the_labels_of_the_mask() {
     let (dicom, nifti) = (home.path().join("mask.dcm"), home.path().join("mask.nii.gz"));
     predict(home.path(), &[&folder], &dicom, &[]).code(0);
     predict(home.path(), &[&folder], &nifti, &[]).code(0);
-    let (segmented, names) = sulcus_io::dicom::read_segmentation(&dicom).unwrap();
+    let (segmented, names) = sulcus_dicom::read_segmentation(&dicom).unwrap();
     let (mask, source) = sulcus_io::read_labels(&nifti).unwrap();
     segmented.geometry().check_same_grid(mask.geometry()).unwrap();
     assert_eq!(segmented.data(), mask.data());
@@ -91,7 +91,7 @@ fn a_segmentation_has_the_labels_of_the_mask() {
 
     let again = home.path().join("again.dcm");
     run(home.path(), &[&"convert", &nifti, &again, &"--like", &folder]).code(0);
-    assert_eq!(sulcus_io::dicom::read_segmentation(&again).unwrap().0.data(), mask.data());
+    assert_eq!(sulcus_dicom::read_segmentation(&again).unwrap().0.data(), mask.data());
     let back = home.path().join("back.nii.gz");
     run(home.path(), &[&"convert", &again, &back]).code(0);
     assert_eq!(sulcus_io::read_labels(&back).unwrap().0.data(), mask.data());
@@ -123,7 +123,7 @@ fn the_series_that_is_named_is_taken_by_every_command() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let (folder, one, two) = study(home);
-    let slices = |path: &Path| sulcus_io::read_source(path).unwrap().geometry().shape()[2];
+    let slices = |path: &Path| sulcus_io::read_metadata(path).unwrap().geometry().shape()[2];
     let out = home.join("out.nii");
     run(home, &[&"convert", &folder, &out]).code(0).says("2 DICOM series found");
     assert_eq!(slices(&out), 2);
@@ -134,15 +134,15 @@ fn the_series_that_is_named_is_taken_by_every_command() {
         let (mask, back) = (home.join("mask.dcm"), home.join("back.nii"));
         let table = super::support::file(home, "names.ctbl", b"# Color table file\n7 Part 1 2 3 255\n");
         let labels = sulcus_volume::LabelMap::new(
-            *sulcus_io::read_source(&out).unwrap().geometry(),
-            vec![7; sulcus_io::read_source(&out).unwrap().geometry().voxels()],
+            *sulcus_io::read_metadata(&out).unwrap().geometry(),
+            vec![7; sulcus_io::read_metadata(&out).unwrap().geometry().voxels()],
         )
         .unwrap();
         let seven = home.join("seven.nii");
-        let source = sulcus_io::read_source(&out).unwrap();
+        let source = sulcus_io::read_metadata(&out).unwrap();
         sulcus_io::write_labels(&seven, &labels, &source, &Default::default()).unwrap();
         run(home, &[&"convert", &seven, &mask, &"--like", &folder, &"--series", &uid, &"--names", &table]).code(0);
-        let (segmented, names) = sulcus_io::dicom::read_segmentation(&mask).unwrap();
+        let (segmented, names) = sulcus_dicom::read_segmentation(&mask).unwrap();
         assert_eq!(segmented.geometry().shape()[2], expected);
         assert!(segmented.data().iter().all(|v| *v == 7));
         assert_eq!(names.entries()[0].name, "Part");
@@ -164,7 +164,7 @@ fn the_series_that_is_named_is_taken_by_every_command() {
             command.arg(&out);
         }
         let ended = super::support::ended(command.args(["--series", "1.2"]).output().unwrap());
-        ended.code(1).says("the series that was asked for by its UID");
+        ended.code(1).says("a series with the requested UID");
     }
     run(home, &[&"convert", &scan(), &out, &"--series", &"1.2"]).code(2).says("neither IN nor REF");
     run(home, &[&"view", &"--no-open", &scan(), &"--series", &"1.2"]).code(2).says("--series names a series");

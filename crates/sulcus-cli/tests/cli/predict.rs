@@ -21,7 +21,7 @@ fn a_scan_becomes_a_mask_on_its_own_grid() {
     assert!(parts > 0.0 && part("total") >= parts, "{seconds:?}");
     assert!(line["tiles"].as_u64().unwrap() >= 1);
 
-    let (image, source) = sulcus_io::read_scan(&scan()).map(|read| (read.image, read.source)).unwrap();
+    let (image, source) = sulcus_io::read_scan(&scan()).map(|read| (read.image, read.metadata)).unwrap();
     let (labels, written) = sulcus_io::read_labels(&mask).unwrap();
     image.geometry().check_same_grid(labels.geometry()).unwrap();
     assert_eq!(source.geometry().ras_from_voxel().rows(), written.geometry().ras_from_voxel().rows());
@@ -118,7 +118,7 @@ fn probabilities_are_a_4d_image_beside_the_mask() {
     predict(home.path(), &[&scan()], &home.path().join("out"), &["--probabilities"]).code(0);
     let read = sulcus_io::read_scan(&home.path().join("out/image_probabilities.nii.gz")).unwrap();
     let (labels, _) = sulcus_io::read_labels(&home.path().join("out/image.nii.gz")).unwrap();
-    assert_eq!((read.source.voxel_type().name(), read.image.channels()), ("float32", 3));
+    assert_eq!((read.metadata.voxel_type().name(), read.image.channels()), ("float32", 3));
     for voxel in 0..labels.data().len() {
         let classes: Vec<f32> = (0..3).map(|c| read.image.channel(c)[voxel]).collect();
         assert!((classes.iter().sum::<f32>() - 1.0).abs() < 1e-4, "{classes:?}");
@@ -180,7 +180,7 @@ fn what_would_destroy_data_is_wrong_usage() {
     let twin = file(home.path(), "b/x.nii.gz", &bytes);
     predict(home.path(), &[&input], &input, &[]).code(2).says("overwrite the scan itself");
     predict(home.path(), &[&input], &home.path().join("a"), &[]).code(2).says("overwrite the scan itself");
-    let plain = sulcus_io::read_scan(&input).map(|read| (read.image, read.source)).unwrap();
+    let plain = sulcus_io::read_scan(&input).map(|read| (read.image, read.metadata)).unwrap();
     let (header, voxels) = (home.path().join("pair.hdr"), home.path().join("pair.img"));
     sulcus_io::write_image(&header, &plain.0, &plain.1).unwrap();
     let pair = [&header, &voxels].map(|path| std::fs::read(path).unwrap());
@@ -328,7 +328,7 @@ fn a_cohort_goes_on_where_it_was_stopped_and_redoes_what_is_not_as_it_was() {
     assert_eq!(go(&[]).0, [false, false, false, true]);
     assert_eq!(masks(&out), first);
     // The voxels of a pair are another file than the one that is named.
-    let (image, source) = sulcus_io::read_scan(&scan()).map(|read| (read.image, read.source)).unwrap();
+    let (image, source) = sulcus_io::read_scan(&scan()).map(|read| (read.image, read.metadata)).unwrap();
     for name in ["e.hdr", "f.mhd"] {
         sulcus_io::write_image(&cases.join(name), &image, &source).unwrap();
     }

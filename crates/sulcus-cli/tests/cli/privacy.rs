@@ -179,7 +179,7 @@ fn errors_about_a_named_scan_do_not_name_the_patient() {
 fn a_converted_series_and_its_tables_do_not_name_the_patient() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
-    let slice = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sulcus-io/tests/dicom/u12.dcm");
+    let slice = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sulcus-dicom/tests/dicom/u12.dcm");
     let mut bytes = std::fs::read(slice).unwrap();
     let secrets = ["Doe^Jane", "ID-47112", "19700229", "Haze, D."];
     let tags = [([0x10, 0x10], "PN"), ([0x10, 0x20], "LO"), ([0x10, 0x30], "DA"), ([0x08, 0x3e], "LO")];

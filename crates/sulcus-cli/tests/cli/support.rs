@@ -4,25 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+pub(crate) use sulcus_testing::{bundled, bundled_scan as scan, bundled_truth as truth, nifti};
 
 /// The tiny model that the binary carries.
 pub(crate) fn tiny_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny.onnx")
-}
-
-/// A file of the bundled scans.
-pub(crate) fn bundled(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data").join(path)
-}
-
-/// The bundled case that no training uses.
-pub(crate) fn scan() -> PathBuf {
-    bundled("case/image.nii.gz")
-}
-
-/// Its truth.
-pub(crate) fn truth() -> PathBuf {
-    bundled("case/truth.nii.gz")
 }
 
 /// The binary in an environment that says nothing, with a data folder of its own.
@@ -99,33 +85,6 @@ pub(crate) fn predict(home: &Path, inputs: &[&Path], output: &Path, more: &[&str
         .arg(output)
         .args(more);
     ended(command.output().unwrap())
-}
-
-/// A NIfTI-1 file made by hand: shape, float32 values, and an sform or none.
-pub(crate) fn nifti(shape: &[i16], values: &[f32], sform: Option<[[f32; 4]; 3]>) -> Vec<u8> {
-    let mut header = vec![0_u8; 352];
-    let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, &348_i32.to_le_bytes());
-    put(40, &(shape.len() as i16).to_le_bytes());
-    for axis in 0..7 {
-        put(42 + 2 * axis, &shape.get(axis).copied().unwrap_or(1).to_le_bytes());
-        put(80 + 4 * axis, &1.0_f32.to_le_bytes());
-    }
-    put(70, &16_i16.to_le_bytes());
-    put(72, &32_i16.to_le_bytes());
-    put(76, &1.0_f32.to_le_bytes());
-    put(108, &352.0_f32.to_le_bytes());
-    if let Some(rows) = sform {
-        put(254, &1_i16.to_le_bytes());
-        for (row, at) in rows.iter().zip([280, 296, 312]) {
-            for (column, value) in row.iter().enumerate() {
-                put(at + 4 * column, &value.to_le_bytes());
-            }
-        }
-    }
-    put(344, b"n+1\0");
-    header.extend(values.iter().flat_map(|v| v.to_le_bytes()));
-    header
 }
 
 /// The plain RAS grid.

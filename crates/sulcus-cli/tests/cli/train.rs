@@ -84,7 +84,7 @@ fn scans_with_margins_of_zeros_are_cut_normalised_inside_and_masked_whole() {
     for name in ["hippocampus_008", "hippocampus_011", "hippocampus_023", "hippocampus_040"] {
         for (from, to) in [("imagesTr", "images"), ("labelsTr", "labels")] {
             let narrow = bundled(&format!("hippocampus/{from}/{name}.nii.gz"));
-            let geometry = *sulcus_io::read_source(&narrow).unwrap().geometry();
+            let geometry = *sulcus_io::read_metadata(&narrow).unwrap().geometry();
             let mut rows = geometry.ras_from_voxel().rows();
             let first = geometry.ras_from_voxel().apply([-12.0; 3]).0;
             rows.iter_mut().zip(first).for_each(|(row, origin)| row[3] = origin);

@@ -26,8 +26,8 @@ fn scans_that_mean_nothing_are_refused_with_what_is_wrong() {
     let (unreadable, unsuitable) = ((400, "unreadable-scan"), (422, "unsuitable-scan"));
     for (name, body, (status, code), says) in [
         ("text", b"hello, I am not a scan at all".to_vec(), unreadable, "expected NIfTI"),
-        ("zeros", vec![0; 4000], unreadable, "nothing but zeros"),
-        ("a picture", b"\x89PNG\r\n\x1a\n and so on".to_vec(), unreadable, "a PNG picture"),
+        ("zeros", vec![0; 4000], unreadable, "only zeros"),
+        ("a picture", b"\x89PNG\r\n\x1a\n and so on".to_vec(), unreadable, "a PNG image"),
         ("an NRRD file", b"NRRD0004\ntype: float\n".to_vec(), unreadable, "an NRRD file"),
         ("half a header", whole[..200].to_vec(), unreadable, "348"),
         ("half its voxels", whole[..900].to_vec(), unreadable, "8 × 8 × 8"),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sulcus_io::Source;
+use sulcus_io::VolumeMetadata;
 use sulcus_volume::{
     Geometry, Image, Label, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing,
 };
@@ -14,12 +14,12 @@ pub(crate) fn geometry(shape: [usize; 3], spacing_mm: [f64; 3]) -> Geometry {
 
 pub(crate) fn write_image(path: &Path, geometry: Geometry, channels: usize, values: Vec<f32>) {
     let image = Image::new(geometry, channels, values).unwrap();
-    sulcus_io::write_image(path, &image, &Source::from(geometry)).unwrap();
+    sulcus_io::write_image(path, &image, &VolumeMetadata::from(geometry)).unwrap();
 }
 
 pub(crate) fn write_labels(path: &Path, geometry: Geometry, labels: Vec<Label>) {
     let labels = LabelMap::new(geometry, labels).unwrap();
-    let like = Source::from(geometry);
+    let like = VolumeMetadata::from(geometry);
     sulcus_io::write_labels(path, &labels, &like, &LabelTable::default()).unwrap();
 }
 

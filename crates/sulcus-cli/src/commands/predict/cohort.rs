@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Instant;
 
 use serde_json::Value;
-use sulcus_io::Source;
+use sulcus_io::VolumeMetadata;
 use sulcus_pipeline::{Outputs, PipelineError, Progress};
 use sulcus_runtime::{SegmentOptions, Segmentation, Segmenter};
 use sulcus_volume::{Image, OrientationSource};
@@ -36,14 +36,14 @@ pub(super) struct Cohort<'a> {
 
 /// A scan, or what is known of a case that is done already.
 enum Read {
-    Scan { image: Image, source: Box<Source>, secs: f64 },
+    Scan { image: Image, source: Box<VolumeMetadata>, secs: f64 },
     Done(Value),
 }
 
 /// A mask on its way to the disk.
 struct Segmented {
     found: Segmentation,
-    source: Source,
+    source: VolumeMetadata,
     read_secs: f64,
     segment_secs: f64,
 }
@@ -326,7 +326,7 @@ impl Progressing<'_> {
         &mut self,
         index: usize,
         found: (Segmentation, f64),
-        source: Source,
+        source: VolumeMetadata,
         read_secs: f64,
     ) -> Result<(), CliError> {
         let (found, segment_secs) = found;

@@ -102,8 +102,8 @@ fn plan_outputs(args: &PredictArgs, cases: Vec<Case>, bad: usize) -> Result<Vec<
         .collect();
     // Of a pair either name may be the one in -o.
     let written: Vec<PathBuf> =
-        jobs.iter().flat_map(outputs).flat_map(|output| sulcus_io::written_files(output)).collect();
-    let inputs = jobs.iter().flat_map(|job| &job.case.files).flat_map(|input| sulcus_io::read_files(input));
+        jobs.iter().flat_map(outputs).flat_map(|output| sulcus_io::output_files(output)).collect();
+    let inputs = jobs.iter().flat_map(|job| &job.case.files).flat_map(|input| sulcus_io::input_files(input));
     let read: HashSet<PathBuf> = inputs.filter_map(|input| files::resolved(&input)).collect();
     if let Some(out) = written.iter().find(|out| files::resolved(out).is_some_and(|out| read.contains(&out))) {
         return Err(CliError::usage(format_args!("the mask would overwrite the scan itself: {}", out.display()))

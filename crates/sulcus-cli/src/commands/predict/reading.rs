@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sulcus_io::{IoError, Scan, Source, read_source};
+use sulcus_io::{IoError, Scan, VolumeMetadata, read_metadata};
 use sulcus_volume::Image;
 
 use crate::error::with_causes;
@@ -11,7 +11,7 @@ use crate::error::with_causes;
 /// read take none.
 pub(super) fn bytes_to_read(paths: &[PathBuf]) -> u64 {
     let of_file = |path: &PathBuf| -> Option<u64> {
-        let source = read_source(path).ok()?;
+        let source = read_metadata(path).ok()?;
         let values = source.geometry().voxels().checked_mul(source.channels())? as u64;
         let stored = source.voxel_type().bytes() as u64;
         let stacked = if paths.len() > 1 { 2 } else { 1 };
@@ -26,13 +26,13 @@ pub(super) fn read_channels(
     paths: &[PathBuf],
     expected: usize,
     read: &mut dyn FnMut(&Path) -> Result<Scan, IoError>,
-) -> Result<(Image, Source), String> {
-    let mut first: Option<(Image, Source)> = None;
+) -> Result<(Image, VolumeMetadata), String> {
+    let mut first: Option<(Image, VolumeMetadata)> = None;
     let mut stacked = Vec::new();
     for path in paths {
         let read = read(path).map_err(|error| with_causes(&error))?;
         match &first {
-            None => first = Some((read.image, read.source)),
+            None => first = Some((read.image, read.metadata)),
             Some((image, _)) => {
                 let (one, other) = (image.geometry(), read.image.geometry());
                 one.check_same_grid(other).map_err(|error| {

@@ -103,7 +103,7 @@ impl<'a> Records<'a> {
             return None;
         }
         let (mask, _) = sulcus_io::read_labels(&job.mask).ok()?;
-        let scan = sulcus_io::read_source(job.input()).ok()?;
+        let scan = sulcus_io::read_metadata(job.input()).ok()?;
         scan.geometry().check_same_grid(mask.geometry()).ok()?;
         let mut line = record.line;
         line.as_object_mut()?.insert("done_before".into(), Value::Bool(true));
@@ -137,7 +137,7 @@ fn inputs(job: &Job) -> Option<Vec<Input>> {
         Some(Input { bytes: there.len(), modified_nanos, path })
     };
     // The voxels may lie in another file than the one that is named.
-    job.case.files.iter().flat_map(|path| sulcus_io::read_files(path)).map(input).collect()
+    job.case.files.iter().flat_map(|path| sulcus_io::input_files(path)).map(input).collect()
 }
 
 fn sha256(path: &Path) -> Option<String> {
