@@ -4,10 +4,17 @@ use super::dataset::Dataset;
 use super::error::{DicomError, DicomErrorKind};
 use super::tags::{self, Tag};
 
-/// The SOP class of DICOM segmentations.
+/// The SOP class of segmentations with binary or fractional segments.
 pub(crate) const SEGMENTATION_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.66.4";
+/// The SOP class of segmentations whose pixels are segment numbers.
+const LABEL_MAP_SEGMENTATION_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.66.7";
 /// The SOP class of a DICOMDIR.
 pub(crate) const DIRECTORY_STORAGE: &str = "1.2.840.10008.1.3.10";
+
+/// Whether the SOP class is that of a segmentation.
+pub(crate) fn is_segmentation_class(sop_class: &str) -> bool {
+    [SEGMENTATION_STORAGE, LABEL_MAP_SEGMENTATION_STORAGE].contains(&sop_class)
+}
 
 const NUCLEAR_MEDICINE_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.20";
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::dataset::Dataset;
 use super::error::{DicomError, DicomErrorKind};
 use super::file::DicomFile;
-use super::instance::{self, DIRECTORY_STORAGE, Frame, PixelLayout, SEGMENTATION_STORAGE};
+use super::instance::{self, DIRECTORY_STORAGE, Frame, PixelLayout};
 use super::patient::Patient;
 use super::pixel_data::PixelData;
 use super::tags;
@@ -78,7 +78,7 @@ pub(crate) struct Slices {
 
 impl InstanceHeader {
     fn is_image(&self) -> bool {
-        self.size.iter().all(|n| *n > 0) && self.sop_class != SEGMENTATION_STORAGE
+        self.size.iter().all(|n| *n > 0) && !instance::is_segmentation_class(&self.sop_class)
     }
 
     fn frames(&self) -> usize {
@@ -152,7 +152,7 @@ pub fn is_segmentation(path: &Path) -> bool {
         let bytes = Some(path).filter(|p| p.is_file() && is_dicom_file(p)).map(read_file)?.ok()?;
         read_entry(FileLocation::Path(path.to_path_buf()), &bytes).ok().flatten()
     };
-    open().is_some_and(|entry| entry.sop_class == SEGMENTATION_STORAGE)
+    open().is_some_and(|entry| instance::is_segmentation_class(&entry.sop_class))
 }
 
 /// Whether the folder or one of its subfolders contains a DICOM file. Only the first 256 files are examined.

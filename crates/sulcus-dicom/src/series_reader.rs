@@ -6,7 +6,7 @@ use sulcus_volume::Geometry;
 
 use super::error::{DicomError, DicomErrorKind};
 use super::file::DicomFile;
-use super::instance::{Frame, PixelLayout, PixelType, SEGMENTATION_STORAGE};
+use super::instance::{Frame, PixelLayout, PixelType, is_segmentation_class};
 use super::patient::Patient;
 use super::pixel_data::PixelData;
 use super::series_index::{InputFiles, InstanceHeader, SeriesIndex, Slices};
@@ -182,7 +182,7 @@ impl<'a> SeriesReader<'a> {
 
 /// The slices of every file, or the error of the first file without usable ones.
 fn checked_slices(entries: &[InstanceHeader]) -> Result<Vec<&Slices>, DicomError> {
-    if let Some(segmentation) = entries.iter().find(|e| e.sop_class == SEGMENTATION_STORAGE) {
+    if let Some(segmentation) = entries.iter().find(|e| is_segmentation_class(&e.sop_class)) {
         return Err(segmentation.location.locate(DicomError::new(
             DicomErrorKind::NoImages,
             "a series of images",

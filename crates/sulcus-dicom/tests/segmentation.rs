@@ -2,6 +2,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use dicom_core::{Tag, VR};
+use dicom_object::InMemDicomObject;
 use sulcus_dicom::{DicomErrorKind, SegmentationOptions, Series, read_segmentation};
 use sulcus_io::dicom::{read_series, write_segmentation};
 use sulcus_volume::{Image, LabelEntry, LabelMap, LabelTable, Rgb};
@@ -153,4 +154,83 @@ fn scan_is_refused_as_segmentation() {
     let path = folder.path().join("scan.dcm");
     std::fs::write(&path, file(slice_elements(&bundled_image(), 0, INT16), EXPLICIT)).unwrap();
     assert_eq!(read_segmentation(&path).unwrap_err().kind(), DicomErrorKind::Segmentation);
+}
+
+/// A label map segmentation of 2 frames that lie `distance_mm` apart, with a SpacingBetweenSlices of 2.5 mm.
+fn label_map_segmentation(distance_mm: f64) -> Vec<u8> {
+    let item = |fill: &dyn Fn(&mut InMemDicomObject)| {
+        let mut object = InMemDicomObject::new_empty();
+        fill(&mut object);
+        object
+    };
+    let mut object = InMemDicomObject::new_empty();
+    let o = &mut object;
+    put(o, Tag(0x0008, 0x0016), VR::UI, text("1.2.840.10008.5.1.4.1.1.66.7"));
+    put(o, Tag(0x0008, 0x0018), VR::UI, text("1.2.3.4.5"));
+    put(o, Tag(0x0008, 0x0060), VR::CS, text("SEG"));
+    put(o, Tag(0x0020, 0x000E), VR::UI, text("1.2.3.4.6"));
+    put(o, PHOTOMETRIC, VR::CS, text("MONOCHROME2"));
+    put(o, Tag(0x0028, 0x0008), VR::IS, text("2"));
+    for (tag, value) in
+        [(ROWS, 2), (COLUMNS, 3), (Tag(0x0028, 0x0002), 1), (Tag(0x0028, 0x0100), 8), (Tag(0x0028, 0x0101), 8)]
+    {
+        short(o, tag, value);
+    }
+    short(o, Tag(0x0028, 0x0102), 7);
+    short(o, Tag(0x0028, 0x0103), 0);
+    put(o, Tag(0x0062, 0x0001), VR::CS, text("LABELMAP"));
+    let segment = item(&|s| {
+        short(s, Tag(0x0062, 0x0004), 1);
+        put(s, Tag(0x0062, 0x0005), VR::LO, text("Liver"));
+    });
+    sequence(o, Tag(0x0062, 0x0002), vec![segment]);
+    let measures = item(&|m| {
+        put(m, Tag(0x0018, 0x0050), VR::DS, text("2.5"));
+        put(m, Tag(0x0018, 0x0088), VR::DS, text("2.5"));
+        put(m, SPACING, VR::DS, decimals(&[0.7, 0.7]));
+    });
+    let plane = item(&|p| put(p, ORIENTATION, VR::DS, decimals(&[1.0, 0.0, 0.0, 0.0, 1.0, 0.0])));
+    let shared = item(&|s| {
+        sequence(s, Tag(0x0028, 0x9110), vec![measures.clone()]);
+        sequence(s, Tag(0x0020, 0x9116), vec![plane.clone()]);
+    });
+    sequence(o, Tag(0x5200, 0x9229), vec![shared]);
+    let frame = |z: f64| {
+        let position = item(&|p| put(p, POSITION, VR::DS, decimals(&[46.5, 5.0, z])));
+        item(&|f| sequence(f, Tag(0x0020, 0x9113), vec![position.clone()]))
+    };
+    sequence(o, Tag(0x5200, 0x9230), vec![frame(-177.75), frame(-177.75 + distance_mm)]);
+    put(o, PIXEL_DATA, VR::OB, dicom_core::PrimitiveValue::from(vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]));
+    file(object, EXPLICIT)
+}
+
+/// Label map segmentations were once read as image series, which have no omitted planes: 2 slices of 5 mm instead of 3 of
+/// 2.5 mm.
+#[test]
+fn omitted_planes_of_a_label_map_segmentation_are_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sparse.dcm");
+    for (distance_mm, planes) in [(2.5, 2), (5.0, 3), (10.0, 5)] {
+        std::fs::write(&path, label_map_segmentation(distance_mm)).unwrap();
+        assert!(sulcus_dicom::is_segmentation(&path));
+        let (labels, metadata) = sulcus_io::read_stored(&path).unwrap().into_labels().unwrap();
+        assert_eq!(labels.geometry().shape(), [3, 2, planes]);
+        assert!((labels.geometry().spacing().mm()[2] - 2.5).abs() < 1e-9);
+        let found: Vec<usize> = (0..labels.data().len()).filter(|i| labels.data()[*i] == 1).collect();
+        assert_eq!(found, [0, 6 * planes - 1]);
+        assert_eq!(metadata.label_table().unwrap().get(1).unwrap().name, "Liver");
+        // It is not a series of images.
+        assert_eq!(error_kind(&read_series(&path, None).unwrap_err()).0, DicomErrorKind::NoImages);
+    }
+}
+
+#[test]
+fn real_sparse_segmentations_have_three_planes() {
+    for name in ["sparse-labelmap-noppv.dcm", "sparse-labelmap-ppv5.dcm"] {
+        let Some(path) = sulcus_testing::shared_data(&format!("odd/dcmqi/segmentations/{name}")) else { continue };
+        let (labels, _) = sulcus_io::read_labels(&path).unwrap();
+        assert_eq!(labels.geometry().shape(), [24, 38, 3]);
+        assert!((labels.geometry().spacing().mm()[2] - 2.5).abs() < 1e-6);
+        assert_eq!(sulcus_io::read_info(&path).unwrap().shape, [24, 38, 3]);
+    }
 }
