@@ -181,6 +181,8 @@ pub(crate) struct Frame {
     pub(crate) spacing: [f64; 2],
     pub(crate) slope: f64,
     pub(crate) intercept: f64,
+    /// SpacingBetweenSlices or else SliceThickness: the distance to a neighbouring slice, for a single slice.
+    pub(crate) thickness_mm: Option<f64>,
     /// The values of [`VOLUME_ATTRIBUTES`].
     pub(crate) volume_attributes: [Option<f64>; VOLUME_ATTRIBUTES.len()],
 }
@@ -293,6 +295,11 @@ fn frame(groups: &Groups<'_, '_>) -> Result<Frame, DicomError> {
     if slope == 0.0 {
         return Err(attribute("a slope other than 0 (RescaleSlope)", "0, which makes all pixels equal"));
     }
+    let positive = |tag| {
+        let value = groups.decimals::<1>(tags::PIXEL_MEASURES, tag).ok().flatten();
+        value.map(|[mm]| mm).filter(|mm| *mm > 0.0)
+    };
+    let thickness_mm = positive(tags::SPACING_BETWEEN_SLICES).or(positive(tags::SLICE_THICKNESS));
     // The frames of enhanced files have these in functional groups, some under other attributes than classic files.
     let own = |group: Tag| groups.own.and_then(|own| own.items(group).first());
     let file = |tag: Tag| groups.set.decimals::<1>(tag).ok().flatten().map(|[v]| v);
@@ -309,7 +316,15 @@ fn frame(groups: &Groups<'_, '_>) -> Result<Frame, DicomError> {
             .or_else(|| file(tag)),
         tag => file(tag),
     });
-    Ok(Frame { position, orientation: unit(orientation)?, spacing, slope, intercept, volume_attributes })
+    Ok(Frame {
+        position,
+        orientation: unit(orientation)?,
+        spacing,
+        slope,
+        intercept,
+        thickness_mm,
+        volume_attributes,
+    })
 }
 
 /// Checks that the two directions have length 1 and are perpendicular.

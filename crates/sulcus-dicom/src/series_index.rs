@@ -65,7 +65,6 @@ pub(crate) struct InstanceHeader {
     pub(crate) localizer: bool,
     pub(crate) inverted: bool,
     pub(crate) size: [usize; 2],
-    pub(crate) thickness_mm: Option<f64>,
     pub(crate) patient: Patient,
     /// The pixel layout and the frames, or the reason why they cannot be used.
     pub(crate) slices: Result<Slices, DicomError>,
@@ -354,10 +353,6 @@ fn entry(
     slices: Result<Slices, DicomError>,
 ) -> InstanceHeader {
     let size = |tag| set.short(tag).map_or(0, usize::from);
-    let positive = |tag| match set.decimals::<1>(tag) {
-        Ok(Some([mm])) if mm > 0.0 => Some(mm),
-        _ => None,
-    };
     let image_type = set.text(tags::IMAGE_TYPE).unwrap_or_default();
     InstanceHeader {
         location,
@@ -371,7 +366,6 @@ fn entry(
         localizer: image_type.split('\\').any(|value| value.trim() == "LOCALIZER"),
         inverted: set.text(tags::PHOTOMETRIC).as_deref() == Some("MONOCHROME1"),
         size: [size(tags::ROWS), size(tags::COLUMNS)],
-        thickness_mm: positive(tags::SPACING_BETWEEN_SLICES).or(positive(tags::SLICE_THICKNESS)),
         patient: Patient::read(set),
         slices,
     }

@@ -125,7 +125,7 @@ impl<'a> SeriesReader<'a> {
                 s.frames.iter().enumerate().map(move |(frame, f)| (FrameIndex { file, frame }, f))
             })
             .collect();
-        let thickness = entries.first().and_then(|e| e.thickness_mm);
+        let thickness = frames.first().and_then(|(_, frame)| frame.thickness_mm);
         let stack = stack_slices(&frames, shape, thickness).map_err(locate)?;
         let notes = notes(&entries, &stack, series_count, other_files);
         let series = describe(uid, &entries, &slices, &stack);

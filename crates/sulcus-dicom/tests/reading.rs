@@ -168,6 +168,43 @@ fn frames_are_sorted_and_rescaled_individually() {
     }
 }
 
+/// The thickness of an enhanced file is in its functional groups. It was once read only at the top level.
+#[test]
+fn enhanced_file_with_one_frame_keeps_its_thickness() {
+    let image = bundled_image();
+    let [x, y, _] = image.geometry().shape();
+    let thickness = |value: &str| {
+        let mut measures = InMemDicomObject::new_empty();
+        put(&mut measures, SPACING, VR::DS, decimals(&[1.5, 0.75]));
+        put(&mut measures, Tag(0x0018, 0x0050), VR::DS, text(value));
+        measures
+    };
+    for in_shared_group in [true, false] {
+        let (position, orientation, _) = slice_geometry(image.geometry(), 0);
+        let mut object = image_elements(&image, INT16);
+        put(&mut object, Tag(0x0008, 0x0016), VR::UI, text(ENHANCED_MR_STORAGE));
+        put(&mut object, Tag(0x0008, 0x0018), VR::UI, text("1.2.3.4.2.77"));
+        put(&mut object, Tag(0x0028, 0x0008), VR::IS, text("1"));
+        let (mut shared, mut own) = (InMemDicomObject::new_empty(), InMemDicomObject::new_empty());
+        let mut plane = InMemDicomObject::new_empty();
+        put(&mut plane, ORIENTATION, VR::DS, decimals(&orientation));
+        sequence(&mut shared, Tag(0x0020, 0x9116), vec![plane]);
+        let mut place = InMemDicomObject::new_empty();
+        put(&mut place, POSITION, VR::DS, decimals(&position));
+        sequence(&mut own, Tag(0x0020, 0x9113), vec![place]);
+        let group = if in_shared_group { &mut shared } else { &mut own };
+        sequence(group, Tag(0x0028, 0x9110), vec![thickness("5")]);
+        sequence(&mut object, Tag(0x5200, 0x9229), vec![shared]);
+        sequence(&mut object, Tag(0x5200, 0x9230), vec![own]);
+        pixels(&mut object, &bytes(slice(&image, 0), INT16), INT16);
+        let read = read_written(vec![object]).unwrap();
+        assert_eq!(read.scan.image.geometry().shape(), [x, y, 1]);
+        let spacing = read.scan.image.geometry().spacing().mm();
+        assert!(spacing.iter().zip([0.75, 1.5, 5.0]).all(|(a, b)| (a - b).abs() < 1e-9), "{spacing:?}");
+        assert!(read.notes.is_empty(), "{:?}", read.notes);
+    }
+}
+
 #[test]
 fn volumes_in_one_file_are_distinguished_by_frame_attributes() {
     let image = bundled_image();
