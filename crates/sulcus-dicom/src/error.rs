@@ -38,6 +38,14 @@ pub enum DicomErrorKind {
     MissingGeometry,
     /// An attribute has an invalid value.
     InvalidAttribute,
+    /// The files belong to several patients.
+    MixedPatients,
+    /// The files belong to several studies.
+    MixedStudies,
+    /// The positions of the files refer to several coordinate systems.
+    MixedFramesOfReference,
+    /// The files come from several modalities, or contain several kinds of images.
+    MixedModalities,
     /// The slices differ in size or pixel spacing.
     MixedSizes,
     /// The slices differ in orientation.

@@ -31,6 +31,12 @@ impl Patient {
         Self { values: IDENTIFYING.map(|tag| set.bytes(tag).unwrap_or_default().to_vec()), character_set }
     }
 
+    /// The name and the identifier. They are only compared, never displayed.
+    pub(crate) fn name_and_id(&self) -> [String; 2] {
+        let [name, id, ..] = self.texts();
+        [name, id]
+    }
+
     /// The attributes as text, in the order of [`IDENTIFYING`]. Of text in a character set other than UTF-8 and Latin-1
     /// only the ASCII characters are kept.
     pub(crate) fn texts(&self) -> [String; IDENTIFYING.len()] {

@@ -1,5 +1,6 @@
 //! Reads one series as a volume.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use sulcus_volume::Geometry;
@@ -116,6 +117,7 @@ impl<'a> SeriesReader<'a> {
         if single && matches!(files, InputFiles::At(path) if path.is_file()) {
             return Err(locate(single_slice()));
         }
+        check_identity(&entries).map_err(locate)?;
         let shape = same_size(&slices).map_err(locate)?;
         check_localizers(&entries).map_err(locate)?;
         let frames: Vec<(FrameIndex, &Frame)> = slices
@@ -192,6 +194,36 @@ fn checked_slices(entries: &[InstanceHeader]) -> Result<Vec<&Slices>, DicomError
     }
     let locate = |entry: &InstanceHeader, error: &DicomError| entry.location.locate(error.clone());
     entries.iter().map(|entry| entry.slices.as_ref().map_err(|error| locate(entry, error))).collect()
+}
+
+/// Checks that all files belong to one patient, one study, one frame of reference and one kind of image. Equal series
+/// identifiers do not guarantee this: software that removes or rewrites identifiers may join the series of several patients.
+/// Files without an attribute are not compared.
+fn check_identity(entries: &[InstanceHeader]) -> Result<(), DicomError> {
+    let count = |value: &dyn Fn(&InstanceHeader) -> Option<String>| {
+        entries.iter().filter_map(value).collect::<BTreeSet<String>>().len()
+    };
+    let present = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let patient =
+        |e: &InstanceHeader, index: usize| e.patient.name_and_id().get(index).and_then(|text| present(text));
+    // Spellings of a name may differ within a series, so names are compared only in the absence of identifiers.
+    let patients = match count(&|e| patient(e, 1)) {
+        0 => count(&|e| patient(e, 0)),
+        ids => ids,
+    };
+    let checks = [
+        (DicomErrorKind::MixedPatients, "patient (PatientID or PatientName)", patients),
+        (DicomErrorKind::MixedStudies, "study (StudyInstanceUID)", count(&|e| e.study.clone())),
+        (
+            DicomErrorKind::MixedFramesOfReference,
+            "frame of reference (FrameOfReferenceUID)",
+            count(&|e| e.frame_of_reference.clone()),
+        ),
+        (DicomErrorKind::MixedModalities, "modality (Modality)", count(&|e| present(&e.modality))),
+        (DicomErrorKind::MixedModalities, "kind of image (SOPClassUID)", count(&|e| present(&e.sop_class))),
+    ];
+    let Some((kind, what, found)) = checks.into_iter().find(|(.., count)| *count > 1) else { return Ok(()) };
+    Err(DicomError::new(kind, format!("files with one {what}"), found.to_string(), SEVERAL_SCANS))
 }
 
 fn single_slice() -> DicomError {

@@ -126,6 +126,52 @@ fn mixed_series_are_refused() {
     assert_eq!(refused(localizer).0, DicomErrorKind::Localizers);
 }
 
+/// The second half of the series with a changed attribute, in files beside the first half or between them, with and without a
+/// SeriesInstanceUID.
+#[test]
+fn series_with_two_identities_is_refused() {
+    let image = image();
+    let n = image.geometry().shape()[2];
+    let attributes: [(Tag, VR, &str, DicomErrorKind); 6] = [
+        (Tag(0x0010, 0x0020), VR::LO, "ID-9999", DicomErrorKind::MixedPatients),
+        (Tag(0x0020, 0x000D), VR::UI, "1.2.3.5", DicomErrorKind::MixedStudies),
+        (Tag(0x0020, 0x0052), VR::UI, "1.2.3.4.10", DicomErrorKind::MixedFramesOfReference),
+        (Tag(0x0008, 0x0060), VR::CS, "CT", DicomErrorKind::MixedModalities),
+        (Tag(0x0008, 0x0016), VR::UI, "1.2.840.10008.5.1.4.1.1.7", DicomErrorKind::MixedModalities),
+        (Tag(0x0010, 0x0010), VR::PN, "Roe^Richard", DicomErrorKind::MixedPatients),
+    ];
+    for (tag, vr, value, expected) in attributes {
+        for interleaved in [false, true] {
+            for without_uid in [false, true] {
+                let objects = changed(&image, |z, object| {
+                    if if interleaved { z % 2 == 1 } else { z >= n / 2 } {
+                        put(object, tag, vr, text(value));
+                    }
+                    if without_uid {
+                        remove(object, Tag(0x0020, 0x000E));
+                    }
+                    if tag == Tag(0x0010, 0x0010) {
+                        remove(object, Tag(0x0010, 0x0020));
+                    }
+                });
+                let (kind, message) = refused(objects);
+                assert_eq!(kind, expected, "{tag}");
+                assert!(message.contains("found 2;"), "{message}");
+                for secret in ["Doe", "Roe", "4711", "9999"] {
+                    assert!(!message.contains(secret), "{message}");
+                }
+            }
+        }
+    }
+    // The spelling of a name does not matter if the identifiers agree, and a missing identifier is not compared.
+    let spelled = changed(&image, |z, object| match z {
+        1 => put(object, Tag(0x0010, 0x0010), VR::PN, text("DOE^JANE")),
+        2 => remove(object, Tag(0x0010, 0x0020)),
+        _ => {}
+    });
+    assert!(read_written(spelled).is_ok());
+}
+
 fn remove(object: &mut InMemDicomObject, tag: Tag) {
     assert!(object.remove_element(tag));
 }
