@@ -7,9 +7,8 @@ use sulcus_runtime::{Device, Engine, OnnxRuntime, OrtLibrary};
 use crate::args::InstallArgs;
 use crate::environment::Environment;
 use crate::error::{CliError, Context};
-use crate::tiny;
-use crate::ui::{Ui, human_bytes};
-use crate::{files, output, wheel};
+use crate::output::{self, Ui, human_bytes};
+use crate::{files, tiny, wheel};
 
 pub(crate) fn run(args: &InstallArgs, environment: &Environment, ui: Ui) -> Result<(), CliError> {
     let target = environment.runtime_dir().ok_or_else(|| {

@@ -7,11 +7,11 @@ use serde::Serialize;
 use sulcus_runtime::{OrtLibrary, RuntimeError, Segmenter};
 use sulcus_serve::{Options, ServeError, Server, Token};
 
+use super::segmenter;
 use crate::args::ServeArgs;
 use crate::environment::Environment;
 use crate::error::{CliError, Context, with_causes};
-use crate::ui::{Ui, count};
-use crate::{computing, output};
+use crate::output::{self, Ui, count};
 
 /// What `--json` says when clients may come.
 #[derive(Serialize)]
@@ -33,7 +33,7 @@ pub(crate) fn run(
     library: OrtLibrary,
     ui: Ui,
 ) -> Result<(), CliError> {
-    computing::check(&args.compute)?;
+    segmenter::check(&args.compute)?;
     let address = SocketAddr::new(args.host, args.port);
     let token = token(args, environment)?;
     let asks = token.is_some();
@@ -55,11 +55,11 @@ pub(crate) fn run(
     Server::check_reach(address, &options).map_err(|error| refused(&error))?;
 
     // The limit is the server's, which shares it out.
-    let segmenter = computing::load(&args.models, &args.compute, None, library, environment, ui)?;
+    let segmenter = segmenter::load(&args.models, &args.compute, None, library, environment, ui)?;
     check(&segmenter, ui);
     let mut started = Started {
         url: String::new(),
-        models: computing::names(&args.models),
+        models: segmenter::paths(&args.models),
         engine: segmenter.engine().to_string(),
         device: segmenter.device().to_string(),
         precision: segmenter.specs().map(|spec| spec.precision().name()).collect(),

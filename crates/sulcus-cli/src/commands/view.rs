@@ -8,9 +8,9 @@ use sulcus_io::{Texts, VolumeFormat};
 
 use crate::args::ViewArgs;
 use crate::error::{CliError, Context};
+use crate::input::scans;
+use crate::output::{self, Ui};
 use crate::server::{Offer, Viewer, percent_encode};
-use crate::ui::Ui;
-use crate::{output, scans};
 
 pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
     let named = [("image", &args.image), ("mask", &args.mask), ("truth", &args.truth)];
@@ -68,7 +68,7 @@ fn as_nifti(
     }
     let file = folder.join(format!("{what}.nii"));
     if what == "image" {
-        let volume = scans::read_stored_telling(path, series, ui).context(what)?;
+        let volume = scans::read_stored(path, series, ui).context(what)?;
         sulcus_io::write_stored(&file, &volume, None, Texts::Drop).context(what)?;
     } else {
         let (labels, source) = sulcus_io::read_labels(path).context(what)?;

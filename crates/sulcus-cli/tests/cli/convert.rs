@@ -26,7 +26,7 @@ fn scaled(home: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn turning_keeps_type_scale_and_values_and_every_orientation_comes_back() {
+fn reorientation_keeps_type_scale_and_values_and_is_reversible() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let source = scaled(home);
@@ -60,7 +60,7 @@ fn turning_keeps_type_scale_and_values_and_every_orientation_comes_back() {
 }
 
 #[test]
-fn a_new_spacing_interpolates_images_and_not_labels() {
+fn new_spacing_interpolates_images_and_keeps_label_values() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let (image, mask) = (home.join("image.nii.gz"), home.join("mask.nii.gz"));
@@ -86,7 +86,7 @@ fn a_new_spacing_interpolates_images_and_not_labels() {
 }
 
 #[test]
-fn the_grid_of_another_scan_is_taken_over_and_what_lies_beyond_is_dark() {
+fn resampling_like_another_scan_fills_the_outside_with_the_minimum() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let mut shifted = RAS;
@@ -120,7 +120,7 @@ fn the_grid_of_another_scan_is_taken_over_and_what_lies_beyond_is_dark() {
 }
 
 #[test]
-fn channels_stay_channels() {
+fn channels_are_kept() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let values: Vec<f32> = (0..3 * 4 * 5 * 2).map(|i| i as f32 * 1.5).collect();
@@ -136,7 +136,7 @@ fn channels_stay_channels() {
 }
 
 #[test]
-fn nothing_is_overwritten_and_wrong_words_are_named() {
+fn inputs_are_not_overwritten_and_wrong_options_are_named() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let source = scaled(home);
@@ -152,7 +152,7 @@ fn nothing_is_overwritten_and_wrong_words_are_named() {
 
 /// Programs differ on whether sizes in metres are to be scaled: what a reader would make of the result is not known.
 #[test]
-fn another_unit_than_millimetres_is_not_laundered() {
+fn units_other_than_millimetres_are_refused() {
     let home = tempfile::tempdir().unwrap();
     let mut bytes = nifti(&[4, 5, 6], &[1.0; 120], Some(RAS));
     bytes[123] = 1;
@@ -174,7 +174,7 @@ fn another_unit_than_millimetres_is_not_laundered() {
 }
 
 #[test]
-fn a_file_that_does_not_say_which_side_is_left_is_turned_with_a_warning() {
+fn reorienting_a_file_without_orientation_warns() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let lost = file(home, "lost.nii", &nifti(&[2, 3, 4], &[1.5; 24], None));

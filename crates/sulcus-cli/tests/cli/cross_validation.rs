@@ -99,7 +99,7 @@ fn every_fold_is_trained_scored_resumed_exported_and_averaged() {
 
 #[cfg(unix)]
 #[test]
-fn a_stopped_fold_goes_on() {
+fn stopped_fold_is_resumed() {
     let home = tempfile::tempdir().unwrap();
     let (set, folds, folder) = (small_set(home.path()), two_folds(home.path()), home.path().join("run"));
     let child = sulcus(home.path())
@@ -134,7 +134,7 @@ fn a_stopped_fold_goes_on() {
 }
 
 #[test]
-fn folds_that_make_no_sense_leave_nothing_behind_and_left_out_cases_are_named() {
+fn invalid_folds_leave_no_files_and_unused_cases_are_named() {
     let home = tempfile::tempdir().unwrap();
     let (set, folder) = (small_set(home.path()), home.path().join("run"));
     let [a, b, c, d] = CASES;

@@ -14,7 +14,7 @@ fn series(home: &Path, name: &str, fixture: &str) -> PathBuf {
 }
 
 #[test]
-fn info_describes_a_series_and_lists_them_all() {
+fn info_describes_one_series_and_lists_all() {
     let home = tempfile::tempdir().unwrap();
     let folder = series(home.path(), "series", "i16_j2k.dcm");
     std::fs::write(folder.join("README"), "no DICOM").unwrap();
@@ -31,7 +31,7 @@ fn info_describes_a_series_and_lists_them_all() {
 }
 
 #[test]
-fn a_folder_of_series_is_a_folder_of_cases() {
+fn folder_of_series_is_a_cohort() {
     let home = tempfile::tempdir().unwrap();
     let all = home.path().join("all");
     series(&all, "first", "u12_jpegls.dcm");
@@ -44,7 +44,7 @@ fn a_folder_of_series_is_a_folder_of_cases() {
 
 /// An export on a disk has an index beside its patients, and somebody may have put a scan there.
 #[test]
-fn an_index_and_a_scan_beside_the_series_hide_none_of_them() {
+fn dicomdir_and_scans_beside_series_are_handled() {
     let home = tempfile::tempdir().unwrap();
     let all = home.path().join("all");
     let first = series(&all, "first", "u12_jpegls.dcm");
@@ -58,7 +58,7 @@ fn an_index_and_a_scan_beside_the_series_hide_none_of_them() {
 }
 
 #[test]
-fn a_slice_that_was_lost_in_a_copy_is_named() {
+fn incomplete_dicom_file_is_named() {
     let home = tempfile::tempdir().unwrap();
     for (lost, content, said) in
         [("IM0002", "", "an empty file"), ("a.dcm", "", "an empty file"), ("b.DCM", "cut", "without DICOM's mark")]
@@ -75,7 +75,7 @@ fn a_slice_that_was_lost_in_a_copy_is_named() {
 }
 
 #[test]
-fn a_segmentation_has_the_labels_of_the_mask() {
+fn dicom_segmentation_has_the_labels_of_the_mask() {
     let home = tempfile::tempdir().unwrap();
     let folder = series(home.path(), "series", "u12.dcm");
     let (dicom, nifti) = (home.path().join("mask.dcm"), home.path().join("mask.nii.gz"));
@@ -119,7 +119,7 @@ fn study(home: &Path) -> (PathBuf, &'static str, &'static str) {
 }
 
 #[test]
-fn the_series_that_is_named_is_taken_by_every_command() {
+fn every_command_takes_the_named_series() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let (folder, one, two) = study(home);
@@ -171,7 +171,7 @@ fn the_series_that_is_named_is_taken_by_every_command() {
 }
 
 #[test]
-fn whole_numbers_stay_whole() {
+fn integer_dicom_values_stay_integers() {
     let home = tempfile::tempdir().unwrap();
     let folder = series(home.path(), "series", "u12.dcm");
     let expected = &run(home.path(), &[&"info", &folder, &"--json"]).code(0).json_lines()[0];

@@ -69,7 +69,7 @@ fn mistakes(home: &Path) -> Vec<(i32, Vec<String>)> {
 }
 
 #[test]
-fn every_command_ends_as_the_contract_says() {
+fn every_command_has_the_documented_exit_code() {
     let home = tempfile::tempdir().unwrap();
     file(home.path(), "rubbish.nii", b"neither a scan nor a folder");
     std::fs::create_dir(home.path().join("empty")).unwrap();

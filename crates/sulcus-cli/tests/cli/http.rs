@@ -75,13 +75,13 @@ fn answer(mut stream: TcpStream) -> (u16, String, Vec<u8>) {
 }
 
 #[test]
-fn serve_s_help_is_the_contract_s() {
+fn serve_help_matches_the_documented_options() {
     let home = tempfile::tempdir().unwrap();
     insta::assert_snapshot!(run(home.path(), &[&"serve", &"--help"]).code(0).stdout);
 }
 
 #[test]
-fn the_mask_that_is_served_is_the_file_that_predict_writes() {
+fn served_mask_equals_the_file_of_predict() {
     let home = tempfile::tempdir().unwrap();
     let served = Served::start(&mut sulcus(home.path()), &[]);
     assert_eq!((&served.said["engine"], &served.said["token"]), (&Value::from("tract"), &Value::from(false)));
@@ -104,7 +104,7 @@ fn the_mask_that_is_served_is_the_file_that_predict_writes() {
 
 #[cfg(unix)]
 #[test]
-fn a_signal_ends_it_with_0_after_what_it_accepted() {
+fn signal_stops_the_server_after_the_accepted_scans() {
     let home = tempfile::tempdir().unwrap();
     let bytes = std::fs::read(scan()).unwrap();
     for signal in ["-TERM", "-INT"] {
@@ -135,7 +135,7 @@ fn a_signal_ends_it_with_0_after_what_it_accepted() {
 
 #[cfg(unix)]
 #[test]
-fn the_log_knows_no_patient() {
+fn log_contains_no_patient_data() {
     let home = tempfile::tempdir().unwrap();
     let served = Served::start(&mut sulcus(home.path()), &["-v", "-v"]);
     let mut bytes = std::fs::read(scan()).unwrap();
@@ -150,7 +150,7 @@ fn the_log_knows_no_patient() {
 }
 
 #[test]
-fn a_token_comes_from_a_file_or_the_environment_and_is_never_said() {
+fn token_is_read_from_file_or_environment_and_never_printed() {
     let home = tempfile::tempdir().unwrap();
     let token = "0123456789abcdef-secret";
     let path = file(home.path(), "token", format!("{token}\n").as_bytes());
@@ -169,7 +169,7 @@ fn a_token_comes_from_a_file_or_the_environment_and_is_never_said() {
 }
 
 #[test]
-fn what_cannot_be_served_is_said_at_once() {
+fn invalid_server_options_are_refused_at_start() {
     let home = tempfile::tempdir().unwrap();
     let model = tiny_model();
     let mut newer = std::fs::read(&model).unwrap();

@@ -60,7 +60,7 @@ fn search(home: &Path, folder: &Path, seen: &mut usize) {
 }
 
 #[test]
-fn a_name_in_a_header_is_neither_written_nor_said() {
+fn patient_name_in_a_header_is_neither_written_nor_printed() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     for case in ["hippocampus_008", "hippocampus_011", "hippocampus_023", "hippocampus_040"] {
@@ -149,7 +149,7 @@ fn a_name_in_a_header_is_neither_written_nor_said() {
 }
 
 #[test]
-fn errors_about_a_named_scan_do_not_name_the_patient() {
+fn errors_do_not_contain_the_patients_name() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let scan = planted(home, &bundled("case/image.nii.gz"), "scan.nii");
@@ -176,7 +176,7 @@ fn errors_about_a_named_scan_do_not_name_the_patient() {
 }
 
 #[test]
-fn a_converted_series_and_its_tables_do_not_name_the_patient() {
+fn converted_series_and_tables_contain_no_patient_data() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let slice = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sulcus-io/tests/dicom/u12.dcm");
@@ -218,7 +218,7 @@ fn a_converted_series_and_its_tables_do_not_name_the_patient() {
 }
 
 #[test]
-fn texts_are_kept_when_asked_for() {
+fn texts_are_kept_on_request() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let scan = planted(home, &bundled("case/image.nii.gz"), "scan.nii");

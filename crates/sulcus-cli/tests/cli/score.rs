@@ -11,7 +11,7 @@ fn read_png(path: &std::path::Path) -> (u32, u32, Vec<u8>) {
 }
 
 #[test]
-fn a_truth_against_itself_is_perfect_and_has_nnunet_s_shape() {
+fn truth_against_itself_is_perfect_in_nnunets_format() {
     let home = tempfile::tempdir().unwrap();
     let json = run(home.path(), &[&"evaluate", &"-p", &truth(), &"-t", &truth(), &"--json"]).code(0).stdout;
     let summary: Value = serde_json::from_str(&json).unwrap();
@@ -31,7 +31,7 @@ fn a_truth_against_itself_is_perfect_and_has_nnunet_s_shape() {
 }
 
 #[test]
-fn a_missed_structure_is_infinitely_far_counted_and_first_in_the_table() {
+fn missed_structure_has_infinite_distance_and_is_listed_first() {
     let home = tempfile::tempdir().unwrap();
     let line = |values: [f32; 4]| nifti(&[4, 1, 1], &values, Some(RAS));
     for name in ["a", "b"] {
@@ -65,7 +65,7 @@ fn a_missed_structure_is_infinitely_far_counted_and_first_in_the_table() {
 }
 
 #[test]
-fn folders_are_matched_by_name_and_a_missing_prediction_is_an_error() {
+fn folders_are_matched_by_case_name_and_a_missing_prediction_is_an_error() {
     let home = tempfile::tempdir().unwrap();
     let mask = std::fs::read(truth()).unwrap();
     for path in ["t/a.nii.gz", "t/b.nii.gz", "p/a.nii.gz", "p/extra.nii.gz", "p/extra2_probabilities.nii.gz"] {
@@ -96,7 +96,7 @@ fn folders_are_matched_by_name_and_a_missing_prediction_is_an_error() {
 }
 
 #[test]
-fn the_figure_is_a_picture_with_the_labels_colours() {
+fn figure_is_a_png_with_the_label_colours() {
     let home = tempfile::tempdir().unwrap();
     let (image, mask) = (bundled("case/image.nii.gz"), truth());
     let (plain, labelled) = (home.path().join("plain.png"), home.path().join("new/labelled.png"));

@@ -44,12 +44,12 @@ fn other(home: &Path, name: &str, change: impl FnOnce(&mut sulcus_pipeline::Mode
 }
 
 #[test]
-fn a_model_file_becomes_a_repository_and_a_later_training_its_next_version() {
+fn model_file_becomes_a_repository_and_a_new_training_its_next_version() {
     let home = tempfile::tempdir().unwrap();
     let models = home.path().join("models");
     let said = export(home.path(), &tiny_model(), &["--triton-name", "Tiny"]).code(0);
     assert!(said.stdout.is_empty(), "{}", said.stdout);
-    said.says("version 1").says("its golden case is right in tract").says("the client's");
+    said.says("version 1").says("golden case passed in tract").says("up to the client");
     assert_eq!(files(&models), ["Tiny/1/model.onnx", "Tiny/config.pbtxt", "Tiny/labels.txt"]);
     assert_eq!(
         std::fs::read(models.join("Tiny/1/model.onnx")).unwrap(),
@@ -65,7 +65,7 @@ fn a_model_file_becomes_a_repository_and_a_later_training_its_next_version() {
         assert_eq!((mode("Tiny"), mode("Tiny/1")), (plain, plain), "the server may run as another user");
     }
 
-    export(home.path(), &tiny_model(), &["--triton-name", "Tiny"]).code(0).says("is there already");
+    export(home.path(), &tiny_model(), &["--triton-name", "Tiny"]).code(0).says("has this model already");
     let later = other(home.path(), "later.onnx", |spec| spec.training.epochs += 1);
     export(home.path(), &later, &["--triton-name", "Tiny"]).code(0).says("version 2");
     assert_eq!(files(&models), ["Tiny/1/model.onnx", "Tiny/2/model.onnx", "Tiny/config.pbtxt", "Tiny/labels.txt"]);
@@ -75,7 +75,7 @@ fn a_model_file_becomes_a_repository_and_a_later_training_its_next_version() {
 }
 
 #[test]
-fn a_model_that_treats_scans_in_another_way_is_no_version_of_the_one_that_is_there() {
+fn model_with_other_preprocessing_is_no_version_of_the_existing_one() {
     let home = tempfile::tempdir().unwrap();
     export(home.path(), &tiny_model(), &["--triton-name", "tiny"]).code(0);
     let models = home.path().join("models");
@@ -103,7 +103,7 @@ fn a_model_that_treats_scans_in_another_way_is_no_version_of_the_one_that_is_the
 }
 
 #[test]
-fn what_can_t_be_served_is_refused_and_nothing_is_written() {
+fn unusable_models_are_refused_and_no_file_is_written() {
     let home = tempfile::tempdir().unwrap();
     let at = |name: &str| home.path().join(name);
     let models = at("models");

@@ -1,0 +1,29 @@
+//! What is exported of a run, and what a reduced precision costs.
+
+use std::path::Path;
+
+use sulcus_pipeline::{Precision, Reduction};
+use sulcus_train::Weights;
+
+/// What to export of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ExportRequest<'a> {
+    pub(crate) weights: Weights,
+    pub(crate) precision: Precision,
+    /// The data set of the run, if it was moved.
+    pub(crate) data: Option<&'a Path>,
+}
+
+/// The loss of Dice in a reduced precision, for people.
+pub(crate) fn reduction_line(reduction: &Reduction) -> String {
+    let ranges =
+        reduction.calibration.map(|c| format!("; ranges from {} tiles of {} training cases", c.tiles, c.cases));
+    format!(
+        "mean Dice {:.4} in {}, {:.4} in fp32, over {} held-out cases{}",
+        reduction.dice,
+        reduction.kind,
+        reduction.dice_fp32,
+        reduction.cases,
+        ranges.unwrap_or_default()
+    )
+}
