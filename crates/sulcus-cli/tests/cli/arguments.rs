@@ -93,7 +93,7 @@ fn completions_contain_the_commands() {
     }
 }
 
-/// `sulcus … | head -0` must not end in a panic or an error.
+/// `sulcus … | head -0` must end without a panic or an error.
 #[test]
 fn closed_pipe_is_no_failure() {
     let home = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What the issue lists as bad input: each ends with a message that says what is wrong, and nothing is written.
+//! Invalid inputs: each is refused with the reason, and no file is written.
 
 use super::support::{RAS, file, nifti, predict, run, scan, sulcus, tiny_model, truth};
 

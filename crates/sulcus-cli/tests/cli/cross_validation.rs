@@ -72,7 +72,7 @@ fn every_fold_is_trained_scored_resumed_exported_and_averaged() {
     let info = run(home.path(), &[&"info", &folder]).code(0).stdout;
     assert!(info.contains("2 of 2 folds done") && info.contains("fold_1 Dice"), "{info}");
 
-    // The second fold is lost: the first one is not trained again, and the scores come out the same.
+    // Without the second fold: the first one is not trained again, and the scores are the same.
     let first = std::fs::read(folder.join("fold_0/run.json")).unwrap();
     std::fs::remove_dir_all(folder.join("fold_1")).unwrap();
     train(home.path(), &set, &folder, &all).code(1).says("--resume");
@@ -146,7 +146,7 @@ fn invalid_folds_leave_no_files_and_unused_cases_are_named() {
         .code(1)
         .says("both hold out the case `hippocampus_011`");
     assert!(!folder.exists());
-    // The data are looked at when the first fold begins.
+    // The data are checked when the first fold starts.
     std::fs::write(set.join(format!("labels/{a}.nii.gz")), b"no mask").unwrap();
     with(serde_json::json!([{"train": [a], "val": [b]}, {"train": [b], "val": [c]}]))
         .code(1)

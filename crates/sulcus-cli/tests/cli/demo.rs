@@ -14,7 +14,7 @@ fn demo_writes_all_documented_files() {
         assert!(folder.join(part).is_file(), "{part}");
     }
     assert_eq!(std::fs::read_dir(folder.join("masks")).unwrap().count(), 10);
-    // Sorted last: it is named only if the demo knows everything before it as its own.
+    // Sorted last: it is named only if the demo recognises all files before it as its own.
     let added = file(&folder, "zzz.txt", b"mine");
     run(home.path(), &[&"demo", &"-o", &folder]).code(1).says(added.to_str().unwrap());
     assert!(added.is_file() && folder.join("model.onnx").is_file());
@@ -37,7 +37,7 @@ fn demo_does_not_overwrite_the_users_own_data_set() {
     demo();
     assert_eq!(std::fs::read(&own).unwrap(), b"{\"name\": \"my own\"}");
 
-    // An earlier demo to which something was added.
+    // An earlier demo with an additional file.
     file(&folder, "data/dataset.json", &std::fs::read(bundled("hippocampus/dataset.json")).unwrap());
     for added in ["data/imagesTr/mine.nii.gz", "masks/mine.nii.gz", "checkpoints/notes.txt", "validation/a/b.txt"]
     {

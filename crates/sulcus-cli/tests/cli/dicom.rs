@@ -1,4 +1,4 @@
-//! DICOM on the command line: series in, masks and segmentations out.
+//! DICOM series as input, masks and DICOM segmentations as output.
 
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ fn folder_of_series_is_a_cohort() {
     assert!(out.join("first.nii.gz").is_file() && out.join("second.nii.gz").is_file());
 }
 
-/// An export on a disk has an index beside its patients, and somebody may have put a scan there.
+/// An exported disk has an index (DICOMDIR) beside its series, and may have a scan of another format there.
 #[test]
 fn dicomdir_and_scans_beside_series_are_handled() {
     let home = tempfile::tempdir().unwrap();
@@ -98,7 +98,7 @@ fn dicom_segmentation_has_the_labels_of_the_mask() {
     run(home.path(), &[&"convert", &nifti, &again]).code(2).says("--like names none");
 }
 
-/// A study of two series that are told apart by their UID alone, the second larger.
+/// A study of two series that differ only in their UID and their number of slices.
 fn study(home: &Path) -> (PathBuf, &'static str, &'static str) {
     let folder = series(home, "study", "u12.dcm");
     let (first, second) = ("1.2.3.4.1", "1.2.3.4.7");
@@ -130,7 +130,7 @@ fn every_command_takes_the_named_series() {
     for (uid, expected) in [(one, 1), (two, 2)] {
         run(home, &[&"convert", &folder, &out, &"--series", &uid]).code(0);
         assert_eq!(slices(&out), expected, "{uid}");
-        // A mask of the series becomes a segmentation of it, and not of the larger one.
+        // A mask of the series becomes a segmentation of this series, even if another one is larger.
         let (mask, back) = (home.join("mask.dcm"), home.join("back.nii"));
         let table = super::support::file(home, "names.ctbl", b"# Color table file\n7 Part 1 2 3 255\n");
         let labels = sulcus_volume::LabelMap::new(
@@ -151,7 +151,7 @@ fn every_command_takes_the_named_series() {
         let figure = home.join(format!("{expected}.png"));
         run(home, &[&"figure", &"-i", &folder, &"-t", &mask, &"--series", &uid, &"-o", &figure]).code(0);
     }
-    // The masks lie on one series each.
+    // The last mask is on the grid of the second series.
     run(home, &[&"figure", &"-i", &folder, &"-t", &home.join("mask.dcm"), &"--series", &one, &"-o", &out]).code(2);
     let wrong = home.join("wrong.png");
     run(home, &[&"figure", &"-i", &folder, &"-t", &home.join("mask.dcm"), &"--series", &one, &"-o", &wrong])

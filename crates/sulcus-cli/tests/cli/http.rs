@@ -1,4 +1,4 @@
-//! `sulcus serve` as a process: what it prints, how it ends, and that it answers what `predict` writes.
+//! `sulcus serve` as a process: its output, its exit code, and that its masks are those of `predict`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ struct Served {
 }
 
 impl Served {
-    /// On a free port, with the tiny model on the embedded engine; known when it answers.
+    /// Starts a server on a free port, with the tiny model on the built-in engine, and waits until it answers.
     fn start(command: &mut Command, more: &[&str]) -> Self {
         let mut child = command
             .args(["serve", "--engine", "tract", "--port", "0", "--json", "-m"])
@@ -50,7 +50,7 @@ impl Served {
         assert!(killed.unwrap().success());
     }
 
-    /// How it ended, and all that it said to people.
+    /// The exit code and standard error.
     fn ended(mut self) -> (Option<i32>, String) {
         let mut said = String::new();
         self.stderr.read_to_string(&mut said).unwrap();
@@ -110,7 +110,7 @@ fn signal_stops_the_server_after_the_accepted_scans() {
     for signal in ["-TERM", "-INT"] {
         let served = Served::start(&mut sulcus(home.path()), &[]);
         let streams: Vec<TcpStream> = (0..4).map(|_| served.ask("POST /v1/segment", "", &bytes)).collect();
-        // All four are in: the health of a connection made after them is told after them.
+        // Waits until the server has accepted all four requests.
         loop {
             let (_, _, text) = answer(served.ask("GET /metrics", "", b""));
             let text = String::from_utf8_lossy(&text).into_owned();
@@ -163,7 +163,7 @@ fn token_is_read_from_file_or_environment_and_never_printed() {
         let bearer = format!("Authorization: Bearer {token}\r\n");
         assert_eq!(answer(served.ask("GET /v1/model", &bearer, b"")).0, 200);
     }
-    // With a token it may be reached from elsewhere.
+    // With a token, other machines may reach the server.
     let served = Served::start(sulcus(home.path()).env("SULCUS_TOKEN", token), &["--host", "0.0.0.0"]);
     assert!(served.address.ip().is_unspecified());
 }

@@ -1,4 +1,4 @@
-//! Label tables in, out and on masks: `convert` with `--names`, or with a table for OUT.
+//! Label tables as input, output and on masks: `convert` with `--names`, or with a table as OUT.
 
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,7 @@ fn models_and_data_sets_are_sources_of_label_tables() {
     run(home, &[&"convert", &bundled("hippocampus/dataset.json"), &from_set]).code(0);
     let called: Vec<String> = table(&from_set).into_iter().map(|(_, name, _)| name).collect();
     assert_eq!(called, ["Anterior", "Posterior"]);
-    // A mask that was predicted carries the model's names, and a table of it is the model's.
+    // A predicted mask has the names of the model, and so has its table.
     let (mask, from_mask) = (home.join("mask.nii.gz"), home.join("mask.txt"));
     predict(home, &[&scan()], &mask, &[]).code(0);
     run(home, &[&"convert", &mask, &from_mask]).code(0);
@@ -82,7 +82,7 @@ fn unnamed_values_are_reported_and_keep_the_masks_names() {
     let ended = run(home, &[&"convert", &named_mask, &mixed, &"--names", &part]).code(0);
     assert!(!ended.stderr.contains("warning"), "{}", ended.stderr);
     assert_eq!(carried(&mixed), [(1, "Front".into(), [1, 2, 3]), (2, "Tail end".into(), [40, 50, 60])]);
-    // The table of a mask lists what is in it, named or not.
+    // The table of a mask lists all its values, named or not.
     let listed = home.join("listed.csv");
     run(home, &[&"convert", &plain, &listed]).code(0).says("no name for 1 of its values");
     let called: Vec<(u16, String)> = table(&listed).into_iter().map(|(value, name, _)| (value, name)).collect();
@@ -113,7 +113,7 @@ fn volumes_without_labels_are_refused() {
     assert!(!table.exists() && !volume.exists());
 }
 
-/// What a mask carries is what a figure is drawn with.
+/// Figures use the colours that masks carry.
 #[test]
 fn figure_uses_the_colours_of_the_mask() {
     let home = tempfile::tempdir().unwrap();

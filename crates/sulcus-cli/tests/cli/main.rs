@@ -1,4 +1,4 @@
-//! The binary as a user meets it: what it prints, what it writes, how it ends.
+//! The binary from outside: its output, its files and its exit codes.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +15,7 @@ mod demo;
 mod describe;
 mod dicom;
 mod exit_codes;
+mod faults;
 mod http;
 mod label_tables;
 mod plan;

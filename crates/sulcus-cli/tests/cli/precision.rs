@@ -10,7 +10,7 @@ use super::train::small_set;
 /// Minimum Dice between the masks of the reduced model and of the fp32 model, which differ in some voxels at borders.
 const MIN_DICE: f64 = 0.95;
 
-/// Where the test machine has ONNX Runtime.
+/// The ONNX Runtime library of the test machine.
 fn library() -> Option<String> {
     let library = std::env::var("SULCUS_ORT_LIB").ok();
     if library.is_none() {
@@ -67,7 +67,7 @@ fn model_is_exported_in_every_precision_with_its_loss_of_dice() {
     export(home.path(), &folder, &at("whole.onnx"), &[]).code(0);
     let reduced = export(home.path(), &folder, &at("int8.onnx"), &bytes);
     if reduced.code == 1 {
-        // One held-out case decides here, and where arithmetic differs a voxel may tip it; then it must say so.
+        // One held-out case decides, so that small numeric differences may lead to a refusal, which must give the reason.
         reduced.says("int8 loses too much Dice: mean Dice").says("in fp32").says("must stay below 0.002");
         assert!(!at("int8.onnx").exists());
         return;

@@ -100,7 +100,7 @@ fn several_models_are_averaged_and_named() {
     let labels = |path: &Path| sulcus_io::read_labels(path).unwrap().0;
     assert_eq!(labels(&one), labels(&two), "a model averaged with itself answers as it does alone");
 
-    // Another model of another task: both files and what differs are named.
+    // A model of another task: the message names both files and the difference.
     let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sulcus-runtime/data/self-test.onnx");
     let three = home.path().join("three.nii.gz");
     predict(home.path(), &[&scan()], &three, &["-m", other.to_str().unwrap()])
@@ -186,14 +186,14 @@ fn outputs_that_would_destroy_data_are_wrong_usage() {
     let pair = [&header, &voxels].map(|path| std::fs::read(path).unwrap());
     predict(home.path(), &[&header], &voxels, &[]).code(2).says("overwrite the scan itself");
     assert_eq!([&header, &voxels].map(|path| std::fs::read(path).unwrap()), pair);
-    // A header that was renamed: its voxels have another name than its own.
+    // After renaming the header, the file of its voxels has another name.
     let (first, renamed) = (home.path().join("first.mhd"), home.path().join("renamed.mhd"));
     sulcus_io::write_image(&first, &plain.0, &plain.1).unwrap();
     std::fs::rename(&first, &renamed).unwrap();
     let voxels = std::fs::read(home.path().join("first.zraw")).unwrap();
     predict(home.path(), &[&renamed], &first, &[]).code(2).says("overwrite the scan itself");
     assert_eq!(std::fs::read(home.path().join("first.zraw")).unwrap(), voxels);
-    // One case's probabilities have the name of another one's mask.
+    // The probabilities of one case have the name of the mask of another one.
     let case = file(home.path(), "x_probabilities.nii.gz", &bytes);
     predict(home.path(), &[&input, &case], &home.path().join("out"), &["--probabilities"])
         .code(2)
@@ -263,7 +263,7 @@ fn dicom_file_without_image_is_named() {
     run(home.path(), &[&"info", &series]).code(1).says("DICOM");
 }
 
-/// Masks that a folder holds, with their bytes.
+/// The masks of a folder, with their bytes.
 fn masks(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut masks: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
@@ -321,13 +321,13 @@ fn resumed_cohort_repeats_only_changed_cases() {
     assert_eq!(done, [true; 4]);
     ended.says("4 cases: 0 done, 4 done before, 0 failed");
 
-    // A mask that is gone, one that was cut, and a scan that is another one now.
+    // A missing mask, a truncated one, and a changed scan.
     std::fs::remove_file(out.join("a.nii.gz")).unwrap();
     std::fs::write(out.join("b.nii.gz"), &first[1].1[..40]).unwrap();
     file(home.path(), "in/c.nii.gz", &[&bytes[..], &[0; 8]].concat());
     assert_eq!(go(&[]).0, [false, false, false, true]);
     assert_eq!(masks(&out), first);
-    // The voxels of a pair are another file than the one that is named.
+    // The voxels of some formats are in a second file.
     let (image, source) = sulcus_io::read_scan(&scan()).map(|read| (read.image, read.source)).unwrap();
     for name in ["e.hdr", "f.mhd"] {
         sulcus_io::write_image(&cases.join(name), &image, &source).unwrap();
@@ -342,14 +342,14 @@ fn resumed_cohort_repeats_only_changed_cases() {
     for name in ["e.hdr", "e.img", "f.mhd", "f.zraw"] {
         std::fs::remove_file(cases.join(name)).unwrap();
     }
-    // Another option is another recipe.
+    // Another option invalidates the records.
     assert_eq!(go(&["--step", "0.4"]).0, [false; 4]);
     predict(home.path(), &[&scan()], &home.path().join("one.nii.gz"), &["--resume"])
         .code(2)
         .says("--resume continues a folder");
 }
 
-/// What is in a folder and can't be read is a case that failed: a cohort must not come back smaller in silence.
+/// An unreadable file of a folder is a failed case: a cohort must not become smaller without a message.
 #[cfg(unix)]
 #[test]
 fn broken_link_is_a_failed_case() {

@@ -1,10 +1,10 @@
-//! A header may name the patient. Nothing that is written or said may repeat it, unless it was asked for.
+//! A header may contain the patient's name. No output and no message may contain it, unless that is requested.
 
 use std::path::{Path, PathBuf};
 
 use super::support::{bundled, ended, file, predict, run, sulcus, tiny_model};
 
-/// Stands in every text of the planted headers.
+/// The name in every text of the test headers.
 const NAME: &str = "Dolores^Haze";
 
 /// The content of a gzipped file.
@@ -43,7 +43,7 @@ fn holds(bytes: &[u8], name: &str) -> bool {
     bytes.windows(name.len()).any(|part| part.eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// Looks for the name in every file of a folder.
+/// Searches for the name in every file of a folder.
 fn search(home: &Path, folder: &Path, seen: &mut usize) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -186,7 +186,7 @@ fn converted_series_and_tables_contain_no_patient_data() {
     // Before StudyInstanceUID.
     let at = bytes.windows(4).rposition(|w| w == [0x20, 0, 0x0d, 0]).unwrap();
     for (secret, ([group, number], vr)) in secrets.into_iter().zip(tags) {
-        // SeriesDescription is (0008,103E), the others end in a zero byte.
+        // SeriesDescription is (0008,103E); the high byte of the other elements is zero.
         let high = if group == 0x08 { 0x10 } else { 0 };
         let head = [group, 0, number, high, vr.as_bytes()[0], vr.as_bytes()[1], 8, 0];
         bytes.splice(at..at, head.into_iter().chain(secret.bytes()));

@@ -1,11 +1,11 @@
-//! Running the binary, and volumes to run it on.
+//! Runs the binary, and makes volumes for it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// The tiny model that the binary carries.
+/// The tiny model that is part of the binary.
 pub(crate) fn tiny_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny.onnx")
 }
@@ -15,7 +15,7 @@ pub(crate) fn bundled(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data").join(path)
 }
 
-/// The bundled case that no training uses.
+/// The bundled case that is not used for training.
 pub(crate) fn scan() -> PathBuf {
     bundled("case/image.nii.gz")
 }
@@ -25,7 +25,7 @@ pub(crate) fn truth() -> PathBuf {
     bundled("case/truth.nii.gz")
 }
 
-/// The binary in an environment that says nothing, with a data folder of its own.
+/// The binary without environment variables that affect it, and with its own data folder.
 pub(crate) fn sulcus(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sulcus"));
     for name in [
@@ -44,7 +44,7 @@ pub(crate) fn sulcus(home: &Path) -> Command {
     command
 }
 
-/// What a command left behind.
+/// The exit code and the output of a command.
 pub(crate) struct Ended {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -52,26 +52,26 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// The lines of stdout as JSON.
+    /// The lines of standard output as JSON.
     pub(crate) fn json_lines(&self) -> Vec<Value> {
         let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
         self.stdout.lines().map(parse).collect()
     }
 
-    /// Asserts on the exit code, showing what was said.
+    /// Asserts the exit code, and shows the output if it differs.
     pub(crate) fn code(self, expected: i32) -> Self {
         assert_eq!(self.code, expected, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         self
     }
 
-    /// Asserts on a part of stderr.
+    /// Asserts that standard error contains a text.
     pub(crate) fn says(self, part: &str) -> Self {
         assert!(self.stderr.contains(part), "expected `{part}` in: {}", self.stderr);
         self
     }
 }
 
-/// Runs a command line; arguments that are paths go in as they are.
+/// Runs a command line, whose arguments may be paths.
 pub(crate) fn run(home: &Path, arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Ended {
     let mut command = sulcus(home);
     for argument in arguments {
@@ -88,7 +88,7 @@ pub(crate) fn ended(output: Output) -> Ended {
     }
 }
 
-/// Predicts with the tiny model on the embedded engine.
+/// Predicts with the tiny model on the built-in engine.
 pub(crate) fn predict(home: &Path, inputs: &[&Path], output: &Path, more: &[&str]) -> Ended {
     let mut command = sulcus(home);
     command
@@ -101,7 +101,7 @@ pub(crate) fn predict(home: &Path, inputs: &[&Path], output: &Path, more: &[&str
     ended(command.output().unwrap())
 }
 
-/// A NIfTI-1 file made by hand: shape, float32 values, and an sform or none.
+/// A NIfTI-1 file with a shape, float32 values, and an sform or none.
 pub(crate) fn nifti(shape: &[i16], values: &[f32], sform: Option<[[f32; 4]; 3]>) -> Vec<u8> {
     let mut header = vec![0_u8; 352];
     let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
@@ -128,10 +128,10 @@ pub(crate) fn nifti(shape: &[i16], values: &[f32], sform: Option<[[f32; 4]; 3]>)
     header
 }
 
-/// The plain RAS grid.
+/// The sform of a grid in RAS with voxels of 1 mm.
 pub(crate) const RAS: [[f32; 4]; 3] = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]];
 
-/// Writes a file and returns where.
+/// Writes a file and returns its path.
 pub(crate) fn file(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -72,7 +72,7 @@ fn run_is_trained_exported_described_resumed_and_used() {
     let out = run(home.path(), &[&"predict", &"-m", &model, &scan(), &"-o", &mask, &"--engine", &"tract"]);
     out.code(0);
     assert!(mask.is_file());
-    // Averaging with a model of other labels makes no sense.
+    // Models with different labels cannot be averaged.
     predict(home.path(), &[&scan()], &mask, &["-m", model.to_str().unwrap()]).code(1).says("cannot be averaged");
 }
 
@@ -148,7 +148,7 @@ fn ctrl_c_saves_the_state_and_hints_at_resume() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    // The manifest appears when training begins.
+    // This file is created when training starts.
     while !folder.join("history.jsonl").exists() {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }

@@ -1,5 +1,5 @@
-//! `export --triton`: a model repository, what is added to it and what is not. That Triton's own reader takes the
-//! configuration is tested in `tests/python`.
+//! `export --triton`: what is added to a model repository, and what is refused. `tests/python` checks the configuration with
+//! Triton's own reader.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ fn export(home: &Path, model: &Path, more: &[&str]) -> Ended {
     )
 }
 
-/// Every file under a folder, from there, sorted.
+/// Every file below a folder, relative to it, sorted.
 fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -35,7 +35,7 @@ fn files(folder: &Path) -> Vec<String> {
     found
 }
 
-/// The same model with something else in its specification.
+/// The tiny model with a changed specification.
 fn other(home: &Path, name: &str, change: impl FnOnce(&mut sulcus_pipeline::ModelSpec)) -> PathBuf {
     let bytes = std::fs::read(tiny_model()).unwrap();
     let mut spec = sulcus_onnx::read_spec(&bytes).unwrap();
@@ -69,7 +69,7 @@ fn model_file_becomes_a_repository_and_a_new_training_its_next_version() {
     let later = other(home.path(), "later.onnx", |spec| spec.training.epochs += 1);
     export(home.path(), &later, &["--triton-name", "Tiny"]).code(0).says("version 2");
     assert_eq!(files(&models), ["Tiny/1/model.onnx", "Tiny/2/model.onnx", "Tiny/config.pbtxt", "Tiny/labels.txt"]);
-    // Another name is another model.
+    // Under another name it is another model.
     export(home.path(), &tiny_model(), &[]).code(0).says("version 1");
     assert_eq!(files(&models).len(), 7);
 }
@@ -86,7 +86,7 @@ fn model_with_other_preprocessing_is_no_version_of_the_existing_one() {
         .says("another model has this name")
         .says("--triton-name")
         .says("2/model.onnx");
-    // Nor is one for another device, nor one whose file was changed by hand.
+    // The same holds for another device, and for a configuration that was edited.
     export(home.path(), &tiny_model(), &["--triton-name", "tiny", "--triton-device", "cpu"]).code(1);
     let config = models.join("tiny/config.pbtxt");
     let text = std::fs::read_to_string(&config).unwrap();
@@ -94,7 +94,7 @@ fn model_with_other_preprocessing_is_no_version_of_the_existing_one() {
     export(home.path(), &tiny_model(), &["--triton-name", "tiny"]).code(1).says("instance counts");
     assert!(std::fs::read_to_string(&config).unwrap().contains("count: 2"), "it stays as it was");
     assert_eq!(files(&models), before);
-    // A folder of something else.
+    // A folder with other files.
     file(&models, "mine/notes.txt", b"x");
     export(home.path(), &tiny_model(), &["--triton-name", "mine"]).code(1).says("another model has this name");
     assert_eq!(files(&models.join("mine")), ["notes.txt"]);

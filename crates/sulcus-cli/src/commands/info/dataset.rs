@@ -100,7 +100,7 @@ fn outliers(summary: &DatasetSummary) -> Result<(), CliError> {
     }
     output::line("")?;
     output::line(format_args!(
-        "unlike the other cases (numbers farther than {MOST_ROBUST_SDS} robust standard deviations from the median):"
+        "cases that differ from the others (numeric values by more than {MOST_ROBUST_SDS} robust standard deviations from the median):"
     ))?;
     for (case, of_case) in cases.iter().take(MAX_LISTED_CASES) {
         let found = of_case.iter().map(|o| format!("{} {} (usual: {})", o.what, o.found, o.usual));

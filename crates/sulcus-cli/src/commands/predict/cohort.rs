@@ -130,9 +130,9 @@ impl CaseFiles for Cohort<'_> {
             peak_memory_bytes: segmentation.peak_memory_bytes,
             labels: segmentation.label_volumes(),
         };
-        if let Some(Err(error)) = self.records.map(|records| records.keep(job, &line)) {
+        if let Some(Err(CliError::Failed { message, .. })) = self.records.map(|records| records.keep(job, &line)) {
             // The mask is written. Without a record, the next `--resume` predicts the case again.
-            self.ui.warn(format_args!("the case could not be recorded as finished: {error:?}"));
+            self.ui.warn(format_args!("the case could not be recorded as finished: {message}"));
         }
         Ok(CaseReport::Written(Box::new(line)))
     }
