@@ -1,5 +1,5 @@
-//! Makes `assets/tiny.onnx`, the model that `sulcus doctor` carries: a U-Net of three stages, trained on the bundled
-//! scans for two minutes and exported like any other.
+//! Makes `assets/tiny.onnx`, the model inside `sulcus doctor`: a U-Net of three stages, trained on the bundled scans for two
+//! minutes and exported like any other model.
 //!
 //! `cargo run --release -p sulcus-cli --example tiny_model`
 

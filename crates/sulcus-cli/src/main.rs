@@ -1,8 +1,8 @@
 //! The `sulcus` command line.
 //!
-//! [`args`] parses the command line, [`commands`] has one file or folder per command, and this file decides on exit codes: 0
-//! all done, 1 something failed, 2 wrong usage. [`output`] prints data to standard output and everything for people to standard
-//! error, [`error`] adds hints to the errors of the libraries, and [`environment`] reads environment variables.
+//! `args` parses the command line, `commands` has one file or folder per command, and this file decides on exit codes: 0
+//! all done, 1 something failed, 2 wrong usage. `output` prints data to standard output and everything for people to standard
+//! error, `error` adds hints to the errors of the libraries, and `environment` reads environment variables.
 
 mod allocator;
 mod args;

@@ -39,7 +39,7 @@ impl ComputePrecision {
 }
 
 impl PrecisionArgs {
-    /// What the runtime is told: half precision where a device has it, otherwise the precision of the model files, which
+    /// The arithmetic for the runtime: half precision where a device has it, otherwise the precision of the model files, which
     /// [`Self::check_models`] compares with the requested one.
     ///
     /// # Errors

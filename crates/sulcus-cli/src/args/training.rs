@@ -45,7 +45,7 @@ pub(crate) struct PlanChoices {
     /// unet2d-classic (31.0 M parameters) and unet2d-lite (1.9 M) are fixed [default: auto]
     #[arg(long, value_name = "NAME", value_parser = preset_name)]
     pub(crate) preset: Option<String>,
-    /// Where to train: auto, cpu, cuda[:N] or vulkan[:N]; several devices of one kind, such as cuda:0,1, share each batch
+    /// Where to train
     #[arg(
         long,
         value_name = "D",

@@ -241,8 +241,8 @@ mod tests {
         let (kept, bad) = sort(&["a/x_0000.nii.gz", "a/x_0001.nii.gz", "a/y_0000.nii.gz", "a/z.nii"], 1);
         assert_eq!(kept, ["a/y_0000.nii.gz", "a/z.nii"].map(PathBuf::from));
         assert_eq!((bad.len(), bad[0].path.as_path()), (1, Path::new("a/x_0000.nii.gz")));
-        let said = "the model takes 1 channel, the folder has channels 0000 and 0001 of case x";
-        assert!(bad[0].error.starts_with(said), "{}", bad[0].error);
+        let expected = "the model takes 1 channel, the folder has channels 0000 and 0001 of case x";
+        assert!(bad[0].error.starts_with(expected), "{}", bad[0].error);
         assert!(sort(&["a/x_0000.nii.gz", "a/x_0001.nii.gz"], 2).1.is_empty());
         assert!(sort(&["a/x_0000.nii.gz", "b/x_0001.nii.gz", "scan_2019.nii", "scan_2020.nii"], 1).1.is_empty());
     }

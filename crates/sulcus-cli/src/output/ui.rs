@@ -121,7 +121,7 @@ fn print(text: &str) {
     print_raw(&printable(text));
 }
 
-/// Where standard error itself is closed, nobody can be informed.
+/// Failures to write are ignored: there is no other place to report them.
 fn print_raw(text: &str) {
     let mut err = std::io::stderr().lock();
     let _ = writeln!(err, "{text}");

@@ -60,7 +60,7 @@ fn dicomdir_and_scans_beside_series_are_handled() {
 #[test]
 fn incomplete_dicom_file_is_named() {
     let home = tempfile::tempdir().unwrap();
-    for (lost, content, said) in
+    for (lost, content, reason) in
         [("IM0002", "", "an empty file"), ("a.dcm", "", "an empty file"), ("b.DCM", "cut", "without DICOM's mark")]
     {
         let folder = series(home.path(), "series", "u12.dcm");
@@ -68,8 +68,8 @@ fn incomplete_dicom_file_is_named() {
         std::fs::write(folder.join("README"), "no DICOM").unwrap();
         run(home.path(), &[&"info", &folder]).code(0);
         std::fs::write(folder.join(lost), content).unwrap();
-        predict(home.path(), &[&folder], &home.path().join("mask.nii.gz"), &[]).code(1).says(said).says(lost);
-        run(home.path(), &[&"info", &folder]).code(1).says(said);
+        predict(home.path(), &[&folder], &home.path().join("mask.nii.gz"), &[]).code(1).says(reason).says(lost);
+        run(home.path(), &[&"info", &folder]).code(1).says(reason);
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -76,8 +76,8 @@ fn every_command_has_the_documented_exit_code() {
     let mut wrong = Vec::new();
     for (code, arguments) in mistakes(home.path()) {
         let ended = ended(sulcus(home.path()).args(&arguments).output().unwrap());
-        let said = !ended.stderr.trim().is_empty() && !ended.stderr.contains("panicked");
-        if ended.code != code || !said {
+        let has_message = !ended.stderr.trim().is_empty() && !ended.stderr.contains("panicked");
+        if ended.code != code || !has_message {
             wrong.push(format!("{arguments:?}: expected {code}, ended with {}: {}", ended.code, ended.stderr));
         }
     }

@@ -96,9 +96,9 @@ fn model_is_exported_in_every_precision_with_its_loss_of_dice() {
         assert!(size(&model) < share * size(&at("whole.onnx")), "{name}: {} bytes", size(&model));
         let info: Value =
             serde_json::from_str(&run(home.path(), &[&"info", &model, &"--json"]).code(0).stdout).unwrap();
-        let told = &info["precision"];
-        assert_eq!((&told["kind"], &told["cases"]), (&name.into(), &1.into()));
-        let [before, after] = ["dice_fp32", "dice"].map(|key| told[key].as_f64().unwrap());
+        let reduction = &info["precision"];
+        assert_eq!((&reduction["kind"], &reduction["cases"]), (&name.into(), &1.into()));
+        let [before, after] = ["dice_fp32", "dice"].map(|key| reduction[key].as_f64().unwrap());
         assert!(before > 0.2 && before - after < 0.002, "{name}: {before} became {after}");
         let text = run(home.path(), &[&"info", &model]).code(0).stdout;
         assert!(text.contains(&format!("in {name}, {before:.4} in fp32")), "{text}");

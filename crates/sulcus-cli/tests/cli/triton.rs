@@ -47,9 +47,9 @@ fn other(home: &Path, name: &str, change: impl FnOnce(&mut sulcus_pipeline::Mode
 fn model_file_becomes_a_repository_and_a_new_training_its_next_version() {
     let home = tempfile::tempdir().unwrap();
     let models = home.path().join("models");
-    let said = export(home.path(), &tiny_model(), &["--triton-name", "Tiny"]).code(0);
-    assert!(said.stdout.is_empty(), "{}", said.stdout);
-    said.says("version 1").says("golden case passed in tract").says("up to the client");
+    let exported = export(home.path(), &tiny_model(), &["--triton-name", "Tiny"]).code(0);
+    assert!(exported.stdout.is_empty(), "{}", exported.stdout);
+    exported.says("version 1").says("golden case passed in tract").says("up to the client");
     assert_eq!(files(&models), ["Tiny/1/model.onnx", "Tiny/config.pbtxt", "Tiny/labels.txt"]);
     assert_eq!(
         std::fs::read(models.join("Tiny/1/model.onnx")).unwrap(),

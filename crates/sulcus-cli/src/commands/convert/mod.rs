@@ -167,7 +167,7 @@ fn describe(path: &Path, source: &Source) -> String {
     format!(
         "{}: {} voxels of {} mm, {}, {}",
         path.display(),
-        join(&source.file_shape(), " × "),
+        join(source.file_shape(), " × "),
         source.geometry().spacing().mm().map(rounded).join(" × "),
         source.geometry().orientation(),
         source.voxel_type().name()

@@ -20,6 +20,13 @@ pub(super) enum ReadCase<Input, Report> {
     Finished(Report),
 }
 
+/// What the reader gives for a case.
+type ReadResult<Files> =
+    Result<ReadCase<<Files as CaseFiles>::Input, <Files as CaseFiles>::Report>, <Files as CaseFiles>::Error>;
+
+/// What is delivered for a case.
+type CaseResult<Files> = Result<<Files as CaseFiles>::Report, <Files as CaseFiles>::Error>;
+
 /// Reads and writes cases, each on a thread of its own.
 pub(super) trait CaseFiles: Sync {
     /// What is read.
@@ -53,7 +60,7 @@ pub(super) trait CaseProcessor<Files: CaseFiles> {
     ) -> Result<Files::Output, Files::Error>;
 
     /// Receives the result of each case, in the order of the cases. An error stops the cohort.
-    fn deliver(&mut self, case: usize, result: Result<Files::Report, Files::Error>) -> Result<(), Self::Stop>;
+    fn deliver(&mut self, case: usize, result: CaseResult<Files>) -> Result<(), Self::Stop>;
 
     /// Whether the user has asked to stop.
     fn is_cancelled(&self) -> bool;
@@ -164,10 +171,10 @@ enum Halt<Stop> {
 /// The calling thread's ends of the queues.
 struct Queues<Files: CaseFiles> {
     to_read: Sender<usize>,
-    read: Receiver<Result<ReadCase<Files::Input, Files::Report>, Files::Error>>,
+    read: Receiver<ReadResult<Files>>,
     /// Without capacity: sending waits until the writer has finished the output before.
     to_write: SyncSender<(usize, Files::Output)>,
-    written: Receiver<(usize, Result<Files::Report, Files::Error>)>,
+    written: Receiver<(usize, CaseResult<Files>)>,
 }
 
 /// The state of a run.
@@ -181,7 +188,7 @@ struct Stages<'a, Files: CaseFiles, Processor> {
     writing: usize,
     writing_bytes: u64,
     /// Results that are not delivered yet.
-    results: BTreeMap<usize, Result<Files::Report, Files::Error>>,
+    results: BTreeMap<usize, CaseResult<Files>>,
     /// The case that is delivered next.
     next: usize,
 }
@@ -231,11 +238,7 @@ impl<Files: CaseFiles, Processor: CaseProcessor<Files>> Stages<'_, Files, Proces
     }
 
     /// The case as it was read; requests it if that has not happened yet.
-    #[expect(clippy::type_complexity, reason = "the inner result is the case's, the outer one the run's")]
-    fn fetch(
-        &mut self,
-        case: usize,
-    ) -> Result<Result<ReadCase<Files::Input, Files::Report>, Files::Error>, Halt<Processor::Stop>> {
+    fn fetch(&mut self, case: usize) -> Result<ReadResult<Files>, Halt<Processor::Stop>> {
         if self.requested == case {
             if let Some(limit) = self.scheduler.memory_limit {
                 self.wait_for_writes()?;
@@ -300,7 +303,7 @@ impl<Files: CaseFiles, Processor: CaseProcessor<Files>> Stages<'_, Files, Proces
         Ok(())
     }
 
-    fn record_written(&mut self, case: usize, result: Result<Files::Report, Files::Error>) {
+    fn record_written(&mut self, case: usize, result: CaseResult<Files>) {
         self.writing = self.writing.saturating_sub(1);
         if self.writing == 0 {
             self.writing_bytes = 0;
