@@ -76,7 +76,7 @@ fn every_fold_is_trained_scored_resumed_exported_and_averaged() {
     let first = std::fs::read(folder.join("fold_0/run.json")).unwrap();
     std::fs::remove_dir_all(folder.join("fold_1")).unwrap();
     train(home.path(), &set, &folder, &all).code(1).says("--resume");
-    train(home.path(), &set, &folder, &["--resume", "--fold", "0"]).code(2).says("holds a cross-validation");
+    train(home.path(), &set, &folder, &["--resume", "--fold", "0"]).code(2).says("contains a cross-validation");
     train(home.path(), &set, &folder, &["--resume", "--batch-size", "3"]).code(2).says("other settings");
     train(home.path(), &set, &folder, &["--resume", "--epochs", "2"])
         .code(1)
