@@ -5,11 +5,12 @@
 
 use std::path::Path;
 
+use sulcus_dataset::{Dataset, SplitChoice};
 use sulcus_pipeline::compare_predictors;
+use sulcus_plan::TrainConfig;
 use sulcus_runtime::TractPredictor;
 use sulcus_train::{
-    Dataset, Event, NetworkPredictor, Outcome, Run, SplitChoice, TrainConfig, TrainObserver, Weights, export_onnx,
-    train,
+    Event, NetworkPredictor, Placement, Run, TrainObserver, TrainOutcome, Weights, export_onnx, train,
 };
 
 /// Prints a line an epoch.
@@ -29,15 +30,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seconds = arguments.next().map_or(Ok(60.0), |text| text.parse())?;
     let scans = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/hippocampus");
 
-    let config = TrainConfig { time_budget_secs: Some(seconds), ..TrainConfig::from_preset("unet2d-lite")? };
+    let config = TrainConfig::from_preset("unet2d-lite")?.with(|c| c.time_budget_secs = Some(seconds));
     let outcome = train(&Dataset::open(scans)?, &SplitChoice::default(), &config, folder.as_ref(), &mut Lines)?;
-    if let Outcome::Finished { validation_dice, .. } = outcome {
+    if let TrainOutcome::Finished { validation_dice, .. } = outcome {
         println!("mean Dice over the held-out scans: {validation_dice:?}");
     }
 
     // The file is only worth keeping when another engine computes the trainer's logits from it.
     let run = Run::open(&folder)?;
-    let device = config.device.resolve()?.first()?;
+    let device = Placement::find(&config.device)?.first()?;
     let network = run.load_network(Weights::Best, &device)?;
     let trainer = NetworkPredictor::new(&network, &device);
     let spec = run.model_spec(Weights::Best, &trainer)?;

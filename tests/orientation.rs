@@ -7,9 +7,10 @@ use sulcus_io::{Source, read_labels, read_scan, write_image};
 use sulcus_pipeline::{
     Activation, CoarseAxis, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, SpacingRule, StageConfig, Tiling,
 };
+use sulcus_plan::DeviceChoice;
 use sulcus_runtime::{Engine, Segmenter};
 use sulcus_tests::{builder, held_out_cases, shipped_model, shipped_spec};
-use sulcus_train::{DeviceChoice, UNet, export_onnx};
+use sulcus_train::{UNet, export_onnx, find_device};
 use sulcus_volume::{Geometry, Image, Interpolation, Orientation, OrientationSource, RasFromVoxel, Spacing};
 
 /// A bundled scan as it is.
@@ -112,7 +113,7 @@ fn a_3d_model_that_resamples_gives_the_same_mask_in_all_48_orientations() {
     spec.spacing =
         SpacingRule::Resample { mm, interpolation: Interpolation::Linear, coarse_axis: CoarseAxis::AsOthers };
     spec.tiling = Tiling::Patch;
-    let (device, _) = DeviceChoice::Cpu.resolve().unwrap();
+    let (device, _) = find_device(DeviceChoice::Cpu).unwrap();
     let network = UNet::new(&spec.network, spec.channels.len(), spec.classes(), 11, &device).unwrap();
     let file = export_onnx(&network, &spec).unwrap();
     let segmenter = builder(Engine::Tract).unwrap().model_bytes(file).build().unwrap();

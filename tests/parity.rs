@@ -7,11 +7,12 @@ use sulcus_pipeline::{
     Activation, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm, Outputs, Predictor, StageConfig,
     Tensor, WindowOptions, predict_logits, prepare,
 };
+use sulcus_plan::DeviceChoice;
 use sulcus_runtime::{
     Device, Engine, OrtLibrary, OrtPredictor, SegmentOptions, TractPredictor, find_onnx_runtime,
 };
 use sulcus_tests::{builder, development_data, engines, held_out_cases, shipped_model, shipped_spec};
-use sulcus_train::{DeviceChoice, NetworkPredictor, UNet, export_onnx};
+use sulcus_train::{NetworkPredictor, UNet, export_onnx, find_device};
 use sulcus_volume::{Image, LabelMap};
 
 /// Of a label map's voxels, this share may differ between engines: single precision sums in another order.
@@ -52,7 +53,7 @@ fn engine_predictor(engine: Engine, spec: &ModelSpec, file: &[u8]) -> Option<Box
 fn burn_and_both_engines_agree_on_a_network_that_was_just_exported() {
     let mut spec = shipped_spec().unwrap();
     spec.golden_case = None;
-    let (device, _) = DeviceChoice::Cpu.resolve().unwrap();
+    let (device, _) = find_device(DeviceChoice::Cpu).unwrap();
     // Random weights decide nothing clearly, which makes this harder than a trained network.
     let network = UNet::new(&spec.network, spec.channels.len(), spec.classes(), 7, &device).unwrap();
     let file = export_onnx(&network, &spec).unwrap();
@@ -119,7 +120,7 @@ fn other_kinds() -> Vec<NetworkSpec> {
 
 #[test]
 fn burn_and_both_engines_agree_on_every_kind_of_network() {
-    let (device, _) = DeviceChoice::Cpu.resolve().unwrap();
+    let (device, _) = find_device(DeviceChoice::Cpu).unwrap();
     for network in other_kinds() {
         let mut spec = shipped_spec().unwrap();
         (spec.golden_case, spec.mirror_axes) = (None, vec![]);

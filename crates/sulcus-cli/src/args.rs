@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
+use sulcus_plan::DeviceList;
 use sulcus_runtime::{Device, Engine};
-use sulcus_train::DeviceList;
 use sulcus_volume::Orientation;
 
 use crate::exporting::triton::model_name;
@@ -238,7 +238,7 @@ pub(crate) struct TrainArgs {
     /// What convolutions compute in: fp32 (used unless said), bf16 or fp16; the last two on a GPU alone. Weights, norms and
     /// loss stay fp32
     #[arg(long, value_name = "P")]
-    pub(crate) precision: Option<sulcus_train::Precision>,
+    pub(crate) precision: Option<sulcus_plan::Precision>,
     /// How weights are moved
     #[arg(long, value_name = "NAME")]
     pub(crate) optimizer: Option<OptimizerName>,

@@ -70,9 +70,15 @@ pub(crate) trait Context<T> {
     fn context(self, doing: impl Display) -> Result<T, CliError>;
 }
 
-impl<T, E: std::error::Error> Context<T> for Result<T, E> {
+impl<T, E: std::error::Error + 'static> Context<T> for Result<T, E> {
     fn context(self, doing: impl Display) -> Result<T, CliError> {
-        self.map_err(|error| CliError::failed(format_args!("{doing}: {}", with_causes(&error))))
+        self.map_err(|error| {
+            let failed = CliError::failed(format_args!("{doing}: {}", with_causes(&error)));
+            match crate::hints::hint(&error) {
+                Some(hint) => failed.hint(hint),
+                None => failed,
+            }
+        })
     }
 }
 

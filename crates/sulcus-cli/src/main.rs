@@ -14,6 +14,7 @@ mod environment;
 mod error;
 mod exporting;
 mod files;
+mod hints;
 mod interrupt;
 mod label_file;
 mod memory;
@@ -68,6 +69,9 @@ fn run(arguments: &Arguments, environment: &Environment, ui: Ui) -> Result<(), C
     match &arguments.command {
         Command::Demo(args) => commands::demo::run(args, &library(), ui),
         Command::Plan(args) => commands::plan::run(args, ui),
+        Command::Train(args) if commands::cross_validation::is_meant(args) => {
+            commands::cross_validation::run(args, &library(), ui)
+        }
         Command::Train(args) => commands::train::run(args, &library(), ui),
         Command::Export(args) => commands::export::run(args, &library(), ui),
         Command::Predict(args) => commands::predict::run(args, library(), environment, ui),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use sulcus_pipeline::{Normalisation, Precision};
-use sulcus_train::{Loss, Optimiser, Weights};
+use sulcus_plan::{Loss, Optimizer};
+use sulcus_train::Weights;
 use sulcus_volume::Interpolation;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -16,7 +17,7 @@ pub(crate) enum OptimizerName {
     Sgd,
 }
 
-impl From<OptimizerName> for Optimiser {
+impl From<OptimizerName> for Optimizer {
     fn from(name: OptimizerName) -> Self {
         match name {
             OptimizerName::Adam => Self::Adam,
@@ -175,7 +176,7 @@ pub(crate) fn minutes(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn preset_name(text: &str) -> Result<String, String> {
-    let known = sulcus_train::preset_names();
+    let known = sulcus_plan::preset_names();
     if known.contains(&text) {
         Ok(text.to_owned())
     } else {

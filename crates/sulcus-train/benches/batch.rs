@@ -5,7 +5,8 @@
 use std::fmt;
 
 use sulcus_pipeline::{Prepared, PreparedLabels};
-use sulcus_train::{Augmentation, Chance, Flips, Sampler, Sampling, TrainingCase};
+use sulcus_plan::{Augmentation, Flips, RandomRange};
+use sulcus_train::{Sampler, SamplingConfig, TrainingCase};
 
 fn main() {
     divan::main();
@@ -25,7 +26,7 @@ enum Varied {
 
 impl Varied {
     fn augmentation(self) -> Augmentation {
-        let always = |chance: Chance| Chance { probability: 1.0, ..chance };
+        let always = |chance: RandomRange| RandomRange { probability: 1.0, ..chance };
         let nnunet = Augmentation { flips: Flips::all(3), ..Augmentation::nnunet() };
         match self {
             Self::None => Augmentation::none(),
@@ -86,7 +87,7 @@ fn batch(bencher: divan::Bencher<'_, '_>, case: &Case) {
         let labels = PreparedLabels::from_parts(SHAPE, (0..voxels).map(class).collect()).expect("a grid");
         TrainingCase::new(seed.to_string(), image, labels, &[vec![1], vec![2]]).expect("a case")
     };
-    let sampling = Sampling {
+    let sampling = SamplingConfig {
         patch: case.patch,
         spacing_mm: [1.0; 3],
         batch_size: case.batch_size,

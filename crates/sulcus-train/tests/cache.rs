@@ -1,11 +1,14 @@
 //! A training that takes its cases from the cache is the training that prepared them.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../sulcus-dataset/tests/scans/mod.rs"]
 mod scans;
 
 use std::path::Path;
 
-use sulcus_train::{Dataset, DeviceChoice, SplitChoice, TrainConfig, preset, read_history, train};
+use sulcus_dataset::{Dataset, SplitChoice};
+use sulcus_plan::{DeviceChoice, TrainConfig, preset};
+use sulcus_train::{read_history, train};
 
 #[test]
 fn cached_cases_train_to_the_same_losses() {

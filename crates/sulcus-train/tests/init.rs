@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
+#[path = "../../sulcus-dataset/tests/scans/mod.rs"]
 mod scans;
 
 use std::path::{Path, PathBuf};
@@ -10,13 +11,15 @@ use burn::module::Module;
 use burn::tensor::Device;
 use burn_store::{ModuleSnapshot, SafetensorsStore};
 use common::{
-    every_kind, model_spec, noise, optimiser, prediction_shape, step, training_shape, uneven, uneven_blocks,
+    every_kind, model_spec, noise, optimizer, prediction_shape, step, training_shape, uneven, uneven_blocks,
 };
 use serde_json::{Value, json};
+use sulcus_dataset::{Dataset, SplitChoice};
 use sulcus_pipeline::{Activation, Downsampling, Encoder, NetworkSpec, Norm, Predictor, Tensor};
+use sulcus_plan::{DeviceChoice, TrainConfig, preset};
 use sulcus_train::{
-    Checkpoint, CheckpointParts, Dataset, DeviceChoice, Event, InitReport, InitSource, Manifest, NetworkPredictor,
-    SplitChoice, TrainConfig, TrainObserver, UNet, export_onnx, initialise, preset, train,
+    Checkpoint, CheckpointParts, Event, InitReport, InitSource, Manifest, NetworkPredictor, TrainObserver, UNet,
+    export_onnx, initialise, train,
 };
 
 /// Two programs add in different orders.
@@ -37,10 +40,10 @@ fn fresh(spec: &NetworkSpec, channels: usize, classes: usize) -> UNet {
 fn trained(spec: &NetworkSpec) -> UNet {
     let device = Device::flex().autodiff();
     let mut network = UNet::new(spec, 2, 3, 7, &device).unwrap();
-    let mut optimiser = optimiser();
+    let mut optimizer = optimizer();
     for seed in 0..3 {
         let shape = training_shape(spec);
-        network = step(network, &mut optimiser, shape, seed, &device).0;
+        network = step(network, &mut optimizer, shape, seed, &device).0;
     }
     network
 }
@@ -70,7 +73,7 @@ fn write_model(network: &UNet, spec: &NetworkSpec, file: &Path) {
 }
 
 fn write_checkpoint(network: &UNet, spec: &NetworkSpec, file: &Path) {
-    CheckpointParts { spec, network, optimiser: None, average: None, state: &Value::Null }.save(file).unwrap();
+    CheckpointParts { spec, network, optimizer: None, average: None, state: &Value::Null }.save(file).unwrap();
 }
 
 /// Float32 tensors in the format's own words: length of the header, header, values.

@@ -6,13 +6,13 @@ mod common;
 use std::path::Path;
 
 use burn::tensor::Device;
-use common::{every_kind, model_spec, noise, optimiser, prediction_shape, step, training_shape};
+use common::{every_kind, model_spec, noise, optimizer, prediction_shape, step, training_shape};
 use serde_json::json;
 use sulcus_onnx::messages::ModelProto;
 use sulcus_pipeline::{NetworkSpec, Output, Predictor, Tensor};
+use sulcus_plan::{DiceScope, Loss, Optimizer, preset, preset_names};
 use sulcus_train::{
-    Checkpoint, CheckpointParts, Descent, DiceScope, Loss, NetworkPredictor, Optimiser, UNet, export_onnx, preset,
-    preset_names,
+    Checkpoint, CheckpointParts, NetworkPredictor, OptimizerState, UNet, export_onnx, segmentation_loss,
 };
 
 fn build(spec: &NetworkSpec, device: &Device) -> UNet {
@@ -124,7 +124,7 @@ fn specifications_that_make_no_network_are_errors() {
 fn training_lowers_the_loss_of_every_kind_of_network() {
     let device = Device::flex().autodiff();
     for spec in every_kind() {
-        let (mut network, mut adam) = (build(&spec, &device), optimiser());
+        let (mut network, mut adam) = (build(&spec, &device), optimizer());
         let mut losses = vec![];
         for _ in 0..12 {
             let (next, loss) = step(network, &mut adam, training_shape(&spec), 1, &device);
@@ -135,9 +135,9 @@ fn training_lowers_the_loss_of_every_kind_of_network() {
     }
 }
 
-fn save(path: &Path, spec: &NetworkSpec, network: &UNet, adam: Option<&Descent>) {
+fn save(path: &Path, spec: &NetworkSpec, network: &UNet, adam: Option<&OptimizerState>) {
     let state = json!({"epoch": 2, "best_dice": 0.5});
-    CheckpointParts { spec, network, optimiser: adam, average: None, state: &state }.save(path).unwrap();
+    CheckpointParts { spec, network, optimizer: adam, average: None, state: &state }.save(path).unwrap();
 }
 
 /// Batch statistics, moments and step count all have to come back: one of them off shows in the next loss.
@@ -147,7 +147,7 @@ fn resuming_continues_as_if_nothing_had_happened() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("last.ckpt");
     for spec in every_kind() {
-        let (mut network, mut adam) = (build(&spec, &device), optimiser());
+        let (mut network, mut adam) = (build(&spec, &device), optimizer());
         for seed in 0..3 {
             (network, _) = step(network, &mut adam, training_shape(&spec), seed, &device);
         }
@@ -157,7 +157,7 @@ fn resuming_continues_as_if_nothing_had_happened() {
         assert_eq!(checkpoint.state()["epoch"], 2);
         assert_eq!(checkpoint.spec(), &spec);
         let mut resumed = checkpoint.network(&device).unwrap();
-        let mut resumed_adam = checkpoint.optimiser(Optimiser::Adam).unwrap();
+        let mut resumed_adam = checkpoint.optimizer(Optimizer::Adam).unwrap();
         assert_eq!(
             answer(&resumed, &device, &prediction_shape(&spec)),
             answer(&network, &device, &prediction_shape(&spec))
@@ -182,7 +182,7 @@ fn a_checkpoint_is_read_on_a_device_without_autodiff_too() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("best.ckpt");
     let spec = every_kind().remove(0);
-    let (network, _) = step(build(&spec, &device), &mut optimiser(), training_shape(&spec), 0, &device);
+    let (network, _) = step(build(&spec, &device), &mut optimizer(), training_shape(&spec), 0, &device);
     save(&path, &spec, &network, None);
     let checkpoint = Checkpoint::load(&path).unwrap();
     let plain = checkpoint.network(&Device::flex()).unwrap();
@@ -191,7 +191,7 @@ fn a_checkpoint_is_read_on_a_device_without_autodiff_too() {
         answer(&network, &device, &prediction_shape(&spec))
     );
 
-    let error = checkpoint.optimiser(Optimiser::Adam).err().unwrap().to_string();
+    let error = checkpoint.optimizer(Optimizer::Adam).err().unwrap().to_string();
     insta::assert_snapshot!(error.replace(&folder.path().display().to_string(), "RUN"), @"training cannot be resumed from this checkpoint: it holds weights only; resume from the last one, not the best (RUN/best.ckpt)");
 }
 
@@ -221,7 +221,7 @@ fn damaged_and_foreign_checkpoints_say_so() {
     let nowhere = CheckpointParts {
         spec: &spec,
         network: &spec_network,
-        optimiser: None,
+        optimizer: None,
         average: None,
         state: &json!(null),
     }
@@ -281,10 +281,11 @@ fn a_network_that_is_not_the_specifications_is_refused() {
 fn diverged_weights_are_refused() {
     let device = Device::flex().autodiff();
     let spec = every_kind().remove(0);
-    let mut descent = Descent::new(Optimiser::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 });
+    let mut descent = OptimizerState::new(Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 });
     let (image, truth) = common::batch(training_shape(&spec), 1, &device);
     let network = build(&spec, &device);
-    let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, network.forward(image), &truth) * f32::MAX;
+    let loss = segmentation_loss(Loss::DiceCe, Output::Softmax, DiceScope::Batch, network.forward(image), &truth)
+        * f32::MAX;
     let gradients = burn::optim::GradientsParams::from_grads(loss.backward(), &network);
     let network = descent.step(network, gradients, 1e30, None).unwrap();
     let error = export_onnx(&network, &model_spec(spec, 2)).unwrap_err().to_string();

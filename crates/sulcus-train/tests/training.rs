@@ -1,18 +1,20 @@
 //! The training loop on small phantoms: it learns, it can be interrupted, and it keeps what it promises on disk.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "../../sulcus-dataset/tests/scans/mod.rs"]
 mod scans;
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
+use sulcus_dataset::{Dataset, SplitChoice};
 use sulcus_pipeline::{
     Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, Output, Predictor, StageConfig,
 };
+use sulcus_plan::{Augmentation, DeviceChoice, Optimizer, TrainConfig, preset};
 use sulcus_train::{
-    Augmentation, Changes, Checkpoint, Dataset, DeviceChoice, Event, NetworkPredictor, Optimiser, Outcome, Run,
-    SplitChoice, Status, TrainConfig, TrainError, TrainObserver, UNet, Weights, preset, read_history, resume,
-    train,
+    Checkpoint, Event, NetworkPredictor, ResumeOptions, Run, Status, TrainError, TrainObserver, TrainOutcome,
+    UNet, Weights, find_device, read_history, resume, train,
 };
 
 const SHAPE: [usize; 3] = [20, 24, 16];
@@ -56,7 +58,7 @@ fn tiny_blocks() -> TrainConfig {
     config.batch_size = Some(2);
     config.epochs = Some(3);
     config.steps_per_epoch = Some(12);
-    config.optimiser = Optimiser::Sgd { momentum: 0.99, nesterov: true, weight_decay: 3e-5 };
+    config.optimizer = Optimizer::Sgd { momentum: 0.99, nesterov: true, weight_decay: 3e-5 };
     config.learning_rate = 1e-2;
     // Low enough to act.
     config.gradient_clip = Some(0.1);
@@ -80,27 +82,27 @@ impl TrainObserver for StopAfter {
     }
 }
 
-fn finished(outcome: Outcome) -> Option<f64> {
+fn finished(outcome: TrainOutcome) -> Option<f64> {
     match outcome {
-        Outcome::Finished { validation_dice, .. } => validation_dice,
-        Outcome::Stopped { .. } => panic!("it stopped: {outcome:?}"),
+        TrainOutcome::Finished { validation_dice, .. } => validation_dice,
+        TrainOutcome::Stopped { .. } => panic!("it stopped: {outcome:?}"),
     }
 }
 
 /// What the weights of the last step answer.
 fn last_weights(run: &Path) -> Vec<f32> {
-    let device = DeviceChoice::Cpu.resolve().unwrap().0;
+    let device = find_device(DeviceChoice::Cpu).unwrap().0;
     answer(&Checkpoint::load(&run.join("checkpoints/last.ckpt")).unwrap().network(&device).unwrap())
 }
 
 /// What the network that would be exported answers.
 fn exported(run: &Path, weights: Weights) -> Vec<f32> {
-    let device = DeviceChoice::Cpu.resolve().unwrap().0;
+    let device = find_device(DeviceChoice::Cpu).unwrap().0;
     answer(&Run::open(run).unwrap().load_network(weights, &device).unwrap())
 }
 
 fn answer(network: &UNet) -> Vec<f32> {
-    let device = DeviceChoice::Cpu.resolve().unwrap().0;
+    let device = find_device(DeviceChoice::Cpu).unwrap().0;
     let axes = network.dimensions().count();
     let values = (0..16_usize.pow(axes as u32)).map(|i| (i % 256) as f32 / 99.0).collect();
     let input = sulcus_pipeline::Tensor::new([vec![1, 1], vec![16; axes]].concat(), values).unwrap();
@@ -114,7 +116,10 @@ fn it_learns_and_leaves_a_run() {
     scans::decathlon(&root, 5, SHAPE);
     let dataset = Dataset::open(&root).unwrap();
     let at = folder.path().join("run");
-    let config = TrainConfig { epochs: Some(5), steps_per_epoch: Some(50), ..tiny() };
+    let config = tiny().with(|c| {
+        c.epochs = Some(5);
+        c.steps_per_epoch = Some(50);
+    });
     let dice = finished(train(&dataset, &SplitChoice::default(), &config, &at, &mut ()).unwrap()).unwrap();
     assert!(dice > 0.8, "Dice {dice}");
 
@@ -138,7 +143,7 @@ fn it_learns_and_leaves_a_run() {
 
     // What an export needs, without the data set.
     std::fs::remove_dir_all(&root).unwrap();
-    let device = DeviceChoice::Cpu.resolve().unwrap().0;
+    let device = find_device(DeviceChoice::Cpu).unwrap().0;
     let predictor = NetworkPredictor::new(&run.load_network(Weights::Best, &device).unwrap(), &device);
     let spec = run.model_spec(Weights::Best, &predictor).unwrap();
     assert_eq!(spec.training.validation_dice, Some(dice));
@@ -168,12 +173,12 @@ fn trained_in_parts(folder: &Path, config: &TrainConfig) -> (Dataset, PathBuf) {
     let broken = folder.join("broken");
     let stopped =
         train(&dataset, &SplitChoice::default(), config, &broken, &mut StopAfter(Cell::new(17))).unwrap();
-    assert!(matches!(stopped, Outcome::Stopped { epochs: 1, .. }), "{stopped:?}");
+    assert!(matches!(stopped, TrainOutcome::Stopped { epochs: 1, .. }), "{stopped:?}");
     assert_eq!(Run::open(&broken).unwrap().manifest().progress.status, Status::Stopped);
-    let changes = Changes { workers: Some(3), ..Changes::default() };
+    let changes = ResumeOptions::default().with(|c| c.workers = Some(3));
     let stopped = resume(&dataset, &broken, &changes, &mut StopAfter(Cell::new(7))).unwrap();
-    assert!(matches!(stopped, Outcome::Stopped { epochs: 1, .. }), "{stopped:?}");
-    finished(resume(&dataset, &broken, &Changes::default(), &mut ()).unwrap());
+    assert!(matches!(stopped, TrainOutcome::Stopped { epochs: 1, .. }), "{stopped:?}");
+    finished(resume(&dataset, &broken, &ResumeOptions::default(), &mut ()).unwrap());
 
     assert_eq!(last_weights(&broken), last_weights(&whole));
     for weights in [Weights::Best, Weights::Last] {
@@ -193,7 +198,7 @@ fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
     let mut history = std::fs::read_to_string(broken.join("history.jsonl")).unwrap();
     history.push_str("{\"epoch\":4,\"st");
     std::fs::write(broken.join("history.jsonl"), history).unwrap();
-    finished(resume(&dataset, &broken, &Changes { epochs: Some(4), ..Changes::default() }, &mut ()).unwrap());
+    finished(resume(&dataset, &broken, &ResumeOptions::default().with(|c| c.epochs = Some(4)), &mut ()).unwrap());
     assert_eq!(losses(&broken).len(), 4);
 
     scans::write_labels(
@@ -201,7 +206,7 @@ fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
         scans::geometry(SHAPE, [1.0; 3]),
         scans::phantom(SHAPE, 2, 2).1,
     );
-    let changed = resume(&dataset, &broken, &Changes::default(), &mut ()).unwrap_err();
+    let changed = resume(&dataset, &broken, &ResumeOptions::default(), &mut ()).unwrap_err();
     assert!(changed.to_string().contains("[\"case_01\"] changed since it began"), "{changed}");
 }
 
@@ -226,14 +231,19 @@ fn a_run_from_trained_weights_that_was_killed_in_its_first_epoch_keeps_them() {
     let at = |name: &str| folder.path().join(name);
     finished(train(&dataset, &SplitChoice::default(), &tiny(), &at("trained"), &mut ()).unwrap());
     for ema in [None, Some(0.9)] {
-        let config = TrainConfig { init: Some(at("trained")), ema, seed: 5, epochs: Some(1), ..tiny() };
+        let config = tiny().with(|c| {
+            c.init = Some(at("trained"));
+            c.ema = ema;
+            c.seed = 5;
+            c.epochs = Some(1);
+        });
         let run = |name: &str| at(&format!("{name} {ema:?}"));
         finished(train(&dataset, &SplitChoice::default(), &config, &run("whole"), &mut ()).unwrap());
         let killed = std::panic::catch_unwind(|| {
             train(&dataset, &SplitChoice::default(), &config, &run("killed"), &mut Dies)
         });
         assert!(killed.is_err());
-        finished(resume(&dataset, &run("killed"), &Changes::default(), &mut ()).unwrap());
+        finished(resume(&dataset, &run("killed"), &ResumeOptions::default(), &mut ()).unwrap());
         assert_eq!(losses(&run("killed")), losses(&run("whole")));
         assert_eq!(last_weights(&run("killed")), last_weights(&run("whole")));
 
@@ -244,7 +254,7 @@ fn a_run_from_trained_weights_that_was_killed_in_its_first_epoch_keeps_them() {
             .is_err()
         );
         std::fs::remove_file(run("lost").join("checkpoints/last.ckpt")).unwrap();
-        let lost = resume(&dataset, &run("lost"), &Changes::default(), &mut ()).unwrap_err().to_string();
+        let lost = resume(&dataset, &run("lost"), &ResumeOptions::default(), &mut ()).unwrap_err().to_string();
         assert!(lost.contains("the weights that the run started from"), "{lost}");
     }
 }
@@ -260,7 +270,7 @@ fn a_mean_of_weights_is_kept_and_is_what_is_exported() {
     for (name, plain) in [("slices", tiny()), ("blocks", tiny_blocks())] {
         let folder = folder.path().join(name);
         std::fs::create_dir(&folder).unwrap();
-        let config = TrainConfig { ema: Some(0.9), ..plain.clone() };
+        let config = plain.clone().with(|c| c.ema = Some(0.9));
         let (dataset, run) = trained_in_parts(&folder, &config);
         assert_ne!(exported(&run, Weights::Last), last_weights(&run), "{name}");
         // What is trained does not change by being averaged.
@@ -272,7 +282,7 @@ fn a_mean_of_weights_is_kept_and_is_what_is_exported() {
         // A run that averages does not go on from weights alone.
         let last = "checkpoints/last.ckpt";
         std::fs::copy(without.join(last), run.join(last)).unwrap();
-        let refused = resume(&dataset, &run, &Changes { epochs: Some(4), ..Changes::default() }, &mut ());
+        let refused = resume(&dataset, &run, &ResumeOptions::default().with(|c| c.epochs = Some(4)), &mut ());
         let refused = refused.unwrap_err().to_string();
         assert!(refused.starts_with("it holds no mean of the weights, though the run averages them"), "{refused}");
     }
@@ -293,7 +303,11 @@ fn only_checkpoints_with_a_mean_of_weights_are_of_a_new_version() {
     };
     for (ema, last) in [(None, 2), (Some(0.9), 3)] {
         let at = folder.path().join(format!("run {last}"));
-        let config = TrainConfig { ema, epochs: Some(1), steps_per_epoch: Some(2), ..tiny() };
+        let config = tiny().with(|c| {
+            c.ema = ema;
+            c.epochs = Some(1);
+            c.steps_per_epoch = Some(2);
+        });
         finished(train(&dataset, &SplitChoice::default(), &config, &at, &mut ()).unwrap());
         assert_eq!((version(&at, "best.ckpt"), version(&at, "last.ckpt")), (2, last));
     }
@@ -306,7 +320,11 @@ fn training_ends_early_when_the_score_does_not_rise() {
     scans::decathlon(&root, 3, SHAPE);
     let dataset = Dataset::open(&root).unwrap();
     // Without batch normalisation nothing moves but the weights.
-    let still = TrainConfig { learning_rate: 1e-12, early_stopping: Some(2), epochs: Some(9), ..tiny_blocks() };
+    let still = tiny_blocks().with(|c| {
+        c.learning_rate = 1e-12;
+        c.early_stopping = Some(2);
+        c.epochs = Some(9);
+    });
     let epochs = |name: &str, config: &TrainConfig| {
         let at = folder.path().join(name);
         finished(train(&dataset, &SplitChoice::default(), config, &at, &mut ()).unwrap());
@@ -314,7 +332,10 @@ fn training_ends_early_when_the_score_does_not_rise() {
     };
     // The first epoch's score, and two that are no better.
     assert_eq!(epochs("still", &still), 3);
-    let patient = TrainConfig { early_stopping: None, epochs: Some(4), ..still.clone() };
+    let patient = still.clone().with(|c| {
+        c.early_stopping = None;
+        c.epochs = Some(4);
+    });
     assert_eq!(epochs("patient", &patient), 4);
     // Nothing held out, nothing to judge by.
     let all = train(&dataset, &SplitChoice::All, &still, &folder.path().join("all"), &mut ()).unwrap_err();
@@ -328,14 +349,17 @@ fn a_loss_that_is_no_number_keeps_the_last_good_weights() {
     scans::decathlon(&root, 3, SHAPE);
     let dataset = Dataset::open(&root).unwrap();
     let at = folder.path().join("run");
-    let config = TrainConfig { epochs: Some(1), optimiser: Optimiser::Adam, ..tiny() };
+    let config = tiny().with(|c| {
+        c.epochs = Some(1);
+        c.optimizer = Optimizer::Adam;
+    });
     finished(train(&dataset, &SplitChoice::default(), &config, &at, &mut ()).unwrap());
     let good = last_weights(&at);
 
     let file = at.join("run.json");
     let manifest = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, manifest.replace("\"learning_rate\": 0.01", "\"learning_rate\": 1e38")).unwrap();
-    let changes = Changes { epochs: Some(2), ..Changes::default() };
+    let changes = ResumeOptions::default().with(|c| c.epochs = Some(2));
     let diverged = resume(&dataset, &at, &changes, &mut ()).unwrap_err();
     assert!(matches!(diverged, TrainError::Diverged { epoch: 2, .. }), "{diverged}");
     assert!(diverged.to_string().contains("Lower the learning rate"), "{diverged}");
@@ -351,13 +375,17 @@ fn a_last_step_that_diverges_is_not_saved() {
     scans::decathlon(&root, 3, SHAPE);
     let dataset = Dataset::open(&root).unwrap();
     let at = folder.path().join("run");
-    let config = TrainConfig { steps_per_epoch: Some(1), epochs: Some(1), warmup_steps: 0, ..tiny_blocks() };
+    let config = tiny_blocks().with(|c| {
+        c.steps_per_epoch = Some(1);
+        c.epochs = Some(1);
+        c.warmup_steps = 0;
+    });
     finished(train(&dataset, &SplitChoice::All, &config, &at, &mut ()).unwrap());
     let good = last_weights(&at);
     let file = at.join("run.json");
     let manifest = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, manifest.replace("\"learning_rate\": 0.01", "\"learning_rate\": 1e300")).unwrap();
-    let changes = Changes { epochs: Some(2), ..Changes::default() };
+    let changes = ResumeOptions::default().with(|c| c.epochs = Some(2));
     let diverged = resume(&dataset, &at, &changes, &mut ()).unwrap_err();
     assert!(matches!(diverged, TrainError::Diverged { epoch: 2, step: 1, .. }), "{diverged}");
     assert_eq!(last_weights(&at), good);
@@ -378,7 +406,7 @@ fn one_structure_is_a_sigmoid_and_all_cases_need_no_split() {
     }
     let dataset = Dataset::open(&root).unwrap();
     let at = folder.path().join("run");
-    let config = TrainConfig { epochs: Some(2), ..tiny() };
+    let config = tiny().with(|c| c.epochs = Some(2));
     assert_eq!(finished(train(&dataset, &SplitChoice::All, &config, &at, &mut ()).unwrap()), None);
     let run = Run::open(&at).unwrap();
     assert_eq!(run.manifest().plan.output, Output::Sigmoid);
@@ -397,7 +425,10 @@ fn a_time_budget_ends_an_epoch_early_and_is_never_too_short_for_a_network() {
     scans::decathlon(&root, 3, SHAPE);
     let dataset = Dataset::open(&root).unwrap();
     let at = folder.path().join("run");
-    let config = TrainConfig { epochs: None, time_budget_secs: Some(1e-6), ..tiny() };
+    let config = tiny().with(|c| {
+        c.epochs = None;
+        c.time_budget_secs = Some(1e-6);
+    });
     let dice = finished(train(&dataset, &SplitChoice::default(), &config, &at, &mut ()).unwrap());
     assert!(dice.is_some());
     let history = Run::open(&at).unwrap().history().unwrap();

@@ -12,9 +12,10 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use kinds::{batch, every_kind, noise, training_shape};
 use sulcus_pipeline::{Dimensions, Encoder, NetworkSpec, Output};
+use sulcus_plan::{DeviceChoice, DiceScope, Loss, Optimizer, Precision};
 use sulcus_train::{
-    Batch, Computing, Descent, DeviceChoice, DiceScope, Exchange, Learner, Loss, Objective, Optimiser, Placement,
-    Precision, Targets, TrainError, UNet,
+    Batch, Exchange, Learner, Objective, OptimizerState, Placement, StepConfig, Targets, TrainError, UNet,
+    segmentation_loss,
 };
 
 /// Of the greatest logit. Sums of some hundred products in another order, through a dozen layers that normalise.
@@ -29,7 +30,7 @@ const STEPS: f32 = 1e-3;
 
 const RATE: f64 = 1e-2;
 const CLASSES: usize = 3;
-const SGD: Optimiser = Optimiser::Sgd { momentum: 0.99, nesterov: true, weight_decay: 3e-5 };
+const SGD: Optimizer = Optimizer::Sgd { momentum: 0.99, nesterov: true, weight_decay: 3e-5 };
 
 /// The first Vulkan device that is not Mesa's software renderer, whose version in Debian 12 crashes under these kernels.
 fn vulkan() -> Option<Device> {
@@ -77,7 +78,8 @@ fn build(spec: &NetworkSpec, device: &Device) -> UNet {
 fn loss(network: &UNet, logits: &[Tensor<5>], truth: &Targets) -> Tensor<1> {
     let mut parts = logits.iter().zip(network.supervised_strides()).enumerate().map(|(i, (logits, stride))| {
         let truth = truth.coarser(stride).unwrap();
-        Loss::DiceCe.forward(Output::Softmax, DiceScope::Case, logits.clone(), &truth) * 0.5_f64.powi(i as i32)
+        segmentation_loss(Loss::DiceCe, Output::Softmax, DiceScope::Case, logits.clone(), &truth)
+            * 0.5_f64.powi(i as i32)
     });
     let first = parts.next().unwrap();
     parts.fold(first, |sum, part| sum + part)
@@ -135,8 +137,8 @@ fn apart(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 /// Weights after a step from fresh ones.
-fn moved(learnt: Learnt, optimiser: Optimiser) -> Vec<Vec<f32>> {
-    let network = Descent::new(optimiser).step(learnt.network, learnt.gradients, RATE, Some(12.0)).unwrap();
+fn moved(learnt: Learnt, optimizer: Optimizer) -> Vec<Vec<f32>> {
+    let network = OptimizerState::new(optimizer).step(learnt.network, learnt.gradients, RATE, Some(12.0)).unwrap();
     of_each(&network, None)
 }
 
@@ -187,7 +189,7 @@ fn a_step_of_sgd_is_the_processors() {
 fn a_step_of_adamw_is_the_processors() {
     let Some(device) = vulkan() else { return };
     let processor = Device::flex().autodiff();
-    let adamw = Optimiser::AdamW { weight_decay: 1e-2 };
+    let adamw = Optimizer::AdamW { weight_decay: 1e-2 };
     for spec in networks() {
         let expected = learn(&spec, &processor);
         let gradients: Vec<f32> = of_each(&expected.network, Some(&expected.gradients)).concat();
@@ -207,10 +209,10 @@ fn a_step_of_adamw_is_the_processors() {
 fn learner(device: &Device, copies: usize, exchange: Exchange) -> Result<Learner, TrainError> {
     let spec = networks().remove(4);
     let objective = Objective { loss: Loss::DiceCe, output: Output::Softmax, dice_scope: DiceScope::Case };
-    let computing = Computing { objective, precision: Precision::Fp32 };
+    let computing = StepConfig { objective, precision: Precision::Fp32 };
     let devices = vec![device.clone().without_autodiff(); copies];
     let placement = Placement { devices, exchange, description: "a test".into() };
-    Learner::new(&spec, build(&spec, device), Descent::new(SGD), computing, None, &placement)
+    Learner::new(&spec, build(&spec, device), OptimizerState::new(SGD), computing, None, &placement)
 }
 
 /// Two copies of a network that share batches, with a thread each, and one that takes them whole.

@@ -16,7 +16,20 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("sulcus-pipeline", &["sulcus-volume"]),
     ("sulcus-onnx", &["sulcus-pipeline", "sulcus-volume"]),
     ("sulcus-kernels", &[]),
-    ("sulcus-train", &["sulcus-io", "sulcus-kernels", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"]),
+    ("sulcus-dataset", &["sulcus-io", "sulcus-pipeline", "sulcus-volume"]),
+    ("sulcus-plan", &["sulcus-dataset", "sulcus-io", "sulcus-pipeline", "sulcus-volume"]),
+    (
+        "sulcus-train",
+        &[
+            "sulcus-dataset",
+            "sulcus-io",
+            "sulcus-kernels",
+            "sulcus-onnx",
+            "sulcus-pipeline",
+            "sulcus-plan",
+            "sulcus-volume",
+        ],
+    ),
     ("sulcus-runtime", &["sulcus-io", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"]),
     ("sulcus-capi", &["sulcus-io", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
     ("sulcus-python", &["sulcus-io", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
@@ -24,9 +37,11 @@ const MEMBERS: &[(&str, &[&str])] = &[
     (
         "sulcus-cli",
         &[
+            "sulcus-dataset",
             "sulcus-io",
             "sulcus-onnx",
             "sulcus-pipeline",
+            "sulcus-plan",
             "sulcus-runtime",
             "sulcus-serve",
             "sulcus-train",
@@ -40,8 +55,16 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-const LIBRARIES: &[&str] =
-    &["sulcus-io", "sulcus-onnx", "sulcus-pipeline", "sulcus-runtime", "sulcus-train", "sulcus-volume"];
+const LIBRARIES: &[&str] = &[
+    "sulcus-dataset",
+    "sulcus-io",
+    "sulcus-onnx",
+    "sulcus-pipeline",
+    "sulcus-plan",
+    "sulcus-runtime",
+    "sulcus-train",
+    "sulcus-volume",
+];
 
 /// A family of crates from outside that is confined to some members.
 struct Confined {
@@ -63,6 +86,8 @@ const CONFINED: &[Confined] = &[
             "sulcus-io",
             "sulcus-pipeline",
             "sulcus-onnx",
+            "sulcus-dataset",
+            "sulcus-plan",
             "sulcus-runtime",
             "sulcus-capi",
             "sulcus-python",
@@ -79,6 +104,8 @@ const CONFINED: &[Confined] = &[
             "sulcus-io",
             "sulcus-pipeline",
             "sulcus-onnx",
+            "sulcus-dataset",
+            "sulcus-plan",
             "sulcus-train",
             "sulcus-viewer",
             "embed-burn",
@@ -103,6 +130,8 @@ const CONFINED: &[Confined] = &[
             "sulcus-io",
             "sulcus-pipeline",
             "sulcus-onnx",
+            "sulcus-dataset",
+            "sulcus-plan",
             "sulcus-train",
             "sulcus-runtime",
             "sulcus-capi",
@@ -124,6 +153,8 @@ const CONFINED: &[Confined] = &[
             "sulcus-io",
             "sulcus-pipeline",
             "sulcus-onnx",
+            "sulcus-dataset",
+            "sulcus-plan",
             "sulcus-train",
             "sulcus-runtime",
             "sulcus-viewer",
@@ -161,6 +192,7 @@ const LIBRARIES_WITH_THREADS: &[&str] = &[
     "sulcus-io",
     "sulcus-kernels",
     "sulcus-pipeline",
+    "sulcus-dataset",
     "sulcus-train",
     "sulcus-runtime",
     "sulcus-cli",

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Instant;
 
+use sulcus_dataset::Dataset;
 use sulcus_runtime::OrtLibrary;
-use sulcus_train::{CrossValidation, Dataset, Outcome, Run};
+use sulcus_train::{CrossValidation, Run, TrainOutcome};
 
 use crate::args::TrainArgs;
 use crate::commands::train;
@@ -16,7 +17,7 @@ use crate::report;
 use crate::scores::{self, score};
 use crate::training::Watcher;
 use crate::ui::{Ui, count, human_secs};
-use crate::{output, values::FoldChoice};
+use crate::{hints, output, values::FoldChoice};
 
 /// The model file of a run.
 const MODEL: &str = "model.onnx";
@@ -28,6 +29,7 @@ pub(crate) fn is_meant(args: &TrainArgs) -> bool {
 }
 
 pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
+    crate::allocator::keep_freed_memory();
     let dataset = Dataset::open(&args.dataset).context("opening the data set")?;
     let mut all = if args.resume { go_on(args, &dataset)? } else { begin(args, &dataset, ui)? };
     let interrupt = Interrupt::listen()?;
@@ -48,7 +50,7 @@ pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
         let exporting = Instant::now();
         exporting::write(&folder, &Wanted::default(), &folder.join(MODEL), library, ui)?;
         report::write_run(&folder)?;
-        all.note_finished(fold, exporting.elapsed().as_secs_f64()).context("noting the fold's scores")?;
+        all.record_finished(fold, exporting.elapsed().as_secs_f64()).context("noting the fold's scores")?;
         if let Some(result) = all.manifest().folds.get(fold).and_then(|f| f.result.as_ref()) {
             ui.note(format_args!(
                 "fold {fold}: mean Dice {} after {} in {}",
@@ -119,15 +121,16 @@ fn train_fold(
     let outcome = all.train_fold(dataset, fold, &mut watcher);
     watcher.finish();
     match outcome.context(format_args!("training fold {fold}"))? {
-        Outcome::Finished { .. } => Ok(()),
-        Outcome::Stopped { epochs, hint } => Err(CliError::Stopped {
+        TrainOutcome::Finished { .. } => Ok(()),
+        TrainOutcome::Stopped { epochs } => Err(CliError::Stopped {
             message: format!(
                 "stopped in fold {fold} after {}: {}",
                 count(epochs, "whole epoch"),
                 all.folder().display()
             ),
-            hint,
+            hint: hints::STOPPED.into(),
         }),
+        _ => Ok(()),
     }
 }
 

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use include_dir::{Dir, include_dir};
+use sulcus_dataset::{Dataset, SplitChoice};
 use sulcus_pipeline::{DEFAULT_NSD_MM, PipelineError, Summary};
+use sulcus_plan::TrainConfig;
 use sulcus_runtime::{OrtLibrary, RuntimeError, SegmentOptions, Segmenter};
-use sulcus_train::{Dataset, Outcome, Run, SplitChoice, TrainConfig};
+use sulcus_train::{Run, TrainOutcome};
 
 use crate::args::DemoArgs;
 use crate::canvas::Canvas;
@@ -145,11 +147,11 @@ fn train(dataset: &Dataset, args: &DemoArgs, interrupt: &Interrupt, ui: Ui) -> R
     let outcome = sulcus_train::train(dataset, &SplitChoice::default(), &config, &args.output, &mut watcher);
     watcher.finish();
     match outcome.context("training")? {
-        Outcome::Finished { epochs, seconds, .. } => {
+        TrainOutcome::Finished { epochs, seconds, .. } => {
             ui.note(format_args!("trained {} in {}", count(epochs, "epoch"), human_secs(seconds)));
             Ok(())
         }
-        Outcome::Stopped { .. } => Err(stopped(&args.output)),
+        _ => Err(stopped(&args.output)),
     }
 }
 
@@ -211,7 +213,7 @@ fn predict(
     Ok((scores.finish().0, engine))
 }
 
-fn case_image(case: &sulcus_train::Case) -> Result<&PathBuf, CliError> {
+fn case_image(case: &sulcus_dataset::Case) -> Result<&PathBuf, CliError> {
     case.images.first().ok_or_else(|| CliError::failed(format_args!("the case has no image: {}", case.name)))
 }
 

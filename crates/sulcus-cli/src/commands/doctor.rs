@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
+use sulcus_plan::DeviceChoice;
 use sulcus_runtime::{Device, Engine, OnnxRuntime, OrtLibrary, Outcome, Place, RuntimeError, Segmenter};
-use sulcus_train::{DeviceChoice, Precision};
+use sulcus_train::{find_device, supported_precisions};
 
 use crate::args::DoctorArgs;
 use crate::error::{CliError, Context, with_causes};
@@ -198,9 +199,10 @@ fn devices(runtime: Option<&OnnxRuntime>, model: &[u8], library: &OrtLibrary) ->
         });
     }
     for device in [DeviceChoice::Cpu, DeviceChoice::Cuda(0), DeviceChoice::Vulkan(0)] {
-        let (available, note) = match device.resolve() {
+        let (available, note) = match find_device(device) {
             Ok((found, description)) => {
-                let precisions: Vec<String> = Precision::of(&found).iter().map(ToString::to_string).collect();
+                let precisions: Vec<String> =
+                    supported_precisions(&found).iter().map(ToString::to_string).collect();
                 (true, format!("{description}; {}{}", precisions.join(", "), partly_verified(device)))
             }
             Err(error) => (false, with_causes(&error)),

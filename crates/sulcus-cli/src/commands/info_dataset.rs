@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use sulcus_train::{Dataset, DatasetSummary, MOST_ROBUST_SDS, Outlier, Range};
+use sulcus_dataset::{Dataset, DatasetSummary, MAX_ROBUST_SDS, Outlier, Range};
 
 use super::info::text_of;
 use super::plan::short;
@@ -102,7 +102,7 @@ fn outliers(summary: &DatasetSummary) -> Result<(), CliError> {
     }
     output::line("")?;
     output::line(format_args!(
-        "unlike the other cases (numbers farther than {MOST_ROBUST_SDS} robust standard deviations from the median):"
+        "unlike the other cases (numbers farther than {MAX_ROBUST_SDS} robust standard deviations from the median):"
     ))?;
     for (case, of_case) in cases.iter().take(NAMED_CASES) {
         let found = of_case.iter().map(|o| format!("{} {} (usual: {})", o.what, o.found, o.usual));

@@ -1,7 +1,9 @@
 //! `sulcus plan`: what a data set is like, and how it would be trained on.
 
+use sulcus_dataset::{Dataset, Range, SplitChoice};
 use sulcus_pipeline::{CropRule, Normalisation, SpacingRule};
-use sulcus_train::{Dataset, DeviceKind, Fingerprint, Plan, PlanFile, Range, SplitChoice, TrainConfig};
+use sulcus_plan::{DeviceKind, Fingerprint, Plan, PlanFile, TrainConfig};
+use sulcus_train::device_kind;
 use sulcus_volume::Orientation;
 
 use crate::args::{PlanArgs, PlanChoices, SplitArgs};
@@ -47,9 +49,7 @@ pub(crate) fn config(choices: &PlanChoices) -> Result<TrainConfig, CliError> {
     let preset = choices.preset.as_deref().unwrap_or(DEFAULT_PRESET);
     let mut config = TrainConfig::from_preset(preset).map_err(CliError::usage)?;
     choose(choices, &mut config);
-    if config.memory_bytes.is_none()
-        && DeviceKind::of(&config.device).context("looking for a device")? == DeviceKind::Processor
-    {
+    if config.memory_bytes.is_none() && device_kind(&config.device) == DeviceKind::Processor {
         config.memory_bytes = memory::for_training();
     }
     Ok(config)
@@ -86,8 +86,7 @@ fn print(made: &PlanFile, config: &TrainConfig) -> Result<(), CliError> {
     rows.extend(data_rows(fingerprint));
     output::fields(&rows)?;
     output::line("")?;
-    let kind = DeviceKind::of(&config.device).context("looking for a device")?;
-    output::fields(&plan_rows(plan, config, kind))?;
+    output::fields(&plan_rows(plan, config, device_kind(&config.device)))?;
     output::line("")?;
     for sentence in &plan.why {
         output::line(format_args!("- {sentence}"))?;
@@ -113,7 +112,7 @@ fn data_rows(data: &Fingerprint) -> Vec<(&'static str, String)> {
             ),
         });
     }
-    let volume = |label: &sulcus_train::LabelVolumes| {
+    let volume = |label: &sulcus_dataset::LabelVolumes| {
         let [least, median, greatest] = label.ml.map(short);
         format!(
             "{} {}: in {}, {median} ml in the median ({least} to {greatest})",
@@ -122,7 +121,7 @@ fn data_rows(data: &Fingerprint) -> Vec<(&'static str, String)> {
             count(label.cases, "case")
         )
     };
-    let region = |region: &sulcus_train::RegionVolumes| {
+    let region = |region: &sulcus_dataset::RegionVolumes| {
         let [least, median, greatest] = region.ml.map(short);
         format!(
             "{} {:?}: in {}, {median} ml in the median ({least} to {greatest})",

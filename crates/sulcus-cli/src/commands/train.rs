@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use sulcus_dataset::Dataset;
+use sulcus_plan::{NetworkChoice, PlanFile, TrainConfig};
 use sulcus_runtime::OrtLibrary;
-use sulcus_train::{Changes, CrossValidation, Dataset, NetworkChoice, Outcome, PlanFile, Run, TrainConfig};
+use sulcus_train::{CrossValidation, ResumeOptions, Run, TrainOutcome};
 
 use crate::args::TrainArgs;
-use crate::commands::cross_validation;
 use crate::commands::plan::{self, choose, split_choice};
 use crate::error::{CliError, Context};
 use crate::exporting::{self, Wanted};
@@ -14,13 +15,10 @@ use crate::interrupt::Interrupt;
 use crate::scores::{self, score};
 use crate::training::Watcher;
 use crate::ui::{Ui, count, human_secs};
-use crate::{files, report};
+use crate::{files, hints, report};
 
 pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     crate::allocator::keep_freed_memory();
-    if cross_validation::is_meant(args) {
-        return cross_validation::run(args, library, ui);
-    }
     if CrossValidation::is_in(&args.output) {
         return Err(CliError::usage(format_args!(
             "this folder holds a cross-validation; one fold's run goes elsewhere: {}",
@@ -75,14 +73,14 @@ fn read_plan(args: &TrainArgs) -> Result<Option<PlanFile>, CliError> {
 }
 
 /// What may change when a training goes on.
-pub(crate) fn changes(args: &TrainArgs) -> Changes {
-    Changes {
-        epochs: args.epochs,
-        time_budget_secs: args.time_budget.map(|t| t.as_secs_f64()),
-        device: args.choices.device.clone(),
-        workers: args.workers,
-        cache: args.cache.clone(),
-    }
+pub(crate) fn changes(args: &TrainArgs) -> ResumeOptions {
+    ResumeOptions::default().with(|options| {
+        options.epochs = args.epochs;
+        options.time_budget_secs = args.time_budget.map(|t| t.as_secs_f64());
+        options.device = args.choices.device.clone();
+        options.workers = args.workers;
+        options.cache = args.cache.clone();
+    })
 }
 
 /// What was said on the command line; the rest stays.
@@ -99,7 +97,7 @@ fn apply(args: &TrainArgs, config: &mut TrainConfig) {
     set(&mut config.seed, args.seed);
     set(&mut config.precision, args.precision);
     set(&mut config.learning_rate, args.learning_rate);
-    set(&mut config.optimiser, args.optimizer.map(Into::into));
+    set(&mut config.optimizer, args.optimizer.map(Into::into));
     set(&mut config.loss, args.loss.map(Into::into));
     set(&mut config.workers, args.workers);
     config.cache = args.cache.clone().or(config.cache.take());
@@ -155,15 +153,22 @@ pub(crate) fn begun_otherwise(folder: &Path) -> CliError {
 }
 
 /// Exports what was trained, and says how good it is and what to do with it.
-fn finish(outcome: Outcome, folder: &Path, dataset: &Path, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
+fn finish(
+    outcome: TrainOutcome,
+    folder: &Path,
+    dataset: &Path,
+    library: &OrtLibrary,
+    ui: Ui,
+) -> Result<(), CliError> {
     let (epochs, best_epoch, seconds) = match outcome {
-        Outcome::Finished { epochs, best_epoch, seconds, .. } => (epochs, best_epoch, seconds),
-        Outcome::Stopped { epochs, hint } => {
+        TrainOutcome::Finished { epochs, best_epoch, seconds, .. } => (epochs, best_epoch, seconds),
+        TrainOutcome::Stopped { epochs } => {
             return Err(CliError::Stopped {
                 message: format!("stopped after {}: {}", count(epochs, "whole epoch"), folder.display()),
-                hint,
+                hint: hints::STOPPED.into(),
             });
         }
+        _ => return Ok(()),
     };
     ui.note(format_args!(
         "trained {} in {}; the best one is {best_epoch}",

@@ -6,8 +6,9 @@ pub(crate) mod triton;
 use std::path::Path;
 
 use sulcus_pipeline::{ModelSpec, Parity, Precision, Predictor, Reduction, Tensor, compare_predictors};
+use sulcus_plan::DeviceChoice;
 use sulcus_runtime::{Device, OnnxRuntime, OrtLibrary, OrtPredictor, TractPredictor};
-use sulcus_train::{DeviceChoice, NetworkPredictor, Run, Weights, export_onnx};
+use sulcus_train::{NetworkPredictor, Run, Weights, export_onnx, find_device};
 
 use crate::error::{CliError, Context};
 use crate::files;
@@ -115,7 +116,7 @@ pub(crate) fn reduction_line(reduction: &Reduction) -> String {
 /// The model in single precision, and how near which engine came to the trainer.
 fn whole(run: &Run, weights: Weights, runtime: Option<&OnnxRuntime>) -> Result<(Vec<u8>, Vec<String>), CliError> {
     let folder = run.folder();
-    let (device, _) = DeviceChoice::Cpu.resolve().context("exporting")?;
+    let (device, _) = find_device(DeviceChoice::Cpu).context("exporting")?;
     let network = run.load_network(weights, &device).context("loading the weights").map_err(|error| {
         let is_there = |file: &str| folder.join("checkpoints").join(file).is_file();
         if weights != Weights::Best || is_there("best.ckpt") || !is_there("last.ckpt") {

@@ -165,9 +165,17 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
         .says("--resume");
 }
 
-/// Killed, not asked to stop: while reading, in the first epoch, between epochs, while scoring.
+/// How far a run is: finished epochs, and whether its manifest says that it is being trained.
+fn progress(folder: &std::path::Path) -> (usize, bool) {
+    let history = std::fs::read_to_string(folder.join("history.jsonl")).unwrap_or_default();
+    let manifest = std::fs::read_to_string(folder.join("run.json")).unwrap_or_default();
+    (history.lines().count(), manifest.contains("\"status\": \"training\""))
+}
+
+/// The process is killed, not interrupted. (sulcus-train's test `kill` kills at exact points of the loop.)
 #[test]
-fn a_training_that_is_killed_and_resumed_ends_with_the_same_weights() {
+fn resume_after_kill_gives_identical_weights() {
+    const EPOCHS: usize = 5;
     let home = tempfile::tempdir().unwrap();
     let set = small_set(home.path());
     let train = |folder: &std::path::Path, more: &[&str]| {
@@ -187,17 +195,30 @@ fn a_training_that_is_killed_and_resumed_ends_with_the_same_weights() {
     let unbroken = home.path().join("unbroken");
     super::support::ended(train(&unbroken, &[]).output().unwrap()).code(0);
     let expected = weights(&unbroken);
-    for (index, milliseconds) in [150, 700, 1300, 2100].into_iter().enumerate() {
-        let folder = home.path().join(format!("killed-{index}"));
+    // In the first epoch, between, and in the last one.
+    for after_epochs in [0, 2, EPOCHS - 1] {
+        let folder = home.path().join(format!("killed-{after_epochs}"));
         let mut child = train(&folder, &[]).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        while progress(&folder).0 < after_epochs || !folder.join("history.jsonl").exists() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
         child.kill().unwrap();
         child.wait().unwrap();
-        // Killed before there was a run, it begins; afterwards it goes on.
-        let more: &[&str] = if folder.join("run.json").exists() { &["--resume"] } else { &[] };
-        super::support::ended(train(&folder, more).output().unwrap()).code(0);
-        assert!(weights(&folder) == expected, "killed after {milliseconds} ms");
+        let (epochs, is_training) = progress(&folder);
+        assert!(is_training && (after_epochs..EPOCHS).contains(&epochs), "killed too late: {epochs} epochs");
+        super::support::ended(train(&folder, &["--resume"]).output().unwrap()).code(0);
+        assert!(weights(&folder) == expected, "killed after {after_epochs} epochs");
     }
+
+    // Killed before there is a run: the same command begins it.
+    let folder = home.path().join("killed-early");
+    let mut child = train(&folder, &[]).spawn().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!folder.join("run.json").exists());
+    super::support::ended(train(&folder, &[]).output().unwrap()).code(0);
+    assert!(weights(&folder) == expected);
 }
 
 #[test]

@@ -2,8 +2,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use sulcus_pipeline::{Activation, Norm};
 
-use super::initialise::Initialise;
 use super::layers::{Conv, NormLayer, mean_pool};
+use super::weight_init::WeightInit;
 
 /// Convolution, normalisation, activation.
 #[derive(Module, Debug)]
@@ -48,9 +48,9 @@ pub(crate) struct BlockShape {
 }
 
 impl ConvBlock {
-    pub(crate) fn new(shape: BlockShape, initialise: &mut Initialise, device: &Device) -> Self {
+    pub(crate) fn new(shape: BlockShape, init: &mut WeightInit, device: &Device) -> Self {
         let BlockShape { input, output, kernel: [d, h, w], stride, norm, activation } = shape;
-        let weight = initialise.rectified([output, input, d, h, w], input * d * h * w, activation, device);
+        let weight = init.rectified([output, input, d, h, w], input * d * h * w, activation, device);
         Self {
             conv: Conv::new(weight, stride, device),
             norm: NormLayer::new(norm, output, device),
@@ -59,8 +59,8 @@ impl ConvBlock {
     }
 
     /// The same without its activation.
-    fn linear(shape: BlockShape, initialise: &mut Initialise, device: &Device) -> Self {
-        Self { activation: None, ..Self::new(shape, initialise, device) }
+    fn linear(shape: BlockShape, init: &mut WeightInit, device: &Device) -> Self {
+        Self { activation: None, ..Self::new(shape, init, device) }
     }
 
     /// `behind`: maps whose channels follow those of `input`.
@@ -78,14 +78,14 @@ impl ConvBlock {
 }
 
 impl ResidualBlock {
-    fn new(shape: BlockShape, initialise: &mut Initialise, device: &Device) -> Self {
+    fn new(shape: BlockShape, init: &mut WeightInit, device: &Device) -> Self {
         let BlockShape { input, output, activation, .. } = shape;
         let inner = BlockShape { input: output, stride: [1; 3], ..shape };
         let project = BlockShape { kernel: [1; 3], stride: [1; 3], ..shape };
         Self {
-            first: ConvBlock::new(shape, initialise, device),
-            second: ConvBlock::linear(inner, initialise, device),
-            project: (input != output).then(|| ConvBlock::linear(project, initialise, device)),
+            first: ConvBlock::new(shape, init, device),
+            second: ConvBlock::linear(inner, init, device),
+            project: (input != output).then(|| ConvBlock::linear(project, init, device)),
             activation,
         }
     }
@@ -105,12 +105,12 @@ impl ResidualBlock {
 }
 
 impl Block {
-    pub(crate) fn plain(shape: BlockShape, initialise: &mut Initialise, device: &Device) -> Self {
-        Self::Plain(ConvBlock::new(shape, initialise, device))
+    pub(crate) fn plain(shape: BlockShape, init: &mut WeightInit, device: &Device) -> Self {
+        Self::Plain(ConvBlock::new(shape, init, device))
     }
 
-    pub(crate) fn residual(shape: BlockShape, initialise: &mut Initialise, device: &Device) -> Self {
-        Self::Residual(ResidualBlock::new(shape, initialise, device))
+    pub(crate) fn residual(shape: BlockShape, init: &mut WeightInit, device: &Device) -> Self {
+        Self::Residual(ResidualBlock::new(shape, init, device))
     }
 
     /// # Shapes

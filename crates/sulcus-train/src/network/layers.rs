@@ -15,7 +15,7 @@ use burn::tensor::{Device, FloatDType, Slice, Tensor};
 use sulcus_pipeline::{Activation, Norm};
 
 use super::cpu;
-use super::initialise::{Initialise, zero_bias};
+use super::weight_init::{WeightInit, zero_bias};
 
 /// A convolution with odd kernels, padded by half of them.
 #[derive(Module, Debug)]
@@ -84,15 +84,10 @@ pub(crate) struct Up {
 }
 
 impl Up {
-    pub(crate) fn new(
-        channels: [usize; 2],
-        stride: [usize; 3],
-        initialise: &mut Initialise,
-        device: &Device,
-    ) -> Self {
+    pub(crate) fn new(channels: [usize; 2], stride: [usize; 3], init: &mut WeightInit, device: &Device) -> Self {
         let [inputs, outputs] = channels;
         let [d, h, w] = stride;
-        let weight = initialise.linear([inputs, outputs, d, h, w], inputs, device);
+        let weight = init.linear([inputs, outputs, d, h, w], inputs, device);
         Self { weight, bias: zero_bias(outputs, device) }
     }
 
@@ -329,7 +324,7 @@ mod tests {
         for (shape, outputs, stride) in
             [([2, 6, 3, 4, 5], 4, [2, 2, 2]), ([1, 5, 2, 3, 7], 3, [1, 2, 2]), ([2, 7, 1, 5, 4], 6, [1, 2, 1])]
         {
-            let mut up = Up::new([shape[1], outputs], stride, &mut Initialise::new(5), &device);
+            let mut up = Up::new([shape[1], outputs], stride, &mut WeightInit::new(5), &device);
             up.bias = Param::from_tensor(noise([outputs], 2, &device));
             let (a, b) = (noise(shape, 3, &device).require_grad(), noise(shape, 3, &device).require_grad());
             let (ours, burns) = (up.forward(a.clone()), up.by_burn(b.clone()));

@@ -3,15 +3,13 @@
 mod block;
 pub(crate) mod cpu;
 mod error;
-mod initialise;
 mod layers;
 mod predictor;
-mod preset;
 mod unet;
+mod weight_init;
 
 pub use error::NetworkError;
 pub use predictor::NetworkPredictor;
-pub use preset::{NetworkChoice, NetworkRule, preset, preset_names};
 pub use unet::UNet;
 
 pub(crate) use block::{Block, ConvBlock, ResidualBlock};

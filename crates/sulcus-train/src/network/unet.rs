@@ -4,8 +4,8 @@ use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec
 
 use super::NetworkError;
 use super::block::{Block, BlockShape, ConvBlock};
-use super::initialise::Initialise;
 use super::layers::{Conv, NormLayer, Up, max_pool};
+use super::weight_init::WeightInit;
 
 /// A U-Net (Ronneberger, Fischer & Brox 2015) over slices or blocks, built from a [`NetworkSpec`].
 ///
@@ -61,7 +61,7 @@ impl UNet {
         if input_channels == 0 || output_channels == 0 {
             return Err(NetworkError::Channels { name: name(), input: input_channels, output: output_channels });
         }
-        let mut initialise = Initialise::new(seed);
+        let mut init = WeightInit::new(seed);
         let shape = |stage: &StageConfig, input, stride| BlockShape {
             input,
             output: stage.channels,
@@ -74,7 +74,7 @@ impl UNet {
         let mut channels = input_channels;
         let stem = match (spec.encoder, spec.stages.first()) {
             (Encoder::Residual, Some(first)) => {
-                let stem = ConvBlock::new(shape(first, channels, [1; 3]), &mut initialise, device);
+                let stem = ConvBlock::new(shape(first, channels, [1; 3]), &mut init, device);
                 channels = first.channels;
                 Some(stem)
             }
@@ -92,8 +92,8 @@ impl UNet {
             for _ in 0..stage.convolutions {
                 let shape = shape(stage, channels, stride);
                 blocks.push(match spec.encoder {
-                    Encoder::Plain => Block::plain(shape, &mut initialise, device),
-                    Encoder::Residual => Block::residual(shape, &mut initialise, device),
+                    Encoder::Plain => Block::plain(shape, &mut init, device),
+                    Encoder::Residual => Block::residual(shape, &mut init, device),
                 });
                 (channels, stride) = (stage.channels, [1; 3]);
             }
@@ -103,17 +103,17 @@ impl UNet {
         let mut decoder = Vec::with_capacity(spec.stages.len().saturating_sub(1));
         for (finer, coarser) in spec.stages.iter().zip(spec.stages.iter().skip(1)).rev() {
             let up = [coarser.channels, finer.channels];
-            let up = Up::new(up, triple(&coarser.stride), &mut initialise, device);
+            let up = Up::new(up, triple(&coarser.stride), &mut init, device);
             let blocks = (0..spec.decoder_convolutions(finer)).map(|i| {
                 let input = if i == 0 { 2 * finer.channels } else { finer.channels };
-                ConvBlock::new(shape(finer, input, [1; 3]), &mut initialise, device)
+                ConvBlock::new(shape(finer, input, [1; 3]), &mut init, device)
             });
             decoder.push(DecoderStage { up, blocks: blocks.collect() });
         }
 
         let mut head = |stage: &StageConfig| {
             let weight = [output_channels, stage.channels, 1, 1, 1];
-            Conv::new(initialise.linear(weight, stage.channels, device), [1; 3], device)
+            Conv::new(init.linear(weight, stage.channels, device), [1; 3], device)
         };
         let coarse = spec.supervised_stages();
         Ok(Self {

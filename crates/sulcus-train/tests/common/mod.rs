@@ -11,7 +11,8 @@ use sulcus_pipeline::{
     ChannelSpec, CropRule, Dimensions, ModelSpec, NetworkSpec, Normalisation, Output, SpacingRule, Tiling,
     Training,
 };
-use sulcus_train::{Descent, DiceScope, Loss, Optimiser, UNet};
+use sulcus_plan::{DiceScope, Loss, Optimizer};
+use sulcus_train::{OptimizerState, UNet, segmentation_loss};
 use sulcus_volume::LabelTable;
 
 /// One case as [`training_shape`], as an engine takes it.
@@ -49,21 +50,21 @@ pub(crate) fn model_spec(network: NetworkSpec, channels: usize) -> ModelSpec {
     }
 }
 
-pub(crate) fn optimiser() -> Descent {
-    Descent::new(Optimiser::Adam)
+pub(crate) fn optimizer() -> OptimizerState {
+    OptimizerState::new(Optimizer::Adam)
 }
 
 /// One step of training on `shape`; gives the loss.
 pub(crate) fn step(
     network: UNet,
-    optimiser: &mut Descent,
+    optimizer: &mut OptimizerState,
     shape: [usize; 5],
     seed: u32,
     device: &Device,
 ) -> (UNet, f32) {
     let (image, truth) = batch(shape, seed, device);
-    let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, network.forward(image), &truth);
+    let loss = segmentation_loss(Loss::DiceCe, Output::Softmax, DiceScope::Batch, network.forward(image), &truth);
     let value = loss.clone().into_scalar();
     let gradients = GradientsParams::from_grads(loss.backward(), &network);
-    (optimiser.step(network, gradients, 1e-2, None).unwrap(), value)
+    (optimizer.step(network, gradients, 1e-2, None).unwrap(), value)
 }

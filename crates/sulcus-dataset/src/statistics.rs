@@ -1,0 +1,173 @@
+//! Distributions of numbers over the cases of a data set.
+
+use serde::{Deserialize, Serialize};
+use sulcus_pipeline::Region;
+use sulcus_volume::Label;
+
+use crate::facts::CaseFacts;
+use crate::measures::ForegroundSample;
+
+/// Minimum, median and maximum of a triple over cases, for each axis.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Range {
+    /// Minimum.
+    pub min: [f64; 3],
+    /// Median.
+    pub median: [f64; 3],
+    /// Maximum.
+    pub max: [f64; 3],
+}
+
+impl Range {
+    /// The range over all triples; zeros if there are none.
+    pub fn of(triples: impl Iterator<Item = [f64; 3]>) -> Self {
+        let triples: Vec<[f64; 3]> = triples.collect();
+        let pick = |share: f64| {
+            std::array::from_fn(|axis| {
+                let mut values: Vec<f64> = triples.iter().map(|t| t[axis]).collect();
+                values.sort_by(f64::total_cmp);
+                // The mean of the two middle values for an even number of values, as NumPy's median.
+                let at = values.len().saturating_sub(1) as f64 * share;
+                let value = |index: f64| values.get(index as usize).copied().unwrap_or_default();
+                (value(at.floor()) + value(at.ceil())) / 2.0
+            })
+        };
+        Self { min: pick(0.0), median: pick(0.5), max: pick(1.0) }
+    }
+}
+/// A distribution of intensities. Minimum and maximum are exact; the other values are computed from at most 10,000
+/// voxels per case, so that one large structure does not dominate.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Intensities {
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation.
+    pub sd: f64,
+    /// Median.
+    pub median: f64,
+    /// Minimum.
+    pub min: f64,
+    /// Maximum.
+    pub max: f64,
+    /// The 0.5th percentile.
+    pub percentile_00_5: f64,
+    /// The 99.5th percentile.
+    pub percentile_99_5: f64,
+}
+
+/// The size of a label over the cases.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct LabelVolumes {
+    /// The label value.
+    pub value: Label,
+    /// The name.
+    pub name: String,
+    /// Number of cases that have it.
+    pub cases: usize,
+    /// Voxels in all cases.
+    pub voxels: usize,
+    /// Minimum, median and maximum volume in millilitres, over the cases that have it.
+    pub ml: [f64; 3],
+}
+
+/// The size of a region over the cases.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RegionVolumes {
+    /// The label values of the region.
+    pub values: Vec<Label>,
+    /// The name.
+    pub name: String,
+    /// Number of cases that have any of the values.
+    pub cases: usize,
+    /// Voxels in all cases.
+    pub voxels: usize,
+    /// Minimum, median and maximum volume in millilitres, over the cases that have it.
+    pub ml: [f64; 3],
+}
+
+/// The distribution of all samples together; `None` without samples.
+pub fn intensities<'a>(samples: impl Iterator<Item = &'a ForegroundSample>) -> Option<Intensities> {
+    let mut values = Vec::new();
+    let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
+    for sample in samples {
+        values.extend(sample.values.iter().map(|v| f64::from(*v)));
+        if let Some([low, high]) = sample.range {
+            (min, max) = (min.min(f64::from(low)), max.max(f64::from(high)));
+        }
+    }
+    if values.is_empty() {
+        return None;
+    }
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let sd = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let values = sorted(values);
+    let at = |share| quantile(&values, share);
+    Some(Intensities {
+        mean,
+        sd,
+        median: at(0.5),
+        min,
+        max,
+        percentile_00_5: at(0.005),
+        percentile_99_5: at(0.995),
+    })
+}
+
+/// The size of a label over the cases.
+pub fn label_volumes(value: Label, name: &str, facts: &[CaseFacts]) -> LabelVolumes {
+    let ml = sorted(facts.iter().filter_map(|f| f.ml(value)).collect());
+    LabelVolumes {
+        value,
+        name: name.to_owned(),
+        cases: ml.len(),
+        voxels: facts.iter().filter_map(|f| f.label_voxels.get(&value)).sum(),
+        ml: [0.0, 0.5, 1.0].map(|share| quantile(&ml, share)),
+    }
+}
+
+/// The size of a region over the cases.
+pub fn region_volumes(region: &Region, facts: &[CaseFacts]) -> RegionVolumes {
+    let voxels = |f: &CaseFacts| region.values.iter().filter_map(|value| f.label_voxels.get(value)).sum::<usize>();
+    let ml = |f: &CaseFacts| -> f64 { region.values.iter().filter_map(|value| f.ml(*value)).sum() };
+    let found = || facts.iter().filter(|f| voxels(f) > 0);
+    let ml = sorted(found().map(ml).collect());
+    RegionVolumes {
+        values: region.values.clone(),
+        name: region.name.clone(),
+        cases: ml.len(),
+        voxels: found().map(voxels).sum(),
+        ml: [0.0, 0.5, 1.0].map(|share| quantile(&ml, share)),
+    }
+}
+
+pub(crate) fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    values
+}
+
+/// The quantile `share` (0 to 1) of sorted values, interpolated linearly as NumPy does by default; 0 without values.
+pub fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let rank = share * sorted.len().saturating_sub(1) as f64;
+    let at = |rank: f64| sorted.get(rank as usize).copied().unwrap_or_default();
+    let (below, above) = (at(rank.floor()), at(rank.ceil()));
+    below + (above - below) * rank.fract()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantile;
+
+    #[test]
+    fn quantiles_equal_numpys() {
+        assert_eq!(quantile(&[1.0, 2.0, 4.0, 8.0], 0.5), 3.0);
+        assert_eq!(quantile(&[1.0, 2.0, 4.0, 8.0], 0.75), 5.0);
+        assert_eq!((quantile(&[3.0], 0.995), quantile(&[], 0.5)), (3.0, 0.0));
+    }
+}

@@ -1,0 +1,22 @@
+//! A training and its folder: beginning, resuming, the loop over epochs, checkpoints, scores and cross-validation.
+
+pub(crate) mod begin;
+mod cases;
+pub(crate) mod checkpoint;
+pub(crate) mod cross_validation;
+pub(crate) mod cross_validation_manifest;
+mod curves;
+mod files;
+pub(crate) mod history;
+pub(crate) mod init;
+pub(crate) mod manifest;
+pub(crate) mod observer;
+pub(crate) mod resume;
+pub(crate) mod run_folder;
+mod samples;
+mod score;
+mod state;
+mod trainer;
+pub(crate) mod weights;
+
+pub(crate) use cases::{evenly_spaced, read_case};
