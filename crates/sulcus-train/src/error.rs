@@ -2,7 +2,10 @@ use std::path::PathBuf;
 
 use sulcus_pipeline::PipelineError;
 
-use crate::{CheckpointError, DeviceError, InitError, NetworkError, PrecisionError, Problem};
+use crate::{CheckpointError, DeviceError, ExportError, InitError, NetworkError, PrecisionError, Problem};
+
+/// Why an observer refuses a model before the first step.
+pub type PreflightError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a data set cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +93,15 @@ pub enum TrainError {
     /// Trained weights that cannot be started from.
     #[error(transparent)]
     Init(#[from] InitError),
+    /// A network that cannot be exported.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// A model that would not be usable after the training.
+    #[error("the pre-flight check failed before the first step, so no training time was spent")]
+    Preflight {
+        /// What failed.
+        source: PreflightError,
+    },
     /// A file of the run that cannot be written or read.
     #[error("{what}: {file}", file = file.display())]
     File {

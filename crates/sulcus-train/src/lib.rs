@@ -19,6 +19,7 @@ mod device_list;
 mod error;
 mod export;
 mod folders;
+mod golden_choice;
 mod history;
 mod init;
 mod layout;
@@ -32,6 +33,7 @@ mod outliers;
 mod parallel;
 mod plan;
 mod precision;
+mod preflight;
 mod regions;
 mod run;
 mod run_data;
@@ -51,7 +53,7 @@ pub use cross_validation::{CrossManifest, CrossScores, CrossValidation, FoldReco
 pub use dataset::{Case, Dataset};
 pub use device::{DeviceChoice, DeviceError};
 pub use device_list::{DeviceList, Placement};
-pub use error::{DatasetError, TrainError};
+pub use error::{DatasetError, PreflightError, TrainError};
 pub use export::{ExportError, export_onnx};
 pub use history::{EpochRecord, read_history};
 pub use init::{InitError, InitRecord, InitReport, InitSource, OtherShape, initialise};
@@ -67,6 +69,7 @@ pub use plan::{
     PlanFile, RegionVolumes,
 };
 pub use precision::{LossScaler, Precision, PrecisionError};
+pub use preflight::Preflight;
 pub use run::{Run, Weights};
 pub use run_data::{HeldOutScan, RunData};
 pub use sampler::{Batch, Sampler, Sampling, TrainingCase};

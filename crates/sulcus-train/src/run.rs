@@ -6,7 +6,7 @@ use sulcus_pipeline::{ModelSpec, Predictor, Summary, Tensor, Training};
 
 use crate::survey::hex;
 use crate::trainer::Position;
-use crate::{Checkpoint, EpochRecord, Manifest, TrainError, UNet, history, samples};
+use crate::{Checkpoint, EpochRecord, Manifest, TrainError, UNet, golden_choice, history, samples};
 
 /// A folder that a training left behind:
 ///
@@ -119,7 +119,7 @@ impl Run {
             spec.postprocessing.clone_from(&progress.postprocessing);
         }
         let samples = samples::read(&self.folder.join(samples::FILE))?;
-        spec.golden_case = samples::golden_case(&spec, &samples, predictor)?;
+        spec.golden_case = golden_choice::golden_case(&spec, &samples, predictor)?;
         spec.check()?;
         Ok(spec)
     }

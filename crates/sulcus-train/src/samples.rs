@@ -1,10 +1,6 @@
-use std::ops::ControlFlow;
 use std::path::Path;
 
-use sulcus_pipeline::{
-    Dimensions, GoldenCase, ModelSpec, Output, Outputs, PipelineError, Predictor, Tensor, WindowOptions,
-    predict_logits, prepare,
-};
+use sulcus_pipeline::{Dimensions, GoldenCase, ModelSpec, PipelineError, Prepared, Tensor, prepare};
 use sulcus_volume::{Geometry, Image, Label, LabelMap, OrientationSource, RasFromVoxel};
 
 use crate::TrainError;
@@ -81,93 +77,66 @@ pub(crate) fn read(file: &Path) -> Result<Vec<GoldenCase>, TrainError> {
     serde_json::from_str(&text).map_err(|e| failed(format!("the run's samples are broken: {e}")))
 }
 
-/// Real network inputs: whole samples padded to the network's multiple. Every third has a batch of two, so that a
+/// Longest edge of a parity input. A sample grows where it is resampled to smaller voxels, and a piece of it proves as
+/// much as all of it.
+const LONGEST_INPUT_EDGE: usize = 128;
+/// Longest edge of a parity input of a network of blocks.
+const LONGEST_BLOCK_INPUT_EDGE: usize = 64;
+/// Slices of one sample in a parity input: resampling makes several of a single one.
+const MAX_SLICES: usize = 3;
+
+/// Real network inputs: samples padded to the network's multiple. Every third is repeated in its batch, so that a
 /// graph whose batch axis is not dynamic shows it; samples of different sizes do the same for the spatial axes.
 ///
 /// # Shapes
-/// Each `[N, C, (D,) H, W]`.
+/// Each `[N, C, (D,) H, W]`. Each slice of a sample is an item of a 2-D network's batch.
 pub(crate) fn inputs(spec: &ModelSpec, samples: &[GoldenCase], n: usize) -> Result<Vec<Tensor>, PipelineError> {
-    let mut inputs = Vec::with_capacity(n);
-    for (index, sample) in samples.iter().enumerate().cycle().take(n.min(samples.len())) {
+    let input = |(index, sample): (usize, &GoldenCase)| {
         let (prepared, _) = prepare(spec, &sample.image(spec.orientation)?)?;
-        let [nx, ny, nz] = prepared.shape();
-        let multiple = match *spec.padding_multiple.as_slice() {
-            [d, h, w] => [d, h, w],
-            [h, w] => [1, h, w],
-            _ => [1; 3],
-        };
-        let padded = |length: usize, axis: usize| length.next_multiple_of(multiple[axis].max(1));
-        let (d, h, w) = (padded(nz, 0), padded(ny, 1), padded(nx, 2));
-        let mut values = vec![0.0; prepared.channels() * d * h * w];
-        for (volume, out) in prepared.data().chunks_exact(nx * ny * nz).zip(values.chunks_exact_mut(d * h * w)) {
-            for (plane, out) in volume.chunks_exact(nx * ny).zip(out.chunks_exact_mut(h * w)) {
-                for (row, out) in plane.chunks_exact(nx).zip(out.chunks_exact_mut(w)) {
-                    out[..nx].copy_from_slice(row);
-                }
-            }
-        }
-        let batch = if index % 3 == 0 { 2 } else { 1 };
-        let shape = match spec.network.dimensions {
-            Dimensions::Two => vec![batch, prepared.channels(), h, w],
-            Dimensions::Three => vec![batch, prepared.channels(), d, h, w],
-        };
-        inputs.push(Tensor::new(shape, values.repeat(batch))?);
-    }
-    Ok(inputs)
-}
-
-/// The sample whose least certain voxel is the most certain: engines differ in the last digits, and a mask that
-/// hangs on them would not hash alike everywhere. Answers without foreground prove little and come last.
-pub(crate) fn golden_case(
-    spec: &ModelSpec,
-    samples: &[GoldenCase],
-    predictor: &dyn Predictor,
-) -> Result<Option<GoldenCase>, PipelineError> {
-    let mut best: Option<((bool, f32), GoldenCase)> = None;
-    for sample in samples {
-        let image = sample.image(spec.orientation)?;
-        let (prepared, restore) = prepare(spec, &image)?;
-        let go = &mut |_| ControlFlow::Continue(());
-        let logits = predict_logits(spec, &prepared, &[predictor], &WindowOptions::default(), go)?;
-        let margin = least_margin(spec.activation, logits.data(), logits.classes());
-        let labels = restore.finish(spec, logits, Outputs::Labels)?.labels;
-        let golden = GoldenCase::new(&image, &labels);
-        let rank = (golden.foreground_voxels > 0, margin);
-        if best.as_ref().is_none_or(|(b, _)| rank > *b) {
-            best = Some((rank, golden));
-        }
-    }
-    Ok(best.map(|(_, golden)| golden))
-}
-
-/// The smallest distance between a voxel's greatest and second greatest logit, or of any logit from 0 where each decides
-/// by itself.
-///
-/// # Shapes
-/// `logits` `[K, voxels]`.
-fn least_margin(output: Output, logits: &[f32], classes: usize) -> f32 {
-    if output != Output::Softmax {
-        return logits.iter().map(|v| v.abs()).fold(f32::INFINITY, f32::min);
-    }
-    let voxels = (logits.len() / classes.max(1)).max(1);
-    let margin = |i: usize| {
-        let values = logits.iter().skip(i).step_by(voxels);
-        let (first, second) = values.fold((f32::NEG_INFINITY, f32::NEG_INFINITY), |(first, second), v| {
-            if *v > first { (*v, first) } else { (first, second.max(*v)) }
-        });
-        first - second
+        input_of(spec, &prepared, if index % 3 == 0 { 2 } else { 1 })
     };
-    (0..voxels).map(margin).fold(f32::INFINITY, f32::min)
+    samples.iter().take(n).enumerate().map(input).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use sulcus_pipeline::Output;
-
-    #[test]
-    fn the_margin_is_between_the_two_greatest() {
-        // Two voxels, three classes: (1, 5, 2) and (0, -1, 7).
-        assert_eq!(super::least_margin(Output::Softmax, &[1.0, 0.0, 5.0, -1.0, 2.0, 7.0], 3), 3.0);
-        assert_eq!(super::least_margin(Output::Sigmoid, &[-0.5, 2.0], 1), 0.5);
-    }
+/// The middle of a prepared sample, padded, `copies` times.
+fn input_of(spec: &ModelSpec, prepared: &Prepared, copies: usize) -> Result<Tensor, PipelineError> {
+    let [nx, ny, nz] = prepared.shape();
+    let (multiple, longest, slices) = match *spec.padding_multiple.as_slice() {
+        [d, h, w] => ([d, h, w], LONGEST_BLOCK_INPUT_EDGE, LONGEST_BLOCK_INPUT_EDGE),
+        [h, w] => ([1, h, w], LONGEST_INPUT_EDGE, MAX_SLICES),
+        _ => ([1; 3], LONGEST_INPUT_EDGE, MAX_SLICES),
+    };
+    let middle = |length: usize, longest: usize| {
+        let kept = length.min(longest);
+        let first = (length - kept) / 2;
+        first..first + kept
+    };
+    let (xs, ys, zs) = (middle(nx, longest), middle(ny, longest), middle(nz, slices));
+    let padded = |length: usize, axis: usize| length.next_multiple_of(multiple[axis].max(1));
+    let (d, h, w) = (padded(zs.len(), 0), padded(ys.len(), 1), padded(xs.len(), 2));
+    let channels = prepared.channels();
+    let put = |out: &mut [f32], channel: usize, z: usize| {
+        for (y, out) in ys.clone().zip(out.chunks_exact_mut(w)) {
+            let row = ((channel * nz + z) * ny + y) * nx;
+            let values = prepared.data().get(row + xs.start..row + xs.end).unwrap_or_default();
+            out.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
+        }
+    };
+    let (shape, values) = match spec.network.dimensions {
+        Dimensions::Two => {
+            let mut values = vec![0.0; zs.len() * channels * h * w];
+            for (z, item) in zs.clone().zip(values.chunks_exact_mut(channels * h * w)) {
+                item.chunks_exact_mut(h * w).enumerate().for_each(|(channel, plane)| put(plane, channel, z));
+            }
+            (vec![zs.len() * copies, channels, h, w], values)
+        }
+        Dimensions::Three => {
+            let mut values = vec![0.0; channels * d * h * w];
+            for (channel, volume) in values.chunks_exact_mut(d * h * w).enumerate() {
+                zs.clone().zip(volume.chunks_exact_mut(h * w)).for_each(|(z, plane)| put(plane, channel, z));
+            }
+            (vec![copies, channels, d, h, w], values)
+        }
+    };
+    Tensor::new(shape, values.repeat(copies))
 }

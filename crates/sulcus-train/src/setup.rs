@@ -12,6 +12,7 @@ use crate::cache::{CacheKey, load_or_prepare};
 use crate::dataset::{FileProblem, count};
 use crate::learner::check_share;
 use crate::manifest::{DatasetRecord, Manifest, RunProgress, Status, now_utc};
+use crate::preflight::Start;
 use crate::sampler::{Sampler, Sampling, TrainingCase};
 use crate::score::broken;
 use crate::trainer::{Clock, Position, Session};
@@ -131,7 +132,8 @@ fn begin(
         None => None,
     };
 
-    for part in ["checkpoints", "validation"] {
+    let made = !folder.exists();
+    for part in PARTS {
         let part = folder.join(part);
         std::fs::create_dir_all(&part)
             .map_err(|e| TrainError::File { what: format!("the run's folder cannot be made: {e}"), file: part })?;
@@ -166,6 +168,8 @@ fn begin(
         },
         split,
     };
+    let start = Start { dataset, folder, spec: &spec, network: &network, sampler: &sampler };
+    preflight(&start, observer).inspect_err(|_| take_back(folder, made))?;
     let optimiser = Descent::new(config.optimiser);
     let average = config.ema.map(|decay| WeightAverage::new(&network, decay));
     if manifest.init.is_some() {
@@ -186,6 +190,28 @@ fn begin(
     history::rewrite(&folder.join(history::FILE), &[])?;
     let parts = Parts { network, optimiser, average, placement, at: Position::default(), sampler, spec };
     session(dataset, folder, manifest, parts, began, observer)?.run(observer)
+}
+
+/// Does what the end of a training does, and lets the observer check the model in its engines.
+fn preflight(start: &Start<'_>, observer: &mut dyn TrainObserver) -> Result<(), TrainError> {
+    let failed = |source| TrainError::Preflight { source };
+    let model = start.model().map_err(|error| failed(error.into()))?;
+    observer.preflight(&model).map_err(failed)
+}
+
+/// Folders of a run.
+const PARTS: [&str; 2] = ["checkpoints", "validation"];
+
+/// Removes what was written before the pre-flight check failed, so that the same command can be given again. Folders go
+/// only when they are empty: they may be the user's own.
+fn take_back(folder: &Path, made: bool) {
+    for file in [PlanFile::FILE, samples::FILE] {
+        std::fs::remove_file(folder.join(file)).ok();
+    }
+    PARTS.iter().for_each(|part| drop(std::fs::remove_dir(folder.join(part))));
+    if made {
+        std::fs::remove_dir(folder).ok();
+    }
 }
 
 /// What may be changed when a run goes on; everything else stays as it was begun.
@@ -247,6 +273,7 @@ pub fn resume(
         // Killed in its first epoch: it begins again.
         let seed = manifest.config.seed;
         let network = UNet::new(&manifest.plan.network, spec.channels.len(), spec.classes(), seed, &device)?;
+        preflight(&Start { dataset, folder, spec: &spec, network: &network, sampler: &sampler }, observer)?;
         history::rewrite(&history_file, &[])?;
         let optimiser = Descent::new(manifest.config.optimiser);
         let average = manifest.config.ema.map(|decay| WeightAverage::new(&network, decay));
@@ -260,6 +287,7 @@ pub fn resume(
     records.retain(|r| r.epoch <= at.epoch);
     history::rewrite(&history_file, &records)?;
     let network = checkpoint.network(&device)?;
+    preflight(&Start { dataset, folder, spec: &spec, network: &network, sampler: &sampler }, observer)?;
     let optimiser = checkpoint.optimiser(manifest.config.optimiser)?;
     let average = match manifest.config.ema {
         Some(decay) => {

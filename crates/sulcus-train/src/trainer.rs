@@ -13,7 +13,8 @@ use crate::manifest::{Manifest, Status};
 use crate::sampler::{Sampler, TrainingCase};
 use crate::{
     Case, CheckpointParts, EpochRecord, InitReport, Learner, LossScaler, NetworkPredictor, Overflow, Plan,
-    Stepped, TrainConfig, TrainError, UNet, WeightAverage, Weights, curves, history, optimise, score,
+    Preflight, PreflightError, Stepped, TrainConfig, TrainError, UNet, WeightAverage, Weights, curves, history,
+    optimise, score,
 };
 
 /// What a training tells while it runs.
@@ -83,6 +84,15 @@ pub trait TrainObserver {
     /// Asked after each step and each scored case; on `true` the training saves its state and ends.
     fn should_stop(&self) -> bool {
         false
+    }
+
+    /// Called once before the first step, of a resumed training too. Whoever has an engine checks the model in it here:
+    /// what fails after hours fails now. An error ends the training before it begins.
+    ///
+    /// # Errors
+    /// When the model would not be usable.
+    fn preflight(&mut self, _: &Preflight<'_>) -> Result<(), PreflightError> {
+        Ok(())
     }
 }
 

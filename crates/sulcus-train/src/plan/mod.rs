@@ -205,6 +205,7 @@ impl Plan {
             postprocessing: Vec::new(),
             training,
             precision: None,
+            unchecked: None,
             golden_case: None,
         };
         spec.format_version = spec.least_version();
