@@ -6,14 +6,15 @@
 use std::path::Path;
 
 use sulcus_dataset::{Dataset, SplitChoice};
-use sulcus_pipeline::compare_predictors;
+use sulcus_pipeline::{ModelSpec, Tensor, compare_predictors};
 use sulcus_plan::TrainConfig;
 use sulcus_runtime::TractPredictor;
 use sulcus_train::{
-    Event, NetworkPredictor, Placement, Run, TrainObserver, TrainOutcome, Weights, export_onnx, train,
+    Event, NetworkPredictor, Placement, Preflight, PreflightError, Run, TrainObserver, TrainOutcome, Weights,
+    export_onnx, train,
 };
 
-/// Prints a line an epoch.
+/// Prints one line per epoch, and checks the model before the first step.
 struct Lines;
 
 impl TrainObserver for Lines {
@@ -22,9 +23,31 @@ impl TrainObserver for Lines {
             println!("epoch {}: loss {:.3}, Dice {:?}", epoch.epoch, epoch.loss, epoch.mean_dice);
         }
     }
+
+    fn preflight(&mut self, model: &Preflight<'_>) -> Result<(), PreflightError> {
+        let apart = difference(model.spec(), model.trainer(), model.file(), model.inputs())?;
+        println!("before the first step logits differ by {apart:.1e} at most");
+        Ok(())
+    }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// By how much the logits of the embedded engine and of the trainer differ.
+fn difference(
+    spec: &ModelSpec,
+    trainer: &NetworkPredictor,
+    file: &[u8],
+    inputs: &[Tensor],
+) -> Result<f32, PreflightError> {
+    let shape = inputs.first().ok_or("the run keeps no patch to compare with")?.shape().to_vec();
+    let engine = TractPredictor::new(file, &shape, None)?;
+    let apart = compare_predictors(spec, trainer, &engine, inputs)?.max_abs_difference;
+    if apart > 1e-4 {
+        return Err(format!("the exported file computes something else: logits differ by {apart:e}").into());
+    }
+    Ok(apart)
+}
+
+fn main() -> Result<(), PreflightError> {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().ok_or("a path is needed: the run's folder")?;
     let seconds = arguments.next().map_or(Ok(60.0), |text| text.parse())?;
@@ -43,11 +66,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let trainer = NetworkPredictor::new(&network, &device);
     let spec = run.model_spec(Weights::Best, &trainer)?;
     let file = export_onnx(&network, &spec)?;
-    let inputs = run.parity_inputs(2)?;
-    let shape = inputs.first().ok_or("the run keeps no patch to compare with")?.shape().to_vec();
-    let engine = TractPredictor::new(&file, &shape, None)?;
-    let parity = compare_predictors(&spec, &trainer, &engine, &inputs)?;
-    println!("logits differ by {:.1e} at most", parity.max_abs_difference);
+    let apart = difference(&spec, &trainer, &file, &run.parity_inputs(2)?)?;
+    println!("logits differ by {apart:.1e} at most");
     sulcus_io::write_atomically(&Path::new(&folder).join("model.onnx"), |out| out.write_all(&file))?;
     Ok(())
 }

@@ -31,9 +31,10 @@ pub use border::sulcus_last_error;
 pub use image::{SulcusImage, sulcus_image_free, sulcus_image_grid, sulcus_image_read, sulcus_image_scan};
 pub use options::{
     SulcusOptions, sulcus_options_add_model_bytes, sulcus_options_add_model_file, sulcus_options_free,
-    sulcus_options_new, sulcus_options_set_cache_folder, sulcus_options_set_device, sulcus_options_set_engine,
-    sulcus_options_set_half, sulcus_options_set_max_memory, sulcus_options_set_mirror,
-    sulcus_options_set_ort_library, sulcus_options_set_step, sulcus_options_set_threads,
+    sulcus_options_new, sulcus_options_set_allow_unchecked, sulcus_options_set_cache_folder,
+    sulcus_options_set_device, sulcus_options_set_engine, sulcus_options_set_half, sulcus_options_set_max_memory,
+    sulcus_options_set_mirror, sulcus_options_set_ort_library, sulcus_options_set_step,
+    sulcus_options_set_threads,
 };
 pub use scan::{SULCUS_WORLD_LPS, SULCUS_WORLD_RAS, SulcusGrid, SulcusScan, sulcus_ras_from_directions};
 pub use segment::{SULCUS_RUN_PROBABILITIES, SulcusProgress, SulcusRun, sulcus_segment, sulcus_segment_file};

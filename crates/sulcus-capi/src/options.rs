@@ -236,6 +236,22 @@ pub unsafe extern "C" fn sulcus_options_set_half(options: *mut SulcusOptions, ha
     unsafe { change(options, || Ok(Box::new(move |builder| builder.arithmetic(arithmetic)))) }
 }
 
+/// Whether models are taken that did not pass their check when they were exported, whose masks may be wrong. Unless this is
+/// called, `sulcus_segmenter_new` refuses them. 0 is no, anything else yes.
+///
+/// One thread at a time may use the options.
+///
+/// # Safety
+/// `options` is from `sulcus_options_new`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sulcus_options_set_allow_unchecked(
+    options: *mut SulcusOptions,
+    allow: c_int,
+) -> SulcusStatus {
+    // SAFETY: as the caller promises.
+    unsafe { change(options, || Ok(Box::new(move |builder| builder.allow_unchecked(allow != 0)))) }
+}
+
 /// A folder that keeps what ONNX Runtime makes of a model for the processor, and TensorRT, which takes minutes, for a GPU,
 /// so that the next process starts sooner; nowhere unless this is called. It is made when there is none. What lies in it
 /// is trusted: keep it where others can't write.

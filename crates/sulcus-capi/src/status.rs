@@ -113,9 +113,10 @@ impl From<RuntimeError> for Failure {
         let mut message = with_causes(&error);
         let status = match error {
             RuntimeError::NoModel => SulcusStatus::InvalidArgument,
-            RuntimeError::ReadModel { .. } | RuntimeError::Model { .. } | RuntimeError::Ensemble { .. } => {
-                SulcusStatus::Model
-            }
+            RuntimeError::ReadModel { .. }
+            | RuntimeError::Model { .. }
+            | RuntimeError::Unchecked { .. }
+            | RuntimeError::Ensemble { .. } => SulcusStatus::Model,
             RuntimeError::LibraryNotFound { .. } => {
                 message.push_str("; from C, sulcus_options_set_ort_library names one");
                 SulcusStatus::Engine

@@ -104,6 +104,7 @@ const ENTRIES: &[Entry] = entries![
     sulcus_options_set_step(null_mut(), 0.5),
     sulcus_options_set_max_memory(null_mut(), 1),
     sulcus_options_set_half(null_mut(), 1),
+    sulcus_options_set_allow_unchecked(null_mut(), 1),
     sulcus_options_set_cache_folder(null_mut(), c"cache".as_ptr()),
     sulcus_options_set_ort_library(null_mut(), c"lib".as_ptr()),
     sulcus_segmenter_new(null(), null_mut()),

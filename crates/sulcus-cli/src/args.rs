@@ -267,6 +267,10 @@ pub(crate) struct ExportArgs {
     /// Which weights
     #[arg(long, value_name = "WHICH", default_value = "best")]
     pub(crate) checkpoint: CheckpointName,
+    /// Write the model even if an engine computes something else than the trainer. It is marked, and refused elsewhere
+    /// without this option
+    #[arg(long)]
+    pub(crate) allow_unchecked: bool,
     /// Where the run's data set lies now, if it was moved; fp16 and int8 are measured on it
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
@@ -353,6 +357,9 @@ pub(crate) struct ComputeArgs {
     /// Share of a tile by which the window advances; otherwise the model's own
     #[arg(long, value_name = "STEP", value_parser = window_step)]
     pub(crate) step: Option<f64>,
+    /// Take models that did not pass their check when they were exported; their masks may be wrong
+    #[arg(long)]
+    pub(crate) allow_unchecked: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,12 +3,16 @@
 use std::path::PathBuf;
 
 use sulcus_pipeline::ModelSpec;
-use sulcus_runtime::{Arithmetic, Device, Engine, OrtLibrary, Segmenter};
+use sulcus_runtime::{Arithmetic, Device, Engine, OrtLibrary, RuntimeError, Segmenter};
 
 use crate::args::ComputeArgs;
 use crate::environment::Environment;
-use crate::error::{CliError, Context};
+use crate::error::{CliError, with_causes};
 use crate::ui::Ui;
+
+/// What to do about a model that failed its check.
+pub(crate) const UNCHECKED_HINT: &str =
+    "`--allow-unchecked` uses it all the same; `sulcus export RUN -o M.onnx` checks the run's weights again";
 
 /// Refuses options that mean nothing together, before anything is read.
 pub(crate) fn check(args: &ComputeArgs) -> Result<(), CliError> {
@@ -42,7 +46,8 @@ pub(crate) fn load(
         .device(args.device)
         .ort_library(library)
         .mirror(args.mirror)
-        .step(args.step);
+        .step(args.step)
+        .allow_unchecked(args.allow_unchecked);
     if let Some(threads) = args.threads {
         builder = builder.threads(threads);
     }
@@ -60,7 +65,7 @@ pub(crate) fn load(
     if let Some(bytes) = max_memory {
         builder = builder.max_memory(bytes);
     }
-    let segmenter = builder.build().context("loading the model")?;
+    let segmenter = builder.build().map_err(refused)?;
     segmenter.notes().iter().for_each(|note| ui.note(note));
     warn_about_mirroring(models, args, &segmenter, ui);
     ui.note(format_args!("engine {} on {}", segmenter.engine(), segmenter.device()));
@@ -68,6 +73,12 @@ pub(crate) fn load(
         ui.note(format_args!("averaging {} models: {}", models.len(), names(models).join(", ")));
     }
     Ok(segmenter)
+}
+
+/// A model that failed its check can be allowed; other refusals say themselves what to do.
+fn refused(error: RuntimeError) -> CliError {
+    let failed = CliError::failed(format_args!("loading the model: {}", with_causes(&error)));
+    if matches!(error, RuntimeError::Unchecked { .. }) { failed.hint(UNCHECKED_HINT) } else { failed }
 }
 
 /// Names the models whose training makes `--mirror` pointless.

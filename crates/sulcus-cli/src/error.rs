@@ -64,6 +64,36 @@ impl CliError {
     }
 }
 
+/// What callers add to a failure.
+impl CliError {
+    /// What is wrong, without what to do.
+    pub(crate) fn message(&self) -> &str {
+        match self {
+            Self::Usage { message, .. } | Self::Failed { message, .. } | Self::Stopped { message, .. } => message,
+            Self::SomeFailed { what, .. } => what,
+            Self::ClosedPipe => "nobody reads the output any more",
+        }
+    }
+
+    /// The same with something more to say.
+    pub(crate) fn and(mut self, more: impl Display) -> Self {
+        if let Self::Usage { message, .. } | Self::Failed { message, .. } = &mut self {
+            *message = format!("{message}; {more}");
+        }
+        self
+    }
+
+    /// The same with a line that says what to do, where it has none.
+    pub(crate) fn or_hint(mut self, text: impl Display) -> Self {
+        if let Self::Usage { hint, .. } | Self::Failed { hint, .. } = &mut self
+            && hint.is_none()
+        {
+            *hint = Some(text.to_string());
+        }
+        self
+    }
+}
+
 /// Errors of the crates below become failures, told with their causes.
 pub(crate) trait Context<T> {
     /// Says what was being done.

@@ -1,8 +1,13 @@
 //! What a person sees of a training.
 
-use indicatif::ProgressBar;
-use sulcus_train::{Event, TrainObserver};
+use std::fmt::Display;
 
+use indicatif::ProgressBar;
+use sulcus_runtime::OrtLibrary;
+use sulcus_train::{Event, Preflight, PreflightError, TrainError, TrainObserver, TrainOutcome};
+
+use crate::error::{CliError, Context};
+use crate::exporting;
 use crate::interrupt::Interrupt;
 use crate::memory;
 use crate::scores::score;
@@ -14,11 +19,18 @@ pub(crate) struct Watcher<'a> {
     interrupt: &'a Interrupt,
     bar: ProgressBar,
     elapsed: std::time::Instant,
+    /// Where the engines of the pre-flight check come from; a plan needs none.
+    library: Option<&'a OrtLibrary>,
 }
 
 impl<'a> Watcher<'a> {
     pub(crate) fn new(ui: Ui, interrupt: &'a Interrupt) -> Self {
-        Self { ui, interrupt, bar: ui.training_bar(), elapsed: std::time::Instant::now() }
+        Self { ui, interrupt, bar: ui.training_bar(), elapsed: std::time::Instant::now(), library: None }
+    }
+
+    /// Also checks the model in every engine at hand, before the first step.
+    pub(crate) fn with_preflight(self, library: &'a OrtLibrary) -> Self {
+        Self { library: Some(library), ..self }
     }
 
     /// Takes the bar away.
@@ -96,4 +108,23 @@ impl TrainObserver for Watcher<'_> {
     fn should_stop(&self) -> bool {
         self.interrupt.asked()
     }
+
+    fn preflight(&mut self, model: &Preflight<'_>) -> Result<(), PreflightError> {
+        if let Some(library) = self.library {
+            let passed = exporting::preflight::check(model, library)?;
+            self.say(format_args!("pre-flight check passed: {passed}"));
+        }
+        Ok(())
+    }
+}
+
+/// How a training ended. Where it was refused before the first step, what to change is said too.
+pub(crate) fn ended(
+    outcome: Result<TrainOutcome, TrainError>,
+    doing: impl Display,
+) -> Result<TrainOutcome, CliError> {
+    let is_preflight = matches!(outcome, Err(TrainError::Preflight { .. }));
+    let hint = "train another network (`--preset`, `--patch`), or change what the message names in a plan: \
+                `sulcus plan DATASET -o plan.json`, then `sulcus train DATASET --plan plan.json`";
+    outcome.context(doing).map_err(|error| if is_preflight { error.hint(hint) } else { error })
 }

@@ -224,6 +224,7 @@ mod tests {
             postprocessing: vec![],
             training: Training::default(),
             precision: None,
+            unchecked: None,
             golden_case: None,
         }
     }

@@ -10,13 +10,15 @@ use crate::{
 pub const SPEC_KEY: &str = "sulcus.spec";
 
 /// The newest format version that this code reads.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 /// The oldest one, which it writes where nothing newer is needed.
 const OLDEST_VERSION: u32 = 1;
 /// The one that brought regions.
 const REGIONS_VERSION: u32 = 2;
 /// The one that brought cropping, normalisation inside what is not zero, and coarse axes of their own.
 const CROP_VERSION: u32 = 3;
+/// The one that brought the mark of a model that failed its check.
+const UNCHECKED_VERSION: u32 = 4;
 
 /// Everything that prediction needs to know about a model besides its graph. It travels inside the `.onnx` file,
 /// as JSON under [`SPEC_KEY`].
@@ -65,6 +67,10 @@ pub struct ModelSpec {
     /// In what fewer bits it was exported and what that cost; absent in single precision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Reduction>,
+    /// Why the exported file did not pass its check against the trainer; absent where it did. Its masks may be wrong, so
+    /// programs refuse it by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unchecked: Option<String>,
     /// A small input and the answer it must get.
     pub golden_case: Option<GoldenCase>,
 }
@@ -186,6 +192,9 @@ impl ModelSpec {
     /// The oldest format version that can say all that this says: the one to write, so that older programs read what they
     /// understand, and refuse the rest by its number.
     pub fn least_version(&self) -> u32 {
+        if self.unchecked.is_some() {
+            return UNCHECKED_VERSION;
+        }
         let coarse = matches!(self.spacing, SpacingRule::Resample { coarse_axis: CoarseAxis::Nearest, .. });
         let inside = self.channels.iter().any(|c| c.normalisation == Normalisation::ZScoreNonzero);
         if coarse || inside || !self.crop.is_whole() { CROP_VERSION } else { Self::version_for(&self.regions) }

@@ -51,6 +51,7 @@ fn spec(crop: CropRule, normalisation: Normalisation, spacing: SpacingRule) -> M
         postprocessing: vec![],
         training: Training::default(),
         precision: None,
+        unchecked: None,
         golden_case: None,
     };
     spec.format_version = spec.least_version();

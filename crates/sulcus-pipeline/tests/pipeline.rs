@@ -59,6 +59,7 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
         postprocessing: vec![],
         training: Training::default(),
         precision: None,
+        unchecked: None,
         golden_case: None,
     }
 }
@@ -216,13 +217,29 @@ fn the_specification_survives_json_and_refuses_what_it_does_not_know() {
     golden.check(&mask).unwrap();
     assert!(golden.check(&mask.map(|l| l / 2)).is_err());
 
-    let newer = json.replacen("\"format_version\":3", "\"format_version\":9,\"thing\":0", 1);
-    insta::assert_snapshot!(ModelSpec::from_json(&newer).unwrap_err(), @"this model cannot be used: its format version is 9, this program knows 1 to 3: use a newer sulcus");
+    let newer = json.replacen("\"format_version\":4", "\"format_version\":9,\"thing\":0", 1);
+    insta::assert_snapshot!(ModelSpec::from_json(&newer).unwrap_err(), @"this model cannot be used: its format version is 9, this program knows 1 to 4: use a newer sulcus");
     let unknown = json.replacen("\"overlap\"", "\"overlapp\"", 1);
     assert!(ModelSpec::from_json(&unknown).unwrap_err().to_string().contains("unknown field `overlapp`"));
     assert!(ModelSpec::from_json("[]").is_err());
     let odd = json.replacen("\"patch\":[4,4,4]", "\"patch\":[4,4,5]", 1);
     insta::assert_snapshot!(ModelSpec::from_json(&odd).unwrap_err(), @"this model cannot be used: its patch [4, 4, 5] must have 3 axes, each a multiple of [2, 2, 2]");
+}
+
+/// Programs that don't know the mark must not take such a model for a good one.
+#[test]
+fn the_mark_of_an_unchecked_model_needs_its_format_version_and_is_absent_otherwise() {
+    let mut marked = spec("RAS", Dimensions::Two);
+    let version = marked.least_version();
+    assert!(!marked.to_json().unwrap().contains("unchecked"));
+    marked.unchecked = Some("logits differ".into());
+    assert_eq!((version, marked.least_version()), (1, 4));
+    marked.format_version = 3;
+    insta::assert_snapshot!(marked.check().unwrap_err(), @"this model cannot be used: what it asks for came with format version 4, but it says 3");
+    marked.format_version = 4;
+    let json = marked.to_json().unwrap();
+    assert!(json.contains(r#""unchecked":"logits differ""#), "{json}");
+    assert_eq!(ModelSpec::from_json(&json).unwrap(), marked);
 }
 
 #[test]

@@ -59,6 +59,7 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
         postprocessing: vec![Postprocess::KeepLargestComponent { labels: vec![3] }],
         training: Training::default(),
         precision: None,
+        unchecked: None,
         golden_case: None,
     }
 }

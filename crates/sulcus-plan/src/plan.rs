@@ -174,6 +174,7 @@ impl Plan {
             postprocessing: Vec::new(),
             training,
             precision: None,
+            unchecked: None,
             golden_case: None,
         };
         spec.format_version = spec.least_version();

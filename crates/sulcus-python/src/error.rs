@@ -22,6 +22,7 @@ pub(crate) fn of_runtime(error: &RuntimeError) -> PyErr {
         | R::Graph { .. }
         | R::NeedsOnnxRuntime { .. }
         | R::Ensemble { .. }
+        | R::Unchecked { .. }
         | R::NoGoldenCase { .. }
         | R::Pipeline(P::Spec(_) | P::Ensemble(_) | P::AnswerShape { .. }) => ModelError::new_err(text),
         R::Pipeline(P::Channels { .. } | P::NonFinite { .. } | P::Volume(_)) => InputError::new_err(text),

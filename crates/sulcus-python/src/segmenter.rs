@@ -31,6 +31,7 @@ struct Options {
     step: Option<f64>,
     max_memory: Option<u64>,
     half: bool,
+    allow_unchecked: bool,
     cache_folder: Option<PathBuf>,
     ort_library: Option<PathBuf>,
     ort_packages: Vec<PathBuf>,
@@ -59,7 +60,8 @@ impl Segmenter {
             .device(device)
             .ort_library(library)
             .mirror(options.mirror)
-            .step(options.step);
+            .step(options.step)
+            .allow_unchecked(options.allow_unchecked);
         for model in models {
             builder = match model {
                 Model::File(path) => builder.model(path),

@@ -28,6 +28,7 @@ pub struct SegmenterBuilder {
     library: Option<OrtLibrary>,
     window: WindowOptions,
     max_memory: Option<u64>,
+    allow_unchecked: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -144,10 +145,17 @@ impl SegmenterBuilder {
         self
     }
 
+    /// Whether models are taken that did not pass their check when they were exported [default: false]. Their masks may be
+    /// wrong.
+    pub fn allow_unchecked(mut self, allow: bool) -> Self {
+        self.allow_unchecked = allow;
+        self
+    }
+
     /// Reads the models and gets the engine ready.
     ///
     /// # Errors
-    /// When no model was given or one cannot be used, the models don't fit each other, or the engine or the device
+    /// When no model was given or one cannot be used, one did not pass its check, the models don't fit each other, or the engine or the device
     /// that was named cannot be had.
     pub fn build(self) -> Result<Segmenter, RuntimeError> {
         if self.models.is_empty() {
@@ -156,12 +164,14 @@ impl SegmenterBuilder {
         let total = self.models.len();
         let files: Vec<File> =
             self.models.iter().enumerate().map(|(i, source)| read(source, i, total)).collect::<Result<_, _>>()?;
+        let unchecked = self.unchecked(&files)?;
         if let Some((first, others)) = files.split_first() {
             for other in others {
                 check_member((&first.name, &first.spec), (&other.name, &other.spec))?;
             }
         }
         let mut choice = self.choose()?;
+        choice.notes.extend(unchecked);
         let in_bytes = files.iter().find(|file| file.spec.precision() == Precision::Int8);
         if let (Engine::Tract, Some(file)) = (choice.engine, in_bytes) {
             return Err(RuntimeError::NeedsOnnxRuntime { precision: Precision::Int8, model: file.name.clone() });
@@ -202,6 +212,19 @@ impl SegmenterBuilder {
         let limits = Limits { memory: self.max_memory, workers, works_in_process: !on_gpu };
         let runs = Runs { engine: choice.engine, device: choice.device, arithmetic: self.arithmetic };
         Segmenter::new(models, runs, self.window, limits, choice.notes)
+    }
+
+    /// Refuses models that did not pass their check, or names them where they are allowed.
+    fn unchecked(&self, files: &[File]) -> Result<Vec<String>, RuntimeError> {
+        let marked = files.iter().filter_map(|file| Some((&file.name, file.spec.unchecked.as_ref()?)));
+        let note = |(model, reason): (&String, &String)| {
+            if self.allow_unchecked {
+                Ok(format!("this model did not pass its check, so its masks may be wrong: {reason}: {model}"))
+            } else {
+                Err(RuntimeError::Unchecked { reason: reason.clone(), model: model.clone() })
+            }
+        };
+        marked.map(note).collect()
     }
 
     /// The engine and the device, with what `auto` has to say about them.

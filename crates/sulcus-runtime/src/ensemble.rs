@@ -47,6 +47,8 @@ fn meaning(spec: &ModelSpec) -> [(&'static str, String); 5] {
         // Members may be exported in different numbers; how their graphs compute is theirs.
         precision: _,
         golden_case: _,
+        // Who builds a segmenter decides whether it takes such a model.
+        unchecked: _,
     } = spec;
     let channels: Vec<&str> = channels.iter().map(|channel| channel.name.as_str()).collect();
     let labels: Vec<String> = labels.entries().iter().map(|l| format!("{} {}", l.value, l.name)).collect();

@@ -125,6 +125,16 @@ pub enum RuntimeError {
         /// What that one has.
         found: String,
     },
+    /// A model that did not pass its check when it was exported, and was not allowed.
+    #[error(
+        "this model did not pass its check when it was exported, so its masks may be wrong: {reason}: {model}"
+    )]
+    Unchecked {
+        /// What failed.
+        reason: String,
+        /// Which model, for people: its path, or `model 2 of 3`.
+        model: String,
+    },
     /// A mask that would be written over its scan.
     #[error("the mask would overwrite the scan itself; name another file: {}", path.display())]
     WouldOverwrite {

@@ -4,11 +4,15 @@ use sulcus_dataset::{DatasetError, Finding};
 use sulcus_pipeline::PipelineError;
 use sulcus_plan::PlanError;
 
+use crate::export::onnx::ExportError;
 use crate::network::NetworkError;
 use crate::run::checkpoint::CheckpointError;
 use crate::run::init::InitError;
 use crate::step::device::DeviceError;
 use crate::step::precision::PrecisionError;
+
+/// Why an observer refuses a model before the first step.
+pub type PreflightError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a training failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,15 @@ pub enum TrainError {
     /// The pretrained weights cannot be used.
     #[error(transparent)]
     Init(#[from] InitError),
+    /// The network cannot be exported.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The model could not be used after the training.
+    #[error("the pre-flight check failed before the first step, so no training time was spent")]
+    Preflight {
+        /// What failed.
+        source: PreflightError,
+    },
     /// A file of the run cannot be written or read.
     #[error("{what}: {file}", file = file.display())]
     File {

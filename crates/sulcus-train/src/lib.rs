@@ -37,7 +37,7 @@ mod run;
 mod sampling;
 mod step;
 
-pub use error::TrainError;
+pub use error::{PreflightError, TrainError};
 pub use export::calibration::{HeldOutScan, RunData};
 pub use export::onnx::{ExportError, export_onnx};
 pub use network::{NetworkError, NetworkPredictor, UNet};
@@ -49,6 +49,7 @@ pub use run::history::{EpochRecord, read_history};
 pub use run::init::{InitError, InitRecord, InitReport, InitSource, OtherShape, initialise};
 pub use run::manifest::{DatasetRecord, Manifest, RunProgress, Status};
 pub use run::observer::{Event, TrainObserver, TrainOutcome};
+pub use run::preflight::Preflight;
 pub use run::resume::{ResumeOptions, resume};
 pub use run::run_folder::Run;
 pub use run::weights::Weights;

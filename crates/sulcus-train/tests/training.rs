@@ -11,11 +11,12 @@ use sulcus_dataset::{Dataset, SplitChoice};
 use sulcus_pipeline::{
     Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, Output, Predictor, StageConfig,
 };
-use sulcus_plan::{Augmentation, DeviceChoice, Optimizer, TrainConfig, preset};
+use sulcus_plan::{Augmentation, DeviceChoice, Optimizer, SpacingChoice, TrainConfig, preset};
 use sulcus_train::{
-    Checkpoint, Event, NetworkPredictor, ResumeOptions, Run, Status, TrainError, TrainObserver, TrainOutcome,
-    UNet, Weights, find_device, read_history, resume, train,
+    Checkpoint, Event, NetworkPredictor, Preflight, PreflightError, ResumeOptions, Run, Status, TrainError,
+    TrainObserver, TrainOutcome, UNet, Weights, find_device, read_history, resume, train,
 };
+use sulcus_volume::{Orientation, Spacing};
 
 const SHAPE: [usize; 3] = [20, 24, 16];
 
@@ -155,6 +156,79 @@ fn it_learns_and_leaves_a_run() {
 
     let again = train(&dataset, &SplitChoice::All, &config, &at, &mut ()).unwrap_err();
     assert!(matches!(again, TrainError::RunExists { .. }), "{again}");
+}
+
+/// The export of such a plan failed after the training.
+#[test]
+fn plan_2d_that_resamples_one_slice_to_two_is_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    scans::decathlon(&root, 3, SHAPE);
+    let dataset = Dataset::open(&root).unwrap();
+    let spacing = SpacingChoice::Resample(Spacing::new([1.0, 0.8, 0.5]).unwrap());
+    let config = tiny().with(|c| {
+        (c.epochs, c.steps_per_epoch) = (Some(1), Some(1));
+        (c.spacing, c.orientation) = (spacing, Some(Orientation::RAS));
+    });
+    let at = folder.path().join("run");
+    finished(train(&dataset, &SplitChoice::All, &config, &at, &mut ()).unwrap());
+
+    let run = Run::open(&at).unwrap();
+    let device = find_device(DeviceChoice::Cpu).unwrap().0;
+    let predictor = NetworkPredictor::new(&run.load_network(Weights::Best, &device).unwrap(), &device);
+    let inputs = run.parity_inputs(4).unwrap();
+    let items: Vec<usize> = inputs.iter().map(|input| input.shape()[0]).collect();
+    assert_eq!(items, [4, 2, 2], "two slices of each sample, the first sample twice");
+    assert!(inputs.iter().all(|input| predictor.logits(input.clone()).is_ok()));
+    assert!(run.model_spec(Weights::Best, &predictor).unwrap().golden_case.is_some());
+}
+
+/// Accepts or refuses the model before the first step.
+struct Inspector {
+    refuses: bool,
+    inspected: usize,
+    steps: usize,
+}
+
+impl TrainObserver for Inspector {
+    fn event(&mut self, event: Event<'_>) {
+        self.steps += usize::from(matches!(event, Event::Step { .. }));
+    }
+
+    fn preflight(&mut self, model: &Preflight<'_>) -> Result<(), PreflightError> {
+        assert_eq!(self.steps, 0);
+        self.inspected += 1;
+        assert!(model.spec().golden_case.is_some() && !model.file().is_empty() && !model.inputs().is_empty());
+        let scan = model.scan().unwrap();
+        // Slices lie across the shortest axis; eight slices are used.
+        assert_eq!(scan.geometry().voxels(), 20 * 24 * 8, "{}", model.case());
+        if self.refuses { Err("no engine takes it".into()) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn refused_preflight_takes_no_step_and_leaves_no_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    scans::decathlon(&root, 3, SHAPE);
+    let dataset = Dataset::open(&root).unwrap();
+    let at = folder.path().join("run");
+    let config = tiny().with(|c| (c.epochs, c.steps_per_epoch) = (Some(1), Some(1)));
+    let mut strict = Inspector { refuses: true, inspected: 0, steps: 0 };
+    let error = train(&dataset, &SplitChoice::All, &config, &at, &mut strict).unwrap_err();
+    assert!(matches!(&error, TrainError::Preflight { source } if source.to_string() == "no engine takes it"));
+    assert_eq!((strict.inspected, strict.steps), (1, 0));
+    assert!(!at.exists());
+
+    let mut lenient = Inspector { refuses: false, inspected: 0, steps: 0 };
+    finished(train(&dataset, &SplitChoice::All, &config, &at, &mut lenient).unwrap());
+    assert_eq!((lenient.inspected, lenient.steps), (1, 1));
+    // A resumed training is checked too; if refused, its files stay.
+    let mut strict = Inspector { refuses: true, inspected: 0, steps: 0 };
+    let changes = ResumeOptions::default().with(|c| c.epochs = Some(2));
+    resume(&dataset, &at, &changes, &mut strict).unwrap_err();
+    assert_eq!((strict.inspected, strict.steps), (1, 0));
+    finished(resume(&dataset, &at, &changes, &mut ()).unwrap());
 }
 
 fn losses(run: &Path) -> Vec<f64> {

@@ -50,6 +50,9 @@ fn segment(network: &Compiled, spec: &ModelSpec, image: &Image) -> Result<LabelM
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let spec = sulcus_onnx::read_spec(MODEL)?;
+    if let Some(reason) = &spec.unchecked {
+        return Err(format!("the model did not pass its check when it was exported: {reason}").into());
+    }
     let device = Device::flex();
     let weights = Bytes::from_bytes_vec(WEIGHTS.to_vec());
     let network = Compiled { model: generated::Model::from_bytes(weights, &device), device };

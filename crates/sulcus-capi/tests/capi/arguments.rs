@@ -147,6 +147,24 @@ fn models_of_a_newer_format_are_refused_by_their_number() {
 }
 
 #[test]
+fn a_model_that_did_not_pass_its_check_is_refused_unless_it_is_allowed() {
+    let mut model = SELF_TEST_MODEL.to_vec();
+    // A field that may be absent gives way to one as long.
+    let (from, to) = (br#""mirror_axes":[0,1]"#, br#""unchecked":"wrong""#);
+    let at = model.windows(from.len()).position(|w| w == from).unwrap();
+    model[at..at + to.len()].copy_from_slice(to);
+    let key = br#""format_version":1"#;
+    let at = model.windows(key.len()).position(|w| w == key).unwrap() + key.len() - 1;
+    model[at] = b'4';
+    let message = refused_model(&model);
+    assert!(message.contains("did not pass its check when it was exported"), "{message}");
+    let options = options_with(&model, Engine::Tract, None);
+    // SAFETY: a live handle.
+    ok(unsafe { sulcus_options_set_allow_unchecked(options.pointer, 1) });
+    segmenter(&options).unwrap();
+}
+
+#[test]
 fn options_that_mean_nothing_are_refused_and_leave_the_options_as_they_were() {
     let options = options_with(SELF_TEST_MODEL, Engine::Tract, None);
     let handle = options.pointer;

@@ -15,7 +15,7 @@ use crate::files;
 use crate::interrupt::Interrupt;
 use crate::report;
 use crate::scores::{self, score};
-use crate::training::Watcher;
+use crate::training::{self, Watcher};
 use crate::ui::{Ui, count, human_secs};
 use crate::{hints, output, values::FoldChoice};
 
@@ -43,12 +43,12 @@ pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
             continue;
         }
         ui.note(format_args!("fold {fold} ({total} in all): {}", folder.display()));
-        if !finished && let Err(error) = train_fold(&mut all, &dataset, fold, &interrupt, ui) {
+        if !finished && let Err(error) = train_fold(&mut all, &dataset, fold, (&interrupt, library), ui) {
             all.abandon_unless_begun();
             return Err(error);
         }
         let exporting = Instant::now();
-        exporting::write(&folder, &Wanted::default(), &folder.join(MODEL), library, ui)?;
+        exporting::write_trained(&folder, &folder.join(MODEL), library, ui)?;
         report::write_run(&folder)?;
         all.record_finished(fold, exporting.elapsed().as_secs_f64()).context("noting the fold's scores")?;
         if let Some(result) = all.manifest().folds.get(fold).and_then(|f| f.result.as_ref()) {
@@ -114,13 +114,13 @@ fn train_fold(
     all: &mut CrossValidation,
     dataset: &Dataset,
     fold: usize,
-    interrupt: &Interrupt,
+    (interrupt, library): (&Interrupt, &OrtLibrary),
     ui: Ui,
 ) -> Result<(), CliError> {
-    let mut watcher = Watcher::new(ui, interrupt);
+    let mut watcher = Watcher::new(ui, interrupt).with_preflight(library);
     let outcome = all.train_fold(dataset, fold, &mut watcher);
     watcher.finish();
-    match outcome.context(format_args!("training fold {fold}"))? {
+    match training::ended(outcome, format_args!("training fold {fold}"))? {
         TrainOutcome::Finished { .. } => Ok(()),
         TrainOutcome::Stopped { epochs } => Err(CliError::Stopped {
             message: format!(

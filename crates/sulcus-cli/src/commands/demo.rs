@@ -14,12 +14,12 @@ use sulcus_train::{Run, TrainOutcome};
 use crate::args::DemoArgs;
 use crate::canvas::Canvas;
 use crate::error::{CliError, Context};
-use crate::exporting::{self, Wanted};
+use crate::exporting;
 use crate::interrupt::Interrupt;
 use crate::render::{self, Figure};
 use crate::report::{self, Picture};
 use crate::scores::{self, Labels, Scores, score};
-use crate::training::Watcher;
+use crate::training::{self, Watcher};
 use crate::ui::{Ui, count, human_secs};
 use crate::{files, output};
 
@@ -53,9 +53,9 @@ pub(crate) fn run(args: &DemoArgs, library: &OrtLibrary, ui: Ui) -> Result<(), C
     let dataset = Dataset::open(&data).context("opening the bundled data")?;
     let interrupt = Interrupt::listen()?;
 
-    train(&dataset, args, &interrupt, ui)?;
+    train(&dataset, args, &interrupt, library, ui)?;
     let model = folder.join("model.onnx");
-    exporting::write(folder, &Wanted::default(), &model, library, ui)?;
+    exporting::write_trained(folder, &model, library, ui)?;
     let run = Run::open(folder).context("reading the run")?;
     let (summary, engine) = predict(&dataset, &run, &model, library, &interrupt, ui)?;
     let figure = draw(&dataset, &run, &summary)?;
@@ -140,13 +140,19 @@ fn unpack(from: &Dir<'_>, to: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-fn train(dataset: &Dataset, args: &DemoArgs, interrupt: &Interrupt, ui: Ui) -> Result<(), CliError> {
+fn train(
+    dataset: &Dataset,
+    args: &DemoArgs,
+    interrupt: &Interrupt,
+    library: &OrtLibrary,
+    ui: Ui,
+) -> Result<(), CliError> {
     let mut config = TrainConfig::from_preset("unet2d-lite").context("setting up the training")?;
     config.time_budget_secs = Some(args.minutes * 60.0);
-    let mut watcher = Watcher::new(ui, interrupt);
+    let mut watcher = Watcher::new(ui, interrupt).with_preflight(library);
     let outcome = sulcus_train::train(dataset, &SplitChoice::default(), &config, &args.output, &mut watcher);
     watcher.finish();
-    match outcome.context("training")? {
+    match training::ended(outcome, "training")? {
         TrainOutcome::Finished { epochs, seconds, .. } => {
             ui.note(format_args!("trained {} in {}", count(epochs, "epoch"), human_secs(seconds)));
             Ok(())

@@ -15,8 +15,12 @@ use crate::ui::Ui;
 use crate::values::CheckpointName;
 
 pub(crate) fn run(args: &ExportArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
-    let wanted =
-        Wanted { weights: args.checkpoint.into(), precision: args.precision.into(), data: args.data.as_deref() };
+    let wanted = Wanted {
+        weights: args.checkpoint.into(),
+        precision: args.precision.into(),
+        data: args.data.as_deref(),
+        allow_unchecked: args.allow_unchecked,
+    };
     if args.run.is_file() {
         return serve_file(args, &wanted, library, ui);
     }
@@ -35,7 +39,7 @@ pub(crate) fn run(args: &ExportArgs, library: &OrtLibrary, ui: Ui) -> Result<(),
     let repository = repository(args);
     repository.as_ref().map_or(Ok(()), Repository::check)?;
     let exported = exporting::checked(&args.run, &wanted, library, ui)?;
-    args.output.as_deref().map_or(Ok(()), |output| exported.write(output, ui))?;
+    args.output.as_deref().map_or(Ok(()), |output| exporting::keep(&exported, output, ui))?;
     repository.map_or(Ok(()), |repository| repository.add(&exported.bytes, library, ui))
 }
 

@@ -162,6 +162,7 @@ fn model_rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str,
         ("precision", spec.precision.as_ref().map_or_else(|| "fp32".to_owned(), exporting::reduction_line)),
         ("data SHA-256", training.data_sha256.clone()),
         ("postprocessing", postprocessing(&spec.postprocessing, &spec.labels)),
+        ("unchecked", spec.unchecked.clone().unwrap_or_default()),
         ("golden case", if spec.golden_case.is_some() { "yes" } else { "no" }.to_owned()),
     ];
     // What a model does not have is not listed.

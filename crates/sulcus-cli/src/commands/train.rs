@@ -10,10 +10,10 @@ use sulcus_train::{CrossValidation, ResumeOptions, Run, TrainOutcome};
 use crate::args::TrainArgs;
 use crate::commands::plan::{self, choose, split_choice};
 use crate::error::{CliError, Context};
-use crate::exporting::{self, Wanted};
+use crate::exporting;
 use crate::interrupt::Interrupt;
 use crate::scores::{self, score};
-use crate::training::Watcher;
+use crate::training::{self, Watcher};
 use crate::ui::{Ui, count, human_secs};
 use crate::{files, hints, report};
 
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
     }
     let dataset = Dataset::open(&args.dataset).context("opening the data set")?;
     let interrupt = Interrupt::listen()?;
-    let mut watcher = Watcher::new(ui, &interrupt);
+    let mut watcher = Watcher::new(ui, &interrupt).with_preflight(library);
     let outcome = if args.resume {
         check_same(args, &dataset)?;
         sulcus_train::resume(&dataset, &args.output, &changes(args), &mut watcher)
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
         outcome
     };
     watcher.finish();
-    finish(outcome.context("training")?, &args.output, &args.dataset, library, ui)
+    finish(training::ended(outcome, "training")?, &args.output, &args.dataset, library, ui)
 }
 
 /// How to train, by the preset and what was said besides it.
@@ -176,7 +176,8 @@ fn finish(
         human_secs(seconds)
     ));
     let model = folder.join("model.onnx");
-    exporting::write(folder, &Wanted::default(), &model, library, ui)?;
+    // Scores and report are there whatever comes of the model.
+    let exported = exporting::write_trained(folder, &model, library, ui);
 
     let run = Run::open(folder).context("reading the run")?;
     if let Some(summary) = run.summary().context("reading the scores")? {
@@ -190,6 +191,7 @@ fn finish(
     }
     report::write_run(folder)?;
     ui.note(format_args!("report: {}", folder.join("report.html").display()));
+    exported?;
     ui.note("next:");
     ui.note(format_args!("  sulcus predict -m {} SCAN.nii.gz -o mask.nii.gz", model.display()));
     ui.note(format_args!("  sulcus info {}", folder.display()));

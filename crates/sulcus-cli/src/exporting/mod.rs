@@ -1,22 +1,24 @@
 //! From a run to a model file that is known to compute the same. Training and inference meet only here.
 
+mod engines;
+pub(crate) mod preflight;
 mod reduced;
+#[cfg(test)]
+mod tests;
 pub(crate) mod triton;
 
 use std::path::Path;
 
-use sulcus_pipeline::{ModelSpec, Parity, Precision, Predictor, Reduction, Tensor, compare_predictors};
+use sulcus_pipeline::{Precision, Reduction};
 use sulcus_plan::DeviceChoice;
-use sulcus_runtime::{Device, OnnxRuntime, OrtLibrary, OrtPredictor, TractPredictor};
+use sulcus_runtime::OrtLibrary;
 use sulcus_train::{NetworkPredictor, Run, Weights, export_onnx, find_device};
 
 use crate::error::{CliError, Context};
+use crate::exporting::engines::{Engines, Exchange};
 use crate::files;
 use crate::ui::{Ui, human_bytes};
 
-/// Logits of the trainer and of the file may differ by this much: engines sum in other orders, and what is left of
-/// that in single precision is a hundred times smaller.
-const TOLERANCE: f32 = 1e-4;
 /// Real patches that are compared.
 const PATCHES: usize = 4;
 
@@ -27,13 +29,17 @@ pub(crate) struct Wanted<'a> {
     pub(crate) precision: Precision,
     /// Where the run's data set lies, if not where it was.
     pub(crate) data: Option<&'a Path>,
+    /// Whether a model is made even if it fails its check: marked, so that programs refuse it by default.
+    pub(crate) allow_unchecked: bool,
 }
 
-/// A model that was checked and is not written yet.
+/// A model that is not written yet.
 pub(crate) struct Exported {
     pub(crate) bytes: Vec<u8>,
     /// Its size, and how near which engine came to the trainer, for people.
     about: String,
+    /// Why it did not pass its check.
+    failure: Option<CliError>,
 }
 
 /// Writes a run's model file, once it is [`checked`].
@@ -47,7 +53,19 @@ pub(crate) fn write(
     library: &OrtLibrary,
     ui: Ui,
 ) -> Result<(), CliError> {
-    checked(folder, wanted, library, ui)?.write(output, ui)
+    keep(&checked(folder, wanted, library, ui)?, output, ui)
+}
+
+/// Writes a model file, and warns where it was only written because unchecked ones are allowed.
+///
+/// # Errors
+/// When it can't be written.
+pub(crate) fn keep(model: &Exported, output: &Path, ui: Ui) -> Result<(), CliError> {
+    model.write(output, ui)?;
+    if let Some(failure) = &model.failure {
+        ui.warn(format_args!("{}; the model is marked as unchecked", failure.message()));
+    }
+    Ok(())
 }
 
 impl Exported {
@@ -55,7 +73,7 @@ impl Exported {
     ///
     /// # Errors
     /// When that can't be done.
-    pub(crate) fn write(&self, output: &Path, ui: Ui) -> Result<(), CliError> {
+    fn write(&self, output: &Path, ui: Ui) -> Result<(), CliError> {
         files::ensure_writable(&files::folder_of(output))?;
         files::write(output, &self.bytes)?;
         ui.note(format_args!("model: {} {}", output.display(), self.about));
@@ -67,8 +85,7 @@ impl Exported {
 /// after it has shown that it costs next to nothing.
 ///
 /// # Errors
-/// When the run cannot be read, an engine fails, one of them is off by more than [`TOLERANCE`], or fewer bits cost too
-/// much.
+/// When the run cannot be read, fewer bits cost too much, or the model fails its check and that is not allowed.
 pub(crate) fn checked(
     folder: &Path,
     wanted: &Wanted<'_>,
@@ -76,13 +93,20 @@ pub(crate) fn checked(
     ui: Ui,
 ) -> Result<Exported, CliError> {
     let run = Run::open(folder).context("opening the run")?;
-    let (runtime, _) = sulcus_runtime::find_onnx_runtime(library).context("looking for ONNX Runtime")?;
-    let (bytes, checked) = whole(&run, wanted.weights, runtime.as_ref())?;
+    let engines = Engines::find(library)?;
+    let Whole { bytes, verdict } = whole(&run, wanted.weights, &engines)?;
     let whole_size = bytes.len();
+    let checked = match verdict {
+        Ok(checked) => checked,
+        Err(failure) if wanted.allow_unchecked && wanted.precision == Precision::Fp32 => {
+            return unchecked(&bytes, failure);
+        }
+        Err(failure) => return Err(failure.or_hint("`--allow-unchecked` writes the model all the same, marked")),
+    };
     let bytes = match wanted.precision {
         Precision::Fp32 => bytes,
         Precision::Fp16 | Precision::Int8 => {
-            let (bytes, reduction) = reduced::reduce(&run, wanted, &bytes, runtime.as_ref(), library, ui)?;
+            let (bytes, reduction) = reduced::reduce(&run, wanted, &bytes, &engines, ui)?;
             ui.note(reduction_line(&reduction));
             bytes
         }
@@ -96,7 +120,34 @@ pub(crate) fn checked(
         ),
     };
     let about = format!("({size}); logits against the trainer's: {}", checked.join(", "));
-    Ok(Exported { bytes, about })
+    Ok(Exported { bytes, about, failure: None })
+}
+
+/// The model with the mark of one that failed its check.
+fn unchecked(bytes: &[u8], failure: CliError) -> Result<Exported, CliError> {
+    let mut spec = sulcus_onnx::read_spec(bytes).context("reading the exported file")?;
+    spec.unchecked = Some(failure.message().to_owned());
+    spec.format_version = spec.least_version();
+    let bytes = sulcus_onnx::with_spec(bytes, &spec).context("exporting")?;
+    let about = format!("({}); it did NOT pass its check, and is marked", human_bytes(bytes.len() as u64));
+    Ok(Exported { bytes, about, failure: Some(failure) })
+}
+
+/// Writes the model of a run that was just trained. Where only its check failed there is a model all the same, marked.
+///
+/// # Errors
+/// When there is no model, or an unchecked one. What was trained is kept, and how to try again is said.
+pub(crate) fn write_trained(folder: &Path, output: &Path, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
+    let wanted = Wanted { allow_unchecked: true, ..Wanted::default() };
+    let written = checked(folder, &wanted, library, ui).and_then(|model| {
+        model.write(output, ui)?;
+        model.failure.map_or(Ok(()), Err)
+    });
+    written.map_err(|error| {
+        let kept = format!("the trained weights are kept: {}", folder.join("checkpoints").display());
+        let again = format!("`sulcus export {} -o {}` tries again", folder.display(), output.display());
+        error.and(kept).or_hint(again)
+    })
 }
 
 /// What fewer bits cost, for people.
@@ -113,8 +164,13 @@ pub(crate) fn reduction_line(reduction: &Reduction) -> String {
     )
 }
 
-/// The model in single precision, and how near which engine came to the trainer.
-fn whole(run: &Run, weights: Weights, runtime: Option<&OnnxRuntime>) -> Result<(Vec<u8>, Vec<String>), CliError> {
+/// The model in single precision, and how near which engine came to the trainer, or what is wrong with it.
+struct Whole {
+    bytes: Vec<u8>,
+    verdict: Result<Vec<String>, CliError>,
+}
+
+fn whole(run: &Run, weights: Weights, engines: &Engines) -> Result<Whole, CliError> {
     let folder = run.folder();
     let (device, _) = find_device(DeviceChoice::Cpu).context("exporting")?;
     let network = run.load_network(weights, &device).context("loading the weights").map_err(|error| {
@@ -134,39 +190,6 @@ fn whole(run: &Run, weights: Weights, runtime: Option<&OnnxRuntime>) -> Result<(
     let bytes = export_onnx(&network, &spec).context("exporting")?;
 
     let inputs = run.parity_inputs(PATCHES).context("reading the patches for the check")?;
-    let mut checked = Vec::new();
-    let shape = [&[1, spec.channels.len()], spec.patch.as_slice()].concat();
-    let tract = TractPredictor::new(&bytes, &shape, None).context("loading the exported file")?;
-    checked.push(check("tract", &spec, &trainer, &tract, &inputs)?);
-    drop(tract);
-    if let Some(runtime) = runtime {
-        let ort = OrtPredictor::new(runtime, &bytes, Device::Cpu, None).context("loading the exported file")?;
-        checked.push(check("ONNX Runtime", &spec, &trainer, &ort, &inputs)?);
-    }
-    Ok((bytes, checked))
-}
-
-fn check(
-    engine: &str,
-    spec: &ModelSpec,
-    trainer: &dyn Predictor,
-    exported: &dyn Predictor,
-    inputs: &[Tensor],
-) -> Result<String, CliError> {
-    let parity: Parity = compare_predictors(spec, trainer, exported, inputs)
-        .context(format_args!("checking the exported file in {engine}"))?;
-    if parity.values == 0 {
-        return Err(CliError::failed(
-            "the exported file cannot be checked: the run has no patches to compare with",
-        ));
-    }
-    let difference = parity.max_abs_difference;
-    if difference > TOLERANCE {
-        return Err(CliError::failed(format_args!(
-            "the exported file computes something else in {engine}: logits differ by up to {difference:e} \
-             (expected at most {TOLERANCE:e}), {} of {} voxels get another label; nothing was written",
-            parity.class_disagreements, parity.voxels
-        )));
-    }
-    Ok(format!("{engine} within {difference:.1e}"))
+    let verdict = engines.check(&Exchange { bytes: &bytes, spec: &spec, trainer: &trainer, inputs: &inputs });
+    Ok(Whole { bytes, verdict })
 }

@@ -6,12 +6,12 @@ use sulcus_onnx::precision::{ValueRange, to_half, to_int8, with_ranges};
 use sulcus_onnx::{read_spec, with_spec};
 use sulcus_pipeline::{Calibration, ModelSpec, Precision, Predictor, Reduction, Summary, Tensor};
 use sulcus_runtime::{
-    Device, Engine, OnnxRuntime, OrtLibrary, OrtMeasurements, OrtPredictor, SegmentOptions, Segmenter,
-    TractPredictor,
+    Device, Engine, OnnxRuntime, OrtMeasurements, OrtPredictor, SegmentOptions, Segmenter, TractPredictor,
 };
 use sulcus_train::{Run, RunData};
 
 use crate::error::{CliError, Context};
+use crate::exporting::engines::Engines;
 use crate::exporting::{Wanted, reduction_line};
 use crate::ui::Ui;
 
@@ -24,11 +24,10 @@ pub(super) fn reduce(
     run: &Run,
     wanted: &Wanted<'_>,
     whole: &[u8],
-    runtime: Option<&OnnxRuntime>,
-    library: &OrtLibrary,
+    engines: &Engines,
     ui: Ui,
 ) -> Result<(Vec<u8>, Reduction), CliError> {
-    let kind = wanted.precision;
+    let (kind, runtime) = (wanted.precision, engines.runtime.as_ref());
     if kind == Precision::Int8 && runtime.is_none() {
         return Err(CliError::failed(
             "int8 models run in ONNX Runtime alone, which was not found, so what the model would cost cannot be measured",
@@ -59,11 +58,10 @@ pub(super) fn reduce(
     };
     let candidate = with_spec(&graph, &spec).context("exporting")?;
     let engine = if runtime.is_some() { Engine::Ort } else { Engine::Tract };
-    let [whole, reduced] = [whole, &candidate].map(|bytes| {
-        let builder = Segmenter::builder().model_bytes(bytes).engine(engine).device(Device::Cpu);
-        builder.ort_library(library.clone()).build().context("loading the exported file")
-    });
-    let ([dice_fp32, dice], cases) = score(&data, &[whole?, reduced?], ui)?;
+    let segmenters = [engines.segmenter(engine, whole)?, engines.segmenter(engine, &candidate)?];
+    let [_, reduced] = &segmenters;
+    reduced.replay_golden().context(format_args!("replaying the {kind} model's golden case in {engine}"))?;
+    let ([dice_fp32, dice], cases) = score(&data, &segmenters, ui)?;
     let reduction = Reduction { kind, dice_fp32, dice, cases, calibration };
     accept(&reduction)?;
     spec.precision = Some(reduction);

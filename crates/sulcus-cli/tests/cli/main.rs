@@ -27,3 +27,4 @@ mod serve;
 mod support;
 mod train;
 mod triton;
+mod unchecked;

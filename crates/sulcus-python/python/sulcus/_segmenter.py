@@ -48,6 +48,8 @@ class Segmenter:
     `half`
         Compute in half precision: bf16 on `openvino`, fp16 on `tensorrt`; refused on any other device. Faster; voxels at the
         borders may change.
+    `allow_unchecked`
+        Take a model that did not pass its check when it was exported; its masks may be wrong.
     `cache_folder`
         A folder that keeps what ONNX Runtime makes of a model for the processor, and TensorRT, which takes minutes, for a GPU, so
         that the next process starts sooner; nowhere unless said. What lies in it is trusted: keep it where others can't write.
@@ -69,6 +71,7 @@ class Segmenter:
         step: float | None = None,
         max_memory: int | None = None,
         half: bool = False,
+        allow_unchecked: bool = False,
         cache_folder: Path | None = None,
         ort_library: Path | None = None,
     ) -> None:
@@ -84,6 +87,7 @@ class Segmenter:
                 "step": step,
                 "max_memory": _at_least_one("max_memory", max_memory),
                 "half": bool(half),
+                "allow_unchecked": bool(allow_unchecked),
                 "cache_folder": None if cache_folder is None else os.fsdecode(cache_folder),
                 "ort_library": None if ort_library is None else os.fsdecode(ort_library),
                 "ort_packages": _onnxruntime.packages(),

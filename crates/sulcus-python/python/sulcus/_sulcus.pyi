@@ -16,6 +16,7 @@ class _Options(TypedDict):
     step: float | None
     max_memory: int | None
     half: bool
+    allow_unchecked: bool
     cache_folder: str | None
     ort_library: str | None
     ort_packages: list[str]

@@ -98,6 +98,7 @@ pub(crate) fn spec(axes: u8) -> ModelSpec {
         postprocessing: Vec::new(),
         training: Training::default(),
         precision: None,
+        unchecked: None,
         golden_case: None,
     }
 }

@@ -16,6 +16,7 @@ use super::files::now_utc;
 use super::init::{InitRecord, InitSource, initialise};
 use super::manifest::{DatasetRecord, Manifest, RunProgress};
 use super::observer::{Event, TrainObserver, TrainOutcome};
+use super::preflight::PreflightInput;
 use super::state::TrainingState;
 use super::trainer::{Session, SessionParts};
 use super::weights::Weights;
@@ -108,6 +109,7 @@ fn begin(
     let spec = plan.model_spec(dataset.name().to_owned(), Training::default());
     let (network, init) = build_network(plan, &spec, config.seed, init, &placement, observer)?;
 
+    let is_new_folder = !folder.exists();
     make_folders(folder)?;
     plan_file.write(&folder.join(PlanFile::FILE))?;
     let sampled = if split.validation.is_empty() { &split.training } else { &split.validation };
@@ -130,6 +132,8 @@ fn begin(
         progress: RunProgress::at_start(),
         split,
     };
+    let input = PreflightInput { dataset, folder, spec: &spec, network: &network, sampler: &sampler };
+    preflight(&input, observer).inspect_err(|_| remove_files(folder, is_new_folder))?;
     let optimizer = OptimizerState::new(config.optimizer);
     let average = config.ema.map(|decay| WeightAverage::new(&network, decay));
     if manifest.init.is_some() {
@@ -216,13 +220,38 @@ fn build_network(
     Ok((network, Some(report.record)))
 }
 
+/// The folders of a run.
+const PARTS: [&str; 2] = ["checkpoints", "validation"];
+
 fn make_folders(folder: &Path) -> Result<(), TrainError> {
-    for part in ["checkpoints", "validation"] {
+    for part in PARTS {
         let part = folder.join(part);
         std::fs::create_dir_all(&part)
             .map_err(|e| TrainError::File { what: format!("the run's folder cannot be made: {e}"), file: part })?;
     }
     Ok(())
+}
+
+/// Lets the observer check the model.
+///
+/// # Errors
+/// When the network cannot be exported, or the observer refuses the model.
+pub(super) fn preflight(input: &PreflightInput<'_>, observer: &mut dyn TrainObserver) -> Result<(), TrainError> {
+    let failed = |source| TrainError::Preflight { source };
+    let model = input.model().map_err(|error| failed(error.into()))?;
+    observer.preflight(&model).map_err(failed)
+}
+
+/// Removes the files that were written before the pre-flight check failed, so that the training can be started again.
+/// Folders are removed only if they are empty.
+fn remove_files(folder: &Path, is_new_folder: bool) {
+    for file in [PlanFile::FILE, samples::FILE] {
+        std::fs::remove_file(folder.join(file)).ok();
+    }
+    PARTS.iter().for_each(|part| drop(std::fs::remove_dir(folder.join(part))));
+    if is_new_folder {
+        std::fs::remove_dir(folder).ok();
+    }
 }
 
 fn save_initial_weights(

@@ -2,7 +2,9 @@ use sulcus_plan::Plan;
 
 use super::history::EpochRecord;
 use super::init::InitReport;
+use super::preflight::Preflight;
 use super::weights::Weights;
+use crate::error::PreflightError;
 
 /// An event of a training.
 #[derive(Debug)]
@@ -76,6 +78,15 @@ pub trait TrainObserver {
     /// Called after each step and each scored case. If it returns `true`, the training saves its state and ends.
     fn should_stop(&self) -> bool {
         false
+    }
+
+    /// Called once before the first step, also of a resumed training. An observer that has an inference engine checks the
+    /// model here, so that a failure is found before the training. An error ends the training.
+    ///
+    /// # Errors
+    /// When the model could not be used.
+    fn preflight(&mut self, _: &Preflight<'_>) -> Result<(), PreflightError> {
+        Ok(())
     }
 }
 

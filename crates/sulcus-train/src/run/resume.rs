@@ -9,12 +9,13 @@ use sulcus_dataset::Dataset;
 use sulcus_pipeline::Training;
 use sulcus_plan::{DeviceList, TrainConfig};
 
-use super::begin::find_devices;
+use super::begin::{find_devices, preflight};
 use super::cases::{sampler, survey};
 use super::checkpoint::Checkpoint;
 use super::history;
 use super::manifest::{DatasetRecord, Manifest};
 use super::observer::{TrainObserver, TrainOutcome};
+use super::preflight::PreflightInput;
 use super::state::TrainingState;
 use super::trainer::{Session, SessionParts};
 use super::weights::Weights;
@@ -96,6 +97,7 @@ pub fn resume(
     } else {
         restart(&manifest, folder, &device)?
     };
+    preflight(&PreflightInput { dataset, folder, spec: &spec, network: &network, sampler: &sampler }, observer)?;
     let parts = SessionParts { network, optimizer, average, placement, state, sampler, spec };
     Session::new(dataset, folder, manifest, parts, began, observer)?.run(observer)
 }

@@ -6,6 +6,7 @@ use sulcus_pipeline::{ModelSpec, Predictor, Summary, Tensor, Training};
 
 use super::checkpoint::Checkpoint;
 use super::files::hex;
+use super::golden_case::golden_case;
 use super::history::{self, EpochRecord};
 use super::manifest::Manifest;
 use super::samples;
@@ -105,7 +106,7 @@ impl Run {
             spec.postprocessing.clone_from(&progress.postprocessing);
         }
         let samples = samples::read(&self.folder.join(samples::FILE))?;
-        spec.golden_case = samples::golden_case(&spec, &samples, predictor)?;
+        spec.golden_case = golden_case(&spec, &samples, predictor)?;
         spec.check()?;
         Ok(spec)
     }

@@ -1,11 +1,7 @@
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use sulcus_dataset::LabelledScan;
-use sulcus_pipeline::{
-    Dimensions, GoldenCase, ModelSpec, Output, Outputs, PipelineError, Predictor, Tensor, WindowOptions,
-    predict_logits, prepare,
-};
+use sulcus_pipeline::{Dimensions, GoldenCase, ModelSpec, PipelineError, Prepared, Tensor, prepare};
 use sulcus_volume::{Geometry, Image, Label, LabelMap, OrientationSource, RasFromVoxel};
 
 use super::files::write_atomically;
@@ -81,93 +77,65 @@ pub(crate) fn read(file: &Path) -> Result<Vec<GoldenCase>, TrainError> {
     serde_json::from_str(&text).map_err(|e| failed(format!("the run's samples are broken: {e}")))
 }
 
-/// Network inputs: whole samples padded to the network's multiple. Every third input has a batch of two, which detects a
+/// Maximum edge of a parity input. A sample grows when it is resampled to smaller voxels, and a part of it is sufficient.
+const MAX_INPUT_EDGE: usize = 128;
+/// Maximum edge of a parity input of a 3-D network.
+const MAX_BLOCK_INPUT_EDGE: usize = 64;
+/// Maximum number of slices of one sample in a parity input: resampling can make several slices of one.
+const MAX_SLICES: usize = 3;
+
+/// Network inputs: samples padded to the network's multiple. Every third input is repeated in its batch, which detects a
 /// graph whose batch axis is not dynamic; samples of different sizes do the same for the spatial axes.
 ///
 /// # Shapes
-/// Each `[N, C, (D,) H, W]`.
+/// Each `[N, C, (D,) H, W]`. Each slice of a sample is an item of a 2-D network's batch.
 pub(crate) fn inputs(spec: &ModelSpec, samples: &[GoldenCase], n: usize) -> Result<Vec<Tensor>, PipelineError> {
-    let mut inputs = Vec::with_capacity(n);
-    for (index, sample) in samples.iter().enumerate().cycle().take(n.min(samples.len())) {
+    let input = |(index, sample): (usize, &GoldenCase)| {
         let (prepared, _) = prepare(spec, &sample.image(spec.orientation)?)?;
-        let [nx, ny, nz] = prepared.shape();
-        let multiple = match *spec.padding_multiple.as_slice() {
-            [d, h, w] => [d, h, w],
-            [h, w] => [1, h, w],
-            _ => [1; 3],
-        };
-        let padded = |length: usize, axis: usize| length.next_multiple_of(multiple[axis].max(1));
-        let (d, h, w) = (padded(nz, 0), padded(ny, 1), padded(nx, 2));
-        let mut values = vec![0.0; prepared.channels() * d * h * w];
-        for (volume, out) in prepared.data().chunks_exact(nx * ny * nz).zip(values.chunks_exact_mut(d * h * w)) {
-            for (plane, out) in volume.chunks_exact(nx * ny).zip(out.chunks_exact_mut(h * w)) {
-                for (row, out) in plane.chunks_exact(nx).zip(out.chunks_exact_mut(w)) {
-                    out[..nx].copy_from_slice(row);
-                }
-            }
-        }
-        let batch = if index % 3 == 0 { 2 } else { 1 };
-        let shape = match spec.network.dimensions {
-            Dimensions::Two => vec![batch, prepared.channels(), h, w],
-            Dimensions::Three => vec![batch, prepared.channels(), d, h, w],
-        };
-        inputs.push(Tensor::new(shape, values.repeat(batch))?);
-    }
-    Ok(inputs)
-}
-
-/// The sample with the largest minimum margin between logits: engines differ in the last digits, and a mask that depends on
-/// them would not have the same hash everywhere. Samples without predicted foreground are used last.
-pub(crate) fn golden_case(
-    spec: &ModelSpec,
-    samples: &[GoldenCase],
-    predictor: &dyn Predictor,
-) -> Result<Option<GoldenCase>, PipelineError> {
-    let mut best: Option<((bool, f32), GoldenCase)> = None;
-    for sample in samples {
-        let image = sample.image(spec.orientation)?;
-        let (prepared, restore) = prepare(spec, &image)?;
-        let go = &mut |_| ControlFlow::Continue(());
-        let logits = predict_logits(spec, &prepared, &[predictor], &WindowOptions::default(), go)?;
-        let margin = min_margin(spec.activation, logits.data(), logits.classes());
-        let labels = restore.finish(spec, logits, Outputs::Labels)?.labels;
-        let golden = GoldenCase::new(&image, &labels);
-        let rank = (golden.foreground_voxels > 0, margin);
-        if best.as_ref().is_none_or(|(b, _)| rank > *b) {
-            best = Some((rank, golden));
-        }
-    }
-    Ok(best.map(|(_, golden)| golden))
-}
-
-/// The minimum over the voxels of the difference between the largest and the second largest logit, or of the distance of a
-/// logit from 0 if each logit is decided on its own.
-///
-/// # Shapes
-/// `logits` `[K, voxels]`.
-fn min_margin(output: Output, logits: &[f32], classes: usize) -> f32 {
-    if output != Output::Softmax {
-        return logits.iter().map(|v| v.abs()).fold(f32::INFINITY, f32::min);
-    }
-    let voxels = (logits.len() / classes.max(1)).max(1);
-    let margin = |i: usize| {
-        let values = logits.iter().skip(i).step_by(voxels);
-        let (first, second) = values.fold((f32::NEG_INFINITY, f32::NEG_INFINITY), |(first, second), v| {
-            if *v > first { (*v, first) } else { (first, second.max(*v)) }
-        });
-        first - second
+        input_of(spec, &prepared, if index % 3 == 0 { 2 } else { 1 })
     };
-    (0..voxels).map(margin).fold(f32::INFINITY, f32::min)
+    samples.iter().take(n).enumerate().map(input).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use sulcus_pipeline::Output;
-
-    #[test]
-    fn margin_is_between_the_two_largest_logits() {
-        // Two voxels, three classes: (1, 5, 2) and (0, -1, 7).
-        assert_eq!(super::min_margin(Output::Softmax, &[1.0, 0.0, 5.0, -1.0, 2.0, 7.0], 3), 3.0);
-        assert_eq!(super::min_margin(Output::Sigmoid, &[-0.5, 2.0], 1), 0.5);
-    }
+/// The centre of a prepared sample, padded, repeated `copies` times.
+fn input_of(spec: &ModelSpec, prepared: &Prepared, copies: usize) -> Result<Tensor, PipelineError> {
+    let [nx, ny, nz] = prepared.shape();
+    let (multiple, max_edge, max_slices) = match *spec.padding_multiple.as_slice() {
+        [d, h, w] => ([d, h, w], MAX_BLOCK_INPUT_EDGE, MAX_BLOCK_INPUT_EDGE),
+        [h, w] => ([1, h, w], MAX_INPUT_EDGE, MAX_SLICES),
+        _ => ([1; 3], MAX_INPUT_EDGE, MAX_SLICES),
+    };
+    let middle = |length: usize, max: usize| {
+        let kept = length.min(max);
+        let first = (length - kept) / 2;
+        first..first + kept
+    };
+    let (xs, ys, zs) = (middle(nx, max_edge), middle(ny, max_edge), middle(nz, max_slices));
+    let padded = |length: usize, axis: usize| length.next_multiple_of(multiple[axis].max(1));
+    let (d, h, w) = (padded(zs.len(), 0), padded(ys.len(), 1), padded(xs.len(), 2));
+    let channels = prepared.channels();
+    let put = |out: &mut [f32], channel: usize, z: usize| {
+        for (y, out) in ys.clone().zip(out.chunks_exact_mut(w)) {
+            let row = ((channel * nz + z) * ny + y) * nx;
+            let values = prepared.data().get(row + xs.start..row + xs.end).unwrap_or_default();
+            out.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
+        }
+    };
+    let (shape, values) = match spec.network.dimensions {
+        Dimensions::Two => {
+            let mut values = vec![0.0; zs.len() * channels * h * w];
+            for (z, item) in zs.clone().zip(values.chunks_exact_mut(channels * h * w)) {
+                item.chunks_exact_mut(h * w).enumerate().for_each(|(channel, plane)| put(plane, channel, z));
+            }
+            (vec![zs.len() * copies, channels, h, w], values)
+        }
+        Dimensions::Three => {
+            let mut values = vec![0.0; channels * d * h * w];
+            for (channel, volume) in values.chunks_exact_mut(d * h * w).enumerate() {
+                zs.clone().zip(volume.chunks_exact_mut(h * w)).for_each(|(z, plane)| put(plane, channel, z));
+            }
+            (vec![copies, channels, d, h, w], values)
+        }
+    };
+    Tensor::new(shape, values.repeat(copies))
 }

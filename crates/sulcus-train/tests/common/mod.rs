@@ -46,6 +46,7 @@ pub(crate) fn model_spec(network: NetworkSpec, channels: usize) -> ModelSpec {
         postprocessing: vec![],
         training: Training::default(),
         precision: None,
+        unchecked: None,
         golden_case: None,
     }
 }
