@@ -1,4 +1,4 @@
-//! Bad data sets, one a kind, and all kinds at once: what is findings of each, word by word, before any training starts.
+//! Faulty data sets: the findings for each kind of fault, and for all kinds together.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod scans;
@@ -13,7 +13,7 @@ use sulcus_dataset::Dataset;
 use sulcus_io::Source;
 use sulcus_volume::{Geometry, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing};
 
-/// A sound data set of six cases, made bad by `spoil`, and everything that is findings of it: warnings, then problems.
+/// The findings about a data set of six cases that `spoil` has changed: warnings, then problems.
 fn findings(spoil: impl FnOnce(&Path)) -> String {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
@@ -62,7 +62,7 @@ fn truncated_files_and_other_file_types_are_named() {
         std::fs::remove_file(image_file(root, "case_03")).unwrap();
         std::fs::create_dir(image_file(root, "case_03")).unwrap();
     });
-    // How far half of the data reaches depends on how they were packed.
+    // The number of bytes depends on the compression.
     let (before, after) = findings.split_once("ends after ").unwrap();
     let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
     insta::assert_snapshot!(format!("{before}ends after N{after}"), @"
@@ -160,7 +160,7 @@ fn mismatching_grids_are_reported() {
         let turned = RasFromVoxel::aligned("LAS".parse::<Orientation>().unwrap(), Spacing::new([1.0; 3]).unwrap());
         let turned = Geometry::new(SHAPE, turned, OrientationSource::Sform).unwrap();
         write_labels(&label_file(root, "case_03"), turned, labels.clone());
-        // A fifth of a hundredth of a voxel is what headers round away.
+        // Within the rounding of headers.
         write_labels(&label_file(root, "case_04"), geometry(SHAPE, [1.0002, 1.0, 1.0]), labels);
     }), @"
     warning: case_03: labels 1 (Ball) and 2 (Box) lie the other way round than in the other masks; look whether their values were exchanged, or the header turns the scan: labelsTr/case_03.nii.gz
@@ -270,7 +270,7 @@ fn unused_volumes_give_a_warning() {
 #[test]
 fn duplicate_images_give_a_warning() {
     insta::assert_snapshot!(findings(|root| {
-        // Written anew and uncompressed: other bytes, the same voxels.
+        // Written again without compression: other bytes, the same voxels.
         let (image, _) = phantom(SHAPE, 2, 1);
         write_image(&root.join("imagesTr/case_05.nii"), grid(), 1, image);
         std::fs::remove_file(image_file(root, "case_05")).unwrap();
@@ -306,7 +306,7 @@ fn missing_orientation_gives_a_warning() {
             let mut bytes = std::fs::read(&plain).unwrap();
             bytes[252..256].fill(0);
             std::fs::remove_file(&plain).unwrap();
-            // Gzip is told by its content, so a file may be plain under any name.
+            // Gzip is recognised by the content, so that a file may be uncompressed under any name.
             std::fs::write(&file, bytes).unwrap();
         }
     };

@@ -1,4 +1,4 @@
-//! Data sets on disk: each form, each problem by its message, each kind of split.
+//! Opening, describing and splitting data sets.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod scans;
@@ -10,7 +10,7 @@ use sulcus_dataset::{Dataset, Layout, SplitChoice};
 
 const SHAPE: [usize; 3] = [12, 14, 10];
 
-/// The message with the temporary folder's name taken out.
+/// The message without the temporary folder's name.
 fn message(error: impl ToString, root: &Path) -> String {
     error.to_string().replace(&format!("{}/", root.display()), "").replace(&root.display().to_string(), "ROOT")
 }

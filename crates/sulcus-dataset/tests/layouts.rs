@@ -1,4 +1,4 @@
-//! Each form in which data sets come, down to what its files may be called.
+//! Each layout of a data set, and its file names.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod scans;
@@ -10,12 +10,12 @@ use sulcus_dataset::{Case, Dataset, Layout};
 
 const SHAPE: [usize; 3] = [12, 14, 10];
 
-/// The message with the temporary folder's name taken out.
+/// The message without the temporary folder's name.
 fn message(error: impl ToString, root: &Path) -> String {
     error.to_string().replace(&format!("{}/", root.display()), "").replace(&root.display().to_string(), "ROOT")
 }
 
-/// Everything that is findings of the cases, warnings first.
+/// All findings, warnings first.
 fn findings(root: &Path) -> String {
     let survey = Dataset::open(root).unwrap().survey(&[]);
     let warnings = survey.warnings.iter().map(|w| format!("warning: {w}\n"));
@@ -160,7 +160,7 @@ fn plain_pairs_may_have_different_endings_and_end_in_four_digits() {
     let dataset = Dataset::open(root).unwrap();
     assert_eq!(files(root, &dataset.cases()[1]), ["images/s_0002.nii.gz", "labels/s_0002.nii"]);
     assert_eq!(findings(root), "");
-    // A third scan without its mask, and one scan twice.
+    // A third scan without a mask, and one scan twice.
     image(&root.join("images/s_0003.nii"), 2);
     image(&root.join("images/s_0001.nii.gz"), 3);
     insta::assert_snapshot!(findings(root), @"
@@ -236,7 +236,7 @@ fn ignore_label_is_no_structure() {
     assert_eq!(findings(root), "");
     let facts = dataset.survey(&[]).into_facts().unwrap();
     assert!(facts.iter().all(|f| f.label_voxels.keys().eq([1, 2].iter())));
-    // The last value of the table is another one now, so that 3 is an unknown one.
+    // Now another value is ignored, so that 3 is unknown.
     describe(root, &json(9));
     insta::assert_snapshot!(findings(root), @"
     a: a label value is not among the data set's (1 Ball, 2 Box): 3 (140 voxels); correct the mask, or add them to `labels` in dataset.json: labelsTr/a.nii.gz

@@ -140,6 +140,13 @@ impl Default for Augmentation {
 }
 
 impl Augmentation {
+    /// Changes some settings and returns the augmentation.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// No transforms.
     pub const fn none() -> Self {
         const NEVER: RandomRange = RandomRange::new(0.0, [0.0; 2]);

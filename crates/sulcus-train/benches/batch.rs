@@ -1,11 +1,11 @@
-//! Drawing the patches of a training step: two volumes of 40 × 56 × 40 or sixteen slices of 48 × 64, from cases of
-//! about that size. A batch is made on one core.
+//! Draws the patches of a training step: two volumes of 40 × 56 × 40 or sixteen slices of 48 × 64, from cases of about that
+//! size, on one core.
 #![allow(clippy::expect_used, reason = "a bench that can't be set up has nothing to measure")]
 
 use std::fmt;
 
 use sulcus_pipeline::{Prepared, PreparedLabels};
-use sulcus_plan::{Augmentation, Flips, RandomRange};
+use sulcus_plan::{Augmentation, Flips};
 use sulcus_train::{Sampler, SamplingConfig, TrainingCase};
 
 fn main() {
@@ -13,46 +13,50 @@ fn main() {
 }
 
 #[derive(Clone, Copy)]
-enum Varied {
+enum AugmentationLevel {
     /// Exact copies.
     None,
-    /// The default of slice-wise networks.
+    /// The default of 2-D networks.
     Light,
-    /// Each change with nnU-Net's probability.
+    /// Each transform with nnU-Net's probability.
     NnuNet,
-    /// Each change on every patch.
+    /// Each transform on every patch.
     Always,
 }
 
-impl Varied {
+impl AugmentationLevel {
     fn augmentation(self) -> Augmentation {
-        let always = |chance: RandomRange| RandomRange { probability: 1.0, ..chance };
-        let nnunet = Augmentation { flips: Flips::all(3), ..Augmentation::nnunet() };
+        let mut nnunet = Augmentation::nnunet();
+        nnunet.flips = Flips::all(3);
         match self {
             Self::None => Augmentation::none(),
             Self::Light => Augmentation::light(),
             Self::NnuNet => nnunet,
-            Self::Always => Augmentation {
-                rotation: always(nnunet.rotation),
-                scaling: always(nnunet.scaling),
-                noise: always(nnunet.noise),
-                blur: always(nnunet.blur),
-                blur_channel_probability: 1.0,
-                brightness: always(nnunet.brightness),
-                contrast: always(nnunet.contrast),
-                low_resolution: always(nnunet.low_resolution),
-                low_resolution_channel_probability: 1.0,
-                gamma: always(nnunet.gamma),
-                inverted_gamma: always(nnunet.inverted_gamma),
-                ..nnunet
-            },
+            Self::Always => {
+                for range in [
+                    &mut nnunet.rotation,
+                    &mut nnunet.scaling,
+                    &mut nnunet.noise,
+                    &mut nnunet.blur,
+                    &mut nnunet.brightness,
+                    &mut nnunet.contrast,
+                    &mut nnunet.low_resolution,
+                    &mut nnunet.gamma,
+                    &mut nnunet.inverted_gamma,
+                ] {
+                    range.probability = 1.0;
+                }
+                nnunet.blur_channel_probability = 1.0;
+                nnunet.low_resolution_channel_probability = 1.0;
+                nnunet
+            }
         }
     }
 }
 
 struct Case {
     name: &'static str,
-    varied: Varied,
+    augmentation: AugmentationLevel,
     batch_size: usize,
     patch: [usize; 3],
 }
@@ -67,12 +71,12 @@ const VOLUME: [usize; 3] = [40, 56, 40];
 const SLICE: [usize; 3] = [1, 48, 64];
 
 const CASES: [Case; 6] = [
-    Case { name: "3d_none", varied: Varied::None, batch_size: 2, patch: VOLUME },
-    Case { name: "3d_nnunet", varied: Varied::NnuNet, batch_size: 2, patch: VOLUME },
-    Case { name: "3d_always", varied: Varied::Always, batch_size: 2, patch: VOLUME },
-    Case { name: "2d_none", varied: Varied::None, batch_size: 16, patch: SLICE },
-    Case { name: "2d_light", varied: Varied::Light, batch_size: 16, patch: SLICE },
-    Case { name: "2d_nnunet", varied: Varied::NnuNet, batch_size: 16, patch: SLICE },
+    Case { name: "3d_none", augmentation: AugmentationLevel::None, batch_size: 2, patch: VOLUME },
+    Case { name: "3d_nnunet", augmentation: AugmentationLevel::NnuNet, batch_size: 2, patch: VOLUME },
+    Case { name: "3d_always", augmentation: AugmentationLevel::Always, batch_size: 2, patch: VOLUME },
+    Case { name: "2d_none", augmentation: AugmentationLevel::None, batch_size: 16, patch: SLICE },
+    Case { name: "2d_light", augmentation: AugmentationLevel::Light, batch_size: 16, patch: SLICE },
+    Case { name: "2d_nnunet", augmentation: AugmentationLevel::NnuNet, batch_size: 16, patch: SLICE },
 ];
 
 #[divan::bench(args = CASES)]
@@ -92,7 +96,7 @@ fn batch(bencher: divan::Bencher<'_, '_>, case: &Case) {
         spacing_mm: [1.0; 3],
         batch_size: case.batch_size,
         foreground_share: 1.0 / 3.0,
-        augmentation: case.varied.augmentation(),
+        augmentation: case.augmentation.augmentation(),
         seed: 0,
     };
     let sampler = Sampler::new((0..8).map(training_case).collect(), sampling).expect("a sampler");

@@ -80,7 +80,7 @@ fn step(bencher: divan::Bencher<'_, '_>, case: &Case) {
     let mut optimizer = OptimizerState::new(Optimizer::AdamW { weight_decay: 1e-2 });
     let (image, targets) = case.batch(&device);
     let mut one = || {
-        // Taken out, so that the weights have one holder and are moved in place, as in a training.
+        // Taken out, so that the weights are not shared and are updated in place, as in a training.
         let current = network.take().expect("the network of the step before");
         let logits = current.forward(image.clone());
         let loss = segmentation_loss(Loss::DiceCe, Output::Softmax, DiceScope::Batch, logits, &targets);

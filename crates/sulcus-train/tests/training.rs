@@ -1,4 +1,4 @@
-//! The training loop on small phantoms: it learns, it can be interrupted, and it keeps what it promises on disk.
+//! The training loop on small phantoms: learning, interruption, and the files of a run.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 #[path = "../../sulcus-dataset/tests/scans/mod.rs"]
@@ -20,7 +20,7 @@ use sulcus_volume::{Orientation, Spacing};
 
 const SHAPE: [usize; 3] = [20, 24, 16];
 
-/// Two stages of a few maps: enough for a ball and a box.
+/// A network of two stages with few maps, sufficient for a ball and a box.
 fn tiny() -> TrainConfig {
     let mut network = preset("unet2d-lite").unwrap();
     network.stages.truncate(2);
@@ -35,8 +35,8 @@ fn tiny() -> TrainConfig {
     config
 }
 
-/// Blocks, with all that a step can have: residual blocks, deep supervision, SGD with momentum, clipped gradients,
-/// nnU-Net's augmentations.
+/// A 3-D network with all features of a step: residual blocks, deep supervision, SGD with momentum, clipped gradients,
+/// nnU-Net's augmentation.
 fn tiny_blocks() -> TrainConfig {
     let stage = |(depth, channels): (usize, usize)| StageConfig {
         channels,
@@ -61,14 +61,14 @@ fn tiny_blocks() -> TrainConfig {
     config.steps_per_epoch = Some(12);
     config.optimizer = Optimizer::Sgd { momentum: 0.99, nesterov: true, weight_decay: 3e-5 };
     config.learning_rate = 1e-2;
-    // Low enough to act.
+    // Low enough to have an effect.
     config.gradient_clip = Some(0.1);
     config.augmentation = Augmentation::nnunet();
     config.device = DeviceChoice::Cpu.into();
     config
 }
 
-/// Stops after so many steps.
+/// Stops after a number of steps.
 struct StopAfter(Cell<usize>);
 
 impl TrainObserver for StopAfter {
@@ -86,17 +86,17 @@ impl TrainObserver for StopAfter {
 fn finished(outcome: TrainOutcome) -> Option<f64> {
     match outcome {
         TrainOutcome::Finished { validation_dice, .. } => validation_dice,
-        TrainOutcome::Stopped { .. } => panic!("it stopped: {outcome:?}"),
+        _ => panic!("it did not finish: {outcome:?}"),
     }
 }
 
-/// What the weights of the last step answer.
+/// The output of the network with the weights of the last step.
 fn last_weights(run: &Path) -> Vec<f32> {
     let device = find_device(DeviceChoice::Cpu).unwrap().0;
     answer(&Checkpoint::load(&run.join("checkpoints/last.ckpt")).unwrap().network(&device).unwrap())
 }
 
-/// What the network that would be exported answers.
+/// The output of the network that would be exported.
 fn exported(run: &Path, weights: Weights) -> Vec<f32> {
     let device = find_device(DeviceChoice::Cpu).unwrap().0;
     answer(&Run::open(run).unwrap().load_network(weights, &device).unwrap())
@@ -111,7 +111,7 @@ fn answer(network: &UNet) -> Vec<f32> {
 }
 
 #[test]
-fn it_learns_and_leaves_a_run() {
+fn training_learns_and_writes_a_complete_run() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 5, SHAPE);
@@ -142,7 +142,7 @@ fn it_learns_and_leaves_a_run() {
     mask.0.geometry().check_same_grid(truth.0.geometry()).unwrap();
     assert!(std::fs::read_to_string(at.join("curves.svg")).unwrap().contains("in epoch"));
 
-    // What an export needs, without the data set.
+    // The data that an export needs, without the data set.
     std::fs::remove_dir_all(&root).unwrap();
     let device = find_device(DeviceChoice::Cpu).unwrap().0;
     let predictor = NetworkPredictor::new(&run.load_network(Weights::Best, &device).unwrap(), &device);
@@ -235,7 +235,7 @@ fn losses(run: &Path) -> Vec<f64> {
     read_history(&run.join("history.jsonl")).unwrap().iter().map(|r| r.loss).collect()
 }
 
-/// Trains in one go and in three parts; gives the data set and the run in parts, once both have ended alike.
+/// Trains without interruption and in three parts, and compares the results. Returns the data set and the run in parts.
 fn trained_in_parts(folder: &Path, config: &TrainConfig) -> (Dataset, PathBuf) {
     let root = folder.join("data");
     scans::decathlon(&root, 3, SHAPE);
@@ -243,7 +243,7 @@ fn trained_in_parts(folder: &Path, config: &TrainConfig) -> (Dataset, PathBuf) {
     let whole = folder.join("whole");
     finished(train(&dataset, &SplitChoice::default(), config, &whole, &mut ()).unwrap());
 
-    // Once in the middle of an epoch, with another number of workers; once between two.
+    // First in the middle of an epoch, resumed with another number of workers; then between two epochs.
     let broken = folder.join("broken");
     let stopped =
         train(&dataset, &SplitChoice::default(), config, &broken, &mut StopAfter(Cell::new(17))).unwrap();
@@ -263,12 +263,12 @@ fn trained_in_parts(folder: &Path, config: &TrainConfig) -> (Dataset, PathBuf) {
 }
 
 #[test]
-fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
+fn stopped_and_resumed_run_has_identical_weights() {
     let folder = tempfile::tempdir().unwrap();
     let (dataset, broken) = trained_in_parts(folder.path(), &tiny());
     let root = folder.path().join("data");
 
-    // More epochs than it was begun with; a line that a crash cut short is no obstacle.
+    // More epochs than at the start, and a truncated line after a crash.
     let mut history = std::fs::read_to_string(broken.join("history.jsonl")).unwrap();
     history.push_str("{\"epoch\":4,\"st");
     std::fs::write(broken.join("history.jsonl"), history).unwrap();
@@ -284,10 +284,10 @@ fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
     assert!(changed.to_string().contains("[\"case_01\"] changed since it began"), "{changed}");
 }
 
-/// As a kill: nothing after it is done.
-struct Dies;
+/// Panics in the first step; nothing is saved after it.
+struct PanicInFirstStep;
 
-impl TrainObserver for Dies {
+impl TrainObserver for PanicInFirstStep {
     fn event(&mut self, event: Event<'_>) {
         if let Event::Step { .. } = event {
             std::panic::panic_any("killed");
@@ -295,9 +295,9 @@ impl TrainObserver for Dies {
     }
 }
 
-/// Weights that a run was started from were once forgotten by a kill in its first epoch.
+/// The pretrained weights were once lost by a kill in the first epoch.
 #[test]
-fn a_run_from_trained_weights_that_was_killed_in_its_first_epoch_keeps_them() {
+fn run_from_pretrained_weights_keeps_them_after_a_kill_in_its_first_epoch() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 3, SHAPE);
@@ -314,7 +314,7 @@ fn a_run_from_trained_weights_that_was_killed_in_its_first_epoch_keeps_them() {
         let run = |name: &str| at(&format!("{name} {ema:?}"));
         finished(train(&dataset, &SplitChoice::default(), &config, &run("whole"), &mut ()).unwrap());
         let killed = std::panic::catch_unwind(|| {
-            train(&dataset, &SplitChoice::default(), &config, &run("killed"), &mut Dies)
+            train(&dataset, &SplitChoice::default(), &config, &run("killed"), &mut PanicInFirstStep)
         });
         assert!(killed.is_err());
         finished(resume(&dataset, &run("killed"), &ResumeOptions::default(), &mut ()).unwrap());
@@ -323,7 +323,7 @@ fn a_run_from_trained_weights_that_was_killed_in_its_first_epoch_keeps_them() {
 
         assert!(
             std::panic::catch_unwind(|| {
-                train(&dataset, &SplitChoice::default(), &config, &run("lost"), &mut Dies)
+                train(&dataset, &SplitChoice::default(), &config, &run("lost"), &mut PanicInFirstStep)
             })
             .is_err()
         );
@@ -334,12 +334,12 @@ fn a_run_from_trained_weights_that_was_killed_in_its_first_epoch_keeps_them() {
 }
 
 #[test]
-fn a_stopped_run_of_blocks_goes_on_as_if_it_had_never_stopped() {
+fn stopped_and_resumed_3d_run_has_identical_weights() {
     trained_in_parts(tempfile::tempdir().unwrap().path(), &tiny_blocks());
 }
 
 #[test]
-fn a_mean_of_weights_is_kept_and_is_what_is_exported() {
+fn averaged_weights_are_kept_and_exported() {
     let folder = tempfile::tempdir().unwrap();
     for (name, plain) in [("slices", tiny()), ("blocks", tiny_blocks())] {
         let folder = folder.path().join(name);
@@ -347,13 +347,13 @@ fn a_mean_of_weights_is_kept_and_is_what_is_exported() {
         let config = plain.clone().with(|c| c.ema = Some(0.9));
         let (dataset, run) = trained_in_parts(&folder, &config);
         assert_ne!(exported(&run, Weights::Last), last_weights(&run), "{name}");
-        // What is trained does not change by being averaged.
+        // Averaging does not change the training.
         let without = folder.join("without");
         finished(train(&dataset, &SplitChoice::default(), &plain, &without, &mut ()).unwrap());
         assert_eq!(last_weights(&without), last_weights(&run), "{name}");
         assert_eq!(exported(&without, Weights::Last), last_weights(&without), "{name}");
 
-        // A run that averages does not go on from weights alone.
+        // A run that averages cannot be resumed from a checkpoint without an average.
         let last = "checkpoints/last.ckpt";
         std::fs::copy(without.join(last), run.join(last)).unwrap();
         let refused = resume(&dataset, &run, &ResumeOptions::default().with(|c| c.epochs = Some(4)), &mut ());
@@ -362,9 +362,9 @@ fn a_mean_of_weights_is_kept_and_is_what_is_exported() {
     }
 }
 
-/// Files without a mean can be read by programs that know of none.
+/// Older programs can read checkpoints without an average.
 #[test]
-fn only_checkpoints_with_a_mean_of_weights_are_of_a_new_version() {
+fn only_checkpoints_with_averaged_weights_have_the_new_version() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 3, SHAPE);
@@ -388,12 +388,12 @@ fn only_checkpoints_with_a_mean_of_weights_are_of_a_new_version() {
 }
 
 #[test]
-fn training_ends_early_when_the_score_does_not_rise() {
+fn early_stopping_ends_training_without_improvement() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 3, SHAPE);
     let dataset = Dataset::open(&root).unwrap();
-    // Without batch normalisation nothing moves but the weights.
+    // Without batch normalisation only the weights change.
     let still = tiny_blocks().with(|c| {
         c.learning_rate = 1e-12;
         c.early_stopping = Some(2);
@@ -404,20 +404,20 @@ fn training_ends_early_when_the_score_does_not_rise() {
         finished(train(&dataset, &SplitChoice::default(), config, &at, &mut ()).unwrap());
         read_history(&at.join("history.jsonl")).unwrap().len()
     };
-    // The first epoch's score, and two that are no better.
+    // The first epoch, and two without improvement.
     assert_eq!(epochs("still", &still), 3);
     let patient = still.clone().with(|c| {
         c.early_stopping = None;
         c.epochs = Some(4);
     });
     assert_eq!(epochs("patient", &patient), 4);
-    // Nothing held out, nothing to judge by.
+    // Without validation cases there is no score.
     let all = train(&dataset, &SplitChoice::All, &still, &folder.path().join("all"), &mut ()).unwrap_err();
     assert!(all.to_string().contains("no case is held out"), "{all}");
 }
 
 #[test]
-fn a_loss_that_is_no_number_keeps_the_last_good_weights() {
+fn non_finite_loss_keeps_the_last_good_weights() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 3, SHAPE);
@@ -441,9 +441,9 @@ fn a_loss_that_is_no_number_keeps_the_last_good_weights() {
     assert!(Checkpoint::load(&at.join("checkpoints/best.ckpt")).is_ok());
 }
 
-/// No next loss shows it, and nothing is held out that would.
+/// There is neither a next loss nor a validation score that would show it.
 #[test]
-fn a_last_step_that_diverges_is_not_saved() {
+fn diverged_last_step_is_not_saved() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 3, SHAPE);
@@ -466,7 +466,7 @@ fn a_last_step_that_diverges_is_not_saved() {
 }
 
 #[test]
-fn one_structure_is_a_sigmoid_and_all_cases_need_no_split() {
+fn one_structure_uses_a_sigmoid_and_training_on_all_cases_needs_no_split() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     for part in ["images", "labels"] {
@@ -493,7 +493,7 @@ fn one_structure_is_a_sigmoid_and_all_cases_need_no_split() {
 }
 
 #[test]
-fn a_time_budget_ends_an_epoch_early_and_is_never_too_short_for_a_network() {
+fn time_budget_ends_an_epoch_early_and_allows_at_least_one_step() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 3, SHAPE);
@@ -510,7 +510,7 @@ fn a_time_budget_ends_an_epoch_early_and_is_never_too_short_for_a_network() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_named() {
+fn folder_that_cannot_be_made_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 2, SHAPE);
@@ -523,7 +523,7 @@ fn a_folder_that_cannot_be_made_is_named() {
 }
 
 #[test]
-fn a_folder_that_is_no_run_says_so() {
+fn folder_without_a_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let message = Run::open(folder.path()).unwrap_err().to_string();
     assert!(message.starts_with("this folder is no run of `sulcus train`: it has no run.json: "), "{message}");

@@ -1,7 +1,7 @@
 //! Networks on a Vulkan device against the same networks on the processor: `cargo xtask test --vulkan`.
 //!
-//! The processor's layers are `sulcus-kernels`, held to Burn's own operations elsewhere; the device's are Burn's CubeCL
-//! kernels, the same that a CUDA build compiles.
+//! The processor's layers are those of `sulcus-kernels`, which other tests compare with Burn's operations. The device's layers
+//! are Burn's CubeCL kernels, the same as in a CUDA build.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 #![allow(clippy::print_stdout, reason = "the differences that were seen are worth reading")]
 
@@ -106,7 +106,7 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as().unwrap()
 }
 
-/// What a module holds of each parameter that is trained.
+/// The values of each trainable parameter of a module.
 fn of_each(network: &UNet, gradients: Option<&GradientsParams>) -> Vec<Vec<f32>> {
     struct Collect<'a>(Option<&'a GradientsParams>, Vec<Vec<f32>>);
     impl ModuleVisitor for Collect<'_> {
@@ -129,14 +129,14 @@ fn greatest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |greatest, value| greatest.max(value.abs()))
 }
 
-/// The greatest difference.
+/// The maximum difference.
 #[track_caller]
 fn apart(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     greatest(&found.iter().zip(expected).map(|(a, b)| a - b).collect::<Vec<f32>>())
 }
 
-/// Weights after a step from fresh ones.
+/// The weights after one step from the initial ones.
 fn moved(learnt: Learnt, optimizer: Optimizer) -> Vec<Vec<f32>> {
     let network = OptimizerState::new(optimizer).step(learnt.network, learnt.gradients, RATE, Some(12.0)).unwrap();
     of_each(&network, None)
@@ -144,7 +144,7 @@ fn moved(learnt: Learnt, optimizer: Optimizer) -> Vec<Vec<f32>> {
 
 /// Logits at all resolutions, the loss and its gradients.
 #[test]
-fn forward_and_backward_are_the_processors() {
+fn forward_and_backward_equal_the_processors() {
     let Some(device) = vulkan() else { return };
     let processor = Device::flex().autodiff();
     for spec in networks() {
@@ -169,7 +169,7 @@ fn forward_and_backward_are_the_processors() {
 }
 
 #[test]
-fn a_step_of_sgd_is_the_processors() {
+fn sgd_step_equals_the_processors() {
     let Some(device) = vulkan() else { return };
     let processor = Device::flex().autodiff();
     for spec in networks() {
@@ -183,10 +183,10 @@ fn a_step_of_sgd_is_the_processors() {
     }
 }
 
-/// Adam divides a gradient by its own size, so the first step of a weight whose gradient is rounding alone goes either
-/// way. Such weights are left out.
+/// Adam divides a gradient by its magnitude, so that the first step of a weight whose gradient is only rounding has a random
+/// sign. Such weights are excluded.
 #[test]
-fn a_step_of_adamw_is_the_processors() {
+fn adamw_step_equals_the_processors() {
     let Some(device) = vulkan() else { return };
     let processor = Device::flex().autodiff();
     let adamw = Optimizer::AdamW { weight_decay: 1e-2 };
@@ -205,7 +205,7 @@ fn a_step_of_adamw_is_the_processors() {
     }
 }
 
-/// A learner with several copies of the network on one device.
+/// A learner with several replicas of the network on one device.
 fn learner(device: &Device, copies: usize, exchange: Exchange) -> Result<Learner, TrainError> {
     let spec = networks().remove(4);
     let objective = Objective { loss: Loss::DiceCe, output: Output::Softmax, dice_scope: DiceScope::Case };
@@ -215,9 +215,9 @@ fn learner(device: &Device, copies: usize, exchange: Exchange) -> Result<Learner
     Learner::new(&spec, build(&spec, device), OptimizerState::new(SGD), computing, None, &placement)
 }
 
-/// Two copies of a network that share batches, with a thread each, and one that takes them whole.
+/// Two replicas that share batches, compared with one network that trains on whole batches.
 #[test]
-fn copies_that_average_through_the_first_learn_what_one_learns() {
+fn replicas_that_average_through_the_first_learn_the_same_as_one() {
     let Some(device) = vulkan() else { return };
     let shape = training_shape(&networks().remove(4));
     let learn = |copies| {
@@ -235,9 +235,9 @@ fn copies_that_average_through_the_first_learn_what_one_learns() {
     assert!(difference < 1e-6, "{difference}");
 }
 
-/// Burn has no collective operations on Vulkan and panics: here that is an error before any training.
+/// Burn has no collective operations on Vulkan and panics; this must be an error before the training.
 #[test]
-fn collective_operations_that_burn_lacks_are_an_error() {
+fn missing_collective_operations_are_an_error() {
     let Some(device) = vulkan() else { return };
     let devices = vec![device.clone().without_autodiff(); 2];
     let error = learner(&device, 2, Exchange::Collective(devices)).unwrap_err().to_string();

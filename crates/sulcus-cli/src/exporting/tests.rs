@@ -8,16 +8,15 @@
 
 use std::path::{Path, PathBuf};
 
+use sulcus_dataset::{Dataset, SplitChoice};
 use sulcus_io::Source;
 use sulcus_pipeline::{
     Activation, CoarseAxis, CropRule, Dimensions, Downsampling, Encoder, GoldenCase, NetworkSpec, Norm,
     Normalisation, Output, SpacingRule, StageConfig, Tiling,
 };
+use sulcus_plan::{DeviceChoice, Plan, PlanFile, TrainConfig};
 use sulcus_runtime::{OrtLibrary, OrtSearch, RuntimeError, Segmenter};
-use sulcus_train::{
-    Dataset, DeviceChoice, Event, Outcome, Plan, PlanFile, Preflight, PreflightError, SplitChoice, TrainConfig,
-    TrainObserver, train_by_plan,
-};
+use sulcus_train::{Event, Preflight, PreflightError, TrainObserver, TrainOutcome, train_by_plan};
 use sulcus_volume::{
     Geometry, Image, Interpolation, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing,
 };
@@ -208,7 +207,7 @@ fn one_step(network: NetworkSpec) -> TrainConfig {
 fn train(dataset: &Dataset, config: &TrainConfig, plan: &Plan, run: &Path) {
     let mut engineer = Engineer { library: library(), checked: 0 };
     let outcome = train_by_plan(dataset, &SplitChoice::All, config, plan, run, &mut engineer).unwrap();
-    assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
+    assert!(matches!(outcome, TrainOutcome::Finished { .. }), "{outcome:?}");
     assert_eq!(engineer.checked, 1);
 }
 

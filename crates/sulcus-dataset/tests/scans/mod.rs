@@ -1,4 +1,4 @@
-//! Small data sets, written for a test.
+//! Small synthetic data sets.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub(crate) fn write_labels(path: &Path, geometry: Geometry, labels: Vec<Label>) 
     sulcus_io::write_labels(path, &labels, &like, &LabelTable::default()).unwrap();
 }
 
-/// A bright ball (label 1) beside a brighter box (label 2, when `structures` is 2) in noise that `seed` decides.
+/// A bright ball (label 1) beside a brighter box (label 2, if `structures` is 2), with noise from `seed`.
 pub(crate) fn phantom(shape: [usize; 3], structures: u16, seed: usize) -> (Vec<f32>, Vec<Label>) {
     let [nx, ny, nz] = shape;
     let shift = (seed % 3) as f64 - 1.0;
@@ -40,7 +40,7 @@ pub(crate) fn phantom(shape: [usize; 3], structures: u16, seed: usize) -> (Vec<f
     (image, labels)
 }
 
-/// A Decathlon folder with phantoms of two structures, one voxel millimetre a side.
+/// A Decathlon folder with phantoms of two structures; voxels have edges of 1 mm.
 pub(crate) fn decathlon(root: &Path, cases: usize, shape: [usize; 3]) -> Vec<String> {
     let names: Vec<String> = (0..cases).map(|i| format!("case_{i:02}")).collect();
     for folder in ["imagesTr", "labelsTr"] {

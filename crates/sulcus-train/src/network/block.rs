@@ -10,13 +10,13 @@ use super::weight_init::WeightInit;
 pub(crate) struct ConvBlock {
     pub(crate) conv: Conv,
     pub(crate) norm: NormLayer,
-    /// Absent where a sum comes first.
+    /// `None` if a sum follows first.
     #[module(skip)]
     pub(crate) activation: Option<Activation>,
 }
 
-/// Two convolutions beside a shortcut (He et al. 2016), in the form of nnU-Net's residual encoders: where the
-/// resolution falls the shortcut takes the mean of each window, where the channels change it convolves 1 × 1.
+/// Two convolutions with a shortcut (He et al. 2016), as in nnU-Net's residual encoders: if the resolution changes, the
+/// shortcut pools with the mean; if the number of channels changes, it has a 1 × 1 convolution.
 #[derive(Module, Debug)]
 pub(crate) struct ResidualBlock {
     pub(crate) first: ConvBlock,
@@ -27,7 +27,7 @@ pub(crate) struct ResidualBlock {
     pub(crate) activation: Activation,
 }
 
-/// What stages are made of.
+/// A block of a stage.
 #[expect(clippy::large_enum_variant, reason = "a network has a few dozen of them, and Burn's modules take no box")]
 #[derive(Module, Debug)]
 pub(crate) enum Block {
@@ -40,7 +40,7 @@ pub(crate) enum Block {
 pub(crate) struct BlockShape {
     pub(crate) input: usize,
     pub(crate) output: usize,
-    /// Odd: half of it pads each side, so a stride of 1 keeps the size.
+    /// Odd: half of it pads each side, so that a stride of 1 keeps the size.
     pub(crate) kernel: [usize; 3],
     pub(crate) stride: [usize; 3],
     pub(crate) norm: Norm,
@@ -58,12 +58,12 @@ impl ConvBlock {
         }
     }
 
-    /// The same without its activation.
+    /// A block without an activation.
     fn linear(shape: BlockShape, init: &mut WeightInit, device: &Device) -> Self {
         Self { activation: None, ..Self::new(shape, init, device) }
     }
 
-    /// `behind`: maps whose channels follow those of `input`.
+    /// `behind` holds maps whose channels follow those of `input`.
     ///
     /// # Shapes
     /// `[N, in, D, H, W]` → `[N, out, D / stride, H / stride, W / stride]`.
@@ -71,7 +71,7 @@ impl ConvBlock {
         self.norm.forward(self.conv.forward(input, behind), None, self.activation)
     }
 
-    /// Kernel and stride say which axes exist only together with the network's dimensions; channels don't.
+    /// The number of output channels.
     pub(crate) fn outputs(&self) -> usize {
         self.conv.weight.dims()[0]
     }
@@ -122,7 +122,7 @@ impl Block {
         }
     }
 
-    /// Its convolutions with their normalisations.
+    /// The convolutions with their normalisations.
     pub(crate) fn convolutions(&self) -> Vec<&ConvBlock> {
         match self {
             Self::Plain(block) => vec![block],
@@ -130,7 +130,7 @@ impl Block {
         }
     }
 
-    /// The one that takes the block's input.
+    /// The convolution that reads the block's input.
     pub(crate) fn first(&self) -> &ConvBlock {
         match self {
             Self::Plain(block) => block,

@@ -4,10 +4,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sulcus_pipeline::Activation;
 
-/// Draws the weights of a network, layer by layer.
+/// Draws the initial weights of a network, layer by layer.
 ///
-/// Burn's own initrs draw from one random state per backend, shared by all threads and different on each
-/// backend. Drawn here, the same seed gives the same weights on every device.
+/// Burn's initialisers draw from one random state per backend, which all threads share and which differs between backends.
+/// Drawn here, the same seed gives the same weights on every device.
 pub(crate) struct WeightInit {
     random: ChaCha8Rng,
 }
@@ -45,14 +45,14 @@ impl WeightInit {
         device: &Device,
     ) -> Param<Tensor<5>> {
         let bound = (3.0 * gain_squared / fan_in as f64).sqrt() as f32;
-        // 24 random bits, what a float between 0 and 1 can hold.
+        // 24 random bits, the precision of a float between 0 and 1.
         let mut draw = || (self.random.next_u32() >> 8) as f32 / (1_u32 << 24) as f32;
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| bound * (2.0 * draw() - 1.0)).collect();
         Param::from_data(TensorData::new(values, shape), device)
     }
 }
 
-/// Biases start at zero: where a normalisation follows they only shift its mean, elsewhere zero favours no class.
+/// Biases start at zero: before a normalisation they have no effect, elsewhere zero prefers no class.
 pub(crate) fn zero_bias(channels: usize, device: &Device) -> Param<Tensor<1>> {
     Param::from_tensor(Tensor::zeros([channels], device))
 }

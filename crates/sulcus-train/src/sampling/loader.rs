@@ -120,7 +120,7 @@ mod tests {
             spacing_mm: [2.0, 1.0, 1.0],
             batch_size: 4,
             foreground_share: 0.5,
-            augmentation: Augmentation { flips: Flips::all(3), ..Augmentation::nnunet() },
+            augmentation: Augmentation::nnunet().with(|a| a.flips = Flips::all(3)),
             seed: 5,
         };
         let case = TrainingCase::new("a".into(), image, labels, &[vec![1]]).unwrap();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_workers_nor_an_interruption_change_the_batches() {
+    fn batches_do_not_depend_on_workers_or_interruptions() {
         for patch in [[1, 8, 24], [6, 8, 24]] {
             let sampler = sampler(patch);
             let alone = epoch(&sampler, 3, 0, 1);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_promised_share_of_a_batch_holds_foreground_even_where_it_is_rare() {
+    fn batches_contain_the_requested_fraction_of_foreground() {
         for batch in epoch(&sampler([1, 8, 24]), 0, 0, 2) {
             assert_eq!(batch.shape, [4, 1, 1, 8, 24]);
             let holds: Vec<bool> = batch.classes.chunks(8 * 24).map(|c| c.contains(&1)).collect();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_that_is_left_early_ends_its_threads() {
+    fn dropping_the_loader_ends_its_threads() {
         let sampler = sampler([1, 8, 24]);
         let mut batches = Loader::start(&sampler, 0, 0, 1000, 3).unwrap();
         batches.next().unwrap().unwrap();
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_panics_is_an_error_in_its_turn_and_no_hang() {
+    fn panicking_worker_gives_an_error_in_its_turn() {
         let make = |step| if step == 3 { panic!("step {step} of all") } else { Ok(empty()) };
         let mut batches = Loader::with(Arc::new(make), 0, 1000, 2).unwrap();
         let good: Vec<bool> = batches.by_ref().take(3).map(|made| made.is_ok()).collect();
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_is_measured() {
+    fn waiting_time_is_measured() {
         let mut batches = Loader::with(Arc::new(|_| Ok(empty())), 0, 3, 1).unwrap();
         assert_eq!(batches.seconds_waited(), 0.0);
         assert_eq!(batches.by_ref().filter(Result::is_ok).count(), 3);

@@ -190,10 +190,9 @@ fn first_voxel(rng: &mut ChaCha8Rng, case: usize, patch: usize, anchor: Option<u
 #[cfg(test)]
 mod tests {
     use sulcus_pipeline::{Prepared, PreparedLabels};
+    use sulcus_plan::{Flips, RandomRange};
 
     use super::*;
-    use sulcus_pipeline::{Prepared, PreparedLabels};
-    use sulcus_plan::{Flips, RandomRange};
 
     /// `shape` is x, y, z; the voxels in `held` are of the class given with them.
     fn case(shape: [usize; 3], channels: usize, held: &[(usize, u8)]) -> TrainingCase {
@@ -212,13 +211,13 @@ mod tests {
             spacing_mm: [1.0; 3],
             batch_size: 4,
             foreground_share: 0.5,
-            augmentation: Augmentation { flips: Flips::all(3), ..Augmentation::nnunet() },
+            augmentation: Augmentation::nnunet().with(|a| a.flips = Flips::all(3)),
             seed: 5,
         }
     }
 
     #[test]
-    fn a_structure_of_one_voxel_is_found_and_survives_every_variation() {
+    fn structure_of_one_voxel_is_kept_by_every_transform() {
         // In a corner, in the middle, on a face; a case without any beside them.
         let cases = [0, 7 * 400 + 9 * 20 + 11, 3 * 400 + 19].map(|at| case([20, 20, 14], 1, &[(at, 2)]));
         let cases = || cases.iter().cloned().chain([case([20, 20, 14], 1, &[])]).collect::<Vec<_>>();
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn tiny_cases_and_several_channels_fill_a_patch() {
+    fn small_cases_with_several_channels_fill_a_patch() {
         for patch in [[1, 6, 5], [4, 6, 5]] {
             let cases =
                 vec![case([1, 1, 1], 2, &[(0, 1)]), case([3, 40, 2], 2, &[]), case([30, 1, 9], 2, &[(5, 3)])];
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unvaried_patch_is_an_exact_copy_centred_on_a_voxel_of_the_class() {
+    fn untransformed_patch_is_a_copy_centred_on_a_voxel_of_the_class() {
         let at = 7 * 400 + 9 * 20 + 11;
         let plain =
             SamplingConfig { augmentation: Augmentation::none(), foreground_share: 1.0, ..sampling([5, 7, 9]) };
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_common_class_hides_no_rare_one() {
+    fn rare_class_is_sampled_beside_a_common_one() {
         let mut held: Vec<(usize, u8)> = (0..19 * 400).map(|i| (i, 1)).collect();
         held.push((19 * 400 + 3, 3));
         let whole = case([20, 20, 40], 1, &held);
@@ -290,24 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn of_large_structures_an_even_share_is_remembered() {
-        let classes: Vec<u8> = (0..120_000).map(|i| u8::from(i % 3 != 0)).collect();
-        let kept = some_voxels(&classes, &[1], 80_000);
-        assert_eq!(kept.len(), REMEMBERED);
-        assert!(kept.is_sorted() && kept.iter().all(|i| classes[*i] == 1));
-        let first_half = kept.iter().filter(|i| **i < 60_000).count();
-        assert!((4_700..5_300).contains(&first_half), "{first_half}");
-        assert_eq!(kept, some_voxels(&classes, &[1], 80_000));
-    }
-
-    #[test]
-    fn voxels_beyond_the_structures_are_not_sought() {
+    fn voxels_outside_of_structures_are_not_kept() {
         let ignored = case([6, 6, 6], 1, &[(0, 255), (7, 1)]);
         assert_eq!(ignored.voxels_of_structure, [(0, vec![7])]);
     }
 
     #[test]
-    fn a_case_is_turned_by_its_own_voxel_size() {
+    fn case_is_rotated_with_its_own_voxel_size() {
         let turned = |own: Option<[f64; 3]>, common: [f64; 3]| {
             let thick = case([20, 20, 14], 1, &[(2991, 1)]);
             let thick = match own {
@@ -325,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn regions_are_sought_wherever_any_of_their_classes_is() {
+    fn regions_are_sampled_from_all_their_classes() {
         let image = Prepared::from_parts([4, 1, 1], 1, vec![0.0; 4]).unwrap();
         let labels = PreparedLabels::from_parts([4, 1, 1], vec![2, 0, 1, 2]).unwrap();
         let case = TrainingCase::new("a".into(), image, labels, &[vec![1, 2], vec![2], vec![3]]).unwrap();
@@ -333,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_that_fails_is_named() {
+    fn failing_case_is_named() {
         let mut broken = case([8, 8, 8], 1, &[(0, 1)]);
         broken.labels = PreparedLabels::from_parts([1, 1, 1], vec![1]).unwrap();
         let plain = SamplingConfig { augmentation: Augmentation::none(), ..sampling([4, 4, 4]) };
@@ -343,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_drawn_from_is_refused() {
+    fn invalid_cases_and_settings_are_refused() {
         let one = || case([8, 8, 8], 1, &[]);
         let message = |cases, sampling| Sampler::new(cases, sampling).unwrap_err().to_string();
         insta::assert_snapshot!(message(vec![], sampling([1, 4, 4])), @"cannot train with this configuration: there is no case to draw patches from");

@@ -104,3 +104,19 @@ fn some_voxels(classes: &[u8], wanted: &[u8], count: usize) -> Vec<usize> {
     };
     voxels.filter(|offset| keep(offset)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_structures_are_subsampled_evenly() {
+        let classes: Vec<u8> = (0..120_000).map(|i| u8::from(i % 3 != 0)).collect();
+        let kept = some_voxels(&classes, &[1], 80_000);
+        assert_eq!(kept.len(), MAX_KEPT);
+        assert!(kept.is_sorted() && kept.iter().all(|i| classes[*i] == 1));
+        let first_half = kept.iter().filter(|i| **i < 60_000).count();
+        assert!((4_700..5_300).contains(&first_half), "{first_half}");
+        assert_eq!(kept, some_voxels(&classes, &[1], 80_000));
+    }
+}

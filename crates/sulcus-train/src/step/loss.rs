@@ -34,7 +34,7 @@ pub fn segmentation_loss(
         let kind = SegmentationLoss {
             activation: match (output, &targets.regions) {
                 (Output::Regions, Some(regions)) => Activation::Regions(regions.clone()),
-                // Without regions one channel is all that there can be; the kernel refuses more.
+                // Without regions there is one channel; the kernel refuses more.
                 (Output::Sigmoid | Output::Regions, _) => Activation::Sigmoid,
                 (Output::Softmax, _) => Activation::Softmax,
             },
@@ -107,13 +107,12 @@ fn soft_dice(probabilities: Tensor<4>, truth: Tensor<4>, scope: DiceScope, smoot
     ((both * 2.0 + smooth) / (either + smooth)).mean()
 }
 
-/// Mean over the voxels that count of −log p(truth).
+/// Mean of −log p(truth) over the counted voxels.
 fn cross_entropy(logits: Tensor<4>, truth: Tensor<4>, counted: Tensor<4>) -> Tensor<1> {
     (log_softmax(logits, 1) * truth).sum() / counted.sum().clamp_min(1.0).neg()
 }
 
-/// Mean over the voxels that count of −t log σ(x) − (1 − t) log σ(−x). The logarithm is taken before the sigmoid is
-/// rounded, so no logit overflows.
+/// Mean of −t log σ(x) − (1 − t) log σ(−x) over the counted voxels. `log_sigmoid` avoids an overflow of large logits.
 fn binary_cross_entropy(logits: Tensor<4>, truth: Tensor<4>, counted: Tensor<4>) -> Tensor<1> {
     let background = counted.clone() - truth.clone();
     let sum = (truth * log_sigmoid(logits.clone()) + background * log_sigmoid(logits.neg())).sum();
@@ -128,7 +127,7 @@ fn one_hot(targets: Tensor<4, Int>, classes: usize) -> Tensor<4> {
     targets.equal(indices).float()
 }
 
-/// All channels but the first.
+/// All channels except the first.
 fn foreground(maps: Tensor<4>) -> Tensor<4> {
     let classes = maps.dims()[1];
     maps.narrow(1, 1, classes.saturating_sub(1))
@@ -137,6 +136,7 @@ fn foreground(maps: Tensor<4>) -> Tensor<4> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, TensorData};
+    use sulcus_kernels::Regions;
 
     use super::*;
 
@@ -183,9 +183,9 @@ mod tests {
     }
 
     #[test]
-    fn softmax_losses_leave_the_background_out_of_dice() {
+    fn softmax_dice_excludes_the_background() {
         let (logits, targets) = three_classes(&Device::flex());
-        let value = |loss: Loss, scope| loss.forward(Output::Softmax, scope, logits.clone(), &targets);
+        let value = |loss: Loss, scope| segmentation_loss(loss, Output::Softmax, scope, logits.clone(), &targets);
         check(value(Loss::Dice, DiceScope::Batch), 0.394_555_76);
         check(value(Loss::Dice, DiceScope::Case), 0.590_339);
         check(value(Loss::DiceCe, DiceScope::Batch), 1.951_488_8);
@@ -193,18 +193,18 @@ mod tests {
     }
 
     #[test]
-    fn sigmoid_losses_take_one_channel() {
+    fn sigmoid_loss_has_one_channel() {
         let (logits, targets) = one_channel(&Device::flex());
-        let value = |loss: Loss, scope| loss.forward(Output::Sigmoid, scope, logits.clone(), &targets);
+        let value = |loss: Loss, scope| segmentation_loss(loss, Output::Sigmoid, scope, logits.clone(), &targets);
         check(value(Loss::Dice, DiceScope::Batch), 0.553_661_75);
         check(value(Loss::Dice, DiceScope::Case), 0.603_374_3);
         check(value(Loss::DiceCe, DiceScope::Batch), 0.553_661_75 + 1.295_481_1);
     }
 
     #[test]
-    fn losses_of_regions_are_means_over_channels() {
+    fn region_losses_are_means_over_channels() {
         let (logits, targets) = overlapping(&Device::flex());
-        let value = |loss: Loss, scope| loss.forward(Output::Regions, scope, logits.clone(), &targets);
+        let value = |loss: Loss, scope| segmentation_loss(loss, Output::Regions, scope, logits.clone(), &targets);
         check(value(Loss::Dice, DiceScope::Batch), REGIONS_DICE_BATCH);
         check(value(Loss::Dice, DiceScope::Case), REGIONS_DICE_CASE);
         check(value(Loss::DiceCe, DiceScope::Batch), REGIONS_DICE_BATCH + REGIONS_ENTROPY);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_perfect_answer_costs_nothing_and_huge_logits_stay_finite() {
+    fn perfect_prediction_has_zero_loss_and_large_logits_stay_finite() {
         let device = Device::flex();
         let (_, targets) = three_classes(&device);
         let value =
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_masks_have_a_defined_loss() {
+    fn empty_masks_have_a_finite_loss() {
         let device = Device::flex();
         let none = Targets::new(vec![0; 4], [1, 1, 2, 2]).unwrap();
         let sure_of_nothing = Tensor::<5>::full([1, 1, 1, 2, 2], -200.0, &device);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn ignored_voxels_cost_nothing_whatever_is_said_of_them() {
+    fn ignored_voxels_do_not_change_the_loss() {
         let device = Device::flex();
         let targets = Targets::new(vec![1, Targets::IGNORED, 0, 2], [1, 1, 2, 2]).unwrap();
         let shorter = Targets::new(vec![1, 0, 2], [1, 1, 1, 3]).unwrap();
@@ -258,17 +258,18 @@ mod tests {
                     Tensor::from_data(TensorData::new::<f32, _>(all, shape), &device)
                 };
                 let without: f32 =
-                    loss.forward(output, DiceScope::Batch, logits(&[0, 2, 3], 0.0), &shorter).into_scalar();
+                    segmentation_loss(loss, output, DiceScope::Batch, logits(&[0, 2, 3], 0.0), &shorter)
+                        .into_scalar();
                 for ignored in [-50.0, 0.0, 50.0] {
                     let with = logits(&[0, 1, 2, 3], ignored);
-                    check(loss.forward(output, DiceScope::Batch, with, &targets), without);
+                    check(segmentation_loss(loss, output, DiceScope::Batch, with, &targets), without);
                 }
             }
         }
     }
 
     #[test]
-    fn our_loss_and_its_gradient_are_those_of_burns_operations() {
+    fn loss_and_gradient_equal_burns_operations() {
         let device = Device::flex().autodiff();
         for (output, (logits, targets)) in each_output(&device) {
             let mut classes = targets.classes.to_vec();
@@ -278,8 +279,8 @@ mod tests {
                 for loss in [Loss::Dice, Loss::DiceCe] {
                     for scope in [DiceScope::Batch, DiceScope::Case] {
                         let (a, b) = (logits.clone().require_grad(), logits.clone().detach().require_grad());
-                        let ours = loss.forward(output, scope, a.clone(), &targets);
-                        let burns = loss.by_burn(output, scope, b.clone(), &targets);
+                        let ours = segmentation_loss(loss, output, scope, a.clone(), &targets);
+                        let burns = loss_by_burn(loss, output, scope, b.clone(), &targets);
                         check(ours.clone(), burns.clone().into_scalar());
                         // A weight on the loss, as deep supervision has.
                         let (of_ours, of_burns) = ((ours * 0.3).backward(), (burns * 0.3).backward());
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn coarser_targets_take_the_middle_of_each_window() {
+    fn coarser_targets_use_the_centre_of_each_window() {
         let classes: Vec<u8> = (0..2 * 2 * 4 * 6).collect();
         let targets = Targets::new(classes, [2, 2, 4, 6]).unwrap();
         let coarse = targets.coarser([1, 2, 3]).unwrap();
@@ -312,11 +313,12 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_the_slopes_of_the_loss() {
+    fn gradients_equal_finite_differences() {
         let device = Device::flex().autodiff();
         for (output, (logits, targets)) in each_output(&device) {
             for loss in [Loss::Dice, Loss::DiceCe] {
-                let value = |logits: Tensor<5>| loss.forward(output, DiceScope::Batch, logits, &targets);
+                let value =
+                    |logits: Tensor<5>| segmentation_loss(loss, output, DiceScope::Batch, logits, &targets);
                 let tracked = logits.clone().require_grad();
                 let gradients = value(tracked.clone()).backward();
                 let slopes: Vec<f32> = tracked.grad(&gradients).unwrap().try_into_vec_as().unwrap();

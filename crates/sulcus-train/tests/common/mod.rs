@@ -1,4 +1,4 @@
-//! What several suites build: specifications, inputs, a few steps of training.
+//! Shared by several test suites: specifications, inputs, training steps.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 #[path = "../kinds/mod.rs"]
@@ -15,7 +15,7 @@ use sulcus_plan::{DiceScope, Loss, Optimizer};
 use sulcus_train::{OptimizerState, UNet, segmentation_loss};
 use sulcus_volume::LabelTable;
 
-/// One case as [`training_shape`], as an engine takes it.
+/// One case of [`training_shape`] as the input of an engine.
 pub(crate) fn prediction_shape(spec: &NetworkSpec) -> Vec<usize> {
     let [_, c, d, h, w] = training_shape(spec);
     match spec.dimensions {
@@ -55,7 +55,7 @@ pub(crate) fn optimizer() -> OptimizerState {
     OptimizerState::new(Optimizer::Adam)
 }
 
-/// One step of training on `shape`; gives the loss.
+/// One training step on `shape`; returns the loss.
 pub(crate) fn step(
     network: UNet,
     optimizer: &mut OptimizerState,

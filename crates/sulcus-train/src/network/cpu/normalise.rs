@@ -11,7 +11,7 @@ use sulcus_pipeline::Activation;
 use super::{Values, dims, done, values_of};
 use crate::network::NormLayer;
 
-/// What a normalisation is besides its parameters.
+/// The settings of a normalisation.
 #[derive(Debug, Clone, Copy)]
 struct Kind {
     scope: NormScope,
@@ -95,7 +95,7 @@ trait ProcessorNorm: Backend {
         kind: Kind,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The same after which `beside` is added, before the activation.
+    /// The same; `beside` is added before the activation.
     fn normalise_beside(
         input: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -105,7 +105,7 @@ trait ProcessorNorm: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// What is never differentiated: normalising by running statistics.
+/// Normalisation by running statistics, which has no gradient.
 #[backend_extension(Flex)]
 trait ProcessorFixedNorm: Backend {
     fn normalise_by(
@@ -213,7 +213,7 @@ impl<C: CheckpointStrategy> ProcessorNorm for Autodiff<Flex, C> {
     }
 }
 
-/// What the gradients are computed from.
+/// The values from which the gradients are computed.
 #[derive(Debug, Clone)]
 struct Normalised {
     input: Values,
@@ -227,7 +227,7 @@ struct Normalised {
 #[derive(Debug)]
 struct Normalise;
 
-/// Of three parents, or four where something was added before the activation.
+/// The backward pass, with three parents, or four if maps were added before the activation.
 impl<const N: usize> Backward<Flex, N> for Normalise {
     type State = Normalised;
 
@@ -243,7 +243,7 @@ impl<const N: usize> Backward<Flex, N> for Normalise {
 }
 
 impl Normalised {
-    /// Of the input, γ, β and, where there is one, what was added.
+    /// Gradients of the input, γ, β and of the added maps, if any.
     fn gradients(&self, gradient: &Values) -> [Option<Values>; 4] {
         let shape: [usize; 5] = dims(&self.input);
         let [input, gamma, beta, gradient] =
@@ -295,7 +295,7 @@ fn forward(
     (values_of(output, shape), moments)
 }
 
-/// By running statistics: input, γ, β, mean and variance.
+/// Normalises by running statistics: input, γ, β, mean and variance.
 fn forward_fixed(parts: [Values; 5], beside: Option<Values>, kind: Kind) -> Values {
     let [input, gamma, beta, mean, variance] = parts.map(|values| values.to_contiguous());
     let shape: [usize; 5] = dims(&input);

@@ -1,19 +1,21 @@
-//! What variations do to patches: geometry in image and mask alike, intensities one by one.
+//! Spatial transforms of image and mask, and each intensity transform.
+
+use sulcus_plan::{Augmentation, Flips};
 
 use super::draw::{IntensityTransform, PatchTransform, SpatialTransform};
 use super::*;
 
-const STILL: SpatialTransform =
+const IDENTITY: SpatialTransform =
     SpatialTransform { degrees: [0.0; 3], scale: 1.0, shift: [0.0; 3], mirror: [false; 3] };
 
-/// A case whose image is its mask: two boxes side by side and a slab across them.
-struct Drawn {
+/// A case whose image equals its mask: two boxes side by side.
+struct TestCase {
     image: Vec<f32>,
     classes: Vec<u8>,
     shape: [usize; 3],
 }
 
-impl Drawn {
+impl TestCase {
     fn new(shape: [usize; 3]) -> Self {
         let [nz, ny, nx] = shape;
         let share = |v: usize, n: usize| (v as f64 + 0.5) / n as f64;
@@ -52,35 +54,35 @@ const SLICE: [usize; 3] = [1, 40, 48];
 const VOLUME: [usize; 3] = [24, 28, 32];
 
 #[test]
-fn without_motion_a_patch_is_a_copy_padded_with_zeros() {
-    let drawn = Drawn::new(VOLUME);
-    assert_eq!(drawn.cut(STILL, &drawn.location()), (drawn.image.clone(), drawn.classes.clone()));
+fn patch_without_spatial_transform_is_a_copy_padded_with_zeros() {
+    let drawn = TestCase::new(VOLUME);
+    assert_eq!(drawn.cut(IDENTITY, &drawn.location()), (drawn.image.clone(), drawn.classes.clone()));
     let beyond = PatchLocation { patch: [30, 20, 40], corner: [-3, 4, -5], ..drawn.location() };
-    let (image, classes) = drawn.cut(STILL, &beyond);
+    let (image, classes) = drawn.cut(IDENTITY, &beyond);
     for (i, (value, class)) in image.iter().zip(&classes).enumerate() {
         let [z, y, x] = [i / 800, i / 40 % 20, i % 40];
         let inside = (3..27).contains(&z) && (5..37).contains(&x);
         let expected = if inside { drawn.classes[((z - 3) * 28 + y + 4) * 32 + x - 5] } else { 0 };
         assert_eq!((*value, *class), (f32::from(expected), expected));
     }
-    // Wholly outside.
+    // Completely outside.
     let away = PatchLocation { corner: [0, 0, 32], ..drawn.location() };
-    assert!(drawn.cut(STILL, &away).0.iter().all(|v| *v == 0.0));
+    assert!(drawn.cut(IDENTITY, &away).0.iter().all(|v| *v == 0.0));
     let away = PatchLocation { corner: [-24, 0, 0], ..drawn.location() };
-    assert!(drawn.cut(STILL, &away).1.iter().all(|c| *c == 0));
+    assert!(drawn.cut(IDENTITY, &away).1.iter().all(|c| *c == 0));
 }
 
 #[test]
-fn mirroring_turns_rows_columns_and_planes_around() {
+fn mirroring_reverses_rows_columns_and_planes() {
     let shape = [3, 4, 5];
     let image: Vec<f32> = (0..60).map(|i| i as f32).collect();
-    let drawn = Drawn { classes: (0..60).collect(), image, shape };
+    let drawn = TestCase { classes: (0..60).collect(), image, shape };
     for bits in 0..8 {
         let mirror = [0, 1, 2].map(|axis| bits >> axis & 1 == 1);
         for corner in [[0; 3], [1, -2, 3]] {
             let location = PatchLocation { corner, ..drawn.location() };
-            let (plain, _) = drawn.cut(STILL, &location);
-            let (image, classes) = drawn.cut(SpatialTransform { mirror, ..STILL }, &location);
+            let (plain, _) = drawn.cut(IDENTITY, &location);
+            let (image, classes) = drawn.cut(SpatialTransform { mirror, ..IDENTITY }, &location);
             for i in 0..60 {
                 let at = [i / 20, i / 5 % 4, i % 5];
                 let [z, y, x] = std::array::from_fn(|a| if mirror[a] { shape[a] - 1 - at[a] } else { at[a] });
@@ -94,9 +96,9 @@ fn mirroring_turns_rows_columns_and_planes_around() {
 /// Where no other class is within a voxel, the interpolated image equals the mask; elsewhere it lies between the
 /// classes around.
 #[test]
-fn image_and_mask_move_together() {
+fn image_and_mask_are_transformed_alike() {
     for shape in [SLICE, VOLUME] {
-        let drawn = Drawn::new(shape);
+        let drawn = TestCase::new(shape);
         let amounts = [-30.0, -11.0, 0.0, 7.0, 30.0];
         let mut moved = 0;
         for (n, degrees) in amounts.into_iter().enumerate() {
@@ -131,10 +133,11 @@ fn image_and_mask_move_together() {
 }
 
 #[test]
-fn turning_by_a_right_angle_moves_each_voxel_to_its_place() {
+fn rotation_by_a_right_angle_is_exact() {
     let shape = [1, 5, 5];
-    let drawn = Drawn { image: (0..25).map(|i| i as f32).collect(), classes: (0..25).collect(), shape };
-    let (image, classes) = drawn.cut(SpatialTransform { degrees: [90.0, 0.0, 0.0], ..STILL }, &drawn.location());
+    let drawn = TestCase { image: (0..25).map(|i| i as f32).collect(), classes: (0..25).collect(), shape };
+    let (image, classes) =
+        drawn.cut(SpatialTransform { degrees: [90.0, 0.0, 0.0], ..IDENTITY }, &drawn.location());
     for i in 0..25 {
         let [y, x] = [i / 5, i % 5];
         assert!((image[i] - (5 * (4 - x) + y) as f32).abs() < 1e-4, "{image:?}");
@@ -145,22 +148,22 @@ fn turning_by_a_right_angle_moves_each_voxel_to_its_place() {
 #[test]
 fn rotation_keeps_lengths_in_millimetres() {
     // A bar of 20 voxels of 1 mm along x, turned by a right angle, is 10 voxels of 2 mm long along y.
-    let mut drawn = Drawn::new([1, 33, 33]);
+    let mut drawn = TestCase::new([1, 33, 33]);
     drawn.classes.fill(0);
     (0..20).for_each(|i| (0..4).for_each(|k| drawn.classes[(15 + k) * 33 + 6 + i] = 1));
     let location = PatchLocation { spacing_mm: [1.0, 2.0, 1.0], ..drawn.location() };
-    let (_, classes) = drawn.cut(SpatialTransform { degrees: [90.0, 0.0, 0.0], ..STILL }, &location);
+    let (_, classes) = drawn.cut(SpatialTransform { degrees: [90.0, 0.0, 0.0], ..IDENTITY }, &location);
     let rows: Vec<usize> = classes.chunks(33).map(|row| row.iter().filter(|c| **c == 1).count()).collect();
     assert_eq!(rows.iter().filter(|n| **n > 0).count(), 10, "{rows:?}");
     assert_eq!(rows.iter().max(), Some(&8));
 }
 
 #[test]
-fn planes_that_lie_far_apart_are_not_mixed() {
-    let drawn = Drawn { classes: vec![0; 8 * 40 * 40], image: Vec::new(), shape: [8, 40, 40] };
+fn distant_planes_are_not_mixed() {
+    let drawn = TestCase { classes: vec![0; 8 * 40 * 40], image: Vec::new(), shape: [8, 40, 40] };
     let image: Vec<f32> = (0..8 * 1600).map(|i| (i / 1600) as f32).collect();
-    let drawn = Drawn { image, ..drawn };
-    let spatial = SpatialTransform { degrees: [20.0, 30.0, -30.0], scale: 1.2, ..STILL };
+    let drawn = TestCase { image, ..drawn };
+    let spatial = SpatialTransform { degrees: [20.0, 30.0, -30.0], scale: 1.2, ..IDENTITY };
     let thin = drawn.location();
     let (image, _) = drawn.cut(spatial, &thin);
     for (z, plane) in image.chunks(1600).enumerate() {
@@ -206,12 +209,12 @@ fn roughness(values: &[f32]) -> f64 {
 }
 
 #[test]
-fn nothing_drawn_changes_nothing() {
+fn default_transform_changes_nothing() {
     assert_eq!(transformed(IntensityTransform::default(), VOLUME), channel(VOLUME));
 }
 
 #[test]
-fn noise_has_the_standard_deviation_that_was_drawn() {
+fn noise_has_the_drawn_standard_deviation() {
     let noisy = transformed(IntensityTransform { noise: Some((0.1, 7)), ..IntensityTransform::default() }, VOLUME);
     let noise: Vec<f32> = noisy.iter().zip(channel(VOLUME)).map(|(a, b)| a - b).collect();
     let Facts { mean, sd, low, high } = facts(&noise);
@@ -226,7 +229,7 @@ fn noise_has_the_standard_deviation_that_was_drawn() {
 }
 
 #[test]
-fn blur_is_the_gaussian_of_its_width() {
+fn blur_is_a_gaussian() {
     let shape = [9, 15, 15];
     let centre = (4 * 15 + 7) * 15 + 7;
     let sigma = [0.5, 1.0, 0.7];
@@ -254,7 +257,7 @@ fn blur_is_the_gaussian_of_its_width() {
 }
 
 #[test]
-fn brightness_and_shift_and_contrast_do_what_they_say() {
+fn brightness_shift_and_contrast_change_the_moments() {
     let (plain, before) = (channel(VOLUME), facts(&channel(VOLUME)));
     let bright =
         transformed(IntensityTransform { brightness: Some(1.25), ..IntensityTransform::default() }, VOLUME);
@@ -285,7 +288,7 @@ fn brightness_and_shift_and_contrast_do_what_they_say() {
 }
 
 #[test]
-fn low_resolution_loses_detail_and_keeps_the_place() {
+fn low_resolution_removes_detail_without_a_shift() {
     for shape in [SLICE, VOLUME] {
         let coarse =
             transformed(IntensityTransform { low_resolution: Some(0.5), ..IntensityTransform::default() }, shape);
@@ -305,7 +308,7 @@ fn low_resolution_loses_detail_and_keeps_the_place() {
 }
 
 #[test]
-fn gamma_bends_and_keeps_mean_and_deviation() {
+fn gamma_keeps_mean_and_standard_deviation() {
     let (plain, before) = (channel(VOLUME), facts(&channel(VOLUME)));
     let skew = |values: &[f32]| {
         let f = facts(values);
@@ -338,8 +341,8 @@ fn gamma_bends_and_keeps_mean_and_deviation() {
 }
 
 #[test]
-fn channels_are_changed_on_their_own_and_masks_not_at_all() {
-    let drawn = Drawn::new(VOLUME);
+fn intensity_transforms_change_each_channel_and_no_mask() {
+    let drawn = TestCase::new(VOLUME);
     let voxels = drawn.image.len();
     let stacked = [drawn.image.as_slice(), &drawn.image].concat();
     let source = SourceCase { image: &stacked, ..drawn.source() };
@@ -348,18 +351,18 @@ fn channels_are_changed_on_their_own_and_masks_not_at_all() {
         IntensityTransform::default(),
         IntensityTransform { brightness: Some(0.75), gamma: Some(1.5), ..IntensityTransform::default() },
     ];
-    PatchTransform { spatial: STILL, intensities }.cut(&source, &drawn.location(), &mut image, &mut classes);
+    PatchTransform { spatial: IDENTITY, intensities }.cut(&source, &drawn.location(), &mut image, &mut classes);
     assert_eq!(image[..voxels], drawn.image);
     assert_ne!(image[voxels..], drawn.image);
     assert_eq!(classes, drawn.classes);
 }
 
 #[test]
-fn grids_of_a_voxel_are_no_obstacle() {
-    let everything = Augmentation { flips: Flips::all(3), ..Augmentation::nnunet() };
+fn grids_of_one_voxel_are_supported() {
+    let everything = Augmentation::nnunet().with(|a| a.flips = Flips::all(3));
     let mut rng = <rand_chacha::ChaCha8Rng as rand::SeedableRng>::seed_from_u64(1);
     for shape in [[1, 1, 1], [1, 1, 5], [2, 1, 1], [3, 2, 1]] {
-        let drawn = Drawn { image: vec![1.0; 12], classes: vec![1; 12], shape };
+        let drawn = TestCase { image: vec![1.0; 12], classes: vec![1; 12], shape };
         let voxels: usize = shape.iter().product();
         let source = SourceCase { image: &drawn.image[..voxels], classes: &drawn.classes[..voxels], shape };
         for patch in [[1, 1, 1], [4, 5, 6], [1, 7, 2]] {
@@ -367,7 +370,7 @@ fn grids_of_a_voxel_are_no_obstacle() {
             let n: usize = patch.iter().product();
             for _ in 0..50 {
                 let (mut image, mut classes) = (vec![f32::NAN; n], vec![9; n]);
-                everything.draw(1, &mut rng).cut(&source, &location, &mut image, &mut classes);
+                PatchTransform::draw(&everything, 1, &mut rng).cut(&source, &location, &mut image, &mut classes);
                 assert!(image.iter().all(|v| v.is_finite()));
                 assert!(classes.contains(&1) && classes.iter().all(|c| *c < 2));
             }
