@@ -37,7 +37,7 @@ impl Case {
     /// With the first file that cannot be read or lies on another grid.
     pub fn read_image(&self) -> Result<(Image, Source), Finding> {
         let no_file = || FileFinding { file: self.label.clone(), what: "the mask has no image file".into() };
-        let first = |found: Vec<FileFinding>| found.into_iter().next().unwrap_or_else(no_file).in_case(self);
+        let first = |found: Vec<FileFinding>| found.into_iter().next().unwrap_or_else(no_file).in_case(&self.name);
         self.read_channels().map_err(first)
     }
 
@@ -94,7 +94,7 @@ impl Case {
     /// # Errors
     /// When the file is missing, damaged or not a mask.
     pub fn read_labels(&self) -> Result<(LabelMap, Source), Finding> {
-        self.read_mask_file().map_err(|found| found.in_case(self))
+        self.read_mask_file().map_err(|found| found.in_case(&self.name))
     }
 
     pub(crate) fn read_mask_file(&self) -> Result<(LabelMap, Source), FileFinding> {

@@ -28,7 +28,7 @@ pub(crate) fn compare_cases(
     let empty: Vec<&Case> = readable.iter().filter(|(_, t)| t.labels.is_empty()).map(|(case, _)| *case).collect();
     let all_empty = !readable.is_empty() && empty.len() == readable.len();
     let of_empty = if all_empty { &mut *problems } else { &mut *warnings };
-    of_empty.extend(empty.into_iter().map(Finding::no_foreground));
+    of_empty.extend(empty.into_iter().map(|case| Finding::no_foreground(&case.name, &case.label)));
     if !all_empty {
         warnings.extend(absent_labels(dataset, &readable));
     }
@@ -60,7 +60,7 @@ fn equal_names(checked: &[Checked]) -> Vec<Finding> {
             } else {
                 format!("two cases have this name, the other is {}; rename one, or take it out", short(first))
             };
-            Some(Finding::of_case(b, second, what))
+            Some(Finding::of_case(&b.name, second, what))
         }
         _ => None,
     };
@@ -106,7 +106,7 @@ fn rare_values(dataset: &Dataset, readable: &[(&Case, &CaseTraits)]) -> Vec<Find
             entry.value,
             count(voxels, "voxel")
         );
-        Some(Finding::of_case(case, &case.label, what))
+        Some(Finding::of_case(&case.name, &case.label, what))
     };
     dataset.labels().entries().iter().filter_map(rare).collect()
 }
@@ -122,7 +122,7 @@ fn equal_images(readable: &[(&Case, &CaseTraits)]) -> Vec<Finding> {
                      trained on and the other held out",
                     first.name
                 );
-                found.push(Finding::of_case(case, image_file(case), what));
+                found.push(Finding::of_case(&case.name, image_file(case), what));
             }
             Some(_) => {}
             None => {
@@ -157,7 +157,7 @@ fn odd_spacings(readable: &[(&Case, &CaseTraits)]) -> Vec<Finding> {
             text(traits.spacing_mm),
             text(median)
         );
-        far.then(|| Finding::of_case(case, image_file(case), what))
+        far.then(|| Finding::of_case(&case.name, image_file(case), what))
     };
     readable.iter().filter_map(odd).collect()
 }
@@ -171,7 +171,10 @@ fn guessed_orientations(dataset: &Dataset, readable: &[(&Case, &CaseTraits)]) ->
         let what = format!("each of the {} images {WHAT}", guessed.len());
         return vec![Finding::of_dataset(&dataset.root, what)];
     }
-    guessed.into_iter().map(|case| Finding::of_case(case, image_file(case), format!("the image {WHAT}"))).collect()
+    guessed
+        .into_iter()
+        .map(|case| Finding::of_case(&case.name, image_file(case), format!("the image {WHAT}")))
+        .collect()
 }
 
 /// Finds masks in which two structures lie in the opposite direction of all other masks: their label values were
@@ -198,7 +201,7 @@ fn swapped_structures(dataset: &Dataset, readable: &[(&Case, &CaseTraits)]) -> V
             name(a),
             name(b)
         );
-        Some(Finding::of_case(case, &case.label, what))
+        Some(Finding::of_case(&case.name, &case.label, what))
     };
     worst.into_iter().filter_map(problem).collect()
 }

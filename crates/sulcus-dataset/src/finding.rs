@@ -1,8 +1,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::case::Case;
-
 /// Something that is wrong, or worth knowing, about one case or about the data set as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -16,19 +14,19 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// A finding about one file of a case.
-    pub fn of_case(case: &Case, file: &Path, what: String) -> Self {
-        Self { case: case.name.clone(), what, file: file.to_path_buf() }
+    /// A finding about one file of the case with this name.
+    pub fn of_case(case: &str, file: &Path, what: String) -> Self {
+        Self { case: case.to_owned(), what, file: file.to_path_buf() }
     }
 
     pub(crate) fn of_dataset(file: &Path, what: String) -> Self {
         Self { case: String::new(), what, file: file.to_path_buf() }
     }
 
-    /// The finding about a mask that is background everywhere.
-    pub fn no_foreground(case: &Case) -> Self {
+    /// The finding about a mask without foreground.
+    pub fn no_foreground(case: &str, mask: &Path) -> Self {
         let what = "the mask has no foreground; draw the structures, if the scan shows them".into();
-        Self::of_case(case, &case.label, what)
+        Self::of_case(case, mask, what)
     }
 }
 
@@ -51,7 +49,7 @@ pub(crate) struct FileFinding {
 }
 
 impl FileFinding {
-    pub(crate) fn in_case(self, case: &Case) -> Finding {
-        Finding { case: case.name.clone(), what: self.what, file: self.file }
+    pub(crate) fn in_case(self, case: &str) -> Finding {
+        Finding { case: case.to_owned(), what: self.what, file: self.file }
     }
 }

@@ -41,6 +41,7 @@ mod layout;
 mod measures;
 mod outliers;
 mod parallel;
+mod quantile;
 mod split;
 mod statistics;
 mod summary;
@@ -56,9 +57,8 @@ pub use finding::Finding;
 pub use measures::{CaseMeasures, ForegroundSample};
 pub use outliers::{MAX_ROBUST_SDS, Outlier};
 pub use parallel::map_parallel;
+pub use quantile::{Range, quantile};
 pub use split::{Folds, Split, SplitChoice};
-pub use statistics::{
-    Intensities, LabelVolumes, Range, RegionVolumes, intensities, label_volumes, quantile, region_volumes,
-};
+pub use statistics::{Intensities, LabelVolumes, RegionVolumes, intensities, label_volumes, region_volumes};
 pub use summary::{CaseSummary, ChannelSummary, DatasetSummary, Percentiles};
 pub use survey::Survey;

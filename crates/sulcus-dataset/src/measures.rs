@@ -1,7 +1,7 @@
 use sulcus_pipeline::nonzero_box;
 use sulcus_volume::{Image, Label, LabelMap};
 
-use crate::statistics::{quantile, sorted};
+use crate::quantile::{quantile, sorted};
 
 /// Intensities and margins of one case.
 #[derive(Debug, Clone, PartialEq, Default)]

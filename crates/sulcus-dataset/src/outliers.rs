@@ -8,7 +8,7 @@ use sulcus_volume::Orientation;
 
 use crate::dataset::Dataset;
 use crate::facts::CaseFacts;
-use crate::statistics::quantile;
+use crate::quantile::quantile;
 
 /// A property of one case that is far from that of the other cases. It is not necessarily wrong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::{Dataset, Layout};
 use crate::facts::CaseFacts;
 use crate::outliers::{Outlier, find_outliers};
-use crate::statistics::{
-    Intensities, LabelVolumes, Range, RegionVolumes, intensities, label_volumes, quantile, region_volumes,
-};
+use crate::quantile::{Range, quantile};
+use crate::statistics::{Intensities, LabelVolumes, RegionVolumes, intensities, label_volumes, region_volumes};
 use crate::survey::Survey;
 
 /// A description of a data set, made from a [`Survey`].

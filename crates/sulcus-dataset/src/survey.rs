@@ -63,8 +63,8 @@ impl Dataset {
             examined
         });
         for (case, (about, traits, found)) in cases.iter().zip(examined) {
-            problems.extend(found.problems.into_iter().map(|found| found.in_case(case)));
-            warnings.extend(found.warnings.into_iter().map(|found| found.in_case(case)));
+            problems.extend(found.problems.into_iter().map(|found| found.in_case(&case.name)));
+            warnings.extend(found.warnings.into_iter().map(|found| found.in_case(&case.name)));
             facts.extend(about);
             checked.push((case, traits));
         }

@@ -6,7 +6,7 @@ use sulcus_plan::PlanError;
 
 use crate::export::onnx::ExportError;
 use crate::network::NetworkError;
-use crate::run::checkpoint::CheckpointError;
+use crate::run::checkpoint_error::CheckpointError;
 use crate::run::init::InitError;
 use crate::step::device::DeviceError;
 use crate::step::precision::PrecisionError;

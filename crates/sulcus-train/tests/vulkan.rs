@@ -24,7 +24,7 @@ const LOGITS: f32 = 1e-4;
 const GRADIENTS: f32 = 1e-3;
 /// A parameter's gradients are measured against no less than this share of the network's greatest one. A bias before a
 /// normalisation has a gradient of zero, which rounding makes some tiny number of.
-const LEAST_SCALE: f32 = 1e-3;
+const MIN_SCALE: f32 = 1e-3;
 /// Of the greatest step of a weight.
 const STEPS: f32 = 1e-3;
 
@@ -124,7 +124,7 @@ fn of_each(network: &UNet, gradients: Option<&GradientsParams>) -> Vec<Vec<f32>>
     collect.1
 }
 
-fn greatest(values: &[f32]) -> f32 {
+fn maximum(values: &[f32]) -> f32 {
     assert!(values.iter().all(|value| value.is_finite()));
     values.iter().fold(0.0, |greatest, value| greatest.max(value.abs()))
 }
@@ -133,7 +133,7 @@ fn greatest(values: &[f32]) -> f32 {
 #[track_caller]
 fn apart(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
-    greatest(&found.iter().zip(expected).map(|(a, b)| a - b).collect::<Vec<f32>>())
+    maximum(&found.iter().zip(expected).map(|(a, b)| a - b).collect::<Vec<f32>>())
 }
 
 /// The weights after one step from the initial ones.
@@ -154,15 +154,15 @@ fn forward_and_backward_equal_the_processors() {
         for (found, expected) in found.logits.iter().zip(&expected.logits) {
             assert_eq!(found.dims(), expected.dims());
             let expected = values(expected.clone());
-            logits = logits.max(apart(&values(found.clone()), &expected) / greatest(&expected));
+            logits = logits.max(apart(&values(found.clone()), &expected) / maximum(&expected));
         }
         assert!((found.loss - expected.loss).abs() <= LOGITS * expected.loss, "{} {}", found.loss, expected.loss);
 
         let of_found = of_each(&found.network, Some(&found.gradients));
         let of_expected = of_each(&expected.network, Some(&expected.gradients));
-        let least = LEAST_SCALE * of_expected.iter().map(|values| greatest(values)).fold(0.0, f32::max);
+        let min_scale = MIN_SCALE * of_expected.iter().map(|values| maximum(values)).fold(0.0, f32::max);
         let gradients = of_found.iter().zip(&of_expected);
-        let gradients = gradients.map(|(a, b)| apart(a, b) / greatest(b).max(least)).fold(0.0, f32::max);
+        let gradients = gradients.map(|(a, b)| apart(a, b) / maximum(b).max(min_scale)).fold(0.0, f32::max);
         println!("{}: logits {logits:.1e}, gradients {gradients:.1e}", named(&spec));
         assert!(logits <= LOGITS && gradients <= GRADIENTS, "{}: {logits} {gradients}", named(&spec));
     }
@@ -195,11 +195,11 @@ fn adamw_step_equals_the_processors() {
         let gradients: Vec<f32> = of_each(&expected.network, Some(&expected.gradients)).concat();
         let found = moved(learn(&spec, &device), adamw).concat();
         let expected = moved(expected, adamw).concat();
-        let noise = LEAST_SCALE * greatest(&gradients);
+        let noise = MIN_SCALE * maximum(&gradients);
         let sure = gradients.iter().map(|gradient| gradient.abs() > noise);
         let compared = sure.clone().filter(|sure| *sure).count();
         let pairs = found.iter().zip(&expected).zip(sure).filter(|(_, sure)| *sure);
-        let difference = greatest(&pairs.map(|((a, b), _)| a - b).collect::<Vec<f32>>());
+        let difference = maximum(&pairs.map(|((a, b), _)| a - b).collect::<Vec<f32>>());
         println!("{}: {compared} of {} weights, {difference:.1e} apart", named(&spec), found.len());
         assert!(compared * 2 > found.len() && f64::from(difference) <= f64::from(STEPS) * RATE, "{difference}");
     }

@@ -8,9 +8,7 @@ use sulcus_dataset::{CaseFacts, Dataset, Split, SplitChoice};
 use sulcus_pipeline::{ModelSpec, Training};
 use sulcus_plan::{DeviceKind, Fingerprint, Plan, PlanFile, TrainConfig};
 
-use super::cases::{
-    default_steps, draw_samples, evenly_spaced, prepared_bytes, sampler, survey, training_facts, warn_of_unused,
-};
+use super::cases::{default_steps, draw_samples, evenly_spaced, prepared_bytes, sampler};
 use super::checkpoint::CheckpointParts;
 use super::files::now_utc;
 use super::init::{InitRecord, InitSource, initialise};
@@ -18,6 +16,7 @@ use super::manifest::{DatasetRecord, Manifest, RunProgress};
 use super::observer::{Event, TrainObserver, TrainOutcome};
 use super::preflight::PreflightInput;
 use super::state::TrainingState;
+use super::survey::{survey, training_facts, warn_of_unused};
 use super::trainer::{Session, SessionParts};
 use super::weights::Weights;
 use super::{history, samples};

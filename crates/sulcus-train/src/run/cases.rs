@@ -1,66 +1,19 @@
-//! The cases of a training: checking them, preparing them, and the sampler that draws patches from them.
+//! The cases of a training: reading and preparing them, and the sampler that draws patches from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sulcus_dataset::{
-    CacheKey, Case, CaseFacts, Dataset, DatasetError, Finding, LabelledScan, Split, load_or_prepare, map_parallel,
+    CacheKey, Case, CaseFacts, Dataset, Finding, LabelledScan, Split, load_or_prepare, map_parallel,
 };
 use sulcus_pipeline::{Dimensions, GoldenCase, ModelSpec, SpacingRule, prepare_labels, prepare_owned};
 use sulcus_plan::{Plan, TrainConfig};
 use sulcus_volume::{LabelMap, Reorientation};
 
-use super::observer::{Event, TrainObserver};
 use super::samples;
 use crate::error::TrainError;
 use crate::sampling::regions::{classes_of_structures, loss_regions};
 use crate::sampling::sampler::{Sampler, SamplingConfig};
 use crate::sampling::training_case::TrainingCase;
-
-/// Warns of cases that the split does not use: a file of splits may omit them by mistake.
-pub(super) fn warn_of_unused(dataset: &Dataset, split: &Split, observer: &mut dyn TrainObserver) {
-    let unused = dataset.left_out_by(split);
-    if unused.is_empty() {
-        return;
-    }
-    let cases = if unused.len() == 1 { "1 case".to_owned() } else { format!("{} cases", unused.len()) };
-    let what = format!("{cases} on neither side of the split and not used: {}", unused.join(", "));
-    observer.event(Event::Warning(&what));
-}
-
-/// Reads and checks cases.
-///
-/// # Errors
-/// With all problems of the cases.
-pub(super) fn survey(
-    dataset: &Dataset,
-    names: &[String],
-    observer: &mut dyn TrainObserver,
-) -> Result<Vec<CaseFacts>, TrainError> {
-    observer.event(Event::Checking { cases: names.len() });
-    let survey = dataset.survey(names);
-    for warning in &survey.warnings {
-        observer.event(Event::Warning(&warning.to_string()));
-    }
-    Ok(survey.into_facts()?)
-}
-
-/// The facts of the training cases.
-///
-/// # Errors
-/// When no training case has foreground.
-pub(super) fn training_facts(
-    dataset: &Dataset,
-    split: &Split,
-    facts: &[CaseFacts],
-) -> Result<Vec<CaseFacts>, TrainError> {
-    let training: BTreeSet<&String> = split.training.iter().collect();
-    let chosen: Vec<CaseFacts> = facts.iter().filter(|f| training.contains(&f.name)).cloned().collect();
-    if chosen.iter().all(|f| f.label_voxels.is_empty()) {
-        let empty = cases(dataset, &split.training).into_iter().map(Finding::no_foreground);
-        return Err(DatasetError::Problems(empty.collect()).into());
-    }
-    Ok(chosen)
-}
 
 /// The cases with these names.
 pub(super) fn cases<'a>(dataset: &'a Dataset, names: &[String]) -> Vec<&'a Case> {
@@ -149,7 +102,7 @@ fn native_spacing(dataset: &Dataset, name: &str, plan: &Plan) -> Result<[f64; 3]
     let found = dataset.case(name).and_then(|case| Some((case, case.images.first()?)));
     let Some((case, file)) = found else { return Ok([1.0; 3]) };
     let source = sulcus_io::read_source(file)
-        .map_err(|e| TrainError::Case(Finding::of_case(case, file, e.problem().to_string())))?;
+        .map_err(|e| TrainError::Case(Finding::of_case(&case.name, file, e.problem().to_string())))?;
     let geometry = source.geometry();
     let turn = Reorientation::between(geometry.orientation(), plan.orientation);
     Ok(turn.triple(geometry.spacing().mm()))

@@ -3,6 +3,7 @@
 pub(crate) mod begin;
 mod cases;
 pub(crate) mod checkpoint;
+pub(crate) mod checkpoint_error;
 pub(crate) mod cross_validation;
 pub(crate) mod cross_validation_manifest;
 mod curves;
@@ -18,6 +19,7 @@ pub(crate) mod run_folder;
 mod samples;
 mod score;
 mod state;
+mod survey;
 mod trainer;
 pub(crate) mod weights;
 

@@ -10,13 +10,14 @@ use sulcus_pipeline::Training;
 use sulcus_plan::{DeviceList, TrainConfig};
 
 use super::begin::{find_devices, preflight};
-use super::cases::{sampler, survey};
+use super::cases::sampler;
 use super::checkpoint::Checkpoint;
 use super::history;
 use super::manifest::{DatasetRecord, Manifest};
 use super::observer::{TrainObserver, TrainOutcome};
 use super::preflight::PreflightInput;
 use super::state::TrainingState;
+use super::survey::survey;
 use super::trainer::{Session, SessionParts};
 use super::weights::Weights;
 use crate::error::TrainError;

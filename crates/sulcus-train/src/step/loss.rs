@@ -321,9 +321,9 @@ mod tests {
                     |logits: Tensor<5>| segmentation_loss(loss, output, DiceScope::Batch, logits, &targets);
                 let tracked = logits.clone().require_grad();
                 let gradients = value(tracked.clone()).backward();
-                let slopes: Vec<f32> = tracked.grad(&gradients).unwrap().try_into_vec_as().unwrap();
+                let found: Vec<f32> = tracked.grad(&gradients).unwrap().try_into_vec_as().unwrap();
                 let flat: Vec<f32> = logits.clone().try_into_vec_as().unwrap();
-                for (i, slope) in slopes.iter().enumerate() {
+                for (i, slope) in found.iter().enumerate() {
                     let at = |step: f32| -> f32 {
                         let mut moved = flat.clone();
                         moved[i] += step;

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use sulcus_onnx::OnnxError;
 
-use crate::run::checkpoint::CheckpointError;
+use crate::run::checkpoint_error::CheckpointError;
 
 /// Why a training cannot start from pretrained weights.
 #[derive(Debug, thiserror::Error)]
