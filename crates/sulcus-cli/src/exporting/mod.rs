@@ -15,7 +15,7 @@ use sulcus_runtime::OrtLibrary;
 use sulcus_train::{NetworkPredictor, Run, Weights, export_onnx, find_device};
 
 use crate::error::{CliError, Context};
-use crate::exporting::engines::{Engines, Exchange};
+use crate::exporting::engines::{Engines, Exchange, TOLERANCE};
 use crate::files;
 use crate::ui::{Ui, human_bytes};
 
@@ -190,6 +190,8 @@ fn whole(run: &Run, weights: Weights, engines: &Engines) -> Result<Whole, CliErr
     let bytes = export_onnx(&network, &spec).context("exporting")?;
 
     let inputs = run.parity_inputs(PATCHES).context("reading the patches for the check")?;
-    let verdict = engines.check(&Exchange { bytes: &bytes, spec: &spec, trainer: &trainer, inputs: &inputs });
+    let exchange =
+        Exchange { bytes: &bytes, spec: &spec, trainer: &trainer, inputs: &inputs, tolerance: TOLERANCE };
+    let verdict = engines.check(&exchange);
     Ok(Whole { bytes, verdict })
 }

@@ -6,7 +6,7 @@ use sulcus_runtime::{Engine, OrtLibrary, SegmentOptions};
 use sulcus_train::{Preflight, PreflightError};
 
 use crate::error::{CliError, Context};
-use crate::exporting::engines::{Engines, Exchange};
+use crate::exporting::engines::{Engines, Exchange, UNTRAINED_TOLERANCE};
 use crate::ui::human_secs;
 
 /// Checks the model that a training would leave: parity and golden case in every engine at hand, and one real case from
@@ -24,7 +24,8 @@ pub(crate) fn check(model: &Preflight<'_>, library: &OrtLibrary) -> Result<Strin
 fn in_engines(model: &Preflight<'_>, library: &OrtLibrary) -> Result<Vec<String>, CliError> {
     let engines = Engines::find(library)?;
     let (bytes, spec) = (model.file(), model.spec());
-    let seen = engines.check(&Exchange { bytes, spec, trainer: model.trainer(), inputs: model.inputs() })?;
+    let (trainer, inputs) = (model.trainer(), model.inputs());
+    let seen = engines.check(&Exchange { bytes, spec, trainer, inputs, tolerance: UNTRAINED_TOLERANCE })?;
     let doing = || format!("predicting the case {}", model.case());
     let scan = model.scan().context(doing())?;
     let found = engines.segmenter(Engine::Auto, bytes)?.segment(&scan, SegmentOptions::default());
