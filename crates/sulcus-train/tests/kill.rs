@@ -34,8 +34,10 @@ enum KillPoint {
     Step { epoch: usize, step: usize },
     /// After a checkpoint is written under its temporary name, before it is renamed.
     Saving { epoch: usize, weights: Weights },
-    /// While validation cases are scored after an epoch; after the last epoch, while the best weights are scored.
-    Scoring { after_epochs: usize, done: usize },
+    /// While validation cases are scored at the end of an epoch.
+    Scoring { epoch: usize, done: usize },
+    /// While the best weights are scored, after the last epoch.
+    FinalScoring { done: usize },
     /// Between two epochs.
     Epoch { epoch: usize },
 }
@@ -46,10 +48,10 @@ const KILL_POINTS: [KillPoint; 9] = [
     KillPoint::Saving { epoch: 1, weights: Weights::Last },
     KillPoint::Epoch { epoch: 1 },
     KillPoint::Step { epoch: 2, step: 1 },
-    KillPoint::Scoring { after_epochs: 1, done: 1 },
+    KillPoint::Scoring { epoch: 2, done: 1 },
     KillPoint::Saving { epoch: 2, weights: Weights::Last },
     KillPoint::Step { epoch: EPOCHS, step: 7 },
-    KillPoint::Scoring { after_epochs: EPOCHS, done: 1 },
+    KillPoint::FinalScoring { done: 1 },
 ];
 
 fn config() -> TrainConfig {
@@ -92,7 +94,8 @@ impl TrainObserver for AbortAt<'_> {
         let reached = match event {
             Event::Step { epoch, step, .. } => KillPoint::Step { epoch, step },
             Event::Saving { weights } => KillPoint::Saving { epoch: self.epochs + 1, weights },
-            Event::Scoring { done, .. } => KillPoint::Scoring { after_epochs: self.scored_epochs(), done },
+            Event::Scoring { done, .. } if self.epochs == EPOCHS => KillPoint::FinalScoring { done },
+            Event::Scoring { done, .. } => KillPoint::Scoring { epoch: self.epochs + 1, done },
             Event::Epoch(record) => {
                 self.epochs = record.epoch;
                 KillPoint::Epoch { epoch: record.epoch }
@@ -103,13 +106,6 @@ impl TrainObserver for AbortAt<'_> {
             std::fs::write(self.home.join(REACHED), format!("{reached:?}")).unwrap();
             std::process::abort();
         }
-    }
-}
-
-impl AbortAt<'_> {
-    /// In the first `EPOCHS` scorings an epoch has been trained that is not finished yet.
-    fn scored_epochs(&self) -> usize {
-        if self.epochs == EPOCHS { EPOCHS } else { self.epochs + 1 }
     }
 }
 
