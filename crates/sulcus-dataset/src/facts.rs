@@ -30,14 +30,14 @@ pub struct CaseFacts {
 
 impl CaseFacts {
     /// Shape and spacing along the axes of `orientation`.
-    pub fn along(&self, orientation: Orientation) -> ([usize; 3], [f64; 3]) {
+    pub fn oriented(&self, orientation: Orientation) -> ([usize; 3], [f64; 3]) {
         let turn = Reorientation::between(self.orientation, orientation);
         (turn.shape(self.shape), turn.triple(self.spacing.mm()))
     }
 
-    /// As [`CaseFacts::along`], of the part of the scan that this crop rule keeps.
-    pub fn seen_along(&self, crop: CropRule, orientation: Orientation) -> ([usize; 3], [f64; 3]) {
-        let (shape, spacing) = self.along(orientation);
+    /// As [`CaseFacts::oriented`], of the part of the scan that this crop rule keeps.
+    pub fn cropped_and_oriented(&self, crop: CropRule, orientation: Orientation) -> ([usize; 3], [f64; 3]) {
+        let (shape, spacing) = self.oriented(orientation);
         match crop {
             CropRule::Whole => (shape, spacing),
             CropRule::Nonzero => {
@@ -47,7 +47,7 @@ impl CaseFacts {
     }
 
     /// Volume of a label in millilitres; `None` if the case does not have it.
-    pub fn ml(&self, value: Label) -> Option<f64> {
+    pub fn volume_ml(&self, value: Label) -> Option<f64> {
         let voxels = *self.label_voxels.get(&value)? as f64;
         Some(voxels * self.spacing.mm().iter().product::<f64>() / 1000.0)
     }

@@ -49,7 +49,7 @@ pub(crate) fn find_outliers(dataset: &Dataset, facts: &[CaseFacts]) -> Vec<Outli
     found.extend(missing_structures(dataset, facts));
     let mut numbers = Vec::new();
     for (axis, letter) in ["R", "A", "S"].into_iter().enumerate() {
-        let along = move |f: &CaseFacts| f.along(Orientation::RAS);
+        let along = move |f: &CaseFacts| f.oriented(Orientation::RAS);
         numbers.extend(far_from_median(
             dataset,
             facts,
@@ -78,7 +78,7 @@ pub(crate) fn find_outliers(dataset: &Dataset, facts: &[CaseFacts]) -> Vec<Outli
     }
     for entry in dataset.labels().entries() {
         let what = format!("volume of label {} ({}) in ml", entry.value, entry.name);
-        numbers.extend(far_from_median(dataset, facts, OfFile::Mask, &what, |f| f.ml(entry.value)));
+        numbers.extend(far_from_median(dataset, facts, OfFile::Mask, &what, |f| f.volume_ml(entry.value)));
     }
     let distance = |outlier: &Outlier| outlier.robust_sds.unwrap_or(f64::INFINITY);
     numbers.sort_by(|a, b| distance(b).total_cmp(&distance(a)));

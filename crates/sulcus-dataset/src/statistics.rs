@@ -95,7 +95,7 @@ pub fn intensities<'a>(samples: impl Iterator<Item = &'a ForegroundSample>) -> O
 
 /// The size of a label over the cases.
 pub fn label_volumes(value: Label, name: &str, facts: &[CaseFacts]) -> LabelVolumes {
-    let ml = sorted(facts.iter().filter_map(|f| f.ml(value)).collect());
+    let ml = sorted(facts.iter().filter_map(|f| f.volume_ml(value)).collect());
     LabelVolumes {
         value,
         name: name.to_owned(),
@@ -108,7 +108,7 @@ pub fn label_volumes(value: Label, name: &str, facts: &[CaseFacts]) -> LabelVolu
 /// The size of a region over the cases.
 pub fn region_volumes(region: &Region, facts: &[CaseFacts]) -> RegionVolumes {
     let voxels = |f: &CaseFacts| region.values.iter().filter_map(|value| f.label_voxels.get(value)).sum::<usize>();
-    let ml = |f: &CaseFacts| -> f64 { region.values.iter().filter_map(|value| f.ml(*value)).sum() };
+    let ml = |f: &CaseFacts| -> f64 { region.values.iter().filter_map(|value| f.volume_ml(*value)).sum() };
     let found = || facts.iter().filter(|f| voxels(f) > 0);
     let ml = sorted(found().map(ml).collect());
     RegionVolumes {

@@ -109,7 +109,7 @@ impl Dataset {
     /// Describes the data set from a survey of it.
     pub fn summary(&self, survey: &Survey) -> DatasetSummary {
         let facts = &survey.facts;
-        let along: Vec<_> = facts.iter().map(|f| f.along(sulcus_volume::Orientation::RAS)).collect();
+        let along: Vec<_> = facts.iter().map(|f| f.oriented(sulcus_volume::Orientation::RAS)).collect();
         let mut orientations: BTreeMap<String, usize> = BTreeMap::new();
         facts.iter().for_each(|f| *orientations.entry(f.orientation.to_string()).or_default() += 1);
         let extreme = |start: f32, pick: fn(f32, f32) -> f32, which: usize| {
@@ -139,7 +139,7 @@ impl Dataset {
     }
 
     fn case_summary(&self, facts: &CaseFacts) -> CaseSummary {
-        let ml = |value: &u16| Some((value.to_string(), facts.ml(*value)?));
+        let ml = |value: &u16| Some((value.to_string(), facts.volume_ml(*value)?));
         CaseSummary {
             name: facts.name.clone(),
             file: self.case(&facts.name).and_then(|c| c.images.first()).cloned().unwrap_or_default(),

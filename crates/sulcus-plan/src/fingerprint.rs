@@ -46,7 +46,7 @@ pub struct ChannelIntensities {
 impl Fingerprint {
     /// Summarises the cases.
     pub fn new(channels: &[String], labels: &LabelTable, regions: &[Region], facts: &[CaseFacts]) -> Self {
-        let along: Vec<_> = facts.iter().map(|f| f.along(Orientation::RAS)).collect();
+        let along: Vec<_> = facts.iter().map(|f| f.oriented(Orientation::RAS)).collect();
         let orientations: BTreeSet<String> = facts.iter().map(|f| f.orientation.to_string()).collect();
         let mut ratios: Vec<f64> = facts.iter().map(|f| f.measures.crop_ratio).collect();
         ratios.sort_unstable_by(f64::total_cmp);

@@ -73,7 +73,8 @@ pub(crate) fn decide_plan(
         (None, Dimensions::Three) => block_axes(fingerprint, &mut why)?,
     };
     let crop = crop(fingerprint, &mut why);
-    let (shapes, spacings): (Vec<_>, Vec<_>) = facts.iter().map(|f| f.seen_along(crop, orientation)).unzip();
+    let (shapes, spacings): (Vec<_>, Vec<_>) =
+        facts.iter().map(|f| f.cropped_and_oriented(crop, orientation)).unzip();
     let shape = Range::of(shapes.iter().map(|s: &[usize; 3]| s.map(|n| n as f64))).median;
     let spacing = spacing_rule(config.spacing, orientation, shape, &spacings, &mut why)?;
     let native = Range::of(spacings.into_iter()).median;

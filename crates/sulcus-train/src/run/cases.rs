@@ -94,7 +94,7 @@ pub(super) fn sampler(
         };
         cases = cases.into_iter().map(with_native_spacing).collect::<Result<_, TrainError>>()?;
     }
-    Ok(Sampler::new(cases, sampling)?.in_regions(loss_regions(spec)?))
+    Ok(Sampler::new(cases, sampling)?.with_regions(loss_regions(spec)?))
 }
 
 /// The voxel size of a scan along the plan's x, y, z.
@@ -118,7 +118,7 @@ pub(super) fn prepared_bytes(
 ) -> u64 {
     let in_memory: BTreeSet<&String> = split.training.iter().chain(scored_each_epoch).collect();
     let bytes = |f: &CaseFacts| {
-        let (shape, from_mm) = f.seen_along(plan.crop, plan.orientation);
+        let (shape, from_mm) = f.cropped_and_oriented(plan.crop, plan.orientation);
         let voxels: f64 = match plan.spacing {
             SpacingRule::Native => shape.iter().map(|n| *n as f64).product(),
             SpacingRule::Resample { mm, .. } => {

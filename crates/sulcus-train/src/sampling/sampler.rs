@@ -99,7 +99,7 @@ impl Sampler {
 
     /// Sets the regions of the classes, for a network that predicts regions.
     #[must_use]
-    pub fn in_regions(self, regions: Option<Regions>) -> Self {
+    pub fn with_regions(self, regions: Option<Regions>) -> Self {
         Self { regions, ..self }
     }
 

@@ -166,7 +166,7 @@ mod tests {
     fn overlapping(device: &Device) -> (Tensor<5>, Targets) {
         let (logits, targets) = three_classes(device);
         let regions = Regions::new(&[vec![1, 2, 3], vec![2, 3], vec![1, 3]], 4).unwrap();
-        (logits, targets.in_regions(Some(regions)))
+        (logits, targets.with_regions(Some(regions)))
     }
 
     fn each_output(device: &Device) -> [(Output, (Tensor<5>, Targets)); 3] {
@@ -274,7 +274,8 @@ mod tests {
         for (output, (logits, targets)) in each_output(&device) {
             let mut classes = targets.classes.to_vec();
             classes[2] = Targets::IGNORED;
-            let with_ignored = Targets::new(classes, targets.shape()).unwrap().in_regions(targets.regions.clone());
+            let with_ignored =
+                Targets::new(classes, targets.shape()).unwrap().with_regions(targets.regions.clone());
             for targets in [targets.clone(), with_ignored] {
                 for loss in [Loss::Dice, Loss::DiceCe] {
                     for scope in [DiceScope::Batch, DiceScope::Case] {

@@ -55,7 +55,7 @@ impl Replica {
     ) -> Result<(f64, Option<GradientsParams>), TrainError> {
         let [n, _, d, h, w] = batch.shape;
         let image = Tensor::<5>::from_data(TensorData::new(batch.image, batch.shape), &self.device);
-        let targets = Targets::new(batch.classes, [n, d, h, w])?.in_regions(batch.regions);
+        let targets = Targets::new(batch.classes, [n, d, h, w])?.with_regions(batch.regions);
         let image = round(config.precision, image);
         let loss = config.objective.loss(&self.network, image, &targets)?;
         let value = loss.clone().try_into_scalar::<f64>().map_err(|e| TrainError::Tensor(format!("{e:?}")))?;
