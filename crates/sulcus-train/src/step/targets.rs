@@ -33,7 +33,7 @@ impl Targets {
 
     /// Sets the regions of the classes, for a network that predicts regions.
     #[must_use]
-    pub fn in_regions(self, regions: Option<Regions>) -> Self {
+    pub fn with_regions(self, regions: Option<Regions>) -> Self {
         Self { regions, ..self }
     }
 
@@ -63,7 +63,7 @@ impl Targets {
             let row = self.classes.get(row..row + width).unwrap_or_default();
             classes.extend(row.iter().skip(stride[2] / 2).step_by(stride[2]));
         }
-        Ok(Self::new(classes, [n, d, h, w])?.in_regions(self.regions.clone()))
+        Ok(Self::new(classes, [n, d, h, w])?.with_regions(self.regions.clone()))
     }
 
     /// One mask per region.
