@@ -250,7 +250,7 @@ fn unusable_files_are_refused() {
     insta::assert_snapshot!(refused(&spec, &file("notes.txt")), @"training cannot start from this file: expected a model (.onnx), a checkpoint (.ckpt), a run's folder, or PyTorch weights (.pt, .pth, .safetensors): FILE");
     std::fs::write(file("notes.pt"), "weights").unwrap();
     insta::assert_snapshot!(refused(&spec, &file("notes.pt")), @"the weights to start from cannot be read; as a PyTorch file it is broken or cut short: invalid PyTorch file format: not a PyTorch checkpoint: no ZIP, TAR, legacy or pickle header found: FILE");
-    insta::assert_snapshot!(refused(&spec, folder.path()), @"training cannot start from this folder: it holds no run of `sulcus train`: FILE");
+    insta::assert_snapshot!(refused(&spec, folder.path()), @"training cannot start from this folder: it holds no training run: FILE");
     insta::assert_snapshot!(refused(&spec, &file("absent.pt")), @"the weights to start from cannot be read: No such file or directory (os error 2): FILE");
 }
 
@@ -262,7 +262,7 @@ fn non_finite_weights_and_weights_of_another_network_are_refused() {
     write_safetensors(&[("logits.bias", &[3], vec![0.0, f32::NAN, 0.0])], &file);
     insta::assert_snapshot!(refused(&spec, &file), @"training cannot start from these weights: `logits.bias` holds NaN, so their training had diverged: FILE");
     write_safetensors(&[("logits.bias", &[3], vec![0.0; 3]), ("fc.weight", &[2, 1], vec![0.0; 2])], &file);
-    insta::assert_snapshot!(refused(&spec, &file), @"training cannot start from these weights: no convolution of the network has its like among them. The file has 2 tensors, such as `fc.weight` [2, 1]; the network 42, such as `encoder.0.0.conv.weight` [3, 2, 1, 3, 3]: FILE");
+    insta::assert_snapshot!(refused(&spec, &file), @"training cannot start from these weights: no convolution of the network has a counterpart with the same name and shape. The file has 2 tensors, such as `fc.weight` [2, 1]; the network 42, such as `encoder.0.0.conv.weight` [3, 2, 1, 3, 3]: FILE");
 }
 
 /// Keeps the report of the initialisation.

@@ -11,7 +11,7 @@ use sulcus_train::{find_device, supported_precisions};
 use crate::args::DoctorArgs;
 use crate::error::{CliError, Context, with_causes};
 use crate::ui::{Ui, human_secs};
-use crate::{output, tiny};
+use crate::{hints, output, tiny};
 
 #[derive(Serialize)]
 struct Report {
@@ -205,7 +205,10 @@ fn devices(runtime: Option<&OnnxRuntime>, model: &[u8], library: &OrtLibrary) ->
                     supported_precisions(&found).iter().map(ToString::to_string).collect();
                 (true, format!("{description}; {}{}", precisions.join(", "), partly_verified(device)))
             }
-            Err(error) => (false, with_causes(&error)),
+            Err(error) => {
+                let hint = hints::hint(&error).map(|hint| format!("; {hint}")).unwrap_or_default();
+                (false, with_causes(&error) + &hint)
+            }
         };
         let (used_for, verified) = ("training", !matches!(device, DeviceChoice::Cuda(_)));
         found.push(DeviceReport { name: device.to_string(), used_for, available, verified, golden: None, note });

@@ -7,7 +7,7 @@ use sulcus_volume::{Label, LabelTable};
 
 use super::description::check_count;
 use super::files::{channel_of, files, folder_name, nifti_parts, nifti_stem};
-use super::strays::unused_volumes;
+use super::unused_volumes::unused_volumes;
 use crate::case::Case;
 use crate::dataset::{Dataset, Layout};
 use crate::error::DatasetError;

@@ -4,7 +4,7 @@ mod description;
 mod files;
 mod folders;
 mod listed;
-mod strays;
+mod unused_volumes;
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use crate::text::count;
 use description::{labels, numbered_names};
 use files::folder_name;
 use listed::{check_ending, listed_cases, nnunet_cases, training_cases};
-use strays::unused_volumes;
+use unused_volumes::unused_volumes;
 
 impl Dataset {
     /// Opens a Medical Segmentation Decathlon task folder, an nnU-Net raw folder (of version 1 or 2), or a folder with

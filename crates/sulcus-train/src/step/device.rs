@@ -10,9 +10,7 @@ use sulcus_plan::{DeviceChoice, DeviceKind, DeviceList};
 #[non_exhaustive]
 pub enum DeviceError {
     /// This build lacks the device's backend.
-    #[error(
-        "cannot train on `{choice}`: this build has no {backend} backend, which the Cargo feature `{feature}` adds"
-    )]
+    #[error("cannot train on `{choice}`: this build has no {backend} backend")]
     NotCompiled {
         /// The device.
         choice: DeviceChoice,
@@ -132,7 +130,7 @@ fn pick(
 
 #[cfg(feature = "vulkan")]
 fn is_software(device: &Device) -> bool {
-    // Burn tells the kind of adapter only in the device's debug form.
+    // Burn exposes the kind of adapter only in the debug form of a device.
     format!("{device:?}").contains("Cpu")
 }
 
@@ -152,7 +150,7 @@ mod tests {
     #[test]
     fn missing_backend_is_named_with_its_feature() {
         let error = find_device(DeviceChoice::Cuda(1)).unwrap_err();
-        insta::assert_snapshot!(error, @"cannot train on `cuda:1`: this build has no CUDA backend, which the Cargo feature `cuda` adds");
+        insta::assert_snapshot!(error, @"cannot train on `cuda:1`: this build has no CUDA backend");
     }
 
     #[test]
