@@ -336,9 +336,9 @@ mod tests {
         let message = |cases, sampling| Sampler::new(cases, sampling).unwrap_err().to_string();
         insta::assert_snapshot!(message(vec![], sampling([1, 4, 4])), @"cannot train with this configuration: there is no case to draw patches from");
         insta::assert_snapshot!(message(vec![one(), case([2, 2, 2], 2, &[])], sampling([1, 4, 4])), @"no patch could be drawn from case [2, 2, 2]: it has 2 channel(s), the first case has 1");
-        insta::assert_snapshot!(message(vec![one()], sampling([0, 4, 4])), @"cannot train with this configuration: a batch of 4 patches of [0, 4, 4] in 1 channel(s) cannot be: it has 1 to 4294967295 values");
+        insta::assert_snapshot!(message(vec![one()], sampling([0, 4, 4])), @"cannot train with this configuration: a batch of 4 patches of [0, 4, 4] in 1 channel(s) is not possible: it must have 1 to 4294967295 values");
         let vast = SamplingConfig { batch_size: 1 << 20, ..sampling([1, 64, 64]) };
-        insta::assert_snapshot!(message(vec![one()], vast), @"cannot train with this configuration: a batch of 1048576 patches of [1, 64, 64] in 1 channel(s) cannot be: it has 1 to 4294967295 values");
+        insta::assert_snapshot!(message(vec![one()], vast), @"cannot train with this configuration: a batch of 1048576 patches of [1, 64, 64] in 1 channel(s) is not possible: it must have 1 to 4294967295 values");
         let flat = SamplingConfig { spacing_mm: [0.0, 1.0, 1.0], ..sampling([4, 4, 4]) };
         insta::assert_snapshot!(message(vec![one()], flat), @"cannot train with this configuration: voxels cannot measure [0.0, 1.0, 1.0] mm");
         let image = Prepared::from_parts([2, 2, 2], 1, vec![0.0; 8]).unwrap();
