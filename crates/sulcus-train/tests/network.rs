@@ -10,7 +10,7 @@ use common::{every_kind, model_spec, noise, optimizer, prediction_shape, step, t
 use serde_json::json;
 use sulcus_onnx::messages::ModelProto;
 use sulcus_pipeline::{NetworkSpec, Output, Predictor, Tensor};
-use sulcus_plan::{DiceScope, Loss, Optimizer, preset, preset_names};
+use sulcus_plan::{DiceScope, Loss, Optimizer, count_parameters, preset, preset_names};
 use sulcus_train::{
     Checkpoint, CheckpointParts, NetworkPredictor, OptimizerState, UNet, export_onnx, segmentation_loss,
 };
@@ -35,6 +35,17 @@ fn presets_have_the_tutorials_number_of_parameters() {
     for spec in preset_names().iter().filter_map(|name| preset(name)) {
         spec.check().unwrap();
         assert_eq!(spec.padding_multiple(), [16, 16]);
+    }
+}
+
+/// `sulcus-plan` estimates the memory from the number of parameters without building the network.
+#[test]
+fn planned_number_of_parameters_equals_the_networks() {
+    let device = Device::flex();
+    for name in ["unet2d-classic", "unet2d-lite"] {
+        let spec = preset(name).unwrap();
+        let network = UNet::new(&spec, 2, 5, 0, &device).unwrap();
+        assert_eq!(count_parameters(&spec, 2, 5), network.parameters() as u64, "{name}");
     }
 }
 
