@@ -141,8 +141,11 @@ fn weights_and_answer(checkpoint: &Path, average: bool) -> (Vec<f32>, Vec<f32>) 
     (weights.0, answer)
 }
 
+/// Weights and answers of the checkpoints, loss and score of each epoch, the final score.
+type RunResult = (Vec<(Vec<f32>, Vec<f32>)>, Vec<(f64, Option<f64>)>, Option<f64>);
+
 /// What must not depend on an interruption: the weights of all checkpoints, the losses and the scores.
-fn result(run: &Path) -> (Vec<(Vec<f32>, Vec<f32>)>, Vec<(f64, Option<f64>)>, Option<f64>) {
+fn result(run: &Path) -> RunResult {
     let last = Weights::Last.file_in(run);
     let weights = vec![
         weights_and_answer(&last, false),

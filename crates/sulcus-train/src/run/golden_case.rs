@@ -106,6 +106,9 @@ struct Prediction {
     margin: f32,
 }
 
+/// Orders blocks: by near ties, then by foreground, descending.
+type Rank = (usize, std::cmp::Reverse<usize>);
+
 /// A part of an image.
 struct Block<'a> {
     of: &'a Prediction,
@@ -143,7 +146,7 @@ impl Prediction {
             let last = shape[axis] - edges[axis];
             (0..=last).step_by((edges[axis] / 4).max(1)).map(move |start| start..start + edges[axis])
         };
-        let mut best: Option<((usize, std::cmp::Reverse<usize>), [Range<usize>; 3])> = None;
+        let mut best: Option<(Rank, [Range<usize>; 3])> = None;
         for z in starts(2) {
             for y in starts(1) {
                 for x in starts(0) {
