@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use sulcus_onnx::precision::{RangeOutput, ValueRange, to_int8, with_ranges};
 use sulcus_onnx::{read_spec, with_spec};
 use sulcus_pipeline::{
-    ModelSpec, Precision, Predictor, PredictorError, Reduction, Tensor, WindowOptions, predict_logits, prepare,
+    ModelSpec, Precision, Predictor, PredictorError, QuantizationReport, Tensor, WindowOptions, predict_logits, prepare,
 };
 use sulcus_runtime::{OrtLibrary, OrtMeasurements, find_onnx_runtime};
 
@@ -81,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bytes = to_int8(&whole, &ranges)?;
     // One case, so that the file is one that can be read; nothing was scored.
     spec.precision =
-        Some(Reduction { kind: Precision::Int8, dice_fp32: 0.0, dice: 0.0, cases: 1, calibration: None });
+        Some(QuantizationReport { kind: Precision::Int8, dice_fp32: 0.0, dice: 0.0, cases: 1, calibration: None });
     std::fs::write(output, with_spec(&bytes, &spec)?)?;
     Ok(())
 }

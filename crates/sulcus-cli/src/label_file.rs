@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use sulcus_io::LabelTableFormat;
-use sulcus_pipeline::{LabelDescription, Region, Structure};
+use sulcus_pipeline::{DatasetLabels, Region, Structure};
 use sulcus_volume::{Label, LabelEntry, LabelTable};
 
 use crate::error::{CliError, Context};
@@ -65,7 +65,7 @@ fn from_json(text: &str) -> Result<LabelFile, String> {
         return Ok(LabelFile { table, regions: Vec::new(), ignore: None });
     }
     let wrapped = if json.get("labels").is_none() { format!("{{\"labels\": {text}}}") } else { text.to_owned() };
-    let LabelDescription { labels, regions, ignore } = LabelDescription::from_json(&wrapped)?;
+    let DatasetLabels { labels, regions, ignore } = DatasetLabels::from_json(&wrapped)?;
     Ok(LabelFile { table: labels, regions, ignore })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sulcus_pipeline::{CaseScores, LabelScores, MeanScores, PipelineError, Structure, Summary, leave_out_ignored};
+use sulcus_pipeline::{CaseScores, LabelScores, MeanScores, PipelineError, Structure, Summary, mask_ignored_voxels};
 use sulcus_volume::{Label, LabelMap, LabelTable};
 
 use crate::error::CliError;
@@ -76,7 +76,7 @@ impl Scores {
         let known;
         let (prediction, truth) = match self.ignore {
             Some(ignore) => {
-                known = leave_out_ignored(prediction, truth, ignore)?;
+                known = mask_ignored_voxels(prediction, truth, ignore)?;
                 (&known.0, &known.1)
             }
             None => (prediction, truth),

@@ -7,7 +7,7 @@ use sulcus_onnx::messages::ModelProto;
 use sulcus_onnx::{Axis, GraphBuilder, OnnxError, attribute, read_spec, with_spec};
 use sulcus_pipeline::{
     Activation, ChannelSpec, CropRule, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm,
-    Normalisation, Output, SPEC_KEY, SpacingRule, StageConfig, Tiling, Training,
+    Normalisation, OutputActivation, SPEC_KEY, SpacingRule, StageConfig, Tiling, Training,
 };
 use sulcus_volume::LabelTable;
 
@@ -29,13 +29,13 @@ fn spec() -> ModelSpec {
         channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore }],
         labels: LabelTable::from_names([(1, "Anterior".into())]).unwrap(),
         regions: Vec::new(),
-        activation: Output::Softmax,
+        activation: OutputActivation::Softmax,
         crop: CropRule::Whole,
         orientation: "RAS".parse().unwrap(),
         spacing: SpacingRule::Native,
         patch: vec![8, 8],
         tiling: Tiling::Whole,
-        overlap: 0.5,
+        tile_step: 0.5,
         mirror_axes: vec![],
         padding_multiple: vec![1, 1],
         postprocessing: vec![],
@@ -77,7 +77,7 @@ fn another_specification_replaces_the_first_and_leaves_the_rest_alone() {
     let unknown = [0xa2, 0x01, 0x03, 1, 2, 3];
     file.extend_from_slice(&unknown);
 
-    let changed_spec = ModelSpec { name: "renamed".into(), overlap: 0.25, ..spec() };
+    let changed_spec = ModelSpec { name: "renamed".into(), tile_step: 0.25, ..spec() };
     let changed = with_spec(&file, &changed_spec).unwrap();
 
     assert_eq!(read_spec(&changed).unwrap(), changed_spec);

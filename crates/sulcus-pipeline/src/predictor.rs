@@ -72,7 +72,7 @@ pub trait Predictor {
     ///
     /// # Errors
     /// When the engine fails; then no input has an answer.
-    fn logits_of_all(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
+    fn logits_batch(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
         inputs.into_iter().map(|input| self.logits(input)).collect()
     }
 }
@@ -86,8 +86,8 @@ impl<P: Predictor + ?Sized> Predictor for &P {
         (**self).batch()
     }
 
-    fn logits_of_all(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
-        (**self).logits_of_all(inputs)
+    fn logits_batch(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
+        (**self).logits_batch(inputs)
     }
 }
 
@@ -100,7 +100,7 @@ impl<P: Predictor + ?Sized> Predictor for Box<P> {
         (**self).batch()
     }
 
-    fn logits_of_all(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
-        (**self).logits_of_all(inputs)
+    fn logits_batch(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
+        (**self).logits_batch(inputs)
     }
 }

@@ -39,13 +39,13 @@ fn spec(crop: CropRule, normalisation: Normalisation, spacing: SpacingRule) -> M
         channels: vec![ChannelSpec { name: "MRI".into(), normalisation }],
         labels: LabelTable::from_names([(4, "bright".to_owned())]).unwrap(),
         regions: Vec::new(),
-        activation: Output::Softmax,
+        activation: OutputActivation::Softmax,
         crop,
         orientation: "ASR".parse().unwrap(),
         spacing,
         patch: vec![4; 3],
         tiling: Tiling::Patch,
-        overlap: 0.5,
+        tile_step: 0.5,
         mirror_axes: Vec::new(),
         padding_multiple: vec![2; 3],
         postprocessing: vec![],
@@ -53,7 +53,7 @@ fn spec(crop: CropRule, normalisation: Normalisation, spacing: SpacingRule) -> M
         precision: None,
         golden_case: None,
     };
-    spec.format_version = spec.least_version();
+    spec.format_version = spec.min_format_version();
     spec.check().unwrap();
     spec
 }
@@ -76,7 +76,7 @@ fn head(shape: [usize; 3], start: [usize; 3], block: [usize; 3], mm: [f64; 3]) -
     Image::new(geometry, 1, values).unwrap()
 }
 
-fn predict(spec: &ModelSpec, image: &Image, threshold: f32) -> Restored {
+fn predict(spec: &ModelSpec, image: &Image, threshold: f32) -> Prediction {
     let (prepared, restore) = prepare(spec, image).unwrap();
     let go = &mut |_| ControlFlow::Continue(());
     let logits = predict_logits(spec, &prepared, &[&Bright(threshold)], &WindowOptions::default(), go).unwrap();
@@ -97,12 +97,12 @@ proptest! {
         let spec = spec(CropRule::Nonzero, Normalisation::Ct { clip: [0.0, 2000.0], mean: 0.0, sd: 1.0 }, SpacingRule::Native);
         let (prepared, _) = prepare(&spec, &image).unwrap();
         prop_assert_eq!(prepared.data().len(), block.iter().product::<usize>());
-        let restored = predict(&spec, &image, 500.0);
+        let prediction = predict(&spec, &image, 500.0);
         // The hole is dark, and everything outside the box is background.
         let expected: Vec<u16> = image.data().iter().map(|v| if *v > 500.0 { 4 } else { 0 }).collect();
-        prop_assert_eq!(restored.labels.geometry(), image.geometry());
-        prop_assert_eq!(restored.labels.data(), &expected[..]);
-        let probabilities = restored.probabilities.unwrap();
+        prop_assert_eq!(prediction.labels.geometry(), image.geometry());
+        prop_assert_eq!(prediction.labels.data(), &expected[..]);
+        let probabilities = prediction.probabilities.unwrap();
         for (i, value) in image.data().iter().enumerate() {
             let [background, bright] = [probabilities.channel(0)[i], probabilities.channel(1)[i]];
             prop_assert!((background + bright - 1.0).abs() < 1e-6);
@@ -112,7 +112,7 @@ proptest! {
             }
         }
         // The mask is cut as its image is.
-        let labels = prepare_labels(&spec, &image, &restored.labels, None).unwrap();
+        let labels = preprocess_labels(&spec, &image, &prediction.labels, None).unwrap();
         prop_assert_eq!(labels.shape(), prepared.shape());
         let inside = prepared.data().iter().map(|v| u8::from(*v > 500.0));
         prop_assert!(labels.classes().iter().copied().eq(inside));
@@ -185,7 +185,7 @@ fn along_a_coarse_axis_the_nearest_slice_counts_there_and_back() {
     // The mask: nearest slices too, so that its classes are those of its slices.
     let labels: Vec<u16> = image.data().iter().map(|v| if *v > 500.0 { 4 } else { 0 }).collect();
     let mask = LabelMap::new(*image.geometry(), labels).unwrap();
-    let classes = prepare_labels(&model(CoarseAxis::Nearest), &image, &mask, None).unwrap();
+    let classes = preprocess_labels(&model(CoarseAxis::Nearest), &image, &mask, None).unwrap();
     for z in 0..8 {
         let slice = mask.data()[z / 2 * 42..][..42].iter().map(|l| u8::from(*l > 0));
         assert!(classes.classes()[z * 42..][..42].iter().copied().eq(slice), "slice {z}");
@@ -239,7 +239,7 @@ fn a_model_that_needs_it_is_of_the_version_that_brought_it_and_others_are_not() 
         change(&mut newer);
         let refused = newer.check().unwrap_err().to_string();
         assert!(refused.contains("came with format version 3, but it says 1"), "{refused}");
-        newer.format_version = newer.least_version();
+        newer.format_version = newer.min_format_version();
         assert_eq!(ModelSpec::from_json(&newer.to_json().unwrap()).unwrap(), newer);
     }
 }

@@ -47,13 +47,13 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
         }],
         labels: LabelTable::from_names([(3, "one".to_owned()), (7, "two".to_owned())]).unwrap(),
         regions: Vec::new(),
-        activation: Output::Softmax,
+        activation: OutputActivation::Softmax,
         crop: CropRule::Whole,
         orientation: orientation.parse().unwrap(),
         spacing: SpacingRule::Native,
         patch: vec![4; axes],
         tiling: Tiling::Whole,
-        overlap: 0.5,
+        tile_step: 0.5,
         mirror_axes: (0..axes).collect(),
         padding_multiple: vec![2; axes],
         postprocessing: vec![],
@@ -75,7 +75,7 @@ fn phantom() -> (Image, LabelMap) {
     (Image::new(geometry, 1, values).unwrap(), Volume::new(geometry, labels).unwrap())
 }
 
-fn run(spec: &ModelSpec, image: &Image, options: WindowOptions) -> Result<Restored, PipelineError> {
+fn run(spec: &ModelSpec, image: &Image, options: WindowOptions) -> Result<Prediction, PipelineError> {
     spec.check()?;
     let (prepared, restore) = prepare(spec, image)?;
     let logits = predict_logits(spec, &prepared, &[&Thresholds], &options, &mut |_| ControlFlow::Continue(()))?;
@@ -88,8 +88,8 @@ fn every_orientation_of_scan_and_model_gives_the_same_mask_in_the_patient() {
     for model in Orientation::all() {
         let spec = spec(&model.to_string(), Dimensions::Two);
         for scan in Orientation::all().step_by(5) {
-            let restored = run(&spec, &image.reoriented(scan), WindowOptions::default()).unwrap();
-            assert_eq!(restored.labels, mask.reoriented(scan), "model {model}, scan {scan}");
+            let prediction = run(&spec, &image.reoriented(scan), WindowOptions::default()).unwrap();
+            assert_eq!(prediction.labels, mask.reoriented(scan), "model {model}, scan {scan}");
         }
     }
 }
@@ -102,8 +102,8 @@ fn windows_and_mirrors_of_a_local_network_change_nothing() {
             for mirror in [false, true] {
                 for step in [None, Some(0.25), Some(1.0)] {
                     let spec = ModelSpec { tiling, ..spec("PIR", dimensions) };
-                    let restored = run(&spec, &image, WindowOptions { step, mirror }).unwrap();
-                    assert_eq!(restored.labels, mask, "{dimensions:?} {tiling:?} {mirror} {step:?}");
+                    let prediction = run(&spec, &image, WindowOptions { step, mirror }).unwrap();
+                    assert_eq!(prediction.labels, mask, "{dimensions:?} {tiling:?} {mirror} {step:?}");
                 }
             }
         }
@@ -120,12 +120,12 @@ fn a_resampled_scan_comes_back_on_its_own_grid() {
             coarse_axis: CoarseAxis::AsOthers,
         };
         let spec = ModelSpec { spacing, ..spec("LSP", Dimensions::Three) };
-        let restored = run(&spec, &image, WindowOptions::default()).unwrap();
-        assert_eq!(restored.labels.geometry(), image.geometry());
+        let prediction = run(&spec, &image, WindowOptions::default()).unwrap();
+        assert_eq!(prediction.labels.geometry(), image.geometry());
         // Borders blur by a voxel; the inside of each structure must stay what it is.
-        let counts = count_labels(&restored.labels, &mask, &[3, 7]).unwrap();
+        let counts = count_labels(&prediction.labels, &mask, &[3, 7]).unwrap();
         assert!(counts.iter().all(|c| c.dice().unwrap() > 0.75), "{mm:?}: {counts:?}");
-        let labels = prepare_labels(&spec, &image, &mask, None).unwrap();
+        let labels = preprocess_labels(&spec, &image, &mask, None).unwrap();
         assert_eq!(labels.shape(), prepare(&spec, &image).unwrap().0.shape());
         assert!(labels.classes().contains(&2));
     }
@@ -134,10 +134,10 @@ fn a_resampled_scan_comes_back_on_its_own_grid() {
 #[test]
 fn probabilities_sum_to_one_and_agree_with_the_mask() {
     let (image, _) = phantom();
-    let restored = run(&spec("RAS", Dimensions::Two), &image, WindowOptions::default()).unwrap();
-    let probabilities = restored.probabilities.unwrap();
+    let prediction = run(&spec("RAS", Dimensions::Two), &image, WindowOptions::default()).unwrap();
+    let probabilities = prediction.probabilities.unwrap();
     assert_eq!((probabilities.channels(), probabilities.geometry()), (3, image.geometry()));
-    for (voxel, label) in restored.labels.data().iter().enumerate() {
+    for (voxel, label) in prediction.labels.data().iter().enumerate() {
         let p: Vec<f32> = (0..3).map(|k| probabilities.channel(k)[voxel]).collect();
         assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-6);
         let best = [0, 3, 7].iter().position(|l| l == label).unwrap();
@@ -157,7 +157,7 @@ fn scans_that_do_not_fit_are_refused_in_words() {
     let broken = Image::new(geometry, 1, values).unwrap();
     insta::assert_snapshot!(prepare(&spec, &broken).unwrap_err(), @"the image has 1 voxel(s) that are not finite numbers (NaN or infinity); replace them before prediction or training, their meaning is unknown");
     let other = mask.map(|l| if *l == 7 { 9 } else { *l });
-    insta::assert_snapshot!(prepare_labels(&spec, &image, &other, None).unwrap_err(), @"the mask has label value(s) [9], which are not in the label table [3, 7]");
+    insta::assert_snapshot!(preprocess_labels(&spec, &image, &other, None).unwrap_err(), @"the mask has label value(s) [9], which are not in the label table [3, 7]");
     let smaller = Geometry::new([7, 9, 4], *geometry.ras_from_voxel(), OrientationSource::Sform).unwrap();
     let smaller = Volume::new(smaller, vec![0; 7 * 9 * 4]).unwrap();
     insta::assert_snapshot!(count_labels(&smaller, &mask, &[3]).unwrap_err(), @"the two volumes lie on different grids: shapes [7, 9, 4] and [7, 9, 5]");
@@ -254,16 +254,16 @@ fn voxels_that_nobody_labelled_are_a_class_of_their_own_and_count_in_no_score() 
     let unlabelled = |i: usize| i.is_multiple_of(7);
     let reference = with(&|i, v| if unlabelled(i) { 9 } else { v });
     let native = spec("RAS", Dimensions::Two);
-    let refused = prepare_labels(&native, &image, &reference, None).unwrap_err();
+    let refused = preprocess_labels(&native, &image, &reference, None).unwrap_err();
     assert!(matches!(refused, PipelineError::UnknownLabels { .. }), "{refused}");
-    let refused = prepare_labels(&native, &image, &reference, Some(7)).unwrap_err().to_string();
+    let refused = preprocess_labels(&native, &image, &reference, Some(7)).unwrap_err().to_string();
     assert!(refused.contains("[9]"), "{refused}");
 
     let ignored =
-        |labels: &PreparedLabels| labels.classes().iter().filter(|c| **c == PreparedLabels::IGNORED).count();
-    let prepared = prepare_labels(&native, &image, &reference, Some(9)).unwrap();
+        |labels: &PreprocessedLabels| labels.classes().iter().filter(|c| **c == PreprocessedLabels::IGNORED).count();
+    let prepared = preprocess_labels(&native, &image, &reference, Some(9)).unwrap();
     assert_eq!(ignored(&prepared), 45);
-    assert!(prepared.classes().iter().all(|c| [0, 1, 2, PreparedLabels::IGNORED].contains(c)));
+    assert!(prepared.classes().iter().all(|c| [0, 1, 2, PreprocessedLabels::IGNORED].contains(c)));
     let mm = Spacing::new([geometry.spacing().mm()[0] * 7.0 / 14.0, 1.0, 1.0]).unwrap();
     let finer = ModelSpec {
         spacing: SpacingRule::Resample {
@@ -273,13 +273,13 @@ fn voxels_that_nobody_labelled_are_a_class_of_their_own_and_count_in_no_score() 
         },
         ..native.clone()
     };
-    let resampled = prepare_labels(&finer, &image, &reference, Some(9)).unwrap();
+    let resampled = preprocess_labels(&finer, &image, &reference, Some(9)).unwrap();
     assert_eq!(resampled.shape()[0], 14);
     assert!(ignored(&resampled) > 0);
 
     // A prediction that is wrong where nothing is known, and only there, is a perfect one.
     let prediction = with(&|i, v| if unlabelled(i) { 3 } else { v });
-    let (p, r) = leave_out_ignored(&prediction, &reference, 9).unwrap();
+    let (p, r) = mask_ignored_voxels(&prediction, &reference, 9).unwrap();
     for counts in count_labels(&p, &r, &[3, 7]).unwrap() {
         assert_eq!(counts.dice(), Some(1.0));
     }
@@ -295,7 +295,7 @@ fn regions_overwrite_each_other_in_their_order_and_have_probabilities_of_their_o
     let spec = ModelSpec {
         format_version: ModelSpec::version_for(&regions),
         labels: Region::label_table(&regions).unwrap(),
-        activation: Output::Regions,
+        activation: OutputActivation::Regions,
         regions,
         ..spec("RAS", Dimensions::Three)
     };
@@ -328,7 +328,7 @@ fn regions_overwrite_each_other_in_their_order_and_have_probabilities_of_their_o
         spec.check().unwrap_err().to_string()
     };
     insta::assert_snapshot!(refused(&|s| s.format_version = 1), @"this model cannot be used: what it asks for came with format version 2, but it says 1");
-    insta::assert_snapshot!(refused(&|s| s.activation = Output::Softmax), @"this model cannot be used: it names region `never`, but its output is of no regions");
+    insta::assert_snapshot!(refused(&|s| s.activation = OutputActivation::Softmax), @"this model cannot be used: it names region `never`, but its output is of no regions");
     insta::assert_snapshot!(refused(&|s| s.regions.clear()), @"this model cannot be used: its output is of regions, but it names none");
     insta::assert_snapshot!(refused(&|s| { s.regions.remove(0); }), @"this model cannot be used: its label 9 belongs to no region");
     insta::assert_snapshot!(refused(&|s| s.labels = LabelTable::from_names([(3, "a".into()), (9, "b".into())]).unwrap()), @"this model cannot be used: a region has value 7, which the label table lacks");

@@ -47,13 +47,13 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
         channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore }],
         labels: LabelTable::from_names([(3, "one".to_owned()), (7, "two".to_owned())]).unwrap(),
         regions: Vec::new(),
-        activation: Output::Softmax,
+        activation: OutputActivation::Softmax,
         crop: CropRule::Whole,
         orientation: orientation.parse().unwrap(),
         spacing: SpacingRule::Native,
         patch: if axes == 2 { vec![6, 8] } else { vec![4, 6, 8] },
         tiling: Tiling::Patch,
-        overlap: 0.5,
+        tile_step: 0.5,
         mirror_axes: (0..axes).collect(),
         padding_multiple: vec![2; axes],
         postprocessing: vec![Postprocess::KeepLargestComponent { labels: vec![3] }],
@@ -107,7 +107,7 @@ mod plain {
                 std::array::from_fn(|a| if flat && a == 0 { 1 } else { shape[a].next_multiple_of(2) })
             }
         };
-        let at: [Vec<usize>; 3] = std::array::from_fn(|a| starts(shape[a], tile[a], spec.overlap));
+        let at: [Vec<usize>; 3] = std::array::from_fn(|a| starts(shape[a], tile[a], spec.tile_step));
         let weights: [Vec<f32>; 3] = std::array::from_fn(|a| gaussian(tile[a]));
         let blended = (usize::from(flat)..3).any(|a| at[a].len() > 1);
         let n = tile.iter().product::<usize>();
@@ -203,12 +203,12 @@ mod plain {
     }
 }
 
-const PIECES: [Pieces; 5] = [
-    Pieces::WHOLE,
-    Pieces { slices: 4, rows: usize::MAX },
-    Pieces { slices: usize::MAX, rows: 5 },
-    Pieces { slices: 3, rows: 7 },
-    Pieces { slices: 1, rows: 1 },
+const PIECES: [ChunkSize; 5] = [
+    ChunkSize::WHOLE,
+    ChunkSize { slices: 4, rows: usize::MAX },
+    ChunkSize { slices: usize::MAX, rows: 5 },
+    ChunkSize { slices: 3, rows: 7 },
+    ChunkSize { slices: 1, rows: 1 },
 ];
 
 fn specs() -> Vec<ModelSpec> {
@@ -253,27 +253,27 @@ fn streamed_planes_are_the_whole_volume_s_to_the_last_bit_in_any_pieces() {
             );
             for pieces in PIECES {
                 let mut tiles = 0;
-                let mut answers = InTurn::new(&predictors);
+                let mut answers = SyncTileQueue::new(&predictors);
                 let mut tick = || {
                     tiles += 1;
                     ControlFlow::Continue(())
                 };
-                let mut walking = Walking { options, pieces, answers: &mut answers, tick: &mut tick };
-                let share = Share {
+                let mut context = InferenceContext { options, pieces, answers: &mut answers, tick: &mut tick };
+                let share = WeightedGroup {
                     spec: &spec,
                     prepared: &prepared,
                     networks: (0..networks.len()).collect(),
                     weight: 1.0,
                 };
-                let mut decision = Decision::new(&spec, scan.geometry(), Outputs::LabelsAndProbabilities).unwrap();
-                restore.stream(&[share], &mut walking, &mut decision).unwrap();
+                let mut decision = LabelAccumulator::new(&spec, scan.geometry(), Outputs::LabelsAndProbabilities).unwrap();
+                restore.stream(&[share], &mut context, &mut decision).unwrap();
                 let found = decision.finish().unwrap();
                 assert_eq!(found.labels.data(), labels, "{what} {pieces:?}");
                 assert_eq!(found.probabilities.unwrap().data(), probabilities, "{what} {pieces:?}");
-                let undivided = Pieces { slices: usize::MAX, ..pieces };
-                assert_eq!(count_tiles_in(&spec, scan.geometry(), &options, undivided).unwrap(), tiles, "{what}");
+                let undivided = ChunkSize { slices: usize::MAX, ..pieces };
+                assert_eq!(count_tiles_in_chunks(&spec, scan.geometry(), &options, undivided).unwrap(), tiles, "{what}");
             }
-            let owned = prepare_owned(&spec, scan.clone()).unwrap().0;
+            let owned = preprocess_owned(&spec, scan.clone()).unwrap().0;
             assert_eq!(owned, prepared, "{what}");
         }
     }
@@ -294,26 +294,26 @@ fn models_of_different_grids_meet_on_slices_of_the_scan() {
         let (labels, _) = plain::decided(pair[0], &scan, &sum);
         for pieces in PIECES {
             let (mut tiles, mut expected) = (0, 0);
-            let mut decision = Decision::new(pair[0], scan.geometry(), Outputs::Labels).unwrap();
-            for slices in Block::ranges(scan.geometry(), pieces) {
-                let mut block = Block::new(scan.geometry(), 3, slices).unwrap();
+            let mut decision = LabelAccumulator::new(pair[0], scan.geometry(), Outputs::Labels).unwrap();
+            for slices in LogitSlab::ranges(scan.geometry(), pieces) {
+                let mut block = LogitSlab::new(scan.geometry(), 3, slices).unwrap();
                 for spec in pair {
                     let (prepared, restore) = prepare(spec, &scan).unwrap();
                     let predictors: [&dyn Predictor; 1] = [&network];
-                    let mut answers = InTurn::new(&predictors);
+                    let mut answers = SyncTileQueue::new(&predictors);
                     let mut tick = || {
                         tiles += 1;
                         ControlFlow::Continue(())
                     };
-                    let mut walking = Walking { options, pieces, answers: &mut answers, tick: &mut tick };
-                    let share = Share { spec, prepared: &prepared, networks: vec![0], weight: 0.5 };
-                    restore.stream_into(&[share], &mut walking, &mut block).unwrap();
+                    let mut context = InferenceContext { options, pieces, answers: &mut answers, tick: &mut tick };
+                    let share = WeightedGroup { spec, prepared: &prepared, networks: vec![0], weight: 0.5 };
+                    restore.stream_into(&[share], &mut context, &mut block).unwrap();
                 }
                 decision.block(block);
             }
             assert_eq!(decision.finish().unwrap().labels.data(), labels, "{pieces:?}");
             for spec in pair {
-                expected += count_tiles_in(spec, scan.geometry(), &options, pieces).unwrap();
+                expected += count_tiles_in_chunks(spec, scan.geometry(), &options, pieces).unwrap();
             }
             assert_eq!(tiles, expected, "{pieces:?}");
         }
@@ -326,7 +326,7 @@ fn a_limit_is_kept_by_smaller_pieces_or_refused_with_what_is_needed() {
     let (one, other) = (spec("RAS", Dimensions::Three), spec("SPL", Dimensions::Two));
     for grids in [vec![vec![&one]], vec![vec![&one], vec![&other]]] {
         let several = grids.len() > 1;
-        let demand = Demand {
+        let demand = MemoryModel {
             preparations: vec![1; grids.len()],
             grids,
             options: WindowOptions::default(),
@@ -336,9 +336,9 @@ fn a_limit_is_kept_by_smaller_pieces_or_refused_with_what_is_needed() {
             engine_bytes: 1000,
         };
         let peak = |pieces| demand.peak_bytes(scan.geometry(), pieces).unwrap();
-        let (whole, least) = (peak(Pieces::WHOLE), demand.least_bytes(scan.geometry()).unwrap());
+        let (whole, least) = (peak(ChunkSize::WHOLE), demand.least_bytes(scan.geometry()).unwrap());
         assert!(least < whole && least > 1000 + 4 * scan.geometry().voxels() as u64, "{least} {whole}");
-        assert_eq!(demand.pieces(scan.geometry(), None).unwrap(), Pieces::WHOLE);
+        assert_eq!(demand.pieces(scan.geometry(), None).unwrap(), ChunkSize::WHOLE);
         let mut last = u64::MAX;
         for limit in [whole, (whole + least) / 2, least] {
             let pieces = demand.pieces(scan.geometry(), Some(limit)).unwrap();

@@ -6,7 +6,7 @@ use sulcus_pipeline::Dimensions;
 use sulcus_pipeline::{ModelSpec, Precision, WindowOptions};
 
 use crate::ensemble::{check_member, common_postprocessing};
-use crate::lanes::Lanes;
+use crate::session_pool::SessionPool;
 use crate::segmenter::{Limits, Model, Runs, SharedPredictor};
 use crate::{Arithmetic, Device, Engine, RuntimeError, Segmenter};
 #[cfg(feature = "ort")]
@@ -193,8 +193,8 @@ impl SegmenterBuilder {
         let mut models = Vec::new();
         for (file, predictor) in files.into_iter().zip(predictors) {
             let bytes = file.bytes.len() as u64;
-            let lanes = self.lanes(&file.spec, file.bytes, &choice);
-            models.push(Model { spec: file.spec, predictor, lanes, bytes });
+            let session_pool = self.session_pool(&file.spec, file.bytes, &choice);
+            models.push(Model { spec: file.spec, predictor, session_pool, bytes });
         }
         let on_gpu = choice.device.is_gpu();
         // While one thread's batch is computed another one's is copied.
@@ -315,7 +315,7 @@ impl SegmenterBuilder {
 
     /// The same model in several sessions, for scans of many tiles.
     #[cfg(feature = "ort")]
-    fn lanes(&self, spec: &ModelSpec, bytes: Vec<u8>, choice: &Choice) -> Option<Lanes> {
+    fn session_pool(&self, spec: &ModelSpec, bytes: Vec<u8>, choice: &Choice) -> Option<SessionPool> {
         let unless_said = match spec.network.dimensions {
             Dimensions::Two => 1,
             Dimensions::Three => 2,
@@ -331,11 +331,11 @@ impl SegmenterBuilder {
             let predictor = engine::OrtPredictor::with_options(&runtime, &bytes, &options)?;
             Ok(Box::new(predictor) as Box<dyn SharedPredictor>)
         };
-        Some(Lanes::new(count, Box::new(move || (0..count).map(&session).collect())))
+        Some(SessionPool::new(count, Box::new(move || (0..count).map(&session).collect())))
     }
 
     #[cfg(not(feature = "ort"))]
-    fn lanes(&self, _: &ModelSpec, _: Vec<u8>, _: &Choice) -> Option<Lanes> {
+    fn session_pool(&self, _: &ModelSpec, _: Vec<u8>, _: &Choice) -> Option<SessionPool> {
         None
     }
 

@@ -9,7 +9,7 @@ use crate::LabelVolume;
 ///
 /// # Errors
 /// Those of the serializer.
-pub fn labels_by_name<S: Serializer>(labels: &[LabelVolume], to: S) -> Result<S::Ok, S::Error> {
+pub fn serialize_labels<S: Serializer>(labels: &[LabelVolume], to: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Amount<'a> {
         /// Of a label.

@@ -6,10 +6,10 @@ use sulcus_pipeline::{Crop, CropRule, ModelSpec, Outputs, PipelineError, Progres
 use sulcus_volume::{Geometry, Label};
 
 use crate::RuntimeError;
-use crate::ensemble::{Answer, Road, Scan};
+use crate::ensemble::{Answer, InferenceRun, Scan};
 
-impl Road<'_> {
-    /// As [`Road::walk`], on the part of the scan that the models look at.
+impl InferenceRun<'_> {
+    /// As [`InferenceRun::walk`], on the part of the scan that the models look at.
     pub(crate) fn walk_inside(
         mut self,
         spec: &ModelSpec,
@@ -33,7 +33,7 @@ impl Road<'_> {
             }
             (other, _) => other,
         })?;
-        Ok(Answer { restored: crop.restore(spec, answer.restored)?, ..answer })
+        Ok(Answer { prediction: crop.restore(spec, answer.prediction)?, ..answer })
     }
 }
 

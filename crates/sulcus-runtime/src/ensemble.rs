@@ -6,15 +6,15 @@
 use std::ops::ControlFlow;
 
 use sulcus_pipeline::{
-    Block, CoarseAxis, CropRule, Decision, Demand, ModelSpec, Output, Outputs, Pieces, PipelineError, Postprocess,
-    Prepared, Progress, Restore, Restored, Share, SpacingRule, Walking, WindowOptions, count_tiles_in, prepare,
-    prepare_owned,
+    LogitSlab, CoarseAxis, CropRule, LabelAccumulator, MemoryModel, ModelSpec, OutputActivation, Outputs, ChunkSize, PipelineError, Postprocess,
+    Preprocessed, Progress, InverseTransform, Prediction, WeightedGroup, SpacingRule, InferenceContext, WindowOptions, count_tiles_in_chunks, prepare,
+    preprocess_owned,
 };
 use sulcus_volume::{Geometry, Image, Spacing};
 
 use crate::clock::Stopwatch;
-use crate::engine::{tiles_in_flight, with_answers};
-use crate::lanes::{LEAST_TILES, Lanes};
+use crate::engine::{tiles_in_flight, with_tile_queue};
+use crate::session_pool::{LEAST_TILES, SessionPool};
 use crate::memory::{loaded_again_bytes, workspace_bytes};
 use crate::segmenter::{Model, Sessions, SharedPredictor};
 use crate::{RuntimeError, Seconds};
@@ -35,7 +35,7 @@ fn meaning(spec: &ModelSpec) -> [(&'static str, String); 5] {
         spacing: _,
         patch: _,
         tiling: _,
-        overlap: _,
+        tile_step: _,
         mirror_axes: _,
         padding_multiple: _,
         // Of this, what all have in common is done; see `common_postprocessing`.
@@ -51,9 +51,9 @@ fn meaning(spec: &ModelSpec) -> [(&'static str, String); 5] {
     let channels: Vec<&str> = channels.iter().map(|channel| channel.name.as_str()).collect();
     let labels: Vec<String> = labels.entries().iter().map(|l| format!("{} {}", l.value, l.name)).collect();
     let activation = match activation {
-        Output::Softmax => "softmax",
-        Output::Sigmoid => "sigmoid",
-        Output::Regions => "regions",
+        OutputActivation::Softmax => "softmax",
+        OutputActivation::Sigmoid => "sigmoid",
+        OutputActivation::Regions => "regions",
     };
     let crop = match crop {
         CropRule::Whole => "whole scans",
@@ -116,7 +116,7 @@ fn same_preparation(a: &ModelSpec, b: &ModelSpec) -> bool {
 /// Their tiles are the same, so logits are averaged tile by tile, without a second volume of them.
 fn same_window(a: &ModelSpec, b: &ModelSpec) -> bool {
     a.network.dimensions == b.network.dimensions
-        && (&a.patch, a.tiling, a.overlap) == (&b.patch, b.tiling, b.overlap)
+        && (&a.patch, a.tiling, a.tile_step) == (&b.patch, b.tiling, b.tile_step)
         && (&a.mirror_axes, &a.padding_multiple) == (&b.mirror_axes, &b.padding_multiple)
 }
 
@@ -166,13 +166,13 @@ impl Scan<'_> {
 
 /// What an ensemble answers to one scan, and what it took.
 pub(crate) struct Answer {
-    pub(crate) restored: Restored,
+    pub(crate) prediction: Prediction,
     pub(crate) tiles: usize,
     pub(crate) seconds: Seconds,
 }
 
 /// How scans go through all members.
-pub(crate) struct Road<'a> {
+pub(crate) struct InferenceRun<'a> {
     pub(crate) models: &'a [Model],
     pub(crate) window: WindowOptions,
     /// Threads that ask the engine at the same time, where models have no sessions for more.
@@ -193,35 +193,35 @@ struct Asked<'a> {
 
 /// A grid's scans, prepared, with the way back.
 struct Ready {
-    prepared: Vec<Prepared>,
-    restore: Restore,
+    prepared: Vec<Preprocessed>,
+    restore: InverseTransform,
 }
 
-impl Road<'_> {
+impl InferenceRun<'_> {
     /// What a scan of this geometry takes, with as many sessions in use.
-    fn demand(&self, grouping: &Grouping, geometry: &Geometry, holds_scan: bool, lanes: usize) -> Demand<'_> {
+    fn demand(&self, grouping: &Grouping, geometry: &Geometry, holds_scan: bool, session_pool: usize) -> MemoryModel<'_> {
         // What an engine has worked in it keeps, so the first session counts beside the others.
         let mut engine_bytes = self.loaded_bytes;
         for model in self.models {
-            let more = model.lanes.as_ref().filter(|_| lanes > 1).map_or(0, Lanes::count);
+            let more = model.session_pool.as_ref().filter(|_| session_pool > 1).map_or(0, SessionPool::count);
             let workspace = if self.works_in_process { workspace_bytes(&model.spec, geometry) } else { 0 };
             engine_bytes += workspace * (1 + more as u64) + loaded_again_bytes(model.bytes) * more as u64;
         }
         let batch = self.models.iter().map(|model| model.predictor.batch()).max().unwrap_or(1);
-        Demand {
+        MemoryModel {
             grids: grouping.0.iter().map(|grid| self.specs(grid)).collect(),
             preparations: grouping.0.iter().map(Vec::len).collect(),
             options: self.window,
             outputs: self.outputs,
             holds_scan,
-            tiles_in_flight: tiles_in_flight(batch, self.workers.max(lanes)),
+            tiles_in_flight: tiles_in_flight(batch, self.workers.max(session_pool)),
             engine_bytes,
         }
     }
 
     /// Sessions that every model has.
-    fn lanes(&self) -> usize {
-        self.models.iter().map(|model| model.lanes.as_ref().map_or(1, Lanes::count)).min().unwrap_or(1)
+    fn session_pool(&self) -> usize {
+        self.models.iter().map(|model| model.session_pool.as_ref().map_or(1, SessionPool::count)).min().unwrap_or(1)
     }
 
     /// How many sessions a scan is given, and the pieces that it is worked on in: several where the models have them, the
@@ -231,23 +231,23 @@ impl Road<'_> {
         grouping: &Grouping,
         geometry: &Geometry,
         holds_scan: bool,
-    ) -> Result<(usize, Pieces), RuntimeError> {
-        let lanes = self.lanes();
-        if lanes > 1 && self.tiles(grouping, geometry, Pieces::WHOLE)? >= LEAST_TILES * lanes {
-            let takes = self.demand(grouping, geometry, holds_scan, lanes).peak_bytes(geometry, Pieces::WHOLE)?;
+    ) -> Result<(usize, ChunkSize), RuntimeError> {
+        let session_pool = self.session_pool();
+        if session_pool > 1 && self.tiles(grouping, geometry, ChunkSize::WHOLE)? >= LEAST_TILES * session_pool {
+            let takes = self.demand(grouping, geometry, holds_scan, session_pool).peak_bytes(geometry, ChunkSize::WHOLE)?;
             if self.limit.is_none_or(|limit| takes <= limit) {
-                return Ok((lanes, Pieces::WHOLE));
+                return Ok((session_pool, ChunkSize::WHOLE));
             }
         }
         if self.limit.is_some() {
-            self.models.iter().filter_map(|model| model.lanes.as_ref()).for_each(Lanes::release);
+            self.models.iter().filter_map(|model| model.session_pool.as_ref()).for_each(SessionPool::release);
         }
         Ok((1, self.demand(grouping, geometry, holds_scan, 1).pieces(geometry, self.limit)?))
     }
 
-    fn tiles(&self, grouping: &Grouping, geometry: &Geometry, pieces: Pieces) -> Result<usize, RuntimeError> {
+    fn tiles(&self, grouping: &Grouping, geometry: &Geometry, pieces: ChunkSize) -> Result<usize, RuntimeError> {
         let specs = grouping.0.iter().flat_map(|grid| self.specs(grid));
-        specs.map(|spec| Ok(count_tiles_in(spec, geometry, &self.window, pieces)?)).sum()
+        specs.map(|spec| Ok(count_tiles_in_chunks(spec, geometry, &self.window, pieces)?)).sum()
     }
 
     fn specs(&self, grid: &[Vec<Group>]) -> Vec<&ModelSpec> {
@@ -272,23 +272,23 @@ impl Road<'_> {
     ) -> Result<Answer, RuntimeError> {
         let grouping = Grouping::of(self.models);
         let geometry = *scan.image().geometry();
-        let (lanes, pieces) = self.choose(&grouping, &geometry, matches!(scan, Scan::Borrowed(_)))?;
-        let engine = self.engine(lanes)?;
+        let (session_pool, pieces) = self.choose(&grouping, &geometry, matches!(scan, Scan::Borrowed(_)))?;
+        let engine = self.engine(session_pool)?;
         let mut progress = Progress { done: 0, total: self.tiles(&grouping, &geometry, pieces)? };
         let mut tick = || {
             progress.done += 1;
             observer(progress)
         };
         let mut seconds = Seconds::default();
-        let mut decision = Decision::new(spec, &geometry, self.outputs)?;
+        let mut decision = LabelAccumulator::new(spec, &geometry, self.outputs)?;
         if let [grid] = grouping.0.as_slice() {
             let ready = self.prepare(grid, scan, &mut seconds)?;
             self.ask(grid, &ready, (&engine, pieces), &mut tick, &mut seconds, |restore, shares, walking| {
                 restore.stream(shares, walking, &mut decision)
             })?;
         } else {
-            for slices in Block::ranges(&geometry, pieces) {
-                let mut block = Block::new(&geometry, spec.classes(), slices)?;
+            for slices in LogitSlab::ranges(&geometry, pieces) {
+                let mut block = LogitSlab::new(&geometry, spec.classes(), slices)?;
                 for grid in &grouping.0 {
                     let ready = self.prepare(grid, Scan::Borrowed(scan.image()), &mut seconds)?;
                     self.ask(
@@ -305,15 +305,15 @@ impl Road<'_> {
             drop(scan);
         }
         let watch = Stopwatch::start();
-        let restored = decision.finish()?;
+        let prediction = decision.finish()?;
         seconds.postprocess += watch.elapsed_secs();
-        Ok(Answer { restored, tiles: progress.done, seconds })
+        Ok(Answer { prediction, tiles: progress.done, seconds })
     }
 
     /// The models' predictors, or as many sessions of each.
-    fn engine(&self, lanes: usize) -> Result<Asked<'_>, RuntimeError> {
-        let sessions = self.models.iter().map(|model| model.sessions(lanes)).collect::<Result<_, _>>()?;
-        Ok(Asked { sessions, workers: if lanes > 1 { lanes } else { self.workers } })
+    fn engine(&self, session_pool: usize) -> Result<Asked<'_>, RuntimeError> {
+        let sessions = self.models.iter().map(|model| model.sessions(session_pool)).collect::<Result<_, _>>()?;
+        Ok(Asked { sessions, workers: if session_pool > 1 { session_pool } else { self.workers } })
     }
 
     /// The scan as each preparation of a grid takes it.
@@ -330,7 +330,7 @@ impl Road<'_> {
         }
         let (of_last, restore) = match scan {
             Scan::Borrowed(image) => prepare(last, image)?,
-            Scan::Owned(image) => prepare_owned(last, image)?,
+            Scan::Owned(image) => preprocess_owned(last, image)?,
         };
         prepared.push(of_last);
         seconds.preprocess += watch.elapsed_secs();
@@ -342,10 +342,10 @@ impl Road<'_> {
         &self,
         grid: &[Vec<Group>],
         ready: &Ready,
-        (asked, pieces): (&Asked<'_>, Pieces),
+        (asked, pieces): (&Asked<'_>, ChunkSize),
         tick: &mut dyn FnMut() -> ControlFlow<()>,
         seconds: &mut Seconds,
-        stream: impl FnOnce(&Restore, &[Share<'_>], &mut Walking<'_>) -> Result<(), PipelineError>,
+        stream: impl FnOnce(&InverseTransform, &[WeightedGroup<'_>], &mut InferenceContext<'_>) -> Result<(), PipelineError>,
     ) -> Result<(), RuntimeError> {
         let watch = Stopwatch::start();
         let mut shares = Vec::new();
@@ -358,12 +358,12 @@ impl Road<'_> {
                 } else {
                     group.len() as f32 / self.models.len() as f32
                 };
-                shares.push(Share { spec: &first.spec, prepared, networks: group.clone(), weight });
+                shares.push(WeightedGroup { spec: &first.spec, prepared, networks: group.clone(), weight });
             }
         }
         let predictors: Vec<&dyn SharedPredictor> = asked.sessions.iter().map(Sessions::predictor).collect();
-        let ((), engine) = with_answers(&predictors, asked.workers, |answers| {
-            let mut walking = Walking { options: self.window, pieces, answers, tick };
+        let ((), engine) = with_tile_queue(&predictors, asked.workers, |answers| {
+            let mut walking = InferenceContext { options: self.window, pieces, answers, tick };
             stream(&ready.restore, &shares, &mut walking)
         })?;
         seconds.infer += watch.elapsed_secs();

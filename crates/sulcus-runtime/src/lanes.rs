@@ -19,13 +19,13 @@ type Sessions = Vec<Box<dyn SharedPredictor>>;
 type Make = Box<dyn Fn() -> Result<Sessions, RuntimeError> + Send + Sync>;
 
 /// The sessions, made when a scan has use for them.
-pub(crate) struct Lanes {
+pub(crate) struct SessionPool {
     count: usize,
     make: Make,
     made: Mutex<Option<Arc<Pool>>>,
 }
 
-impl Lanes {
+impl SessionPool {
     /// `make` gives `count` sessions.
     #[cfg_attr(not(feature = "ort"), expect(dead_code, reason = "tract shares one plan among threads"))]
     pub(crate) fn new(count: usize, make: Make) -> Self {
@@ -128,8 +128,8 @@ mod tests {
                 || Box::new(Counting { busy: Arc::clone(&b), most: Arc::clone(&m) }) as Box<dyn SharedPredictor>;
             Ok(vec![one(), one()])
         };
-        let lanes = Lanes::new(2, Box::new(make));
-        let pool = lanes.pool().unwrap();
+        let session_pool = SessionPool::new(2, Box::new(make));
+        let pool = session_pool.pool().unwrap();
         std::thread::scope(|scope| {
             let pool = &pool;
             for i in 0..6_u8 {
@@ -140,10 +140,10 @@ mod tests {
                 });
             }
         });
-        assert!(Arc::ptr_eq(&pool, &lanes.pool().unwrap()), "they are made once");
-        lanes.release();
+        assert!(Arc::ptr_eq(&pool, &session_pool.pool().unwrap()), "they are made once");
+        session_pool.release();
         assert_eq!(Arc::strong_count(&pool), 1);
-        assert!(!Arc::ptr_eq(&pool, &lanes.pool().unwrap()));
+        assert!(!Arc::ptr_eq(&pool, &session_pool.pool().unwrap()));
         assert_eq!((busy.load(Ordering::SeqCst), most.load(Ordering::SeqCst)), (0, 2));
     }
 }

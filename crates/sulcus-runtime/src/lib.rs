@@ -86,7 +86,7 @@ mod device;
 mod engine;
 mod ensemble;
 mod error;
-mod lanes;
+mod session_pool;
 #[cfg(feature = "ort")]
 mod library;
 mod memory;
@@ -95,7 +95,7 @@ mod segmenter;
 
 pub use arithmetic::Arithmetic;
 pub use builder::SegmenterBuilder;
-pub use by_name::labels_by_name;
+pub use by_name::serialize_labels;
 pub use causes::with_causes;
 pub use device::{Device, UnknownDevice};
 #[cfg(feature = "tract")]

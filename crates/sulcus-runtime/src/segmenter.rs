@@ -6,8 +6,8 @@ use sulcus_pipeline::{ModelSpec, Outputs, Precision, Predictor, Progress, Window
 use sulcus_volume::{Geometry, Image};
 
 use crate::cropped;
-use crate::ensemble::{Answer, Road, Scan, common_postprocessing};
-use crate::lanes::{Lanes, Pool};
+use crate::ensemble::{Answer, InferenceRun, Scan, common_postprocessing};
+use crate::session_pool::{SessionPool, Pool};
 use crate::memory::{loaded_bytes, peak_memory_bytes};
 use crate::{Arithmetic, Device, Engine, RuntimeError, SegmentOptions, Segmentation, SegmenterBuilder};
 
@@ -54,7 +54,7 @@ pub(crate) struct Model {
     pub(crate) spec: ModelSpec,
     pub(crate) predictor: Box<dyn SharedPredictor>,
     /// The same in several sessions, where that is faster.
-    pub(crate) lanes: Option<Lanes>,
+    pub(crate) session_pool: Option<SessionPool>,
     /// Length of its file.
     pub(crate) bytes: u64,
 }
@@ -77,8 +77,8 @@ impl Sessions<'_> {
 impl Model {
     /// Its predictor, or as many sessions of it.
     pub(crate) fn sessions(&self, count: usize) -> Result<Sessions<'_>, RuntimeError> {
-        match &self.lanes {
-            Some(lanes) if count > 1 => Ok(Sessions::Several(lanes.pool()?)),
+        match &self.session_pool {
+            Some(session_pool) if count > 1 => Ok(Sessions::Several(session_pool.pool()?)),
             _ => Ok(Sessions::One(self.predictor.as_ref())),
         }
     }
@@ -185,7 +185,7 @@ impl Segmenter {
     ///
     /// # Errors
     /// When the prepared grid would be larger than any that can be worked on.
-    pub fn least_memory_bytes(&self, geometry: &Geometry, outputs: Outputs) -> Result<u64, RuntimeError> {
+    pub fn min_memory_bytes(&self, geometry: &Geometry, outputs: Outputs) -> Result<u64, RuntimeError> {
         let least = self.road(&self.models, &self.window, outputs, None).least_bytes(geometry, false)?;
         Ok(least.saturating_add(cropped::beside(&self.spec, outputs, geometry)))
     }
@@ -204,10 +204,10 @@ impl Segmenter {
         window: &WindowOptions,
         outputs: Outputs,
         limit: Option<u64>,
-    ) -> Road<'a> {
+    ) -> InferenceRun<'a> {
         let Limits { workers, works_in_process, .. } = self.limits;
         let loaded_bytes = self.loaded_bytes;
-        Road { models, window: *window, workers, works_in_process, outputs, limit, loaded_bytes }
+        InferenceRun { models, window: *window, workers, works_in_process, outputs, limit, loaded_bytes }
     }
 
     /// Segments a NIfTI file and writes the mask: on the same grid, with the label names.
@@ -268,14 +268,14 @@ impl Segmenter {
     fn run(
         &self,
         spec: &ModelSpec,
-        road: Road<'_>,
+        road: InferenceRun<'_>,
         scan: Scan<'_>,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Segmentation, RuntimeError> {
-        let Answer { restored, tiles, seconds } = road.walk_inside(spec, scan, observer)?;
+        let Answer { prediction, tiles, seconds } = road.walk_inside(spec, scan, observer)?;
         Ok(Segmentation {
-            labels: restored.labels,
-            probabilities: restored.probabilities,
+            labels: prediction.labels,
+            probabilities: prediction.probabilities,
             table: spec.labels.clone(),
             structures: spec.structures(),
             tiles,

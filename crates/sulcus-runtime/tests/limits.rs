@@ -17,7 +17,7 @@ fn a_limit_and_a_scan_that_is_given_away_change_nothing_in_the_answer() {
             let with = models.iter().fold(builder.clone(), |b, axes| b.model_bytes(model(*axes)));
             let free = with.clone().build().unwrap();
             let expected = free.segment(&scan, SegmentOptions::default().with_probabilities()).unwrap();
-            let least = free.least_memory_bytes(scan.geometry(), Outputs::LabelsAndProbabilities).unwrap();
+            let least = free.min_memory_bytes(scan.geometry(), Outputs::LabelsAndProbabilities).unwrap();
             // Other tests of this process take memory too, which a segmenter that is built later would count.
             let options = || SegmentOptions::default().with_probabilities();
             for limit in [least, least + 50_000] {
@@ -44,7 +44,7 @@ fn a_limit_and_a_scan_that_is_given_away_change_nothing_in_the_answer() {
 fn what_a_model_that_crops_needs_is_told_whole() {
     let mut spec = spec(3);
     spec.crop = CropRule::Nonzero;
-    spec.format_version = spec.least_version();
+    spec.format_version = spec.min_format_version();
     let bytes = graph(&spec, 7).finish(&spec, "", "test").unwrap();
     let shape = [22, 19, 10];
     let whole = noise_scan(shape, 5);
@@ -55,7 +55,7 @@ fn what_a_model_that_crops_needs_is_told_whole() {
     let outputs = Outputs::LabelsAndProbabilities;
     for builder in builders() {
         let segmenter = builder.model_bytes(bytes.clone()).build().unwrap();
-        let least = segmenter.least_memory_bytes(scan.geometry(), outputs).unwrap();
+        let least = segmenter.min_memory_bytes(scan.geometry(), outputs).unwrap();
         let ask = |limit| {
             let options = SegmentOptions::default().with_probabilities().with_max_memory(limit);
             segmenter.segment_owned(scan.clone(), options).map(|found| found.labels)

@@ -51,7 +51,7 @@ fn sessions_that_do_not_fit_a_limit_are_left_out() {
     let builder = Segmenter::builder().engine(Engine::Ort).device(Device::Cpu).threads(2);
     let segmenter =
         builder.ort_library(OrtLibrary::Search(search())).sessions(2).model_bytes(model(3)).build().unwrap();
-    let least = segmenter.least_memory_bytes(scan.geometry(), sulcus_pipeline::Outputs::Labels).unwrap();
+    let least = segmenter.min_memory_bytes(scan.geometry(), sulcus_pipeline::Outputs::Labels).unwrap();
     let limited = || {
         let options = SegmentOptions::default().with_max_memory(least);
         segmenter.segment_owned(scan.clone(), options).unwrap().labels
@@ -61,7 +61,7 @@ fn sessions_that_do_not_fit_a_limit_are_left_out() {
     assert_eq!(free.labels, expected);
     // The sessions that it made are given back, so that they take nothing from the next scan.
     assert_eq!(limited(), expected);
-    assert_eq!(segmenter.least_memory_bytes(scan.geometry(), sulcus_pipeline::Outputs::Labels).unwrap(), least);
+    assert_eq!(segmenter.min_memory_bytes(scan.geometry(), sulcus_pipeline::Outputs::Labels).unwrap(), least);
 }
 
 #[test]
@@ -80,8 +80,8 @@ fn batches_with_bound_buffers_give_the_same_logits_the_last_one_filled_up() {
                 let values = |noise: &mut Noise| noise.take(shape.iter().product(), 1.0);
                 let tiles: Vec<Tensor> =
                     (0..count).map(|_| Tensor::new(shape.clone(), values(&mut noise)).unwrap()).collect();
-                let found = bound.logits_of_all(tiles.clone()).unwrap();
-                let expected = plain.logits_of_all(tiles).unwrap();
+                let found = bound.logits_batch(tiles.clone()).unwrap();
+                let expected = plain.logits_batch(tiles).unwrap();
                 assert_eq!(found.len(), count);
                 for (found, expected) in found.iter().zip(&expected) {
                     assert_eq!(found.shape(), expected.shape());

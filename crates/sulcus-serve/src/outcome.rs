@@ -1,7 +1,7 @@
 //! What is said of a segmented scan beside its mask: what `sulcus predict --json` says.
 
 use serde::Serialize;
-use sulcus_runtime::{LabelVolume, Segmentation, labels_by_name};
+use sulcus_runtime::{LabelVolume, Segmentation, serialize_labels};
 
 /// The result as JSON.
 #[derive(Debug, Serialize)]
@@ -18,7 +18,7 @@ pub(crate) struct Outcome {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<&'static str>,
     /// By name; left out where a header has no room for them.
-    #[serde(serialize_with = "labels_by_name", skip_serializing_if = "Vec::is_empty")]
+    #[serde(serialize_with = "serialize_labels", skip_serializing_if = "Vec::is_empty")]
     labels: Vec<LabelVolume>,
 }
 

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use sulcus_pipeline::{Prepared, PreparedLabels};
+use sulcus_pipeline::{Preprocessed, PreprocessedLabels};
 use sulcus_train::{Augmentation, Chance, Flips, Sampler, Sampling, TrainingCase};
 
 fn main() {
@@ -81,9 +81,9 @@ fn batch(bencher: divan::Bencher<'_, '_>, case: &Case) {
     let voxels: usize = SHAPE.iter().product();
     let training_case = |seed: usize| {
         let value = |i: usize| ((i * 37 + seed) % 101) as f32 / 50.0 - 1.0;
-        let image = Prepared::from_parts(SHAPE, 1, (0..voxels).map(value).collect()).expect("a grid");
+        let image = Preprocessed::from_parts(SHAPE, 1, (0..voxels).map(value).collect()).expect("a grid");
         let class = |i: usize| if (voxels / 3..voxels / 2).contains(&i) { 1 + (i % 36 / 18) as u8 } else { 0 };
-        let labels = PreparedLabels::from_parts(SHAPE, (0..voxels).map(class).collect()).expect("a grid");
+        let labels = PreprocessedLabels::from_parts(SHAPE, (0..voxels).map(class).collect()).expect("a grid");
         TrainingCase::new(seed.to_string(), image, labels, &[vec![1], vec![2]]).expect("a case")
     };
     let sampling = Sampling {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, Output, StageConfig};
+use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, OutputActivation, StageConfig};
 use sulcus_train::{Descent, DiceScope, Loss, Optimiser, Targets, UNet};
 
 fn main() {
@@ -82,7 +82,7 @@ fn step(bencher: divan::Bencher<'_, '_>, case: &Case) {
         // Taken out, so that the weights have one holder and are moved in place, as in a training.
         let current = network.take().expect("the network of the step before");
         let logits = current.forward(image.clone());
-        let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, logits, &targets);
+        let loss = Loss::DiceCe.forward(OutputActivation::Softmax, DiceScope::Batch, logits, &targets);
         let value = loss.clone().into_scalar::<f32>();
         let gradients = GradientsParams::from_grads(loss.backward(), &current);
         network = Some(optimiser.step(current, gradients, 1e-3, None).expect("a step"));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sulcus_pipeline::{ModelSpec, PipelineError, Prepared, PreparedLabels};
+use sulcus_pipeline::{ModelSpec, PipelineError, Preprocessed, PreprocessedLabels};
 use sulcus_volume::Label;
 
 use crate::TrainError;
@@ -71,8 +71,8 @@ struct Header {
 pub(crate) fn load_or_prepare(
     cache: Option<&Path>,
     key: &CacheKey,
-    prepare: impl FnOnce() -> Result<(Prepared, PreparedLabels), TrainError>,
-) -> Result<(Prepared, PreparedLabels), TrainError> {
+    prepare: impl FnOnce() -> Result<(Preprocessed, PreprocessedLabels), TrainError>,
+) -> Result<(Preprocessed, PreprocessedLabels), TrainError> {
     let Some(folder) = cache else { return prepare() };
     let file = key.file(folder);
     match read(&file, key) {
@@ -109,7 +109,7 @@ impl From<PipelineError> for Unread {
     }
 }
 
-fn read(file: &Path, key: &CacheKey) -> Result<(Prepared, PreparedLabels), Unread> {
+fn read(file: &Path, key: &CacheKey) -> Result<(Preprocessed, PreprocessedLabels), Unread> {
     let broken = |what: String| Err(Unread::Broken(what));
     let file = File::open(file)?;
     let size = file.metadata()?.len();
@@ -148,11 +148,11 @@ fn read(file: &Path, key: &CacheKey) -> Result<(Prepared, PreparedLabels), Unrea
     };
     let (values, _) = values.as_chunks::<4>();
     let values = values.iter().map(|v| f32::from_le_bytes(*v)).collect();
-    let image = Prepared::from_parts(header.shape, header.channels, values)?;
-    Ok((image, PreparedLabels::from_parts(header.shape, classes.to_vec())?))
+    let image = Preprocessed::from_parts(header.shape, header.channels, values)?;
+    Ok((image, PreprocessedLabels::from_parts(header.shape, classes.to_vec())?))
 }
 
-fn write(file: &Path, key: &CacheKey, image: &Prepared, labels: &PreparedLabels) -> Result<(), String> {
+fn write(file: &Path, key: &CacheKey, image: &Preprocessed, labels: &PreprocessedLabels) -> Result<(), String> {
     if image.shape() != labels.shape() {
         return Err("its image and mask have different shapes".into());
     }
@@ -200,14 +200,14 @@ mod tests {
         plan.model_spec("test".into(), Training::default())
     }
 
-    fn case() -> (Prepared, PreparedLabels) {
+    fn case() -> (Preprocessed, PreprocessedLabels) {
         let values = (0..120).map(|i| 0.1 * i as f32 - 3.0).collect();
-        let image = Prepared::from_parts(SHAPE, 2, values).unwrap();
-        (image, PreparedLabels::from_parts(SHAPE, (0..60).collect()).unwrap())
+        let image = Preprocessed::from_parts(SHAPE, 2, values).unwrap();
+        (image, PreprocessedLabels::from_parts(SHAPE, (0..60).collect()).unwrap())
     }
 
     /// The case, and whether it had to be prepared.
-    fn load(folder: &Path, key: &CacheKey) -> ((Prepared, PreparedLabels), bool) {
+    fn load(folder: &Path, key: &CacheKey) -> ((Preprocessed, PreprocessedLabels), bool) {
         let prepared = Cell::new(false);
         let make = || {
             prepared.set(true);
@@ -238,7 +238,7 @@ mod tests {
         };
         let same = key(|_| {});
         assert_eq!(same, key(|s| s.name = "another model".into()));
-        assert_eq!(same, key(|s| s.overlap = 0.25));
+        assert_eq!(same, key(|s| s.tile_step = 0.25));
         assert_ne!(same, key(|s| s.crop = CropRule::Nonzero));
         assert_ne!(same, key(|s| s.orientation = "ASR".parse().unwrap()));
         assert_ne!(same, key(|s| s.channels[0].normalisation = Normalisation::MinMax));

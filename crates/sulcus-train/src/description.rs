@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use sulcus_pipeline::{LabelDescription, PreparedLabels};
+use sulcus_pipeline::{DatasetLabels, PreprocessedLabels};
 
 /// The labels of a description, as many as can be trained.
-pub(crate) fn labels(json: &str) -> Result<LabelDescription, String> {
-    let found = LabelDescription::from_json(json)?;
+pub(crate) fn labels(json: &str) -> Result<DatasetLabels, String> {
+    let found = DatasetLabels::from_json(json)?;
     check_count(found.labels.entries().len())?;
     Ok(found)
 }
 
 /// That classes can tell so many structures apart.
 pub(crate) fn check_count(structures: usize) -> Result<(), String> {
-    let most = PreparedLabels::MOST_STRUCTURES;
+    let most = PreprocessedLabels::MAX_STRUCTURES;
     if structures > most {
         return Err(format!("there are {structures} different labels, at most {most} can be trained"));
     }

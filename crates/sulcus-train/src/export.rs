@@ -111,7 +111,7 @@ impl Walk {
         self.graph.input(
             "image",
             &axes(network.input_channels()),
-            &format!("Prepared {kind}; {}.", multiples.join(", ")),
+            &format!("Preprocessed {kind}; {}.", multiples.join(", ")),
         );
         let mut value = "image".to_owned();
         if let Some(stem) = &network.stem {

@@ -100,7 +100,7 @@ impl Drop for Loader {
 
 #[cfg(test)]
 mod tests {
-    use sulcus_pipeline::{Prepared, PreparedLabels};
+    use sulcus_pipeline::{Preprocessed, PreprocessedLabels};
 
     use super::*;
     use crate::sampler::{Sampling, TrainingCase};
@@ -112,9 +112,9 @@ mod tests {
     fn sampler(patch: [usize; 3]) -> Arc<Sampler> {
         const SHAPE: [usize; 3] = [20, 14, 10];
         let held = (2 * SHAPE[1] + 13) * SHAPE[0] + 19;
-        let image = Prepared::from_parts(SHAPE, 1, (0..VOXELS).map(|i| i as f32).collect()).unwrap();
+        let image = Preprocessed::from_parts(SHAPE, 1, (0..VOXELS).map(|i| i as f32).collect()).unwrap();
         let classes = (0..VOXELS).map(|i| u8::from(i == held)).collect();
-        let labels = PreparedLabels::from_parts(SHAPE, classes).unwrap();
+        let labels = PreprocessedLabels::from_parts(SHAPE, classes).unwrap();
         let sampling = Sampling {
             patch,
             spacing_mm: [2.0, 1.0, 1.0],

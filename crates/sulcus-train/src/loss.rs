@@ -6,7 +6,7 @@ use burn::tensor::activation::{log_sigmoid, log_softmax, sigmoid, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use sulcus_kernels::{Activation, DiceSums, Regions, SegmentationLoss, Terms};
-use sulcus_pipeline::Output;
+use sulcus_pipeline::OutputActivation;
 
 use crate::TrainError;
 use crate::network::cpu;
@@ -133,10 +133,10 @@ impl Loss {
         if cpu::is_on(&logits) {
             let kind = SegmentationLoss {
                 activation: match (output, &targets.regions) {
-                    (Output::Regions, Some(regions)) => Activation::Regions(regions.clone()),
+                    (OutputActivation::Regions, Some(regions)) => Activation::Regions(regions.clone()),
                     // Without regions one channel is all that there can be; the kernel refuses more.
-                    (Output::Sigmoid | Output::Regions, _) => Activation::Sigmoid,
-                    (Output::Softmax, _) => Activation::Softmax,
+                    (OutputActivation::Sigmoid | OutputActivation::Regions, _) => Activation::Sigmoid,
+                    (OutputActivation::Softmax, _) => Activation::Softmax,
                 },
                 terms: match self {
                     Self::Dice => Terms::Dice,
@@ -160,7 +160,7 @@ impl Loss {
         let ignored = i64::from(Targets::IGNORED);
         let counted = classes.clone().not_equal_elem(ignored).float();
         match output {
-            Output::Regions => {
+            OutputActivation::Regions => {
                 let truth = targets.in_each(k, &logits.device());
                 let probabilities = sigmoid(logits.clone()) * counted.clone();
                 let dice = soft_dice(probabilities, truth.clone(), scope, SMOOTH);
@@ -169,7 +169,7 @@ impl Loss {
                     Self::DiceCe => binary_cross_entropy(logits, truth, counted.repeat_dim(1, k)) + 1.0 - dice,
                 }
             }
-            Output::Sigmoid => {
+            OutputActivation::Sigmoid => {
                 let truth = classes.greater_elem(0).float() * counted.clone();
                 let probabilities = sigmoid(logits.clone()) * counted.clone();
                 let dice = soft_dice(probabilities, truth.clone(), scope, SIGMOID_SMOOTH);
@@ -178,7 +178,7 @@ impl Loss {
                     Self::DiceCe => binary_cross_entropy(logits, truth, counted) + 1.0 - dice,
                 }
             }
-            Output::Softmax => {
+            OutputActivation::Softmax => {
                 let truth = one_hot(classes, k);
                 let probabilities = softmax(logits.clone(), 1) * counted.clone();
                 let dice = soft_dice(foreground(probabilities), foreground(truth.clone()), scope, SMOOTH);
@@ -272,9 +272,9 @@ mod tests {
 
     fn each_output(device: &Device) -> [(Output, (Tensor<5>, Targets)); 3] {
         [
-            (Output::Softmax, three_classes(device)),
-            (Output::Sigmoid, one_channel(device)),
-            (Output::Regions, overlapping(device)),
+            (OutputActivation::Softmax, three_classes(device)),
+            (OutputActivation::Sigmoid, one_channel(device)),
+            (OutputActivation::Regions, overlapping(device)),
         ]
     }
 
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn softmax_losses_leave_the_background_out_of_dice() {
         let (logits, targets) = three_classes(&Device::flex());
-        let value = |loss: Loss, scope| loss.forward(Output::Softmax, scope, logits.clone(), &targets);
+        let value = |loss: Loss, scope| loss.forward(OutputActivation::Softmax, scope, logits.clone(), &targets);
         check(value(Loss::Dice, DiceScope::Batch), 0.394_555_76);
         check(value(Loss::Dice, DiceScope::Case), 0.590_339);
         check(value(Loss::DiceCe, DiceScope::Batch), 1.951_488_8);
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn sigmoid_losses_take_one_channel() {
         let (logits, targets) = one_channel(&Device::flex());
-        let value = |loss: Loss, scope| loss.forward(Output::Sigmoid, scope, logits.clone(), &targets);
+        let value = |loss: Loss, scope| loss.forward(OutputActivation::Sigmoid, scope, logits.clone(), &targets);
         check(value(Loss::Dice, DiceScope::Batch), 0.553_661_75);
         check(value(Loss::Dice, DiceScope::Case), 0.603_374_3);
         check(value(Loss::DiceCe, DiceScope::Batch), 0.553_661_75 + 1.295_481_1);
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn losses_of_regions_are_means_over_channels() {
         let (logits, targets) = overlapping(&Device::flex());
-        let value = |loss: Loss, scope| loss.forward(Output::Regions, scope, logits.clone(), &targets);
+        let value = |loss: Loss, scope| loss.forward(OutputActivation::Regions, scope, logits.clone(), &targets);
         check(value(Loss::Dice, DiceScope::Batch), REGIONS_DICE_BATCH);
         check(value(Loss::Dice, DiceScope::Case), REGIONS_DICE_CASE);
         check(value(Loss::DiceCe, DiceScope::Batch), REGIONS_DICE_BATCH + REGIONS_ENTROPY);
@@ -327,11 +327,11 @@ mod tests {
         let device = Device::flex();
         let (_, targets) = three_classes(&device);
         let value = |output, logits, targets| Loss::DiceCe.forward(output, DiceScope::Batch, logits, targets);
-        check(value(Output::Softmax, sure(&targets, 3, &device), &targets), 0.0);
+        check(value(OutputActivation::Softmax, sure(&targets, 3, &device), &targets), 0.0);
         let (_, targets) = one_channel(&device);
         let sure = sure(&targets, 1, &device);
-        check(value(Output::Sigmoid, sure.clone(), &targets), 0.0);
-        let wrong: f32 = value(Output::Sigmoid, sure.neg(), &targets).into_scalar();
+        check(value(OutputActivation::Sigmoid, sure.clone(), &targets), 0.0);
+        let wrong: f32 = value(OutputActivation::Sigmoid, sure.neg(), &targets).into_scalar();
         assert!((wrong - 201.0).abs() < 0.01, "{wrong}");
     }
 
@@ -340,7 +340,7 @@ mod tests {
         let device = Device::flex();
         let none = Targets::new(vec![0; 4], [1, 1, 2, 2]).unwrap();
         let sure_of_nothing = Tensor::<5>::full([1, 1, 1, 2, 2], -200.0, &device);
-        check(Loss::Dice.forward(Output::Sigmoid, DiceScope::Batch, sure_of_nothing, &none), 0.0);
+        check(Loss::Dice.forward(OutputActivation::Sigmoid, DiceScope::Batch, sure_of_nothing, &none), 0.0);
     }
 
     #[test]
@@ -348,7 +348,7 @@ mod tests {
         let device = Device::flex();
         let targets = Targets::new(vec![1, Targets::IGNORED, 0, 2], [1, 1, 2, 2]).unwrap();
         let shorter = Targets::new(vec![1, 0, 2], [1, 1, 1, 3]).unwrap();
-        for (output, classes) in [(Output::Softmax, 3), (Output::Sigmoid, 1)] {
+        for (output, classes) in [(OutputActivation::Softmax, 3), (OutputActivation::Sigmoid, 1)] {
             for loss in [Loss::Dice, Loss::DiceCe] {
                 let logits = |columns: &[usize], ignored: f32| -> Tensor<5> {
                     let value =

@@ -1,7 +1,7 @@
 //! Structures as training sees them: sets of classes, which for regions overlap.
 
 use sulcus_kernels::Regions;
-use sulcus_pipeline::{ModelSpec, Output};
+use sulcus_pipeline::{ModelSpec, OutputActivation};
 
 use crate::TrainError;
 
@@ -17,7 +17,7 @@ pub(crate) fn classes_of_structures(spec: &ModelSpec) -> Vec<Vec<u8>> {
 /// # Errors
 /// When there are more regions than the loss takes.
 pub(crate) fn of_loss(spec: &ModelSpec) -> Result<Option<Regions>, TrainError> {
-    if spec.activation != Output::Regions {
+    if spec.activation != OutputActivation::Regions {
         return Ok(None);
     }
     let regions = Regions::new(&classes_of_structures(spec), spec.labels.entries().len() + 1);

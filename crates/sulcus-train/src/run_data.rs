@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use sulcus_pipeline::{
-    Calibration, CaseScores, DEFAULT_NSD_MM, ModelSpec, Predictor, PredictorError, Prepared, PreparedLabels,
-    Tensor, WindowOptions, leave_out_ignored, predict_logits, prepare, prepare_labels,
+    Calibration, CaseScores, DEFAULT_NSD_MM, ModelSpec, Predictor, PredictorError, Preprocessed, PreprocessedLabels,
+    Tensor, WindowOptions, mask_ignored_voxels, predict_logits, prepare, preprocess_labels,
 };
 use sulcus_volume::{Image, LabelMap};
 
@@ -69,7 +69,7 @@ impl RunData<'_> {
         let mut tiles = Vec::new();
         for case in &cases {
             let scan = case.read().map_err(broken(case))?;
-            let labels = prepare_labels(spec, &scan.image, &scan.labels, self.dataset.ignore())?;
+            let labels = preprocess_labels(spec, &scan.image, &scan.labels, self.dataset.ignore())?;
             let (image, _) = prepare(spec, &scan.image)?;
             let wanted = pick(&with_foreground(spec, &labels, image.channels())?);
             tiles.extend(inputs(spec, &image, |index| wanted.contains(&index))?);
@@ -110,7 +110,7 @@ impl RunData<'_> {
         Ok(match self.dataset.ignore() {
             None => CaseScores::measure(names, mask, &scan.reference, &structures, DEFAULT_NSD_MM)?,
             Some(ignore) => {
-                let (mask, reference) = leave_out_ignored(mask, &scan.reference, ignore)?;
+                let (mask, reference) = mask_ignored_voxels(mask, &scan.reference, ignore)?;
                 CaseScores::measure(names, &mask, &reference, &structures, DEFAULT_NSD_MM)?
             }
         })
@@ -142,10 +142,10 @@ impl RunData<'_> {
 }
 
 /// Which of a case's tiles hold a structure, in the order of the walk.
-fn with_foreground(spec: &ModelSpec, labels: &PreparedLabels, channels: usize) -> Result<Vec<bool>, TrainError> {
-    let known = |class: &u8| *class != 0 && *class != PreparedLabels::IGNORED;
+fn with_foreground(spec: &ModelSpec, labels: &PreprocessedLabels, channels: usize) -> Result<Vec<bool>, TrainError> {
+    let known = |class: &u8| *class != 0 && *class != PreprocessedLabels::IGNORED;
     let marks: Vec<f32> = labels.classes().iter().map(|class| f32::from(u8::from(known(class)))).collect();
-    let marks = Prepared::from_parts(labels.shape(), channels, marks.repeat(channels))?;
+    let marks = Preprocessed::from_parts(labels.shape(), channels, marks.repeat(channels))?;
     let tiles = inputs(spec, &marks, |_| true)?;
     Ok(tiles.iter().map(|tile| tile.data().iter().any(|v| *v > 0.5)).collect())
 }
@@ -162,7 +162,7 @@ fn pick(with_foreground: &[bool]) -> Vec<usize> {
 }
 
 /// The tiles that prediction would ask a network about, by their number in the walk.
-fn inputs(spec: &ModelSpec, image: &Prepared, wanted: impl Fn(usize) -> bool) -> Result<Vec<Tensor>, TrainError> {
+fn inputs(spec: &ModelSpec, image: &Preprocessed, wanted: impl Fn(usize) -> bool) -> Result<Vec<Tensor>, TrainError> {
     let recorder = Recorder { classes: spec.classes(), wanted, seen: RefCell::new((0, Vec::new())) };
     let go = &mut |_| ControlFlow::Continue(());
     predict_logits(spec, image, &[&recorder], &WindowOptions::default(), go)?;

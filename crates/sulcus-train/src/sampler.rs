@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sulcus_kernels::Regions;
-use sulcus_pipeline::{Prepared, PreparedLabels};
+use sulcus_pipeline::{Preprocessed, PreprocessedLabels};
 
 use crate::augment::{Placement, Source};
 use crate::{Augmentation, TrainError};
@@ -16,8 +16,8 @@ const REMEMBERED: usize = 10_000;
 #[derive(Debug, Clone)]
 pub struct TrainingCase {
     name: String,
-    image: Prepared,
-    labels: PreparedLabels,
+    image: Preprocessed,
+    labels: PreprocessedLabels,
     /// For each structure, from 0: offsets of voxels that hold it, rising. Those that the case lacks are left out.
     voxels_of_structure: Vec<(usize, Vec<usize>)>,
     foreground_slices: usize,
@@ -33,8 +33,8 @@ impl TrainingCase {
     /// When image and mask have different shapes, or no voxel.
     pub fn new(
         name: String,
-        image: Prepared,
-        labels: PreparedLabels,
+        image: Preprocessed,
+        labels: PreprocessedLabels,
         structures: &[Vec<u8>],
     ) -> Result<Self, TrainError> {
         let ([nx, ny, nz], masked) = (image.shape(), labels.shape());
@@ -72,12 +72,12 @@ impl TrainingCase {
     }
 
     /// The image.
-    pub fn image(&self) -> &Prepared {
+    pub fn image(&self) -> &Preprocessed {
         &self.image
     }
 
     /// The mask.
-    pub fn labels(&self) -> &PreparedLabels {
+    pub fn labels(&self) -> &PreprocessedLabels {
         &self.labels
     }
 
@@ -290,7 +290,7 @@ fn first_voxel(rng: &mut ChaCha8Rng, case: usize, patch: usize, anchor: Option<u
 
 #[cfg(test)]
 mod tests {
-    use sulcus_pipeline::{Prepared, PreparedLabels};
+    use sulcus_pipeline::{Preprocessed, PreprocessedLabels};
 
     use super::*;
     use crate::Flips;
@@ -301,8 +301,8 @@ mod tests {
         let mut classes = vec![0; voxels];
         held.iter().for_each(|(offset, class)| classes[*offset] = *class);
         let values = (0..voxels * channels).map(|i| 1.0 + (i % 97) as f32).collect();
-        let image = Prepared::from_parts(shape, channels, values).unwrap();
-        let labels = PreparedLabels::from_parts(shape, classes).unwrap();
+        let image = Preprocessed::from_parts(shape, channels, values).unwrap();
+        let labels = PreprocessedLabels::from_parts(shape, classes).unwrap();
         TrainingCase::new(format!("{shape:?}"), image, labels, &[vec![1], vec![2], vec![3]]).unwrap()
     }
 
@@ -425,8 +425,8 @@ mod tests {
 
     #[test]
     fn regions_are_sought_wherever_any_of_their_classes_is() {
-        let image = Prepared::from_parts([4, 1, 1], 1, vec![0.0; 4]).unwrap();
-        let labels = PreparedLabels::from_parts([4, 1, 1], vec![2, 0, 1, 2]).unwrap();
+        let image = Preprocessed::from_parts([4, 1, 1], 1, vec![0.0; 4]).unwrap();
+        let labels = PreprocessedLabels::from_parts([4, 1, 1], vec![2, 0, 1, 2]).unwrap();
         let case = TrainingCase::new("a".into(), image, labels, &[vec![1, 2], vec![2], vec![3]]).unwrap();
         assert_eq!(case.voxels_of_structure, [(0, vec![0, 2, 3]), (1, vec![0, 3])]);
     }
@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn a_case_that_fails_is_named() {
         let mut broken = case([8, 8, 8], 1, &[(0, 1)]);
-        broken.labels = PreparedLabels::from_parts([1, 1, 1], vec![1]).unwrap();
+        broken.labels = PreprocessedLabels::from_parts([1, 1, 1], vec![1]).unwrap();
         let plain = Sampling { augmentation: Augmentation::none(), ..sampling([4, 4, 4]) };
         let sampler = Sampler::new(vec![broken], plain).unwrap();
         let failed = sampler.batch(0, 0).unwrap_err().to_string();
@@ -452,8 +452,8 @@ mod tests {
         insta::assert_snapshot!(message(vec![one()], vast), @"cannot train with this configuration: a batch of 1048576 patches of [1, 64, 64] in 1 channel(s) cannot be: it has 1 to 4294967295 values");
         let flat = Sampling { spacing_mm: [0.0, 1.0, 1.0], ..sampling([4, 4, 4]) };
         insta::assert_snapshot!(message(vec![one()], flat), @"cannot train with this configuration: voxels cannot measure [0.0, 1.0, 1.0] mm");
-        let image = Prepared::from_parts([2, 2, 2], 1, vec![0.0; 8]).unwrap();
-        let labels = PreparedLabels::from_parts([2, 2, 1], vec![0; 4]).unwrap();
+        let image = Preprocessed::from_parts([2, 2, 2], 1, vec![0.0; 8]).unwrap();
+        let labels = PreprocessedLabels::from_parts([2, 2, 1], vec![0; 4]).unwrap();
         let differ = TrainingCase::new("a".into(), image, labels, &[vec![1]]).unwrap_err();
         insta::assert_snapshot!(differ, @"no patch could be drawn from case a: its image has 2 × 2 × 2 voxels once prepared, its mask [2, 2, 1]");
     }

@@ -2,7 +2,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use sulcus_pipeline::{
-    Dimensions, GoldenCase, ModelSpec, Output, Outputs, PipelineError, Predictor, Tensor, WindowOptions,
+    Dimensions, GoldenCase, ModelSpec, OutputActivation, Outputs, PipelineError, Predictor, Tensor, WindowOptions,
     predict_logits, prepare,
 };
 use sulcus_volume::{Geometry, Image, Label, LabelMap, OrientationSource, RasFromVoxel};
@@ -146,7 +146,7 @@ pub(crate) fn golden_case(
 /// # Shapes
 /// `logits` `[K, voxels]`.
 fn least_margin(output: Output, logits: &[f32], classes: usize) -> f32 {
-    if output != Output::Softmax {
+    if output != OutputActivation::Softmax {
         return logits.iter().map(|v| v.abs()).fold(f32::INFINITY, f32::min);
     }
     let voxels = (logits.len() / classes.max(1)).max(1);
@@ -162,12 +162,12 @@ fn least_margin(output: Output, logits: &[f32], classes: usize) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use sulcus_pipeline::Output;
+    use sulcus_pipeline::OutputActivation;
 
     #[test]
     fn the_margin_is_between_the_two_greatest() {
         // Two voxels, three classes: (1, 5, 2) and (0, -1, 7).
-        assert_eq!(super::least_margin(Output::Softmax, &[1.0, 0.0, 5.0, -1.0, 2.0, 7.0], 3), 3.0);
-        assert_eq!(super::least_margin(Output::Sigmoid, &[-0.5, 2.0], 1), 0.5);
+        assert_eq!(super::least_margin(OutputActivation::Softmax, &[1.0, 0.0, 5.0, -1.0, 2.0, 7.0], 3), 3.0);
+        assert_eq!(super::least_margin(OutputActivation::Sigmoid, &[-0.5, 2.0], 1), 0.5);
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use sulcus_io::{IoError, Source};
 use sulcus_pipeline::{
     CaseScores, Counts, DEFAULT_NSD_MM, ModelSpec, Outputs, PipelineError, PostprocessingChoice, Predictor,
-    PreparedLabels, Summary, WindowOptions, choose_postprocessing, decide, leave_out_ignored, postprocess,
+    PreprocessedLabels, Summary, WindowOptions, choose_postprocessing, decide, mask_ignored_voxels, postprocess,
     predict_logits, prepare,
 };
 use sulcus_volume::{Label, LabelMap};
@@ -39,7 +39,7 @@ pub(crate) fn dice_on_prepared_grid(
         // How often each class was taken for each: [predicted, true].
         let mut pairs = vec![0_u64; classes * classes];
         for (predicted, truth) in decide(spec, &logits).into_iter().zip(case.labels().classes()) {
-            if *truth != PreparedLabels::IGNORED {
+            if *truth != PreprocessedLabels::IGNORED {
                 let at = class_of[usize::from(predicted)] * classes + usize::from(*truth).min(classes - 1);
                 pairs[at] += 1;
             }
@@ -104,7 +104,7 @@ pub(crate) fn predict_and_score(
         let (mask, _) = read_mask(&mask_file(folder, case))?;
         let (reference, _) = case.read_labels().map_err(broken(case))?;
         Ok(match ignore {
-            Some(ignore) => leave_out_ignored(&mask, &reference, ignore)?,
+            Some(ignore) => mask_ignored_voxels(&mask, &reference, ignore)?,
             None => (mask, reference),
         })
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sulcus_pipeline::{
-    Dimensions, GoldenCase, ModelSpec, Norm, SpacingRule, Training, prepare_labels, prepare_owned,
+    Dimensions, GoldenCase, ModelSpec, Norm, SpacingRule, Training, preprocess_labels, preprocess_owned,
 };
 use sulcus_volume::Reorientation;
 
@@ -353,8 +353,8 @@ fn prepared(
     let prepare_one = |case: &&Case| -> Result<TrainingCase, TrainError> {
         let fresh = || {
             let scan = case.read().map_err(broken(case))?;
-            let labels = prepare_labels(spec, &scan.image, &scan.labels, dataset.ignore())?;
-            Ok((prepare_owned(spec, scan.image)?.0, labels))
+            let labels = preprocess_labels(spec, &scan.image, &scan.labels, dataset.ignore())?;
+            Ok((preprocess_owned(spec, scan.image)?.0, labels))
         };
         let (image, labels) = match data_sha256.get(&case.name) {
             Some(sha256) => {

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use sulcus_pipeline::{
-    Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, Output, Predictor, StageConfig,
+    Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, OutputActivation, Predictor, StageConfig,
 };
 use sulcus_train::{
     Augmentation, Changes, Checkpoint, Dataset, DeviceChoice, Event, NetworkPredictor, Optimiser, Outcome, Run,
@@ -126,7 +126,7 @@ fn it_learns_and_leaves_a_run() {
     let manifest = run.manifest();
     assert_eq!((manifest.progress.status, manifest.progress.epochs), (Status::Finished, 5));
     assert_eq!((manifest.split.training.len(), manifest.split.validation.len()), (4, 1));
-    assert_eq!(manifest.plan.output, Output::Softmax);
+    assert_eq!(manifest.plan.output, OutputActivation::Softmax);
     assert_eq!(manifest.data_sha256.len(), 5);
     let summary = run.summary().unwrap().unwrap();
     assert_eq!(summary.mean_dice(), Some(dice));
@@ -381,7 +381,7 @@ fn one_structure_is_a_sigmoid_and_all_cases_need_no_split() {
     let config = TrainConfig { epochs: Some(2), ..tiny() };
     assert_eq!(finished(train(&dataset, &SplitChoice::All, &config, &at, &mut ()).unwrap()), None);
     let run = Run::open(&at).unwrap();
-    assert_eq!(run.manifest().plan.output, Output::Sigmoid);
+    assert_eq!(run.manifest().plan.output, OutputActivation::Sigmoid);
     // Slices lie across the coarsest axis.
     assert_eq!(run.manifest().plan.orientation.to_string(), "RAS");
     assert_eq!(run.manifest().progress.best_epoch, 2);

@@ -5,7 +5,7 @@ pub(crate) mod triton;
 
 use std::path::Path;
 
-use sulcus_pipeline::{ModelSpec, Parity, Precision, Predictor, Reduction, Tensor, compare_predictors};
+use sulcus_pipeline::{ModelSpec, Parity, Precision, Predictor, QuantizationReport, Tensor, compare_predictors};
 use sulcus_runtime::{Device, OnnxRuntime, OrtLibrary, OrtPredictor, TractPredictor};
 use sulcus_train::{DeviceChoice, NetworkPredictor, Run, Weights, export_onnx};
 
@@ -99,7 +99,7 @@ pub(crate) fn checked(
 }
 
 /// What fewer bits cost, for people.
-pub(crate) fn reduction_line(reduction: &Reduction) -> String {
+pub(crate) fn reduction_line(reduction: &QuantizationReport) -> String {
     let ranges =
         reduction.calibration.map(|c| format!("; ranges from {} tiles of {} training cases", c.tiles, c.cases));
     format!(

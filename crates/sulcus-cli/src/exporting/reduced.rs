@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sulcus_onnx::precision::{ValueRange, to_half, to_int8, with_ranges};
 use sulcus_onnx::{read_spec, with_spec};
-use sulcus_pipeline::{Calibration, ModelSpec, Precision, Predictor, Reduction, Summary, Tensor};
+use sulcus_pipeline::{Calibration, ModelSpec, Precision, Predictor, QuantizationReport, Summary, Tensor};
 use sulcus_runtime::{
     Device, Engine, OnnxRuntime, OrtLibrary, OrtMeasurements, OrtPredictor, SegmentOptions, Segmenter,
     TractPredictor,
@@ -19,7 +19,7 @@ use crate::ui::Ui;
 ///
 /// # Errors
 /// When the data set is not there, the run held no case out, an engine is missing or fails, or the mean Dice drops by
-/// [`Reduction::GREATEST_LOSS`] or more.
+/// [`QuantizationReport::GREATEST_LOSS`] or more.
 pub(super) fn reduce(
     run: &Run,
     wanted: &Wanted<'_>,
@@ -27,7 +27,7 @@ pub(super) fn reduce(
     runtime: Option<&OnnxRuntime>,
     library: &OrtLibrary,
     ui: Ui,
-) -> Result<(Vec<u8>, Reduction), CliError> {
+) -> Result<(Vec<u8>, QuantizationReport), CliError> {
     let kind = wanted.precision;
     if kind == Precision::Int8 && runtime.is_none() {
         return Err(CliError::failed(
@@ -64,7 +64,7 @@ pub(super) fn reduce(
         builder.ort_library(library.clone()).build().context("loading the exported file")
     });
     let ([dice_fp32, dice], cases) = score(&data, &[whole?, reduced?], ui)?;
-    let reduction = Reduction { kind, dice_fp32, dice, cases, calibration };
+    let reduction = QuantizationReport { kind, dice_fp32, dice, cases, calibration };
     accept(&reduction)?;
     spec.precision = Some(reduction);
     let bytes = with_spec(&candidate, &spec).context("exporting")?;
@@ -72,7 +72,7 @@ pub(super) fn reduce(
 }
 
 /// The gate: what costs too much is not written.
-fn accept(reduction: &Reduction) -> Result<(), CliError> {
+fn accept(reduction: &QuantizationReport) -> Result<(), CliError> {
     if reduction.is_acceptable() {
         return Ok(());
     }
@@ -80,7 +80,7 @@ fn accept(reduction: &Reduction) -> Result<(), CliError> {
     let refused = CliError::failed(format_args!(
         "{kind} costs too much: {}; the loss must stay below {}; nothing was written",
         reduction_line(reduction),
-        Reduction::GREATEST_LOSS
+        QuantizationReport::GREATEST_LOSS
     ));
     Err(refused.hint(match kind {
         Precision::Int8 => {
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_loss_of_two_thousandths_is_refused_with_both_figures_and_what_to_do() {
-        let with = |kind, dice| Reduction {
+        let with = |kind, dice| QuantizationReport {
             kind,
             dice_fp32: 0.8805,
             dice,
@@ -176,7 +176,7 @@ mod tests {
         };
         assert!(accept(&with(Precision::Int8, 0.8801)).is_ok());
         assert!(accept(&with(Precision::Int8, 0.8786)).is_ok());
-        let refusal = |reduction: Reduction| match accept(&reduction) {
+        let refusal = |reduction: QuantizationReport| match accept(&reduction) {
             Err(CliError::Failed { message, hint }) => (message, hint.unwrap()),
             other => panic!("expected a failure, found {other:?}"),
         };

@@ -80,7 +80,7 @@ fn a_model_that_treats_scans_in_another_way_is_no_version_of_the_one_that_is_the
     export(home.path(), &tiny_model(), &["--triton-name", "tiny"]).code(0);
     let models = home.path().join("models");
     let before = files(&models);
-    let turned = other(home.path(), "turned.onnx", |spec| spec.overlap = 0.25);
+    let turned = other(home.path(), "turned.onnx", |spec| spec.tile_step = 0.25);
     export(home.path(), &turned, &["--triton-name", "tiny"])
         .code(1)
         .says("another model has this name")
@@ -115,7 +115,7 @@ fn what_can_t_be_served_is_refused_and_nothing_is_written() {
     let none = other(home.path(), "none.onnx", |spec| spec.golden_case = None);
     export(home.path(), &none, &[]).code(1).says("carries no golden case");
     let int8 = other(home.path(), "int8.onnx", |spec| {
-        spec.precision = Some(sulcus_pipeline::Reduction {
+        spec.precision = Some(sulcus_pipeline::QuantizationReport {
             kind: sulcus_pipeline::Precision::Int8,
             dice_fp32: 0.9,
             dice: 0.9,

@@ -2,8 +2,11 @@ use std::collections::BTreeSet;
 
 use sulcus_volume::{Label, LabelMap};
 
-use super::{Postprocess, keep_largest};
-use crate::{PipelineError, Structure, count_structures, mean_defined};
+use sulcus_metrics::{count_structures, mean_defined};
+use sulcus_model::{Postprocess, Structure};
+
+use super::{apply, keep_largest};
+use crate::PipelineError;
 
 /// What is to be done to a model's masks, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +53,7 @@ where
     for group in alone {
         let each: Vec<&[Label]> = group.iter().map(|structure| structure.values.as_slice()).collect();
         let so_far = steps.clone();
-        let start = |mask: &mut [Label], shape| so_far.iter().for_each(|step| step.apply(mask, shape));
+        let start = |mask: &mut [Label], shape| so_far.iter().for_each(|step| apply(step, mask, shape));
         let prepared = cases().into_iter().map(|case| {
             let (prediction, reference) = case?;
             Ok::<_, E>((changed(&prediction, start)?, reference))

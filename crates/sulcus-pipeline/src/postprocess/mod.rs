@@ -1,45 +1,16 @@
 mod choice;
 
-use serde::{Deserialize, Serialize};
-use sulcus_volume::{Label, LabelMap, LabelTable};
+use sulcus_model::Postprocess;
+use sulcus_volume::{Label, LabelMap};
 
 use crate::PipelineError;
 
 pub use choice::{PostprocessingChoice, choose_postprocessing};
 
-/// What is done to a mask after the network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Postprocess {
-    /// Of all voxels that have one of these labels, keep the largest connected component (26 neighbours); the
-    /// others become background.
-    KeepLargestComponent {
-        /// The labels taken together.
-        labels: Vec<Label>,
-    },
-}
-
-impl Postprocess {
-    /// Checks that it names labels, and only such as the table has.
-    ///
-    /// # Errors
-    /// A sentence about what is wrong.
-    pub(crate) fn check(&self, table: &LabelTable) -> Result<(), String> {
-        let Self::KeepLargestComponent { labels } = self;
-        if labels.is_empty() {
-            return Err("a postprocessing step names no label".into());
-        }
-        match labels.iter().find(|label| table.get(**label).is_none()) {
-            Some(unknown) => Err(format!("a postprocessing step names label {unknown}, which the table lacks")),
-            None => Ok(()),
-        }
-    }
-
-    /// Applies it in place to `[z, y, x]` labels of shape x, y, z.
-    pub(crate) fn apply(&self, mask: &mut [Label], shape: [usize; 3]) {
-        match self {
-            Self::KeepLargestComponent { labels } => keep_largest(mask, shape, &[labels]),
-        }
+/// Applies one step in place to `[z, y, x]` labels of shape x, y, z.
+fn apply(step: &Postprocess, mask: &mut [Label], shape: [usize; 3]) {
+    match step {
+        Postprocess::KeepLargestComponent { labels } => keep_largest(mask, shape, &[labels]),
     }
 }
 
@@ -49,7 +20,7 @@ impl Postprocess {
 /// Never for a mask that was read or predicted: its grid stays as it is.
 pub fn postprocess(steps: &[Postprocess], mask: LabelMap) -> Result<LabelMap, PipelineError> {
     let (geometry, mut values) = mask.into_parts();
-    steps.iter().for_each(|step| step.apply(&mut values, geometry.shape()));
+    steps.iter().for_each(|step| apply(step, &mut values, geometry.shape()));
     Ok(LabelMap::new(geometry, values)?)
 }
 
@@ -111,7 +82,7 @@ mod tests {
         for (at, label) in [(0, 1), (1, 1), (7, 2), (24, 1), (49, 3)] {
             mask[at] = label;
         }
-        Postprocess::KeepLargestComponent { labels: vec![1, 2] }.apply(&mut mask, [5, 5, 2]);
+        apply(&Postprocess::KeepLargestComponent { labels: vec![1, 2] }, &mut mask, [5, 5, 2]);
         assert_eq!([mask[0], mask[1], mask[7], mask[24], mask[49]], [1, 1, 2, 0, 3]);
     }
 
@@ -120,14 +91,5 @@ mod tests {
         let mut mask = vec![1, 2, 2, 0, 1, 0, 2];
         keep_largest(&mut mask, [7, 1, 1], &[&[1], &[2]]);
         assert_eq!(mask, [1, 2, 2, 0, 0, 0, 0]);
-    }
-
-    #[test]
-    fn a_step_names_labels_of_the_table() {
-        let table = LabelTable::from_names([(1, "one".to_owned())]).unwrap();
-        let check = |labels: Vec<Label>| Postprocess::KeepLargestComponent { labels }.check(&table);
-        assert!(check(vec![1]).is_ok());
-        assert!(check(vec![1, 3]).unwrap_err().contains("label 3"));
-        assert!(check(Vec::new()).unwrap_err().contains("no label"));
     }
 }

@@ -29,7 +29,7 @@ pub use self::ort_library::{OnnxRuntime, find_onnx_runtime};
 pub use self::ort_measure::OrtMeasurements;
 #[cfg(feature = "tract")]
 pub use self::tract::TractPredictor;
-pub(crate) use self::workers::{tiles_in_flight, with_answers};
+pub(crate) use self::workers::{tiles_in_flight, with_tile_queue};
 
 /// Name of the graph's input, `[N, C, (D,) H, W]`.
 const INPUT: &str = "image";

@@ -216,7 +216,7 @@ impl Predictor for OrtPredictor {
         }
     }
 
-    fn logits_of_all(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
+    fn logits_batch(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
         match &self.session {
             Sessions::Plain(session) => inputs.iter().map(|input| ask(session, input)).collect(),
             Sessions::Bound(bound) => bound.logits(&inputs),

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 
-use sulcus_pipeline::{Answers, PipelineError, PredictorError, Tensor};
+use sulcus_pipeline::{TileQueue, PipelineError, PredictorError, Tensor};
 
 use crate::clock::Stopwatch;
 use crate::segmenter::SharedPredictor;
@@ -24,10 +24,10 @@ struct Done {
 
 /// Gives `work` the answers of `predictors`, asked by so many threads at a time, and the seconds that a thread spent in
 /// the engine.
-pub(crate) fn with_answers<T>(
+pub(crate) fn with_tile_queue<T>(
     predictors: &[&dyn SharedPredictor],
     workers: usize,
-    work: impl FnOnce(&mut dyn Answers) -> Result<T, PipelineError>,
+    work: impl FnOnce(&mut dyn TileQueue) -> Result<T, PipelineError>,
 ) -> Result<(T, f64), PipelineError> {
     let secs = Cell::new(0.0);
     let found = run(predictors, workers.max(1), &secs, work)?;
@@ -44,7 +44,7 @@ fn run<T>(
     predictors: &[&dyn SharedPredictor],
     workers: usize,
     secs: &Cell<f64>,
-    work: impl FnOnce(&mut dyn Answers) -> Result<T, PipelineError>,
+    work: impl FnOnce(&mut dyn TileQueue) -> Result<T, PipelineError>,
 ) -> Result<T, PipelineError> {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc::channel;
@@ -69,7 +69,7 @@ fn run<T>(
         drop(done);
         let send = |job: Job| jobs.send(job).map_err(|_| stopped());
         let receive = || results.recv().map_err(|_| stopped());
-        let found = work(&mut InOrder::new(predictors, &send, &receive, workers, secs));
+        let found = work(&mut OrderedTileQueue::new(predictors, &send, &receive, workers, secs));
         over.store(true, Ordering::Relaxed);
         drop(jobs);
         found
@@ -82,7 +82,7 @@ fn run<T>(
     predictors: &[&dyn SharedPredictor],
     _: usize,
     secs: &Cell<f64>,
-    work: impl FnOnce(&mut dyn Answers) -> Result<T, PipelineError>,
+    work: impl FnOnce(&mut dyn TileQueue) -> Result<T, PipelineError>,
 ) -> Result<T, PipelineError> {
     let queue = std::cell::RefCell::new(VecDeque::new());
     let send = |job: Job| {
@@ -90,7 +90,7 @@ fn run<T>(
         Ok(())
     };
     let receive = || queue.borrow_mut().pop_front().map(|job| ask(predictors, job)).ok_or_else(stopped);
-    work(&mut InOrder::new(predictors, &send, &receive, 0, secs))
+    work(&mut OrderedTileQueue::new(predictors, &send, &receive, 0, secs))
 }
 
 fn ask(predictors: &[&dyn SharedPredictor], job: Job) -> Done {
@@ -98,7 +98,7 @@ fn ask(predictors: &[&dyn SharedPredictor], job: Job) -> Done {
     let watch = Stopwatch::start();
     let failed = |message: String| PredictorError { engine: "no", message };
     let answers = match predictors.get(network) {
-        Some(predictor) => predictor.logits_of_all(inputs).and_then(|answers| {
+        Some(predictor) => predictor.logits_batch(inputs).and_then(|answers| {
             let (asked, got) = (numbers.len(), answers.len());
             let right = (asked == got).then_some(answers);
             right.ok_or_else(|| failed(format!("{asked} tiles were asked and {got} answered")))
@@ -115,7 +115,7 @@ fn stopped() -> PipelineError {
 
 /// Puts tiles together as each network likes them, and brings answers, which come as they are ready, into the order of
 /// their tiles.
-struct InOrder<'a> {
+struct OrderedTileQueue<'a> {
     send: &'a dyn Fn(Job) -> Result<(), PipelineError>,
     receive: &'a dyn Fn() -> Result<Done, PipelineError>,
     batches: Vec<usize>,
@@ -129,7 +129,7 @@ struct InOrder<'a> {
     ready: BTreeMap<usize, Result<Tensor, PredictorError>>,
 }
 
-impl<'a> InOrder<'a> {
+impl<'a> OrderedTileQueue<'a> {
     fn new(
         predictors: &[&dyn SharedPredictor],
         send: &'a dyn Fn(Job) -> Result<(), PipelineError>,
@@ -147,11 +147,11 @@ impl<'a> InOrder<'a> {
     }
 }
 
-impl Answers for InOrder<'_> {
-    fn ask(&mut self, lane: usize, network: usize, input: Tensor) -> Result<(), PipelineError> {
+impl TileQueue for OrderedTileQueue<'_> {
+    fn ask(&mut self, stream_id: usize, network: usize, input: Tensor) -> Result<(), PipelineError> {
         let number = self.next;
         self.next += 1;
-        self.waiting.entry(lane).or_default().push_back(number);
+        self.waiting.entry(stream_id).or_default().push_back(number);
         let full = self.batches.get(network).copied().unwrap_or(1);
         let job = self.gathered.entry(network).or_insert_with(|| Job { numbers: vec![], network, inputs: vec![] });
         job.numbers.push(number);
@@ -162,8 +162,8 @@ impl Answers for InOrder<'_> {
         self.gathered.remove(&network).map_or(Ok(()), self.send)
     }
 
-    fn answer(&mut self, lane: usize) -> Result<Tensor, PipelineError> {
-        let wanted = self.waiting.get_mut(&lane).and_then(VecDeque::pop_front).ok_or_else(stopped)?;
+    fn answer(&mut self, stream_id: usize) -> Result<Tensor, PipelineError> {
+        let wanted = self.waiting.get_mut(&stream_id).and_then(VecDeque::pop_front).ok_or_else(stopped)?;
         // The last tiles of a network are fewer than it likes.
         let held =
             self.gathered.iter().find(|(_, job)| job.numbers.contains(&wanted)).map(|(network, _)| *network);
@@ -224,7 +224,7 @@ mod tests {
             3
         }
 
-        fn logits_of_all(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
+        fn logits_batch(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
             self.0.lock().unwrap().push(inputs.len());
             Ok(inputs)
         }
@@ -238,13 +238,13 @@ mod tests {
     fn answers_come_in_the_order_of_their_tiles_lane_by_lane() {
         let predictor = Uneven(AtomicUsize::new(0));
         for workers in [1, 3] {
-            let ((), secs) = with_answers(&[&predictor], workers, |answers| {
+            let ((), secs) = with_tile_queue(&[&predictor], workers, |answers| {
                 for i in 0..9_u8 {
                     answers.ask(usize::from(i % 2), 0, tile(f32::from(i)))?;
                 }
-                for lane in [1, 0] {
-                    for i in (0..9_u8).filter(|i| usize::from(i % 2) == lane) {
-                        assert_eq!(answers.answer(lane)?, tile(f32::from(i)));
+                for stream_id in [1, 0] {
+                    for i in (0..9_u8).filter(|i| usize::from(i % 2) == stream_id) {
+                        assert_eq!(answers.answer(stream_id)?, tile(f32::from(i)));
                     }
                 }
                 assert!(answers.answer(0).is_err());
@@ -258,13 +258,13 @@ mod tests {
     #[test]
     fn an_engine_s_error_is_the_tile_s_and_the_rest_is_left() {
         let predictor = Uneven(AtomicUsize::new(0));
-        let error = with_answers(&[&predictor], 2, |answers| {
+        let error = with_tile_queue(&[&predictor], 2, |answers| {
             [1.0, -1.0, 2.0].into_iter().try_for_each(|v| answers.ask(0, 0, tile(v)))?;
             answers.answer(0)?;
             answers.answer(0)
         });
         assert!(error.unwrap_err().to_string().contains("negative"));
-        let nobody = with_answers(&[&predictor], 2, |answers| {
+        let nobody = with_tile_queue(&[&predictor], 2, |answers| {
             answers.ask(0, 5, tile(1.0))?;
             answers.answer(0)
         });
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn tiles_come_together_as_a_network_likes_them_and_the_last_ones_as_they_are() {
         let (threes, ones) = (InThrees(Mutex::new(Vec::new())), Uneven(AtomicUsize::new(0)));
-        let ((), _) = with_answers(&[&threes, &ones], 2, |answers| {
+        let ((), _) = with_tile_queue(&[&threes, &ones], 2, |answers| {
             assert_eq!(answers.ahead(), 9);
             for i in 0..8_u8 {
                 answers.ask(0, 0, tile(f32::from(i)))?;

@@ -4,7 +4,7 @@
 use sulcus_onnx::{Axis, GraphBuilder, attribute};
 use sulcus_pipeline::{
     Activation, ChannelSpec, CropRule, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm,
-    Normalisation, Output, SpacingRule, StageConfig, Tiling, Training,
+    Normalisation, OutputActivation, SpacingRule, StageConfig, Tiling, Training,
 };
 use sulcus_runtime::{
     Device, Engine, NamedLibrary, OnnxRuntime, OrtLibrary, OrtSearch, Segmenter, SegmenterBuilder,
@@ -86,13 +86,13 @@ pub(crate) fn spec(axes: u8) -> ModelSpec {
         channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::MinMax }],
         labels: labels(),
         regions: Vec::new(),
-        activation: Output::Softmax,
+        activation: OutputActivation::Softmax,
         crop: CropRule::Whole,
         orientation: "RAS".parse().unwrap(),
         spacing: SpacingRule::Native,
         patch: if flat { vec![16, 16] } else { vec![8, 12, 12] },
         tiling: if flat { Tiling::Whole } else { Tiling::Patch },
-        overlap: 0.5,
+        tile_step: 0.5,
         mirror_axes: (0..n).collect(),
         padding_multiple: vec![2; n],
         postprocessing: Vec::new(),

@@ -2,7 +2,7 @@ use burn::backend::{BackendTensor, DispatchTensorKind};
 use burn::module::ModuleVisitor;
 use burn::optim::AdamWConfig;
 use burn::tensor::{Device, TensorData};
-use sulcus_pipeline::Output;
+use sulcus_pipeline::OutputActivation;
 
 use super::*;
 use crate::{DiceScope, Loss, Targets, preset};
@@ -24,7 +24,7 @@ fn gradients(network: &UNet, seed: usize) -> GradientsParams {
     let image = Tensor::<5>::from_data(TensorData::new(image, [1, 1, 1, EDGE, EDGE]), &device());
     let targets =
         Targets::new((0..EDGE * EDGE).map(|i| u8::from(i % 3 == 0)).collect(), [1, 1, EDGE, EDGE]).unwrap();
-    let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, network.forward(image), &targets);
+    let loss = Loss::DiceCe.forward(OutputActivation::Softmax, DiceScope::Batch, network.forward(image), &targets);
     GradientsParams::from_grads(loss.backward(), network)
 }
 

@@ -1,5 +1,5 @@
 use sulcus_pipeline::{
-    CoarseAxis, CropRule, Dimensions, Normalisation, Output, PipelineError, Region, SpacingRule,
+    CoarseAxis, CropRule, Dimensions, Normalisation, OutputActivation, PipelineError, Region, SpacingRule,
 };
 use sulcus_volume::{Interpolation, LabelTable, Orientation, Reorientation, Spacing};
 
@@ -33,7 +33,7 @@ pub(super) fn plan(
     let mut why = Vec::new();
     let output = output(config, labels, regions, &mut why)?;
     // Asked for another output, the values themselves are learnt.
-    let regions = if output == Output::Regions { regions } else { &[] };
+    let regions = if output == OutputActivation::Regions { regions } else { &[] };
     let structures = if regions.is_empty() { labels.entries().len() } else { regions.len() };
     let dimensions = dimensions(config, fingerprint, &mut why);
     let orientation = match (config.orientation, dimensions) {
@@ -56,9 +56,9 @@ pub(super) fn plan(
     let flips = flips(config, structures, dimensions, &mut why);
     let dice_scope = config.dice_scope.unwrap_or_else(|| dice_scope(dimensions, &mut why));
     let classes = match output {
-        Output::Sigmoid => 1,
-        Output::Softmax => structures + 1,
-        Output::Regions => structures,
+        OutputActivation::Sigmoid => 1,
+        OutputActivation::Softmax => structures + 1,
+        OutputActivation::Regions => structures,
     };
     let grid = Grid { shape, mm, cases: fingerprint.cases, channels: fingerprint.channels.len(), classes };
     let Size { network, patch, tiling, batch_size } = match &config.network {
@@ -97,7 +97,7 @@ fn output(
         return Err(TrainError::Config("the data set has no label to learn: every mask is empty".into()));
     }
     match config.output {
-        Some(Output::Regions) if regions.is_empty() => {
+        Some(OutputActivation::Regions) if regions.is_empty() => {
             Err(TrainError::Config("`output` is `regions`, but the data set has no regions".into()))
         }
         Some(output) => Ok(output),
@@ -108,10 +108,10 @@ fn output(
                 regions.len(),
                 order.join(", ")
             ));
-            Ok(Output::Regions)
+            Ok(OutputActivation::Regions)
         }
-        None if labels.entries().len() == 1 => Ok(Output::Sigmoid),
-        None => Ok(Output::Softmax),
+        None if labels.entries().len() == 1 => Ok(OutputActivation::Sigmoid),
+        None => Ok(OutputActivation::Softmax),
     }
 }
 

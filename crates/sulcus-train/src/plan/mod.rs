@@ -14,7 +14,7 @@ mod topology;
 
 use serde::{Deserialize, Serialize};
 use sulcus_pipeline::{
-    ChannelSpec, CropRule, ModelSpec, NetworkSpec, Normalisation, Output, PipelineError, Region, SpacingRule,
+    ChannelSpec, CropRule, ModelSpec, NetworkSpec, Normalisation, OutputActivation, PipelineError, Region, SpacingRule,
     Structure, Tiling, Training,
 };
 use sulcus_volume::{LabelTable, Orientation};
@@ -142,7 +142,7 @@ impl Plan {
         if planned != found {
             return Err(TrainError::Plan(format!("`labels` are {planned:?}, the data set's are {found:?}")));
         }
-        if self.output == Output::Regions && self.regions != regions {
+        if self.output == OutputActivation::Regions && self.regions != regions {
             return Err(TrainError::Plan(format!(
                 "`regions` are {:?}, the data set's are {regions:?}",
                 self.regions
@@ -169,9 +169,9 @@ impl Plan {
 
     fn classes(&self) -> usize {
         match self.output {
-            Output::Softmax => self.labels.entries().len() + 1,
-            Output::Sigmoid => 1,
-            Output::Regions => self.regions.len(),
+            OutputActivation::Softmax => self.labels.entries().len() + 1,
+            OutputActivation::Sigmoid => 1,
+            OutputActivation::Regions => self.regions.len(),
         }
     }
 
@@ -199,7 +199,7 @@ impl Plan {
             spacing: self.spacing,
             patch: self.patch.clone(),
             tiling: self.tiling,
-            overlap: 0.5,
+            tile_step: 0.5,
             mirror_axes: self.flips.axes(self.network.dimensions.count()),
             padding_multiple: self.network.padding_multiple(),
             postprocessing: Vec::new(),
@@ -207,7 +207,7 @@ impl Plan {
             precision: None,
             golden_case: None,
         };
-        spec.format_version = spec.least_version();
+        spec.format_version = spec.min_format_version();
         spec
     }
 }

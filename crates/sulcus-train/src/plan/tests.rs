@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sulcus_pipeline::{
-    CoarseAxis, CropRule, Dimensions, Encoder, Normalisation, Output, Region, SpacingRule, Tiling,
+    CoarseAxis, CropRule, Dimensions, Encoder, Normalisation, OutputActivation, Region, SpacingRule, Tiling,
 };
 use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
 
@@ -53,7 +53,7 @@ fn slices_lie_across_the_coarsest_axis() {
     let coronal = decide(&[facts([200, 30, 200], [1.0, 5.0, 1.0])], 1);
     assert_eq!(coronal.orientation.to_string(), "RSA");
     assert_eq!((coronal.patch, coronal.tiling), (vec![208, 208], Tiling::Whole));
-    assert_eq!((coronal.output, coronal.flips), (Output::Sigmoid, Flips::all(2)));
+    assert_eq!((coronal.output, coronal.flips), (OutputActivation::Sigmoid, Flips::all(2)));
     assert_eq!(coronal.batch_size, 16);
 }
 
@@ -63,7 +63,7 @@ fn cubic_voxels_are_sliced_across_the_shortest_axis() {
     assert_eq!(sagittal.orientation.to_string(), "ASR");
     // H runs along superior, W along anterior.
     assert_eq!(sagittal.patch, [48, 64]);
-    assert_eq!((sagittal.spacing, sagittal.output), (SpacingRule::Native, Output::Softmax));
+    assert_eq!((sagittal.spacing, sagittal.output), (SpacingRule::Native, OutputActivation::Softmax));
     assert_eq!((sagittal.flips, sagittal.dice_scope), (Flips::none(), DiceScope::Batch));
 }
 
@@ -274,7 +274,7 @@ fn regions_have_a_channel_each_unless_another_output_is_asked_for() {
     };
     let plan = decide(None).unwrap();
     plan.check().unwrap();
-    assert_eq!((plan.output, plan.classes(), plan.flips), (Output::Regions, 2, Flips::none()));
+    assert_eq!((plan.output, plan.classes(), plan.flips), (OutputActivation::Regions, 2, Flips::none()));
     assert!(plan.why.iter().any(|why| why.contains("whole as 1, back as 2")), "{:?}", plan.why);
     let structures: Vec<String> = plan.structures().iter().map(sulcus_pipeline::Structure::key).collect();
     assert_eq!(structures, ["(1, 2)", "2"]);
@@ -283,10 +283,10 @@ fn regions_have_a_channel_each_unless_another_output_is_asked_for() {
     assert!(plan.check_data(&["MRI".into()], &table, &other).unwrap_err().to_string().contains("`regions` are"));
     let json = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
-    let plain = decide(Some(Output::Softmax)).unwrap();
+    let plain = decide(Some(OutputActivation::Softmax)).unwrap();
     plain.check().unwrap();
     assert_eq!((plain.classes(), plain.regions.len()), (3, 0));
-    let config = TrainConfig { output: Some(Output::Regions), ..preset("auto", DeviceChoice::Cpu) };
+    let config = TrainConfig { output: Some(OutputActivation::Regions), ..preset("auto", DeviceChoice::Cpu) };
     let refused = Plan::decide(&config, &["MRI".into()], &labels(2), &scans).unwrap_err().to_string();
     assert!(refused.contains("the data set has no regions"), "{refused}");
 }

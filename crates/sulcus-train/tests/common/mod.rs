@@ -8,7 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 pub(crate) use kinds::*;
 use sulcus_pipeline::{
-    ChannelSpec, CropRule, Dimensions, ModelSpec, NetworkSpec, Normalisation, Output, SpacingRule, Tiling,
+    ChannelSpec, CropRule, Dimensions, ModelSpec, NetworkSpec, Normalisation, OutputActivation, SpacingRule, Tiling,
     Training,
 };
 use sulcus_train::{Descent, DiceScope, Loss, Optimiser, UNet};
@@ -36,12 +36,12 @@ pub(crate) fn model_spec(network: NetworkSpec, channels: usize) -> ModelSpec {
         channels: (0..channels).map(channel).collect(),
         labels: LabelTable::from_names([(1, "Anterior".into()), (2, "Posterior".into())]).unwrap(),
         regions: Vec::new(),
-        activation: Output::Softmax,
+        activation: OutputActivation::Softmax,
         crop: CropRule::Whole,
         orientation: "RAS".parse().unwrap(),
         spacing: SpacingRule::Native,
         tiling: Tiling::Whole,
-        overlap: 0.5,
+        tile_step: 0.5,
         postprocessing: vec![],
         training: Training::default(),
         precision: None,
@@ -62,7 +62,7 @@ pub(crate) fn step(
     device: &Device,
 ) -> (UNet, f32) {
     let (image, truth) = batch(shape, seed, device);
-    let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, network.forward(image), &truth);
+    let loss = Loss::DiceCe.forward(OutputActivation::Softmax, DiceScope::Batch, network.forward(image), &truth);
     let value = loss.clone().into_scalar();
     let gradients = GradientsParams::from_grads(loss.backward(), &network);
     (optimiser.step(network, gradients, 1e-2, None).unwrap(), value)

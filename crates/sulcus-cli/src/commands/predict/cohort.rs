@@ -291,7 +291,7 @@ impl Progressing<'_> {
         let outputs = if args.probabilities { Outputs::LabelsAndProbabilities } else { Outputs::Labels };
         let named = |error: &dyn std::error::Error| format!("{}: {}", with_causes(error), job.input().display());
         let need = match args.max_memory {
-            Some(_) => self.segmenter.least_memory_bytes(image.geometry(), outputs).ok(),
+            Some(_) => self.segmenter.min_memory_bytes(image.geometry(), outputs).ok(),
             None => None,
         };
         let limit = self.ask_next(index, need).map_err(|_| thread_ended())?;

@@ -1,7 +1,7 @@
 //! What `--json` says of a case.
 
 use serde::Serialize;
-use sulcus_runtime::{LabelVolume, labels_by_name};
+use sulcus_runtime::{LabelVolume, serialize_labels};
 
 /// A line of `--json`.
 #[derive(Serialize)]
@@ -18,7 +18,7 @@ pub(super) struct Line {
     /// Of the whole process so far; absent where the system doesn't say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) peak_memory_bytes: Option<u64>,
-    #[serde(serialize_with = "labels_by_name")]
+    #[serde(serialize_with = "serialize_labels")]
     pub(super) labels: Vec<LabelVolume>,
 }
 

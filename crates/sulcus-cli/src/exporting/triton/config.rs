@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sulcus_pipeline::{ModelSpec, Output, PipelineError, Precision, SPEC_KEY, Training};
+use sulcus_pipeline::{ModelSpec, OutputActivation, PipelineError, Precision, SPEC_KEY, Training};
 
 use crate::values::TritonDevice;
 
@@ -70,7 +70,7 @@ pub(super) fn config(name: &str, spec: &ModelSpec, device: TritonDevice) -> Resu
 
 /// The text of the file of labels.
 pub(super) fn labels(spec: &ModelSpec) -> String {
-    let background = (spec.activation == Output::Softmax).then(|| "background".to_owned());
+    let background = (spec.activation == OutputActivation::Softmax).then(|| "background".to_owned());
     let names = spec.structures().into_iter().map(|structure| structure.name.replace(char::is_control, " "));
     background.into_iter().chain(names).map(|name| name + "\n").collect()
 }

@@ -2,10 +2,10 @@
 
 use sulcus_volume::Geometry;
 
-use crate::prepare::Path;
-use crate::restore::source_of;
+use crate::prepare::GridTransform;
+use crate::restore::source_region;
 use crate::stream::{blocks, parts};
-use crate::window::{Plan, WindowOptions};
+use crate::window::{TileGrid, WindowOptions};
 use crate::{ModelSpec, Normalisation, Outputs, PipelineError, SpacingRule};
 
 /// Bytes of a value.
@@ -14,22 +14,22 @@ const FLOAT: u64 = 4;
 /// What of a scan is worked on at a time. Smaller pieces take less memory, and more time: a tile that touches several
 /// pieces is asked for each. The mask is the same to the last bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pieces {
+pub struct ChunkSize {
     /// Slices of the scan, for models of different grids, which meet there.
     pub slices: usize,
     /// Rows of a plane of the turned grid.
     pub rows: usize,
 }
 
-impl Pieces {
+impl ChunkSize {
     /// The scan in one piece.
     pub const WHOLE: Self = Self { slices: usize::MAX, rows: usize::MAX };
 }
 
 /// What the memory of a prediction depends on.
 #[derive(Debug, Clone)]
-pub struct Demand<'a> {
-    /// The models by prepared grid, and of each grid by window: one specification a [`Share`](crate::Share).
+pub struct MemoryModel<'a> {
+    /// The models by prepared grid, and of each grid by window: one specification a [`WeightedGroup`](crate::Share).
     pub grids: Vec<Vec<&'a ModelSpec>>,
     /// Different preparations of the scan on each grid.
     pub preparations: Vec<usize>,
@@ -45,20 +45,20 @@ pub struct Demand<'a> {
     pub engine_bytes: u64,
 }
 
-impl Demand<'_> {
+impl MemoryModel<'_> {
     /// The largest pieces that keep the limit.
     ///
     /// # Errors
     /// [`PipelineError::MemoryLimit`] where the smallest ones don't; otherwise as
     /// [`count_tiles`](crate::count_tiles).
-    pub fn pieces(&self, geometry: &Geometry, limit: Option<u64>) -> Result<Pieces, PipelineError> {
-        let Some(limit) = limit else { return Ok(Pieces::WHOLE) };
+    pub fn pieces(&self, geometry: &Geometry, limit: Option<u64>) -> Result<ChunkSize, PipelineError> {
+        let Some(limit) = limit else { return Ok(ChunkSize::WHOLE) };
         let [_, ny, nz] = geometry.shape();
         let rows = self.most_rows(geometry)?;
         let by_slices = if self.grids.len() > 1 { divisions(nz) } else { vec![usize::MAX] };
         for slices in &by_slices {
             for rows in divisions(rows.max(ny)) {
-                let pieces = Pieces { slices: *slices, rows };
+                let pieces = ChunkSize { slices: *slices, rows };
                 if self.peak_bytes(geometry, pieces)? <= limit {
                     return Ok(pieces);
                 }
@@ -73,13 +73,13 @@ impl Demand<'_> {
     /// As [`count_tiles`](crate::count_tiles).
     pub fn least_bytes(&self, geometry: &Geometry) -> Result<u64, PipelineError> {
         let slices = if self.grids.len() > 1 { 1 } else { usize::MAX };
-        self.peak_bytes(geometry, Pieces { slices, rows: 1 })
+        self.peak_bytes(geometry, ChunkSize { slices, rows: 1 })
     }
 
     fn most_rows(&self, geometry: &Geometry) -> Result<usize, PipelineError> {
         let mut most = 1;
         for spec in self.grids.iter().filter_map(|grid| grid.first()) {
-            most = most.max(Path::checked(spec, geometry)?.turned_shape[1]);
+            most = most.max(GridTransform::checked(spec, geometry)?.turned_shape[1]);
         }
         Ok(most)
     }
@@ -88,7 +88,7 @@ impl Demand<'_> {
     ///
     /// # Errors
     /// As [`count_tiles`](crate::count_tiles).
-    pub fn peak_bytes(&self, geometry: &Geometry, pieces: Pieces) -> Result<u64, PipelineError> {
+    pub fn peak_bytes(&self, geometry: &Geometry, pieces: ChunkSize) -> Result<u64, PipelineError> {
         let voxels = geometry.voxels() as u64;
         let spec = self.grids.iter().flatten().next().ok_or_else(PipelineError::no_model)?;
         let (classes, channels) = (spec.classes() as u64, spec.channels.len() as u64);
@@ -106,16 +106,16 @@ impl Demand<'_> {
         let mut peak = mask + 2 * voxels + spec.postprocessing.iter().map(|_| 5 * voxels).max().unwrap_or(0);
         for (grid, preparations) in self.grids.iter().zip(&self.preparations) {
             let Some(first) = grid.first() else { continue };
-            let path = Path::checked(first, geometry)?;
+            let path = GridTransform::checked(first, geometry)?;
             let prepared = FLOAT * channels * path.prepared_shape.iter().product::<usize>() as u64;
             let held = prepared * *preparations as u64;
             let keeps_scan = self.holds_scan || several || *preparations > 1;
             let preparing = scan + held + preparing_bytes(first, &path);
-            let walking = if keeps_scan { scan } else { 0 }
+            let context = if keeps_scan { scan } else { 0 }
                 + held
                 + mask
                 + self.walk_bytes(grid, &path, geometry, pieces)?;
-            peak = peak.max(if several { mask + block + preparing } else { preparing }).max(walking + block);
+            peak = peak.max(if several { mask + block + preparing } else { preparing }).max(context + block);
         }
         Ok(peak + self.engine_bytes)
     }
@@ -124,20 +124,20 @@ impl Demand<'_> {
     fn walk_bytes(
         &self,
         grid: &[&ModelSpec],
-        path: &Path,
+        path: &GridTransform,
         geometry: &Geometry,
-        pieces: Pieces,
+        pieces: ChunkSize,
     ) -> Result<u64, PipelineError> {
         let [nx, ny, _] = geometry.shape();
         let slices = blocks(geometry, pieces.slices).next().unwrap_or(0..geometry.shape()[2]);
         let mut most = 0;
         for part in parts(path, geometry, [0..nx, 0..ny, slices], pieces.rows) {
-            let source = source_of(path, &part);
+            let source = source_region(path, &part);
             let plane = (source[0].len() * source[1].len()) as u64;
             let back = (part[0].len() * part[1].len()) as u64;
             let mut bytes = 0;
             for spec in grid {
-                let plan = Plan::new(spec, path.prepared_shape, self.options.step_of(spec)?);
+                let plan = TileGrid::new(spec, path.prepared_shape, self.options.step_of(spec)?);
                 let (classes, tile) = (spec.classes() as u64, plan.tile_voxels() as u64);
                 let thick = plan.tile()[0].min(source[2].len()) as u64;
                 let weights = u64::from(plan.weights().is_some());
@@ -156,7 +156,7 @@ impl Demand<'_> {
 }
 
 /// What is held for a while beside the scan and its prepared form.
-fn preparing_bytes(spec: &ModelSpec, path: &Path) -> u64 {
+fn preparing_bytes(spec: &ModelSpec, path: &GridTransform) -> u64 {
     let turned = path.turned_shape.iter().product::<usize>() as u64;
     let sorted = spec.channels.iter().any(|c| matches!(c.normalisation, Normalisation::Percentile { .. }));
     let resampled = match spec.spacing {

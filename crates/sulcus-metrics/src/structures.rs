@@ -1,6 +1,6 @@
 use sulcus_volume::{Label, LabelMap};
 
-use crate::{Counts, PipelineError, Structure, SurfaceDistances, count_labels, surface_distances};
+use crate::{Counts, VolumeError, Structure, SurfaceDistances, count_labels, surface_distances};
 
 /// Counts each structure, in their order.
 ///
@@ -10,7 +10,7 @@ pub fn count_structures(
     prediction: &LabelMap,
     reference: &LabelMap,
     structures: &[Structure],
-) -> Result<Vec<Counts>, PipelineError> {
+) -> Result<Vec<Counts>, VolumeError> {
     each(prediction, reference, structures, count_labels)
 }
 
@@ -22,11 +22,11 @@ pub fn structure_distances(
     prediction: &LabelMap,
     reference: &LabelMap,
     structures: &[Structure],
-) -> Result<Vec<SurfaceDistances>, PipelineError> {
+) -> Result<Vec<SurfaceDistances>, VolumeError> {
     each(prediction, reference, structures, surface_distances)
 }
 
-type Measure<T> = fn(&LabelMap, &LabelMap, &[Label]) -> Result<Vec<T>, PipelineError>;
+type Measure<T> = fn(&LabelMap, &LabelMap, &[Label]) -> Result<Vec<T>, VolumeError>;
 
 /// Single labels together; each union of several as label 1 of masks that have nothing else.
 fn each<T>(
@@ -34,7 +34,7 @@ fn each<T>(
     reference: &LabelMap,
     structures: &[Structure],
     measure: Measure<T>,
-) -> Result<Vec<T>, PipelineError> {
+) -> Result<Vec<T>, VolumeError> {
     let single = structures.iter().filter_map(|s| if let [value] = *s.values { Some(value) } else { None });
     let mut of_single = measure(prediction, reference, &single.collect::<Vec<_>>())?.into_iter();
     let mut found = Vec::with_capacity(structures.len());

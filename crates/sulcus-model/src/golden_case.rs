@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sulcus_volume::{Geometry, Image, LabelMap, Orientation, OrientationSource, RasFromVoxel, Spacing};
 
-use crate::PipelineError;
+use crate::SpecError;
 
 /// A small input that travels with the model, and the answer that every engine must give to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,10 +42,10 @@ impl GoldenCase {
     ///
     /// # Errors
     /// When the data is not base64 or does not fit the shape.
-    pub fn image(&self, orientation: Orientation) -> Result<Image, PipelineError> {
+    pub fn image(&self, orientation: Orientation) -> Result<Image, SpecError> {
         let bytes = STANDARD
             .decode(&self.data_base64)
-            .map_err(|e| PipelineError::Spec(format!("its golden case is not base64: {e}")))?;
+            .map_err(|e| SpecError::Invalid(format!("its golden case is not base64: {e}")))?;
         let values = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         let map = RasFromVoxel::aligned(orientation, self.spacing_mm);
         let geometry = Geometry::new(self.shape, map, OrientationSource::Sform)?;
@@ -56,12 +56,12 @@ impl GoldenCase {
     ///
     /// # Errors
     /// When they differ.
-    pub fn check(&self, labels: &LabelMap) -> Result<(), PipelineError> {
+    pub fn check(&self, labels: &LabelMap) -> Result<(), SpecError> {
         let found = label_hash(labels);
         if found == self.labels_sha256 {
             return Ok(());
         }
-        Err(PipelineError::Spec(format!(
+        Err(SpecError::Invalid(format!(
             "its golden case gives another mask here: {} foreground voxels instead of {}, SHA-256 {found} instead of {}; \
              this engine or the file is broken",
             foreground(labels),

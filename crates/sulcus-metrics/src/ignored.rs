@@ -1,17 +1,17 @@
 use sulcus_volume::{Label, LabelMap};
 
-use crate::PipelineError;
+use crate::VolumeError;
 
 /// Makes background of every voxel that the reference marks with `ignore`, in prediction and reference alike: nobody
 /// knows what is right there, so it must not count in a score.
 ///
 /// # Errors
 /// When the two masks lie on different grids.
-pub fn leave_out_ignored(
+pub fn mask_ignored_voxels(
     prediction: &LabelMap,
     reference: &LabelMap,
     ignore: Label,
-) -> Result<(LabelMap, LabelMap), PipelineError> {
+) -> Result<(LabelMap, LabelMap), VolumeError> {
     prediction.geometry().check_same_grid(reference.geometry())?;
     let (geometry, mut predicted) = prediction.clone().into_parts();
     for (label, truth) in predicted.iter_mut().zip(reference.data()) {

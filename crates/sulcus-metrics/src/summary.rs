@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sulcus_volume::LabelMap;
 
 use crate::{
-    Counts, PipelineError, Structure, SurfaceDistances, count_structures, mean_defined, structure_distances,
+    Counts, VolumeError, Structure, SurfaceDistances, count_structures, mean_defined, structure_distances,
 };
 
 /// Scores of a set of predictions, in the shape of nnU-Net's `summary.json`.
@@ -178,7 +178,7 @@ impl CaseScores {
         reference: &LabelMap,
         structures: &[Structure],
         nsd_mm: f64,
-    ) -> Result<Self, PipelineError> {
+    ) -> Result<Self, VolumeError> {
         let counts = count_structures(prediction, reference, structures)?;
         let distances = structure_distances(prediction, reference, structures)?;
         let ml = |voxels: u64| reference.geometry().ml(usize::try_from(voxels).unwrap_or(usize::MAX));

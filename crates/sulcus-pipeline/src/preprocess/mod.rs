@@ -1,20 +1,20 @@
 use sulcus_volume::{Geometry, Image, Interpolation, Label, LabelMap, Reorientation, Spacing, resample};
 
 use crate::crop::filled_union;
-use crate::{CoarseAxis, Crop, ModelSpec, Normalisation, PipelineError, Restore, SpacingRule};
+use crate::{CoarseAxis, Crop, ModelSpec, Normalisation, PipelineError, InverseTransform, SpacingRule};
 
 /// A scan as a network takes it: turned, resampled and normalised. It cannot be prepared twice.
 ///
 /// # Shapes
 /// `data` is `[C, z, y, x]`; a 2-D network sees the `[y, x]` slices.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Prepared {
+pub struct Preprocessed {
     shape: [usize; 3],
     channels: usize,
     data: Vec<f32>,
 }
 
-impl Prepared {
+impl Preprocessed {
     /// Values that [`prepare`] gave earlier, such as from a cache.
     ///
     /// # Shapes
@@ -51,20 +51,20 @@ impl Prepared {
 ///
 /// # Shapes
 /// `classes` is `[z, y, x]`; 0 is the background, `i + 1` the `i`-th entry of the label table, and
-/// [`PreparedLabels::IGNORED`] marks voxels that nobody has labelled.
+/// [`PreprocessedLabels::IGNORED`] marks voxels that nobody has labelled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PreparedLabels {
+pub struct PreprocessedLabels {
     shape: [usize; 3],
     classes: Vec<u8>,
 }
 
-impl PreparedLabels {
+impl PreprocessedLabels {
     /// The class of a voxel that counts neither in a loss nor in a score, whatever is predicted there.
     pub const IGNORED: u8 = u8::MAX;
-    /// As many structures as classes can tell apart beside the background and [`PreparedLabels::IGNORED`].
-    pub const MOST_STRUCTURES: usize = 254;
+    /// As many structures as classes can tell apart beside the background and [`PreprocessedLabels::IGNORED`].
+    pub const MAX_STRUCTURES: usize = 254;
 
-    /// Classes that [`prepare_labels`] gave earlier, such as from a cache.
+    /// Classes that [`preprocess_labels`] gave earlier, such as from a cache.
     ///
     /// # Shapes
     /// `shape` x, y, z; `classes` `[z, y, x]`.
@@ -98,7 +98,7 @@ fn check_length([nx, ny, nz]: [usize; 3], channels: usize, found: usize) -> Resu
 }
 
 /// The geometric part of preparing: the turning, and the shapes before and after resampling.
-pub(crate) struct Path {
+pub(crate) struct GridTransform {
     pub(crate) turn: Reorientation,
     pub(crate) turned_shape: [usize; 3],
     pub(crate) prepared_shape: [usize; 3],
@@ -106,7 +106,7 @@ pub(crate) struct Path {
     coarse: [Option<usize>; 2],
 }
 
-impl Path {
+impl GridTransform {
     fn new(spec: &ModelSpec, geometry: &Geometry) -> Self {
         let turn = Reorientation::between(geometry.orientation(), spec.orientation);
         let turned_shape = turn.shape(geometry.shape());
@@ -138,7 +138,7 @@ impl Path {
         std::array::from_fn(|axis| if coarse == Some(axis) { Interpolation::Nearest } else { interpolation })
     }
 
-    /// As [`Path::new`], refused where the prepared grid is larger than any that can be worked on.
+    /// As [`GridTransform::new`], refused where the prepared grid is larger than any that can be worked on.
     pub(crate) fn checked(spec: &ModelSpec, geometry: &Geometry) -> Result<Self, PipelineError> {
         let path = Self::new(spec, geometry);
         // A target grid that a lying header blows up is caught before memory is asked for.
@@ -173,7 +173,7 @@ fn resampled_shape(shape: [usize; 3], from_mm: [f64; 3], to: Spacing) -> [usize;
 ///
 /// # Errors
 /// When the channels are not the model's, or a voxel is not a finite number.
-pub fn prepare(spec: &ModelSpec, image: &Image) -> Result<(Prepared, Restore), PipelineError> {
+pub fn prepare(spec: &ModelSpec, image: &Image) -> Result<(Preprocessed, InverseTransform), PipelineError> {
     check_values(spec, image)?;
     if let Some(crop) = Crop::of(spec, image)? {
         let (prepared, restore) = prepare_box(spec, &crop.image(image)?)?;
@@ -187,7 +187,7 @@ pub fn prepare(spec: &ModelSpec, image: &Image) -> Result<(Prepared, Restore), P
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn prepare_owned(spec: &ModelSpec, image: Image) -> Result<(Prepared, Restore), PipelineError> {
+pub fn preprocess_owned(spec: &ModelSpec, image: Image) -> Result<(Preprocessed, InverseTransform), PipelineError> {
     check_values(spec, &image)?;
     if let Some(crop) = Crop::of(spec, &image)? {
         let part = crop.image(&image)?;
@@ -195,7 +195,7 @@ pub fn prepare_owned(spec: &ModelSpec, image: Image) -> Result<(Prepared, Restor
         let (prepared, restore) = prepare_box(spec, &part)?;
         return Ok((prepared, restore.inside(crop)));
     }
-    let path = Path::checked(spec, image.geometry())?;
+    let path = GridTransform::checked(spec, image.geometry())?;
     if !path.turn.is_identity() || image.channels() > 1 {
         return prepare_box(spec, &image);
     }
@@ -206,8 +206,8 @@ pub fn prepare_owned(spec: &ModelSpec, image: Image) -> Result<(Prepared, Restor
 }
 
 /// [`prepare`] without looking for what to cut away.
-fn prepare_box(spec: &ModelSpec, image: &Image) -> Result<(Prepared, Restore), PipelineError> {
-    let path = Path::checked(spec, image.geometry())?;
+fn prepare_box(spec: &ModelSpec, image: &Image) -> Result<(Preprocessed, InverseTransform), PipelineError> {
+    let path = GridTransform::checked(spec, image.geometry())?;
     let shape = image.geometry().shape();
     let inside = inside(spec, image, &path);
     let turned = (0..image.channels()).map(|index| path.turn.apply(image.channel(index), shape));
@@ -216,7 +216,7 @@ fn prepare_box(spec: &ModelSpec, image: &Image) -> Result<(Prepared, Restore), P
 }
 
 /// Which voxels of the turned scan are inside, where a channel's normalisation asks for it.
-fn inside(spec: &ModelSpec, image: &Image, path: &Path) -> Vec<bool> {
+fn inside(spec: &ModelSpec, image: &Image, path: &GridTransform) -> Vec<bool> {
     if spec.channels.iter().all(|channel| channel.normalisation != Normalisation::ZScoreNonzero) {
         return Vec::new();
     }
@@ -239,7 +239,7 @@ fn check_values(spec: &ModelSpec, image: &Image) -> Result<(), PipelineError> {
     Ok(())
 }
 
-fn normalised(spec: &ModelSpec, path: &Path, inside: &[bool], turned: impl Iterator<Item = Vec<f32>>) -> Vec<f32> {
+fn normalised(spec: &ModelSpec, path: &GridTransform, inside: &[bool], turned: impl Iterator<Item = Vec<f32>>) -> Vec<f32> {
     let mut data = Vec::new();
     for (channel, mut values) in spec.channels.iter().zip(turned) {
         channel.normalisation.apply(&mut values, inside);
@@ -257,38 +257,38 @@ fn normalised(spec: &ModelSpec, path: &Path, inside: &[bool], turned: impl Itera
     data
 }
 
-fn finish(spec: &ModelSpec, geometry: Geometry, path: Path, data: Vec<f32>) -> (Prepared, Restore) {
-    let prepared = Prepared { shape: path.prepared_shape, channels: spec.channels.len(), data };
-    (prepared, Restore::new(geometry, path))
+fn finish(spec: &ModelSpec, geometry: Geometry, path: GridTransform, data: Vec<f32>) -> (Preprocessed, InverseTransform) {
+    let prepared = Preprocessed { shape: path.prepared_shape, channels: spec.channels.len(), data };
+    (prepared, InverseTransform::new(geometry, path))
 }
 
 /// Brings a mask onto the grid that [`prepare`] gives its image, which decides what is cut away. Voxels of the value
-/// `ignore`, where there is one, get the class [`PreparedLabels::IGNORED`].
+/// `ignore`, where there is one, get the class [`PreprocessedLabels::IGNORED`].
 ///
 /// # Errors
 /// When mask and image lie on different grids, the mask has a value that the label table does not have, or the table has the value `ignore` or more than
-/// [`PreparedLabels::MOST_STRUCTURES`] entries.
-pub fn prepare_labels(
+/// [`PreprocessedLabels::MAX_STRUCTURES`] entries.
+pub fn preprocess_labels(
     spec: &ModelSpec,
     image: &Image,
     labels: &LabelMap,
     ignore: Option<Label>,
-) -> Result<PreparedLabels, PipelineError> {
+) -> Result<PreprocessedLabels, PipelineError> {
     image.geometry().check_same_grid(labels.geometry())?;
     let table = class_of_value(spec, labels, ignore)?;
     let cropped = Crop::of(spec, image)?.map(|crop| crop.labels(labels)).transpose()?;
     let labels = cropped.as_ref().unwrap_or(labels);
     let geometry = labels.geometry();
-    let path = Path::new(spec, geometry);
+    let path = GridTransform::new(spec, geometry);
     let classes: Vec<u8> = labels.data().iter().map(|v| table[usize::from(*v)]).collect();
     let mut classes = path.turn.apply(&classes, geometry.shape());
     if path.prepared_shape != path.turned_shape {
-        let ignored = classes.contains(&PreparedLabels::IGNORED).then_some(PreparedLabels::IGNORED);
+        let ignored = classes.contains(&PreprocessedLabels::IGNORED).then_some(PreprocessedLabels::IGNORED);
         // At most 254 structures, as the table of classes has checked.
         let structures = 1..=spec.labels.entries().len() as u8;
         classes = resample_classes(&classes, &path, structures.chain(ignored));
     }
-    Ok(PreparedLabels { shape: path.prepared_shape, classes })
+    Ok(PreprocessedLabels { shape: path.prepared_shape, classes })
 }
 
 fn class_of_value(spec: &ModelSpec, labels: &LabelMap, ignore: Option<Label>) -> Result<Vec<u8>, PipelineError> {
@@ -298,28 +298,28 @@ fn class_of_value(spec: &ModelSpec, labels: &LabelMap, ignore: Option<Label>) ->
     if !found.is_empty() {
         return Err(PipelineError::UnknownLabels { found, known });
     }
-    if known.len() > PreparedLabels::MOST_STRUCTURES {
+    if known.len() > PreprocessedLabels::MAX_STRUCTURES {
         return Err(PipelineError::Spec(format!(
             "it has {} labels, at most {} are possible",
             known.len(),
-            PreparedLabels::MOST_STRUCTURES
+            PreprocessedLabels::MAX_STRUCTURES
         )));
     }
     let mut table = vec![0_u8; usize::from(Label::MAX) + 1];
-    for (class, value) in (1..PreparedLabels::IGNORED).zip(&known) {
+    for (class, value) in (1..PreprocessedLabels::IGNORED).zip(&known) {
         table[usize::from(*value)] = class;
     }
     if let Some(ignore) = ignore {
         if ignore == 0 || known.contains(&ignore) {
             return Err(PipelineError::Spec(format!("its label {ignore} cannot be the one that is ignored too")));
         }
-        table[usize::from(ignore)] = PreparedLabels::IGNORED;
+        table[usize::from(ignore)] = PreprocessedLabels::IGNORED;
     }
     Ok(table)
 }
 
 /// Each class on its own, linearly; a voxel belongs to the last class that fills at least half of it (nnU-Net).
-fn resample_classes(classes: &[u8], path: &Path, occurring: impl Iterator<Item = u8>) -> Vec<u8> {
+fn resample_classes(classes: &[u8], path: &GridTransform, occurring: impl Iterator<Item = u8>) -> Vec<u8> {
     let mut out = vec![0_u8; path.prepared_shape.iter().product()];
     for class in occurring {
         let share: Vec<f32> = classes.iter().map(|c| f32::from(*c == class)).collect();

@@ -2,17 +2,17 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use super::mirror::{flip_axes, flips};
-use crate::window::{Plan, Region, WindowOptions, zeros};
-use crate::{Answers, ModelSpec, PipelineError, Prepared, Tensor};
+use crate::window::{TileGrid, Region, WindowOptions, zeros};
+use crate::{TileQueue, ModelSpec, PipelineError, Preprocessed, Tensor};
 
 /// Whom a walk asks, and about what.
 #[derive(Clone, Copy)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct WindowSource<'a> {
     pub(crate) spec: &'a ModelSpec,
-    pub(crate) prepared: &'a Prepared,
+    pub(crate) prepared: &'a Preprocessed,
     /// Numbers of the networks that are averaged tile by tile.
     pub(crate) members: &'a [usize],
-    pub(crate) lane: usize,
+    pub(crate) stream_id: usize,
 }
 
 /// Moves the window over a region of a prepared scan and gives the blended logits plane by plane.
@@ -20,9 +20,9 @@ pub(crate) struct Asked<'a> {
 /// Tiles are asked and blended z outermost, so a plane is finished once the window has passed it. What is held are the
 /// planes that tiles still touch, as many as a tile is thick, and no more. Each voxel gets the same additions in the same
 /// order whatever the region is, so that a scan that is walked over in parts gets the same logits to the last bit.
-pub(crate) struct Walk<'a> {
-    asked: Asked<'a>,
-    plan: Plan,
+pub(crate) struct SlidingWindow<'a> {
+    source: WindowSource<'a>,
+    plan: TileGrid,
     region: Region,
     flips: Vec<[bool; 3]>,
     tiles: Vec<[usize; 3]>,
@@ -46,20 +46,20 @@ struct Plane {
     weight: Vec<f32>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> SlidingWindow<'a> {
     pub(crate) fn new(
-        asked: Asked<'a>,
-        plan: Plan,
+        source: WindowSource<'a>,
+        plan: TileGrid,
         region: Region,
         options: &WindowOptions,
     ) -> Result<Self, PipelineError> {
-        if asked.members.is_empty() {
+        if source.members.is_empty() {
             return Err(PipelineError::no_model());
         }
-        let flips = if options.mirror { flips(asked.spec) } else { vec![[false; 3]] };
+        let flips = if options.mirror { flips(source.spec) } else { vec![[false; 3]] };
         let (tiles, next) = (plan.starts(&region), region[0].start);
         Ok(Self {
-            asked,
+            source,
             plan,
             region,
             flips,
@@ -76,7 +76,7 @@ impl<'a> Walk<'a> {
     /// The next plane of the region, `[K, y, x]`. `tick` is told of each tile that was blended.
     pub(crate) fn next_plane(
         &mut self,
-        answers: &mut dyn Answers,
+        answers: &mut dyn TileQueue,
         tick: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Vec<f32>, PipelineError> {
         while let Some(start) = self.tiles.get(self.blended).copied().filter(|start| start[0] <= self.next) {
@@ -102,8 +102,8 @@ impl<'a> Walk<'a> {
     }
 
     /// Sends as many requests as the engines like to have before them.
-    fn send(&mut self, answers: &mut dyn Answers) -> Result<(), PipelineError> {
-        let Asked { spec, prepared, members, lane } = self.asked;
+    fn send(&mut self, answers: &mut dyn TileQueue) -> Result<(), PipelineError> {
+        let WindowSource { spec, prepared, members, stream_id } = self.source;
         let each = self.flips.len() * members.len();
         while self.sent < self.answered + answers.ahead().max(1) {
             let (number, request) = (self.sent / each, self.sent % each);
@@ -122,21 +122,21 @@ impl<'a> Walk<'a> {
                 self.cut = Some((number, input));
                 turned
             };
-            answers.ask(lane, member, self.plan.tensor(spec, prepared.channels(), turned)?)?;
+            answers.ask(stream_id, member, self.plan.tensor(spec, prepared.channels(), turned)?)?;
         }
         Ok(())
     }
 
-    fn request(&mut self, answers: &mut dyn Answers) -> Result<Vec<f32>, PipelineError> {
+    fn request(&mut self, answers: &mut dyn TileQueue) -> Result<Vec<f32>, PipelineError> {
         self.send(answers)?;
-        let answer = answers.answer(self.asked.lane)?;
+        let answer = answers.answer(self.source.stream_id)?;
         self.answered += 1;
         self.checked(answer)
     }
 
     /// What the members answer to the oldest tile, averaged.
-    fn answer(&mut self, answers: &mut dyn Answers) -> Result<Vec<f32>, PipelineError> {
-        let (classes, members) = (self.asked.spec.classes(), self.asked.members.len());
+    fn answer(&mut self, answers: &mut dyn TileQueue) -> Result<Vec<f32>, PipelineError> {
+        let (classes, members) = (self.source.spec.classes(), self.source.members.len());
         if let ([[false, false, false]], 1) = (self.flips.as_slice(), members) {
             return self.request(answers);
         }
@@ -152,7 +152,7 @@ impl<'a> Walk<'a> {
     }
 
     fn checked(&self, answer: Tensor) -> Result<Vec<f32>, PipelineError> {
-        let spec = self.asked.spec;
+        let spec = self.source.spec;
         let space = &self.plan.tile()[3 - spec.network.dimensions.count()..];
         let expected = [&[1, spec.classes()], space].concat();
         let (found, values) = answer.into_parts();
@@ -176,7 +176,7 @@ impl<'a> Walk<'a> {
         let x = start[2].max(rx.start)..(start[2] + tx).min(rx.end);
         let weights = self.plan.weights();
         while self.next + self.open.len() < z.end {
-            let sum = zeros((height * width).checked_mul(self.asked.spec.classes()))?;
+            let sum = zeros((height * width).checked_mul(self.source.spec.classes()))?;
             let weight = if weights.is_some() { zeros(Some(height * width))? } else { Vec::new() };
             self.open.push_back(Plane { sum, weight });
         }

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
 
 use crate::{
-    CropRule, GoldenCase, NetworkSpec, Normalisation, PipelineError, Postprocess, Precision, Reduction, Region,
+    CropRule, GoldenCase, NetworkSpec, Normalisation, SpecError, Postprocess, Precision, QuantizationReport, Region,
     Structure,
 };
 
@@ -38,7 +38,7 @@ pub struct ModelSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<Region>,
     /// What the channels of `logits` mean.
-    pub activation: Output,
+    pub activation: OutputActivation,
     /// What of a scan it looks at.
     #[serde(default, skip_serializing_if = "CropRule::is_whole")]
     pub crop: CropRule,
@@ -51,7 +51,8 @@ pub struct ModelSpec {
     /// How a volume is cut up at prediction.
     pub tiling: Tiling,
     /// By how much of a tile's edge the next one advances, 0 < step ≤ 1: with 0.5 neighbours overlap by half.
-    pub overlap: f64,
+    #[serde(rename = "overlap")]
+    pub tile_step: f64,
     /// Axes of (D,) H, W, from 0, along which it was trained with mirrored input as well: those that may be mirrored
     /// at prediction. Mirrored input along any other is unlike all that the network has seen.
     #[serde(default)]
@@ -64,7 +65,7 @@ pub struct ModelSpec {
     pub training: Training,
     /// In what fewer bits it was exported and what that cost; absent in single precision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub precision: Option<Reduction>,
+    pub precision: Option<QuantizationReport>,
     /// A small input and the answer it must get.
     pub golden_case: Option<GoldenCase>,
 }
@@ -82,7 +83,7 @@ pub struct ChannelSpec {
 /// What the channels of `logits` mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Output {
+pub enum OutputActivation {
     /// Background, then the labels in the order of the table; the greatest logit wins.
     Softmax,
     /// One channel, one label: the voxel has it where the logit is above 0 (probability above ½).
@@ -167,9 +168,9 @@ impl ModelSpec {
     /// Channels of `logits`.
     pub fn classes(&self) -> usize {
         match self.activation {
-            Output::Softmax => self.labels.entries().len() + 1,
-            Output::Sigmoid => 1,
-            Output::Regions => self.regions.len(),
+            OutputActivation::Softmax => self.labels.entries().len() + 1,
+            OutputActivation::Sigmoid => 1,
+            OutputActivation::Regions => self.regions.len(),
         }
     }
 
@@ -185,7 +186,7 @@ impl ModelSpec {
 
     /// The oldest format version that can say all that this says: the one to write, so that older programs read what they
     /// understand, and refuse the rest by its number.
-    pub fn least_version(&self) -> u32 {
+    pub fn min_format_version(&self) -> u32 {
         let coarse = matches!(self.spacing, SpacingRule::Resample { coarse_axis: CoarseAxis::Nearest, .. });
         let inside = self.channels.iter().any(|c| c.normalisation == Normalisation::ZScoreNonzero);
         if coarse || inside || !self.crop.is_whole() { CROP_VERSION } else { Self::version_for(&self.regions) }
@@ -199,18 +200,18 @@ impl ModelSpec {
     /// Checks that the parts fit each other.
     ///
     /// # Errors
-    /// [`PipelineError::Spec`] with the first thing that is wrong.
-    pub fn check(&self) -> Result<(), PipelineError> {
-        let bad = |what: String| Err(PipelineError::Spec(what));
+    /// [`SpecError::Invalid`] with the first thing that is wrong.
+    pub fn check(&self) -> Result<(), SpecError> {
+        let bad = |what: String| Err(SpecError::Invalid(what));
         check_version(self.format_version)?;
-        if self.format_version < self.least_version() {
+        if self.format_version < self.min_format_version() {
             return bad(format!(
                 "what it asks for came with format version {}, but it says {}",
-                self.least_version(),
+                self.min_format_version(),
                 self.format_version
             ));
         }
-        self.network.check().map_err(PipelineError::Spec)?;
+        self.network.check().map_err(SpecError::Invalid)?;
         let axes = self.network.dimensions.count();
         if self.channels.is_empty() {
             return bad("it names no input channel".into());
@@ -218,10 +219,10 @@ impl ModelSpec {
         if self.labels.entries().is_empty() {
             return bad("it names no label".into());
         }
-        if self.activation == Output::Sigmoid && self.labels.entries().len() != 1 {
+        if self.activation == OutputActivation::Sigmoid && self.labels.entries().len() != 1 {
             return bad(format!("a sigmoid output has one label, found {}", self.labels.entries().len()));
         }
-        self.check_regions().map_err(PipelineError::Spec)?;
+        self.check_regions().map_err(SpecError::Invalid)?;
         if self.padding_multiple != self.network.padding_multiple() {
             return bad(format!(
                 "its padding multiple is {:?}, its network's strides give {:?}",
@@ -244,16 +245,16 @@ impl ModelSpec {
         if self.mirror_axes.iter().any(too_many) || self.mirror_axes.windows(2).any(|pair| pair[0] >= pair[1]) {
             return bad(format!("its mirror axes {:?} must rise and be less than {axes}", self.mirror_axes));
         }
-        if !(self.overlap > 0.0 && self.overlap <= 1.0) {
-            return bad(format!("its window step must lie in (0, 1], found {}", self.overlap));
+        if !(self.tile_step > 0.0 && self.tile_step <= 1.0) {
+            return bad(format!("its window step must lie in (0, 1], found {}", self.tile_step));
         }
-        self.precision.map_or(Ok(()), |reduction| reduction.check()).map_err(PipelineError::Spec)?;
-        self.postprocessing.iter().try_for_each(|step| step.check(&self.labels)).map_err(PipelineError::Spec)?;
+        self.precision.map_or(Ok(()), |reduction| reduction.check()).map_err(SpecError::Invalid)?;
+        self.postprocessing.iter().try_for_each(|step| step.check(&self.labels)).map_err(SpecError::Invalid)?;
         self.channels.iter().try_for_each(|c| c.normalisation.check())
     }
 
     fn check_regions(&self) -> Result<(), String> {
-        if self.activation != Output::Regions {
+        if self.activation != OutputActivation::Regions {
             return match self.regions.first() {
                 Some(region) => Err(format!("it names region `{}`, but its output is of no regions", region.name)),
                 None => Ok(()),
@@ -276,17 +277,17 @@ impl ModelSpec {
     ///
     /// # Errors
     /// When it is not JSON, is of an unknown version, or its parts don't fit each other.
-    pub fn from_json(json: &str) -> Result<Self, PipelineError> {
+    pub fn from_json(json: &str) -> Result<Self, SpecError> {
         #[derive(Deserialize)]
         struct Version {
             format_version: u32,
         }
         let version: Version = serde_json::from_str(json).map_err(|e| {
-            PipelineError::Spec(format!("its specification is not JSON with a format_version: {e}"))
+            SpecError::Invalid(format!("its specification is not JSON with a format_version: {e}"))
         })?;
         check_version(version.format_version)?;
         let spec: Self = serde_json::from_str(json)
-            .map_err(|e| PipelineError::Spec(format!("its specification is broken: {e}")))?;
+            .map_err(|e| SpecError::Invalid(format!("its specification is broken: {e}")))?;
         spec.check()?;
         Ok(spec)
     }
@@ -295,16 +296,16 @@ impl ModelSpec {
     ///
     /// # Errors
     /// When a number in it is not finite.
-    pub fn to_json(&self) -> Result<String, PipelineError> {
-        serde_json::to_string(self).map_err(|e| PipelineError::Spec(format!("it cannot be written as JSON: {e}")))
+    pub fn to_json(&self) -> Result<String, SpecError> {
+        serde_json::to_string(self).map_err(|e| SpecError::Invalid(format!("it cannot be written as JSON: {e}")))
     }
 }
 
-fn check_version(found: u32) -> Result<(), PipelineError> {
+fn check_version(found: u32) -> Result<(), SpecError> {
     if (OLDEST_VERSION..=FORMAT_VERSION).contains(&found) {
         return Ok(());
     }
-    Err(PipelineError::Spec(format!(
+    Err(SpecError::Invalid(format!(
         "its format version is {found}, this program knows {OLDEST_VERSION} to {FORMAT_VERSION}: use a newer sulcus"
     )))
 }

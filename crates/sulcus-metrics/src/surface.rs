@@ -1,7 +1,7 @@
 use sulcus_volume::{Geometry, Label, LabelMap, Volume};
 
-use super::{distance, surfels};
-use crate::PipelineError;
+use crate::{distance, surfels};
+use crate::VolumeError;
 
 /// Tolerance of the normalised surface Dice when none is asked for, in millimetres.
 pub const DEFAULT_NSD_MM: f64 = 1.0;
@@ -38,7 +38,7 @@ pub fn surface_distances(
     prediction: &LabelMap,
     reference: &LabelMap,
     labels: &[Label],
-) -> Result<Vec<SurfaceDistances>, PipelineError> {
+) -> Result<Vec<SurfaceDistances>, VolumeError> {
     let grid = prediction.geometry();
     grid.check_same_grid(reference.geometry())?;
     let cells = Cells::of(grid);

@@ -1,6 +1,6 @@
 use sulcus_volume::Label;
 
-use crate::{Logits, ModelSpec, Output};
+use crate::{Logits, ModelSpec, OutputActivation};
 
 /// The label of each voxel of a grid, without postprocessing.
 ///
@@ -18,11 +18,11 @@ pub(crate) fn labels_of(spec: &ModelSpec, values: &[f32], voxels: usize) -> Vec<
     let mut labels = vec![0; voxels];
     let entries = spec.labels.entries();
     match spec.activation {
-        Output::Sigmoid => {
+        OutputActivation::Sigmoid => {
             let value = entries.first().map_or(0, |e| e.value);
             labels.iter_mut().zip(values).filter(|(_, logit)| **logit > 0.0).for_each(|(l, _)| *l = value);
         }
-        Output::Softmax => {
+        OutputActivation::Softmax => {
             let mut planes = values.chunks_exact(voxels);
             let mut best = planes.next().unwrap_or_default().to_vec();
             for (plane, entry) in planes.zip(entries) {
@@ -34,7 +34,7 @@ pub(crate) fn labels_of(spec: &ModelSpec, values: &[f32], voxels: usize) -> Vec<
             }
         }
         // nnU-Net's rule: one region after the other, later ones over earlier ones.
-        Output::Regions => {
+        OutputActivation::Regions => {
             for (plane, region) in values.chunks_exact(voxels).zip(&spec.regions) {
                 labels
                     .iter_mut()
@@ -53,8 +53,8 @@ pub(crate) fn labels_of(spec: &ModelSpec, values: &[f32], voxels: usize) -> Vec<
 /// `values` `[K, voxels]`.
 pub(crate) fn to_probabilities(spec: &ModelSpec, values: &mut [f32], voxels: usize) {
     match spec.activation {
-        Output::Sigmoid | Output::Regions => values.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
-        Output::Softmax => {
+        OutputActivation::Sigmoid | OutputActivation::Regions => values.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
+        OutputActivation::Softmax => {
             let classes = values.len() / voxels;
             for voxel in 0..voxels {
                 let at = |k: usize| k * voxels + voxel;

@@ -2,20 +2,20 @@ use std::ops::Range;
 
 use sulcus_volume::{AxisResampling, Geometry, Image, LabelMap};
 
-use crate::prepare::Path;
-use crate::stream::Decision;
+use crate::prepare::GridTransform;
+use crate::stream::LabelAccumulator;
 use crate::{Crop, Logits, ModelSpec, PipelineError};
 
 /// What leads back from the prepared grid to the scan's own.
 #[derive(Debug)]
-pub struct Restore {
+pub struct InverseTransform {
     pub(crate) geometry: Geometry,
-    pub(crate) path: Path,
+    pub(crate) path: GridTransform,
     /// Where `geometry` lies in the scan, if that was cut.
     crop: Option<Crop>,
 }
 
-impl std::fmt::Debug for Path {
+impl std::fmt::Debug for GridTransform {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?}: {:?} to {:?}", self.turn, self.turned_shape, self.prepared_shape)
     }
@@ -33,15 +33,15 @@ pub enum Outputs {
 
 /// A prediction on the scan's own grid.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Restored {
+pub struct Prediction {
     /// The mask.
     pub labels: LabelMap,
     /// Probabilities `[K, z, y, x]`, background first (softmax), or of the one label (sigmoid).
     pub probabilities: Option<Image>,
 }
 
-impl Restore {
-    pub(crate) fn new(geometry: Geometry, path: Path) -> Self {
+impl InverseTransform {
+    pub(crate) fn new(geometry: Geometry, path: GridTransform) -> Self {
         Self { geometry, path, crop: None }
     }
 
@@ -60,7 +60,7 @@ impl Restore {
     ///
     /// # Errors
     /// When the logits don't lie on the grid that this came with.
-    pub fn finish(self, spec: &ModelSpec, logits: Logits, outputs: Outputs) -> Result<Restored, PipelineError> {
+    pub fn finish(self, spec: &ModelSpec, logits: Logits, outputs: Outputs) -> Result<Prediction, PipelineError> {
         let Self { geometry, path, crop } = self;
         if logits.shape() != path.prepared_shape || logits.classes() != spec.classes() {
             return Err(PipelineError::AnswerShape {
@@ -68,23 +68,23 @@ impl Restore {
                 found: [vec![logits.classes()], logits.shape().to_vec()].concat(),
             });
         }
-        let mut decision = Decision::new(spec, &geometry, outputs)?;
+        let mut decision = LabelAccumulator::new(spec, &geometry, outputs)?;
         let whole = path.turned_shape.map(|n| 0..n);
-        let [x, y, mut z] = source_of(&path, &whole);
+        let [x, y, mut z] = source_region(&path, &whole);
         let mut next = || Ok(logits.plane(z.next().unwrap_or_default(), &y, &x));
-        restore_part(&path, spec.classes(), &whole, &mut next, &mut |plane| {
+        resample_region(&path, spec.classes(), &whole, &mut next, &mut |plane| {
             decision.plane(&path.turn, plane);
         })?;
-        let restored = decision.finish()?;
+        let prediction = decision.finish()?;
         match crop {
-            Some(crop) => crop.restore(spec, restored),
-            None => Ok(restored),
+            Some(crop) => crop.restore(spec, prediction),
+            None => Ok(prediction),
         }
     }
 }
 
 /// A piece of a plane of the turned grid, of the scan's voxel size.
-pub(crate) struct TurnedPlane {
+pub(crate) struct ReorientedPlane {
     pub(crate) z: usize,
     pub(crate) y: Range<usize>,
     pub(crate) x: Range<usize>,
@@ -93,7 +93,7 @@ pub(crate) struct TurnedPlane {
 }
 
 /// How the prepared grid's logits become the turned grid's, along x, y and z.
-fn resamplings(path: &Path) -> [AxisResampling; 3] {
+fn resamplings(path: &GridTransform) -> [AxisResampling; 3] {
     let along = path.back();
     std::array::from_fn(|axis| {
         AxisResampling::new(path.prepared_shape[axis], path.turned_shape[axis], along[axis])
@@ -101,19 +101,19 @@ fn resamplings(path: &Path) -> [AxisResampling; 3] {
 }
 
 /// The part of the prepared grid that a part of the turned one is made of; both x, y, z.
-pub(crate) fn source_of(path: &Path, part: &[Range<usize>; 3]) -> [Range<usize>; 3] {
+pub(crate) fn source_region(path: &GridTransform, part: &[Range<usize>; 3]) -> [Range<usize>; 3] {
     let along = resamplings(path);
     std::array::from_fn(|axis| along[axis].needs(part[axis].clone()))
 }
 
-/// Resamples a part of the turned grid from the planes of [`source_of`] it, which `next` gives one after the other, and
+/// Resamples a part of the turned grid from the planes of [`source_region`] it, which `next` gives one after the other, and
 /// hands each of its planes on as soon as the planes that it lies between are there.
-pub(crate) fn restore_part(
-    path: &Path,
+pub(crate) fn resample_region(
+    path: &GridTransform,
     classes: usize,
     part: &[Range<usize>; 3],
     next: &mut dyn FnMut() -> Result<Vec<f32>, PipelineError>,
-    sink: &mut dyn FnMut(TurnedPlane),
+    sink: &mut dyn FnMut(ReorientedPlane),
 ) -> Result<(), PipelineError> {
     let [along_x, along_y, along_z] = resamplings(path);
     let [x, y, z] = part.clone();
@@ -154,7 +154,7 @@ pub(crate) fn restore_part(
             let expected = vec![classes, y.len(), x.len()];
             return Err(PipelineError::TensorLength { shape: expected, found: values.len() });
         }
-        sink(TurnedPlane { z, y: y.clone(), x: x.clone(), values });
+        sink(ReorientedPlane { z, y: y.clone(), x: x.clone(), values });
     }
     Ok(())
 }

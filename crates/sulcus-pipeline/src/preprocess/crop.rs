@@ -2,28 +2,10 @@
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
 use sulcus_volume::{Geometry, Image, Label, LabelMap, RasFromVoxel};
 
-use crate::{ModelSpec, Output, PipelineError, Restored};
-
-/// What of a scan a model looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CropRule {
-    /// All of it.
-    #[default]
-    Whole,
-    /// The bounding box of the voxels that are not 0 in every channel (nnU-Net's crop; Isensee et al. 2021). What lies
-    /// outside is background.
-    Nonzero,
-}
-
-impl CropRule {
-    pub(crate) fn is_whole(&self) -> bool {
-        *self == Self::Whole
-    }
-}
+use sulcus_model::{ModelSpec, OutputActivation};
+use crate::{PipelineError, Prediction};
 
 /// The box that a model looks at in one scan.
 #[derive(Debug, Clone)]
@@ -83,17 +65,17 @@ impl Crop {
     ///
     /// # Errors
     /// When the prediction is not one of the box.
-    pub fn restore(&self, spec: &ModelSpec, inside: Restored) -> Result<Restored, PipelineError> {
+    pub fn restore(&self, spec: &ModelSpec, inside: Prediction) -> Result<Prediction, PipelineError> {
         self.part.check_same_grid(inside.labels.geometry())?;
         let labels = LabelMap::new(self.full, self.put_back(inside.labels.data(), Label::default()))?;
         let put_back = |inside: Image| -> Result<Image, PipelineError> {
-            let background = |channel| f32::from(u8::from(channel == 0 && spec.activation == Output::Softmax));
+            let background = |channel| f32::from(u8::from(channel == 0 && spec.activation == OutputActivation::Softmax));
             let values = (0..inside.channels())
                 .flat_map(|channel| self.put_back(inside.channel(channel), background(channel)))
                 .collect();
             Ok(Image::new(self.full, inside.channels(), values)?)
         };
-        Ok(Restored { labels, probabilities: inside.probabilities.map(put_back).transpose()? })
+        Ok(Prediction { labels, probabilities: inside.probabilities.map(put_back).transpose()? })
     }
 
     /// Where the rows of the box begin in the scan, in the order of the file.

@@ -51,7 +51,7 @@ impl FromStr for Precision {
 /// What fewer bits cost a model, measured when it was exported.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Reduction {
+pub struct QuantizationReport {
     /// The numbers that the file holds.
     pub kind: Precision,
     /// Mean foreground Dice of the same weights in single precision over the run's held-out cases.
@@ -75,7 +75,7 @@ pub struct Calibration {
     pub tiles: usize,
 }
 
-impl Reduction {
+impl QuantizationReport {
     /// A mean Dice that is lower by this or more is not accepted.
     pub const GREATEST_LOSS: f64 = 0.002;
 
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_loss_below_two_thousandths_is_accepted_and_a_gain_too() {
-        let lost = |dice| Reduction { kind: Precision::Int8, dice_fp32: 0.9, dice, cases: 1, calibration: None };
+        let lost = |dice| QuantizationReport { kind: Precision::Int8, dice_fp32: 0.9, dice, cases: 1, calibration: None };
         assert!(lost(0.899).is_acceptable() && lost(0.95).is_acceptable());
         assert!(!lost(0.898).is_acceptable() && !lost(0.5).is_acceptable());
         assert!(!lost(f64::NAN).is_acceptable());
@@ -121,13 +121,13 @@ mod tests {
 
     #[test]
     fn impossible_figures_are_refused() {
-        let right = Reduction { kind: Precision::Int8, dice_fp32: 0.9, dice: 0.89, cases: 1, calibration: None };
+        let right = QuantizationReport { kind: Precision::Int8, dice_fp32: 0.9, dice: 0.89, cases: 1, calibration: None };
         assert!(right.check().is_ok());
         for wrong in [
-            Reduction { kind: Precision::Fp32, ..right },
-            Reduction { dice: 1.5, ..right },
-            Reduction { dice_fp32: -0.1, ..right },
-            Reduction { cases: 0, ..right },
+            QuantizationReport { kind: Precision::Fp32, ..right },
+            QuantizationReport { dice: 1.5, ..right },
+            QuantizationReport { dice_fp32: -0.1, ..right },
+            QuantizationReport { cases: 0, ..right },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
         }

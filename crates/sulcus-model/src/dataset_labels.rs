@@ -12,7 +12,7 @@ use crate::Region;
 /// nnU-Net's regions are labels with lists of values, and `regions_class_order` says what each label writes to a mask,
 /// in the order of the file; once one label has a list, those with a single value are regions as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelDescription {
+pub struct DatasetLabels {
     /// The values that masks may have. Where there are regions, each is named by the part of them that it is.
     pub labels: LabelTable,
     /// Structures that are unions of values, in the order of writing; empty where each value is a structure.
@@ -55,7 +55,7 @@ impl<'de> Deserialize<'de> for InOrder {
     }
 }
 
-impl LabelDescription {
+impl DatasetLabels {
     /// Reads the `labels`, and `regions_class_order` where there is one, of a JSON object.
     ///
     /// # Errors
@@ -157,12 +157,12 @@ fn take_ignored(found: &mut Vec<(String, Vec<Label>)>) -> Result<Option<Label>, 
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> LabelDescription {
-        LabelDescription::from_json(text).unwrap()
+    fn read(text: &str) -> DatasetLabels {
+        DatasetLabels::from_json(text).unwrap()
     }
 
     fn refused(text: &str) -> String {
-        LabelDescription::from_json(text).unwrap_err()
+        DatasetLabels::from_json(text).unwrap_err()
     }
 
     #[test]

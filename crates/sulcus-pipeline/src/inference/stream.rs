@@ -5,38 +5,38 @@ use std::ops::{ControlFlow, Range};
 use sulcus_volume::{Geometry, Image, Label, LabelMap, Reorientation};
 
 use crate::decide::{labels_of, to_probabilities};
-use crate::memory::Pieces;
-use crate::prepare::Path;
-use crate::restore::{TurnedPlane, restore_part, source_of};
-use crate::window::{Asked, Plan, Region, Walk, WindowOptions, zeros};
-use crate::{Answers, ModelSpec, Outputs, PipelineError, Prepared, Restore, Restored, postprocess};
+use crate::memory::ChunkSize;
+use crate::prepare::GridTransform;
+use crate::restore::{ReorientedPlane, resample_region, source_region};
+use crate::window::{WindowSource, TileGrid, Region, SlidingWindow, WindowOptions, zeros};
+use crate::{TileQueue, ModelSpec, Outputs, PipelineError, Preprocessed, InverseTransform, Prediction, postprocess};
 
 /// Models that look at the same prepared scan through the same window, and their part in an average.
 #[derive(Debug, Clone)]
-pub struct Share<'a> {
+pub struct WeightedGroup<'a> {
     /// What they have in common: window and classes.
     pub spec: &'a ModelSpec,
     /// The scan as they take it.
-    pub prepared: &'a Prepared,
-    /// Their numbers among the [`Answers`]; they are averaged tile by tile.
+    pub prepared: &'a Preprocessed,
+    /// Their numbers among the [`TileQueue`]; they are averaged tile by tile.
     pub networks: Vec<usize>,
     /// By what their logits are multiplied before they are added to those of other shares.
     pub weight: f32,
 }
 
 /// How a prediction is asked for.
-pub struct Walking<'a> {
+pub struct InferenceContext<'a> {
     /// The window.
     pub options: WindowOptions,
     /// What is held at a time.
-    pub pieces: Pieces,
+    pub pieces: ChunkSize,
     /// The networks.
-    pub answers: &'a mut dyn Answers,
+    pub answers: &'a mut dyn TileQueue,
     /// Is told of each tile that is done; a break ends the prediction with [`PipelineError::Cancelled`].
     pub tick: &'a mut dyn FnMut() -> ControlFlow<()>,
 }
 
-impl Restore {
+impl InverseTransform {
     /// Predicts, brings each plane back as soon as it is finished, and decides on it: resampled linearly to the scan's
     /// voxel size, each voxel decided, turned to the scan's orientation. The shares have this prepared grid in common.
     ///
@@ -45,36 +45,36 @@ impl Restore {
     /// step is not in (0, 1], or the caller asks to stop.
     pub fn stream(
         &self,
-        shares: &[Share<'_>],
-        walking: &mut Walking<'_>,
-        decision: &mut Decision<'_>,
+        shares: &[WeightedGroup<'_>],
+        context: &mut InferenceContext<'_>,
+        decision: &mut LabelAccumulator<'_>,
     ) -> Result<(), PipelineError> {
         let whole = self.geometry.shape().map(|n| 0..n);
-        self.walk(shares, walking, whole, &mut |plane| decision.plane(&self.path.turn, plane))
+        self.walk(shares, context, whole, &mut |plane| decision.plane(&self.path.turn, plane))
     }
 
-    /// As [`Restore::stream`] for some slices of the scan, and without deciding: the logits are added to those of other
+    /// As [`InverseTransform::stream`] for some slices of the scan, and without deciding: the logits are added to those of other
     /// prepared grids.
     ///
     /// # Errors
-    /// As [`Restore::stream`].
+    /// As [`InverseTransform::stream`].
     pub fn stream_into(
         &self,
-        shares: &[Share<'_>],
-        walking: &mut Walking<'_>,
-        block: &mut Block,
+        shares: &[WeightedGroup<'_>],
+        context: &mut InferenceContext<'_>,
+        block: &mut LogitSlab,
     ) -> Result<(), PipelineError> {
         let [nx, ny, _] = self.geometry.shape();
         let part = [0..nx, 0..ny, block.slices.clone()];
-        self.walk(shares, walking, part, &mut |plane| block.add(&self.path.turn, &plane))
+        self.walk(shares, context, part, &mut |plane| block.add(&self.path.turn, &plane))
     }
 
     fn walk(
         &self,
-        shares: &[Share<'_>],
-        walking: &mut Walking<'_>,
+        shares: &[WeightedGroup<'_>],
+        context: &mut InferenceContext<'_>,
         of_scan: [Range<usize>; 3],
-        sink: &mut dyn FnMut(TurnedPlane),
+        sink: &mut dyn FnMut(ReorientedPlane),
     ) -> Result<(), PipelineError> {
         if !self.is_of_whole_scan() {
             // The decision's grid is the scan's: planes of a part would land in the wrong place.
@@ -84,11 +84,11 @@ impl Restore {
             ));
         }
         let classes = shares.first().ok_or_else(PipelineError::no_model)?.spec.classes();
-        for part in parts(&self.path, &self.geometry, of_scan, walking.pieces.rows) {
-            let [x, y, z] = source_of(&self.path, &part);
+        for part in parts(&self.path, &self.geometry, of_scan, context.pieces.rows) {
+            let [x, y, z] = source_region(&self.path, &part);
             let mut walks = Vec::new();
-            for (lane, share) in shares.iter().enumerate() {
-                let Share { spec, prepared, networks, weight } = share;
+            for (stream_id, share) in shares.iter().enumerate() {
+                let WeightedGroup { spec, prepared, networks, weight } = share;
                 if (prepared.shape(), spec.classes()) != (self.path.prepared_shape, classes) {
                     return Err(PipelineError::Ensemble(format!(
                         "one answers with {classes} classes on a grid of {:?} voxels, another one with {} on {:?}",
@@ -97,13 +97,13 @@ impl Restore {
                         prepared.shape()
                     )));
                 }
-                let plan = Plan::new(spec, prepared.shape(), walking.options.step_of(spec)?);
-                let asked = Asked { spec, prepared, members: networks, lane };
+                let plan = TileGrid::new(spec, prepared.shape(), context.options.step_of(spec)?);
+                let source = WindowSource { spec, prepared, members: networks, stream_id };
                 let region = [z.clone(), y.clone(), x.clone()];
-                walks.push((Walk::new(asked, plan, region, &walking.options)?, *weight));
+                walks.push((SlidingWindow::new(source, plan, region, &context.options)?, *weight));
             }
-            let mut next = || mean_plane(&mut walks, walking.answers, walking.tick);
-            restore_part(&self.path, classes, &part, &mut next, sink)?;
+            let mut next = || mean_plane(&mut walks, context.answers, context.tick);
+            resample_region(&self.path, classes, &part, &mut next, sink)?;
         }
         Ok(())
     }
@@ -111,8 +111,8 @@ impl Restore {
 
 /// The next plane of walks over one grid, each with its weight.
 fn mean_plane(
-    walks: &mut [(Walk<'_>, f32)],
-    answers: &mut dyn Answers,
+    walks: &mut [(SlidingWindow<'_>, f32)],
+    answers: &mut dyn TileQueue,
     tick: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Vec<f32>, PipelineError> {
     let mut sum: Option<Vec<f32>> = None;
@@ -131,7 +131,7 @@ fn mean_plane(
 
 /// The pieces that a part of the scan (x, y, z) is worked on in: parts of the turned grid with so many rows.
 pub(crate) fn parts(
-    path: &Path,
+    path: &GridTransform,
     geometry: &Geometry,
     of_scan: [Range<usize>; 3],
     rows: usize,
@@ -148,23 +148,23 @@ pub(crate) fn blocks(geometry: &Geometry, slices: usize) -> impl Iterator<Item =
     (0..end).step_by(slices).map(move |start| start..start.saturating_add(slices).min(end))
 }
 
-/// Tiles that [`Restore::stream`] will cut a scan of this geometry into when it is worked on in these pieces; those that
-/// touch several pieces count, and are asked, for each. With `blocks`, of [`Restore::stream_into`] for all blocks.
+/// Tiles that [`InverseTransform::stream`] will cut a scan of this geometry into when it is worked on in these pieces; those that
+/// touch several pieces count, and are asked, for each. With `blocks`, of [`InverseTransform::stream_into`] for all blocks.
 ///
 /// # Errors
 /// When the step is not in (0, 1], or the prepared grid would be larger than any that can be worked on.
-pub fn count_tiles_in(
+pub fn count_tiles_in_chunks(
     spec: &ModelSpec,
     geometry: &Geometry,
     options: &WindowOptions,
-    pieces: Pieces,
+    pieces: ChunkSize,
 ) -> Result<usize, PipelineError> {
-    let path = Path::checked(spec, geometry)?;
-    let plan = Plan::new(spec, path.prepared_shape, options.step_of(spec)?);
+    let path = GridTransform::checked(spec, geometry)?;
+    let plan = TileGrid::new(spec, path.prepared_shape, options.step_of(spec)?);
     let [nx, ny, _] = geometry.shape();
     let of_block = |slices: Range<usize>| -> usize {
         let tiles = |part: [Range<usize>; 3]| {
-            let [x, y, z] = source_of(&path, &part);
+            let [x, y, z] = source_region(&path, &part);
             let region: Region = [z, y, x];
             plan.starts(&region).len()
         };
@@ -175,16 +175,16 @@ pub fn count_tiles_in(
 
 /// Logits on some slices of the scan's own grid, where those of models that prepare a scan differently are added.
 #[derive(Debug)]
-pub struct Block {
+pub struct LogitSlab {
     shape: [usize; 3],
     slices: Range<usize>,
     /// `[K, slices, y, x]`.
     values: Vec<f32>,
 }
 
-impl Block {
+impl LogitSlab {
     /// The blocks of a scan, of so many slices each.
-    pub fn ranges(geometry: &Geometry, pieces: Pieces) -> Vec<Range<usize>> {
+    pub fn ranges(geometry: &Geometry, pieces: ChunkSize) -> Vec<Range<usize>> {
         blocks(geometry, pieces.slices).collect()
     }
 
@@ -202,8 +202,8 @@ impl Block {
         self.shape[0] * self.shape[1]
     }
 
-    fn add(&mut self, turn: &Reorientation, plane: &TurnedPlane) {
-        let TurnedPlane { z, y, x, values } = plane;
+    fn add(&mut self, turn: &Reorientation, plane: &ReorientedPlane) {
+        let ReorientedPlane { z, y, x, values } = plane;
         let skip = self.slices.start * self.slice_voxels();
         let voxels = self.slices.len() * self.slice_voxels();
         for (to, from) in self.values.chunks_exact_mut(voxels).zip(values.chunks_exact(x.len() * y.len())) {
@@ -213,7 +213,7 @@ impl Block {
 }
 
 /// A mask that is decided piece by piece, with probabilities where they are wanted.
-pub struct Decision<'a> {
+pub struct LabelAccumulator<'a> {
     spec: &'a ModelSpec,
     geometry: Geometry,
     labels: Vec<Label>,
@@ -221,7 +221,7 @@ pub struct Decision<'a> {
     probabilities: Option<Vec<f32>>,
 }
 
-impl<'a> Decision<'a> {
+impl<'a> LabelAccumulator<'a> {
     /// Nothing is decided yet.
     ///
     /// # Errors
@@ -238,8 +238,8 @@ impl<'a> Decision<'a> {
         Ok(Self { spec, geometry: *geometry, labels, probabilities })
     }
 
-    pub(crate) fn plane(&mut self, turn: &Reorientation, plane: TurnedPlane) {
-        let TurnedPlane { z, y, x, mut values } = plane;
+    pub(crate) fn plane(&mut self, turn: &Reorientation, plane: ReorientedPlane) {
+        let ReorientedPlane { z, y, x, mut values } = plane;
         let (shape, n) = (self.geometry.shape(), y.len() * x.len());
         let labels = labels_of(self.spec, &values, n);
         turn.put_back(&labels, shape, (z, y.clone(), x.clone()), &mut self.labels, 0, |to, label| *to = label);
@@ -252,7 +252,7 @@ impl<'a> Decision<'a> {
     }
 
     /// Decides on the slices of a block.
-    pub fn block(&mut self, block: Block) {
+    pub fn block(&mut self, block: LogitSlab) {
         let orientation = self.geometry.orientation();
         let stay = Reorientation::between(orientation, orientation);
         let [nx, ny, _] = self.geometry.shape();
@@ -261,7 +261,7 @@ impl<'a> Decision<'a> {
             let plane = i * nx * ny..(i + 1) * nx * ny;
             let of = |channel: &[f32]| channel.get(plane.clone()).unwrap_or_default().to_vec();
             let values = block.values.chunks_exact(voxels).flat_map(of).collect();
-            self.plane(&stay, TurnedPlane { z, y: 0..ny, x: 0..nx, values });
+            self.plane(&stay, ReorientedPlane { z, y: 0..ny, x: 0..nx, values });
         }
     }
 
@@ -269,11 +269,11 @@ impl<'a> Decision<'a> {
     ///
     /// # Errors
     /// Never for a scan that was read: its grid stays as it is.
-    pub fn finish(self) -> Result<Restored, PipelineError> {
+    pub fn finish(self) -> Result<Prediction, PipelineError> {
         let Self { spec, geometry, labels, probabilities } = self;
         // On the scan's own grid, as it is chosen: which of two equal components comes first depends on the grid.
         let labels = postprocess(&spec.postprocessing, LabelMap::new(geometry, labels)?)?;
         let probabilities = probabilities.map(|data| Image::new(geometry, spec.classes(), data)).transpose()?;
-        Ok(Restored { labels, probabilities })
+        Ok(Prediction { labels, probabilities })
     }
 }

@@ -1,6 +1,6 @@
 use sulcus_volume::{Label, LabelMap};
 
-use crate::PipelineError;
+use crate::VolumeError;
 
 /// Voxels of one label in a prediction and a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,7 +47,7 @@ pub fn count_labels(
     prediction: &LabelMap,
     reference: &LabelMap,
     labels: &[Label],
-) -> Result<Vec<Counts>, PipelineError> {
+) -> Result<Vec<Counts>, VolumeError> {
     prediction.geometry().check_same_grid(reference.geometry())?;
     let mut n_pred = vec![0_u64; usize::from(Label::MAX) + 1];
     let (mut n_ref, mut both) = (n_pred.clone(), n_pred.clone());

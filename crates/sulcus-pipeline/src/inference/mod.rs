@@ -2,8 +2,8 @@ use std::ops::ControlFlow;
 
 use sulcus_volume::Geometry;
 
-use crate::prepare::Path;
-use crate::{ModelSpec, PipelineError, Predictor, Prepared};
+use crate::prepare::GridTransform;
+use crate::{ModelSpec, PipelineError, Predictor, Preprocessed};
 
 mod answers;
 mod logits;
@@ -11,10 +11,10 @@ mod mirror;
 mod plan;
 mod walk;
 
-pub use answers::{Answers, InTurn};
+pub use answers::{TileQueue, SyncTileQueue};
 pub use logits::Logits;
-pub(crate) use plan::{Plan, Region};
-pub(crate) use walk::{Asked, Walk};
+pub(crate) use plan::{TileGrid, Region};
+pub(crate) use walk::{WindowSource, SlidingWindow};
 
 /// How a volume is walked over.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -28,7 +28,7 @@ pub struct WindowOptions {
 
 impl WindowOptions {
     pub(crate) fn step_of(&self, spec: &ModelSpec) -> Result<f64, PipelineError> {
-        let step = self.step.unwrap_or(spec.overlap);
+        let step = self.step.unwrap_or(spec.tile_step);
         if step > 0.0 && step <= 1.0 {
             Ok(step)
         } else {
@@ -55,19 +55,19 @@ pub fn count_tiles(
     geometry: &Geometry,
     options: &WindowOptions,
 ) -> Result<usize, PipelineError> {
-    let path = Path::checked(spec, geometry)?;
-    Ok(Plan::new(spec, path.prepared_shape, options.step_of(spec)?).tiles())
+    let path = GridTransform::checked(spec, geometry)?;
+    Ok(TileGrid::new(spec, path.prepared_shape, options.step_of(spec)?).tiles())
 }
 
 /// Asks the predictors tile by tile and averages their logits, the whole grid's at once. A mask alone needs far less
-/// memory: [`Restore::stream`](crate::Restore::stream) decides plane by plane.
+/// memory: [`InverseTransform::stream`](crate::Restore::stream) decides plane by plane.
 ///
 /// # Errors
 /// When a predictor fails or answers with another shape or with NaN, the step is not in (0, 1], or the observer
 /// asks to stop.
 pub fn predict_logits(
     spec: &ModelSpec,
-    prepared: &Prepared,
+    prepared: &Preprocessed,
     predictors: &[&dyn Predictor],
     options: &WindowOptions,
     observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
@@ -75,11 +75,11 @@ pub fn predict_logits(
     let [nx, ny, nz] = prepared.shape();
     let (classes, voxels) = (spec.classes(), nx * ny * nz);
     let members: Vec<usize> = (0..predictors.len()).collect();
-    let plan = Plan::new(spec, prepared.shape(), options.step_of(spec)?);
+    let plan = TileGrid::new(spec, prepared.shape(), options.step_of(spec)?);
     let (total, region) = (plan.tiles(), plan.whole());
-    let mut walk = Walk::new(Asked { spec, prepared, members: &members, lane: 0 }, plan, region, options)?;
+    let mut walk = SlidingWindow::new(WindowSource { spec, prepared, members: &members, stream_id: 0 }, plan, region, options)?;
     let mut sum = zeros(classes.checked_mul(voxels))?;
-    let mut answers = InTurn::new(predictors);
+    let mut answers = SyncTileQueue::new(predictors);
     let mut tick = ticker(total, observer);
     for z in 0..nz {
         let plane = walk.next_plane(&mut answers, &mut tick)?;

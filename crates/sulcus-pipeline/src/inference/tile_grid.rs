@@ -1,13 +1,13 @@
 use std::ops::Range;
 
-use crate::{ModelSpec, PipelineError, Prepared, Tensor, Tiling};
+use crate::{ModelSpec, PipelineError, Preprocessed, Tensor, Tiling};
 
 /// A part of a grid: ranges along z, y, x.
 pub(crate) type Region = [Range<usize>; 3];
 
 /// Where tiles lie; all triples are z, y, x here, the order of the tensor's axes. A 2-D network's tiles are one
 /// slice thick.
-pub(crate) struct Plan {
+pub(crate) struct TileGrid {
     shape: [usize; 3],
     tile: [usize; 3],
     starts: [Vec<usize>; 3],
@@ -15,7 +15,7 @@ pub(crate) struct Plan {
     weights: Option<[Vec<f32>; 3]>,
 }
 
-impl Plan {
+impl TileGrid {
     pub(crate) fn new(spec: &ModelSpec, [nx, ny, nz]: [usize; 3], step: f64) -> Self {
         let shape = [nz, ny, nx];
         let missing = 3 - spec.network.dimensions.count();
@@ -89,7 +89,7 @@ impl Plan {
     }
 
     /// `[C, z, y, x]` values of a tile; outside the volume 0.
-    pub(crate) fn cut(&self, prepared: &Prepared, start: [usize; 3]) -> Vec<f32> {
+    pub(crate) fn cut(&self, prepared: &Preprocessed, start: [usize; 3]) -> Vec<f32> {
         let (voxels, tile) = (self.shape.iter().product::<usize>(), self.tile_voxels());
         let mut out = vec![0.0; prepared.channels() * tile];
         for (plane, out) in prepared.data().chunks_exact(voxels).zip(out.chunks_exact_mut(tile)) {
