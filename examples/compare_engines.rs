@@ -5,7 +5,7 @@
 //! LIBRARY is ONNX Runtime's; without it only places that need no naming are looked at.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
-use sulcus_pipeline::count_labels;
+use sulcus_metrics::count_labels;
 use sulcus_runtime::{Engine, OrtLibrary, SegmentOptions, Segmentation, Segmenter};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sulcus_io::{read_labels, read_scan};
-use sulcus_pipeline::{CaseScores, DEFAULT_NSD_MM, Summary};
+use sulcus_metrics::{CaseScores, DEFAULT_NSD_MM, Summary};
 use sulcus_runtime::{Engine, SegmentOptions, SegmenterBuilder};
 use sulcus_tests::{builder, engines, held_out_cases, shipped_int8_model, shipped_models};
 

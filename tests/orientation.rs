@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use sulcus_io::{Source, read_labels, read_scan, write_image};
-use sulcus_pipeline::{
+use sulcus_model::{
     Activation, CoarseAxis, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, SpacingRule, StageConfig, Tiling,
 };
 use sulcus_runtime::{Engine, Segmenter};

@@ -3,10 +3,8 @@
 use std::ops::ControlFlow;
 
 use sulcus_io::read_scan;
-use sulcus_pipeline::{
-    Activation, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm, Outputs, Predictor, StageConfig,
-    Tensor, WindowOptions, predict_logits, prepare,
-};
+use sulcus_model::{Activation, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm, StageConfig};
+use sulcus_pipeline::{Outputs, Predictor, Tensor, WindowOptions, predict_logits, preprocess};
 use sulcus_runtime::{
     Device, Engine, OrtLibrary, OrtPredictor, SegmentOptions, TractPredictor, find_onnx_runtime,
 };
@@ -25,13 +23,13 @@ fn differing_share(a: &LabelMap, b: &LabelMap) -> f64 {
 }
 
 fn logits(spec: &ModelSpec, image: &Image, predictor: &dyn Predictor) -> Vec<f32> {
-    let (prepared, _) = prepare(spec, image).unwrap();
+    let (prepared, _) = preprocess(spec, image).unwrap();
     let on_tile = &mut |_| ControlFlow::Continue(());
     predict_logits(spec, &prepared, &[predictor], &WindowOptions::default(), on_tile).unwrap().data().to_vec()
 }
 
 fn labels(spec: &ModelSpec, image: &Image, predictor: &dyn Predictor) -> LabelMap {
-    let (prepared, restore) = prepare(spec, image).unwrap();
+    let (prepared, restore) = preprocess(spec, image).unwrap();
     let on_tile = &mut |_| ControlFlow::Continue(());
     let logits = predict_logits(spec, &prepared, &[predictor], &WindowOptions::default(), on_tile).unwrap();
     restore.finish(spec, logits, Outputs::Labels).unwrap().labels

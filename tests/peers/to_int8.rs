@@ -10,11 +10,10 @@ use std::error::Error;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
+use sulcus_model::{ModelSpec, Precision, QuantizationReport};
 use sulcus_onnx::precision::{RangeOutput, ValueRange, to_int8, with_ranges};
 use sulcus_onnx::{read_spec, with_spec};
-use sulcus_pipeline::{
-    ModelSpec, Precision, Predictor, PredictorError, QuantizationReport, Tensor, WindowOptions, predict_logits, prepare,
-};
+use sulcus_pipeline::{Predictor, PredictorError, Tensor, WindowOptions, predict_logits, preprocess};
 use sulcus_runtime::{OrtLibrary, OrtMeasurements, find_onnx_runtime};
 
 /// Tiles of the scan that ranges are taken from, evenly spread.
@@ -69,7 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let whole = std::fs::read(model)?;
     let mut spec = read_spec(&whole)?;
     let image = sulcus_io::read_scan(std::path::Path::new(scan))?.image;
-    let (prepared, _) = prepare(&spec, &image)?;
+    let (prepared, _) = preprocess(&spec, &image)?;
     let (graph, outputs) = with_ranges(&whole)?;
     let engine = OrtMeasurements::new(&runtime, &graph)?;
     let window = WindowOptions { step: Some(1.0), mirror: false };

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sulcus_pipeline::ModelSpec;
+use sulcus_model::ModelSpec;
 use sulcus_runtime::{Engine, OrtLibrary, Segmenter, SegmenterBuilder};
 
 /// The project's root.

@@ -1,4 +1,4 @@
-use sulcus_pipeline::count_labels;
+use sulcus_metrics::count_labels;
 use sulcus_volume::{Label, LabelEntry, LabelMap, LabelTable};
 
 /// What is known of one label.

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
+use sulcus_model::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 use sulcus_train::{
     Dataset, DeviceChoice, NetworkPredictor, Run, SplitChoice, TrainConfig, Weights, export_onnx, train,
 };

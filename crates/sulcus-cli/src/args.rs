@@ -368,7 +368,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "F")]
     pub(crate) labels: Option<PathBuf>,
     /// Distance within which surfaces agree, for the normalised surface Dice (NSD), in millimetres
-    #[arg(long, value_name = "MM", default_value_t = sulcus_pipeline::DEFAULT_NSD_MM, value_parser = positive)]
+    #[arg(long, value_name = "MM", default_value_t = sulcus_metrics::DEFAULT_NSD_MM, value_parser = positive)]
     pub(crate) nsd_mm: f64,
     /// nnU-Net's summary.json on stdout instead of a table
     #[arg(long)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sulcus_pipeline::ModelSpec;
+use sulcus_model::ModelSpec;
 use sulcus_runtime::{Arithmetic, Device, Engine, OrtLibrary, Segmenter};
 
 use crate::args::ComputeArgs;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use sulcus_io::LabelTableFormat;
-use sulcus_pipeline::{DatasetLabels, Region, Structure};
+use sulcus_model::{DatasetLabels, Region, Structure};
 use sulcus_volume::{Label, LabelEntry, LabelTable};
 
 use crate::error::{CliError, Context};

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use sulcus_pipeline::{CaseScores, LabelScores, MeanScores, PipelineError, Structure, Summary, mask_ignored_voxels};
+use sulcus_metrics::{CaseScores, LabelScores, MeanScores, Summary, mask_ignored_voxels};
+use sulcus_model::Structure;
+use sulcus_pipeline::PipelineError;
 use sulcus_volume::{Label, LabelMap, LabelTable};
 
 use crate::error::CliError;

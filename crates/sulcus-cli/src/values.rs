@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use sulcus_pipeline::{Normalisation, Precision};
+use sulcus_model::{Normalisation, Precision};
 use sulcus_train::{Loss, Optimiser, Weights};
 use sulcus_volume::Interpolation;
 

@@ -1,6 +1,6 @@
 use sulcus_volume::{Label, LabelMap};
 
-use crate::VolumeError;
+use sulcus_volume::VolumeError;
 
 /// Voxels of one label in a prediction and a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,6 +1,6 @@
 use sulcus_volume::{Label, LabelMap};
 
-use crate::VolumeError;
+use sulcus_volume::VolumeError;
 
 /// Makes background of every voxel that the reference marks with `ignore`, in prediction and reference alike: nobody
 /// knows what is right there, so it must not count in a score.

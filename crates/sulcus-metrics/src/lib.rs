@@ -28,8 +28,8 @@ mod summary;
 mod surface;
 mod surfels;
 
-pub use ignored::mask_ignored_voxels;
 pub use counts::{Counts, count_labels};
+pub use ignored::mask_ignored_voxels;
 pub use structures::{count_structures, structure_distances};
 pub use summary::{CaseScores, LabelScores, MeanScores, Summary};
 pub use surface::{DEFAULT_NSD_MM, SurfaceDistances, surface_distances};

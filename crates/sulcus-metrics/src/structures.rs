@@ -1,6 +1,7 @@
-use sulcus_volume::{Label, LabelMap};
+use sulcus_volume::{Label, LabelMap, VolumeError};
 
-use crate::{Counts, VolumeError, Structure, SurfaceDistances, count_labels, surface_distances};
+use crate::{Counts, SurfaceDistances, count_labels, surface_distances};
+use sulcus_model::Structure;
 
 /// Counts each structure, in their order.
 ///

@@ -1,11 +1,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sulcus_volume::LabelMap;
+use sulcus_volume::{LabelMap, VolumeError};
 
-use crate::{
-    Counts, VolumeError, Structure, SurfaceDistances, count_structures, mean_defined, structure_distances,
-};
+use crate::{Counts, SurfaceDistances, count_structures, mean_defined, structure_distances};
+use sulcus_model::Structure;
 
 /// Scores of a set of predictions, in the shape of nnU-Net's `summary.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

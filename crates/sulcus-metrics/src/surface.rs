@@ -1,7 +1,7 @@
 use sulcus_volume::{Geometry, Label, LabelMap, Volume};
 
 use crate::{distance, surfels};
-use crate::VolumeError;
+use sulcus_volume::VolumeError;
 
 /// Tolerance of the normalised surface Dice when none is asked for, in millimetres.
 pub const DEFAULT_NSD_MM: f64 = 1.0;

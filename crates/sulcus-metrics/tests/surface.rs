@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers may fail like the test")]
 
 use serde_json::Value;
-use sulcus_pipeline::surface_distances;
+use sulcus_metrics::surface_distances;
 use sulcus_volume::{Geometry, Label, LabelMap, Orientation, OrientationSource, RasFromVoxel, Spacing, Volume};
 
 /// Sums are taken in another order than numpy's.

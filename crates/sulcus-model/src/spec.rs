@@ -2,8 +2,8 @@ use serde::{Deserialize, Serialize};
 use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
 
 use crate::{
-    CropRule, GoldenCase, NetworkSpec, Normalisation, SpecError, Postprocess, Precision, QuantizationReport, Region,
-    Structure,
+    CropRule, GoldenCase, NetworkSpec, Normalisation, Postprocess, Precision, QuantizationReport, Region,
+    SpecError, Structure,
 };
 
 /// The key of the ONNX metadata entry that holds the specification.

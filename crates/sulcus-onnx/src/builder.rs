@@ -1,5 +1,5 @@
 use prost::Message;
-use sulcus_pipeline::{ModelSpec, SPEC_KEY};
+use sulcus_model::{ModelSpec, SPEC_KEY};
 
 use crate::OnnxError;
 use crate::messages::{

@@ -1,4 +1,5 @@
-use sulcus_pipeline::{PipelineError, SPEC_KEY};
+use sulcus_model::SPEC_KEY;
+use sulcus_model::SpecError;
 
 /// Why bytes are no model of ours.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +34,7 @@ pub enum OnnxError {
     },
     /// Our model with a specification that can't be used.
     #[error(transparent)]
-    Spec(#[from] PipelineError),
+    Spec(#[from] SpecError),
 }
 
 fn written_by(name: &str) -> String {

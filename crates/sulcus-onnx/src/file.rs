@@ -1,7 +1,7 @@
 use prost::Message;
 use prost::bytes::Buf;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field};
-use sulcus_pipeline::{ModelSpec, SPEC_KEY};
+use sulcus_model::{ModelSpec, SPEC_KEY};
 
 use crate::OnnxError;
 use crate::messages::StringStringEntryProto;

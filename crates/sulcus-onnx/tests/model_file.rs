@@ -3,12 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use prost::Message;
-use sulcus_onnx::messages::ModelProto;
-use sulcus_onnx::{Axis, GraphBuilder, OnnxError, attribute, read_spec, with_spec};
-use sulcus_pipeline::{
+use sulcus_model::{
     Activation, ChannelSpec, CropRule, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm,
     Normalisation, OutputActivation, SPEC_KEY, SpacingRule, StageConfig, Tiling, Training,
 };
+use sulcus_onnx::messages::ModelProto;
+use sulcus_onnx::{Axis, GraphBuilder, OnnxError, attribute, read_spec, with_spec};
 use sulcus_volume::LabelTable;
 
 fn spec() -> ModelSpec {

@@ -4,6 +4,7 @@
 use std::ops::ControlFlow;
 
 use proptest::prelude::*;
+use sulcus_model::*;
 use sulcus_pipeline::*;
 use sulcus_volume::*;
 
@@ -77,7 +78,7 @@ fn head(shape: [usize; 3], start: [usize; 3], block: [usize; 3], mm: [f64; 3]) -
 }
 
 fn predict(spec: &ModelSpec, image: &Image, threshold: f32) -> Prediction {
-    let (prepared, restore) = prepare(spec, image).unwrap();
+    let (prepared, restore) = preprocess(spec, image).unwrap();
     let go = &mut |_| ControlFlow::Continue(());
     let logits = predict_logits(spec, &prepared, &[&Bright(threshold)], &WindowOptions::default(), go).unwrap();
     restore.finish(spec, logits, Outputs::LabelsAndProbabilities).unwrap()
@@ -95,7 +96,7 @@ proptest! {
         let shape = std::array::from_fn(|a| start[a] + block[a] + after[a]);
         let image = head(shape, start, block, [1.0, 1.25, 1.5]);
         let spec = spec(CropRule::Nonzero, Normalisation::Ct { clip: [0.0, 2000.0], mean: 0.0, sd: 1.0 }, SpacingRule::Native);
-        let (prepared, _) = prepare(&spec, &image).unwrap();
+        let (prepared, _) = preprocess(&spec, &image).unwrap();
         prop_assert_eq!(prepared.data().len(), block.iter().product::<usize>());
         let prediction = predict(&spec, &image, 500.0);
         // The hole is dark, and everything outside the box is background.
@@ -123,12 +124,12 @@ proptest! {
 fn a_scan_of_zeros_is_looked_at_whole_and_so_is_a_full_one() {
     let spec = spec(CropRule::Nonzero, Normalisation::ZScoreNonzero, SpacingRule::Native);
     let empty = head([5, 6, 7], [0; 3], [0; 3], [1.0; 3]);
-    let (prepared, _) = prepare(&spec, &empty).unwrap();
+    let (prepared, _) = preprocess(&spec, &empty).unwrap();
     assert_eq!(prepared.data(), &vec![0.0; 210][..]);
     assert!(predict(&spec, &empty, 0.5).labels.data().iter().all(|l| *l == 0));
     let full = head([5, 6, 7], [0; 3], [5, 6, 7], [1.0; 3]);
     assert!(Crop::of(&spec, &full).unwrap().is_none());
-    assert_eq!(prepare(&spec, &full).unwrap().0.data().len(), 210);
+    assert_eq!(preprocess(&spec, &full).unwrap().0.data().len(), 210);
 }
 
 /// nnU-Net's `ZScoreNormalization` with `use_mask_for_norm`: mean and deviation over the filled mask, the rest stays 0.
@@ -154,7 +155,7 @@ fn the_filled_inside_decides_over_mean_and_deviation() {
     let mean = counted.iter().sum::<f64>() / n;
     let sd = (counted.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
     let spec = spec(CropRule::Nonzero, Normalisation::ZScoreNonzero, SpacingRule::Native);
-    let (prepared, _) = prepare(&spec, &image).unwrap();
+    let (prepared, _) = preprocess(&spec, &image).unwrap();
     for (i, (found, value)) in prepared.data().iter().zip(&values).enumerate() {
         let expected = if outside.contains(&i) { 0.0 } else { (f64::from(*value) - mean) / sd };
         assert!((f64::from(*found) - expected).abs() < 1e-5, "voxel {i}: {found} for {expected}");
@@ -175,12 +176,12 @@ fn along_a_coarse_axis_the_nearest_slice_counts_there_and_back() {
     };
     // 5 : 1, so the scan is anisotropic; slices of 5 mm become two of 2.5 mm each.
     let image = head([6, 7, 4], [0; 3], [6, 7, 4], [1.0, 1.0, 5.0]);
-    let (prepared, _) = prepare(&model(CoarseAxis::Nearest), &image).unwrap();
+    let (prepared, _) = preprocess(&model(CoarseAxis::Nearest), &image).unwrap();
     assert_eq!(prepared.shape(), [6, 7, 8]);
     for z in 0..8 {
         assert_eq!(prepared.data()[z * 42..][..42], image.data()[z / 2 * 42..][..42], "slice {z}");
     }
-    let (blended, _) = prepare(&model(CoarseAxis::AsOthers), &image).unwrap();
+    let (blended, _) = preprocess(&model(CoarseAxis::AsOthers), &image).unwrap();
     assert_ne!(prepared.data(), blended.data());
     // The mask: nearest slices too, so that its classes are those of its slices.
     let labels: Vec<u16> = image.data().iter().map(|v| if *v > 500.0 { 4 } else { 0 }).collect();
@@ -200,7 +201,7 @@ fn along_a_coarse_axis_the_nearest_slice_counts_there_and_back() {
         |coarse_axis| SpacingRule::Resample { mm: finer, interpolation: Interpolation::Cubic, coarse_axis };
     let [nearest, others] = [CoarseAxis::Nearest, CoarseAxis::AsOthers].map(|coarse_axis| {
         let model = ModelSpec { spacing: in_plane(coarse_axis), ..model(coarse_axis) };
-        prepare(&model, &image).unwrap().0
+        preprocess(&model, &image).unwrap().0
     });
     assert_eq!(nearest, others);
 }
@@ -215,7 +216,7 @@ fn isotropic_voxels_and_two_coarse_axes_have_no_coarse_axis() {
         let [nearest, others] = [CoarseAxis::Nearest, CoarseAxis::AsOthers].map(|coarse_axis| {
             let spacing = SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis };
             let model = ModelSpec { orientation: "LPI".parse().unwrap(), ..spec(CropRule::Whole, ct, spacing) };
-            (prepare(&model, &image).unwrap().0, predict(&model, &image, 500.0).labels)
+            (preprocess(&model, &image).unwrap().0, predict(&model, &image, 500.0).labels)
         });
         assert_eq!(nearest, others, "{from:?} to {to:?}");
     }

@@ -3,6 +3,8 @@
 
 use std::ops::ControlFlow;
 
+use sulcus_metrics::*;
+use sulcus_model::*;
 use sulcus_pipeline::*;
 use sulcus_volume::*;
 
@@ -77,7 +79,7 @@ fn phantom() -> (Image, LabelMap) {
 
 fn run(spec: &ModelSpec, image: &Image, options: WindowOptions) -> Result<Prediction, PipelineError> {
     spec.check()?;
-    let (prepared, restore) = prepare(spec, image)?;
+    let (prepared, restore) = preprocess(spec, image)?;
     let logits = predict_logits(spec, &prepared, &[&Thresholds], &options, &mut |_| ControlFlow::Continue(()))?;
     restore.finish(spec, logits, Outputs::LabelsAndProbabilities)
 }
@@ -126,7 +128,7 @@ fn a_resampled_scan_comes_back_on_its_own_grid() {
         let counts = count_labels(&prediction.labels, &mask, &[3, 7]).unwrap();
         assert!(counts.iter().all(|c| c.dice().unwrap() > 0.75), "{mm:?}: {counts:?}");
         let labels = preprocess_labels(&spec, &image, &mask, None).unwrap();
-        assert_eq!(labels.shape(), prepare(&spec, &image).unwrap().0.shape());
+        assert_eq!(labels.shape(), preprocess(&spec, &image).unwrap().0.shape());
         assert!(labels.classes().contains(&2));
     }
 }
@@ -151,11 +153,11 @@ fn scans_that_do_not_fit_are_refused_in_words() {
     let spec = spec("RAS", Dimensions::Two);
     let geometry = *image.geometry();
     let two = Image::new(geometry, 2, [image.data(), image.data()].concat()).unwrap();
-    insta::assert_snapshot!(prepare(&spec, &two).unwrap_err(), @"the model expects 1 channel(s) (MRI), the image has 2");
+    insta::assert_snapshot!(preprocess(&spec, &two).unwrap_err(), @"the model expects 1 channel(s) (MRI), the image has 2");
     let mut values = image.data().to_vec();
     values[17] = f32::NAN;
     let broken = Image::new(geometry, 1, values).unwrap();
-    insta::assert_snapshot!(prepare(&spec, &broken).unwrap_err(), @"the image has 1 voxel(s) that are not finite numbers (NaN or infinity); replace them before prediction or training, their meaning is unknown");
+    insta::assert_snapshot!(preprocess(&spec, &broken).unwrap_err(), @"the image has 1 voxel(s) that are not finite numbers (NaN or infinity); replace them before prediction or training, their meaning is unknown");
     let other = mask.map(|l| if *l == 7 { 9 } else { *l });
     insta::assert_snapshot!(preprocess_labels(&spec, &image, &other, None).unwrap_err(), @"the mask has label value(s) [9], which are not in the label table [3, 7]");
     let smaller = Geometry::new([7, 9, 4], *geometry.ras_from_voxel(), OrientationSource::Sform).unwrap();
@@ -174,7 +176,7 @@ fn networks_that_answer_wrongly_are_refused() {
     }
     let (image, _) = phantom();
     let spec = spec("RAS", Dimensions::Two);
-    let (prepared, _) = prepare(&spec, &image).unwrap();
+    let (prepared, _) = preprocess(&spec, &image).unwrap();
     let ask = |network: &Wrong| {
         predict_logits(&spec, &prepared, &[network], &WindowOptions::default(), &mut |_| ControlFlow::Continue(()))
             .unwrap_err()
@@ -193,7 +195,7 @@ fn networks_that_answer_wrongly_are_refused() {
 fn a_stopped_prediction_says_so() {
     let (image, _) = phantom();
     let spec = spec("RAS", Dimensions::Two);
-    let (prepared, _) = prepare(&spec, &image).unwrap();
+    let (prepared, _) = preprocess(&spec, &image).unwrap();
     let mut seen = 0;
     let stopped = predict_logits(&spec, &prepared, &[&Thresholds], &WindowOptions::default(), &mut |progress| {
         seen = progress.done;
@@ -259,8 +261,9 @@ fn voxels_that_nobody_labelled_are_a_class_of_their_own_and_count_in_no_score() 
     let refused = preprocess_labels(&native, &image, &reference, Some(7)).unwrap_err().to_string();
     assert!(refused.contains("[9]"), "{refused}");
 
-    let ignored =
-        |labels: &PreprocessedLabels| labels.classes().iter().filter(|c| **c == PreprocessedLabels::IGNORED).count();
+    let ignored = |labels: &PreprocessedLabels| {
+        labels.classes().iter().filter(|c| **c == PreprocessedLabels::IGNORED).count()
+    };
     let prepared = preprocess_labels(&native, &image, &reference, Some(9)).unwrap();
     assert_eq!(ignored(&prepared), 45);
     assert!(prepared.classes().iter().all(|c| [0, 1, 2, PreprocessedLabels::IGNORED].contains(c)));
@@ -312,7 +315,7 @@ fn regions_overwrite_each_other_in_their_order_and_have_probabilities_of_their_o
         }],
         ..spec.clone()
     };
-    let (prepared, restore) = prepare(&plain, &image).unwrap();
+    let (prepared, restore) = preprocess(&plain, &image).unwrap();
     let go = &mut |_| ControlFlow::Continue(());
     let logits = predict_logits(&plain, &prepared, &[&Thresholds], &WindowOptions::default(), go).unwrap();
     assert_eq!(decide(&plain, &logits), [0, 3, 3, 7]);

@@ -3,7 +3,8 @@ use std::path::PathBuf;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use sulcus_io::{Compression, Source, encode_labels, read_scan, would_replace, write_labels};
-use sulcus_pipeline::{ModelSpec, Progress};
+use sulcus_model::ModelSpec;
+use sulcus_pipeline::Progress;
 use sulcus_runtime::{Arithmetic, Device, Engine, RuntimeError, SegmentOptions, Segmentation};
 use sulcus_volume::{Geometry, Image, LabelMap, OrientationSource, RasFromVoxel, VolumeError};
 

@@ -7,8 +7,9 @@ mod common;
 use std::ops::ControlFlow;
 
 use common::{Noise, box_scan, builders, encoded, geometry, graph, model, noise_scan, onnx_runtime, search, spec};
+use sulcus_model::{Dimensions, GoldenCase, label_hash};
 use sulcus_onnx::{GraphBuilder, attribute, with_spec};
-use sulcus_pipeline::{Dimensions, GoldenCase, Predictor, Progress, Tensor, compare_predictors, label_hash};
+use sulcus_pipeline::{Predictor, Progress, Tensor, compare_predictors};
 use sulcus_runtime::{
     Device, Engine, OrtLibrary, OrtPredictor, SegmentOptions, Segmenter, SegmenterBuilder, TractPredictor,
 };

@@ -7,10 +7,11 @@ mod common;
 use std::ops::ControlFlow;
 
 use common::{builders, model, noise_scan, spec};
-use sulcus_onnx::{Axis, GraphBuilder, attribute, with_spec};
-use sulcus_pipeline::{
-    ChannelSpec, CoarseAxis, ModelSpec, Normalisation, OutputActivation, Postprocess, Progress, Region, SpacingRule, Tiling,
+use sulcus_model::{
+    ChannelSpec, CoarseAxis, ModelSpec, Normalisation, OutputActivation, Postprocess, Region, SpacingRule, Tiling,
 };
+use sulcus_onnx::{Axis, GraphBuilder, attribute, with_spec};
+use sulcus_pipeline::Progress;
 use sulcus_runtime::{Engine, SegmentOptions, Segmentation, Segmenter, SegmenterBuilder};
 use sulcus_volume::{Image, Interpolation, LabelTable, Spacing};
 

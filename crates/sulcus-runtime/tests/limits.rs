@@ -5,7 +5,8 @@
 mod common;
 
 use common::{builders, geometry, graph, model, noise_scan, spec};
-use sulcus_pipeline::{CropRule, Outputs, PipelineError};
+use sulcus_model::CropRule;
+use sulcus_pipeline::{Outputs, PipelineError};
 use sulcus_runtime::{RuntimeError, SegmentOptions, peak_memory_bytes};
 use sulcus_volume::{Geometry, Image, OrientationSource, RasFromVoxel};
 

@@ -8,9 +8,10 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{Noise, model, noise_scan, onnx_runtime, search, spec};
+use sulcus_model::{Precision, QuantizationReport};
 use sulcus_onnx::precision::{ValueRange, to_half, to_int8, with_ranges};
 use sulcus_onnx::{Axis, GraphBuilder, attribute, with_spec};
-use sulcus_pipeline::{Precision, Predictor, QuantizationReport, Tensor};
+use sulcus_pipeline::{Predictor, Tensor};
 use sulcus_runtime::{
     Device, Engine, OnnxRuntime, OrtLibrary, OrtMeasurements, OrtPredictor, OrtSearch, RuntimeError,
     SegmentOptions, Segmenter, TractPredictor,
@@ -191,7 +192,7 @@ fn a_convolution_over_blocks_is_exact_as_one_over_slices() {
 /// A file that says that it is in 8 bits.
 fn declared(kind: Precision, bytes: &[u8]) -> Vec<u8> {
     let reduction = QuantizationReport { kind, dice_fp32: 0.9, dice: 0.9, cases: 1, calibration: None };
-    with_spec(bytes, &sulcus_pipeline::ModelSpec { precision: Some(reduction), ..spec(3) }).unwrap()
+    with_spec(bytes, &sulcus_model::ModelSpec { precision: Some(reduction), ..spec(3) }).unwrap()
 }
 
 #[test]

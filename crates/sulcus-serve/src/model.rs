@@ -1,7 +1,7 @@
 //! What `GET /v1/model` says.
 
 use serde::Serialize;
-use sulcus_pipeline::{ChannelSpec, ModelSpec, Region, SpacingRule, Training};
+use sulcus_model::{ChannelSpec, ModelSpec, Region, SpacingRule, Training};
 use sulcus_runtime::Segmenter;
 use sulcus_volume::LabelTable;
 

@@ -5,7 +5,9 @@ use std::fmt;
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, OutputActivation, StageConfig};
+use sulcus_model::{
+    Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, OutputActivation, StageConfig,
+};
 use sulcus_train::{Descent, DiceScope, Loss, Optimiser, Targets, UNet};
 
 fn main() {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sulcus_pipeline::{ModelSpec, PipelineError, Preprocessed, PreprocessedLabels};
+use sulcus_model::ModelSpec;
+use sulcus_pipeline::{PipelineError, Preprocessed, PreprocessedLabels};
 use sulcus_volume::Label;
 
 use crate::TrainError;
@@ -184,7 +185,7 @@ fn write(file: &Path, key: &CacheKey, image: &Preprocessed, labels: &Preprocesse
 mod tests {
     use std::cell::Cell;
 
-    use sulcus_pipeline::{CoarseAxis, CropRule, Normalisation, SpacingRule, Training};
+    use sulcus_model::{CoarseAxis, CropRule, Normalisation, SpacingRule, Training};
     use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
 
     use super::*;

@@ -14,7 +14,7 @@ use burn::tensor::{Bytes, Device};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sulcus_pipeline::NetworkSpec;
+use sulcus_model::NetworkSpec;
 
 use crate::network::{NetworkError, UNet};
 use crate::{Descent, Optimiser};

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use sulcus_pipeline::{Normalisation, OutputActivation};
+use sulcus_model::{Normalisation, OutputActivation};
 use sulcus_volume::{Orientation, Spacing};
 
 use crate::{Augmentation, DeviceList, DiceScope, Loss, NetworkChoice, NetworkRule, Precision, TrainError};

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sulcus_pipeline::Summary;
+use sulcus_metrics::Summary;
 
 use crate::manifest::{now_utc, write_atomically};
 use crate::{
@@ -372,7 +372,7 @@ impl CrossValidation {
             })?;
             cases.extend(summary.metric_per_case);
         }
-        let summary = Summary::new(cases, sulcus_pipeline::DEFAULT_NSD_MM);
+        let summary = Summary::new(cases, sulcus_metrics::DEFAULT_NSD_MM);
         write_json(&self.folder.join(Self::SUMMARY), &summary)?;
         let results = self.manifest.folds.iter().filter_map(|f| f.result.as_ref());
         let means: Vec<f64> = results.filter_map(|r| r.mean_dice).collect();

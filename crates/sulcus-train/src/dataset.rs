@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use sulcus_io::Source;
-use sulcus_pipeline::{Region, Structure};
+use sulcus_model::{Region, Structure};
 use sulcus_volume::{Image, Label, LabelMap, LabelTable, VolumeError};
 
 use crate::DatasetError;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use sulcus_pipeline::{DatasetLabels, PreprocessedLabels};
+use sulcus_model::DatasetLabels;
+use sulcus_pipeline::PreprocessedLabels;
 
 /// The labels of a description, as many as can be trained.
 pub(crate) fn labels(json: &str) -> Result<DatasetLabels, String> {

@@ -6,8 +6,8 @@
 use burn::module::{Module, Param};
 use burn::nn::BatchNorm;
 use burn::tensor::Tensor;
+use sulcus_model::{Activation, Dimensions, ModelSpec, SPEC_KEY};
 use sulcus_onnx::{Axis, GraphBuilder, OnnxError, attribute};
-use sulcus_pipeline::{Activation, Dimensions, ModelSpec, SPEC_KEY};
 
 use crate::network::{Block, Conv, ConvBlock, NormLayer, ResidualBlock, UNet, Up};
 

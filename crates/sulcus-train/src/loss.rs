@@ -6,7 +6,7 @@ use burn::tensor::activation::{log_sigmoid, log_softmax, sigmoid, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use sulcus_kernels::{Activation, DiceSums, Regions, SegmentationLoss, Terms};
-use sulcus_pipeline::OutputActivation;
+use sulcus_model::OutputActivation;
 
 use crate::TrainError;
 use crate::network::cpu;

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use sulcus_pipeline::Postprocess;
+use sulcus_model::Postprocess;
 
 use crate::{Dataset, InitRecord, Layout, Plan, Split, TrainConfig, TrainError};
 

@@ -1,7 +1,7 @@
 //! Structures as training sees them: sets of classes, which for regions overlap.
 
 use sulcus_kernels::Regions;
-use sulcus_pipeline::{ModelSpec, OutputActivation};
+use sulcus_model::{ModelSpec, OutputActivation};
 
 use crate::TrainError;
 

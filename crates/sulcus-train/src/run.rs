@@ -2,7 +2,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use sha2::{Digest, Sha256};
-use sulcus_pipeline::{ModelSpec, Predictor, Summary, Tensor, Training};
+use sulcus_metrics::Summary;
+use sulcus_model::{ModelSpec, Training};
+use sulcus_pipeline::{Predictor, Tensor};
 
 use crate::survey::hex;
 use crate::trainer::Position;

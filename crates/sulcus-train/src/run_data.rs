@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use sulcus_metrics::{CaseScores, DEFAULT_NSD_MM, mask_ignored_voxels};
+use sulcus_model::{Calibration, ModelSpec};
 use sulcus_pipeline::{
-    Calibration, CaseScores, DEFAULT_NSD_MM, ModelSpec, Predictor, PredictorError, Preprocessed, PreprocessedLabels,
-    Tensor, WindowOptions, mask_ignored_voxels, predict_logits, prepare, preprocess_labels,
+    Predictor, PredictorError, Preprocessed, PreprocessedLabels, Tensor, WindowOptions, predict_logits,
+    preprocess, preprocess_labels,
 };
 use sulcus_volume::{Image, LabelMap};
 
@@ -70,7 +72,7 @@ impl RunData<'_> {
         for case in &cases {
             let scan = case.read().map_err(broken(case))?;
             let labels = preprocess_labels(spec, &scan.image, &scan.labels, self.dataset.ignore())?;
-            let (image, _) = prepare(spec, &scan.image)?;
+            let (image, _) = preprocess(spec, &scan.image)?;
             let wanted = pick(&with_foreground(spec, &labels, image.channels())?);
             tiles.extend(inputs(spec, &image, |index| wanted.contains(&index))?);
         }
@@ -142,7 +144,11 @@ impl RunData<'_> {
 }
 
 /// Which of a case's tiles hold a structure, in the order of the walk.
-fn with_foreground(spec: &ModelSpec, labels: &PreprocessedLabels, channels: usize) -> Result<Vec<bool>, TrainError> {
+fn with_foreground(
+    spec: &ModelSpec,
+    labels: &PreprocessedLabels,
+    channels: usize,
+) -> Result<Vec<bool>, TrainError> {
     let known = |class: &u8| *class != 0 && *class != PreprocessedLabels::IGNORED;
     let marks: Vec<f32> = labels.classes().iter().map(|class| f32::from(u8::from(known(class)))).collect();
     let marks = Preprocessed::from_parts(labels.shape(), channels, marks.repeat(channels))?;
@@ -162,7 +168,11 @@ fn pick(with_foreground: &[bool]) -> Vec<usize> {
 }
 
 /// The tiles that prediction would ask a network about, by their number in the walk.
-fn inputs(spec: &ModelSpec, image: &Preprocessed, wanted: impl Fn(usize) -> bool) -> Result<Vec<Tensor>, TrainError> {
+fn inputs(
+    spec: &ModelSpec,
+    image: &Preprocessed,
+    wanted: impl Fn(usize) -> bool,
+) -> Result<Vec<Tensor>, TrainError> {
     let recorder = Recorder { classes: spec.classes(), wanted, seen: RefCell::new((0, Vec::new())) };
     let go = &mut |_| ControlFlow::Continue(());
     predict_logits(spec, image, &[&recorder], &WindowOptions::default(), go)?;

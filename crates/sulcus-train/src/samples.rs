@@ -1,10 +1,8 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use sulcus_pipeline::{
-    Dimensions, GoldenCase, ModelSpec, OutputActivation, Outputs, PipelineError, Predictor, Tensor, WindowOptions,
-    predict_logits, prepare,
-};
+use sulcus_model::{Dimensions, GoldenCase, ModelSpec, OutputActivation};
+use sulcus_pipeline::{Outputs, PipelineError, Predictor, Tensor, WindowOptions, predict_logits, preprocess};
 use sulcus_volume::{Geometry, Image, Label, LabelMap, OrientationSource, RasFromVoxel};
 
 use crate::TrainError;
@@ -89,7 +87,7 @@ pub(crate) fn read(file: &Path) -> Result<Vec<GoldenCase>, TrainError> {
 pub(crate) fn inputs(spec: &ModelSpec, samples: &[GoldenCase], n: usize) -> Result<Vec<Tensor>, PipelineError> {
     let mut inputs = Vec::with_capacity(n);
     for (index, sample) in samples.iter().enumerate().cycle().take(n.min(samples.len())) {
-        let (prepared, _) = prepare(spec, &sample.image(spec.orientation)?)?;
+        let (prepared, _) = preprocess(spec, &sample.image(spec.orientation)?)?;
         let [nx, ny, nz] = prepared.shape();
         let multiple = match *spec.padding_multiple.as_slice() {
             [d, h, w] => [d, h, w],
@@ -126,7 +124,7 @@ pub(crate) fn golden_case(
     let mut best: Option<((bool, f32), GoldenCase)> = None;
     for sample in samples {
         let image = sample.image(spec.orientation)?;
-        let (prepared, restore) = prepare(spec, &image)?;
+        let (prepared, restore) = preprocess(spec, &image)?;
         let go = &mut |_| ControlFlow::Continue(());
         let logits = predict_logits(spec, &prepared, &[predictor], &WindowOptions::default(), go)?;
         let margin = least_margin(spec.activation, logits.data(), logits.classes());
@@ -162,7 +160,7 @@ fn least_margin(output: Output, logits: &[f32], classes: usize) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use sulcus_pipeline::OutputActivation;
+    use sulcus_model::OutputActivation;
 
     #[test]
     fn the_margin_is_between_the_two_greatest() {

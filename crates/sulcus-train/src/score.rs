@@ -2,10 +2,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use sulcus_io::{IoError, Source};
+use sulcus_metrics::{CaseScores, Counts, DEFAULT_NSD_MM, Summary, mask_ignored_voxels};
+use sulcus_model::ModelSpec;
 use sulcus_pipeline::{
-    CaseScores, Counts, DEFAULT_NSD_MM, ModelSpec, Outputs, PipelineError, PostprocessingChoice, Predictor,
-    PreprocessedLabels, Summary, WindowOptions, choose_postprocessing, decide, mask_ignored_voxels, postprocess,
-    predict_logits, prepare,
+    Outputs, PipelineError, PostprocessingChoice, Predictor, PreprocessedLabels, WindowOptions,
+    choose_postprocessing, decide, postprocess, predict_logits, preprocess,
 };
 use sulcus_volume::{Label, LabelMap};
 
@@ -93,7 +94,7 @@ pub(crate) fn predict_and_score(
             return Err(PipelineError::Cancelled.into());
         }
         let scan = case.read().map_err(broken(case))?;
-        let (prepared, restore) = prepare(spec, &scan.image)?;
+        let (prepared, restore) = preprocess(spec, &scan.image)?;
         let go = &mut |_| ControlFlow::Continue(());
         let logits = predict_logits(spec, &prepared, &[predictor], &WindowOptions::default(), go)?;
         let mask = restore.finish(&bare, logits, Outputs::Labels)?.labels;

@@ -3,9 +3,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use sulcus_pipeline::{
-    Dimensions, GoldenCase, ModelSpec, Norm, SpacingRule, Training, preprocess_labels, preprocess_owned,
-};
+use sulcus_model::{Dimensions, GoldenCase, ModelSpec, Norm, SpacingRule, Training};
+use sulcus_pipeline::{preprocess_labels, preprocess_owned};
 use sulcus_volume::Reorientation;
 
 use crate::cache::{CacheKey, load_or_prepare};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sulcus_pipeline::CropRule;
+use sulcus_model::CropRule;
 use sulcus_volume::{Label, Orientation, Reorientation, Spacing};
 
 use crate::checks::{self, Findings, Marks};

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
-use sulcus_pipeline::{ModelSpec, PipelineError};
+use sulcus_model::ModelSpec;
+use sulcus_pipeline::PipelineError;
 use sulcus_volume::Label;
 
 use crate::loader::Loader;
@@ -241,7 +242,7 @@ impl Session<'_> {
                 Err(TrainError::Pipeline(PipelineError::Cancelled)) => return self.stop(),
                 other => other?,
             };
-            let mean_dice = sulcus_pipeline::mean_defined(dice.iter().copied());
+            let mean_dice = sulcus_metrics::mean_defined(dice.iter().copied());
             let best = self.watched.is_empty() || mean_dice >= self.at.best_dice;
             self.at.epoch += 1;
             if mean_dice > self.at.best_dice {

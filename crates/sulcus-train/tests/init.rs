@@ -13,7 +13,8 @@ use common::{
     every_kind, model_spec, noise, optimiser, prediction_shape, step, training_shape, uneven, uneven_blocks,
 };
 use serde_json::{Value, json};
-use sulcus_pipeline::{Activation, Downsampling, Encoder, NetworkSpec, Norm, Predictor, Tensor};
+use sulcus_model::{Activation, Downsampling, Encoder, NetworkSpec, Norm};
+use sulcus_pipeline::{Predictor, Tensor};
 use sulcus_train::{
     Checkpoint, CheckpointParts, Dataset, DeviceChoice, Event, InitReport, InitSource, Manifest, NetworkPredictor,
     SplitChoice, TrainConfig, TrainObserver, UNet, export_onnx, initialise, preset, train,

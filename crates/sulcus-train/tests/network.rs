@@ -8,8 +8,9 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{every_kind, model_spec, noise, optimiser, prediction_shape, step, training_shape};
 use serde_json::json;
+use sulcus_model::{NetworkSpec, OutputActivation};
 use sulcus_onnx::messages::ModelProto;
-use sulcus_pipeline::{NetworkSpec, OutputActivation, Predictor, Tensor};
+use sulcus_pipeline::{Predictor, Tensor};
 use sulcus_train::{
     Checkpoint, CheckpointParts, Descent, DiceScope, Loss, NetworkPredictor, Optimiser, UNet, export_onnx, preset,
     preset_names,
@@ -284,7 +285,8 @@ fn diverged_weights_are_refused() {
     let mut descent = Descent::new(Optimiser::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 });
     let (image, truth) = common::batch(training_shape(&spec), 1, &device);
     let network = build(&spec, &device);
-    let loss = Loss::DiceCe.forward(OutputActivation::Softmax, DiceScope::Batch, network.forward(image), &truth) * f32::MAX;
+    let loss = Loss::DiceCe.forward(OutputActivation::Softmax, DiceScope::Batch, network.forward(image), &truth)
+        * f32::MAX;
     let gradients = burn::optim::GradientsParams::from_grads(loss.backward(), &network);
     let network = descent.step(network, gradients, 1e30, None).unwrap();
     let error = export_onnx(&network, &model_spec(spec, 2)).unwrap_err().to_string();

@@ -6,7 +6,7 @@ mod scans;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use sulcus_pipeline::SpacingRule;
+use sulcus_model::SpacingRule;
 use sulcus_train::{Dataset, DeviceChoice, PlanFile, Run, SplitChoice, TrainConfig, plan, train, train_by_plan};
 
 const SHAPE: [usize; 3] = [20, 24, 16];

@@ -6,9 +6,10 @@ mod scans;
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-use sulcus_pipeline::{
-    Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, OutputActivation, Predictor, StageConfig,
+use sulcus_model::{
+    Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, OutputActivation, StageConfig,
 };
+use sulcus_pipeline::Predictor;
 use sulcus_train::{
     Augmentation, Changes, Checkpoint, Dataset, DeviceChoice, Event, NetworkPredictor, Optimiser, Outcome, Run,
     SplitChoice, Status, TrainConfig, TrainError, TrainObserver, UNet, Weights, preset, read_history, resume,

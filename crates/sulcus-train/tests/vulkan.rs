@@ -11,7 +11,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use kinds::{batch, every_kind, noise, training_shape};
-use sulcus_pipeline::{Dimensions, Encoder, NetworkSpec, OutputActivation};
+use sulcus_model::{Dimensions, Encoder, NetworkSpec, OutputActivation};
 use sulcus_train::{
     Batch, Computing, Descent, DeviceChoice, DiceScope, Exchange, Learner, Loss, Objective, Optimiser, Placement,
     Precision, Targets, TrainError, UNet,
@@ -77,7 +77,8 @@ fn build(spec: &NetworkSpec, device: &Device) -> UNet {
 fn loss(network: &UNet, logits: &[Tensor<5>], truth: &Targets) -> Tensor<1> {
     let mut parts = logits.iter().zip(network.supervised_strides()).enumerate().map(|(i, (logits, stride))| {
         let truth = truth.coarser(stride).unwrap();
-        Loss::DiceCe.forward(OutputActivation::Softmax, DiceScope::Case, logits.clone(), &truth) * 0.5_f64.powi(i as i32)
+        Loss::DiceCe.forward(OutputActivation::Softmax, DiceScope::Case, logits.clone(), &truth)
+            * 0.5_f64.powi(i as i32)
     });
     let first = parts.next().unwrap();
     parts.fold(first, |sum, part| sum + part)
@@ -206,7 +207,8 @@ fn a_step_of_adamw_is_the_processors() {
 /// A learner with several copies of the network on one device.
 fn learner(device: &Device, copies: usize, exchange: Exchange) -> Result<Learner, TrainError> {
     let spec = networks().remove(4);
-    let objective = Objective { loss: Loss::DiceCe, output: OutputActivation::Softmax, dice_scope: DiceScope::Case };
+    let objective =
+        Objective { loss: Loss::DiceCe, output: OutputActivation::Softmax, dice_scope: DiceScope::Case };
     let computing = Computing { objective, precision: Precision::Fp32 };
     let devices = vec![device.clone().without_autodiff(); copies];
     let placement = Placement { devices, exchange, description: "a test".into() };

@@ -7,8 +7,9 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::{Bytes, Device, TensorData};
+use sulcus_model::ModelSpec;
 use sulcus_pipeline::{
-    ModelSpec, Outputs, PipelineError, Predictor, PredictorError, Tensor, WindowOptions, predict_logits, prepare,
+    Outputs, PipelineError, Predictor, PredictorError, Tensor, WindowOptions, predict_logits, preprocess,
 };
 use sulcus_volume::{Image, LabelMap};
 
@@ -42,7 +43,7 @@ impl Predictor for Compiled {
 
 /// Every station but the network is the shared pipeline's.
 fn segment(network: &Compiled, spec: &ModelSpec, image: &Image) -> Result<LabelMap, PipelineError> {
-    let (prepared, restore) = prepare(spec, image)?;
+    let (prepared, restore) = preprocess(spec, image)?;
     let on_tile = &mut |_| ControlFlow::Continue(());
     let logits = predict_logits(spec, &prepared, &[network], &WindowOptions::default(), on_tile)?;
     Ok(restore.finish(spec, logits, Outputs::Labels)?.labels)

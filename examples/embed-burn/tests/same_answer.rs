@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use sulcus_io::read_labels;
-use sulcus_pipeline::count_labels;
+use sulcus_metrics::count_labels;
 
 #[test]
 fn the_golden_case_of_the_file_holds_for_the_compiled_model() {

@@ -2,8 +2,8 @@
 
 use super::targets::elements::{element, file, pixels, sequence, short, slice};
 use super::targets::{FRAME, NEXT_FILE, gzip};
+use sulcus_model::ModelSpec;
 use sulcus_onnx::{Axis, GraphBuilder, attribute};
-use sulcus_pipeline::ModelSpec;
 
 /// A file, and the target that it is for.
 pub struct Seed {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use server::Server;
 use sulcus_io::{Compression, Source, encode_image, encode_labels, read_labels_bytes, read_scan_bytes};
-use sulcus_pipeline::count_labels;
+use sulcus_metrics::count_labels;
 use sulcus_viewer::{Role, Scene};
 use sulcus_volume::{Geometry, Image, LabelMap, LabelTable, OrientationSource, Plane};
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sulcus_pipeline::label_hash;
+use sulcus_model::label_hash;
 use sulcus_runtime::{Engine, SELF_TEST_MODEL, SegmentOptions};
 
 use crate::common::{bundled_scan, engines, rust_builder, shipped_model};

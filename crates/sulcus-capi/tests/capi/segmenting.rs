@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 use std::ptr::null;
 
 use sulcus_capi::*;
-use sulcus_pipeline::label_hash;
+use sulcus_model::label_hash;
 use sulcus_runtime::{Engine, SELF_TEST_MODEL, SegmentOptions};
 
 use crate::common::*;

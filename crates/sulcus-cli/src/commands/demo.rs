@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use include_dir::{Dir, include_dir};
-use sulcus_pipeline::{DEFAULT_NSD_MM, PipelineError, Summary};
+use sulcus_metrics::{DEFAULT_NSD_MM, Summary};
+use sulcus_pipeline::PipelineError;
 use sulcus_runtime::{OrtLibrary, RuntimeError, SegmentOptions, Segmenter};
 use sulcus_train::{Dataset, Outcome, Run, SplitChoice, TrainConfig};
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sulcus_pipeline::{Structure, Summary};
+use sulcus_metrics::Summary;
+use sulcus_model::Structure;
 use sulcus_volume::LabelTable;
 
 use crate::args::EvaluateArgs;

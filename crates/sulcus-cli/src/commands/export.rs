@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sulcus_pipeline::Precision;
+use sulcus_model::Precision;
 use sulcus_runtime::OrtLibrary;
 use sulcus_train::CrossValidation;
 

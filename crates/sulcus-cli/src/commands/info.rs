@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 use sulcus_io::VolumeInfo;
-use sulcus_pipeline::{ModelSpec, Postprocess, Region, SpacingRule};
+use sulcus_model::{ModelSpec, Postprocess, Region, SpacingRule};
 use sulcus_train::{CrossValidation, Run};
 use sulcus_volume::LabelTable;
 

@@ -1,6 +1,6 @@
 //! `sulcus plan`: what a data set is like, and how it would be trained on.
 
-use sulcus_pipeline::{CropRule, Normalisation, SpacingRule};
+use sulcus_model::{CropRule, Normalisation, SpacingRule};
 use sulcus_train::{Dataset, DeviceKind, Fingerprint, Plan, PlanFile, Range, SplitChoice, TrainConfig};
 use sulcus_volume::Orientation;
 

@@ -5,7 +5,8 @@ pub(crate) mod triton;
 
 use std::path::Path;
 
-use sulcus_pipeline::{ModelSpec, Parity, Precision, Predictor, QuantizationReport, Tensor, compare_predictors};
+use sulcus_model::{ModelSpec, Precision, QuantizationReport};
+use sulcus_pipeline::{Parity, Predictor, Tensor, compare_predictors};
 use sulcus_runtime::{Device, OnnxRuntime, OrtLibrary, OrtPredictor, TractPredictor};
 use sulcus_train::{DeviceChoice, NetworkPredictor, Run, Weights, export_onnx};
 

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use sulcus_metrics::Summary;
+use sulcus_model::{Calibration, ModelSpec, Precision, QuantizationReport};
 use sulcus_onnx::precision::{ValueRange, to_half, to_int8, with_ranges};
 use sulcus_onnx::{read_spec, with_spec};
-use sulcus_pipeline::{Calibration, ModelSpec, Precision, Predictor, QuantizationReport, Summary, Tensor};
+use sulcus_pipeline::{Predictor, Tensor};
 use sulcus_runtime::{
     Device, Engine, OnnxRuntime, OrtLibrary, OrtMeasurements, OrtPredictor, SegmentOptions, Segmenter,
     TractPredictor,
@@ -19,7 +21,7 @@ use crate::ui::Ui;
 ///
 /// # Errors
 /// When the data set is not there, the run held no case out, an engine is missing or fails, or the mean Dice drops by
-/// [`QuantizationReport::GREATEST_LOSS`] or more.
+/// [`QuantizationReport::MAX_DICE_LOSS`] or more.
 pub(super) fn reduce(
     run: &Run,
     wanted: &Wanted<'_>,
@@ -80,7 +82,7 @@ fn accept(reduction: &QuantizationReport) -> Result<(), CliError> {
     let refused = CliError::failed(format_args!(
         "{kind} costs too much: {}; the loss must stay below {}; nothing was written",
         reduction_line(reduction),
-        QuantizationReport::GREATEST_LOSS
+        QuantizationReport::MAX_DICE_LOSS
     ));
     Err(refused.hint(match kind {
         Precision::Int8 => {
@@ -153,7 +155,7 @@ fn score(data: &RunData<'_>, models: &[Segmenter; 2], ui: Ui) -> Result<([f64; 2
     bar.finish_and_clear();
     let mean = |scores| {
         // Any distance will do: only overlap is looked at.
-        Summary::new(scores, sulcus_pipeline::DEFAULT_NSD_MM).mean_dice().ok_or_else(|| {
+        Summary::new(scores, sulcus_metrics::DEFAULT_NSD_MM).mean_dice().ok_or_else(|| {
             CliError::failed("the held-out cases have no structure, so nothing says what fewer bits cost")
         })
     };

@@ -6,7 +6,8 @@ mod run;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sulcus_pipeline::{Structure, Summary};
+use sulcus_metrics::Summary;
+use sulcus_model::Structure;
 
 pub(crate) use pictures::worst_and_median;
 pub(crate) use run::{of_run, write_run};
@@ -202,7 +203,7 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sulcus_pipeline::{CaseScores, Counts, LabelScores};
+    use sulcus_metrics::{CaseScores, Counts, LabelScores};
 
     use super::*;
 

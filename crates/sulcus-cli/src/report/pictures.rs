@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sulcus_pipeline::{CaseScores, Summary};
+use sulcus_metrics::{CaseScores, Summary};
 use sulcus_volume::{Image, LabelMap, LabelTable};
 
 use super::Picture;

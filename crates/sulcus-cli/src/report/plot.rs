@@ -1,6 +1,7 @@
 //! Scores of all cases at a glance.
 
-use sulcus_pipeline::{Structure, Summary};
+use sulcus_metrics::Summary;
+use sulcus_model::Structure;
 
 use super::escape;
 use crate::scores;
@@ -21,7 +22,7 @@ pub(super) fn strips(summary: &Summary, structures: &[Structure]) -> String {
     let of_structure = |structure: &Structure| -> Vec<(f64, String)> {
         let key = structure.key();
         let dice =
-            |case: &sulcus_pipeline::CaseScores| Some((case.metrics.get(&key)?.Dice?, scores::name_of(case)));
+            |case: &sulcus_metrics::CaseScores| Some((case.metrics.get(&key)?.Dice?, scores::name_of(case)));
         let mut found: Vec<(f64, String)> = summary.metric_per_case.iter().filter_map(dice).collect();
         found.sort_by(|a, b| a.0.total_cmp(&b.0));
         found

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::Serialize;
-use sulcus_pipeline::Summary;
+use sulcus_metrics::Summary;
 use sulcus_train::{Manifest, Run};
 
 use super::{Report, html, worst_and_median};

@@ -36,7 +36,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 /// The same model with something else in its specification.
-fn other(home: &Path, name: &str, change: impl FnOnce(&mut sulcus_pipeline::ModelSpec)) -> PathBuf {
+fn other(home: &Path, name: &str, change: impl FnOnce(&mut sulcus_model::ModelSpec)) -> PathBuf {
     let bytes = std::fs::read(tiny_model()).unwrap();
     let mut spec = sulcus_onnx::read_spec(&bytes).unwrap();
     change(&mut spec);
@@ -115,8 +115,8 @@ fn what_can_t_be_served_is_refused_and_nothing_is_written() {
     let none = other(home.path(), "none.onnx", |spec| spec.golden_case = None);
     export(home.path(), &none, &[]).code(1).says("carries no golden case");
     let int8 = other(home.path(), "int8.onnx", |spec| {
-        spec.precision = Some(sulcus_pipeline::QuantizationReport {
-            kind: sulcus_pipeline::Precision::Int8,
+        spec.precision = Some(sulcus_model::QuantizationReport {
+            kind: sulcus_model::Precision::Int8,
             dice_fp32: 0.9,
             dice: 0.9,
             cases: 1,

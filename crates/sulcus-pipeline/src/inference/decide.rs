@@ -1,6 +1,7 @@
+use sulcus_model::{ModelSpec, OutputActivation};
 use sulcus_volume::Label;
 
-use crate::{Logits, ModelSpec, OutputActivation};
+use super::Logits;
 
 /// The label of each voxel of a grid, without postprocessing.
 ///
@@ -10,10 +11,10 @@ pub fn decide(spec: &ModelSpec, logits: &Logits) -> Vec<Label> {
     labels_of(spec, logits.data(), logits.shape().iter().product())
 }
 
-/// The label of each voxel. Any number of voxels, such as a slab, is decided on its own.
+/// The label of each voxel. Any subset of the voxels, such as a slab, can be decided by itself.
 ///
 /// # Shapes
-/// `values` `[K, voxels]`, logits; ties go to the earlier class, as in numpy's argmax.
+/// `values` `[K, voxels]`, logits; of equal logits the earlier class wins, as in numpy's argmax.
 pub(crate) fn labels_of(spec: &ModelSpec, values: &[f32], voxels: usize) -> Vec<Label> {
     let mut labels = vec![0; voxels];
     let entries = spec.labels.entries();
@@ -33,7 +34,7 @@ pub(crate) fn labels_of(spec: &ModelSpec, values: &[f32], voxels: usize) -> Vec<
                 }
             }
         }
-        // nnU-Net's rule: one region after the other, later ones over earlier ones.
+        // nnU-Net's rule: regions are written in order, later ones over earlier ones.
         OutputActivation::Regions => {
             for (plane, region) in values.chunks_exact(voxels).zip(&spec.regions) {
                 labels
@@ -47,20 +48,22 @@ pub(crate) fn labels_of(spec: &ModelSpec, values: &[f32], voxels: usize) -> Vec<
     labels
 }
 
-/// Makes probabilities of logits, in place.
+/// Replaces logits by probabilities.
 ///
 /// # Shapes
 /// `values` `[K, voxels]`.
-pub(crate) fn to_probabilities(spec: &ModelSpec, values: &mut [f32], voxels: usize) {
+pub(super) fn to_probabilities(spec: &ModelSpec, values: &mut [f32], voxels: usize) {
     match spec.activation {
-        OutputActivation::Sigmoid | OutputActivation::Regions => values.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
+        OutputActivation::Sigmoid | OutputActivation::Regions => {
+            values.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp()));
+        }
         OutputActivation::Softmax => {
             let classes = values.len() / voxels;
             for voxel in 0..voxels {
                 let at = |k: usize| k * voxels + voxel;
-                let top = (0..classes).map(|k| values[at(k)]).fold(f32::NEG_INFINITY, f32::max);
-                let sum: f32 = (0..classes).map(|k| (values[at(k)] - top).exp()).sum();
-                (0..classes).for_each(|k| values[at(k)] = (values[at(k)] - top).exp() / sum);
+                let max = (0..classes).map(|k| values[at(k)]).fold(f32::NEG_INFINITY, f32::max);
+                let sum: f32 = (0..classes).map(|k| (values[at(k)] - max).exp()).sum();
+                (0..classes).for_each(|k| values[at(k)] = (values[at(k)] - max).exp() / sum);
             }
         }
     }

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-/// A network's answer on a whole grid, the prepared one or the scan's own, before softmax or sigmoid.
+/// A network's output on a whole grid, before softmax or sigmoid.
 ///
 /// # Shapes
 /// `data` is `[K, z, y, x]`.
@@ -13,7 +13,7 @@ pub struct Logits {
 }
 
 impl Logits {
-    pub(crate) fn new(shape: [usize; 3], classes: usize, data: Vec<f32>, tiles: usize) -> Self {
+    pub(super) fn new(shape: [usize; 3], classes: usize, data: Vec<f32>, tiles: usize) -> Self {
         Self { shape, classes, data, tiles }
     }
 
@@ -22,7 +22,7 @@ impl Logits {
         self.shape
     }
 
-    /// Channels of the network's answer.
+    /// Output channels of the network.
     pub fn classes(&self) -> usize {
         self.classes
     }
@@ -32,13 +32,13 @@ impl Logits {
         &self.data
     }
 
-    /// Tiles that were predicted; mirrored ones, and further models that share the tile, are not counted again.
+    /// Tiles that were predicted. Mirrored copies of a tile, and further models that share it, do not count.
     pub fn tiles(&self) -> usize {
         self.tiles
     }
 
-    /// Rows and columns of one plane of the grid, `[K, y, x]`.
-    pub(crate) fn plane(&self, z: usize, y: &Range<usize>, x: &Range<usize>) -> Vec<f32> {
+    /// Some rows and columns of one plane, `[K, y, x]`.
+    pub(super) fn plane(&self, z: usize, y: &Range<usize>, x: &Range<usize>) -> Vec<f32> {
         let [nx, ny, nz] = self.shape;
         let mut out = Vec::with_capacity(self.classes * y.len() * x.len());
         for channel in self.data.chunks_exact(nx * ny * nz) {

@@ -1,182 +1,188 @@
-//! How much memory a prediction takes, and into which pieces it is cut to keep a limit.
+//! Estimates how much memory a prediction needs.
 
-use sulcus_volume::Geometry;
+use sulcus_model::{ModelSpec, Normalisation, SpacingRule, Tiling};
+use sulcus_volume::{Geometry, Reorientation};
 
-use crate::prepare::GridTransform;
-use crate::restore::source_region;
-use crate::stream::{blocks, parts};
-use crate::window::{TileGrid, WindowOptions};
-use crate::{ModelSpec, Normalisation, Outputs, PipelineError, SpacingRule};
+use super::chunks::ChunkSize;
+use super::resample_back::source_region;
+use super::settings::{InferenceSettings, ScanOwnership};
+use super::tile_grid::TileGrid;
+use crate::preprocess::GridTransform;
+use crate::{Outputs, PipelineError};
 
-/// Bytes of a value.
-const FLOAT: u64 = 4;
+const BYTES_PER_VALUE: u64 = size_of::<f32>() as u64;
 
-/// What of a scan is worked on at a time. Smaller pieces take less memory, and more time: a tile that touches several
-/// pieces is asked for each. The mask is the same to the last bit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChunkSize {
-    /// Slices of the scan, for models of different grids, which meet there.
-    pub slices: usize,
-    /// Rows of a plane of the turned grid.
-    pub rows: usize,
-}
-
-impl ChunkSize {
-    /// The scan in one piece.
-    pub const WHOLE: Self = Self { slices: usize::MAX, rows: usize::MAX };
-}
-
-/// What the memory of a prediction depends on.
-#[derive(Debug, Clone)]
-pub struct MemoryModel<'a> {
-    /// The models by prepared grid, and of each grid by window: one specification a [`WeightedGroup`](crate::Share).
-    pub grids: Vec<Vec<&'a ModelSpec>>,
-    /// Different preparations of the scan on each grid.
-    pub preparations: Vec<usize>,
-    /// How the scan is walked over.
-    pub options: WindowOptions,
-    /// What is wanted.
-    pub outputs: Outputs,
-    /// Whether the scan itself stays in memory while it is predicted.
-    pub holds_scan: bool,
-    /// Tiles that are cut, answered or waiting at the same time.
-    pub tiles_in_flight: usize,
-    /// Bytes that the process holds with the engine ready, and those that the engine works in.
-    pub engine_bytes: u64,
+/// The models of a prediction as far as they determine its memory.
+pub(super) struct MemoryModel<'a> {
+    /// One entry per network grid: the specification of each window group on it.
+    pub(super) grids: Vec<Vec<&'a ModelSpec>>,
+    /// Preprocessed copies of the scan per network grid.
+    pub(super) preprocessed_copies: Vec<usize>,
+    pub(super) settings: &'a InferenceSettings,
+    /// Tiles that are cut, predicted or waiting at the same time.
+    pub(super) tiles_in_flight: usize,
+    /// What the process holds with the engine ready, what the engine needs while it runs, and what the caller reserves.
+    pub(super) base_bytes: u64,
 }
 
 impl MemoryModel<'_> {
-    /// The largest pieces that keep the limit.
-    ///
-    /// # Errors
-    /// [`PipelineError::MemoryLimit`] where the smallest ones don't; otherwise as
-    /// [`count_tiles`](crate::count_tiles).
-    pub fn pieces(&self, geometry: &Geometry, limit: Option<u64>) -> Result<ChunkSize, PipelineError> {
+    /// The largest chunks that keep the limit.
+    pub(super) fn largest_chunks(
+        &self,
+        geometry: &Geometry,
+        limit: Option<u64>,
+    ) -> Result<ChunkSize, PipelineError> {
         let Some(limit) = limit else { return Ok(ChunkSize::WHOLE) };
         let [_, ny, nz] = geometry.shape();
-        let rows = self.most_rows(geometry)?;
-        let by_slices = if self.grids.len() > 1 { divisions(nz) } else { vec![usize::MAX] };
-        for slices in &by_slices {
-            for rows in divisions(rows.max(ny)) {
-                let pieces = ChunkSize { slices: *slices, rows };
-                if self.peak_bytes(geometry, pieces)? <= limit {
-                    return Ok(pieces);
+        let rows = self.max_rows(geometry)?.max(ny);
+        let slice_choices = if self.grids.len() > 1 { divisions(nz) } else { vec![usize::MAX] };
+        for slices in &slice_choices {
+            for rows in divisions(rows) {
+                let chunks = ChunkSize { slices: *slices, rows };
+                if self.peak_bytes(geometry, chunks)? <= limit {
+                    return Ok(chunks);
                 }
             }
         }
-        Err(PipelineError::MemoryLimit { limit, least: self.least_bytes(geometry)? })
+        Err(PipelineError::MemoryLimit { limit, required: self.min_bytes(geometry)? })
     }
 
-    /// The memory that the smallest pieces take.
-    ///
-    /// # Errors
-    /// As [`count_tiles`](crate::count_tiles).
-    pub fn least_bytes(&self, geometry: &Geometry) -> Result<u64, PipelineError> {
+    /// What the smallest chunks need.
+    pub(super) fn min_bytes(&self, geometry: &Geometry) -> Result<u64, PipelineError> {
         let slices = if self.grids.len() > 1 { 1 } else { usize::MAX };
         self.peak_bytes(geometry, ChunkSize { slices, rows: 1 })
     }
 
-    fn most_rows(&self, geometry: &Geometry) -> Result<usize, PipelineError> {
-        let mut most = 1;
+    fn max_rows(&self, geometry: &Geometry) -> Result<usize, PipelineError> {
+        let mut max = 1;
         for spec in self.grids.iter().filter_map(|grid| grid.first()) {
-            most = most.max(GridTransform::checked(spec, geometry)?.turned_shape[1]);
+            max = max.max(GridTransform::checked(spec, geometry)?.reoriented_shape[1]);
         }
-        Ok(most)
+        Ok(max)
     }
 
-    /// The most memory that is held at a time, from the first step of preparing to the mask's writing.
-    ///
-    /// # Errors
-    /// As [`count_tiles`](crate::count_tiles).
-    pub fn peak_bytes(&self, geometry: &Geometry, pieces: ChunkSize) -> Result<u64, PipelineError> {
+    /// The most memory that is held at a time, from the first step of preprocessing to the writing of the mask.
+    pub(super) fn peak_bytes(&self, geometry: &Geometry, chunks: ChunkSize) -> Result<u64, PipelineError> {
         let voxels = geometry.voxels() as u64;
         let spec = self.grids.iter().flatten().next().ok_or_else(PipelineError::no_model)?;
         let (classes, channels) = (spec.classes() as u64, spec.channels.len() as u64);
-        let scan = FLOAT * channels * voxels;
-        let probabilities = match self.outputs {
+        let scan = BYTES_PER_VALUE * channels * voxels;
+        let probabilities = match self.settings.outputs {
             Outputs::Labels => 0,
-            Outputs::LabelsAndProbabilities => FLOAT * classes * voxels,
+            Outputs::LabelsAndProbabilities => BYTES_PER_VALUE * classes * voxels,
         };
         let mask = size_of::<sulcus_volume::Label>() as u64 * voxels + probabilities;
-        let several = self.grids.len() > 1;
-        let slices = if several { pieces.slices.min(geometry.shape()[2]) } else { 0 } as u64;
+        let several_grids = self.grids.len() > 1;
+        let slab_slices = if several_grids { chunks.slices.min(geometry.shape()[2]) } else { 0 } as u64;
         let [nx, ny, _] = geometry.shape();
-        let block = FLOAT * classes * slices * (nx * ny) as u64;
-        // Decided numbers, and the file's bytes before and after compression.
+        let slab = BYTES_PER_VALUE * classes * slab_slices * (nx * ny) as u64;
+        // After prediction: the mask's bytes before and after compression, and the component labels of postprocessing.
         let mut peak = mask + 2 * voxels + spec.postprocessing.iter().map(|_| 5 * voxels).max().unwrap_or(0);
-        for (grid, preparations) in self.grids.iter().zip(&self.preparations) {
+        for (grid, copies) in self.grids.iter().zip(&self.preprocessed_copies) {
             let Some(first) = grid.first() else { continue };
-            let path = GridTransform::checked(first, geometry)?;
-            let prepared = FLOAT * channels * path.prepared_shape.iter().product::<usize>() as u64;
-            let held = prepared * *preparations as u64;
-            let keeps_scan = self.holds_scan || several || *preparations > 1;
-            let preparing = scan + held + preparing_bytes(first, &path);
-            let context = if keeps_scan { scan } else { 0 }
-                + held
+            let transform = GridTransform::checked(first, geometry)?;
+            let resampled_voxels = transform.resampled_shape.iter().product::<usize>() as u64;
+            let preprocessed = BYTES_PER_VALUE * channels * resampled_voxels * *copies as u64;
+            let keeps_scan = self.settings.scan == ScanOwnership::Borrowed || several_grids || *copies > 1;
+            let preprocessing = scan + preprocessed + preprocessing_bytes(first, &transform);
+            let predicting = if keeps_scan { scan } else { 0 }
+                + preprocessed
                 + mask
-                + self.walk_bytes(grid, &path, geometry, pieces)?;
-            peak = peak.max(if several { mask + block + preparing } else { preparing }).max(context + block);
+                + self.window_bytes(grid, &transform, geometry, chunks)?;
+            peak = peak
+                .max(if several_grids { mask + slab + preprocessing } else { preprocessing })
+                .max(predicting + slab);
         }
-        Ok(peak + self.engine_bytes)
+        Ok(peak + self.base_bytes)
     }
 
-    /// The planes that tiles still touch, those that are being brought back, and the tiles on their way.
-    fn walk_bytes(
+    /// The planes that tiles still touch, those that are being resampled, and the tiles in flight.
+    fn window_bytes(
         &self,
         grid: &[&ModelSpec],
-        path: &GridTransform,
+        transform: &GridTransform,
         geometry: &Geometry,
-        pieces: ChunkSize,
+        chunks: ChunkSize,
     ) -> Result<u64, PipelineError> {
         let [nx, ny, _] = geometry.shape();
-        let slices = blocks(geometry, pieces.slices).next().unwrap_or(0..geometry.shape()[2]);
-        let mut most = 0;
-        for part in parts(path, geometry, [0..nx, 0..ny, slices], pieces.rows) {
-            let source = source_region(path, &part);
-            let plane = (source[0].len() * source[1].len()) as u64;
-            let back = (part[0].len() * part[1].len()) as u64;
+        let slices = chunks.slice_ranges(geometry).next().unwrap_or(0..geometry.shape()[2]);
+        let mut max = 0;
+        for region in chunks.reoriented_regions(transform, geometry, [0..nx, 0..ny, slices]) {
+            let source = source_region(transform, &region);
+            let source_plane = (source[0].len() * source[1].len()) as u64;
+            let target_plane = (region[0].len() * region[1].len()) as u64;
             let mut bytes = 0;
             for spec in grid {
-                let plan = TileGrid::new(spec, path.prepared_shape, self.options.step_of(spec)?);
-                let (classes, tile) = (spec.classes() as u64, plan.tile_voxels() as u64);
-                let thick = plan.tile()[0].min(source[2].len()) as u64;
-                let weights = u64::from(plan.weights().is_some());
-                bytes += FLOAT * thick * plane * (classes + weights);
-                // An answer, what it is averaged into or turned, and a copy inside the engine.
-                bytes += FLOAT
+                let tiles = TileGrid::new(spec, transform.resampled_shape, self.settings.window.step_of(spec)?);
+                let (classes, tile) = (spec.classes() as u64, tiles.tile_voxels() as u64);
+                let open_planes = tiles.tile()[0].min(source[2].len()) as u64;
+                let weights = u64::from(tiles.weights().is_some());
+                bytes += BYTES_PER_VALUE * open_planes * source_plane * (classes + weights);
+                // Logits of a tile, their mean or mirrored copy, and a copy inside the engine.
+                bytes += BYTES_PER_VALUE
                     * tile
                     * (classes * 2 + (classes + spec.channels.len() as u64) * self.tiles_in_flight as u64);
             }
-            // A finished plane, the two between which one of the scan's lies, that one, and its labels.
+            // A complete plane, the two planes that one of the scan's lies between, that one, and its labels.
             let classes = grid.first().map_or(0, |spec| spec.classes() as u64);
-            most = most.max(bytes + FLOAT * classes * (2 * plane + 4 * back));
+            max = max.max(bytes + BYTES_PER_VALUE * classes * (2 * source_plane + 4 * target_plane));
         }
-        Ok(most)
+        Ok(max)
     }
 }
 
-/// What is held for a while beside the scan and its prepared form.
-fn preparing_bytes(spec: &ModelSpec, path: &GridTransform) -> u64 {
-    let turned = path.turned_shape.iter().product::<usize>() as u64;
-    let sorted = spec.channels.iter().any(|c| matches!(c.normalisation, Normalisation::Percentile { .. }));
-    let resampled = match spec.spacing {
+/// What preprocessing holds for a while beside the scan and its preprocessed form.
+fn preprocessing_bytes(spec: &ModelSpec, transform: &GridTransform) -> u64 {
+    let reoriented = transform.reoriented_shape.iter().product::<usize>() as u64;
+    let sorts_values = spec.channels.iter().any(|c| matches!(c.normalisation, Normalisation::Percentile { .. }));
+    let resampling = match spec.spacing {
         SpacingRule::Native => 0,
-        // Axis by axis: the largest step, from and to.
         SpacingRule::Resample { .. } => {
-            2 * (0..3)
-                .map(|axes| {
-                    (0..3)
-                        .map(|a| if a <= axes { path.prepared_shape[a] } else { path.turned_shape[a] } as u64)
-                        .product()
-                })
-                .max()
-                .unwrap_or(turned)
-                .max(turned)
+            // Axis by axis: the largest step, source and result.
+            let step = |axes: usize| -> u64 {
+                let edge = |axis: usize| {
+                    if axis <= axes { transform.resampled_shape[axis] } else { transform.reoriented_shape[axis] }
+                };
+                (0..3).map(|axis| edge(axis) as u64).product()
+            };
+            2 * (0..3).map(step).max().unwrap_or(reoriented).max(reoriented)
         }
     };
-    // The values that count, and two flags a voxel.
     let nonzero = spec.channels.iter().any(|c| c.normalisation == Normalisation::ZScoreNonzero);
-    FLOAT * (resampled + if sorted || nonzero { turned } else { 0 }) + if nonzero { 2 * turned } else { 0 }
+    // The values that count, and two flags per voxel.
+    BYTES_PER_VALUE * (resampling + if sorts_values || nonzero { reoriented } else { 0 })
+        + if nonzero { 2 * reoriented } else { 0 }
+}
+
+/// What an engine needs while it predicts one tile, estimated from the network.
+///
+/// The peak lies at the finest resolution: in the decoder, where the skip connection, the upsampled map, both concatenated and a
+/// convolution's output exist at the same time, or in the encoder with a block's input, output and intermediate map; beside them
+/// the skip connections of all other resolutions.
+pub(super) fn engine_workspace_bytes(spec: &ModelSpec, geometry: &Geometry) -> u64 {
+    /// Engines keep freed blocks, which fit the next request only by chance. Measured: with this factor ONNX Runtime's process
+    /// stayed below 2 GB on 512×512×512 voxels with a network of base 16 and patches of 96³. Other networks were not measured.
+    const ARENA_OVERHEAD: f64 = 1.6;
+    let network = &spec.network;
+    let edges: Vec<usize> = match spec.tiling {
+        Tiling::Patch => spec.patch.clone(),
+        Tiling::Whole => {
+            let reorientation = Reorientation::between(geometry.orientation(), spec.orientation);
+            let [x, y, z] = reorientation.shape(geometry.shape());
+            let padded = [z, y, x].into_iter().skip(3 - spec.padding_multiple.len()).zip(&spec.padding_multiple);
+            padded.map(|(edge, multiple)| edge.next_multiple_of((*multiple).max(1))).collect()
+        }
+    };
+    let mut downsampling = vec![1; edges.len()];
+    let mut feature_maps = Vec::new();
+    for stage in &network.stages {
+        downsampling.iter_mut().zip(&stage.stride).for_each(|(d, s)| *d *= s);
+        let voxels: usize = edges.iter().zip(&downsampling).map(|(edge, d)| edge.div_ceil(*d)).product();
+        feature_maps.push((stage.channels * voxels) as u64 * BYTES_PER_VALUE);
+    }
+    let all: u64 = feature_maps.iter().sum();
+    let peak = feature_maps.iter().map(|map| all + 4 * map).max().unwrap_or(0);
+    (peak as f64 * ARENA_OVERHEAD) as u64
 }
 
 /// The whole, a half, a third, … down to one.
@@ -191,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_get_smaller_one_by_one() {
+    fn divisions_decrease_to_one() {
         assert_eq!(divisions(12), [12, 6, 4, 3, 2, 1]);
         assert_eq!(divisions(1), [1]);
     }

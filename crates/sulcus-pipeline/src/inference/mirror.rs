@@ -1,4 +1,4 @@
-use crate::ModelSpec;
+use sulcus_model::ModelSpec;
 
 /// Which axes (z, y, x) to mirror, one entry a prediction: every combination of the model's mirror axes.
 pub(crate) fn flips(spec: &ModelSpec) -> Vec<[bool; 3]> {

@@ -1,38 +1,55 @@
-use std::ops::ControlFlow;
+//! Sliding-window inference: planning, tiles, blending, and the way back to the scan's grid.
 
-use sulcus_volume::Geometry;
-
-use crate::prepare::GridTransform;
-use crate::{ModelSpec, PipelineError, Predictor, Preprocessed};
-
-mod answers;
+mod chunks;
+mod decide;
+mod execute;
+mod label_accumulator;
 mod logits;
+mod memory;
 mod mirror;
 mod plan;
-mod walk;
+mod resample_back;
+mod settings;
+mod sliding_window;
+mod tile_grid;
+mod tile_queue;
 
-pub use answers::{TileQueue, SyncTileQueue};
+use std::ops::ControlFlow;
+
+use sulcus_model::{ModelSpec, SpecError};
+use sulcus_volume::Geometry;
+
+use crate::preprocess::GridTransform;
+use crate::{PipelineError, Predictor, Preprocessed};
+
+pub use chunks::{ChunkSize, count_tiles_in_chunks};
+pub use decide::decide;
+pub(crate) use decide::labels_of;
+pub use execute::{Execution, InferenceContext, StageSeconds, WeightedGroup, execute};
+pub use label_accumulator::{LabelAccumulator, LogitSlab};
 pub use logits::Logits;
-pub(crate) use plan::{TileGrid, Region};
-pub(crate) use walk::{WindowSource, SlidingWindow};
+pub use plan::{GridGroup, InferencePlan, PreprocessingGroup, WindowGroup, min_memory_bytes, plan_inference};
+pub use settings::{EngineMemory, InferenceSettings, PlannedModel, ScanInput, ScanOwnership};
+use sliding_window::{SlidingWindow, WindowSource};
+use tile_grid::TileGrid;
+pub use tile_queue::{SyncTileQueue, TileQueue};
 
-/// How a volume is walked over.
+/// How the sliding window moves.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct WindowOptions {
-    /// Share of a tile by which the window advances; the model's own when absent.
+    /// The fraction of a tile by which the window advances, in (0, 1]. Defaults to the model's own.
     pub step: Option<f64>,
-    /// Also predict mirrored along the axes that the model was trained with mirrored, and all combinations of them, and
-    /// average.
+    /// Also predict the tile mirrored along every combination of the axes that the model was trained with mirrored, and average.
     pub mirror: bool,
 }
 
 impl WindowOptions {
-    pub(crate) fn step_of(&self, spec: &ModelSpec) -> Result<f64, PipelineError> {
+    fn step_of(&self, spec: &ModelSpec) -> Result<f64, PipelineError> {
         let step = self.step.unwrap_or(spec.tile_step);
         if step > 0.0 && step <= 1.0 {
             Ok(step)
         } else {
-            Err(PipelineError::Spec(format!("the window step must lie in (0, 1], found {step}")))
+            Err(SpecError::Invalid(format!("the tile step must lie in (0, 1], found {step}")).into())
         }
     }
 }
@@ -46,61 +63,61 @@ pub struct Progress {
     pub total: usize,
 }
 
-/// Tiles that [`predict_logits`] will cut a scan of this geometry into, before it is prepared.
+/// Tiles that are in the queue at the same time: those in the engine, and as many waiting for each network.
+pub fn tiles_in_flight(batch: usize, concurrent_calls: usize) -> usize {
+    (concurrent_calls.max(1) + 1) * batch.max(1)
+}
+
+/// Tiles that [`predict_logits`] cuts a scan of this geometry into, before it is preprocessed.
 ///
 /// # Errors
-/// When the step is not in (0, 1], or the prepared grid would be larger than any that can be worked on.
+/// When the tile step is not in (0, 1], or the network's grid would be larger than any that can be processed.
 pub fn count_tiles(
     spec: &ModelSpec,
     geometry: &Geometry,
     options: &WindowOptions,
 ) -> Result<usize, PipelineError> {
-    let path = GridTransform::checked(spec, geometry)?;
-    Ok(TileGrid::new(spec, path.prepared_shape, options.step_of(spec)?).tiles())
+    let transform = GridTransform::checked(spec, geometry)?;
+    Ok(TileGrid::new(spec, transform.resampled_shape, options.step_of(spec)?).tiles())
 }
 
-/// Asks the predictors tile by tile and averages their logits, the whole grid's at once. A mask alone needs far less
-/// memory: [`InverseTransform::stream`](crate::Restore::stream) decides plane by plane.
+/// Predicts a preprocessed scan and returns the averaged logits of the whole grid. For a mask alone
+/// [`InverseTransform::stream`](crate::InverseTransform::stream) needs far less memory.
 ///
 /// # Errors
-/// When a predictor fails or answers with another shape or with NaN, the step is not in (0, 1], or the observer
-/// asks to stop.
+/// When a predictor fails or gives another shape or NaN, the tile step is not in (0, 1], or the observer asks to stop.
 pub fn predict_logits(
     spec: &ModelSpec,
-    prepared: &Preprocessed,
+    preprocessed: &Preprocessed,
     predictors: &[&dyn Predictor],
     options: &WindowOptions,
     observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Logits, PipelineError> {
-    let [nx, ny, nz] = prepared.shape();
+    let [nx, ny, nz] = preprocessed.shape();
     let (classes, voxels) = (spec.classes(), nx * ny * nz);
-    let members: Vec<usize> = (0..predictors.len()).collect();
-    let plan = TileGrid::new(spec, prepared.shape(), options.step_of(spec)?);
-    let (total, region) = (plan.tiles(), plan.whole());
-    let mut walk = SlidingWindow::new(WindowSource { spec, prepared, members: &members, stream_id: 0 }, plan, region, options)?;
-    let mut sum = zeros(classes.checked_mul(voxels))?;
-    let mut answers = SyncTileQueue::new(predictors);
-    let mut tick = ticker(total, observer);
+    let networks: Vec<usize> = (0..predictors.len()).collect();
+    let grid = TileGrid::new(spec, preprocessed.shape(), options.step_of(spec)?);
+    let (total, region) = (grid.tiles(), grid.whole());
+    let source = WindowSource { spec, preprocessed, networks: &networks, stream_id: 0 };
+    let mut window = SlidingWindow::new(source, grid, region, options)?;
+    let mut logits = zeros(classes.checked_mul(voxels))?;
+    let mut queue = SyncTileQueue::new(predictors);
+    let mut done = 0;
+    let mut on_tile = || {
+        done += 1;
+        observer(Progress { done, total })
+    };
     for z in 0..nz {
-        let plane = walk.next_plane(&mut answers, &mut tick)?;
-        for (volume, plane) in sum.chunks_exact_mut(voxels).zip(plane.chunks_exact(nx * ny)) {
+        let plane = window.next_plane(&mut queue, &mut on_tile)?;
+        for (volume, plane) in logits.chunks_exact_mut(voxels).zip(plane.chunks_exact(nx * ny)) {
             volume[z * nx * ny..(z + 1) * nx * ny].copy_from_slice(plane);
         }
     }
-    Ok(Logits::new(prepared.shape(), classes, sum, total))
+    Ok(Logits::new(preprocessed.shape(), classes, logits, total))
 }
 
-/// Counts tiles for an observer that wants to know how far it is.
-fn ticker(total: usize, observer: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> impl FnMut() -> ControlFlow<()> {
-    let mut done = 0;
-    move || {
-        done += 1;
-        observer(Progress { done, total })
-    }
-}
-
-/// Memory for the whole grid's logits: too much for this machine is an error of the case, not the end of the program.
-pub(crate) fn zeros(length: Option<usize>) -> Result<Vec<f32>, PipelineError> {
+/// Allocates values for a grid. Too many for this machine are an error of the case, not an abort.
+fn zeros(length: Option<usize>) -> Result<Vec<f32>, PipelineError> {
     let length = length.ok_or(PipelineError::Memory { values: usize::MAX })?;
     let mut values = Vec::new();
     values.try_reserve_exact(length).map_err(|_| PipelineError::Memory { values: length })?;

@@ -1,22 +1,23 @@
 use std::ops::Range;
 
-use crate::{ModelSpec, PipelineError, Preprocessed, Tensor, Tiling};
+use crate::{PipelineError, Preprocessed, Tensor};
+use sulcus_model::{ModelSpec, Tiling};
 
 /// A part of a grid: ranges along z, y, x.
-pub(crate) type Region = [Range<usize>; 3];
+pub(super) type ZyxRanges = [Range<usize>; 3];
 
-/// Where tiles lie; all triples are z, y, x here, the order of the tensor's axes. A 2-D network's tiles are one
-/// slice thick.
-pub(crate) struct TileGrid {
+/// The positions of the sliding window's tiles. All triples are z, y, x, the order of the tensor's axes. Tiles of a 2-D network
+/// are one slice thick.
+pub(super) struct TileGrid {
     shape: [usize; 3],
     tile: [usize; 3],
     starts: [Vec<usize>; 3],
-    /// Absent when tiles don't overlap.
+    /// Blending weights of a tile along z, y, x; absent when tiles do not overlap.
     weights: Option<[Vec<f32>; 3]>,
 }
 
 impl TileGrid {
-    pub(crate) fn new(spec: &ModelSpec, [nx, ny, nz]: [usize; 3], step: f64) -> Self {
+    pub(super) fn new(spec: &ModelSpec, [nx, ny, nz]: [usize; 3], step: f64) -> Self {
         let shape = [nz, ny, nx];
         let missing = 3 - spec.network.dimensions.count();
         let along = |values: &[usize], axis: usize| axis.checked_sub(missing).and_then(|a| values.get(a)).copied();
@@ -32,16 +33,16 @@ impl TileGrid {
         Self { shape, tile, starts, weights }
     }
 
-    pub(crate) fn tiles(&self) -> usize {
+    pub(super) fn tiles(&self) -> usize {
         self.starts.iter().map(Vec::len).product()
     }
 
-    pub(crate) fn tile_voxels(&self) -> usize {
+    pub(super) fn tile_voxels(&self) -> usize {
         self.tile.iter().product()
     }
 
-    /// Where the tiles that touch a region start, z outermost: the order in which they are asked and blended.
-    pub(crate) fn starts(&self, region: &Region) -> Vec<[usize; 3]> {
+    /// The starts of the tiles that touch a region, z outermost: the order in which they are predicted and blended.
+    pub(super) fn starts(&self, region: &ZyxRanges) -> Vec<[usize; 3]> {
         let touching = |axis: usize| {
             let (tile, part) = (self.tile[axis], region[axis].clone());
             self.starts[axis].iter().copied().filter(move |start| *start < part.end && start + tile > part.start)
@@ -50,21 +51,21 @@ impl TileGrid {
     }
 
     /// Voxels of a tile along z, y, x.
-    pub(crate) fn tile(&self) -> [usize; 3] {
+    pub(super) fn tile(&self) -> [usize; 3] {
         self.tile
     }
 
-    /// The grid in one piece.
-    pub(crate) fn whole(&self) -> Region {
+    /// The region that covers the whole grid.
+    pub(super) fn whole(&self) -> ZyxRanges {
         self.shape.map(|edge| 0..edge)
     }
 
-    /// The weights of a tile's voxels along z, y, x; none where tiles don't overlap.
-    pub(crate) fn weights(&self) -> Option<&[Vec<f32>; 3]> {
+    /// The blending weights of a tile's voxels along z, y, x; `None` when tiles do not overlap.
+    pub(super) fn weights(&self) -> Option<&[Vec<f32>; 3]> {
         self.weights.as_ref()
     }
 
-    pub(crate) fn tensor(
+    pub(super) fn tensor(
         &self,
         spec: &ModelSpec,
         channels: usize,
@@ -74,12 +75,12 @@ impl TileGrid {
         Tensor::new([&[1, channels], space].concat(), data)
     }
 
-    /// How much of the tile at `start` lies inside the volume, z, y, x.
+    /// The extent of the tile at `start` that lies inside the volume, z, y, x.
     fn inside(&self, start: [usize; 3]) -> [usize; 3] {
         std::array::from_fn(|a| self.tile[a].min(self.shape[a] - start[a]))
     }
 
-    /// Offsets in the volume and in the tile, and the length, of each row that both share.
+    /// The offset in the volume, the offset in the tile and the length of each row that both share.
     fn rows(&self, start: [usize; 3]) -> impl Iterator<Item = (usize, usize, usize)> {
         let [dz, dy, dx] = self.inside(start);
         let ([_, ny, nx], [_, ty, tx]) = (self.shape, self.tile);
@@ -88,8 +89,8 @@ impl TileGrid {
         })
     }
 
-    /// `[C, z, y, x]` values of a tile; outside the volume 0.
-    pub(crate) fn cut(&self, prepared: &Preprocessed, start: [usize; 3]) -> Vec<f32> {
+    /// `[C, z, y, x]` values of a tile; 0 outside the volume.
+    pub(super) fn cut(&self, prepared: &Preprocessed, start: [usize; 3]) -> Vec<f32> {
         let (voxels, tile) = (self.shape.iter().product::<usize>(), self.tile_voxels());
         let mut out = vec![0.0; prepared.channels() * tile];
         for (plane, out) in prepared.data().chunks_exact(voxels).zip(out.chunks_exact_mut(tile)) {
@@ -106,21 +107,21 @@ fn tile_starts(image: usize, tile: usize, step: f64) -> Vec<usize> {
     let Some(room) = image.checked_sub(tile).filter(|r| *r > 0) else {
         return vec![0];
     };
-    // However small the step, a window can start at each voxel once and no more.
+    // However small the step, at most one tile starts at each voxel.
     let count = ((room as f64 / (step * tile as f64)).ceil() as usize).clamp(1, room) + 1;
     let distance = room as f64 / (count - 1) as f64;
-    // Half-way between two voxels NumPy, and so nnU-Net, takes the even one.
+    // NumPy, and so nnU-Net, rounds halves to the even voxel.
     let mut starts: Vec<usize> = (0..count).map(|i| (i as f64 * distance).round_ties_even() as usize).collect();
     starts.dedup();
     starts
 }
 
-/// Weights along one axis: σ an eighth of the tile, so that a tile's centre counts and its border hardly does.
+/// Gaussian weights along one axis with σ = tile / 8 (nnU-Net): the centre of a tile counts most.
 fn gaussian(tile: usize) -> Vec<f32> {
-    /// A voxel that only one tile's corner covers must still have a weight, the product of three of these.
-    const LEAST: f64 = 1e-4;
+    /// A voxel that is covered by the corner of one tile alone still needs a positive weight, the product of three of these.
+    const MIN_WEIGHT: f64 = 1e-4;
     let (centre, sigma) = ((tile as f64 - 1.0) / 2.0, tile as f64 / 8.0);
-    (0..tile).map(|i| (-0.5 * ((i as f64 - centre) / sigma).powi(2)).exp().max(LEAST) as f32).collect()
+    (0..tile).map(|i| (-0.5 * ((i as f64 - centre) / sigma).powi(2)).exp().max(MIN_WEIGHT) as f32).collect()
 }
 
 #[cfg(test)]
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_window_follows_nnunets_rule() {
+    fn tile_starts_equal_nnunets() {
         assert_eq!(tile_starts(110, 64, 0.5), [0, 23, 46]);
         assert_eq!(tile_starts(189, 96, 0.5), [0, 46, 93]);
         assert_eq!(tile_starts(191, 96, 0.5), [0, 48, 95]);

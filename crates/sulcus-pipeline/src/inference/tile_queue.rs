@@ -2,53 +2,59 @@ use std::collections::VecDeque;
 
 use crate::{PipelineError, Predictor, Tensor};
 
-/// Networks that answer tiles, perhaps several tiles at a time and ahead of whoever waits for them.
+/// Runs networks on tiles, perhaps several tiles at a time and in the background.
 ///
-/// Tiles come in lanes, one a [window](crate::Share) that is walked over; the answers of a lane are fetched in the order
-/// in which its tiles were asked.
+/// A *stream* is the sequence of tiles of one sliding window; the results of a stream are received in the order in which its
+/// tiles were submitted.
 pub trait TileQueue {
-    /// Takes a tile for the network of this number.
+    /// Submits a tile of a stream to a network, given by its index.
     ///
     /// # Errors
-    /// When no network has this number, or the engine has failed.
-    fn ask(&mut self, stream_id: usize, network: usize, input: Tensor) -> Result<(), PipelineError>;
+    /// When there is no network with this index, or the engine has failed.
+    fn submit(&mut self, stream_id: usize, network: usize, tile: Tensor) -> Result<(), PipelineError>;
 
-    /// The answer to the lane's oldest tile that has not been fetched.
+    /// The logits of the oldest tile of the stream that have not been received yet.
     ///
     /// # Errors
-    /// When the engine fails, or nothing was asked in this lane.
-    fn answer(&mut self, stream_id: usize) -> Result<Tensor, PipelineError>;
+    /// When the engine fails, or the stream has no tile in the queue.
+    fn receive(&mut self, stream_id: usize) -> Result<Tensor, PipelineError>;
 
-    /// How many are to be asked before the first one's answer is fetched, so that no engine waits; at least 1.
-    fn ahead(&self) -> usize {
+    /// How many tiles to submit before the first one is received, so that the engine never waits; at least 1.
+    fn depth(&self) -> usize {
         1
     }
 }
 
-/// Predictors that are asked when their answer is wanted, on the caller's thread.
+/// Runs each tile on the caller's thread when its result is received.
 pub struct SyncTileQueue<'a> {
     predictors: &'a [&'a dyn Predictor],
-    waiting: VecDeque<(usize, usize, Tensor)>,
+    pending: VecDeque<PendingTile>,
+}
+
+struct PendingTile {
+    stream_id: usize,
+    network: usize,
+    tile: Tensor,
 }
 
 impl<'a> SyncTileQueue<'a> {
-    /// The number of a predictor is its place.
+    /// The index of a network is its place in `predictors`.
     pub fn new(predictors: &'a [&'a dyn Predictor]) -> Self {
-        Self { predictors, waiting: VecDeque::new() }
+        Self { predictors, pending: VecDeque::new() }
     }
 }
 
 impl TileQueue for SyncTileQueue<'_> {
-    fn ask(&mut self, stream_id: usize, network: usize, input: Tensor) -> Result<(), PipelineError> {
-        self.waiting.push_back((stream_id, network, input));
+    fn submit(&mut self, stream_id: usize, network: usize, tile: Tensor) -> Result<(), PipelineError> {
+        self.pending.push_back(PendingTile { stream_id, network, tile });
         Ok(())
     }
 
-    fn answer(&mut self, stream_id: usize) -> Result<Tensor, PipelineError> {
-        let oldest = self.waiting.iter().position(|(of, _, _)| *of == stream_id);
-        let (_, network, input) =
-            oldest.and_then(|at| self.waiting.remove(at)).ok_or_else(PipelineError::no_model)?;
+    fn receive(&mut self, stream_id: usize) -> Result<Tensor, PipelineError> {
+        let oldest = self.pending.iter().position(|pending| pending.stream_id == stream_id);
+        let PendingTile { network, tile, .. } =
+            oldest.and_then(|at| self.pending.remove(at)).ok_or_else(PipelineError::no_model)?;
         let predictor = self.predictors.get(network).ok_or_else(PipelineError::no_model)?;
-        Ok(predictor.logits(input)?)
+        Ok(predictor.logits(tile)?)
     }
 }

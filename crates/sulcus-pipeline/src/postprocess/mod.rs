@@ -14,17 +14,17 @@ fn apply(step: &Postprocess, mask: &mut [Label], shape: [usize; 3]) {
     }
 }
 
-/// Applies steps in their order.
+/// Applies a model's postprocessing steps in their order.
 ///
 /// # Errors
-/// Never for a mask that was read or predicted: its grid stays as it is.
+/// None for a mask that was read or predicted.
 pub fn postprocess(steps: &[Postprocess], mask: LabelMap) -> Result<LabelMap, PipelineError> {
     let (geometry, mut values) = mask.into_parts();
     steps.iter().for_each(|step| apply(step, &mut values, geometry.shape()));
     Ok(LabelMap::new(geometry, values)?)
 }
 
-/// Of each group of labels, the largest component stays; a label belongs to one group at most.
+/// Keeps the largest connected component of each group of labels. A label belongs to one group at most.
 fn keep_largest(mask: &mut [Label], [nx, ny, nz]: [usize; 3], groups: &[&[Label]]) {
     const UNSEEN: u32 = 0;
     let mut group_of: Vec<Option<usize>> = vec![None; usize::from(Label::MAX) + 1];
@@ -32,8 +32,7 @@ fn keep_largest(mask: &mut [Label], [nx, ny, nz]: [usize; 3], groups: &[&[Label]
         labels.iter().for_each(|label| group_of[usize::from(*label)] = Some(group));
     }
     let mut component = vec![UNSEEN; mask.len()];
-    // Of each group the size and number of its largest one; the first of equal ones, so that the answer does not depend on
-    // anything but the mask.
+    // Size and number of each group's largest component. The first of equal ones wins, so that the result depends on the mask alone.
     let mut largest = vec![(0_usize, UNSEEN); groups.len()];
     let mut components = UNSEEN;
     let mut stack = Vec::new();
@@ -76,8 +75,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_largest_component_of_the_named_labels_stays() {
-        // Two blobs of labels 1 and 2 that touch by a corner, a lone 1, and a 3 that is not meant.
+    fn keep_largest_component_removes_smaller_components_of_named_labels() {
+        // Two blobs of labels 1 and 2 that touch by a corner, a lone 1, and a 3 that the step does not name.
         let mut mask = vec![0; 5 * 5 * 2];
         for (at, label) in [(0, 1), (1, 1), (7, 2), (24, 1), (49, 3)] {
             mask[at] = label;
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_do_not_join_and_the_first_of_equal_components_stays() {
+    fn groups_stay_separate_and_the_first_of_equal_components_wins() {
         let mut mask = vec![1, 2, 2, 0, 1, 0, 2];
         keep_largest(&mut mask, [7, 1, 1], &[&[1], &[2]]);
         assert_eq!(mask, [1, 2, 2, 0, 0, 0, 0]);

@@ -1,13 +1,13 @@
-//! Cutting scans to the box of what is not zero, and putting masks back.
+//! Crops scans to the bounding box of non-zero voxels, and puts masks back.
 
 use std::ops::Range;
 
 use sulcus_volume::{Geometry, Image, Label, LabelMap, RasFromVoxel};
 
-use sulcus_model::{ModelSpec, OutputActivation};
 use crate::{PipelineError, Prediction};
+use sulcus_model::{ModelSpec, OutputActivation};
 
-/// The box that a model looks at in one scan.
+/// The box of one scan that a model sees.
 #[derive(Debug, Clone)]
 pub struct Crop {
     full: Geometry,
@@ -16,10 +16,10 @@ pub struct Crop {
 }
 
 impl Crop {
-    /// The box that `spec` asks for; nothing where that is the whole scan, as with a scan of zeros.
+    /// The box that `spec` asks for; `None` where it is the whole scan, or where every voxel is zero.
     ///
     /// # Errors
-    /// Never for a scan that was read: a part of its grid is a grid.
+    /// None for a grid that was read from a file.
     pub fn of(spec: &ModelSpec, image: &Image) -> Result<Option<Self>, PipelineError> {
         if spec.crop.is_whole() {
             return Ok(None);
@@ -45,7 +45,7 @@ impl Crop {
     /// The image inside the box.
     ///
     /// # Errors
-    /// When the image is not the one that the box is of.
+    /// When the image has another grid than the scan.
     pub fn image(&self, image: &Image) -> Result<Image, PipelineError> {
         self.full.check_same_grid(image.geometry())?;
         let values = (0..image.channels()).flat_map(|channel| self.cut(image.channel(channel))).collect();
@@ -61,15 +61,16 @@ impl Crop {
         Ok(LabelMap::new(self.part, self.cut(labels.data()))?)
     }
 
-    /// A prediction inside the box, on the scan's own grid: outside of it there is background, for certain.
+    /// Puts a prediction of the box back onto the scan's grid; everything outside is background.
     ///
     /// # Errors
-    /// When the prediction is not one of the box.
+    /// When the prediction has another grid than the box.
     pub fn restore(&self, spec: &ModelSpec, inside: Prediction) -> Result<Prediction, PipelineError> {
         self.part.check_same_grid(inside.labels.geometry())?;
         let labels = LabelMap::new(self.full, self.put_back(inside.labels.data(), Label::default()))?;
         let put_back = |inside: Image| -> Result<Image, PipelineError> {
-            let background = |channel| f32::from(u8::from(channel == 0 && spec.activation == OutputActivation::Softmax));
+            let background =
+                |channel| f32::from(u8::from(channel == 0 && spec.activation == OutputActivation::Softmax));
             let values = (0..inside.channels())
                 .flat_map(|channel| self.put_back(inside.channel(channel), background(channel)))
                 .collect();
@@ -78,7 +79,7 @@ impl Crop {
         Ok(Prediction { labels, probabilities: inside.probabilities.map(put_back).transpose()? })
     }
 
-    /// Where the rows of the box begin in the scan, in the order of the file.
+    /// The offsets in the scan at which the rows of the box begin, in file order.
     fn rows(&self) -> impl Iterator<Item = usize> + use<> {
         let [nx, ny, _] = self.full.shape();
         let [x, y, z] = self.ranges.clone();
@@ -102,8 +103,8 @@ impl Crop {
     }
 }
 
-/// The bounding box, along x, y, z, of the voxels that are not 0 in every channel; nothing where all are. Holes inside
-/// don't change it, so that it is also the box of nnU-Net's *filled* union.
+/// The bounding box, along x, y, z, of the voxels that are non-zero in any channel; `None` where there are none. It equals the box of
+/// nnU-Net's *filled* union, because holes inside do not change it.
 pub fn nonzero_box(image: &Image) -> Option<[Range<usize>; 3]> {
     let [nx, ny, _] = image.geometry().shape();
     let (mut low, mut high) = ([usize::MAX; 3], [0; 3]);
@@ -120,8 +121,8 @@ pub fn nonzero_box(image: &Image) -> Option<[Range<usize>; 3]> {
     (low[0] != usize::MAX).then(|| std::array::from_fn(|axis| low[axis]..high[axis] + 1))
 }
 
-/// Which voxels lie inside: those that are not 0 in every channel, and the holes between them, which are zeros that no
-/// path over faces joins to the border (nnU-Net's filled union, `scipy.ndimage.binary_fill_holes`).
+/// The mask of voxels that are non-zero in any channel, with holes filled: zeros that are not connected to the border through voxel
+/// faces (nnU-Net's filled union, `scipy.ndimage.binary_fill_holes`).
 pub(crate) fn filled_union(image: &Image) -> Vec<bool> {
     let shape = image.geometry().shape();
     let [nx, ny, nz] = shape;
@@ -129,17 +130,17 @@ pub(crate) fn filled_union(image: &Image) -> Vec<bool> {
     for channel in 0..image.channels() {
         outside.iter_mut().zip(image.channel(channel)).for_each(|(zero, v)| *zero &= *v == 0.0);
     }
-    // `outside` is now every zero; a flood from the border finds those that are.
+    // `outside` holds every zero; a flood fill from the border finds those that are connected to it.
     let mut inside = vec![true; outside.len()];
-    let mut waiting = Vec::new();
-    let on_border = |at: [usize; 3]| (0..3).any(|a| at[a] == 0 || at[a] + 1 == shape[a]);
-    let place = |index: usize| [index % nx, index / nx % ny, index / (nx * ny)];
-    for index in (0..outside.len()).filter(|index| outside[*index] && on_border(place(*index))) {
+    let mut stack = Vec::new();
+    let is_border = |at: [usize; 3]| (0..3).any(|a| at[a] == 0 || at[a] + 1 == shape[a]);
+    let position = |index: usize| [index % nx, index / nx % ny, index / (nx * ny)];
+    for index in (0..outside.len()).filter(|index| outside[*index] && is_border(position(*index))) {
         inside[index] = false;
-        waiting.push(index);
+        stack.push(index);
     }
-    while let Some(index) = waiting.pop() {
-        let [x, y, z] = place(index);
+    while let Some(index) = stack.pop() {
+        let [x, y, z] = position(index);
         let neighbours = [
             (x > 0).then(|| index - 1),
             (x + 1 < nx).then_some(index + 1),
@@ -151,7 +152,7 @@ pub(crate) fn filled_union(image: &Image) -> Vec<bool> {
         for next in neighbours.into_iter().flatten() {
             if outside[next] && inside[next] {
                 inside[next] = false;
-                waiting.push(next);
+                stack.push(next);
             }
         }
     }

@@ -1,8 +1,8 @@
 use sulcus_model::Normalisation;
 
 /// Normalises the finite values of one channel in place. A constant channel becomes 0, not a division by zero.
-/// `inside` says which voxels count for [`Normalisation::ZScoreNonzero`]; a voxel that it does not name counts.
-pub(crate) fn normalize(scheme: Normalisation, values: &mut [f32], inside: &[bool]) {
+/// `inside` marks the voxels that [`Normalisation::ZScoreNonzero`] counts; it is empty where all count.
+pub(super) fn normalize(scheme: Normalisation, values: &mut [f32], inside: &[bool]) {
     match scheme {
         Normalisation::MinMax => {
             let (low, high) = values
@@ -81,20 +81,20 @@ mod tests {
     ];
 
     #[test]
-    fn scales_of_any_scanner_give_the_same_numbers() {
+    fn result_does_not_depend_on_intensity_scale() {
         let scan: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 1000) as f32).collect();
         for scheme in &ALL[..4] {
             let mut small = scan.clone();
             let mut large: Vec<f32> = scan.iter().map(|v| v * 10_000.0 + 3.0).collect();
             normalize(*scheme, &mut small, &[]);
             normalize(*scheme, &mut large, &[]);
-            let apart = small.iter().zip(&large).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(apart < 1e-4, "{scheme:?}: {apart}");
+            let difference = small.iter().zip(&large).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(difference < 1e-4, "{scheme:?}: {difference}");
         }
     }
 
     #[test]
-    fn schemes_do_what_they_say() {
+    fn schemes_give_their_defined_values() {
         let scan = [0.0_f32, 1.0, 2.0, 3.0, 4.0];
         let apply = |scheme: Normalisation| {
             let mut v = scan;
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_image_divides_by_nothing() {
+    fn constant_image_becomes_zero() {
         for scheme in &ALL[..4] {
             for constant in [0.0, 5.0, -1e30, 1e-30] {
                 let mut v = [constant; 64];

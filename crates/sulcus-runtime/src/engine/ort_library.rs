@@ -7,7 +7,7 @@ use ort::environment::Environment;
 use ort::logging::LogLevel;
 
 use crate::library::{Candidate, Origin, OrtLibrary, OrtSearch, Outcome, Place, candidates, version_of_file};
-use crate::{NamedLibrary, RuntimeError};
+use crate::{Error, ErrorKind, NamedLibrary};
 
 /// The one in use; the environment must outlive every session, and ONNX Runtime allows one a process.
 static LOADED: Mutex<Option<OnnxRuntime>> = Mutex::new(None);
@@ -43,7 +43,7 @@ impl OnnxRuntime {
 ///
 /// # Errors
 /// When the user named a library that cannot be used, or another one than the process already uses.
-pub fn find_onnx_runtime(library: &OrtLibrary) -> Result<(Option<OnnxRuntime>, Vec<Place>), RuntimeError> {
+pub fn find_onnx_runtime(library: &OrtLibrary) -> Result<(Option<OnnxRuntime>, Vec<Place>), Error> {
     match library {
         OrtLibrary::Path(path) => {
             let named = NamedLibrary { origin: "the caller".into(), path: path.clone() };
@@ -53,7 +53,7 @@ pub fn find_onnx_runtime(library: &OrtLibrary) -> Result<(Option<OnnxRuntime>, V
     }
 }
 
-fn search(places: &OrtSearch) -> Result<(Option<OnnxRuntime>, Vec<Place>), RuntimeError> {
+fn search(places: &OrtSearch) -> Result<(Option<OnnxRuntime>, Vec<Place>), Error> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let mut report = Vec::new();
     let candidates = candidates(places);
@@ -82,22 +82,19 @@ fn search(places: &OrtSearch) -> Result<(Option<OnnxRuntime>, Vec<Place>), Runti
     Ok((loaded.clone().filter(|_| used), report))
 }
 
-fn named_error(origin: &str, reason: impl Into<String>, path: PathBuf) -> RuntimeError {
-    RuntimeError::Library { origin: origin.into(), reason: reason.into(), path }
+fn named_error(origin: &str, reason: impl Into<String>, path: PathBuf) -> Error {
+    ErrorKind::Library { origin: origin.into(), reason: reason.into(), path }.into()
 }
 
-fn use_named(
-    loaded: &mut MutexGuard<'_, Option<OnnxRuntime>>,
-    name: &str,
-    path: &Path,
-) -> Result<(), RuntimeError> {
+fn use_named(loaded: &mut MutexGuard<'_, Option<OnnxRuntime>>, name: &str, path: &Path) -> Result<(), Error> {
     match &**loaded {
         Some(runtime) if same_file(&runtime.path, path) => Ok(()),
-        Some(runtime) => Err(RuntimeError::OtherLibraryLoaded {
+        Some(runtime) => Err(ErrorKind::OtherLibraryLoaded {
             origin: name.into(),
             loaded: runtime.path.clone(),
             path: path.to_path_buf(),
-        }),
+        }
+        .into()),
         None => load(loaded, path).map_err(|reason| named_error(name, reason, path.to_path_buf())),
     }
 }

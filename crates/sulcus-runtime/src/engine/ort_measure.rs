@@ -5,7 +5,7 @@ use sulcus_pipeline::{PredictorError, Tensor};
 
 use super::ort_device::plain;
 use super::{Engine, INPUT, OnnxRuntime, all_threads};
-use crate::RuntimeError;
+use crate::{Error, ErrorKind};
 
 /// A graph in ONNX Runtime, on the processor, whose outputs are single numbers: measurements of what a network does
 /// with its input.
@@ -18,10 +18,9 @@ impl OrtMeasurements {
     /// Loads a graph from the bytes of its file.
     ///
     /// # Errors
-    /// [`RuntimeError::Graph`] when ONNX Runtime refuses it.
-    pub fn new(runtime: &OnnxRuntime, model: &[u8]) -> Result<Self, RuntimeError> {
-        let refused =
-            |message: &str| RuntimeError::Graph { engine: Engine::Ort, message: plain(message).to_owned() };
+    /// [`ErrorKind::Graph`] when ONNX Runtime refuses it.
+    pub fn new(runtime: &OnnxRuntime, model: &[u8]) -> Result<Self, Error> {
+        let refused = |message: &str| ErrorKind::Graph { engine: Engine::Ort, message: plain(message).to_owned() };
         let builder = Session::builder(runtime.environment()).map_err(|e| refused(e.message()))?;
         let builder = builder.with_auto_device(AutoDevicePolicy::PreferCPU).map_err(|e| refused(e.message()))?;
         let builder =

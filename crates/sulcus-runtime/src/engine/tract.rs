@@ -10,7 +10,7 @@ use tract_onnx::prelude::{
 };
 
 use super::{Engine, INPUT, OUTPUT};
-use crate::RuntimeError;
+use crate::{Error, ErrorKind};
 
 type Plan = Arc<TypedRunnableModel>;
 
@@ -42,9 +42,9 @@ impl TractPredictor {
     /// `shape` is `[N, C, (D,) H, W]`.
     ///
     /// # Errors
-    /// [`RuntimeError::Graph`] when tract does not take the graph or its input and output are not ours.
-    pub fn new(model: &[u8], shape: &[usize], threads: Option<usize>) -> Result<Self, RuntimeError> {
-        let refused = |message: String| RuntimeError::Graph { engine: Engine::Tract, message };
+    /// [`ErrorKind::Graph`] when tract does not take the graph or its input and output are not ours.
+    pub fn new(model: &[u8], shape: &[usize], threads: Option<usize>) -> Result<Self, Error> {
+        let refused = |message: String| ErrorKind::Graph { engine: Engine::Tract, message };
         let graph = guarded(|| read(model)).map_err(&refused)?;
         let executor = executor(threads).map_err(&refused)?;
         let predictor = Self { graph, plans: Mutex::new(Vec::new()), executor };

@@ -1,11 +1,11 @@
 //! Two tiny U-Nets, scans for them, and the ONNX Runtime to test with.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use sulcus_onnx::{Axis, GraphBuilder, attribute};
-use sulcus_pipeline::{
+use sulcus_model::{
     Activation, ChannelSpec, CropRule, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm,
     Normalisation, OutputActivation, SpacingRule, StageConfig, Tiling, Training,
 };
+use sulcus_onnx::{Axis, GraphBuilder, attribute};
 use sulcus_runtime::{
     Device, Engine, NamedLibrary, OnnxRuntime, OrtLibrary, OrtSearch, Segmenter, SegmenterBuilder,
     find_onnx_runtime, python_prefixes,

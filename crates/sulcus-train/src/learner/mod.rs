@@ -7,7 +7,7 @@ mod replica;
 
 use burn::optim::GradientsParams;
 use sulcus_kernels::StepSize;
-use sulcus_pipeline::NetworkSpec;
+use sulcus_model::NetworkSpec;
 
 pub use exchange::Exchange;
 use exchange::{flatten, mean, unflatten};

@@ -1,5 +1,5 @@
 use burn::tensor::Tensor;
-use sulcus_pipeline::OutputActivation;
+use sulcus_model::OutputActivation;
 
 use crate::{DiceScope, Loss, Targets, TrainError, UNet};
 

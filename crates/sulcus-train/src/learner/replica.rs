@@ -3,7 +3,7 @@ use burn::optim::GradientsParams;
 use burn::store::ModuleRecord;
 use burn::tensor::{Device, Tensor, TensorData};
 use sulcus_kernels::StepSize;
-use sulcus_pipeline::NetworkSpec;
+use sulcus_model::NetworkSpec;
 
 use super::Objective;
 use crate::sampler::Batch;

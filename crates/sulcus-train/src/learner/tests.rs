@@ -1,6 +1,8 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
-use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, OutputActivation, StageConfig};
+use sulcus_model::{
+    Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, OutputActivation, StageConfig,
+};
 
 use super::*;
 use crate::{DiceScope, Loss, Optimiser};
@@ -48,7 +50,8 @@ fn batch(seed: u32) -> Batch {
 fn learner_of(spec: &NetworkSpec, precision: Precision, scaler: Option<LossScaler>, devices: usize) -> Learner {
     let device = Device::flex();
     let network = UNet::new(spec, SHAPE[1], 3, 7, &device.clone().autodiff()).unwrap();
-    let objective = Objective { loss: Loss::DiceCe, output: OutputActivation::Softmax, dice_scope: DiceScope::Case };
+    let objective =
+        Objective { loss: Loss::DiceCe, output: OutputActivation::Softmax, dice_scope: DiceScope::Case };
     let devices = vec![device; devices];
     let placement = Placement { devices, exchange: Exchange::ThroughFirst, description: "a test".into() };
     let computing = Computing { objective, precision };

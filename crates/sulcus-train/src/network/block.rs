@@ -1,6 +1,6 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use sulcus_pipeline::{Activation, Norm};
+use sulcus_model::{Activation, Norm};
 
 use super::initialise::Initialise;
 use super::layers::{Conv, NormLayer, mean_pool};

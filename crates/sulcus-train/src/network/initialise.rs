@@ -2,7 +2,7 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sulcus_pipeline::Activation;
+use sulcus_model::Activation;
 
 /// Draws the weights of a network, layer by layer.
 ///

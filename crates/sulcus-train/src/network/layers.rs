@@ -12,7 +12,7 @@ use burn::tensor::activation::{leaky_relu, relu};
 use burn::tensor::module::{avg_pool2d, conv_transpose2d, conv_transpose3d, conv2d, conv3d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, ConvTransposeOptions, MaxPoolOptions};
 use burn::tensor::{Device, FloatDType, Slice, Tensor};
-use sulcus_pipeline::{Activation, Norm};
+use sulcus_model::{Activation, Norm};
 
 use super::cpu;
 use super::initialise::{Initialise, zero_bias};

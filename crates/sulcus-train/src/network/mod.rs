@@ -1,4 +1,4 @@
-//! The networks: U-Nets built from a [`NetworkSpec`](sulcus_pipeline::NetworkSpec).
+//! The networks: U-Nets built from a [`NetworkSpec`](sulcus_model::NetworkSpec).
 
 mod block;
 pub(crate) mod cpu;

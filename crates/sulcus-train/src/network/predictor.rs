@@ -1,6 +1,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor as BurnTensor, TensorData};
-use sulcus_pipeline::{Dimensions, Predictor, PredictorError, Tensor};
+use sulcus_model::Dimensions;
+use sulcus_pipeline::{Predictor, PredictorError, Tensor};
 
 use super::UNet;
 

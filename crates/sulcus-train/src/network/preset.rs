@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize};
-use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
+use sulcus_model::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 
 /// The presets' names, as the command line takes them.
 pub fn preset_names() -> &'static [&'static str] {

@@ -1,6 +1,6 @@
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor};
-use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
+use sulcus_model::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 
 use super::NetworkError;
 use super::block::{Block, BlockShape, ConvBlock};

@@ -2,7 +2,7 @@ use burn::backend::{BackendTensor, DispatchTensorKind};
 use burn::module::ModuleVisitor;
 use burn::optim::AdamWConfig;
 use burn::tensor::{Device, TensorData};
-use sulcus_pipeline::OutputActivation;
+use sulcus_model::OutputActivation;
 
 use super::*;
 use crate::{DiceScope, Loss, Targets, preset};

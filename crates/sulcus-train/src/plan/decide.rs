@@ -1,6 +1,5 @@
-use sulcus_pipeline::{
-    CoarseAxis, CropRule, Dimensions, Normalisation, OutputActivation, PipelineError, Region, SpacingRule,
-};
+use sulcus_model::{CoarseAxis, CropRule, Dimensions, Normalisation, OutputActivation, Region, SpacingRule};
+use sulcus_pipeline::PipelineError;
 use sulcus_volume::{Interpolation, LabelTable, Orientation, Reorientation, Spacing};
 
 use super::fingerprint::quantile;

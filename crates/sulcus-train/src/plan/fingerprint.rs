@@ -1,7 +1,8 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use sulcus_pipeline::{Region, nonzero_box};
+use sulcus_model::Region;
+use sulcus_pipeline::nonzero_box;
 use sulcus_volume::{Image, Label, LabelMap, LabelTable, Orientation};
 
 use crate::CaseFacts;

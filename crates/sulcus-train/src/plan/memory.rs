@@ -1,4 +1,4 @@
-use sulcus_pipeline::{Downsampling, Encoder, NetworkSpec, Norm};
+use sulcus_model::{Downsampling, Encoder, NetworkSpec, Norm};
 
 use crate::{DeviceChoice, DeviceError, DeviceList, Optimiser};
 

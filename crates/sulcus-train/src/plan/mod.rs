@@ -13,10 +13,11 @@ mod tests;
 mod topology;
 
 use serde::{Deserialize, Serialize};
-use sulcus_pipeline::{
-    ChannelSpec, CropRule, ModelSpec, NetworkSpec, Normalisation, OutputActivation, PipelineError, Region, SpacingRule,
+use sulcus_model::{
+    ChannelSpec, CropRule, ModelSpec, NetworkSpec, Normalisation, OutputActivation, Region, SpacingRule,
     Structure, Tiling, Training,
 };
+use sulcus_pipeline::PipelineError;
 use sulcus_volume::{LabelTable, Orientation};
 
 use crate::{CaseFacts, DiceScope, Flips, TrainConfig, TrainError};

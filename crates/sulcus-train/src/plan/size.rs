@@ -1,4 +1,4 @@
-use sulcus_pipeline::{Dimensions, Encoder, NetworkSpec, Tiling};
+use sulcus_model::{Dimensions, Encoder, NetworkSpec, Tiling};
 
 use super::DeviceKind;
 use super::decide::times;

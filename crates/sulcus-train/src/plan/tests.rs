@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sulcus_pipeline::{
+use sulcus_model::{
     CoarseAxis, CropRule, Dimensions, Encoder, Normalisation, OutputActivation, Region, SpacingRule, Tiling,
 };
 use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
@@ -186,7 +186,7 @@ fn ct_is_clipped_by_the_data_set_and_everything_else_scaled_by_its_scan() {
     let Normalisation::Ct { clip, mean, .. } = plan.normalisation[0] else { panic!("{:?}", plan.normalisation) };
     assert_eq!((clip, mean), ([1.0, 199.0], 100.0));
     assert_eq!((plan.normalisation[1], plan.crop), (Normalisation::ZScoreNonzero, CropRule::Nonzero));
-    assert_eq!(plan.model_spec(String::new(), sulcus_pipeline::Training::default()).channels[1].name, "PET");
+    assert_eq!(plan.model_spec(String::new(), sulcus_model::Training::default()).channels[1].name, "PET");
     assert!(plan.why.iter().any(|w| w.contains("50 %") && w.contains("cut to the box")), "{:?}", plan.why);
     // A foreground of one value has no spread.
     case.measures.foreground[0].values = vec![5.0; 9];
@@ -276,7 +276,7 @@ fn regions_have_a_channel_each_unless_another_output_is_asked_for() {
     plan.check().unwrap();
     assert_eq!((plan.output, plan.classes(), plan.flips), (OutputActivation::Regions, 2, Flips::none()));
     assert!(plan.why.iter().any(|why| why.contains("whole as 1, back as 2")), "{:?}", plan.why);
-    let structures: Vec<String> = plan.structures().iter().map(sulcus_pipeline::Structure::key).collect();
+    let structures: Vec<String> = plan.structures().iter().map(sulcus_model::Structure::key).collect();
     assert_eq!(structures, ["(1, 2)", "2"]);
     plan.check_data(&["MRI".into()], &table, &regions).unwrap();
     let other = [regions[0].clone(), region("rear", &[2], 2)];

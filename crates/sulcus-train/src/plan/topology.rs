@@ -1,4 +1,4 @@
-use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
+use sulcus_model::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 
 /// Which axes are halved how often, and with what kernels, for one size of patch.
 ///

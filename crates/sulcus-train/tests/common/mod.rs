@@ -7,9 +7,9 @@ mod kinds;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 pub(crate) use kinds::*;
-use sulcus_pipeline::{
-    ChannelSpec, CropRule, Dimensions, ModelSpec, NetworkSpec, Normalisation, OutputActivation, SpacingRule, Tiling,
-    Training,
+use sulcus_model::{
+    ChannelSpec, CropRule, Dimensions, ModelSpec, NetworkSpec, Normalisation, OutputActivation, SpacingRule,
+    Tiling, Training,
 };
 use sulcus_train::{Descent, DiceScope, Loss, Optimiser, UNet};
 use sulcus_volume::LabelTable;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use burn::tensor::{Device, Tensor, TensorData};
-use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
+use sulcus_model::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 use sulcus_train::Targets;
 
 /// Three stages of uneven channels, kernels and strides, so that a swapped axis or stage shows.

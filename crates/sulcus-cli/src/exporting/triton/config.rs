@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use sulcus_pipeline::{ModelSpec, OutputActivation, PipelineError, Precision, SPEC_KEY, Training};
+use sulcus_model::{ModelSpec, OutputActivation, Precision, SPEC_KEY, Training};
+use sulcus_pipeline::PipelineError;
 
 use crate::values::TritonDevice;
 

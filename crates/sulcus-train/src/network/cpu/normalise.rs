@@ -6,7 +6,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use sulcus_kernels::{Moments, Norm, NormScope, NormShape, ResidualGradient};
-use sulcus_pipeline::Activation;
+use sulcus_model::Activation;
 
 use super::{Values, dims, done, values_of};
 use crate::network::NormLayer;

@@ -1,29 +1,31 @@
-//! Engines at work while the window's own code cuts the next tiles and blends the last ones.
+//! Runs engines on worker threads while the sliding window cuts the next tiles and blends the last ones.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 
-use sulcus_pipeline::{TileQueue, PipelineError, PredictorError, Tensor};
+use sulcus_pipeline::{PipelineError, PredictorError, Tensor, TileQueue, tiles_in_flight};
 
-use crate::clock::Stopwatch;
-use crate::segmenter::SharedPredictor;
+use web_time::Instant;
 
-/// What a worker is to do: tiles for one network.
+use crate::SharedPredictor;
+
+/// A batch of tiles for one network.
 struct Job {
+    /// Sequence numbers of the tiles.
     numbers: Vec<usize>,
     network: usize,
     inputs: Vec<Tensor>,
 }
 
-/// What came of it.
-struct Done {
+/// The result of a [`Job`].
+struct JobResult {
     numbers: Vec<usize>,
-    answers: Result<Vec<Tensor>, PredictorError>,
-    secs: f64,
+    outputs: Result<Vec<Tensor>, PredictorError>,
+    engine_secs: f64,
 }
 
-/// Gives `work` the answers of `predictors`, asked by so many threads at a time, and the seconds that a thread spent in
-/// the engine.
+/// Calls `work` with a queue that runs `predictors` on `workers` threads. Returns its result, and the mean seconds that a worker spent
+/// in the engine.
 pub(crate) fn with_tile_queue<T>(
     predictors: &[&dyn SharedPredictor],
     workers: usize,
@@ -32,11 +34,6 @@ pub(crate) fn with_tile_queue<T>(
     let secs = Cell::new(0.0);
     let found = run(predictors, workers.max(1), &secs, work)?;
     Ok((found, secs.get() / workers.max(1) as f64))
-}
-
-/// Tiles that are on their way at the same time: those that are worked on, and as many that wait for each network.
-pub(crate) fn tiles_in_flight(batch: usize, workers: usize) -> usize {
-    (workers.max(1) + 1) * batch.max(1)
 }
 
 #[cfg(not(target_family = "wasm"))]
@@ -60,7 +57,7 @@ fn run<T>(
                 loop {
                     let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(job) = job else { return };
-                    if over.load(Ordering::Relaxed) || done.send(ask(predictors, job)).is_err() {
+                    if over.load(Ordering::Relaxed) || done.send(run_job(predictors, job)).is_err() {
                         return;
                     }
                 }
@@ -76,7 +73,7 @@ fn run<T>(
     })
 }
 
-/// Without threads each tile is asked when its answer is wanted.
+/// Without threads each tile is computed when it is received.
 #[cfg(target_family = "wasm")]
 fn run<T>(
     predictors: &[&dyn SharedPredictor],
@@ -89,43 +86,43 @@ fn run<T>(
         queue.borrow_mut().push_back(job);
         Ok(())
     };
-    let receive = || queue.borrow_mut().pop_front().map(|job| ask(predictors, job)).ok_or_else(stopped);
+    let receive = || queue.borrow_mut().pop_front().map(|job| run_job(predictors, job)).ok_or_else(stopped);
     work(&mut OrderedTileQueue::new(predictors, &send, &receive, 0, secs))
 }
 
-fn ask(predictors: &[&dyn SharedPredictor], job: Job) -> Done {
+fn run_job(predictors: &[&dyn SharedPredictor], job: Job) -> JobResult {
     let Job { numbers, network, inputs } = job;
-    let watch = Stopwatch::start();
+    let start = Instant::now();
     let failed = |message: String| PredictorError { engine: "no", message };
-    let answers = match predictors.get(network) {
-        Some(predictor) => predictor.logits_batch(inputs).and_then(|answers| {
-            let (asked, got) = (numbers.len(), answers.len());
-            let right = (asked == got).then_some(answers);
-            right.ok_or_else(|| failed(format!("{asked} tiles were asked and {got} answered")))
+    let outputs = match predictors.get(network) {
+        Some(predictor) => predictor.logits_batch(inputs).and_then(|outputs| {
+            let (submitted, returned) = (numbers.len(), outputs.len());
+            let complete = (submitted == returned).then_some(outputs);
+            complete.ok_or_else(|| failed(format!("{submitted} tiles were submitted and {returned} returned")))
         }),
         None => Err(failed(format!("there is no network {network}"))),
     };
-    Done { numbers, answers, secs: watch.elapsed_secs() }
+    JobResult { numbers, outputs, engine_secs: start.elapsed().as_secs_f64() }
 }
 
-/// A worker that ended before its time has panicked: the panic comes out where the threads are joined.
+/// A worker that ended early has panicked; the panic resurfaces where the threads are joined.
 fn stopped() -> PipelineError {
     PredictorError { engine: "inference", message: "its thread has stopped".into() }.into()
 }
 
-/// Puts tiles together as each network likes them, and brings answers, which come as they are ready, into the order of
+/// Collects tiles into batches of the size that each network prefers, and returns results, which arrive in any order, in the order of
 /// their tiles.
 struct OrderedTileQueue<'a> {
     send: &'a dyn Fn(Job) -> Result<(), PipelineError>,
-    receive: &'a dyn Fn() -> Result<Done, PipelineError>,
-    batches: Vec<usize>,
-    ahead: usize,
-    secs: &'a Cell<f64>,
-    next: usize,
-    /// Tiles of a network that are not yet enough for it.
-    gathered: BTreeMap<usize, Job>,
-    /// Numbers that each lane waits for.
-    waiting: BTreeMap<usize, VecDeque<usize>>,
+    receive: &'a dyn Fn() -> Result<JobResult, PipelineError>,
+    batch_sizes: Vec<usize>,
+    depth: usize,
+    engine_secs: &'a Cell<f64>,
+    next_number: usize,
+    /// Incomplete batches, by network.
+    batches: BTreeMap<usize, Job>,
+    /// Sequence numbers that each stream has not received yet.
+    pending: BTreeMap<usize, VecDeque<usize>>,
     ready: BTreeMap<usize, Result<Tensor, PredictorError>>,
 }
 
@@ -133,58 +130,58 @@ impl<'a> OrderedTileQueue<'a> {
     fn new(
         predictors: &[&dyn SharedPredictor],
         send: &'a dyn Fn(Job) -> Result<(), PipelineError>,
-        receive: &'a dyn Fn() -> Result<Done, PipelineError>,
+        receive: &'a dyn Fn() -> Result<JobResult, PipelineError>,
         workers: usize,
-        secs: &'a Cell<f64>,
+        engine_secs: &'a Cell<f64>,
     ) -> Self {
-        let batches: Vec<usize> = predictors.iter().map(|p| p.batch().max(1)).collect();
-        let ahead = match workers {
+        let batch_sizes: Vec<usize> = predictors.iter().map(|p| p.batch().max(1)).collect();
+        let depth = match workers {
             0 => 1,
-            _ => tiles_in_flight(batches.iter().copied().max().unwrap_or(1), workers),
+            workers => tiles_in_flight(batch_sizes.iter().copied().max().unwrap_or(1), workers),
         };
-        let (gathered, waiting, ready) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { send, receive, batches, ahead, secs, next: 0, gathered, waiting, ready }
+        let (batches, pending, ready) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { send, receive, batch_sizes, depth, engine_secs, next_number: 0, batches, pending, ready }
     }
 }
 
 impl TileQueue for OrderedTileQueue<'_> {
-    fn ask(&mut self, stream_id: usize, network: usize, input: Tensor) -> Result<(), PipelineError> {
-        let number = self.next;
-        self.next += 1;
-        self.waiting.entry(stream_id).or_default().push_back(number);
-        let full = self.batches.get(network).copied().unwrap_or(1);
-        let job = self.gathered.entry(network).or_insert_with(|| Job { numbers: vec![], network, inputs: vec![] });
+    fn submit(&mut self, stream_id: usize, network: usize, tile: Tensor) -> Result<(), PipelineError> {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.pending.entry(stream_id).or_default().push_back(number);
+        let batch_size = self.batch_sizes.get(network).copied().unwrap_or(1);
+        let job = self.batches.entry(network).or_insert_with(|| Job { numbers: vec![], network, inputs: vec![] });
         job.numbers.push(number);
-        job.inputs.push(input);
-        if job.numbers.len() < full {
+        job.inputs.push(tile);
+        if job.numbers.len() < batch_size {
             return Ok(());
         }
-        self.gathered.remove(&network).map_or(Ok(()), self.send)
+        self.batches.remove(&network).map_or(Ok(()), self.send)
     }
 
-    fn answer(&mut self, stream_id: usize) -> Result<Tensor, PipelineError> {
-        let wanted = self.waiting.get_mut(&stream_id).and_then(VecDeque::pop_front).ok_or_else(stopped)?;
-        // The last tiles of a network are fewer than it likes.
-        let held =
-            self.gathered.iter().find(|(_, job)| job.numbers.contains(&wanted)).map(|(network, _)| *network);
-        if let Some(job) = held.and_then(|network| self.gathered.remove(&network)) {
+    fn receive(&mut self, stream_id: usize) -> Result<Tensor, PipelineError> {
+        let wanted = self.pending.get_mut(&stream_id).and_then(VecDeque::pop_front).ok_or_else(stopped)?;
+        // The last batch of a network may be incomplete.
+        let incomplete =
+            self.batches.iter().find(|(_, job)| job.numbers.contains(&wanted)).map(|(network, _)| *network);
+        if let Some(job) = incomplete.and_then(|network| self.batches.remove(&network)) {
             (self.send)(job)?;
         }
         loop {
-            if let Some(answer) = self.ready.remove(&wanted) {
-                return Ok(answer?);
+            if let Some(output) = self.ready.remove(&wanted) {
+                return Ok(output?);
             }
-            let Done { numbers, answers, secs } = (self.receive)()?;
-            self.secs.set(self.secs.get() + secs);
-            match answers {
-                Ok(answers) => self.ready.extend(numbers.into_iter().zip(answers.into_iter().map(Ok))),
+            let JobResult { numbers, outputs, engine_secs } = (self.receive)()?;
+            self.engine_secs.set(self.engine_secs.get() + engine_secs);
+            match outputs {
+                Ok(outputs) => self.ready.extend(numbers.into_iter().zip(outputs.into_iter().map(Ok))),
                 Err(error) => self.ready.extend(numbers.into_iter().map(|number| (number, Err(error.clone())))),
             }
         }
     }
 
-    fn ahead(&self) -> usize {
-        self.ahead
+    fn depth(&self) -> usize {
+        self.depth
     }
 }
 
@@ -198,10 +195,10 @@ mod tests {
 
     use super::*;
 
-    /// Takes longer for some tiles than for those after them.
+    /// Needs longer for some tiles than for their successors.
     struct Uneven(AtomicUsize);
 
-    /// Takes three tiles at a time, and notes how many it was given.
+    /// Prefers batches of three and records the batch sizes.
     struct InThrees(Mutex<Vec<usize>>);
 
     impl Predictor for Uneven {
@@ -235,19 +232,19 @@ mod tests {
     }
 
     #[test]
-    fn answers_come_in_the_order_of_their_tiles_lane_by_lane() {
+    fn results_come_in_tile_order_for_each_stream() {
         let predictor = Uneven(AtomicUsize::new(0));
         for workers in [1, 3] {
-            let ((), secs) = with_tile_queue(&[&predictor], workers, |answers| {
+            let ((), secs) = with_tile_queue(&[&predictor], workers, |queue| {
                 for i in 0..9_u8 {
-                    answers.ask(usize::from(i % 2), 0, tile(f32::from(i)))?;
+                    queue.submit(usize::from(i % 2), 0, tile(f32::from(i)))?;
                 }
                 for stream_id in [1, 0] {
                     for i in (0..9_u8).filter(|i| usize::from(i % 2) == stream_id) {
-                        assert_eq!(answers.answer(stream_id)?, tile(f32::from(i)));
+                        assert_eq!(queue.receive(stream_id)?, tile(f32::from(i)));
                     }
                 }
-                assert!(answers.answer(0).is_err());
+                assert!(queue.receive(0).is_err());
                 Ok(())
             })
             .unwrap();
@@ -256,35 +253,35 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_s_error_is_the_tile_s_and_the_rest_is_left() {
+    fn engine_error_belongs_to_its_tile() {
         let predictor = Uneven(AtomicUsize::new(0));
-        let error = with_tile_queue(&[&predictor], 2, |answers| {
-            [1.0, -1.0, 2.0].into_iter().try_for_each(|v| answers.ask(0, 0, tile(v)))?;
-            answers.answer(0)?;
-            answers.answer(0)
+        let error = with_tile_queue(&[&predictor], 2, |queue| {
+            [1.0, -1.0, 2.0].into_iter().try_for_each(|v| queue.submit(0, 0, tile(v)))?;
+            queue.receive(0)?;
+            queue.receive(0)
         });
         assert!(error.unwrap_err().to_string().contains("negative"));
-        let nobody = with_tile_queue(&[&predictor], 2, |answers| {
-            answers.ask(0, 5, tile(1.0))?;
-            answers.answer(0)
+        let nobody = with_tile_queue(&[&predictor], 2, |queue| {
+            queue.submit(0, 5, tile(1.0))?;
+            queue.receive(0)
         });
         assert!(nobody.unwrap_err().to_string().contains("there is no network 5"));
     }
 
     #[test]
-    fn tiles_come_together_as_a_network_likes_them_and_the_last_ones_as_they_are() {
+    fn tiles_are_batched_and_the_last_batch_may_be_incomplete() {
         let (threes, ones) = (InThrees(Mutex::new(Vec::new())), Uneven(AtomicUsize::new(0)));
-        let ((), _) = with_tile_queue(&[&threes, &ones], 2, |answers| {
-            assert_eq!(answers.ahead(), 9);
+        let ((), _) = with_tile_queue(&[&threes, &ones], 2, |queue| {
+            assert_eq!(queue.depth(), 9);
             for i in 0..8_u8 {
-                answers.ask(0, 0, tile(f32::from(i)))?;
-                answers.ask(1, 1, tile(-1.0 + f32::from(i) / 4.0))?;
+                queue.submit(0, 0, tile(f32::from(i)))?;
+                queue.submit(1, 1, tile(-1.0 + f32::from(i) / 4.0))?;
             }
             for i in 0..8_u8 {
-                assert_eq!(answers.answer(0)?, tile(f32::from(i)));
+                assert_eq!(queue.receive(0)?, tile(f32::from(i)));
             }
-            // The other network's tiles do not wait for these.
-            assert!(answers.answer(1).is_err());
+            // The other network's tiles do not wait for this batch.
+            assert!(queue.receive(1).is_err());
             Ok(())
         })
         .unwrap();

@@ -1,82 +1,78 @@
-//! A model in several sessions of fewer threads, which answer several tiles at the same time.
+//! A model in several sessions with fewer threads each, which predict several tiles at the same time.
 //!
-//! Some operations of a network run on one thread whatever is asked of them, instance normalisation first. While one
-//! session of two threads is at these a processor is idle; of two sessions with a thread each the other one has work. Of
-//! 3-D networks, whose tiles take long, two sessions answer a fifth faster on two processors. A slice of a 2-D network
-//! takes a few milliseconds and gains nothing, and each session needs memory of its own to work in.
+//! Some operations of a network use one thread whatever the session is given, instance normalisation above all: a processor core of a
+//! two-thread session is idle meanwhile, while two sessions with one thread each keep both cores busy. On two cores two sessions are a
+//! fifth faster for 3-D networks. A slice of a 2-D network takes a few milliseconds and gains nothing, and every session needs a
+//! workspace of its own.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use sulcus_pipeline::{Predictor, PredictorError, Tensor};
 
-use crate::RuntimeError;
-use crate::segmenter::SharedPredictor;
-
-/// Tiles that a scan must have for each session: what the last ones leave idle is to stay small beside the gain.
-pub(crate) const LEAST_TILES: usize = 2;
+use crate::{Error, SharedPredictor};
 
 type Sessions = Vec<Box<dyn SharedPredictor>>;
-type Make = Box<dyn Fn() -> Result<Sessions, RuntimeError> + Send + Sync>;
+type Make = Box<dyn Fn() -> Result<Sessions, Error> + Send + Sync>;
 
-/// The sessions, made when a scan has use for them.
+/// The sessions of a model, created when a scan first uses them.
 pub(crate) struct SessionPool {
     count: usize,
     make: Make,
-    made: Mutex<Option<Arc<Pool>>>,
+    predictor: Mutex<Option<Arc<PooledPredictor>>>,
 }
 
 impl SessionPool {
-    /// `make` gives `count` sessions.
+    /// `make` creates `count` sessions.
     #[cfg_attr(not(feature = "ort"), expect(dead_code, reason = "tract shares one plan among threads"))]
     pub(crate) fn new(count: usize, make: Make) -> Self {
-        Self { count, make, made: Mutex::new(None) }
+        Self { count, make, predictor: Mutex::new(None) }
     }
 
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 
-    /// All sessions as one predictor for as many threads.
+    /// All sessions as one predictor, which as many threads can use at the same time.
     ///
     /// # Errors
     /// When the engine refuses another session.
-    pub(crate) fn pool(&self) -> Result<Arc<Pool>, RuntimeError> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pool) = &*made {
-            return Ok(Arc::clone(pool));
+    pub(crate) fn predictor(&self) -> Result<Arc<PooledPredictor>, Error> {
+        let mut predictor = self.predictor.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(existing) = &*predictor {
+            return Ok(Arc::clone(existing));
         }
-        let pool = Arc::new(Pool { free: Mutex::new((self.make)()?), returned: Condvar::new() });
-        Ok(Arc::clone(made.insert(pool)))
+        let created = Arc::new(PooledPredictor { free: Mutex::new((self.make)()?), returned: Condvar::new() });
+        Ok(Arc::clone(predictor.insert(created)))
     }
 
-    /// Gives their memory back, for a scan that needs it. Another scan makes them again.
+    /// Frees the memory of the sessions for a scan that needs it. A later scan creates them again.
     pub(crate) fn release(&self) {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.predictor.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
-/// Gives each call a session that is free, and waits for one where there is none.
-pub(crate) struct Pool {
+/// Runs each call on a free session and waits for one where all are busy.
+pub(crate) struct PooledPredictor {
     free: Mutex<Sessions>,
     returned: Condvar,
 }
 
-/// A session that goes back when its call is over, however that ends.
-struct Taken<'a> {
-    pool: &'a Pool,
+/// A session that returns to the pool when its call ends, also by an error or a panic.
+struct SessionGuard<'a> {
+    pool: &'a PooledPredictor,
     session: Option<Box<dyn SharedPredictor>>,
 }
 
-impl Pool {
-    fn take(&self) -> Taken<'_> {
+impl PooledPredictor {
+    fn take(&self) -> SessionGuard<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free =
             self.returned.wait_while(free, |free| free.is_empty()).unwrap_or_else(PoisonError::into_inner);
-        Taken { pool: self, session: free.pop() }
+        SessionGuard { pool: self, session: free.pop() }
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for SessionGuard<'_> {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
             self.pool.free.lock().unwrap_or_else(PoisonError::into_inner).push(session);
@@ -85,7 +81,7 @@ impl Drop for Taken<'_> {
     }
 }
 
-impl Predictor for Pool {
+impl Predictor for PooledPredictor {
     fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
         match self.take().session.as_deref() {
             Some(session) => session.logits(input),
@@ -100,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// Says how many of its kind are asked at the same time, and fails for negative input.
+    /// Records how many instances run at the same time, and fails for negative input.
     struct Counting {
         busy: Arc<AtomicUsize>,
         most: Arc<AtomicUsize>,
@@ -120,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn each_session_answers_one_call_at_a_time_and_comes_back_after_a_failure() {
+    fn each_session_runs_one_call_at_a_time_and_returns_after_a_failure() {
         let (busy, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (b, m) = (Arc::clone(&busy), Arc::clone(&most));
         let make = move || {
@@ -128,8 +124,8 @@ mod tests {
                 || Box::new(Counting { busy: Arc::clone(&b), most: Arc::clone(&m) }) as Box<dyn SharedPredictor>;
             Ok(vec![one(), one()])
         };
-        let session_pool = SessionPool::new(2, Box::new(make));
-        let pool = session_pool.pool().unwrap();
+        let sessions = SessionPool::new(2, Box::new(make));
+        let pool = sessions.predictor().unwrap();
         std::thread::scope(|scope| {
             let pool = &pool;
             for i in 0..6_u8 {
@@ -140,10 +136,10 @@ mod tests {
                 });
             }
         });
-        assert!(Arc::ptr_eq(&pool, &session_pool.pool().unwrap()), "they are made once");
-        session_pool.release();
+        assert!(Arc::ptr_eq(&pool, &sessions.predictor().unwrap()), "sessions are created once");
+        sessions.release();
         assert_eq!(Arc::strong_count(&pool), 1);
-        assert!(!Arc::ptr_eq(&pool, &session_pool.pool().unwrap()));
+        assert!(!Arc::ptr_eq(&pool, &sessions.predictor().unwrap()));
         assert_eq!((busy.load(Ordering::SeqCst), most.load(Ordering::SeqCst)), (0, 2));
     }
 }
