@@ -6,7 +6,8 @@
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use sulcus_metrics::count_labels;
-use sulcus_runtime::{Engine, OrtLibrary, SegmentOptions, Segmentation, Segmenter};
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{Engine, SegmentOptions, Segmentation, Segmenter};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);

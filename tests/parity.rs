@@ -5,9 +5,8 @@ use std::ops::ControlFlow;
 use sulcus_io::read_scan;
 use sulcus_model::{Activation, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm, StageConfig};
 use sulcus_pipeline::{Outputs, Predictor, Tensor, WindowOptions, predict_logits, preprocess};
-use sulcus_runtime::{
-    Device, Engine, OrtLibrary, OrtPredictor, SegmentOptions, TractPredictor, find_onnx_runtime,
-};
+use sulcus_runtime::ort::{OrtLibrary, OrtPredictor, find_onnx_runtime};
+use sulcus_runtime::{Device, Engine, SegmentOptions, TractPredictor};
 use sulcus_tests::{builder, development_data, engines, held_out_cases, shipped_model, shipped_spec};
 use sulcus_train::{DeviceChoice, NetworkPredictor, UNet, export_onnx};
 use sulcus_volume::{Image, LabelMap};

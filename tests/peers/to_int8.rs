@@ -14,7 +14,7 @@ use sulcus_model::{ModelSpec, Precision, QuantizationReport};
 use sulcus_onnx::precision::{RangeOutput, ValueRange, to_int8, with_ranges};
 use sulcus_onnx::{read_spec, with_spec};
 use sulcus_pipeline::{Predictor, PredictorError, Tensor, WindowOptions, predict_logits, preprocess};
-use sulcus_runtime::{OrtLibrary, OrtMeasurements, find_onnx_runtime};
+use sulcus_runtime::ort::{OrtLibrary, OrtMeasurements, find_onnx_runtime};
 
 /// Tiles of the scan that ranges are taken from, evenly spread.
 const TILES: usize = 6;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use sulcus_model::ModelSpec;
-use sulcus_runtime::{Engine, OrtLibrary, Segmenter, SegmenterBuilder};
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{Engine, Segmenter, SegmenterBuilder};
 
 /// The project's root.
 pub fn root() -> PathBuf {

@@ -1,6 +1,7 @@
 use std::ffi::{c_char, c_int};
 
-use sulcus_runtime::{Arithmetic, Device, Engine, OrtLibrary, Segmenter, SegmenterBuilder};
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{Device, Engine, Segmenter, SegmenterBuilder};
 
 use crate::SulcusStatus;
 use crate::border::{Failure, Out, borrowed_mut, free, guard, path, slice, text};
@@ -231,9 +232,10 @@ pub unsafe extern "C" fn sulcus_options_set_max_memory(options: *mut SulcusOptio
 /// `options` is from `sulcus_options_new`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_options_set_half(options: *mut SulcusOptions, half: c_int) -> SulcusStatus {
-    let arithmetic = if half == 0 { Arithmetic::Models } else { Arithmetic::Half };
     // SAFETY: as the caller promises.
-    unsafe { change(options, || Ok(Box::new(move |builder| builder.arithmetic(arithmetic)))) }
+    unsafe {
+        change(options, || Ok(Box::new(move |builder| if half == 0 { builder } else { builder.half_precision() })))
+    }
 }
 
 /// A folder that keeps what ONNX Runtime makes of a model for the processor, and TensorRT, which takes minutes, for a GPU,

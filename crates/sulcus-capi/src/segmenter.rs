@@ -1,7 +1,7 @@
 use std::ffi::{CString, c_char};
 
 use sulcus_pipeline::PipelineError;
-use sulcus_runtime::{RuntimeError, Segmenter};
+use sulcus_runtime::{ErrorKind, Segmenter};
 
 use crate::border::{Failure, Out, borrowed, c_string, free, guard};
 use crate::{SulcusOptions, SulcusStatus};
@@ -31,7 +31,7 @@ impl From<Segmenter> for SulcusSegmenter {
             engine: c_string(segmenter.engine().name()),
             device: c_string(&segmenter.device().to_string()),
             channels: spec.channels.iter().map(|channel| c_string(&channel.name)).collect(),
-            notes: segmenter.notes().iter().map(|note| c_string(note)).collect(),
+            notes: segmenter.notes().iter().map(|note| c_string(&note.to_string())).collect(),
             segmenter,
         }
     }
@@ -188,7 +188,7 @@ pub unsafe extern "C" fn sulcus_segmenter_replay_golden(segmenter: *const Sulcus
         // SAFETY: as the caller promises.
         let segmenter = unsafe { borrowed(segmenter, "segmenter") }?;
         segmenter.segmenter.replay_golden().map_err(|error| {
-            let of_golden_case = matches!(error, RuntimeError::Pipeline(PipelineError::Spec(_)));
+            let of_golden_case = matches!(error.kind(), ErrorKind::Pipeline(PipelineError::Spec(_)));
             let failure = Failure::from(error);
             if of_golden_case { failure.with_status(SulcusStatus::GoldenCase) } else { failure }
         })

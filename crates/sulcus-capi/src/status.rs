@@ -2,7 +2,7 @@ use std::ffi::c_char;
 
 use sulcus_io::IoError;
 use sulcus_pipeline::PipelineError;
-use sulcus_runtime::{RuntimeError, with_causes};
+use sulcus_runtime::{Error as RuntimeError, ErrorKind, with_causes};
 use sulcus_volume::VolumeError;
 
 use crate::border::{Failure, guarded};
@@ -111,26 +111,26 @@ impl From<IoError> for Failure {
 impl From<RuntimeError> for Failure {
     fn from(error: RuntimeError) -> Self {
         let mut message = with_causes(&error);
-        let status = match error {
-            RuntimeError::NoModel => SulcusStatus::InvalidArgument,
-            RuntimeError::ReadModel { .. } | RuntimeError::Model { .. } | RuntimeError::Ensemble { .. } => {
+        let status = match error.kind() {
+            ErrorKind::NoModel => SulcusStatus::InvalidArgument,
+            ErrorKind::ReadModel { .. } | ErrorKind::Model { .. } | ErrorKind::Ensemble { .. } => {
                 SulcusStatus::Model
             }
-            RuntimeError::LibraryNotFound { .. } => {
+            ErrorKind::LibraryNotFound { .. } => {
                 message.push_str("; from C, sulcus_options_set_ort_library names one");
                 SulcusStatus::Engine
             }
-            RuntimeError::Graph { .. }
-            | RuntimeError::EngineNotBuilt { .. }
-            | RuntimeError::NeedsOnnxRuntime { .. }
-            | RuntimeError::Library { .. }
-            | RuntimeError::OtherLibraryLoaded { .. } => SulcusStatus::Engine,
-            RuntimeError::Device { .. } | RuntimeError::Arithmetic { .. } => SulcusStatus::Device,
-            RuntimeError::WouldOverwrite { .. } | RuntimeError::CacheFolder { .. } | RuntimeError::Io(_) => {
+            ErrorKind::Graph { .. }
+            | ErrorKind::EngineNotBuilt { .. }
+            | ErrorKind::NeedsOnnxRuntime { .. }
+            | ErrorKind::Library { .. }
+            | ErrorKind::OtherLibraryLoaded { .. } => SulcusStatus::Engine,
+            ErrorKind::Device { .. } | ErrorKind::Precision { .. } => SulcusStatus::Device,
+            ErrorKind::WouldOverwrite { .. } | ErrorKind::CacheFolder { .. } | ErrorKind::Io(_) => {
                 SulcusStatus::File
             }
-            RuntimeError::NoGoldenCase { .. } => SulcusStatus::GoldenCase,
-            RuntimeError::Pipeline(error) => of_pipeline(&error),
+            ErrorKind::NoGoldenCase { .. } => SulcusStatus::GoldenCase,
+            ErrorKind::Pipeline(error) => of_pipeline(error),
             _ => SulcusStatus::Failed,
         };
         Self::new(status, message)

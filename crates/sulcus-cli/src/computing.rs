@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use sulcus_model::ModelSpec;
-use sulcus_runtime::{Arithmetic, Device, Engine, OrtLibrary, Segmenter};
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{Device, Engine, Segmenter};
 
 use crate::args::ComputeArgs;
 use crate::environment::Environment;
@@ -47,7 +48,7 @@ pub(crate) fn load(
         builder = builder.threads(threads);
     }
     if args.half {
-        builder = builder.arithmetic(Arithmetic::Half);
+        builder = builder.half_precision();
     }
     // Nothing else compiles for so long that it is worth a file unless the user says so.
     let of_user = match args.device {

@@ -172,7 +172,7 @@ pub(crate) fn unpack(wheel: &[u8], folder: &Path) -> Result<PathBuf, CliError> {
     for index in 0..archive.len() {
         let mut member = archive.by_index(index).context("reading the wheel")?;
         let name = member.name().context("reading the wheel")?.into_owned();
-        let Some(file) = sulcus_runtime::wheel_member(&name) else { continue };
+        let Some(file) = sulcus_runtime::ort::wheel_member(&name) else { continue };
         let path = folder.join(file);
         let mut out = std::fs::File::create(&path).context(format_args!("writing {}", path.display()))?;
         std::io::copy(&mut member, &mut out).context(format_args!("unpacking {}", path.display()))?;

@@ -90,7 +90,11 @@ impl QuantizationReport {
     /// Checks the plausibility of the figures.
     pub(crate) fn check(&self) -> Result<(), String> {
         let share = |dice: f64| (0.0..=1.0).contains(&dice);
-        if !matches!(self.kind, Precision::Fp16 | Precision::Int8) || !share(self.dice_fp32) || !share(self.dice) || self.cases == 0 {
+        if !matches!(self.kind, Precision::Fp16 | Precision::Int8)
+            || !share(self.dice_fp32)
+            || !share(self.dice)
+            || self.cases == 0
+        {
             return Err(format!(
                 "its precision must be fp16 or int8 with two Dice in [0, 1] over at least one case, found {}, {} and \
                  {} over {}",

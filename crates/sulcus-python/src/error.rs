@@ -3,7 +3,7 @@
 use pyo3::PyErr;
 use sulcus_io::IoError;
 use sulcus_pipeline::PipelineError;
-use sulcus_runtime::{RuntimeError, with_causes};
+use sulcus_runtime::{Error as RuntimeError, ErrorKind, with_causes};
 use sulcus_volume::VolumeError;
 
 pyo3::import_exception!(sulcus._errors, SulcusError);
@@ -12,10 +12,10 @@ pyo3::import_exception!(sulcus._errors, ModelError);
 
 /// Of loading a model or segmenting a scan.
 pub(crate) fn of_runtime(error: &RuntimeError) -> PyErr {
+    use ErrorKind as R;
     use PipelineError as P;
-    use RuntimeError as R;
     let text = with_causes(error);
-    match error {
+    match error.kind() {
         R::NoModel
         | R::ReadModel { .. }
         | R::Model { .. }

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use pyo3::PyErr;
-use sulcus_runtime::{
-    Device, Engine, NamedLibrary, OrtLibrary, OrtSearch, Outcome, Place, RuntimeError, find_onnx_runtime,
-};
+use sulcus_runtime::ort::{NamedLibrary, OrtLibrary, OrtSearch, SearchOutcome, SearchedPlace, find_onnx_runtime};
+use sulcus_runtime::{Device, Engine, Error as RuntimeError};
 
 use crate::error::{self, SulcusError};
 
@@ -66,7 +65,7 @@ pub(crate) fn engine(
     Ok((Engine::Tract, Some(note)))
 }
 
-fn looked(places: &[Place]) -> String {
-    let line = |p: &Place| format!("\n  {}: {}: {}", p.origin, p.outcome, p.path.display());
-    places.iter().filter(|p| p.outcome != Outcome::NotTried).map(line).collect()
+fn looked(places: &[SearchedPlace]) -> String {
+    let line = |p: &SearchedPlace| format!("\n  {}: {}: {}", p.origin, p.outcome, p.path.display());
+    places.iter().filter(|p| p.outcome != SearchOutcome::NotTried).map(line).collect()
 }

@@ -5,7 +5,7 @@ use pyo3::types::PyBytes;
 use sulcus_io::{Compression, Source, encode_labels, read_scan, would_replace, write_labels};
 use sulcus_model::ModelSpec;
 use sulcus_pipeline::Progress;
-use sulcus_runtime::{Arithmetic, Device, Engine, RuntimeError, SegmentOptions, Segmentation};
+use sulcus_runtime::{Device, Engine, Error as RuntimeError, ErrorKind, SegmentOptions, Segmentation};
 use sulcus_volume::{Geometry, Image, LabelMap, OrientationSource, RasFromVoxel, VolumeError};
 
 use crate::error::{self, InputError, ModelError, SulcusError};
@@ -74,13 +74,13 @@ impl Segmenter {
             builder = builder.max_memory(bytes);
         }
         if options.half {
-            builder = builder.arithmetic(Arithmetic::Half);
+            builder = builder.half_precision();
         }
         if let Some(folder) = options.cache_folder {
             builder = builder.cache_folder(folder);
         }
         let segmenter = py.detach(|| builder.build()).map_err(|e| error::of_runtime(&e))?;
-        let notes = note.into_iter().chain(segmenter.notes().iter().cloned()).collect();
+        let notes = note.into_iter().chain(segmenter.notes().iter().map(ToString::to_string)).collect();
         Ok(Self { segmenter, notes })
     }
 
@@ -111,7 +111,7 @@ impl Segmenter {
         let mut watch = Watch::new(progress);
         let found = py.detach(|| {
             if would_replace(&image, &mask) {
-                let error = RuntimeError::WouldOverwrite { path: mask };
+                let error = ErrorKind::WouldOverwrite { path: mask };
                 return Err(InputError::new_err(error.to_string()));
             }
             let scan = read_scan(&image).map_err(|e| error::of_reading(&e))?;

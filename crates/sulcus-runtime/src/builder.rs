@@ -122,6 +122,12 @@ impl SegmenterBuilder {
         self
     }
 
+    /// Computes in the half precision of the device: bf16 on [`Device::OpenVino`], fp16 on [`Device::TensorRt`]. Set the device first.
+    pub fn half_precision(self) -> Self {
+        let precision = self.device.half_precision().unwrap_or(Precision::Fp16);
+        self.precision(precision)
+    }
+
     /// Sessions that share the [`threads`](Self::threads) for scans of many tiles, on the processor with ONNX Runtime. Defaults to two
     /// for 3-D networks, which are a fifth faster with them, and one for 2-D networks. Each session needs a workspace; where a memory
     /// limit leaves no room for it, one session is used.

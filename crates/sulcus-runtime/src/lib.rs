@@ -119,7 +119,8 @@ pub mod ort {
         OnnxRuntime, OrtMeasurements, OrtOptions, OrtPredictor, check_device, find_onnx_runtime,
     };
     pub use crate::library::{
-        NamedLibrary, Origin, OrtLibrary, OrtSearch, Outcome, Place, python_prefixes, wheel_member,
+        LibraryOrigin, NamedLibrary, OrtLibrary, OrtSearch, SearchOutcome, SearchedPlace, python_prefixes,
+        wheel_member,
     };
 }
 

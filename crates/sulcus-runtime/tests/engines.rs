@@ -10,9 +10,8 @@ use common::{Noise, box_scan, builders, encoded, geometry, graph, model, noise_s
 use sulcus_model::{Dimensions, GoldenCase, label_hash};
 use sulcus_onnx::{GraphBuilder, attribute, with_spec};
 use sulcus_pipeline::{Predictor, Progress, Tensor, compare_predictors};
-use sulcus_runtime::{
-    Device, Engine, OrtLibrary, OrtPredictor, SegmentOptions, Segmenter, SegmenterBuilder, TractPredictor,
-};
+use sulcus_runtime::ort::{OrtLibrary, OrtPredictor};
+use sulcus_runtime::{Device, Engine, SegmentOptions, Segmenter, SegmenterBuilder, TractPredictor};
 use sulcus_volume::{Image, LabelTable};
 
 /// Engines sum in different orders; the same bound holds across the kit.
@@ -337,7 +336,7 @@ fn a_device_that_cannot_be_had_says_why() {
     assert_eq!(auto.engine(), Engine::Ort);
     assert!(
         auto.device() == Device::Cuda(0)
-            || auto.notes().iter().any(|n| n.starts_with("running on the processor: "))
+            || auto.notes().iter().any(|n| n.to_string().starts_with("running on the processor: "))
     );
 }
 

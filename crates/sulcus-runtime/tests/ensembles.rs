@@ -301,11 +301,11 @@ fn of_postprocessing_what_all_members_ask_for_is_done() {
     for models in [[&both, &second], [&second, &both]] {
         let segmenter = build(models);
         assert_eq!(segmenter.spec().postprocessing, [keep(&[2])]);
-        let note = &segmenter.notes()[0];
+        let note = segmenter.notes()[0].to_string();
         assert!(note.starts_with("the models ask for different postprocessing"), "{note}");
         assert_eq!(mask(models), segmented(&builder, &[&second], &scan).labels);
     }
-    assert!(build([&both, &none]).notes()[0].ends_with("so none is done"));
+    assert!(build([&both, &none]).notes()[0].to_string().ends_with("so none is applied"));
     assert_eq!(mask([&both, &none]), segmented(&builder, &[&none], &scan).labels);
     assert_ne!(mask([&both, &none]), mask([&both, &second]));
 }

@@ -7,7 +7,8 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{graph, model, noise_scan, onnx_runtime, search, spec};
-use sulcus_runtime::{Device, Engine, OrtLibrary, SELF_TEST_MODEL, SegmentOptions, Segmenter};
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{Device, Engine, SELF_TEST_MODEL, SegmentOptions, Segmenter};
 use sulcus_volume::{Image, LabelMap};
 
 fn segment(model: &[u8], scan: &Image, folder: Option<&Path>) -> (LabelMap, Image) {

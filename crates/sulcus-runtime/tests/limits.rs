@@ -7,7 +7,7 @@ mod common;
 use common::{builders, geometry, graph, model, noise_scan, spec};
 use sulcus_model::CropRule;
 use sulcus_pipeline::{Outputs, PipelineError};
-use sulcus_runtime::{RuntimeError, SegmentOptions, peak_memory_bytes};
+use sulcus_runtime::{ErrorKind, SegmentOptions, peak_memory_bytes};
 use sulcus_volume::{Geometry, Image, OrientationSource, RasFromVoxel};
 
 #[test]
@@ -29,7 +29,7 @@ fn a_limit_and_a_scan_that_is_given_away_change_nothing_in_the_answer() {
             }
             let refused = free.segment_owned(scan.clone(), options().with_max_memory(least - 1)).unwrap_err();
             assert!(
-                matches!(refused, RuntimeError::Pipeline(PipelineError::MemoryLimit { least: l, .. }) if l == least),
+                matches!(refused.kind(), ErrorKind::Pipeline(PipelineError::MemoryLimit { required, .. }) if *required == least),
                 "{refused}"
             );
             let kept = with.max_memory(1_000_000).build().unwrap();
@@ -63,8 +63,8 @@ fn what_a_model_that_crops_needs_is_told_whole() {
         };
         let expected = segmenter.segment(&scan, SegmentOptions::default()).unwrap().labels;
         assert_eq!(ask(least).unwrap(), expected);
-        let RuntimeError::Pipeline(PipelineError::MemoryLimit { limit, least: told }) =
-            ask(beside + 1).unwrap_err()
+        let ErrorKind::Pipeline(PipelineError::MemoryLimit { limit, required: told }) =
+            ask(beside + 1).unwrap_err().into_kind()
         else {
             panic!("another error")
         };

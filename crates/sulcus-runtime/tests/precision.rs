@@ -12,10 +12,8 @@ use sulcus_model::{Precision, QuantizationReport};
 use sulcus_onnx::precision::{ValueRange, to_half, to_int8, with_ranges};
 use sulcus_onnx::{Axis, GraphBuilder, attribute, with_spec};
 use sulcus_pipeline::{Predictor, Tensor};
-use sulcus_runtime::{
-    Device, Engine, OnnxRuntime, OrtLibrary, OrtMeasurements, OrtPredictor, OrtSearch, RuntimeError,
-    SegmentOptions, Segmenter, TractPredictor,
-};
+use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary, OrtMeasurements, OrtPredictor, OrtSearch};
+use sulcus_runtime::{Device, Engine, ErrorKind, SegmentOptions, Segmenter, TractPredictor};
 
 /// Root mean square of the logits' error against their own: 8 bits of which 7 are in use leave a percent a layer.
 const INT8_ERROR: f64 = 0.02;
@@ -227,7 +225,7 @@ fn the_embedded_engine_refuses_eight_bits_and_names_the_one_that_runs_them() {
     }
     for builder in tried {
         let error = builder.build().unwrap_err();
-        assert!(matches!(error, RuntimeError::NeedsOnnxRuntime { precision: Precision::Int8, .. }), "{error}");
+        assert!(matches!(error.kind(), ErrorKind::NeedsOnnxRuntime { precision: Precision::Int8, .. }), "{error}");
         assert!(error.to_string().contains("does not run int8 models, ONNX Runtime does"), "{error}");
     }
     let half = declared(Precision::Fp16, &to_half(&model(3)).unwrap());

@@ -6,9 +6,8 @@ mod common;
 
 use common::{Noise, builders, model, noise_scan, onnx_runtime, search, spec};
 use sulcus_pipeline::{Predictor, Tensor};
-use sulcus_runtime::{
-    Arithmetic, Device, Engine, OrtLibrary, OrtPredictor, RuntimeError, SegmentOptions, Segmenter,
-};
+use sulcus_runtime::ort::{OrtLibrary, OrtPredictor};
+use sulcus_runtime::{Device, Engine, ErrorKind, SegmentOptions, Segmenter};
 
 #[test]
 fn sessions_answer_as_one_to_the_last_bit() {
@@ -114,9 +113,9 @@ fn batches_with_bound_buffers_give_the_same_logits_the_last_one_filled_up() {
 #[test]
 fn half_precision_is_refused_where_there_is_none() {
     for builder in builders() {
-        let error = builder.model_bytes(model(2)).arithmetic(Arithmetic::Half).build().unwrap_err();
-        assert!(matches!(error, RuntimeError::Arithmetic { device: Device::Cpu, .. }), "{error}");
-        assert!(error.to_string().starts_with("half precision cannot be had on `cpu`: "), "{error}");
+        let error = builder.model_bytes(model(2)).half_precision().build().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Precision { device: Device::Cpu, .. }), "{error}");
+        assert!(error.to_string().starts_with("`cpu` cannot compute in fp16: "), "{error}");
     }
     assert!(spec(2).precision.is_none());
 }

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use sulcus_io::IoError;
 use sulcus_pipeline::PipelineError;
-use sulcus_runtime::{RuntimeError, with_causes};
+use sulcus_runtime::{Error as RuntimeError, ErrorKind, with_causes};
 
 /// Its media type.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -152,18 +152,18 @@ impl Problem {
 
     /// A scan that gets no mask: for what it is (422, 413), or for what failed here (500).
     pub(crate) fn unsegmented(error: &RuntimeError) -> Self {
-        let (status, code) = match error {
-            RuntimeError::Pipeline(PipelineError::MemoryLimit { .. } | PipelineError::Memory { .. }) => {
+        let (status, code) = match error.kind() {
+            ErrorKind::Pipeline(PipelineError::MemoryLimit { .. } | PipelineError::Memory { .. }) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "scan-too-large")
             }
-            RuntimeError::Pipeline(
+            ErrorKind::Pipeline(
                 PipelineError::Channels { .. } | PipelineError::NonFinite { .. } | PipelineError::Volume(_),
             ) => (StatusCode::UNPROCESSABLE_ENTITY, "unsuitable-scan"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "engine"),
         };
-        let detail = match error {
+        let detail = match error.kind() {
             // What one worker may hold is all that it knows of.
-            RuntimeError::Pipeline(PipelineError::MemoryLimit { .. }) => {
+            ErrorKind::Pipeline(PipelineError::MemoryLimit { .. }) => {
                 format!("{} (of one worker's share of the server's memory limit)", with_causes(error))
             }
             _ => with_causes(error),

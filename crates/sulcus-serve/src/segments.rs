@@ -1,4 +1,4 @@
-use sulcus_runtime::{RuntimeError, SegmentOptions, Segmentation, Segmenter};
+use sulcus_runtime::{Error as RuntimeError, SegmentOptions, Segmentation, Segmenter};
 use sulcus_volume::Image;
 
 /// What scans are put through: a [`Segmenter`], or one with something around it.

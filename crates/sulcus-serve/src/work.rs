@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use sulcus_io::Compression;
 use sulcus_pipeline::{PipelineError, Progress};
-use sulcus_runtime::{RuntimeError, SegmentOptions, with_causes};
+use sulcus_runtime::{ErrorKind, SegmentOptions, with_causes};
 use sulcus_volume::OrientationSource;
 
 use crate::answer::Answer;
@@ -79,7 +79,7 @@ impl Worker {
         let segmenting = Instant::now();
         let found = match self.segments.segment(scan.image, options) {
             Ok(found) => found,
-            Err(RuntimeError::Pipeline(PipelineError::Cancelled)) => {
+            Err(error) if matches!(error.kind(), ErrorKind::Pipeline(PipelineError::Cancelled)) => {
                 self.metrics.job_ended(JobEnd::Cancelled);
                 return Err(Problem::stopping());
             }
@@ -131,7 +131,7 @@ impl Worker {
         let least = self.segments.segmenter().loaded_memory_bytes().saturating_add(needed);
         match self.max_memory {
             Some(limit) if least > limit => {
-                Err(Problem::unsegmented(&PipelineError::MemoryLimit { limit, least }.into()))
+                Err(Problem::unsegmented(&PipelineError::MemoryLimit { limit, required: least }.into()))
             }
             _ => Ok(()),
         }

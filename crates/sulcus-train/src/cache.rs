@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sulcus_model::ModelSpec;
+use sulcus_model::{ModelSpec, SpecError};
 use sulcus_pipeline::{PipelineError, Preprocessed, PreprocessedLabels};
 use sulcus_volume::Label;
 
@@ -41,7 +41,7 @@ impl CacheKey {
             spec.crop,
         );
         let json = serde_json::to_vec(&preparing)
-            .map_err(|e| PipelineError::Spec(format!("it cannot be written as JSON: {e}")))?;
+            .map_err(|e| SpecError::Invalid(format!("it cannot be written as JSON: {e}")))?;
         Ok(Self(hex(&Sha256::digest(json))))
     }
 

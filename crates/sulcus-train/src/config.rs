@@ -18,7 +18,7 @@ pub struct TrainConfig {
     pub normalisation: Option<Normalisation>,
     /// One sigmoid channel or a softmax over all structures; by the number of structures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<Output>,
+    pub output: Option<OutputActivation>,
     /// How the prepared grid lies; a 2-D network sees slices along its third axis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orientation: Option<Orientation>,

@@ -188,3 +188,15 @@ pub enum TrainError {
     #[error("the device could not be read: {0}")]
     Tensor(String),
 }
+
+impl From<sulcus_model::SpecError> for TrainError {
+    fn from(error: sulcus_model::SpecError) -> Self {
+        Self::Pipeline(error.into())
+    }
+}
+
+impl From<sulcus_volume::VolumeError> for TrainError {
+    fn from(error: sulcus_volume::VolumeError) -> Self {
+        Self::Pipeline(error.into())
+    }
+}

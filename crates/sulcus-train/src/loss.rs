@@ -129,7 +129,13 @@ impl Loss {
     ///
     /// # Shapes
     /// `logits` `[N, K, D, H, W]`, `targets` `[N, D, H, W]` → `[1]`.
-    pub fn forward(self, output: Output, scope: DiceScope, logits: Tensor<5>, targets: &Targets) -> Tensor<1> {
+    pub fn forward(
+        self,
+        output: OutputActivation,
+        scope: DiceScope,
+        logits: Tensor<5>,
+        targets: &Targets,
+    ) -> Tensor<1> {
         if cpu::is_on(&logits) {
             let kind = SegmentationLoss {
                 activation: match (output, &targets.regions) {
@@ -153,7 +159,13 @@ impl Loss {
     }
 
     /// The same of Burn's own operations, for GPUs.
-    fn by_burn(self, output: Output, scope: DiceScope, logits: Tensor<5>, targets: &Targets) -> Tensor<1> {
+    fn by_burn(
+        self,
+        output: OutputActivation,
+        scope: DiceScope,
+        logits: Tensor<5>,
+        targets: &Targets,
+    ) -> Tensor<1> {
         let [n, k, d, h, w] = logits.dims();
         let classes = targets.tensor(&logits.device());
         let logits = logits.reshape([n, k, d * h * w, 1]);
@@ -270,7 +282,7 @@ mod tests {
         (logits, targets.in_regions(Some(regions)))
     }
 
-    fn each_output(device: &Device) -> [(Output, (Tensor<5>, Targets)); 3] {
+    fn each_output(device: &Device) -> [(OutputActivation, (Tensor<5>, Targets)); 3] {
         [
             (OutputActivation::Softmax, three_classes(device)),
             (OutputActivation::Sigmoid, one_channel(device)),

@@ -143,7 +143,7 @@ pub(crate) fn golden_case(
 ///
 /// # Shapes
 /// `logits` `[K, voxels]`.
-fn least_margin(output: Output, logits: &[f32], classes: usize) -> f32 {
+fn least_margin(output: OutputActivation, logits: &[f32], classes: usize) -> f32 {
     if output != OutputActivation::Softmax {
         return logits.iter().map(|v| v.abs()).fold(f32::INFINITY, f32::min);
     }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
 
 use sulcus_capi::*;
-use sulcus_runtime::{Device, Engine, OrtLibrary, Segmenter, SegmenterBuilder};
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{Device, Engine, Segmenter, SegmenterBuilder};
 use sulcus_volume::Image;
 
 pub(crate) fn repository() -> PathBuf {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use sulcus_runtime::OrtLibrary;
+use sulcus_runtime::ort::OrtLibrary;
 use sulcus_train::{CrossValidation, Dataset, Outcome, Run};
 
 use crate::args::TrainArgs;

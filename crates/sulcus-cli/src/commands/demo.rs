@@ -7,7 +7,8 @@ use std::time::Instant;
 use include_dir::{Dir, include_dir};
 use sulcus_metrics::{DEFAULT_NSD_MM, Summary};
 use sulcus_pipeline::PipelineError;
-use sulcus_runtime::{OrtLibrary, RuntimeError, SegmentOptions, Segmenter};
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{ErrorKind, SegmentOptions, Segmenter};
 use sulcus_train::{Dataset, Outcome, Run, SplitChoice, TrainConfig};
 
 use crate::args::DemoArgs;
@@ -199,7 +200,9 @@ fn predict(
         let mut go_on = |_| if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let found = segmenter.segment(&scan.image, SegmentOptions::default().with_observer(&mut go_on));
         let found = match found {
-            Err(RuntimeError::Pipeline(PipelineError::Cancelled)) => return Err(stopped(run.folder())),
+            Err(error) if matches!(error.kind(), ErrorKind::Pipeline(PipelineError::Cancelled)) => {
+                return Err(stopped(run.folder()));
+            }
             other => other.context("predicting")?,
         };
         let mask = masks.join(format!("{name}.nii.gz"));

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
-use sulcus_runtime::{Device, Engine, OnnxRuntime, OrtLibrary, Outcome, Place, RuntimeError, Segmenter};
+use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary, SearchOutcome, SearchedPlace};
+use sulcus_runtime::{Device, Engine, Error as RuntimeError, ErrorKind, Segmenter};
 use sulcus_train::{DeviceChoice, Precision};
 
 use crate::args::DoctorArgs;
@@ -123,15 +124,15 @@ fn read_model(path: &Path) -> Result<Vec<u8>, CliError> {
 }
 
 fn look_for_library(library: &OrtLibrary) -> (Option<OnnxRuntime>, LibraryReport) {
-    let place = |place: Place| PlaceReport {
+    let place = |place: SearchedPlace| PlaceReport {
         origin: place.origin.to_string(),
         path: place.path,
         outcome: match place.outcome {
-            Outcome::Used => "used".to_owned(),
+            SearchOutcome::Used => "used".to_owned(),
             other => other.to_string(),
         },
     };
-    match sulcus_runtime::find_onnx_runtime(library) {
+    match sulcus_runtime::ort::find_onnx_runtime(library) {
         Ok((runtime, places)) => {
             let report = LibraryReport {
                 found: runtime.is_some(),
@@ -168,7 +169,8 @@ fn failed(error: &RuntimeError) -> Golden {
 
 fn replay_engine(engine: Engine, model: &[u8], library: &OrtLibrary) -> EngineReport {
     let replayed = replay(engine, Device::Cpu, model, library);
-    let available = !matches!(replayed, Err(RuntimeError::NeedsOnnxRuntime { .. }));
+    let available =
+        !replayed.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::NeedsOnnxRuntime { .. }));
     let golden = replayed.unwrap_or_else(|error| failed(&error));
     EngineReport { name: EngineName(engine), available, golden }
 }
@@ -179,7 +181,7 @@ fn devices(runtime: Option<&OnnxRuntime>, model: &[u8], library: &OrtLibrary) ->
         let (available, note) = match (device, runtime) {
             (Device::Cpu, None) => (true, "embedded engine".to_owned()),
             (_, None) => (false, without_runtime(device)),
-            (_, Some(runtime)) => match sulcus_runtime::check_device(runtime, device) {
+            (_, Some(runtime)) => match sulcus_runtime::ort::check_device(runtime, device) {
                 Ok(()) => (true, "ONNX Runtime".to_owned()),
                 Err(error) => (false, with_causes(&error)),
             },

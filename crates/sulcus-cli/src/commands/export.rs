@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sulcus_model::Precision;
-use sulcus_runtime::OrtLibrary;
+use sulcus_runtime::ort::OrtLibrary;
 use sulcus_train::CrossValidation;
 
 use crate::args::ExportArgs;

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use sulcus_runtime::{Device, Engine, OnnxRuntime, OrtLibrary};
+use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary};
+use sulcus_runtime::{Device, Engine};
 
 use crate::args::InstallArgs;
 use crate::environment::Environment;
@@ -62,7 +63,7 @@ fn fetch(args: &InstallArgs, ui: Ui) -> Result<Vec<u8>, CliError> {
 /// Loads the library and lets it compute something before it takes the place of another one.
 fn check(library: &Path) -> Result<OnnxRuntime, CliError> {
     let choice = OrtLibrary::Path(library.to_path_buf());
-    let (runtime, _) = sulcus_runtime::find_onnx_runtime(&choice).context("checking the library")?;
+    let (runtime, _) = sulcus_runtime::ort::find_onnx_runtime(&choice).context("checking the library")?;
     let runtime = runtime.ok_or_else(|| CliError::failed("the library in the wheel cannot be loaded"))?;
     tiny::segmenter(Engine::Ort, Device::Cpu, choice)
         .and_then(|segmenter| segmenter.replay_golden())
@@ -91,7 +92,7 @@ fn replace(target: &Path, fresh: &Path) -> Result<(), CliError> {
 
 fn report(runtime: &OnnxRuntime, devices: &[Device], ui: Ui) {
     for device in devices {
-        match sulcus_runtime::check_device(runtime, *device) {
+        match sulcus_runtime::ort::check_device(runtime, *device) {
             Ok(()) => ui.note(format_args!("{device} can be used")),
             Err(error) => ui.warn(error),
         }

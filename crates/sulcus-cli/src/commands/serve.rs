@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use sulcus_runtime::{OrtLibrary, RuntimeError, Segmenter};
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{ErrorKind, Segmenter};
 use sulcus_serve::{Options, ServeError, Server, Token};
 
 use crate::args::ServeArgs;
@@ -114,7 +115,7 @@ fn token(args: &ServeArgs, environment: &Environment) -> Result<Option<Token>, C
 fn check(segmenter: &Segmenter, ui: Ui) {
     match segmenter.replay_golden() {
         Ok(()) => {}
-        Err(RuntimeError::NoGoldenCase { .. }) => {
+        Err(error) if matches!(error.kind(), ErrorKind::NoGoldenCase { .. }) => {
             ui.note("a model carries no golden case: whether it computes here what it should was not checked");
         }
         Err(error) => ui.warn(format_args!(

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sulcus_runtime::OrtLibrary;
+use sulcus_runtime::ort::OrtLibrary;
 use sulcus_train::{Changes, CrossValidation, Dataset, NetworkChoice, Outcome, PlanFile, Run, TrainConfig};
 
 use crate::args::TrainArgs;

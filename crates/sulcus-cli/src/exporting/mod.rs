@@ -7,7 +7,8 @@ use std::path::Path;
 
 use sulcus_model::{ModelSpec, Precision, QuantizationReport};
 use sulcus_pipeline::{Parity, Predictor, Tensor, compare_predictors};
-use sulcus_runtime::{Device, OnnxRuntime, OrtLibrary, OrtPredictor, TractPredictor};
+use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary, OrtPredictor};
+use sulcus_runtime::{Device, TractPredictor};
 use sulcus_train::{DeviceChoice, NetworkPredictor, Run, Weights, export_onnx};
 
 use crate::error::{CliError, Context};
@@ -76,12 +77,13 @@ pub(crate) fn checked(
     ui: Ui,
 ) -> Result<Exported, CliError> {
     let run = Run::open(folder).context("opening the run")?;
-    let (runtime, _) = sulcus_runtime::find_onnx_runtime(library).context("looking for ONNX Runtime")?;
+    let (runtime, _) = sulcus_runtime::ort::find_onnx_runtime(library).context("looking for ONNX Runtime")?;
     let (bytes, checked) = whole(&run, wanted.weights, runtime.as_ref())?;
     let whole_size = bytes.len();
     let bytes = match wanted.precision {
         Precision::Fp32 => bytes,
-        Precision::Fp16 | Precision::Int8 => {
+        // The argument parser offers no bf16; `reduce` refuses it.
+        Precision::Bf16 | Precision::Fp16 | Precision::Int8 => {
             let (bytes, reduction) = reduced::reduce(&run, wanted, &bytes, runtime.as_ref(), library, ui)?;
             ui.note(reduction_line(&reduction));
             bytes

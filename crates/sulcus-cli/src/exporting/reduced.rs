@@ -7,10 +7,8 @@ use sulcus_model::{Calibration, ModelSpec, Precision, QuantizationReport};
 use sulcus_onnx::precision::{ValueRange, to_half, to_int8, with_ranges};
 use sulcus_onnx::{read_spec, with_spec};
 use sulcus_pipeline::{Predictor, Tensor};
-use sulcus_runtime::{
-    Device, Engine, OnnxRuntime, OrtLibrary, OrtMeasurements, OrtPredictor, SegmentOptions, Segmenter,
-    TractPredictor,
-};
+use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary, OrtMeasurements, OrtPredictor};
+use sulcus_runtime::{Device, Engine, SegmentOptions, Segmenter, TractPredictor};
 use sulcus_train::{Run, RunData};
 
 use crate::error::{CliError, Context};

@@ -6,10 +6,8 @@ use sulcus_model::{
     Normalisation, OutputActivation, SpacingRule, StageConfig, Tiling, Training,
 };
 use sulcus_onnx::{Axis, GraphBuilder, attribute};
-use sulcus_runtime::{
-    Device, Engine, NamedLibrary, OnnxRuntime, OrtLibrary, OrtSearch, Segmenter, SegmenterBuilder,
-    find_onnx_runtime, python_prefixes,
-};
+use sulcus_runtime::ort::{NamedLibrary, OnnxRuntime, OrtLibrary, OrtSearch, find_onnx_runtime, python_prefixes};
+use sulcus_runtime::{Device, Engine, Segmenter, SegmenterBuilder};
 use sulcus_volume::{Geometry, Image, LabelTable, OrientationSource, RasFromVoxel, Spacing};
 
 /// Where the test machine has ONNX Runtime: as the command line looks for it.

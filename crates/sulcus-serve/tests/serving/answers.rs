@@ -1,5 +1,6 @@
 use sulcus_io::Compression;
-use sulcus_runtime::{Device, Engine, NamedLibrary, OrtLibrary, OrtSearch, SELF_TEST_MODEL, Segmenter};
+use sulcus_runtime::ort::{NamedLibrary, OrtLibrary, OrtSearch};
+use sulcus_runtime::{Device, Engine, SELF_TEST_MODEL, Segmenter};
 
 use crate::client::{Client, ask, get, segment};
 use crate::scans::{expected, gzip, nifti, scan};

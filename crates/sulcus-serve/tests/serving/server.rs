@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sulcus_runtime::{Engine, RuntimeError, SELF_TEST_MODEL, SegmentOptions, Segmentation, Segmenter};
+use sulcus_runtime::{Engine, Error as RuntimeError, SELF_TEST_MODEL, SegmentOptions, Segmentation, Segmenter};
 use sulcus_serve::{Ended, Options, Segments, Server, Stopper};
 use sulcus_volume::Image;
 

@@ -9,7 +9,7 @@ pub struct Objective {
     /// The formula.
     pub loss: Loss,
     /// What the network's outputs mean.
-    pub output: Output,
+    pub output: OutputActivation,
     /// Over what soft Dice sums.
     pub dice_scope: DiceScope,
 }

@@ -91,7 +91,7 @@ fn output(
     labels: &LabelTable,
     regions: &[Region],
     why: &mut Vec<String>,
-) -> Result<Output, TrainError> {
+) -> Result<OutputActivation, TrainError> {
     if labels.entries().is_empty() {
         return Err(TrainError::Config("the data set has no label to learn: every mask is empty".into()));
     }

@@ -15,9 +15,8 @@ mod topology;
 use serde::{Deserialize, Serialize};
 use sulcus_model::{
     ChannelSpec, CropRule, ModelSpec, NetworkSpec, Normalisation, OutputActivation, Region, SpacingRule,
-    Structure, Tiling, Training,
+    SpecError, Structure, Tiling, Training,
 };
-use sulcus_pipeline::PipelineError;
 use sulcus_volume::{LabelTable, Orientation};
 
 use crate::{CaseFacts, DiceScope, Flips, TrainConfig, TrainError};
@@ -48,7 +47,7 @@ pub struct Plan {
     /// How intensities are brought to a common scale, channel by channel.
     pub normalisation: Vec<Normalisation>,
     /// What the network's channels mean.
-    pub output: Output,
+    pub output: OutputActivation,
     /// What of a scan the model looks at.
     #[serde(default)]
     pub crop: CropRule,
@@ -115,7 +114,7 @@ impl Plan {
             ));
         }
         match self.model_spec(String::new(), Training::default()).check() {
-            Err(PipelineError::Spec(what)) => bad(what),
+            Err(SpecError::Invalid(what)) => bad(what),
             other => Ok(other?),
         }
     }

@@ -249,7 +249,7 @@ impl Progressing<'_> {
                 let least = self.segmenter.loaded_memory_bytes() + bytes_to_read(&job.case.files);
                 if least > limit {
                     self.asked += 1;
-                    let error = PipelineError::MemoryLimit { limit, least };
+                    let error = PipelineError::MemoryLimit { limit, required: least };
                     return Err(format!("{error}: {}", job.input().display()));
                 }
             }

@@ -8,7 +8,7 @@ mod record;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use sulcus_runtime::OrtLibrary;
+use sulcus_runtime::ort::OrtLibrary;
 
 use crate::args::PredictArgs;
 use crate::cases::{self, Case};

@@ -8,7 +8,8 @@ use std::io;
 use std::path::Path;
 
 use sulcus_onnx::read_spec;
-use sulcus_runtime::{Device, OrtLibrary, Segmenter};
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{Device, Segmenter};
 use tempfile::TempDir;
 
 use crate::error::{CliError, Context};
