@@ -1,12 +1,13 @@
-//! One scan through both engines: how alike the answers are and how long each takes.
+//! Segments one scan with both engines and compares their results and times.
 //!
 //! `cargo run --release -p sulcus-examples --bin compare_engines -- SCAN.nii.gz [LIBRARY]`
 //!
-//! LIBRARY is ONNX Runtime's; without it only places that need no naming are looked at.
+//! LIBRARY is the path of an ONNX Runtime library [default: searched in the default locations].
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
-use sulcus_pipeline::count_labels;
-use sulcus_runtime::{Engine, OrtLibrary, SegmentOptions, Segmentation, Segmenter};
+use sulcus_metrics::count_labels;
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{Engine, SegmentOptions, Segmentation, Segmenter};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -24,11 +25,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let segmenter = match builder.build() {
             Ok(segmenter) => segmenter,
             Err(reason) => {
-                println!("{engine}: not here ({reason})");
+                println!("{engine}: not available ({reason})");
                 continue;
             }
         };
-        // The first run pays for what the engine prepares for a new shape; a held segmenter pays it once.
+        // The first run includes the engine's preparation for a new input shape, which a long-lived segmenter does only once.
         segmenter.segment(&image, SegmentOptions::default())?;
         let answer = segmenter.segment(&image, SegmentOptions::default())?;
         println!("{engine}: {:.3} s in the engine, {} tiles", answer.seconds.engine, answer.tiles);

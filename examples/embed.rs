@@ -1,4 +1,4 @@
-//! A volume segmented from inside another program.
+//! Segments a scan from another program.
 //!
 //! `cargo run --release -p sulcus-examples --bin embed -- SCAN.nii.gz MASK.nii.gz`
 #![allow(clippy::print_stdout, reason = "an example prints")]

@@ -1,18 +1,21 @@
-//! A training from inside another program: a data set in, a run folder and a model file out.
+//! Trains a network from another program and exports it as a model file.
 //!
 //! `cargo run --release -p sulcus-examples --bin train -- RUN [SECONDS]`
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::path::Path;
 
-use sulcus_pipeline::compare_predictors;
+use sulcus_dataset::{Dataset, SplitChoice};
+use sulcus_model::ModelSpec;
+use sulcus_pipeline::{Tensor, compare_predictors};
+use sulcus_plan::TrainConfig;
 use sulcus_runtime::TractPredictor;
 use sulcus_train::{
-    Dataset, Event, NetworkPredictor, Outcome, Run, SplitChoice, TrainConfig, TrainObserver, Weights, export_onnx,
-    train,
+    Event, NetworkPredictor, Placement, Preflight, PreflightError, Run, TrainObserver, TrainOutcome, Weights,
+    export_onnx, train,
 };
 
-/// Prints a line an epoch.
+/// Prints one line per epoch, and checks the model before the first step.
 struct Lines;
 
 impl TrainObserver for Lines {
@@ -21,32 +24,52 @@ impl TrainObserver for Lines {
             println!("epoch {}: loss {:.3}, Dice {:?}", epoch.epoch, epoch.loss, epoch.mean_dice);
         }
     }
+
+    fn preflight(&mut self, model: &Preflight<'_>) -> Result<(), PreflightError> {
+        let apart = difference(model.spec(), model.trainer(), model.file(), model.inputs())?;
+        println!("before the first step logits differ by {apart:.1e} at most");
+        Ok(())
+    }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// By how much the logits of the embedded engine and of the trainer differ.
+fn difference(
+    spec: &ModelSpec,
+    trainer: &NetworkPredictor,
+    file: &[u8],
+    inputs: &[Tensor],
+) -> Result<f32, PreflightError> {
+    let shape = inputs.first().ok_or("the run keeps no patch to compare with")?.shape().to_vec();
+    let engine = TractPredictor::new(file, &shape, None)?;
+    let apart = compare_predictors(spec, trainer, &engine, inputs)?.max_abs_difference;
+    // Sums in another order; a graph that is wrong is off by far more.
+    if apart > 1e-3 {
+        return Err(format!("the exported file computes something else: logits differ by {apart:e}").into());
+    }
+    Ok(apart)
+}
+
+fn main() -> Result<(), PreflightError> {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().ok_or("a path is needed: the run's folder")?;
     let seconds = arguments.next().map_or(Ok(60.0), |text| text.parse())?;
     let scans = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/hippocampus");
 
-    let config = TrainConfig { time_budget_secs: Some(seconds), ..TrainConfig::from_preset("unet2d-lite")? };
+    let config = TrainConfig::from_preset("unet2d-lite")?.with(|c| c.time_budget_secs = Some(seconds));
     let outcome = train(&Dataset::open(scans)?, &SplitChoice::default(), &config, folder.as_ref(), &mut Lines)?;
-    if let Outcome::Finished { validation_dice, .. } = outcome {
+    if let TrainOutcome::Finished { validation_dice, .. } = outcome {
         println!("mean Dice over the held-out scans: {validation_dice:?}");
     }
 
-    // The file is only worth keeping when another engine computes the trainer's logits from it.
+    // The model file is valid only if another engine computes the same logits from it as the trainer.
     let run = Run::open(&folder)?;
-    let device = config.device.resolve()?.first()?;
+    let device = Placement::find(&config.device)?.first()?;
     let network = run.load_network(Weights::Best, &device)?;
     let trainer = NetworkPredictor::new(&network, &device);
     let spec = run.model_spec(Weights::Best, &trainer)?;
     let file = export_onnx(&network, &spec)?;
-    let inputs = run.parity_inputs(2)?;
-    let shape = inputs.first().ok_or("the run keeps no patch to compare with")?.shape().to_vec();
-    let engine = TractPredictor::new(&file, &shape, None)?;
-    let parity = compare_predictors(&spec, &trainer, &engine, &inputs)?;
-    println!("logits differ by {:.1e} at most", parity.max_abs_difference);
+    let apart = difference(&spec, &trainer, &file, &run.parity_inputs(2)?)?;
+    println!("logits differ by {apart:.1e} at most");
     sulcus_io::write_atomically(&Path::new(&folder).join("model.onnx"), |out| out.write_all(&file))?;
     Ok(())
 }

@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use sulcus_io::{Source, read_labels, read_scan, write_image};
-use sulcus_pipeline::{
+use sulcus_io::{VolumeMetadata, read_labels, read_scan, write_image};
+use sulcus_model::{
     Activation, CoarseAxis, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, SpacingRule, StageConfig, Tiling,
 };
+use sulcus_plan::DeviceChoice;
 use sulcus_runtime::{Engine, Segmenter};
 use sulcus_tests::{builder, held_out_cases, shipped_model, shipped_spec};
-use sulcus_train::{DeviceChoice, UNet, export_onnx};
+use sulcus_train::{UNet, export_onnx, find_device};
 use sulcus_volume::{Geometry, Image, Interpolation, Orientation, OrientationSource, RasFromVoxel, Spacing};
 
 /// A bundled scan as it is.
@@ -22,7 +23,7 @@ fn scan() -> Image {
 fn anisotropic() -> Image {
     let scan = scan();
     let grid = scan.geometry().respaced(Spacing::new([0.75, 0.9, 2.2]).unwrap()).unwrap();
-    scan.onto(&grid, Interpolation::Linear, 0.0).unwrap()
+    scan.resample_to(&grid, Interpolation::Linear, 0.0).unwrap()
 }
 
 /// The same voxels on a grid that is turned against the patient by some 20° about each axis; every number of it is exact
@@ -38,7 +39,7 @@ fn oblique() -> Image {
 
 fn write(folder: &Path, name: &str, image: &Image) -> PathBuf {
     let file = folder.join(format!("{name}.nii.gz"));
-    write_image(&file, image, &Source::from(*image.geometry())).unwrap();
+    write_image(&file, image, &VolumeMetadata::from(*image.geometry())).unwrap();
     file
 }
 
@@ -112,7 +113,7 @@ fn a_3d_model_that_resamples_gives_the_same_mask_in_all_48_orientations() {
     spec.spacing =
         SpacingRule::Resample { mm, interpolation: Interpolation::Linear, coarse_axis: CoarseAxis::AsOthers };
     spec.tiling = Tiling::Patch;
-    let (device, _) = DeviceChoice::Cpu.resolve().unwrap();
+    let (device, _) = find_device(DeviceChoice::Cpu).unwrap();
     let network = UNet::new(&spec.network, spec.channels.len(), spec.classes(), 11, &device).unwrap();
     let file = export_onnx(&network, &spec).unwrap();
     let segmenter = builder(Engine::Tract).unwrap().model_bytes(file).build().unwrap();

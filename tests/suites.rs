@@ -6,7 +6,12 @@
     reason = "a test's helpers may fail like the test"
 )]
 
+#[macro_use]
+extern crate sulcus_harness;
+
 mod golden;
 mod orientation;
 mod parity;
 mod surface;
+
+sulcus_harness::main!();

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use sulcus_io::read_labels;
-use sulcus_pipeline::surface_distances;
+use sulcus_metrics::surface_distances;
 use sulcus_tests::root;
 use sulcus_volume::{Geometry, Label, LabelMap, OrientationSource, RasFromVoxel, Spacing, Volume};
 

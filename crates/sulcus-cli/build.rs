@@ -1,6 +1,6 @@
-//! Folders that the binary carries: a file that appears in one of them makes it be built again.
+//! Rebuilds the binary when a file of an embedded folder is added or changed.
 
-#![allow(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
+#![allow(clippy::print_stdout, reason = "build scripts give instructions to cargo on standard output")]
 
 fn main() {
     for folder in ["../../wasm/dist", "../../examples/data/hippocampus", "assets"] {

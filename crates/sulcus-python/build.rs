@@ -1,4 +1,4 @@
-//! A Mac's linker must be told that Python's functions come later.
+//! On macOS the linker must accept the undefined symbols of Python.
 
 fn main() {
     pyo3_build_config::add_extension_module_link_args();

@@ -1,4 +1,4 @@
-"""One table of what the parts of a cohort have done, if together they are the whole cohort."""
+"""Joins the results of the parts of a cohort into one table, if together they are the whole cohort."""
 
 import argparse
 import csv
@@ -9,19 +9,19 @@ import sys
 from pathlib import Path
 
 ENDINGS = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
-# The voxels of these lie beside their header.
+# Voxel files with a separate header.
 VOXELS = (".img", ".img.gz", ".raw", ".zraw")
 
 
 def stem(path):
-    """The name of a case: its file's without the ending."""
+    """The name of a case: the file name without its extension."""
     name = Path(path).name
     lower = name.lower()
     return next((name[: -len(end)] for end in ENDINGS if lower.endswith(end)), name)
 
 
 def expected(folder):
-    """The scans of a folder by the name that their case may have; channels of one scan are named CASE_0000, CASE_0001."""
+    """The scans of a folder with the possible names of their case. Channels of one scan are named CASE_0000, CASE_0001."""
     for path in sorted(folder.iterdir()):
         named = path.is_dir() or path.name.lower().endswith(ENDINGS)
         if not path.name.startswith(".") and named and not path.name.lower().endswith(VOXELS):
@@ -30,7 +30,7 @@ def expected(folder):
 
 
 def problems(scans, masks, lines):
-    """What speaks against the parts being the whole cohort and nothing else."""
+    """The reasons why the parts are not exactly the whole cohort."""
     done = {}
     for line in lines:
         if "error" in line:
@@ -38,21 +38,21 @@ def problems(scans, masks, lines):
             continue
         name = stem(line["output"])
         if name in done:
-            yield f"two parts have done the case {name}: the folder of scans changed between them; run once more"
+            yield f"two parts have the case {name}: the folder of scans changed between them; run the workflow again"
         done[name] = line
         if not Path(line["output"]).is_file():
-            yield f"the mask is gone: {line['output']}"
+            yield f"the mask is missing: {line['output']}"
     for path, names in expected(scans):
         if not names & done.keys():
-            yield f"no part has done this scan: {path}"
+            yield f"no part has this scan: {path}"
     for mask in sorted(masks.glob("*.nii.gz")):
         name = stem(mask)
         if name not in done and not name.endswith("_probabilities"):
-            yield f"this mask is of no scan of the cohort: {mask}"
+            yield f"this mask belongs to no scan of the cohort: {mask}"
 
 
 def rows(lines):
-    """A row a structure and case."""
+    """One row for each case and structure."""
     for line in sorted(lines, key=lambda line: stem(line["output"])):
         for label, found in line["labels"].items():
             seconds = line["seconds"]["total"]

@@ -1,6 +1,6 @@
-"""The workflow run for real on this machine: a cohort in parts, a kill in the middle, a broken scan; the other profiles dry.
+"""Runs the workflow on this machine, with a cohort in parts, a kill in the middle and a damaged scan; plans the other profiles.
 
-Needs SULCUS_BIN and SULCUS_REPO; SULCUS_ORT_LIB names ONNX Runtime, without which the built-in engine runs.
+Needs SULCUS_BIN and SULCUS_REPO; SULCUS_ORT_LIB names ONNX Runtime, without it the built-in engine is used.
 """
 
 import csv
@@ -23,8 +23,8 @@ MODEL = ROOT / "models" / "hippocampus" / "model.onnx"
 DATA = ROOT / "examples" / "data" / "hippocampus"
 CASES = sorted(path.name for path in (DATA / "imagesTr").iterdir())[:12]
 PARTS = 3
-# For a workflow that hangs: on a busy machine a run takes half a minute.
-PATIENCE = 300
+# Limit for a workflow that hangs, in seconds. A run takes half a minute on a busy machine.
+TIMEOUT = 300
 
 
 def cohort(folder, names=CASES):
@@ -53,7 +53,7 @@ def command(folder, *more, profile="local", **settings):
 
 
 def environment(folder):
-    """No cache of the user's is touched."""
+    """Keeps the caches of the user unchanged."""
     return os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
 
 
@@ -63,7 +63,7 @@ def snakemake(folder, *more, **settings):
         env=environment(folder),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     ended.said = ended.stdout + ended.stderr
     return ended
@@ -74,7 +74,7 @@ def masks(folder):
 
 
 def lines(folder):
-    """What `--json` said in all parts."""
+    """The lines of `--json` from all parts."""
     parts = sorted((folder / "out" / "parts").glob("*.jsonl"))
     return [json.loads(line) for part in parts for line in part.read_text().splitlines()]
 
@@ -85,13 +85,13 @@ def direct(tmp_path_factory):
     folder = tmp_path_factory.mktemp("direct")
     library = ["--ort-lib", os.environ["SULCUS_ORT_LIB"]] if "SULCUS_ORT_LIB" in os.environ else []
     words = [SULCUS, "predict", "-m", MODEL, cohort(folder), "-o", folder / "masks", "--threads", "1", *library]
-    subprocess.run(words, check=True, capture_output=True, timeout=PATIENCE)
+    subprocess.run(words, check=True, capture_output=True, timeout=TIMEOUT)
     found = masks(folder / "masks")
     assert list(found) == CASES
     return found
 
 
-def test_a_run_that_is_killed_goes_on_and_makes_the_masks_of_a_single_one(tmp_path, direct):
+def test_killed_run_resumes_and_gives_the_masks_of_a_single_run(tmp_path, direct):
     cohort(tmp_path)
     out = tmp_path / "out"
     running = subprocess.Popen(
@@ -104,14 +104,14 @@ def test_a_run_that_is_killed_goes_on_and_makes_the_masks_of_a_single_one(tmp_pa
     records = out / "masks" / ".sulcus"
     begun = time.monotonic()
     while not records.is_dir() or len(list(records.glob("*.json"))) < 2:
-        assert running.poll() is None and time.monotonic() - begun < PATIENCE, "it ended before it was killed"
+        assert running.poll() is None and time.monotonic() - begun < TIMEOUT, "it ended before it was killed"
         time.sleep(0.005)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     done = {path.stem: (out / "masks" / f"{path.stem}.nii.gz").stat() for path in records.glob("*.json")}
     assert 2 <= len(done) < len(CASES), "it was killed in the middle"
 
-    # Snakemake itself leaves a lock behind when it is killed.
+    # A killed Snakemake leaves its lock.
     assert snakemake(tmp_path, "--unlock").returncode == 0
     ended = snakemake(tmp_path)
     assert ended.returncode == 0, ended.said
@@ -128,7 +128,7 @@ def test_a_run_that_is_killed_goes_on_and_makes_the_masks_of_a_single_one(tmp_pa
     assert "Nothing to be done" in snakemake(tmp_path).said
 
 
-def test_a_broken_scan_fails_by_name_and_the_others_are_done_and_scored_once_it_is_mended(tmp_path, direct):
+def test_damaged_scan_is_named_and_the_cohort_is_scored_after_its_repair(tmp_path, direct):
     scans = cohort(tmp_path)
     broken = scans / CASES[4]
     broken.write_bytes(broken.read_bytes()[:1000])
@@ -138,7 +138,7 @@ def test_a_broken_scan_fails_by_name_and_the_others_are_done_and_scored_once_it_
         shutil.copy(DATA / "labelsTr" / name, truth / name)
     ended = snakemake(tmp_path, truth=truth)
     assert ended.returncode == 1, ended.said
-    # In what Snakemake shows of the part's log.
+    # Snakemake prints the log of the part.
     assert f"cut short, get the file again: {broken}" in ended.said
     out = tmp_path / "out"
     assert masks(out / "masks") == {name: mask for name, mask in direct.items() if name != broken.name}
@@ -155,7 +155,7 @@ def test_a_broken_scan_fails_by_name_and_the_others_are_done_and_scored_once_it_
     assert (out / "report.html").stat().st_size > 10_000
 
 
-def test_parts_that_are_not_the_cohort_make_no_table(tmp_path):
+def test_incomplete_or_overlapping_parts_give_no_table(tmp_path):
     scans, out = cohort(tmp_path, CASES[:3]), tmp_path / "masks"
     out.mkdir()
 
@@ -176,20 +176,20 @@ def test_parts_that_are_not_the_cohort_make_no_table(tmp_path):
     assert (ended.returncode, ended.stderr) == (0, "")
     (tmp_path / "t.csv").unlink()
     for parts, wrong in [
-        ([whole[:1], whole[2:]], "no part has done this scan"),
-        ([whole, whole[:1]], "two parts have done the case"),
+        ([whole[:1], whole[2:]], "no part has this scan"),
+        ([whole, whole[:1]], "two parts have the case"),
         ([whole, [json.dumps({"input": "x", "error": "it is broken: x"})]], "failed: it is broken: x"),
         ([whole, [line("stray.nii.gz")]], None),
     ]:
         ended = merge(*parts)
         if wrong is None:
-            # A mask that a part has made of a scan that is gone by now is of the cohort; one that none has made is not.
+            # A mask from a part whose scan was deleted later belongs to the cohort. A mask from no part does not.
             assert ended.returncode == 0, ended.stderr
-            ended, wrong = merge(whole), "is of no scan of the cohort"
+            ended, wrong = merge(whole), "belongs to no scan of the cohort"
         assert ended.returncode == 1 and wrong in ended.stderr, ended.stderr
     (out / "stray.nii.gz").unlink()
     (out / CASES[0]).unlink()
-    assert "the mask is gone" in merge(whole).stderr
+    assert "the mask is missing" in merge(whole).stderr
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_parts_that_are_not_the_cohort_make_no_table(tmp_path):
         ("kubernetes", ["snakemake_executor_plugin_kubernetes", "snakemake_storage_plugin_fs"]),
     ],
 )
-def test_the_other_profiles_plan_the_same_jobs(tmp_path, profile, plugins):
+def test_other_profiles_plan_the_same_jobs(tmp_path, profile, plugins):
     for plugin in plugins:
         if importlib.util.find_spec(plugin) is None:
             pytest.skip(f"{plugin.replace('_', '-')} is not installed")
@@ -211,7 +211,7 @@ def test_the_other_profiles_plan_the_same_jobs(tmp_path, profile, plugins):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_setting_that_is_missing_or_wrong_is_named(tmp_path):
+def test_missing_or_wrong_setting_is_named(tmp_path):
     (tmp_path / "scans").mkdir()
     ended = snakemake(tmp_path, "-n")
     assert ended.returncode == 1 and "the folder of scans is empty" in ended.said

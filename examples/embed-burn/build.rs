@@ -1,4 +1,4 @@
-//! Turns the shipped model into Rust code and a block of weights, both compiled into the program.
+//! Converts the shipped model to Rust code and a file of weights, which are both compiled into the program.
 
 use burn_onnx::{LoadStrategy, ModelGen};
 

@@ -1,4 +1,4 @@
-"""Writes crates/sulcus-io/tests/dicom: one slice of a bundled scan in each compressed transfer syntax that is read.
+"""Writes crates/sulcus-dicom/tests/dicom: one slice of a bundled scan in each compressed transfer syntax that is read.
 
 The slices are compressed by GDCM and decompressed again by it, where that loses something: what comes out is what
 our decoders are held against. Run by hand: python tests/peers/dicom_fixtures.py
@@ -15,7 +15,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-OUT = ROOT / "crates/sulcus-io/tests/dicom"
+OUT = ROOT / "crates/sulcus-dicom/tests/dicom"
 S = gdcm.TransferSyntax
 
 

@@ -10,7 +10,8 @@
 use std::error::Error;
 use std::time::Instant;
 
-use sulcus_runtime::{Arithmetic, Engine, OrtLibrary, SegmentOptions, Segmenter, peak_memory_bytes};
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{Engine, SegmentOptions, Segmenter, peak_memory_bytes};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (mut files, mut rounds, mut half) = (Vec::new(), 50_usize, false);
@@ -31,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let library = std::env::var_os("SULCUS_ORT_LIB").ok_or("SULCUS_ORT_LIB names no library")?;
     if half {
-        builder = builder.arithmetic(Arithmetic::Half);
+        builder = builder.half_precision();
     }
     let begun = Instant::now();
     let segmenter = builder.model(model).ort_library(OrtLibrary::Path(library.into())).build()?;

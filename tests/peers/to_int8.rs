@@ -10,12 +10,11 @@ use std::error::Error;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
-use sulcus_onnx::precision::{RangeOutput, ValueRange, to_int8, with_ranges};
+use sulcus_model::{ModelSpec, Precision, QuantizationReport};
+use sulcus_onnx::precision::{RangeOutput, ValueRange, calibration_model, to_int8};
 use sulcus_onnx::{read_spec, with_spec};
-use sulcus_pipeline::{
-    ModelSpec, Precision, Predictor, PredictorError, Reduction, Tensor, WindowOptions, predict_logits, prepare,
-};
-use sulcus_runtime::{OrtLibrary, OrtMeasurements, find_onnx_runtime};
+use sulcus_pipeline::{Predictor, PredictorError, Tensor, WindowOptions, predict_logits, preprocess};
+use sulcus_runtime::ort::{OrtLibrary, OrtMeasurements, find_onnx_runtime};
 
 /// Tiles of the scan that ranges are taken from, evenly spread.
 const TILES: usize = 6;
@@ -69,8 +68,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let whole = std::fs::read(model)?;
     let mut spec = read_spec(&whole)?;
     let image = sulcus_io::read_scan(std::path::Path::new(scan))?.image;
-    let (prepared, _) = prepare(&spec, &image)?;
-    let (graph, outputs) = with_ranges(&whole)?;
+    let (prepared, _) = preprocess(&spec, &image)?;
+    let (graph, outputs) = calibration_model(&whole)?;
     let engine = OrtMeasurements::new(&runtime, &graph)?;
     let window = WindowOptions { step: Some(1.0), mirror: false };
     let tiles = sulcus_pipeline::count_tiles(&spec, image.geometry(), &window)?;
@@ -81,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bytes = to_int8(&whole, &ranges)?;
     // One case, so that the file is one that can be read; nothing was scored.
     spec.precision =
-        Some(Reduction { kind: Precision::Int8, dice_fp32: 0.0, dice: 0.0, cases: 1, calibration: None });
+        Some(QuantizationReport { kind: Precision::Int8, dice_fp32: 0.0, dice: 0.0, cases: 1, calibration: None });
     std::fs::write(output, with_spec(&bytes, &spec)?)?;
     Ok(())
 }

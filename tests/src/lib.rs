@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use sulcus_pipeline::ModelSpec;
-use sulcus_runtime::{Engine, OrtLibrary, Segmenter, SegmenterBuilder};
+use sulcus_model::ModelSpec;
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{Engine, Segmenter, SegmenterBuilder};
 
 /// The project's root.
 pub fn root() -> PathBuf {
@@ -54,23 +55,37 @@ pub fn held_out_cases() -> std::io::Result<Vec<(String, PathBuf, PathBuf)>> {
     Ok(cases)
 }
 
-/// A volume of the shared development data, which a clone need not have.
+/// A volume of the shared development data, which a clone need not have. Where it is missing, that part of the test counts
+/// as skipped.
 pub fn development_data(path: &str) -> Option<PathBuf> {
     let path = root().join("../shared/data").join(path);
-    path.exists().then_some(path)
+    if !path.exists() {
+        sulcus_harness::skip_part(format_args!("{} is not on this machine", path.display()));
+        return None;
+    }
+    Some(path)
 }
 
 /// A builder for this engine with the model still to be named. ONNX Runtime comes from `SULCUS_ORT_LIB`, which
-/// `cargo xtask test` sets; `None`, with a word about it, when there is none.
+/// `cargo xtask test` sets. Where there is none, that part of the test counts as skipped.
 pub fn builder(engine: Engine) -> Option<SegmenterBuilder> {
     let builder = Segmenter::builder().engine(engine);
     if engine != Engine::Ort {
         return Some(builder);
     }
-    std::env::var_os("SULCUS_ORT_LIB").map(|library| builder.ort_library(OrtLibrary::Path(library.into())))
+    onnx_runtime().map(|library| builder.ort_library(library))
 }
 
-/// Both engines, as far as they are here.
+/// The ONNX Runtime that the environment names. Where there is none, that part of the test counts as skipped.
+pub fn onnx_runtime() -> Option<OrtLibrary> {
+    let library = std::env::var_os("SULCUS_ORT_LIB");
+    if library.is_none() {
+        sulcus_harness::skip_part("there is no ONNX Runtime; set SULCUS_ORT_LIB");
+    }
+    library.map(|library| OrtLibrary::Path(library.into()))
+}
+
+/// Both engines. Where one is missing, that part of the test counts as skipped.
 pub fn engines() -> Vec<(Engine, SegmenterBuilder)> {
     [Engine::Tract, Engine::Ort].into_iter().filter_map(|engine| Some((engine, builder(engine)?))).collect()
 }

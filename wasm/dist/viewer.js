@@ -88,8 +88,8 @@ $("#width").nextElementSibling.textContent = has ? number(high - low) : "";
 function setWindow(level, width) {
 const [min, max] = viewer.range();
 if (min === undefined) return;
-const least = (max > min ? max - min : 1) / STEPS;
-const half = Math.max(width, least) / 2;
+const minWidth = (max > min ? max - min : 1) / STEPS;
+const half = Math.max(width, minWidth) / 2;
 viewer.set_window(level - half, level + half);
 showWindow();
 redraw();
@@ -167,7 +167,7 @@ const table = JSON.parse(text);
 if (table.format !== "sulcus.labels" || table.format_version !== 1) return;
 labels = table.labels.map(({ value, name, color }) => ({ value: Number(value), name: String(name), color: [...color] }));
 } catch {
-return; // Names of a kind not known here: the labels go by their numbers.
+return; // An unknown format: the labels are named by their numbers.
 }
 viewer.name_labels(role, Uint16Array.from(labels, (l) => l.value), labels.map((l) => l.name), Uint8Array.from(labels.flatMap((l) => l.color)));
 }

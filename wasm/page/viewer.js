@@ -1,4 +1,4 @@
-// Moves files and events into the viewer and pixels out of it; all state that matters is in the module.
+// Passes files and events to the WebAssembly module and draws its pixels. The state is in the module.
 import init, { Viewer } from "./sulcus_viewer.js";
 
 const ROLES = ["image", "mask", "truth"];
@@ -11,7 +11,7 @@ const zones = [...document.querySelectorAll(".zone")];
 const names = ["", "", ""];
 let viewer;
 let loadError = "";
-// When the loading of the first picture began; 0 is the start of the page's own loading.
+// The time at which loading the first picture began; 0 is the start of loading the page.
 let began = 0;
 let scheduled = false;
 
@@ -31,7 +31,7 @@ function addError(text) {
   loadError += (loadError && "\n") + text;
 }
 
-// Every call into the module goes through here: should it ever stop, the page says so instead of going dead.
+// Every call of the module goes through this function, which reports a crash of the module to the user.
 function guarded(action) {
   try {
     return action();
@@ -101,8 +101,8 @@ function showWindow() {
 function setWindow(level, width) {
   const [min, max] = viewer.range();
   if (min === undefined) return;
-  const least = (max > min ? max - min : 1) / STEPS;
-  const half = Math.max(width, least) / 2;
+  const minWidth = (max > min ? max - min : 1) / STEPS;
+  const half = Math.max(width, minWidth) / 2;
   viewer.set_window(level - half, level + half);
   showWindow();
   redraw();
@@ -151,7 +151,7 @@ function showLabels() {
   }));
 }
 
-// After the files changed.
+// Updates the page after the files have changed.
 function refresh() {
   guarded(() => {
     zones.forEach((zone, role) => {
@@ -176,7 +176,7 @@ function refresh() {
   redraw();
 }
 
-// A mask that Sulcus wrote carries its names as JSON; the browser reads that, so the module need not.
+// A mask that Sulcus wrote contains its label names as JSON. The browser parses it, which keeps a JSON parser out of the module.
 function nameLabels(role) {
   const text = viewer.label_text(role);
   if (!text) return;
@@ -186,7 +186,7 @@ function nameLabels(role) {
     if (table.format !== "sulcus.labels" || table.format_version !== 1) return;
     labels = table.labels.map(({ value, name, color }) => ({ value: Number(value), name: String(name), color: [...color] }));
   } catch {
-    return; // Names of a kind not known here: the labels go by their numbers.
+    return; // An unknown format: the labels are named by their numbers.
   }
   viewer.name_labels(role, Uint16Array.from(labels, (l) => l.value), labels.map((l) => l.name), Uint8Array.from(labels.flatMap((l) => l.color)));
 }
@@ -314,7 +314,7 @@ function listen() {
     let wheel = 0;
     canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
-      // A wheel's notch is about 100 pixels, a touchpad sends many small ones.
+      // One notch of a wheel is about 100 pixels; a touchpad sends many smaller steps.
       wheel += event.deltaMode === 0 ? event.deltaY / 100 : event.deltaY / 3;
       const steps = Math.abs(wheel) >= 1 || event.deltaMode !== 0 || Math.abs(event.deltaY) >= 40 ? Math.sign(wheel) * Math.max(1, Math.trunc(Math.abs(wheel))) : 0;
       if (steps) {

@@ -1,69 +1,71 @@
-//! What JavaScript sees. Nothing is decided here.
+//! The interface for JavaScript: thin wrappers around [`Scene`].
 
 use sulcus_volume::{LabelEntry, LabelTable, Plane, Rgb, WindowLevel};
 use wasm_bindgen::Clamped;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::{Role, Row, Scene, Shading, Style};
+use crate::label_stats::LabelStats;
+use crate::scene::Scene;
+use crate::settings::{LabelStyle, Role, Shading};
 
-/// One row of the table of labels; what is not known is undefined.
+/// One row of the label table. Unknown values are undefined in JavaScript.
 #[wasm_bindgen(getter_with_clone)]
 #[derive(Debug, Clone)]
 pub struct LabelRow {
-    /// The value in the file.
+    /// The value of the label.
     pub value: u16,
-    /// Its name.
+    /// The name of the label.
     pub name: String,
-    /// Its colour as `rgb(r, g, b)`.
+    /// The colour as `rgb(r, g, b)`.
     pub color: String,
-    /// Voxels in the mask.
+    /// The number of voxels in the mask.
     pub mask_voxels: Option<f64>,
-    /// Millilitres in the mask.
+    /// The volume in the mask in millilitres.
     pub mask_ml: Option<f64>,
-    /// Voxels in the truth.
+    /// The number of voxels in the reference.
     pub truth_voxels: Option<f64>,
-    /// Millilitres in the truth.
+    /// The volume in the reference in millilitres.
     pub truth_ml: Option<f64>,
-    /// Dice of the two.
+    /// The Dice of mask and reference.
     pub dice: Option<f64>,
 }
 
-impl From<&Row> for LabelRow {
-    fn from(row: &Row) -> Self {
-        let [r, g, b] = row.entry.color.0;
-        let [mask_voxels, truth_voxels] = row.voxels.map(|v| v.map(|n| n as f64));
-        let [mask_ml, truth_ml] = row.ml;
+impl From<&LabelStats> for LabelRow {
+    fn from(stats: &LabelStats) -> Self {
+        let [r, g, b] = stats.entry.color.0;
+        let [mask_voxels, truth_voxels] = stats.voxels.map(|v| v.map(|n| n as f64));
+        let [mask_ml, truth_ml] = stats.ml;
         Self {
-            value: row.entry.value,
-            name: row.entry.name.clone(),
+            value: stats.entry.value,
+            name: stats.entry.name.clone(),
             color: format!("rgb({r}, {g}, {b})"),
             mask_voxels,
             mask_ml,
             truth_voxels,
             truth_ml,
-            dice: row.dice,
+            dice: stats.dice,
         }
     }
 }
 
-/// What is under the crosshair.
+/// The data under the crosshair.
 #[wasm_bindgen(getter_with_clone)]
 #[derive(Debug, Clone)]
 pub struct Readout {
-    /// Index on the axes of the file.
+    /// The voxel index on the axes of the file.
     pub voxel: Vec<u32>,
-    /// Place in the patient in millimetres, RAS+.
+    /// The position in the patient in RAS+ millimetres.
     pub ras_mm: Vec<f64>,
-    /// Intensity.
+    /// The image value.
     pub value: Option<f32>,
-    /// Name of the label in the mask; empty for the background.
+    /// The name of the label in the mask; empty for the background.
     pub mask: Option<String>,
-    /// Name of the label in the truth.
+    /// The name of the label in the reference; empty for the background.
     pub truth: Option<String>,
 }
 
-/// The viewer: a [`Scene`] with plain numbers and strings around it. Planes are 0 axial, 1 coronal, 2 sagittal;
-/// roles 0 image, 1 mask, 2 truth; styles 0 hidden, 1 filled, 2 outline.
+/// A [`Scene`] with an interface of numbers and strings. Planes: 0 axial, 1 coronal, 2 sagittal. Roles: 0 image, 1 mask,
+/// 2 reference. Styles: 0 hidden, 1 filled, 2 outline.
 #[wasm_bindgen]
 #[derive(Debug, Default)]
 pub struct Viewer {
@@ -94,23 +96,23 @@ impl Viewer {
         Self::default()
     }
 
-    /// Opens a file as `as_role`, or as what it looks like; gives the role it has.
+    /// Loads a file as `as_role`, or with an automatically detected role. Returns the role.
     ///
     /// # Errors
-    /// What is wrong with the file, in a sentence.
+    /// A sentence that says why the file cannot be shown.
     pub fn load(&mut self, bytes: &[u8], as_role: Option<u8>) -> Result<u8, String> {
         self.scene.load(bytes, as_role.map(role)).map(|role| role as u8)
     }
 
-    /// The names of labels that a file carries: JSON.
+    /// The label names from a file, as JSON.
     pub fn label_text(&self, of_role: u8) -> Option<String> {
         self.scene.label_text(role(of_role)).map(str::to_owned)
     }
 
-    /// Names labels, and colours them: three numbers from 0 to 255 for each.
+    /// Sets the names and colours of labels; a colour is three numbers from 0 to 255.
     ///
     /// # Errors
-    /// When a value or a name occurs twice.
+    /// A sentence, when a value is 0 or a value or a name occurs twice.
     pub fn name_labels(
         &mut self,
         of_role: u8,
@@ -125,12 +127,12 @@ impl Viewer {
         Ok(())
     }
 
-    /// Takes a file off.
+    /// Closes a file.
     pub fn remove(&mut self, of_role: u8) {
         self.scene.remove(role(of_role));
     }
 
-    /// Mask becomes truth, truth becomes mask.
+    /// Swaps mask and reference.
     pub fn swap_labels(&mut self) {
         self.scene.swap_labels();
     }
@@ -140,32 +142,32 @@ impl Viewer {
         self.scene.has(role(of_role))
     }
 
-    /// What cannot be shown, and why.
+    /// Says which layers are not drawn, and why.
     pub fn problems(&self) -> String {
         self.scene.problems().join(" ")
     }
 
-    /// Whether left and right are a guess.
+    /// Whether left and right are a guess, because the file has no orientation.
     pub fn sides_unknown(&self) -> bool {
         self.scene.sides_unknown()
     }
 
-    /// Pixels of a plane: RGBA, rows from the top.
+    /// Draws a plane: `[height, width, 4]`, RGBA with 8 bits per channel.
     pub fn draw(&self, of_plane: u8, width: usize, height: usize, line: usize) -> Clamped<Vec<u8>> {
         Clamped(self.scene.draw(plane(of_plane), [width, height], line))
     }
 
-    /// Slices of a plane and which is shown; empty when nothing is.
+    /// The number of slices of a plane and the index of the displayed one; empty when no file is loaded.
     pub fn slices(&self, of_plane: u8) -> Vec<usize> {
         self.scene.slices(plane(of_plane)).map(Vec::from).unwrap_or_default()
     }
 
-    /// Letters at the left, right, top and bottom edge of a plane.
+    /// The letters at the left, right, top and bottom edge of a plane.
     pub fn edges(&self, of_plane: u8) -> String {
         self.scene.edges(plane(of_plane)).into_iter().flatten().collect()
     }
 
-    /// Puts the crosshair under a canvas position.
+    /// Moves the crosshair to a canvas position.
     pub fn point_at(&mut self, of_plane: u8, width: usize, height: usize, x: f64, y: f64) {
         self.scene.point_at(plane(of_plane), [width, height], [x, y]);
     }
@@ -175,18 +177,18 @@ impl Viewer {
         self.scene.step(plane(of_plane), [columns, rows, slices]);
     }
 
-    /// Puts the crosshair into a label.
+    /// Moves the crosshair into a label.
     pub fn go_to(&mut self, label: u16) {
         self.scene.go_to(label);
     }
 
-    /// What is under the crosshair.
+    /// The data under the crosshair.
     pub fn readout(&self) -> Option<Readout> {
-        let (voxel, ras) = self.scene.place()?;
+        let (voxel, ras) = self.scene.position()?;
         let name = |of_role| {
             let label = self.scene.label(of_role)?;
-            let row = self.scene.rows().iter().find(|row| row.entry.value == label);
-            Some(row.map(|row| row.entry.name.clone()).unwrap_or_default())
+            let stats = self.scene.label_stats().iter().find(|stats| stats.entry.value == label);
+            Some(stats.map(|stats| stats.entry.name.clone()).unwrap_or_default())
         };
         Some(Readout {
             voxel: voxel.0.map(|i| i as u32).to_vec(),
@@ -197,35 +199,35 @@ impl Viewer {
         })
     }
 
-    /// The table of labels.
+    /// The label table.
     pub fn labels(&self) -> Vec<LabelRow> {
-        self.scene.rows().iter().map(LabelRow::from).collect()
+        self.scene.label_stats().iter().map(LabelRow::from).collect()
     }
 
-    /// Smallest and largest value of the image; empty without one.
+    /// The smallest and largest value of the displayed channel; empty without an image.
     pub fn range(&self) -> Vec<f32> {
         self.scene.range().map(Vec::from).unwrap_or_default()
     }
 
-    /// Black and white.
+    /// The intensities that are shown black and white.
     pub fn window(&self) -> Vec<f32> {
-        let WindowLevel { low, high } = self.scene.look.window;
+        let WindowLevel { low, high } = self.scene.settings.window;
         vec![low, high]
     }
 
-    /// Sets black and white.
+    /// Sets the intensities that are shown black and white.
     pub fn set_window(&mut self, low: f32, high: f32) {
         if low < high {
-            self.scene.look.window = WindowLevel { low, high };
+            self.scene.settings.window = WindowLevel { low, high };
         }
     }
 
-    /// Sets black and white to what suits the image.
+    /// Sets the window automatically.
     pub fn auto_window(&mut self) {
-        self.scene.look.window = self.scene.auto_window();
+        self.scene.settings.window = self.scene.auto_window();
     }
 
-    /// How many channels the image has.
+    /// The number of image channels.
     pub fn channels(&self) -> usize {
         self.scene.channels()
     }
@@ -235,29 +237,29 @@ impl Viewer {
         self.scene.set_channel(channel);
     }
 
-    /// How a layer of labels is shown.
+    /// Sets the style of a label layer.
     pub fn set_style(&mut self, of_role: u8, style: u8) {
         let style = match style {
-            0 => Style::Hidden,
-            1 => Style::Filled,
-            _ => Style::Outline,
+            0 => LabelStyle::Hidden,
+            1 => LabelStyle::Filled,
+            _ => LabelStyle::Outline,
         };
         let layer = usize::from(role(of_role) == Role::Truth);
-        self.scene.look.styles[layer] = style;
+        self.scene.settings.styles[layer] = style;
     }
 
-    /// Opacity of filled labels, 0 to 1.
+    /// Sets the opacity of filled labels, 0 to 1.
     pub fn set_opacity(&mut self, opacity: f32) {
-        self.scene.look.opacity = opacity.clamp(0.0, 1.0);
+        self.scene.settings.opacity = opacity.clamp(0.0, 1.0);
     }
 
-    /// Whether greys are linear between voxel centres.
+    /// Sets whether intensities are interpolated linearly between voxel centres.
     pub fn set_smooth(&mut self, smooth: bool) {
-        self.scene.look.shading = if smooth { Shading::Smooth } else { Shading::Voxels };
+        self.scene.settings.shading = if smooth { Shading::Smooth } else { Shading::Voxels };
     }
 
-    /// Whether the crosshair is drawn.
+    /// Sets whether the crosshair is drawn.
     pub fn set_crosshair(&mut self, shown: bool) {
-        self.scene.look.crosshair = shown;
+        self.scene.settings.crosshair = shown;
     }
 }

@@ -1,10 +1,11 @@
 use sulcus_volume::{Geometry, Plane, VoxelIndex};
 
-/// A place on the display grid: steps towards the patient's left, posterior and inferior.
+/// A position on the display grid: the indices towards the patient's left, posterior and inferior. It is the position of
+/// the crosshair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor(pub [usize; 3]);
 
-/// The axes of the display grid along the columns, the rows and the slices of a plane.
+/// The axes of the display grid along the columns, rows and slices of a plane.
 fn axes(plane: Plane) -> [usize; 3] {
     match plane {
         Plane::Axial => [0, 1, 2],
@@ -14,18 +15,18 @@ fn axes(plane: Plane) -> [usize; 3] {
 }
 
 impl Cursor {
-    /// Column and row of this place in a plane.
+    /// The column and row of this position in a plane.
     pub fn pixel(self, plane: Plane) -> [usize; 2] {
         let [across, down, _] = axes(plane);
         [self.0[across], self.0[down]]
     }
 
-    /// The slice of a plane that goes through this place.
+    /// The index of the slice of a plane that contains this position.
     pub fn slice(self, plane: Plane) -> usize {
         self.0[axes(plane)[2]]
     }
 
-    /// The same place, except for column and row in a plane.
+    /// This position with another column and row in a plane.
     pub fn with_pixel(mut self, plane: Plane, [column, row]: [usize; 2]) -> Self {
         let [across, down, _] = axes(plane);
         self.0[across] = column;
@@ -34,7 +35,7 @@ impl Cursor {
     }
 }
 
-/// Size of a grid along the display axes.
+/// The size of a grid along the axes of the display grid, in voxels and in millimetres.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DisplayGrid {
     size: [usize; 3],
@@ -51,17 +52,17 @@ impl DisplayGrid {
         Self { size: [Plane::Sagittal, Plane::Coronal, Plane::Axial].map(|p| geometry.slices(p)), mm }
     }
 
-    /// The place in the middle.
-    pub fn centre(&self) -> Cursor {
+    /// The position in the middle of the grid.
+    pub fn center(&self) -> Cursor {
         Cursor(self.size.map(|n| n / 2))
     }
 
-    /// How many slices a plane has.
+    /// The number of slices of a plane.
     pub fn slices(&self, plane: Plane) -> usize {
         self.size[axes(plane)[2]]
     }
 
-    /// The place `steps` columns, rows and slices of a plane away, held inside the grid.
+    /// The position `steps` columns, rows and slices away in a plane, clamped to the grid.
     pub fn moved(&self, from: Cursor, plane: Plane, steps: [i32; 3]) -> Cursor {
         let mut to = from;
         for (axis, step) in axes(plane).into_iter().zip(steps) {
@@ -71,14 +72,14 @@ impl DisplayGrid {
         to
     }
 
-    /// Size of a slice of a plane in millimetres, across and down.
+    /// The width and height of a slice in millimetres.
     fn extent_mm(&self, plane: Plane) -> [f64; 2] {
         let [across, down, _] = axes(plane);
         [across, down].map(|a| self.size[a] as f64 * self.mm[a])
     }
 
-    /// Where a slice of a plane goes on a canvas of `canvas` pixels: in its middle, in true proportion. The scale is
-    /// the same for all three planes, so that on equal canvases a structure has one size.
+    /// The part of a canvas of width and height `canvas` that a slice covers: centred, with square millimetres. The scale is the
+    /// same for all three planes, so a structure has the same size on canvases of equal size.
     pub fn frame(&self, plane: Plane, canvas: [usize; 2]) -> Frame {
         let scale = Plane::ALL
             .into_iter()
@@ -95,7 +96,7 @@ impl DisplayGrid {
     }
 }
 
-/// The voxel at a place, on the volume's own axes.
+/// The voxel at a position on the display grid, as an index on the axes of the volume.
 pub(crate) fn voxel_at(geometry: &Geometry, cursor: Cursor) -> Option<VoxelIndex> {
     let [column, row] = cursor.pixel(Plane::Axial);
     geometry.voxel_at(Plane::Axial, cursor.slice(Plane::Axial), column, row)
@@ -104,21 +105,21 @@ pub(crate) fn voxel_at(geometry: &Geometry, cursor: Cursor) -> Option<VoxelIndex
 /// The part of a canvas that a slice covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
-    /// Canvas pixel of its top left corner.
+    /// The canvas pixel of the top left corner.
     pub start: [usize; 2],
-    /// Canvas pixels it covers, across and down; never 0.
+    /// The width and height in canvas pixels; at least 1.
     pub size: [usize; 2],
-    /// Columns and rows of the slice.
+    /// The number of columns and rows of the slice.
     pub cells: [usize; 2],
 }
 
 impl Frame {
-    /// Column (`axis` 0) or row (`axis` 1) of the slice at a canvas position, fractional: cell `i` spans `i..i + 1`.
+    /// The fractional column (`axis` 0) or row (`axis` 1) of the slice at a canvas position. Cell `i` spans `i..i + 1`.
     pub fn cell(&self, axis: usize, at: f64) -> f64 {
         (at - self.start[axis] as f64) * self.cells[axis] as f64 / self.size[axis] as f64
     }
 
-    /// Column and row under a canvas position; outside the slice, the nearest ones.
+    /// The column and row at a canvas position, clamped to the slice.
     pub fn cell_under(&self, at: [f64; 2]) -> [usize; 2] {
         std::array::from_fn(|axis| {
             let last = self.cells[axis] - 1;
@@ -126,8 +127,8 @@ impl Frame {
         })
     }
 
-    /// The canvas position of the middle of a cell.
-    pub fn middle_of(&self, cell: [usize; 2]) -> [f64; 2] {
+    /// The canvas position of the centre of a cell.
+    pub fn center_of(&self, cell: [usize; 2]) -> [f64; 2] {
         std::array::from_fn(|axis| {
             self.start[axis] as f64 + (cell[axis] as f64 + 0.5) * self.size[axis] as f64 / self.cells[axis] as f64
         })
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn voxels_keep_their_proportions_and_planes_their_common_scale() {
+    fn frames_keep_proportions_and_share_one_scale() {
         // 40 x 60 x 80 mm, towards R, A and S.
         let display = DisplayGrid::new(&grid("RAS", [40, 30, 16], [1.0, 2.0, 5.0]));
         let sizes = Plane::ALL.map(|p| display.frame(p, [400, 400]).size);
@@ -155,20 +156,20 @@ mod tests {
     }
 
     #[test]
-    fn the_display_grid_does_not_depend_on_the_order_of_axes_in_the_file() {
+    fn display_grid_does_not_depend_on_the_order_of_axes_in_the_file() {
         let expected = DisplayGrid::new(&grid("RAS", [3, 4, 5], [1.0, 2.0, 3.0]));
         assert_eq!(DisplayGrid::new(&grid("SLA", [5, 3, 4], [3.0, 1.0, 2.0])), expected);
         assert_eq!(DisplayGrid::new(&grid("PIR", [4, 5, 3], [2.0, 3.0, 1.0])), expected);
     }
 
     #[test]
-    fn every_canvas_pixel_of_a_cell_leads_back_to_it() {
+    fn cell_under_inverts_center_of() {
         let display = DisplayGrid::new(&grid("LPS", [7, 5, 3], [0.7, 1.9, 4.0]));
         for plane in Plane::ALL {
             let frame = display.frame(plane, [211, 157]);
             for column in 0..frame.cells[0] {
                 for row in 0..frame.cells[1] {
-                    assert_eq!(frame.cell_under(frame.middle_of([column, row])), [column, row], "{plane:?}");
+                    assert_eq!(frame.cell_under(frame.center_of([column, row])), [column, row], "{plane:?}");
                 }
             }
             assert_eq!(frame.cell_under([-50.0, 1e6]), [0, frame.cells[1] - 1]);
@@ -178,14 +179,14 @@ mod tests {
     #[test]
     fn steps_go_where_the_patient_directions_say_and_stop_at_the_edge() {
         let display = DisplayGrid::new(&grid("RAS", [10, 20, 30], [1.0; 3]));
-        let start = display.centre();
+        let start = display.center();
         assert_eq!(start, Cursor([5, 10, 15]));
         assert_eq!(display.moved(start, Plane::Coronal, [1, -2, 3]), Cursor([6, 13, 13]));
         assert_eq!(display.moved(start, Plane::Sagittal, [-99, 99, -99]), Cursor([0, 0, 29]));
     }
 
     #[test]
-    fn the_crosshair_reads_the_voxel_that_the_plane_shows() {
+    fn voxel_at_is_the_voxel_that_the_plane_shows() {
         for orientation in Orientation::all() {
             let mut mm = [0.0; 3];
             let mut shape = [0; 3];

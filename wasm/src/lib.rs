@@ -1,22 +1,41 @@
-//! The browser viewer: a scan, a mask and a truth in three planes, in true orientation.
+//! The browser viewer: a scan, a predicted mask and a reference mask in three planes, in anatomical orientation.
 //!
-//! Everything heavy is here, in Rust: decoding, cutting, painting, counting. The page (`page/viewer.js`) moves
-//! files and events in and pixels out, and holds no state of its own. [`Scene`] is the state, [`paint`] turns a
-//! slice into pixels, [`Viewer`] is what JavaScript sees. The crate also compiles natively, where its tests run.
+//! The viewer reads files, extracts slices, renders them and computes the volume and Dice of each label. It does not run a
+//! model: no scan is preprocessed or segmented in the browser.
 //!
-//! Positions on screen are counted on the *display grid*: columns towards the patient's left, then posterior, then
-//! inferior, whatever the order of axes in the file (see [`Plane`](sulcus_volume::Plane)).
+//! All computation is in Rust and compiled to WebAssembly. The page (`page/viewer.js`) passes files and events in and draws
+//! the pixels that it gets; it keeps no state of its own. [`Scene`] holds the state, [`render`](render()) turns a slice into pixels, and
+//! [`Viewer`] is the interface for JavaScript. The crate also compiles natively, where its tests run.
+//!
+//! Positions on screen are indices on the *display grid*: towards the patient's left, posterior and inferior, whatever the
+//! order of axes in the file (see [`Plane`](sulcus_volume::Plane)).
+//!
+//! ```
+//! use sulcus_viewer::{Role, Scene};
+//! use sulcus_volume::Plane;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let scan = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/case/image.nii.gz"))?;
+//! let mut scene = Scene::default();
+//! assert_eq!(scene.load(&scan, None)?, Role::Image);
+//! let rgba = scene.draw(Plane::Axial, [320, 240], 1);
+//! assert_eq!(rgba.len(), 320 * 240 * 4);
+//! # Ok(())
+//! # }
+//! ```
 
 mod bindings;
 mod display;
-mod guess;
-mod paint;
+mod label_heuristic;
+mod label_stats;
+mod render;
 mod scene;
-mod tally;
+mod settings;
 
 pub use bindings::{LabelRow, Readout, Viewer};
 pub use display::{Cursor, DisplayGrid, Frame};
-pub use guess::looks_like_labels;
-pub use paint::{Layer, Palette, Picture, Shading, Style, paint};
-pub use scene::{Look, Role, Scene};
-pub use tally::{Row, tally};
+pub use label_heuristic::looks_like_label_map;
+pub use label_stats::{LabelStats, label_stats};
+pub use render::{LabelLayer, Palette, PlaneView, render};
+pub use scene::Scene;
+pub use settings::{LabelStyle, Role, Shading, ViewSettings};

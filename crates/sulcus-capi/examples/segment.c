@@ -3,15 +3,15 @@
  *
  *     segment MODEL.onnx SCAN.nii.gz MASK.nii.gz [ENGINE [ONNX_RUNTIME_LIBRARY]]
  *
- * It also replays the model's golden case, stops a segmentation in the middle, and checks that the array and the file have
- * got the same mask. README.md in the folder above shows how to build it.
+ * It also replays the model's golden case, stops a segmentation in the middle, and checks that the array and the file give
+ * the same mask. README.md in the folder above shows how to build it.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "sulcus.h"
 
-/* Leaves main's work when a call fails; what was made until then is freed there. */
+/* Jumps to the clean-up code when a call fails. */
 #define CHECK(call)                                                                                                  \
     do {                                                                                                             \
         SulcusStatus status_ = (call);                                                                               \
@@ -21,7 +21,7 @@
         }                                                                                                            \
     } while (0)
 
-/* Counts tiles, and stops after as many as it was told. */
+/* Counts tiles, and stops after a given number. */
 struct progress {
     size_t done, stop_after;
 };
@@ -46,11 +46,11 @@ int main(int argc, char **argv) {
     SulcusSegmentation *of_array = NULL, *of_file = NULL, *stopped = NULL;
 
     if (sulcus_abi_version() != SULCUS_ABI_VERSION) {
-        fprintf(stderr, "error: the library is of another version than its header\n");
+        fprintf(stderr, "error: the library and the header have different versions\n");
         return 1;
     }
 
-    /* A model, in an engine. */
+    /* Load a model. */
     CHECK(sulcus_options_new(&options));
     CHECK(sulcus_options_add_model_file(options, model));
     CHECK(sulcus_options_set_device(options, "cpu"));
@@ -59,6 +59,7 @@ int main(int argc, char **argv) {
     CHECK(sulcus_segmenter_new(options, &segmenter));
 
     SulcusSegmenterInfo info;
+    info.struct_size = sizeof info;
     CHECK(sulcus_segmenter_info(segmenter, &info));
     printf("sulcus %s: %s in %s on %s\n", sulcus_version(), info.model_name, info.engine, info.device);
     for (size_t i = 0; i < info.notes; i++) {
@@ -69,17 +70,18 @@ int main(int argc, char **argv) {
     CHECK(sulcus_segmenter_replay_golden(segmenter));
     printf("golden case: the recorded mask\n");
 
-    /* An array. A program with voxels of its own fills in the SulcusScan itself. */
+    /* Segment an array. A program with its own voxels fills in the SulcusScan itself. */
     SulcusScan scan;
     CHECK(sulcus_image_read(scan_file, &image));
     CHECK(sulcus_image_scan(image, &scan));
 
     struct progress progress = {0, 0};
-    SulcusRun run = {0};
-    run.flags = SULCUS_RUN_PROBABILITIES;
-    run.progress = on_progress;
-    run.user_data = &progress;
-    CHECK(sulcus_segment(segmenter, &scan, &run, &of_array));
+    SulcusSegmentOptions segment_options = {0};
+    segment_options.struct_size = sizeof segment_options;
+    segment_options.flags = SULCUS_SEGMENT_PROBABILITIES;
+    segment_options.progress = on_progress;
+    segment_options.user_data = &progress;
+    CHECK(sulcus_segment(segmenter, &scan, &segment_options, &of_array));
 
     const uint16_t *labels;
     const float *probabilities;
@@ -88,34 +90,36 @@ int main(int argc, char **argv) {
     SulcusGrid grid;
     CHECK(sulcus_segmentation_labels(of_array, &labels, &voxels));
     CHECK(sulcus_segmentation_probabilities(of_array, &probabilities, &classes, &values));
+    report.struct_size = sizeof report;
     CHECK(sulcus_segmentation_report(of_array, &report));
     CHECK(sulcus_segmentation_grid(of_array, &grid));
     if (progress.done != report.tiles || values != classes * voxels) {
-        fprintf(stderr, "error: %zu of %zu tiles were told\n", progress.done, report.tiles);
+        fprintf(stderr, "error: the callback counted %zu of %zu tiles\n", progress.done, report.tiles);
         goto done;
     }
     printf("%zu x %zu x %zu voxels of %g x %g x %g mm\n", grid.shape[0], grid.shape[1], grid.shape[2],
            grid.spacing_mm[0], grid.spacing_mm[1], grid.spacing_mm[2]);
     for (size_t i = 0; i < report.structures; i++) {
         SulcusStructure structure;
+        structure.struct_size = sizeof structure;
         CHECK(sulcus_segmentation_structure(of_array, i, &structure));
         printf("%s = %u: %llu voxels, %.3f ml\n", structure.name, (unsigned)structure.value,
                (unsigned long long)structure.voxels, structure.ml);
     }
 
-    /* A file. */
+    /* Segment a file. */
     const uint16_t *file_labels;
     size_t file_voxels;
     CHECK(sulcus_segment_file(segmenter, scan_file, mask_file, NULL, &of_file));
     CHECK(sulcus_segmentation_labels(of_file, &file_labels, &file_voxels));
     if (file_voxels != voxels || memcmp(file_labels, labels, voxels * sizeof *labels) != 0) {
-        fprintf(stderr, "error: the array and the file got different masks\n");
+        fprintf(stderr, "error: the array and the file gave different masks\n");
         goto done;
     }
 
-    /* Stopped half way: nothing is made, and the segmenter is as good as before. */
+    /* Stop half way: there is no segmentation, and the segmenter stays usable. */
     progress.stop_after = (report.tiles + 1) / 2;
-    if (sulcus_segment(segmenter, &scan, &run, &stopped) != SULCUS_STATUS_CANCELLED || stopped != NULL) {
+    if (sulcus_segment(segmenter, &scan, &segment_options, &stopped) != SULCUS_STATUS_CANCELLED || stopped != NULL) {
         fprintf(stderr, "error: it did not stop\n");
         goto done;
     }
@@ -123,7 +127,7 @@ int main(int argc, char **argv) {
     failed = 0;
 
 done:
-    /* Freeing nothing is fine, and the order does not matter. */
+    /* Null may be freed, and the order does not matter. */
     sulcus_segmentation_free(stopped);
     sulcus_segmentation_free(of_file);
     sulcus_segmentation_free(of_array);

@@ -1,4 +1,4 @@
-// Segments a scan from C++: handles that free themselves, errors as exceptions, several threads with one segmenter.
+// Segments a scan from C++, with RAII handles, errors as exceptions, and several threads that share one segmenter.
 //
 //     segment MODEL.onnx SCAN.nii.gz MASK.nii.gz [ENGINE [ONNX_RUNTIME_LIBRARY]]
 //
@@ -46,7 +46,7 @@ inline Image read_image(const std::string &file) {
     return Image(made);
 }
 
-// A segmented scan. What it gives out lives as long as it does.
+// A segmented scan. Pointers from it are valid while it lives.
 class Segmentation {
 public:
     explicit Segmentation(SulcusSegmentation *handle) : handle_(handle) {}
@@ -66,6 +66,7 @@ public:
 
     SulcusReport report() const {
         SulcusReport report;
+        report.struct_size = sizeof report;
         check(sulcus_segmentation_report(handle_.get(), &report));
         return report;
     }
@@ -73,6 +74,7 @@ public:
     std::vector<SulcusStructure> structures() const {
         std::vector<SulcusStructure> structures(report().structures);
         for (size_t i = 0; i < structures.size(); i++) {
+            structures[i].struct_size = sizeof structures[i];
             check(sulcus_segmentation_structure(handle_.get(), i, &structures[i]));
         }
         return structures;
@@ -82,10 +84,10 @@ private:
     std::unique_ptr<SulcusSegmentation, Freeing<sulcus_segmentation_free>> handle_;
 };
 
-// Is told of each tile done; what it throws comes out of Segmenter::segment.
+// Called after each tile. Segmenter::segment rethrows its exceptions.
 using Progress = std::function<void(size_t done, size_t total)>;
 
-// May be shared by threads: its functions are const.
+// Threads may share it: its functions are const.
 class Segmenter {
 public:
     explicit Segmenter(const Options &options) {
@@ -96,6 +98,7 @@ public:
 
     SulcusSegmenterInfo info() const {
         SulcusSegmenterInfo info;
+        info.struct_size = sizeof info;
         check(sulcus_segmenter_info(handle_.get(), &info));
         return info;
     }
@@ -103,29 +106,30 @@ public:
     void replay_golden() const { check(sulcus_segmenter_replay_golden(handle_.get())); }
 
     Segmentation segment(const SulcusScan &scan, const Progress &progress = nullptr) const {
-        return told(progress, [&](const SulcusRun *run, SulcusSegmentation **made) {
-            return sulcus_segment(handle_.get(), &scan, run, made);
+        return with_progress(progress, [&](const SulcusSegmentOptions *options, SulcusSegmentation **made) {
+            return sulcus_segment(handle_.get(), &scan, options, made);
         });
     }
 
     Segmentation segment_file(const std::string &scan, const std::string &mask,
                               const Progress &progress = nullptr) const {
-        return told(progress, [&](const SulcusRun *run, SulcusSegmentation **made) {
-            return sulcus_segment_file(handle_.get(), scan.c_str(), mask.c_str(), run, made);
+        return with_progress(progress, [&](const SulcusSegmentOptions *options, SulcusSegmentation **made) {
+            return sulcus_segment_file(handle_.get(), scan.c_str(), mask.c_str(), options, made);
         });
     }
 
 private:
     template <typename Work>
-    static Segmentation told(const Progress &progress, const Work &work) {
+    static Segmentation with_progress(const Progress &progress, const Work &work) {
         Call call{progress, nullptr};
-        SulcusRun run{};
+        SulcusSegmentOptions options{};
+        options.struct_size = sizeof options;
         if (progress) {
-            run.progress = on_progress;
-            run.user_data = &call;
+            options.progress = on_progress;
+            options.user_data = &call;
         }
         SulcusSegmentation *made = nullptr;
-        SulcusStatus status = work(&run, &made);
+        SulcusStatus status = work(&options, &made);
         if (call.thrown) std::rethrow_exception(call.thrown);
         check(status);
         return Segmentation(made);
@@ -136,7 +140,7 @@ private:
         std::exception_ptr thrown;
     };
 
-    // No exception may cross the library: it is kept, and the work stopped.
+    // No exception may pass through the library: it is stored, and the work stops.
     static int on_progress(void *user_data, size_t done, size_t total) noexcept {
         Call &call = *static_cast<Call *>(user_data);
         try {
@@ -173,7 +177,7 @@ static void run(const std::vector<std::string> &arguments) {
     SulcusScan scan;
     sulcus::check(sulcus_image_scan(image.get(), &scan));
 
-    // The file in this thread, the array in two others, all at once.
+    // The file in this thread and the array in two others, at the same time.
     std::vector<std::vector<uint16_t>> masks(2);
     std::vector<std::string> errors(masks.size());
     std::vector<std::thread> threads;
@@ -196,7 +200,7 @@ static void run(const std::vector<std::string> &arguments) {
     for (std::thread &thread : threads) thread.join();
     if (thrown) std::rethrow_exception(thrown);
     for (const std::string &error : errors) require(error.empty(), error.c_str());
-    for (const auto &mask : masks) require(mask == of_file->labels(), "the array and the file got different masks");
+    for (const auto &mask : masks) require(mask == of_file->labels(), "the array and the file gave different masks");
 
     SulcusGrid grid = of_file->grid();
     std::printf("%zu x %zu x %zu voxels of %g x %g x %g mm\n", grid.shape[0], grid.shape[1], grid.shape[2],
@@ -206,7 +210,7 @@ static void run(const std::vector<std::string> &arguments) {
                     static_cast<unsigned long long>(structure.voxels), structure.ml);
     }
 
-    // An exception of the callback's comes out where it was called from.
+    // An exception of the callback is rethrown by segment.
     struct Enough {};
     bool stopped = false;
     size_t tiles = of_file->report().tiles, last = 0;
@@ -221,7 +225,7 @@ static void run(const std::vector<std::string> &arguments) {
     require(stopped, "it did not stop");
     std::printf("stopped after %zu of %zu tiles\n", last, tiles);
 
-    // Errors are exceptions with the library's sentence.
+    // Errors are exceptions with the message of the library.
     SulcusScan short_scan = scan;
     short_scan.length -= 1;
     bool refused = false;
@@ -231,7 +235,7 @@ static void run(const std::vector<std::string> &arguments) {
         refused = error.status == SULCUS_STATUS_INVALID_ARGUMENT;
         std::printf("refused: %s\n", error.what());
     }
-    require(refused, "a scan that is too short was taken");
+    require(refused, "a scan that is too short was accepted");
 }
 
 int main(int argc, char **argv) {

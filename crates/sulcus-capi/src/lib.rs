@@ -1,21 +1,20 @@
 //! The C interface of `sulcus-runtime`: opaque handles, status codes, arrays in and labels out.
 //!
-//! `include/sulcus.h` is made of this crate's public items by cbindgen, their docs included, so these are written for
-//! whoever reads the header; a test holds the two together. README.md in the crate's folder shows how to build, link and
-//! call it.
+//! cbindgen generates `include/sulcus.h` from the public items of this crate and their docs, so the docs are written for
+//! readers of the header. A test compares the two. README.md in the folder of the crate shows how to build, link and call
+//! the library.
 //!
-//! Each entry goes through the module `border`, which catches panics, checks pointers and keeps the message of the
+//! Every exported function uses the module `ffi`, which catches panics, checks pointers and stores the message of the
 //! thread's last error.
 
-#![allow(unsafe_code, reason = "C calls with pointers, which Rust can't check")]
+#![allow(unsafe_code, reason = "C passes pointers, which Rust cannot check")]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 #[cfg(panic = "abort")]
-compile_error!(
-    "sulcus-capi catches panics at its border, which needs a profile that unwinds: not `panic = \"abort\"`"
-);
+compile_error!("sulcus-capi catches panics, which needs a profile that unwinds: not `panic = \"abort\"`");
 
-mod border;
+mod ffi;
+mod growing;
 mod image;
 mod options;
 mod scan;
@@ -27,16 +26,19 @@ mod status;
 mod tests;
 mod version;
 
-pub use border::sulcus_last_error;
+pub use ffi::{SulcusStatus, sulcus_last_error};
 pub use image::{SulcusImage, sulcus_image_free, sulcus_image_grid, sulcus_image_read, sulcus_image_scan};
 pub use options::{
-    SulcusOptions, sulcus_options_add_model_bytes, sulcus_options_add_model_file, sulcus_options_free,
-    sulcus_options_new, sulcus_options_set_cache_folder, sulcus_options_set_device, sulcus_options_set_engine,
-    sulcus_options_set_half, sulcus_options_set_max_memory, sulcus_options_set_mirror,
-    sulcus_options_set_ort_library, sulcus_options_set_step, sulcus_options_set_threads,
+    SulcusOptions, SulcusPrecision, sulcus_options_add_model_bytes, sulcus_options_add_model_file,
+    sulcus_options_free, sulcus_options_new, sulcus_options_set_allow_unchecked, sulcus_options_set_cache_folder,
+    sulcus_options_set_device, sulcus_options_set_engine, sulcus_options_set_max_memory,
+    sulcus_options_set_mirror, sulcus_options_set_ort_library, sulcus_options_set_precision,
+    sulcus_options_set_step, sulcus_options_set_threads,
 };
 pub use scan::{SULCUS_WORLD_LPS, SULCUS_WORLD_RAS, SulcusGrid, SulcusScan, sulcus_ras_from_directions};
-pub use segment::{SULCUS_RUN_PROBABILITIES, SulcusProgress, SulcusRun, sulcus_segment, sulcus_segment_file};
+pub use segment::{
+    SULCUS_SEGMENT_PROBABILITIES, SulcusProgress, SulcusSegmentOptions, sulcus_segment, sulcus_segment_file,
+};
 pub use segmentation::{
     SulcusReport, SulcusSegmentation, SulcusStructure, sulcus_segmentation_free, sulcus_segmentation_grid,
     sulcus_segmentation_labels, sulcus_segmentation_probabilities, sulcus_segmentation_report,
@@ -46,5 +48,5 @@ pub use segmenter::{
     SulcusSegmenter, SulcusSegmenterInfo, sulcus_segmenter_channel, sulcus_segmenter_free, sulcus_segmenter_info,
     sulcus_segmenter_new, sulcus_segmenter_note, sulcus_segmenter_replay_golden,
 };
-pub use status::{SulcusStatus, sulcus_status_text};
+pub use status::sulcus_status_text;
 pub use version::{SULCUS_ABI_VERSION, sulcus_abi_version, sulcus_version};

@@ -1,18 +1,48 @@
 use std::ffi::{c_char, c_int};
 
-use sulcus_runtime::{Arithmetic, Device, Engine, OrtLibrary, Segmenter, SegmenterBuilder};
+use sulcus_model::Precision;
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{Device, Engine, Segmenter, SegmenterBuilder};
 
 use crate::SulcusStatus;
-use crate::border::{Failure, Out, borrowed_mut, free, guard, path, slice, text};
+use crate::ffi::{FfiError, OutPointer, borrowed_mut, call, free, path, slice, text};
 
-/// What a segmenter is to be made of. Made by `sulcus_options_new`, freed by `sulcus_options_free`; one thread at a time.
+/// The settings of a segmenter. Created by `sulcus_options_new`, freed by `sulcus_options_free`. One thread at a time may use
+/// them.
 pub struct SulcusOptions {
     builder: SegmenterBuilder,
+    device: Device,
+    precision: SulcusPrecision,
+}
+
+/// The number format that the device computes in.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SulcusPrecision {
+    /// The model's own: single precision, unless it was exported in fewer bits.
+    Native = 0,
+    /// bfloat16, on `openvino`.
+    Bf16 = 1,
+    /// IEEE half precision, on `tensorrt`.
+    Fp16 = 2,
+}
+
+impl SulcusPrecision {
+    const ALL: [Self; 3] = [Self::Native, Self::Bf16, Self::Fp16];
+
+    fn to_runtime(self) -> Option<Precision> {
+        match self {
+            Self::Native => None,
+            Self::Bf16 => Some(Precision::Bf16),
+            Self::Fp16 => Some(Precision::Fp16),
+        }
+    }
 }
 
 impl SulcusOptions {
     pub(crate) fn builder(&self) -> SegmenterBuilder {
-        self.builder.clone()
+        let builder = self.builder.clone().device(self.device);
+        self.precision.to_runtime().into_iter().fold(builder, SegmenterBuilder::precision)
     }
 
     fn change(&mut self, change: impl FnOnce(SegmenterBuilder) -> SegmenterBuilder) {
@@ -20,24 +50,28 @@ impl SulcusOptions {
     }
 }
 
-/// Makes options with nothing in them: no model, engine and device `auto`, all threads, no mirroring, each model's own
-/// step, no memory limit.
+/// Creates options with the defaults: no model, engine and device `auto`, the model's own precision, all threads, no
+/// mirroring, each model's own step, no memory limit.
 ///
-/// `options` is filled in; the caller frees it with `sulcus_options_free`. Any thread may call it.
+/// `options` receives the handle; the caller frees it with `sulcus_options_free`. Any thread may call this function.
 ///
 /// # Safety
 /// `options` points to room for a pointer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_options_new(options: *mut *mut SulcusOptions) -> SulcusStatus {
-    guard(|| {
+    call(|| {
         // SAFETY: as the caller promises.
-        let out = unsafe { Out::handle(options, "options") }?;
-        out.give(SulcusOptions { builder: Segmenter::builder() });
+        let out = unsafe { OutPointer::handle(options, "options") }?;
+        out.give(SulcusOptions {
+            builder: Segmenter::builder(),
+            device: Device::default(),
+            precision: SulcusPrecision::Native,
+        });
         Ok(())
     })
 }
 
-/// Frees options; null is nothing. Segmenters that were made with them live on.
+/// Frees options; null is allowed. Segmenters that were created with them stay valid.
 ///
 /// # Safety
 /// `options` is null or from `sulcus_options_new`, was not freed before, and no other thread uses it.
@@ -47,24 +81,28 @@ pub unsafe extern "C" fn sulcus_options_free(options: *mut SulcusOptions) {
     unsafe { free(options) }
 }
 
-unsafe fn change(options: *mut SulcusOptions, make: impl FnOnce() -> Result<Change, Failure>) -> SulcusStatus {
-    guard(|| {
-        // SAFETY: the callers pass on their callers' promise: options of ours that one thread uses.
+/// Applies the change that `parse` returns.
+///
+/// # Safety
+/// `options` is null or from `sulcus_options_new`, and no other thread uses it.
+unsafe fn change(options: *mut SulcusOptions, parse: impl FnOnce() -> Result<Change, FfiError>) -> SulcusStatus {
+    call(|| {
+        // SAFETY: as the caller promises.
         let options = unsafe { borrowed_mut(options, "options") }?;
-        options.change(make()?);
+        options.change(parse()?);
         Ok(())
     })
 }
 
 type Change = Box<dyn FnOnce(SegmenterBuilder) -> SegmenterBuilder>;
 
-/// Adds a model file. Several models are averaged, as the folds of a cross-validation are; they must agree on channels and
-/// labels. The file is read by `sulcus_segmenter_new`.
+/// Adds a model file. Several models, such as the folds of a cross-validation, are averaged; they must have the same
+/// channels and labels. `sulcus_segmenter_new` reads the file.
 ///
 /// The path is copied. One thread at a time may use the options.
 ///
 /// # Safety
-/// `options` is from `sulcus_options_new`; `model` is a text that ends with a zero byte.
+/// `options` is from `sulcus_options_new`; `model` is a zero-terminated string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_options_add_model_file(
     options: *mut SulcusOptions,
@@ -79,7 +117,7 @@ pub unsafe extern "C" fn sulcus_options_add_model_file(
     }
 }
 
-/// Adds a model that is in memory: the bytes of its file, which are copied.
+/// Adds a model in memory. The bytes of its file are copied.
 ///
 /// One thread at a time may use the options.
 ///
@@ -96,7 +134,7 @@ pub unsafe extern "C" fn sulcus_options_add_model_bytes(
         change(options, || {
             let bytes = slice(bytes, length, "bytes")?;
             if bytes.is_empty() {
-                return Err(Failure::argument("a model of no bytes was given: expected those of an .onnx file"));
+                return Err(FfiError::argument("the model has no bytes: expected those of an .onnx file"));
             }
             let bytes = bytes.to_vec();
             Ok(Box::new(move |builder| builder.model_bytes(bytes)))
@@ -104,13 +142,13 @@ pub unsafe extern "C" fn sulcus_options_add_model_bytes(
     }
 }
 
-/// What runs the network: `auto` (ONNX Runtime where it is found, the embedded engine otherwise), `ort` or `tract`. What
-/// was taken, `sulcus_segmenter_info` says.
+/// Sets the engine: `auto` (ONNX Runtime if it is found, the embedded engine otherwise), `ort` or `tract`.
+/// `sulcus_segmenter_info` reports the engine in use.
 ///
 /// The name is copied. One thread at a time may use the options.
 ///
 /// # Safety
-/// `options` is from `sulcus_options_new`; `engine` is a text that ends with a zero byte.
+/// `options` is from `sulcus_options_new`; `engine` is a zero-terminated string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_options_set_engine(
     options: *mut SulcusOptions,
@@ -125,32 +163,31 @@ pub unsafe extern "C" fn sulcus_options_set_engine(
     }
 }
 
-/// Where it runs: `auto`, `cpu`, `openvino`, `cuda`, `cuda:N`, `tensorrt` or `tensorrt:N`. A device that is named is used, or
-/// `sulcus_segmenter_new` says why not: nothing falls back.
+/// Sets the device: `auto`, `cpu`, `openvino`, `cuda`, `cuda:N`, `tensorrt` or `tensorrt:N`. If a named device is not
+/// available, `sulcus_segmenter_new` fails with the reason; there is no fallback.
 ///
 /// The name is copied. One thread at a time may use the options.
 ///
 /// # Safety
-/// `options` is from `sulcus_options_new`; `device` is a text that ends with a zero byte.
+/// `options` is from `sulcus_options_new`; `device` is a zero-terminated string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_options_set_device(
     options: *mut SulcusOptions,
     device: *const c_char,
 ) -> SulcusStatus {
-    // SAFETY: as the caller promises.
-    unsafe {
-        change(options, || {
-            let device: Device = text(device, "device")?.parse().map_err(unknown)?;
-            Ok(Box::new(move |builder| builder.device(device)))
-        })
-    }
+    call(|| {
+        // SAFETY: as the caller promises.
+        let (options, device) = unsafe { (borrowed_mut(options, "options")?, text(device, "device")?) };
+        options.device = device.parse().map_err(unknown)?;
+        Ok(())
+    })
 }
 
-fn unknown(error: impl std::fmt::Display) -> Failure {
-    Failure::argument(error.to_string())
+fn unknown(error: impl std::fmt::Display) -> FfiError {
+    FfiError::argument(error.to_string())
 }
 
-/// Threads for the network, at least 1; all that the process may use unless this is called.
+/// Sets the number of threads for the network, at least 1. Defaults to all threads that the process may use.
 ///
 /// One thread at a time may use the options.
 ///
@@ -162,15 +199,15 @@ pub unsafe extern "C" fn sulcus_options_set_threads(options: *mut SulcusOptions,
     unsafe {
         change(options, || {
             if threads == 0 {
-                return Err(Failure::argument("the number of threads must be at least 1, found 0"));
+                return Err(FfiError::argument("the number of threads must be at least 1, found 0"));
             }
             Ok(Box::new(move |builder| builder.threads(threads)))
         })
     }
 }
 
-/// Whether it also predicts mirrored along the axes that the model was trained for, and averages: slower, often a little
-/// better. 0 is no, anything else yes.
+/// Also predicts the scan mirrored along the axes that the model was trained with mirrored, and averages. This is slower and
+/// often a little better. 0 is off, any other number is on.
 ///
 /// One thread at a time may use the options.
 ///
@@ -182,7 +219,7 @@ pub unsafe extern "C" fn sulcus_options_set_mirror(options: *mut SulcusOptions, 
     unsafe { change(options, || Ok(Box::new(move |builder| builder.mirror(mirror != 0)))) }
 }
 
-/// By what share of a tile the window advances, more than 0 and at most 1; the model's own unless this is called.
+/// Sets the step of the sliding window as a fraction of a tile, more than 0 and at most 1. Defaults to the model's own.
 ///
 /// One thread at a time may use the options.
 ///
@@ -194,16 +231,16 @@ pub unsafe extern "C" fn sulcus_options_set_step(options: *mut SulcusOptions, st
     unsafe {
         change(options, || {
             if !(step > 0.0 && step <= 1.0) {
-                return Err(Failure::argument(format!("the window step must lie in (0, 1], found {step}")));
+                return Err(FfiError::argument(format!("the window step must lie in (0, 1], found {step}")));
             }
             Ok(Box::new(move |builder| builder.step(Some(step))))
         })
     }
 }
 
-/// What the process may hold, in bytes, everything else in it included; no limit unless this is called. It is kept by
-/// working on a part of a scan at a time, which takes longer and gives the same mask; a scan that needs more is refused.
-/// The caller's own copy of the scan's voxels is memory of the process that the library does not count.
+/// Limits the memory of the whole process, in bytes. Defaults to no limit. The limit is enforced by processing a scan in
+/// chunks, which takes longer and gives the same mask. A scan that needs more is refused. The library does not count the
+/// caller's own copy of the voxels.
 ///
 /// One thread at a time may use the options.
 ///
@@ -215,35 +252,64 @@ pub unsafe extern "C" fn sulcus_options_set_max_memory(options: *mut SulcusOptio
     unsafe {
         change(options, || {
             if bytes == 0 {
-                return Err(Failure::argument("the memory limit must be at least 1 byte, found 0"));
+                return Err(FfiError::argument("the memory limit must be at least 1 byte, found 0"));
             }
             Ok(Box::new(move |builder| builder.max_memory(bytes)))
         })
     }
 }
 
-/// Whether it computes in half precision: bf16 on `openvino`, fp16 on `tensorrt`. Faster; voxels at the borders may change.
-/// Any other device is then an error of `sulcus_segmenter_new`. 0 is no, anything else yes.
+/// Sets the precision to a `SulcusPrecision`. Half precision is faster, and voxels at the surface of structures may change.
+/// `sulcus_segmenter_new` fails when the device does not have the precision.
 ///
 /// One thread at a time may use the options.
 ///
 /// # Safety
 /// `options` is from `sulcus_options_new`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sulcus_options_set_half(options: *mut SulcusOptions, half: c_int) -> SulcusStatus {
-    let arithmetic = if half == 0 { Arithmetic::Models } else { Arithmetic::Half };
-    // SAFETY: as the caller promises.
-    unsafe { change(options, || Ok(Box::new(move |builder| builder.arithmetic(arithmetic)))) }
+pub unsafe extern "C" fn sulcus_options_set_precision(
+    options: *mut SulcusOptions,
+    precision: i32,
+) -> SulcusStatus {
+    // The parameter is a number and not the enum, because C may pass a value that the enum lacks.
+    call(|| {
+        // SAFETY: as the caller promises.
+        let options = unsafe { borrowed_mut(options, "options") }?;
+        let known = SulcusPrecision::ALL.into_iter().find(|known| *known as i32 == precision);
+        options.precision = known.ok_or_else(|| {
+            FfiError::argument(format!(
+                "the precision must be SULCUS_PRECISION_NATIVE (0), SULCUS_PRECISION_BF16 (1) or SULCUS_PRECISION_FP16 (2), \
+                 found {precision}"
+            ))
+        })?;
+        Ok(())
+    })
 }
 
-/// A folder that keeps what ONNX Runtime makes of a model for the processor, and TensorRT, which takes minutes, for a GPU,
-/// so that the next process starts sooner; nowhere unless this is called. It is made when there is none. What lies in it
-/// is trusted: keep it where others can't write.
+/// Whether models are accepted that did not pass their check when they were exported. Their masks may be wrong. Defaults to 0 (no):
+/// `sulcus_segmenter_new` refuses such a model. Any other value is yes.
+///
+/// One thread at a time may use the options.
+///
+/// # Safety
+/// `options` is from `sulcus_options_new`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sulcus_options_set_allow_unchecked(
+    options: *mut SulcusOptions,
+    allow: c_int,
+) -> SulcusStatus {
+    // SAFETY: as the caller promises.
+    unsafe { change(options, || Ok(Box::new(move |builder| builder.allow_unchecked(allow != 0)))) }
+}
+
+/// Sets a cache folder for the graphs that ONNX Runtime optimises for the CPU and the engines that TensorRT builds for a GPU,
+/// which takes minutes. The next process then starts sooner. Defaults to no cache. The folder is created if it is missing.
+/// Its files are trusted, so other users must not be able to write to it.
 ///
 /// The path is copied. One thread at a time may use the options.
 ///
 /// # Safety
-/// `options` is from `sulcus_options_new`; `folder` is a text that ends with a zero byte.
+/// `options` is from `sulcus_options_new`; `folder` is a zero-terminated string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_options_set_cache_folder(
     options: *mut SulcusOptions,
@@ -258,14 +324,14 @@ pub unsafe extern "C" fn sulcus_options_set_cache_folder(
     }
 }
 
-/// The ONNX Runtime library, or a folder that holds it: version 1.22 or newer. Unless this is called it is looked for beside
-/// the executable and in the system's folders; no environment variable is asked. A process holds one: naming another than
-/// the one that is loaded is an error of `sulcus_segmenter_new`.
+/// Sets the path of the ONNX Runtime library (version 1.22 or newer) or of the folder that contains it. By default the
+/// library is searched beside the executable and in the system's folders; no environment variable is read. A process can
+/// load one ONNX Runtime: `sulcus_segmenter_new` fails when another one is already loaded.
 ///
 /// The path is copied. One thread at a time may use the options.
 ///
 /// # Safety
-/// `options` is from `sulcus_options_new`; `library` is a text that ends with a zero byte.
+/// `options` is from `sulcus_options_new`; `library` is a zero-terminated string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_options_set_ort_library(
     options: *mut SulcusOptions,

@@ -4,139 +4,158 @@ use std::ops::ControlFlow;
 use sulcus_pipeline::Progress;
 use sulcus_runtime::SegmentOptions;
 
-use crate::border::{Failure, Out, borrowed, guard, path};
+use crate::ffi::{FfiError, OutPointer, borrowed, call, path};
+use crate::growing::{Growing, read_growing};
 use crate::{SulcusScan, SulcusSegmentation, SulcusSegmenter, SulcusStatus, scan};
 
-/// In `SulcusRun.flags`: also give each class's probability.
-pub const SULCUS_RUN_PROBABILITIES: u32 = 1;
+/// In `SulcusSegmentOptions.flags`: also compute the probabilities of each class.
+pub const SULCUS_SEGMENT_PROBABILITIES: u32 = 1;
 
-/// Is told of each tile done, in the thread that called `sulcus_segment` or `sulcus_segment_file`. 0 goes on, anything else
-/// stops with SULCUS_STATUS_CANCELLED. It must return: no exception and no longjmp may leave it. It may call functions of
-/// this library.
+/// Called after each tile, in the thread that called `sulcus_segment` or `sulcus_segment_file`. The return value 0 continues;
+/// any other value stops the work with SULCUS_STATUS_CANCELLED. The callback must return: no exception and no longjmp may
+/// leave it. It may call functions of this library.
 pub type SulcusProgress =
     Option<unsafe extern "C" fn(user_data: *mut c_void, tiles_done: usize, tiles_total: usize) -> c_int>;
 
-/// What is wanted of one segmentation. All zero (`SulcusRun run = {0}`) is the same as none.
+/// Options of one segmentation. Set the struct to zero, then `struct_size`, then the fields that should differ from their
+/// default, which is zero.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-pub struct SulcusRun {
-    /// SULCUS_RUN_PROBABILITIES, or 0.
+pub struct SulcusSegmentOptions {
+    /// Set by the caller: sizeof(SulcusSegmentOptions).
+    pub struct_size: usize,
+    /// SULCUS_SEGMENT_PROBABILITIES, or 0.
     pub flags: u32,
-    /// What the process may hold during this segmentation, in place of the segmenter's own limit; 0 keeps that one.
+    /// Memory limit of the process during this segmentation, in bytes; 0 uses the segmenter's own limit.
     pub max_memory: u64,
-    /// Is told how far it is; null for nobody.
+    /// Called after each tile; may be null.
     pub progress: SulcusProgress,
-    /// Given to `progress` as it is.
+    /// Passed to `progress`.
     pub user_data: *mut c_void,
 }
 
-/// Segments a scan that is in memory. `run` may be null.
+// SAFETY: the struct is `repr(C)`, starts with `struct_size`, and is valid as zeros; each field ends before or at the next
+// multiple of its alignment.
+unsafe impl Growing for SulcusSegmentOptions {
+    const NAME: &'static str = "SulcusSegmentOptions";
+}
+
+/// Segments a scan in memory. `options` may be null, which means the defaults.
 ///
-/// `segmentation` is filled in; the caller frees it with `sulcus_segmentation_free`. The scan is copied and may be changed
-/// afterwards. Several threads may segment with one segmenter at once.
+/// `segmentation` receives the handle; the caller frees it with `sulcus_segmentation_free`. The scan is copied and may be
+/// changed afterwards. Several threads may segment with one segmenter at once.
 ///
-/// A scan smaller than the model's patch is padded; one that is not finite everywhere is refused, as nobody knows what its
-/// NaN and infinite voxels mean.
+/// A scan smaller than the model's patch is padded. A scan with NaN or infinite voxels is refused, because nothing says what
+/// they mean.
 ///
 /// # Safety
-/// `segmenter` is from `sulcus_segmenter_new`; `scan` points to one whose pointers point to as much as it says;
-/// `segmentation` points to room for a pointer.
+/// `segmenter` is from `sulcus_segmenter_new`; `scan` points to one whose pointers point to as many values as it says;
+/// `options` is null or points to as many bytes as its `struct_size` says; `segmentation` points to room for a pointer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_segment(
     segmenter: *const SulcusSegmenter,
     scan: *const SulcusScan,
-    run: *const SulcusRun,
+    options: *const SulcusSegmentOptions,
     segmentation: *mut *mut SulcusSegmentation,
 ) -> SulcusStatus {
-    guard(|| {
+    call(|| {
         // SAFETY: as the caller promises.
-        let out = unsafe { Out::handle(segmentation, "segmentation") }?;
+        let out = unsafe { OutPointer::handle(segmentation, "segmentation") }?;
         // SAFETY: as the caller promises.
         let segmenter = unsafe { borrowed(segmenter, "segmenter") }?.segmenter();
         // SAFETY: as the caller promises.
-        let run = unsafe { wanted(run) }?;
+        let options = unsafe { read_options(options) }?;
         // SAFETY: as the caller promises.
         let image = unsafe { scan::image(scan) }?;
-        let mut observer = observer(&run);
-        out.give(segmenter.segment_owned(image, options(&run, &mut observer)?)?.into());
+        let mut observer = observer(&options);
+        out.give(segmenter.segment_owned(image, segment_options(&options, &mut observer)?)?.into());
         Ok(())
     })
 }
 
-/// Segments a file and writes the mask, on the same grid and with the names of the labels: NIfTI, NRRD or MetaImage, by
-/// their names. The mask is written under a temporary name and renamed, so that there is none after a failure; it can't
-/// overwrite the scan. `run` may be null.
+/// Segments a file and writes the mask on the same grid, with the names of the labels. The file names decide the formats:
+/// NIfTI, NRRD or MetaImage. The mask is written under a temporary name and renamed, so a failure leaves no mask. The mask
+/// cannot overwrite the scan. `options` may be null, which means the defaults.
 ///
-/// `segmentation` is filled in and the caller frees it with `sulcus_segmentation_free`; it may be null, when nobody wants it.
-/// Several threads may segment with one segmenter at once.
+/// `segmentation` receives the handle, and the caller frees it with `sulcus_segmentation_free`; it may be null when the
+/// segmentation is not needed. Several threads may segment with one segmenter at once.
 ///
 /// # Safety
-/// `segmenter` is from `sulcus_segmenter_new`; the paths are texts that end with a zero byte; `segmentation` is null or
-/// points to room for a pointer.
+/// `segmenter` is from `sulcus_segmenter_new`; the paths are zero-terminated strings; `options` is null or points to as many
+/// bytes as its `struct_size` says; `segmentation` is null or points to room for a pointer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_segment_file(
     segmenter: *const SulcusSegmenter,
     scan: *const c_char,
     mask: *const c_char,
-    run: *const SulcusRun,
+    options: *const SulcusSegmentOptions,
     segmentation: *mut *mut SulcusSegmentation,
 ) -> SulcusStatus {
-    guard(|| {
+    call(|| {
         let out = match segmentation.is_null() {
             true => None,
             // SAFETY: as the caller promises.
-            false => Some(unsafe { Out::handle(segmentation, "segmentation") }?),
+            false => Some(unsafe { OutPointer::handle(segmentation, "segmentation") }?),
         };
         // SAFETY: as the caller promises.
         let segmenter = unsafe { borrowed(segmenter, "segmenter") }?.segmenter();
         // SAFETY: as the caller promises.
         let (scan, mask) = unsafe { (path(scan, "scan")?, path(mask, "mask")?) };
         // SAFETY: as the caller promises.
-        let run = unsafe { wanted(run) }?;
-        let mut observer = observer(&run);
-        let found = segmenter.segment_file_with(scan, mask, options(&run, &mut observer)?)?;
+        let options = unsafe { read_options(options) }?;
+        let mut observer = observer(&options);
+        let segmentation = segmenter.segment_file_with(scan, mask, segment_options(&options, &mut observer)?)?;
         if let Some(out) = out {
-            out.give(found.into());
+            out.give(segmentation.into());
         }
         Ok(())
     })
 }
 
-/// What is wanted: nothing in particular where the pointer is null.
+/// The caller's options, or the defaults for a null pointer.
 ///
 /// # Safety
-/// As [`borrowed`].
-unsafe fn wanted(run: *const SulcusRun) -> Result<SulcusRun, Failure> {
-    if run.is_null() {
-        return Ok(SulcusRun { flags: 0, max_memory: 0, progress: None, user_data: std::ptr::null_mut() });
+/// As [`read_growing`].
+unsafe fn read_options(options: *const SulcusSegmentOptions) -> Result<SulcusSegmentOptions, FfiError> {
+    if options.is_null() {
+        return Ok(SulcusSegmentOptions {
+            struct_size: size_of::<SulcusSegmentOptions>(),
+            flags: 0,
+            max_memory: 0,
+            progress: None,
+            user_data: std::ptr::null_mut(),
+        });
     }
     // SAFETY: as the caller promises.
-    unsafe { borrowed(run, "run") }.copied()
+    unsafe { read_growing(options, "options") }
 }
 
-/// Asks the callback, and goes on where there is none.
-fn observer(run: &SulcusRun) -> impl FnMut(Progress) -> ControlFlow<()> {
-    let SulcusRun { progress, user_data, .. } = *run;
+/// Calls the caller's callback, if there is one.
+fn observer(options: &SulcusSegmentOptions) -> impl FnMut(Progress) -> ControlFlow<()> {
+    let SulcusSegmentOptions { progress, user_data, .. } = *options;
     move |Progress { done, total }| {
-        // SAFETY: the caller gave both, and promises that they go together and return.
+        // SAFETY: the caller passed both, and promises that they belong together and that the callback returns.
         let stop = progress.is_some_and(|progress| unsafe { progress(user_data, done, total) } != 0);
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
-fn options<'a>(
-    run: &SulcusRun,
+fn segment_options<'a>(
+    options: &SulcusSegmentOptions,
     observer: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
-) -> Result<SegmentOptions<'a>, Failure> {
-    let options = SegmentOptions::default().with_observer(observer);
-    let options = match run.flags {
-        0 => options,
-        SULCUS_RUN_PROBABILITIES => options.with_probabilities(),
+) -> Result<SegmentOptions<'a>, FfiError> {
+    let with_observer = SegmentOptions::default().with_observer(observer);
+    let with_outputs = match options.flags {
+        0 => with_observer,
+        SULCUS_SEGMENT_PROBABILITIES => with_observer.with_probabilities(),
         other => {
-            return Err(Failure::argument(format!(
-                "the flags of a run are 0 or SULCUS_RUN_PROBABILITIES ({SULCUS_RUN_PROBABILITIES}), found {other}"
+            return Err(FfiError::argument(format!(
+                "`flags` must be 0 or SULCUS_SEGMENT_PROBABILITIES ({SULCUS_SEGMENT_PROBABILITIES}), found {other}"
             )));
         }
     };
-    Ok(if run.max_memory > 0 { options.with_max_memory(run.max_memory) } else { options })
+    Ok(match options.max_memory {
+        0 => with_outputs,
+        bytes => with_outputs.with_max_memory(bytes),
+    })
 }

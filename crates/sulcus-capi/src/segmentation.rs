@@ -2,14 +2,15 @@ use std::ffi::{CString, c_char};
 
 use sulcus_runtime::{LabelVolume, Segmentation};
 
-use crate::border::{Failure, Out, borrowed, c_string, free, guard};
+use crate::ffi::{FfiError, OutPointer, borrowed, c_string, call, free};
+use crate::growing::{Growing, OutStruct};
 use crate::segmenter::no_such;
 use crate::{SulcusGrid, SulcusStatus};
 
-/// A segmented scan. Made by `sulcus_segment` and `sulcus_segment_file`, freed by `sulcus_segmentation_free`; it needs its
-/// segmenter no more.
+/// A segmented scan. Created by `sulcus_segment` and `sulcus_segment_file`, freed by `sulcus_segmentation_free`. It stays
+/// valid when its segmenter is freed.
 pub struct SulcusSegmentation {
-    found: Segmentation,
+    segmentation: Segmentation,
     structures: Vec<(CString, LabelVolume)>,
     engine: CString,
     device: CString,
@@ -17,98 +18,114 @@ pub struct SulcusSegmentation {
 }
 
 impl From<Segmentation> for SulcusSegmentation {
-    fn from(found: Segmentation) -> Self {
+    fn from(segmentation: Segmentation) -> Self {
         let named = |volume: LabelVolume| (c_string(&volume.name), volume);
         Self {
-            structures: found.label_volumes().into_iter().map(named).collect(),
-            engine: c_string(found.engine.name()),
-            device: c_string(&found.device.to_string()),
-            precision: c_string(&found.precision),
-            found,
+            structures: segmentation.label_volumes().into_iter().map(named).collect(),
+            engine: c_string(segmentation.engine.name()),
+            device: c_string(&segmentation.device.to_string()),
+            precision: c_string(&segmentation.precision),
+            segmentation,
         }
     }
 }
 
-/// How much of a mask a structure takes. Its pointers belong to the segmentation and live as long.
+/// A structure and its volume in the mask. Its pointers belong to the segmentation and are valid until it is freed.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct SulcusStructure {
-    /// Its name.
+    /// Set by the caller: sizeof(SulcusStructure).
+    pub struct_size: usize,
+    /// The name.
     pub name: *const c_char,
-    /// All label values that belong to it: those of a region, or the one.
+    /// All label values that belong to the structure: those of a region, or the only one.
     pub values: *const u16,
-    /// Their number.
+    /// The number of values.
     pub values_length: usize,
-    /// Its value in the mask; a region's, where no other region lies over it.
+    /// The structure's value in the mask. A region has it where no other region overlaps.
     pub value: u16,
-    /// Voxels that have any of the values.
+    /// The number of voxels that have any of the values.
     pub voxels: u64,
-    /// Their volume in millilitres.
+    /// The volume of these voxels in millilitres.
     pub ml: f64,
 }
 
-/// What ran where, and where the time went. Its texts belong to the segmentation and live as long.
+// SAFETY: the struct is `repr(C)`, starts with `struct_size`, and each field ends before or at the next multiple of its
+// alignment.
+unsafe impl Growing for SulcusStructure {
+    const NAME: &'static str = "SulcusStructure";
+}
+
+/// Engine, device and timings of a segmentation. Its texts belong to the segmentation and are valid until it is freed.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct SulcusReport {
-    /// What ran the network: `ort` or `tract`.
+    /// Set by the caller: sizeof(SulcusReport).
+    pub struct_size: usize,
+    /// The engine that ran the network: `ort` or `tract`.
     pub engine: *const c_char,
-    /// Where it ran, such as `cpu` or `cuda:0`.
+    /// The device that it ran on, such as `cpu` or `cuda:0`.
     pub device: *const c_char,
-    /// The numbers that the network is written in, such as `fp32`; of an ensemble of several kinds all, as `fp32+int8`.
+    /// The precision of the network, such as `fp32`; of an ensemble with several precisions all, as `fp32+int8`.
     pub precision: *const c_char,
-    /// Structures that `sulcus_segmentation_structure` gives.
+    /// The number of structures; `sulcus_segmentation_structure` gives them.
     pub structures: usize,
-    /// Tiles that the scan was cut into.
+    /// The number of tiles that the scan was divided into.
     pub tiles: usize,
-    /// The most memory that the process has held up to then, in bytes; 0 where the system doesn't say.
+    /// Peak memory of the process so far, in bytes; 0 where the operating system does not report it.
     pub peak_memory_bytes: u64,
-    /// Turning, resampling and normalising the scan, in seconds of the wall clock.
+    /// Seconds spent on reorienting, resampling and normalising the scan (wall clock, as all timings here).
     pub preprocess_seconds: f64,
-    /// Asking the network tile by tile, blending and deciding.
+    /// Seconds spent on predicting tiles, blending them and choosing labels.
     pub infer_seconds: f64,
-    /// The part of that during which the engine worked.
+    /// The part of `infer_seconds` inside the engine.
     pub engine_seconds: f64,
-    /// What is done to the whole mask.
+    /// Seconds spent on postprocessing the mask.
     pub postprocess_seconds: f64,
 }
 
-/// Frees a segmentation; null is nothing.
+// SAFETY: the struct is `repr(C)`, starts with `struct_size`, and each field ends before or at the next multiple of its
+// alignment.
+unsafe impl Growing for SulcusReport {
+    const NAME: &'static str = "SulcusReport";
+}
+
+/// Frees a segmentation; null is allowed.
 ///
 /// # Safety
-/// `segmentation` is null or from this library, was not freed before, and no other thread uses it or what belongs to it.
+/// `segmentation` is null or from this library, was not freed before, and no other thread uses it or its pointers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_segmentation_free(segmentation: *mut SulcusSegmentation) {
     // SAFETY: as the caller promises.
     unsafe { free(segmentation) }
 }
 
-/// Fills in the mask: a label value for each voxel of the scan's own grid, first axis fastest; 0 is the background.
+/// Fills in the mask: a label value for each voxel of the scan's own grid, with the first axis fastest; 0 is the background.
 ///
-/// The labels belong to the segmentation and live as long. Several threads may ask at once.
+/// The labels belong to the segmentation and are valid until it is freed. Several threads may call this function at once.
 ///
 /// # Safety
-/// `segmentation` is from this library; the other pointers point to room for what is filled in.
+/// `segmentation` is from this library; the other pointers point to writable memory of their types.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_segmentation_labels(
     segmentation: *const SulcusSegmentation,
     labels: *mut *const u16,
     length: *mut usize,
 ) -> SulcusStatus {
-    guard(|| {
+    call(|| {
         // SAFETY: as the caller promises.
-        let (labels, length) = unsafe { (Out::new(labels, "labels")?, Out::new(length, "length")?) };
+        let (labels, length) = unsafe { (OutPointer::new(labels, "labels")?, OutPointer::new(length, "length")?) };
         // SAFETY: as the caller promises.
-        let found = &unsafe { borrowed(segmentation, "segmentation") }?.found;
-        labels.write(found.labels.data().as_ptr());
-        length.write(found.labels.data().len());
+        let segmentation = &unsafe { borrowed(segmentation, "segmentation") }?.segmentation;
+        labels.write(segmentation.labels.data().as_ptr());
+        length.write(segmentation.labels.data().len());
         Ok(())
     })
 }
 
-/// Fills in the grid that mask and probabilities lie on: the scan's own.
+/// Fills in the grid of the mask and the probabilities: the scan's own.
 ///
-/// `grid` is the caller's. Several threads may ask at once.
+/// Several threads may call this function at once.
 ///
 /// # Safety
 /// `segmentation` is from this library; `grid` points to room for a `SulcusGrid`.
@@ -117,23 +134,23 @@ pub unsafe extern "C" fn sulcus_segmentation_grid(
     segmentation: *const SulcusSegmentation,
     grid: *mut SulcusGrid,
 ) -> SulcusStatus {
-    guard(|| {
+    call(|| {
         // SAFETY: as the caller promises.
-        let out = unsafe { Out::new(grid, "grid") }?;
+        let out = unsafe { OutPointer::new(grid, "grid") }?;
         // SAFETY: as the caller promises.
-        out.write(unsafe { borrowed(segmentation, "segmentation") }?.found.labels.geometry().into());
+        out.write(unsafe { borrowed(segmentation, "segmentation") }?.segmentation.labels.geometry().into());
         Ok(())
     })
 }
 
-/// Fills in each class's probability, which has to be asked for with SULCUS_RUN_PROBABILITIES: that of class k for voxel
-/// (x, y, z) is at ((k * nz + z) * ny + y) * nx + x. Class 0 is the background and the labels follow by rising value; a
-/// model with one sigmoid output or with regions has no class for the background.
+/// Fills in the probabilities of each class, which must be requested with SULCUS_SEGMENT_PROBABILITIES. The probability of
+/// class k for voxel (x, y, z) is at ((k * nz + z) * ny + y) * nx + x. Class 0 is the background, and the labels follow by
+/// ascending value; a model with one sigmoid output or with regions has no class for the background.
 ///
-/// The values belong to the segmentation and live as long. Several threads may ask at once.
+/// The values belong to the segmentation and are valid until it is freed. Several threads may call this function at once.
 ///
 /// # Safety
-/// `segmentation` is from this library; the other pointers point to room for what is filled in.
+/// `segmentation` is from this library; the other pointers point to writable memory of their types.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_segmentation_probabilities(
     segmentation: *const SulcusSegmentation,
@@ -141,17 +158,21 @@ pub unsafe extern "C" fn sulcus_segmentation_probabilities(
     classes: *mut usize,
     length: *mut usize,
 ) -> SulcusStatus {
-    guard(|| {
+    call(|| {
         // SAFETY: as the caller promises.
         let (probabilities, classes, length) = unsafe {
-            (Out::new(probabilities, "probabilities")?, Out::new(classes, "classes")?, Out::new(length, "length")?)
+            (
+                OutPointer::new(probabilities, "probabilities")?,
+                OutPointer::new(classes, "classes")?,
+                OutPointer::new(length, "length")?,
+            )
         };
         // SAFETY: as the caller promises.
-        let found = &unsafe { borrowed(segmentation, "segmentation") }?.found;
-        let image = found.probabilities.as_ref().ok_or_else(|| {
-            Failure::new(
+        let segmentation = &unsafe { borrowed(segmentation, "segmentation") }?.segmentation;
+        let image = segmentation.probabilities.as_ref().ok_or_else(|| {
+            FfiError::new(
                 SulcusStatus::NotAvailable,
-                "this segmentation has no probabilities: ask for them with SULCUS_RUN_PROBABILITIES",
+                "this segmentation has no probabilities: request them with SULCUS_SEGMENT_PROBABILITIES",
             )
         })?;
         probabilities.write(image.data().as_ptr());
@@ -161,26 +182,27 @@ pub unsafe extern "C" fn sulcus_segmentation_probabilities(
     })
 }
 
-/// Fills in a structure that the model knows and how much of it was found, from 0, by rising label value or in the order of
-/// its regions; `sulcus_segmentation_report` says how many there are.
+/// Fills in a structure of the model and its volume in the mask. Structures are counted from 0, by ascending label value or
+/// in the order of the model's regions; `sulcus_segmentation_report` gives their number.
 ///
-/// The pointers belong to the segmentation. Several threads may ask at once.
+/// The pointers belong to the segmentation. Several threads may call this function at once.
 ///
 /// # Safety
-/// `segmentation` is from this library; `structure` points to room for a `SulcusStructure`.
+/// `segmentation` is from this library; `structure` points to as many bytes as its `struct_size` says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_segmentation_structure(
     segmentation: *const SulcusSegmentation,
     index: usize,
     structure: *mut SulcusStructure,
 ) -> SulcusStatus {
-    guard(|| {
+    call(|| {
         // SAFETY: as the caller promises.
-        let out = unsafe { Out::new(structure, "structure") }?;
+        let out = unsafe { OutStruct::new(structure, "structure") }?;
         // SAFETY: as the caller promises.
         let structures = &unsafe { borrowed(segmentation, "segmentation") }?.structures;
         let (name, volume) = structures.get(index).ok_or_else(|| no_such("structure", index, structures.len()))?;
-        out.write(SulcusStructure {
+        out.write(&SulcusStructure {
+            struct_size: size_of::<SulcusStructure>(),
             name: name.as_ptr(),
             values: volume.values.as_ptr(),
             values_length: volume.values.len(),
@@ -192,34 +214,35 @@ pub unsafe extern "C" fn sulcus_segmentation_structure(
     })
 }
 
-/// Fills in what ran where, and where the time went.
+/// Fills in engine, device and timings.
 ///
-/// The texts belong to the segmentation. Several threads may ask at once.
+/// The texts belong to the segmentation. Several threads may call this function at once.
 ///
 /// # Safety
-/// `segmentation` is from this library; `report` points to room for a `SulcusReport`.
+/// `segmentation` is from this library; `report` points to as many bytes as its `struct_size` says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_segmentation_report(
     segmentation: *const SulcusSegmentation,
     report: *mut SulcusReport,
 ) -> SulcusStatus {
-    guard(|| {
+    call(|| {
         // SAFETY: as the caller promises.
-        let out = unsafe { Out::new(report, "report") }?;
+        let out = unsafe { OutStruct::new(report, "report") }?;
         // SAFETY: as the caller promises.
-        let segmentation = unsafe { borrowed(segmentation, "segmentation") }?;
-        let found = &segmentation.found;
-        out.write(SulcusReport {
-            engine: segmentation.engine.as_ptr(),
-            device: segmentation.device.as_ptr(),
-            precision: segmentation.precision.as_ptr(),
-            structures: segmentation.structures.len(),
-            tiles: found.tiles,
-            peak_memory_bytes: found.peak_memory_bytes.unwrap_or(0),
-            preprocess_seconds: found.seconds.preprocess,
-            infer_seconds: found.seconds.infer,
-            engine_seconds: found.seconds.engine,
-            postprocess_seconds: found.seconds.postprocess,
+        let SulcusSegmentation { segmentation, structures, engine, device, precision } =
+            unsafe { borrowed(segmentation, "segmentation") }?;
+        out.write(&SulcusReport {
+            struct_size: size_of::<SulcusReport>(),
+            engine: engine.as_ptr(),
+            device: device.as_ptr(),
+            precision: precision.as_ptr(),
+            structures: structures.len(),
+            tiles: segmentation.tiles,
+            peak_memory_bytes: segmentation.peak_memory_bytes.unwrap_or(0),
+            preprocess_seconds: segmentation.seconds.preprocess,
+            infer_seconds: segmentation.seconds.infer,
+            engine_seconds: segmentation.seconds.engine,
+            postprocess_seconds: segmentation.seconds.postprocess,
         });
         Ok(())
     })

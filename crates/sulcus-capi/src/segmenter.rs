@@ -1,13 +1,14 @@
 use std::ffi::{CString, c_char};
 
 use sulcus_pipeline::PipelineError;
-use sulcus_runtime::{RuntimeError, Segmenter};
+use sulcus_runtime::{ErrorKind, Segmenter};
 
-use crate::border::{Failure, Out, borrowed, c_string, free, guard};
+use crate::ffi::{FfiError, OutPointer, borrowed, c_string, call, free};
+use crate::growing::{Growing, OutStruct};
 use crate::{SulcusOptions, SulcusStatus};
 
-/// One or more models, loaded and ready. Made by `sulcus_segmenter_new`, freed by `sulcus_segmenter_free`. Several threads
-/// may segment with it at once; how many of their tiles run at a time is the engine's affair.
+/// One or more loaded models. Created by `sulcus_segmenter_new`, freed by `sulcus_segmenter_free`. Several threads may segment
+/// with it at once; the engine decides how many tiles run at a time.
 pub struct SulcusSegmenter {
     segmenter: Segmenter,
     name: CString,
@@ -31,34 +32,41 @@ impl From<Segmenter> for SulcusSegmenter {
             engine: c_string(segmenter.engine().name()),
             device: c_string(&segmenter.device().to_string()),
             channels: spec.channels.iter().map(|channel| c_string(&channel.name)).collect(),
-            notes: segmenter.notes().iter().map(|note| c_string(note)).collect(),
+            notes: segmenter.notes().iter().map(|note| c_string(&note.to_string())).collect(),
             segmenter,
         }
     }
 }
 
-/// What a segmenter is. Its texts belong to the segmenter and live as long.
+/// A description of a segmenter. Its texts belong to the segmenter and are valid until it is freed.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct SulcusSegmenterInfo {
-    /// What people call the model; of several the first one's.
+    /// Set by the caller: sizeof(SulcusSegmenterInfo).
+    pub struct_size: usize,
+    /// The name of the model; of several models the name of the first.
     pub model_name: *const c_char,
-    /// What runs the network: `ort` or `tract`.
+    /// The engine in use: `ort` or `tract`.
     pub engine: *const c_char,
-    /// Where it runs, such as `cpu` or `cuda:0`.
+    /// The device in use, such as `cpu` or `cuda:0`.
     pub device: *const c_char,
-    /// Models that are averaged.
+    /// The number of models, which are averaged.
     pub models: usize,
-    /// Channels that a scan must have; `sulcus_segmenter_channel` names them.
+    /// The number of channels that a scan must have; `sulcus_segmenter_channel` gives their names.
     pub channels: usize,
-    /// Sentences that a person should read; `sulcus_segmenter_note` gives them.
+    /// The number of notes for the user; `sulcus_segmenter_note` gives them.
     pub notes: usize,
 }
 
-/// Reads the models and gets the engine ready, which may take seconds.
+// SAFETY: the struct is `repr(C)`, starts with `struct_size`, and has pointers and numbers of the same alignment.
+unsafe impl Growing for SulcusSegmenterInfo {
+    const NAME: &'static str = "SulcusSegmenterInfo";
+}
+
+/// Loads the models into the engine, which may take seconds.
 ///
-/// `segmenter` is filled in; the caller frees it with `sulcus_segmenter_free`. The options are copied: they may be used
-/// again, changed or freed. Any thread may call it.
+/// `segmenter` receives the handle; the caller frees it with `sulcus_segmenter_free`. The options are copied, so they may be
+/// used again, changed or freed. Any thread may call this function.
 ///
 /// # Safety
 /// `options` is from `sulcus_options_new`; `segmenter` points to room for a pointer.
@@ -67,9 +75,9 @@ pub unsafe extern "C" fn sulcus_segmenter_new(
     options: *const SulcusOptions,
     segmenter: *mut *mut SulcusSegmenter,
 ) -> SulcusStatus {
-    guard(|| {
+    call(|| {
         // SAFETY: as the caller promises.
-        let out = unsafe { Out::handle(segmenter, "segmenter") }?;
+        let out = unsafe { OutPointer::handle(segmenter, "segmenter") }?;
         // SAFETY: as the caller promises.
         let options = unsafe { borrowed(options, "options") }?;
         out.give(options.builder().build()?.into());
@@ -77,7 +85,7 @@ pub unsafe extern "C" fn sulcus_segmenter_new(
     })
 }
 
-/// Frees a segmenter; null is nothing. Segmentations that it made live on.
+/// Frees a segmenter; null is allowed. Its segmentations stay valid.
 ///
 /// # Safety
 /// `segmenter` is null or from `sulcus_segmenter_new`, was not freed before, and no other thread uses it.
@@ -87,23 +95,24 @@ pub unsafe extern "C" fn sulcus_segmenter_free(segmenter: *mut SulcusSegmenter) 
     unsafe { free(segmenter) }
 }
 
-/// Fills in what a segmenter is, and what engine and device were taken.
+/// Fills in a description of the segmenter, with the engine and the device in use.
 ///
-/// The texts belong to the segmenter. Several threads may ask at once.
+/// The texts belong to the segmenter. Several threads may call this function at once.
 ///
 /// # Safety
-/// `segmenter` is from `sulcus_segmenter_new`; `info` points to room for a `SulcusSegmenterInfo`.
+/// `segmenter` is from `sulcus_segmenter_new`; `info` points to as many bytes as its `struct_size` says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_segmenter_info(
     segmenter: *const SulcusSegmenter,
     info: *mut SulcusSegmenterInfo,
 ) -> SulcusStatus {
-    guard(|| {
+    call(|| {
         // SAFETY: as the caller promises.
-        let out = unsafe { Out::new(info, "info") }?;
+        let out = unsafe { OutStruct::new(info, "info") }?;
         // SAFETY: as the caller promises.
         let segmenter = unsafe { borrowed(segmenter, "segmenter") }?;
-        out.write(SulcusSegmenterInfo {
+        out.write(&SulcusSegmenterInfo {
+            struct_size: size_of::<SulcusSegmenterInfo>(),
             model_name: segmenter.name.as_ptr(),
             engine: segmenter.engine.as_ptr(),
             device: segmenter.device.as_ptr(),
@@ -115,9 +124,9 @@ pub unsafe extern "C" fn sulcus_segmenter_info(
     })
 }
 
-/// Fills in the name of a channel that scans must have, such as `MRI`, in their order from 0.
+/// Fills in the name of a channel that scans must have, such as `MRI`. Channels are counted from 0.
 ///
-/// The text belongs to the segmenter. Several threads may ask at once.
+/// The text belongs to the segmenter. Several threads may call this function at once.
 ///
 /// # Safety
 /// `segmenter` is from `sulcus_segmenter_new`; `name` points to room for a pointer.
@@ -131,9 +140,9 @@ pub unsafe extern "C" fn sulcus_segmenter_channel(
     unsafe { text_at(segmenter, |s| &s.channels, index, name, ("channel", "name")) }
 }
 
-/// Fills in a sentence about what `auto` chose, from 0: for people, and worth showing.
+/// Fills in a note for the user, such as what `auto` chose. Notes are counted from 0.
 ///
-/// The text belongs to the segmenter. Several threads may ask at once.
+/// The text belongs to the segmenter. Several threads may call this function at once.
 ///
 /// # Safety
 /// `segmenter` is from `sulcus_segmenter_new`; `note` points to room for a pointer.
@@ -156,9 +165,9 @@ unsafe fn text_at(
     text: *mut *const c_char,
     (what, argument): (&str, &str),
 ) -> SulcusStatus {
-    guard(|| {
+    call(|| {
         // SAFETY: as the caller promises.
-        let out = unsafe { Out::new(text, argument) }?;
+        let out = unsafe { OutPointer::new(text, argument) }?;
         out.write(std::ptr::null());
         // SAFETY: as the caller promises.
         let texts = texts(unsafe { borrowed(segmenter, "segmenter") }?);
@@ -167,30 +176,30 @@ unsafe fn text_at(
     })
 }
 
-/// An index beyond the last.
-pub(crate) fn no_such(what: &str, index: usize, count: usize) -> Failure {
-    Failure::new(
+/// The error for an index beyond the last item.
+pub(crate) fn no_such(what: &str, index: usize, count: usize) -> FfiError {
+    FfiError::new(
         SulcusStatus::NotAvailable,
         format!("there is no {what} {index}: there are {count}, counted from 0"),
     )
 }
 
-/// Segments the small scan that each model carries and compares the mask with the one that is recorded: a check of the file,
-/// the engine and this machine together.
+/// Segments the small scan inside each model (its golden case) and compares the mask with the recorded one. This checks the
+/// file, the engine and the machine together.
 ///
-/// Several threads may call it at once.
+/// Several threads may call this function at once.
 ///
 /// # Safety
 /// `segmenter` is from `sulcus_segmenter_new`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sulcus_segmenter_replay_golden(segmenter: *const SulcusSegmenter) -> SulcusStatus {
-    guard(|| {
+    call(|| {
         // SAFETY: as the caller promises.
         let segmenter = unsafe { borrowed(segmenter, "segmenter") }?;
         segmenter.segmenter.replay_golden().map_err(|error| {
-            let of_golden_case = matches!(error, RuntimeError::Pipeline(PipelineError::Spec(_)));
-            let failure = Failure::from(error);
-            if of_golden_case { failure.with_status(SulcusStatus::GoldenCase) } else { failure }
+            let mask_differs = matches!(error.kind(), ErrorKind::Pipeline(PipelineError::Spec(_)));
+            let error = FfiError::from(error);
+            if mask_differs { error.with_status(SulcusStatus::GoldenCase) } else { error }
         })
     })
 }

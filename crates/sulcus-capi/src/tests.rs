@@ -1,8 +1,9 @@
-//! What every entry must do, whatever it does: survive a panic, and refuse null pointers.
+//! Rules for every exported function: it catches panics and refuses null pointers. Also the structs that can grow.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::mem::offset_of;
 use std::ptr::{null, null_mut};
 
 use crate::*;
@@ -11,9 +12,9 @@ thread_local! {
     static ARMED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A bug in whatever entry this thread calls next, when armed.
-pub(crate) fn trip() {
-    assert!(!ARMED.get(), "the wire was armed");
+/// Simulates a bug in the next exported function that this thread calls.
+pub(crate) fn panic_if_armed() {
+    assert!(!ARMED.get(), "armed by the test");
 }
 
 fn armed<T>(work: impl FnOnce() -> T) -> T {
@@ -24,71 +25,71 @@ fn armed<T>(work: impl FnOnce() -> T) -> T {
 }
 
 fn last_error() -> String {
-    // SAFETY: the library's text, which lives until the next failure.
+    // SAFETY: the text belongs to the library and is valid until the next failure.
     unsafe { CStr::from_ptr(sulcus_last_error()) }.to_str().unwrap().to_owned()
 }
 
-/// What an entry gives after a panic, and without a handle to work on.
-trait Answer {
-    fn survived(&self) -> bool;
-    fn refused(&self) -> bool;
+/// What an exported function returns after a panic, and for null pointers.
+trait ReturnValue {
+    fn reports_panic(&self) -> bool;
+    fn refuses_null(&self) -> bool;
 }
 
-impl Answer for SulcusStatus {
-    fn survived(&self) -> bool {
+impl ReturnValue for SulcusStatus {
+    fn reports_panic(&self) -> bool {
         *self == SulcusStatus::Panic
     }
 
-    fn refused(&self) -> bool {
+    fn refuses_null(&self) -> bool {
         *self == SulcusStatus::InvalidArgument && last_error().contains("is a null pointer")
     }
 }
 
-/// Freeing nothing is allowed.
-impl Answer for () {
-    fn survived(&self) -> bool {
+/// Functions that free accept null.
+impl ReturnValue for () {
+    fn reports_panic(&self) -> bool {
         true
     }
 
-    fn refused(&self) -> bool {
+    fn refuses_null(&self) -> bool {
         true
     }
 }
 
-impl Answer for *const c_char {
-    fn survived(&self) -> bool {
+impl ReturnValue for *const c_char {
+    fn reports_panic(&self) -> bool {
         !self.is_null()
     }
 
-    fn refused(&self) -> bool {
+    fn refuses_null(&self) -> bool {
         !self.is_null()
     }
 }
 
-impl Answer for u32 {
-    fn survived(&self) -> bool {
+impl ReturnValue for u32 {
+    fn reports_panic(&self) -> bool {
         *self == 0
     }
 
-    fn refused(&self) -> bool {
+    fn refuses_null(&self) -> bool {
         *self == SULCUS_ABI_VERSION
     }
 }
 
-type Entry = (&'static str, fn() -> Box<dyn Answer>);
+type ExportedFunction = (&'static str, fn() -> Box<dyn ReturnValue>);
 
-macro_rules! entries {
+macro_rules! exported_functions {
     ($($name:ident($($argument:expr),*)),* $(,)?) => {
         &[$((
             stringify!($name),
-            #[allow(unused_unsafe, reason = "some entries take no pointer")]
-            // SAFETY: null pointers, which each entry has to look for.
+            #[allow(unused_unsafe, reason = "some functions take no pointer")]
+            // SAFETY: null pointers, which each function must check.
             || Box::new(unsafe { $name($($argument),*) }),
         )),*]
     };
 }
 
-const ENTRIES: &[Entry] = entries![
+const EXPORTED_FUNCTIONS: &[ExportedFunction] = exported_functions![
     sulcus_abi_version(),
     sulcus_version(),
     sulcus_status_text(0),
@@ -103,7 +104,8 @@ const ENTRIES: &[Entry] = entries![
     sulcus_options_set_mirror(null_mut(), 1),
     sulcus_options_set_step(null_mut(), 0.5),
     sulcus_options_set_max_memory(null_mut(), 1),
-    sulcus_options_set_half(null_mut(), 1),
+    sulcus_options_set_precision(null_mut(), 1),
+    sulcus_options_set_allow_unchecked(null_mut(), 1),
     sulcus_options_set_cache_folder(null_mut(), c"cache".as_ptr()),
     sulcus_options_set_ort_library(null_mut(), c"lib".as_ptr()),
     sulcus_segmenter_new(null(), null_mut()),
@@ -128,7 +130,7 @@ const ENTRIES: &[Entry] = entries![
 ];
 
 #[test]
-fn the_entries_here_are_those_of_the_header() {
+fn list_has_every_function_of_the_header() {
     let header = include_str!("../include/sulcus.h");
     let declared: BTreeSet<&str> = header
         .split(|c: char| !(c.is_ascii_alphanumeric() || "_(".contains(c)))
@@ -136,40 +138,40 @@ fn the_entries_here_are_those_of_the_header() {
         .map(|(name, _)| name)
         .filter(|name| name.starts_with("sulcus_"))
         .collect();
-    assert_eq!(declared, ENTRIES.iter().map(|(name, _)| *name).collect());
+    assert_eq!(declared, EXPORTED_FUNCTIONS.iter().map(|(name, _)| *name).collect());
 }
 
 #[test]
-fn no_panic_crosses_the_border() {
-    // An entry without its net would abort this process: Rust lets no panic out of an `extern "C"` function.
-    for (name, call) in ENTRIES {
-        border::guard(|| Err(border::Failure::argument("something else")));
-        let answer = armed(call);
-        assert!(answer.survived(), "{name}");
-        let said = last_error();
-        assert_eq!(said, "this is a bug in the library, please report it: the wire was armed", "{name}");
+fn panic_becomes_a_status() {
+    // A function that does not catch the panic would abort this process.
+    for (name, call) in EXPORTED_FUNCTIONS {
+        ffi::call(|| Err(ffi::FfiError::argument("something else")));
+        let value = armed(call);
+        assert!(value.reports_panic(), "{name}");
+        let message = last_error();
+        assert_eq!(message, "this is a bug in the library, please report it: armed by the test", "{name}");
     }
 }
 
 #[test]
-fn null_pointers_are_errors() {
-    for (name, call) in ENTRIES {
-        assert!(call().refused(), "{name}: {}", last_error());
+fn null_pointers_are_refused() {
+    for (name, call) in EXPORTED_FUNCTIONS {
+        assert!(call().refuses_null(), "{name}: {}", last_error());
     }
 }
 
 #[test]
-fn a_panic_with_a_text_made_for_it_is_told_as_well() {
-    let status = border::guard(|| panic!("found {}", 3));
+fn message_of_a_formatted_panic_is_kept() {
+    let status = ffi::call(|| panic!("found {}", 3));
     assert_eq!((status, last_error().ends_with(": found 3")), (SulcusStatus::Panic, true));
-    let status = border::guard(|| std::panic::panic_any(7_u8));
+    let status = ffi::call(|| std::panic::panic_any(7_u8));
     assert_eq!((status, last_error().ends_with(": no message")), (SulcusStatus::Panic, true));
 }
 
 #[test]
-fn each_thread_has_its_own_last_error_and_success_leaves_it() {
+fn last_error_is_per_thread_and_success_keeps_it() {
     let fail = |message: &'static str| {
-        border::guard(|| Err(border::Failure::argument(message)));
+        ffi::call(|| Err(ffi::FfiError::argument(message)));
     };
     fail("here");
     std::thread::spawn(move || {
@@ -179,15 +181,106 @@ fn each_thread_has_its_own_last_error_and_success_leaves_it() {
     })
     .join()
     .unwrap();
-    assert_eq!(border::guard(|| Ok(())), SulcusStatus::Ok);
+    assert_eq!(ffi::call(|| Ok(())), SulcusStatus::Ok);
     assert_eq!(last_error(), "here");
 }
 
 #[test]
-fn handles_that_threads_share_can_be_shared() {
+fn handles_are_send_and_sync() {
     fn shared<T: Send + Sync>() {}
     shared::<SulcusSegmenter>();
     shared::<SulcusSegmentation>();
     shared::<SulcusImage>();
     shared::<SulcusOptions>();
+}
+
+/// A later version of [`SulcusSegmentOptions`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct NewerOptions {
+    known: SulcusSegmentOptions,
+    added: u64,
+}
+
+fn options(struct_size: usize) -> SulcusSegmentOptions {
+    unsafe extern "C" fn progress(_: *mut c_void, _: usize, _: usize) -> c_int {
+        0
+    }
+    SulcusSegmentOptions { struct_size, flags: 1, max_memory: 7, progress: Some(progress), user_data: null_mut() }
+}
+
+fn read(options: &SulcusSegmentOptions) -> Result<SulcusSegmentOptions, SulcusStatus> {
+    let mut read = Err(SulcusStatus::Failed);
+    // SAFETY: a live struct with at least as many bytes as `struct_size` says.
+    let status = ffi::call(|| unsafe { growing::read_growing(options, "options").map(|found| read = Ok(found)) });
+    if status == SulcusStatus::Ok { read } else { Err(status) }
+}
+
+#[test]
+fn fields_that_an_older_struct_lacks_have_their_defaults() {
+    let found = read(&options(size_of::<SulcusSegmentOptions>())).unwrap();
+    assert!((found.flags, found.max_memory, found.progress.is_some()) == (1, 7, true));
+    // A version that ended with `max_memory`, and one that ended with `flags`.
+    let found = read(&options(offset_of!(SulcusSegmentOptions, progress))).unwrap();
+    assert!((found.flags, found.max_memory, found.progress.is_some()) == (1, 7, false));
+    let found = read(&options(offset_of!(SulcusSegmentOptions, max_memory))).unwrap();
+    assert!((found.flags, found.max_memory, found.progress.is_some()) == (1, 0, false));
+}
+
+#[test]
+fn newer_struct_is_read_only_when_its_unknown_fields_are_zero() {
+    let newer = |added| NewerOptions { known: options(size_of::<NewerOptions>()), added };
+    // SAFETY: a struct of `struct_size` bytes.
+    let read = |newer: &NewerOptions| unsafe {
+        ffi::call(|| {
+            growing::read_growing(std::ptr::from_ref(newer).cast::<SulcusSegmentOptions>(), "options").map(drop)
+        })
+    };
+    assert_eq!(read(&newer(0)), SulcusStatus::Ok);
+    assert_eq!(read(&newer(1 << 63)), SulcusStatus::InvalidArgument);
+    assert!(
+        last_error().starts_with("`options` sets a field that this library does not have"),
+        "{}",
+        last_error()
+    );
+}
+
+#[test]
+fn struct_size_that_was_not_set_is_refused() {
+    for size in [0, 7, size_of::<SulcusSegmentOptions>() - 1, 1 << 20, usize::MAX] {
+        assert_eq!(read(&options(size)).unwrap_err(), SulcusStatus::InvalidArgument, "{size}");
+        let message = last_error();
+        assert!(message.starts_with("`options.struct_size` must be sizeof(SulcusSegmentOptions), "), "{message}");
+    }
+}
+
+/// The numbers are those of the layout with 64-bit pointers.
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn structs_are_filled_in_up_to_their_size() {
+    let value = SulcusStructure {
+        struct_size: size_of::<SulcusStructure>(),
+        name: null(),
+        values: null(),
+        values_length: 3,
+        value: 9,
+        voxels: 10,
+        ml: 2.5,
+    };
+    let fill = |room: &mut [u64; 9], bytes: usize| {
+        *room = [u64::MAX; 9];
+        room[0] = bytes as u64;
+        ffi::call(|| {
+            // SAFETY: an aligned array of more bytes than `struct_size` says.
+            unsafe { growing::OutStruct::new(room.as_mut_ptr().cast(), "structure") }.map(|out| out.write(&value))
+        })
+    };
+    let mut room = [0; 9];
+    assert_eq!(fill(&mut room, size_of::<SulcusStructure>()), SulcusStatus::Ok);
+    assert_eq!((room[0], room[3], room[5], f64::from_bits(room[6]), room[7]), (56, 3, 10, 2.5, u64::MAX));
+    // An older struct without `ml`, and a newer one with another field.
+    assert_eq!(fill(&mut room, offset_of!(SulcusStructure, ml)), SulcusStatus::Ok);
+    assert_eq!((room[0], room[5], room[6]), (48, 10, u64::MAX));
+    assert_eq!(fill(&mut room, 64), SulcusStatus::Ok);
+    assert_eq!((room[0], f64::from_bits(room[6]), room[7], room[8]), (64, 2.5, 0, u64::MAX));
 }

@@ -1,14 +1,14 @@
-//! Makes `assets/tiny.onnx`, the model that `sulcus doctor` carries: a U-Net of three stages, trained on the bundled
-//! scans for two minutes and exported like any other.
+//! Makes `assets/tiny.onnx`, the model inside `sulcus doctor`: a U-Net of three stages, trained on the bundled scans for two
+//! minutes and exported like any other model.
 //!
 //! `cargo run --release -p sulcus-cli --example tiny_model`
 
 use std::path::Path;
 
-use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
-use sulcus_train::{
-    Dataset, DeviceChoice, NetworkPredictor, Run, SplitChoice, TrainConfig, Weights, export_onnx, train,
-};
+use sulcus_dataset::{Dataset, SplitChoice};
+use sulcus_model::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
+use sulcus_plan::{DeviceChoice, TrainConfig};
+use sulcus_train::{NetworkPredictor, Run, Weights, export_onnx, find_device, train};
 
 const SECONDS: f64 = 120.0;
 
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     train(&dataset, &SplitChoice::default(), &config, folder.path(), &mut ())?;
     let run = Run::open(folder.path())?;
-    let (device, _) = DeviceChoice::Cpu.resolve()?;
+    let (device, _) = find_device(DeviceChoice::Cpu)?;
     let network = run.load_network(Weights::Best, &device)?;
     let spec = run.model_spec(Weights::Best, &NetworkPredictor::new(&network, &device))?;
     let bytes = export_onnx(&network, &spec)?;

@@ -1,30 +1,30 @@
-//! The only place that reads environment variables; everything below gets arguments.
+//! The only place that reads environment variables.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// What the environment says.
+/// Settings from environment variables.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment {
     /// `SULCUS_ORT_LIB`: the ONNX Runtime library to use.
     pub(crate) sulcus_ort_lib: Option<PathBuf>,
-    /// `ORT_DYLIB_PATH`: the same, as other programs on `ort` call it.
+    /// `ORT_DYLIB_PATH`: the same, by the name that the crate `ort` uses.
     pub(crate) ort_dylib_path: Option<PathBuf>,
     /// Active Python environments (`VIRTUAL_ENV`, `CONDA_PREFIX`), innermost first.
     pub(crate) python_environments: Vec<PathBuf>,
-    /// Folders of `PATH`: a Python interpreter in one of them may bring ONNX Runtime.
+    /// Folders of `PATH`: a Python environment in one of them may contain ONNX Runtime.
     pub(crate) path: Vec<PathBuf>,
-    /// Where this program keeps a user's files, when the system says where that is.
+    /// This program's folder for the user's data, where the system has one.
     pub(crate) data_dir: Option<PathBuf>,
-    /// Where this program keeps what it can make again, when the system says where that is.
+    /// This program's folder for caches, where the system has one.
     pub(crate) cache_dir: Option<PathBuf>,
-    /// `SULCUS_TOKEN`: what clients of `sulcus serve` must know.
+    /// `SULCUS_TOKEN`: the token of the clients of `sulcus serve`.
     pub(crate) token: Option<Secret>,
-    /// `NO_COLOR` is set to something.
+    /// Whether `NO_COLOR` is set and not empty.
     pub(crate) no_color: bool,
 }
 
-/// What is not to be shown.
+/// A value that is never printed.
 #[derive(Clone)]
 pub(crate) struct Secret(pub(crate) OsString);
 
@@ -54,7 +54,7 @@ impl Environment {
         }
     }
 
-    /// Where `runtime install` puts ONNX Runtime.
+    /// The folder into which `runtime install` installs ONNX Runtime.
     pub(crate) fn runtime_dir(&self) -> Option<PathBuf> {
         self.data_dir.as_ref().map(|dir| dir.join("onnxruntime"))
     }
@@ -70,7 +70,7 @@ fn data_home(path: &impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     path("HOME").map(|home| home.join("Library/Application Support"))
 }
 
-/// The XDG base directory specification: a relative `XDG_DATA_HOME` is to be ignored.
+/// The XDG base directory specification asks to ignore a relative `XDG_DATA_HOME`.
 #[cfg(not(any(target_os = "windows", target_os = "macos")))]
 fn data_home(path: &impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     path("XDG_DATA_HOME")
@@ -99,7 +99,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_relative_data_home_is_ignored() {
+    fn relative_data_home_is_ignored() {
         let read = |pairs: &'static [(&str, &str)]| {
             Environment::from_lookup(|name| {
                 pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value))

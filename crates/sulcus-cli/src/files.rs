@@ -1,15 +1,21 @@
-//! Where results go: written whole or not at all, and never over an input.
+//! Result files: written completely or not at all, and never over an input.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{CliError, Context};
 
-/// Writes under a temporary name in the same folder, then renames.
+/// Writes a file under a temporary name in the same folder, then renames it.
+///
+/// # Errors
+/// When the file cannot be written.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     sulcus_io::write_atomically(path, |file| file.write_all(bytes)).context("writing a result")
 }
 
-/// Makes sure that files can be written into a folder, before hours of work go into them.
+/// Creates a folder, and checks that files can be written into it before hours of computation.
+///
+/// # Errors
+/// When it cannot be created or written into.
 pub(crate) fn ensure_writable(folder: &Path) -> Result<(), CliError> {
     let refused = |error: std::io::Error| {
         CliError::failed(format_args!(
@@ -24,7 +30,7 @@ pub(crate) fn ensure_writable(folder: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The folder in which a file lies or will lie.
+/// The folder of a file, which need not exist yet.
 pub(crate) fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
@@ -32,12 +38,12 @@ pub(crate) fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Whether two paths name the same file; the second one need not exist yet.
+/// Whether two paths name the same file; the second file need not exist yet.
 pub(crate) fn same_file(existing: &Path, other: &Path) -> bool {
     resolved(existing).is_some_and(|path| resolved(other) == Some(path))
 }
 
-/// The one name that a file has, whether it is there already or its folder alone.
+/// The canonical path of a file; if it does not exist, of its folder with the file name.
 pub(crate) fn resolved(path: &Path) -> Option<PathBuf> {
     match path.canonicalize() {
         Ok(whole) => Some(whole),
@@ -50,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_and_nothing_is_left_behind() {
+    fn file_is_replaced_atomically_and_no_temporary_file_remains() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.txt");
         write(&file, b"one").unwrap();
@@ -62,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_made_is_named() {
+    fn folder_that_cannot_be_created_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, b"").unwrap();

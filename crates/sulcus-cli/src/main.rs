@@ -1,34 +1,27 @@
 //! The `sulcus` command line.
 //!
-//! [`args`] turns words into values, one file of [`commands`] does each command's work, and this file alone decides
-//! on exit codes: 0 all done, 1 something failed, 2 wrong usage. Data goes to stdout through [`output`], everything
-//! for people to stderr through [`ui`], and the environment is read in [`environment`] alone.
+//! `args` parses the command line, `commands` has one file or folder per command, and this file decides on exit codes: 0
+//! all done, 1 something failed, 2 wrong usage. `output` prints data to standard output and everything for people to standard
+//! error, `error` adds hints to the errors of the libraries, and `environment` reads environment variables.
 
 mod allocator;
 mod args;
-mod canvas;
-mod cases;
 mod commands;
-mod computing;
 mod environment;
 mod error;
-mod exporting;
+mod figure;
 mod files;
+mod folder_lock;
+mod input;
 mod interrupt;
-mod label_file;
 mod memory;
 mod ort_library;
+mod ort_package;
 mod output;
-mod render;
 mod report;
-mod scans;
 mod scores;
-mod server;
+mod signals;
 mod tiny;
-mod training;
-mod ui;
-mod values;
-mod wheel;
 
 use std::process::ExitCode;
 
@@ -38,22 +31,22 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::args::{Arguments, Command, RuntimeCommand};
 use crate::environment::Environment;
 use crate::error::CliError;
-use crate::ui::Ui;
+use crate::output::Ui;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(stop) => return say_usage(&stop),
+        Err(error) => return print_usage(&error),
     };
     let environment = Environment::read();
-    start_log(arguments.global.verbose, &environment);
+    signals::file_size_limit_is_an_error();
+    start_log(&arguments, &environment);
     let ui = Ui::new(arguments.global.quiet, environment.no_color);
     match run(&arguments, &environment, ui) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             ui.failure(&error);
             match error {
-                CliError::ClosedPipe => ExitCode::SUCCESS,
                 CliError::Usage { .. } => ExitCode::from(2),
                 CliError::Failed { .. } | CliError::SomeFailed { .. } | CliError::Stopped { .. } => {
                     ExitCode::from(1)
@@ -83,25 +76,24 @@ fn run(arguments: &Arguments, environment: &Environment, ui: Ui) -> Result<(), C
     }
 }
 
-/// Help and version go to stdout with exit code 0, wrong usage to stderr with 2. A closed pipe is nobody's failure.
-fn say_usage(stop: &clap::Error) -> ExitCode {
-    let _ = stop.print();
-    ExitCode::from(if stop.use_stderr() { 2 } else { 0 })
+/// Prints help and version on standard output with exit code 0, and usage errors on standard error with exit code 2.
+fn print_usage(error: &clap::Error) -> ExitCode {
+    // A closed pipe is no failure.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
-fn start_log(verbose: u8, environment: &Environment) {
-    let level = match verbose {
-        0 => LevelFilter::WARN,
-        1 => LevelFilter::INFO,
+/// `serve` logs each request with its time, unless it is quiet: the audit log.
+fn start_log(arguments: &Arguments, environment: &Environment) {
+    let audits = matches!(arguments.command, Command::Serve(_)) && !arguments.global.quiet;
+    let level = match arguments.global.verbose {
+        0 if !audits => LevelFilter::WARN,
+        0 | 1 => LevelFilter::INFO,
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
     let color = !environment.no_color && std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(color)
-        .without_time()
-        .with_target(false)
-        .init();
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(color);
+    let log = log.with_target(false);
+    if audits { log.init() } else { log.without_time().init() }
 }

@@ -1,17 +1,17 @@
-//! How much memory this machine has.
+//! Memory of this machine.
 
 use std::path::{Path, PathBuf};
 
-/// Share of the machine's memory that training plans with: the data set and other programs need some too.
+/// Training plans with one half of the machine's memory: the data set and other programs need the rest.
 const SHARE: u64 = 2;
 
-/// Bytes that a step of training on the processor may take: half of the machine's memory, not of what happens to be
-/// free, so that the same machine gets the same plan each time. Nothing where the system doesn't say.
+/// Memory limit of a training step on the CPU, in bytes: half of the machine's memory rather than half of the free memory,
+/// so that a machine gets the same plan each time. `None` where the system does not report it.
 pub(crate) fn for_training() -> Option<u64> {
     total().map(|bytes| bytes / SHARE)
 }
 
-/// Bytes of the machine's memory, or those that its container allows this program.
+/// Bytes of the machine's memory, or the limit of this program's container. `None` where the system does not report it.
 pub(crate) fn total() -> Option<u64> {
     let machine = total_bytes(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -25,7 +25,8 @@ fn total_bytes(meminfo: &str) -> Option<u64> {
     kibibytes.checked_mul(1024).filter(|bytes| *bytes > 0)
 }
 
-/// Where the limits of this program's control groups and of those around them would be, in both versions of Linux's.
+/// The files with the limits of this program's control groups and of their parents, for both versions of Linux's control
+/// groups.
 fn limit_files(groups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {
@@ -46,7 +47,7 @@ fn limit_files(groups: &str) -> Vec<PathBuf> {
     files
 }
 
-/// `max` and version 1's greatest number are no limit.
+/// `max` is no limit; neither is the large number of version 1, which exceeds any machine's memory.
 fn limit(text: &str) -> Option<u64> {
     text.trim().parse().ok().filter(|bytes| *bytes > 0)
 }
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_total_counts_and_nonsense_is_nothing() {
+    fn total_memory_is_parsed_and_malformed_text_is_none() {
         let text = "MemTotal:       24604356 kB\nMemFree:          813724 kB\n";
         assert_eq!(total_bytes(text), Some(24_604_356 * 1024));
         for text in ["", "MemFree: 1 kB", "MemTotal: many kB", "MemTotal: 0 kB", "MemTotal: 5"] {
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_s_limit_is_looked_for_in_both_versions() {
+    fn container_limits_are_found_in_both_cgroup_versions() {
         let files = |text| limit_files(text).iter().map(|f| f.display().to_string()).collect::<Vec<_>>();
         assert_eq!(files("0::/\n"), ["/sys/fs/cgroup/memory.max"]);
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sulcus_runtime::{NamedLibrary, OrtLibrary, OrtSearch, python_prefixes};
+use sulcus_runtime::ort::{NamedLibrary, OrtLibrary, OrtSearch, python_prefixes};
 
 use crate::environment::Environment;
 

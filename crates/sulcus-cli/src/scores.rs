@@ -1,44 +1,47 @@
-//! Scores of masks against their truths, collected case by case.
+//! Scores of masks against reference masks, collected case by case and printed as tables.
 
 use std::collections::BTreeSet;
 
-use sulcus_pipeline::{CaseScores, LabelScores, MeanScores, PipelineError, Structure, Summary, leave_out_ignored};
+use sulcus_metrics::{CaseScores, LabelScores, MeanScores, Summary, mask_ignored_voxels};
+use sulcus_model::Structure;
+use sulcus_pipeline::PipelineError;
 use sulcus_volume::{Label, LabelMap, LabelTable};
 
 use crate::error::CliError;
+use crate::input::{cases, label_file};
 use crate::output;
 
 /// Which labels are scored.
 #[derive(Debug, Clone)]
-pub(crate) enum Labels {
-    /// These structures; a mask with a value that belongs to none is an error.
+pub(crate) enum ScoredLabels {
+    /// These structures; a mask with another value is an error.
     Known {
         /// The structures.
         structures: Vec<Structure>,
         /// Names and colours of the values, for figures.
         table: LabelTable,
     },
-    /// Those that occur in any mask.
+    /// All labels that occur in any mask.
     Present,
 }
 
-/// The scores so far.
+/// Collects the scores of a set of cases.
 #[derive(Debug)]
-pub(crate) struct Scores {
-    labels: Labels,
+pub(crate) struct ScoreCollector {
+    labels: ScoredLabels,
     cases: Vec<CaseScores>,
-    /// Voxels of each case.
+    /// Number of voxels of each case.
     voxels: Vec<u64>,
     seen: BTreeSet<Label>,
     names: Option<LabelTable>,
     nsd_mm: f64,
-    /// In a truth, the value of voxels that nobody has labelled.
+    /// The value of unlabelled voxels in a truth.
     ignore: Option<Label>,
 }
 
-impl Scores {
-    /// Nothing scored yet; NSD will be taken at `nsd_mm` millimetres.
-    pub(crate) fn new(labels: Labels, nsd_mm: f64) -> Self {
+impl ScoreCollector {
+    /// A collector without cases; `nsd_mm` is the tolerance of NSD in millimetres.
+    pub(crate) fn new(labels: ScoredLabels, nsd_mm: f64) -> Self {
         Self {
             labels,
             cases: Vec::new(),
@@ -50,23 +53,23 @@ impl Scores {
         }
     }
 
-    /// Voxels with this value in the truth will count in no score.
+    /// Leaves voxels with this value in the truth out of all scores.
     pub(crate) fn ignoring(mut self, ignore: Option<Label>) -> Self {
         self.ignore = ignore;
         self
     }
 
-    /// Names for the labels that occur, from a mask that carries them; the first ones count.
+    /// Takes the names of labels from a mask that has them; the first names are kept.
     pub(crate) fn suggest_names(&mut self, names: Option<&LabelTable>) {
         if self.names.is_none() {
             self.names = names.cloned();
         }
     }
 
-    /// Scores one case; the file names are only passed on.
+    /// Scores one case; the file names are only recorded.
     ///
     /// # Errors
-    /// When the masks lie on different grids, or hold a value that the table lacks.
+    /// When the masks have different grids, or a value that the table lacks.
     pub(crate) fn add(
         &mut self,
         files: [String; 2],
@@ -76,7 +79,7 @@ impl Scores {
         let known;
         let (prediction, truth) = match self.ignore {
             Some(ignore) => {
-                known = leave_out_ignored(prediction, truth, ignore)?;
+                known = mask_ignored_voxels(prediction, truth, ignore)?;
                 (&known.0, &known.1)
             }
             None => (prediction, truth),
@@ -85,8 +88,8 @@ impl Scores {
             prediction.counts().into_keys().chain(truth.counts().into_keys()).collect();
         present.remove(&0);
         let structures = match &self.labels {
-            Labels::Present => present.iter().copied().map(Structure::label).collect(),
-            Labels::Known { structures, .. } => {
+            ScoredLabels::Present => present.iter().copied().map(Structure::label).collect(),
+            ScoredLabels::Known { structures, .. } => {
                 let known: BTreeSet<Label> = structures.iter().flat_map(|s| s.values.iter().copied()).collect();
                 let known: Vec<Label> = known.into_iter().collect();
                 let found: Vec<Label> = present.iter().copied().filter(|value| !known.contains(value)).collect();
@@ -102,13 +105,13 @@ impl Scores {
         Ok(())
     }
 
-    /// The summary, the structures in it, and the table of the masks' values. A label that a case does not have is scored there as one that neither
-    /// mask has: undefined, and counted as such.
+    /// The summary, its structures, and the table of the masks' values. A label that occurs in other cases only is scored as
+    /// one that neither mask has: undefined, and counted as such.
     pub(crate) fn finish(mut self) -> (Summary, Vec<Structure>, LabelTable) {
         let (structures, table) = match self.labels {
-            Labels::Known { structures, table } => (structures, table),
-            Labels::Present => {
-                let table = crate::label_file::named_where_known(self.seen, self.names.as_ref());
+            ScoredLabels::Known { structures, table } => (structures, table),
+            ScoredLabels::Present => {
+                let table = label_file::named_where_known(self.seen, self.names.as_ref());
                 (Structure::all(&table, &[]), table)
             }
         };
@@ -121,12 +124,12 @@ impl Scores {
     }
 }
 
-/// More labels than this don't fit beside each other on a terminal.
-const SIDE_BY_SIDE: usize = 4;
+/// Maximum number of labels side by side in a table, so that it fits a terminal.
+const MAX_SIDE_BY_SIDE: usize = 4;
 
 /// Prints the cases, worst first, and the means.
 pub(crate) fn print(summary: &Summary, structures: &[Structure]) -> Result<(), CliError> {
-    let cases = if structures.len() > SIDE_BY_SIDE {
+    let cases = if structures.len() > MAX_SIDE_BY_SIDE {
         worst_labels(summary, structures)
     } else {
         every_label(summary, structures)
@@ -136,7 +139,7 @@ pub(crate) fn print(summary: &Summary, structures: &[Structure]) -> Result<(), C
     output::table(&means(summary, structures))
 }
 
-/// Rows of a table, names first: a case a row, worst first, with the scores of every label.
+/// Rows of a table below a header: one case per row, worst first, with the scores of every label.
 pub(crate) fn every_label(summary: &Summary, structures: &[Structure]) -> Vec<Vec<String>> {
     let mut header = vec!["case".to_owned()];
     for entry in structures {
@@ -156,7 +159,7 @@ pub(crate) fn every_label(summary: &Summary, structures: &[Structure]) -> Vec<Ve
     rows
 }
 
-/// Rows of a table, names first: a case a row, worst first, with the label that is worst in it.
+/// Rows of a table below a header: one case per row, worst first, with the scores of its worst label.
 fn worst_labels(summary: &Summary, structures: &[Structure]) -> Vec<Vec<String>> {
     let mut rows = vec![["case", "mean Dice", "worst label", "Dice", "HD95", "NSD"].map(str::to_owned).to_vec()];
     for case in worst_first(summary) {
@@ -177,7 +180,7 @@ fn cells(scores: Option<&LabelScores>) -> [String; 3] {
     [score(get(|s| s.Dice)), millimetres(get(|s| s.HD95)), score(get(|s| s.NSD))]
 }
 
-/// Rows of a table, names first: a label a row, then the mean over them.
+/// Rows of a table below a header: one label per row, then the mean over all labels.
 pub(crate) fn means(summary: &Summary, structures: &[Structure]) -> Vec<Vec<String>> {
     let nsd = summary.nsd_mm.map_or_else(|| "NSD".to_owned(), |mm| format!("NSD at {mm} mm"));
     let header = ["mean of", "Dice", "IoU", "HD95 in mm", &nsd, "volume error in ml", "cases"];
@@ -206,13 +209,13 @@ pub(crate) fn means(summary: &Summary, structures: &[Structure]) -> Vec<Vec<Stri
     rows
 }
 
-/// The case's name, from its truth's file.
+/// The name of a case, from the file of its truth.
 pub(crate) fn name_of(case: &CaseScores) -> String {
     let path = std::path::Path::new(&case.reference_file);
-    crate::cases::case_name(path).unwrap_or_else(|| case.reference_file.clone())
+    cases::case_name(path).unwrap_or_else(|| case.reference_file.clone())
 }
 
-/// Worst first; cases without a defined score come last.
+/// The cases by ascending Dice; cases without a defined score come last.
 pub(crate) fn worst_first(summary: &Summary) -> Vec<&CaseScores> {
     let mut order: Vec<&CaseScores> = summary.metric_per_case.iter().collect();
     let key = |case: &CaseScores| case.mean_dice().unwrap_or(f64::INFINITY);
@@ -220,12 +223,12 @@ pub(crate) fn worst_first(summary: &Summary) -> Vec<&CaseScores> {
     order
 }
 
-/// A score as people read it; `–` where it is undefined.
+/// A score with four decimals; `–` where it is undefined.
 pub(crate) fn score(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"))
 }
 
-/// A distance as people read it; `–` where it is undefined.
+/// A distance with two decimals; `–` where it is undefined.
 pub(crate) fn millimetres(value: Option<f64>) -> String {
     match value {
         Some(mm) if mm.is_infinite() => "inf".to_owned(),
@@ -245,8 +248,8 @@ mod tests {
         LabelMap::new(Geometry::new([4, 1, 1], map, OrientationSource::Sform).unwrap(), values.to_vec()).unwrap()
     }
 
-    fn known(structures: Vec<Structure>) -> Labels {
-        Labels::Known { structures, table: LabelTable::default() }
+    fn known(structures: Vec<Structure>) -> ScoredLabels {
+        ScoredLabels::Known { structures, table: LabelTable::default() }
     }
 
     fn files(case: &str) -> [String; 2] {
@@ -254,8 +257,8 @@ mod tests {
     }
 
     #[test]
-    fn a_label_of_one_case_alone_is_undefined_in_the_other() {
-        let mut scores = Scores::new(Labels::Present, 1.0);
+    fn label_of_one_case_is_undefined_in_the_other() {
+        let mut scores = ScoreCollector::new(ScoredLabels::Present, 1.0);
         scores.add(files("a"), &mask([1, 1, 0, 0]), &mask([1, 0, 0, 0])).unwrap();
         scores.add(files("b"), &mask([2, 0, 0, 0]), &mask([2, 0, 0, 0])).unwrap();
         let (summary, labels, _) = scores.finish();
@@ -271,8 +274,8 @@ mod tests {
     }
 
     #[test]
-    fn a_case_without_any_label_has_all_its_voxels_as_true_negatives() {
-        let mut scores = Scores::new(Labels::Present, 1.0);
+    fn case_without_labels_has_only_true_negatives() {
+        let mut scores = ScoreCollector::new(ScoredLabels::Present, 1.0);
         scores.add(files("a"), &mask([0; 4]), &mask([0; 4])).unwrap();
         scores.add(files("b"), &mask([1, 0, 0, 0]), &mask([1, 0, 0, 0])).unwrap();
         let (summary, ..) = scores.finish();
@@ -281,8 +284,8 @@ mod tests {
     }
 
     #[test]
-    fn a_missed_structure_is_infinitely_far_and_counted() {
-        let mut scores = Scores::new(Labels::Present, 1.0);
+    fn missed_structure_has_an_infinite_distance_and_is_counted() {
+        let mut scores = ScoreCollector::new(ScoredLabels::Present, 1.0);
         scores.add(files("good"), &mask([1, 0, 0, 0]), &mask([1, 0, 0, 0])).unwrap();
         scores.add(files("missed"), &mask([0; 4]), &mask([1, 0, 0, 0])).unwrap();
         let (summary, labels, _) = scores.finish();
@@ -292,9 +295,9 @@ mod tests {
     }
 
     #[test]
-    fn regions_are_scored_as_unions_under_nnu_net_s_keys() {
+    fn regions_are_scored_as_unions_under_nnunet_keys() {
         let whole = Structure { name: "whole".into(), values: vec![1, 2], ..Structure::label(1) };
-        let mut scores = Scores::new(known(vec![whole, Structure::label(2)]), 1.0);
+        let mut scores = ScoreCollector::new(known(vec![whole, Structure::label(2)]), 1.0);
         scores.add(files("a"), &mask([1, 2, 0, 0]), &mask([2, 1, 1, 0])).unwrap();
         let refused = scores.add(files("b"), &mask([3, 0, 0, 0]), &mask([1, 0, 0, 0])).unwrap_err().to_string();
         assert!(refused.contains("[3]") && refused.contains("[1, 2]"), "{refused}");
@@ -305,8 +308,8 @@ mod tests {
     }
 
     #[test]
-    fn a_value_outside_the_table_is_an_error_not_a_zero() {
-        let mut scores = Scores::new(known([1, 2].map(Structure::label).to_vec()), 1.0);
+    fn value_outside_the_table_is_an_error() {
+        let mut scores = ScoreCollector::new(known([1, 2].map(Structure::label).to_vec()), 1.0);
         let error = scores.add(files("a"), &mask([7, 1, 0, 0]), &mask([1; 4])).unwrap_err().to_string();
         assert!(error.contains("[7]"), "{error}");
         assert!(scores.finish().0.metric_per_case.is_empty());

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a bench that cannot be set up has failed")]
 
 use divan::{Bencher, black_box};
-use sulcus_io::{Compression, Source, encode_image, encode_labels, read_labels_bytes, read_scan_bytes};
+use sulcus_io::{Compression, VolumeMetadata, encode_image, encode_labels, read_labels_bytes, read_scan_bytes};
 use sulcus_volume::{
     Geometry, Image, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing,
 };
@@ -32,7 +32,7 @@ fn scan() -> Vec<i16> {
 
 /// The scan as an int16 file.
 fn int16_file() -> Vec<u8> {
-    let header = Source::from(geometry());
+    let header = VolumeMetadata::from(geometry());
     let labels = LabelMap::new(geometry(), scan().into_iter().map(|v| v as u16).collect()).unwrap();
     let mut file = encode_labels(&labels, &header, &LabelTable::default(), Compression::None).unwrap();
     file[70..72].copy_from_slice(&4_i16.to_le_bytes());
@@ -76,7 +76,7 @@ fn read_int16_scaled(bencher: Bencher) {
 
 #[divan::bench]
 fn read_float32(bencher: Bencher) {
-    let header = Source::from(geometry());
+    let header = VolumeMetadata::from(geometry());
     let image = Image::new(geometry(), 1, scan().into_iter().map(f32::from).collect()).unwrap();
     let file = encode_image(&image, &header, Compression::None).unwrap();
     bencher.bench_local(|| read_scan_bytes(black_box(&file)).unwrap());
@@ -89,20 +89,20 @@ fn mask() -> LabelMap {
 
 #[divan::bench]
 fn read_labels_uint8(bencher: Bencher) {
-    let header = Source::from(geometry());
+    let header = VolumeMetadata::from(geometry());
     let file = encode_labels(&mask(), &header, &LabelTable::default(), Compression::None).unwrap();
     bencher.bench_local(|| read_labels_bytes(black_box(&file)).unwrap());
 }
 
 #[divan::bench]
 fn write_mask_gz(bencher: Bencher) {
-    let (header, mask) = (Source::from(geometry()), mask());
+    let (header, mask) = (VolumeMetadata::from(geometry()), mask());
     bencher.bench_local(|| encode_labels(&mask, &header, &LabelTable::default(), Compression::Gzip).unwrap());
 }
 
 #[divan::bench]
 fn write_mask(bencher: Bencher) {
-    let (header, mask) = (Source::from(geometry()), mask());
+    let (header, mask) = (VolumeMetadata::from(geometry()), mask());
     bencher.bench_local(|| encode_labels(&mask, &header, &LabelTable::default(), Compression::None).unwrap());
 }
 

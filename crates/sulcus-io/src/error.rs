@@ -3,32 +3,32 @@ use std::path::{Path, PathBuf};
 
 use sulcus_volume::VolumeError;
 
-/// Why a file could not be read or written: the [`Problem`], and the file where one is known.
+/// Why a file could not be read or written: the [`IoErrorKind`] with its data, and the path if it is known.
 ///
-/// Shown as one sentence that is complete in itself, the path last; its source is there for programs that look into it.
+/// Displayed as one sentence that is complete in itself, with the path last.
 #[derive(Debug)]
 pub struct IoError {
-    problem: Box<Problem>,
+    kind: Box<IoErrorKind>,
     path: Option<PathBuf>,
 }
 
 impl IoError {
-    /// A problem with a file.
-    pub fn in_file(path: &Path, problem: Problem) -> Self {
-        Self { problem: Box::new(problem), path: Some(path.to_path_buf()) }
+    /// An error that concerns this file.
+    pub(crate) fn in_file(path: &Path, kind: IoErrorKind) -> Self {
+        Self { kind: Box::new(kind), path: Some(path.to_path_buf()) }
     }
 
-    /// What went wrong.
-    pub fn problem(&self) -> &Problem {
-        &self.problem
+    /// What went wrong, without the path.
+    pub fn kind(&self) -> &IoErrorKind {
+        &self.kind
     }
 
-    /// The file, where the bytes came from one.
+    /// The file; `None` for data in memory.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// The same problem, now that the file is known; a path that is already there stays.
+    /// The same error with the path of its file; a path that is already set stays.
     #[cfg(feature = "dicom")]
     pub(crate) fn at(mut self, path: &Path) -> Self {
         self.path.get_or_insert_with(|| path.to_path_buf());
@@ -36,175 +36,177 @@ impl IoError {
     }
 }
 
-impl From<Problem> for IoError {
-    fn from(problem: Problem) -> Self {
-        Self { problem: Box::new(problem), path: None }
+impl From<IoErrorKind> for IoError {
+    fn from(kind: IoErrorKind) -> Self {
+        Self { kind: Box::new(kind), path: None }
     }
 }
 
 impl fmt::Display for IoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.path {
-            Some(path) => write!(f, "{}: {}", self.problem, path.display()),
-            None => self.problem.fmt(f),
+            Some(path) => write!(f, "{}: {}", self.kind, path.display()),
+            None => self.kind.fmt(f),
         }
     }
 }
 
-impl std::error::Error for IoError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.problem.source()
+/// The message contains the cause, so there is no source to report beside it. The cause is in the [`IoErrorKind`].
+impl std::error::Error for IoError {}
+
+impl From<VolumeError> for IoErrorKind {
+    fn from(cause: VolumeError) -> Self {
+        Self::Volume { action: "put the voxels on their grid", cause: cause.into() }
     }
 }
 
-/// What can go wrong between a file and a volume.
+/// What went wrong between a file and a volume.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Problem {
-    /// The operating system refused.
+pub enum IoErrorKind {
+    /// The operating system reported an error.
     #[error("cannot {action}: {reason}")]
     System {
         /// What was being done.
         action: &'static str,
-        /// What the system says, and what to do about it.
+        /// What the error means, and what to do.
         reason: String,
-        /// Its error.
-        #[source]
-        source: std::io::Error,
+        /// The error of the operating system.
+        cause: std::io::Error,
     },
-    /// A folder where a file belongs.
+    /// The path is a folder instead of a file.
     #[error("cannot {action}: expected a file, found a folder; name a file in it")]
     Folder {
         /// What was being done.
         action: &'static str,
     },
-    /// A file without content.
+    /// The file is empty.
     #[error(
         "cannot read a volume: the file is empty (0 bytes); it was not copied or written to its end, get it again"
     )]
     Empty,
-    /// Fewer bytes than a header.
+    /// The file is shorter than a header.
     #[error(
-        "cannot read the NIfTI header: expected at least {expected} bytes, found {found}; the file is cut short or is no NIfTI file, get it again"
+        "cannot read the NIfTI header: expected at least {expected} bytes, found {found}; the file is cut short or is not a NIfTI file, get it again"
     )]
     ShortHeader {
-        /// Bytes of a header.
+        /// The length of a header in bytes.
         expected: usize,
-        /// Bytes found.
+        /// The length of the file in bytes.
         found: usize,
     },
-    /// Something else altogether.
+    /// The content has no known volume format.
     #[error("cannot read a volume: expected NIfTI (.nii, .nii.gz or .hdr/.img), found {found}; {hint}")]
-    NotNifti {
-        /// What the content looks like.
+    UnknownFormat {
+        /// The kind of file that the content resembles.
         found: String,
         /// What to do.
         hint: &'static str,
     },
-    /// Analyze 7.5.
+    /// The file is Analyze 7.5, a format without orientation.
     #[error(
-        "cannot read a volume: this is an Analyze 7.5 header, not NIfTI (no magic n+1 or ni1), and it doesn't say which side is left; convert it to NIfTI with a tool that knows where it came from"
+        "cannot read a volume: this is an Analyze 7.5 header, not NIfTI (no magic n+1 or ni1), and it does not state which side is left; convert it to NIfTI with the software that created it"
     )]
     Analyze,
-    /// A header whose magic is none that NIfTI knows.
+    /// The magic is unknown in NIfTI.
     #[error(
         "cannot read the NIfTI header: expected the magic {expected}, found `{found}`; the header is damaged, get the file again"
     )]
     Magic {
-        /// Those of its version.
+        /// The valid values.
         expected: &'static str,
         /// The four bytes, escaped.
         found: String,
     },
-    /// A field of the header that contradicts itself or the standard.
+    /// A field of a NIfTI header violates the standard or contradicts another field.
     #[error("cannot {action} the NIfTI header: expected {expected}, found {found}; {hint}")]
     Header {
-        /// What was being done with it: `read` or `write`.
+        /// `read` or `write`.
         action: &'static str,
-        /// What the standard asks for.
+        /// What the standard requires.
         expected: String,
-        /// What the field says.
+        /// The value of the field.
         found: String,
         /// What to do.
         hint: &'static str,
     },
-    /// A field of a text header (NRRD, MetaImage) that is missing, contradicts itself or the format.
+    /// A field of a text header (NRRD, MetaImage) is missing, violates the format or contradicts another field.
     #[error("cannot read the {format} header: expected {expected}, found {found}; {hint}")]
     TextHeader {
         /// `NRRD` or `MetaImage`.
         format: &'static str,
-        /// What the format asks for.
+        /// What the format requires.
         expected: String,
-        /// What the header says.
+        /// The value in the header.
         found: String,
         /// What to do.
         hint: &'static str,
     },
-    /// zlib data that is wrong or ends early.
+    /// The zlib data is damaged or ends early.
     #[error(
         "cannot decompress the voxels: their zlib data {reason} after {found} of {expected} bytes; get the file again"
     )]
     Zlib {
-        /// What is wrong with it, as a verb.
+        /// What is wrong, as a verb phrase.
         reason: &'static str,
-        /// Bytes inflated before that.
+        /// The number of bytes that were inflated.
         found: usize,
-        /// Bytes that the volume needs.
+        /// The number of bytes that the volume needs.
         expected: u64,
     },
-    /// Voxels written as text that are no numbers of their type, or too few.
+    /// Voxels stored as text are invalid or incomplete.
     #[error(
         "cannot read the voxels: expected {expected} numbers of type {dtype} as text, found {found}; get the file again"
     )]
     TextVoxels {
-        /// How many the header announces.
+        /// The number of values that the header announces.
         expected: u64,
         /// NumPy's name of the type.
         dtype: &'static str,
-        /// How many there are, or which word is none.
+        /// The number of values, or the first invalid word.
         found: String,
     },
-    /// The file that a header names for its voxels, outside the header's folder.
+    /// The header names a voxel file outside its own folder.
     #[error(
         "cannot read the voxels: the header names a data file outside its own folder, expected a plain file name; put the file beside the header and correct the name in it"
     )]
     DataFileOutside,
-    /// A header and voxels in two files, where one was given.
+    /// The header names a separate voxel file, and only the header was given.
     #[error(
         "cannot read a volume: its header says that the voxels are in a file beside it; give the path of the header in the folder with both"
     )]
     DataFileMissing,
-    /// A file that is no label table.
+    /// The content is not a label table.
     #[error(
         "cannot read the label table: expected a label description of ITK-SNAP, a colour table of 3D Slicer (.ctbl or CSV) or a label colormap of NiiVue (JSON), found none of them; give one of these"
     )]
     NoLabelTable,
-    /// A line of a label table that can't be read.
+    /// A line of a label table is invalid.
     #[error(
-        "cannot read the label table: expected a line of {format} with a value from 0 to {most}, a name and colours from 0 to 255, found {found} in line {line}; correct the line"
+        "cannot read the label table: expected a line of {format} with a value from 0 to {max}, a name and colours from 0 to 255, found {found} in line {line}; correct the line"
     )]
     LabelTableLine {
-        /// Whose format it is.
+        /// The name of the format.
         format: &'static str,
-        /// Its number, from 1.
+        /// The line number, from 1.
         line: usize,
-        /// The greatest label value.
-        most: u16,
-        /// What it says.
+        /// The largest label value.
+        max: u16,
+        /// The content of the line.
         found: String,
     },
-    /// A label colormap of NiiVue whose lists don't fit together.
+    /// The lists of a NiiVue label colormap are inconsistent.
     #[error("cannot read the label table: expected a label colormap of NiiVue, but {reason}; correct the file")]
     LabelColormap {
         /// What is wrong.
         reason: String,
     },
-    /// A name that doesn't say how to write a label table.
+    /// The file name has no ending of a label table.
     #[error(
         "cannot write the label table: expected a file name that ends in .txt (ITK-SNAP), .ctbl or .csv (3D Slicer) or .json (NiiVue); rename the output"
     )]
     LabelTableName,
-    /// Segments of a `.seg.nrrd` that cannot become one label map.
+    /// The segments of a `.seg.nrrd` cannot form one label map.
     #[error("cannot read the segmentation: {reason}; {hint}")]
     Segments {
         /// What is wrong.
@@ -212,115 +214,114 @@ pub enum Problem {
         /// What to do.
         hint: &'static str,
     },
-    /// A voxel type that holds no single number, or one that no computer here has.
+    /// The voxel type is not a single number, or has no native representation.
     #[error(
         "cannot read the voxels: type {name} is not supported, expected whole numbers of 8 to 64 bits, float32 or float64; {hint}"
     )]
     UnsupportedType {
-        /// nibabel's name of the type.
+        /// The name of the type in nibabel.
         name: &'static str,
         /// What to do.
         hint: &'static str,
     },
-    /// The header announces more voxels than the file holds.
+    /// The header announces more voxels than the file contains.
     #[error(
         "cannot read the voxels: the header announces shape {shape} of {dtype}, {expected} bytes with what comes before them, but the file holds {found}; it was cut short or its header is wrong, get it again"
     )]
     TooFewVoxels {
         /// The shape, as x × y × z.
         shape: String,
-        /// The type of a voxel.
+        /// NumPy's name of the voxel type.
         dtype: &'static str,
-        /// Bytes needed.
+        /// The required number of bytes.
         expected: u64,
-        /// Bytes there, or at most there.
+        /// The number of bytes in the file, or an upper limit.
         found: String,
     },
-    /// gzip data that ends early.
+    /// The gzip data ends early.
     #[error(
         "cannot decompress the file: its gzip data ends after {found} of {expected} bytes; the download or copy was cut short, get the file again"
     )]
     TruncatedGzip {
-        /// Bytes inflated before the end.
+        /// The number of bytes that were inflated.
         found: usize,
-        /// Bytes that the volume needs.
+        /// The number of bytes that the volume needs.
         expected: u64,
     },
-    /// gzip data that is wrong.
+    /// The gzip data is damaged.
     #[error(
         "cannot decompress the file: its gzip data is damaged ({reason}) after {found} bytes; get the file again"
     )]
     DamagedGzip {
-        /// What is wrong with it.
+        /// What is wrong.
         reason: &'static str,
-        /// Bytes inflated before that.
+        /// The number of bytes that were inflated.
         found: usize,
     },
-    /// The other file of a `.hdr`/`.img` pair.
+    /// The other file of a `.hdr`/`.img` pair is missing.
     #[error(
-        "cannot read a volume: {found} was there, but not its partner, expected {expected} beside it; copy both files of the pair"
+        "cannot read a volume: the second file of the pair is missing, expected {expected} beside {found}; copy both files"
     )]
-    Partner {
-        /// The file that exists.
+    MissingPairFile {
+        /// The name of the file that exists.
         found: String,
-        /// The names looked for.
+        /// The expected names.
         expected: String,
     },
-    /// A name that doesn't say how to write.
-    #[error(
-        "cannot write the volume: expected a file name that ends in .nii, .nii.gz, .hdr, .img, .nrrd, .seg.nrrd, .nhdr, .mha or .mhd; rename the output"
-    )]
-    OutputName,
-    /// A header and voxels in two files, where one was given.
+    /// The file name has no ending of a format that can be written.
+    #[error("cannot write the volume: expected a file name that ends in {endings}; rename the output")]
+    OutputName {
+        /// The known endings, as a list for people.
+        endings: String,
+    },
+    /// A NIfTI header has its voxels in a separate file, and only the header was given.
     #[error(
         "cannot read a volume: the header says (magic ni1 or ni2) that its voxels are in a separate .img file; give the .hdr and .img files, or convert the pair to .nii"
     )]
-    Detached,
-    /// DICOM files that can't be taken as they are.
-    #[cfg(all(feature = "dicom", not(target_family = "wasm")))]
-    #[error(transparent)]
-    Dicom(Box<crate::dicom::DicomProblem>),
-    /// A map to the patient that can't be used.
+    DetachedVoxels,
+    /// DICOM files that cannot be read, or a segmentation that cannot be written.
+    #[cfg(feature = "dicom")]
+    #[error("{0}")]
+    Dicom(Box<sulcus_dicom::DicomError>),
+    /// The transform from voxels to the patient is unusable.
     #[error(
-        "cannot place the volume in the patient from its {form}: {source}; repair the header before using the file"
+        "cannot place the volume in the patient from its {form}: {cause}; repair the header before using the file"
     )]
     Transform {
-        /// sform, qform or pixdim.
+        /// The name of the field, such as sform, qform or pixdim.
         form: &'static str,
-        /// What is wrong with it.
-        #[source]
-        source: Box<VolumeError>,
+        /// What is wrong.
+        cause: Box<VolumeError>,
     },
-    /// A volume whose parts don't fit together.
-    #[error("cannot {action}: {source}")]
+    /// The grid of a volume is invalid, or differs from the expected one.
+    #[error("cannot {action}: {cause}")]
     Volume {
         /// What was being done.
         action: &'static str,
         /// What is wrong.
-        #[source]
-        source: Box<VolumeError>,
+        cause: Box<VolumeError>,
     },
-    /// More than this machine can hold.
+    /// There is not enough memory.
     #[error(
         "cannot {action}: {bytes} bytes do not fit in memory; use a machine with more, or crop or downsample the volume first"
     )]
     Memory {
         /// What was being done.
         action: &'static str,
-        /// Bytes asked for.
+        /// The number of bytes that could not be allocated.
         bytes: u64,
     },
-    /// A value that single precision can't hold.
+    /// A value exceeds the range of single precision.
     #[error(
         "cannot read the image: its values run from {min:e} to {max:e}, more than single precision holds (±3.4e38); rescale the image first"
     )]
     Range {
-        /// The smallest.
+        /// The smallest value.
         min: f64,
-        /// The largest.
+        /// The largest value.
         max: f64,
     },
-    /// More than one axis of channels.
+    /// There is more than one channel axis.
     #[error(
         "cannot read the image: expected x, y, z and one more axis with channels, found shape {shape}; split the file, or put its channels along the fourth axis"
     )]
@@ -328,32 +329,32 @@ pub enum Problem {
         /// The shape, as x × y × z × …
         shape: String,
     },
-    /// A unit of length that programs take differently.
+    /// The unit of length is not millimetres, and programs interpret it differently.
     #[error(
-        "cannot tell the size of a voxel: the header counts in {unit} (xyzt_units), by which some programs scale its {spacing} and others take them for millimetres; set the sizes and sform in millimetres and the unit to 2"
+        "cannot determine the voxel size: the header gives {spacing} in {unit} (xyzt_units); some programs convert them to millimetres, others ignore the unit; set the sizes and sform in millimetres and the unit to 2"
     )]
-    Unit {
-        /// Its name.
+    LengthUnit {
+        /// The name of the unit.
         unit: &'static str,
-        /// The numbers in the header, as x × y × z.
+        /// The voxel sizes in the header, as x × y × z.
         spacing: String,
     },
-    /// A mask with channels.
+    /// A label map has channels.
     #[error(
-        "cannot read labels: expected one value a voxel (a 3-D volume), found {channels} along the fourth axis; give one 3-D label map"
+        "cannot read labels: expected one value per voxel (a 3-D volume), found {channels} along the fourth axis; give one 3-D label map"
     )]
     LabelChannels {
-        /// How many.
+        /// The number of channels.
         channels: usize,
     },
-    /// A mask with values that are no labels.
+    /// A label map contains values that are not labels.
     #[error(
-        "cannot read labels: expected whole numbers from 0 to 65535, found {example} and the like in {count} voxel(s); this is an image or a probability map, not a label map, or it was resampled with interpolation"
+        "cannot read labels: expected whole numbers from 0 to 65535, found other values in {count} voxel(s), such as {example}; this is an image or a probability map, not a label map, or it was resampled with interpolation"
     )]
     LabelValue {
-        /// The first that is none.
+        /// The first invalid value.
         example: f64,
-        /// How many voxels hold such a value.
+        /// The number of voxels with invalid values.
         count: usize,
     },
 }

@@ -1,70 +1,71 @@
-//! Bytes and paths to volumes and back: NIfTI-1 and NIfTI-2, as `.nii`, `.nii.gz` and `.hdr`/`.img` pairs; NRRD, with
-//! 3D Slicer's segmentations; MetaImage. The last two are read and written outside WebAssembly only.
+//! Reads and writes volumes: NIfTI-1 and NIfTI-2 (`.nii`, `.nii.gz` and `.hdr`/`.img` pairs), NRRD with 3D Slicer's
+//! segmentations, MetaImage, and through `sulcus-dicom` DICOM series and segmentations.
 //!
-//! Reading checks the header before anything is allocated or believed, so a file that lies about itself is an
-//! [`IoError`] that says how, never a panic and never shifted or rescaled voxels. Which transform counts, and what a
-//! broken scale means, follow nibabel: sform over qform over voxel sizes alone.
+//! A header is checked before memory is allocated for the voxels. An inconsistent file is an [`IoError`] that describes the
+//! fault, never a panic and never shifted or rescaled voxels. The choice of the transform (sform, then qform, then voxel
+//! sizes) and the treatment of invalid scales follow nibabel.
 //!
-//! Everything works on slices of bytes, which is what a browser has; the functions that take paths exist outside
-//! WebAssembly only.
+//! The functions with `bytes` in their names work in memory, which is what a browser needs. [`read_scan`],
+//! [`read_labels`], [`write_labels`] and the other functions with paths need the feature `fs`.
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! | --- | --- | --- |
+//! | `fs` | yes | reading and writing files |
+//! | `text-formats` | yes | NRRD and MetaImage |
+//! | `label-tables` | yes | names and colours of labels, in masks and in files of other programs |
+//! | `parallel` | yes | zlib-rs on several threads; without it miniz_oxide on one, which is slower and smaller |
+//! | `dicom` | no | DICOM |
+//!
+//! # Structure
+//!
+//! `format` contains the file formats behind one trait, and describes how to add one. Every format is read into a
+//! [`StoredVolume`] with its [`VolumeMetadata`].
 
-#[cfg(not(target_family = "wasm"))]
-mod atomic;
-mod checksum;
-mod deflate;
-#[cfg(all(feature = "dicom", not(target_family = "wasm")))]
+#![cfg_attr(
+    not(all(feature = "fs", feature = "text-formats")),
+    allow(dead_code, reason = "parts of the format interface are used only with files, or only by text formats")
+)]
+
+mod compression;
+#[cfg(feature = "dicom")]
 pub mod dicom;
 mod error;
-#[cfg(not(target_family = "wasm"))]
-mod grid;
-mod gzip;
-#[cfg(not(target_family = "wasm"))]
-mod headed;
-mod inflate;
+mod format;
+#[cfg(feature = "fs")]
+mod fs;
 mod info;
-#[cfg(not(target_family = "wasm"))]
-mod metaimage;
-mod names;
-mod narrow;
-mod nifti;
-#[cfg(not(target_family = "wasm"))]
-mod nrrd;
-#[cfg(not(target_family = "wasm"))]
-mod paths;
+#[cfg(feature = "label-tables")]
+mod label_table;
+mod metadata;
 mod read;
-mod sniff;
-mod source;
+mod scan;
 mod stored;
-#[cfg(not(target_family = "wasm"))]
-mod tables;
-#[cfg(not(target_family = "wasm"))]
 mod text;
-mod values;
 mod voxels;
-#[cfg(not(target_family = "wasm"))]
-mod zlib;
 
-pub use self::nifti::{Compression, Texts, encode_image, encode_labels};
-#[cfg(not(target_family = "wasm"))]
-pub use atomic::write_atomically;
-pub use error::{IoError, Problem};
-pub use info::{VolumeFormat, VolumeInfo};
-#[cfg(not(target_family = "wasm"))]
-pub use names::written_files;
-pub use names::{case_name, is_volume_file};
-#[cfg(not(target_family = "wasm"))]
-pub use paths::{
-    read_files, read_info, read_labels, read_scan, read_source, read_stored, would_replace, write_image,
-    write_labels, write_stored,
+pub use compression::Compression;
+pub use error::{IoError, IoErrorKind};
+#[cfg(feature = "fs")]
+pub use format::Texts;
+pub use format::nifti::{encode_image, encode_labels};
+pub use format::{case_name, is_volume_file};
+#[cfg(all(feature = "fs", feature = "label-tables"))]
+pub use fs::write_label_table;
+#[cfg(feature = "fs")]
+pub use fs::{
+    input_files, output_files, read_info, read_labels, read_metadata, read_scan, read_stored, would_replace,
+    write_atomically, write_image, write_labels, write_stored,
 };
-#[cfg(not(target_family = "wasm"))]
-pub use read::nifti_memory_bytes;
+pub use info::VolumeInfo;
+#[cfg(feature = "label-tables")]
+pub use label_table::{LabelTableFormat, format_label_table, parse_label_table};
+pub use metadata::{VolumeFormat, VolumeMetadata};
 pub use read::{
-    Scan, read_image_unmeasured_bytes, read_info_bytes, read_labels_bytes, read_labels_pair_bytes,
-    read_scan_bytes, read_scan_pair_bytes,
+    nifti_geometry, nifti_memory_bytes, read_image_bytes_without_statistics, read_info_bytes, read_labels_bytes,
+    read_labels_pair_bytes, read_scan_bytes, read_scan_pair_bytes,
 };
-pub use source::Source;
+pub use scan::Scan;
 pub use stored::StoredVolume;
-#[cfg(not(target_family = "wasm"))]
-pub use tables::{LabelTableFormat, format_label_table, parse_label_table, write_label_table};
 pub use voxels::VoxelType;

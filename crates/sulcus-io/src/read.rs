@@ -1,58 +1,47 @@
-use std::borrow::Cow;
+//! Reads volumes from bytes.
 
-use sulcus_volume::{Image, LabelMap};
+use sulcus_volume::{Geometry, Image, LabelMap};
 
-use crate::error::{IoError, Problem};
+use crate::error::IoError;
+use crate::format::{self, VoxelFile, nifti};
 use crate::info::VolumeInfo;
-use crate::source::Source;
-use crate::stored::StoredVolume;
-use crate::{gzip, nifti};
+use crate::metadata::VolumeMetadata;
+use crate::scan::Scan;
 
-/// An image, with what its file says of itself.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Scan {
-    /// The voxels, a channel for each index of the fourth axis. NaN and infinite voxels are kept; `info` counts them.
-    pub image: Image,
-    /// Grid, type, names and header, to write results on the same grid.
-    pub source: Source,
-    /// Type, shape and statistics.
-    pub info: VolumeInfo,
-}
-
-/// Reads an image from the bytes of a file, such as `.nii` or `.nii.gz`; which it is, its content says.
+/// Reads an image from the bytes of a file. The format is detected from the content.
 ///
 /// # Errors
-/// When the bytes are no volume's file, contradict themselves, end early, or hold values that are no single numbers.
+/// When the bytes have no known format, are inconsistent or incomplete, or the values are not single numbers.
 pub fn read_scan_bytes(bytes: &[u8]) -> Result<Scan, IoError> {
-    Ok(scan(bytes.into())?)
+    Ok(format::parse(bytes)?.read_scan(VoxelFile::Same, bytes.into())?)
 }
 
-/// As [`open`], and then as an image.
-pub(crate) fn scan(bytes: Cow<'_, [u8]>) -> Result<Scan, Problem> {
-    if gzip::is_gzip(&bytes) { nifti::read_scan(&bytes) } else { open(bytes)?.scan() }
-}
-
-/// The memory that [`read_scan_bytes`] takes beside the bytes of a NIfTI file in one piece, as its header announces it:
-/// what is inflated of it, and its voxels as numbers. For programs that take files from anyone and must know before.
+/// The memory that [`read_scan_bytes`] needs besides the bytes of a NIfTI file, according to its header: the inflated data,
+/// and the voxels in single precision. Programs that accept files from unknown senders can check it before they read.
 ///
 /// # Errors
-/// When the bytes are no such file, or its header contradicts itself.
-#[cfg(not(target_family = "wasm"))]
+/// When the bytes are not a NIfTI file in one piece, or its header is invalid.
 pub fn nifti_memory_bytes(bytes: &[u8]) -> Result<u64, IoError> {
     Ok(nifti::memory_bytes(bytes)?)
 }
 
-/// Reads an image and measures nothing, which spares a pass over the voxels; values beyond single precision become
-/// infinite.
+/// The grid of a NIfTI file, from its header alone. Nothing else is inflated.
+///
+/// # Errors
+/// As [`nifti_memory_bytes`].
+pub fn nifti_geometry(bytes: &[u8]) -> Result<Geometry, IoError> {
+    Ok(nifti::geometry(bytes)?)
+}
+
+/// Reads an image without statistics, which saves a pass over the voxels. Values beyond single precision become infinite.
 ///
 /// # Errors
 /// As [`read_scan_bytes`].
-pub fn read_image_unmeasured_bytes(bytes: &[u8]) -> Result<(Image, Source), IoError> {
-    Ok(open(bytes.into())?.unmeasured_image()?)
+pub fn read_image_bytes_without_statistics(bytes: &[u8]) -> Result<(Image, VolumeMetadata), IoError> {
+    Ok(format::read(bytes.into())?.image_without_statistics()?)
 }
 
-/// Reads an image from the bytes of a `.hdr` and an `.img` file, each as it is or gzipped.
+/// Reads an image from the bytes of a `.hdr` and an `.img` file, each uncompressed or gzipped.
 ///
 /// # Errors
 /// As [`read_scan_bytes`].
@@ -60,19 +49,19 @@ pub fn read_scan_pair_bytes(header: &[u8], voxels: &[u8]) -> Result<Scan, IoErro
     Ok(nifti::read_pair(header, voxels.into())?.scan()?)
 }
 
-/// Reads a label map from the bytes of a file. Names that it carries are in [`Source::label_table`].
+/// Reads a label map from the bytes of a file. [`VolumeMetadata::label_table`] contains the label names of the file.
 ///
 /// # Errors
-/// As [`read_scan_bytes`]; also when there are channels, or a value is no whole number from 0 to 65535.
-pub fn read_labels_bytes(bytes: &[u8]) -> Result<(LabelMap, Source), IoError> {
-    Ok(open(bytes.into())?.labels()?)
+/// As [`read_scan_bytes`]; also when there are channels, or a value is not an integer from 0 to 65535.
+pub fn read_labels_bytes(bytes: &[u8]) -> Result<(LabelMap, VolumeMetadata), IoError> {
+    Ok(format::read(bytes.into())?.labels()?)
 }
 
 /// Reads a label map from the bytes of a `.hdr` and an `.img` file.
 ///
 /// # Errors
 /// As [`read_labels_bytes`].
-pub fn read_labels_pair_bytes(header: &[u8], voxels: &[u8]) -> Result<(LabelMap, Source), IoError> {
+pub fn read_labels_pair_bytes(header: &[u8], voxels: &[u8]) -> Result<(LabelMap, VolumeMetadata), IoError> {
     Ok(nifti::read_pair(header, voxels.into())?.labels()?)
 }
 
@@ -81,14 +70,5 @@ pub fn read_labels_pair_bytes(header: &[u8], voxels: &[u8]) -> Result<(LabelMap,
 /// # Errors
 /// As [`read_scan_bytes`].
 pub fn read_info_bytes(bytes: &[u8]) -> Result<VolumeInfo, IoError> {
-    Ok(open(bytes.into())?.info())
-}
-
-/// A volume that is whole in one file, whose format its content says.
-pub(crate) fn open(bytes: Cow<'_, [u8]>) -> Result<StoredVolume<'_>, Problem> {
-    #[cfg(not(target_family = "wasm"))]
-    if crate::headed::starts(&bytes) {
-        return crate::headed::read_single(bytes);
-    }
-    nifti::read_single(bytes)
+    Ok(format::read(bytes.into())?.info())
 }

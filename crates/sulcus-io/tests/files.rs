@@ -1,15 +1,16 @@
-//! Paths: missing files, folders, pairs, permissions, and writing that never leaves half a file.
+//! Files: missing files, folders, pairs, permissions, and atomic writing.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-mod common;
+#[macro_use]
+extern crate sulcus_harness;
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use common::{RawFile, gzip};
-use sulcus_io::{read_info, read_labels, read_scan, read_source, write_atomically};
+use sulcus_io::{read_info, read_labels, read_metadata, read_scan, write_atomically};
+use sulcus_testing::{NiftiFile, gzip};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -23,7 +24,7 @@ fn refused(path: &Path, expected: &str) {
 }
 
 #[test]
-fn missing_files_folders_and_empty_files() {
+fn missing_files_folders_and_empty_files_are_refused() {
     let folder = folder();
     let here = |name: &str| folder.path().join(name);
     refused(&here("no.nii"), "cannot read the volume: there is no such file; check the path");
@@ -40,26 +41,26 @@ fn missing_files_folders_and_empty_files() {
 }
 
 #[test]
-fn a_header_is_read_without_its_voxels() {
+fn metadata_are_read_without_voxels() {
     let folder = folder();
     let here = |name: &str| folder.path().join(name);
-    let whole = RawFile::new().bytes();
+    let whole = NiftiFile::default().bytes();
     fs::write(here("cut.nii"), &whole[..352]).unwrap();
     fs::write(here("whole.nii.gz"), gzip(&whole, true)).unwrap();
     for name in ["cut.nii", "whole.nii.gz"] {
-        let header = read_source(&here(name)).unwrap();
+        let header = read_metadata(&here(name)).unwrap();
         assert_eq!((header.geometry().shape(), header.channels()), ([2, 3, 4], 1), "{name}");
     }
     fs::write(here("alone.img"), [0; 24]).unwrap();
-    assert!(read_source(&here("alone.img")).unwrap_err().to_string().contains("alone.hdr"));
-    assert!(read_source(&here("no.nii")).is_err());
+    assert!(read_metadata(&here("alone.img")).unwrap_err().to_string().contains("alone.hdr"));
+    assert!(read_metadata(&here("no.nii")).is_err());
 }
 
 #[test]
-fn what_the_bytes_get_wrong_is_told_with_the_path_last() {
+fn error_messages_end_with_the_path() {
     let folder = folder();
     let path = folder.path().join("cut.nii");
-    fs::write(&path, &RawFile::new().bytes()[..360]).unwrap();
+    fs::write(&path, &NiftiFile::default().bytes()[..360]).unwrap();
     refused(
         &path,
         "cannot read the voxels: the header announces shape 2 × 3 × 4 of uint8, 376 bytes with what comes before them, but the file holds 360; it was cut short or its header is wrong, get it again",
@@ -69,9 +70,9 @@ fn what_the_bytes_get_wrong_is_told_with_the_path_last() {
 }
 
 #[test]
-fn gzip_is_known_by_content_whatever_the_name() {
+fn gzip_is_detected_from_content() {
     let folder = folder();
-    let bytes = RawFile::new().bytes();
+    let bytes = NiftiFile::default().bytes();
     for (name, content) in [("a.nii", gzip(&bytes, false)), ("b.nii.gz", bytes.clone()), ("c.dat", bytes)] {
         let path = folder.path().join(name);
         fs::write(&path, content).unwrap();
@@ -81,7 +82,7 @@ fn gzip_is_known_by_content_whatever_the_name() {
 
 #[test]
 fn either_file_of_a_pair_opens_both() {
-    let pair = RawFile { magic: *b"ni1\0", vox_offset: 0.0, ..RawFile::new() };
+    let pair = NiftiFile { magic: *b"ni1\0", vox_offset: 0.0, ..NiftiFile::default() };
     let names = [("a.hdr", "a.img"), ("B.HDR", "B.IMG"), ("c.hdr.gz", "c.img.gz"), ("d.hdr", "d.img.gz")];
     let folder = folder();
     for (header, voxels) in names.map(|(a, b)| (folder.path().join(a), folder.path().join(b))) {
@@ -98,27 +99,27 @@ fn either_file_of_a_pair_opens_both() {
 }
 
 #[test]
-fn half_a_pair_is_refused_by_name() {
+fn missing_file_of_a_pair_is_named() {
     let folder = folder();
     let (header, voxels) = (folder.path().join("a.hdr"), folder.path().join("b.img"));
-    fs::write(&header, RawFile { magic: *b"ni1\0", ..RawFile::new() }.header()).unwrap();
+    fs::write(&header, NiftiFile { magic: *b"ni1\0", ..NiftiFile::default() }.header()).unwrap();
     fs::write(&voxels, [0; 24]).unwrap();
     refused(
         &header,
-        "cannot read a volume: a.hdr was there, but not its partner, expected a.img or a.img.gz beside it; copy both files of the pair",
+        "cannot read a volume: the second file of the pair is missing, expected a.img or a.img.gz beside a.hdr; copy both files",
     );
     refused(
         &voxels,
-        "cannot read a volume: b.img was there, but not its partner, expected b.hdr or b.hdr.gz beside it; copy both files of the pair",
+        "cannot read a volume: the second file of the pair is missing, expected b.hdr or b.hdr.gz beside b.img; copy both files",
     );
-    // The voxels are the ones that are short: theirs is the path to name.
+    // The voxel file is too short, so the error names it.
     fs::write(folder.path().join("a.img"), [0; 20]).unwrap();
     let error = read_info(&header).unwrap_err();
     assert_eq!(error.path(), Some(folder.path().join("a.img").as_path()));
 }
 
 #[test]
-fn a_file_is_whole_or_the_old_one_stays() {
+fn failed_write_keeps_the_old_file() {
     let folder = folder();
     let path = folder.path().join("out.txt");
     write_atomically(&path, |file| file.write_all(b"first")).unwrap();
@@ -140,7 +141,7 @@ fn a_file_is_whole_or_the_old_one_stays() {
 }
 
 #[test]
-fn writing_into_nowhere_or_onto_a_folder_is_refused() {
+fn writing_to_a_missing_folder_or_onto_a_folder_is_refused() {
     let folder = folder();
     let fails = |path: &Path| write_atomically(path, |file| file.write_all(b"x")).unwrap_err().to_string();
     let nowhere = folder.path().join("no/out.nii");
@@ -162,7 +163,7 @@ fn writing_into_nowhere_or_onto_a_folder_is_refused() {
 
 #[cfg(unix)]
 #[test]
-fn new_files_have_the_permissions_of_any_new_file() {
+fn new_files_have_default_permissions() {
     use std::os::unix::fs::PermissionsExt;
     let folder = folder();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -174,7 +175,7 @@ fn new_files_have_the_permissions_of_any_new_file() {
 
 #[cfg(unix)]
 #[test]
-fn a_folder_without_write_permission_is_refused() {
+fn read_only_folder_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let folder = folder();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
@@ -183,8 +184,7 @@ fn a_folder_without_write_permission_is_refused() {
     let may_write_anywhere = fs::write(folder.path().join("probe"), "x").is_ok();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     if may_write_anywhere {
-        println!("skipped: this user may write to any folder");
-        return;
+        sulcus_harness::skip("this user may write to any folder");
     }
     assert_eq!(
         result.unwrap_err().to_string(),
@@ -197,7 +197,7 @@ fn a_folder_without_write_permission_is_refused() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn devices_are_written_to_and_never_replaced() {
+fn devices_are_written_directly() {
     use std::os::unix::fs::FileTypeExt;
     let full = Path::new("/dev/full");
     assert_eq!(
@@ -206,3 +206,5 @@ fn devices_are_written_to_and_never_replaced() {
     );
     assert!(fs::metadata(full).unwrap().file_type().is_char_device());
 }
+
+sulcus_harness::main!();

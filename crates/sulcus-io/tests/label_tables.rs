@@ -28,7 +28,7 @@ const NIIVUE: &str = r#"{"R": [0, 255, 0], "G": [0, 0, 128], "B": [0, 10, 255], 
     "labels": ["air", "Left part", "Rest"], "min": 0}"#;
 
 #[test]
-fn each_programs_file_gives_the_same_table() {
+fn every_table_format_is_read() {
     for (text, format) in [
         (ITK_SNAP, LabelTableFormat::ItkSnap),
         (CTBL, LabelTableFormat::SlicerColorTable),
@@ -44,7 +44,7 @@ fn each_programs_file_gives_the_same_table() {
 }
 
 #[test]
-fn a_colormap_without_values_counts_its_places() {
+fn colormap_without_values_uses_indices() {
     let text = r#"{"R":[0,1,9,2],"G":[0,1,9,2],"B":[0,1,9,2],"labels":["air","a","","b"]}"#;
     let table = parse_label_table(text.as_bytes()).unwrap();
     let values: Vec<u16> = table.entries().iter().map(|e| e.value).collect();
@@ -52,26 +52,26 @@ fn a_colormap_without_values_counts_its_places() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_line() {
-    let says = |text: &str| parse_label_table(text.as_bytes()).unwrap_err().to_string();
+fn errors_name_the_line() {
+    let message = |text: &str| parse_label_table(text.as_bytes()).unwrap_err().to_string();
     assert_eq!(
-        says(&ITK_SNAP.replace("   17     0", "70000     0")),
+        message(&ITK_SNAP.replace("   17     0", "70000     0")),
         "cannot read the label table: expected a line of ITK-SNAP with a value from 0 to 65535, a name and colours \
          from 0 to 255, found `70000     0  128  255      0.5  1  0    \"Rest\"` in line 7; correct the line"
     );
-    assert!(says(&CTBL.replace("17 Rest 0 128 255", "17 Rest 0 128 256")).contains("in line 5"));
-    assert!(says(&CSV.replace("17,Rest,0", "17,Rest,x")).contains("(CSV)"));
+    assert!(message(&CTBL.replace("17 Rest 0 128 255", "17 Rest 0 128 256")).contains("in line 5"));
+    assert!(message(&CSV.replace("17,Rest,0", "17,Rest,x")).contains("(CSV)"));
     assert!(
-        says(&NIIVUE.replace("\"I\": [0, 1, 17]", "\"I\": [0, 1]")).contains("have [3, 3, 3, 2] and 3 entries")
+        message(&NIIVUE.replace("\"I\": [0, 1, 17]", "\"I\": [0, 1]")).contains("have [3, 3, 3, 2] and 3 entries")
     );
-    assert!(says(&CTBL.replace("17 Rest", "1 Rest")).contains("value 1 occurs twice"));
+    assert!(message(&CTBL.replace("17 Rest", "1 Rest")).contains("value 1 occurs twice"));
     for text in ["", "hello\n", "{\"labels\": {\"a\": 1}}", "1 2 3\n"] {
-        assert!(says(text).contains("found none of them"), "{text}");
+        assert!(message(text).contains("found none of them"), "{text}");
     }
 }
 
 #[test]
-fn the_ending_says_how_to_write() {
+fn ending_selects_the_format() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["a.txt", "a.LABEL", "a.ctbl", "a.csv", "a.json"] {
         let path = folder.path().join(name);
@@ -84,7 +84,7 @@ fn the_ending_says_how_to_write() {
 
 proptest! {
     #[test]
-    fn tables_come_back_as_they_were(
+    fn tables_survive_the_round_trip(
         entries in proptest::collection::btree_map(1_u16.., ("[a-zA-Z,;'#()+-]{0,12}", any::<[u8; 3]>()), 1..20)
     ) {
         let entries = entries.into_iter().map(|(value, (name, color))| {

@@ -1,20 +1,18 @@
-//! MetaImage: what its headers can say, and files that lie.
+//! MetaImage: all header fields, and inconsistent files.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-mod common;
-
 use std::fs;
 
-use common::gzip;
 use proptest::prelude::*;
 use sulcus_io::{
-    Source, VolumeFormat, read_info, read_labels, read_scan, read_scan_bytes, read_source, write_image,
+    VolumeFormat, VolumeMetadata, read_info, read_labels, read_metadata, read_scan, read_scan_bytes, write_image,
     write_labels,
 };
+use sulcus_testing::gzip;
 use sulcus_volume::{Geometry, Image, LabelMap, LabelTable, OrientationSource, RasFromVoxel};
 
-/// Lines of a volume of 2 × 3 × 4 uint8 voxels of 1 × 2 × 3 mm, in ITK's own directions.
+/// The header lines of a volume with 2 × 3 × 4 uint8 voxels of 1 × 2 × 3 mm, in LPS.
 const LINES: [&str; 7] = [
     "ObjectType = Image",
     "NDims = 3",
@@ -25,7 +23,7 @@ const LINES: [&str; 7] = [
     "ElementType = MET_UCHAR",
 ];
 
-/// A header with some lines replaced by others of the same key, or added; without those that become empty.
+/// A header in which `changes` replace the lines with the same keys, or are added. A change without a value removes a line.
 fn header(changes: &[&str], data: &str) -> String {
     let key = |line: &str| line.split('=').next().unwrap().trim().to_owned();
     let kept = LINES.into_iter().filter(|line| !changes.iter().any(|c| key(c) == key(line)));
@@ -57,20 +55,20 @@ fn refused(bytes: &[u8], part: &str) {
 }
 
 #[test]
-fn a_volume_lies_where_its_matrix_says() {
+fn geometry_follows_transform_matrix() {
     let scan = read_scan_bytes(&file(&[], &counting(24))).unwrap();
     assert_eq!(scan.info.format, Some(VolumeFormat::MetaImage));
     assert_eq!((scan.info.shape, scan.info.dtype), (vec![2, 3, 4], "uint8"));
     assert_eq!((scan.info.min, scan.info.max, scan.info.mean), (Some(0.0), Some(23.0), Some(11.5)));
     assert_eq!(scan.info.orientation.to_string(), "LPS");
-    // The matrix lists the direction of one axis after the other.
+    // The matrix contains the direction of one axis after the other.
     let turned = ["TransformMatrix = 0 1 0 0 0 1 1 0 0", "AnatomicalOrientation = RAI"];
     let map = *read_scan_bytes(&file(&turned, &counting(24))).unwrap().image.geometry().ras_from_voxel();
     assert_eq!(map.rows(), [[0.0, 0.0, -3.0, -10.0], [-1.0, 0.0, 0.0, 20.0], [0.0, 2.0, 0.0, 30.0]]);
 }
 
 #[test]
-fn older_names_and_sizes_count_and_no_matrix_means_unknown() {
+fn older_keys_are_read_and_missing_matrix_means_unknown_orientation() {
     let old = [
         "TransformMatrix = ",
         "Offset = ",
@@ -115,7 +113,7 @@ fn encodings_and_byte_orders_give_the_same_values() {
 }
 
 #[test]
-fn channels_are_together_or_along_a_fourth_axis() {
+fn channels_are_interleaved_or_a_fourth_axis() {
     let together = ["ElementNumberOfChannels = 2"];
     let scan = read_scan_bytes(&file(&together, &counting(48))).unwrap();
     assert_eq!(scan.info.shape, [2, 3, 4, 2]);
@@ -135,7 +133,7 @@ fn channels_are_together_or_along_a_fourth_axis() {
 }
 
 #[test]
-fn each_contradiction_is_named() {
+fn inconsistent_fields_are_named() {
     let voxels = counting(24);
     for (change, part) in [
         ("ObjectType = Mesh", "expected an image (ObjectType), found `Mesh`"),
@@ -150,6 +148,7 @@ fn each_contradiction_is_named() {
         ("TransformMatrix = 1 0 0 1 0 0 0 0 1", "its columns lie in a plane"),
         ("TransformMatrix = 1 0 0", "expected 9 numbers (TransformMatrix), found `1 0 0`"),
         ("Offset = 1 2 nan", "not a finite number"),
+        ("DistanceUnits = um", "expected distances in mm (DistanceUnits), found `um`"),
         ("CompressedData = perhaps", "expected True or False (CompressedData), found `perhaps`"),
         ("CompressedData = True", "zlib data are damaged"),
         ("CompressedDataSize = -5", "(CompressedDataSize), found `-5`"),
@@ -170,7 +169,7 @@ fn each_contradiction_is_named() {
 }
 
 #[test]
-fn a_detached_file_is_read_from_the_headers_folder_alone() {
+fn data_file_is_read_only_from_the_headers_folder() {
     let folder = tempfile::tempdir().unwrap();
     let inner = folder.path().join("inner");
     fs::create_dir(&inner).unwrap();
@@ -179,7 +178,7 @@ fn a_detached_file_is_read_from_the_headers_folder_alone() {
     fs::write(folder.path().join("outside.raw"), counting(24)).unwrap();
     fs::write(&here, header(&["HeaderSize = 4"], "a b.raw")).unwrap();
     assert_eq!(read_scan(&here).unwrap().info.max, Some(23.0));
-    assert_eq!(read_source(&here).unwrap().file_shape(), [2, 3, 4]);
+    assert_eq!(read_metadata(&here).unwrap().file_shape(), [2, 3, 4]);
     for name in ["../outside.raw".to_owned(), folder.path().join("outside.raw").display().to_string()] {
         fs::write(&here, header(&[], &name)).unwrap();
         let error = read_info(&here).unwrap_err().to_string();
@@ -188,7 +187,7 @@ fn a_detached_file_is_read_from_the_headers_folder_alone() {
 }
 
 #[test]
-fn a_mask_comes_back_from_one_file_and_from_two() {
+fn masks_survive_the_round_trip_in_one_file_and_two() {
     let folder = tempfile::tempdir().unwrap();
     let rows = [[-0.9, 0.1, 0.2, 12.0 / 7.0], [0.15, 1.1, -0.3, -7.5], [0.05, 0.25, 2.4, 31.0 / 3.0]];
     let geometry =
@@ -197,7 +196,7 @@ fn a_mask_comes_back_from_one_file_and_from_two() {
         let labels = LabelMap::new(geometry, (0..60).map(|i| values[i % 3]).collect()).unwrap();
         for name in ["m.mha", "m.mhd"] {
             let path = folder.path().join(name);
-            write_labels(&path, &labels, &Source::from(geometry), &LabelTable::default()).unwrap();
+            write_labels(&path, &labels, &VolumeMetadata::from(geometry), &LabelTable::default()).unwrap();
             let (read, _) = read_labels(&path).unwrap();
             assert_eq!(read.data(), labels.data(), "{name}");
             assert_near(read.geometry(), &geometry);
@@ -206,7 +205,7 @@ fn a_mask_comes_back_from_one_file_and_from_two() {
     assert!(folder.path().join("m.zraw").exists());
 }
 
-/// The format keeps directions and spacing apart, so their product is rounded.
+/// The format stores directions and spacing separately, so their product is rounded.
 fn assert_near(read: &Geometry, expected: &Geometry) {
     const ROUNDING: f64 = 1e-12;
     let (a, b) = (read.ras_from_voxel().rows(), expected.ras_from_voxel().rows());
@@ -218,7 +217,7 @@ fn assert_near(read: &Geometry, expected: &Geometry) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn images_come_back_as_they_were(
+    fn images_survive_the_round_trip(
         shape in [1_usize..6, 1..6, 1..6],
         channels in 1_usize..4,
         steps in [0.01_f64..4.0, 0.01..4.0, 0.01..4.0],
@@ -237,7 +236,7 @@ proptest! {
         let image = Image::new(geometry, channels, data).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.mha");
-        write_image(&path, &image, &Source::from(geometry)).unwrap();
+        write_image(&path, &image, &VolumeMetadata::from(geometry)).unwrap();
         let read = read_scan(&path).unwrap().image;
         prop_assert_eq!(read.data(), image.data());
         assert_near(read.geometry(), &geometry);

@@ -1,21 +1,19 @@
-//! NRRD: what its headers can say, 3D Slicer's segmentations, and files that lie.
+//! NRRD: all header fields, 3D Slicer's segmentations, and inconsistent files.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
 
-use common::gzip;
 use proptest::prelude::*;
 use sulcus_io::{
-    Source, Texts, VolumeFormat, VoxelType, read_info, read_labels, read_labels_bytes, read_scan, read_scan_bytes,
-    read_source, read_stored, write_image, write_labels, write_stored,
+    Texts, VolumeFormat, VolumeMetadata, VoxelType, read_info, read_labels, read_labels_bytes, read_metadata,
+    read_scan, read_scan_bytes, read_stored, write_image, write_labels, write_stored,
 };
+use sulcus_testing::gzip;
 use sulcus_volume::{Geometry, Image, LabelEntry, LabelMap, LabelTable, OrientationSource, RasFromVoxel, Rgb};
 
-/// Fields of a volume of 2 × 3 × 4 uint8 voxels of 1 × 2 × 3 mm, in LPS.
+/// The header fields of a volume with 2 × 3 × 4 uint8 voxels of 1 × 2 × 3 mm, in LPS.
 const FIELDS: [&str; 7] = [
     "type: uint8",
     "dimension: 3",
@@ -26,7 +24,7 @@ const FIELDS: [&str; 7] = [
     "encoding: raw",
 ];
 
-/// A header with some fields replaced by others of the same name, or added; without those that become empty.
+/// A header in which `changes` replace the fields with the same names, or are added. A change without a value removes a field.
 fn header(changes: &[&str]) -> String {
     let name = |field: &str| field.split(':').next().unwrap().to_owned();
     let kept = FIELDS.into_iter().filter(|field| !changes.iter().any(|c| name(c) == name(field)));
@@ -54,7 +52,7 @@ fn refused(bytes: &[u8], part: &str) {
 }
 
 #[test]
-fn a_volume_lies_where_its_directions_say() {
+fn geometry_follows_space_directions() {
     let scan = read_scan_bytes(&file(&[], &counting(24))).unwrap();
     assert_eq!(scan.info.format, Some(VolumeFormat::Nrrd));
     assert_eq!((scan.info.shape, scan.info.dtype), (vec![2, 3, 4], "uint8"));
@@ -66,7 +64,7 @@ fn a_volume_lies_where_its_directions_say() {
 }
 
 #[test]
-fn each_space_becomes_ras() {
+fn every_space_is_converted_to_ras() {
     for (space, signs, known) in [
         ("right-anterior-superior", [1.0, 1.0, 1.0], true),
         ("LAS", [-1.0, 1.0, 1.0], true),
@@ -82,7 +80,7 @@ fn each_space_becomes_ras() {
 }
 
 #[test]
-fn without_directions_left_and_right_are_unknown() {
+fn missing_directions_mean_unknown_orientation() {
     let plain = ["space: ", "space directions: ", "space origin: "];
     let scan = read_scan_bytes(&file(&plain, &counting(24))).unwrap();
     assert_eq!(scan.info.spacing_mm, [1.0; 3]);
@@ -116,7 +114,7 @@ fn encodings_and_byte_orders_give_the_same_values() {
 }
 
 #[test]
-fn an_axis_outside_space_becomes_channels_wherever_it_is() {
+fn axis_outside_space_becomes_channels() {
     for (sizes, directions, kinds, step) in [
         ("2 2 3 4", "none (1,0,0) (0,2,0) (0,0,3)", "vector domain domain domain", 1),
         ("2 2 3 4", "(1,0,0) none (0,2,0) (0,0,3)", "domain list domain domain", 2),
@@ -133,7 +131,7 @@ fn an_axis_outside_space_becomes_channels_wherever_it_is() {
         let scan = read_scan_bytes(&file(&fields, &counting(48))).unwrap();
         assert_eq!(scan.info.shape, [2, 3, 4, 2], "{directions}");
         assert_eq!(scan.info.spacing_mm, [1.0, 2.0, 3.0]);
-        // The first voxel's second channel is `step` values after its first.
+        // The second channel of the first voxel is `step` values after its first channel.
         assert_eq!((scan.image.channel(0)[0], scan.image.channel(1)[0]), (0.0, step as f32), "{directions}");
         let mut all = scan.image.data().to_vec();
         all.sort_by(f32::total_cmp);
@@ -142,7 +140,7 @@ fn an_axis_outside_space_becomes_channels_wherever_it_is() {
 }
 
 #[test]
-fn a_picture_is_one_slice() {
+fn two_dimensional_image_becomes_one_slice() {
     let fields = ["dimension: 2", "sizes: 4 6", "space directions: (0,1,0) (0,0,2)"];
     let scan = read_scan_bytes(&file(&fields, &counting(24))).unwrap();
     assert_eq!(scan.info.shape, [4, 6, 1]);
@@ -150,7 +148,34 @@ fn a_picture_is_one_slice() {
 }
 
 #[test]
-fn each_contradiction_is_named() {
+fn millimetres_are_accepted_in_each_spelling() {
+    let voxels = counting(24);
+    for unit in ["mm", "MM", "millimeter", "millimetres", ""] {
+        let units = format!("space units: \"{unit}\" \"{unit}\" \"{unit}\"");
+        assert!(read_scan_bytes(&file(&[&units], &voxels)).is_ok(), "{units}");
+    }
+}
+
+#[test]
+fn range_of_an_axis_implies_its_spacing() {
+    let lines = [
+        "type: uint8",
+        "dimension: 3",
+        "sizes: 2 3 4",
+        "encoding: raw",
+        "axis mins: 0 10 -6",
+        "axis maxs: 4 16 6",
+    ];
+    let read = |centers: &str| {
+        let bytes = [format!("NRRD0004\n{}\n{centers}\n\n", lines.join("\n")).into_bytes(), counting(24)].concat();
+        read_scan_bytes(&bytes).unwrap().info.spacing_mm
+    };
+    assert_eq!(read("centers: cell cell cell"), [2.0, 2.0, 3.0]);
+    assert_eq!(read("centers: node node node"), [4.0, 3.0, 4.0]);
+}
+
+#[test]
+fn inconsistent_fields_are_named() {
     let voxels = counting(24);
     for (change, part) in [
         (
@@ -174,6 +199,12 @@ fn each_contradiction_is_named() {
         ("space directions: (1,0,0) none none", "at most one axis besides those in space"),
         ("space origin: 1 2 3", "expected a point (x,y,z) (`space origin`)"),
         ("space units: \"m\" \"m\" \"m\"", "expected positions in mm (`space units`), found `m`"),
+        (
+            "space units: \"mm\" \"mm\" \"micrometer\"",
+            "expected positions in mm (`space units`), found `micrometer`",
+        ),
+        ("space units: \"UM\" \"UM\" \"UM\"", "expected positions in mm (`space units`), found `UM`"),
+        ("units: \"mm\" \"um\" \"mm\"", "expected positions in mm (`units`), found `um`"),
         ("byte skip: -2", "`byte skip`"),
         ("line skip: x", "`line skip`"),
         ("sizes 2 3 4", "expected `field: value` or `key:=value`"),
@@ -193,7 +224,7 @@ fn each_contradiction_is_named() {
 }
 
 #[test]
-fn a_detached_file_is_read_from_the_headers_folder_alone() {
+fn data_file_is_read_only_from_the_headers_folder() {
     let folder = tempfile::tempdir().unwrap();
     let inner = folder.path().join("inner");
     fs::create_dir(&inner).unwrap();
@@ -202,7 +233,7 @@ fn a_detached_file_is_read_from_the_headers_folder_alone() {
     fs::write(folder.path().join("outside.raw"), counting(24)).unwrap();
     fs::write(&here, header(&["data file: a.raw"])).unwrap();
     assert_eq!(read_scan(&here).unwrap().info.max, Some(23.0));
-    assert_eq!(read_source(&here).unwrap().file_shape(), [2, 3, 4]);
+    assert_eq!(read_metadata(&here).unwrap().file_shape(), [2, 3, 4]);
     for name in ["../outside.raw".to_owned(), folder.path().join("outside.raw").display().to_string()] {
         fs::write(&here, header(&[&format!("data file: {name}")])).unwrap();
         let error = read_info(&here).unwrap_err().to_string();
@@ -213,7 +244,7 @@ fn a_detached_file_is_read_from_the_headers_folder_alone() {
 }
 
 #[test]
-fn a_slicer_segmentation_brings_names_and_colours() {
+fn slicer_segmentation_has_names_and_colours() {
     let segments = "Segment0_ID:=Segment_1\nSegment0_Name:=Left part\nSegment0_Color:=1 0 0.2\nSegment0_LabelValue:=3\n\
                     Segment0_Layer:=0\nSegment1_Name:=Rest\nSegment1_LabelValue:=1\nSegment1_Layer:=0";
     let voxels: Vec<u8> = (0..24).map(|i| [0, 1, 3][i % 3]).collect();
@@ -228,7 +259,7 @@ fn a_slicer_segmentation_brings_names_and_colours() {
 }
 
 #[test]
-fn layers_of_a_segmentation_become_one_mask() {
+fn segmentation_layers_are_merged() {
     let layered = |second: u8| {
         let fields = [
             "dimension: 4",
@@ -256,7 +287,7 @@ const OBLIQUE: [[f64; 4]; 3] =
     [[-0.9, 0.1, 0.2, 12.0 / 7.0], [0.15, 1.1, -0.3, -7.5], [0.05, 0.25, 2.4, 31.0 / 3.0]];
 
 #[test]
-fn a_mask_comes_back_with_its_grid_to_the_last_bit_and_its_names() {
+fn masks_survive_the_round_trip_with_grid_and_names() {
     let folder = tempfile::tempdir().unwrap();
     let table =
         LabelTable::from_names([(1, "Anterior \\ upper".to_owned()), (300, "Posterior".to_owned())]).unwrap();
@@ -265,7 +296,7 @@ fn a_mask_comes_back_with_its_grid_to_the_last_bit_and_its_names() {
         let labels = LabelMap::new(geometry, (0..60).map(|i| [0, 1, 300][i % 3]).collect()).unwrap();
         for name in ["m.seg.nrrd", "m.nrrd", "m.nhdr"] {
             let path = folder.path().join(name);
-            write_labels(&path, &labels, &Source::from(geometry), &table).unwrap();
+            write_labels(&path, &labels, &VolumeMetadata::from(geometry), &table).unwrap();
             let (read, source) = read_labels(&path).unwrap();
             assert_eq!(read, labels, "{name}");
             assert_eq!(source.label_table(), Some(&table), "{name}");
@@ -275,14 +306,15 @@ fn a_mask_comes_back_with_its_grid_to_the_last_bit_and_its_names() {
 }
 
 #[test]
-fn a_segmentation_says_what_slicer_looks_for() {
+fn written_segmentation_has_the_fields_slicer_needs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.seg.nrrd");
     let geometry = grid(OBLIQUE, OrientationSource::Directions);
     let mut voxels = vec![0; 60];
     (voxels[13], voxels[37]) = (2, 2);
     let table = LabelTable::from_names([(2, "Part".to_owned())]).unwrap();
-    write_labels(&path, &LabelMap::new(geometry, voxels).unwrap(), &Source::from(geometry), &table).unwrap();
+    write_labels(&path, &LabelMap::new(geometry, voxels).unwrap(), &VolumeMetadata::from(geometry), &table)
+        .unwrap();
     let text = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
     for line in [
         "space: left-posterior-superior",
@@ -297,14 +329,14 @@ fn a_segmentation_says_what_slicer_looks_for() {
 }
 
 fn written(path: &Path, image: &Image) -> Image {
-    write_image(path, image, &Source::from(*image.geometry())).unwrap();
+    write_image(path, image, &VolumeMetadata::from(*image.geometry())).unwrap();
     read_scan(path).unwrap().image
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn images_come_back_as_they_were(
+    fn images_survive_the_round_trip(
         shape in [1_usize..6, 1..6, 1..6],
         channels in 1_usize..4,
         steps in [0.01_f64..4.0, 0.01..4.0, 0.01..4.0],
@@ -327,7 +359,7 @@ proptest! {
 }
 
 #[test]
-fn a_volume_is_copied_in_its_own_type() {
+fn stored_volume_keeps_its_type() {
     let folder = tempfile::tempdir().unwrap();
     let values: Vec<u8> = (-12..12_i16).flat_map(i16::to_be_bytes).collect();
     let path = folder.path().join("a.nrrd");
@@ -338,10 +370,10 @@ fn a_volume_is_copied_in_its_own_type() {
         write_stored(&copy, &volume, None, Texts::Drop).unwrap();
         let read = read_stored(&copy).unwrap();
         assert_eq!(read.bytes(), volume.bytes(), "{name}");
-        assert_eq!(read.source().voxel_type(), VoxelType::Int16);
-        assert!(read.source().geometry().check_same_grid(volume.source().geometry()).is_ok());
+        assert_eq!(read.metadata().voxel_type(), VoxelType::Int16);
+        assert!(read.metadata().geometry().check_same_grid(volume.metadata().geometry()).is_ok());
     }
-    // Neither format has a slope: values are written as what they mean.
+    // The format has no slope, so the real values are written.
     let scaled = volume.scaled(0.5, 3.0).unwrap();
     let copy = folder.path().join("c.nrrd");
     write_stored(&copy, &scaled, None, Texts::Drop).unwrap();

@@ -1,28 +1,17 @@
-//! Real scans, where this machine has them.
+//! Real scans, if this machine has them.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a test says when it skips, and stops where it cannot go on"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use std::path::PathBuf;
+#[macro_use]
+extern crate sulcus_harness;
 
 use sulcus_io::{read_info, read_labels, read_scan, write_labels};
+use sulcus_testing::shared_data;
 use sulcus_volume::LabelTable;
 
-fn data(name: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    println!("skipped: {name} is not on this machine");
-    None
-}
-
 #[test]
-fn every_hippocampus_case_reads_and_its_labels_fit_its_image() {
-    let Some(folder) = data("Task04_Hippocampus") else { return };
+fn hippocampus_labels_match_their_images() {
+    let Some(folder) = shared_data("Task04_Hippocampus") else { return };
     let mut cases = 0;
     for entry in std::fs::read_dir(folder.join("imagesTr")).unwrap() {
         let path = entry.unwrap().path();
@@ -36,17 +25,17 @@ fn every_hippocampus_case_reads_and_its_labels_fit_its_image() {
     assert_eq!(cases, 208);
 }
 
-/// Means are sums of millions of values; the order of adding may show in the last digits.
+/// Means are sums of millions of values, whose last digits depend on the order of summation.
 const MEAN_TOLERANCE: f64 = 1e-9;
 
 #[test]
-fn the_templates_are_what_nibabel_says() {
+fn templates_match_nibabel() {
     let expected = [
         ("mni152/t1.nii.gz", vec![197, 233, 189], [-98.0, -134.0, -72.0], 255.0, 38.438930276559084),
         ("colin27/t1.nii.gz", vec![181, 217, 181], [-90.0, -125.0, -71.0], 254.0, 44.61177355282364),
     ];
     for (name, shape, origin, max, mean) in expected {
-        let Some(path) = data(name) else { continue };
+        let Some(path) = shared_data(name) else { continue };
         let info = read_info(&path).unwrap();
         assert_eq!((info.shape, info.dtype, info.orientation.to_string()), (shape, "uint8", "RAS".into()));
         let [[a, _, _, x], [_, b, _, y], [_, _, c, z], _] = info.ras_from_voxel;
@@ -57,8 +46,8 @@ fn the_templates_are_what_nibabel_says() {
 }
 
 #[test]
-fn a_mask_of_a_real_scan_says_where_it_is_in_the_same_bytes() {
-    let Some(path) = data("Task04_Hippocampus/labelsTr/hippocampus_001.nii.gz") else { return };
+fn mask_of_a_real_scan_has_identical_position_bytes() {
+    let Some(path) = shared_data("Task04_Hippocampus/labelsTr/hippocampus_001.nii.gz") else { return };
     let (labels, header) = read_labels(&path).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let [plain, packed] = ["mask.nii", "mask.nii.gz"].map(|name| folder.path().join(name));
@@ -80,3 +69,5 @@ fn inflate(gzip: &[u8]) -> Vec<u8> {
     libdeflater::Decompressor::new().gzip_decompress(gzip, &mut out).unwrap();
     out
 }
+
+sulcus_harness::main!();

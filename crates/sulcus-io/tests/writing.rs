@@ -1,14 +1,12 @@
-//! Masks and images as other programs will read them.
+//! Written masks and images, byte by byte, as other programs read them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-mod common;
-
-use common::{RawFile, gzip};
 use sulcus_io::{
-    Compression, Source, StoredVolume, Texts, VolumeFormat, encode_image, encode_labels, read_labels_bytes,
-    read_scan_bytes, read_stored, write_labels, write_stored,
+    Compression, StoredVolume, Texts, VolumeFormat, VolumeMetadata, encode_image, encode_labels,
+    read_labels_bytes, read_scan_bytes, read_stored, write_labels, write_stored,
 };
+use sulcus_testing::{NiftiFile, gzip};
 use sulcus_volume::{
     Geometry, Image, LabelEntry, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Rgb, Spacing,
 };
@@ -18,17 +16,17 @@ fn table() -> LabelTable {
     LabelTable::new(vec![entry(1, "Anterior"), entry(2, "Hippocampe postérieur")]).unwrap()
 }
 
-/// A mask on the grid of a file, and that file's header.
-fn mask_like(file: &RawFile, value: impl Fn(usize) -> u16) -> (LabelMap, Source) {
+/// A mask on the grid of a file, and the metadata of that file.
+fn mask_like(file: &NiftiFile, value: impl Fn(usize) -> u16) -> (LabelMap, VolumeMetadata) {
     let read = read_scan_bytes(&file.bytes()).unwrap();
     let geometry = *read.image.geometry();
-    (LabelMap::new(geometry, (0..geometry.voxels()).map(value).collect()).unwrap(), read.source)
+    (LabelMap::new(geometry, (0..geometry.voxels()).map(value).collect()).unwrap(), read.metadata)
 }
 
-/// An oblique file in which every transform says something else, with odd bits that must survive.
-fn oblique(big: bool) -> RawFile {
-    RawFile {
-        big,
+/// An oblique file with three different transforms, and unusual bits that must be kept.
+fn oblique(big: bool) -> NiftiFile {
+    NiftiFile {
+        big_endian: big,
         qform_code: 1,
         sform_code: 4,
         pixdim: [-1.0, 1.0, 2.0, 3.0, 2.5, f32::from_bits(0x7fc0_1234), -0.0, 1e-40],
@@ -36,13 +34,13 @@ fn oblique(big: bool) -> RawFile {
         srow: [[-0.9, 0.1, 0.2, 12.0], [0.15, 1.1, -0.3, -7.5], [0.05, 0.25, 2.4, 31.0]],
         slope: 0.25,
         inter: -3.0,
-        ..RawFile::new()
+        ..NiftiFile::default()
     }
 }
 
 #[test]
-fn a_mask_has_its_inputs_placement_bit_for_bit_and_nothing_of_the_patient() {
-    let expected = RawFile { big: false, ..oblique(false) }.header();
+fn mask_copies_position_bit_for_bit_and_no_patient_data() {
+    let expected = NiftiFile { big_endian: false, ..oblique(false) }.header();
     for big in [false, true] {
         let (labels, header) = mask_like(&oblique(big), |i| (i % 3) as u16);
         let mask = encode_labels(&labels, &header, &table(), Compression::None).unwrap();
@@ -69,9 +67,9 @@ fn a_mask_has_its_inputs_placement_bit_for_bit_and_nothing_of_the_patient() {
 }
 
 #[test]
-fn a_mask_has_the_smallest_type_that_holds_its_labels() {
+fn mask_has_the_smallest_sufficient_type() {
     for (largest, datatype) in [(0, 2), (255, 2), (256, 512), (65535, 512)] {
-        let (labels, header) = mask_like(&RawFile::new(), |i| if i == 5 { largest } else { 0 });
+        let (labels, header) = mask_like(&NiftiFile::default(), |i| if i == 5 { largest } else { 0 });
         for compression in [Compression::None, Compression::Gzip] {
             let mask = encode_labels(&labels, &header, &LabelTable::default(), compression).unwrap();
             let (back, header) = read_labels_bytes(&mask).unwrap();
@@ -85,13 +83,14 @@ fn a_mask_has_the_smallest_type_that_holds_its_labels() {
 }
 
 #[test]
-fn masks_of_four_dimensional_and_flat_inputs_are_volumes_on_the_same_grid() {
+fn masks_of_2d_and_4d_inputs_are_3d_on_the_same_grid() {
     let dims =
         [[4, 2, 3, 2, 2, 1, 1, 1], [2, 4, 6, 0, 0, 0, 0, 0], [7, 2, 3, 4, 1, 1, 1, 1], [1, 24, 9, 9, 9, 9, 9, 9]];
     for dim in dims {
         for sform_code in [0, 1] {
-            // The third size means nothing in a picture, and must not move its mask.
-            let (labels, header) = mask_like(&RawFile { dim, sform_code, ..RawFile::new() }, |i| (i % 2) as u16);
+            // The third size of a 2-D image is meaningless, and must not move its mask.
+            let (labels, header) =
+                mask_like(&NiftiFile { dim, sform_code, ..NiftiFile::default() }, |i| (i % 2) as u16);
             let mask = encode_labels(&labels, &header, &table(), Compression::None).unwrap();
             assert_eq!(mask[40], 3);
             let (back, _) = read_labels_bytes(&mask).unwrap();
@@ -102,7 +101,7 @@ fn masks_of_four_dimensional_and_flat_inputs_are_volumes_on_the_same_grid() {
 
 #[test]
 fn labels_of_another_grid_are_refused() {
-    let (labels, _) = mask_like(&RawFile::new(), |_| 0);
+    let (labels, _) = mask_like(&NiftiFile::default(), |_| 0);
     let (_, header) = mask_like(&oblique(false), |_| 0);
     let error = encode_labels(&labels, &header, &table(), Compression::None).unwrap_err().to_string();
     assert!(
@@ -114,7 +113,7 @@ fn labels_of_another_grid_are_refused() {
 }
 
 #[test]
-fn images_keep_every_bit_and_their_channels() {
+fn images_keep_every_bit_and_channel() {
     let header = mask_like(&oblique(true), |_| 0).1;
     let values = [0.1, -0.0, f32::MIN_POSITIVE / 8.0, f32::MAX, f32::INFINITY, 1e-7];
     for channels in [1, 3] {
@@ -131,13 +130,13 @@ fn images_keep_every_bit_and_their_channels() {
 }
 
 #[test]
-fn a_header_made_from_a_geometry_gives_it_back() {
+fn header_from_geometry_restores_the_geometry() {
     let spacing = Spacing::new([0.5, 1.25, 3.0]).unwrap();
     for orientation in Orientation::all() {
         for source in [OrientationSource::Sform, OrientationSource::None] {
             let map = RasFromVoxel::aligned(orientation, spacing);
             let geometry = Geometry::new([3, 4, 5], map, source).unwrap();
-            let header = Source::from(geometry);
+            let header = VolumeMetadata::from(geometry);
             let labels = LabelMap::new(geometry, (0..60).collect()).unwrap();
             let mask = encode_labels(&labels, &header, &table(), Compression::Gzip).unwrap();
             let (back, _) = read_labels_bytes(&mask).unwrap();
@@ -145,24 +144,24 @@ fn a_header_made_from_a_geometry_gives_it_back() {
             assert_eq!((back.geometry().orientation(), back.data()), (orientation, labels.data()));
         }
     }
-    // What was unplaced stays unplaced.
-    let unplaced = mask_like(&RawFile { sform_code: 0, ..RawFile::new() }, |_| 0).1;
+    // An unknown position stays unknown.
+    let unplaced = mask_like(&NiftiFile { sform_code: 0, ..NiftiFile::default() }, |_| 0).1;
     let labels = LabelMap::new(*unplaced.geometry(), vec![0; 24]).unwrap();
-    let made = Source::from(*unplaced.geometry());
+    let made = VolumeMetadata::from(*unplaced.geometry());
     let mask = encode_labels(&labels, &made, &table(), Compression::None).unwrap();
     assert_eq!(read_labels_bytes(&mask).unwrap().1.geometry(), unplaced.geometry());
 }
 
 #[test]
-fn nifti_2_stays_nifti_2_and_long_axes_become_it() {
+fn nifti_2_is_kept_and_used_for_long_axes() {
     for big in [false, true] {
-        let file = RawFile { dim: [3, 2, 3, 4, 1, 1, 1, 1], ..oblique(big) };
-        let expected = RawFile { big: false, ..file.clone() }.bytes_of_version_2();
-        let read = read_scan_bytes(&file.bytes_of_version_2()).unwrap();
+        let file = NiftiFile { dim: [3, 2, 3, 4, 1, 1, 1, 1], ..oblique(big) };
+        let expected = NiftiFile { big_endian: false, ..file.clone() }.bytes_version_2();
+        let read = read_scan_bytes(&file.bytes_version_2()).unwrap();
         let same = read_scan_bytes(&file.bytes()).unwrap();
         assert_eq!((&read.image, read.info.format), (&same.image, Some(VolumeFormat::Nifti2)));
         let labels = LabelMap::new(*read.image.geometry(), vec![1; 24]).unwrap();
-        let mask = encode_labels(&labels, &read.source, &table(), Compression::None).unwrap();
+        let mask = encode_labels(&labels, &read.metadata, &table(), Compression::None).unwrap();
         // Size, magic and line ends; pixdim; transforms and codes; units; dim_info.
         for range in [0..12, 104..168, 344..496, 500..504, 524..525] {
             assert_eq!(mask[range.clone()], expected[range.clone()], "{range:?}, big-endian {big}");
@@ -171,27 +170,27 @@ fn nifti_2_stays_nifti_2_and_long_axes_become_it() {
         let (back, source) = read_labels_bytes(&mask).unwrap();
         assert_eq!((back, source.label_table()), (labels, Some(&table())));
     }
-    let made = mask_like(&RawFile::new(), |_| 0).1;
+    let made = mask_like(&NiftiFile::default(), |_| 0).1;
     let long = Geometry::new([40000, 1, 1], *made.geometry().ras_from_voxel(), OrientationSource::Sform).unwrap();
     let labels = LabelMap::new(long, vec![3; 40000]).unwrap();
     let mask = encode_labels(&labels, &long.into(), &table(), Compression::Gzip).unwrap();
     let (back, source) = read_labels_bytes(&mask).unwrap();
     assert_eq!((back, source.format()), (labels, Some(VolumeFormat::Nifti2)));
-    // Channels that NIfTI-1 cannot count, on the grid of a file that it can.
+    // The number of channels exceeds NIfTI-1, but the grid does not.
     let image = Image::new(*made.geometry(), 40000, vec![0.5; 24 * 40000]).unwrap();
     let back = read_scan_bytes(&encode_image(&image, &made, Compression::Gzip).unwrap()).unwrap();
     assert_eq!((back.image, back.info.format), (image, Some(VolumeFormat::Nifti2)));
 }
 
 #[test]
-fn a_volume_written_as_it_is_stored_keeps_type_scale_and_on_request_texts() {
+fn stored_volume_keeps_type_scale_and_optionally_texts() {
     let folder = tempfile::tempdir().unwrap();
     let values: Vec<u8> = (0..24_i16).flat_map(|v| (v * 1000 - 9000).to_be_bytes()).collect();
     let extension = [&[16, 0, 0, 0, 6, 0, 0, 0], b"a note.\0".as_slice()].concat();
     let between = [vec![1, 0, 0, 0], extension.clone()].concat();
-    let little = RawFile { datatype: 4, bitpix: 16, vox_offset: 368.0, between, ..oblique(false) };
+    let little = NiftiFile { datatype: 4, bitpix: 16, vox_offset: 368.0, between, ..oblique(false) };
     for big in [false, true] {
-        let mut file = RawFile { big, voxels: values.clone(), ..little.clone() };
+        let mut file = NiftiFile { big_endian: big, voxels: values.clone(), ..little.clone() };
         if big {
             // Size and code of the extension.
             file.between[4..8].reverse();
@@ -211,17 +210,17 @@ fn a_volume_written_as_it_is_stored_keeps_type_scale_and_on_request_texts() {
             let bytes = inflated(&std::fs::read(&output).unwrap());
             assert_eq!(bytes.windows(7).any(|w| w == b"patient"), kept);
             assert_eq!(bytes.windows(7).any(|w| w == b"a note."), kept);
-            assert_eq!(bytes[252..328], RawFile { big: false, ..file.clone() }.header()[252..328]);
+            assert_eq!(bytes[252..328], NiftiFile { big_endian: false, ..file.clone() }.header()[252..328]);
         }
-        // The same values on a grid of other axes.
+        // The same values on another grid.
         let turned =
-            Geometry::new([4, 3, 2], *stored.source().geometry().ras_from_voxel(), OrientationSource::Sform);
-        let source = stored.source().on_grid(&turned.unwrap()).unwrap();
+            Geometry::new([4, 3, 2], *stored.metadata().geometry().ras_from_voxel(), OrientationSource::Sform);
+        let source = stored.metadata().on_grid(&turned.unwrap()).unwrap();
         let turned = StoredVolume::new(source, stored.bytes()).unwrap().scaled(0.25, -3.0).unwrap();
         write_stored(&output, &turned, None, Texts::Drop).unwrap();
         let back = read_stored(&output).unwrap();
         assert_eq!((back.info().shape, back.bytes()), (vec![4, 3, 2], stored.bytes()));
-        back.source().geometry().check_same_grid(turned.source().geometry()).unwrap();
+        back.metadata().geometry().check_same_grid(turned.metadata().geometry()).unwrap();
     }
 }
 
@@ -233,8 +232,8 @@ fn inflated(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn label_names_survive_among_other_extensions_and_broken_ones_are_none() {
-    let (labels, header) = mask_like(&RawFile::new(), |_| 1);
+fn label_names_are_found_among_extensions_and_damaged_ones_ignored() {
+    let (labels, header) = mask_like(&NiftiFile::default(), |_| 1);
     let mask = encode_labels(&labels, &header, &table(), Compression::None).unwrap();
     let voxels = mask.len() - 24;
     let ours = &mask[352..voxels];
@@ -245,7 +244,7 @@ fn label_names_survive_among_other_extensions_and_broken_ones_are_none() {
     let read = |extensions: &[u8]| {
         let mut between = vec![1, 0, 0, 0];
         between.extend(extensions);
-        let file = RawFile { vox_offset: (348 + between.len()) as f32, between, ..RawFile::new() };
+        let file = NiftiFile { vox_offset: (348 + between.len()) as f32, between, ..NiftiFile::default() };
         let (_, header) = read_labels_bytes(&gzip(&file.bytes(), false)).unwrap();
         header.label_table().cloned()
     };
@@ -253,7 +252,7 @@ fn label_names_survive_among_other_extensions_and_broken_ones_are_none() {
     assert_eq!(read(&[comment.as_slice(), ours].concat()), Some(table()));
     assert_eq!(read(&comment), None);
     assert_eq!(read(&[]), None);
-    // A size of 0, a negative one, one beyond the end, and text that is no table: none is ours, none is an error.
+    // Sizes of 0, below 0 and beyond the end, and text that is not a table, are ignored.
     for size in [[0, 0, 0, 0], [0xff; 4], [0, 0, 1, 0]] {
         assert_eq!(read(&[size.as_slice(), &ours[4..]].concat()), None);
     }
@@ -263,9 +262,9 @@ fn label_names_survive_among_other_extensions_and_broken_ones_are_none() {
 }
 
 #[test]
-fn the_output_name_says_how_to_write_in_any_case() {
+fn output_name_selects_compression_in_any_case() {
     let folder = tempfile::tempdir().unwrap();
-    let (labels, header) = mask_like(&RawFile::new(), |i| (i % 3) as u16);
+    let (labels, header) = mask_like(&NiftiFile::default(), |i| (i % 3) as u16);
     for (name, gzipped) in [("a.nii", false), ("lab.seg.nii", false), ("X.NII.GZ", true), ("b.Nii.gz", true)] {
         let path = folder.path().join(name);
         write_labels(&path, &labels, &header, &table()).unwrap();
@@ -280,7 +279,7 @@ fn the_output_name_says_how_to_write_in_any_case() {
         assert_eq!(
             write_labels(&path, &labels, &header, &table()).unwrap_err().to_string(),
             format!(
-                "cannot write the volume: expected a file name that ends in .nii, .nii.gz, .hdr, .img, .nrrd, .seg.nrrd, .nhdr, .mha or .mhd; rename the output: {}",
+                "cannot write the volume: expected a file name that ends in .nii, .nii.gz, .hdr, .hdr.gz, .img, .img.gz, .nrrd, .seg.nrrd, .nhdr, .mha or .mhd; rename the output: {}",
                 path.display()
             )
         );
@@ -288,7 +287,7 @@ fn the_output_name_says_how_to_write_in_any_case() {
 }
 
 #[test]
-fn pairs_are_two_files_whose_header_says_so() {
+fn pairs_are_written_to_two_files() {
     for (name, header, voxels) in [
         ("a.hdr", "a.hdr", "a.img"),
         ("a.img", "a.hdr", "a.img"),
@@ -298,8 +297,8 @@ fn pairs_are_two_files_whose_header_says_so() {
         for version_2 in [false, true] {
             let folder = tempfile::tempdir().unwrap();
             let file = oblique(true);
-            let bytes = if version_2 { file.bytes_of_version_2() } else { file.bytes() };
-            let source = read_scan_bytes(&bytes).unwrap().source;
+            let bytes = if version_2 { file.bytes_version_2() } else { file.bytes() };
+            let source = read_scan_bytes(&bytes).unwrap().metadata;
             let labels = LabelMap::new(*source.geometry(), (0..24).map(|i| i % 3).collect()).unwrap();
             let path = folder.path().join(name);
             write_labels(&path, &labels, &source, &table()).unwrap();
@@ -315,7 +314,7 @@ fn pairs_are_two_files_whose_header_says_so() {
             } else {
                 assert_eq!((&header[344..348], &header[108..112]), (b"ni1\0".as_slice(), [0; 4].as_slice()));
             }
-            // Nothing follows the last extension, where a reader would look for another.
+            // The file ends with the last extension, because a reader would look for another one after it.
             let size = if version_2 { 540 } else { 348 };
             let extension = i32::from_le_bytes(header[size + 4..size + 8].try_into().unwrap());
             assert_eq!(header.len(), size + 4 + extension as usize);
@@ -327,16 +326,16 @@ fn pairs_are_two_files_whose_header_says_so() {
 }
 
 #[test]
-fn half_a_pair_that_cannot_be_written_leaves_an_older_pair_whole() {
+fn failed_write_of_a_pair_keeps_the_old_voxels() {
     let folder = tempfile::tempdir().unwrap();
-    let (labels, source) = mask_like(&RawFile::new(), |i| (i % 3) as u16);
+    let (labels, source) = mask_like(&NiftiFile::default(), |i| (i % 3) as u16);
     let path = folder.path().join("a.hdr");
     write_labels(&path, &labels, &source, &table()).unwrap();
     let before = std::fs::read(folder.path().join("a.img")).unwrap();
-    // The header cannot get its name, so the voxels must not get theirs.
+    // The header cannot get its name, so the voxel file must not get its name either.
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    let (other, _) = mask_like(&RawFile::new(), |_| 1);
+    let (other, _) = mask_like(&NiftiFile::default(), |_| 1);
     let error = write_labels(&path, &other, &source, &table()).unwrap_err().to_string();
     assert!(error.contains("expected a file, found a folder"), "{error}");
     assert_eq!(std::fs::read(folder.path().join("a.img")).unwrap(), before);

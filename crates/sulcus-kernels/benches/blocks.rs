@@ -1,10 +1,11 @@
-//! The layers between the convolutions, at the sizes of nnU-Net's plan for the hippocampus (2 × 40 × 56 × 40) and of a 2-D
-//! batch. tests/peers/pytorch_blocks.py times the same in PyTorch.
+//! Benches of the layers other than convolutions, at the sizes of nnU-Net's plan for the hippocampus (2 × 40 × 56 × 40) and of
+//! a 2-D batch. tests/peers/pytorch_blocks.py times the same layers in PyTorch.
 #![allow(clippy::expect_used, reason = "a bench that can't be set up has nothing to measure")]
 
 use divan::Bencher;
 use sulcus_kernels::{
-    Activation, DiceSums, MaxPool, Norm, NormScope, NormShape, SegmentationLoss, Terms, UpConvolution, UpGradients,
+    ConvTranspose, ConvTransposeGradients, DiceReduction, LossActivation, LossTerms, MaxPool, Norm, NormScope,
+    NormShape, SegmentationLoss,
 };
 
 fn main() {
@@ -18,7 +19,7 @@ fn values(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 37) % 1013) as f32 / 500.0 - 1.0).collect()
 }
 
-/// A normalisation's tensors.
+/// The tensors of a normalisation.
 struct Layer {
     shape: NormShape,
     x: Vec<f32>,
@@ -52,33 +53,33 @@ fn norm_backward(bencher: Bencher<'_, '_>, planes: [usize; 3]) {
         .bench_local(|| norm.backward(&x, &moments, &y, None, &mut dx, &mut dgamma, &mut dbeta).expect("a norm"));
 }
 
-/// Batch, channels in and out, depth, height, width, and the strides.
-const UPS: [([usize; 3], [usize; 3], [usize; 3]); 3] = [
+/// Batch, input and output channels; depth, height and width; strides.
+const TRANSPOSED: [([usize; 3], [usize; 3], [usize; 3]); 3] = [
     ([2, 32, 16], [20, 28, 20], [2, 2, 2]),
     ([2, 128, 64], [5, 7, 5], [2, 2, 2]),
     ([8, 128, 64], [1, 32, 32], [1, 2, 2]),
 ];
 
 #[divan::bench(args = [0, 1, 2])]
-fn up_forward(bencher: Bencher<'_, '_>, case: usize) {
-    let ([batch, inputs, outputs], grid, stride) = UPS[case];
+fn conv_transpose_forward(bencher: Bencher<'_, '_>, case: usize) {
+    let ([batch, inputs, outputs], grid, stride) = TRANSPOSED[case];
     let (voxels, fold) = (grid.iter().product::<usize>(), stride.iter().product::<usize>());
-    let layer = UpConvolution::new(batch, [inputs, outputs], grid, stride).expect("a layer");
+    let layer = ConvTranspose::new(batch, [inputs, outputs], grid, stride).expect("a layer");
     let (x, weight, bias) = (values(batch * inputs * voxels), values(inputs * outputs * fold), values(outputs));
     let mut y = values(batch * outputs * voxels * fold);
     bencher.bench_local(|| layer.forward(&x, &weight, &bias, &mut y).expect("a layer"));
 }
 
 #[divan::bench(args = [0, 1, 2])]
-fn up_backward(bencher: Bencher<'_, '_>, case: usize) {
-    let ([batch, inputs, outputs], grid, stride) = UPS[case];
+fn conv_transpose_backward(bencher: Bencher<'_, '_>, case: usize) {
+    let ([batch, inputs, outputs], grid, stride) = TRANSPOSED[case];
     let (voxels, fold) = (grid.iter().product::<usize>(), stride.iter().product::<usize>());
-    let layer = UpConvolution::new(batch, [inputs, outputs], grid, stride).expect("a layer");
+    let layer = ConvTranspose::new(batch, [inputs, outputs], grid, stride).expect("a layer");
     let (x, weight) = (values(batch * inputs * voxels), values(inputs * outputs * fold));
     let dy = values(batch * outputs * voxels * fold);
     let (mut dx, mut dw, mut db) = (x.clone(), weight.clone(), values(outputs));
     bencher.bench_local(|| {
-        let gradients = UpGradients { input: &mut dx, weight: &mut dw, bias: &mut db };
+        let gradients = ConvTransposeGradients { input: &mut dx, weight: &mut dw, bias: &mut db };
         layer.backward(&x, &weight, &dy, gradients).expect("a layer");
     });
 }
@@ -87,24 +88,27 @@ fn up_backward(bencher: Bencher<'_, '_>, case: usize) {
 fn pool_forward(bencher: Bencher<'_, '_>) {
     let pool = MaxPool::new(32, [40, 56, 40], [2, 2, 2]).expect("a pool");
     let x = values(32 * 89_600);
-    let (mut y, mut place) = (vec![0.0; 32 * 11_200], vec![0; 32 * 11_200]);
-    bencher.bench_local(|| pool.forward(&x, &mut y, &mut place).expect("a pool"));
+    let (mut y, mut argmax) = (vec![0.0; 32 * 11_200], vec![0; 32 * 11_200]);
+    bencher.bench_local(|| pool.forward(&x, &mut y, &mut argmax).expect("a pool"));
 }
 
 #[divan::bench]
 fn pool_backward(bencher: Bencher<'_, '_>) {
     let pool = MaxPool::new(32, [40, 56, 40], [2, 2, 2]).expect("a pool");
     let mut x = values(32 * 89_600);
-    let (mut y, mut place) = (vec![0.0; 32 * 11_200], vec![0; 32 * 11_200]);
-    pool.forward(&x, &mut y, &mut place).expect("a pool");
-    bencher.bench_local(|| pool.backward(&y, &place, &mut x).expect("a pool"));
+    let (mut y, mut argmax) = (vec![0.0; 32 * 11_200], vec![0; 32 * 11_200]);
+    pool.forward(&x, &mut y, &mut argmax).expect("a pool");
+    bencher.bench_local(|| pool.backward(&y, &argmax, &mut x).expect("a pool"));
 }
 
 /// Batch, classes, voxels.
 #[divan::bench(args = [[2, 3, 89_600], [8, 3, 4096]])]
 fn dice_and_cross_entropy(bencher: Bencher<'_, '_>, shape: [usize; 3]) {
-    let loss =
-        SegmentationLoss { activation: Activation::Softmax, terms: Terms::DiceCrossEntropy, sums: DiceSums::Case };
+    let loss = SegmentationLoss {
+        activation: LossActivation::Softmax,
+        terms: LossTerms::DiceCrossEntropy,
+        reduction: DiceReduction::Sample,
+    };
     let logits = values(shape.iter().product());
     let classes: Vec<u8> = (0..shape[0] * shape[2]).map(|i| (i / 7 % shape[1]) as u8).collect();
     let mut gradient = logits.clone();

@@ -1,10 +1,10 @@
-//! The three passes of a convolution on the levels of a U-Net: `cargo bench -p sulcus-kernels --bench conv`.
+//! Benches of the three passes of a convolution at the levels of a U-Net: `cargo bench -p sulcus-kernels --bench conv`.
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use sulcus_kernels::{ConvShape, conv_forward, conv_input_gradient, conv_weight_gradient};
 
-/// A name and what it stands for.
+/// A named shape.
 struct Case {
     name: &'static str,
     shape: ConvShape,

@@ -1,41 +1,41 @@
-//! What may be wrong with a kernel's input.
+//! The error type of the kernels.
 
-/// Input that a kernel refuses.
+/// Why a kernel refused its input.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
-    /// A slice doesn't hold what its shape says.
+    /// The length of a slice does not match its shape.
     #[error("{what} has {found} values, its shape asks for {expected}")]
     Length {
-        /// The slice.
+        /// The name of the argument.
         what: &'static str,
-        /// What the shape multiplies to.
+        /// The number of values that the shape requires.
         expected: usize,
-        /// The slice's length.
+        /// The length of the slice.
         found: usize,
     },
-    /// No such layer exists.
+    /// The layer cannot be computed with this shape or configuration.
     #[error("{0}")]
     Shape(String),
-    /// No such step of an optimiser exists.
+    /// The optimizer cannot take this step.
     #[error("{0}")]
     Step(String),
-    /// A voxel's class is not one of the network's.
+    /// The class of a voxel is not one of the network's classes.
     #[error("class {found} among the {classes} classes that the logits have")]
     Class {
-        /// The highest class of a voxel that is not ignored.
+        /// The largest class among the voxels that are not ignored.
         found: u8,
-        /// Channels of the logits.
+        /// The number of classes.
         classes: usize,
     },
 }
 
-/// Refuses a slice of the wrong length.
+/// Returns an error for a slice of the wrong length.
 pub(crate) fn check_length(what: &'static str, found: usize, expected: usize) -> Result<(), KernelError> {
     if found == expected { Ok(()) } else { Err(KernelError::Length { what, expected, found }) }
 }
 
-/// The product of the factors, or an error where it does not fit.
+/// The product of the factors, or an error when it overflows.
 pub(crate) fn product(what: &'static str, factors: &[usize]) -> Result<usize, KernelError> {
     factors
         .iter()

@@ -1,26 +1,53 @@
-//! Convolutions, normalisations, pooling and losses with their gradients, and steps of optimisers, for CPUs.
+//! CPU kernels for training U-Nets: convolutions, normalisation, pooling and losses with their gradients, and optimizer
+//! steps.
 //!
-//! Slices in, slices out: tensors are row-major `f32`, `[N, C, D, H, W]`, and a 2-D tensor has D = 1. The same input gives
-//! the same bits on any number of threads.
+//! The kernels take slices and write to slices; they know neither an autodiff framework nor files. Tensors are row-major `f32`
+//! of shape `[N, C, D, H, W]`; a 2-D tensor has D = 1. Each function states the shape of every argument and returns a
+//! [`KernelError`] for a slice of another length, before anything is computed.
+//!
+//! - [`conv_forward`], [`conv_input_gradient`], [`conv_weight_gradient`]: convolution with `same` padding
+//! - [`ConvTranspose`]: transposed convolution whose kernel size equals its stride, for upsampling
+//! - [`MaxPool`]: max pooling whose stride equals its window
+//! - [`Norm`]: instance or batch normalisation, fused with a residual addition and (leaky) ReLU
+//! - [`SegmentationLoss`]: nnU-Net's Dice and cross-entropy loss
+//! - [`Adam`], [`Sgd`]: optimizer steps
+//!
+//! Instruction sets (AVX-512, AVX2 with FMA, or the target's baseline) are detected at run time. Work is distributed over
+//! rayon's current thread pool. The results are identical to the bit on any number of threads; they may differ in the last
+//! bits between instruction sets.
+//!
+//! ```
+//! use sulcus_kernels::{Norm, NormScope, NormShape};
+//!
+//! // Instance normalisation of one sample with one channel of four voxels, followed by ReLU.
+//! let shape = NormShape { batch: 1, channels: 1, voxels: 4, scope: NormScope::Instance };
+//! let norm = Norm::new(shape, &[1.0], &[0.0], 0.0)?;
+//! let mut y = [0.0; 4];
+//! let moments = norm.forward_train(&[1.0, 3.0, 1.0, 3.0], None, 0.0, &mut y)?;
+//! assert_eq!(moments.mean, [2.0]);
+//! assert_eq!(y, [0.0, 1.0, 0.0, 1.0]);
+//! # Ok::<(), sulcus_kernels::KernelError>(())
+//! ```
 
 mod conv;
+mod conv_transpose;
 mod error;
+mod instruction_set;
+mod lanes16;
 mod loss;
 mod norm;
+mod optimizer;
 mod pool;
 mod scratch;
 mod simd;
-mod step;
 #[cfg(test)]
 mod tests;
-mod up;
-mod vector;
 
 pub use conv::{ConvShape, conv_forward, conv_input_gradient, conv_weight_gradient};
+pub use conv_transpose::{ConvTranspose, ConvTransposeGradients};
 pub use error::KernelError;
-pub use loss::{Activation, DiceSums, Regions, SegmentationLoss, Terms};
+pub use instruction_set::{InstructionSet, instruction_set};
+pub use loss::{DiceReduction, LossActivation, LossTerms, Regions, SegmentationLoss};
 pub use norm::{Moments, Norm, NormScope, NormShape, ResidualGradient};
+pub use optimizer::{Adam, AdamFactors, Sgd, StepSize, sum_of_squares};
 pub use pool::MaxPool;
-pub use simd::{Instructions, instructions};
-pub use step::{Adam, AdamFactors, Sgd, StepSize, sum_of_squares};
-pub use up::{UpConvolution, UpGradients};

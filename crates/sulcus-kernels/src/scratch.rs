@@ -1,56 +1,57 @@
-//! Working memory that outlives a call, so that a training step does not fault in fresh pages for every layer.
+//! A pool of working buffers. It keeps them between calls, so that a training step does not page-fault in fresh memory for
+//! every layer.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-/// Sixteen lanes on one cache line: what the kernels count in.
+/// Sixteen floats on one cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(crate) struct Line([f32; 16]);
+pub(crate) struct CacheLine([f32; LANES]);
 
-/// Floats of one [`Line`].
-pub(crate) const LINE: usize = 16;
+/// The number of floats in a vector of the convolutions, in a cache line and in a panel of output channels.
+pub(crate) const LANES: usize = 16;
 
-/// The pool keeps at most this many lines between calls (48 MiB).
-const KEPT_LINES: usize = (48 << 20) / size_of::<Line>();
+/// The pool keeps at most this many cache lines between calls (48 MiB).
+const MAX_POOLED_LINES: usize = (48 << 20) / size_of::<CacheLine>();
 
-static POOL: Mutex<Vec<Vec<Line>>> = Mutex::new(Vec::new());
+static POOL: Mutex<Vec<Vec<CacheLine>>> = Mutex::new(Vec::new());
 
-/// A borrowed piece of working memory, aligned to a cache line. It holds what the last user left there.
+/// A working buffer, aligned to a cache line, that goes back to the pool when dropped. Its initial content is unspecified.
 pub(crate) struct Scratch {
-    lines: Vec<Line>,
+    lines: Vec<CacheLine>,
     floats: usize,
 }
 
 impl Scratch {
-    /// At least `floats` floats: the smallest kept piece that is large enough, else a new one.
+    /// A buffer of `floats` floats: the smallest pooled buffer that is large enough, or a new one.
     pub(crate) fn take(floats: usize) -> Self {
-        let needed = floats.div_ceil(LINE);
-        let kept = {
+        let needed = floats.div_ceil(LANES);
+        let pooled = {
             let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
             let best = pool
                 .iter()
                 .enumerate()
-                .filter(|(_, piece)| piece.len() >= needed)
-                .min_by_key(|(_, piece)| piece.len())
+                .filter(|(_, buffer)| buffer.len() >= needed)
+                .min_by_key(|(_, buffer)| buffer.len())
                 .map(|(index, _)| index);
             best.map(|index| pool.swap_remove(index))
         };
-        let lines = kept.unwrap_or_else(|| vec![Line([0.0; LINE]); needed]);
+        let lines = pooled.unwrap_or_else(|| vec![CacheLine([0.0; LANES]); needed]);
         Self { lines, floats }
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let piece = std::mem::take(&mut self.lines);
+        let buffer = std::mem::take(&mut self.lines);
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-        pool.push(piece);
+        pool.push(buffer);
         let mut held: usize = pool.iter().map(Vec::len).sum();
-        // The smallest pieces go first: the large ones are what is worth keeping, unless one alone is too large.
-        pool.retain(|piece| piece.len() <= KEPT_LINES);
+        // The smallest buffers are dropped first, because large ones save most. A buffer above the limit is never pooled.
+        pool.retain(|buffer| buffer.len() <= MAX_POOLED_LINES);
         held = held.min(pool.iter().map(Vec::len).sum());
-        while held > KEPT_LINES {
+        while held > MAX_POOLED_LINES {
             let Some((index, length)) = pool.iter().map(Vec::len).enumerate().min_by_key(|&(_, length)| length)
             else {
                 break;
@@ -75,32 +76,32 @@ impl DerefMut for Scratch {
     }
 }
 
-/// Lines seen as their floats.
+/// Cache lines viewed as their floats.
 trait AsFloats {
     fn as_flattened_floats(&self) -> &[f32];
     fn as_flattened_floats_mut(&mut self) -> &mut [f32];
 }
 
-impl AsFloats for [Line] {
-    #[expect(unsafe_code, reason = "a slice of cache lines is seen as its floats")]
+impl AsFloats for [CacheLine] {
+    #[expect(unsafe_code, reason = "a slice of cache lines is viewed as its floats")]
     fn as_flattened_floats(&self) -> &[f32] {
-        // SAFETY: `Line` is `repr(C)` around sixteen floats and as large as they are: no padding, same provenance.
-        unsafe { std::slice::from_raw_parts(self.as_ptr().cast::<f32>(), self.len() * LINE) }
+        // SAFETY: `CacheLine` is `repr(C)` around sixteen floats and has no padding.
+        unsafe { std::slice::from_raw_parts(self.as_ptr().cast::<f32>(), self.len() * LANES) }
     }
 
-    #[expect(unsafe_code, reason = "a slice of cache lines is seen as its floats")]
+    #[expect(unsafe_code, reason = "a slice of cache lines is viewed as its floats")]
     fn as_flattened_floats_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above, and the exclusive borrow is handed on.
-        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr().cast::<f32>(), self.len() * LINE) }
+        // SAFETY: as above, and the result holds the exclusive borrow.
+        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr().cast::<f32>(), self.len() * LANES) }
     }
 }
 
-/// A pointer that several threads write through, each to elements of its own.
+/// A pointer through which several threads write to disjoint elements of one tensor.
 #[derive(Clone, Copy)]
 pub(crate) struct SharedMut(*mut f32);
 
 #[expect(unsafe_code, reason = "threads write disjoint elements of one tensor")]
-// SAFETY: the pointer is only dereferenced in `unsafe` blocks that argue why no two threads touch one element.
+// SAFETY: the pointer is dereferenced only in `unsafe` blocks that state why no two threads access the same element.
 unsafe impl Send for SharedMut {}
 #[expect(unsafe_code, reason = "threads write disjoint elements of one tensor")]
 // SAFETY: as above.
@@ -115,7 +116,7 @@ impl SharedMut {
         self.0
     }
 
-    /// The pointer `floats` further on, which must lie within the slice it came from before it is used.
+    /// The pointer moved by `floats`. It must point into the original slice when it is dereferenced.
     pub(crate) fn offset(self, floats: usize) -> Self {
         Self(self.0.wrapping_add(floats))
     }

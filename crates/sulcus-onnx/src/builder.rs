@@ -1,5 +1,5 @@
 use prost::Message;
-use sulcus_pipeline::{ModelSpec, SPEC_KEY};
+use sulcus_model::{ModelSpec, SPEC_KEY};
 
 use crate::OnnxError;
 use crate::messages::{
@@ -8,21 +8,21 @@ use crate::messages::{
     TypeValue, ValueInfoProto,
 };
 
-/// IR version of the files we write: the first with operator set 17.
+/// The IR version of written files: the first one that supports operator set 17.
 const IR_VERSION: i64 = 8;
-/// ONNX's operator set of the files we write.
+/// The ONNX operator set of written files.
 const OPERATOR_SET: i64 = 17;
 
-/// One axis of an input or output.
+/// The length of one axis of an input or output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Axis<'a> {
-    /// Always this long.
+    /// A fixed length.
     Fixed(usize),
-    /// As long as the input says at run time; equal names mean equal lengths.
+    /// A length that the input determines at run time. Axes with the same name have the same length.
     Dynamic(&'a str),
 }
 
-/// Collects the nodes and constants of a graph, in the order of their evaluation.
+/// Builds an ONNX graph. Nodes are added in the order of their evaluation.
 #[derive(Debug, Clone, Default)]
 pub struct GraphBuilder {
     graph: GraphProto,
@@ -39,12 +39,12 @@ impl GraphBuilder {
         self.graph.input.push(value_info(name, axes, doc));
     }
 
-    /// Declares a float32 output; a node must make a value of this name.
+    /// Declares a float32 output. A node must compute a value with this name.
     pub fn output(&mut self, name: &str, axes: &[Axis<'_>], doc: &str) {
         self.graph.output.push(value_info(name, axes, doc));
     }
 
-    /// Adds float32 constants, last axis fastest.
+    /// Adds a float32 constant; `values` is row-major.
     pub fn constant(&mut self, name: &str, shape: &[usize], values: &[f32]) {
         self.graph.initializer.push(TensorProto {
             dims: shape.iter().map(|edge| *edge as i64).collect(),
@@ -54,7 +54,7 @@ impl GraphBuilder {
         });
     }
 
-    /// Adds an operation that makes one value. The node is named after it.
+    /// Adds a node that computes one value. The node has the name of its output.
     pub fn node(&mut self, operator: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) {
         self.graph.node.push(NodeProto {
             input: inputs.iter().map(|name| (*name).to_owned()).collect(),
@@ -65,10 +65,10 @@ impl GraphBuilder {
         });
     }
 
-    /// The graph as a model file that carries `spec`.
+    /// Serialises the graph as a model file with the specification `spec`.
     ///
     /// # Errors
-    /// When the specification can't be written.
+    /// [`OnnxError::Spec`] for a specification that cannot be serialised.
     pub fn finish(self, spec: &ModelSpec, doc: &str, producer_version: &str) -> Result<Vec<u8>, OnnxError> {
         let model = ModelProto {
             ir_version: IR_VERSION,
@@ -101,16 +101,16 @@ pub(crate) fn value_info(name: &str, axes: &[Axis<'_>], doc: &str) -> ValueInfoP
     }
 }
 
-/// Settings of nodes.
+/// Attributes of nodes.
 pub mod attribute {
     use crate::messages::{AttributeProto, AttributeType};
 
-    /// A whole number.
+    /// An `INT` attribute.
     pub fn int(name: &str, value: i64) -> AttributeProto {
         AttributeProto { i: value, ..empty(name, AttributeType::Int) }
     }
 
-    /// Whole numbers.
+    /// An `INTS` attribute.
     pub fn ints(name: &str, values: &[usize]) -> AttributeProto {
         AttributeProto {
             ints: values.iter().map(|value| *value as i64).collect(),
@@ -118,7 +118,7 @@ pub mod attribute {
         }
     }
 
-    /// A number.
+    /// A `FLOAT` attribute.
     pub fn float(name: &str, value: f32) -> AttributeProto {
         AttributeProto { f: value, ..empty(name, AttributeType::Float) }
     }

@@ -5,22 +5,22 @@ use crate::file::graph;
 use crate::messages::{DataType, GraphProto, TensorProto};
 use crate::precision::HALF_SUFFIX;
 
-/// A constant of a graph as float32, such as a layer's weights.
+/// A constant of a graph, converted to float32: the weights of a layer, for example.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Constant {
-    /// Its name.
+    /// The name in the graph.
     pub name: String,
-    /// Lengths of its axes.
+    /// The lengths of the axes.
     pub shape: Vec<usize>,
-    /// Its values, last axis fastest.
+    /// The values, row-major.
     pub values: Vec<f32>,
 }
 
-/// Reads the constants in single and half precision out of an ONNX file, whoever wrote it. Those of other types are left
-/// out. Weights that this kit stores in half precision come under the names that they had before.
+/// Reads the float32 and float16 constants of any ONNX file; constants of other types are skipped. Weights that
+/// [`to_half`](crate::precision::to_half) stored in half precision have their original names.
 ///
 /// # Errors
-/// When the bytes are no ONNX file or a damaged one, or the values of a constant lie outside the file.
+/// [`OnnxError::NotOnnx`]; [`OnnxError::Damaged`], also when the values of a constant are stored outside the file.
 pub fn read_constants(bytes: &[u8]) -> Result<Vec<Constant>, OnnxError> {
     let graph = GraphProto::decode(graph(bytes)?)
         .map_err(|e| OnnxError::Damaged { reason: format!("its graph is broken: {e}") })?;
@@ -33,7 +33,7 @@ pub fn read_constants(bytes: &[u8]) -> Result<Vec<Constant>, OnnxError> {
     floats.map(|(width, tensor)| constant(tensor, width)).collect()
 }
 
-/// A constant of `width` bytes a value: single or half precision.
+/// Decodes a constant with `width` bytes per value: 4 for float32, 2 for float16.
 fn constant(tensor: TensorProto, width: usize) -> Result<Constant, OnnxError> {
     let TensorProto { dims, name, raw_data, .. } = tensor;
     let shape: Option<Vec<usize>> = dims.iter().map(|edge| usize::try_from(*edge).ok()).collect();

@@ -1,39 +1,46 @@
-use sulcus_pipeline::{PipelineError, SPEC_KEY};
+use sulcus_model::SPEC_KEY;
+use sulcus_model::SpecError;
 
-/// Why bytes are no model of ours.
+/// Why a model file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OnnxError {
-    /// Something else than an ONNX file.
+    /// The bytes are not an ONNX file.
     #[error("this is not an ONNX file: it is {found}; expected a model.onnx that sulcus wrote")]
     NotOnnx {
-        /// What it looks like.
+        /// The kind of file that they appear to be.
         found: &'static str,
     },
-    /// An ONNX file that ends early or was changed.
+    /// An ONNX file that is truncated or corrupt.
     #[error("this ONNX file is damaged or cut short: {reason}; copy or export it again")]
     Damaged {
-        /// Where it stops making sense.
+        /// Where and how decoding failed.
         reason: String,
     },
-    /// Somebody else's model.
+    /// An ONNX file that sulcus did not export.
     #[error(
         "this ONNX file was not exported by sulcus: it has no {SPEC_KEY} entry, so nothing says how to prepare a scan \
-         for it{}; export one with `sulcus export`", written_by(.producer)
+         for it{}; expected a model that sulcus exported", written_by(.producer)
     )]
     NoSpec {
-        /// The program that wrote it, if it says so.
+        /// The program that wrote it, or an empty string.
         producer: String,
     },
-    /// A network that cannot be written in fewer bits.
-    #[error("the network cannot be written in fewer bits: {reason}; export it in fp32")]
-    Reduce {
-        /// What stands in the way.
+    /// A model with tensors in other files.
+    #[error(
+        "this ONNX file keeps tensors in another file (external data), so its bytes do not fix its weights; save the model \
+         with all tensors in one file"
+    )]
+    ExternalData,
+    /// A graph that cannot be converted to a lower precision.
+    #[error("the network cannot be converted to a lower precision: {reason}; export it in fp32")]
+    Precision {
+        /// The reason.
         reason: String,
     },
-    /// Our model with a specification that can't be used.
+    /// A model whose specification is invalid or of an unknown version.
     #[error(transparent)]
-    Spec(#[from] PipelineError),
+    Spec(#[from] SpecError),
 }
 
 fn written_by(name: &str) -> String {

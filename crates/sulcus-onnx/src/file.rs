@@ -1,10 +1,12 @@
 use prost::Message;
 use prost::bytes::Buf;
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field};
-use sulcus_pipeline::{ModelSpec, SPEC_KEY};
+use prost::encoding::{WireType, encode_key, encode_varint};
+use sulcus_model::{ModelSpec, SPEC_KEY};
 
 use crate::OnnxError;
+use crate::external::{MessageKind, refuse_external_data};
 use crate::messages::StringStringEntryProto;
+use crate::wire::next_field;
 
 /// Field numbers of `ModelProto`.
 mod tag {
@@ -12,32 +14,34 @@ mod tag {
     pub(super) const PRODUCER_NAME: u32 = 2;
     pub(super) const GRAPH: u32 = 7;
     pub(super) const METADATA: u32 = 14;
+    pub(super) const TRAINING: u32 = 20;
+    pub(super) const FUNCTION: u32 = 25;
 }
 
-/// Reads the specification out of a model file. The graph is passed over, not decoded.
+/// Reads the specification of a model file. The graph is skipped, not decoded.
 ///
 /// # Errors
-/// When the bytes are no ONNX file, a damaged one, one without a specification, or one whose specification is broken
-/// or of a newer version.
+/// [`OnnxError::NotOnnx`], [`OnnxError::Damaged`], [`OnnxError::ExternalData`] for a file with tensors in other files,
+/// [`OnnxError::NoSpec`] for a file without a specification, and [`OnnxError::Spec`] for a specification that is invalid or of a newer version.
 pub fn read_spec(bytes: &[u8]) -> Result<ModelSpec, OnnxError> {
-    let outer = Outer::read(bytes)?;
-    let spec = outer.fields.iter().find_map(|field| field.spec.as_deref());
+    let model = ModelFields::read(bytes)?;
+    let spec = model.fields.iter().find_map(|field| field.spec.as_deref());
     match spec {
         Some(json) => Ok(ModelSpec::from_json(json)?),
-        None => Err(OnnxError::NoSpec { producer: outer.producer }),
+        None => Err(OnnxError::NoSpec { producer: model.producer }),
     }
 }
 
-/// The same model file with another specification, or with a first one. Everything else in it, known to this crate
-/// or not, is kept byte for byte.
+/// The model file with its specification replaced, or added if it had none. All other fields, including those that this
+/// crate does not know, are kept byte for byte.
 ///
 /// # Errors
-/// When the bytes are no ONNX file or a damaged one, or the specification can't be written.
+/// [`OnnxError::NotOnnx`], [`OnnxError::Damaged`], and [`OnnxError::Spec`] for a specification that cannot be serialised.
 pub fn with_spec(onnx_bytes: &[u8], spec: &ModelSpec) -> Result<Vec<u8>, OnnxError> {
-    let outer = Outer::read(onnx_bytes)?;
+    let model = ModelFields::read(onnx_bytes)?;
     let entry = StringStringEntryProto { key: SPEC_KEY.to_owned(), value: spec.to_json()? }.encode_to_vec();
     let mut changed = Vec::with_capacity(onnx_bytes.len() + entry.len() + 16);
-    for field in outer.fields.iter().filter(|field| field.spec.is_none()) {
+    for field in model.fields.iter().filter(|field| field.spec.is_none()) {
         changed.extend_from_slice(field.bytes);
     }
     encode_key(tag::METADATA, WireType::LengthDelimited, &mut changed);
@@ -48,30 +52,30 @@ pub fn with_spec(onnx_bytes: &[u8], spec: &ModelSpec) -> Result<Vec<u8>, OnnxErr
 
 /// The encoded graph of a model file.
 pub(crate) fn graph(bytes: &[u8]) -> Result<&[u8], OnnxError> {
-    Ok(Outer::read(bytes)?.graph)
+    Ok(ModelFields::read(bytes)?.graph)
 }
 
-/// A model file split into its outermost fields.
-struct Outer<'a> {
+/// The outermost fields of a model file.
+struct ModelFields<'a> {
     fields: Vec<Field<'a>>,
     producer: String,
     graph: &'a [u8],
 }
 
-/// One outermost field.
+/// One field of `ModelProto`.
 struct Field<'a> {
-    /// All of it, key included.
+    /// The encoded field, including its key.
     bytes: &'a [u8],
-    /// The JSON, when it is our metadata entry.
+    /// The JSON, if this is the metadata entry of the specification.
     spec: Option<String>,
 }
 
-impl<'a> Outer<'a> {
+impl<'a> ModelFields<'a> {
     fn read(bytes: &'a [u8]) -> Result<Self, OnnxError> {
-        if let Some(found) = recognise(bytes) {
+        if let Some(found) = identify_other_format(bytes) {
             return Err(OnnxError::NotOnnx { found });
         }
-        let mut outer = Self { fields: Vec::new(), producer: String::new(), graph: &[] };
+        let mut model = Self { fields: Vec::new(), producer: String::new(), graph: &[] };
         let (mut has_version, mut has_graph) = (false, false);
         let mut rest = bytes;
         while rest.has_remaining() {
@@ -86,8 +90,13 @@ impl<'a> Outer<'a> {
             let mut spec = None;
             match (number, content) {
                 (tag::IR_VERSION, _) => has_version = true,
-                (tag::GRAPH, Some(graph)) => (has_graph, outer.graph) = (true, graph),
-                (tag::PRODUCER_NAME, Some(name)) => outer.producer = String::from_utf8_lossy(name).into_owned(),
+                (tag::GRAPH, Some(graph)) => {
+                    refuse_external_data(MessageKind::Graph, graph)?;
+                    (has_graph, model.graph) = (true, graph);
+                }
+                (tag::TRAINING, Some(training)) => refuse_external_data(MessageKind::Training, training)?,
+                (tag::FUNCTION, Some(function)) => refuse_external_data(MessageKind::Function, function)?,
+                (tag::PRODUCER_NAME, Some(name)) => model.producer = String::from_utf8_lossy(name).into_owned(),
                 (tag::METADATA, Some(entry)) => {
                     let entry = StringStringEntryProto::decode(entry)
                         .map_err(|e| OnnxError::Damaged { reason: format!("a metadata entry is broken: {e}") })?;
@@ -95,40 +104,25 @@ impl<'a> Outer<'a> {
                 }
                 _ => {}
             }
-            outer.fields.push(Field { bytes: whole, spec });
+            model.fields.push(Field { bytes: whole, spec });
         }
         match (has_version, has_graph) {
-            (true, true) => Ok(outer),
+            (true, true) => Ok(model),
             (true, false) => Err(OnnxError::Damaged { reason: "it has no graph".to_owned() }),
             (false, _) => Err(OnnxError::NotOnnx { found: "a file of another kind" }),
         }
     }
 }
 
-/// Steps over one field; gives its number and, if it has a length, its content.
-fn next_field<'a>(rest: &mut &'a [u8]) -> Result<(u32, Option<&'a [u8]>), String> {
-    let (number, wire_type) = decode_key(rest).map_err(|e| e.to_string())?;
-    if wire_type != WireType::LengthDelimited {
-        skip_field(wire_type, number, rest, DecodeContext::default()).map_err(|e| e.to_string())?;
-        return Ok((number, None));
-    }
-    let length = decode_varint(rest).map_err(|e| e.to_string())?;
-    let split = usize::try_from(length).ok().and_then(|n| rest.split_at_checked(n));
-    let (content, left) =
-        split.ok_or_else(|| format!("a part of {length} bytes is announced and {} are left", rest.len()))?;
-    *rest = left;
-    Ok((number, Some(content)))
-}
-
-/// Names what a file is that people hand over by mistake.
-fn recognise(bytes: &[u8]) -> Option<&'static str> {
+/// Identifies kinds of files that are passed by mistake.
+fn identify_other_format(bytes: &[u8]) -> Option<&'static str> {
     let known: [(&[u8], &str); 8] = [
         (b"\x89PNG", "a PNG picture"),
         (b"\xff\xd8\xff", "a JPEG picture"),
         (b"\x1f\x8b", "a gzip file, perhaps a scan (.nii.gz)"),
         (b"PK\x03\x04", "a zip file, perhaps a PyTorch checkpoint"),
         (b"\x80\x02", "a Python pickle"),
-        (b"SULCUSCK", "a training checkpoint of sulcus; `sulcus export` makes a model of its run"),
+        (b"SULCUSCK", "a training checkpoint of sulcus, from which a model has yet to be exported"),
         (b"\x5c\x01\x00\x00", "a NIfTI scan"),
         (b"%PDF", "a PDF document"),
     ];

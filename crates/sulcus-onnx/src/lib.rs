@@ -1,16 +1,47 @@
-//! The model file: a plain ONNX graph that carries its own specification.
+//! The model file: an ONNX graph that carries its own specification.
 //!
-//! Any ONNX runtime loads the file; sulcus finds everything else that prediction needs in one metadata entry,
-//! [`SPEC_KEY`](sulcus_pipeline::SPEC_KEY). [`read_spec`] and [`with_spec`] work on the file's outer layer alone, so
-//! they neither copy nor change its graph; [`GraphBuilder`] makes new graphs for the exporter, and [`read_constants`]
-//! reads weights back. [`precision`] writes a model in fewer bits.
+//! Any ONNX runtime can load the file. Everything else that prediction needs (preprocessing, labels, tile size) is JSON in
+//! one entry of the model's metadata, [`SPEC_KEY`](sulcus_model::SPEC_KEY).
+//!
+//! - [`read_spec`] and [`with_spec`] read and replace the specification. They work on the outermost protobuf fields, so they
+//!   neither decode nor change the graph.
+//! - [`GraphBuilder`] builds a graph, as the exporter does.
+//! - [`read_constants`] reads the weights of a file.
+//! - [`precision`] converts a model to half-precision weights or to 8-bit integers.
+//!
+//! ```
+//! use sulcus_onnx::{Axis, GraphBuilder, OnnxError, attribute, read_constants, read_spec, with_spec};
+//! use sulcus_model::ModelSpec;
+//!
+//! /// Builds a 1×1 convolution and gives the file back with another name in its specification.
+//! fn renamed_model(spec: &ModelSpec) -> Result<Vec<u8>, OnnxError> {
+//!     let mut graph = GraphBuilder::new("tiny");
+//!     let size = [Axis::Dynamic("height"), Axis::Dynamic("width")];
+//!     graph.input("image", &[&[Axis::Dynamic("batch"), Axis::Fixed(1)], &size[..]].concat(), "");
+//!     graph.output("logits", &[&[Axis::Dynamic("batch"), Axis::Fixed(2)], &size[..]].concat(), "");
+//!     graph.constant("weight", &[2, 1, 1, 1], &[0.5, -2.0]);
+//!     graph.node("Conv", &["image", "weight"], "logits", vec![attribute::ints("kernel_shape", &[1, 1])]);
+//!     let file = graph.finish(spec, "an example", "0.1.0")?;
+//!
+//!     assert_eq!(read_constants(&file)?[0].values, [0.5, -2.0]);
+//!     let mut spec = read_spec(&file)?;
+//!     spec.name = "renamed".into();
+//!     with_spec(&file, &spec)
+//! }
+//!
+//! // Files of other kinds are identified.
+//! let error = read_spec(b"\x89PNG\r\n").unwrap_err();
+//! assert!(error.to_string().contains("a PNG picture"));
+//! ```
 
 mod builder;
 mod constants;
 mod error;
+mod external;
 mod file;
 pub mod messages;
 pub mod precision;
+mod wire;
 
 pub use builder::{Axis, GraphBuilder, attribute};
 pub use constants::{Constant, read_constants};

@@ -1,17 +1,17 @@
-//! The part of ONNX's protobuf messages that U-Nets need, by hand from `onnx.proto` (IR version 8).
+//! The protobuf messages of ONNX that U-Nets need, written by hand after `onnx.proto` (IR version 8).
 //!
-//! Fields left out here are skipped on reading. Files are changed through [`with_spec`](crate::with_spec), which keeps
-//! every byte of them, never by decoding and encoding these.
+//! Decoding skips the fields that are missing here, so decoding and encoding a file would lose them. To change the
+//! specification of a file use [`with_spec`](crate::with_spec), which keeps all other fields byte for byte.
 
 use prost::{Message, Oneof};
 
-/// A model: a graph and what it was written for.
+/// A model: a graph with its metadata.
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelProto {
     /// Version of the file format.
     #[prost(int64, tag = "1")]
     pub ir_version: i64,
-    /// The program that wrote it.
+    /// The program that wrote the file.
     #[prost(string, tag = "2")]
     pub producer_name: String,
     /// That program's version.
@@ -23,35 +23,35 @@ pub struct ModelProto {
     /// Version of the model itself.
     #[prost(int64, tag = "5")]
     pub model_version: i64,
-    /// For people.
+    /// Human-readable documentation.
     #[prost(string, tag = "6")]
     pub doc_string: String,
     /// The graph.
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
-    /// Operator sets that its nodes come from.
+    /// The operator sets that the nodes use.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
-    /// Free entries; ours is among them.
+    /// Key–value metadata, including the specification.
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }
 
-/// One metadata entry.
+/// A metadata entry.
 #[derive(Clone, PartialEq, Message)]
 pub struct StringStringEntryProto {
-    /// Name.
+    /// The key.
     #[prost(string, tag = "1")]
     pub key: String,
-    /// Content.
+    /// The value.
     #[prost(string, tag = "2")]
     pub value: String,
 }
 
-/// One operator set.
+/// An operator set.
 #[derive(Clone, PartialEq, Message)]
 pub struct OperatorSetIdProto {
-    /// Empty for ONNX's own operators.
+    /// The domain; empty for the standard operators of ONNX.
     #[prost(string, tag = "1")]
     pub domain: String,
     /// Its version.
@@ -59,76 +59,76 @@ pub struct OperatorSetIdProto {
     pub version: i64,
 }
 
-/// Nodes in topological order, with their constants.
+/// A graph: nodes in topological order and constants.
 #[derive(Clone, PartialEq, Message)]
 pub struct GraphProto {
-    /// The operations.
+    /// The nodes.
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<NodeProto>,
     /// Its name.
     #[prost(string, tag = "2")]
     pub name: String,
-    /// Constants by name.
+    /// The constants.
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<TensorProto>,
-    /// For people.
+    /// Human-readable documentation.
     #[prost(string, tag = "10")]
     pub doc_string: String,
-    /// What the caller gives.
+    /// The inputs.
     #[prost(message, repeated, tag = "11")]
     pub input: Vec<ValueInfoProto>,
-    /// What the caller gets.
+    /// The outputs.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
 }
 
-/// One operation.
+/// A node: one operation.
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeProto {
-    /// Names of the values it takes.
+    /// The names of its inputs.
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
-    /// Names of the values it makes.
+    /// The names of its outputs.
     #[prost(string, repeated, tag = "2")]
     pub output: Vec<String>,
-    /// Its own name.
+    /// The name of the node.
     #[prost(string, tag = "3")]
     pub name: String,
     /// The operator.
     #[prost(string, tag = "4")]
     pub op_type: String,
-    /// The operator's settings.
+    /// The attributes of the operator.
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
 }
 
-/// One setting of a node.
+/// An attribute of a node.
 #[derive(Clone, PartialEq, Message)]
 pub struct AttributeProto {
     /// Its name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// Value of a `FLOAT`.
+    /// The value of a `FLOAT` attribute.
     #[prost(float, tag = "2")]
     pub f: f32,
-    /// Value of an `INT`.
+    /// The value of an `INT` attribute.
     #[prost(int64, tag = "3")]
     pub i: i64,
-    /// Value of a `STRING`.
+    /// The value of a `STRING` attribute.
     #[prost(bytes = "vec", tag = "4")]
     pub s: Vec<u8>,
-    /// Value of `FLOATS`.
+    /// The value of a `FLOATS` attribute.
     #[prost(float, repeated, packed = "false", tag = "7")]
     pub floats: Vec<f32>,
-    /// Value of `INTS`.
+    /// The value of an `INTS` attribute.
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
-    /// Which of the fields holds the value.
+    /// The field that holds the value.
     #[prost(enumeration = "AttributeType", tag = "20")]
     pub r#type: i32,
 }
 
-/// Which field of an [`AttributeProto`] holds its value.
+/// The field of an [`AttributeProto`] that holds its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 pub enum AttributeType {
@@ -158,12 +158,12 @@ pub struct TensorProto {
     /// Its name.
     #[prost(string, tag = "8")]
     pub name: String,
-    /// Values, little-endian, last axis fastest.
+    /// The values, little-endian and row-major.
     #[prost(bytes = "vec", tag = "9")]
     pub raw_data: Vec<u8>,
 }
 
-/// Types of values that we write.
+/// The types of values that written files use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 pub enum DataType {
@@ -179,11 +179,11 @@ pub enum DataType {
     Int32 = 6,
     /// 64-bit integer.
     Int64 = 7,
-    /// 16-bit floating point, IEEE 754's half precision.
+    /// 16-bit floating point: IEEE 754 half precision.
     Float16 = 10,
 }
 
-/// Name and type of an input or output.
+/// The name and type of an input or output.
 #[derive(Clone, PartialEq, Message)]
 pub struct ValueInfoProto {
     /// Its name.
@@ -192,7 +192,7 @@ pub struct ValueInfoProto {
     /// Its type.
     #[prost(message, optional, tag = "2")]
     pub r#type: Option<TypeProto>,
-    /// For people.
+    /// Human-readable documentation.
     #[prost(string, tag = "3")]
     pub doc_string: String,
 }
@@ -200,12 +200,12 @@ pub struct ValueInfoProto {
 /// A type.
 #[derive(Clone, PartialEq, Message)]
 pub struct TypeProto {
-    /// Tensor or (not here) something else.
+    /// The type; only tensors are supported here.
     #[prost(oneof = "TypeValue", tags = "1")]
     pub value: Option<TypeValue>,
 }
 
-/// Kinds of types.
+/// The kinds of types.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum TypeValue {
     /// A dense tensor.
@@ -213,40 +213,40 @@ pub enum TypeValue {
     Tensor(TensorTypeProto),
 }
 
-/// A dense tensor's type.
+/// The type of a dense tensor.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorTypeProto {
     /// Type of its values; see [`DataType`].
     #[prost(int32, tag = "1")]
     pub elem_type: i32,
-    /// Its axes.
+    /// The shape.
     #[prost(message, optional, tag = "2")]
     pub shape: Option<TensorShapeProto>,
 }
 
-/// Axes.
+/// The shape of a tensor.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorShapeProto {
-    /// One entry an axis.
+    /// The axes.
     #[prost(message, repeated, tag = "1")]
     pub dim: Vec<DimensionProto>,
 }
 
-/// One axis.
+/// The length of an axis.
 #[derive(Clone, PartialEq, Message)]
 pub struct DimensionProto {
-    /// Its length, or a name for a length that is known at run time.
+    /// A fixed length, or the name of a length that is known at run time.
     #[prost(oneof = "DimensionValue", tags = "1, 2")]
     pub value: Option<DimensionValue>,
 }
 
-/// An axis's length.
+/// A fixed or a named length.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum DimensionValue {
-    /// Fixed.
+    /// A fixed length.
     #[prost(int64, tag = "1")]
     Value(i64),
-    /// Known at run time; equal names mean equal lengths.
+    /// The name of a length that is known at run time. Equal names mean equal lengths.
     #[prost(string, tag = "2")]
     Param(String),
 }

@@ -1,15 +1,14 @@
+use sulcus_model::SpecError;
 use sulcus_volume::VolumeError;
 
-use crate::PredictorError;
-
-/// Why a scan could not be prepared, predicted, restored or scored.
+/// Why a scan could not be preprocessed, predicted or postprocessed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PipelineError {
-    /// A model's specification that cannot be used.
-    #[error("this model cannot be used: {0}")]
-    Spec(String),
-    /// The scan has other channels than the model.
+    /// A model specification that cannot be used.
+    #[error(transparent)]
+    Spec(Box<SpecError>),
+    /// The scan's channels differ from the model's.
     #[error("the model expects {expected} channel(s) ({names}), the image has {found}")]
     Channels {
         /// Channels of the model.
@@ -28,7 +27,7 @@ pub enum PipelineError {
         /// How many.
         count: usize,
     },
-    /// A number of values that is not the shape's.
+    /// The number of values is not the product of the shape.
     #[error("a tensor of shape {shape:?} cannot hold {found} values")]
     TensorLength {
         /// The shape.
@@ -36,7 +35,7 @@ pub enum PipelineError {
         /// Values given.
         found: usize,
     },
-    /// A network's answer of another shape than expected.
+    /// A network's output has another shape than the specification says.
     #[error(
         "the network answered with shape {found:?}, expected {expected:?}: the file's graph and its specification differ"
     )]
@@ -46,12 +45,17 @@ pub enum PipelineError {
         /// By the network.
         found: Vec<usize>,
     },
-    /// A network whose answer is not a number.
+    /// A network's output contains NaN or infinity.
     #[error("the network answered with NaN or infinity: its weights or its input are broken")]
     AnswerNotFinite,
     /// Models that cannot be averaged.
     #[error("these models cannot be averaged: {0}")]
     Ensemble(String),
+    /// Plane-by-plane prediction of a scan that was cropped during preprocessing.
+    #[error(
+        "a scan that was cropped during preprocessing cannot be predicted plane by plane: crop it with `Crop` first"
+    )]
+    CroppedStream,
     /// A label value that the table does not have.
     #[error("the mask has label value(s) {found:?}, which are not in the label table {known:?}")]
     UnknownLabels {
@@ -60,23 +64,23 @@ pub enum PipelineError {
         /// Values in the table.
         known: Vec<u16>,
     },
-    /// More memory than there is.
+    /// An allocation failed.
     #[error("the prediction needs {values} values of 4 bytes at once, more than this machine can give")]
     Memory {
         /// Values.
         values: usize,
     },
-    /// A limit that a prediction cannot keep.
+    /// A memory limit that a prediction cannot keep.
     #[error(
         "the memory limit of {:.0} MB is too small for this scan: with this model it needs at least {:.0} MB; raise the \
          limit, or give a smaller scan",
-        *limit as f64 / 1e6, (*least as f64 / 1e6).ceil()
+        *limit as f64 / 1e6, (*required as f64 / 1e6).ceil()
     )]
     MemoryLimit {
         /// What may be used, in bytes.
         limit: u64,
-        /// What is needed when as little as possible is held at a time, in bytes.
-        least: u64,
+        /// What the smallest chunks need, in bytes.
+        required: u64,
     },
     /// The caller asked to stop.
     #[error("stopped on request")]
@@ -89,8 +93,24 @@ pub enum PipelineError {
     Predictor(#[from] PredictorError),
 }
 
+impl From<SpecError> for PipelineError {
+    fn from(error: SpecError) -> Self {
+        Self::Spec(Box::new(error))
+    }
+}
+
 impl PipelineError {
     pub(crate) fn no_model() -> Self {
         Self::Ensemble("there is no model".into())
     }
+}
+
+/// An engine that failed to run a network.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the {engine} engine could not run the network: {message}")]
+pub struct PredictorError {
+    /// Which engine.
+    pub engine: &'static str,
+    /// What it reported.
+    pub message: String,
 }

@@ -1,58 +1,50 @@
-//! What happens to a scan between the file and the mask, apart from the network itself.
+//! Everything between a scan and its mask except the network itself.
 //!
-//! The same code prepares volumes for training, for inference and in the browser, so the three cannot drift
-//! apart: [`prepare`] turns an [`Image`](sulcus_volume::Image) into a [`Prepared`] tensor grid and a [`Restore`]
-//! that undoes it, and [`Restore::stream`] moves a window over it, asks a [`Predictor`], and brings the answer back onto
-//! the scan's own grid and into a [`Decision`], plane by plane as planes are finished. [`predict_logits`] and
-//! [`Restore::finish`] do the same in two steps, with all logits between them.
+//! Training and inference call the same functions, so a scan is treated the same in both. Inference has two steps:
+//!
+//! 1. [`plan_inference`] looks at the models and the scan's geometry and decides which models share work, in how large chunks the
+//!    scan is processed under a memory limit, and with how many sessions. The [`InferencePlan`] is data that can be printed.
+//! 2. [`execute`] carries it out: [`preprocess`] crops, reorients, normalises and resamples the scan; a sliding window asks a
+//!    [`TileQueue`] of networks for the logits of each tile; every plane of logits that the window has passed is resampled to the
+//!    scan's voxel size by the [`InverseTransform`] and decided by a [`LabelAccumulator`]; [`postprocess`] works on the whole mask.
+//!
+//! A volume of logits is never held. [`predict_logits`] and [`InverseTransform::finish`] do the same with all logits in memory: the
+//! trainer, which scores one case after the other, uses these.
+//!
+//! # Shapes
+//! Volumes are stored x fastest and described as x, y, z; arrays for networks are `[N, C, (D,) H, W]` with D = z, H = y, W = x.
+//!
+//! ```
+//! use sulcus_model::Dimensions;
+//! use sulcus_pipeline::{Tensor, tiles_in_flight};
+//!
+//! // Two calls of the engine at a time with one tile each: two are computed while one waits.
+//! assert_eq!(tiles_in_flight(1, 2), 3);
+//! // A network of slices takes `[N, C, H, W]`.
+//! assert_eq!(Dimensions::Two.count() + 2, Tensor::new(vec![1, 1, 4, 4], vec![0.0; 16])?.shape().len());
+//! # Ok::<(), sulcus_pipeline::PipelineError>(())
+//! ```
 
-mod crop;
-mod decide;
-mod described;
 mod error;
-mod golden;
-mod ignore;
-mod memory;
-mod metrics;
-mod network;
-mod normalise;
+mod inference;
 mod parity;
 mod postprocess;
-mod precision;
+mod prediction;
 mod predictor;
-mod prepare;
-mod region;
-mod restore;
-mod spec;
-mod stream;
-mod structure;
-mod summary;
-mod window;
+mod preprocess;
 
-pub use crop::{Crop, CropRule, nonzero_box};
-pub use decide::decide;
-pub use described::LabelDescription;
-pub use error::PipelineError;
-pub use golden::{GoldenCase, label_hash};
-pub use ignore::leave_out_ignored;
-pub use memory::{Demand, Pieces};
-pub use metrics::{
-    Counts, DEFAULT_NSD_MM, SurfaceDistances, count_labels, count_structures, mean_defined, structure_distances,
-    surface_distances,
+pub use error::{PipelineError, PredictorError};
+pub use inference::{
+    ChunkSize, EngineMemory, Execution, GridGroup, InferenceContext, InferencePlan, InferenceSettings,
+    LabelAccumulator, LogitSlab, Logits, PlannedModel, PreprocessingGroup, Progress, ScanInput, ScanOwnership,
+    StageSeconds, SyncTileQueue, TileQueue, WeightedGroup, WindowGroup, WindowOptions, count_tiles,
+    count_tiles_in_chunks, decide, execute, min_memory_bytes, plan_inference, predict_logits, tiles_in_flight,
 };
-pub use network::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
-pub use normalise::Normalisation;
 pub use parity::{Parity, compare_predictors};
-pub use postprocess::{Postprocess, PostprocessingChoice, choose_postprocessing, postprocess};
-pub use precision::{Calibration, Precision, Reduction, UnknownPrecision};
-pub use predictor::{Predictor, PredictorError, Tensor};
-pub use prepare::{Prepared, PreparedLabels, prepare, prepare_labels, prepare_owned};
-pub use region::Region;
-pub use restore::{Outputs, Restore, Restored};
-pub use spec::{
-    ChannelSpec, CoarseAxis, FORMAT_VERSION, ModelSpec, Output, SPEC_KEY, SpacingRule, Tiling, Training,
+pub use postprocess::{PostprocessingChoice, choose_postprocessing, postprocess};
+pub use prediction::{Outputs, Prediction};
+pub use predictor::{Predictor, Tensor};
+pub use preprocess::{
+    Crop, InverseTransform, Preprocessed, PreprocessedLabels, nonzero_box, preprocess, preprocess_labels,
+    preprocess_owned,
 };
-pub use stream::{Block, Decision, Share, Walking, count_tiles_in};
-pub use structure::Structure;
-pub use summary::{CaseScores, LabelScores, MeanScores, Summary};
-pub use window::{Answers, InTurn, Logits, Progress, WindowOptions, count_tiles, predict_logits};

@@ -1,26 +1,27 @@
-use crate::decide::labels_of;
-use crate::{ModelSpec, PipelineError, Predictor, Tensor};
+use crate::inference::labels_of;
+use crate::{PipelineError, Predictor, Tensor};
+use sulcus_model::ModelSpec;
 
-/// How far two predictors are apart.
+/// The difference between two predictors.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Parity {
     /// Greatest absolute difference of a logit.
     pub max_abs_difference: f32,
     /// Logits compared.
     pub values: usize,
-    /// Voxels for which the label decided on differs.
+    /// Voxels whose decided label differs.
     pub class_disagreements: usize,
     /// Voxels compared.
     pub voxels: usize,
 }
 
-/// Gives the same inputs to two predictors of one specification.
+/// Compares two predictors of one specification on the same inputs.
 ///
 /// # Shapes
 /// Each input is `[N, C, (D,) H, W]`.
 ///
 /// # Errors
-/// When one of them fails, or their answers have different shapes.
+/// When one of them fails, or their outputs differ in shape.
 pub fn compare_predictors(
     spec: &ModelSpec,
     a: &dyn Predictor,

@@ -1,4 +1,4 @@
-use crate::PipelineError;
+use crate::{PipelineError, PredictorError};
 
 /// A row-major block of numbers with a shape.
 ///
@@ -11,7 +11,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// Puts values into a shape.
+    /// Values with a shape.
     ///
     /// # Errors
     /// When their number is not the shape's product.
@@ -23,7 +23,7 @@ impl Tensor {
         Ok(Self { shape, data })
     }
 
-    /// Lengths of the axes.
+    /// The lengths of the axes.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -33,25 +33,15 @@ impl Tensor {
         &self.data
     }
 
-    /// Gives shape and values away.
+    /// Shape and values.
     pub fn into_parts(self) -> (Vec<usize>, Vec<f32>) {
         (self.shape, self.data)
     }
 }
 
-/// Why a network gave no answer.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("the {engine} engine could not run the network: {message}")]
-pub struct PredictorError {
-    /// Which engine.
-    pub engine: &'static str,
-    /// What it said.
-    pub message: String,
-}
-
-/// A network that can be asked: the trainer's own, or an exported file in any engine.
+/// A network that can be evaluated: the trainer's own, or an exported file in any engine.
 pub trait Predictor {
-    /// The network's answer before softmax or sigmoid.
+    /// Evaluates the network up to softmax or sigmoid.
     ///
     /// # Shapes
     /// `[N, C, (D,) H, W]` in, `[N, K, (D,) H, W]` out; spatial axes divisible by the padding multiple.
@@ -60,19 +50,19 @@ pub trait Predictor {
     /// When the engine fails.
     fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError>;
 
-    /// How many inputs it likes to be given at a time; at least 1. Processors gain nothing from more.
+    /// The number of inputs that it evaluates best in one call; at least 1. Processors gain nothing from more than one.
     fn batch(&self) -> usize {
         1
     }
 
-    /// The answers to several inputs of one shape, in their order.
+    /// Evaluates several inputs of one shape, in order.
     ///
     /// # Shapes
     /// As [`Predictor::logits`], each with N = 1.
     ///
     /// # Errors
-    /// When the engine fails; then no input has an answer.
-    fn logits_of_all(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
+    /// When the engine fails for any of the inputs.
+    fn logits_batch(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
         inputs.into_iter().map(|input| self.logits(input)).collect()
     }
 }
@@ -86,8 +76,8 @@ impl<P: Predictor + ?Sized> Predictor for &P {
         (**self).batch()
     }
 
-    fn logits_of_all(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
-        (**self).logits_of_all(inputs)
+    fn logits_batch(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
+        (**self).logits_batch(inputs)
     }
 }
 
@@ -100,7 +90,7 @@ impl<P: Predictor + ?Sized> Predictor for Box<P> {
         (**self).batch()
     }
 
-    fn logits_of_all(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
-        (**self).logits_of_all(inputs)
+    fn logits_batch(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
+        (**self).logits_batch(inputs)
     }
 }

@@ -1,9 +1,10 @@
-//! Cutting to what is not zero, normalising inside it, and coarse axes: against nnU-Net's definitions, written out here.
+//! Cropping to the nonzero voxels, normalising inside them, and coarse axes, compared with nnU-Net's definitions, written out here.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::ops::ControlFlow;
 
 use proptest::prelude::*;
+use sulcus_model::*;
 use sulcus_pipeline::*;
 use sulcus_volume::*;
 
@@ -39,21 +40,22 @@ fn spec(crop: CropRule, normalisation: Normalisation, spacing: SpacingRule) -> M
         channels: vec![ChannelSpec { name: "MRI".into(), normalisation }],
         labels: LabelTable::from_names([(4, "bright".to_owned())]).unwrap(),
         regions: Vec::new(),
-        activation: Output::Softmax,
+        activation: OutputActivation::Softmax,
         crop,
         orientation: "ASR".parse().unwrap(),
         spacing,
         patch: vec![4; 3],
         tiling: Tiling::Patch,
-        overlap: 0.5,
+        tile_step: 0.5,
         mirror_axes: Vec::new(),
         padding_multiple: vec![2; 3],
         postprocessing: vec![],
         training: Training::default(),
         precision: None,
+        unchecked: None,
         golden_case: None,
     };
-    spec.format_version = spec.least_version();
+    spec.format_version = spec.min_format_version();
     spec.check().unwrap();
     spec
 }
@@ -76,8 +78,8 @@ fn head(shape: [usize; 3], start: [usize; 3], block: [usize; 3], mm: [f64; 3]) -
     Image::new(geometry, 1, values).unwrap()
 }
 
-fn predict(spec: &ModelSpec, image: &Image, threshold: f32) -> Restored {
-    let (prepared, restore) = prepare(spec, image).unwrap();
+fn predict(spec: &ModelSpec, image: &Image, threshold: f32) -> Prediction {
+    let (prepared, restore) = preprocess(spec, image).unwrap();
     let go = &mut |_| ControlFlow::Continue(());
     let logits = predict_logits(spec, &prepared, &[&Bright(threshold)], &WindowOptions::default(), go).unwrap();
     restore.finish(spec, logits, Outputs::LabelsAndProbabilities).unwrap()
@@ -95,14 +97,14 @@ proptest! {
         let shape = std::array::from_fn(|a| start[a] + block[a] + after[a]);
         let image = head(shape, start, block, [1.0, 1.25, 1.5]);
         let spec = spec(CropRule::Nonzero, Normalisation::Ct { clip: [0.0, 2000.0], mean: 0.0, sd: 1.0 }, SpacingRule::Native);
-        let (prepared, _) = prepare(&spec, &image).unwrap();
+        let (prepared, _) = preprocess(&spec, &image).unwrap();
         prop_assert_eq!(prepared.data().len(), block.iter().product::<usize>());
-        let restored = predict(&spec, &image, 500.0);
+        let prediction = predict(&spec, &image, 500.0);
         // The hole is dark, and everything outside the box is background.
         let expected: Vec<u16> = image.data().iter().map(|v| if *v > 500.0 { 4 } else { 0 }).collect();
-        prop_assert_eq!(restored.labels.geometry(), image.geometry());
-        prop_assert_eq!(restored.labels.data(), &expected[..]);
-        let probabilities = restored.probabilities.unwrap();
+        prop_assert_eq!(prediction.labels.geometry(), image.geometry());
+        prop_assert_eq!(prediction.labels.data(), &expected[..]);
+        let probabilities = prediction.probabilities.unwrap();
         for (i, value) in image.data().iter().enumerate() {
             let [background, bright] = [probabilities.channel(0)[i], probabilities.channel(1)[i]];
             prop_assert!((background + bright - 1.0).abs() < 1e-6);
@@ -112,7 +114,7 @@ proptest! {
             }
         }
         // The mask is cut as its image is.
-        let labels = prepare_labels(&spec, &image, &restored.labels, None).unwrap();
+        let labels = preprocess_labels(&spec, &image, &prediction.labels, None).unwrap();
         prop_assert_eq!(labels.shape(), prepared.shape());
         let inside = prepared.data().iter().map(|v| u8::from(*v > 500.0));
         prop_assert!(labels.classes().iter().copied().eq(inside));
@@ -123,12 +125,12 @@ proptest! {
 fn a_scan_of_zeros_is_looked_at_whole_and_so_is_a_full_one() {
     let spec = spec(CropRule::Nonzero, Normalisation::ZScoreNonzero, SpacingRule::Native);
     let empty = head([5, 6, 7], [0; 3], [0; 3], [1.0; 3]);
-    let (prepared, _) = prepare(&spec, &empty).unwrap();
+    let (prepared, _) = preprocess(&spec, &empty).unwrap();
     assert_eq!(prepared.data(), &vec![0.0; 210][..]);
     assert!(predict(&spec, &empty, 0.5).labels.data().iter().all(|l| *l == 0));
     let full = head([5, 6, 7], [0; 3], [5, 6, 7], [1.0; 3]);
     assert!(Crop::of(&spec, &full).unwrap().is_none());
-    assert_eq!(prepare(&spec, &full).unwrap().0.data().len(), 210);
+    assert_eq!(preprocess(&spec, &full).unwrap().0.data().len(), 210);
 }
 
 /// nnU-Net's `ZScoreNormalization` with `use_mask_for_norm`: mean and deviation over the filled mask, the rest stays 0.
@@ -154,7 +156,7 @@ fn the_filled_inside_decides_over_mean_and_deviation() {
     let mean = counted.iter().sum::<f64>() / n;
     let sd = (counted.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
     let spec = spec(CropRule::Nonzero, Normalisation::ZScoreNonzero, SpacingRule::Native);
-    let (prepared, _) = prepare(&spec, &image).unwrap();
+    let (prepared, _) = preprocess(&spec, &image).unwrap();
     for (i, (found, value)) in prepared.data().iter().zip(&values).enumerate() {
         let expected = if outside.contains(&i) { 0.0 } else { (f64::from(*value) - mean) / sd };
         assert!((f64::from(*found) - expected).abs() < 1e-5, "voxel {i}: {found} for {expected}");
@@ -175,17 +177,17 @@ fn along_a_coarse_axis_the_nearest_slice_counts_there_and_back() {
     };
     // 5 : 1, so the scan is anisotropic; slices of 5 mm become two of 2.5 mm each.
     let image = head([6, 7, 4], [0; 3], [6, 7, 4], [1.0, 1.0, 5.0]);
-    let (prepared, _) = prepare(&model(CoarseAxis::Nearest), &image).unwrap();
+    let (prepared, _) = preprocess(&model(CoarseAxis::Nearest), &image).unwrap();
     assert_eq!(prepared.shape(), [6, 7, 8]);
     for z in 0..8 {
         assert_eq!(prepared.data()[z * 42..][..42], image.data()[z / 2 * 42..][..42], "slice {z}");
     }
-    let (blended, _) = prepare(&model(CoarseAxis::AsOthers), &image).unwrap();
+    let (blended, _) = preprocess(&model(CoarseAxis::AsOthers), &image).unwrap();
     assert_ne!(prepared.data(), blended.data());
     // The mask: nearest slices too, so that its classes are those of its slices.
     let labels: Vec<u16> = image.data().iter().map(|v| if *v > 500.0 { 4 } else { 0 }).collect();
     let mask = LabelMap::new(*image.geometry(), labels).unwrap();
-    let classes = prepare_labels(&model(CoarseAxis::Nearest), &image, &mask, None).unwrap();
+    let classes = preprocess_labels(&model(CoarseAxis::Nearest), &image, &mask, None).unwrap();
     for z in 0..8 {
         let slice = mask.data()[z / 2 * 42..][..42].iter().map(|l| u8::from(*l > 0));
         assert!(classes.classes()[z * 42..][..42].iter().copied().eq(slice), "slice {z}");
@@ -200,7 +202,7 @@ fn along_a_coarse_axis_the_nearest_slice_counts_there_and_back() {
         |coarse_axis| SpacingRule::Resample { mm: finer, interpolation: Interpolation::Cubic, coarse_axis };
     let [nearest, others] = [CoarseAxis::Nearest, CoarseAxis::AsOthers].map(|coarse_axis| {
         let model = ModelSpec { spacing: in_plane(coarse_axis), ..model(coarse_axis) };
-        prepare(&model, &image).unwrap().0
+        preprocess(&model, &image).unwrap().0
     });
     assert_eq!(nearest, others);
 }
@@ -215,7 +217,7 @@ fn isotropic_voxels_and_two_coarse_axes_have_no_coarse_axis() {
         let [nearest, others] = [CoarseAxis::Nearest, CoarseAxis::AsOthers].map(|coarse_axis| {
             let spacing = SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis };
             let model = ModelSpec { orientation: "LPI".parse().unwrap(), ..spec(CropRule::Whole, ct, spacing) };
-            (prepare(&model, &image).unwrap().0, predict(&model, &image, 500.0).labels)
+            (preprocess(&model, &image).unwrap().0, predict(&model, &image, 500.0).labels)
         });
         assert_eq!(nearest, others, "{from:?} to {to:?}");
     }
@@ -239,7 +241,7 @@ fn a_model_that_needs_it_is_of_the_version_that_brought_it_and_others_are_not() 
         change(&mut newer);
         let refused = newer.check().unwrap_err().to_string();
         assert!(refused.contains("came with format version 3, but it says 1"), "{refused}");
-        newer.format_version = newer.least_version();
+        newer.format_version = newer.min_format_version();
         assert_eq!(ModelSpec::from_json(&newer.to_json().unwrap()).unwrap(), newer);
     }
 }

@@ -3,6 +3,8 @@
 
 use std::ops::ControlFlow;
 
+use sulcus_metrics::*;
+use sulcus_model::*;
 use sulcus_pipeline::*;
 use sulcus_volume::*;
 
@@ -47,18 +49,19 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
         }],
         labels: LabelTable::from_names([(3, "one".to_owned()), (7, "two".to_owned())]).unwrap(),
         regions: Vec::new(),
-        activation: Output::Softmax,
+        activation: OutputActivation::Softmax,
         crop: CropRule::Whole,
         orientation: orientation.parse().unwrap(),
         spacing: SpacingRule::Native,
         patch: vec![4; axes],
         tiling: Tiling::Whole,
-        overlap: 0.5,
+        tile_step: 0.5,
         mirror_axes: (0..axes).collect(),
         padding_multiple: vec![2; axes],
         postprocessing: vec![],
         training: Training::default(),
         precision: None,
+        unchecked: None,
         golden_case: None,
     }
 }
@@ -75,9 +78,9 @@ fn phantom() -> (Image, LabelMap) {
     (Image::new(geometry, 1, values).unwrap(), Volume::new(geometry, labels).unwrap())
 }
 
-fn run(spec: &ModelSpec, image: &Image, options: WindowOptions) -> Result<Restored, PipelineError> {
+fn run(spec: &ModelSpec, image: &Image, options: WindowOptions) -> Result<Prediction, PipelineError> {
     spec.check()?;
-    let (prepared, restore) = prepare(spec, image)?;
+    let (prepared, restore) = preprocess(spec, image)?;
     let logits = predict_logits(spec, &prepared, &[&Thresholds], &options, &mut |_| ControlFlow::Continue(()))?;
     restore.finish(spec, logits, Outputs::LabelsAndProbabilities)
 }
@@ -88,8 +91,8 @@ fn every_orientation_of_scan_and_model_gives_the_same_mask_in_the_patient() {
     for model in Orientation::all() {
         let spec = spec(&model.to_string(), Dimensions::Two);
         for scan in Orientation::all().step_by(5) {
-            let restored = run(&spec, &image.reoriented(scan), WindowOptions::default()).unwrap();
-            assert_eq!(restored.labels, mask.reoriented(scan), "model {model}, scan {scan}");
+            let prediction = run(&spec, &image.reoriented(scan), WindowOptions::default()).unwrap();
+            assert_eq!(prediction.labels, mask.reoriented(scan), "model {model}, scan {scan}");
         }
     }
 }
@@ -102,8 +105,8 @@ fn windows_and_mirrors_of_a_local_network_change_nothing() {
             for mirror in [false, true] {
                 for step in [None, Some(0.25), Some(1.0)] {
                     let spec = ModelSpec { tiling, ..spec("PIR", dimensions) };
-                    let restored = run(&spec, &image, WindowOptions { step, mirror }).unwrap();
-                    assert_eq!(restored.labels, mask, "{dimensions:?} {tiling:?} {mirror} {step:?}");
+                    let prediction = run(&spec, &image, WindowOptions { step, mirror }).unwrap();
+                    assert_eq!(prediction.labels, mask, "{dimensions:?} {tiling:?} {mirror} {step:?}");
                 }
             }
         }
@@ -120,13 +123,13 @@ fn a_resampled_scan_comes_back_on_its_own_grid() {
             coarse_axis: CoarseAxis::AsOthers,
         };
         let spec = ModelSpec { spacing, ..spec("LSP", Dimensions::Three) };
-        let restored = run(&spec, &image, WindowOptions::default()).unwrap();
-        assert_eq!(restored.labels.geometry(), image.geometry());
+        let prediction = run(&spec, &image, WindowOptions::default()).unwrap();
+        assert_eq!(prediction.labels.geometry(), image.geometry());
         // Borders blur by a voxel; the inside of each structure must stay what it is.
-        let counts = count_labels(&restored.labels, &mask, &[3, 7]).unwrap();
+        let counts = count_labels(&prediction.labels, &mask, &[3, 7]).unwrap();
         assert!(counts.iter().all(|c| c.dice().unwrap() > 0.75), "{mm:?}: {counts:?}");
-        let labels = prepare_labels(&spec, &image, &mask, None).unwrap();
-        assert_eq!(labels.shape(), prepare(&spec, &image).unwrap().0.shape());
+        let labels = preprocess_labels(&spec, &image, &mask, None).unwrap();
+        assert_eq!(labels.shape(), preprocess(&spec, &image).unwrap().0.shape());
         assert!(labels.classes().contains(&2));
     }
 }
@@ -134,10 +137,10 @@ fn a_resampled_scan_comes_back_on_its_own_grid() {
 #[test]
 fn probabilities_sum_to_one_and_agree_with_the_mask() {
     let (image, _) = phantom();
-    let restored = run(&spec("RAS", Dimensions::Two), &image, WindowOptions::default()).unwrap();
-    let probabilities = restored.probabilities.unwrap();
+    let prediction = run(&spec("RAS", Dimensions::Two), &image, WindowOptions::default()).unwrap();
+    let probabilities = prediction.probabilities.unwrap();
     assert_eq!((probabilities.channels(), probabilities.geometry()), (3, image.geometry()));
-    for (voxel, label) in restored.labels.data().iter().enumerate() {
+    for (voxel, label) in prediction.labels.data().iter().enumerate() {
         let p: Vec<f32> = (0..3).map(|k| probabilities.channel(k)[voxel]).collect();
         assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-6);
         let best = [0, 3, 7].iter().position(|l| l == label).unwrap();
@@ -151,13 +154,13 @@ fn scans_that_do_not_fit_are_refused_in_words() {
     let spec = spec("RAS", Dimensions::Two);
     let geometry = *image.geometry();
     let two = Image::new(geometry, 2, [image.data(), image.data()].concat()).unwrap();
-    insta::assert_snapshot!(prepare(&spec, &two).unwrap_err(), @"the model expects 1 channel(s) (MRI), the image has 2");
+    insta::assert_snapshot!(preprocess(&spec, &two).unwrap_err(), @"the model expects 1 channel(s) (MRI), the image has 2");
     let mut values = image.data().to_vec();
     values[17] = f32::NAN;
     let broken = Image::new(geometry, 1, values).unwrap();
-    insta::assert_snapshot!(prepare(&spec, &broken).unwrap_err(), @"the image has 1 voxel(s) that are not finite numbers (NaN or infinity); replace them before prediction or training, their meaning is unknown");
+    insta::assert_snapshot!(preprocess(&spec, &broken).unwrap_err(), @"the image has 1 voxel(s) that are not finite numbers (NaN or infinity); replace them before prediction or training, their meaning is unknown");
     let other = mask.map(|l| if *l == 7 { 9 } else { *l });
-    insta::assert_snapshot!(prepare_labels(&spec, &image, &other, None).unwrap_err(), @"the mask has label value(s) [9], which are not in the label table [3, 7]");
+    insta::assert_snapshot!(preprocess_labels(&spec, &image, &other, None).unwrap_err(), @"the mask has label value(s) [9], which are not in the label table [3, 7]");
     let smaller = Geometry::new([7, 9, 4], *geometry.ras_from_voxel(), OrientationSource::Sform).unwrap();
     let smaller = Volume::new(smaller, vec![0; 7 * 9 * 4]).unwrap();
     insta::assert_snapshot!(count_labels(&smaller, &mask, &[3]).unwrap_err(), @"the two volumes lie on different grids: shapes [7, 9, 4] and [7, 9, 5]");
@@ -174,7 +177,7 @@ fn networks_that_answer_wrongly_are_refused() {
     }
     let (image, _) = phantom();
     let spec = spec("RAS", Dimensions::Two);
-    let (prepared, _) = prepare(&spec, &image).unwrap();
+    let (prepared, _) = preprocess(&spec, &image).unwrap();
     let ask = |network: &Wrong| {
         predict_logits(&spec, &prepared, &[network], &WindowOptions::default(), &mut |_| ControlFlow::Continue(()))
             .unwrap_err()
@@ -193,7 +196,7 @@ fn networks_that_answer_wrongly_are_refused() {
 fn a_stopped_prediction_says_so() {
     let (image, _) = phantom();
     let spec = spec("RAS", Dimensions::Two);
-    let (prepared, _) = prepare(&spec, &image).unwrap();
+    let (prepared, _) = preprocess(&spec, &image).unwrap();
     let mut seen = 0;
     let stopped = predict_logits(&spec, &prepared, &[&Thresholds], &WindowOptions::default(), &mut |progress| {
         seen = progress.done;
@@ -216,13 +219,29 @@ fn the_specification_survives_json_and_refuses_what_it_does_not_know() {
     golden.check(&mask).unwrap();
     assert!(golden.check(&mask.map(|l| l / 2)).is_err());
 
-    let newer = json.replacen("\"format_version\":3", "\"format_version\":9,\"thing\":0", 1);
-    insta::assert_snapshot!(ModelSpec::from_json(&newer).unwrap_err(), @"this model cannot be used: its format version is 9, this program knows 1 to 3: use a newer sulcus");
+    let newer = json.replacen("\"format_version\":4", "\"format_version\":9,\"thing\":0", 1);
+    insta::assert_snapshot!(ModelSpec::from_json(&newer).unwrap_err(), @"this model cannot be used: its format version is 9, this program knows 1 to 4: use a newer sulcus");
     let unknown = json.replacen("\"overlap\"", "\"overlapp\"", 1);
     assert!(ModelSpec::from_json(&unknown).unwrap_err().to_string().contains("unknown field `overlapp`"));
     assert!(ModelSpec::from_json("[]").is_err());
     let odd = json.replacen("\"patch\":[4,4,4]", "\"patch\":[4,4,5]", 1);
     insta::assert_snapshot!(ModelSpec::from_json(&odd).unwrap_err(), @"this model cannot be used: its patch [4, 4, 5] must have 3 axes, each a multiple of [2, 2, 2]");
+}
+
+/// Programs that don't know the mark must not take such a model for a good one.
+#[test]
+fn the_mark_of_an_unchecked_model_needs_its_format_version_and_is_absent_otherwise() {
+    let mut marked = spec("RAS", Dimensions::Two);
+    let version = marked.min_format_version();
+    assert!(!marked.to_json().unwrap().contains("unchecked"));
+    marked.unchecked = Some("logits differ".into());
+    assert_eq!((version, marked.min_format_version()), (1, 4));
+    marked.format_version = 3;
+    insta::assert_snapshot!(marked.check().unwrap_err(), @"this model cannot be used: what it asks for came with format version 4, but it says 3");
+    marked.format_version = 4;
+    let json = marked.to_json().unwrap();
+    assert!(json.contains(r#""unchecked":"logits differ""#), "{json}");
+    assert_eq!(ModelSpec::from_json(&json).unwrap(), marked);
 }
 
 #[test]
@@ -254,16 +273,17 @@ fn voxels_that_nobody_labelled_are_a_class_of_their_own_and_count_in_no_score() 
     let unlabelled = |i: usize| i.is_multiple_of(7);
     let reference = with(&|i, v| if unlabelled(i) { 9 } else { v });
     let native = spec("RAS", Dimensions::Two);
-    let refused = prepare_labels(&native, &image, &reference, None).unwrap_err();
+    let refused = preprocess_labels(&native, &image, &reference, None).unwrap_err();
     assert!(matches!(refused, PipelineError::UnknownLabels { .. }), "{refused}");
-    let refused = prepare_labels(&native, &image, &reference, Some(7)).unwrap_err().to_string();
+    let refused = preprocess_labels(&native, &image, &reference, Some(7)).unwrap_err().to_string();
     assert!(refused.contains("[9]"), "{refused}");
 
-    let ignored =
-        |labels: &PreparedLabels| labels.classes().iter().filter(|c| **c == PreparedLabels::IGNORED).count();
-    let prepared = prepare_labels(&native, &image, &reference, Some(9)).unwrap();
+    let ignored = |labels: &PreprocessedLabels| {
+        labels.classes().iter().filter(|c| **c == PreprocessedLabels::IGNORED).count()
+    };
+    let prepared = preprocess_labels(&native, &image, &reference, Some(9)).unwrap();
     assert_eq!(ignored(&prepared), 45);
-    assert!(prepared.classes().iter().all(|c| [0, 1, 2, PreparedLabels::IGNORED].contains(c)));
+    assert!(prepared.classes().iter().all(|c| [0, 1, 2, PreprocessedLabels::IGNORED].contains(c)));
     let mm = Spacing::new([geometry.spacing().mm()[0] * 7.0 / 14.0, 1.0, 1.0]).unwrap();
     let finer = ModelSpec {
         spacing: SpacingRule::Resample {
@@ -273,13 +293,13 @@ fn voxels_that_nobody_labelled_are_a_class_of_their_own_and_count_in_no_score() 
         },
         ..native.clone()
     };
-    let resampled = prepare_labels(&finer, &image, &reference, Some(9)).unwrap();
+    let resampled = preprocess_labels(&finer, &image, &reference, Some(9)).unwrap();
     assert_eq!(resampled.shape()[0], 14);
     assert!(ignored(&resampled) > 0);
 
     // A prediction that is wrong where nothing is known, and only there, is a perfect one.
     let prediction = with(&|i, v| if unlabelled(i) { 3 } else { v });
-    let (p, r) = leave_out_ignored(&prediction, &reference, 9).unwrap();
+    let (p, r) = mask_ignored_voxels(&prediction, &reference, 9).unwrap();
     for counts in count_labels(&p, &r, &[3, 7]).unwrap() {
         assert_eq!(counts.dice(), Some(1.0));
     }
@@ -295,7 +315,7 @@ fn regions_overwrite_each_other_in_their_order_and_have_probabilities_of_their_o
     let spec = ModelSpec {
         format_version: ModelSpec::version_for(&regions),
         labels: Region::label_table(&regions).unwrap(),
-        activation: Output::Regions,
+        activation: OutputActivation::Regions,
         regions,
         ..spec("RAS", Dimensions::Three)
     };
@@ -312,7 +332,7 @@ fn regions_overwrite_each_other_in_their_order_and_have_probabilities_of_their_o
         }],
         ..spec.clone()
     };
-    let (prepared, restore) = prepare(&plain, &image).unwrap();
+    let (prepared, restore) = preprocess(&plain, &image).unwrap();
     let go = &mut |_| ControlFlow::Continue(());
     let logits = predict_logits(&plain, &prepared, &[&Thresholds], &WindowOptions::default(), go).unwrap();
     assert_eq!(decide(&plain, &logits), [0, 3, 3, 7]);
@@ -328,7 +348,7 @@ fn regions_overwrite_each_other_in_their_order_and_have_probabilities_of_their_o
         spec.check().unwrap_err().to_string()
     };
     insta::assert_snapshot!(refused(&|s| s.format_version = 1), @"this model cannot be used: what it asks for came with format version 2, but it says 1");
-    insta::assert_snapshot!(refused(&|s| s.activation = Output::Softmax), @"this model cannot be used: it names region `never`, but its output is of no regions");
+    insta::assert_snapshot!(refused(&|s| s.activation = OutputActivation::Softmax), @"this model cannot be used: it names region `never`, but its output is of no regions");
     insta::assert_snapshot!(refused(&|s| s.regions.clear()), @"this model cannot be used: its output is of regions, but it names none");
     insta::assert_snapshot!(refused(&|s| { s.regions.remove(0); }), @"this model cannot be used: its label 9 belongs to no region");
     insta::assert_snapshot!(refused(&|s| s.labels = LabelTable::from_names([(3, "a".into()), (9, "b".into())]).unwrap()), @"this model cannot be used: a region has value 7, which the label table lacks");

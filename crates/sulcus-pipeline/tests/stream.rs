@@ -3,6 +3,7 @@
 
 use std::ops::ControlFlow;
 
+use sulcus_model::*;
 use sulcus_pipeline::*;
 use sulcus_volume::*;
 
@@ -47,18 +48,19 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
         channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore }],
         labels: LabelTable::from_names([(3, "one".to_owned()), (7, "two".to_owned())]).unwrap(),
         regions: Vec::new(),
-        activation: Output::Softmax,
+        activation: OutputActivation::Softmax,
         crop: CropRule::Whole,
         orientation: orientation.parse().unwrap(),
         spacing: SpacingRule::Native,
         patch: if axes == 2 { vec![6, 8] } else { vec![4, 6, 8] },
         tiling: Tiling::Patch,
-        overlap: 0.5,
+        tile_step: 0.5,
         mirror_axes: (0..axes).collect(),
         padding_multiple: vec![2; axes],
         postprocessing: vec![Postprocess::KeepLargestComponent { labels: vec![3] }],
         training: Training::default(),
         precision: None,
+        unchecked: None,
         golden_case: None,
     }
 }
@@ -96,7 +98,7 @@ mod plain {
 
     /// `[3, z, y, x]` on the prepared grid.
     pub(super) fn logits(spec: &ModelSpec, image: &Image, networks: &[&Uneven], mirror: bool) -> Vec<f32> {
-        let (prepared, _) = prepare(spec, image).unwrap();
+        let (prepared, _) = preprocess(spec, image).unwrap();
         let [nx, ny, nz] = prepared.shape();
         let shape = [nz, ny, nx];
         let flat = spec.network.dimensions == Dimensions::Two;
@@ -107,7 +109,7 @@ mod plain {
                 std::array::from_fn(|a| if flat && a == 0 { 1 } else { shape[a].next_multiple_of(2) })
             }
         };
-        let at: [Vec<usize>; 3] = std::array::from_fn(|a| starts(shape[a], tile[a], spec.overlap));
+        let at: [Vec<usize>; 3] = std::array::from_fn(|a| starts(shape[a], tile[a], spec.tile_step));
         let weights: [Vec<f32>; 3] = std::array::from_fn(|a| gaussian(tile[a]));
         let blended = (usize::from(flat)..3).any(|a| at[a].len() > 1);
         let n = tile.iter().product::<usize>();
@@ -177,11 +179,13 @@ mod plain {
 
     /// `[3, z, y, x]` on the scan's grid.
     pub(super) fn on_scan(spec: &ModelSpec, image: &Image, values: &[f32]) -> Vec<f32> {
-        let (prepared, _) = prepare(spec, image).unwrap();
+        let (prepared, _) = preprocess(spec, image).unwrap();
         let turn = Reorientation::between(image.geometry().orientation(), spec.orientation);
         let turned = turn.shape(image.geometry().shape());
-        let back =
-            |c| turn.inverse().apply(&resample(c, prepared.shape(), turned, [Interpolation::Linear; 3]), turned);
+        let back = |c| {
+            turn.inverse()
+                .apply(&resample(c, Xyz(prepared.shape()), Xyz(turned), Xyz([Interpolation::Linear; 3])), turned)
+        };
         values.chunks_exact(prepared.shape().iter().product()).flat_map(back).collect()
     }
 
@@ -203,12 +207,12 @@ mod plain {
     }
 }
 
-const PIECES: [Pieces; 5] = [
-    Pieces::WHOLE,
-    Pieces { slices: 4, rows: usize::MAX },
-    Pieces { slices: usize::MAX, rows: 5 },
-    Pieces { slices: 3, rows: 7 },
-    Pieces { slices: 1, rows: 1 },
+const CHUNKS: [ChunkSize; 5] = [
+    ChunkSize::WHOLE,
+    ChunkSize { slices: 4, rows: usize::MAX },
+    ChunkSize { slices: usize::MAX, rows: 5 },
+    ChunkSize { slices: 3, rows: 7 },
+    ChunkSize { slices: 1, rows: 1 },
 ];
 
 fn specs() -> Vec<ModelSpec> {
@@ -235,7 +239,7 @@ fn specs() -> Vec<ModelSpec> {
 }
 
 #[test]
-fn streamed_planes_are_the_whole_volume_s_to_the_last_bit_in_any_pieces() {
+fn streamed_planes_are_the_whole_volume_s_to_the_last_bit_in_any_chunks() {
     let (scan, first, second) = (scan(), Uneven(0.1), Uneven(-0.2));
     for spec in specs() {
         for (networks, mirror) in [(vec![&first], false), (vec![&first, &second], false), (vec![&second], true)] {
@@ -244,36 +248,41 @@ fn streamed_planes_are_the_whole_volume_s_to_the_last_bit_in_any_pieces() {
             let (labels, probabilities) = plain::decided(&spec, &scan, &plain::on_scan(&spec, &scan, &expected));
             let predictors: Vec<&dyn Predictor> = networks.iter().map(|n| *n as &dyn Predictor).collect();
             let options = WindowOptions { step: None, mirror };
-            let (prepared, restore) = prepare(&spec, &scan).unwrap();
+            let (prepared, restore) = preprocess(&spec, &scan).unwrap();
             let go = &mut |_| ControlFlow::Continue(());
             assert_eq!(
                 predict_logits(&spec, &prepared, &predictors, &options, go).unwrap().data(),
                 expected,
                 "{what}"
             );
-            for pieces in PIECES {
+            for chunks in CHUNKS {
                 let mut tiles = 0;
-                let mut answers = InTurn::new(&predictors);
+                let mut queue = SyncTileQueue::new(&predictors);
                 let mut tick = || {
                     tiles += 1;
                     ControlFlow::Continue(())
                 };
-                let mut walking = Walking { options, pieces, answers: &mut answers, tick: &mut tick };
-                let share = Share {
+                let mut context = InferenceContext { options, chunks, queue: &mut queue, on_tile: &mut tick };
+                let share = WeightedGroup {
                     spec: &spec,
-                    prepared: &prepared,
+                    preprocessed: &prepared,
                     networks: (0..networks.len()).collect(),
                     weight: 1.0,
                 };
-                let mut decision = Decision::new(&spec, scan.geometry(), Outputs::LabelsAndProbabilities).unwrap();
-                restore.stream(&[share], &mut walking, &mut decision).unwrap();
+                let mut decision =
+                    LabelAccumulator::new(&spec, scan.geometry(), Outputs::LabelsAndProbabilities).unwrap();
+                restore.stream(&[share], &mut context, &mut decision).unwrap();
                 let found = decision.finish().unwrap();
-                assert_eq!(found.labels.data(), labels, "{what} {pieces:?}");
-                assert_eq!(found.probabilities.unwrap().data(), probabilities, "{what} {pieces:?}");
-                let undivided = Pieces { slices: usize::MAX, ..pieces };
-                assert_eq!(count_tiles_in(&spec, scan.geometry(), &options, undivided).unwrap(), tiles, "{what}");
+                assert_eq!(found.labels.data(), labels, "{what} {chunks:?}");
+                assert_eq!(found.probabilities.unwrap().data(), probabilities, "{what} {chunks:?}");
+                let undivided = ChunkSize { slices: usize::MAX, ..chunks };
+                assert_eq!(
+                    count_tiles_in_chunks(&spec, scan.geometry(), &options, undivided).unwrap(),
+                    tiles,
+                    "{what}"
+                );
             }
-            let owned = prepare_owned(&spec, scan.clone()).unwrap().0;
+            let owned = preprocess_owned(&spec, scan.clone()).unwrap().0;
             assert_eq!(owned, prepared, "{what}");
         }
     }
@@ -292,63 +301,90 @@ fn models_of_different_grids_meet_on_slices_of_the_scan() {
             sum.iter_mut().zip(plain::on_scan(spec, &scan, &weighted)).for_each(|(a, b)| *a += b);
         }
         let (labels, _) = plain::decided(pair[0], &scan, &sum);
-        for pieces in PIECES {
+        for chunks in CHUNKS {
             let (mut tiles, mut expected) = (0, 0);
-            let mut decision = Decision::new(pair[0], scan.geometry(), Outputs::Labels).unwrap();
-            for slices in Block::ranges(scan.geometry(), pieces) {
-                let mut block = Block::new(scan.geometry(), 3, slices).unwrap();
+            let mut decision = LabelAccumulator::new(pair[0], scan.geometry(), Outputs::Labels).unwrap();
+            for slices in chunks.slice_ranges(scan.geometry()) {
+                let mut block = LogitSlab::new(scan.geometry(), 3, slices).unwrap();
                 for spec in pair {
-                    let (prepared, restore) = prepare(spec, &scan).unwrap();
+                    let (prepared, restore) = preprocess(spec, &scan).unwrap();
                     let predictors: [&dyn Predictor; 1] = [&network];
-                    let mut answers = InTurn::new(&predictors);
+                    let mut queue = SyncTileQueue::new(&predictors);
                     let mut tick = || {
                         tiles += 1;
                         ControlFlow::Continue(())
                     };
-                    let mut walking = Walking { options, pieces, answers: &mut answers, tick: &mut tick };
-                    let share = Share { spec, prepared: &prepared, networks: vec![0], weight: 0.5 };
-                    restore.stream_into(&[share], &mut walking, &mut block).unwrap();
+                    let mut context = InferenceContext { options, chunks, queue: &mut queue, on_tile: &mut tick };
+                    let share = WeightedGroup { spec, preprocessed: &prepared, networks: vec![0], weight: 0.5 };
+                    restore.stream_into(&[share], &mut context, &mut block).unwrap();
                 }
-                decision.block(block);
+                decision.add_slab(block);
             }
-            assert_eq!(decision.finish().unwrap().labels.data(), labels, "{pieces:?}");
+            assert_eq!(decision.finish().unwrap().labels.data(), labels, "{chunks:?}");
             for spec in pair {
-                expected += count_tiles_in(spec, scan.geometry(), &options, pieces).unwrap();
+                expected += count_tiles_in_chunks(spec, scan.geometry(), &options, chunks).unwrap();
             }
-            assert_eq!(tiles, expected, "{pieces:?}");
+            assert_eq!(tiles, expected, "{chunks:?}");
         }
     }
 }
 
 #[test]
-fn a_limit_is_kept_by_smaller_pieces_or_refused_with_what_is_needed() {
+fn memory_limit_is_kept_by_smaller_chunks_or_refused_with_the_requirement() {
     let scan = scan();
     let (one, other) = (spec("RAS", Dimensions::Three), spec("SPL", Dimensions::Two));
-    for grids in [vec![vec![&one]], vec![vec![&one], vec![&other]]] {
-        let several = grids.len() > 1;
-        let demand = Demand {
-            preparations: vec![1; grids.len()],
-            grids,
-            options: WindowOptions::default(),
-            outputs: Outputs::Labels,
-            holds_scan: false,
-            tiles_in_flight: 2,
-            engine_bytes: 1000,
+    for specs in [vec![&one], vec![&one, &other]] {
+        let models: Vec<PlannedModel<'_>> = specs.iter().map(|spec| PlannedModel::new(spec)).collect();
+        let mut settings = InferenceSettings::default();
+        settings.scan = ScanOwnership::Owned;
+        settings.engine_memory = EngineMemory::Device;
+        settings.loaded_bytes = 1000;
+        let plan = |limit| {
+            let mut settings = settings;
+            settings.memory_limit = limit;
+            plan_inference(&models, scan.geometry(), &settings)
         };
-        let peak = |pieces| demand.peak_bytes(scan.geometry(), pieces).unwrap();
-        let (whole, least) = (peak(Pieces::WHOLE), demand.least_bytes(scan.geometry()).unwrap());
-        assert!(least < whole && least > 1000 + 4 * scan.geometry().voxels() as u64, "{least} {whole}");
-        assert_eq!(demand.pieces(scan.geometry(), None).unwrap(), Pieces::WHOLE);
+        let whole = plan(None).unwrap().peak_bytes;
+        let min = min_memory_bytes(&models, scan.geometry(), &settings).unwrap();
+        assert!(min < whole && min > 1000 + 4 * scan.geometry().voxels() as u64, "{min} {whole}");
+        assert_eq!(plan(None).unwrap().chunks, ChunkSize::WHOLE);
         let mut last = u64::MAX;
-        for limit in [whole, (whole + least) / 2, least] {
-            let pieces = demand.pieces(scan.geometry(), Some(limit)).unwrap();
-            assert!(peak(pieces) <= limit && peak(pieces) < last, "{pieces:?}");
-            last = peak(pieces);
+        for limit in [whole, (whole + min) / 2, min] {
+            let plan = plan(Some(limit)).unwrap();
+            assert!(plan.peak_bytes <= limit && plan.peak_bytes < last, "{plan:?}");
+            last = plan.peak_bytes;
         }
-        let refused = demand.pieces(scan.geometry(), Some(least - 1)).unwrap_err();
-        assert!(matches!(refused, PipelineError::MemoryLimit { least: l, .. } if l == least), "{refused}");
-        assert_eq!(several, demand.pieces(scan.geometry(), Some(least)).unwrap().slices < 11);
+        let refused = plan(Some(min - 1)).unwrap_err();
+        assert!(matches!(refused, PipelineError::MemoryLimit { required, .. } if required == min), "{refused}");
+        assert_eq!(specs.len() > 1, plan(Some(min)).unwrap().chunks.slices < 11);
     }
-    let refused = PipelineError::MemoryLimit { limit: 500_000_000, least: 1_200_000_001 };
+    let refused = PipelineError::MemoryLimit { limit: 500_000_000, required: 1_200_000_001 };
     insta::assert_snapshot!(refused, @"the memory limit of 500 MB is too small for this scan: with this model it needs at least 1201 MB; raise the limit, or give a smaller scan");
+}
+
+#[test]
+fn models_are_grouped_by_grid_then_preprocessing_then_window() {
+    let base = spec("RAS", Dimensions::Three);
+    let other_window = ModelSpec { patch: vec![8, 6, 8], ..base.clone() };
+    let mut other_normalisation = base.clone();
+    other_normalisation.channels[0].normalisation = Normalisation::MinMax;
+    let other_grid = spec("SPL", Dimensions::Two);
+    let specs = [&base, &other_grid, &other_window, &base, &other_normalisation];
+    let models: Vec<PlannedModel<'_>> = specs.into_iter().map(PlannedModel::new).collect();
+    let plan = plan_inference(&models, scan().geometry(), &InferenceSettings::default()).unwrap();
+    let indices: Vec<Vec<Vec<Vec<usize>>>> = plan
+        .grids
+        .iter()
+        .map(|grid| {
+            let windows = |p: &PreprocessingGroup| p.windows.iter().map(|w| w.models.clone()).collect();
+            grid.preprocessings.iter().map(windows).collect()
+        })
+        .collect();
+    assert_eq!(indices, [vec![vec![vec![0, 3], vec![2]], vec![vec![4]]], vec![vec![vec![1]]]]);
+    let weights: Vec<f32> = plan.grids.iter().flat_map(GridGroup::windows).map(|w| w.weight).collect();
+    assert_eq!(weights, [0.4, 0.2, 0.2, 0.2]);
+    insta::assert_snapshot!(
+        plan.to_string().split(", about").next().unwrap(),
+        @"328 tiles on 2 grid(s) and 4 window(s), 1 session(s), 1 call(s) at a time"
+    );
 }

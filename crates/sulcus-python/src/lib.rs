@@ -1,23 +1,22 @@
-//! The native half of the Python package `sulcus`: the runtime's segmenter for Python, one class each for it, for the scan
-//! that goes in and for what comes out.
+//! The native half of the Python package `sulcus`: one class each for the segmenter, the scan and the segmentation.
 //!
-//! What a person calls is in `python/sulcus`, which checks what it is given and brings it into the form that this module
-//! takes; so nothing here is for use from anywhere else.
+//! The public package is in `python/sulcus`. It checks its arguments and converts them for this module, so nothing else
+//! should use this module.
 
 mod error;
-mod found;
-mod library;
+mod ort_library;
+mod progress;
 mod scan;
+mod segmentation;
 mod segmenter;
-mod watch;
 
 /// The module `sulcus._sulcus`.
 #[pyo3::pymodule]
 mod _sulcus {
     #[pymodule_export]
-    use crate::found::Found;
-    #[pymodule_export]
     use crate::scan::Scan;
+    #[pymodule_export]
+    use crate::segmentation::NativeSegmentation;
     #[pymodule_export]
     use crate::segmenter::Segmenter;
 

@@ -4,8 +4,8 @@ use sulcus_volume::{Geometry, Image, OrientationSource, RasFromVoxel};
 
 use crate::error::{self, InputError, SulcusError};
 
-/// A scan in the making. Its voxels come block by block, so that an array of another type or order is never copied as a
-/// whole before it is copied here.
+/// A scan under construction. Its voxels are appended block by block, so an array of another type or memory order is
+/// converted in blocks and not as a whole.
 #[pyclass(module = "sulcus._sulcus")]
 pub(crate) struct Scan {
     geometry: Geometry,
@@ -15,15 +15,15 @@ pub(crate) struct Scan {
 
 #[pymethods]
 impl Scan {
-    /// An empty grid of so many voxels along x, y and z.
+    /// A scan of this shape `[x, y, z]` without voxels yet.
     #[new]
     fn new(shape: [usize; 3], channels: usize, ras_from_voxel: [[f64; 4]; 3]) -> PyResult<Self> {
-        let map = RasFromVoxel::new(ras_from_voxel).map_err(|e| error::of_volume(&e))?;
-        // Whoever gives a transform vouches for it, as a header's sform does.
-        let geometry = Geometry::new(shape, map, OrientationSource::Sform).map_err(|e| error::of_volume(&e))?;
+        let map = RasFromVoxel::new(ras_from_voxel).map_err(|e| error::volume_error(&e))?;
+        // A transform from the caller counts as known, like the sform of a header.
+        let geometry = Geometry::new(shape, map, OrientationSource::Sform).map_err(|e| error::volume_error(&e))?;
         let mut values = Vec::new();
-        let room = geometry.voxels().checked_mul(channels).and_then(|n| values.try_reserve_exact(n).ok());
-        room.ok_or_else(|| {
+        let reserved = geometry.voxels().checked_mul(channels).and_then(|n| values.try_reserve_exact(n).ok());
+        reserved.ok_or_else(|| {
             SulcusError::new_err(format!(
                 "a scan of {shape:?} voxels and {channels} channel(s) does not fit in memory"
             ))
@@ -31,7 +31,7 @@ impl Scan {
         Ok(Self { geometry, channels, values })
     }
 
-    /// Adds the next slices of a channel.
+    /// Appends the next slices of a channel.
     ///
     /// # Shapes
     /// `[x, y, z]`, first axis fastest.
@@ -45,9 +45,9 @@ impl Scan {
 }
 
 impl Scan {
-    /// The image, which leaves nothing behind.
+    /// Takes the image out and leaves the scan empty.
     pub(crate) fn take(&mut self) -> PyResult<Image> {
         let values = std::mem::take(&mut self.values);
-        Image::new(self.geometry, self.channels, values).map_err(|e| error::of_volume(&e))
+        Image::new(self.geometry, self.channels, values).map_err(|e| error::volume_error(&e))
     }
 }

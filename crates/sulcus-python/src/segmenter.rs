@@ -2,25 +2,26 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use sulcus_io::{Compression, Source, encode_labels, read_scan, would_replace, write_labels};
-use sulcus_pipeline::{ModelSpec, Progress};
-use sulcus_runtime::{Arithmetic, Device, Engine, RuntimeError, SegmentOptions, Segmentation};
+use sulcus_io::{Compression, VolumeMetadata, encode_labels, read_scan, would_replace, write_labels};
+use sulcus_model::{ModelSpec, Precision};
+use sulcus_pipeline::Progress;
+use sulcus_runtime::{Device, Engine, Error as RuntimeError, ErrorKind, SegmentOptions, Segmentation};
 use sulcus_volume::{Geometry, Image, LabelMap, OrientationSource, RasFromVoxel, VolumeError};
 
 use crate::error::{self, InputError, ModelError, SulcusError};
-use crate::found::Found;
-use crate::library::{self, Places};
+use crate::ort_library::{SearchPaths, choose_engine};
+use crate::progress::ProgressCallback;
 use crate::scan::Scan;
-use crate::watch::Watch;
+use crate::segmentation::NativeSegmentation;
 
-/// A model as Python gives it.
+/// A model argument from Python.
 #[derive(FromPyObject)]
 enum Model {
     Bytes(Vec<u8>),
     File(PathBuf),
 }
 
-/// How to segment: the items of a dictionary.
+/// The options of a segmenter, as a Python dictionary.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct Options {
@@ -30,14 +31,15 @@ struct Options {
     mirror: bool,
     step: Option<f64>,
     max_memory: Option<u64>,
-    half: bool,
+    precision: String,
+    allow_unchecked: bool,
     cache_folder: Option<PathBuf>,
     ort_library: Option<PathBuf>,
     ort_packages: Vec<PathBuf>,
     ort_data: Option<PathBuf>,
 }
 
-/// The runtime's segmenter. Python's threads can share it: its lock is not held while a scan is segmented.
+/// The runtime's segmenter. Python threads can share it, because the GIL is released while a scan is segmented.
 #[pyclass(frozen, module = "sulcus._sulcus")]
 pub(crate) struct Segmenter {
     segmenter: sulcus_runtime::Segmenter,
@@ -46,25 +48,34 @@ pub(crate) struct Segmenter {
 
 #[pymethods]
 impl Segmenter {
-    /// Reads the models and gets the engine ready.
+    /// Loads the models into the engine.
     #[new]
     fn new(py: Python<'_>, models: Vec<Model>, options: Options) -> PyResult<Self> {
         let wanted: Engine = options.engine.parse().map_err(|e| SulcusError::new_err(format!("{e}")))?;
         let device: Device = options.device.parse().map_err(|e| SulcusError::new_err(format!("{e}")))?;
-        let places = Places { named: options.ort_library, packages: options.ort_packages, data: options.ort_data };
-        let library = places.library();
-        let (engine, note) = py.detach(|| library::engine(wanted, device, &library))?;
+        let precision = precision(&options.precision)?;
+        let paths = SearchPaths {
+            library: options.ort_library,
+            package_folders: options.ort_packages,
+            data_folder: options.ort_data,
+        };
+        let library = paths.into_library();
+        let (engine, note) = py.detach(|| choose_engine(wanted, device, &library))?;
         let mut builder = sulcus_runtime::Segmenter::builder()
             .engine(engine)
             .device(device)
             .ort_library(library)
             .mirror(options.mirror)
-            .step(options.step);
+            .step(options.step)
+            .allow_unchecked(options.allow_unchecked);
         for model in models {
             builder = match model {
                 Model::File(path) => builder.model(path),
                 Model::Bytes(bytes) => builder.model_bytes(bytes),
             };
+        }
+        if let Some(precision) = precision {
+            builder = builder.precision(precision);
         }
         if let Some(threads) = options.threads {
             builder = builder.threads(threads);
@@ -72,30 +83,27 @@ impl Segmenter {
         if let Some(bytes) = options.max_memory {
             builder = builder.max_memory(bytes);
         }
-        if options.half {
-            builder = builder.arithmetic(Arithmetic::Half);
-        }
         if let Some(folder) = options.cache_folder {
             builder = builder.cache_folder(folder);
         }
-        let segmenter = py.detach(|| builder.build()).map_err(|e| error::of_runtime(&e))?;
-        let notes = note.into_iter().chain(segmenter.notes().iter().cloned()).collect();
+        let segmenter = py.detach(|| builder.build()).map_err(|e| error::runtime_error(&e))?;
+        let notes = note.into_iter().chain(segmenter.notes().iter().map(ToString::to_string)).collect();
         Ok(Self { segmenter, notes })
     }
 
-    /// Segments a scan, whose voxels are then gone.
+    /// Segments a scan and takes its voxels.
     fn segment(
         &self,
         py: Python<'_>,
         scan: &mut Scan,
         probabilities: bool,
         progress: Option<Py<PyAny>>,
-    ) -> PyResult<Found> {
+    ) -> PyResult<NativeSegmentation> {
         let image = scan.take()?;
-        let mut watch = Watch::new(progress);
-        let found = py.detach(|| self.run(image, probabilities, &mut watch));
-        watch.raised()?;
-        Found::new(py, found.map_err(|e| error::of_runtime(&e))?)
+        let mut callback = ProgressCallback::new(progress);
+        let segmentation = py.detach(|| self.run(image, probabilities, &mut callback));
+        callback.into_result()?;
+        NativeSegmentation::new(py, segmentation.map_err(|e| error::runtime_error(&e))?)
     }
 
     /// Segments a file and writes the mask on its grid.
@@ -106,25 +114,27 @@ impl Segmenter {
         mask: PathBuf,
         probabilities: bool,
         progress: Option<Py<PyAny>>,
-    ) -> PyResult<Found> {
-        let mut watch = Watch::new(progress);
-        let found = py.detach(|| {
+    ) -> PyResult<NativeSegmentation> {
+        let mut callback = ProgressCallback::new(progress);
+        let segmentation = py.detach(|| {
             if would_replace(&image, &mask) {
-                let error = RuntimeError::WouldOverwrite { path: mask };
+                let error = ErrorKind::WouldOverwrite { path: mask };
                 return Err(InputError::new_err(error.to_string()));
             }
-            let scan = read_scan(&image).map_err(|e| error::of_reading(&e))?;
-            let found = self.run(scan.image, probabilities, &mut watch).map_err(|e| error::of_runtime(&e))?;
-            write_labels(&mask, &found.labels, &scan.source, &found.table).map_err(|e| error::of_writing(&e))?;
-            Ok(found)
+            let scan = read_scan(&image).map_err(|e| error::read_error(&e))?;
+            let segmentation =
+                self.run(scan.image, probabilities, &mut callback).map_err(|e| error::runtime_error(&e))?;
+            write_labels(&mask, &segmentation.labels, &scan.metadata, &segmentation.table)
+                .map_err(|e| error::write_error(&e))?;
+            Ok(segmentation)
         });
-        watch.raised()?;
-        Found::new(py, found?)
+        callback.into_result()?;
+        NativeSegmentation::new(py, segmentation?)
     }
 
-    /// Segments the small scan that each model carries and compares the mask with the recorded one.
+    /// Segments the golden case of each model and compares the mask with the recorded one.
     fn replay_golden(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.segmenter.replay_golden()).map_err(|e| error::of_runtime(&e))
+        py.detach(|| self.segmenter.replay_golden()).map_err(|e| error::runtime_error(&e))
     }
 
     /// The specification of each model as JSON.
@@ -133,12 +143,12 @@ impl Segmenter {
         specs.map_err(|e| ModelError::new_err(format!("the model's specification cannot be written: {e}")))
     }
 
-    /// The header extension that carries the label names in a mask's file: its code and its text.
+    /// The NIfTI header extension with the label names: its code and its text.
     fn label_extension<'py>(&self, py: Python<'py>) -> PyResult<Option<(i32, Bound<'py, PyBytes>)>> {
-        let voxel = voxel().map_err(|e| error::of_volume(&e))?;
-        let source = Source::from(*voxel.geometry());
+        let voxel = voxel().map_err(|e| error::volume_error(&e))?;
+        let source = VolumeMetadata::from(*voxel.geometry());
         let file = encode_labels(&voxel, &source, &self.segmenter.spec().labels, Compression::None);
-        let file = file.map_err(|e| error::of_writing(&e))?;
+        let file = file.map_err(|e| error::write_error(&e))?;
         Ok(first_extension(&file).map(|(code, text)| (code, PyBytes::new(py, text))))
     }
 
@@ -162,38 +172,53 @@ impl Segmenter {
         self.segmenter.spec().channels.iter().map(|c| c.name.clone()).collect()
     }
 
-    /// What the leading axis of probabilities counts.
+    /// The classes along the first axis of the probabilities.
     #[getter]
     fn classes(&self) -> Vec<String> {
         let spec = self.segmenter.spec();
         let names: Vec<String> = spec.structures().into_iter().map(|s| s.name).collect();
-        // With a background there is a class more than there are structures.
+        // A model with a background class has one class more than structures.
         let background = (spec.classes() > names.len()).then(|| "background".to_owned());
         background.into_iter().chain(names).collect()
     }
 }
 
 impl Segmenter {
-    fn run(&self, image: Image, probabilities: bool, watch: &mut Watch) -> Result<Segmentation, RuntimeError> {
-        let mut observer = |tiles: Progress| watch.tick(tiles);
+    fn run(
+        &self,
+        image: Image,
+        probabilities: bool,
+        callback: &mut ProgressCallback,
+    ) -> Result<Segmentation, RuntimeError> {
+        let mut observer = |tiles: Progress| callback.on_tile(tiles);
         let options = SegmentOptions::default().with_observer(&mut observer);
         let options = if probabilities { options.with_probabilities() } else { options };
         self.segmenter.segment_owned(image, options)
     }
 }
 
-/// The smallest mask.
+/// The precision that the Python half names.
+fn precision(name: &str) -> PyResult<Option<Precision>> {
+    match name {
+        "native" => Ok(None),
+        "bf16" => Ok(Some(Precision::Bf16)),
+        "fp16" => Ok(Some(Precision::Fp16)),
+        _ => Err(SulcusError::new_err(format!("`{name}` is not a precision: expected native, bf16 or fp16"))),
+    }
+}
+
+/// A mask of one voxel.
 fn voxel() -> Result<LabelMap, VolumeError> {
     let map = RasFromVoxel::new([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])?;
     LabelMap::new(Geometry::new([1; 3], map, OrientationSource::Sform)?, vec![0])
 }
 
-/// Code and text of the extension after the header of a little-endian NIfTI-1 file.
+/// Code and text of the first extension in a little-endian NIfTI-1 file.
 fn first_extension(file: &[u8]) -> Option<(i32, &[u8])> {
     let size = i32::from_le_bytes(*file.get(352..)?.first_chunk()?);
     let code = i32::from_le_bytes(*file.get(356..)?.first_chunk()?);
     let text = file.get(360..352_usize.checked_add(usize::try_from(size).ok()?)?)?;
-    // Zero bytes fill it up.
+    // Zero bytes pad it.
     let end = text.iter().rposition(|byte| *byte != 0)? + 1;
     Some((code, text.get(..end)?))
 }

@@ -1,4 +1,4 @@
-"""What the tests share: the shipped model, the bundled case, and the engines that this machine has.
+"""Shared by the tests: the shipped model, the bundled case, and the engines of this machine.
 
 `SULCUS_REPO` names the clone, `SULCUS_BIN` the `sulcus` binary to compare with, `SULCUS_ORT_LIB` an ONNX Runtime library.
 """
@@ -22,7 +22,7 @@ CASE = REPO / "examples" / "data" / "case" / "image.nii.gz"
 
 
 def named(variable: str) -> Path:
-    """The file that a variable names; the test is skipped where there is none."""
+    """The file that an environment variable names. The test is skipped without it."""
     value = os.environ.get(variable)
     if not value:
         pytest.skip(f"${variable} is not set")
@@ -30,13 +30,13 @@ def named(variable: str) -> Path:
 
 
 def varint(number: int) -> bytes:
-    """A number as protobuf has it."""
+    """A protobuf varint."""
     low, rest = number & 0x7F, number >> 7
     return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
 
 
 def with_spec(**changes: object) -> bytes:
-    """The shipped model with another specification: its graph stays."""
+    """The shipped model with a changed specification and the same graph."""
 
     def entry(spec: bytes) -> bytes:
         key = b"sulcus.spec"
@@ -53,7 +53,7 @@ def with_spec(**changes: object) -> bytes:
 
 
 def options(engine: str) -> dict[str, object]:
-    """The arguments that make a segmenter on an engine."""
+    """The arguments of a segmenter for an engine."""
     return {"engine": engine, **({"ort_library": named("SULCUS_ORT_LIB"), "device": "cpu"} if engine == "ort" else {})}
 
 
@@ -70,7 +70,7 @@ def segmenter(engine: str) -> sulcus.Segmenter:
 
 @pytest.fixture(scope="session")
 def tract() -> sulcus.Segmenter:
-    """For what doesn't depend on the engine."""
+    """For tests that do not depend on the engine."""
     return sulcus.Segmenter(MODEL, engine="tract")
 
 
@@ -86,7 +86,7 @@ def image() -> nibabel.Nifti1Image:
 
 @pytest.fixture(scope="session")
 def case() -> tuple[np.ndarray, np.ndarray]:
-    """The bundled case as its own array, in the file's type and order, and its affine."""
+    """The bundled case as an array in the file's type and memory order, and its affine."""
     loaded = nibabel.load(CASE)
     return np.asarray(loaded.dataobj), loaded.affine
 

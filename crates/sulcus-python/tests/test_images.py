@@ -1,4 +1,4 @@
-"""nibabel's images and files: the grid goes over whole, the patient's name does not."""
+"""nibabel images and files: the grid is copied exactly, the patient's name is not."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PLACE = ["dim_info", "xyzt_units", "qform_code", "sform_code", "quatern_b", "qua
 PLACE += ["qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z", "pixdim"]
 
 
-def test_the_header_of_a_mask_is_the_binarys(
+def test_header_of_a_mask_equals_that_of_the_binary(
     tract: sulcus.Segmenter, image: nibabel.Nifti1Image, binary: Path, tmp_path: Path
 ) -> None:
-    # Codes, unit and a qform that differs from the sform: none of it may be made up anew.
+    # Codes, a unit, and a qform that differs from the sform: all of them must be copied.
     image.set_sform(image.affine, code=4)
     image.set_qform(image.affine @ np.diag([1, 1, 1.5, 1]), code=3)
     image.header.set_xyzt_units("mm", "sec")
@@ -47,7 +47,7 @@ def test_the_header_of_a_mask_is_the_binarys(
     assert [label["name"] for label in names["labels"]] == ["Anterior", "Posterior"]
 
 
-def test_the_binary_reads_names_from_a_saved_mask(
+def test_binary_reads_label_names_from_a_saved_mask(
     tract: sulcus.Segmenter, image: nibabel.Nifti1Image, binary: Path, tmp_path: Path
 ) -> None:
     mask, slicers = tmp_path / "mask.nii.gz", tmp_path / "mask.seg.nrrd"
@@ -63,7 +63,7 @@ def test_nifti_2_stays_nifti_2(tract: sulcus.Segmenter, image: nibabel.Nifti1Ima
     assert np.array_equal(found.affine, image.affine)
 
 
-def test_an_array_s_mask_is_placed_by_its_affine(tract: sulcus.Segmenter, case: tuple) -> None:
+def test_affine_of_an_array_places_the_mask(tract: sulcus.Segmenter, case: tuple) -> None:
     array, affine = case
     angle = 0.3
     turn = np.eye(4)
@@ -79,7 +79,7 @@ def test_an_array_s_mask_is_placed_by_its_affine(tract: sulcus.Segmenter, case: 
         assert mask.header.get_xyzt_units()[0] == "mm"
 
 
-def test_an_affine_that_was_changed_in_memory_counts(tract: sulcus.Segmenter, image: nibabel.Nifti1Image) -> None:
+def test_affine_changed_in_memory_is_used(tract: sulcus.Segmenter, image: nibabel.Nifti1Image) -> None:
     moved = image.affine.copy()
     moved[:3, 3] += [10, -5, 2]
     changed = nibabel.Nifti1Image(image.dataobj, moved, image.header)
@@ -109,7 +109,7 @@ def test_channels_along_the_fifth_axis_and_other_formats(
     for axes in (1, 2):
         longer = nibabel.Nifti1Image(array.reshape((*array.shape, *[1] * axes)), affine)
         assert np.array_equal(tract.segment(longer).labels, expected)
-    # FreeSurfer's format has a header that is none of NIfTI's.
+    # FreeSurfer's format has no NIfTI header.
     other = tract.segment(nibabel.MGHImage(array.astype(np.float32), affine.astype(np.float32)))
     assert np.array_equal(other.labels, expected)
     assert np.allclose(other.to_nibabel().affine, affine, atol=1e-4)
@@ -117,7 +117,7 @@ def test_channels_along_the_fifth_axis_and_other_formats(
     assert np.array_equal(tract.segment(duck).labels, expected)
 
 
-def test_what_an_image_leaves_open_is_refused_or_said(
+def test_missing_geometry_is_refused_or_warned_about(
     tract: sulcus.Segmenter, image: nibabel.Nifti1Image, caplog: pytest.LogCaptureFixture
 ) -> None:
     array = np.asarray(image.dataobj)

@@ -1,4 +1,4 @@
-"""Bad input: a clear error each, and never a panic, which would be no `Exception`."""
+"""Invalid input: each gets an error, and none causes a panic, which would not be an `Exception`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SCANS = {
     "text": (ARRAY.astype(str), AFFINE, r"real numbers .* found dtype <U"),
     "times": (ARRAY.astype("m8[s]"), AFFINE, r"real numbers .* found dtype timedelta64"),
     "colours": (np.zeros((3, 3, 3), [("R", "u1"), ("G", "u1")]), AFFINE, r"real numbers .* found dtype \["),
-    "ragged lists": ([[1.0, 2.0], [3.0]], AFFINE, r"no array that NumPy takes"),
+    "ragged lists": ([[1.0, 2.0], [3.0]], AFFINE, r"cannot be converted to a NumPy array"),
     "masked voxels": (np.ma.masked_less(ARRAY, 10), AFFINE, r"masked voxels"),
     "none": (None, AFFINE, r"found dtype object"),
     "a path": (str(CASE), AFFINE, r"found dtype <U"),
@@ -65,12 +65,12 @@ SCANS = {
 
 
 @pytest.mark.parametrize("kind", SCANS)
-def test_scans_that_mean_nothing_are_refused(tract: sulcus.Segmenter, kind: str) -> None:
+def test_unusable_scans_are_refused(tract: sulcus.Segmenter, kind: str) -> None:
     array, affine, message = SCANS[kind]
     with pytest.raises(sulcus.InputError, match=f"(?s){message}") as caught:
         tract.segment(array, affine)
     assert isinstance(caught.value, ValueError) and isinstance(caught.value, sulcus.SulcusError)
-    # The next one is segmented all the same.
+    # The next scan is still segmented.
     assert tract.segment(ARRAY, AFFINE).labels.shape == ARRAY.shape
 
 
@@ -90,6 +90,7 @@ MODELS = {
     "half a model": (MODEL_BYTES[: len(MODEL_BYTES) // 2], "damaged or cut short"),
     "a newer model": (with_spec(format_version=9), r"its format version is 9, this program knows 1 to [0-9]+: use a newer sulcus"),
     "other fields": (with_spec(colour="red"), "colour"),
+    "an unchecked model": (with_spec(format_version=4, unchecked="logits differ"), "did not pass its check.*logits differ"),
     "a missing file": ("no-such.onnx", "(?s)could not read the model file.*no-such.onnx"),
     "a folder": (CASE.parent, "could not read the model file"),
     "no model": ([], "no model was given"),
@@ -101,11 +102,17 @@ MODELS = {
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_what_is_no_model_is_refused(kind: str) -> None:
+def test_unusable_models_are_refused(kind: str) -> None:
     model, message = MODELS[kind]
     with pytest.raises(sulcus.ModelError, match=message) as caught:
         sulcus.Segmenter(model, engine="tract")
     assert isinstance(caught.value, ValueError)
+
+
+def test_an_unchecked_model_is_taken_where_it_is_allowed() -> None:
+    model = with_spec(format_version=4, unchecked="logits differ")
+    segmenter = sulcus.Segmenter(model, engine="tract", allow_unchecked=True)
+    assert any("did not pass its check" in note for note in segmenter.notes)
 
 
 OPTIONS = {
@@ -118,7 +125,10 @@ OPTIONS = {
     "threads": ({"threads": 0}, "threads must be a whole number from 1 on"),
     "negative threads": ({"threads": -1}, "threads must be a whole number from 1 on"),
     "half a thread": ({"threads": 1.5}, "threads must be a whole number"),
-    "half precision where there is none": ({"engine": "tract", "device": "cpu", "half": True}, "half precision"),
+    "half precision where there is none": ({"engine": "tract", "device": "cpu", "precision": "bf16"}, "half precision"),
+    "fp16 where there is none": ({"engine": "tract", "device": "cpu", "precision": "fp16"}, "half precision"),
+    "the other half precision": ({"device": "openvino", "precision": "fp16"}, "`openvino`"),
+    "precision": ({"precision": "fp8"}, "`fp8` is not a precision: expected native, bf16 or fp16"),
     "memory": ({"max_memory": 0}, "max_memory must be a whole number"),
     "memory as text": ({"max_memory": "2GB"}, "max_memory must be a whole number"),
     "endless memory": ({"max_memory": 2**70}, "max_memory must be a whole number"),
@@ -128,13 +138,28 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
-def test_options_that_mean_nothing_are_refused(kind: str) -> None:
+def test_invalid_options_are_refused(kind: str) -> None:
     options, message = OPTIONS[kind]
     with pytest.raises(sulcus.SulcusError, match=message):
         sulcus.Segmenter(MODEL, **options)
 
 
-def test_a_second_onnx_runtime_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "device, message", [("cpu", "half precision"), ("openvino", "openvino"), ("tensorrt", "tensorrt")]
+)
+def test_half_is_a_deprecated_alias_of_precision(device: str, message: str) -> None:
+    with pytest.warns(DeprecationWarning, match="`half` is deprecated: use precision"):
+        with pytest.raises(sulcus.SulcusError, match=message) as caught:
+            sulcus.Segmenter(MODEL, engine="tract", device=device, half=True)
+    # The alias selects the precision that the device has.
+    assert "it computes in" not in str(caught.value)
+    with pytest.warns(DeprecationWarning), pytest.raises(sulcus.SulcusError, match="contradict each other"):
+        sulcus.Segmenter(MODEL, engine="tract", device="cpu", half=True, precision="fp16")
+    with pytest.warns(DeprecationWarning):
+        assert sulcus.Segmenter(MODEL, engine="tract", half=False).engine == "tract"
+
+
+def test_second_onnx_runtime_is_refused(tmp_path: Path) -> None:
     library = named("SULCUS_ORT_LIB")
     sulcus.Segmenter(MODEL, engine="ort", ort_library=library)
     other = tmp_path / library.name
@@ -144,7 +169,7 @@ def test_a_second_onnx_runtime_is_refused(tmp_path: Path) -> None:
 
 
 def test_random_arrays_and_affines_never_panic(tract: sulcus.Segmenter) -> None:
-    """A panic would come out as `pyo3_runtime.PanicException`, which is no `Exception`."""
+    """A panic would be raised as `pyo3_runtime.PanicException`, which is not an `Exception`."""
     random = np.random.default_rng(7)
     kinds = [np.float32, np.int16, np.uint8, np.complex64, object, bool, "f2", "U3"]
     values = [0.0, 1.0, -1.0, 1e-30, 1e30, np.nan, np.inf, 5.0]
@@ -161,12 +186,12 @@ def test_random_arrays_and_affines_never_panic(tract: sulcus.Segmenter) -> None:
     assert segmented > 5
 
 
-def test_a_segmenter_is_not_pickled(tract: sulcus.Segmenter) -> None:
+def test_segmenter_cannot_be_pickled(tract: sulcus.Segmenter) -> None:
     with pytest.raises(TypeError):
         pickle.dumps(tract)
 
 
-def test_masks_go_away_with_their_segmentation(tract: sulcus.Segmenter, case: tuple) -> None:
+def test_masks_are_freed_with_their_segmentation(tract: sulcus.Segmenter, case: tuple) -> None:
     labels = tract.segment(*case).labels
     labels[...] = 7
     assert labels.flags.writeable and sys.getrefcount(labels) < 5

@@ -1,4 +1,4 @@
-"""While it runs: Python's lock, threads, progress, Ctrl-C; and which ONNX Runtime it finds."""
+"""GIL, threads, progress and Ctrl-C during a segmentation; and which ONNX Runtime is found."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def long(case: tuple) -> tuple[np.ndarray, np.ndarray]:
     return np.tile(array, (3, 2, 3)), affine
 
 
-def test_another_thread_works_meanwhile(segmenter: sulcus.Segmenter, long: tuple) -> None:
+def test_other_threads_run_during_a_segmentation(segmenter: sulcus.Segmenter, long: tuple) -> None:
     beats: list[float] = []
     over = threading.Event()
 
@@ -44,12 +44,12 @@ def test_another_thread_works_meanwhile(segmenter: sulcus.Segmenter, long: tuple
         thread.join()
     during = [at for at in beats if began < at < ended]
     gaps = np.diff([began, *during, ended])
-    # With the lock held there would be one gap, as long as the segmentation.
+    # If the GIL were held, there would be one gap as long as the segmentation.
     assert gaps.max() < (ended - began) / 2, (gaps.max(), ended - began)
     assert len(during) > 10
 
 
-def test_threads_that_share_a_segmenter_get_their_own_answers(segmenter: sulcus.Segmenter, case: tuple) -> None:
+def test_threads_that_share_a_segmenter_get_their_own_masks(segmenter: sulcus.Segmenter, case: tuple) -> None:
     array, affine = case
     scans = [array[i:, : array.shape[1] - i, :: 1 + i % 2] for i in range(6)]
     expected = [segmenter.segment(scan, affine).labels for scan in scans]
@@ -71,7 +71,7 @@ class Enough(Exception):
     pass
 
 
-def test_what_progress_raises_comes_out_and_ends_it(segmenter: sulcus.Segmenter, long: tuple) -> None:
+def test_exception_from_progress_stops_the_segmentation_and_is_raised(segmenter: sulcus.Segmenter, long: tuple) -> None:
     seen = []
 
     def progress(done: int, total: int) -> None:
@@ -83,7 +83,7 @@ def test_what_progress_raises_comes_out_and_ends_it(segmenter: sulcus.Segmenter,
         segmenter.segment(*long, progress=progress)
     assert caught.value.__cause__ is None
     assert len(seen) == 2 < seen[0][1]
-    # A function that can't be called so is told as Python tells it.
+    # A function with a wrong signature raises Python's own error.
     with pytest.raises(TypeError):
         segmenter.segment(*long, progress=lambda: None)
     with pytest.raises(TypeError):
@@ -91,11 +91,11 @@ def test_what_progress_raises_comes_out_and_ends_it(segmenter: sulcus.Segmenter,
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as POSIX has them")
-def test_ctrl_c_ends_a_segmentation_and_nothing_else(tract: sulcus.Segmenter, case: tuple) -> None:
+def test_ctrl_c_stops_only_the_segmentation(tract: sulcus.Segmenter, case: tuple) -> None:
     array, affine = case
-    # Minutes of work, if nothing ends it.
+    # Would take minutes.
     endless = np.tile(array, (10, 8, 10))
-    # A shell that starts this in the background has Ctrl-C ignored, and Python then leaves it so.
+    # A shell ignores SIGINT for background jobs, and Python keeps that setting.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
@@ -114,7 +114,7 @@ WHICH = "import sulcus, sys; s = sulcus.Segmenter(sys.argv[1], device='cpu'); s.
 
 
 def which(environment: dict[str, str], code: str = WHICH) -> str:
-    """What a fresh Python says of the engine that `auto` takes."""
+    """Which engine `auto` selects in a new Python process."""
     kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "XDG_DATA_HOME", "HOME")}
     command = [sys.executable, "-B", "-c", code, str(MODEL)]
     done = subprocess.run(command, env={**kept, **environment}, capture_output=True, text=True, check=False)
@@ -130,25 +130,25 @@ def with_library(folder: Path) -> Path:
 
 @pytest.fixture()
 def alone() -> None:
-    """That nothing else on this machine brings ONNX Runtime: an answer of `ort` would show nothing."""
+    """Skips the test if this machine has another ONNX Runtime, which would hide a failure."""
     if which({"HOME": "/nonexistent"}) != "tract 1":
         pytest.skip("this machine has an ONNX Runtime of its own")
 
 
-def test_the_environments_onnxruntime_is_found(alone: None, tmp_path: Path) -> None:
+def test_onnxruntime_package_of_the_environment_is_found(alone: None, tmp_path: Path) -> None:
     with_library(tmp_path / "onnxruntime" / "capi")
-    # It is looked for and not imported: importing it takes longer than segmenting.
+    # The package is found without an import, which would take longer than the segmentation.
     (tmp_path / "onnxruntime" / "__init__.py").write_text("raise SystemExit('imported')")
     assert which({"PYTHONPATH": str(tmp_path), "HOME": "/nonexistent"}) == "ort 0"
 
 
-def test_what_the_command_line_fetched_is_found(alone: None, tmp_path: Path) -> None:
+def test_library_installed_by_the_command_line_is_found(alone: None, tmp_path: Path) -> None:
     with_library(tmp_path / "sulcus" / "onnxruntime")
     assert which({"XDG_DATA_HOME": str(tmp_path), "HOME": "/nonexistent"}) == "ort 0"
     assert which({"XDG_DATA_HOME": "relative", "HOME": "/nonexistent"}) == "tract 1"
 
 
-def test_without_onnx_runtime_auto_says_so_and_a_named_engine_is_refused(alone: None) -> None:
+def test_without_onnx_runtime_auto_notes_it_and_a_named_engine_is_refused(alone: None) -> None:
     note = "import sulcus, sys; print(sulcus.Segmenter(sys.argv[1]).notes[0])"
     said = which({"HOME": "/nonexistent"}, note)
     assert "ONNX Runtime was not found" in said and "pip install onnxruntime" in said

@@ -1,4 +1,4 @@
-"""Right answers, whatever form the scan comes in."""
+"""Correct masks for every form of input."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * np.count_nonzero((a == b) & (a > 0)) / (np.count_nonzero(a) + np.count_nonzero(b))
 
 
-def test_the_golden_case_gives_the_recorded_mask_through_numpy(segmenter: sulcus.Segmenter) -> None:
+def test_golden_case_gives_the_recorded_mask_through_numpy(segmenter: sulcus.Segmenter) -> None:
     (spec,) = segmenter.specs
     golden = spec["golden_case"]
     values = np.frombuffer(base64.b64decode(golden["data_base64"]), "<f4")
@@ -37,7 +37,7 @@ def test_the_golden_case_gives_the_recorded_mask_through_numpy(segmenter: sulcus
     segmenter.replay_golden()
 
 
-def test_the_mask_is_the_binarys_to_the_last_byte(
+def test_mask_equals_that_of_the_binary_byte_for_byte(
     segmenter: sulcus.Segmenter, engine: str, binary: Path, image: nibabel.Nifti1Image, tmp_path: Path
 ) -> None:
     library = options(engine).get("ort_library")
@@ -143,7 +143,7 @@ def test_any_order_in_memory_gives_the_same_mask(tract: sulcus.Segmenter, case: 
     assert np.array_equal(array, before)
 
 
-def test_a_scan_turned_any_way_has_the_same_mask_in_the_patient(
+def test_all_48_orientations_give_the_same_mask(
     tract: sulcus.Segmenter, image: nibabel.Nifti1Image
 ) -> None:
     expected = tract.segment(image).labels
@@ -175,13 +175,13 @@ def test_bytes_files_and_ensembles(tract: sulcus.Segmenter, image: nibabel.Nifti
 def test_options_reach_the_runtime(tract: sulcus.Segmenter, image: nibabel.Nifti1Image, case: tuple) -> None:
     plain = tract.segment(image)
     options = {"engine": "tract", "device": "cpu"}
-    # The shipped model takes whole slices; one that takes patches of them has a step.
+    # The shipped model predicts whole slices. The step applies only to a model that predicts patches.
     patches = with_spec(tiling="patch")
     array, affine = case
     wide = np.tile(array[:4], (1, 2, 2))
     tiles = {step: sulcus.Segmenter(patches, step=step, **options).segment(wide, affine).tiles for step in (0.25, 1.0)}
     assert tiles[0.25] > 2 * tiles[1.0]
-    # It was not trained mirrored either.
+    # The shipped model has no mirror axes either.
     content = with_spec(mirror_axes=[0])
     mirrored = sulcus.Segmenter(content, mirror=True, **options).segment(image, probabilities=True).probabilities
     assert not np.allclose(mirrored, tract.segment(image, probabilities=True).probabilities)
@@ -191,19 +191,19 @@ def test_options_reach_the_runtime(tract: sulcus.Segmenter, image: nibabel.Nifti
         sulcus.Segmenter(MODEL, max_memory=1_000_000, **options).segment(image)
 
 
-def test_what_is_kept_on_disk_changes_no_mask(
+def test_cache_folder_changes_no_mask(
     segmenter: sulcus.Segmenter, engine: str, image: nibabel.Nifti1Image, tmp_path: Path
 ) -> None:
     expected = segmenter.segment(image).labels
     folder = tmp_path / "made" / "kept"
-    # The second one is of the graph that the first one kept.
+    # The second segmenter uses the cached graph of the first.
     for _ in range(2):
         kept = sulcus.Segmenter(MODEL, cache_folder=folder, **options(engine))
         assert np.array_equal(kept.segment(image).labels, expected)
         assert engine == "tract" or len(list(folder.iterdir())) == 1
 
 
-def test_a_scan_smaller_than_the_patch_is_padded_as_the_binary_does(
+def test_scan_smaller_than_the_patch_is_padded_as_in_the_binary(
     tract: sulcus.Segmenter, case: tuple, binary: Path, tmp_path: Path
 ) -> None:
     array, affine = case

@@ -1,4 +1,4 @@
-"""The types that the package promises, and the stubs of its native half."""
+"""The public types of the package, and the stubs of its native half."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ import numpy as np
 import sulcus
 from numpy.typing import NDArray
 
-segmenter = sulcus.Segmenter(["a.onnx", b"..."], threads=2)
+device: sulcus.Device = "cuda:1"
+precision: sulcus.Precision = "bf16"
+segmenter = sulcus.Segmenter(["a.onnx", b"..."], engine="ort", device=device, precision=precision, threads=2)
 found = segmenter.segment(np.zeros((3, 3, 3)), np.eye(4), progress=lambda done, total: print(done, total))
 volumes: dict[str, float] = {s.name: s.ml for s in found.structures}
 probabilities: NDArray[np.float32] | None = found.probabilities
@@ -30,6 +32,9 @@ segmenter = sulcus.Segmenter(5)
 segmenter.segment(np.zeros((3, 3, 3)))
 segmenter.segment(np.zeros((3, 3, 3)), np.eye(4), progress=lambda: None)
 text: str = segmenter.segment(np.zeros((3, 3, 3)), np.eye(4)).structures
+sulcus.Segmenter("a.onnx", engine="torch")
+sulcus.Segmenter("a.onnx", device="tpu")
+sulcus.Segmenter("a.onnx", precision="fp8")
 """
 
 
@@ -38,7 +43,7 @@ def mypy(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
 
 
-def test_a_users_program_is_checked(tmp_path: Path) -> None:
+def test_mypy_checks_the_program_of_a_user(tmp_path: Path) -> None:
     good, bad = tmp_path / "good.py", tmp_path / "bad.py"
     good.write_text(GOOD)
     bad.write_text(BAD)
@@ -46,20 +51,20 @@ def test_a_users_program_is_checked(tmp_path: Path) -> None:
     done = mypy(*common, str(good))
     assert done.returncode == 0, done.stdout
     done = mypy(*common, str(bad))
-    assert {line.split(":")[1] for line in done.stdout.splitlines() if ": error:" in line} == {"5", "6", "7", "8"}
+    assert {line.split(":")[1] for line in done.stdout.splitlines() if ": error:" in line} == {"5", "6", "7", "8", "9", "10", "11"}
 
 
-def test_the_package_itself_is_typed_strictly(tmp_path: Path) -> None:
+def test_package_passes_mypy_strict(tmp_path: Path) -> None:
     done = mypy("mypy", "--strict", "--cache-dir", str(tmp_path), "-p", "sulcus")
     assert done.returncode == 0, done.stdout
 
 
-def test_the_stubs_are_those_of_the_native_half() -> None:
+def test_stubs_match_the_native_half() -> None:
     done = mypy("mypy.stubtest", "sulcus._sulcus")
     assert done.returncode == 0, done.stdout
 
 
-def test_the_package_says_what_it_is() -> None:
+def test_package_metadata() -> None:
     assert sulcus.__version__ == version("sulcus")
     said = metadata("sulcus")
     assert said["License-Expression"] == "MIT OR Apache-2.0"

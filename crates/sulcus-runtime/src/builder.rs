@@ -1,26 +1,30 @@
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use sulcus_onnx::read_spec;
 #[cfg(feature = "ort")]
-use sulcus_pipeline::Dimensions;
-use sulcus_pipeline::{ModelSpec, Precision, WindowOptions};
+use sulcus_model::Dimensions;
+use sulcus_model::{ModelSpec, Precision};
+use sulcus_onnx::read_spec;
+use sulcus_pipeline::WindowOptions;
 
+use crate::device::compute_precision;
+use crate::engine::SessionPool;
 use crate::ensemble::{check_member, common_postprocessing};
-use crate::lanes::Lanes;
-use crate::segmenter::{Limits, Model, Runs, SharedPredictor};
-use crate::{Arithmetic, Device, Engine, RuntimeError, Segmenter};
+use crate::segmenter::{EngineSettings, Model};
+use crate::{Device, Engine, EngineFactory, Error, ErrorKind, Note, Segmenter, SharedPredictor};
 #[cfg(feature = "ort")]
 use crate::{OrtLibrary, OrtSearch, engine};
 
-/// Puts a [`Segmenter`] together; made by [`Segmenter::builder`].
-#[derive(Debug, Clone, Default)]
+/// Builds a [`Segmenter`]; created by [`Segmenter::builder`].
+#[derive(Clone, Default)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct SegmenterBuilder {
-    models: Vec<Source>,
+    models: Vec<ModelSource>,
     engine: Engine,
     device: Device,
     threads: Option<usize>,
-    arithmetic: Arithmetic,
+    precision: Option<Precision>,
+    custom_engine: Option<Arc<dyn EngineFactory>>,
     sessions: Option<usize>,
     batch: Option<usize>,
     cache_folder: Option<PathBuf>,
@@ -28,35 +32,65 @@ pub struct SegmenterBuilder {
     library: Option<OrtLibrary>,
     window: WindowOptions,
     max_memory: Option<u64>,
+    allow_unchecked: bool,
 }
 
 #[derive(Debug, Clone)]
-enum Source {
+enum ModelSource {
     File(PathBuf),
     Bytes(Vec<u8>),
 }
 
-/// A model that was read and is not loaded yet.
-struct File {
-    /// For people: its path, or which one it is.
+/// A model file that was read but not loaded yet.
+struct ModelFile {
+    /// Its path, or `model 2 of 3`, for messages.
     name: String,
     bytes: Vec<u8>,
     spec: ModelSpec,
 }
 
-/// What was decided about engine and device.
+/// The chosen engine and device.
 struct Choice {
     engine: Engine,
     device: Device,
     #[cfg(feature = "ort")]
     runtime: Option<engine::OnnxRuntime>,
-    notes: Vec<String>,
+    notes: Vec<Note>,
+}
+
+impl Choice {
+    fn on_processor(engine: Engine) -> Self {
+        Self {
+            engine,
+            device: Device::Cpu,
+            #[cfg(feature = "ort")]
+            runtime: None,
+            notes: Vec::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for SegmenterBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SegmenterBuilder")
+            .field("models", &self.models.len())
+            .field("engine", &self.engine)
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Segmenter {
+    /// A builder, to which models and options are given.
+    pub fn builder() -> SegmenterBuilder {
+        SegmenterBuilder::default()
+    }
 }
 
 impl SegmenterBuilder {
     /// Adds a model file. Several models are averaged; the [crate's page](crate#ensembles) says how.
     pub fn model(mut self, path: impl AsRef<Path>) -> Self {
-        self.models.push(Source::File(path.as_ref().to_path_buf()));
+        self.models.push(ModelSource::File(path.as_ref().to_path_buf()));
         self
     }
 
@@ -65,147 +99,196 @@ impl SegmenterBuilder {
         paths.into_iter().fold(self, Self::model)
     }
 
-    /// Adds a model that is in memory, such as one from `include_bytes!`.
+    /// Adds a model from memory, such as one from `include_bytes!`.
     pub fn model_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.models.push(Source::Bytes(bytes.into()));
+        self.models.push(ModelSource::Bytes(bytes.into()));
         self
     }
 
-    /// What runs the network; [`Engine::Auto`] unless said.
+    /// The engine. Defaults to [`Engine::Auto`].
     pub fn engine(mut self, engine: Engine) -> Self {
         self.engine = engine;
         self
     }
 
-    /// Where it runs; [`Device::Auto`] unless said.
+    /// The device. Defaults to [`Device::Auto`].
     pub fn device(mut self, device: Device) -> Self {
         self.device = device;
         self
     }
 
-    /// Threads for one operation of the network; all that the process may use unless said. Zero counts as one.
+    /// Threads for one operation of the network. Defaults to all that the process may use; zero counts as one.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads.max(1));
         self
     }
 
-    /// The numbers that the device computes in; those of the model unless said.
-    pub fn arithmetic(mut self, arithmetic: Arithmetic) -> Self {
-        self.arithmetic = arithmetic;
+    /// The precision in which the device computes. Defaults to the precision of the model file, which is always accepted.
+    /// [`Device::OpenVino`] also computes in bf16 and [`Device::TensorRt`] in fp16: faster, and masks may differ at single voxels.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = Some(precision);
         self
     }
 
-    /// Sessions among which [`threads`](Self::threads) are shared out for scans of many tiles, on the processor with ONNX
-    /// Runtime. Unless said: two for 3-D networks, which are a fifth faster with them, where there are two threads or more;
-    /// one for 2-D networks. Each needs memory to work in; under a memory limit that leaves none, one is used.
+    /// Computes in the half precision of the device: bf16 on [`Device::OpenVino`], fp16 on [`Device::TensorRt`]. Set the device first.
+    pub fn half_precision(self) -> Self {
+        let precision = self.device.half_precision().unwrap_or(Precision::Fp16);
+        self.precision(precision)
+    }
+
+    /// Sessions that share the [`threads`](Self::threads) for scans of many tiles, on the processor with ONNX Runtime. Defaults to two
+    /// for 3-D networks, which are a fifth faster with them, and one for 2-D networks. Each session needs a workspace; where a memory
+    /// limit leaves no room for it, one session is used.
     pub fn sessions(mut self, sessions: usize) -> Self {
         self.sessions = Some(sessions.max(1));
         self
     }
 
-    /// Tiles that a GPU is given at a time; unless said, 8 slices or 2 blocks. The processor takes one by one.
+    /// Tiles per call on a GPU. Defaults to 8 for 2-D and 2 for 3-D networks. The processor always takes one.
     pub fn batch(mut self, tiles: usize) -> Self {
         self.batch = Some(tiles.max(1));
         self
     }
 
-    /// Where ONNX Runtime's optimised graphs for the processor, and what TensorRT compiles for a model, which takes it
-    /// minutes, are kept from one process to the next; nowhere unless said. The folder is made when there is none. What
-    /// lies in it is trusted: keep it where others can't write.
+    /// A folder that keeps ONNX Runtime's optimised graphs (processor) and TensorRT's compiled engines, which take minutes to build,
+    /// from one process to the next. By default nothing is kept. The folder is created if it does not exist. Its content is trusted:
+    /// use one that nobody else can write to.
     pub fn cache_folder(mut self, folder: impl AsRef<Path>) -> Self {
         self.cache_folder = Some(folder.as_ref().to_path_buf());
         self
     }
 
-    /// Where ONNX Runtime comes from; [`OrtSearch::local`] unless said.
+    /// Where ONNX Runtime comes from. Defaults to [`OrtSearch::local`].
     #[cfg(feature = "ort")]
     pub fn ort_library(mut self, library: OrtLibrary) -> Self {
         self.library = Some(library);
         self
     }
 
-    /// Also predicts mirrored along every axis, and averages: slower, often a little better.
+    /// Also predicts mirrored tiles and averages: slower, often slightly better. Defaults to `false`.
     pub fn mirror(mut self, mirror: bool) -> Self {
         self.window.mirror = mirror;
         self
     }
 
-    /// Share of a tile by which the window advances, in (0, 1]; the model's own for `None`.
+    /// The fraction of a tile by which the sliding window advances, in (0, 1]. `None` is the model's own.
     pub fn step(mut self, step: Option<f64>) -> Self {
         self.window.step = step;
         self
     }
 
-    /// What the process may hold, in bytes; as much as it takes unless said. It is kept by working on a part of a scan at a
-    /// time, which takes longer and gives the same mask to the last bit; a scan that needs more is refused, with what it
-    /// needs. Scans and results that the caller keeps beside the one that is being segmented are not counted.
+    /// Limits the memory of the process, in bytes. By default there is no limit. It is enforced by processing the scan in chunks, which
+    /// takes longer and gives the same mask to the last bit; a scan that needs more even so is refused with the requirement. Scans and
+    /// results that the caller keeps beside the one that is being segmented do not count.
     pub fn max_memory(mut self, bytes: u64) -> Self {
         self.max_memory = Some(bytes);
         self
     }
 
-    /// Reads the models and gets the engine ready.
+    /// Whether to accept models that did not pass their check when they were exported. Defaults to `false`: their masks may be wrong.
+    pub fn allow_unchecked(mut self, allow: bool) -> Self {
+        self.allow_unchecked = allow;
+        self
+    }
+
+    /// An engine of the caller's. It replaces [`engine`](Self::engine) and runs on [`Device::Cpu`] as far as this crate knows.
+    pub fn custom_engine(mut self, factory: Arc<dyn EngineFactory>) -> Self {
+        self.custom_engine = Some(factory);
+        self
+    }
+
+    /// Reads the models and loads them into the engine.
     ///
     /// # Errors
-    /// When no model was given or one cannot be used, the models don't fit each other, or the engine or the device
-    /// that was named cannot be had.
-    pub fn build(self) -> Result<Segmenter, RuntimeError> {
+    /// When no model was given, a model cannot be used, the models cannot be averaged, or the named engine or device cannot be used.
+    pub fn build(self) -> Result<Segmenter, Error> {
         if self.models.is_empty() {
-            return Err(RuntimeError::NoModel);
+            return Err(ErrorKind::NoModel.into());
         }
         let total = self.models.len();
-        let files: Vec<File> =
+        let files: Vec<ModelFile> =
             self.models.iter().enumerate().map(|(i, source)| read(source, i, total)).collect::<Result<_, _>>()?;
+        let unchecked = self.check_unchecked(&files)?;
         if let Some((first, others)) = files.split_first() {
             for other in others {
                 check_member((&first.name, &first.spec), (&other.name, &other.spec))?;
             }
         }
+        if self.device != Device::Auto {
+            self.check_precision(self.device, &files)?;
+        }
         let mut choice = self.choose()?;
+        choice.notes.extend(unchecked);
         let in_bytes = files.iter().find(|file| file.spec.precision() == Precision::Int8);
         if let (Engine::Tract, Some(file)) = (choice.engine, in_bytes) {
-            return Err(RuntimeError::NeedsOnnxRuntime { precision: Precision::Int8, model: file.name.clone() });
+            return Err(
+                ErrorKind::NeedsOnnxRuntime { precision: Precision::Int8, model: file.name.clone() }.into()
+            );
         }
-        for file in &files {
-            let refused =
-                |reason| RuntimeError::Arithmetic { device: choice.device, reason, model: file.name.clone() };
-            self.arithmetic.name(choice.device, file.spec.precision()).map_err(refused)?;
-        }
+        self.check_precision(choice.device, &files)?;
         let specs: Vec<&ModelSpec> = files.iter().map(|f| &f.spec).collect();
         let common = common_postprocessing(&specs);
         if specs.iter().any(|spec| spec.postprocessing.len() > common.len()) {
-            choice.notes.push(match common.len() {
-                0 => "the models ask for different postprocessing, so none is done".to_owned(),
-                steps => format!(
-                    "the models ask for different postprocessing: of its steps, the {steps} that all ask for are done"
-                ),
-            });
+            choice.notes.push(Note::PostprocessingDiffers { common_steps: common.len() });
         }
         let predictors = match self.load(&files, &choice) {
-            // `auto` took the GPU because its provider answered; the models themselves may still not fit it.
-            Err(RuntimeError::Device { device, reason }) if self.device == Device::Auto => {
-                choice.notes.push(format!("running on the processor: {device} cannot be used: {reason}"));
-                choice.device = Device::Cpu;
-                self.load(&files, &choice)?
-            }
+            // `auto` chose the GPU because its provider started; the models may still not fit it.
+            Err(error) if self.device == Device::Auto => match error.into_kind() {
+                ErrorKind::Device { device, reason } => {
+                    choice.notes.push(Note::DeviceFailed { device, reason });
+                    choice.device = Device::Cpu;
+                    self.load(&files, &choice)?
+                }
+                other => return Err(other.into()),
+            },
             loaded => loaded?,
         };
         let mut models = Vec::new();
         for (file, predictor) in files.into_iter().zip(predictors) {
-            let bytes = file.bytes.len() as u64;
-            let lanes = self.lanes(&file.spec, file.bytes, &choice);
-            models.push(Model { spec: file.spec, predictor, lanes, bytes });
+            let file_bytes = file.bytes.len() as u64;
+            let session_pool = self.session_pool(&file.spec, file.bytes, &choice);
+            models.push(Model { spec: file.spec, predictor, session_pool, file_bytes });
         }
-        let on_gpu = choice.device.is_gpu();
-        // While one thread's batch is computed another one's is copied.
-        let workers = if on_gpu { 2 } else { 1 };
-        let limits = Limits { memory: self.max_memory, workers, works_in_process: !on_gpu };
-        let runs = Runs { engine: choice.engine, device: choice.device, arithmetic: self.arithmetic };
-        Segmenter::new(models, runs, self.window, limits, choice.notes)
+        let settings = EngineSettings {
+            engine: choice.engine,
+            device: choice.device,
+            precision: self.precision,
+            memory_limit: self.max_memory,
+            // On a GPU one thread's batch is copied while another one's is computed.
+            engine_threads: if choice.device.is_gpu() { 2 } else { 1 },
+        };
+        Segmenter::new(models, settings, self.window, choice.notes)
     }
 
-    /// The engine and the device, with what `auto` has to say about them.
-    fn choose(&self) -> Result<Choice, RuntimeError> {
+    /// Refuses a precision that the device cannot compute the models in.
+    fn check_precision(&self, device: Device, files: &[ModelFile]) -> Result<(), Error> {
+        for file in files {
+            let precision = self.precision.unwrap_or_default();
+            let model = file.name.clone();
+            compute_precision(self.precision, device, file.spec.precision())
+                .map_err(|reason| ErrorKind::Precision { precision, device, reason, model })?;
+        }
+        Ok(())
+    }
+
+    /// Refuses models that did not pass their check, or names them where they are allowed.
+    fn check_unchecked(&self, files: &[ModelFile]) -> Result<Vec<Note>, Error> {
+        let marked = files.iter().filter_map(|file| Some((file.name.clone(), file.spec.unchecked.clone()?)));
+        marked
+            .map(|(model, reason)| {
+                if self.allow_unchecked {
+                    Ok(Note::Unchecked { reason, model })
+                } else {
+                    Err(ErrorKind::Unchecked { reason, model }.into())
+                }
+            })
+            .collect()
+    }
+
+    fn choose(&self) -> Result<Choice, Error> {
+        if let Some(factory) = &self.custom_engine {
+            return Ok(Choice::on_processor(Engine::Custom(factory.name())));
+        }
         #[cfg(feature = "ort")]
         if self.engine != Engine::Tract {
             let default = OrtLibrary::Search(OrtSearch::local());
@@ -214,18 +297,14 @@ impl SegmenterBuilder {
                 return self.choose_ort_device(runtime);
             }
             if self.engine == Engine::Ort || !cfg!(feature = "tract") || self.device_needs_ort() {
-                return Err(RuntimeError::LibraryNotFound { looked: places.len() });
+                return Err(ErrorKind::LibraryNotFound { looked: places.len() }.into());
             }
             let mut choice = self.choose_tract()?;
-            choice.notes.push(format!(
-                "ONNX Runtime was not found in {} place(s): running on the embedded engine (tract), which is slower; \
-                 `sulcus runtime install` fetches ONNX Runtime",
-                places.len()
-            ));
+            choice.notes.push(Note::OnnxRuntimeNotFound { searched: places.len() });
             return Ok(choice);
         }
         if self.engine == Engine::Ort {
-            return Err(RuntimeError::EngineNotBuilt { engine: Engine::Ort });
+            return Err(ErrorKind::EngineNotBuilt { engine: Engine::Ort }.into());
         }
         self.choose_tract()
     }
@@ -236,16 +315,14 @@ impl SegmenterBuilder {
     }
 
     #[cfg(feature = "ort")]
-    fn choose_ort_device(&self, runtime: engine::OnnxRuntime) -> Result<Choice, RuntimeError> {
+    fn choose_ort_device(&self, runtime: engine::OnnxRuntime) -> Result<Choice, Error> {
         let mut notes = Vec::new();
         let device = if self.device == Device::Auto {
             match engine::check_device(&runtime, Device::Cuda(0)) {
                 Ok(()) => Device::Cuda(0),
                 Err(reason) => {
                     tracing::info!("CUDA is not used: {reason}");
-                    notes.push(
-                        "running on the processor: no CUDA device can be used (`sulcus doctor` says why)".into(),
-                    );
+                    notes.push(Note::NoCuda);
                     Device::Cpu
                 }
             }
@@ -256,19 +333,13 @@ impl SegmenterBuilder {
         Ok(Choice { engine: Engine::Ort, device, runtime: Some(runtime), notes })
     }
 
-    fn choose_tract(&self) -> Result<Choice, RuntimeError> {
+    fn choose_tract(&self) -> Result<Choice, Error> {
         if !cfg!(feature = "tract") {
-            return Err(RuntimeError::EngineNotBuilt { engine: Engine::Tract });
+            return Err(ErrorKind::EngineNotBuilt { engine: Engine::Tract }.into());
         }
         let reason = match self.device {
             Device::Auto | Device::Cpu => {
-                return Ok(Choice {
-                    engine: Engine::Tract,
-                    device: Device::Cpu,
-                    #[cfg(feature = "ort")]
-                    runtime: None,
-                    notes: Vec::new(),
-                });
+                return Ok(Choice::on_processor(Engine::Tract));
             }
             Device::Vulkan(_) => "inference runs on cpu, openvino, cuda and tensorrt; vulkan is a training device",
             Device::Cuda(_) | Device::TensorRt(_) => {
@@ -276,23 +347,31 @@ impl SegmenterBuilder {
             }
             Device::OpenVino => "OpenVINO is a provider of ONNX Runtime, so it needs the engine `ort`",
         };
-        Err(RuntimeError::Device { device: self.device, reason: reason.into() })
+        Err(ErrorKind::Device { device: self.device, reason: reason.into() }.into())
     }
 
-    fn load(&self, files: &[File], choice: &Choice) -> Result<Vec<Box<dyn SharedPredictor>>, RuntimeError> {
-        let load = |file: &File| match choice.engine {
+    fn load(&self, files: &[ModelFile], choice: &Choice) -> Result<Vec<Box<dyn SharedPredictor>>, Error> {
+        let load = |file: &ModelFile| match choice.engine {
             Engine::Ort => self.load_ort(file, choice),
+            Engine::Custom(_) => self.load_custom(file),
             Engine::Tract | Engine::Auto => self.load_tract(&file.bytes, &file.spec),
         };
         files.iter().map(load).collect()
     }
 
+    fn load_custom(&self, file: &ModelFile) -> Result<Box<dyn SharedPredictor>, Error> {
+        let factory = self.custom_engine.as_ref().ok_or(ErrorKind::NoModel)?;
+        let (engine, model) = (factory.name(), file.name.clone());
+        let loaded = factory.load(&file.bytes, &file.spec);
+        loaded.map_err(|source| ErrorKind::CustomEngine { engine, model, source }.into())
+    }
+
     #[cfg(feature = "ort")]
-    fn load_ort(&self, file: &File, choice: &Choice) -> Result<Box<dyn SharedPredictor>, RuntimeError> {
-        let runtime = choice.runtime.as_ref().ok_or(RuntimeError::LibraryNotFound { looked: 0 })?;
+    fn load_ort(&self, file: &ModelFile, choice: &Choice) -> Result<Box<dyn SharedPredictor>, Error> {
+        let runtime = choice.runtime.as_ref().ok_or(ErrorKind::LibraryNotFound { looked: 0 })?;
         if let Some(folder) = &self.cache_folder {
             let made = std::fs::create_dir_all(folder);
-            made.map_err(|source| RuntimeError::CacheFolder { path: folder.clone(), source })?;
+            made.map_err(|source| ErrorKind::CacheFolder { path: folder.clone(), source })?;
         }
         let options = self.ort_options(&file.spec, choice.device);
         Ok(Box::new(engine::OrtPredictor::with_options(runtime, &file.bytes, &options)?))
@@ -300,72 +379,71 @@ impl SegmenterBuilder {
 
     #[cfg(feature = "ort")]
     fn ort_options(&self, spec: &ModelSpec, device: Device) -> engine::OrtOptions {
-        let unless_said = match spec.network.dimensions {
+        let default = match spec.network.dimensions {
             Dimensions::Two => 8,
             Dimensions::Three => 2,
         };
         engine::OrtOptions {
             device,
             threads: self.threads,
-            arithmetic: self.arithmetic,
-            batch: Some(self.batch.unwrap_or(unless_said)),
+            precision: self.precision,
+            batch: Some(self.batch.unwrap_or(default)),
             cache_folder: self.cache_folder.clone(),
         }
     }
 
-    /// The same model in several sessions, for scans of many tiles.
+    /// Several sessions of a model, for scans of many tiles.
     #[cfg(feature = "ort")]
-    fn lanes(&self, spec: &ModelSpec, bytes: Vec<u8>, choice: &Choice) -> Option<Lanes> {
-        let unless_said = match spec.network.dimensions {
+    fn session_pool(&self, spec: &ModelSpec, bytes: Vec<u8>, choice: &Choice) -> Option<SessionPool> {
+        let default = match spec.network.dimensions {
             Dimensions::Two => 1,
             Dimensions::Three => 2,
         };
         let threads = self.threads.unwrap_or_else(engine::all_threads);
-        let count = self.sessions.unwrap_or(unless_said).min(threads);
+        let count = self.sessions.unwrap_or(default).min(threads);
         let runtime = choice.runtime.clone().filter(|_| count > 1 && choice.device == Device::Cpu)?;
         let options = self.ort_options(spec, choice.device);
         let session = move |number: usize| {
-            let share = threads / count + usize::from(number < threads % count);
             let mut options = options.clone();
-            options.threads = Some(share);
+            options.threads = Some(threads / count + usize::from(number < threads % count));
             let predictor = engine::OrtPredictor::with_options(&runtime, &bytes, &options)?;
             Ok(Box::new(predictor) as Box<dyn SharedPredictor>)
         };
-        Some(Lanes::new(count, Box::new(move || (0..count).map(&session).collect())))
+        Some(SessionPool::new(count, Box::new(move || (0..count).map(&session).collect())))
     }
 
     #[cfg(not(feature = "ort"))]
-    fn lanes(&self, _: &ModelSpec, _: Vec<u8>, _: &Choice) -> Option<Lanes> {
+    fn session_pool(&self, _: &ModelSpec, _: Vec<u8>, _: &Choice) -> Option<SessionPool> {
         None
     }
 
     #[cfg(not(feature = "ort"))]
-    fn load_ort(&self, _: &File, choice: &Choice) -> Result<Box<dyn SharedPredictor>, RuntimeError> {
-        Err(RuntimeError::EngineNotBuilt { engine: choice.engine })
+    fn load_ort(&self, _: &ModelFile, choice: &Choice) -> Result<Box<dyn SharedPredictor>, Error> {
+        Err(ErrorKind::EngineNotBuilt { engine: choice.engine }.into())
     }
 
     #[cfg(feature = "tract")]
-    fn load_tract(&self, bytes: &[u8], spec: &ModelSpec) -> Result<Box<dyn SharedPredictor>, RuntimeError> {
+    fn load_tract(&self, bytes: &[u8], spec: &ModelSpec) -> Result<Box<dyn SharedPredictor>, Error> {
         let shape = [&[1, spec.channels.len()], spec.patch.as_slice()].concat();
         Ok(Box::new(crate::engine::TractPredictor::new(bytes, &shape, self.threads)?))
     }
 
     #[cfg(not(feature = "tract"))]
-    fn load_tract(&self, _: &[u8], _: &ModelSpec) -> Result<Box<dyn SharedPredictor>, RuntimeError> {
-        Err(RuntimeError::EngineNotBuilt { engine: Engine::Tract })
+    fn load_tract(&self, _: &[u8], _: &ModelSpec) -> Result<Box<dyn SharedPredictor>, Error> {
+        Err(ErrorKind::EngineNotBuilt { engine: Engine::Tract }.into())
     }
 }
 
-fn read(source: &Source, index: usize, total: usize) -> Result<File, RuntimeError> {
+fn read(source: &ModelSource, index: usize, total: usize) -> Result<ModelFile, Error> {
     let (bytes, name) = match source {
-        Source::File(path) => {
+        ModelSource::File(path) => {
             let bytes = std::fs::read(path);
-            let bytes = bytes.map_err(|source| RuntimeError::ReadModel { path: path.clone(), source })?;
+            let bytes = bytes.map_err(|source| ErrorKind::ReadModel { path: path.clone(), source })?;
             (bytes, path.display().to_string())
         }
-        Source::Bytes(bytes) if total == 1 => (bytes.clone(), "the model".to_owned()),
-        Source::Bytes(bytes) => (bytes.clone(), format!("model {} of {total}", index + 1)),
+        ModelSource::Bytes(bytes) if total == 1 => (bytes.clone(), "the model".to_owned()),
+        ModelSource::Bytes(bytes) => (bytes.clone(), format!("model {} of {total}", index + 1)),
     };
-    let spec = read_spec(&bytes).map_err(|e| RuntimeError::Model { model: name.clone(), source: Box::new(e) })?;
-    Ok(File { name, bytes, spec })
+    let spec = read_spec(&bytes).map_err(|e| ErrorKind::Model { model: name.clone(), source: Box::new(e) })?;
+    Ok(ModelFile { name, bytes, spec })
 }

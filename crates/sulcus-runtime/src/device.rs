@@ -1,10 +1,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use sulcus_model::Precision;
+
 /// Where a network runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Device {
-    /// The first of CUDA and the processor that works; which one it is, [`Segmenter::device`](crate::Segmenter::device) says.
+    /// CUDA where it works, the processor otherwise. [`Segmenter::device`](crate::Segmenter::device) tells which one was chosen.
     #[default]
     Auto,
     /// The processor.
@@ -19,7 +21,7 @@ pub enum Device {
     Vulkan(u32),
 }
 
-/// A device name that is none.
+/// An unknown device name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a device: expected auto, cpu, openvino, cuda, cuda:N, tensorrt, tensorrt:N, vulkan or vulkan:N"
@@ -27,10 +29,61 @@ pub enum Device {
 pub struct UnknownDevice(String);
 
 impl Device {
-    /// Whether its memory is its own, so that scans are copied to it.
+    /// The half precision that this device can compute fp32 models in, if any: bf16 on OpenVINO, fp16 on TensorRT.
+    pub fn half_precision(self) -> Option<Precision> {
+        match self {
+            Self::OpenVino => Some(Precision::Bf16),
+            Self::TensorRt(_) => Some(Precision::Fp16),
+            Self::Auto | Self::Cpu | Self::Cuda(_) | Self::Vulkan(_) => None,
+        }
+    }
+
+    /// Whether it has memory of its own, to which tiles are copied.
     pub(crate) fn is_gpu(self) -> bool {
         matches!(self, Self::Cuda(_) | Self::TensorRt(_) | Self::Vulkan(_))
     }
+}
+
+/// The precision in which a device computes a model: the requested one, or the model's own.
+///
+/// # Errors
+/// The reason, when the device cannot compute this model in the requested precision.
+pub(crate) fn compute_precision(
+    requested: Option<Precision>,
+    device: Device,
+    model: Precision,
+) -> Result<Precision, String> {
+    let Some(requested) = requested else { return Ok(model) };
+    if requested == model && device.half_precision() != Some(requested) {
+        return Ok(model);
+    }
+    match device.half_precision() {
+        Some(half) if half == requested => match (half, model) {
+            (_, Precision::Int8) => {
+                Err("an int8 model computes in int8; half precision is for fp32 and fp16 models".into())
+            }
+            (Precision::Bf16, _) if !has_bf16() => {
+                Err("this processor has no bf16 arithmetic (AVX-512 BF16)".into())
+            }
+            _ => Ok(requested),
+        },
+        Some(half) => Err(format!("it computes in {half} or in the precision of the model, {model}")),
+        None => Err(format!(
+            "it has no half precision of its own and computes in the precision of the model, {model}; openvino computes in bf16 \
+             and tensorrt in fp16"
+        )),
+    }
+}
+
+/// Without bf16 instructions OpenVINO computes in single precision, whatever it is told.
+#[cfg(target_arch = "x86_64")]
+fn has_bf16() -> bool {
+    std::is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_bf16() -> bool {
+    false
 }
 
 impl FromStr for Device {
@@ -74,6 +127,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn half_precision_is_what_the_device_has_or_an_error() {
+        let half = |device, precision, model| compute_precision(Some(precision), device, model);
+        assert_eq!(half(Device::TensorRt(0), Precision::Fp16, Precision::Fp32), Ok(Precision::Fp16));
+        assert_eq!(half(Device::OpenVino, Precision::Bf16, Precision::Fp32).is_ok(), has_bf16());
+        assert!(half(Device::TensorRt(0), Precision::Fp16, Precision::Int8).unwrap_err().contains("int8"));
+        for device in [Device::Cpu, Device::Cuda(0)] {
+            assert!(
+                half(device, Precision::Bf16, Precision::Fp32).unwrap_err().contains("openvino computes in bf16")
+            );
+            assert_eq!(compute_precision(None, device, Precision::Int8), Ok(Precision::Int8));
+            assert_eq!(half(device, Precision::Int8, Precision::Int8), Ok(Precision::Int8));
+        }
+    }
+
+    #[test]
     fn names_are_read_and_written() {
         for (text, device) in [
             ("auto", Device::Auto),
@@ -91,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_device_is_refused_with_the_list() {
+    fn unknown_names_are_refused_with_the_list() {
         for text in [
             "",
             "gpu",

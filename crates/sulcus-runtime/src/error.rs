@@ -1,112 +1,162 @@
 use std::path::PathBuf;
 
 use sulcus_io::IoError;
+use sulcus_model::{Precision, SpecError};
 use sulcus_onnx::OnnxError;
-use sulcus_pipeline::{PipelineError, Precision};
+use sulcus_pipeline::PipelineError;
 
 use crate::{Device, Engine};
 
 /// Why a model could not be loaded or a scan not be segmented.
+///
+/// Its text is one sentence without its causes, which [`source`](std::error::Error::source) gives; [`with_causes`] joins them.
+#[derive(Debug)]
+pub struct Error(Box<ErrorKind>);
+
+impl Error {
+    /// What went wrong, as data.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0
+    }
+
+    /// What went wrong, as data.
+    pub fn into_kind(self) -> ErrorKind {
+        *self.0
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl<K: Into<ErrorKind>> From<K> for Error {
+    fn from(kind: K) -> Self {
+        Self(Box::new(kind.into()))
+    }
+}
+
+/// An error and its causes in one line. A cause whose text is already part of the line is not repeated.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// The kinds of [`Error`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RuntimeError {
+pub enum ErrorKind {
     /// The builder was given no model.
     #[error("no model was given: name at least one `.onnx` file")]
     NoModel,
-    /// A model file that cannot be read from the disk.
-    #[error("could not read the model file: {source}: {}", path.display())]
+    /// A model file that cannot be read.
+    #[error("could not read the model file {}", path.display())]
     ReadModel {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A file that is not one of our models.
-    #[error("{model} cannot be used: {source}")]
+    /// A file that is not a model of this kit.
+    #[error("{model} cannot be used")]
     Model {
-        /// Which one, for people: `model 2 of 3`, or its path.
+        /// Its path, or `model 2 of 3`.
         model: String,
-        /// What is wrong with it.
+        /// The reason.
         source: Box<OnnxError>,
     },
-    /// An engine that does not take a model's graph.
+    /// An engine that does not support a model's graph.
     #[error("the {engine} engine does not take this model's graph: {message}")]
     Graph {
-        /// Which engine.
+        /// The engine.
         engine: Engine,
-        /// What it said.
+        /// Its message.
         message: String,
     },
-    /// An engine that this build leaves out.
+    /// An engine that this build does not contain.
     #[error(
         "this build has no {engine} engine: build sulcus-runtime with its feature `{engine}`, or use engine `auto`"
     )]
     EngineNotBuilt {
-        /// Which one.
+        /// The engine.
         engine: Engine,
     },
-    /// A model that the embedded engine does not run.
-    #[error(
-        "the embedded engine (tract) does not run {precision} models, ONNX Runtime does: {model}\nhint: use the engine `auto` or `ort`; `sulcus runtime install` fetches ONNX Runtime where there is none, and a model in fp32 runs on either engine"
-    )]
+    /// A model that the embedded engine cannot run.
+    #[error("the embedded engine (tract) does not run {precision} models, ONNX Runtime does: {model}")]
     NeedsOnnxRuntime {
-        /// The numbers that it computes in.
+        /// The model's precision.
         precision: Precision,
-        /// Which one, for people: its path, or `model 2 of 3`.
+        /// Its path, or `model 2 of 3`.
         model: String,
     },
-    /// ONNX Runtime was asked for and is nowhere.
-    #[error(
-        "the engine `ort` needs the ONNX Runtime library, which was not found in {looked} place(s)\nhint: `sulcus runtime install` fetches it, `--ort-lib` names one, `sulcus doctor` lists the places"
-    )]
+    /// ONNX Runtime was requested and was not found.
+    #[error("the engine `ort` needs the ONNX Runtime library, which was not found in {looked} place(s)")]
     LibraryNotFound {
-        /// How many places were looked at.
+        /// The number of places that were searched.
         looked: usize,
     },
-    /// A library that was named and cannot be used.
+    /// A named library that cannot be used.
     #[error("the ONNX Runtime library named by {origin} cannot be used: {reason}: {}", path.display())]
     Library {
-        /// Who named it.
+        /// What named it.
         origin: String,
-        /// Why not.
+        /// The reason.
         reason: String,
         /// The file.
         path: PathBuf,
     },
-    /// A process holds one ONNX Runtime, and it was another one.
+    /// A process can load one ONNX Runtime, and has loaded another one.
     #[error("ONNX Runtime can be loaded once in a process; {origin} names another library than the one in use, {}: {}", loaded.display(), path.display())]
     OtherLibraryLoaded {
-        /// Who named the other one.
+        /// What named the other one.
         origin: String,
         /// The one in use.
         loaded: PathBuf,
         /// The other one.
         path: PathBuf,
     },
-    /// A device that was named and cannot be had.
+    /// A named device that cannot be used.
     #[error("the device `{device}` cannot be used: {reason}")]
     Device {
-        /// Which one.
+        /// The device.
         device: Device,
-        /// Why not, and what to do.
+        /// The reason.
         reason: String,
     },
-    /// Half precision that a device or a model does not have.
-    #[error("half precision cannot be had on `{device}`: {reason}: {model}")]
-    Arithmetic {
-        /// Where it was asked for.
+    /// A precision that a device cannot compute a model in.
+    #[error("`{device}` cannot compute in {precision}: {reason}: {model}")]
+    Precision {
+        /// The requested precision.
+        precision: Precision,
+        /// The device.
         device: Device,
-        /// Why not.
+        /// The reason.
         reason: String,
-        /// Which model, for people.
+        /// Its path, or `model 2 of 3`.
         model: String,
     },
-    /// A folder that cannot be made.
-    #[error("could not make the cache folder: {source}: {}", path.display())]
+    /// A cache folder that cannot be created.
+    #[error("could not create the cache folder {}", path.display())]
     CacheFolder {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// Models that cannot be averaged.
@@ -114,33 +164,59 @@ pub enum RuntimeError {
         "the models cannot be averaged: they differ in their {field}: {expected} in {first}, {found} in {other}"
     )]
     Ensemble {
-        /// What differs.
+        /// The property that differs.
         field: &'static str,
-        /// The first model, for people: its path, or `model 1 of 3`.
+        /// The first model: its path, or `model 1 of 3`.
         first: String,
-        /// What it has.
+        /// Its value.
         expected: String,
-        /// The one that differs.
+        /// The model that differs.
         other: String,
-        /// What that one has.
+        /// Its value.
         found: String,
     },
-    /// A mask that would be written over its scan.
+    /// A model that failed its check when it was exported, and was not explicitly allowed.
+    #[error(
+        "this model did not pass its check when it was exported, so its masks may be wrong: {reason}: {model}"
+    )]
+    Unchecked {
+        /// What failed.
+        reason: String,
+        /// Its path, or `model 2 of 3`.
+        model: String,
+    },
+    /// A mask that would overwrite its scan.
     #[error("the mask would overwrite the scan itself; name another file: {}", path.display())]
     WouldOverwrite {
         /// The file.
         path: PathBuf,
     },
-    /// A model without a golden case was asked to replay it.
+    /// A model without a golden case.
     #[error("model {model} carries no golden case, so nothing can be replayed")]
     NoGoldenCase {
-        /// Which one, from 1 on.
+        /// The number of the model, from 1.
         model: usize,
     },
-    /// A scan that could not be prepared, predicted or restored.
+    /// A scan that could not be preprocessed, predicted or postprocessed.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
     /// A scan that could not be read or a mask that could not be written.
     #[error(transparent)]
     Io(#[from] IoError),
+    /// A custom engine that could not load a model.
+    #[error("the engine {engine} could not load {model}")]
+    CustomEngine {
+        /// The engine's name.
+        engine: &'static str,
+        /// Its path, or `model 2 of 3`.
+        model: String,
+        /// The engine's error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl From<SpecError> for ErrorKind {
+    fn from(error: SpecError) -> Self {
+        Self::Pipeline(error.into())
+    }
 }

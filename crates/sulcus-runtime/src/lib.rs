@@ -1,8 +1,8 @@
-//! Segments scans with an exported model, in another program or behind the `sulcus` command.
+//! Segments medical scans with an exported model.
 //!
-//! A [`Segmenter`] holds one model or an ensemble, ready to run: in ONNX Runtime, which is loaded at run time from
-//! wherever it lies, or in the embedded engine tract, which needs nothing. It is `Send + Sync`, reads no environment
-//! variable, prints nothing, and takes scans as [`Image`](sulcus_volume::Image)s or as files.
+//! A [`Segmenter`] holds one model or an ensemble, ready to run: in ONNX Runtime, which is loaded from a library at run time, or in the
+//! embedded engine tract, which needs nothing. It is `Send + Sync`, reads no environment variables and prints nothing. Scans are
+//! [`Image`](sulcus_volume::Image)s in memory or files.
 //!
 //! ```
 //! use sulcus_runtime::{SegmentOptions, Segmenter};
@@ -31,10 +31,10 @@
 //!
 //! # Ensembles
 //!
-//! Several models are averaged: their logits, each network weighing the same, before the mask is decided. They must
-//! agree on channels, labels and activation. Network, patch, orientation, voxel size and normalisation may be each
-//! model's own, so folds, and 2-D with 3-D models, go together; where the voxel grids differ, the logits meet on the
-//! scan's own. Postprocessing is what all of them ask for.
+//! Several models are averaged: the mask is decided on the mean of their logits. They must agree on channels, labels, activation and
+//! cropping. Network, patch, orientation, voxel size and normalisation may differ, so folds can be combined, and 2-D with 3-D models;
+//! where the voxel grids differ, logits are averaged on the scan's own grid. The postprocessing steps that all models have in common
+//! are applied.
 //!
 //! ```
 //! # use sulcus_runtime::Segmenter;
@@ -53,63 +53,79 @@
 //! # Engines and devices
 //!
 //! [`Engine::Auto`] takes ONNX Runtime where [`OrtSearch`] finds it, and tract otherwise. [`Device::Auto`] takes CUDA
-//! where ONNX Runtime has a provider that answers, and the processor otherwise. What was taken,
-//! [`Segmenter::engine`], [`Segmenter::device`] and [`Segmenter::notes`] say. Whatever is *named* is used or is an
-//! error: nothing falls back in silence.
+//! where ONNX Runtime's provider starts, and the processor otherwise. [`Segmenter::engine`], [`Segmenter::device`] and
+//! [`Segmenter::notes`] tell what was chosen. A *named* engine or device is used or is an error: there is no silent fallback. An engine
+//! of your own is an [`EngineFactory`].
 //!
-//! [`Device::OpenVino`] is the processor too, through a provider that only some builds of ONNX Runtime have (PyPI's
-//! `onnxruntime-openvino`, which `sulcus runtime install --openvino` fetches). It answers 3-D networks in half the time, and with
-//! [`Arithmetic::Half`] in a quarter where the processor has bf16.
+//! [`Device::OpenVino`] is the processor too, through a provider that some builds of ONNX Runtime have (PyPI's
+//! `onnxruntime-openvino`). It takes half the time for 3-D networks, and a quarter in bf16
+//! ([`SegmenterBuilder::precision`]) where the processor has it.
 //!
-//! **Unverified:** no GPU has run this crate. What is done for one, providers that fail aloud, batches of one size in pinned
-//! memory with the last one filled up, copying while another batch is computed, TensorRT's engine and timing caches and its
-//! fp16, is type-checked; batches and bound buffers are also tested on the processor.
+//! **Unverified:** no GPU has run this crate. Its GPU code (providers that fail with an error, batches in pinned memory, TensorRT's engine
+//! cache and fp16) is type-checked; batches and bound buffers are also tested on the processor.
 //!
-//! A process holds one ONNX Runtime: the first one loaded stays, every search gives it again, and naming another one
-//! is an error.
+//! A process holds one ONNX Runtime. The first library that is loaded stays; naming another one is an error.
+//!
+//! # Results
+//!
+//! [`Segmentation::report`] is the result as data: labels with volumes, timings, warnings. Serialized it is the JSON object of the
+//! command line and the HTTP server.
 //!
 //! # Features
 //!
-//! `ort` and `tract` are the engines, both on by default; `cuda`, `tensorrt` and `openvino` add ONNX Runtime's providers of
-//! these names and compile without any SDK. With `tract` alone nothing is loaded at run time.
+//! `ort` and `tract` are the engines, both on by default; `cuda`, `tensorrt` and `openvino` add ONNX Runtime's providers and compile
+//! without any SDK. With `tract` alone nothing is loaded at run time. The crates whose types appear in this interface are re-exported
+//! as [`model`], [`pipeline`], [`volume`] and [`io`].
 
 #[cfg(not(any(feature = "ort", feature = "tract")))]
 compile_error!("sulcus-runtime needs an engine: turn on its feature `ort` or `tract`");
 
-mod arithmetic;
 mod builder;
-mod by_name;
-mod causes;
-mod clock;
-mod cropped;
 mod device;
 mod engine;
 mod ensemble;
 mod error;
-mod lanes;
 #[cfg(feature = "ort")]
 mod library;
+mod machine;
 mod memory;
+mod note;
+mod report;
 mod segmentation;
 mod segmenter;
 
-pub use arithmetic::Arithmetic;
+pub use sulcus_io as io;
+pub use sulcus_model as model;
+pub use sulcus_pipeline as pipeline;
+pub use sulcus_volume as volume;
+
 pub use builder::SegmenterBuilder;
-pub use by_name::labels_by_name;
-pub use causes::with_causes;
 pub use device::{Device, UnknownDevice};
 #[cfg(feature = "tract")]
 pub use engine::TractPredictor;
-pub use engine::{Engine, UnknownEngine};
+pub use engine::{Engine, EngineFactory, SharedPredictor, UnknownEngine};
+pub use error::{Error, ErrorKind, with_causes};
 #[cfg(feature = "ort")]
-pub use engine::{OnnxRuntime, OrtMeasurements, OrtOptions, OrtPredictor, check_device, find_onnx_runtime};
-pub use error::RuntimeError;
-#[cfg(feature = "ort")]
-pub use library::{NamedLibrary, Origin, OrtLibrary, OrtSearch, Outcome, Place, python_prefixes, wheel_member};
+use library::{NamedLibrary, OrtLibrary, OrtSearch};
+pub use machine::machine_memory_bytes;
 pub use memory::peak_memory_bytes;
-pub use segmentation::{LabelVolume, Seconds, SegmentOptions, Segmentation};
+pub use note::Note;
+pub use report::{LabelVolume, Report, Seconds, Warning, serialize_labels};
+pub use segmentation::{SegmentOptions, Segmentation};
 pub use segmenter::Segmenter;
 
-/// A tiny 2-D U-Net with a golden case, to try an installation with: of one channel, scaled to [0, 1], it labels what
-/// lies above 0.4 as 1 and above 0.75 as 2.
+/// ONNX Runtime: where its library is searched, and direct use of it.
+#[cfg(feature = "ort")]
+pub mod ort {
+    pub use crate::engine::{
+        OnnxRuntime, OrtMeasurements, OrtOptions, OrtPredictor, check_device, find_onnx_runtime,
+    };
+    pub use crate::library::{
+        LibraryOrigin, NamedLibrary, OrtLibrary, OrtSearch, SearchOutcome, SearchedPlace, python_prefixes,
+        wheel_member,
+    };
+}
+
+/// A tiny 2-D U-Net with a golden case, to check an installation with. It takes one channel, normalises it to [0, 1] and labels
+/// values above 0.4 as 1 and above 0.75 as 2.
 pub const SELF_TEST_MODEL: &[u8] = include_bytes!("../data/self-test.onnx");

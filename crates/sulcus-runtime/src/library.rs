@@ -4,43 +4,43 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Which ONNX Runtime library to use.
+/// The ONNX Runtime library to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OrtLibrary {
-    /// This file, or the one in this folder; it is an error when it cannot be used.
+    /// This file, or the library in this folder. It is an error when it cannot be used.
     Path(PathBuf),
-    /// The first one that works.
+    /// The first library of a search that works.
     Search(OrtSearch),
 }
 
-/// The places where ONNX Runtime is looked for, in the order of the fields. The first library that loads is taken.
+/// The places where ONNX Runtime is searched, in the order of the fields. The first library that loads is used.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OrtSearch {
-    /// What the user named, most binding first. Only the first one counts, and it is an error when it cannot be used.
+    /// Libraries that the user named, in order of precedence. Only the first one counts, and it is an error when it cannot be used.
     pub named: Vec<NamedLibrary>,
     /// The folder of the executable.
     pub executable_folder: Option<PathBuf>,
-    /// The folder into which `sulcus runtime install` puts it.
+    /// The folder into which the user's ONNX Runtime was installed.
     pub data_folder: Option<PathBuf>,
     /// Prefixes of Python environments (`VIRTUAL_ENV`, `CONDA_PREFIX`, [`python_prefixes`]), whose `onnxruntime`
     /// package holds the library.
     pub python_prefixes: Vec<PathBuf>,
-    /// Whether to look in the folders of the system.
+    /// Whether to search the system's library folders.
     pub system: bool,
 }
 
-/// A library, or a folder that holds it, that the user named.
+/// A library, or a folder that contains it, that the user named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedLibrary {
-    /// How: `--ort-lib`, `$ORT_DYLIB_PATH`.
+    /// What named it, for messages: an option or an environment variable.
     pub origin: String,
     /// The file or folder.
     pub path: PathBuf,
 }
 
 impl OrtSearch {
-    /// Beside the executable and in the system: all that can be known without asking the environment.
+    /// The executable's folder and the system's folders: the places that are known without reading the environment.
     pub fn local() -> Self {
         let executable = std::env::current_exe().ok();
         Self {
@@ -51,11 +51,11 @@ impl OrtSearch {
     }
 }
 
-/// Who suggested a place.
+/// Why a place was searched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Origin {
-    /// The user: an option or a variable.
+pub enum LibraryOrigin {
+    /// The user named it by an option or a variable.
     Named(String),
     /// The executable's folder.
     Executable,
@@ -65,11 +65,11 @@ pub enum Origin {
     Python,
     /// The system's library folders.
     System,
-    /// It is already in use in this process.
+    /// This process uses it already.
     Process,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for LibraryOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Named(name) => name,
@@ -82,32 +82,32 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A place where ONNX Runtime was looked for, and what was there.
+/// A place where ONNX Runtime was searched, and the result.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Who suggested it.
-    pub origin: Origin,
-    /// The library; a folder where it holds none.
+pub struct SearchedPlace {
+    /// Why it was searched.
+    pub origin: LibraryOrigin,
+    /// The library, or the folder that contains none.
     pub path: PathBuf,
-    /// What was found.
-    pub outcome: Outcome,
+    /// The result.
+    pub outcome: SearchOutcome,
 }
 
-/// What was found in a place.
+/// The result of the search in one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum SearchOutcome {
     /// No such file or folder, or no library in it.
     Missing,
     /// A file that is not a usable ONNX Runtime, and why.
     Refused(String),
-    /// The one in use.
+    /// The library in use.
     Used,
-    /// A library is there; an earlier one was taken.
+    /// A library is there, but an earlier one is used.
     NotTried,
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for SearchOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("not there"),
@@ -118,31 +118,31 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// A place before it was tried.
+/// A place before it is searched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
-    pub(crate) origin: Origin,
+    pub(crate) origin: LibraryOrigin,
     pub(crate) path: PathBuf,
     pub(crate) exists: bool,
 }
 
-/// The places of a search in order. What the user named excludes every other place.
+/// The places of a search in order. A library that the user named excludes every other place.
 pub(crate) fn candidates(search: &OrtSearch) -> Vec<Candidate> {
     if let Some(named) = search.named.first() {
-        return vec![in_file_or_folder(Origin::Named(named.origin.clone()), &named.path)];
+        return vec![in_file_or_folder(LibraryOrigin::Named(named.origin.clone()), &named.path)];
     }
     let mut found: Vec<Candidate> = Vec::new();
-    found.extend(search.executable_folder.iter().map(|f| in_file_or_folder(Origin::Executable, f)));
-    found.extend(search.data_folder.iter().map(|f| in_file_or_folder(Origin::DataFolder, f)));
+    found.extend(search.executable_folder.iter().map(|f| in_file_or_folder(LibraryOrigin::Executable, f)));
+    found.extend(search.data_folder.iter().map(|f| in_file_or_folder(LibraryOrigin::DataFolder, f)));
     for prefix in &search.python_prefixes {
         let folders = package_folders(prefix);
         if folders.is_empty() {
-            found.push(Candidate { origin: Origin::Python, path: prefix.clone(), exists: false });
+            found.push(Candidate { origin: LibraryOrigin::Python, path: prefix.clone(), exists: false });
         }
-        found.extend(folders.iter().map(|f| in_file_or_folder(Origin::Python, f)));
+        found.extend(folders.iter().map(|f| in_file_or_folder(LibraryOrigin::Python, f)));
     }
     if search.system {
-        found.extend(system_folders().iter().map(|f| in_file_or_folder(Origin::System, f)));
+        found.extend(system_folders().iter().map(|f| in_file_or_folder(LibraryOrigin::System, f)));
     }
     let mut seen = Vec::new();
     found.retain(|candidate| {
@@ -153,7 +153,7 @@ pub(crate) fn candidates(search: &OrtSearch) -> Vec<Candidate> {
     found
 }
 
-fn in_file_or_folder(origin: Origin, path: &Path) -> Candidate {
+fn in_file_or_folder(origin: LibraryOrigin, path: &Path) -> Candidate {
     if !path.is_dir() {
         return Candidate { origin, path: path.to_path_buf(), exists: path.is_file() };
     }
@@ -163,8 +163,7 @@ fn in_file_or_folder(origin: Origin, path: &Path) -> Candidate {
     }
 }
 
-/// The newest ONNX Runtime in a folder; a name without a version counts as the newest, as whoever made that link
-/// meant it to be used.
+/// The newest ONNX Runtime in a folder. A name without a version counts as the newest: such a link was made to be used.
 fn library_in(folder: &Path) -> Option<PathBuf> {
     std::fs::read_dir(folder)
         .ok()?
@@ -199,7 +198,7 @@ pub(crate) fn version_of_file(path: &Path) -> Option<String> {
     (parts.len() > 1).then(|| parts.join("."))
 }
 
-/// Where pip and conda put the native part of the `onnxruntime` package below a prefix.
+/// The folders where pip and conda put the native part of the `onnxruntime` package below a prefix.
 fn package_folders(prefix: &Path) -> Vec<PathBuf> {
     let mut packages = vec![prefix.to_path_buf(), prefix.join("Lib").join("site-packages")];
     for lib in ["lib", "lib64"] {
@@ -245,7 +244,7 @@ pub fn python_prefixes(folders: impl IntoIterator<Item = PathBuf>) -> Vec<PathBu
             if !interpreter.is_file() {
                 continue;
             }
-            // A virtual environment's interpreter is a link to the system's: its packages lie where the link is.
+            // The interpreter of a virtual environment is a link to the system's; its packages lie beside the link.
             let resolved = std::fs::canonicalize(&interpreter).ok();
             for path in [Some(interpreter), resolved].into_iter().flatten() {
                 let folder = if cfg!(windows) { path.parent() } else { path.parent().and_then(Path::parent) };
@@ -268,7 +267,7 @@ pub fn wheel_member(name: &str) -> Option<&str> {
     (plain && (library || is_of_openvino(file))).then_some(file)
 }
 
-/// OpenVINO's libraries but for those of its devices that nothing here runs on, and the thread pool that it uses.
+/// OpenVINO's libraries without those of unsupported devices, and the thread pool that it uses.
 fn is_of_openvino(file: &str) -> bool {
     let name = file.strip_prefix("lib").unwrap_or(file);
     let other_device = ["intel_gpu", "intel_npu"].iter().any(|device| name.contains(device));

@@ -1,15 +1,15 @@
 use std::ops::ControlFlow;
 
-use serde::Serialize;
-use sulcus_pipeline::{Outputs, Progress, Structure};
-use sulcus_volume::{Image, Label, LabelMap, LabelTable};
+use sulcus_model::Structure;
+use sulcus_pipeline::{Outputs, Progress};
+use sulcus_volume::{Image, LabelMap, LabelTable, OrientationSource};
 
-use crate::{Device, Engine};
+use crate::{Device, Engine, LabelVolume, Report, Seconds, Warning};
 
-/// Is told of every tile done, and says whether to go on.
+/// Called after every tile; decides whether to go on.
 type Observer<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 
-/// What a caller wants of one segmentation.
+/// Options of one segmentation.
 #[derive(Default)]
 pub struct SegmentOptions<'a> {
     pub(crate) outputs: Outputs,
@@ -18,14 +18,14 @@ pub struct SegmentOptions<'a> {
 }
 
 impl<'a> SegmentOptions<'a> {
-    /// Also gives each class's probability.
+    /// Also computes the probability of each class.
     #[must_use]
     pub fn with_probabilities(mut self) -> Self {
         self.outputs = Outputs::LabelsAndProbabilities;
         self
     }
 
-    /// Is told of every tile done; [`ControlFlow::Break`] ends the segmentation with
+    /// Calls an observer after every tile; [`ControlFlow::Break`] ends the segmentation with
     /// [`PipelineError::Cancelled`](sulcus_pipeline::PipelineError::Cancelled).
     #[must_use]
     pub fn with_observer(mut self, observer: &'a mut dyn FnMut(Progress) -> ControlFlow<()>) -> Self {
@@ -33,7 +33,7 @@ impl<'a> SegmentOptions<'a> {
         self
     }
 
-    /// What the process may hold during this segmentation, in bytes, in place of
+    /// Limits the memory of the process during this segmentation, in bytes. Takes precedence over
     /// [`SegmenterBuilder::max_memory`](crate::SegmenterBuilder::max_memory).
     #[must_use]
     pub fn with_max_memory(mut self, bytes: u64) -> Self {
@@ -42,69 +42,56 @@ impl<'a> SegmentOptions<'a> {
     }
 }
 
-/// Where the time of one segmentation went, that of all models together, in seconds of the wall clock (0 on
-/// WebAssembly, which has none).
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
-pub struct Seconds {
-    /// Turning, resampling and normalising the scan.
-    pub preprocess: f64,
-    /// Walking over the prepared scan, asking the network tile by tile, and deciding plane by plane on the scan's own
-    /// grid, which happens meanwhile.
-    pub infer: f64,
-    /// The part of `infer` during which the engine worked.
-    pub engine: f64,
-    /// What is done to the whole mask.
-    pub postprocess: f64,
-}
-
 /// A segmented scan.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Segmentation {
     /// The mask, on the scan's own grid.
     pub labels: LabelMap,
-    /// Probabilities `[K, z, y, x]` on the scan's own grid, where they were asked for.
+    /// Probabilities `[K, z, y, x]` on the scan's own grid, if requested.
     pub probabilities: Option<Image>,
-    /// The values that the mask may have. Unless the model finds regions they are its structures.
+    /// The values that the mask may have. For a model without regions they are its structures.
     pub table: LabelTable,
-    /// What the model finds: labels, or regions of several.
+    /// The structures that the model segments: labels, or regions of several labels.
     pub structures: Vec<Structure>,
-    /// Tiles that the scan was cut into; models of an ensemble that cut it alike share theirs. Under a memory limit those
-    /// that were asked again are counted again.
+    /// Tiles that were predicted. A tile that models of an ensemble share counts once; a tile that several chunks need under a memory
+    /// limit counts for each of them.
     pub tiles: usize,
     /// Where the time went.
     pub seconds: Seconds,
-    /// The most memory that the process has held up to now, where the system says (Linux): everything in it, since it
-    /// began.
+    /// The most memory that the whole process has held since its start, where the system tells (Linux).
     pub peak_memory_bytes: Option<u64>,
-    /// What ran the network.
+    /// The engine that ran the network.
     pub engine: Engine,
-    /// Where it ran.
+    /// The device that it ran on.
     pub device: Device,
-    /// The numbers that the network is written in, `fp32`, `fp16` or `int8`, of an ensemble of several kinds all of
-    /// them, as `fp32+int8`; with [`Arithmetic::Half`](crate::Arithmetic::Half) those that the device computes in, `bf16` or
-    /// `fp16`.
+    /// The precision of the arithmetic: `fp32`, `bf16`, `fp16` or `int8`; `fp32+int8` for an ensemble of both.
     pub precision: String,
 }
 
-/// How much of a mask a structure takes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LabelVolume {
-    /// The structure.
-    pub name: String,
-    /// Its value in the mask; a region's, where no other region lies over it.
-    pub value: Label,
-    /// All values that belong to it: those of a region, or the one.
-    pub values: Vec<Label>,
-    /// Voxels that have any of them.
-    pub voxels: usize,
-    /// Their volume in millilitres.
-    pub ml: f64,
-}
-
 impl Segmentation {
-    /// The volume of every structure that the model knows, by rising label value, or in the order of its regions; 0 for one
-    /// that was not found. Regions that overlap both count what they share.
+    /// Everything that front ends report about this segmentation.
+    pub fn report(&self) -> Report {
+        Report {
+            engine: self.engine.name().to_owned(),
+            device: self.device.to_string(),
+            precision: self.precision.clone(),
+            seconds: self.seconds,
+            tiles: self.tiles,
+            peak_memory_bytes: self.peak_memory_bytes,
+            warnings: self.warnings(),
+            labels: self.label_volumes(),
+        }
+    }
+
+    /// Reasons to doubt the mask.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let unknown = self.labels.geometry().source() == OrientationSource::None;
+        unknown.then_some(Warning::UnknownOrientation).into_iter().collect()
+    }
+
+    /// The volume of every structure of the model, in the order of label values or regions; 0 for a structure that was not found.
+    /// Overlapping regions both count what they share.
     pub fn label_volumes(&self) -> Vec<LabelVolume> {
         let counts = self.labels.counts();
         let geometry = self.labels.geometry();

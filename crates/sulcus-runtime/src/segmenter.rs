@@ -2,94 +2,92 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use sulcus_pipeline::{ModelSpec, Outputs, Precision, Predictor, Progress, WindowOptions};
-use sulcus_volume::{Geometry, Image};
+use sulcus_model::{CropRule, ModelSpec, Precision};
+use sulcus_pipeline::{
+    Crop, EngineMemory, InferencePlan, InferenceSettings, Outputs, PlannedModel, Progress, ScanInput,
+    WindowOptions, execute, min_memory_bytes, plan_inference,
+};
+use sulcus_volume::{Geometry, Image, Label};
 
-use crate::cropped;
-use crate::ensemble::{Answer, Road, Scan, common_postprocessing};
-use crate::lanes::{Lanes, Pool};
+use crate::device::compute_precision;
+use crate::engine::{PooledPredictor, SessionPool, SharedPredictor, with_tile_queue};
+use crate::ensemble::common_postprocessing;
 use crate::memory::{loaded_bytes, peak_memory_bytes};
-use crate::{Arithmetic, Device, Engine, RuntimeError, SegmentOptions, Segmentation, SegmenterBuilder};
+use crate::{Device, Engine, Error, ErrorKind, Note, Seconds, SegmentOptions, Segmentation};
 
-/// One or more loaded models that segment scans: the whole road from a scan to its mask.
+/// One or more loaded models that segment scans.
 ///
-/// It can be shared between threads, whose tiles then take turns.
+/// It can be shared between threads; their tiles take turns.
 pub struct Segmenter {
     spec: ModelSpec,
     models: Vec<Model>,
-    engine: Engine,
-    device: Device,
+    settings: EngineSettings,
     precision: String,
     window: WindowOptions,
-    limits: Limits,
     loaded_bytes: u64,
-    notes: Vec<String>,
+    notes: Vec<Note>,
 }
 
-/// What runs the models, and where.
+/// How the models run.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Runs {
+pub(crate) struct EngineSettings {
     pub(crate) engine: Engine,
     pub(crate) device: Device,
-    pub(crate) arithmetic: Arithmetic,
+    /// The requested precision of the arithmetic.
+    pub(crate) precision: Option<Precision>,
+    /// What the whole process may hold, in bytes.
+    pub(crate) memory_limit: Option<u64>,
+    /// Threads that call the engine at the same time.
+    pub(crate) engine_threads: usize,
 }
-
-/// What a segmenter may use.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Bytes of the whole process.
-    pub(crate) memory: Option<u64>,
-    /// Threads that ask the engine at the same time.
-    pub(crate) workers: usize,
-    /// Whether what the engine works in is memory of this process, not a GPU's.
-    pub(crate) works_in_process: bool,
-}
-
-/// A model's engine, that threads share.
-pub(crate) trait SharedPredictor: Predictor + Send + Sync {}
-
-impl<P: Predictor + Send + Sync> SharedPredictor for P {}
 
 pub(crate) struct Model {
     pub(crate) spec: ModelSpec,
     pub(crate) predictor: Box<dyn SharedPredictor>,
-    /// The same in several sessions, where that is faster.
-    pub(crate) lanes: Option<Lanes>,
+    /// The same model in several sessions, where that is faster.
+    pub(crate) session_pool: Option<SessionPool>,
     /// Length of its file.
-    pub(crate) bytes: u64,
+    pub(crate) file_bytes: u64,
 }
 
-/// Whom tiles are given to.
-pub(crate) enum Sessions<'a> {
+/// The sessions of a model that one prediction uses.
+enum Sessions<'a> {
     One(&'a dyn SharedPredictor),
-    Several(Arc<Pool>),
+    Pool(Arc<PooledPredictor>),
 }
 
 impl Sessions<'_> {
-    pub(crate) fn predictor(&self) -> &dyn SharedPredictor {
+    fn predictor(&self) -> &dyn SharedPredictor {
         match self {
             Self::One(predictor) => *predictor,
-            Self::Several(pool) => &**pool,
+            Self::Pool(pool) => &**pool,
         }
     }
 }
 
 impl Model {
-    /// Its predictor, or as many sessions of it.
-    pub(crate) fn sessions(&self, count: usize) -> Result<Sessions<'_>, RuntimeError> {
-        match &self.lanes {
-            Some(lanes) if count > 1 => Ok(Sessions::Several(lanes.pool()?)),
+    fn planned(&self) -> PlannedModel<'_> {
+        let mut planned = PlannedModel::new(&self.spec);
+        planned.max_sessions = self.session_pool.as_ref().map_or(1, SessionPool::count);
+        planned.batch = self.predictor.batch();
+        planned.file_bytes = self.file_bytes;
+        planned
+    }
+
+    fn sessions(&self, count: usize) -> Result<Sessions<'_>, Error> {
+        match &self.session_pool {
+            Some(pool) if count > 1 => Ok(Sessions::Pool(pool.predictor()?)),
             _ => Ok(Sessions::One(self.predictor.as_ref())),
         }
     }
 }
 
-/// The numbers that models compute in: `int8`, or `fp32+int8` for an ensemble of both.
-fn precision(models: &[Model], arithmetic: Arithmetic, device: Device) -> String {
-    let kinds: BTreeSet<Precision> = models.iter().map(|m| m.spec.precision()).collect();
-    // The builder has refused what a device does not have.
-    let mut names: Vec<&str> =
-        kinds.into_iter().map(|kind| arithmetic.name(device, kind).unwrap_or(kind.name())).collect();
+/// The names of the models' precisions: `int8`, or `fp32+int8` for an ensemble of both.
+fn precision_names(models: &[Model], settings: &EngineSettings) -> String {
+    let stored: BTreeSet<Precision> = models.iter().map(|m| m.spec.precision()).collect();
+    // The builder has refused what a device cannot compute.
+    let computed = |stored| compute_precision(settings.precision, settings.device, stored).unwrap_or(stored);
+    let mut names: Vec<&str> = stored.into_iter().map(|stored| computed(stored).name()).collect();
     names.dedup();
     names.join("+")
 }
@@ -98,36 +96,29 @@ impl std::fmt::Debug for Segmenter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Segmenter")
             .field("models", &self.models.iter().map(|m| &m.spec.name).collect::<Vec<_>>())
-            .field("engine", &self.engine)
-            .field("device", &self.device)
+            .field("engine", &self.settings.engine)
+            .field("device", &self.settings.device)
             .finish_non_exhaustive()
     }
 }
 
 impl Segmenter {
-    /// Starts to put one together.
-    pub fn builder() -> SegmenterBuilder {
-        SegmenterBuilder::default()
-    }
-
     pub(crate) fn new(
         models: Vec<Model>,
-        runs: Runs,
+        settings: EngineSettings,
         window: WindowOptions,
-        limits: Limits,
-        notes: Vec<String>,
-    ) -> Result<Self, RuntimeError> {
+        notes: Vec<Note>,
+    ) -> Result<Self, Error> {
         let specs: Vec<&ModelSpec> = models.iter().map(|m| &m.spec).collect();
-        let mut spec = (*specs.first().ok_or(RuntimeError::NoModel)?).clone();
+        let mut spec = (*specs.first().ok_or(ErrorKind::NoModel)?).clone();
         spec.postprocessing = common_postprocessing(&specs);
-        let loaded_bytes = loaded_bytes(models.iter().map(|m| m.bytes).sum());
-        let Runs { engine, device, arithmetic } = runs;
-        let precision = precision(&models, arithmetic, device);
-        Ok(Self { spec, models, engine, device, precision, window, limits, loaded_bytes, notes })
+        let loaded_bytes = loaded_bytes(models.iter().map(|m| m.file_bytes).sum());
+        let precision = precision_names(&models, &settings);
+        Ok(Self { spec, models, settings, precision, window, loaded_bytes, notes })
     }
 
-    /// The specification of the model; of an ensemble the first one's, with the postprocessing that all members
-    /// have in common, which is what is done to the mask.
+    /// The specification of the model. For an ensemble that of the first model, with the postprocessing steps that all models have
+    /// in common: these are applied to the mask.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
     }
@@ -137,80 +128,73 @@ impl Segmenter {
         self.models.iter().map(|m| &m.spec)
     }
 
-    /// Models that are averaged.
+    /// The number of models that are averaged.
     pub fn models(&self) -> usize {
         self.models.len()
     }
 
     /// The engine in use; never [`Engine::Auto`].
     pub fn engine(&self) -> Engine {
-        self.engine
+        self.settings.engine
     }
 
     /// The device in use; never [`Device::Auto`].
     pub fn device(&self) -> Device {
-        self.device
+        self.settings.device
     }
 
-    /// What a person should know about what `auto` chose, a sentence each.
-    pub fn notes(&self) -> &[String] {
+    /// What a person should know about the automatic choice of engine and device.
+    pub fn notes(&self) -> &[Note] {
         &self.notes
+    }
+
+    /// What the process held with the models loaded, before the first scan, in bytes; an estimate where the system does not tell.
+    pub fn loaded_memory_bytes(&self) -> u64 {
+        self.loaded_bytes
+    }
+
+    /// The least memory, in bytes of the whole process, in which [`Segmenter::segment_owned`] can segment a scan of this geometry.
+    ///
+    /// # Errors
+    /// When the network's grid would be larger than any that can be processed.
+    pub fn min_memory_bytes(&self, geometry: &Geometry, outputs: Outputs) -> Result<u64, Error> {
+        let mut settings = self.inference_settings(outputs, None);
+        settings.scan = sulcus_pipeline::ScanOwnership::Owned;
+        settings.reserved_bytes = crop_reserve(&self.spec, outputs, geometry);
+        let models: Vec<PlannedModel<'_>> = self.models.iter().map(Model::planned).collect();
+        Ok(min_memory_bytes(&models, geometry, &settings)?)
+    }
+
+    /// How a scan of this geometry would be predicted: groups of models, chunks, sessions, tiles and memory. A model that crops
+    /// scans ([`CropRule::Nonzero`]) is planned for the whole scan here, and for the cropped box when it is segmented.
+    ///
+    /// # Errors
+    /// When the memory limit is too small for the scan, or the network's grid would be larger than any that can be processed.
+    pub fn plan(&self, geometry: &Geometry, outputs: Outputs) -> Result<InferencePlan, Error> {
+        let settings = self.inference_settings(outputs, self.settings.memory_limit);
+        let models: Vec<PlannedModel<'_>> = self.models.iter().map(Model::planned).collect();
+        Ok(plan_inference(&models, geometry, &settings)?)
     }
 
     /// Segments a scan.
     ///
     /// # Errors
-    /// When the scan does not fit the model or holds voxels that are no numbers (they are counted, and nothing is guessed
-    /// in their place), it cannot be segmented within the memory limit, the engine fails, or the observer asks to stop.
-    pub fn segment(&self, image: &Image, options: SegmentOptions<'_>) -> Result<Segmentation, RuntimeError> {
-        self.with_options(Scan::Borrowed(image), options)
+    /// When the scan does not fit the model or contains voxels that are not finite, it cannot be segmented within the memory limit,
+    /// the engine fails, or the observer asks to stop.
+    pub fn segment(&self, image: &Image, options: SegmentOptions<'_>) -> Result<Segmentation, Error> {
+        self.run(&self.models, &self.spec, &self.window, ScanInput::Borrowed(image), options)
     }
 
-    /// As [`Segmenter::segment`], for a scan that is not needed any more: its memory is used for the work.
+    /// As [`Segmenter::segment`], for a scan that is not needed afterwards: its memory is reused.
     ///
     /// # Errors
     /// As [`Segmenter::segment`].
-    pub fn segment_owned(&self, image: Image, options: SegmentOptions<'_>) -> Result<Segmentation, RuntimeError> {
-        self.with_options(Scan::Owned(image), options)
+    pub fn segment_owned(&self, image: Image, options: SegmentOptions<'_>) -> Result<Segmentation, Error> {
+        self.run(&self.models, &self.spec, &self.window, ScanInput::Owned(image), options)
     }
 
-    /// What the process held with the models loaded, before the first scan, in bytes; an estimate where the system does
-    /// not say.
-    pub fn loaded_memory_bytes(&self) -> u64 {
-        self.loaded_bytes
-    }
-
-    /// The least memory, in bytes of the whole process, that a scan of this geometry can be segmented in by
-    /// [`Segmenter::segment_owned`].
-    ///
-    /// # Errors
-    /// When the prepared grid would be larger than any that can be worked on.
-    pub fn least_memory_bytes(&self, geometry: &Geometry, outputs: Outputs) -> Result<u64, RuntimeError> {
-        let least = self.road(&self.models, &self.window, outputs, None).least_bytes(geometry, false)?;
-        Ok(least.saturating_add(cropped::beside(&self.spec, outputs, geometry)))
-    }
-
-    fn with_options(&self, scan: Scan<'_>, options: SegmentOptions<'_>) -> Result<Segmentation, RuntimeError> {
-        let SegmentOptions { outputs, observer, max_memory } = options;
-        let mut silent = |_: Progress| ControlFlow::Continue(());
-        let observer = observer.unwrap_or(&mut silent);
-        let limit = max_memory.or(self.limits.memory);
-        self.run(&self.spec, self.road(&self.models, &self.window, outputs, limit), scan, observer)
-    }
-
-    fn road<'a>(
-        &self,
-        models: &'a [Model],
-        window: &WindowOptions,
-        outputs: Outputs,
-        limit: Option<u64>,
-    ) -> Road<'a> {
-        let Limits { workers, works_in_process, .. } = self.limits;
-        let loaded_bytes = self.loaded_bytes;
-        Road { models, window: *window, workers, works_in_process, outputs, limit, loaded_bytes }
-    }
-
-    /// Segments a NIfTI file and writes the mask: on the same grid, with the label names.
+    /// Segments a scan in any supported file format and writes the mask in the format of its file name: on the same grid, with the
+    /// label names.
     ///
     /// # Errors
     /// As [`Segmenter::segment`], and when a file cannot be read or written, or the mask would overwrite the scan.
@@ -219,11 +203,12 @@ impl Segmenter {
         &self,
         image: impl AsRef<std::path::Path>,
         mask: impl AsRef<std::path::Path>,
-    ) -> Result<Segmentation, RuntimeError> {
+    ) -> Result<Segmentation, Error> {
         self.segment_file_with(image, mask, SegmentOptions::default())
     }
 
-    /// As [`Segmenter::segment_file`], with options. A mask is written only at the end: none is when the observer stops it.
+    /// As [`Segmenter::segment_file`], with options. The mask is written at the end; when the observer stops the segmentation there is
+    /// no mask.
     ///
     /// # Errors
     /// As [`Segmenter::segment_file`].
@@ -233,57 +218,125 @@ impl Segmenter {
         image: impl AsRef<std::path::Path>,
         mask: impl AsRef<std::path::Path>,
         options: SegmentOptions<'_>,
-    ) -> Result<Segmentation, RuntimeError> {
+    ) -> Result<Segmentation, Error> {
         let (image, mask) = (image.as_ref(), mask.as_ref());
         if sulcus_io::would_replace(image, mask) {
-            return Err(RuntimeError::WouldOverwrite { path: mask.to_path_buf() });
+            return Err(ErrorKind::WouldOverwrite { path: mask.to_path_buf() }.into());
         }
         let scan = sulcus_io::read_scan(image)?;
         let segmentation = self.segment_owned(scan.image, options)?;
-        sulcus_io::write_labels(mask, &segmentation.labels, &scan.source, &segmentation.table)?;
+        sulcus_io::write_labels(mask, &segmentation.labels, &scan.metadata, &segmentation.table)?;
         Ok(segmentation)
     }
 
-    /// Segments the small scan that each model carries and compares the mask with the recorded one: a check of the
-    /// file, the engine and this machine together.
+    /// Segments the golden case of each model, a small scan inside the file, and compares the mask with the recorded one: a check of
+    /// file, engine and machine.
     ///
     /// # Errors
-    /// [`RuntimeError::NoGoldenCase`] when a model carries none; a
-    /// [`PipelineError`](sulcus_pipeline::PipelineError) when the masks differ.
-    pub fn replay_golden(&self) -> Result<(), RuntimeError> {
+    /// [`ErrorKind::NoGoldenCase`] when a model has none; [`ErrorKind::Pipeline`] when the masks differ.
+    pub fn replay_golden(&self) -> Result<(), Error> {
         for (i, model) in self.models.iter().enumerate() {
             let spec = &model.spec;
-            let golden = spec.golden_case.as_ref().ok_or(RuntimeError::NoGoldenCase { model: i + 1 })?;
+            let golden = spec.golden_case.as_ref().ok_or(ErrorKind::NoGoldenCase { model: i + 1 })?;
             let image = golden.image(spec.orientation)?;
-            let observer = &mut |_: Progress| ControlFlow::Continue(());
-            // The recorded answer is the plain one, whatever window this segmenter was given.
+            // The recorded mask was made with the model's own window, whatever this segmenter was given.
             let window = WindowOptions::default();
-            let road = self.road(std::slice::from_ref(model), &window, Outputs::Labels, None);
-            let found = self.run(spec, road, Scan::Borrowed(&image), observer)?;
+            let one = std::slice::from_ref(model);
+            let options = SegmentOptions { max_memory: Some(u64::MAX), ..SegmentOptions::default() };
+            let found = self.run(one, spec, &window, ScanInput::Borrowed(&image), options)?;
             golden.check(&found.labels)?;
         }
         Ok(())
     }
 
+    /// Crops the scan where the models say so, plans, and executes the plan on the engine.
     fn run(
         &self,
+        models: &[Model],
         spec: &ModelSpec,
-        road: Road<'_>,
-        scan: Scan<'_>,
-        observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Segmentation, RuntimeError> {
-        let Answer { restored, tiles, seconds } = road.walk_inside(spec, scan, observer)?;
+        window: &WindowOptions,
+        scan: ScanInput<'_>,
+        options: SegmentOptions<'_>,
+    ) -> Result<Segmentation, Error> {
+        let SegmentOptions { outputs, observer, max_memory } = options;
+        let mut ignore_progress = |_: Progress| ControlFlow::Continue(());
+        let observer = observer.unwrap_or(&mut ignore_progress);
+
+        let limit = max_memory.or(self.settings.memory_limit);
+        let mut settings = self.inference_settings(outputs, limit);
+        settings.window = *window;
+        let (scan, crop) = cropped(spec, scan, &mut settings)?;
+        settings.scan = scan.ownership();
+
+        let planned: Vec<PlannedModel<'_>> = models.iter().map(Model::planned).collect();
+        let plan = plan_inference(&planned, scan.image().geometry(), &settings)?;
+        tracing::debug!("plan: {plan}");
+        if plan.sessions == 1 && limit.is_some() {
+            models.iter().filter_map(|model| model.session_pool.as_ref()).for_each(SessionPool::release);
+        }
+
+        let sessions: Vec<Sessions<'_>> =
+            models.iter().map(|model| model.sessions(plan.sessions)).collect::<Result<_, _>>()?;
+        let predictors: Vec<&dyn SharedPredictor> = sessions.iter().map(Sessions::predictor).collect();
+        let specs: Vec<&ModelSpec> = models.iter().map(|model| &model.spec).collect();
+        let (execution, engine_secs) = with_tile_queue(&predictors, plan.concurrent_calls, |queue| {
+            execute(&plan, &specs, spec, scan, queue, observer)
+        })?;
+
+        let prediction = match crop {
+            Some(crop) => crop.restore(spec, execution.prediction)?,
+            None => execution.prediction,
+        };
         Ok(Segmentation {
-            labels: restored.labels,
-            probabilities: restored.probabilities,
+            labels: prediction.labels,
+            probabilities: prediction.probabilities,
             table: spec.labels.clone(),
             structures: spec.structures(),
-            tiles,
-            seconds,
+            tiles: execution.tiles,
+            seconds: Seconds::of_stages(execution.seconds, engine_secs),
             peak_memory_bytes: peak_memory_bytes(),
-            engine: self.engine,
-            device: self.device,
+            engine: self.settings.engine,
+            device: self.settings.device,
             precision: self.precision.clone(),
         })
     }
+
+    fn inference_settings(&self, outputs: Outputs, limit: Option<u64>) -> InferenceSettings {
+        let mut settings = InferenceSettings::default();
+        settings.window = self.window;
+        settings.outputs = outputs;
+        settings.engine_threads = self.settings.engine_threads;
+        settings.engine_memory =
+            if self.settings.device.is_gpu() { EngineMemory::Device } else { EngineMemory::Process };
+        settings.memory_limit = limit;
+        settings.loaded_bytes = self.loaded_bytes;
+        settings
+    }
+}
+
+/// Cuts the scan to the box that the models see. The mask of the whole scan, and a scan that the caller keeps, are reserved.
+fn cropped<'a>(
+    spec: &ModelSpec,
+    scan: ScanInput<'a>,
+    settings: &mut InferenceSettings,
+) -> Result<(ScanInput<'a>, Option<Crop>), Error> {
+    let Some(crop) = Crop::of(spec, scan.image())? else { return Ok((scan, None)) };
+    settings.reserved_bytes = crop_reserve(spec, settings.outputs, crop.full());
+    if let ScanInput::Borrowed(image) = &scan {
+        settings.reserved_bytes += size_of_val(image.data()) as u64;
+    }
+    let part = crop.image(scan.image())?;
+    Ok((ScanInput::Owned(part), Some(crop)))
+}
+
+/// What a model that crops scans holds beside the box: mask and probabilities of the whole scan, in bytes. 0 for other models.
+fn crop_reserve(spec: &ModelSpec, outputs: Outputs, scan: &Geometry) -> u64 {
+    if spec.crop == CropRule::Whole {
+        return 0;
+    }
+    let bytes_per_voxel = match outputs {
+        Outputs::LabelsAndProbabilities => size_of::<Label>() + size_of::<f32>() * spec.classes(),
+        Outputs::Labels => size_of::<Label>(),
+    };
+    (bytes_per_voxel as u64).saturating_mul(scan.voxels() as u64)
 }

@@ -1,16 +1,19 @@
 //! Several models that answer as one, on every engine.
-#![cfg(all(feature = "ort", feature = "tract"))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod common;
 
 use std::ops::ControlFlow;
 
 use common::{builders, model, noise_scan, spec};
-use sulcus_onnx::{Axis, GraphBuilder, attribute, with_spec};
-use sulcus_pipeline::{
-    ChannelSpec, CoarseAxis, ModelSpec, Normalisation, Output, Postprocess, Progress, Region, SpacingRule, Tiling,
+use sulcus_model::{
+    ChannelSpec, CoarseAxis, ModelSpec, Normalisation, OutputActivation, Postprocess, Region, SpacingRule, Tiling,
 };
+use sulcus_onnx::{Axis, GraphBuilder, attribute, with_spec};
+use sulcus_pipeline::Progress;
 use sulcus_runtime::{Engine, SegmentOptions, Segmentation, Segmenter, SegmenterBuilder};
 use sulcus_volume::{Image, Interpolation, LabelTable, Spacing};
 
@@ -137,7 +140,7 @@ fn members_keep_their_own_network_patch_grid_and_normalisation() {
         coarse_axis: CoarseAxis::AsOthers,
     };
     let z_score = vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore }];
-    let windowed = ModelSpec { patch: vec![8, 8], tiling: Tiling::Patch, overlap: 0.25, ..spec(2) };
+    let windowed = ModelSpec { patch: vec![8, 8], tiling: Tiling::Patch, tile_step: 0.25, ..spec(2) };
     let sagittal = ModelSpec { orientation: "SAR".parse().unwrap(), ..spec(2) };
     let cases = [
         ("another patch", windowed),
@@ -186,8 +189,8 @@ fn every_member_weighs_the_same_however_they_are_grouped() {
 fn one_structure_with_a_sigmoid_is_averaged_too() {
     let scan = noise_scan([10, 12, 4], 6);
     let labels = LabelTable::from_names([(5, "Tumour".to_owned())]).unwrap();
-    let flat = ModelSpec { labels: labels.clone(), activation: Output::Sigmoid, ..spec(2) };
-    let deep = ModelSpec { labels, activation: Output::Sigmoid, ..spec(3) };
+    let flat = ModelSpec { labels: labels.clone(), activation: OutputActivation::Sigmoid, ..spec(2) };
+    let deep = ModelSpec { labels, activation: OutputActivation::Sigmoid, ..spec(3) };
     let (one, other) = (lines(&flat, &[[6.0, -2.0]]), lines(&deep, &[[1.0, -1.0]]));
     for builder in builders() {
         let members = [&one, &other].map(|m| segmented(&builder, &[m], &scan));
@@ -255,7 +258,7 @@ fn models_that_mean_different_things_are_not_averaged() {
     );
     let softmax = ModelSpec { labels: single, ..base() };
     assert_eq!(
-        refusal(&softmax, &ModelSpec { activation: Output::Sigmoid, ..softmax.clone() }),
+        refusal(&softmax, &ModelSpec { activation: OutputActivation::Sigmoid, ..softmax.clone() }),
         format!("{differ}activation: softmax in a.onnx, sigmoid in b.onnx")
     );
     // What each channel stands for, and which of two is written over the other.
@@ -264,7 +267,7 @@ fn models_that_mean_different_things_are_not_averaged() {
     let with_regions = |regions: [Region; 2]| ModelSpec {
         format_version: ModelSpec::version_for(&regions),
         labels: table([(1, "Middle"), (2, "Bright")]),
-        activation: Output::Regions,
+        activation: OutputActivation::Regions,
         regions: regions.to_vec(),
         ..base()
     };
@@ -300,11 +303,13 @@ fn of_postprocessing_what_all_members_ask_for_is_done() {
     for models in [[&both, &second], [&second, &both]] {
         let segmenter = build(models);
         assert_eq!(segmenter.spec().postprocessing, [keep(&[2])]);
-        let note = &segmenter.notes()[0];
+        let note = segmenter.notes()[0].to_string();
         assert!(note.starts_with("the models ask for different postprocessing"), "{note}");
         assert_eq!(mask(models), segmented(&builder, &[&second], &scan).labels);
     }
-    assert!(build([&both, &none]).notes()[0].ends_with("so none is done"));
+    assert!(build([&both, &none]).notes()[0].to_string().ends_with("so none is applied"));
     assert_eq!(mask([&both, &none]), segmented(&builder, &[&none], &scan).labels);
     assert_ne!(mask([&both, &none]), mask([&both, &second]));
 }
+
+sulcus_harness::main!();

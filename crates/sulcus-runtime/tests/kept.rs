@@ -1,13 +1,16 @@
 //! Optimised graphs that are kept on disk: the same answers, of whole files alone.
-#![cfg(all(feature = "ort", feature = "tract"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod common;
 
 use std::path::{Path, PathBuf};
 
 use common::{graph, model, noise_scan, onnx_runtime, search, spec};
-use sulcus_runtime::{Device, Engine, OrtLibrary, SELF_TEST_MODEL, SegmentOptions, Segmenter};
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{Device, Engine, SELF_TEST_MODEL, SegmentOptions, Segmenter};
 use sulcus_volume::{Image, LabelMap};
 
 fn segment(model: &[u8], scan: &Image, folder: Option<&Path>) -> (LabelMap, Image) {
@@ -35,20 +38,18 @@ struct Kept {
     expected: (LabelMap, Image),
 }
 
-fn kept() -> Option<Kept> {
-    onnx_runtime()?;
+fn kept() -> Kept {
+    onnx_runtime();
     let folder = tempfile::tempdir().unwrap();
     let scan = noise_scan([20, 18, 9], 6);
     let expected = segment(&model(3), &scan, Some(folder.path()));
     let file = files(folder.path()).pop().unwrap();
-    Some(Kept { folder, file, scan, expected })
+    Kept { folder, file, scan, expected }
 }
 
 #[test]
 fn a_kept_graph_answers_as_the_model_to_the_last_bit() {
-    if onnx_runtime().is_none() {
-        return;
-    }
+    onnx_runtime();
     for axes in [2, 3] {
         let folder = tempfile::tempdir().unwrap();
         // Made when there is none.
@@ -67,9 +68,7 @@ fn a_kept_graph_answers_as_the_model_to_the_last_bit() {
 
 #[test]
 fn another_model_has_a_file_of_its_own_and_the_file_is_what_runs() {
-    if onnx_runtime().is_none() {
-        return;
-    }
+    onnx_runtime();
     let folder = tempfile::tempdir().unwrap();
     let scan = noise_scan([20, 18, 9], 6);
     let spec = spec(3);
@@ -91,7 +90,7 @@ fn another_model_has_a_file_of_its_own_and_the_file_is_what_runs() {
 
 #[test]
 fn a_damaged_file_is_not_run_and_made_anew() {
-    let Some(Kept { folder, file, scan, expected }) = kept() else { return };
+    let Kept { folder, file, scan, expected } = kept();
     let whole = std::fs::read(&file).unwrap();
     let mut changed = whole.clone();
     let middle = changed.len() / 2;
@@ -105,7 +104,7 @@ fn a_damaged_file_is_not_run_and_made_anew() {
 
 #[test]
 fn without_room_for_it_the_model_runs_all_the_same() {
-    let Some(Kept { folder, file, scan, expected }) = kept() else { return };
+    let Kept { folder, file, scan, expected } = kept();
     // A folder in its place can be neither read nor replaced.
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir_all(file.join("in the way")).unwrap();
@@ -115,9 +114,7 @@ fn without_room_for_it_the_model_runs_all_the_same() {
 
 #[test]
 fn a_kept_graph_replays_the_golden_case() {
-    if onnx_runtime().is_none() {
-        return;
-    }
+    onnx_runtime();
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..2 {
         let builder = Segmenter::builder().engine(Engine::Ort).device(Device::Cpu).cache_folder(folder.path());
@@ -126,3 +123,5 @@ fn a_kept_graph_replays_the_golden_case() {
     }
     assert_eq!(files(folder.path()).len(), 1);
 }
+
+sulcus_harness::main!();

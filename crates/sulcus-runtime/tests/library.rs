@@ -1,6 +1,8 @@
 //! A process holds one ONNX Runtime, so what happens before and after it is loaded is one story, told in order.
-#![cfg(all(feature = "ort", feature = "tract"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod common;
 
@@ -8,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{model, search};
-use sulcus_runtime::{Device, Engine, Origin, OrtLibrary, OrtSearch, Outcome, Segmenter, find_onnx_runtime};
+use sulcus_runtime::ort::{LibraryOrigin, OrtLibrary, OrtSearch, SearchOutcome, find_onnx_runtime};
+use sulcus_runtime::{Device, Engine, ErrorKind, Note, Segmenter};
 
 /// Compiles a shared library from Rust source, as a machine that runs these tests can do that.
 fn shared_library(folder: &Path, name: &str, source: &str) -> PathBuf {
@@ -75,17 +78,17 @@ fn onnx_runtime_is_found_once() {
     let local = OrtSearch { data_folder: Some(folder.path().to_path_buf()), ..OrtSearch::default() };
     let (runtime, places) = find_onnx_runtime(&OrtLibrary::Search(local.clone())).unwrap();
     assert!(runtime.is_none());
-    assert_eq!((places.len(), &places[0].origin, &places[0].path), (1, &Origin::DataFolder, &old));
-    assert!(matches!(&places[0].outcome, Outcome::Refused(reason) if reason.contains("1.17.3")));
+    assert_eq!((places.len(), &places[0].origin, &places[0].path), (1, &LibraryOrigin::DataFolder, &old));
+    assert!(matches!(&places[0].outcome, SearchOutcome::Refused(reason) if reason.contains("1.17.3")));
 
     // With none, `auto` runs the embedded engine and says so; whoever named ort or a GPU gets an error.
     let builder = || Segmenter::builder().model_bytes(model(2)).ort_library(OrtLibrary::Search(local.clone()));
     let segmenter = builder().build().unwrap();
     assert_eq!((segmenter.engine(), segmenter.device()), (Engine::Tract, Device::Cpu));
-    assert!(segmenter.notes()[0].contains("`sulcus runtime install`"), "{:?}", segmenter.notes());
+    assert!(matches!(segmenter.notes()[0], Note::OnnxRuntimeNotFound { .. }), "{:?}", segmenter.notes());
     for builder in [builder().engine(Engine::Ort), builder().device(Device::Cuda(0))] {
-        let error = builder.build().unwrap_err().to_string();
-        assert!(error.contains("was not found in 1 place(s)\nhint: "), "{error}");
+        let error = builder.build().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::LibraryNotFound { looked: 1 }), "{error}");
     }
     let error = builder().device(Device::Vulkan(0)).build().unwrap_err().to_string();
     assert!(error.contains("vulkan is a training device"), "{error}");
@@ -95,18 +98,19 @@ fn onnx_runtime_is_found_once() {
     // All that leaves the process free to load a good one.
     let (runtime, places) = find_onnx_runtime(&OrtLibrary::Search(search())).unwrap();
     let Some(runtime) = runtime else {
-        eprintln!("skipped the rest: no ONNX Runtime in {} place(s); set SULCUS_ORT_LIB", places.len());
-        return;
+        sulcus_harness::skip("the rest, which needs ONNX Runtime; set SULCUS_ORT_LIB");
     };
     assert!(runtime.version().split('.').count() >= 2, "{}", runtime.version());
-    assert_eq!(places.iter().filter(|p| p.outcome == Outcome::Used).count(), 1);
+    assert_eq!(places.iter().filter(|p| p.outcome == SearchOutcome::Used).count(), 1);
 
     // From here on every search gives it, the same name is fine, and another one is refused.
     let (again, places) = find_onnx_runtime(&OrtLibrary::Search(OrtSearch::default())).unwrap();
     assert_eq!(again.unwrap().path(), runtime.path());
-    assert_eq!((&places[0].origin, &places[0].outcome), (&Origin::Process, &Outcome::Used));
+    assert_eq!((&places[0].origin, &places[0].outcome), (&LibraryOrigin::Process, &SearchOutcome::Used));
     assert!(find_onnx_runtime(&named(runtime.path())).unwrap().0.is_some());
     let error = message(named(&old));
     assert!(error.contains("can be loaded once in a process"), "{error}");
     assert_eq!(builder().build().unwrap().engine(), Engine::Ort);
 }
+
+sulcus_harness::main!();

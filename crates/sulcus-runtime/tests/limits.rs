@@ -1,12 +1,15 @@
 //! Memory limits and scans that cannot be segmented, on every engine.
-#![cfg(all(feature = "ort", feature = "tract"))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod common;
 
 use common::{builders, geometry, graph, model, noise_scan, spec};
-use sulcus_pipeline::{CropRule, Outputs, PipelineError};
-use sulcus_runtime::{RuntimeError, SegmentOptions, peak_memory_bytes};
+use sulcus_model::CropRule;
+use sulcus_pipeline::{Outputs, PipelineError};
+use sulcus_runtime::{ErrorKind, SegmentOptions, peak_memory_bytes, with_causes};
 use sulcus_volume::{Geometry, Image, OrientationSource, RasFromVoxel};
 
 #[test]
@@ -17,7 +20,7 @@ fn a_limit_and_a_scan_that_is_given_away_change_nothing_in_the_answer() {
             let with = models.iter().fold(builder.clone(), |b, axes| b.model_bytes(model(*axes)));
             let free = with.clone().build().unwrap();
             let expected = free.segment(&scan, SegmentOptions::default().with_probabilities()).unwrap();
-            let least = free.least_memory_bytes(scan.geometry(), Outputs::LabelsAndProbabilities).unwrap();
+            let least = free.min_memory_bytes(scan.geometry(), Outputs::LabelsAndProbabilities).unwrap();
             // Other tests of this process take memory too, which a segmenter that is built later would count.
             let options = || SegmentOptions::default().with_probabilities();
             for limit in [least, least + 50_000] {
@@ -28,7 +31,7 @@ fn a_limit_and_a_scan_that_is_given_away_change_nothing_in_the_answer() {
             }
             let refused = free.segment_owned(scan.clone(), options().with_max_memory(least - 1)).unwrap_err();
             assert!(
-                matches!(refused, RuntimeError::Pipeline(PipelineError::MemoryLimit { least: l, .. }) if l == least),
+                matches!(refused.kind(), ErrorKind::Pipeline(PipelineError::MemoryLimit { required, .. }) if *required == least),
                 "{refused}"
             );
             let kept = with.max_memory(1_000_000).build().unwrap();
@@ -44,7 +47,7 @@ fn a_limit_and_a_scan_that_is_given_away_change_nothing_in_the_answer() {
 fn what_a_model_that_crops_needs_is_told_whole() {
     let mut spec = spec(3);
     spec.crop = CropRule::Nonzero;
-    spec.format_version = spec.least_version();
+    spec.format_version = spec.min_format_version();
     let bytes = graph(&spec, 7).finish(&spec, "", "test").unwrap();
     let shape = [22, 19, 10];
     let whole = noise_scan(shape, 5);
@@ -55,15 +58,15 @@ fn what_a_model_that_crops_needs_is_told_whole() {
     let outputs = Outputs::LabelsAndProbabilities;
     for builder in builders() {
         let segmenter = builder.model_bytes(bytes.clone()).build().unwrap();
-        let least = segmenter.least_memory_bytes(scan.geometry(), outputs).unwrap();
+        let least = segmenter.min_memory_bytes(scan.geometry(), outputs).unwrap();
         let ask = |limit| {
             let options = SegmentOptions::default().with_probabilities().with_max_memory(limit);
             segmenter.segment_owned(scan.clone(), options).map(|found| found.labels)
         };
         let expected = segmenter.segment(&scan, SegmentOptions::default()).unwrap().labels;
         assert_eq!(ask(least).unwrap(), expected);
-        let RuntimeError::Pipeline(PipelineError::MemoryLimit { limit, least: told }) =
-            ask(beside + 1).unwrap_err()
+        let ErrorKind::Pipeline(PipelineError::MemoryLimit { limit, required: told }) =
+            ask(beside + 1).unwrap_err().into_kind()
         else {
             panic!("another error")
         };
@@ -125,8 +128,10 @@ fn a_model_of_a_newer_format_is_named_as_such() {
     let at = newer.windows(version.len()).position(|bytes| bytes == version).unwrap();
     newer[at + version.len() - 1] = b'9';
     for builder in builders() {
-        let error = builder.model_bytes(newer.clone()).build().unwrap_err().to_string();
+        let error = with_causes(&builder.model_bytes(newer.clone()).build().unwrap_err());
         assert!(error.contains("its format version is 9, this program knows"), "{error}");
         assert!(error.ends_with("use a newer sulcus"), "{error}");
     }
 }
+
+sulcus_harness::main!();

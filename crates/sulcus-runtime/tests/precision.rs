@@ -1,20 +1,21 @@
 //! Models in fewer bits, against the same models in single precision.
 
-#![cfg(all(feature = "ort", feature = "tract"))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Noise, model, noise_scan, onnx_runtime, search, spec};
-use sulcus_onnx::precision::{ValueRange, to_half, to_int8, with_ranges};
+use common::{Noise, has_onnx_runtime, model, noise_scan, onnx_runtime, search, spec};
+use sulcus_model::{Precision, QuantizationReport};
+use sulcus_onnx::precision::{ValueRange, calibration_model, to_half, to_int8};
 use sulcus_onnx::{Axis, GraphBuilder, attribute, with_spec};
-use sulcus_pipeline::{Precision, Predictor, Reduction, Tensor};
-use sulcus_runtime::{
-    Device, Engine, OnnxRuntime, OrtLibrary, OrtMeasurements, OrtPredictor, OrtSearch, RuntimeError,
-    SegmentOptions, Segmenter, TractPredictor,
-};
+use sulcus_pipeline::{Predictor, Tensor};
+use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary, OrtMeasurements, OrtPredictor, OrtSearch};
+use sulcus_runtime::{Device, Engine, ErrorKind, SegmentOptions, Segmenter, TractPredictor};
 
 /// Root mean square of the logits' error against their own: 8 bits of which 7 are in use leave a percent a layer.
 const INT8_ERROR: f64 = 0.02;
@@ -38,7 +39,7 @@ fn inputs(axes: u8) -> Vec<Tensor> {
 }
 
 fn ranges(runtime: &OnnxRuntime, whole: &[u8], inputs: &[Tensor]) -> BTreeMap<String, ValueRange> {
-    let (graph, outputs) = with_ranges(whole).unwrap();
+    let (graph, outputs) = calibration_model(whole).unwrap();
     let mut engine = OrtMeasurements::new(runtime, &graph).unwrap();
     let mut ranges: BTreeMap<String, ValueRange> = BTreeMap::new();
     for input in inputs {
@@ -81,7 +82,7 @@ fn compare(expected: &dyn Predictor, found: &dyn Predictor, inputs: &[Tensor]) -
 
 #[test]
 fn eight_bits_give_nearly_the_same_logits_and_labels_over_slices_and_blocks() {
-    let Some(runtime) = onnx_runtime() else { return };
+    let runtime = onnx_runtime();
     for axes in [2, 3] {
         let (whole, inputs) = (model(axes), inputs(axes));
         let ranges = ranges(&runtime, &whole, &inputs);
@@ -109,7 +110,10 @@ fn half_precision_gives_the_same_in_both_engines_from_half_the_weights() {
         let tract = |bytes: &[u8]| TractPredictor::new(bytes, shape, Some(1)).unwrap();
         let (error, _) = compare(&tract(&whole), &tract(&half), &inputs[..1]);
         assert!(error > 0.0 && error < HALF_ERROR, "tract, {axes}-D: {error}");
-        let Some(runtime) = onnx_runtime() else { continue };
+        if !has_onnx_runtime() {
+            continue;
+        }
+        let runtime = onnx_runtime();
         let (error, _) = compare(&ort(&runtime, &whole), &ort(&runtime, &half), &inputs);
         assert!(error > 0.0 && error < HALF_ERROR, "ONNX Runtime, {axes}-D: {error}");
     }
@@ -126,16 +130,19 @@ fn weights_beyond_half_precision_are_refused() {
     graph.node("Conv", &["image", "w", "b"], "logits", vec![attribute::ints("kernel_shape", &[1, 1])]);
     let model = graph.finish(&spec(2), "", "test").unwrap();
     let error = to_half(&model).unwrap_err().to_string();
-    assert!(error.contains("a weight of `w` is 1e5, and half precision ends at 65504"), "{error}");
+    assert!(
+        error.contains("a weight of `w` is 1e5, and the largest number in half precision is 65504"),
+        "{error}"
+    );
     let error = to_int8(&model, &BTreeMap::new()).unwrap_err().to_string();
-    assert!(error.contains("no convolution besides the last"), "{error}");
+    assert!(error.contains("no convolution except the last"), "{error}");
 }
 
 /// Whole numbers that 8 bits hold exactly leave the rounding of the answer alone: every product and sum must be that of
 /// the convolution over blocks, at every border and stride.
 #[test]
 fn a_convolution_over_blocks_is_exact_as_one_over_slices() {
-    let Some(runtime) = onnx_runtime() else { return };
+    let runtime = onnx_runtime();
     let kernels = [[3, 3, 3], [1, 3, 3], [3, 1, 1], [1, 1, 1], [5, 3, 1], [3, 3, 5]];
     let strides = [[1, 1, 1], [2, 2, 2], [1, 2, 2], [2, 1, 1]];
     for (kernel, stride) in kernels.into_iter().flat_map(|k| strides.map(|s| (k, s))) {
@@ -190,13 +197,13 @@ fn a_convolution_over_blocks_is_exact_as_one_over_slices() {
 
 /// A file that says that it is in 8 bits.
 fn declared(kind: Precision, bytes: &[u8]) -> Vec<u8> {
-    let reduction = Reduction { kind, dice_fp32: 0.9, dice: 0.9, cases: 1, calibration: None };
-    with_spec(bytes, &sulcus_pipeline::ModelSpec { precision: Some(reduction), ..spec(3) }).unwrap()
+    let reduction = QuantizationReport { kind, dice_fp32: 0.9, dice: 0.9, cases: 1, calibration: None };
+    with_spec(bytes, &sulcus_model::ModelSpec { precision: Some(reduction), ..spec(3) }).unwrap()
 }
 
 #[test]
 fn results_say_in_which_numbers_they_were_computed_and_ensembles_mix_them() {
-    let Some(runtime) = onnx_runtime() else { return };
+    let runtime = onnx_runtime();
     let whole = model(3);
     let int8 = declared(Precision::Int8, &to_int8(&whole, &ranges(&runtime, &whole, &inputs(3))).unwrap());
     let half = declared(Precision::Fp16, &to_half(&whole).unwrap());
@@ -221,14 +228,16 @@ fn the_embedded_engine_refuses_eight_bits_and_names_the_one_that_runs_them() {
     let nowhere = OrtLibrary::Search(OrtSearch::default());
     let tract = Segmenter::builder().model_bytes(int8.as_slice()).engine(Engine::Tract);
     let mut tried = vec![tract];
-    if onnx_runtime().is_none() {
+    if !has_onnx_runtime() {
         tried.push(Segmenter::builder().model_bytes(int8.as_slice()).ort_library(nowhere));
     }
     for builder in tried {
         let error = builder.build().unwrap_err();
-        assert!(matches!(error, RuntimeError::NeedsOnnxRuntime { precision: Precision::Int8, .. }), "{error}");
+        assert!(matches!(error.kind(), ErrorKind::NeedsOnnxRuntime { precision: Precision::Int8, .. }), "{error}");
         assert!(error.to_string().contains("does not run int8 models, ONNX Runtime does"), "{error}");
     }
     let half = declared(Precision::Fp16, &to_half(&model(3)).unwrap());
     assert!(Segmenter::builder().model_bytes(half).engine(Engine::Tract).build().is_ok());
 }
+
+sulcus_harness::main!();

@@ -1,20 +1,19 @@
 //! Several sessions of one model, and tiles that go in batches: the same answers by other roads.
-#![cfg(all(feature = "ort", feature = "tract"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod common;
 
 use common::{Noise, builders, model, noise_scan, onnx_runtime, search, spec};
 use sulcus_pipeline::{Predictor, Tensor};
-use sulcus_runtime::{
-    Arithmetic, Device, Engine, OrtLibrary, OrtPredictor, RuntimeError, SegmentOptions, Segmenter,
-};
+use sulcus_runtime::ort::{OrtLibrary, OrtPredictor};
+use sulcus_runtime::{Device, Engine, ErrorKind, SegmentOptions, Segmenter};
 
 #[test]
 fn sessions_answer_as_one_to_the_last_bit() {
-    if onnx_runtime().is_none() {
-        return;
-    }
+    onnx_runtime();
     // Many tiles, and of a 3-D network too few for several sessions.
     for (axes, shape) in [(3, [40, 33, 21]), (3, [10, 12, 8]), (2, [20, 14, 9])] {
         let scan = noise_scan(shape, 6);
@@ -44,14 +43,12 @@ fn sessions_answer_as_one_to_the_last_bit() {
 /// What a scan takes beside a limit is known of tiles and engine; with several sessions it is more.
 #[test]
 fn sessions_that_do_not_fit_a_limit_are_left_out() {
-    if onnx_runtime().is_none() {
-        return;
-    }
+    onnx_runtime();
     let scan = noise_scan([40, 33, 21], 6);
     let builder = Segmenter::builder().engine(Engine::Ort).device(Device::Cpu).threads(2);
     let segmenter =
         builder.ort_library(OrtLibrary::Search(search())).sessions(2).model_bytes(model(3)).build().unwrap();
-    let least = segmenter.least_memory_bytes(scan.geometry(), sulcus_pipeline::Outputs::Labels).unwrap();
+    let least = segmenter.min_memory_bytes(scan.geometry(), sulcus_pipeline::Outputs::Labels).unwrap();
     let limited = || {
         let options = SegmentOptions::default().with_max_memory(least);
         segmenter.segment_owned(scan.clone(), options).unwrap().labels
@@ -61,12 +58,12 @@ fn sessions_that_do_not_fit_a_limit_are_left_out() {
     assert_eq!(free.labels, expected);
     // The sessions that it made are given back, so that they take nothing from the next scan.
     assert_eq!(limited(), expected);
-    assert_eq!(segmenter.least_memory_bytes(scan.geometry(), sulcus_pipeline::Outputs::Labels).unwrap(), least);
+    assert_eq!(segmenter.min_memory_bytes(scan.geometry(), sulcus_pipeline::Outputs::Labels).unwrap(), least);
 }
 
 #[test]
 fn batches_with_bound_buffers_give_the_same_logits_the_last_one_filled_up() {
-    let Some(runtime) = onnx_runtime() else { return };
+    let runtime = onnx_runtime();
     for (axes, shapes) in
         [(2, [vec![1, 1, 16, 16], vec![1, 1, 8, 24]]), (3, [vec![1, 1, 8, 12, 12], vec![1, 1, 10, 4, 30]])]
     {
@@ -80,8 +77,8 @@ fn batches_with_bound_buffers_give_the_same_logits_the_last_one_filled_up() {
                 let values = |noise: &mut Noise| noise.take(shape.iter().product(), 1.0);
                 let tiles: Vec<Tensor> =
                     (0..count).map(|_| Tensor::new(shape.clone(), values(&mut noise)).unwrap()).collect();
-                let found = bound.logits_of_all(tiles.clone()).unwrap();
-                let expected = plain.logits_of_all(tiles).unwrap();
+                let found = bound.logits_batch(tiles.clone()).unwrap();
+                let expected = plain.logits_batch(tiles).unwrap();
                 assert_eq!(found.len(), count);
                 for (found, expected) in found.iter().zip(&expected) {
                     assert_eq!(found.shape(), expected.shape());
@@ -114,9 +111,11 @@ fn batches_with_bound_buffers_give_the_same_logits_the_last_one_filled_up() {
 #[test]
 fn half_precision_is_refused_where_there_is_none() {
     for builder in builders() {
-        let error = builder.model_bytes(model(2)).arithmetic(Arithmetic::Half).build().unwrap_err();
-        assert!(matches!(error, RuntimeError::Arithmetic { device: Device::Cpu, .. }), "{error}");
-        assert!(error.to_string().starts_with("half precision cannot be had on `cpu`: "), "{error}");
+        let error = builder.model_bytes(model(2)).half_precision().build().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Precision { device: Device::Cpu, .. }), "{error}");
+        assert!(error.to_string().starts_with("`cpu` cannot compute in fp16: "), "{error}");
     }
     assert!(spec(2).precision.is_none());
 }
+
+sulcus_harness::main!();

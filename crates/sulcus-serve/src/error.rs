@@ -4,33 +4,32 @@ use std::net::SocketAddr;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The address cannot be had.
-    #[error(
-        "cannot listen on {address}: {source}\nhint: another program may use this port: choose another one, or 0 for any that is free"
-    )]
+    /// The address cannot be bound.
+    #[error("cannot listen on {address}")]
     Listen {
-        /// Which one.
+        /// The requested address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Anyone in the network would be answered.
+    /// Other machines can reach the address, and clients need no token.
     #[error(
-        "{address} can be reached from other machines, and no token was given: anyone there could send scans; give a token, listen on 127.0.0.1, or say that anyone may"
+        "{address} can be reached from other machines, and no token was given, so anyone there could send scans; set a \
+         token, listen on a loopback address, or allow anyone"
     )]
     Unprotected {
-        /// Where it would listen.
+        /// The requested address.
         address: SocketAddr,
     },
-    /// A token that no request could carry, or that could be guessed.
+    /// A token that no request can carry, or that is too short to be safe.
     #[error("the token cannot be used: expected {expected}, found {found}")]
     Token {
         /// What a token must be.
         expected: &'static str,
-        /// What this one is; never the token itself.
+        /// What was wrong; never the token itself.
         found: String,
     },
-    /// A memory limit below what is held already.
+    /// The memory limit is below what the process already holds.
     #[error(
         "the memory limit of {:.0} MB is too small: the program holds {:.0} MB with the model loaded; raise the limit",
         *limit as f64 / 1e6, *held as f64 / 1e6
@@ -38,13 +37,13 @@ pub enum ServeError {
     MemoryLimit {
         /// The limit, in bytes.
         limit: u64,
-        /// What is held before the first scan, in bytes.
+        /// The bytes held before the first scan.
         held: u64,
     },
-    /// The system gave no thread, signal or event queue.
-    #[error("the server could not be started: {source}")]
+    /// The operating system gave no thread, signal handler or event queue.
+    #[error("the server could not be started")]
     System {
-        /// What it said.
+        /// The error of the operating system.
         #[from]
         source: std::io::Error,
     },

@@ -1,14 +1,31 @@
 //! Segments scans over HTTP: one [`Segmenter`](sulcus_runtime::Segmenter), loaded once, behind a bounded queue.
 //!
-//! A scan is the body of `POST /v1/segment`, a NIfTI file as it is or gzipped; the answer is the mask that `sulcus predict`
-//! writes for the same scan, byte for byte. What else there is, `GET /v1/openapi.json` describes.
+//! `POST /v1/segment` takes a NIfTI file as its body, plain or gzipped. The response is the mask that `sulcus predict`
+//! writes for the same scan, byte for byte; with `Accept: multipart/form-data` it is the result as JSON and the mask.
+//! `GET /v1/openapi.json` describes every path.
 //!
-//! Three kinds of work never wait for each other. One thread moves bytes (tokio, hyper); workers read, segment and write
-//! scans, one each at a time; between them lies the queue, which refuses what does not fit (429) rather than grow. Bodies
-//! that are held have a budget of bytes, so that memory is bounded whatever clients do. A client that hangs up takes its
-//! scan along: out of the queue, or out of the engine after the tile at hand.
+//! Three kinds of work never wait for each other. One thread moves bytes (tokio, hyper). Workers read, segment and write
+//! scans, one scan each at a time. Between them lies the queue, which refuses a scan (429) when it is full. When a client
+//! closes its connection, its scan leaves the queue, or the engine stops after the current tile.
 //!
-//! Nothing of a scan is logged: method, path of a known route, status and seconds, that is all.
+//! # Hostile clients
+//!
+//! Memory is limited, by default to three quarters of the machine or its container. The bytes of request bodies are counted
+//! against a budget, and the need of a scan is estimated from its header before anything is inflated. The number of
+//! connections is limited, in total and for each client. A further client still gets a connection, so `/healthz` answers
+//! during an attack: the slowest connection that waits for nothing but its client is closed. Uploads and downloads must keep
+//! a minimum rate.
+//!
+//! # Log
+//!
+//! Each request is logged by `tracing` at level INFO with the target `sulcus_serve::audit`: the client's address, how access
+//! was granted, the method, the route, the status and the duration. The log holds no content of a scan and no text that a
+//! client wrote.
+//!
+//! # Viewer
+//!
+//! [`ViewerServer`] is a second server: it shows scans to one user of this machine. It serves a page and files that were opened at its
+//! start, on loopback, behind a random token.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -18,47 +35,43 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let segmenter = Segmenter::builder().model_bytes(sulcus_runtime::SELF_TEST_MODEL).build()?;
-//! // Port 0 takes any free one.
+//! // Port 0 selects a free port.
 //! let server = Server::bind(segmenter, "127.0.0.1:0".parse()?, Options::default())?;
-//! let (address, stopper) = (server.address(), server.stopper());
+//! let (address, shutdown) = (server.address(), server.shutdown_handle());
 //! let running = std::thread::spawn(move || server.run());
 //!
 //! let mut client = std::net::TcpStream::connect(address)?;
 //! write!(client, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-//! let mut answer = String::new();
-//! client.read_to_string(&mut answer)?;
-//! assert!(answer.starts_with("HTTP/1.1 200 OK"));
+//! let mut response = String::new();
+//! client.read_to_string(&mut response)?;
+//! assert!(response.starts_with("HTTP/1.1 200 OK"));
 //!
-//! // What was accepted is finished first.
-//! stopper.stop();
-//! assert!(running.join().is_ok_and(|ended| ended.is_ok()));
+//! // Accepted scans are finished first.
+//! shutdown.shutdown();
+//! assert!(running.join().is_ok_and(|report| report.is_ok()));
 //! # Ok(())
 //! # }
 //! ```
 
-mod answer;
-mod budget;
+mod access;
 mod connection;
+mod connection_table;
 mod description;
 mod error;
-mod guard;
-mod histogram;
+mod memory;
 mod metrics;
-mod model;
-mod negotiate;
 mod options;
-mod outcome;
-mod problem;
+mod problem_details;
 mod queue;
-mod receive;
+mod response;
 mod routes;
-mod segments;
 mod server;
-mod stall;
-mod visit;
-mod work;
+mod upload;
+mod viewer;
+mod worker;
 
 pub use error::ServeError;
 pub use options::{Options, Token};
-pub use segments::Segments;
-pub use server::{Ended, Server, Stopper};
+pub use server::{Server, ShutdownHandle, ShutdownReport};
+pub use viewer::{FindPage, ViewerServer, ViewerStopper};
+pub use worker::SegmentService;

@@ -1,4 +1,4 @@
-//! Scans that wait for a worker: as many as were agreed, and no longer than their clients do.
+//! The queue of scans that wait for a worker. It has a fixed capacity, and a scan leaves it when its client disconnects.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,263 +7,271 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use crate::answer::Answer;
-use crate::negotiate::Form;
-use crate::problem::Problem;
-use crate::receive::Body;
+use crate::problem_details::ProblemDetails;
+use crate::response::{ResponseFormat, SegmentResponse};
+use crate::upload::Upload;
 
-/// What came of a scan.
-pub(crate) type Reply = Result<Answer, Problem>;
+/// What the client of a job is sent.
+pub(crate) type JobReply = Result<SegmentResponse, ProblemDetails>;
 
-/// Said by whoever waits for the answer, seen by whoever makes it.
+/// Shared by the request that waits for a job and the worker that runs it.
 #[derive(Debug, Default)]
-pub(crate) struct Flags {
-    gone: AtomicBool,
-    begun: AtomicBool,
+pub(crate) struct JobState {
+    cancelled: AtomicBool,
+    started: AtomicBool,
 }
 
-impl Flags {
-    /// Nobody wants the answer any more.
-    pub(crate) fn gone(&self) -> bool {
-        self.gone.load(Ordering::Relaxed)
+impl JobState {
+    /// Whether the client no longer waits for the reply.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// A worker has it.
-    pub(crate) fn begun(&self) -> bool {
-        self.begun.load(Ordering::Relaxed)
+    /// Whether a worker has taken the job.
+    pub(crate) fn is_started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
     }
 }
 
-/// A scan and where its answer goes. The way back is its own, so that answers cannot be mixed up.
+/// A scan to segment. It carries its own reply channel, so replies cannot be mixed up.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) body: Body,
-    pub(crate) form: Form,
-    pub(crate) accepted: Instant,
-    pub(crate) flags: Arc<Flags>,
-    pub(crate) reply: oneshot::Sender<Reply>,
+    pub(crate) upload: Upload,
+    pub(crate) format: ResponseFormat,
+    pub(crate) queued_at: Instant,
+    pub(crate) state: Arc<JobState>,
+    pub(crate) reply: oneshot::Sender<JobReply>,
 }
 
-/// Why a scan was not taken.
+/// Why the queue refused a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// As many wait as may.
+pub(crate) enum QueueRefusal {
     Full,
     /// The server is stopping.
     Closed,
 }
 
 #[derive(Debug)]
-pub(crate) struct Queue {
-    state: Mutex<State>,
+pub(crate) struct JobQueue {
+    inner: Mutex<QueueState>,
     changed: Condvar,
     capacity: usize,
     workers: usize,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     waiting: VecDeque<(u64, Job)>,
-    working: BTreeMap<u64, Arc<Flags>>,
-    next: u64,
+    running: BTreeMap<u64, Arc<JobState>>,
+    next_number: u64,
     closed: bool,
-    /// How long a scan takes a worker, the last ones weighing most.
-    usual_secs: Option<f64>,
+    /// Exponentially weighted mean of how long a worker takes for a scan.
+    mean_job_secs: Option<f64>,
 }
 
-impl Queue {
-    /// For so many scans beside those that workers have.
+impl JobQueue {
+    /// A queue for `capacity` waiting scans beside those that the workers run.
     pub(crate) fn new(capacity: usize, workers: usize) -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), capacity, workers }
+        Self { inner: Mutex::default(), changed: Condvar::new(), capacity, workers }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a scan would be taken now; asked before it is uploaded.
-    pub(crate) fn admits(&self) -> Result<(), Refusal> {
-        self.state().admits(self.capacity + self.workers)
+    /// Whether a scan would be accepted now. Checked before the scan is uploaded.
+    pub(crate) fn check_capacity(&self) -> Result<(), QueueRefusal> {
+        self.lock().check_capacity(self.capacity + self.workers)
     }
 
-    /// Takes a scan. While the ticket is held its answer is wanted.
-    pub(crate) fn push(self: &Arc<Self>, body: Body, form: Form) -> Result<Ticket, Refusal> {
-        let mut state = self.state();
-        state.admits(self.capacity + self.workers)?;
-        let number = state.next;
-        state.next += 1;
-        let flags = Arc::new(Flags::default());
-        let (reply, answer) = oneshot::channel();
-        let job = Job { body, form, accepted: Instant::now(), flags: Arc::clone(&flags), reply };
-        state.waiting.push_back((number, job));
+    /// Adds a scan. Dropping the ticket cancels the job.
+    pub(crate) fn push(
+        self: &Arc<Self>,
+        upload: Upload,
+        format: ResponseFormat,
+    ) -> Result<JobTicket, QueueRefusal> {
+        let mut inner = self.lock();
+        inner.check_capacity(self.capacity + self.workers)?;
+        let number = inner.next_number;
+        inner.next_number += 1;
+        let state = Arc::new(JobState::default());
+        let (sender, reply) = oneshot::channel();
+        let job = Job { upload, format, queued_at: Instant::now(), state: Arc::clone(&state), reply: sender };
+        inner.waiting.push_back((number, job));
         self.changed.notify_one();
-        Ok(Ticket { answer, flags, place: Place { queue: Arc::clone(self), number } })
+        Ok(JobTicket { reply, state, guard: TicketGuard { queue: Arc::clone(self), number } })
     }
 
-    /// The next scan, when there is one; none when the queue was closed and nothing is left.
-    pub(crate) fn pop(self: &Arc<Self>) -> Option<(Job, Working)> {
-        let mut state = self.state();
+    /// Waits for the next scan. Returns `None` when the queue is closed and empty.
+    pub(crate) fn pop(self: &Arc<Self>) -> Option<(Job, RunningJob)> {
+        let mut inner = self.lock();
         loop {
-            if let Some((number, job)) = state.waiting.pop_front() {
-                job.flags.begun.store(true, Ordering::Relaxed);
-                state.working.insert(number, Arc::clone(&job.flags));
-                return Some((job, Working { queue: Arc::clone(self), number, since: Instant::now() }));
+            if let Some((number, job)) = inner.waiting.pop_front() {
+                job.state.started.store(true, Ordering::Relaxed);
+                inner.running.insert(number, Arc::clone(&job.state));
+                return Some((job, RunningJob { queue: Arc::clone(self), number, since: Instant::now() }));
             }
-            if state.closed {
+            if inner.closed {
                 return None;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Takes nothing more; what waits is still worked on.
+    /// Refuses further scans. Waiting scans are still segmented.
     pub(crate) fn close(&self) {
-        self.state().closed = true;
+        self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// Gives up what waits and what is worked on; says how many scans that were.
+    /// Cancels all waiting and running scans. Returns their number.
     pub(crate) fn abandon(&self) -> usize {
-        let mut state = self.state();
-        state.working.values().for_each(|flags| flags.gone.store(true, Ordering::Relaxed));
-        let count = state.waiting.len() + state.working.len();
-        state.waiting.clear();
+        let mut inner = self.lock();
+        inner.running.values().for_each(|state| state.cancel());
+        let count = inner.waiting.len() + inner.running.len();
+        inner.waiting.clear();
         count
     }
 
-    /// Scans that wait, and scans that are worked on.
+    /// Number of waiting scans, and number of running scans.
     pub(crate) fn lengths(&self) -> (usize, usize) {
-        let state = self.state();
-        (state.waiting.len(), state.working.len())
+        let inner = self.lock();
+        (inner.waiting.len(), inner.running.len())
     }
 
-    /// In how many seconds a place is likely to be free.
-    pub(crate) fn free_in_secs(&self) -> u64 {
-        /// A guess from few scans is not to keep a client away for long.
-        const MOST: f64 = 60.0;
-        let usual = self.state().usual_secs.unwrap_or(1.0);
-        (usual / self.workers as f64).clamp(1.0, MOST).ceil() as u64
+    /// Estimated seconds until a place is free.
+    pub(crate) fn retry_after_secs(&self) -> u64 {
+        /// The estimate is uncertain, so no client is sent away for longer.
+        const MAX_SECS: f64 = 60.0;
+        let mean = self.lock().mean_job_secs.unwrap_or(1.0);
+        (mean / self.workers as f64).clamp(1.0, MAX_SECS).ceil() as u64
     }
 }
 
-impl State {
-    fn admits(&self, places: usize) -> Result<(), Refusal> {
+impl QueueState {
+    fn check_capacity(&self, places: usize) -> Result<(), QueueRefusal> {
         if self.closed {
-            return Err(Refusal::Closed);
+            return Err(QueueRefusal::Closed);
         }
-        if self.waiting.len() + self.working.len() >= places { Err(Refusal::Full) } else { Ok(()) }
+        if self.waiting.len() + self.running.len() >= places { Err(QueueRefusal::Full) } else { Ok(()) }
     }
 }
 
-/// Held by whoever waits for an answer.
+/// Held by the request that waits for the reply.
 #[derive(Debug)]
-pub(crate) struct Ticket {
-    pub(crate) answer: oneshot::Receiver<Reply>,
-    pub(crate) flags: Arc<Flags>,
-    #[expect(dead_code, reason = "held for what happens when it goes")]
-    place: Place,
+pub(crate) struct JobTicket {
+    pub(crate) reply: oneshot::Receiver<JobReply>,
+    pub(crate) state: Arc<JobState>,
+    #[expect(dead_code, reason = "cancels the job when it is dropped")]
+    guard: TicketGuard,
 }
 
-/// A scan's place; when it goes, nobody waits any more.
+/// Cancels its job when it is dropped.
 #[derive(Debug)]
-struct Place {
-    queue: Arc<Queue>,
+struct TicketGuard {
+    queue: Arc<JobQueue>,
     number: u64,
 }
 
-impl Drop for Place {
+impl Drop for TicketGuard {
     fn drop(&mut self) {
-        let mut state = self.queue.state();
-        // One that has begun is told; one that waits is taken out, with its body.
-        if let Some(flags) = state.working.get(&self.number) {
-            flags.gone.store(true, Ordering::Relaxed);
+        let mut inner = self.queue.lock();
+        // A running job is told to stop. A waiting job is removed with its upload.
+        if let Some(state) = inner.running.get(&self.number) {
+            state.cancel();
         }
-        state.waiting.retain(|(number, _)| *number != self.number);
+        inner.waiting.retain(|(number, _)| *number != self.number);
     }
 }
 
-/// Held by a worker for as long as it has the scan, however it ends.
+/// Held by a worker while it runs a job. Dropping it frees the place, however the job ended.
 #[derive(Debug)]
-pub(crate) struct Working {
-    queue: Arc<Queue>,
+pub(crate) struct RunningJob {
+    queue: Arc<JobQueue>,
     number: u64,
     since: Instant,
 }
 
-impl Drop for Working {
+impl Drop for RunningJob {
     fn drop(&mut self) {
-        /// Of the last scan in the average.
+        /// Weight of the latest job in the mean.
         const WEIGHT: f64 = 0.2;
         let secs = self.since.elapsed().as_secs_f64();
-        let mut state = self.queue.state();
-        state.working.remove(&self.number);
-        state.usual_secs = Some(state.usual_secs.map_or(secs, |usual| usual + WEIGHT * (secs - usual)));
+        let mut inner = self.queue.lock();
+        inner.running.remove(&self.number);
+        inner.mean_job_secs = Some(inner.mean_job_secs.map_or(secs, |mean| mean + WEIGHT * (secs - mean)));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::{Budget, Lease};
+    use crate::upload::{ByteBudget, ByteReservation};
 
-    fn body(byte: u8) -> Body {
-        Body { bytes: vec![byte], lease: Lease::empty(&Arc::new(Budget::new(1))) }
+    fn upload(byte: u8) -> Upload {
+        Upload { bytes: vec![byte], reservation: ByteReservation::empty(&Arc::new(ByteBudget::new(1))) }
     }
 
     #[test]
-    fn a_queue_takes_what_it_may_in_order_and_no_more() {
-        let queue = Arc::new(Queue::new(2, 1));
-        let tickets: Vec<Ticket> = (0..3).map(|i| queue.push(body(i), Form::Json).unwrap()).collect();
-        assert_eq!(queue.push(body(9), Form::Json).unwrap_err(), Refusal::Full);
-        let (first, working) = queue.pop().unwrap();
-        assert_eq!((first.body.bytes[0], queue.lengths()), (0, (2, 1)));
-        assert!(tickets[0].flags.begun() && !tickets[1].flags.begun());
-        // The worker's place is taken for as long as it works.
-        assert_eq!(queue.admits(), Err(Refusal::Full));
-        drop(working);
-        assert_eq!((queue.lengths(), queue.admits()), ((2, 0), Ok(())));
-        assert_eq!(queue.pop().unwrap().0.body.bytes[0], 1);
+    fn jobs_run_in_order_and_a_full_queue_refuses() {
+        let queue = Arc::new(JobQueue::new(2, 1));
+        let tickets: Vec<JobTicket> =
+            (0..3).map(|i| queue.push(upload(i), ResponseFormat::Json).unwrap()).collect();
+        assert_eq!(queue.push(upload(9), ResponseFormat::Json).unwrap_err(), QueueRefusal::Full);
+        let (first, running) = queue.pop().unwrap();
+        assert_eq!((first.upload.bytes[0], queue.lengths()), (0, (2, 1)));
+        assert!(tickets[0].state.is_started() && !tickets[1].state.is_started());
+        // A running job occupies its worker's place.
+        assert_eq!(queue.check_capacity(), Err(QueueRefusal::Full));
+        drop(running);
+        assert_eq!((queue.lengths(), queue.check_capacity()), ((2, 0), Ok(())));
+        assert_eq!(queue.pop().unwrap().0.upload.bytes[0], 1);
     }
 
     #[test]
-    fn who_hangs_up_leaves_the_queue_and_stops_the_work() {
-        let queue = Arc::new(Queue::new(2, 1));
-        let begun = queue.push(body(0), Form::Json).unwrap();
-        let waits = queue.push(body(1), Form::Json).unwrap();
-        let stays = queue.push(body(2), Form::Json).unwrap();
-        let (job, working) = queue.pop().unwrap();
-        drop(waits);
-        assert_eq!((queue.lengths(), job.flags.gone()), ((1, 1), false));
-        drop(begun);
-        assert!(job.flags.gone());
-        drop(working);
-        let (next, _working) = queue.pop().unwrap();
-        assert_eq!((next.body.bytes[0], next.flags.gone()), (2, false));
-        drop(stays);
-        assert!(next.flags.gone());
+    fn dropped_ticket_removes_a_waiting_job_and_cancels_a_running_one() {
+        let queue = Arc::new(JobQueue::new(2, 1));
+        let running_ticket = queue.push(upload(0), ResponseFormat::Json).unwrap();
+        let waiting_ticket = queue.push(upload(1), ResponseFormat::Json).unwrap();
+        let kept_ticket = queue.push(upload(2), ResponseFormat::Json).unwrap();
+        let (job, running) = queue.pop().unwrap();
+        drop(waiting_ticket);
+        assert_eq!((queue.lengths(), job.state.is_cancelled()), ((1, 1), false));
+        drop(running_ticket);
+        assert!(job.state.is_cancelled());
+        drop(running);
+        let (next, _running) = queue.pop().unwrap();
+        assert_eq!((next.upload.bytes[0], next.state.is_cancelled()), (2, false));
+        drop(kept_ticket);
+        assert!(next.state.is_cancelled());
     }
 
     #[test]
-    fn a_closed_queue_is_emptied_first_and_an_abandoned_one_is_not() {
-        let queue = Arc::new(Queue::new(2, 1));
-        let mut tickets: Vec<Ticket> = (0..3).map(|i| queue.push(body(i), Form::Json).unwrap()).collect();
+    fn closed_queue_refuses_new_jobs_and_abandon_drops_waiting_ones() {
+        let queue = Arc::new(JobQueue::new(2, 1));
+        let mut tickets: Vec<JobTicket> =
+            (0..3).map(|i| queue.push(upload(i), ResponseFormat::Json).unwrap()).collect();
         queue.close();
-        assert_eq!(queue.push(body(9), Form::Json).unwrap_err(), Refusal::Closed);
-        let (job, working) = queue.pop().unwrap();
+        assert_eq!(queue.push(upload(9), ResponseFormat::Json).unwrap_err(), QueueRefusal::Closed);
+        let (job, running) = queue.pop().unwrap();
         assert_eq!(queue.abandon(), 3);
-        assert!(job.flags.gone());
-        drop((job, working));
+        assert!(job.state.is_cancelled());
+        drop((job, running));
         assert!(queue.pop().is_none());
-        assert!(tickets.iter_mut().all(|ticket| ticket.answer.try_recv().is_err()));
+        assert!(tickets.iter_mut().all(|ticket| ticket.reply.try_recv().is_err()));
     }
 
     #[test]
-    fn a_refused_client_is_told_to_come_back_when_a_worker_is_free() {
-        let queue = Arc::new(Queue::new(2, 2));
-        assert_eq!(queue.free_in_secs(), 1);
-        queue.state().usual_secs = Some(7.0);
-        assert_eq!(queue.free_in_secs(), 4);
-        queue.state().usual_secs = Some(1e9);
-        assert_eq!(queue.free_in_secs(), 60);
+    fn retry_after_is_the_mean_job_time_per_worker_within_bounds() {
+        let queue = Arc::new(JobQueue::new(2, 2));
+        assert_eq!(queue.retry_after_secs(), 1);
+        queue.lock().mean_job_secs = Some(7.0);
+        assert_eq!(queue.retry_after_secs(), 4);
+        queue.lock().mean_job_secs = Some(1e9);
+        assert_eq!(queue.retry_after_secs(), 60);
     }
 }

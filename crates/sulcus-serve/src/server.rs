@@ -2,50 +2,55 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::budget::Budget;
-use crate::guard::Guard;
+use crate::access::AccessPolicy;
+use crate::connection_table::{ConnectionLimits, ConnectionTable};
+use crate::description::{ClientLimits, model_json, openapi_json};
+use crate::memory::MemoryLimits;
 use crate::metrics::Metrics;
-use crate::model::Limits;
-use crate::queue::Queue;
-use crate::routes::{Shared, router, stopping};
-use crate::work::Worker;
-use crate::{Options, Segments, ServeError, connection, description, model};
+use crate::queue::JobQueue;
+use crate::routes::{ServerState, router, shutdown_requested};
+use crate::upload::{ByteBudget, UploadLimits};
+use crate::worker::Worker;
+use crate::{Options, SegmentService, ServeError, connection};
 
-/// More wait in the system's own line.
-const CONNECTIONS: u32 = 512;
-/// How long clients have to take what was finished, and abandoned work to end, before the server goes.
-const LAST_WAIT: Duration = Duration::from_secs(10);
+/// Connections that the operating system holds until they are accepted. With the standard library's 128, a burst of connections
+/// makes others wait for a second, until TCP tries again.
+const BACKLOG: u32 = 1024;
+/// How long a shutdown waits for clients to read their responses, and for abandoned jobs to stop.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 
-/// Listens already, and answers once it runs.
+/// A bound server. It accepts connections at once and handles them in [`Server::run`].
 pub struct Server {
     runtime: Runtime,
     listener: TcpListener,
     address: SocketAddr,
-    stopper: Stopper,
-    shared: Arc<Shared>,
+    shutdown: ShutdownHandle,
+    state: Arc<ServerState>,
     workers: Vec<Worker>,
 }
 
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Ended {
-    /// Scans that were accepted and given up, because it was asked to stop twice.
+pub struct ShutdownReport {
+    /// Number of accepted scans that were cancelled by a second shutdown request.
     pub abandoned: usize,
 }
 
-/// Asks a server to stop, from any thread.
+/// Stops a server, from any thread.
 #[derive(Debug, Clone)]
-pub struct Stopper(Arc<watch::Sender<usize>>);
+pub struct ShutdownHandle(Arc<watch::Sender<usize>>);
 
-impl Stopper {
-    /// The first time: nothing new is taken, what was accepted is finished. The second time: that is given up as well.
-    pub fn stop(&self) {
-        self.0.send_modify(|asked| *asked += 1);
+impl ShutdownHandle {
+    /// Requests a shutdown. After the first request the server accepts no scan and finishes the accepted ones. After the
+    /// second request it cancels them.
+    pub fn shutdown(&self) {
+        self.0.send_modify(|requests| *requests += 1);
     }
 }
 
@@ -56,98 +61,116 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Listens on an address; port 0 takes any that is free. Clients may connect from now on, and are answered by
-    /// [`Server::run`].
+    /// Listens on an address; port 0 selects a free port. Clients can connect from now on. [`Server::run`] handles their
+    /// requests.
     ///
     /// # Errors
-    /// When the address can't be had, other machines could reach it and neither a token nor leave for anyone was given, or the
-    /// memory limit is less than what is held already.
-    pub fn bind(segments: impl Segments, address: SocketAddr, options: Options) -> Result<Self, ServeError> {
-        Self::check_reach(address, &options)?;
-        let segments: Arc<dyn Segments> = Arc::new(segments);
-        let segmenter = segments.segmenter();
-        let share = Share::of(&options, segmenter.loaded_memory_bytes())?;
+    /// When the address cannot be bound, when other machines can reach it and neither a token nor
+    /// [`Options::allow_anyone`] was set, or when the memory limit is below what the process already holds.
+    pub fn bind(service: impl SegmentService, address: SocketAddr, options: Options) -> Result<Self, ServeError> {
+        Self::check_exposure(address, &options)?;
+        let service: Arc<dyn SegmentService> = Arc::new(service);
+        let segmenter = service.segmenter();
+        let memory =
+            MemoryLimits::new(&options, segmenter.loaded_memory_bytes(), sulcus_runtime::machine_memory_bytes())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listen = || {
-            let listener = TcpListener::bind(address)?;
-            listener.set_nonblocking(true)?;
+            let _context = runtime.enter();
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            // As the standard library does. On Windows the option has another meaning.
+            #[cfg(unix)]
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            let listener = socket.listen(BACKLOG)?.into_std()?;
             Ok((listener.local_addr()?, listener))
         };
         let (address, listener) = listen().map_err(|source| ServeError::Listen { address, source })?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (asked, asked_seen) = watch::channel(0);
-        let stopper = Stopper(Arc::new(asked));
-        if options.signals {
-            // From here on, so that a signal between this and `run` is not lost.
+        let (sender, shutdown_requests) = watch::channel(0);
+        let shutdown = ShutdownHandle(Arc::new(sender));
+        if options.stop_on_signals {
+            // The handlers are installed here, so that a signal before `run` is not lost.
             let _context = runtime.enter();
-            listen_for_signals(&stopper)?;
+            listen_for_signals(&shutdown)?;
         }
-        let limits = Limits {
-            max_body_bytes: share.max_body,
+        let client_limits = ClientLimits {
+            max_body_bytes: memory.max_body,
             queue: options.queue,
             workers: options.workers,
             timeout_secs: options.timeout.as_secs_f64(),
+            max_memory_bytes: memory.process,
         };
-        let (model, openapi) =
-            (model::page(segmenter, limits), description::page(options.token.is_some(), share.max_body));
-        let guard = match options.token {
-            Some(token) => Guard::Token(token),
-            None if options.anyone => Guard::Nobody,
-            None => Guard::Local,
+        // Connections that wait for their scans take no places from others.
+        let jobs = options.queue.saturating_add(options.workers);
+        let ConnectionLimits { total, per_client } = options.connections;
+        let connection_limits =
+            ConnectionLimits { total: total.saturating_add(jobs), per_client: per_client.saturating_add(jobs) };
+        let model_json = model_json(segmenter, client_limits).into();
+        let openapi_json = openapi_json(options.token.is_some(), memory.max_body).into();
+        let access = match options.token {
+            Some(token) => AccessPolicy::Token(token),
+            None if options.allow_anyone => AccessPolicy::Anyone,
+            None => AccessPolicy::LocalPrograms,
         };
         let (queue, metrics) =
-            (Arc::new(Queue::new(options.queue, options.workers)), Arc::new(Metrics::default()));
+            (Arc::new(JobQueue::new(options.queue, options.workers)), Arc::new(Metrics::default()));
         let worker = |_| Worker {
-            segments: Arc::clone(&segments),
+            service: Arc::clone(&service),
             queue: Arc::clone(&queue),
             metrics: Arc::clone(&metrics),
-            most_to_read: share.most_to_read,
-            max_memory: share.of_worker,
+            max_read_bytes: memory.max_read,
+            max_memory: memory.per_worker,
         };
         let workers = (0..options.workers).map(worker).collect();
-        let shared = Shared {
+        let state = ServerState {
             queue,
             metrics,
-            budget: Arc::new(Budget::new(share.held)),
-            guard,
-            asked: asked_seen,
-            connections: Arc::new(Semaphore::new(CONNECTIONS as usize)),
-            most_connections: CONNECTIONS as usize,
-            max_body: share.max_body,
+            body_budget: Arc::new(ByteBudget::new(memory.held_bodies)),
+            access,
+            shutdown_requests,
+            connections: Arc::new(ConnectionTable::new(connection_limits)),
+            memory_limit: memory.process,
+            upload_limits: UploadLimits {
+                max_bytes: memory.max_body,
+                timeout: options.timeout,
+                idle_timeout: options.idle_timeout,
+                min_rate: options.min_rate,
+            },
             timeout: options.timeout,
-            patience: options.patience,
-            places: options.queue,
+            idle_timeout: options.idle_timeout,
+            queue_capacity: options.queue,
             workers: options.workers,
-            model: model.into(),
-            openapi: openapi.into(),
+            model_json,
+            openapi_json,
         };
-        Ok(Self { runtime, listener, address, stopper, shared: Arc::new(shared), workers })
+        Ok(Self { runtime, listener, address, shutdown, state: Arc::new(state), workers })
     }
 
-    /// That only those reach an address who may: for callers who want to know before they load a model.
+    /// Checks that an address is safe to listen on with these options. Callers can use it before they load a model;
+    /// [`Server::bind`] repeats it.
     ///
     /// # Errors
     /// [`ServeError::Unprotected`].
-    pub fn check_reach(address: SocketAddr, options: &Options) -> Result<(), ServeError> {
-        let protected = address.ip().is_loopback() || options.token.is_some() || options.anyone;
+    pub fn check_exposure(address: SocketAddr, options: &Options) -> Result<(), ServeError> {
+        let protected = address.ip().is_loopback() || options.token.is_some() || options.allow_anyone;
         if protected { Ok(()) } else { Err(ServeError::Unprotected { address }) }
     }
 
-    /// Where it listens.
+    /// The address that the server listens on, with its actual port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What stops it.
-    pub fn stopper(&self) -> Stopper {
-        self.stopper.clone()
+    /// A handle that stops the server.
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        self.shutdown.clone()
     }
 
-    /// Answers requests until it is stopped; then finishes the scans that it has accepted.
+    /// Handles requests until a shutdown is requested, then finishes the accepted scans.
     ///
     /// # Errors
-    /// When the system gives no thread.
-    pub fn run(self) -> Result<Ended, ServeError> {
-        let Self { runtime, listener, shared, workers, stopper, .. } = self;
+    /// When the operating system gives no thread.
+    pub fn run(self) -> Result<ShutdownReport, ServeError> {
+        let Self { runtime, listener, state, workers, shutdown, .. } = self;
         let (alive, all_ended) = mpsc::channel(1);
         for (number, worker) in workers.into_iter().enumerate() {
             let alive = alive.clone();
@@ -156,103 +179,88 @@ impl Server {
                 drop(alive);
             };
             if let Err(source) = std::thread::Builder::new().name(format!("sulcus-serve-{number}")).spawn(work) {
-                shared.queue.close();
+                state.queue.close();
                 return Err(source.into());
             }
         }
         drop(alive);
-        let ended = runtime.block_on(serve(listener, shared, all_ended));
-        drop(stopper);
-        Ok(ended?)
-    }
-}
-
-/// What the memory is shared out to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Share {
-    /// Of all bodies together.
-    held: u64,
-    max_body: u64,
-    /// Of a scan, while it is read.
-    most_to_read: u64,
-    /// What the process may hold as one worker sees it, which knows of no other.
-    of_worker: Option<u64>,
-}
-
-impl Share {
-    fn of(options: &Options, loaded: u64) -> Result<Self, ServeError> {
-        let held = options.max_body.saturating_mul(Options::HELD);
-        let most_to_read = options.max_body.saturating_mul(Options::INFLATION);
-        let Some(limit) = options.max_memory else {
-            return Ok(Self { held, max_body: options.max_body, most_to_read, of_worker: None });
-        };
-        let free = limit.checked_sub(loaded).filter(|free| *free > 0);
-        let free = free.ok_or(ServeError::MemoryLimit { limit, held: loaded })?;
-        // A quarter is for bodies that wait.
-        let held = held.min(free / 4);
-        let of_worker = loaded + (free - held) / options.workers as u64;
-        Ok(Self { held, max_body: options.max_body.min(held), most_to_read, of_worker: Some(of_worker) })
+        let report = runtime.block_on(serve(listener, state, all_ended));
+        drop(shutdown);
+        Ok(report?)
     }
 }
 
 async fn serve(
     listener: TcpListener,
-    shared: Arc<Shared>,
+    state: Arc<ServerState>,
     mut all_ended: mpsc::Receiver<()>,
-) -> std::io::Result<Ended> {
+) -> std::io::Result<ShutdownReport> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let router = router(Arc::clone(&shared));
-    let mut asked = shared.asked.clone();
+    let router = router(Arc::clone(&state));
+    let (open, mut all_closed) = mpsc::channel(1);
+    let mut requests = state.shutdown_requests.clone();
     tokio::select! {
-        () = accept(&listener, &shared, &router) => {}
-        () = stopping(&mut asked, 1) => {}
+        () = accept(&listener, &state, &router, &open) => {}
+        () = shutdown_requested(&mut requests, 1) => {}
     }
-    drop(listener);
-    shared.queue.close();
+    drop((listener, open));
+    state.queue.close();
     let mut abandoned = 0;
     tokio::select! {
         _ = all_ended.recv() => {}
-        () = stopping(&mut asked, 2) => {
-            abandoned = shared.queue.abandon();
-            // An engine in the middle of a tile can't be stopped; one that never ends it is left to the process's end.
-            let _ = timeout(LAST_WAIT, all_ended.recv()).await;
+        () = shutdown_requested(&mut requests, 2) => {
+            abandoned = state.queue.abandon();
+            // An engine cannot be stopped inside a tile. If it hangs, the end of the process ends it.
+            let _ = timeout(SHUTDOWN_WAIT, all_ended.recv()).await;
         }
     }
-    let _ = timeout(LAST_WAIT, shared.connections.acquire_many(CONNECTIONS)).await;
-    Ok(Ended { abandoned })
+    let _ = timeout(SHUTDOWN_WAIT, all_closed.recv()).await;
+    Ok(ShutdownReport { abandoned })
 }
 
-async fn accept(listener: &tokio::net::TcpListener, shared: &Arc<Shared>, router: &axum::Router) {
-    /// The system is out of something, files perhaps, which an ending connection may give back.
-    const BREATH: Duration = Duration::from_millis(50);
-    // A place is waited for before a client is taken, and is the client's once there is one: nobody else takes places.
-    while let Ok(place) = shared.connections.acquire().await {
-        drop(place);
+/// Accepts connections, and never stops. Each connection holds a clone of `open` while it lives.
+async fn accept(
+    listener: &tokio::net::TcpListener,
+    state: &Arc<ServerState>,
+    router: &axum::Router,
+    open: &mpsc::Sender<()>,
+) {
+    /// Until a connection that is told to close has closed.
+    const RETRY_DELAY: Duration = Duration::from_millis(50);
+    loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let Ok(place) = Arc::clone(&shared.connections).try_acquire_owned() else { continue };
-                let connection = connection::serve(stream, Arc::clone(shared), router.clone());
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
+            Ok((stream, client)) => {
+                let client = client.ip().to_canonical();
+                // Without a place the connection closes at once.
+                if let Some(place) = state.connections.add(client) {
+                    let connection = connection::serve(stream, client, place, Arc::clone(state), router.clone());
+                    let open = open.clone();
+                    tokio::spawn(async move {
+                        connection.await;
+                        drop(open);
+                    });
+                }
+                // In a flood of connections, each one still gets a chance to be read before the next is accepted.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
-                tracing::warn!("a connection could not be taken: {error}");
-                sleep(BREATH).await;
+                // The error is usually a lack of file descriptors.
+                tracing::warn!("a connection was not accepted: {error}");
+                state.connections.close_slowest();
+                sleep(RETRY_DELAY).await;
             }
         }
     }
 }
 
 #[cfg(unix)]
-fn listen_for_signals(stopper: &Stopper) -> std::io::Result<()> {
+fn listen_for_signals(shutdown: &ShutdownHandle) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-        let (mut signals, stopper) = (signal(kind)?, stopper.clone());
+        let (mut signals, shutdown) = (signal(kind)?, shutdown.clone());
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
-                stopper.stop();
+                shutdown.shutdown();
             }
         });
     }
@@ -260,11 +268,11 @@ fn listen_for_signals(stopper: &Stopper) -> std::io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn listen_for_signals(stopper: &Stopper) -> std::io::Result<()> {
-    let stopper = stopper.clone();
+fn listen_for_signals(shutdown: &ShutdownHandle) -> std::io::Result<()> {
+    let shutdown = shutdown.clone();
     tokio::spawn(async move {
         while tokio::signal::ctrl_c().await.is_ok() {
-            stopper.stop();
+            shutdown.shutdown();
         }
     });
     Ok(())
@@ -275,28 +283,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_shared_out_and_a_limit_below_what_is_held_is_refused() {
-        let options = Options::default().max_body(100).workers(2);
-        let free = Share::of(&options, 1000).unwrap();
-        assert_eq!(free, Share { held: 200, max_body: 100, most_to_read: 900, of_worker: None });
-        let tight = Share::of(&options.clone().max_memory(1200), 1000).unwrap();
-        assert_eq!(tight, Share { held: 50, max_body: 50, most_to_read: 900, of_worker: Some(1075) });
-        for limit in [10, 1000] {
-            let error = Share::of(&options.clone().max_memory(limit), 1000).unwrap_err();
-            assert!(matches!(error, ServeError::MemoryLimit { held: 1000, .. }), "{error}");
-        }
-    }
-
-    #[test]
-    fn other_machines_need_a_token_or_leave_for_anyone() {
-        let reach = |host: &str, options: &Options| Server::check_reach(host.parse().unwrap(), options).is_ok();
+    fn address_that_others_can_reach_needs_a_token_or_allow_anyone() {
+        let accepts =
+            |host: &str, options: &Options| Server::check_exposure(host.parse().unwrap(), options).is_ok();
         let (none, anyone) = (Options::default(), Options::default().allow_anyone());
         let token = Options::default().token(crate::Token::new("0123456789abcdef").unwrap());
         for host in ["127.0.0.1:0", "[::1]:0", "127.9.9.9:80"] {
-            assert!(reach(host, &none), "{host}");
+            assert!(accepts(host, &none), "{host}");
         }
         for host in ["0.0.0.0:0", "[::]:0", "10.0.0.1:80"] {
-            assert!(!reach(host, &none) && reach(host, &token) && reach(host, &anyone), "{host}");
+            assert!(!accepts(host, &none) && accepts(host, &token) && accepts(host, &anyone), "{host}");
         }
     }
 }

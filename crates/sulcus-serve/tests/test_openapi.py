@@ -1,8 +1,12 @@
-"""The description of `sulcus serve` against the server itself: schemathesis makes requests by it and compares the answers.
+"""Compares `sulcus serve` with its OpenAPI description, by requests that schemathesis generates from it, and parses its multipart
+responses.
 
 SULCUS_BIN is the binary, SULCUS_REPO the repository's root. `pip install pytest schemathesis openapi-spec-validator`.
 """
 
+import contextlib
+import email
+import email.policy
 import gzip
 import json
 import os
@@ -25,7 +29,7 @@ MODEL = REPO / "crates/sulcus-cli/assets/tiny.onnx"
 SCAN = gzip.decompress((REPO / "examples/data/case/image.nii.gz").read_bytes())
 TOKEN = secrets.token_hex(16)
 
-# Of each operation, half a minute in all. The same ones on every run: they are drawn from the test's own name.
+# For each operation; half a minute in all. They are the same on every run, because the name of the test is their seed.
 EXAMPLES = 1000
 
 
@@ -49,7 +53,7 @@ SMALL = nifti([8, 8, 4], [float(i % 97) for i in range(256)])
 
 @st.composite
 def damaged(draw):
-    """A scan with bytes of its header changed, or cut short, gzipped or not."""
+    """A scan with changed bytes in its header or a cut end, gzipped or not."""
     scan = bytearray(SMALL)
     for _ in range(draw(st.integers(1, 4))):
         scan[draw(st.integers(0, 351))] = draw(st.integers(0, 255))
@@ -66,10 +70,10 @@ schemathesis.openapi.media_type("application/gzip", SCANS)
 schemathesis.openapi.media_type("application/octet-stream", SCANS)
 
 
-@pytest.fixture(scope="module")
-def server():
-    """A running server's address. The process must still be there at the end, and stop when it is asked to."""
-    command = [os.environ["SULCUS_BIN"], "serve", "-m", str(MODEL), "--engine", "tract", "--port", "0", "--json"]
+@contextlib.contextmanager
+def serving(model):
+    """A running server's address. The process must still run at the end, and stop when it gets SIGTERM."""
+    command = [os.environ["SULCUS_BIN"], "serve", "-m", str(model), "--engine", "tract", "--port", "0", "--json"]
     environment = {**os.environ, "SULCUS_TOKEN": TOKEN}
     child = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
     try:
@@ -81,6 +85,36 @@ def server():
         child.kill()
 
 
+@pytest.fixture(scope="module")
+def server():
+    with serving(MODEL) as url:
+        yield url
+
+
+def varint(number):
+    """A protobuf varint."""
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
+
+
+def with_label_names(names):
+    """The bytes of MODEL with other names of its labels."""
+
+    def entry(spec):
+        key = b"sulcus.spec"
+        body = b"\x0a" + varint(len(key)) + key + b"\x12" + varint(len(spec)) + spec
+        return b"\x72" + varint(len(body)) + body
+
+    content = MODEL.read_bytes()
+    text = content[content.index(b'{"format_version"') :].decode("utf-8", "replace")
+    spec, end = json.JSONDecoder().raw_decode(text)
+    old = entry(text[:end].encode())
+    assert content.count(old) == 1 and len(spec["labels"]) == len(names)
+    for label, name in zip(spec["labels"], names):
+        label["name"] = name
+    return content.replace(old, entry(json.dumps(spec).encode()))
+
+
 def fetch(server, path):
     request = urllib.request.Request(server + path, headers={"Authorization": f"Bearer {TOKEN}"})
     with urllib.request.urlopen(request, timeout=30) as answer:
@@ -88,7 +122,7 @@ def fetch(server, path):
 
 
 def description():
-    """As a server with a token gives it, before there is one: the tests are made from it."""
+    """The description that a server with a token returns. The tests are generated from it before a server runs."""
     text = (REPO / "crates/sulcus-serve/src/openapi.json").read_text()
     page = json.loads(text) | {"security": [{"token": []}]}
     for content in page["paths"]["/v1/segment"]["post"]["requestBody"]["content"].values():
@@ -103,7 +137,7 @@ API = schemathesis.openapi.from_dict(
 )
 
 
-def test_the_description_is_openapi_3_1_and_the_server_s_own(server):
+def test_description_is_valid_openapi_3_1_and_equals_the_served_one(server):
     openapi_spec_validator.validate(DESCRIPTION)
     served = json.loads(fetch(server, "/v1/openapi.json"))
     DESCRIPTION["info"]["version"] = served["info"]["version"]
@@ -118,8 +152,8 @@ def test_the_description_is_openapi_3_1_and_the_server_s_own(server):
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_answers_are_as_described(case, server):
-    # Which bodies are scans, a schema can't say: random ones that fit it are refused, and are meant to be.
+def test_responses_match_the_description(case, server):
+    # A schema cannot describe which bodies are scans, so the server correctly refuses random bodies that match it.
     case.call_and_validate(
         base_url=server,
         headers={"Authorization": f"Bearer {TOKEN}"},
@@ -128,8 +162,8 @@ def test_answers_are_as_described(case, server):
     )
 
 
-def test_what_was_fuzzed_was_answered(server):
-    """After the fuzzing: scans were segmented and refused, nothing failed in the engine, and a scan gets its mask still."""
+def test_server_works_after_the_generated_requests(server):
+    """Scans were segmented and refused, the engine did not fail, and a scan still gets its mask."""
     text = fetch(server, "/metrics").decode()
     ends = {
         end: int(line.split()[-1])
@@ -148,6 +182,34 @@ def test_what_was_fuzzed_was_answered(server):
         assert answer.headers["Content-Type"] == "application/gzip"
         result = json.loads(answer.headers["sulcus-result"])
         mask = gzip.decompress(answer.read())
-    # Shape, and the three rows that place it.
+    # The shape and the sform.
     assert mask[40:48] == SCAN[40:48] and mask[252:328] == SCAN[252:328]
     assert set(result) == set(DESCRIPTION["components"]["schemas"]["Result"]["properties"]) - {"warnings"}
+
+
+def test_multipart_has_labels_beyond_4_kb_and_the_mask(tmp_path):
+    """A standard MIME parser reads both parts. The header of a plain response has no room for these labels."""
+    names = ["Großhirn-" * 300, "Kleinhirn-" * 300]
+    model = tmp_path / "model.onnx"
+    model.write_bytes(with_label_names(names))
+    with serving(model) as server:
+
+        def segment(accept):
+            headers = {"Authorization": f"Bearer {TOKEN}", "Accept": accept, "Content-Type": "application/gzip"}
+            request = urllib.request.Request(server + "/v1/segment", data=SCAN, headers=headers)
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.headers, answer.read()
+
+        headers, mask = segment("application/gzip")
+        assert "labels" not in json.loads(headers["sulcus-result"])
+        for media_type in ["multipart/form-data", "multipart/mixed"]:
+            headers, body = segment(media_type)
+            head = f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode()
+            message = email.message_from_bytes(head + body, policy=email.policy.HTTP)
+            assert message.get_content_type() == media_type and not message.defects
+            result, part = message.iter_parts()
+            assert (result.get_content_type(), part.get_content_type()) == ("application/json", "application/gzip")
+            assert part.get_filename() == "mask.nii.gz"
+            assert part.get_payload(decode=True) == mask
+            labels = json.loads(result.get_payload(decode=True))["labels"]
+            assert list(labels) == names and all(label["ml"] >= 0 for label in labels.values())

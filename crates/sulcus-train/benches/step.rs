@@ -1,12 +1,15 @@
-//! One training step: forward, loss, backward, optimiser. The same networks and batches as tests/peers/pytorch_step.py.
+//! One training step: forward, loss, backward, optimizer. The same networks and batches as tests/peers/pytorch_step.py.
 #![allow(clippy::expect_used, reason = "a bench that can't be set up has nothing to measure")]
 
 use std::fmt;
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, Output, StageConfig};
-use sulcus_train::{Descent, DiceScope, Loss, Optimiser, Targets, UNet};
+use sulcus_model::{
+    Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, OutputActivation, StageConfig,
+};
+use sulcus_plan::{DiceScope, Loss, Optimizer};
+use sulcus_train::{OptimizerState, Targets, UNet, segmentation_loss};
 
 fn main() {
     divan::main();
@@ -76,19 +79,19 @@ fn step(bencher: divan::Bencher<'_, '_>, case: &Case) {
     let device = Device::flex().autodiff();
     let network = UNet::new(&case.network(), 1, CLASSES, 0, &device).expect("a network of this description");
     let mut network = Some(network);
-    let mut optimiser = Descent::new(Optimiser::AdamW { weight_decay: 1e-2 });
+    let mut optimizer = OptimizerState::new(Optimizer::AdamW { weight_decay: 1e-2 });
     let (image, targets) = case.batch(&device);
     let mut one = || {
-        // Taken out, so that the weights have one holder and are moved in place, as in a training.
+        // Taken out, so that the weights are not shared and are updated in place, as in a training.
         let current = network.take().expect("the network of the step before");
         let logits = current.forward(image.clone());
-        let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, logits, &targets);
+        let loss = segmentation_loss(Loss::DiceCe, OutputActivation::Softmax, DiceScope::Batch, logits, &targets);
         let value = loss.clone().into_scalar::<f32>();
         let gradients = GradientsParams::from_grads(loss.backward(), &current);
-        network = Some(optimiser.step(current, gradients, 1e-3, None).expect("a step"));
+        network = Some(optimizer.step(current, gradients, 1e-3, None).expect("a step"));
         value
     };
-    // The first step allocates and fills the optimiser's state.
+    // The first step allocates and fills the optimizer's state.
     one();
     bencher.bench_local(one);
 }

@@ -1,77 +1,68 @@
-//! Trains U-Nets on scans with masks, and exports them.
+//! Trains U-Nets on data sets of scans with masks, and exports them as ONNX files.
 //!
-//! [`Dataset`] reads a folder and checks it, [`TrainConfig`] says how to train, [`train`] does it and leaves a
-//! [`Run`] behind. Volumes are prepared by the code that inference uses, in `sulcus-pipeline`, so a network never
-//! meets scans that were treated differently from those it learnt on.
+//! [`train()`] takes a data set ([`sulcus_dataset::Dataset`]) and a configuration ([`sulcus_plan::TrainConfig`]), and writes a
+//! [`Run`]: a folder with checkpoints, the history and the scores. [`resume`] continues an interrupted run and gives the
+//! same weights as an uninterrupted one. [`export_onnx`] writes a trained network as one file. Volumes are prepared by the
+//! code that inference uses, in `sulcus-pipeline`, so that training and prediction treat scans alike.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use sulcus_dataset::{Dataset, SplitChoice};
+//! use sulcus_plan::{DeviceChoice, TrainConfig};
+//! use sulcus_train::{NetworkPredictor, Run, Weights, export_onnx, find_device, train};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let dataset = Dataset::open("Task04_Hippocampus")?;
+//! let config = TrainConfig::from_preset("auto")?.with(|config| config.time_budget_secs = Some(600.0));
+//! // `()` ignores all events; an observer of your own can show progress and stop the training.
+//! train(&dataset, &SplitChoice::default(), &config, Path::new("run"), &mut ())?;
+//!
+//! let run = Run::open("run")?;
+//! let (device, _) = find_device(DeviceChoice::Cpu)?;
+//! let network = run.load_network(Weights::Best, &device)?;
+//! let spec = run.model_spec(Weights::Best, &NetworkPredictor::new(&network, &device))?;
+//! std::fs::write("model.onnx", export_onnx(&network, &spec)?)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The modules follow the data: `sampling` draws patches from prepared cases, `network` computes logits, `step` computes the
+//! loss and updates the weights, `run` repeats steps and keeps the files, `export` writes the model.
 
-mod augment;
-mod cache;
-mod checkpoint;
-mod checks;
-mod compare;
-mod config;
-mod cross_validation;
-mod curves;
-mod dataset;
-mod description;
-mod device;
-mod device_list;
 mod error;
 mod export;
-mod folders;
-mod history;
-mod init;
-mod layout;
-mod learner;
-mod loader;
-mod loss;
-mod manifest;
 mod network;
-mod optimise;
-mod outliers;
-mod parallel;
-mod plan;
-mod precision;
-mod regions;
 mod run;
-mod run_data;
-mod sampler;
-mod samples;
-mod score;
-mod setup;
-mod split;
-mod summary;
-mod survey;
-mod trainer;
+mod sampling;
+mod step;
 
-pub use augment::{Augmentation, Chance, Flips, MirrorAxes};
-pub use checkpoint::{Checkpoint, CheckpointError, CheckpointParts};
-pub use config::{Optimiser, Schedule, SpacingChoice, TrainConfig};
-pub use cross_validation::{CrossManifest, CrossScores, CrossValidation, FoldRecord, FoldResult};
-pub use dataset::{Case, Dataset};
-pub use device::{DeviceChoice, DeviceError};
-pub use device_list::{DeviceList, Placement};
-pub use error::{DatasetError, TrainError};
-pub use export::{ExportError, export_onnx};
-pub use history::{EpochRecord, read_history};
-pub use init::{InitError, InitRecord, InitReport, InitSource, OtherShape, initialise};
-pub use layout::Layout;
-pub use learner::{Computing, Exchange, Learner, Objective, Overflow, Stepped};
-pub use loss::{DiceScope, Loss, Targets};
-pub use manifest::{DatasetRecord, Manifest, RunProgress, Status};
-pub use network::{NetworkChoice, NetworkError, NetworkPredictor, NetworkRule, UNet, preset, preset_names};
-pub use optimise::{Descent, WeightAverage};
-pub use outliers::{MOST_ROBUST_SDS, Outlier};
-pub use plan::{
-    CaseMeasures, ChannelIntensities, DeviceKind, Fingerprint, ForegroundSample, Intensities, LabelVolumes, Plan,
-    PlanFile, RegionVolumes,
-};
-pub use precision::{LossScaler, Precision, PrecisionError};
-pub use run::{Run, Weights};
-pub use run_data::{HeldOutScan, RunData};
-pub use sampler::{Batch, Sampler, Sampling, TrainingCase};
-pub use setup::{Changes, plan, resume, train, train_by_plan};
-pub use split::{Folds, Split, SplitChoice};
-pub use summary::{CaseSummary, ChannelSummary, DatasetSummary, Percentiles};
-pub use survey::{CaseFacts, Problem, Range, Survey};
-pub use trainer::{Event, Outcome, TrainObserver};
+pub use error::{PreflightError, TrainError};
+pub use export::calibration::{HeldOutScan, RunData};
+pub use export::onnx::{ExportError, export_onnx};
+pub use network::{NetworkError, NetworkPredictor, UNet};
+pub use run::begin::{plan, train, train_by_plan};
+pub use run::checkpoint::{Checkpoint, CheckpointParts};
+pub use run::checkpoint_error::CheckpointError;
+pub use run::cross_validation::CrossValidation;
+pub use run::cross_validation_manifest::{CrossManifest, CrossScores, FoldRecord, FoldResult};
+pub use run::history::{EpochRecord, read_history};
+pub use run::init::{InitError, InitRecord, InitReport, InitSource, OtherShape, initialise};
+pub use run::manifest::{DatasetRecord, Manifest, RunProgress, Status};
+pub use run::observer::{Event, TrainObserver, TrainOutcome};
+pub use run::preflight::Preflight;
+pub use run::resume::{ResumeOptions, resume};
+pub use run::run_folder::Run;
+pub use run::weights::Weights;
+pub use sampling::sampler::{Batch, Sampler, SamplingConfig};
+pub use sampling::training_case::TrainingCase;
+pub use step::device::{DeviceError, device_kind, find_device};
+pub use step::exchange::Exchange;
+pub use step::learner::{Learner, Overflow, StepConfig, StepOutput};
+pub use step::loss::segmentation_loss;
+pub use step::loss_scaler::LossScaler;
+pub use step::objective::Objective;
+pub use step::optimizer::{OptimizerState, WeightAverage};
+pub use step::placement::Placement;
+pub use step::precision::{PrecisionError, check_precision, supported_precisions};
+pub use step::targets::Targets;

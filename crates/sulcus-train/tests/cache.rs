@@ -1,14 +1,17 @@
-//! A training that takes its cases from the cache is the training that prepared them.
+//! A training with cached cases gives the same losses as one that prepares them.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../sulcus-dataset/tests/scans/mod.rs"]
 mod scans;
 
 use std::path::Path;
 
-use sulcus_train::{Dataset, DeviceChoice, SplitChoice, TrainConfig, preset, read_history, train};
+use sulcus_dataset::{Dataset, SplitChoice};
+use sulcus_plan::{DeviceChoice, TrainConfig, preset};
+use sulcus_train::{read_history, train};
 
 #[test]
-fn cached_cases_train_to_the_same_losses() {
+fn cached_cases_give_identical_losses() {
     const CASES: usize = 3;
     const SHAPE: [usize; 3] = [20, 24, 16];
     let folder = tempfile::tempdir().unwrap();
@@ -37,14 +40,14 @@ fn cached_cases_train_to_the_same_losses() {
     assert_eq!(losses("reading", Some(&cache)), plain);
     assert_eq!(files().len(), CASES);
 
-    // A file cut short is made anew.
+    // A truncated file is replaced.
     let damaged = &files()[0];
     let whole = std::fs::read(damaged).unwrap();
     std::fs::write(damaged, &whole[..whole.len() / 2]).unwrap();
     assert_eq!(losses("mending", Some(&cache)), plain);
     assert_eq!(std::fs::read(damaged).unwrap(), whole);
 
-    // Another mask is another case.
+    // Another mask gives another key.
     let changed = scans::phantom(SHAPE, 2, 1).1;
     scans::write_labels(&scans::label_file(&root, "case_00"), scans::geometry(SHAPE, [1.0; 3]), changed);
     losses("changed", Some(&cache));

@@ -1,7 +1,8 @@
-//! Starting from trained weights: what was trained comes back, and what doesn't fit is told.
+//! Starting from pretrained weights: matching tensors are copied, and the rest is reported.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
+#[path = "../../sulcus-dataset/tests/scans/mod.rs"]
 mod scans;
 
 use std::path::{Path, PathBuf};
@@ -10,16 +11,19 @@ use burn::module::Module;
 use burn::tensor::Device;
 use burn_store::{ModuleSnapshot, SafetensorsStore};
 use common::{
-    every_kind, model_spec, noise, optimiser, prediction_shape, step, training_shape, uneven, uneven_blocks,
+    every_kind, model_spec, noise, optimizer, prediction_shape, step, training_shape, uneven, uneven_blocks,
 };
 use serde_json::{Value, json};
-use sulcus_pipeline::{Activation, Downsampling, Encoder, NetworkSpec, Norm, Predictor, Tensor};
+use sulcus_dataset::{Dataset, SplitChoice};
+use sulcus_model::{Activation, Downsampling, Encoder, NetworkSpec, Norm};
+use sulcus_pipeline::{Predictor, Tensor};
+use sulcus_plan::{DeviceChoice, TrainConfig, preset};
 use sulcus_train::{
-    Checkpoint, CheckpointParts, Dataset, DeviceChoice, Event, InitReport, InitSource, Manifest, NetworkPredictor,
-    SplitChoice, TrainConfig, TrainObserver, UNet, export_onnx, initialise, preset, train,
+    Checkpoint, CheckpointParts, Event, InitReport, InitSource, Manifest, NetworkPredictor, TrainObserver, UNet,
+    export_onnx, initialise, train,
 };
 
-/// Two programs add in different orders.
+/// Two programs sum in different orders.
 const TOLERANCE: f32 = 1e-5;
 
 const LEAKY: Activation = Activation::LeakyRelu { slope: 0.01 };
@@ -33,14 +37,14 @@ fn fresh(spec: &NetworkSpec, channels: usize, classes: usize) -> UNet {
     UNet::new(spec, channels, classes, 11, &Device::flex()).unwrap()
 }
 
-/// A network whose every tensor has moved from where it began.
+/// A network in which every tensor differs from its initial value.
 fn trained(spec: &NetworkSpec) -> UNet {
     let device = Device::flex().autodiff();
     let mut network = UNet::new(spec, 2, 3, 7, &device).unwrap();
-    let mut optimiser = optimiser();
+    let mut optimizer = optimizer();
     for seed in 0..3 {
         let shape = training_shape(spec);
-        network = step(network, &mut optimiser, shape, seed, &device).0;
+        network = step(network, &mut optimizer, shape, seed, &device).0;
     }
     network
 }
@@ -70,10 +74,10 @@ fn write_model(network: &UNet, spec: &NetworkSpec, file: &Path) {
 }
 
 fn write_checkpoint(network: &UNet, spec: &NetworkSpec, file: &Path) {
-    CheckpointParts { spec, network, optimiser: None, average: None, state: &Value::Null }.save(file).unwrap();
+    CheckpointParts { spec, network, optimizer: None, average: None, state: &Value::Null }.save(file).unwrap();
 }
 
-/// Float32 tensors in the format's own words: length of the header, header, values.
+/// Float32 tensors in the safetensors format: length of the header, header, values.
 fn write_safetensors(tensors: &[(&str, &[usize], Vec<f32>)], file: &Path) {
     let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
     for (name, shape, values) in tensors {
@@ -88,7 +92,7 @@ fn write_safetensors(tensors: &[(&str, &[usize], Vec<f32>)], file: &Path) {
 }
 
 #[test]
-fn a_model_file_gives_its_network_back() {
+fn model_file_restores_its_network() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.onnx");
     for spec in every_kind() {
@@ -100,7 +104,7 @@ fn a_model_file_gives_its_network_back() {
         if spec.norm == Norm::Instance {
             let shape = prediction_shape(&spec);
             assert_close(&answer(&network_again, &shape), &answer(&network, &shape));
-            // Only training has them.
+            // Only training uses them.
             assert!(report.missing.iter().all(|name| name.starts_with("side_heads.")), "{report}");
         } else {
             assert!(report.missing.iter().all(|name| name.contains(".norm.")), "{report}");
@@ -120,7 +124,7 @@ fn a_model_file_gives_its_network_back() {
 }
 
 #[test]
-fn a_checkpoint_gives_its_network_back_bit_for_bit() {
+fn checkpoint_restores_its_network_exactly() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("best.ckpt");
     for spec in every_kind() {
@@ -139,7 +143,7 @@ fn a_checkpoint_gives_its_network_back_bit_for_bit() {
 }
 
 #[test]
-fn safetensors_written_by_burn_give_their_network_back() {
+fn safetensors_of_burn_restore_their_network() {
     let folder = tempfile::tempdir().unwrap();
     for (i, spec) in every_kind().iter().enumerate() {
         let network = fresh(spec, 2, 3);
@@ -155,7 +159,7 @@ fn safetensors_written_by_burn_give_their_network_back() {
 
 /// The files and answers are of nnU-Net's own network classes; see tests/peers/nnunet_weights.py.
 #[test]
-fn nnu_nets_checkpoints_give_nnu_nets_answers() {
+fn nnunet_checkpoints_give_nnunets_logits() {
     let plain = {
         let mut spec = uneven(Norm::Instance, LEAKY, Downsampling::StridedConvolution);
         for (stage, (channels, stride)) in spec.stages.iter_mut().zip([(3, [1, 1]), (4, [2, 2]), (5, [1, 2])]) {
@@ -184,7 +188,7 @@ fn nnu_nets_checkpoints_give_nnu_nets_answers() {
     {
         let (network, report) = start(&spec, &folder.join(format!("{name}.pth")));
         assert!(report.other_shape.is_empty(), "{report}");
-        // nnU-Net's shortcuts have no bias, which is a bias of zero, and its coarsest logits are ours no more.
+        // nnU-Net's shortcuts have no bias, which equals a bias of zero, and its coarsest logits have no counterpart.
         assert!(report.missing.iter().all(|name| name.ends_with(".shortcut.conv.bias")), "{report}");
         assert!(report.unused.iter().all(|name| name.contains("seg_layers.0.")), "{report}");
         let text = std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
@@ -195,7 +199,7 @@ fn nnu_nets_checkpoints_give_nnu_nets_answers() {
 }
 
 #[test]
-fn other_classes_and_channels_leave_head_and_first_convolution_fresh() {
+fn head_and_first_convolution_stay_random_for_other_classes_and_channels() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.onnx");
     let spec = uneven(Norm::Instance, LEAKY, Downsampling::StridedConvolution);
@@ -211,7 +215,7 @@ fn other_classes_and_channels_leave_head_and_first_convolution_fresh() {
 }
 
 #[test]
-fn files_that_cannot_be_used_are_named() {
+fn unusable_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);
     let spec = uneven(Norm::Instance, LEAKY, Downsampling::StridedConvolution);
@@ -236,7 +240,7 @@ fn files_that_cannot_be_used_are_named() {
         let message = refused(&spec, &cut(&whole, &format!("cut.{extension}")));
         assert!(message.contains("FILE"), "{message}");
         assert!(message.contains("cut short"), "{message}");
-        // The content of one kind under the name of another.
+        // The content of one format with the extension of another.
         for other in ["onnx", "ckpt", "pt", "safetensors"].iter().filter(|e| !extension.starts_with(**e)) {
             let wrong = file(&format!("wrong.{other}"));
             std::fs::copy(&whole, &wrong).unwrap();
@@ -247,22 +251,22 @@ fn files_that_cannot_be_used_are_named() {
     insta::assert_snapshot!(refused(&spec, &file("notes.txt")), @"training cannot start from this file: expected a model (.onnx), a checkpoint (.ckpt), a run's folder, or PyTorch weights (.pt, .pth, .safetensors): FILE");
     std::fs::write(file("notes.pt"), "weights").unwrap();
     insta::assert_snapshot!(refused(&spec, &file("notes.pt")), @"the weights to start from cannot be read; as a PyTorch file it is broken or cut short: invalid PyTorch file format: not a PyTorch checkpoint: no ZIP, TAR, legacy or pickle header found: FILE");
-    insta::assert_snapshot!(refused(&spec, folder.path()), @"training cannot start from this folder: it holds no run of `sulcus train`: FILE");
+    insta::assert_snapshot!(refused(&spec, folder.path()), @"training cannot start from this folder: it holds no training run: FILE");
     insta::assert_snapshot!(refused(&spec, &file("absent.pt")), @"the weights to start from cannot be read: No such file or directory (os error 2): FILE");
 }
 
 #[test]
-fn weights_that_are_no_numbers_and_weights_of_another_network_are_refused() {
+fn non_finite_weights_and_weights_of_another_network_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.safetensors");
     let spec = uneven(Norm::Instance, LEAKY, Downsampling::StridedConvolution);
     write_safetensors(&[("logits.bias", &[3], vec![0.0, f32::NAN, 0.0])], &file);
     insta::assert_snapshot!(refused(&spec, &file), @"training cannot start from these weights: `logits.bias` holds NaN, so their training had diverged: FILE");
     write_safetensors(&[("logits.bias", &[3], vec![0.0; 3]), ("fc.weight", &[2, 1], vec![0.0; 2])], &file);
-    insta::assert_snapshot!(refused(&spec, &file), @"training cannot start from these weights: no convolution of the network has its like among them. The file has 2 tensors, such as `fc.weight` [2, 1]; the network 42, such as `encoder.0.0.conv.weight` [3, 2, 1, 3, 3]: FILE");
+    insta::assert_snapshot!(refused(&spec, &file), @"training cannot start from these weights: no convolution of the network has a counterpart with the same name and shape. The file has 2 tensors, such as `fc.weight` [2, 1]; the network 42, such as `encoder.0.0.conv.weight` [3, 2, 1, 3, 3]: FILE");
 }
 
-/// Keeps what a training says of its start.
+/// Keeps the report of the initialisation.
 struct Listener(Option<InitReport>);
 
 impl TrainObserver for Listener {
@@ -274,7 +278,7 @@ impl TrainObserver for Listener {
 }
 
 #[test]
-fn a_run_starts_from_another_runs_folder_and_records_it() {
+fn run_starts_from_another_run_and_records_it() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 3, [20, 24, 16]);

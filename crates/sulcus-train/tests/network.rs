@@ -6,13 +6,14 @@ mod common;
 use std::path::Path;
 
 use burn::tensor::Device;
-use common::{every_kind, model_spec, noise, optimiser, prediction_shape, step, training_shape};
+use common::{every_kind, model_spec, noise, optimizer, prediction_shape, step, training_shape};
 use serde_json::json;
+use sulcus_model::{NetworkSpec, OutputActivation};
 use sulcus_onnx::messages::ModelProto;
-use sulcus_pipeline::{NetworkSpec, Output, Predictor, Tensor};
+use sulcus_pipeline::{Predictor, Tensor};
+use sulcus_plan::{DiceScope, Loss, Optimizer, count_parameters, preset, preset_names};
 use sulcus_train::{
-    Checkpoint, CheckpointParts, Descent, DiceScope, Loss, NetworkPredictor, Optimiser, UNet, export_onnx, preset,
-    preset_names,
+    Checkpoint, CheckpointParts, NetworkPredictor, OptimizerState, UNet, export_onnx, segmentation_loss,
 };
 
 fn build(spec: &NetworkSpec, device: &Device) -> UNet {
@@ -24,9 +25,9 @@ fn answer(network: &UNet, device: &Device, shape: &[usize]) -> Vec<f32> {
     NetworkPredictor::new(network, device).logits(input).unwrap().into_parts().1
 }
 
-/// Summed by hand over the tutorial's layers, biases and batch normalisation's γ and β included: what PyTorch counts.
+/// Summed by hand over the tutorial's layers, including biases and batch normalisation's γ and β, as PyTorch counts.
 #[test]
-fn presets_have_the_parameters_of_the_tutorials_network() {
+fn presets_have_the_tutorials_number_of_parameters() {
     let device = Device::flex();
     let count = |name: &str| UNet::new(&preset(name).unwrap(), 1, 2, 0, &device).unwrap().parameters();
     assert_eq!(count("unet2d-classic"), 31_042_434);
@@ -38,8 +39,19 @@ fn presets_have_the_parameters_of_the_tutorials_network() {
     }
 }
 
+/// `sulcus-plan` estimates the memory from the number of parameters without building the network.
 #[test]
-fn the_answer_has_the_inputs_size() {
+fn planned_number_of_parameters_equals_the_networks() {
+    let device = Device::flex();
+    for name in ["unet2d-classic", "unet2d-lite"] {
+        let spec = preset(name).unwrap();
+        let network = UNet::new(&spec, 2, 5, 0, &device).unwrap();
+        assert_eq!(count_parameters(&spec, 2, 5), network.parameters() as u64, "{name}");
+    }
+}
+
+#[test]
+fn output_has_the_size_of_the_input() {
     let device = Device::flex();
     for spec in every_kind() {
         let network = build(&spec, &device);
@@ -56,7 +68,7 @@ fn the_answer_has_the_inputs_size() {
 }
 
 #[test]
-fn deep_supervision_answers_at_all_resolutions_but_the_two_lowest() {
+fn deep_supervision_covers_all_but_the_two_lowest_resolutions() {
     let device = Device::flex();
     let spec = every_kind().remove(3);
     let network = build(&spec, &device);
@@ -70,7 +82,7 @@ fn deep_supervision_answers_at_all_resolutions_but_the_two_lowest() {
 }
 
 #[test]
-fn a_seed_gives_the_same_weights_again_and_another_seed_others() {
+fn seed_determines_the_initial_weights() {
     let device = Device::flex();
     let spec = preset("unet2d-lite").unwrap();
     let answer = |seed| answer(&UNet::new(&spec, 1, 2, seed, &device).unwrap(), &device, &[1, 1, 16, 16]);
@@ -78,9 +90,9 @@ fn a_seed_gives_the_same_weights_again_and_another_seed_others() {
     assert_ne!(answer(3), answer(4));
 }
 
-/// He initialisation keeps the spread of the maps through all layers.
+/// He initialisation keeps the variance of the maps through all layers.
 #[test]
-fn a_fresh_network_neither_fades_nor_explodes() {
+fn initial_weights_keep_the_variance_of_the_maps() {
     let device = Device::flex();
     let network = UNet::new(&preset("unet2d-lite").unwrap(), 1, 2, 5, &device).unwrap();
     let logits = answer(&network, &device, &[1, 1, 32, 32]);
@@ -89,7 +101,7 @@ fn a_fresh_network_neither_fades_nor_explodes() {
 }
 
 #[test]
-fn inputs_that_do_not_fit_are_errors() {
+fn inputs_that_do_not_fit_are_refused() {
     let device = Device::flex();
     let predictor = NetworkPredictor::new(&build(&every_kind().remove(0), &device), &device);
     let answer = |predictor: &NetworkPredictor, shape: &[usize]| {
@@ -107,7 +119,7 @@ fn inputs_that_do_not_fit_are_errors() {
 }
 
 #[test]
-fn specifications_that_make_no_network_are_errors() {
+fn invalid_specifications_are_refused() {
     let device = Device::flex();
     let message = |change: &dyn Fn(&mut NetworkSpec)| {
         let mut spec = preset("unet2d-lite").unwrap();
@@ -124,7 +136,7 @@ fn specifications_that_make_no_network_are_errors() {
 fn training_lowers_the_loss_of_every_kind_of_network() {
     let device = Device::flex().autodiff();
     for spec in every_kind() {
-        let (mut network, mut adam) = (build(&spec, &device), optimiser());
+        let (mut network, mut adam) = (build(&spec, &device), optimizer());
         let mut losses = vec![];
         for _ in 0..12 {
             let (next, loss) = step(network, &mut adam, training_shape(&spec), 1, &device);
@@ -135,19 +147,19 @@ fn training_lowers_the_loss_of_every_kind_of_network() {
     }
 }
 
-fn save(path: &Path, spec: &NetworkSpec, network: &UNet, adam: Option<&Descent>) {
+fn save(path: &Path, spec: &NetworkSpec, network: &UNet, adam: Option<&OptimizerState>) {
     let state = json!({"epoch": 2, "best_dice": 0.5});
-    CheckpointParts { spec, network, optimiser: adam, average: None, state: &state }.save(path).unwrap();
+    CheckpointParts { spec, network, optimizer: adam, average: None, state: &state }.save(path).unwrap();
 }
 
-/// Batch statistics, moments and step count all have to come back: one of them off shows in the next loss.
+/// Batch statistics, moments and step count must all be restored: an error in any of them changes the next loss.
 #[test]
-fn resuming_continues_as_if_nothing_had_happened() {
+fn resumed_training_has_identical_losses() {
     let device = Device::flex().autodiff();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("last.ckpt");
     for spec in every_kind() {
-        let (mut network, mut adam) = (build(&spec, &device), optimiser());
+        let (mut network, mut adam) = (build(&spec, &device), optimizer());
         for seed in 0..3 {
             (network, _) = step(network, &mut adam, training_shape(&spec), seed, &device);
         }
@@ -157,7 +169,7 @@ fn resuming_continues_as_if_nothing_had_happened() {
         assert_eq!(checkpoint.state()["epoch"], 2);
         assert_eq!(checkpoint.spec(), &spec);
         let mut resumed = checkpoint.network(&device).unwrap();
-        let mut resumed_adam = checkpoint.optimiser(Optimiser::Adam).unwrap();
+        let mut resumed_adam = checkpoint.optimizer(Optimizer::Adam).unwrap();
         assert_eq!(
             answer(&resumed, &device, &prediction_shape(&spec)),
             answer(&network, &device, &prediction_shape(&spec))
@@ -177,12 +189,12 @@ fn resuming_continues_as_if_nothing_had_happened() {
 }
 
 #[test]
-fn a_checkpoint_is_read_on_a_device_without_autodiff_too() {
+fn checkpoint_loads_on_a_device_without_autodiff() {
     let device = Device::flex().autodiff();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("best.ckpt");
     let spec = every_kind().remove(0);
-    let (network, _) = step(build(&spec, &device), &mut optimiser(), training_shape(&spec), 0, &device);
+    let (network, _) = step(build(&spec, &device), &mut optimizer(), training_shape(&spec), 0, &device);
     save(&path, &spec, &network, None);
     let checkpoint = Checkpoint::load(&path).unwrap();
     let plain = checkpoint.network(&Device::flex()).unwrap();
@@ -191,12 +203,12 @@ fn a_checkpoint_is_read_on_a_device_without_autodiff_too() {
         answer(&network, &device, &prediction_shape(&spec))
     );
 
-    let error = checkpoint.optimiser(Optimiser::Adam).err().unwrap().to_string();
+    let error = checkpoint.optimizer(Optimizer::Adam).err().unwrap().to_string();
     insta::assert_snapshot!(error.replace(&folder.path().display().to_string(), "RUN"), @"training cannot be resumed from this checkpoint: it holds weights only; resume from the last one, not the best (RUN/best.ckpt)");
 }
 
 #[test]
-fn damaged_and_foreign_checkpoints_say_so() {
+fn damaged_and_unknown_checkpoints_are_refused() {
     let device = Device::flex();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("last.ckpt");
@@ -221,7 +233,7 @@ fn damaged_and_foreign_checkpoints_say_so() {
     let nowhere = CheckpointParts {
         spec: &spec,
         network: &spec_network,
-        optimiser: None,
+        optimizer: None,
         average: None,
         state: &json!(null),
     }
@@ -237,12 +249,12 @@ fn operators(bytes: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn the_exported_graph_has_a_node_for_each_layer() {
+fn exported_graph_has_one_node_per_layer() {
     let device = Device::flex();
     let [pooled, strided, _, _, residual, _]: [NetworkSpec; 6] = every_kind().try_into().unwrap();
     let bytes = export_onnx(&build(&pooled, &device), &model_spec(pooled, 2)).unwrap();
     let count = |bytes: &[u8], name: &str| operators(bytes).iter().filter(|op| *op == name).count();
-    // 2 + 1 + 3 convolutions down, 1 + 2 up, the head; batch normalisation folded away.
+    // 2 + 1 + 3 convolutions in the encoder, 1 + 2 in the decoder, the head; batch normalisation is folded.
     assert_eq!(count(&bytes, "Conv"), 10);
     assert_eq!(count(&bytes, "MaxPool"), 2);
     assert_eq!(count(&bytes, "ConvTranspose"), 2);
@@ -265,7 +277,7 @@ fn the_exported_graph_has_a_node_for_each_layer() {
 }
 
 #[test]
-fn a_network_that_is_not_the_specifications_is_refused() {
+fn export_refuses_a_network_of_another_specification() {
     let device = Device::flex();
     let spec = every_kind().remove(0);
     let network = build(&spec, &device);
@@ -278,13 +290,19 @@ fn a_network_that_is_not_the_specifications_is_refused() {
 }
 
 #[test]
-fn diverged_weights_are_refused() {
+fn export_refuses_diverged_weights() {
     let device = Device::flex().autodiff();
     let spec = every_kind().remove(0);
-    let mut descent = Descent::new(Optimiser::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 });
+    let mut descent = OptimizerState::new(Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 });
     let (image, truth) = common::batch(training_shape(&spec), 1, &device);
     let network = build(&spec, &device);
-    let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, network.forward(image), &truth) * f32::MAX;
+    let loss = segmentation_loss(
+        Loss::DiceCe,
+        OutputActivation::Softmax,
+        DiceScope::Batch,
+        network.forward(image),
+        &truth,
+    ) * f32::MAX;
     let gradients = burn::optim::GradientsParams::from_grads(loss.backward(), &network);
     let network = descent.step(network, gradients, 1e30, None).unwrap();
     let error = export_onnx(&network, &model_spec(spec, 2)).unwrap_err().to_string();

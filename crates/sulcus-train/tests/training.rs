@@ -1,23 +1,27 @@
-//! The training loop on small phantoms: it learns, it can be interrupted, and it keeps what it promises on disk.
+//! The training loop on small phantoms: learning, interruption, and the files of a run.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "../../sulcus-dataset/tests/scans/mod.rs"]
 mod scans;
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-use sulcus_pipeline::{
-    Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, Output, Predictor, StageConfig,
+use sulcus_dataset::{Dataset, SplitChoice};
+use sulcus_model::{
+    Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, OutputActivation, StageConfig,
 };
+use sulcus_pipeline::Predictor;
+use sulcus_plan::{Augmentation, DeviceChoice, Optimizer, SpacingChoice, TrainConfig, preset};
 use sulcus_train::{
-    Augmentation, Changes, Checkpoint, Dataset, DeviceChoice, Event, NetworkPredictor, Optimiser, Outcome, Run,
-    SplitChoice, Status, TrainConfig, TrainError, TrainObserver, UNet, Weights, preset, read_history, resume,
-    train,
+    Checkpoint, Event, NetworkPredictor, Preflight, PreflightError, ResumeOptions, Run, Status, TrainError,
+    TrainObserver, TrainOutcome, UNet, Weights, find_device, read_history, resume, train,
 };
+use sulcus_volume::{Orientation, Spacing};
 
 const SHAPE: [usize; 3] = [20, 24, 16];
 
-/// Two stages of a few maps: enough for a ball and a box.
+/// A network of two stages with few maps, sufficient for a ball and a box.
 fn tiny() -> TrainConfig {
     let mut network = preset("unet2d-lite").unwrap();
     network.stages.truncate(2);
@@ -32,8 +36,8 @@ fn tiny() -> TrainConfig {
     config
 }
 
-/// Blocks, with all that a step can have: residual blocks, deep supervision, SGD with momentum, clipped gradients,
-/// nnU-Net's augmentations.
+/// A 3-D network with all features of a step: residual blocks, deep supervision, SGD with momentum, clipped gradients,
+/// nnU-Net's augmentation.
 fn tiny_blocks() -> TrainConfig {
     let stage = |(depth, channels): (usize, usize)| StageConfig {
         channels,
@@ -56,16 +60,16 @@ fn tiny_blocks() -> TrainConfig {
     config.batch_size = Some(2);
     config.epochs = Some(3);
     config.steps_per_epoch = Some(12);
-    config.optimiser = Optimiser::Sgd { momentum: 0.99, nesterov: true, weight_decay: 3e-5 };
+    config.optimizer = Optimizer::Sgd { momentum: 0.99, nesterov: true, weight_decay: 3e-5 };
     config.learning_rate = 1e-2;
-    // Low enough to act.
+    // Low enough to have an effect.
     config.gradient_clip = Some(0.1);
     config.augmentation = Augmentation::nnunet();
     config.device = DeviceChoice::Cpu.into();
     config
 }
 
-/// Stops after so many steps.
+/// Stops after a number of steps.
 struct StopAfter(Cell<usize>);
 
 impl TrainObserver for StopAfter {
@@ -80,27 +84,27 @@ impl TrainObserver for StopAfter {
     }
 }
 
-fn finished(outcome: Outcome) -> Option<f64> {
+fn finished(outcome: TrainOutcome) -> Option<f64> {
     match outcome {
-        Outcome::Finished { validation_dice, .. } => validation_dice,
-        Outcome::Stopped { .. } => panic!("it stopped: {outcome:?}"),
+        TrainOutcome::Finished { validation_dice, .. } => validation_dice,
+        _ => panic!("it did not finish: {outcome:?}"),
     }
 }
 
-/// What the weights of the last step answer.
+/// The output of the network with the weights of the last step.
 fn last_weights(run: &Path) -> Vec<f32> {
-    let device = DeviceChoice::Cpu.resolve().unwrap().0;
+    let device = find_device(DeviceChoice::Cpu).unwrap().0;
     answer(&Checkpoint::load(&run.join("checkpoints/last.ckpt")).unwrap().network(&device).unwrap())
 }
 
-/// What the network that would be exported answers.
+/// The output of the network that would be exported.
 fn exported(run: &Path, weights: Weights) -> Vec<f32> {
-    let device = DeviceChoice::Cpu.resolve().unwrap().0;
+    let device = find_device(DeviceChoice::Cpu).unwrap().0;
     answer(&Run::open(run).unwrap().load_network(weights, &device).unwrap())
 }
 
 fn answer(network: &UNet) -> Vec<f32> {
-    let device = DeviceChoice::Cpu.resolve().unwrap().0;
+    let device = find_device(DeviceChoice::Cpu).unwrap().0;
     let axes = network.dimensions().count();
     let values = (0..16_usize.pow(axes as u32)).map(|i| (i % 256) as f32 / 99.0).collect();
     let input = sulcus_pipeline::Tensor::new([vec![1, 1], vec![16; axes]].concat(), values).unwrap();
@@ -108,13 +112,16 @@ fn answer(network: &UNet) -> Vec<f32> {
 }
 
 #[test]
-fn it_learns_and_leaves_a_run() {
+fn training_learns_and_writes_a_complete_run() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 5, SHAPE);
     let dataset = Dataset::open(&root).unwrap();
     let at = folder.path().join("run");
-    let config = TrainConfig { epochs: Some(5), steps_per_epoch: Some(50), ..tiny() };
+    let config = tiny().with(|c| {
+        c.epochs = Some(5);
+        c.steps_per_epoch = Some(50);
+    });
     let dice = finished(train(&dataset, &SplitChoice::default(), &config, &at, &mut ()).unwrap()).unwrap();
     assert!(dice > 0.8, "Dice {dice}");
 
@@ -126,7 +133,7 @@ fn it_learns_and_leaves_a_run() {
     let manifest = run.manifest();
     assert_eq!((manifest.progress.status, manifest.progress.epochs), (Status::Finished, 5));
     assert_eq!((manifest.split.training.len(), manifest.split.validation.len()), (4, 1));
-    assert_eq!(manifest.plan.output, Output::Softmax);
+    assert_eq!(manifest.plan.output, OutputActivation::Softmax);
     assert_eq!(manifest.data_sha256.len(), 5);
     let summary = run.summary().unwrap().unwrap();
     assert_eq!(summary.mean_dice(), Some(dice));
@@ -136,9 +143,9 @@ fn it_learns_and_leaves_a_run() {
     mask.0.geometry().check_same_grid(truth.0.geometry()).unwrap();
     assert!(std::fs::read_to_string(at.join("curves.svg")).unwrap().contains("in epoch"));
 
-    // What an export needs, without the data set.
+    // The data that an export needs, without the data set.
     std::fs::remove_dir_all(&root).unwrap();
-    let device = DeviceChoice::Cpu.resolve().unwrap().0;
+    let device = find_device(DeviceChoice::Cpu).unwrap().0;
     let predictor = NetworkPredictor::new(&run.load_network(Weights::Best, &device).unwrap(), &device);
     let spec = run.model_spec(Weights::Best, &predictor).unwrap();
     assert_eq!(spec.training.validation_dice, Some(dice));
@@ -152,11 +159,84 @@ fn it_learns_and_leaves_a_run() {
     assert!(matches!(again, TrainError::RunExists { .. }), "{again}");
 }
 
+/// The export of such a plan failed after the training.
+#[test]
+fn plan_2d_that_resamples_one_slice_to_two_is_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    scans::decathlon(&root, 3, SHAPE);
+    let dataset = Dataset::open(&root).unwrap();
+    let spacing = SpacingChoice::Resample(Spacing::new([1.0, 0.8, 0.5]).unwrap());
+    let config = tiny().with(|c| {
+        (c.epochs, c.steps_per_epoch) = (Some(1), Some(1));
+        (c.spacing, c.orientation) = (spacing, Some(Orientation::RAS));
+    });
+    let at = folder.path().join("run");
+    finished(train(&dataset, &SplitChoice::All, &config, &at, &mut ()).unwrap());
+
+    let run = Run::open(&at).unwrap();
+    let device = find_device(DeviceChoice::Cpu).unwrap().0;
+    let predictor = NetworkPredictor::new(&run.load_network(Weights::Best, &device).unwrap(), &device);
+    let inputs = run.parity_inputs(4).unwrap();
+    let items: Vec<usize> = inputs.iter().map(|input| input.shape()[0]).collect();
+    assert_eq!(items, [4, 2, 2], "two slices of each sample, the first sample twice");
+    assert!(inputs.iter().all(|input| predictor.logits(input.clone()).is_ok()));
+    assert!(run.model_spec(Weights::Best, &predictor).unwrap().golden_case.is_some());
+}
+
+/// Accepts or refuses the model before the first step.
+struct Inspector {
+    refuses: bool,
+    inspected: usize,
+    steps: usize,
+}
+
+impl TrainObserver for Inspector {
+    fn event(&mut self, event: Event<'_>) {
+        self.steps += usize::from(matches!(event, Event::Step { .. }));
+    }
+
+    fn preflight(&mut self, model: &Preflight<'_>) -> Result<(), PreflightError> {
+        assert_eq!(self.steps, 0);
+        self.inspected += 1;
+        assert!(model.spec().golden_case.is_some() && !model.file().is_empty() && !model.inputs().is_empty());
+        let scan = model.scan().unwrap();
+        // Slices lie across the shortest axis; eight slices are used.
+        assert_eq!(scan.geometry().voxels(), 20 * 24 * 8, "{}", model.case());
+        if self.refuses { Err("no engine takes it".into()) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn refused_preflight_takes_no_step_and_leaves_no_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    scans::decathlon(&root, 3, SHAPE);
+    let dataset = Dataset::open(&root).unwrap();
+    let at = folder.path().join("run");
+    let config = tiny().with(|c| (c.epochs, c.steps_per_epoch) = (Some(1), Some(1)));
+    let mut strict = Inspector { refuses: true, inspected: 0, steps: 0 };
+    let error = train(&dataset, &SplitChoice::All, &config, &at, &mut strict).unwrap_err();
+    assert!(matches!(&error, TrainError::Preflight { source } if source.to_string() == "no engine takes it"));
+    assert_eq!((strict.inspected, strict.steps), (1, 0));
+    assert!(!at.exists());
+
+    let mut lenient = Inspector { refuses: false, inspected: 0, steps: 0 };
+    finished(train(&dataset, &SplitChoice::All, &config, &at, &mut lenient).unwrap());
+    assert_eq!((lenient.inspected, lenient.steps), (1, 1));
+    // A resumed training is checked too; if refused, its files stay.
+    let mut strict = Inspector { refuses: true, inspected: 0, steps: 0 };
+    let changes = ResumeOptions::default().with(|c| c.epochs = Some(2));
+    resume(&dataset, &at, &changes, &mut strict).unwrap_err();
+    assert_eq!((strict.inspected, strict.steps), (1, 0));
+    finished(resume(&dataset, &at, &changes, &mut ()).unwrap());
+}
+
 fn losses(run: &Path) -> Vec<f64> {
     read_history(&run.join("history.jsonl")).unwrap().iter().map(|r| r.loss).collect()
 }
 
-/// Trains in one go and in three parts; gives the data set and the run in parts, once both have ended alike.
+/// Trains without interruption and in three parts, and compares the results. Returns the data set and the run in parts.
 fn trained_in_parts(folder: &Path, config: &TrainConfig) -> (Dataset, PathBuf) {
     let root = folder.join("data");
     scans::decathlon(&root, 3, SHAPE);
@@ -164,16 +244,16 @@ fn trained_in_parts(folder: &Path, config: &TrainConfig) -> (Dataset, PathBuf) {
     let whole = folder.join("whole");
     finished(train(&dataset, &SplitChoice::default(), config, &whole, &mut ()).unwrap());
 
-    // Once in the middle of an epoch, with another number of workers; once between two.
+    // First in the middle of an epoch, resumed with another number of workers; then between two epochs.
     let broken = folder.join("broken");
     let stopped =
         train(&dataset, &SplitChoice::default(), config, &broken, &mut StopAfter(Cell::new(17))).unwrap();
-    assert!(matches!(stopped, Outcome::Stopped { epochs: 1, .. }), "{stopped:?}");
+    assert!(matches!(stopped, TrainOutcome::Stopped { epochs: 1, .. }), "{stopped:?}");
     assert_eq!(Run::open(&broken).unwrap().manifest().progress.status, Status::Stopped);
-    let changes = Changes { workers: Some(3), ..Changes::default() };
+    let changes = ResumeOptions::default().with(|c| c.workers = Some(3));
     let stopped = resume(&dataset, &broken, &changes, &mut StopAfter(Cell::new(7))).unwrap();
-    assert!(matches!(stopped, Outcome::Stopped { epochs: 1, .. }), "{stopped:?}");
-    finished(resume(&dataset, &broken, &Changes::default(), &mut ()).unwrap());
+    assert!(matches!(stopped, TrainOutcome::Stopped { epochs: 1, .. }), "{stopped:?}");
+    finished(resume(&dataset, &broken, &ResumeOptions::default(), &mut ()).unwrap());
 
     assert_eq!(last_weights(&broken), last_weights(&whole));
     for weights in [Weights::Best, Weights::Last] {
@@ -184,16 +264,16 @@ fn trained_in_parts(folder: &Path, config: &TrainConfig) -> (Dataset, PathBuf) {
 }
 
 #[test]
-fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
+fn stopped_and_resumed_run_has_identical_weights() {
     let folder = tempfile::tempdir().unwrap();
     let (dataset, broken) = trained_in_parts(folder.path(), &tiny());
     let root = folder.path().join("data");
 
-    // More epochs than it was begun with; a line that a crash cut short is no obstacle.
+    // More epochs than at the start, and a truncated line after a crash.
     let mut history = std::fs::read_to_string(broken.join("history.jsonl")).unwrap();
     history.push_str("{\"epoch\":4,\"st");
     std::fs::write(broken.join("history.jsonl"), history).unwrap();
-    finished(resume(&dataset, &broken, &Changes { epochs: Some(4), ..Changes::default() }, &mut ()).unwrap());
+    finished(resume(&dataset, &broken, &ResumeOptions::default().with(|c| c.epochs = Some(4)), &mut ()).unwrap());
     assert_eq!(losses(&broken).len(), 4);
 
     scans::write_labels(
@@ -201,14 +281,14 @@ fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
         scans::geometry(SHAPE, [1.0; 3]),
         scans::phantom(SHAPE, 2, 2).1,
     );
-    let changed = resume(&dataset, &broken, &Changes::default(), &mut ()).unwrap_err();
+    let changed = resume(&dataset, &broken, &ResumeOptions::default(), &mut ()).unwrap_err();
     assert!(changed.to_string().contains("[\"case_01\"] changed since it began"), "{changed}");
 }
 
-/// As a kill: nothing after it is done.
-struct Dies;
+/// Panics in the first step; nothing is saved after it.
+struct PanicInFirstStep;
 
-impl TrainObserver for Dies {
+impl TrainObserver for PanicInFirstStep {
     fn event(&mut self, event: Event<'_>) {
         if let Event::Step { .. } = event {
             std::panic::panic_any("killed");
@@ -216,9 +296,9 @@ impl TrainObserver for Dies {
     }
 }
 
-/// Weights that a run was started from were once forgotten by a kill in its first epoch.
+/// The pretrained weights were once lost by a kill in the first epoch.
 #[test]
-fn a_run_from_trained_weights_that_was_killed_in_its_first_epoch_keeps_them() {
+fn run_from_pretrained_weights_keeps_them_after_a_kill_in_its_first_epoch() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 3, SHAPE);
@@ -226,61 +306,66 @@ fn a_run_from_trained_weights_that_was_killed_in_its_first_epoch_keeps_them() {
     let at = |name: &str| folder.path().join(name);
     finished(train(&dataset, &SplitChoice::default(), &tiny(), &at("trained"), &mut ()).unwrap());
     for ema in [None, Some(0.9)] {
-        let config = TrainConfig { init: Some(at("trained")), ema, seed: 5, epochs: Some(1), ..tiny() };
+        let config = tiny().with(|c| {
+            c.init = Some(at("trained"));
+            c.ema = ema;
+            c.seed = 5;
+            c.epochs = Some(1);
+        });
         let run = |name: &str| at(&format!("{name} {ema:?}"));
         finished(train(&dataset, &SplitChoice::default(), &config, &run("whole"), &mut ()).unwrap());
         let killed = std::panic::catch_unwind(|| {
-            train(&dataset, &SplitChoice::default(), &config, &run("killed"), &mut Dies)
+            train(&dataset, &SplitChoice::default(), &config, &run("killed"), &mut PanicInFirstStep).ok()
         });
         assert!(killed.is_err());
-        finished(resume(&dataset, &run("killed"), &Changes::default(), &mut ()).unwrap());
+        finished(resume(&dataset, &run("killed"), &ResumeOptions::default(), &mut ()).unwrap());
         assert_eq!(losses(&run("killed")), losses(&run("whole")));
         assert_eq!(last_weights(&run("killed")), last_weights(&run("whole")));
 
         assert!(
             std::panic::catch_unwind(|| {
-                train(&dataset, &SplitChoice::default(), &config, &run("lost"), &mut Dies)
+                train(&dataset, &SplitChoice::default(), &config, &run("lost"), &mut PanicInFirstStep).ok()
             })
             .is_err()
         );
         std::fs::remove_file(run("lost").join("checkpoints/last.ckpt")).unwrap();
-        let lost = resume(&dataset, &run("lost"), &Changes::default(), &mut ()).unwrap_err().to_string();
+        let lost = resume(&dataset, &run("lost"), &ResumeOptions::default(), &mut ()).unwrap_err().to_string();
         assert!(lost.contains("the weights that the run started from"), "{lost}");
     }
 }
 
 #[test]
-fn a_stopped_run_of_blocks_goes_on_as_if_it_had_never_stopped() {
+fn stopped_and_resumed_3d_run_has_identical_weights() {
     trained_in_parts(tempfile::tempdir().unwrap().path(), &tiny_blocks());
 }
 
 #[test]
-fn a_mean_of_weights_is_kept_and_is_what_is_exported() {
+fn averaged_weights_are_kept_and_exported() {
     let folder = tempfile::tempdir().unwrap();
     for (name, plain) in [("slices", tiny()), ("blocks", tiny_blocks())] {
         let folder = folder.path().join(name);
         std::fs::create_dir(&folder).unwrap();
-        let config = TrainConfig { ema: Some(0.9), ..plain.clone() };
+        let config = plain.clone().with(|c| c.ema = Some(0.9));
         let (dataset, run) = trained_in_parts(&folder, &config);
         assert_ne!(exported(&run, Weights::Last), last_weights(&run), "{name}");
-        // What is trained does not change by being averaged.
+        // Averaging does not change the training.
         let without = folder.join("without");
         finished(train(&dataset, &SplitChoice::default(), &plain, &without, &mut ()).unwrap());
         assert_eq!(last_weights(&without), last_weights(&run), "{name}");
         assert_eq!(exported(&without, Weights::Last), last_weights(&without), "{name}");
 
-        // A run that averages does not go on from weights alone.
+        // A run that averages cannot be resumed from a checkpoint without an average.
         let last = "checkpoints/last.ckpt";
         std::fs::copy(without.join(last), run.join(last)).unwrap();
-        let refused = resume(&dataset, &run, &Changes { epochs: Some(4), ..Changes::default() }, &mut ());
+        let refused = resume(&dataset, &run, &ResumeOptions::default().with(|c| c.epochs = Some(4)), &mut ());
         let refused = refused.unwrap_err().to_string();
         assert!(refused.starts_with("it holds no mean of the weights, though the run averages them"), "{refused}");
     }
 }
 
-/// Files without a mean can be read by programs that know of none.
+/// Older programs can read checkpoints without an average.
 #[test]
-fn only_checkpoints_with_a_mean_of_weights_are_of_a_new_version() {
+fn only_checkpoints_with_averaged_weights_have_the_new_version() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 3, SHAPE);
@@ -293,49 +378,63 @@ fn only_checkpoints_with_a_mean_of_weights_are_of_a_new_version() {
     };
     for (ema, last) in [(None, 2), (Some(0.9), 3)] {
         let at = folder.path().join(format!("run {last}"));
-        let config = TrainConfig { ema, epochs: Some(1), steps_per_epoch: Some(2), ..tiny() };
+        let config = tiny().with(|c| {
+            c.ema = ema;
+            c.epochs = Some(1);
+            c.steps_per_epoch = Some(2);
+        });
         finished(train(&dataset, &SplitChoice::default(), &config, &at, &mut ()).unwrap());
         assert_eq!((version(&at, "best.ckpt"), version(&at, "last.ckpt")), (2, last));
     }
 }
 
 #[test]
-fn training_ends_early_when_the_score_does_not_rise() {
+fn early_stopping_ends_training_without_improvement() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 3, SHAPE);
     let dataset = Dataset::open(&root).unwrap();
-    // Without batch normalisation nothing moves but the weights.
-    let still = TrainConfig { learning_rate: 1e-12, early_stopping: Some(2), epochs: Some(9), ..tiny_blocks() };
+    // Without batch normalisation only the weights change.
+    let still = tiny_blocks().with(|c| {
+        c.learning_rate = 1e-12;
+        c.early_stopping = Some(2);
+        c.epochs = Some(9);
+    });
     let epochs = |name: &str, config: &TrainConfig| {
         let at = folder.path().join(name);
         finished(train(&dataset, &SplitChoice::default(), config, &at, &mut ()).unwrap());
         read_history(&at.join("history.jsonl")).unwrap().len()
     };
-    // The first epoch's score, and two that are no better.
+    // The first epoch, and two without improvement.
     assert_eq!(epochs("still", &still), 3);
-    let patient = TrainConfig { early_stopping: None, epochs: Some(4), ..still.clone() };
+    let patient = still.clone().with(|c| {
+        c.early_stopping = None;
+        c.epochs = Some(4);
+    });
     assert_eq!(epochs("patient", &patient), 4);
-    // Nothing held out, nothing to judge by.
+    // Without validation cases there is no score.
     let all = train(&dataset, &SplitChoice::All, &still, &folder.path().join("all"), &mut ()).unwrap_err();
     assert!(all.to_string().contains("no case is held out"), "{all}");
 }
 
 #[test]
-fn a_loss_that_is_no_number_keeps_the_last_good_weights() {
+fn non_finite_loss_keeps_the_last_good_weights() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 3, SHAPE);
     let dataset = Dataset::open(&root).unwrap();
     let at = folder.path().join("run");
-    let config = TrainConfig { epochs: Some(1), optimiser: Optimiser::Adam, ..tiny() };
+    let config = tiny().with(|c| {
+        c.epochs = Some(1);
+        c.optimizer = Optimizer::Adam;
+    });
     finished(train(&dataset, &SplitChoice::default(), &config, &at, &mut ()).unwrap());
     let good = last_weights(&at);
 
     let file = at.join("run.json");
     let manifest = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, manifest.replace("\"learning_rate\": 0.01", "\"learning_rate\": 1e38")).unwrap();
-    let changes = Changes { epochs: Some(2), ..Changes::default() };
+    let changes = ResumeOptions::default().with(|c| c.epochs = Some(2));
     let diverged = resume(&dataset, &at, &changes, &mut ()).unwrap_err();
     assert!(matches!(diverged, TrainError::Diverged { epoch: 2, .. }), "{diverged}");
     assert!(diverged.to_string().contains("Lower the learning rate"), "{diverged}");
@@ -343,28 +442,32 @@ fn a_loss_that_is_no_number_keeps_the_last_good_weights() {
     assert!(Checkpoint::load(&at.join("checkpoints/best.ckpt")).is_ok());
 }
 
-/// No next loss shows it, and nothing is held out that would.
+/// There is neither a next loss nor a validation score that would show it.
 #[test]
-fn a_last_step_that_diverges_is_not_saved() {
+fn diverged_last_step_is_not_saved() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 3, SHAPE);
     let dataset = Dataset::open(&root).unwrap();
     let at = folder.path().join("run");
-    let config = TrainConfig { steps_per_epoch: Some(1), epochs: Some(1), warmup_steps: 0, ..tiny_blocks() };
+    let config = tiny_blocks().with(|c| {
+        c.steps_per_epoch = Some(1);
+        c.epochs = Some(1);
+        c.warmup_steps = 0;
+    });
     finished(train(&dataset, &SplitChoice::All, &config, &at, &mut ()).unwrap());
     let good = last_weights(&at);
     let file = at.join("run.json");
     let manifest = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, manifest.replace("\"learning_rate\": 0.01", "\"learning_rate\": 1e300")).unwrap();
-    let changes = Changes { epochs: Some(2), ..Changes::default() };
+    let changes = ResumeOptions::default().with(|c| c.epochs = Some(2));
     let diverged = resume(&dataset, &at, &changes, &mut ()).unwrap_err();
     assert!(matches!(diverged, TrainError::Diverged { epoch: 2, step: 1, .. }), "{diverged}");
     assert_eq!(last_weights(&at), good);
 }
 
 #[test]
-fn one_structure_is_a_sigmoid_and_all_cases_need_no_split() {
+fn one_structure_uses_a_sigmoid_and_training_on_all_cases_needs_no_split() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     for part in ["images", "labels"] {
@@ -378,10 +481,10 @@ fn one_structure_is_a_sigmoid_and_all_cases_need_no_split() {
     }
     let dataset = Dataset::open(&root).unwrap();
     let at = folder.path().join("run");
-    let config = TrainConfig { epochs: Some(2), ..tiny() };
+    let config = tiny().with(|c| c.epochs = Some(2));
     assert_eq!(finished(train(&dataset, &SplitChoice::All, &config, &at, &mut ()).unwrap()), None);
     let run = Run::open(&at).unwrap();
-    assert_eq!(run.manifest().plan.output, Output::Sigmoid);
+    assert_eq!(run.manifest().plan.output, OutputActivation::Sigmoid);
     // Slices lie across the coarsest axis.
     assert_eq!(run.manifest().plan.orientation.to_string(), "RAS");
     assert_eq!(run.manifest().progress.best_epoch, 2);
@@ -391,13 +494,16 @@ fn one_structure_is_a_sigmoid_and_all_cases_need_no_split() {
 }
 
 #[test]
-fn a_time_budget_ends_an_epoch_early_and_is_never_too_short_for_a_network() {
+fn time_budget_ends_an_epoch_early_and_allows_at_least_one_step() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 3, SHAPE);
     let dataset = Dataset::open(&root).unwrap();
     let at = folder.path().join("run");
-    let config = TrainConfig { epochs: None, time_budget_secs: Some(1e-6), ..tiny() };
+    let config = tiny().with(|c| {
+        c.epochs = None;
+        c.time_budget_secs = Some(1e-6);
+    });
     let dice = finished(train(&dataset, &SplitChoice::default(), &config, &at, &mut ()).unwrap());
     assert!(dice.is_some());
     let history = Run::open(&at).unwrap().history().unwrap();
@@ -405,7 +511,7 @@ fn a_time_budget_ends_an_epoch_early_and_is_never_too_short_for_a_network() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_named() {
+fn folder_that_cannot_be_made_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     scans::decathlon(&root, 2, SHAPE);
@@ -418,10 +524,10 @@ fn a_folder_that_cannot_be_made_is_named() {
 }
 
 #[test]
-fn a_folder_that_is_no_run_says_so() {
+fn folder_without_a_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let message = Run::open(folder.path()).unwrap_err().to_string();
-    assert!(message.starts_with("this folder is no run of `sulcus train`: it has no run.json: "), "{message}");
+    assert!(message.starts_with("this folder is no training run: it has no run.json: "), "{message}");
     std::fs::write(folder.path().join("run.json"), "{\"format_version\": 9}").unwrap();
     let message = Run::open(folder.path()).unwrap_err().to_string();
     assert!(message.contains("has format version 9, this program knows 2"), "{message}");

@@ -1,9 +1,12 @@
 //! Networks on a Vulkan device against the same networks on the processor: `cargo xtask test --vulkan`.
 //!
-//! The processor's layers are `sulcus-kernels`, held to Burn's own operations elsewhere; the device's are Burn's CubeCL
-//! kernels, the same that a CUDA build compiles.
+//! The processor's layers are those of `sulcus-kernels`, which other tests compare with Burn's operations. The device's layers
+//! are Burn's CubeCL kernels, the same as in a CUDA build.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 #![allow(clippy::print_stdout, reason = "the differences that were seen are worth reading")]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod kinds;
 
@@ -11,10 +14,11 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use kinds::{batch, every_kind, noise, training_shape};
-use sulcus_pipeline::{Dimensions, Encoder, NetworkSpec, Output};
+use sulcus_model::{Dimensions, Encoder, NetworkSpec, OutputActivation};
+use sulcus_plan::{DeviceChoice, DiceScope, Loss, Optimizer, Precision};
 use sulcus_train::{
-    Batch, Computing, Descent, DeviceChoice, DiceScope, Exchange, Learner, Loss, Objective, Optimiser, Placement,
-    Precision, Targets, TrainError, UNet,
+    Batch, Exchange, Learner, Objective, OptimizerState, Placement, StepConfig, Targets, TrainError, UNet,
+    find_device, segmentation_loss,
 };
 
 /// Of the greatest logit. Sums of some hundred products in another order, through a dozen layers that normalise.
@@ -23,26 +27,25 @@ const LOGITS: f32 = 1e-4;
 const GRADIENTS: f32 = 1e-3;
 /// A parameter's gradients are measured against no less than this share of the network's greatest one. A bias before a
 /// normalisation has a gradient of zero, which rounding makes some tiny number of.
-const LEAST_SCALE: f32 = 1e-3;
+const MIN_SCALE: f32 = 1e-3;
 /// Of the greatest step of a weight.
 const STEPS: f32 = 1e-3;
 
 const RATE: f64 = 1e-2;
 const CLASSES: usize = 3;
-const SGD: Optimiser = Optimiser::Sgd { momentum: 0.99, nesterov: true, weight_decay: 3e-5 };
+const SGD: Optimizer = Optimizer::Sgd { momentum: 0.99, nesterov: true, weight_decay: 3e-5 };
 
 /// The first Vulkan device that is not Mesa's software renderer, whose version in Debian 12 crashes under these kernels.
 fn vulkan() -> Option<Device> {
     for index in 0.. {
-        match DeviceChoice::Vulkan(index).resolve() {
+        match find_device(DeviceChoice::Vulkan(index)) {
             Ok((_, name)) if name.to_lowercase().contains("llvmpipe") => {}
             Ok((device, name)) => {
                 println!("on {name}");
                 return Some(device.autodiff());
             }
             Err(why) => {
-                println!("skipped: {why}");
-                return None;
+                sulcus_harness::skip(format_args!("{why}"));
             }
         }
     }
@@ -77,7 +80,8 @@ fn build(spec: &NetworkSpec, device: &Device) -> UNet {
 fn loss(network: &UNet, logits: &[Tensor<5>], truth: &Targets) -> Tensor<1> {
     let mut parts = logits.iter().zip(network.supervised_strides()).enumerate().map(|(i, (logits, stride))| {
         let truth = truth.coarser(stride).unwrap();
-        Loss::DiceCe.forward(Output::Softmax, DiceScope::Case, logits.clone(), &truth) * 0.5_f64.powi(i as i32)
+        segmentation_loss(Loss::DiceCe, OutputActivation::Softmax, DiceScope::Case, logits.clone(), &truth)
+            * 0.5_f64.powi(i as i32)
     });
     let first = parts.next().unwrap();
     parts.fold(first, |sum, part| sum + part)
@@ -104,7 +108,7 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as().unwrap()
 }
 
-/// What a module holds of each parameter that is trained.
+/// The values of each trainable parameter of a module.
 fn of_each(network: &UNet, gradients: Option<&GradientsParams>) -> Vec<Vec<f32>> {
     struct Collect<'a>(Option<&'a GradientsParams>, Vec<Vec<f32>>);
     impl ModuleVisitor for Collect<'_> {
@@ -122,27 +126,27 @@ fn of_each(network: &UNet, gradients: Option<&GradientsParams>) -> Vec<Vec<f32>>
     collect.1
 }
 
-fn greatest(values: &[f32]) -> f32 {
+fn maximum(values: &[f32]) -> f32 {
     assert!(values.iter().all(|value| value.is_finite()));
     values.iter().fold(0.0, |greatest, value| greatest.max(value.abs()))
 }
 
-/// The greatest difference.
+/// The maximum difference.
 #[track_caller]
 fn apart(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
-    greatest(&found.iter().zip(expected).map(|(a, b)| a - b).collect::<Vec<f32>>())
+    maximum(&found.iter().zip(expected).map(|(a, b)| a - b).collect::<Vec<f32>>())
 }
 
-/// Weights after a step from fresh ones.
-fn moved(learnt: Learnt, optimiser: Optimiser) -> Vec<Vec<f32>> {
-    let network = Descent::new(optimiser).step(learnt.network, learnt.gradients, RATE, Some(12.0)).unwrap();
+/// The weights after one step from the initial ones.
+fn moved(learnt: Learnt, optimizer: Optimizer) -> Vec<Vec<f32>> {
+    let network = OptimizerState::new(optimizer).step(learnt.network, learnt.gradients, RATE, Some(12.0)).unwrap();
     of_each(&network, None)
 }
 
 /// Logits at all resolutions, the loss and its gradients.
 #[test]
-fn forward_and_backward_are_the_processors() {
+fn forward_and_backward_equal_the_processors() {
     let Some(device) = vulkan() else { return };
     let processor = Device::flex().autodiff();
     for spec in networks() {
@@ -152,22 +156,22 @@ fn forward_and_backward_are_the_processors() {
         for (found, expected) in found.logits.iter().zip(&expected.logits) {
             assert_eq!(found.dims(), expected.dims());
             let expected = values(expected.clone());
-            logits = logits.max(apart(&values(found.clone()), &expected) / greatest(&expected));
+            logits = logits.max(apart(&values(found.clone()), &expected) / maximum(&expected));
         }
         assert!((found.loss - expected.loss).abs() <= LOGITS * expected.loss, "{} {}", found.loss, expected.loss);
 
         let of_found = of_each(&found.network, Some(&found.gradients));
         let of_expected = of_each(&expected.network, Some(&expected.gradients));
-        let least = LEAST_SCALE * of_expected.iter().map(|values| greatest(values)).fold(0.0, f32::max);
+        let min_scale = MIN_SCALE * of_expected.iter().map(|values| maximum(values)).fold(0.0, f32::max);
         let gradients = of_found.iter().zip(&of_expected);
-        let gradients = gradients.map(|(a, b)| apart(a, b) / greatest(b).max(least)).fold(0.0, f32::max);
+        let gradients = gradients.map(|(a, b)| apart(a, b) / maximum(b).max(min_scale)).fold(0.0, f32::max);
         println!("{}: logits {logits:.1e}, gradients {gradients:.1e}", named(&spec));
         assert!(logits <= LOGITS && gradients <= GRADIENTS, "{}: {logits} {gradients}", named(&spec));
     }
 }
 
 #[test]
-fn a_step_of_sgd_is_the_processors() {
+fn sgd_step_equals_the_processors() {
     let Some(device) = vulkan() else { return };
     let processor = Device::flex().autodiff();
     for spec in networks() {
@@ -181,41 +185,42 @@ fn a_step_of_sgd_is_the_processors() {
     }
 }
 
-/// Adam divides a gradient by its own size, so the first step of a weight whose gradient is rounding alone goes either
-/// way. Such weights are left out.
+/// Adam divides a gradient by its magnitude, so that the first step of a weight whose gradient is only rounding has a random
+/// sign. Such weights are excluded.
 #[test]
-fn a_step_of_adamw_is_the_processors() {
+fn adamw_step_equals_the_processors() {
     let Some(device) = vulkan() else { return };
     let processor = Device::flex().autodiff();
-    let adamw = Optimiser::AdamW { weight_decay: 1e-2 };
+    let adamw = Optimizer::AdamW { weight_decay: 1e-2 };
     for spec in networks() {
         let expected = learn(&spec, &processor);
         let gradients: Vec<f32> = of_each(&expected.network, Some(&expected.gradients)).concat();
         let found = moved(learn(&spec, &device), adamw).concat();
         let expected = moved(expected, adamw).concat();
-        let noise = LEAST_SCALE * greatest(&gradients);
+        let noise = MIN_SCALE * maximum(&gradients);
         let sure = gradients.iter().map(|gradient| gradient.abs() > noise);
         let compared = sure.clone().filter(|sure| *sure).count();
         let pairs = found.iter().zip(&expected).zip(sure).filter(|(_, sure)| *sure);
-        let difference = greatest(&pairs.map(|((a, b), _)| a - b).collect::<Vec<f32>>());
+        let difference = maximum(&pairs.map(|((a, b), _)| a - b).collect::<Vec<f32>>());
         println!("{}: {compared} of {} weights, {difference:.1e} apart", named(&spec), found.len());
         assert!(compared * 2 > found.len() && f64::from(difference) <= f64::from(STEPS) * RATE, "{difference}");
     }
 }
 
-/// A learner with several copies of the network on one device.
+/// A learner with several replicas of the network on one device.
 fn learner(device: &Device, copies: usize, exchange: Exchange) -> Result<Learner, TrainError> {
     let spec = networks().remove(4);
-    let objective = Objective { loss: Loss::DiceCe, output: Output::Softmax, dice_scope: DiceScope::Case };
-    let computing = Computing { objective, precision: Precision::Fp32 };
+    let objective =
+        Objective { loss: Loss::DiceCe, output: OutputActivation::Softmax, dice_scope: DiceScope::Case };
+    let computing = StepConfig { objective, precision: Precision::Fp32 };
     let devices = vec![device.clone().without_autodiff(); copies];
-    let placement = Placement { devices, exchange, description: "a test".into() };
-    Learner::new(&spec, build(&spec, device), Descent::new(SGD), computing, None, &placement)
+    let placement = Placement::new(devices, exchange, "a test");
+    Learner::new(&spec, build(&spec, device), OptimizerState::new(SGD), computing, None, &placement)
 }
 
-/// Two copies of a network that share batches, with a thread each, and one that takes them whole.
+/// Two replicas that share batches, compared with one network that trains on whole batches.
 #[test]
-fn copies_that_average_through_the_first_learn_what_one_learns() {
+fn replicas_that_average_through_the_first_learn_the_same_as_one() {
     let Some(device) = vulkan() else { return };
     let shape = training_shape(&networks().remove(4));
     let learn = |copies| {
@@ -233,11 +238,13 @@ fn copies_that_average_through_the_first_learn_what_one_learns() {
     assert!(difference < 1e-6, "{difference}");
 }
 
-/// Burn has no collective operations on Vulkan and panics: here that is an error before any training.
+/// Burn has no collective operations on Vulkan and panics; this must be an error before the training.
 #[test]
-fn collective_operations_that_burn_lacks_are_an_error() {
+fn missing_collective_operations_are_an_error() {
     let Some(device) = vulkan() else { return };
     let devices = vec![device.clone().without_autodiff(); 2];
     let error = learner(&device, 2, Exchange::Collective(devices)).unwrap_err().to_string();
     assert!(error.contains("could not average their gradients"), "{error}");
 }
+
+sulcus_harness::main!();

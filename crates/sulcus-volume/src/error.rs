@@ -1,57 +1,57 @@
-/// What can be wrong with a volume or its geometry.
+/// Why a volume, a geometry or a label table is invalid, or why an operation on one failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VolumeError {
-    /// A voxel size that is zero, negative, infinite or not a number.
+    /// A voxel size is zero, negative, infinite or NaN. Holds the three sizes in millimetres, x first.
     #[error("a voxel size must be a positive number of millimetres, found {0:?}")]
     Spacing([f64; 3]),
-    /// An axis without voxels, or more voxels than this machine can address.
+    /// An axis has no voxels, or the volume has more voxels than this machine can address. Holds the shape, x first.
     #[error("a volume needs at least one voxel along each axis and fewer than 2^40 in all, found shape {0:?}")]
     Shape([usize; 3]),
-    /// A transform with a NaN or an infinity, or one that maps the volume to a plane.
+    /// A transform has an entry that is NaN or infinite, or it has no inverse.
     #[error("the transform from voxels to the patient cannot be used: {reason}; rows {rows:?}")]
     Transform {
-        /// What is wrong with it.
+        /// Why it was refused.
         reason: &'static str,
-        /// Its first three rows.
+        /// The first three rows of the 4×4 matrix.
         rows: [[f64; 4]; 3],
     },
     /// The number of values does not match the shape.
     #[error("shape {shape:?} with {channels} channel(s) needs {expected} values, found {found}")]
     Length {
-        /// Voxels along x, y, z.
+        /// Voxels along x, y and z.
         shape: [usize; 3],
-        /// Values a voxel.
+        /// Values per voxel.
         channels: usize,
         /// `x · y · z · channels`.
         expected: usize,
-        /// Values given.
+        /// The number of values that were given.
         found: usize,
     },
-    /// An orientation code that is none.
+    /// Not an orientation code. Holds at most its first 16 characters.
     #[error(
         "`{0}` is not an orientation: expected three letters, one of R/L, one of A/P, one of S/I, such as RAS"
     )]
     Orientation(String),
-    /// Two volumes that should share a grid do not.
+    /// Two volumes that must share a grid do not. Holds the difference in words.
     #[error("the two volumes lie on different grids: {0}")]
     GridMismatch(String),
-    /// Voxels that no spline goes through.
+    /// Cubic interpolation of values that are NaN or infinite.
     #[error(
         "cubic interpolation needs finite values, found {voxels} voxel(s) that are NaN or infinite; replace them, or \
          interpolate linearly"
     )]
     NotFinite {
-        /// How many.
+        /// The number of such voxels.
         voxels: usize,
     },
-    /// More voxels than there is memory for.
+    /// The result does not fit in memory.
     #[error("the new grid needs {bytes} bytes, which do not fit in memory; choose a coarser or smaller one")]
     Memory {
-        /// Bytes asked for.
+        /// Bytes that were requested.
         bytes: u64,
     },
-    /// A label value or name used twice, or a value of 0, which is the background.
+    /// A label table has a duplicate value or name, or lists the value 0, which is the background.
     #[error("label table: {0}")]
     Labels(String),
 }

@@ -1,20 +1,20 @@
 use crate::{Orientation, VolumeError};
 
-/// Voxel size along the three axes of a grid, in millimetres; each is positive and finite.
+/// Voxel size along the x, y and z axis of a grid in millimetres. Each is positive and finite.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "[f64; 3]", into = "[f64; 3]")]
 pub struct Spacing([f64; 3]);
 
 impl Spacing {
-    /// Checks and wraps three voxel sizes in millimetres, first axis first.
+    /// Voxel sizes in millimetres, x first.
     ///
     /// # Errors
-    /// When one of them is not a positive finite number.
+    /// [`VolumeError::Spacing`] when one of them is not a positive finite number.
     pub fn new(mm: [f64; 3]) -> Result<Self, VolumeError> {
         if mm.iter().all(|v| v.is_finite() && *v > 0.0) { Ok(Self(mm)) } else { Err(VolumeError::Spacing(mm)) }
     }
 
-    /// The three sizes in millimetres, first axis first.
+    /// The three sizes in millimetres, x first.
     pub fn mm(self) -> [f64; 3] {
         self.0
     }
@@ -33,21 +33,21 @@ impl From<Spacing> for [f64; 3] {
     }
 }
 
-/// A point in the patient, in millimetres, RAS+ (right, anterior, superior are positive).
+/// A point in the patient in RAS+ millimetres: right, anterior and superior are positive.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RasPoint(pub [f64; 3]);
 
-/// The index of a voxel, first (fastest) axis first.
+/// The index of a voxel along x, y and z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VoxelIndex(pub [usize; 3]);
 
-/// The affine map from (fractional) voxel indices to RAS+ millimetres: finite, invertible.
+/// The affine transform from (fractional) voxel indices to RAS+ millimetres. It is finite and invertible.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RasFromVoxel {
     rows: [[f64; 4]; 3],
 }
 
-/// The affine map from RAS+ millimetres to (fractional) voxel indices.
+/// The affine transform from RAS+ millimetres to (fractional) voxel indices.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct VoxelFromRas {
     rows: [[f64; 4]; 3],
@@ -66,14 +66,13 @@ fn norm(v: [f64; 3]) -> f64 {
 }
 
 impl RasFromVoxel {
-    /// A unit box whose axes may be this skewed before it counts as flat: the ratio of the determinant to the
-    /// product of the column lengths.
+    /// A transform is refused as singular below this ratio of the determinant to the product of the column lengths.
     const MIN_VOLUME_RATIO: f64 = 1e-6;
 
-    /// Checks and wraps the first three rows of the homogeneous 4×4 matrix.
+    /// The transform with these first three rows of a homogeneous 4×4 matrix.
     ///
     /// # Errors
-    /// When an entry is not finite or the matrix has no inverse.
+    /// [`VolumeError::Transform`] when an entry is not finite or the matrix has no inverse.
     pub fn new(rows: [[f64; 4]; 3]) -> Result<Self, VolumeError> {
         let fail = |reason| Err(VolumeError::Transform { reason, rows });
         if rows.iter().flatten().any(|v| !v.is_finite()) {
@@ -90,7 +89,8 @@ impl RasFromVoxel {
         Ok(map)
     }
 
-    /// A grid of this spacing whose axes point along `orientation`, with voxel (0, 0, 0) at the origin.
+    /// The transform of a grid with this spacing whose axes point along `orientation` and whose voxel (0, 0, 0) lies at
+    /// the origin.
     pub fn aligned(orientation: Orientation, spacing: Spacing) -> Self {
         let mut rows = [[0.0; 4]; 3];
         for (axis, direction) in orientation.axes().into_iter().enumerate() {
@@ -104,18 +104,18 @@ impl RasFromVoxel {
         self.rows
     }
 
-    /// The whole 4×4 matrix.
+    /// The homogeneous 4×4 matrix.
     pub fn matrix(&self) -> [[f64; 4]; 4] {
         let [a, b, c] = self.rows;
         [a, b, c, [0.0, 0.0, 0.0, 1.0]]
     }
 
-    /// Where a (fractional) voxel index lies in the patient.
+    /// The position of a (fractional) voxel index in the patient.
     pub fn apply(&self, voxel: [f64; 3]) -> RasPoint {
         RasPoint(apply(&self.rows, voxel))
     }
 
-    /// The direction in the patient of a step along voxel axis `axis`, in millimetres a voxel.
+    /// The vector in the patient, in millimetres, of one voxel step along axis `axis` (0 is x).
     pub fn column(&self, axis: usize) -> [f64; 3] {
         self.rows.map(|r| r[axis])
     }
@@ -124,7 +124,7 @@ impl RasFromVoxel {
         [norm(self.column(0)), norm(self.column(1)), norm(self.column(2))]
     }
 
-    /// Length of a step along each voxel axis.
+    /// The voxel size along each axis.
     pub fn spacing(&self) -> Spacing {
         Spacing(self.column_lengths_mm())
     }
@@ -134,7 +134,7 @@ impl RasFromVoxel {
         self.column(0).iter().zip(c).map(|(a, b)| a * b).sum()
     }
 
-    /// The map back.
+    /// The transform from the patient to voxel indices.
     pub fn inverse(&self) -> VoxelFromRas {
         let (c0, c1, c2) = (self.column(0), self.column(1), self.column(2));
         let det = self.determinant();
@@ -147,9 +147,9 @@ impl RasFromVoxel {
         VoxelFromRas { rows }
     }
 
-    /// The patient axes that the voxel axes follow most closely: nibabel's `aff2axcodes`.
+    /// The patient directions closest to the voxel axes, as nibabel's `aff2axcodes` determines them.
     pub fn orientation(&self) -> Orientation {
-        Orientation::of(self)
+        Orientation::closest_to(self.rows, self.spacing().mm())
     }
 }
 
@@ -160,9 +160,10 @@ impl VoxelFromRas {
     }
 }
 
-/// Where a file's transform came from.
+/// The part of a file that its transform was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum OrientationSource {
     /// NIfTI's sform.
     Sform,
@@ -170,11 +171,11 @@ pub enum OrientationSource {
     Qform,
     /// Direction cosines, spacing and origin that the file states, as NRRD, MetaImage and DICOM do.
     Directions,
-    /// The file says nothing; voxel sizes alone are known, left and right are a guess.
+    /// The file has no orientation. Only the voxel sizes are known; left and right are a guess.
     None,
 }
 
-/// A grid in the patient: how many voxels, and where they lie.
+/// A grid of voxels in the patient: its shape and its transform.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Geometry {
     shape: [usize; 3],
@@ -184,14 +185,14 @@ pub struct Geometry {
 
 impl Geometry {
     const MAX_VOXELS: u128 = 1 << 40;
-    /// Two grids are the same when no corner of one lies farther than this share of a voxel from the other's:
-    /// header fields are single precision, and tools round them.
-    const SAME_GRID_VOXELS: f64 = 1e-2;
+    /// Two grids are the same when the corners of one lie within this distance of the other's, in voxels. Header fields
+    /// are single precision, and tools round them.
+    const SAME_GRID_TOLERANCE_VOXELS: f64 = 1e-2;
 
-    /// A grid of `shape` (x, y, z) voxels.
+    /// A grid of `shape` voxels, x first.
     ///
     /// # Errors
-    /// When an axis is empty or there are more voxels than can be addressed.
+    /// [`VolumeError::Shape`] when an axis is empty or there are more voxels than can be addressed.
     pub fn new(
         shape: [usize; 3],
         ras_from_voxel: RasFromVoxel,
@@ -205,59 +206,59 @@ impl Geometry {
         Ok(Self { shape, ras_from_voxel, source })
     }
 
-    /// Voxels along each axis, x first.
+    /// The number of voxels along each axis, x first. [`Xyz`](crate::Xyz) names this order as a type.
     pub fn shape(&self) -> [usize; 3] {
         self.shape
     }
 
-    /// Number of voxels.
+    /// The total number of voxels.
     pub fn voxels(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// The map to the patient.
+    /// The transform from voxel indices to the patient.
     pub fn ras_from_voxel(&self) -> &RasFromVoxel {
         &self.ras_from_voxel
     }
 
-    /// Voxel sizes.
+    /// The voxel size along each axis.
     pub fn spacing(&self) -> Spacing {
         self.ras_from_voxel.spacing()
     }
 
-    /// The patient axes that the voxel axes follow most closely.
+    /// The patient directions closest to the voxel axes.
     pub fn orientation(&self) -> Orientation {
         self.ras_from_voxel.orientation()
     }
 
-    /// Volume of so many voxels in millilitres (1 ml = 1000 mm³); right for sheared grids, such as tilted gantries',
-    /// as well.
+    /// The volume of `voxels` voxels in millilitres (1 ml = 1000 mm³). Sheared grids, as a tilted gantry produces, are
+    /// taken into account.
     pub fn ml(&self, voxels: usize) -> f64 {
-        // Divided last: a voxel of 1 mm³ has no exact share of a millilitre, 1896 of them have.
+        // The division comes last: 0.001 ml has no exact binary representation, but 1896 / 1000 is rounded once.
         voxels as f64 * self.ras_from_voxel.determinant().abs() / 1000.0
     }
 
-    /// Where the transform came from.
+    /// The part of the file that the transform was read from.
     pub fn source(&self) -> OrientationSource {
         self.source
     }
 
-    /// Offset of a voxel in the data, or `None` outside the grid.
+    /// The index of a voxel in the data (x fastest), or `None` outside the grid.
     pub fn offset(&self, VoxelIndex([x, y, z]): VoxelIndex) -> Option<usize> {
         let [nx, ny, nz] = self.shape;
         (x < nx && y < ny && z < nz).then(|| (z * ny + y) * nx + x)
     }
 
-    /// Checks that `other` has the same shape and that its voxels lie at the same places.
+    /// Checks that `other` has the same shape and that its voxels lie at the same positions in the patient.
     ///
     /// # Errors
-    /// [`VolumeError::GridMismatch`] with what differs.
+    /// [`VolumeError::GridMismatch`], which says how they differ.
     pub fn check_same_grid(&self, other: &Self) -> Result<(), VolumeError> {
         if self.shape != other.shape {
             return Err(VolumeError::GridMismatch(format!("shapes {:?} and {:?}", self.shape, other.shape)));
         }
         if self.ras_from_voxel == other.ras_from_voxel {
-            // So far from the origin that a millimetre is lost in rounding, there and back would not even meet itself.
+            // Far from the origin the round trip below loses whole voxels to rounding, even between equal transforms.
             return Ok(());
         }
         let to_voxel = self.ras_from_voxel.inverse();
@@ -266,15 +267,15 @@ impl Geometry {
                 std::array::from_fn(
                     |axis| if corner >> axis & 1 == 1 { (self.shape[axis] - 1) as f64 } else { 0.0 },
                 );
-            let there = to_voxel.apply(other.ras_from_voxel.apply(index));
-            let apart = index.iter().zip(there).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-            if apart > Self::SAME_GRID_VOXELS {
-                let place = |g: &Self| g.ras_from_voxel.apply(index).0.map(|v| format!("{v:.2}")).join(", ");
+            let found = to_voxel.apply(other.ras_from_voxel.apply(index));
+            let distance = index.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            if distance > Self::SAME_GRID_TOLERANCE_VOXELS {
+                let position = |g: &Self| g.ras_from_voxel.apply(index).0.map(|v| format!("{v:.2}")).join(", ");
                 return Err(VolumeError::GridMismatch(format!(
                     "voxel {:?} lies at ({}) mm in the first and at ({}) mm in the second",
                     index.map(|v| v as usize),
-                    place(self),
-                    place(other)
+                    position(self),
+                    position(other)
                 )));
             }
         }
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn inverse_undoes_the_map() {
+    fn inverse_undoes_the_transform() {
         let map = oblique();
         let p = [3.5, -2.0, 17.25];
         let back = map.inverse().apply(map.apply(p));
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grid_beyond_the_precision_of_its_place_is_itself() {
+    fn grid_far_from_the_origin_equals_itself() {
         let far =
             RasFromVoxel::new([[1.0, 0.0, 0.0, 3.6e16], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]).unwrap();
         let grid = Geometry::new([8, 8, 4], far, OrientationSource::Sform).unwrap();
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn flat_and_broken_transforms_are_refused() {
+    fn singular_and_nan_transforms_are_refused() {
         assert!(RasFromVoxel::new([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0; 4]]).is_err());
         assert!(
             RasFromVoxel::new([[f64::NAN, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]).is_err()
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn grids_that_differ_are_told_apart() {
+    fn check_same_grid_reports_the_difference() {
         let a = Geometry::new([4, 5, 6], oblique(), OrientationSource::Sform).unwrap();
         assert!(a.check_same_grid(&a).is_ok());
         let mut rows = oblique().rows();
@@ -330,16 +331,24 @@ mod tests {
     }
 
     #[test]
-    fn a_sheared_grid_has_the_volume_of_its_voxels() {
+    fn volume_in_ml_accounts_for_shear() {
         let map = RasFromVoxel::new([[1.0, 0.0, 0.0, 0.0], [0.0, 2.0, 1.0, 0.0], [0.0, 0.0, 3.0, 0.0]]).unwrap();
         let grid = Geometry::new([4, 5, 6], map, OrientationSource::Sform).unwrap();
         assert_eq!(grid.ml(500), 3.0);
     }
 
     #[test]
-    fn empty_and_endless_shapes_are_refused() {
+    fn empty_and_overflowing_shapes_are_refused() {
         let source = OrientationSource::None;
         assert!(Geometry::new([0, 5, 6], oblique(), source).is_err());
         assert!(Geometry::new([usize::MAX, usize::MAX, 2], oblique(), source).is_err());
+    }
+
+    #[test]
+    fn aligned_grid_has_its_orientation() {
+        for orientation in Orientation::all() {
+            let map = RasFromVoxel::aligned(orientation, Spacing::new([1.5, 0.7, 2.5]).unwrap());
+            assert_eq!(map.orientation(), orientation);
+        }
     }
 }

@@ -2,37 +2,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Label, VolumeError};
 
-/// A display colour, 8 bits a channel.
+/// A display colour: red, green and blue, 8 bits each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Rgb(pub [u8; 3]);
 
-/// One structure that a mask can hold.
+/// One structure of a segmentation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelEntry {
-    /// Its value in the mask; never 0.
+    /// The value of its voxels in a label map; never 0.
     pub value: Label,
-    /// Its name.
+    /// The name of the structure.
     pub name: String,
-    /// Its colour in figures and viewers.
+    /// The colour in figures and viewers.
     pub color: Rgb,
 }
 
-/// The structures of a mask, by rising value; values and names are unique, 0 is the background and not listed.
+/// The structures of a segmentation in ascending order of their value. Values and names are unique; the background,
+/// 0, is not listed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "Vec<LabelEntry>", into = "Vec<LabelEntry>")]
 pub struct LabelTable(Vec<LabelEntry>);
 
-/// Colours that stay apart for the common kinds of colour blindness (Okabe & Ito 2008), without black.
+/// A palette that readers with the common kinds of colour blindness can distinguish (Okabe & Ito 2008), without black.
 const PALETTE: [[u8; 3]; 7] =
     [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [213, 94, 0], [204, 121, 167], [0, 114, 178]];
 
 impl LabelTable {
-    /// Checks and sorts the entries.
+    /// A table of these entries, which are sorted by value.
     ///
     /// # Errors
-    /// When a value is 0, or a value or name occurs twice.
+    /// [`VolumeError::Labels`] when a value is 0, or a value or a name occurs twice.
     pub fn new(mut entries: Vec<LabelEntry>) -> Result<Self, VolumeError> {
         entries.sort_by_key(|e| e.value);
         if entries.first().is_some_and(|e| e.value == 0) {
@@ -51,7 +52,7 @@ impl LabelTable {
         Ok(Self(entries))
     }
 
-    /// Names with values, coloured from a palette that colour-blind readers can tell apart.
+    /// A table of these names, with colours from a palette that is safe for colour-blind readers.
     ///
     /// # Errors
     /// As [`LabelTable::new`].
@@ -65,12 +66,12 @@ impl LabelTable {
         Ok(table)
     }
 
-    /// The entries, by rising value.
+    /// The entries in ascending order of their value.
     pub fn entries(&self) -> &[LabelEntry] {
         &self.0
     }
 
-    /// The entry of a value.
+    /// The entry with this value.
     pub fn get(&self, value: Label) -> Option<&LabelEntry> {
         self.0.binary_search_by_key(&value, |e| e.value).ok().and_then(|i| self.0.get(i))
     }
@@ -78,8 +79,8 @@ impl LabelTable {
 
 impl TryFrom<Vec<LabelEntry>> for LabelTable {
     type Error = VolumeError;
-    /// A file must list them by rising value: the channels of a network follow the list, so sorting one here would
-    /// swap structures in silence.
+    /// The entries must be in ascending order of their value. The output channels of a network follow the order in the
+    /// file, so sorting them here could swap two structures without notice.
     fn try_from(entries: Vec<LabelEntry>) -> Result<Self, Self::Error> {
         if entries.windows(2).any(|pair| pair[0].value >= pair[1].value) {
             return Err(VolumeError::Labels("the values must rise from entry to entry".into()));

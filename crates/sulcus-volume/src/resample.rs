@@ -1,24 +1,24 @@
 use std::ops::Range;
 
-use crate::{Geometry, Image, RasFromVoxel, VolumeError};
+use crate::{Geometry, Image, RasFromVoxel, VolumeError, Xyz};
 
-/// How values between voxels are found.
+/// The order of interpolation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
-    /// The nearest voxel (order 0).
+    /// Nearest neighbour (order 0).
     Nearest,
-    /// Between the two neighbours (order 1).
+    /// Linear (order 1).
     Linear,
-    /// Cubic B-spline through the voxels (order 3; Unser, Aldroubi & Eden 1993).
+    /// Cubic B-spline through the samples (order 3; Unser, Aldroubi & Eden 1993).
     Cubic,
 }
 
 impl Geometry {
-    /// The grid of `shape` voxels that covers the same box: outer faces stay where they are.
+    /// The grid of `shape` voxels, x first, with the same outer faces.
     ///
     /// # Errors
-    /// When `shape` has an empty axis.
+    /// [`VolumeError::Shape`] when an axis is empty or there are more voxels than can be addressed.
     pub fn resized(&self, shape: [usize; 3]) -> Result<Self, VolumeError> {
         let step: [f64; 3] = std::array::from_fn(|a| self.shape()[a] as f64 / shape[a].max(1) as f64);
         let rows = self.ras_from_voxel().rows().map(|row| {
@@ -34,24 +34,38 @@ impl Geometry {
 }
 
 impl Image {
-    /// The image on a grid of `shape` voxels over the same box, one interpolation an axis.
+    /// The image on a grid of `shape` voxels with the same outer faces, with one interpolation per axis.
     ///
     /// # Errors
-    /// When `shape` has an empty axis.
-    pub fn resampled(&self, shape: [usize; 3], interpolation: [Interpolation; 3]) -> Result<Self, VolumeError> {
-        let geometry = self.geometry().resized(shape)?;
+    /// [`VolumeError::Shape`] when an axis is empty or there are more voxels than can be addressed.
+    pub fn resampled(&self, shape: Xyz<usize>, interpolation: Xyz<Interpolation>) -> Result<Self, VolumeError> {
+        let geometry = self.geometry().resized(shape.0)?;
         let data = (0..self.channels())
-            .flat_map(|c| resample(self.channel(c), self.geometry().shape(), shape, interpolation))
+            .flat_map(|c| resample(self.channel(c), Xyz(self.geometry().shape()), shape, interpolation))
             .collect();
         Self::new(geometry, self.channels(), data)
     }
 }
 
-/// Resamples `[z, y, x]` values from shape `from` to shape `to` (x first), axis by axis, both grids covering the
-/// same box: target voxel `i` lies at source position `(i + ½) · from / to − ½`; outside, the edge voxel counts on.
+/// Resamples values from shape `from` to shape `to`, one axis after the other. Both grids have the same outer faces:
+/// along each axis, target sample `i` lies at the source position `(i + ½) · from / to − ½`. Beyond the first and last
+/// sample the edge value is repeated. This is `align_corners=False` in PyTorch and `mode="edge"` in scikit-image's
+/// `resize`, which nnU-Net uses.
 ///
-/// A length that does not fit `from`, or an empty axis, gives an empty result.
-pub fn resample(values: &[f32], from: [usize; 3], to: [usize; 3], interpolation: [Interpolation; 3]) -> Vec<f32> {
+/// Returns an empty vector when an axis is empty or the number of values does not match `from`.
+///
+/// # Shapes
+/// The values and the result are `[z, y, x]`, row-major.
+///
+/// ```
+/// use sulcus_volume::{Interpolation, Xyz, resample};
+///
+/// let (from, to) = (Xyz([2, 1, 1]), Xyz([4, 1, 1]));
+/// let values = resample(&[1.0, 3.0], from, to, Xyz([Interpolation::Linear; 3]));
+/// assert_eq!(values, [1.0, 1.5, 2.5, 3.0]);
+/// ```
+pub fn resample(values: &[f32], from: Xyz<usize>, to: Xyz<usize>, interpolation: Xyz<Interpolation>) -> Vec<f32> {
+    let (Xyz(from), Xyz(to), Xyz(interpolation)) = (from, to, interpolation);
     if values.len() != from.iter().product::<usize>() || to.contains(&0) || from.contains(&0) {
         return Vec::new();
     }
@@ -68,10 +82,11 @@ pub fn resample(values: &[f32], from: [usize; 3], to: [usize; 3], interpolation:
     data
 }
 
-/// How the samples along one axis give those of another length over the same box, in whole or in part.
+/// Resampling along one axis, of all samples or of a range of them.
 ///
-/// A target sample depends on few source samples, so a part of the target needs a part of the source alone, and gets the
-/// same values as the whole would: what is too large to hold can be resampled piece by piece.
+/// With nearest or linear interpolation a target sample depends on one or two source samples. A range of the target can
+/// therefore be computed from a range of the source, with the same result to the bit, so that a large volume can be
+/// resampled in chunks.
 #[derive(Debug, Clone)]
 pub struct AxisResampling {
     from: usize,
@@ -80,13 +95,14 @@ pub struct AxisResampling {
 }
 
 impl AxisResampling {
-    /// From `from` samples to `to`, none of them 0. A cubic spline depends on all samples and can't be had in parts.
+    /// Resampling from `from` samples to `to` samples; neither may be 0. With [`Interpolation::Cubic`] every target sample
+    /// depends on all source samples.
     pub fn new(from: usize, to: usize, interpolation: Interpolation) -> Self {
         Self { from, taps: taps(from, to, interpolation), interpolation }
     }
 
-    /// The source samples that these target samples are made of.
-    pub fn needs(&self, target: Range<usize>) -> Range<usize> {
+    /// The range of source samples that a range of target samples depends on.
+    pub fn source_range(&self, target: Range<usize>) -> Range<usize> {
         if self.is_identity() {
             return target;
         }
@@ -99,14 +115,14 @@ impl AxisResampling {
         first..last.map_or(first, |last| last + 1)
     }
 
-    /// Whether target and source are the same samples.
+    /// Whether source and target have the same number of samples, so that the values stay the same.
     pub fn is_identity(&self) -> bool {
         self.taps.len() == self.from
     }
 
-    /// One target sample between two source samples: their numbers and weights. `None` beyond the target's end, and for
-    /// a spline.
-    pub fn between(&self, target: usize) -> Option<[(usize, f32); 2]> {
+    /// The two source samples and their weights that give one target sample. `None` beyond the end of the target and for
+    /// [`Interpolation::Cubic`].
+    pub fn weights(&self, target: usize) -> Option<[(usize, f32); 2]> {
         if self.interpolation == Interpolation::Cubic {
             return None;
         }
@@ -118,11 +134,13 @@ impl AxisResampling {
         Some([(tap.source(0, self.from), tap.weights[0]), (second, tap.weights[1])])
     }
 
-    /// Resamples the middle axis of `[outer, n, inner]` values that hold the source samples `source` alone; gives
-    /// `[outer, target.len(), inner]`. Needs all of [`AxisResampling::needs`]; a length that does not fit, or a sample
-    /// that is not there, gives an empty result.
+    /// Computes the range `target` from the range `source`, which must cover [`AxisResampling::source_range`] of `target`.
+    /// Returns an empty vector when it does not, or when the number of values does not match.
+    ///
+    /// # Shapes
+    /// `data` is `[outer, source.len(), inner]`, the result `[outer, target.len(), inner]`, both row-major.
     pub fn apply(&self, data: &[f32], inner: usize, source: Range<usize>, target: Range<usize>) -> Vec<f32> {
-        let needed = self.needs(target.clone());
+        let needed = self.source_range(target.clone());
         let block = inner * source.len();
         let fits = needed.start >= source.start && needed.end <= source.end && target.end <= self.taps.len();
         if block == 0 || !data.len().is_multiple_of(block) || !fits {
@@ -141,7 +159,7 @@ impl AxisResampling {
                 let mut out = Vec::with_capacity(data.len() / source.len() * target.len());
                 for block in data.chunks_exact(block) {
                     for sample in target.clone() {
-                        let Some([(a, wa), (b, wb)]) = self.between(sample) else { return Vec::new() };
+                        let Some([(a, wa), (b, wb)]) = self.weights(sample) else { return Vec::new() };
                         let line = |at: usize| &block[(at - source.start) * inner..][..inner];
                         if wb == 0.0 {
                             out.extend(line(a).iter().map(|v| v * wa));
@@ -155,7 +173,7 @@ impl AxisResampling {
         }
     }
 
-    /// `data` holds the whole axis.
+    /// Cubic interpolation; `data` holds the whole axis.
     fn splines(&self, data: &[f32], inner: usize, target: Range<usize>) -> Vec<f32> {
         let (from, taps) = (self.from, self.taps.get(target).unwrap_or_default());
         let outer = data.len() / (inner * from);
@@ -180,7 +198,7 @@ impl AxisResampling {
     }
 }
 
-/// The source samples and weights of one target sample.
+/// The source samples of one target sample and their weights.
 #[derive(Debug, Clone, Copy)]
 struct Tap {
     first: isize,
@@ -189,7 +207,7 @@ struct Tap {
 }
 
 impl Tap {
-    /// The `n`-th source sample of an axis of so many: beyond the ends the last one counts on.
+    /// The index of the `n`-th source sample on an axis of `samples` samples. The edge samples are repeated beyond the ends.
     fn source(&self, n: usize, samples: usize) -> usize {
         (self.first + n as isize).clamp(0, samples as isize - 1) as usize
     }
@@ -204,7 +222,7 @@ fn taps(from: usize, to: usize, interpolation: Interpolation) -> Vec<Tap> {
             let base = at.floor();
             match interpolation {
                 Interpolation::Nearest => {
-                    // The voxel that holds the target's centre; a centre on a face belongs to the later voxel.
+                    // The source voxel that contains the target's centre; a centre on a face belongs to the next voxel.
                     let nearest = ((i as f64 + 0.5) * step).floor().clamp(0.0, last);
                     Tap { first: nearest as isize, weights: [1.0, 0.0, 0.0, 0.0], count: 1 }
                 }
@@ -221,7 +239,7 @@ fn taps(from: usize, to: usize, interpolation: Interpolation) -> Vec<Tap> {
         .collect()
 }
 
-/// The weights of the four coefficients around a place that lies `t` (0 to 1) beyond the second of them.
+/// The cubic B-spline weights of four consecutive coefficients at a position `t` (0 to 1) after the second one.
 pub(crate) fn cubic_weights(t: f64) -> [f64; 4] {
     let (t2, t3) = (t * t, t * t * t);
     [
@@ -232,22 +250,22 @@ pub(crate) fn cubic_weights(t: f64) -> [f64; 4] {
     ]
 }
 
-/// Samples repeated beyond each end before the spline's coefficients are computed: their influence falls by
-/// 2 − √3 a sample, so after twelve it is below single precision.
+/// The edge sample is repeated this often at each end before the spline coefficients are computed. The influence of a
+/// sample decays by the factor 2 − √3 per sample, so after twelve it is below single precision.
 const SPLINE_MARGIN: usize = 12;
 
-/// Turns samples into the coefficients of the cubic B-spline through them (mirrored ends): a causal and an
-/// anticausal first-order filter with pole √3 − 2.
+/// Replaces samples by the coefficients of the cubic B-spline through them, with mirrored ends: a causal and an
+/// anticausal first-order filter with pole √3 − 2 (Unser, Aldroubi & Eden 1993).
 pub(crate) fn spline_coefficients(line: &mut [f32]) {
     const POLE: f64 = -0.267_949_192_431_122_7;
-    /// Its powers fall below double precision after so many samples.
+    /// After this many samples the powers of the pole are below double precision.
     const HORIZON: usize = 40;
     let n = line.len();
     if n < 2 {
         return;
     }
     let mut c: Vec<f64> = line.iter().map(|v| f64::from(*v) * 6.0).collect();
-    // What the causal filter has seen before the first sample: the line, mirrored without end.
+    // The initial state of the causal filter, as if the mirrored line continued to infinity before the first sample.
     let (mut power, mut sum) = (POLE, c[0]);
     for k in 1..HORIZON {
         let at = k % (2 * n - 2);
@@ -273,29 +291,29 @@ mod tests {
     const TOLERANCE: f32 = 2e-5;
 
     #[test]
-    fn a_constant_stays_one_and_a_ramp_keeps_its_slope() {
+    fn resample_preserves_constants_and_slopes() {
         for interpolation in [Interpolation::Nearest, Interpolation::Linear, Interpolation::Cubic] {
-            let out = resample(&[0.5; 5 * 6 * 7], [5, 6, 7], [9, 4, 13], [interpolation; 3]);
+            let out = resample(&[0.5; 5 * 6 * 7], Xyz([5, 6, 7]), Xyz([9, 4, 13]), Xyz([interpolation; 3]));
             assert_eq!(out.len(), 9 * 4 * 13);
             assert!(out.iter().all(|v| (v - 0.5).abs() < TOLERANCE), "{interpolation:?}");
         }
         let ramp: Vec<f32> = (0..20).map(|i| i as f32).collect();
-        let out = resample(&ramp, [20, 1, 1], [40, 1, 1], [Interpolation::Linear; 3]);
+        let out = resample(&ramp, Xyz([20, 1, 1]), Xyz([40, 1, 1]), Xyz([Interpolation::Linear; 3]));
         assert!((out[20] - 9.75).abs() < TOLERANCE && (out[21] - 10.25).abs() < TOLERANCE, "{out:?}");
     }
 
     #[test]
-    fn a_spline_goes_through_its_samples() {
+    fn cubic_spline_interpolates_its_samples() {
         let samples: Vec<f32> = (0..31).map(|i| ((i * i) as f32 * 0.37).sin()).collect();
-        // Three times the samples: every third target voxel, from the second on, lies on a source voxel.
-        let out = resample(&samples, [31, 1, 1], [93, 1, 1], [Interpolation::Cubic; 3]);
+        // With three times as many samples, every third target sample from the second on coincides with a source sample.
+        let out = resample(&samples, Xyz([31, 1, 1]), Xyz([93, 1, 1]), Xyz([Interpolation::Cubic; 3]));
         for (i, sample) in samples.iter().enumerate() {
             assert!((out[3 * i + 1] - sample).abs() < TOLERANCE, "sample {i}");
         }
     }
 
     #[test]
-    fn a_part_has_the_values_of_the_whole() {
+    fn resampling_a_range_equals_resampling_the_whole_axis() {
         let values: Vec<f32> = (0..5 * 17 * 3).map(|i| ((i * i) as f32 * 0.37).sin()).collect();
         for interpolation in [Interpolation::Nearest, Interpolation::Linear] {
             for to in [1, 5, 16, 17, 18, 40] {
@@ -303,21 +321,21 @@ mod tests {
                 let whole = along.apply(&values, 5, 0..17, 0..to);
                 assert_eq!(whole.len(), 5 * to * 3);
                 for target in [0..1, to / 2..to, to / 3..to / 3 + 1] {
-                    let needs = along.needs(target.clone());
+                    let needed = along.source_range(target.clone());
                     let cut = |all: &[f32], n: usize, part: &Range<usize>| -> Vec<f32> {
                         all.chunks_exact(5 * n).flat_map(|o| o[5 * part.start..5 * part.end].to_vec()).collect()
                     };
-                    let part = along.apply(&cut(&values, 17, &needs), 5, needs.clone(), target.clone());
+                    let part = along.apply(&cut(&values, 17, &needed), 5, needed.clone(), target.clone());
                     assert_eq!(part, cut(&whole, to, &target), "{interpolation:?} to {to}, {target:?}");
-                    let less = needs.start + 1..needs.end;
-                    assert!(along.apply(&cut(&values, 17, &less), 5, less, target).is_empty());
+                    let too_few = needed.start + 1..needed.end;
+                    assert!(along.apply(&cut(&values, 17, &too_few), 5, too_few, target).is_empty());
                 }
             }
         }
     }
 
     #[test]
-    fn the_box_stays_where_it_is() {
+    fn resized_keeps_the_outer_faces() {
         let map =
             RasFromVoxel::new([[-0.9, 0.1, 0.2, 12.0], [0.15, 1.1, -0.3, -7.5], [0.05, 0.25, 2.4, 31.0]]).unwrap();
         let grid = Geometry::new([4, 5, 6], map, crate::OrientationSource::Sform).unwrap();

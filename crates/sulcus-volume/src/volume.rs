@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use crate::{Geometry, VolumeError, VoxelIndex};
 
-/// One value a voxel, on a [`Geometry`]; first axis fastest.
+/// One value per voxel on a [`Geometry`], stored with x fastest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Volume<T> {
     geometry: Geometry,
@@ -12,14 +12,17 @@ pub struct Volume<T> {
 /// A label value. 0 is the background.
 pub type Label = u16;
 
-/// A segmentation: one label a voxel.
+/// A segmentation: one label per voxel.
 pub type LabelMap = Volume<Label>;
 
 impl<T> Volume<T> {
-    /// Puts values on a grid.
+    /// A volume of these values on this grid.
+    ///
+    /// # Shapes
+    /// `data` holds x · y · z values, x fastest.
     ///
     /// # Errors
-    /// When their number is not the grid's.
+    /// [`VolumeError::Length`] when the number of values is not the number of voxels.
     pub fn new(geometry: Geometry, data: Vec<T>) -> Result<Self, VolumeError> {
         check_length(&geometry, 1, data.len())?;
         Ok(Self { geometry, data })
@@ -30,29 +33,29 @@ impl<T> Volume<T> {
         &self.geometry
     }
 
-    /// The values, first axis fastest.
+    /// The values, x fastest: a row-major `[z, y, x]` tensor.
     pub fn data(&self) -> &[T] {
         &self.data
     }
 
-    /// The value at a voxel, or `None` outside.
+    /// The value at a voxel, or `None` outside the grid.
     pub fn get(&self, index: VoxelIndex) -> Option<&T> {
         self.geometry.offset(index).and_then(|offset| self.data.get(offset))
     }
 
-    /// Each value changed, on the same grid.
+    /// A volume on the same grid with `f` applied to each value.
     pub fn map<U>(&self, f: impl FnMut(&T) -> U) -> Volume<U> {
         Volume { geometry: self.geometry, data: self.data.iter().map(f).collect() }
     }
 
-    /// Gives the grid and the values away.
+    /// The grid and the values.
     pub fn into_parts(self) -> (Geometry, Vec<T>) {
         (self.geometry, self.data)
     }
 }
 
 impl LabelMap {
-    /// How many voxels each label that occurs has, background included.
+    /// The number of voxels of each label that occurs, including the background.
     pub fn counts(&self) -> BTreeMap<Label, usize> {
         let mut table = vec![0_usize; 1 << Label::BITS];
         for label in &self.data {
@@ -62,10 +65,10 @@ impl LabelMap {
     }
 }
 
-/// A scan as a network sees it: one or more channels of `f32` on one grid.
+/// A scan: one or more channels of `f32` values on one grid.
 ///
 /// # Shapes
-/// `data` is `[channels, z, y, x]` row-major, which is the order of a 4-D NIfTI file.
+/// The values are a row-major `[channels, z, y, x]` tensor, which is the order of a 4-D NIfTI file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
     geometry: Geometry,
@@ -74,10 +77,13 @@ pub struct Image {
 }
 
 impl Image {
-    /// Puts `channels` values a voxel on a grid.
+    /// An image with `channels` values per voxel on this grid.
+    ///
+    /// # Shapes
+    /// `data` is `[channels, z, y, x]`, row-major.
     ///
     /// # Errors
-    /// When there is no channel or the number of values is wrong.
+    /// [`VolumeError::Length`] when `channels` is 0 or the number of values is wrong.
     pub fn new(geometry: Geometry, channels: usize, data: Vec<f32>) -> Result<Self, VolumeError> {
         check_length(&geometry, channels, data.len())?;
         Ok(Self { geometry, channels, data })
@@ -88,7 +94,7 @@ impl Image {
         &self.geometry
     }
 
-    /// Values a voxel, at least 1.
+    /// The number of channels, at least 1.
     pub fn channels(&self) -> usize {
         self.channels
     }
@@ -98,12 +104,12 @@ impl Image {
         &self.data
     }
 
-    /// Gives the grid and all values away.
+    /// The grid and all values.
     pub fn into_parts(self) -> (Geometry, Vec<f32>) {
         (self.geometry, self.data)
     }
 
-    /// The values of one channel, `[z, y, x]`; empty when there is no such channel.
+    /// The values of one channel, `[z, y, x]`. Empty when the image has no such channel.
     pub fn channel(&self, channel: usize) -> &[f32] {
         self.data.chunks_exact(self.geometry.voxels()).nth(channel).unwrap_or_default()
     }

@@ -1,17 +1,17 @@
-//! Grids of every kind: all 48 axis orientations, turned against the patient's axes, left-handed, anisotropic, below a
-//! millimetre. What holds for one must hold for all of them.
+//! Property tests over grids in all 48 orientations: oblique, left-handed, anisotropic and with voxels below a
+//! millimetre.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use proptest::prelude::*;
 use sulcus_volume::{
-    Geometry, Image, Interpolation, LabelMap, Orientation, OrientationSource, RasFromVoxel, Regrid, Reorientation,
-    Spacing, Volume, VoxelIndex,
+    Geometry, GridResampler, Image, Interpolation, LabelMap, Orientation, OrientationSource, RasFromVoxel,
+    Reorientation, Spacing, Volume, VoxelIndex,
 };
 
-/// Millimetres; places run up to some hundred of them, reckoned in double precision.
-const PLACE_TOLERANCE_MM: f64 = 1e-9;
-/// Single precision, of values up to 1200.
+/// Double precision, for positions of a few hundred millimetres.
+const POSITION_TOLERANCE_MM: f64 = 1e-9;
+/// Single precision, for values up to 1200.
 const FIELD_TOLERANCE: f64 = 1e-3;
 
 /// Rotation by `angles` (radians about x, then y, then z).
@@ -24,7 +24,7 @@ fn rotation([a, b, c]: [f64; 3]) -> [[f64; 3]; 3] {
     ]
 }
 
-/// A grid along `orientation`, then turned about the patient's axes.
+/// A grid along `orientation`, rotated about the patient's axes.
 fn grid(
     orientation: Orientation,
     shape: [usize; 3],
@@ -32,16 +32,16 @@ fn grid(
     angles: [f64; 3],
     at: [f64; 3],
 ) -> Geometry {
-    let straight = RasFromVoxel::aligned(orientation, Spacing::new(spacing).unwrap()).rows();
-    let turn = rotation(angles);
+    let aligned = RasFromVoxel::aligned(orientation, Spacing::new(spacing).unwrap()).rows();
+    let rotation = rotation(angles);
     let rows = std::array::from_fn(|r| {
-        let entry = |c: usize| (0..3).map(|k| turn[r][k] * straight[k][c]).sum::<f64>();
+        let entry = |c: usize| (0..3).map(|k| rotation[r][k] * aligned[k][c]).sum::<f64>();
         [entry(0), entry(1), entry(2), at[r]]
     });
     Geometry::new(shape, RasFromVoxel::new(rows).unwrap(), OrientationSource::Sform).unwrap()
 }
 
-/// Every second of them is left-handed.
+/// Half of them are left-handed.
 fn orientations() -> impl Strategy<Value = Orientation> {
     (0..48_usize).prop_map(|i| Orientation::all().nth(i).unwrap())
 }
@@ -54,7 +54,7 @@ fn grids() -> impl Strategy<Value = Geometry> {
         .prop_map(|(orientation, shape, spacing, angles, at)| grid(orientation, shape, spacing, angles, at))
 }
 
-/// A value a voxel that no other has.
+/// A volume whose voxels all have different values.
 fn numbered(geometry: Geometry) -> Volume<u32> {
     Volume::new(geometry, (0..geometry.voxels() as u32).collect()).unwrap()
 }
@@ -64,101 +64,101 @@ fn voxels(shape: [usize; 3]) -> impl Iterator<Item = [usize; 3]> {
     (0..nz).flat_map(move |z| (0..ny).flat_map(move |y| (0..nx).map(move |x| [x, y, z])))
 }
 
-fn place(grid: &Geometry, voxel: [usize; 3]) -> [f64; 3] {
+fn position(grid: &Geometry, voxel: [usize; 3]) -> [f64; 3] {
     grid.ras_from_voxel().apply(voxel.map(|v| v as f64)).0
 }
 
-fn apart(a: [f64; 3], b: [f64; 3]) -> f64 {
+fn distance(a: [f64; 3], b: [f64; 3]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
 proptest! {
     #[test]
-    fn turning_moves_no_voxel_in_the_patient_and_turning_back_restores_it(
+    fn reorientation_keeps_voxel_positions_and_is_invertible(
         source in grids(),
         to in orientations(),
     ) {
         let volume = numbered(source);
-        let turned = volume.reoriented(to);
-        for voxel in voxels(turned.geometry().shape()) {
-            let number = *turned.get(VoxelIndex(voxel)).unwrap() as usize;
+        let reoriented = volume.reoriented(to);
+        for voxel in voxels(reoriented.geometry().shape()) {
+            let number = *reoriented.get(VoxelIndex(voxel)).unwrap() as usize;
             let [nx, ny, _] = source.shape();
-            let there = place(&source, [number % nx, number / nx % ny, number / (nx * ny)]);
-            prop_assert!(apart(place(turned.geometry(), voxel), there) < PLACE_TOLERANCE_MM);
+            let there = position(&source, [number % nx, number / nx % ny, number / (nx * ny)]);
+            prop_assert!(distance(position(reoriented.geometry(), voxel), there) < POSITION_TOLERANCE_MM);
         }
-        prop_assert_eq!(turned.geometry().orientation(), to);
-        let back = turned.reoriented(source.orientation());
+        prop_assert_eq!(reoriented.geometry().orientation(), to);
+        let back = reoriented.reoriented(source.orientation());
         prop_assert_eq!(back.data(), volume.data());
         prop_assert!(back.geometry().check_same_grid(&source).is_ok());
     }
 
     #[test]
-    fn spacing_and_volume_survive_turning(source in grids(), to in orientations()) {
-        let turn = Reorientation::between(source.orientation(), to);
-        let turned = turn.geometry(&source);
-        prop_assert!(apart(turned.spacing().mm(), turn.triple(source.spacing().mm())) < PLACE_TOLERANCE_MM);
-        prop_assert!((turned.ml(1000) / source.ml(1000) - 1.0).abs() < PLACE_TOLERANCE_MM);
+    fn reorientation_keeps_spacing_and_voxel_volume(source in grids(), to in orientations()) {
+        let reorientation = Reorientation::between(source.orientation(), to);
+        let reoriented = reorientation.geometry(&source);
+        prop_assert!(distance(reoriented.spacing().mm(), reorientation.permute(source.spacing().mm())) < POSITION_TOLERANCE_MM);
+        prop_assert!((reoriented.ml(1000) / source.ml(1000) - 1.0).abs() < POSITION_TOLERANCE_MM);
     }
 
     #[test]
-    fn pulling_onto_a_turned_grid_is_turning(source in grids(), to in orientations()) {
+    fn resampling_to_a_reoriented_grid_equals_reorientation(source in grids(), to in orientations()) {
         let volume = numbered(source);
-        let turned = volume.reoriented(to);
-        let regrid = Regrid::new(&source, turned.geometry());
-        prop_assert!(regrid.moves_whole_voxels());
-        let pulled = volume.onto(turned.geometry(), u32::MAX).unwrap();
-        prop_assert_eq!(pulled.data(), turned.data());
+        let reoriented = volume.reoriented(to);
+        let resampler = GridResampler::new(&source, reoriented.geometry());
+        prop_assert!(resampler.is_voxel_aligned());
+        let resampled = volume.resample_to(reoriented.geometry(), u32::MAX).unwrap();
+        prop_assert_eq!(resampled.data(), reoriented.data());
         let values: Vec<f32> = volume.data().iter().map(|v| *v as f32).collect();
-        let wanted: Vec<f32> = turned.data().iter().map(|v| *v as f32).collect();
-        prop_assert_eq!(regrid.linear(&values, -1.0).unwrap(), wanted);
+        let wanted: Vec<f32> = reoriented.data().iter().map(|v| *v as f32).collect();
+        prop_assert_eq!(resampler.linear(&values, -1.0).unwrap(), wanted);
         let labels = LabelMap::new(source, volume.data().iter().map(|v| *v as u16).collect()).unwrap();
-        let smooth = labels.onto_smoothly(turned.geometry()).unwrap();
+        let interpolated = labels.resample_linear_to(reoriented.geometry()).unwrap();
         let expected = labels.reoriented(to);
-        prop_assert_eq!(smooth.data(), expected.data());
+        prop_assert_eq!(interpolated.data(), expected.data());
     }
 
     #[test]
-    fn refining_a_grid_and_coming_back_restores_the_labels(
+    fn resampling_to_a_finer_grid_and_back_restores_the_labels(
         source in grids(),
-        // An odd number of parts has one at the voxel's own centre.
+        // With an odd factor, one of the small voxels has the same centre as the original voxel.
         parts in prop::array::uniform3(prop::sample::select(vec![1_usize, 3, 5])),
     ) {
         let shape = std::array::from_fn(|axis| source.shape()[axis] * parts[axis]);
         let volume = numbered(source);
-        let fine = volume.onto(&source.resized(shape).unwrap(), u32::MAX).unwrap();
+        let fine = volume.resample_to(&source.resized(shape).unwrap(), u32::MAX).unwrap();
         let each = parts.iter().product::<usize>();
         let mut counts = vec![0; volume.data().len()];
         fine.data().iter().for_each(|v| counts[*v as usize] += 1);
         prop_assert!(counts.iter().all(|n| *n == each), "{:?}", counts);
-        let back = fine.onto(&source, u32::MAX).unwrap();
+        let back = fine.resample_to(&source, u32::MAX).unwrap();
         prop_assert_eq!(back.data(), volume.data());
     }
 
     #[test]
-    fn a_new_spacing_is_exact_keeps_the_axes_and_stays_inside(
+    fn respaced_is_exact_keeps_the_axes_and_stays_inside(
         source in grids(),
         mm in prop::array::uniform3(0.3..9.0_f64),
     ) {
         let respaced = source.respaced(Spacing::new(mm).unwrap()).unwrap();
-        prop_assert!(apart(respaced.spacing().mm(), mm) < PLACE_TOLERANCE_MM);
+        prop_assert!(distance(respaced.spacing().mm(), mm) < POSITION_TOLERANCE_MM);
         prop_assert_eq!(respaced.orientation(), source.orientation());
         let image = Image::new(source, 1, vec![1.0; source.voxels()]).unwrap();
-        let found = image.onto(&respaced, Interpolation::Linear, 0.0).unwrap();
+        let found = image.resample_to(&respaced, Interpolation::Linear, 0.0).unwrap();
         prop_assert!(found.data().iter().all(|v| (*v - 1.0).abs() < 1e-6));
     }
 
     #[test]
-    fn a_linear_field_over_the_patient_is_found_on_any_other_grid(source in grids(), target in grids()) {
+    fn linear_field_is_reproduced_on_any_other_grid(source in grids(), target in grids()) {
         let value = |[r, a, s]: [f64; 3]| 0.5 * r - 1.25 * a + 2.0 * s + 3.0;
-        let values: Vec<f32> = voxels(source.shape()).map(|v| value(place(&source, v)) as f32).collect();
-        // Around the source's own middle, or the two would hardly ever meet.
+        let values: Vec<f32> = voxels(source.shape()).map(|v| value(position(&source, v)) as f32).collect();
+        // The target is centred on the source; otherwise the two would rarely overlap.
         let middle = |g: &Geometry| g.ras_from_voxel().apply(g.shape().map(|n| (n as f64 - 1.0) / 2.0)).0;
         let (here, there) = (middle(&source), middle(&target));
         let mut rows = target.ras_from_voxel().rows();
         (0..3).for_each(|r| rows[r][3] += here[r] - there[r]);
         let target =
             Geometry::new(target.shape(), RasFromVoxel::new(rows).unwrap(), OrientationSource::Sform).unwrap();
-        let found = Regrid::new(&source, &target).linear(&values, f32::NAN).unwrap();
+        let found = GridResampler::new(&source, &target).linear(&values, f32::NAN).unwrap();
         let to_source = source.ras_from_voxel().inverse();
         for (found, voxel) in found.iter().zip(voxels(target.shape())) {
             let ras = target.ras_from_voxel().apply(voxel.map(|v| v as f64));

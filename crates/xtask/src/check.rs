@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{deny, rules, step, viewer};
+use crate::{api, deny, imports, rules, step, viewer};
 
 /// Runs every check, the quick ones first, and reports all that failed.
 ///
@@ -11,6 +11,7 @@ use crate::{deny, rules, step, viewer};
 pub(crate) fn all(root: &Path) -> Result<(), String> {
     let outcomes = [
         step::timed("dependency rules", || rules::check(root)),
+        step::timed("circular imports and long files", || imports::check(root, false)),
         step::timed("the built viewer", || viewer::check(root)),
         step::run(step::cargo().current_dir(root).args(["fmt", "--all", "--check"])),
         deny::check(root),
@@ -30,6 +31,7 @@ pub(crate) fn all(root: &Path) -> Result<(), String> {
             "--workspace",
             "--no-deps",
         ])),
+        step::timed("public items of the libraries", || api::check(root, false)),
         // With DOCS_RS set, the CUDA backend's build script does not download its compiler: types can be checked on a
         // machine without a GPU or the bundle. The test is the one of `cargo xtask test --vulkan`.
         step::run(step::cargo().current_dir(root).env("DOCS_RS", "1").args([

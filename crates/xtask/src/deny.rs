@@ -14,7 +14,7 @@ const ADVISORIES_LIMIT: Duration = Duration::from_secs(120);
 /// Runs `cargo deny` on the workspace at `root`.
 ///
 /// # Errors
-/// When it finds something that deny.toml refuses, or can't be had.
+/// When it finds something that deny.toml refuses, or cannot be installed.
 pub(crate) fn check(root: &Path) -> Result<(), String> {
     let program = program()?;
     step::run(Command::new(&program).current_dir(root).args(["--log-level", "error"]).args([
@@ -27,7 +27,8 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
     advisories(root, &program)
 }
 
-/// Known vulnerabilities. Their database is a git repository: where it can't be reached that is said, and nothing fails.
+/// Known vulnerabilities, and crates without a maintainer anywhere in the tree. Their database is a git repository. Where it
+/// cannot be reached, the copy that an earlier run has fetched is used; without one this is printed and nothing fails.
 fn advisories(root: &Path, program: &Path) -> Result<(), String> {
     let mut fetch = Command::new(program);
     fetch
@@ -37,10 +38,24 @@ fn advisories(root: &Path, program: &Path) -> Result<(), String> {
         .stderr(Stdio::null());
     fetch.stdin(Stdio::null()).env("GIT_TERMINAL_PROMPT", "0");
     if !succeeds_within(&mut fetch, ADVISORIES_LIMIT) {
-        println!("    advisories not checked: the RustSec database can't be reached from this machine");
-        return Ok(());
+        if !has_database() {
+            println!("    advisories not checked: the RustSec database cannot be reached from this machine");
+            return Ok(());
+        }
+        println!("    the RustSec database cannot be reached: advisories are checked with an earlier copy");
     }
-    step::run(Command::new(program).current_dir(root).args(["check", "--disable-fetch", "advisories"]))
+    step::run(Command::new(program).current_dir(root).args(["--offline", "check", "advisories"]))
+}
+
+/// Whether an earlier run has left a copy of the database where cargo-deny keeps it.
+fn has_database() -> bool {
+    let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo_home = cargo_home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    cargo_home.is_some_and(|folder| {
+        let entries = std::fs::read_dir(folder.join("advisory-dbs"));
+        // A fetch that failed leaves only a lock file.
+        entries.is_ok_and(|entries| entries.flatten().any(|entry| entry.path().join(".git").is_dir()))
+    })
 }
 
 fn succeeds_within(command: &mut Command, limit: Duration) -> bool {

@@ -8,14 +8,14 @@ use crate::step;
 /// The targets of tests/fuzz.
 const TARGETS: [&str; 6] = ["nifti", "dicom", "nrrd", "metaimage", "tables", "model"];
 
-/// A few kilobytes hold every branch of a reader. More slow the fuzzer down, and let packed voxels grow beyond the limit
-/// of memory in all honesty.
-const LONGEST_FILE_BYTES: u32 = 4096;
-/// Twice what a packed file of that length may hold as float32: more is a finding.
-const MOST_ALLOCATED_MB: u32 = 48;
+/// A few kilobytes reach every branch of a reader. Longer files slow the fuzzer down, and packed voxels may then rightly
+/// need more memory than the limit.
+const MAX_FILE_BYTES: u32 = 4096;
+/// Twice what a packed file of that length may hold as float32. More is a finding.
+const MAX_ALLOCATED_MB: u32 = 48;
 const DEFAULT_MINUTES: u64 = 20;
 
-/// Runs one target, or one after the other, for so many minutes each.
+/// Runs one target, or all in turn, each for the given number of minutes.
 ///
 /// # Errors
 /// When a target is unknown, cargo-fuzz or a nightly compiler is missing, or a target finds something.
@@ -32,12 +32,12 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> Result<(), String> {
     for target in targets {
         let mut command = cargo();
         command.args(["+nightly", "fuzz", "run", "--fuzz-dir", ".", target]);
-        // What is found anew stays out of the corpus that is kept.
+        // New findings stay out of the corpus that is committed.
         command.args([format!("found/{target}"), format!("corpus/{target}")]);
         command.arg("--");
         command.arg(format!("-max_total_time={}", minutes * 60));
-        command.arg(format!("-max_len={LONGEST_FILE_BYTES}"));
-        command.arg(format!("-malloc_limit_mb={MOST_ALLOCATED_MB}"));
+        command.arg(format!("-max_len={MAX_FILE_BYTES}"));
+        command.arg(format!("-malloc_limit_mb={MAX_ALLOCATED_MB}"));
         command.args(["-rss_limit_mb=2048", "-timeout=20", "-print_final_stats=1"]);
         let found = folder.join("found").join(target);
         std::fs::create_dir_all(&found).map_err(|e| format!("creating {}: {e}", found.display()))?;

@@ -1,12 +1,16 @@
 //! The project's own tasks, run as `cargo xtask NAME`. CI is `cargo xtask test` and nothing else.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task runner's product is what it prints")]
 
+mod api;
 mod check;
 mod deny;
 mod fuzz;
+mod imports;
 mod peers;
 mod python;
 mod rules;
+mod sanitize;
+mod sbom;
 mod setup;
 mod step;
 mod suite;
@@ -19,13 +23,19 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask TASK
 
-  check          formatting, lints, docs, dependency rules and licences, the built viewer, the GPU type check
+  check          formatting, lints, docs, dependency rules, circular imports and long files, public items, licences,
+                 the built viewer, the GPU type check
   test           sets up what the tests need, then check, then every test; ends with 'N passed, N failed, N skipped'
   test --only    the same without check
   test --vulkan  networks on a Vulkan device against the processor's (slow to build, by hand)
   test --peers   the comparisons with other projects (slow, by hand): tests/peers/README.md
+  structure [--bless]
+                 only the circular imports and long files of check; --bless writes known-structure.txt
+  api [--bless]  compares the public items of the libraries with their public-api.txt; --bless writes these files
+  sbom           writes a CycloneDX list of the crates in each shipped binary into target/sbom
+  sanitize       runs the tests of the unsafe code under the address sanitizer (slow to build, by hand; Linux on x86_64)
   fuzz [--minutes M] [TARGET]
-                 fuzzes what reads files, 20 minutes a target (by hand; nightly compiler, cargo-fuzz)
+                 fuzzes the readers of files, 20 minutes a target (by hand; nightly compiler, cargo-fuzz)
   viewer         rebuilds wasm/dist, the browser viewer that the binary embeds
   setup          only fetches what the tests need (ONNX Runtime, Chromium)
 ";
@@ -40,6 +50,12 @@ fn main() -> ExitCode {
         ["test", "--only"] => test(&root, false),
         ["test", "--vulkan"] => vulkan::all(&root),
         ["test", "--peers"] => peers::all(&root),
+        ["structure"] => step::timed("circular imports and long files", || imports::check(&root, false)),
+        ["structure", "--bless"] => imports::check(&root, true),
+        ["api"] => api::check(&root, false),
+        ["api", "--bless"] => api::check(&root, true),
+        ["sbom"] => sbom::write(&root),
+        ["sanitize"] => sanitize::run(&root),
         ["viewer"] => viewer::build(&root),
         ["fuzz", words @ ..] => fuzz::run(&root, words),
         ["setup"] => setup::all().map(|_| ()),

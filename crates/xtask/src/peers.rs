@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use crate::{python, setup, step};
 
-/// Both sides get as many.
+/// Both sides use this number of threads.
 const THREADS: &str = "2";
-/// Each program is run this often and the fastest run counts: what is slower was disturbed.
+/// Each program runs this often, and the fastest run counts: slower ones were disturbed.
 const RUNS: usize = 5;
 
 /// Runs every comparison and prints its table.
@@ -26,7 +26,7 @@ pub(crate) fn all(root: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Milliseconds a training step, ours and PyTorch's.
+/// Milliseconds per training step, ours and PyTorch's.
 fn training(root: &Path, scripts: &Path, python: &Path) -> Result<String, String> {
     let theirs = step::timed("PyTorch's training step", || {
         step::capture(Command::new(python).arg(scripts.join("pytorch_step.py")).args(["--threads", THREADS]))
@@ -106,7 +106,7 @@ fn scans(root: &Path) -> Vec<PathBuf> {
         .collect();
     heads.sort();
     if heads.is_empty() {
-        println!("skipped: the whole head, because {} has none", beside.display());
+        println!("without a whole head: there is none in {}", beside.display());
     }
     heads.truncate(1);
     [bundled].into_iter().chain(heads).collect()

@@ -25,7 +25,7 @@ pub(crate) struct Counts {
     pub(crate) skipped: usize,
 }
 
-/// Runs the tests written in Python; where there is no Python, says so and counts each suite as skipped.
+/// Runs the tests written in Python. Without Python each suite counts as skipped.
 ///
 /// # Errors
 /// When a test failed, or the wheel can't be built.
@@ -34,7 +34,7 @@ pub(crate) fn tests(root: &Path, found: &Found, counts: &mut Counts) -> Result<(
     let python = match environment("tests", &requirements) {
         Ok(python) => python,
         Err(why) => {
-            println!("skipped: the tests written in Python: {why}");
+            println!("ignored: the tests written in Python: {why}");
             counts.skipped += SUITES.len() + 1;
             return Ok(());
         }
@@ -53,7 +53,7 @@ pub(crate) fn tests(root: &Path, found: &Found, counts: &mut Counts) -> Result<(
 /// A Python with the packages in `requirements`, made once a set of them and kept in the cache.
 ///
 /// # Errors
-/// When there is no Python, or a package can't be had.
+/// When there is no Python, or a package cannot be installed.
 pub(crate) fn environment(name: &str, requirements: &Path) -> Result<PathBuf, String> {
     let wanted = std::fs::read(requirements)
         .map_err(|e| format!("reading the list of packages: {e}: {}", requirements.display()))?;
@@ -137,10 +137,13 @@ fn pytest(
     command.current_dir(root).args(["-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rs"]).args(suites);
     let binary = format!("sulcus{}", std::env::consts::EXE_SUFFIX);
     command.env("SULCUS_BIN", step::target_folder(root).join("release").join(binary)).env("SULCUS_REPO", root);
+    if let Ok(this) = std::env::current_exe() {
+        command.env("SULCUS_XTASK", this);
+    }
     if let Some(library) = &found.onnx_runtime {
         command.env("SULCUS_ORT_LIB", library);
     }
-    // Programs of the environment, Snakemake say, start one another by name.
+    // Programs of the environment, such as Snakemake, start one another by name.
     if let (Some(programs), Some(path)) = (python.parent(), std::env::var_os("PATH")) {
         let folders = std::iter::once(programs.to_path_buf()).chain(std::env::split_paths(&path));
         let path = std::env::join_paths(folders).map_err(|e| format!("putting Python on the search path: {e}"))?;

@@ -9,39 +9,100 @@ use serde_json::Value;
 
 use crate::step;
 
-/// Every workspace member and the members that it may name in its manifest, dev-dependencies included.
+/// Every workspace member and the members that it may name in its manifest. This includes dev-dependencies, except those of
+/// [`FOR_TESTS`] and [`FOR_TESTS_OF`].
 const MEMBERS: &[(&str, &[&str])] = &[
     ("sulcus-volume", &[]),
-    ("sulcus-io", &["sulcus-volume"]),
-    ("sulcus-pipeline", &["sulcus-volume"]),
-    ("sulcus-onnx", &["sulcus-pipeline", "sulcus-volume"]),
+    ("sulcus-dicom", &["sulcus-volume"]),
+    ("sulcus-io", &["sulcus-dicom", "sulcus-volume"]),
+    ("sulcus-model", &["sulcus-volume"]),
+    ("sulcus-metrics", &["sulcus-model", "sulcus-volume"]),
+    ("sulcus-pipeline", &["sulcus-metrics", "sulcus-model", "sulcus-volume"]),
+    ("sulcus-onnx", &["sulcus-model", "sulcus-volume"]),
     ("sulcus-kernels", &[]),
-    ("sulcus-train", &["sulcus-io", "sulcus-kernels", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"]),
-    ("sulcus-runtime", &["sulcus-io", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"]),
-    ("sulcus-capi", &["sulcus-io", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
-    ("sulcus-python", &["sulcus-io", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
-    ("sulcus-serve", &["sulcus-io", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
+    ("sulcus-dataset", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-volume"]),
+    ("sulcus-plan", &["sulcus-dataset", "sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-volume"]),
+    (
+        "sulcus-train",
+        &[
+            "sulcus-dataset",
+            "sulcus-io",
+            "sulcus-kernels",
+            "sulcus-metrics",
+            "sulcus-model",
+            "sulcus-onnx",
+            "sulcus-pipeline",
+            "sulcus-plan",
+            "sulcus-volume",
+        ],
+    ),
+    ("sulcus-runtime", &["sulcus-io", "sulcus-model", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"]),
+    ("sulcus-capi", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
+    ("sulcus-python", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
+    ("sulcus-serve", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
     (
         "sulcus-cli",
         &[
+            "sulcus-dataset",
+            "sulcus-dicom",
             "sulcus-io",
+            "sulcus-metrics",
+            "sulcus-model",
             "sulcus-onnx",
             "sulcus-pipeline",
+            "sulcus-plan",
             "sulcus-runtime",
             "sulcus-serve",
             "sulcus-train",
             "sulcus-volume",
         ],
     ),
-    ("sulcus-viewer", &["sulcus-io", "sulcus-pipeline", "sulcus-volume"]),
-    ("sulcus-examples", LIBRARIES),
-    ("embed-burn", &["sulcus-io", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"]),
-    ("sulcus-tests", LIBRARIES),
+    ("sulcus-viewer", &["sulcus-io", "sulcus-metrics", "sulcus-volume"]),
+    (
+        "sulcus-examples",
+        &[
+            "sulcus-dataset",
+            "sulcus-io",
+            "sulcus-metrics",
+            "sulcus-model",
+            "sulcus-pipeline",
+            "sulcus-plan",
+            "sulcus-runtime",
+            "sulcus-train",
+            "sulcus-volume",
+        ],
+    ),
+    (
+        "embed-burn",
+        &["sulcus-io", "sulcus-metrics", "sulcus-model", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"],
+    ),
+    ("sulcus-testing", &["sulcus-dicom", "sulcus-harness", "sulcus-io", "sulcus-model", "sulcus-volume"]),
+    (
+        "sulcus-tests",
+        &[
+            "sulcus-dicom",
+            "sulcus-harness",
+            "sulcus-io",
+            "sulcus-metrics",
+            "sulcus-model",
+            "sulcus-onnx",
+            "sulcus-pipeline",
+            "sulcus-plan",
+            "sulcus-runtime",
+            "sulcus-train",
+            "sulcus-volume",
+        ],
+    ),
+    ("sulcus-harness", &["sulcus-harness-macros"]),
+    ("sulcus-harness-macros", &[]),
     ("xtask", &[]),
 ];
 
-const LIBRARIES: &[&str] =
-    &["sulcus-io", "sulcus-onnx", "sulcus-pipeline", "sulcus-runtime", "sulcus-train", "sulcus-volume"];
+/// Members that the tests of every other one may use, as dev-dependencies.
+const FOR_TESTS: &[&str] = &["sulcus-harness", "sulcus-testing"];
+
+/// Dev-dependencies that would be a circle of crates if they were more: the tests of DICOM compare with what files give.
+const FOR_TESTS_OF: &[(&str, &str)] = &[("sulcus-dicom", "sulcus-io")];
 
 /// A family of crates from outside that is confined to some members.
 struct Confined {
@@ -60,9 +121,14 @@ const CONFINED: &[Confined] = &[
         named_by: &["sulcus-train", "embed-burn"],
         unreachable_from: &[
             "sulcus-volume",
+            "sulcus-dicom",
             "sulcus-io",
+            "sulcus-model",
+            "sulcus-metrics",
             "sulcus-pipeline",
             "sulcus-onnx",
+            "sulcus-dataset",
+            "sulcus-plan",
             "sulcus-runtime",
             "sulcus-capi",
             "sulcus-python",
@@ -76,9 +142,14 @@ const CONFINED: &[Confined] = &[
         named_by: &["sulcus-runtime"],
         unreachable_from: &[
             "sulcus-volume",
+            "sulcus-dicom",
             "sulcus-io",
+            "sulcus-model",
+            "sulcus-metrics",
             "sulcus-pipeline",
             "sulcus-onnx",
+            "sulcus-dataset",
+            "sulcus-plan",
             "sulcus-train",
             "sulcus-viewer",
             "embed-burn",
@@ -89,7 +160,7 @@ const CONFINED: &[Confined] = &[
         what: "threads (rayon)",
         matches: |name| name == "rayon",
         named_by: LIBRARIES_WITH_THREADS,
-        // Not the viewer, though it has none: cargo's metadata counts what `sulcus-io` depends on off the web alone.
+        // The viewer has no threads either, but in the metadata of cargo the features of `sulcus-io` are those of all members.
         unreachable_from: &["sulcus-volume", "xtask"],
     },
     Confined {
@@ -100,9 +171,14 @@ const CONFINED: &[Confined] = &[
         named_by: &[],
         unreachable_from: &[
             "sulcus-volume",
+            "sulcus-dicom",
             "sulcus-io",
+            "sulcus-model",
+            "sulcus-metrics",
             "sulcus-pipeline",
             "sulcus-onnx",
+            "sulcus-dataset",
+            "sulcus-plan",
             "sulcus-train",
             "sulcus-runtime",
             "sulcus-capi",
@@ -121,9 +197,14 @@ const CONFINED: &[Confined] = &[
         named_by: &["sulcus-serve"],
         unreachable_from: &[
             "sulcus-volume",
+            "sulcus-dicom",
             "sulcus-io",
+            "sulcus-model",
+            "sulcus-metrics",
             "sulcus-pipeline",
             "sulcus-onnx",
+            "sulcus-dataset",
+            "sulcus-plan",
             "sulcus-train",
             "sulcus-runtime",
             "sulcus-viewer",
@@ -140,7 +221,10 @@ const CONFINED: &[Confined] = &[
         named_by: &["sulcus-cli"],
         unreachable_from: &[
             "sulcus-volume",
+            "sulcus-dicom",
             "sulcus-io",
+            "sulcus-model",
+            "sulcus-metrics",
             "sulcus-pipeline",
             "sulcus-onnx",
             "sulcus-runtime",
@@ -161,6 +245,7 @@ const LIBRARIES_WITH_THREADS: &[&str] = &[
     "sulcus-io",
     "sulcus-kernels",
     "sulcus-pipeline",
+    "sulcus-dataset",
     "sulcus-train",
     "sulcus-runtime",
     "sulcus-cli",
@@ -205,6 +290,11 @@ fn violations(metadata: &Value) -> Result<Vec<String>, String> {
             continue;
         };
         for name in named.iter().filter(|name| graph.members.contains_key(*name)) {
+            let is_for_tests =
+                FOR_TESTS.contains(&name.as_str()) || FOR_TESTS_OF.contains(&(member.as_str(), name.as_str()));
+            if is_for_tests && !graph.linked.contains(&(member.clone(), name.clone())) {
+                continue;
+            }
             if !allowed.contains(&name.as_str()) && name != member {
                 found.push(format!("{member} may not depend on {name} (allowed: {})", list(allowed)));
             }
@@ -263,6 +353,8 @@ fn list(names: &[&str]) -> String {
 struct Graph {
     /// Member → the names that its manifest gives, dev- and build-dependencies included.
     members: BTreeMap<String, BTreeSet<String>>,
+    /// Member and a name in its manifest that is not only for its tests.
+    linked: BTreeSet<(String, String)>,
     /// Package id → name.
     names: BTreeMap<String, String>,
     /// Package id → what it is linked with (normal and build, not dev).
@@ -277,6 +369,7 @@ impl Graph {
             array(metadata, "workspace_members")?.iter().filter_map(Value::as_str).collect();
         let mut graph = Self {
             members: BTreeMap::new(),
+            linked: BTreeSet::new(),
             names: BTreeMap::new(),
             edges: BTreeMap::new(),
             ids: BTreeMap::new(),
@@ -285,10 +378,14 @@ impl Graph {
             let (id, name) = (text(package, "id")?, text(package, "name")?);
             graph.names.insert(id.into(), name.into());
             if members.contains(id) {
-                let named = array(package, "dependencies")?
-                    .iter()
-                    .map(|dependency| text(dependency, "name").map(String::from))
-                    .collect::<Result<_, _>>()?;
+                let mut named = BTreeSet::new();
+                for dependency in array(package, "dependencies")? {
+                    let dependency_name = text(dependency, "name")?;
+                    named.insert(dependency_name.to_owned());
+                    if dependency.get("kind").and_then(Value::as_str) != Some("dev") {
+                        graph.linked.insert((name.to_owned(), dependency_name.to_owned()));
+                    }
+                }
                 graph.members.insert(name.into(), named);
                 graph.ids.insert(name.into(), id.into());
             }
@@ -406,6 +503,14 @@ mod tests {
     fn a_dev_dependency_is_an_edge_too() {
         let found = violations(&metadata(&[("sulcus-volume", "sulcus-io", Some("dev"))])).unwrap();
         assert_eq!(found, ["sulcus-volume may not depend on sulcus-io (allowed: nothing)"]);
+    }
+
+    #[test]
+    fn every_crates_tests_may_use_the_harness_and_nothing_else_may() {
+        let for_tests = metadata(&[("sulcus-volume", "sulcus-harness", Some("dev"))]);
+        assert_eq!(violations(&for_tests).unwrap(), Vec::<String>::new());
+        let linked = violations(&metadata(&[("sulcus-volume", "sulcus-harness", None)])).unwrap();
+        assert_eq!(linked, ["sulcus-volume may not depend on sulcus-harness (allowed: nothing)"]);
     }
 
     #[test]

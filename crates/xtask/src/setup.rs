@@ -1,5 +1,5 @@
-//! What the tests need and a fresh machine lacks: ONNX Runtime and a headless browser. Each is looked for first, fetched
-//! where that is possible, and done without otherwise: the tests then say what they skip.
+//! What the tests need and a fresh machine lacks: ONNX Runtime and a headless browser. Each is searched for, then fetched
+//! where that is possible. The tests that need what is still missing are reported as ignored.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,17 +17,17 @@ pub(crate) struct Found {
     pub(crate) browser: Option<PathBuf>,
 }
 
-/// Finds or fetches everything; what can't be had is said and left out.
+/// Finds or fetches everything. What cannot be fetched is named and left out.
 ///
 /// # Errors
-/// When the user named a library that is not there: silence would test something else than was asked for.
+/// When the user named a library that does not exist: the tests would silently test something else.
 pub(crate) fn all() -> Result<Found, String> {
     let onnx_runtime = step::timed("ONNX Runtime for the tests", || {
         let found = onnx_runtime()?;
         match &found {
             Some(path) => println!("    {}", path.display()),
             None => println!(
-                "    none: its tests will be skipped. Set SULCUS_ORT_LIB to an ONNX Runtime library, or install python3 with pip"
+                "    none: its tests will be ignored. Set SULCUS_ORT_LIB to an ONNX Runtime library, or install python3 with pip"
             ),
         }
         Ok(found)
@@ -36,7 +36,7 @@ pub(crate) fn all() -> Result<Found, String> {
         let found = browser();
         match &found {
             Some(path) => println!("    {}", path.display()),
-            None => println!("    none: the viewer's tests will be skipped. Install chromium"),
+            None => println!("    none: the viewer's tests will be ignored. Install chromium"),
         }
         Ok(found)
     })?;

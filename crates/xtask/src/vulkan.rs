@@ -13,10 +13,10 @@ const SWIFT_SHADER: [&str; 4] = [
     "/snap/chromium/current/usr/lib/chromium-browser/vk_swiftshader_icd.json",
 ];
 
-/// What says which drivers Vulkan's loader takes: its newer and its older name.
+/// The variables that choose the drivers of Vulkan's loader: the newer and the older name.
 const DRIVERS: [&str; 2] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
 
-/// Runs the comparison, which takes a build of Burn of its own, or says what is missing for it.
+/// Runs the comparison, which needs its own build of Burn, or names what is missing for it.
 ///
 /// # Errors
 /// When the build or the comparison fails.
@@ -29,7 +29,7 @@ pub(crate) fn all(root: &Path) -> Result<(), String> {
             Some(manifest) => Some(manifest),
             None => {
                 println!(
-                    "skipped: no GPU and no SwiftShader. Install Debian's packages chromium and libvulkan1, or name a \
+                    "not run: there is no GPU and no SwiftShader. Install Debian's packages chromium and libvulkan1, or name a \
                      driver's manifest in {}",
                     DRIVERS[0]
                 );

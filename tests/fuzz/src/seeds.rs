@@ -2,8 +2,8 @@
 
 use super::targets::elements::{element, file, pixels, sequence, short, slice};
 use super::targets::{FRAME, NEXT_FILE, gzip};
+use sulcus_model::ModelSpec;
 use sulcus_onnx::{Axis, GraphBuilder, attribute};
-use sulcus_pipeline::ModelSpec;
 
 /// A file, and the target that it is for.
 pub struct Seed {
@@ -31,7 +31,7 @@ pub fn all(model: &[u8]) -> Vec<Seed> {
         seed("dicom", "frames", dicom_frames()),
         seed("dicom", "seg-binary", segmentation("BINARY", 1, &[0b0110_1001, 0b1000_0010])),
         seed("dicom", "seg-labelmap", segmentation("LABELMAP", 8, &[0, 1, 2, 0, 0, 2, 2, 0])),
-        seed("dicom", "rle", include_bytes!("../../../crates/sulcus-io/tests/dicom/flat_rle.dcm").to_vec()),
+        seed("dicom", "rle", include_bytes!("../../../crates/sulcus-dicom/tests/dicom/flat_rle.dcm").to_vec()),
         seed("dicom", "jpeg", JPEG.to_vec()),
         seed("dicom", "jpeg-lossless", JPEG_LOSSLESS.to_vec()),
         seed("dicom", "jpegls", JPEG_LS.to_vec()),
@@ -73,11 +73,11 @@ const SPACINGS: &str = "NRRD0001\r\ntype: int8\r\ndimension: 3\r\nsizes: 2 3 4\r
 
 const FOUR_AXES: &str = "NDims = 4\nDimSize = 2 3 4 2\nElementSpacing = 1 1 2 3\nOffset = 1 2 3 0\nTransformMatrix = 0 1 0 0 1 0 0 0 0 0 1 0 0 0 0 1\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n";
 
-const JPEG: &[u8] = include_bytes!("../../../crates/sulcus-io/tests/dicom/u8_jpeg.dcm");
-const JPEG_LOSSLESS: &[u8] = include_bytes!("../../../crates/sulcus-io/tests/dicom/flat_jpeg_lossless.dcm");
-const JPEG_LS: &[u8] = include_bytes!("../../../crates/sulcus-io/tests/dicom/flat_jpegls.dcm");
-const JPEG_LS_NEAR: &[u8] = include_bytes!("../../../crates/sulcus-io/tests/dicom/u12_jpegls_near.dcm");
-const JPEG_2000: &[u8] = include_bytes!("../../../crates/sulcus-io/tests/dicom/flat_j2k.dcm");
+const JPEG: &[u8] = include_bytes!("../../../crates/sulcus-dicom/tests/dicom/u8_jpeg.dcm");
+const JPEG_LOSSLESS: &[u8] = include_bytes!("../../../crates/sulcus-dicom/tests/dicom/flat_jpeg_lossless.dcm");
+const JPEG_LS: &[u8] = include_bytes!("../../../crates/sulcus-dicom/tests/dicom/flat_jpegls.dcm");
+const JPEG_LS_NEAR: &[u8] = include_bytes!("../../../crates/sulcus-dicom/tests/dicom/u12_jpegls_near.dcm");
+const JPEG_2000: &[u8] = include_bytes!("../../../crates/sulcus-dicom/tests/dicom/flat_j2k.dcm");
 
 /// Pixels as they are.
 fn native(n: usize) -> Vec<u8> {

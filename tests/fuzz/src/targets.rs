@@ -1,7 +1,8 @@
 //! One function a file format: reads the bytes in every way there is. It may refuse them; it must not panic, and what
 //! it reads must fit together.
 
-use sulcus_io::dicom::{read_segmentation_bytes, read_series_bytes};
+use sulcus_dicom::read_segmentation_bytes;
+use sulcus_io::dicom::read_series_bytes;
 use sulcus_io::{
     IoError, LabelTableFormat, Scan, format_label_table, parse_label_table, read_info_bytes, read_labels_bytes,
     read_scan_bytes, read_scan_pair_bytes,
@@ -41,8 +42,8 @@ pub fn dicom(data: &[u8]) {
     let slices: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
     match read_series_bytes(&slices, None) {
         Ok(scan) => {
-            assert_eq!(scan.image.data().len(), scan.series.geometry().voxels());
-            checked(Ok(scan.into()));
+            assert_eq!(scan.scan.image.data().len(), scan.scan.metadata.geometry().voxels());
+            checked(Ok(scan.scan));
         }
         Err(error) => assert!(error.to_string().starts_with("cannot "), "{error}"),
     }

@@ -1,7 +1,7 @@
-//! The built viewer in a headless Chromium: what it draws, reads and says.
+//! Tests of the built viewer in headless Chromium.
 //!
-//! The pictures are compared twice: with golden ones, and with what the same code draws natively. Text is left out of
-//! the comparison, as fonts differ between machines.
+//! The canvases are compared with golden pictures and with what the same code draws natively. Text is not compared, because
+//! fonts differ between machines.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +9,9 @@
     clippy::print_stdout,
     reason = "a test fails by panicking and says why it skips"
 )]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod server;
 
@@ -19,19 +22,20 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use server::Server;
-use sulcus_io::{Compression, Source, encode_image, encode_labels, read_labels_bytes, read_scan_bytes};
-use sulcus_pipeline::count_labels;
+use sulcus_io::{Compression, VolumeMetadata, encode_image, encode_labels, read_labels_bytes, read_scan_bytes};
+use sulcus_metrics::count_labels;
 use sulcus_viewer::{Role, Scene};
 use sulcus_volume::{Geometry, Image, LabelMap, LabelTable, OrientationSource, Plane};
 
-/// A colour may differ by this much: the browser's colour management rounds.
+/// The tolerance per colour channel: the browser's colour management rounds.
 const COLOUR_TOLERANCE: u8 = 2;
-/// From the start of the page to the first picture (the design's limit), best of a few tries on a busy machine.
+/// The limit for the time from the start of the page to the first picture. The best of [`TRIES`] counts, since the machine may
+/// be busy.
 const FIRST_PICTURE_MS: u64 = 1000;
 const TRIES: usize = 3;
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 
-/// What one page load gave.
+/// The result of one page load.
 struct Visit {
     html: String,
     width: usize,
@@ -107,11 +111,10 @@ fn browser() -> Option<PathBuf> {
     set.chain(found).find(|path| path.is_file())
 }
 
-/// Opens the viewer with `query`; `None`, said aloud, where there is no browser.
-fn visit(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Option<Visit> {
+/// Opens the viewer with `query`. The test is skipped where there is no browser.
+fn visit(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Visit {
     let Some(browser) = browser() else {
-        println!("skipped: no Chromium on PATH or in CHROME, so the viewer was not opened in a browser");
-        return None;
+        sulcus_harness::skip("there is no Chromium on PATH, in CHROME or in SULCUS_CHROMIUM");
     };
     let files: HashMap<String, Vec<u8>> = files.iter().map(|(n, b)| ((*n).to_owned(), b.to_vec())).collect();
     let server = Server::start(files, script);
@@ -142,23 +145,23 @@ fn visit(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Opti
     let frame = reader.next_frame(&mut pixels).unwrap();
     let channels = frame.color_type.samples();
     let pixels = pixels.chunks_exact(channels).flat_map(|p| p[..3].iter().copied()).collect();
-    Some(Visit { html, width: frame.width as usize, pixels })
+    Visit { html, width: frame.width as usize, pixels }
 }
 
-/// Compares pictures; says how many pixels differ.
+/// The number of pixels that differ.
 fn differing(a: &[u8], b: &[u8]) -> usize {
     assert_eq!(a.len(), b.len(), "pictures of different size");
     let far = |(a, b): (&[u8], &[u8])| a.iter().zip(b).any(|(a, b)| a.abs_diff(*b) > COLOUR_TOLERANCE);
     a.chunks_exact(3).zip(b.chunks_exact(3)).filter(|pair| far(*pair)).count()
 }
 
-/// A real case: its image, its truth, and a mask that is the truth shifted by one voxel, with names.
+/// A real case: its image, its reference mask, and a predicted mask that is the reference shifted by one voxel, with names.
 struct Case {
     image: Image,
     truth: LabelMap,
     mask: LabelMap,
     names: LabelTable,
-    like: Source,
+    like: VolumeMetadata,
 }
 
 impl Case {
@@ -174,11 +177,11 @@ impl Case {
         Self { image: image.image, truth, mask, names, like }
     }
 
-    /// The same case with its axes along other directions.
+    /// The same case in another orientation.
     fn turned(&self, orientation: &str) -> Self {
         let to = orientation.parse().unwrap();
         let (truth, mask) = (self.truth.reoriented(to), self.mask.reoriented(to));
-        let like = Source::from(*truth.geometry());
+        let like = VolumeMetadata::from(*truth.geometry());
         Self { image: self.image.reoriented(to), truth, mask, names: self.names.clone(), like }
     }
 
@@ -235,12 +238,10 @@ fn check_golden(name: &str, canvases: &[(usize, usize, Vec<u8>)]) {
 }
 
 #[test]
-fn a_case_with_mask_and_truth_looks_as_it_should_and_is_there_at_once() {
+fn case_matches_golden_picture_and_loads_within_a_second() {
     let case = Case::load();
     let files = case.files();
-    let Some(page) = visit("case", &format!("{ALL_THREE}&image_name=case%20295"), &borrowed(&files), "") else {
-        return;
-    };
+    let page = visit("case", &format!("{ALL_THREE}&image_name=case%20295"), &borrowed(&files), "");
     assert_eq!(page.text("error"), "");
     assert!(!page.shows("error") && !page.shows("warning"));
     assert_eq!(page.edges(), ["RLAP", "RLSI", "APSI"]);
@@ -268,7 +269,7 @@ fn a_case_with_mask_and_truth_looks_as_it_should_and_is_there_at_once() {
         if best < FIRST_PICTURE_MS {
             break;
         }
-        let again = visit("case", ALL_THREE, &borrowed(&files), "").unwrap();
+        let again = visit("case", ALL_THREE, &borrowed(&files), "");
         best = best.min(time(&again));
     }
     println!("first picture after {best} ms");
@@ -276,12 +277,12 @@ fn a_case_with_mask_and_truth_looks_as_it_should_and_is_there_at_once() {
 }
 
 #[test]
-fn the_order_of_axes_in_the_file_changes_nothing_on_the_screen() {
+fn display_does_not_depend_on_the_order_of_axes_in_the_file() {
     let case = Case::load();
     for orientation in ["PSL", "IRA"] {
         let turned = case.turned(orientation);
         assert_ne!(turned.image.geometry().shape(), case.image.geometry().shape());
-        let Some(page) = visit(orientation, ALL_THREE, &borrowed(&turned.files()), "") else { return };
+        let page = visit(orientation, ALL_THREE, &borrowed(&turned.files()), "");
         assert_eq!(page.text("error"), "");
         assert_eq!(page.edges(), ["RLAP", "RLSI", "APSI"]);
         let canvases = page.canvases();
@@ -297,12 +298,12 @@ fn the_order_of_axes_in_the_file_changes_nothing_on_the_screen() {
 }
 
 #[test]
-fn a_broken_file_is_named_and_the_rest_is_shown() {
+fn unreadable_file_is_reported_and_the_rest_is_shown() {
     let files = Case::load().files();
     let broken = &files[1].1[..files[1].1.len() / 2];
     let served = [("image.nii.gz", files[0].1.as_slice()), ("mask.nii.gz", broken)];
     let query = "image=/data/image.nii.gz&mask=/data/mask.nii.gz&truth=/data/absent.nii.gz";
-    let Some(page) = visit("broken", query, &served, "") else { return };
+    let page = visit("broken", query, &served, "");
     let error = page.text("error");
     assert!(page.shows("error"));
     assert!(error.contains("mask.nii.gz: ") && error.contains("cut short"), "{error}");
@@ -311,7 +312,7 @@ fn a_broken_file_is_named_and_the_rest_is_shown() {
 }
 
 #[test]
-fn a_mask_of_another_grid_is_refused_in_words_and_not_drawn() {
+fn mask_on_another_grid_is_reported_and_not_drawn() {
     let case = Case::load();
     let files = case.files();
     let mut rows = case.truth.geometry().ras_from_voxel().rows();
@@ -321,9 +322,7 @@ fn a_mask_of_another_grid_is_refused_in_words_and_not_drawn() {
     let mask = LabelMap::new(moved, case.mask.data().to_vec()).unwrap();
     let mask = encode_labels(&mask, &moved.into(), &case.names, Compression::None).unwrap();
     let served = [("image.nii.gz", files[0].1.as_slice()), ("mask.nii", mask.as_slice())];
-    let Some(page) = visit("mismatch", "image=/data/image.nii.gz&mask=/data/mask.nii", &served, "") else {
-        return;
-    };
+    let page = visit("mismatch", "image=/data/image.nii.gz&mask=/data/mask.nii", &served, "");
     let error = page.text("error");
     assert!(error.contains("mask is not drawn") && error.contains("lies at"), "{error}");
     let mut scene = Scene::default();
@@ -336,7 +335,7 @@ fn a_mask_of_another_grid_is_refused_in_words_and_not_drawn() {
 }
 
 #[test]
-fn dropped_files_find_their_places_and_keys_wheel_and_clicks_move_the_crosshair() {
+fn drop_keys_wheel_and_clicks_work() {
     let case = Case::load();
     let mut files = case.files().to_vec();
     // A file without sform and qform: codes 252 and 254 of the header.
@@ -371,7 +370,7 @@ fn dropped_files_find_their_places_and_keys_wheel_and_clicks_move_the_crosshair(
         drop(document.querySelector('.zone'), [await file('unplaced.nii')]);
         await until(() => !$('#warning').hidden);
     ";
-    let Some(page) = visit("dropped", "", &borrowed(&files), script) else { return };
+    let page = visit("dropped", "", &borrowed(&files), script);
     assert_eq!(page.data("roles").unwrap(), "image.nii.gz | truth.nii.gz | drop it here");
     let seen = page.data("seen").unwrap();
     let steps: Vec<[i32; 3]> = seen
@@ -386,3 +385,5 @@ fn dropped_files_find_their_places_and_keys_wheel_and_clicks_move_the_crosshair(
     assert!(page.shows("warning"), "left and right are unknown");
     assert!(page.text("error").contains("not drawn"), "the mask lies on the grid of the first image");
 }
+
+sulcus_harness::main!();

@@ -1,4 +1,4 @@
-//! A web server for one page load: the built viewer, the files of a test, and a script that drives the page.
+//! A web server for one page load. It serves the built viewer, the files of a test and a script that controls the page.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,8 +10,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// A browser takes its screenshot when the page has loaded, and a page has loaded when its last picture has: this one
-/// is answered when the script is done. Unlike virtual time, it leaves the page's clock alone.
+/// The browser takes its screenshot when the page and all its images have loaded. The server answers the request for this
+/// image only when the script is done. Unlike Chromium's virtual time, this does not change the clock of the page.
 const HOLD: &str = r#"<script type="module" src="/test/script.js"></script><img src="/test/hold" alt="" hidden>"#;
 const HOLD_LIMIT: Duration = Duration::from_secs(30);
 
@@ -51,7 +51,7 @@ impl Server {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let content = Arc::clone(&content);
-                // A browser that hangs up early is its own affair.
+                // A browser that closes a connection early is not an error of the test.
                 thread::spawn(move || answer(&content, stream).ok());
             }
         });

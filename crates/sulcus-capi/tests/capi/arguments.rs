@@ -1,4 +1,4 @@
-//! Bad input: a clear error each, and never a crash.
+//! Invalid arguments: each gets an error, and none crashes.
 
 use std::ffi::CString;
 use std::ptr::null;
@@ -11,7 +11,7 @@ use crate::common::*;
 const ARGUMENT: SulcusStatus = SulcusStatus::InvalidArgument;
 
 #[test]
-fn arrays_of_a_wrong_rank_or_length_are_refused() {
+fn arrays_of_wrong_rank_or_length_are_refused() {
     let segmenter = self_test();
     let refuse = |scan: SulcusScan, expected: SulcusStatus| refused_scan(&segmenter, &scan, expected);
     let good = Arrays::ramp(&[4, 3, 2]);
@@ -34,7 +34,7 @@ fn arrays_of_a_wrong_rank_or_length_are_refused() {
     assert_eq!(message, "shape [4, 3, 2] with 0 channel(s) needs 0 values, found 24");
     let message = refuse(Arrays { shape: vec![4, 3, 2, usize::MAX], ..good.clone() }.scan(), ARGUMENT);
     assert!(message.ends_with("found 24"), "{message}");
-    // A shape that fits, with channels that the model does not have.
+    // The length matches, but the model has one channel.
     let message = refuse(Arrays { shape: vec![4, 3, 1, 2], ..good.clone() }.scan(), SulcusStatus::Scan);
     assert_eq!(message, "the model expects 1 channel(s) (MRI), the image has 2");
     let one = Arrays { shape: vec![4, 3, 2, 1], ..good.clone() };
@@ -49,11 +49,11 @@ fn arrays_of_a_wrong_rank_or_length_are_refused() {
     }
     let odd = good.voxels.as_ptr().wrapping_byte_add(1);
     let message = refuse(SulcusScan { voxels: odd, ..good.scan() }, ARGUMENT);
-    assert!(message.starts_with("`voxels` must lie at a multiple of 4 bytes, found address 0x"), "{message}");
+    assert!(message.starts_with("`voxels` must be aligned to 4 bytes, found address 0x"), "{message}");
 }
 
 #[test]
-fn voxels_that_are_no_numbers_are_refused() {
+fn nan_and_infinite_voxels_are_refused() {
     let segmenter = self_test();
     for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut scan = Arrays::ramp(&[4, 3, 2]);
@@ -64,7 +64,7 @@ fn voxels_that_are_no_numbers_are_refused() {
 }
 
 #[test]
-fn transforms_that_are_none_are_refused() {
+fn invalid_transforms_are_refused() {
     let segmenter = self_test();
     let with = |change: fn(&mut Vec<f64>)| {
         let mut scan = Arrays::ramp(&[4, 3, 2]);
@@ -79,13 +79,13 @@ fn transforms_that_are_none_are_refused() {
     assert!(empty.contains("one of its columns is zero"), "{empty}");
     let nan = with(|m| m[3] = f64::NAN);
     assert!(nan.contains("an entry that is not a finite number"), "{nan}");
-    // Column by column, as Fortran, MATLAB and OpenGL have it.
-    let turned = with(|m| m[12..15].copy_from_slice(&[-90.0, -126.0, -72.0]));
+    // Column-major order, as in Fortran, MATLAB and OpenGL.
+    let transposed = with(|m| m[12..15].copy_from_slice(&[-90.0, -126.0, -72.0]));
     assert!(
-        turned.starts_with(
+        transposed.starts_with(
             "the last row of `ras_from_voxel` must be [0, 0, 0, 1], found [-90.0, -126.0, -72.0, 1.0]"
         ),
-        "{turned}"
+        "{transposed}"
     );
 }
 
@@ -111,14 +111,14 @@ fn geometry(shape: [usize; 3]) -> sulcus_volume::Geometry {
     Geometry::new(shape, map, OrientationSource::Directions).unwrap()
 }
 
-/// The message with which a model is refused.
+/// Checks that a model is refused. Returns the message.
 fn refused_model(model: &[u8]) -> String {
-    let status = segmenter(&options_with(model, Engine::Tract, None)).err().expect("the model was taken");
+    let status = segmenter(&options_with(model, Engine::Tract, None)).err().expect("the model was accepted");
     refused(status, SulcusStatus::Model)
 }
 
 #[test]
-fn files_that_are_no_models_are_refused() {
+fn files_that_are_not_models_are_refused() {
     let message = refused_model(b"this is a text");
     assert!(message.starts_with("the model cannot be used: this is not an ONNX file"), "{message}");
     let scan = std::fs::read(bundled_scan()).unwrap();
@@ -131,12 +131,11 @@ fn files_that_are_no_models_are_refused() {
     // SAFETY: a live handle and a text.
     ok(unsafe { sulcus_options_add_model_file(options.pointer, c"/nowhere/model.onnx".as_ptr()) });
     let message = refused(segmenter(&options).err().unwrap(), SulcusStatus::Model);
-    assert!(message.starts_with("could not read the model file: "), "{message}");
-    assert!(message.ends_with("/nowhere/model.onnx"), "{message}");
+    assert!(message.starts_with("could not read the model file /nowhere/model.onnx: "), "{message}");
 }
 
 #[test]
-fn models_of_a_newer_format_are_refused_by_their_number() {
+fn models_of_a_newer_format_are_refused_with_its_number() {
     let mut model = SELF_TEST_MODEL.to_vec();
     let key = br#""format_version":1"#;
     let at = model.windows(key.len()).position(|w| w == key).unwrap() + key.len() - 1;
@@ -147,7 +146,7 @@ fn models_of_a_newer_format_are_refused_by_their_number() {
 }
 
 #[test]
-fn options_that_mean_nothing_are_refused_and_leave_the_options_as_they_were() {
+fn invalid_options_are_refused_and_change_nothing() {
     let options = options_with(SELF_TEST_MODEL, Engine::Tract, None);
     let handle = options.pointer;
     let latin = CString::new(vec![b'c', 0xfc]).unwrap();
@@ -156,14 +155,14 @@ fn options_that_mean_nothing_are_refused_and_leave_the_options_as_they_were() {
         unsafe { entry(handle, text.as_ptr()) }
     };
     let bytes = |pointer: *const u8, length| {
-        // SAFETY: a live handle, and a pointer that is not to be looked at.
+        // SAFETY: a live handle, and a pointer that must not be read.
         unsafe { sulcus_options_add_model_bytes(handle, pointer, length) }
     };
     // SAFETY: a live handle.
     let step = |step| unsafe { sulcus_options_set_step(handle, step) };
-    let refuse = |status, said: &str| {
+    let refuse = |status, expected: &str| {
         let message = refused(status, ARGUMENT);
-        assert!(message.starts_with(said), "{message}");
+        assert!(message.starts_with(expected), "{message}");
     };
     refuse(name(c"onnx", sulcus_options_set_engine), "`onnx` is not an engine: expected auto");
     refuse(name(c"gpu", sulcus_options_set_device), "`gpu` is not a device: expected auto");
@@ -171,7 +170,7 @@ fn options_that_mean_nothing_are_refused_and_leave_the_options_as_they_were() {
     refuse(name(c"", sulcus_options_add_model_file), "`model` is an empty path");
     refuse(name(c"", sulcus_options_set_ort_library), "`library` is an empty path");
     refuse(name(c"", sulcus_options_set_cache_folder), "`folder` is an empty path");
-    refuse(bytes(null(), 0), "a model of no bytes was given");
+    refuse(bytes(null(), 0), "the model has no bytes");
     refuse(bytes(null(), 8), "`bytes` is a null pointer");
     refuse(bytes(latin.as_ptr().cast(), usize::MAX), "`bytes` cannot have");
     refuse(step(0.0), "the window step must lie in (0, 1], found 0");
@@ -181,6 +180,8 @@ fn options_that_mean_nothing_are_refused_and_leave_the_options_as_they_were() {
     unsafe {
         refuse(sulcus_options_set_threads(handle, 0), "the number of threads must be at least 1, found 0");
         refuse(sulcus_options_set_max_memory(handle, 0), "the memory limit must be at least 1 byte, found 0");
+        refuse(sulcus_options_set_precision(handle, 3), "the precision must be SULCUS_PRECISION_NATIVE (0), ");
+        refuse(sulcus_options_set_precision(handle, -1), "the precision must be SULCUS_PRECISION_NATIVE (0), ");
     }
     assert!(segmenter(&options).is_ok());
 
@@ -190,7 +191,7 @@ fn options_that_mean_nothing_are_refused_and_leave_the_options_as_they_were() {
 }
 
 #[test]
-fn engines_and_devices_that_cannot_be_had_say_why() {
+fn unavailable_engines_devices_and_precisions_are_refused_with_the_reason() {
     let options = options_with(SELF_TEST_MODEL, Engine::Tract, None);
     // SAFETY: a live handle and texts.
     let build = |engine: &std::ffi::CStr, device: &std::ffi::CStr| unsafe {
@@ -201,17 +202,24 @@ fn engines_and_devices_that_cannot_be_had_say_why() {
     let message = refused(build(c"tract", c"cuda:1").unwrap(), SulcusStatus::Device);
     assert!(message.starts_with("the device `cuda:1` cannot be used: "), "{message}");
     // SAFETY: a live handle.
-    ok(unsafe { sulcus_options_set_half(options.pointer, 1) });
-    let message = refused(build(c"tract", c"cpu").unwrap(), SulcusStatus::Device);
-    assert!(message.starts_with("half precision cannot be had on `cpu`: "), "{message}");
-    // SAFETY: a live handle.
-    ok(unsafe { sulcus_options_set_half(options.pointer, 0) });
+    let precision = |precision| ok(unsafe { sulcus_options_set_precision(options.pointer, precision as i32) });
+    for half in [SulcusPrecision::Bf16, SulcusPrecision::Fp16] {
+        precision(half);
+        let message = refused(build(c"tract", c"cpu").unwrap(), SulcusStatus::Device);
+        assert!(message.contains("`cpu`") && message.contains("half precision"), "{message}");
+    }
+    let message = refused(build(c"ort", c"openvino").unwrap(), SulcusStatus::Device);
+    assert!(message.starts_with("`openvino` cannot compute in fp16: it computes in bf16 or "), "{message}");
+    precision(SulcusPrecision::Bf16);
+    let message = refused(build(c"ort", c"tensorrt:1").unwrap(), SulcusStatus::Device);
+    assert!(message.starts_with("`tensorrt:1` cannot compute in bf16: it computes in fp16 or "), "{message}");
+    precision(SulcusPrecision::Native);
     // SAFETY: a live handle and a text.
     ok(unsafe { sulcus_options_set_ort_library(options.pointer, c"/nowhere/libonnxruntime.so".as_ptr()) });
     let message = refused(build(c"ort", c"cpu").unwrap(), SulcusStatus::Engine);
     assert!(message.contains("there is no such file"), "{message}");
 
-    // Once one is loaded, another one is refused.
+    // When one library is loaded, another one is refused.
     let Some((_, Some(library))) = engines().pop() else { return };
     let other = tempfile::NamedTempFile::new().unwrap();
     let first = segmenter(&options_with(SELF_TEST_MODEL, Engine::Ort, Some(&library))).unwrap();
@@ -223,19 +231,19 @@ fn engines_and_devices_that_cannot_be_had_say_why() {
 }
 
 #[test]
-fn files_that_cannot_be_segmented_say_why() {
+fn files_that_cannot_be_segmented_are_refused_with_the_reason() {
     let segmenter = self_test();
     let folder = tempfile::tempdir().unwrap();
     let run = |scan: &std::path::Path, mask: &std::path::Path| {
         let (scan, mask) = (c_path(scan), c_path(mask));
-        // SAFETY: a live handle and texts; nobody wants the segmentation.
+        // SAFETY: a live handle and texts; the segmentation is not needed.
         unsafe {
             sulcus_segment_file(segmenter.pointer, scan.as_ptr(), mask.as_ptr(), null(), std::ptr::null_mut())
         }
     };
     let mask = folder.path().join("mask.nii.gz");
     let message = refused(run(&folder.path().join("no.nii"), &mask), SulcusStatus::File);
-    assert!(message.contains("there is no such file") && message.contains("no.nii: "), "{message}");
+    assert!(message.contains("there is no such file") && message.ends_with("no.nii"), "{message}");
     let text = folder.path().join("text.nii");
     std::fs::write(&text, "hello").unwrap();
     refused(run(&text, &mask), SulcusStatus::File);
@@ -243,10 +251,10 @@ fn files_that_cannot_be_segmented_say_why() {
     std::fs::copy(bundled_scan(), &scan).unwrap();
     let message = refused(run(&scan, &scan), SulcusStatus::File);
     assert!(message.starts_with("the mask would overwrite the scan itself"), "{message}");
-    // Either name of a pair is both files.
+    // Each name of a pair means both files.
     let (header, voxels) = (folder.path().join("pair.hdr"), folder.path().join("pair.img"));
     let read = sulcus_io::read_scan(&scan).unwrap();
-    sulcus_io::write_image(&header, &read.image, &read.source).unwrap();
+    sulcus_io::write_image(&header, &read.image, &read.metadata).unwrap();
     let pair = [&header, &voxels].map(|path| std::fs::read(path).unwrap());
     for (scan, mask) in [(&header, &voxels), (&voxels, &header)] {
         let message = refused(run(scan, mask), SulcusStatus::File);
@@ -258,31 +266,33 @@ fn files_that_cannot_be_segmented_say_why() {
     assert!(mask.exists());
     let message = refused(
         // SAFETY: a text, and room for a pointer.
-        made(sulcus_image_free, |out| unsafe { sulcus_image_read(c_path(&text).as_ptr(), out) }).err().unwrap(),
+        create(sulcus_image_free, |out| unsafe { sulcus_image_read(c_path(&text).as_ptr(), out) }).err().unwrap(),
         SulcusStatus::File,
     );
     assert!(message.ends_with("text.nii"), "{message}");
 }
 
 #[test]
-fn runs_and_results_that_are_not_there_are_refused() {
+fn unknown_flags_and_missing_results_are_refused() {
     let segmenter = self_test();
     let scan = Arrays::ramp(&[4, 3, 2]);
-    let run = SulcusRun { flags: 6, ..nobody() };
-    let message = refused(segment(&segmenter, &scan.scan(), Some(&run)).err().unwrap(), ARGUMENT);
+    let options = SulcusSegmentOptions { flags: 6, ..default_options() };
+    let message = refused(segment(&segmenter, &scan.scan(), Some(&options)).err().unwrap(), ARGUMENT);
     assert!(message.ends_with("found 6"), "{message}");
+    let options = SulcusSegmentOptions { struct_size: 0, ..default_options() };
+    let message = refused(segment(&segmenter, &scan.scan(), Some(&options)).err().unwrap(), ARGUMENT);
+    let expected = "`options.struct_size` must be sizeof(SulcusSegmentOptions), ";
+    assert!(message.starts_with(expected) && message.ends_with("found 0"), "{message}");
 
     let found = segment(&segmenter, &scan.scan(), None).unwrap();
     let (mut values, mut classes, mut length) = (null(), 0, 0);
-    let mut structure = std::mem::MaybeUninit::uninit();
     // SAFETY: a live handle, and room for what is filled in.
     unsafe {
         let call = sulcus_segmentation_probabilities;
         let status = call(found.pointer, &mut values, &mut classes, &mut length);
         let message = refused(status, SulcusStatus::NotAvailable);
-        assert!(message.contains("SULCUS_RUN_PROBABILITIES"), "{message}");
-        let status = sulcus_segmentation_structure(found.pointer, 2, structure.as_mut_ptr());
-        let message = refused(status, SulcusStatus::NotAvailable);
+        assert!(message.contains("SULCUS_SEGMENT_PROBABILITIES"), "{message}");
+        let message = refused(structure(&found, 2).unwrap_err(), SulcusStatus::NotAvailable);
         assert_eq!(message, "there is no structure 2: there are 2, counted from 0");
         let status = sulcus_segmentation_labels(found.pointer, std::ptr::null_mut(), &mut length);
         assert_eq!(refused(status, ARGUMENT), "`labels` is a null pointer");

@@ -1,11 +1,12 @@
-//! The interface, called with the least trouble, and what it is tested on.
+//! Short forms of the calls, and the models and scans of the tests.
 
 use std::ffi::{CStr, CString, c_char};
 use std::path::{Path, PathBuf};
-use std::ptr::{null, null_mut};
+use std::ptr::null;
 
 use sulcus_capi::*;
-use sulcus_runtime::{Device, Engine, OrtLibrary, Segmenter, SegmenterBuilder};
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{Device, Engine, Segmenter, SegmenterBuilder};
 use sulcus_volume::Image;
 
 pub(crate) fn repository() -> PathBuf {
@@ -20,17 +21,17 @@ pub(crate) fn bundled_scan() -> PathBuf {
     repository().join("examples/data/case/image.nii.gz")
 }
 
-/// The engines that this machine has, each with the library that it needs.
+/// The engines that this machine has, each with its library.
 pub(crate) fn engines() -> Vec<(Engine, Option<PathBuf>)> {
     let mut engines = vec![(Engine::Tract, None)];
     match std::env::var_os("SULCUS_ORT_LIB") {
         Some(library) => engines.push((Engine::Ort, Some(library.into()))),
-        None => println!("skipped: the engine ort: set SULCUS_ORT_LIB"),
+        None => sulcus_harness::skip_part("there is no ONNX Runtime; set SULCUS_ORT_LIB"),
     }
     engines
 }
 
-/// The same in Rust.
+/// A builder with the same settings in Rust.
 pub(crate) fn rust_builder(engine: Engine, library: Option<&Path>) -> SegmenterBuilder {
     let builder = Segmenter::builder().engine(engine).device(Device::Cpu);
     match library {
@@ -43,10 +44,10 @@ pub(crate) fn c_path(path: &Path) -> CString {
     CString::new(path.to_str().unwrap()).unwrap()
 }
 
-/// A text of the library's.
+/// Copies a text of the library.
 pub(crate) fn text(pointer: *const c_char) -> String {
     assert!(!pointer.is_null());
-    // SAFETY: texts of the library end with a zero byte and live as long as their owner, which the caller holds.
+    // SAFETY: texts of the library end with a zero byte and are valid while the caller holds their owner.
     unsafe { CStr::from_ptr(pointer) }.to_str().unwrap().to_owned()
 }
 
@@ -58,37 +59,37 @@ pub(crate) fn ok(status: SulcusStatus) {
     assert_eq!(status, SulcusStatus::Ok, "{}", last_error());
 }
 
-/// The message of a call that must fail like this.
+/// Checks the status of a failed call. Returns its message.
 pub(crate) fn refused(status: SulcusStatus, expected: SulcusStatus) -> String {
     let message = last_error();
     assert_eq!(status, expected, "{message}");
     message
 }
 
-/// A handle with what frees it.
+/// A handle, freed when it is dropped.
 pub(crate) struct Handle<T> {
     pub(crate) pointer: *mut T,
     free: unsafe extern "C" fn(*mut T),
 }
 
-// SAFETY: the header promises that these handles may be used by several threads, and one alone drops it.
+// SAFETY: the header promises that several threads may use these handles, and only one drops it.
 unsafe impl<T> Sync for Handle<T> {}
 
 impl<T> Drop for Handle<T> {
     fn drop(&mut self) {
-        // SAFETY: the handle is the library's and is freed here alone.
+        // SAFETY: the handle belongs to the library and is freed only here.
         unsafe { (self.free)(self.pointer) }
     }
 }
 
-/// What a call that makes a handle gives: the handle, or its status.
-pub(crate) fn made<T>(
+/// Runs a call that creates a handle. Returns the handle, or the status.
+pub(crate) fn create<T>(
     free: unsafe extern "C" fn(*mut T),
-    make: impl FnOnce(*mut *mut T) -> SulcusStatus,
+    call: impl FnOnce(*mut *mut T) -> SulcusStatus,
 ) -> Result<Handle<T>, SulcusStatus> {
-    // Not null, so that a failure has to make it so.
+    // Not null, so the test sees that a failure sets it to null.
     let mut pointer = std::ptr::dangling_mut::<T>();
-    match make(&mut pointer) {
+    match call(&mut pointer) {
         SulcusStatus::Ok => {
             assert!(!pointer.is_null());
             Ok(Handle { pointer, free })
@@ -106,7 +107,7 @@ pub(crate) type CSegmentation = Handle<SulcusSegmentation>;
 
 pub(crate) fn options() -> Options {
     // SAFETY: room for a pointer.
-    made(sulcus_options_free, |out| unsafe { sulcus_options_new(out) }).unwrap()
+    create(sulcus_options_free, |out| unsafe { sulcus_options_new(out) }).unwrap()
 }
 
 pub(crate) fn options_with(model: &[u8], engine: Engine, library: Option<&Path>) -> Options {
@@ -126,7 +127,7 @@ pub(crate) fn options_with(model: &[u8], engine: Engine, library: Option<&Path>)
 
 pub(crate) fn segmenter(options: &Options) -> Result<CSegmenter, SulcusStatus> {
     // SAFETY: a live handle, and room for a pointer.
-    made(sulcus_segmenter_free, |out| unsafe { sulcus_segmenter_new(options.pointer, out) })
+    create(sulcus_segmenter_free, |out| unsafe { sulcus_segmenter_new(options.pointer, out) })
 }
 
 /// The self-test model in the embedded engine.
@@ -134,7 +135,7 @@ pub(crate) fn self_test() -> CSegmenter {
     segmenter(&options_with(sulcus_runtime::SELF_TEST_MODEL, Engine::Tract, None)).unwrap()
 }
 
-/// An image as C has it: arrays of numbers.
+/// An image as arrays of numbers.
 #[derive(Clone)]
 pub(crate) struct Arrays {
     pub(crate) voxels: Vec<f32>,
@@ -151,7 +152,7 @@ impl Arrays {
         }
     }
 
-    /// A ramp in a box of this shape, 1 mm a voxel.
+    /// A ramp of intensities with voxels of 1 mm.
     pub(crate) fn ramp(shape: &[usize]) -> Self {
         let voxels = (0..shape.iter().product()).map(|i: usize| i as f32).collect();
         let ras_from_voxel = (0..16).map(|i| f64::from(u8::from(i % 5 == 0))).collect();
@@ -172,14 +173,14 @@ impl Arrays {
 pub(crate) fn segment(
     segmenter: &CSegmenter,
     scan: &SulcusScan,
-    run: Option<&SulcusRun>,
+    options: Option<&SulcusSegmentOptions>,
 ) -> Result<CSegmentation, SulcusStatus> {
-    let run = run.map_or(null(), std::ptr::from_ref);
+    let options = options.map_or(null(), std::ptr::from_ref);
     // SAFETY: live handles, a scan that is as long as it says, and room for a pointer.
-    made(sulcus_segmentation_free, |out| unsafe { sulcus_segment(segmenter.pointer, scan, run, out) })
+    create(sulcus_segmentation_free, |out| unsafe { sulcus_segment(segmenter.pointer, scan, options, out) })
 }
 
-/// The message with which a scan is refused.
+/// Checks that a scan is refused. Returns the message.
 pub(crate) fn refused_scan(segmenter: &CSegmenter, scan: &SulcusScan, expected: SulcusStatus) -> String {
     match segment(segmenter, scan, None) {
         Ok(_) => panic!("the scan was segmented"),
@@ -196,15 +197,32 @@ pub(crate) fn labels(segmentation: &CSegmentation) -> Vec<u16> {
     }
 }
 
-pub(crate) fn report(segmentation: &CSegmentation) -> SulcusReport {
-    let mut report = std::mem::MaybeUninit::uninit();
-    // SAFETY: a live handle, and room for a report, which is filled in after success.
+/// A struct with nothing but its `struct_size`, as C programs create it.
+pub(crate) fn zeroed<T>() -> T {
+    let mut value = std::mem::MaybeUninit::<T>::zeroed();
+    // SAFETY: the structs of the header that start with `struct_size` are valid as zeros.
     unsafe {
-        ok(sulcus_segmentation_report(segmentation.pointer, report.as_mut_ptr()));
-        report.assume_init()
+        value.as_mut_ptr().cast::<usize>().write(size_of::<T>());
+        value.assume_init()
     }
 }
 
-pub(crate) fn nobody() -> SulcusRun {
-    SulcusRun { flags: 0, max_memory: 0, progress: None, user_data: null_mut() }
+pub(crate) fn report(segmentation: &CSegmentation) -> SulcusReport {
+    let mut report: SulcusReport = zeroed();
+    // SAFETY: a live handle and a report.
+    ok(unsafe { sulcus_segmentation_report(segmentation.pointer, &mut report) });
+    report
+}
+
+pub(crate) fn structure(segmentation: &CSegmentation, index: usize) -> Result<SulcusStructure, SulcusStatus> {
+    let mut structure: SulcusStructure = zeroed();
+    // SAFETY: a live handle and a structure.
+    match unsafe { sulcus_segmentation_structure(segmentation.pointer, index, &mut structure) } {
+        SulcusStatus::Ok => Ok(structure),
+        status => Err(status),
+    }
+}
+
+pub(crate) fn default_options() -> SulcusSegmentOptions {
+    zeroed()
 }

@@ -1,4 +1,4 @@
-//! `include/sulcus.h` is what cbindgen makes of the sources, and the library exports that and no more.
+//! `include/sulcus.h` is what cbindgen generates from the sources, and the library exports exactly its functions.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,54 +7,52 @@ use std::process::Command;
 use crate::common::repository;
 use crate::programs::library;
 
-/// In the order of the header; what C sees of the other files is nothing.
+/// In the order of the header. The other files have nothing that C can see.
 const SOURCES: [&str; 9] =
-    ["version", "status", "border", "options", "segmenter", "scan", "image", "segment", "segmentation"];
+    ["version", "ffi", "status", "options", "segmenter", "scan", "image", "segment", "segmentation"];
 
 #[test]
-fn the_header_is_made_of_the_sources() {
+fn header_is_generated_from_the_sources() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = cbindgen::Config::from_file(folder.join("cbindgen.toml")).unwrap();
     let builder = SOURCES.iter().fold(cbindgen::Builder::new().with_config(config), |builder, name| {
         builder.with_src(folder.join("src").join(format!("{name}.rs")))
     });
-    let mut made = Vec::new();
-    builder.generate().unwrap().write(&mut made);
-    let made = String::from_utf8(made).unwrap();
+    let mut generated = Vec::new();
+    builder.generate().unwrap().write(&mut generated);
+    let generated = String::from_utf8(generated).unwrap();
 
     let path = folder.join("include/sulcus.h");
     if std::env::var_os("SULCUS_BLESS").is_some() {
-        std::fs::write(&path, &made).unwrap();
+        std::fs::write(&path, &generated).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default().replace("\r\n", "\n");
     assert!(
-        committed == made,
-        "crates/sulcus-capi/include/sulcus.h is not what cbindgen makes of the sources: run this test with \
+        committed == generated,
+        "crates/sulcus-capi/include/sulcus.h is not what cbindgen generates from the sources: run this test with \
          SULCUS_BLESS=1 and commit the header"
     );
 }
 
 #[test]
-fn every_source_with_an_entry_goes_into_the_header() {
+fn every_source_with_an_exported_function_goes_into_the_header() {
     let entries = std::fs::read_dir(repository().join("crates/sulcus-capi/src")).unwrap();
-    let with_entries: BTreeSet<String> = entries
+    let exporting: BTreeSet<String> = entries
         .map(|entry| entry.unwrap().path())
         .filter(|path| std::fs::read_to_string(path).unwrap().contains("#[unsafe(no_mangle)]"))
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
-    assert_eq!(with_entries, SOURCES.map(str::to_owned).into());
+    assert_eq!(exporting, SOURCES.map(str::to_owned).into());
 }
 
 #[test]
-fn the_library_exports_the_header_and_nothing_else() {
+fn library_exports_the_functions_of_the_header_only() {
     if !cfg!(target_os = "linux") {
-        println!("skipped: nm lists exported symbols in this form on Linux alone");
-        return;
+        sulcus_harness::skip("nm lists exported symbols in this form only on Linux");
     }
     let Ok(output) = Command::new("nm").args(["-D", "--defined-only", "--format=posix"]).arg(library()).output()
     else {
-        println!("skipped: there is no nm");
-        return;
+        sulcus_harness::skip("nm is not installed");
     };
     assert!(output.status.success());
     let exported: BTreeSet<String> = String::from_utf8(output.stdout)

@@ -1,28 +1,28 @@
-//! The examples in C and C++, compiled, linked and run on a real scan, and watched for what they do to memory.
+//! The examples in C and C++: compiled, linked, run on a real scan, and checked for memory errors and leaks.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sulcus_pipeline::label_hash;
+use sulcus_model::label_hash;
 use sulcus_runtime::{Engine, SELF_TEST_MODEL, SegmentOptions};
 
 use crate::common::{bundled_scan, engines, rust_builder, shipped_model};
 
-/// The folder of the library that cargo has built for these tests: their own, as it has no hash in its name.
+/// The folder of the library that cargo has built for these tests. The library's name has no hash, so it is the test's own.
 fn library_folder() -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().to_path_buf()
 }
 
-/// What C links dynamically.
+/// The dynamic library.
 pub(crate) fn library() -> PathBuf {
     use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
     let library = library_folder().join(format!("{DLL_PREFIX}sulcus_capi{DLL_SUFFIX}"));
-    assert!(library.is_file(), "cargo has built no {}", library.display());
+    assert!(library.is_file(), "cargo did not build {}", library.display());
     library
 }
 
-/// What the archive needs of a Linux system: `cargo rustc -p sulcus-capi -- --print native-static-libs`.
-const STATIC_NEEDS: [&str; 7] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
+/// The system libraries that the static library needs on Linux: `cargo rustc -p sulcus-capi -- --print native-static-libs`.
+const SYSTEM_LIBRARIES: [&str; 7] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
 
 const C: (&str, &str, &str) = ("cc", "segment.c", "-std=c99");
 const CPP: (&str, &str, &str) = ("c++", "segment.cpp", "-std=c++17");
@@ -33,34 +33,32 @@ enum Link {
     Static,
 }
 
-/// Whether a program can be started; says what is skipped otherwise.
-fn there_is(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
-    if !found {
-        println!("skipped: there is no {program}");
+/// Skips the test unless a program is installed.
+fn require(program: &str) {
+    if !Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success()) {
+        sulcus_harness::skip(format_args!("{program} is not installed"));
     }
-    found
 }
 
-/// An example's program, or nothing where there is no compiler. Every warning is an error.
-fn build(
-    folder: &Path,
-    (compiler, source, standard): (&str, &str, &str),
-    link: Link,
-    more: &[&str],
-) -> Option<PathBuf> {
-    if cfg!(windows) || !there_is(compiler) {
-        println!("skipped: there is no compiler with the options of cc");
-        return None;
+/// Skips the test unless a compiler with the options of cc is installed.
+fn require_compiler(compiler: &str) {
+    if cfg!(windows) {
+        sulcus_harness::skip("there is no compiler with the options of cc");
     }
+    require(compiler);
+}
+
+/// Compiles an example with all warnings as errors. Skips the test without a compiler.
+fn build(folder: &Path, (compiler, source, standard): (&str, &str, &str), link: Link, flags: &[&str]) -> PathBuf {
+    require_compiler(compiler);
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let program = folder.join(format!("{}-{}", compiler.replace('+', "p"), more.len()));
+    let program = folder.join(format!("{}-{}", compiler.replace('+', "p"), flags.len()));
     let mut command = Command::new(compiler);
-    command.args([standard, "-g", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]).args(more);
+    command.args([standard, "-g", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]).args(flags);
     command.arg("-I").arg(crate_folder.join("include"));
     command.arg(crate_folder.join("examples").join(source)).arg("-o").arg(&program);
     match link {
-        Link::Static => command.arg(library_folder().join("libsulcus_capi.a")).args(STATIC_NEEDS),
+        Link::Static => command.arg(library_folder().join("libsulcus_capi.a")).args(SYSTEM_LIBRARIES),
         Link::Dynamic => {
             let folder = library().parent().unwrap().to_path_buf();
             command.arg("-pthread").arg("-L").arg(&folder).arg("-lsulcus_capi");
@@ -69,18 +67,18 @@ fn build(
     };
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
-    Some(program)
+    program
 }
 
 fn output(command: &mut Command) -> String {
-    // The library and what it is built into must not need what a tester has set.
+    // The program must not depend on the variables of the tests.
     let output = command.env_remove("SULCUS_ORT_LIB").env_remove("ORT_DYLIB_PATH").output().unwrap();
-    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{said}\n{complained}", output.status);
-    said.into_owned()
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{stdout}\n{stderr}", output.status);
+    stdout.into_owned()
 }
 
-/// Runs an example in each engine and compares what it says and writes with what Rust does.
+/// Runs an example with each engine and compares its output and its mask with those from Rust.
 fn compare(program: &Path, folder: &Path) {
     let scan = sulcus_io::read_scan(&bundled_scan()).unwrap().image;
     for (engine, library) in engines() {
@@ -95,7 +93,7 @@ fn compare(program: &Path, folder: &Path) {
         let mask = folder.join(format!("{engine}.nii.gz"));
         let mut command = Command::new(program);
         command.args([&shipped_model(), &bundled_scan(), &mask]).arg(engine.name()).args(library);
-        let said = output(&mut command);
+        let stdout = output(&mut command);
         let version = env!("CARGO_PKG_VERSION");
         let mut lines = vec![
             format!("sulcus {version}: Hippocampus in {engine} on cpu"),
@@ -110,8 +108,8 @@ fn compare(program: &Path, folder: &Path) {
         );
         let tiles = expected.tiles;
         lines.push(format!("stopped after {} of {tiles} tiles", tiles.div_ceil(2)));
-        let said: Vec<&str> = said.lines().filter(|line| !line.starts_with("refused: ")).collect();
-        assert_eq!(said, lines, "{engine}");
+        let printed: Vec<&str> = stdout.lines().filter(|line| !line.starts_with("refused: ")).collect();
+        assert_eq!(printed, lines, "{engine}");
 
         let (written, _) = sulcus_io::read_labels(&mask).unwrap();
         assert_eq!(label_hash(&written), label_hash(&expected.labels), "{engine}: the mask");
@@ -120,27 +118,22 @@ fn compare(program: &Path, folder: &Path) {
 }
 
 #[test]
-fn the_c_example_gives_the_masks_of_rust() {
+fn c_example_gives_the_masks_of_rust() {
     let folder = tempfile::tempdir().unwrap();
-    if let Some(program) = build(folder.path(), C, Link::Dynamic, &[]) {
-        compare(&program, folder.path());
-    }
+    let program = build(folder.path(), C, Link::Dynamic, &[]);
+    compare(&program, folder.path());
 }
 
 #[test]
-fn the_cpp_example_gives_the_masks_of_rust() {
+fn cpp_example_gives_the_masks_of_rust() {
     let folder = tempfile::tempdir().unwrap();
-    if let Some(program) = build(folder.path(), CPP, Link::Dynamic, &[]) {
-        compare(&program, folder.path());
-    }
+    let program = build(folder.path(), CPP, Link::Dynamic, &[]);
+    compare(&program, folder.path());
 }
 
 #[test]
-fn the_program_of_the_readme_compiles() {
-    if cfg!(windows) || !there_is("cc") {
-        println!("skipped: there is no compiler with the options of cc");
-        return;
-    }
+fn program_of_the_readme_compiles() {
+    require_compiler("cc");
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("readme.c");
     let page = include_str!("../../README.md");
@@ -153,40 +146,37 @@ fn the_program_of_the_readme_compiles() {
 }
 
 #[test]
-fn the_c_example_can_be_linked_statically() {
+fn c_example_links_statically() {
     if !cfg!(all(target_os = "linux", target_env = "gnu")) {
-        println!("skipped: the system libraries that the archive needs are known for Linux with glibc alone");
-        return;
+        sulcus_harness::skip("the system libraries of the static library are known only for Linux with glibc");
     }
     let folder = tempfile::tempdir().unwrap();
-    let Some(program) = build(folder.path(), C, Link::Static, &[]) else { return };
-    watched(&mut Command::new(&program), folder.path());
+    let program = build(folder.path(), C, Link::Static, &[]);
+    run_checked(&mut Command::new(&program), folder.path());
 }
 
-/// Arguments of a run that is quick even when it is watched: the self-test model, in the embedded engine.
-fn watched(command: &mut Command, folder: &Path) {
+/// Runs an example with the self-test model on tract, which is quick even under valgrind.
+fn run_checked(command: &mut Command, folder: &Path) {
     let model = folder.join("self-test.onnx");
     std::fs::write(&model, SELF_TEST_MODEL).unwrap();
     let mask = folder.join("mask.nii.gz");
-    let said = output(command.args([&model, &bundled_scan(), &mask]).arg("tract"));
-    assert!(said.contains("self-test in tract on cpu") && said.contains("stopped after"), "{said}");
+    let stdout = output(command.args([&model, &bundled_scan(), &mask]).arg("tract"));
+    assert!(stdout.contains("self-test in tract on cpu") && stdout.contains("stopped after"), "{stdout}");
     let scan = sulcus_io::read_scan(&bundled_scan()).unwrap().image;
     let expected = rust_builder(Engine::Tract, None).model_bytes(SELF_TEST_MODEL).build().unwrap();
     let expected = expected.segment(&scan, SegmentOptions::default()).unwrap();
     let (written, _) = sulcus_io::read_labels(&mask).unwrap();
     let different = written.data().iter().zip(expected.labels.data()).filter(|(a, b)| a != b).count();
-    // Valgrind hides the wider vector instructions, so sums come in another order.
+    // Valgrind lacks the wider vector instructions, so the order of additions differs.
     assert!(different * 10_000 <= written.data().len(), "{different} voxels differ");
 }
 
 #[test]
-fn valgrind_finds_no_bad_access_and_no_leak() {
+fn valgrind_finds_no_memory_error_and_no_leak() {
     let folder = tempfile::tempdir().unwrap();
-    if !there_is("valgrind") {
-        return;
-    }
+    require("valgrind");
     for language in [C, CPP] {
-        let Some(program) = build(folder.path(), language, Link::Dynamic, &[]) else { return };
+        let program = build(folder.path(), language, Link::Dynamic, &[]);
         let mut command = Command::new("valgrind");
         command.args([
             "--quiet",
@@ -197,29 +187,28 @@ fn valgrind_finds_no_bad_access_and_no_leak() {
         command.args(["--errors-for-leak-kinds=definite,indirect", "--num-callers=40"]);
         let known = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/capi/valgrind.supp");
         command.arg(format!("--suppressions={}", known.display())).arg(&program);
-        watched(&mut command, folder.path());
+        run_checked(&mut command, folder.path());
     }
 }
 
 #[test]
-fn the_address_sanitizer_finds_no_bad_access_and_no_leak() {
+fn address_sanitizer_finds_no_memory_error_and_no_leak() {
     let folder = tempfile::tempdir().unwrap();
     let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
-    if !cfg!(target_os = "linux") || !there_is("cc") {
-        println!("skipped: the sanitizer's options are those of Linux's compilers");
-        return;
+    if !cfg!(target_os = "linux") {
+        sulcus_harness::skip("the flags of the sanitizer are those of compilers on Linux");
     }
-    // A compiler can lack the sanitizer's libraries, and the leak search needs ptrace, which a container may forbid.
+    require("cc");
+    // A compiler can lack the sanitizer's libraries, and the leak check needs ptrace, which a container may forbid.
     let probe = folder.path().join("probe.c");
     std::fs::write(&probe, "int main(void) { return 0; }\n").unwrap();
     let program = folder.path().join("probe");
     let compiled = Command::new("cc").args(flags).arg(&probe).arg("-o").arg(&program).output().unwrap();
     if !compiled.status.success() || !Command::new(&program).output().unwrap().status.success() {
-        println!("skipped: the compiler's address sanitizer does not run here");
-        return;
+        sulcus_harness::skip("the compiler's address sanitizer does not run here");
     }
     for language in [C, CPP] {
-        let Some(program) = build(folder.path(), language, Link::Dynamic, &flags) else { return };
-        watched(Command::new(&program).env("ASAN_OPTIONS", "detect_leaks=1"), folder.path());
+        let program = build(folder.path(), language, Link::Dynamic, &flags);
+        run_checked(Command::new(&program).env("ASAN_OPTIONS", "detect_leaks=1"), folder.path());
     }
 }

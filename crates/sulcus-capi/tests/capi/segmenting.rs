@@ -1,16 +1,16 @@
-//! What is segmented through C is what Rust segments.
+//! Segmentations through C equal those through Rust.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::null;
 
 use sulcus_capi::*;
-use sulcus_pipeline::label_hash;
+use sulcus_model::label_hash;
 use sulcus_runtime::{Engine, SELF_TEST_MODEL, SegmentOptions};
 
 use crate::common::*;
 
 #[test]
-fn arrays_and_files_give_the_mask_that_rust_gives() {
+fn arrays_and_files_give_the_masks_of_rust() {
     let scan = sulcus_io::read_scan(&bundled_scan()).unwrap().image;
     let model = std::fs::read(shipped_model()).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -19,25 +19,21 @@ fn arrays_and_files_give_the_mask_that_rust_gives() {
         let expected = expected.segment(&scan, SegmentOptions::default().with_probabilities()).unwrap();
 
         let segmenter = segmenter(&options_with(&model, engine, library.as_deref())).unwrap();
-        let run = SulcusRun { flags: SULCUS_RUN_PROBABILITIES, ..nobody() };
-        let found = segment(&segmenter, &Arrays::of(&scan).scan(), Some(&run)).unwrap();
+        let options = SulcusSegmentOptions { flags: SULCUS_SEGMENT_PROBABILITIES, ..default_options() };
+        let found = segment(&segmenter, &Arrays::of(&scan).scan(), Some(&options)).unwrap();
         assert!(labels(&found) == expected.labels.data(), "{engine}: the mask of the array");
         assert!(expected.labels.counts().len() == 3, "{:?}", expected.labels.counts());
 
-        let said = report(&found);
-        assert_eq!((text(said.engine), text(said.device)), (engine.name().to_owned(), "cpu".to_owned()));
-        assert_eq!((text(said.precision), said.tiles), (expected.precision.clone(), expected.tiles));
-        assert!(said.engine_seconds > 0.0 && said.infer_seconds >= said.engine_seconds * 0.5);
-        assert_eq!(said.peak_memory_bytes > 0, expected.peak_memory_bytes.is_some());
-        assert_eq!(said.structures, expected.label_volumes().len());
+        let report = report(&found);
+        assert_eq!((text(report.engine), text(report.device)), (engine.name().to_owned(), "cpu".to_owned()));
+        assert_eq!((text(report.precision), report.tiles), (expected.precision.clone(), expected.tiles));
+        assert!(report.engine_seconds > 0.0 && report.infer_seconds >= report.engine_seconds * 0.5);
+        assert_eq!(report.peak_memory_bytes > 0, expected.peak_memory_bytes.is_some());
+        assert_eq!(report.structures, expected.label_volumes().len());
         for (index, volume) in expected.label_volumes().iter().enumerate() {
-            let mut structure = std::mem::MaybeUninit::<SulcusStructure>::uninit();
-            // SAFETY: a live handle, and room for a structure; its values live as long as the handle.
-            let (structure, values) = unsafe {
-                ok(sulcus_segmentation_structure(found.pointer, index, structure.as_mut_ptr()));
-                let structure = structure.assume_init();
-                (structure, std::slice::from_raw_parts(structure.values, structure.values_length))
-            };
+            let structure = structure(&found, index).unwrap();
+            // SAFETY: the values are valid while the handle lives.
+            let values = unsafe { std::slice::from_raw_parts(structure.values, structure.values_length) };
             assert_eq!((text(structure.name), structure.value), (volume.name.clone(), volume.value));
             assert_eq!((values, structure.voxels), (&volume.values[..], volume.voxels as u64));
             assert_eq!(structure.ml, volume.ml);
@@ -66,7 +62,7 @@ fn arrays_and_files_give_the_mask_that_rust_gives() {
 
         let mask = folder.path().join(format!("{engine}.nii.gz"));
         // SAFETY: a live handle, texts, and room for a pointer.
-        let from_file = made(sulcus_segmentation_free, |out| unsafe {
+        let from_file = create(sulcus_segmentation_free, |out| unsafe {
             let (scan, mask) = (c_path(&bundled_scan()), c_path(&mask));
             sulcus_segment_file(segmenter.pointer, scan.as_ptr(), mask.as_ptr(), null(), out)
         });
@@ -81,7 +77,7 @@ fn arrays_and_files_give_the_mask_that_rust_gives() {
 }
 
 #[test]
-fn the_shipped_model_replays_its_golden_case() {
+fn shipped_model_replays_its_golden_case() {
     for (engine, library) in engines() {
         let (options, folder) = (options(), tempfile::tempdir().unwrap());
         let name = std::ffi::CString::new(engine.name()).unwrap();
@@ -95,7 +91,7 @@ fn the_shipped_model_replays_its_golden_case() {
             }
             ok(sulcus_options_set_cache_folder(options.pointer, c_path(folder.path()).as_ptr()));
         }
-        // The second one is of the graph that the first one kept.
+        // The second one uses the cached graph of the first.
         for _ in 0..2 {
             let segmenter = segmenter(&options).unwrap();
             // SAFETY: a live handle.
@@ -107,7 +103,7 @@ fn the_shipped_model_replays_its_golden_case() {
 }
 
 #[test]
-fn a_golden_case_that_does_not_hold_is_an_error() {
+fn golden_case_with_another_mask_is_an_error() {
     // One digit of the recorded hash.
     let mut model = SELF_TEST_MODEL.to_vec();
     let key = br#""labels_sha256":""#;
@@ -121,18 +117,16 @@ fn a_golden_case_that_does_not_hold_is_an_error() {
 }
 
 #[test]
-fn a_segmenter_says_what_it_is() {
+fn segmenter_info_names_model_engine_and_device() {
     let model = std::fs::read(shipped_model()).unwrap();
     for (engine, library) in engines() {
         let segmenter = segmenter(&options_with(&model, engine, library.as_deref())).unwrap();
-        let mut info = std::mem::MaybeUninit::<SulcusSegmenterInfo>::uninit();
-        let mut name = null();
-        // SAFETY: a live handle, and room for what is filled in.
-        let info = unsafe {
-            ok(sulcus_segmenter_info(segmenter.pointer, info.as_mut_ptr()));
+        let (mut info, mut name): (SulcusSegmenterInfo, _) = (zeroed(), null());
+        // SAFETY: a live handle, a struct, and room for a pointer.
+        unsafe {
+            ok(sulcus_segmenter_info(segmenter.pointer, &mut info));
             ok(sulcus_segmenter_channel(segmenter.pointer, 0, &mut name));
-            info.assume_init()
-        };
+        }
         assert_eq!((text(info.model_name), text(name)), ("Hippocampus".to_owned(), "MRI".to_owned()));
         assert_eq!((text(info.engine), text(info.device)), (engine.name().to_owned(), "cpu".to_owned()));
         assert_eq!((info.models, info.channels, info.notes), (1, 1, 0));
@@ -148,7 +142,7 @@ fn a_segmenter_says_what_it_is() {
 }
 
 #[test]
-fn several_models_mirroring_and_a_memory_limit_do_what_they_do_in_rust() {
+fn ensembles_mirroring_and_memory_limit_work_as_in_rust() {
     let image = sulcus_io::read_scan(&bundled_scan()).unwrap().image;
     let expected = rust_builder(Engine::Tract, None)
         .model_bytes(SELF_TEST_MODEL)
@@ -174,61 +168,66 @@ fn several_models_mirroring_and_a_memory_limit_do_what_they_do_in_rust() {
     assert!(labels(&found) == expected.labels.data());
     assert_eq!(report(&found).tiles, expected.tiles);
 
-    let run = SulcusRun { max_memory: 1_000_000, ..nobody() };
-    let status = segment(&segmenter, &arrays.scan(), Some(&run)).err().unwrap();
+    let options = SulcusSegmentOptions { max_memory: 1_000_000, ..default_options() };
+    let status = segment(&segmenter, &arrays.scan(), Some(&options)).err().unwrap();
     let message = refused(status, SulcusStatus::MemoryLimit);
     assert!(message.starts_with("the memory limit of 1 MB is too small for this scan"), "{message}");
 }
 
-struct Watch {
+struct ProgressLog {
     seen: Vec<(usize, usize)>,
     stop_at: usize,
     thread: Option<std::thread::ThreadId>,
 }
 
-unsafe extern "C" fn watch(user_data: *mut c_void, done: usize, total: usize) -> c_int {
-    // SAFETY: the tests pass a `Watch` that outlives the call.
-    let watch = unsafe { &mut *user_data.cast::<Watch>() };
-    watch.seen.push((done, total));
-    watch.thread = Some(std::thread::current().id());
-    c_int::from(done == watch.stop_at)
+unsafe extern "C" fn on_progress(user_data: *mut c_void, done: usize, total: usize) -> c_int {
+    // SAFETY: the tests pass a `ProgressLog` that outlives the call.
+    let log = unsafe { &mut *user_data.cast::<ProgressLog>() };
+    log.seen.push((done, total));
+    log.thread = Some(std::thread::current().id());
+    c_int::from(done == log.stop_at)
 }
 
 #[test]
-fn progress_is_told_in_the_callers_thread_and_can_stop_the_work() {
+fn progress_callback_runs_in_the_calling_thread_and_can_stop_the_work() {
     let segmenter = self_test();
     let arrays = Arrays::ramp(&[12, 10, 4]);
     for (stop_at, tiles) in [(0, 4), (3, 3)] {
-        let mut told = Watch { seen: Vec::new(), stop_at, thread: None };
-        let user_data = std::ptr::from_mut(&mut told).cast();
-        let run = SulcusRun { progress: Some(watch), user_data, ..nobody() };
-        match segment(&segmenter, &arrays.scan(), Some(&run)) {
+        let mut log = ProgressLog { seen: Vec::new(), stop_at, thread: None };
+        let user_data = std::ptr::from_mut(&mut log).cast();
+        let options = SulcusSegmentOptions { progress: Some(on_progress), user_data, ..default_options() };
+        match segment(&segmenter, &arrays.scan(), Some(&options)) {
             Ok(_) => assert_eq!(stop_at, 0),
             Err(status) => assert_eq!(refused(status, SulcusStatus::Cancelled), "stopped on request"),
         }
-        assert_eq!(told.seen, (1..=tiles).map(|done| (done, 4)).collect::<Vec<_>>());
-        assert_eq!(told.thread, Some(std::thread::current().id()));
+        assert_eq!(log.seen, (1..=tiles).map(|done| (done, 4)).collect::<Vec<_>>());
+        assert_eq!(log.thread, Some(std::thread::current().id()));
     }
 }
 
 #[test]
-fn a_file_that_was_stopped_leaves_no_mask() {
+fn stopped_file_leaves_no_mask() {
     let segmenter = self_test();
     let folder = tempfile::tempdir().unwrap();
     let mask = folder.path().join("mask.nii.gz");
-    let mut told = Watch { seen: Vec::new(), stop_at: 2, thread: None };
-    let user_data = std::ptr::from_mut(&mut told).cast();
-    let run = SulcusRun { flags: SULCUS_RUN_PROBABILITIES, progress: Some(watch), user_data, ..nobody() };
+    let mut log = ProgressLog { seen: Vec::new(), stop_at: 2, thread: None };
+    let user_data = std::ptr::from_mut(&mut log).cast();
+    let options = SulcusSegmentOptions {
+        flags: SULCUS_SEGMENT_PROBABILITIES,
+        progress: Some(on_progress),
+        user_data,
+        ..default_options()
+    };
     let (scan, to) = (c_path(&bundled_scan()), c_path(&mask));
-    // SAFETY: a live handle, texts, a run, and room for a pointer.
+    // SAFETY: a live handle, texts, options, and room for a pointer.
     let call = || unsafe {
         let call = sulcus_segment_file;
-        made(sulcus_segmentation_free, |out| call(segmenter.pointer, scan.as_ptr(), to.as_ptr(), &run, out))
+        create(sulcus_segmentation_free, |out| call(segmenter.pointer, scan.as_ptr(), to.as_ptr(), &options, out))
     };
     refused(call().err().unwrap(), SulcusStatus::Cancelled);
-    assert_eq!((told.seen.len(), std::fs::read_dir(folder.path()).unwrap().count()), (2, 0));
-    // SAFETY: nobody else has it.
-    unsafe { (*user_data.cast::<Watch>()).stop_at = usize::MAX };
+    assert_eq!((log.seen.len(), std::fs::read_dir(folder.path()).unwrap().count()), (2, 0));
+    // SAFETY: no other code uses it now.
+    unsafe { (*user_data.cast::<ProgressLog>()).stop_at = usize::MAX };
     let found = call().unwrap();
     let (mut values, mut classes, mut length) = (null(), 0, 0);
     // SAFETY: a live handle, and room for what is filled in.
@@ -244,7 +243,7 @@ fn threads_share_one_segmenter() {
         [[9, 8, 7], [12, 10, 4], [5, 30, 3]].iter().map(|shape| Arrays::ramp(shape)).collect();
     let alone: Vec<Vec<u16>> =
         scans.iter().map(|scan| labels(&segment(&segmenter, &scan.scan(), None).unwrap())).collect();
-    assert!(alone.iter().all(|mask| mask.contains(&2)), "the masks hold something");
+    assert!(alone.iter().all(|mask| mask.contains(&2)), "empty masks prove nothing");
     std::thread::scope(|scope| {
         for _ in 0..2 {
             for (scan, mask) in scans.iter().zip(&alone) {
@@ -261,13 +260,13 @@ fn threads_share_one_segmenter() {
 }
 
 #[test]
-fn an_image_gives_the_voxels_and_the_grid_of_its_file() {
+fn image_has_the_voxels_and_the_grid_of_its_file() {
     let expected = sulcus_io::read_scan(&bundled_scan()).unwrap().image;
     let file = c_path(&bundled_scan());
     // SAFETY: a text, and room for a pointer.
-    let image = made(sulcus_image_free, |out| unsafe { sulcus_image_read(file.as_ptr(), out) }).unwrap();
+    let image = create(sulcus_image_free, |out| unsafe { sulcus_image_read(file.as_ptr(), out) }).unwrap();
     let (mut scan, mut grid) = (std::mem::MaybeUninit::<SulcusScan>::uninit(), std::mem::MaybeUninit::uninit());
-    // SAFETY: a live handle, and room for what is filled in, whose pointers live as long as the handle.
+    // SAFETY: a live handle, and room for two structs, whose pointers are valid while the handle lives.
     unsafe {
         ok(sulcus_image_scan(image.pointer, scan.as_mut_ptr()));
         ok(sulcus_image_grid(image.pointer, grid.as_mut_ptr()));
@@ -282,13 +281,13 @@ fn an_image_gives_the_voxels_and_the_grid_of_its_file() {
 }
 
 #[test]
-fn directions_of_dicom_and_itk_become_the_matrix() {
+fn matrix_from_directions_of_dicom_and_itk() {
     // Axis x runs to the patient's left, y to the front, z down; in ITK's world left and posterior are positive.
     let spacing_mm = [0.5, 2.0, 3.0];
     let directions = [1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, -1.0];
     let origin_mm = [10.0, 20.0, 30.0];
     let mut found = [f64::NAN; 16];
-    // SAFETY: as many numbers as the entry reads and writes.
+    // SAFETY: as many numbers as the function reads and writes.
     let mut call = |world, directions: &[f64; 9]| unsafe {
         let (spacing, origin) = (spacing_mm.as_ptr(), origin_mm.as_ptr());
         (sulcus_ras_from_directions(spacing, directions.as_ptr(), origin, world, found.as_mut_ptr()), found)
@@ -321,6 +320,6 @@ fn versions_and_statuses_have_texts() {
     let distinct: std::collections::BTreeSet<&String> = known.iter().collect();
     assert_eq!(distinct.len(), 15);
     for other in [-1, 15, c_int::MAX] {
-        assert_eq!(text(sulcus_status_text(other)), "this is no status of this library");
+        assert_eq!(text(sulcus_status_text(other)), "not a status of this library");
     }
 }

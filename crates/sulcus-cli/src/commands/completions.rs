@@ -1,4 +1,4 @@
-//! `sulcus completions`: what a shell needs to complete commands and options.
+//! `sulcus completions`: prints a completion script for a shell.
 
 use clap::CommandFactory;
 use clap_complete::Shell;

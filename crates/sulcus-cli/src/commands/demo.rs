@@ -1,35 +1,40 @@
-//! `sulcus demo`: the whole road on bundled scans, from random weights to a report.
+//! `sulcus demo`: train, export, predict and score on bundled scans, end to end.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use include_dir::{Dir, include_dir};
-use sulcus_pipeline::{DEFAULT_NSD_MM, PipelineError, Summary};
-use sulcus_runtime::{OrtLibrary, RuntimeError, SegmentOptions, Segmenter};
-use sulcus_train::{Dataset, Outcome, Run, SplitChoice, TrainConfig};
+use sulcus_dataset::{Dataset, SplitChoice};
+use sulcus_metrics::{DEFAULT_NSD_MM, Summary};
+use sulcus_pipeline::PipelineError;
+use sulcus_plan::TrainConfig;
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{ErrorKind, SegmentOptions, Segmenter};
+use sulcus_train::{Run, TrainOutcome};
 
+use super::export::{self, MODEL};
+use super::train::progress::{TrainingProgress, check_outcome};
 use crate::args::DemoArgs;
-use crate::canvas::Canvas;
 use crate::error::{CliError, Context};
-use crate::exporting::{self, Wanted};
+use crate::figure::canvas::Canvas;
+use crate::figure::{self, Figure};
+use crate::folder_lock::FolderLock;
 use crate::interrupt::Interrupt;
-use crate::render::{self, Figure};
+use crate::output::{self, Ui, count, human_secs, printable};
 use crate::report::{self, Picture};
-use crate::scores::{self, Labels, Scores, score};
-use crate::training::Watcher;
-use crate::ui::{Ui, count, human_secs};
-use crate::{files, output};
+use crate::scores::{self, ScoreCollector, ScoredLabels, score};
+use crate::{allocator, files};
 
-/// Real hippocampus scans with a licence that lets them travel with the program.
+/// Real hippocampus scans, whose licence permits redistribution.
 static DATA: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/data/hippocampus");
-/// What a demo writes besides its data and its masks; a second demo in the same folder replaces it.
+/// The files of a demo besides its data and masks; a second demo in the same folder replaces them.
 const FILES: [&str; 11] = [
     "run.json",
     "plan.json",
     "history.jsonl",
     "curves.svg",
-    "model.onnx",
+    MODEL,
     "figure.png",
     "report.html",
     "checkpoints/best.ckpt",
@@ -37,23 +42,24 @@ const FILES: [&str; 11] = [
     "checkpoints/samples.json",
     "validation/summary.json",
 ];
-/// Cases in the figure: the worst, the middle and the best.
+/// Number of cases in the figure: the worst, the median and the best.
 const DRAWN: usize = 3;
 
 pub(crate) fn run(args: &DemoArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     let start = Instant::now();
-    crate::allocator::keep_freed_memory();
+    allocator::keep_freed_memory();
     let folder = args.output.as_path();
-    clear(folder)?;
     files::ensure_writable(folder)?;
+    let _lock = FolderLock::exclusive(folder, FolderLock::RUN)?;
+    clear(folder)?;
     let data = folder.join("data");
     unpack(&DATA, &data)?;
     let dataset = Dataset::open(&data).context("opening the bundled data")?;
     let interrupt = Interrupt::listen()?;
 
-    train(&dataset, args, &interrupt, ui)?;
-    let model = folder.join("model.onnx");
-    exporting::write(folder, &Wanted::default(), &model, library, ui)?;
+    train(&dataset, args, &interrupt, library, ui)?;
+    let model = folder.join(MODEL);
+    export::write_trained(folder, &model, library, ui)?;
     let run = Run::open(folder).context("reading the run")?;
     let (summary, engine) = predict(&dataset, &run, &model, library, &interrupt, ui)?;
     let figure = draw(&dataset, &run, &summary)?;
@@ -70,38 +76,36 @@ pub(crate) fn run(args: &DemoArgs, library: &OrtLibrary, ui: Ui) -> Result<(), C
     Ok(())
 }
 
-/// Makes room for a new demo; a folder with anything else in it is left alone.
+/// Removes the files of an earlier demo. A folder with other files is not changed.
 fn clear(folder: &Path) -> Result<(), CliError> {
-    if !folder.is_dir() {
-        return Ok(());
-    }
     let mut found = Vec::new();
     files_below(folder, Path::new(""), &mut found)
-        .context(format_args!("looking into the folder {}", folder.display()))?;
+        .context(format_args!("listing the folder {}", folder.display()))?;
+    found.retain(|file| file != Path::new(FolderLock::RUN));
     if found.is_empty() {
         return Ok(());
     }
     found.sort();
     let bundled = DATA.get_file("dataset.json").map(include_dir::File::contents);
     let earlier_demo = std::fs::read(folder.join("data").join("dataset.json")).ok().as_deref() == bundled;
-    let other = found.iter().find(|file| !is_ours(file));
+    let other = found.iter().find(|file| !is_of_demo(file));
     if !earlier_demo || other.is_some() {
-        let culprit = other.map_or_else(|| folder.to_path_buf(), |file| folder.join(file));
+        let path = other.map_or_else(|| folder.to_path_buf(), |file| folder.join(file));
         return Err(CliError::failed(format_args!(
-            "this folder holds something else than a demo, which is not overwritten: {}",
-            culprit.display()
+            "this folder contains files that are not of a demo and are not overwritten: {}",
+            path.display()
         ))
         .hint("choose another folder with -o"));
     }
     for file in found {
         let path = folder.join(file);
         std::fs::remove_file(&path)
-            .context(format_args!("removing what an earlier demo left: {}", path.display()))?;
+            .context(format_args!("removing a file of an earlier demo: {}", path.display()))?;
     }
     Ok(())
 }
 
-/// Whatever is no folder below `root/part`, relative to `root`; links are not followed.
+/// All files below `root/part`, relative to `root`; links are not followed.
 fn files_below(root: &Path, part: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(root.join(part))? {
         let entry = entry?;
@@ -116,7 +120,7 @@ fn files_below(root: &Path, part: &Path, found: &mut Vec<PathBuf>) -> std::io::R
 }
 
 /// Whether a demo writes a file of this name, relative to its folder.
-fn is_ours(file: &Path) -> bool {
+fn is_of_demo(file: &Path) -> bool {
     if let Ok(data) = file.strip_prefix("data") {
         return DATA.get_file(data).is_some();
     }
@@ -138,33 +142,39 @@ fn unpack(from: &Dir<'_>, to: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-fn train(dataset: &Dataset, args: &DemoArgs, interrupt: &Interrupt, ui: Ui) -> Result<(), CliError> {
+fn train(
+    dataset: &Dataset,
+    args: &DemoArgs,
+    interrupt: &Interrupt,
+    library: &OrtLibrary,
+    ui: Ui,
+) -> Result<(), CliError> {
     let mut config = TrainConfig::from_preset("unet2d-lite").context("setting up the training")?;
     config.time_budget_secs = Some(args.minutes * 60.0);
-    let mut watcher = Watcher::new(ui, interrupt);
-    let outcome = sulcus_train::train(dataset, &SplitChoice::default(), &config, &args.output, &mut watcher);
-    watcher.finish();
-    match outcome.context("training")? {
-        Outcome::Finished { epochs, seconds, .. } => {
+    let mut progress = TrainingProgress::new(ui, interrupt).with_preflight(library);
+    let outcome = sulcus_train::train(dataset, &SplitChoice::default(), &config, &args.output, &mut progress);
+    progress.finish();
+    match check_outcome(outcome, "training")? {
+        TrainOutcome::Finished { epochs, seconds, .. } => {
             ui.note(format_args!("trained {} in {}", count(epochs, "epoch"), human_secs(seconds)));
             Ok(())
         }
-        Outcome::Stopped { .. } => Err(stopped(&args.output)),
+        _ => Err(stopped(&args.output)),
     }
 }
 
 fn stopped(folder: &Path) -> CliError {
     CliError::Stopped {
-        message: format!("stopped; what was done so far is kept: {}", folder.display()),
+        message: format!("stopped; the state is saved: {}", folder.display()),
         hint: format!(
-            "`sulcus train {} -o {} --resume` goes on with the training",
+            "`sulcus train {} -o {} --resume` continues the training",
             folder.join("data").display(),
             folder.display()
         ),
     }
 }
 
-/// Predicts the held-out cases with the exported file, as anybody would who was given it, and scores them.
+/// Predicts the held-out cases with the exported file, and scores them.
 fn predict(
     dataset: &Dataset,
     run: &Run,
@@ -186,23 +196,25 @@ fn predict(
     ui.note(format_args!("predicting {} held-out cases with {engine}", held_out.len()));
 
     let plan = &run.manifest().plan;
-    let labels = Labels::Known { structures: plan.structures(), table: plan.labels.clone() };
-    let mut scores = Scores::new(labels, DEFAULT_NSD_MM);
+    let labels = ScoredLabels::Known { structures: plan.structures(), table: plan.labels.clone() };
+    let mut scores = ScoreCollector::new(labels, DEFAULT_NSD_MM);
     let bar = ui.bar(held_out.len() as u64);
     for name in held_out {
-        bar.set_message(name.clone());
+        bar.set_message(printable(name).into_owned());
         let case = dataset.case(name).ok_or_else(|| CliError::failed(format_args!("no such case: {name}")))?;
         let (image, truth) = (case_image(case)?, &case.label);
         let scan = sulcus_io::read_scan(image).context("reading a scan")?;
         let (truth_mask, _) = sulcus_io::read_labels(truth).context("reading a truth")?;
-        let mut go_on = |_| if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let found = segmenter.segment(&scan.image, SegmentOptions::default().with_observer(&mut go_on));
+        let mut observer = |_| if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let found = segmenter.segment(&scan.image, SegmentOptions::default().with_observer(&mut observer));
         let found = match found {
-            Err(RuntimeError::Pipeline(PipelineError::Cancelled)) => return Err(stopped(run.folder())),
+            Err(error) if matches!(error.kind(), ErrorKind::Pipeline(PipelineError::Cancelled)) => {
+                return Err(stopped(run.folder()));
+            }
             other => other.context("predicting")?,
         };
         let mask = masks.join(format!("{name}.nii.gz"));
-        sulcus_io::write_labels(&mask, &found.labels, &scan.source, &found.table).context("writing a mask")?;
+        sulcus_io::write_labels(&mask, &found.labels, &scan.metadata, &found.table).context("writing a mask")?;
         let names = [&mask, truth].map(|path| path.display().to_string());
         scores.add(names, &found.labels, &truth_mask).context("scoring")?;
         bar.inc(1);
@@ -211,7 +223,7 @@ fn predict(
     Ok((scores.finish().0, engine))
 }
 
-fn case_image(case: &sulcus_train::Case) -> Result<&PathBuf, CliError> {
+fn case_image(case: &sulcus_dataset::Case) -> Result<&PathBuf, CliError> {
     case.images.first().ok_or_else(|| CliError::failed(format_args!("the case has no image: {}", case.name)))
 }
 
@@ -228,7 +240,7 @@ fn draw(dataset: &Dataset, run: &Run, summary: &Summary) -> Result<Vec<u8>, CliE
         let (truth, _) = sulcus_io::read_labels(&known.label).context("reading a truth")?;
         let (mask, _) = sulcus_io::read_labels(Path::new(&case.prediction_file)).context("reading a mask")?;
         let title = format!("{name}: mean Dice {}", score(case.mean_dice()));
-        parts.extend(render::draw(&Figure {
+        parts.extend(figure::draw(&Figure {
             title: &title,
             image: Some(&image),
             truth: Some(&truth),
@@ -236,7 +248,7 @@ fn draw(dataset: &Dataset, run: &Run, summary: &Summary) -> Result<Vec<u8>, CliE
             labels: &run.manifest().plan.labels,
         }));
     }
-    Canvas::stack(&parts, render::BACKGROUND).png().context("encoding the figure")
+    Canvas::stack(&parts, figure::BACKGROUND).png().context("encoding the figure")
 }
 
 fn write_report(
@@ -253,14 +265,14 @@ fn write_report(
         ("prediction", format!("model.onnx, {engine}")),
     ]);
     report.pictures =
-        vec![Picture { caption: "The worst, the middle and the best held-out case".to_owned(), png: figure }];
-    files::write(&folder.join("report.html"), report::html(&report).as_bytes())
+        vec![Picture { caption: "The worst, the median and the best held-out case".to_owned(), png: figure }];
+    files::write(&folder.join("report.html"), report::document(&report).as_bytes())
 }
 
 fn next_commands(folder: &Path, summary: &Summary, seconds: f64, ui: Ui) {
     let shown = |part: &str| folder.join(part).display().to_string();
     ui.note(format_args!(
-        "everything took {}; look at {} and {}",
+        "finished in {}; see {} and {}",
         human_secs(seconds),
         shown("figure.png"),
         shown("report.html")
@@ -271,7 +283,7 @@ fn next_commands(folder: &Path, summary: &Summary, seconds: f64, ui: Ui) {
     let (mask, truth) = (shown(&format!("masks/{name}.nii.gz")), shown(&format!("data/labelsTr/{name}.nii.gz")));
     ui.note("next:");
     ui.note(format_args!("  sulcus view {image} --mask {mask} --truth {truth}"));
-    ui.note(format_args!("  sulcus predict -m {} {image} -o mask.nii.gz", shown("model.onnx")));
+    ui.note(format_args!("  sulcus predict -m {} {image} -o mask.nii.gz", shown(MODEL)));
     ui.note(format_args!("  sulcus train {} -o run --time-budget 15m", shown("data")));
     ui.note("  sulcus doctor");
 }

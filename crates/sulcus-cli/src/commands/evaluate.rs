@@ -1,32 +1,36 @@
-//! `sulcus evaluate`: masks against their truths.
+//! `sulcus evaluate`: scores masks against reference masks.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sulcus_pipeline::{Structure, Summary};
+use sulcus_metrics::Summary;
+use sulcus_model::Structure;
 use sulcus_volume::LabelTable;
 
+use super::predict::PROBABILITIES_SUFFIX;
 use crate::args::EvaluateArgs;
 use crate::error::{CliError, with_causes};
+use crate::files;
+use crate::input::label_numbers::renumber;
+use crate::input::{cases, label_file};
+use crate::output::{self, Ui, count, printable};
 use crate::report::{self, Report};
-use crate::scores::{self, Labels, Scores};
-use crate::ui::Ui;
-use crate::{cases, files, label_file, output};
+use crate::scores::{self, ScoreCollector, ScoredLabels};
 
-/// A truth and the prediction that goes with it.
+/// A truth and its prediction.
 struct Pair {
     name: String,
     truth: PathBuf,
     prediction: Option<PathBuf>,
 }
 
-/// nnU-Net's summary, and what is not in it.
+/// The output of `--json`: nnU-Net's summary, and the failed cases.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct SummaryWithFailures<'a> {
     #[serde(flatten)]
     summary: &'a Summary,
-    /// Cases that could not be scored; no mean has them.
+    /// Cases that could not be scored; they are in no mean.
     failed: &'a [Failure],
 }
 
@@ -34,7 +38,7 @@ struct Answer<'a> {
 #[derive(Serialize)]
 struct Failure {
     case: String,
-    /// Its prediction, or its truth where it has none.
+    /// The prediction, or the truth if the prediction is missing.
     file: String,
     error: String,
 }
@@ -49,23 +53,24 @@ pub(crate) fn run(args: &EvaluateArgs, ui: Ui) -> Result<(), CliError> {
         )));
     }
     let pairs = pair_up(&args.prediction, &args.truth, ui)?;
-    let (labels, ignore) = match &args.labels {
+    let (labels, ignore, mut known) = match &args.labels {
         Some(path) => {
             let file = label_file::read(path)?;
-            (Labels::Known { structures: file.structures(), table: file.table }, file.ignore)
+            let (structures, table) = (file.structures(), file.table.clone());
+            (ScoredLabels::Known { structures, table: file.table }, file.ignore, Some(table))
         }
-        None => (Labels::Present, None),
+        None => (ScoredLabels::Present, None, None),
     };
     if let Some(report) = &args.report {
         files::ensure_writable(&files::folder_of(report))?;
     }
 
-    let mut scores = Scores::new(labels, args.nsd_mm).ignoring(ignore);
+    let mut scores = ScoreCollector::new(labels, args.nsd_mm).ignoring(ignore);
     let mut failures: Vec<Failure> = Vec::new();
     let bar = ui.bar(pairs.len() as u64);
     for pair in &pairs {
-        bar.set_message(pair.name.clone());
-        if let Err(why) = add(&mut scores, pair, &args.prediction) {
+        bar.set_message(printable(&pair.name).into_owned());
+        if let Err(why) = add(&mut scores, pair, &args.prediction, &mut known) {
             bar.suspend(|| ui.error(format_args!("{}: {why}", pair.name)));
             let file = pair.prediction.as_ref().unwrap_or(&pair.truth).display().to_string();
             failures.push(Failure { case: pair.name.clone(), file, error: why });
@@ -76,7 +81,7 @@ pub(crate) fn run(args: &EvaluateArgs, ui: Ui) -> Result<(), CliError> {
 
     let (summary, structures, table) = scores.finish();
     if args.json {
-        output::pretty_json(&Answer { summary: &summary, failed: &failures })?;
+        output::pretty_json(&SummaryWithFailures { summary: &summary, failed: &failures })?;
     } else if !summary.metric_per_case.is_empty() {
         scores::print(&summary, &structures)?;
     }
@@ -91,7 +96,14 @@ pub(crate) fn run(args: &EvaluateArgs, ui: Ui) -> Result<(), CliError> {
     }
 }
 
-fn add(scores: &mut Scores, pair: &Pair, predictions: &Path) -> Result<(), String> {
+/// Scores a pair. Where masks have names for their labels, their numbers become those of `known`, which is the first truth with
+/// names if nothing else is given.
+fn add(
+    scores: &mut ScoreCollector,
+    pair: &Pair,
+    predictions: &Path,
+    known: &mut Option<LabelTable>,
+) -> Result<(), String> {
     let Some(prediction) = &pair.prediction else {
         return Err(format!("there is no prediction with this name in {}", predictions.display()));
     };
@@ -99,8 +111,23 @@ fn add(scores: &mut Scores, pair: &Pair, predictions: &Path) -> Result<(), Strin
         sulcus_io::read_labels(path).map_err(|error| format!("{what}: {}", with_causes(&error)))
     };
     let (predicted, source) = read("the prediction", prediction)?;
-    let (truth, _) = read("the truth", &pair.truth)?;
-    scores.suggest_names(source.label_table());
+    let (truth, truth_source) = read("the truth", &pair.truth)?;
+    let (own, of_truth) = (source.label_table(), truth_source.label_table());
+    if known.is_none() {
+        *known = of_truth.or(own).cloned();
+    }
+    let reference = known.clone().unwrap_or_default();
+    let by_name = |what: &str, path: &Path, mask, own| {
+        renumber(mask, own, &reference).map_err(|error| {
+            format!(
+                "{what}: {error}; correct the names, for example with `sulcus convert --names`: {}",
+                path.display()
+            )
+        })
+    };
+    let predicted = by_name("the prediction", prediction, predicted, own)?;
+    let truth = by_name("the truth", &pair.truth, truth, of_truth)?;
+    scores.suggest_names(known.as_ref());
     let names = [prediction, &pair.truth].map(|path| path.display().to_string());
     scores.add(names, &predicted, &truth).map_err(|error| {
         format!("{}: {} against {}", with_causes(&error), prediction.display(), pair.truth.display())
@@ -136,12 +163,12 @@ fn pair_up(prediction: &Path, truth: &Path, ui: Ui) -> Result<Vec<Pair>, CliErro
                 .into_iter()
                 .map(|(name, truth)| Pair { prediction: predictions.remove(&name), name, truth })
                 .collect();
-            predictions.retain(|name, _| !name.ends_with(super::predict::PROBABILITIES_SUFFIX));
+            predictions.retain(|name, _| !name.ends_with(PROBABILITIES_SUFFIX));
             if !predictions.is_empty() {
                 let names: Vec<String> = predictions.into_keys().collect();
                 ui.warn(format_args!(
-                    "{} prediction(s) have no truth and are not scored: {}",
-                    names.len(),
+                    "{} without a truth, not scored: {}",
+                    count(names.len(), "prediction"),
                     names.join(", ")
                 ));
             }
@@ -179,7 +206,7 @@ fn write_report(
         facts: vec![
             ("predictions", args.prediction.display().to_string()),
             ("truth", args.truth.display().to_string()),
-            ("cases", format!("{} scored, {} not", summary.metric_per_case.len(), failures.len())),
+            ("cases", format!("{} scored, {} failed", summary.metric_per_case.len(), failures.len())),
         ],
         summary: Some(summary),
         structures: structures.to_vec(),
@@ -189,5 +216,5 @@ fn write_report(
         reasons: Vec::new(),
         details: Vec::new(),
     };
-    files::write(path, report::html(&report).as_bytes())
+    files::write(path, report::document(&report).as_bytes())
 }

@@ -1,4 +1,4 @@
-//! `sulcus figure`: image, truth and prediction over the same slices.
+//! `sulcus figure`: draws image, truth and prediction over the same slices.
 
 use std::path::Path;
 
@@ -6,9 +6,10 @@ use sulcus_volume::{Geometry, LabelMap};
 
 use crate::args::FigureArgs;
 use crate::error::{CliError, Context};
-use crate::render::{self, Figure};
-use crate::ui::Ui;
-use crate::{cases, files, label_file, scans};
+use crate::figure::{self, Figure};
+use crate::files;
+use crate::input::{cases, label_file, scans};
+use crate::output::Ui;
 
 pub(crate) fn run(args: &FigureArgs, ui: Ui) -> Result<(), CliError> {
     if !args.output.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
@@ -18,12 +19,12 @@ pub(crate) fn run(args: &FigureArgs, ui: Ui) -> Result<(), CliError> {
         )));
     }
     scans::check_series(&args.image, args.series.as_deref())?;
-    let image = scans::read_telling(&args.image, args.series.as_deref(), ui).context("reading the image")?.image;
+    let image = scans::read_scan(&args.image, args.series.as_deref(), ui).context("reading the image")?.image;
     let truth = args.truth.as_deref().map(|path| mask_on(path, image.geometry(), "truth")).transpose()?;
     let prediction =
         args.prediction.as_deref().map(|path| mask_on(path, image.geometry(), "prediction")).transpose()?;
     if image.channels() > 1 {
-        ui.note(format_args!("the image has {} channels; the first one is drawn", image.channels()));
+        ui.note(format_args!("the image has {} channels, of which the first is drawn", image.channels()));
     }
     let labels = match &args.labels {
         Some(path) => label_file::read(path)?.table,
@@ -42,7 +43,7 @@ pub(crate) fn run(args: &FigureArgs, ui: Ui) -> Result<(), CliError> {
         prediction: prediction.as_ref().map(|(mask, _)| mask),
         labels: &labels,
     };
-    let canvas = render::draw(&figure).ok_or_else(|| CliError::failed("the image has no slice to draw"))?;
+    let canvas = figure::draw(&figure).ok_or_else(|| CliError::failed("the image has no slice to draw"))?;
     files::ensure_writable(&files::folder_of(&args.output))?;
     files::write(&args.output, &canvas.png().context("encoding the picture")?)?;
     ui.note(format_args!("figure: {}", args.output.display()));

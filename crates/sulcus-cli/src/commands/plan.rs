@@ -1,93 +1,52 @@
-//! `sulcus plan`: what a data set is like, and how it would be trained on.
+//! `sulcus plan`: describes a data set and plans a training on it.
 
-use sulcus_pipeline::{CropRule, Normalisation, SpacingRule};
-use sulcus_train::{Dataset, DeviceKind, Fingerprint, Plan, PlanFile, Range, SplitChoice, TrainConfig};
-use sulcus_volume::Orientation;
+use sulcus_dataset::{Dataset, Range};
+use sulcus_model::SpacingRule;
+use sulcus_plan::{DeviceKind, Fingerprint, Plan, PlanFile, TrainConfig};
+use sulcus_train::device_kind;
 
-use crate::args::{PlanArgs, PlanChoices, SplitArgs};
+use super::train::config;
+use super::train::progress::TrainingProgress;
+use crate::args::PlanArgs;
 use crate::error::{CliError, Context};
 use crate::interrupt::Interrupt;
-use crate::training::Watcher;
-use crate::ui::{Ui, count};
-use crate::values::FoldChoice;
-use crate::{memory, output};
-
-/// What is planned for when nobody says what.
-pub(crate) const DEFAULT_PRESET: &str = "auto";
+use crate::output::rules::{normalisation, orientation};
+use crate::output::{self, Ui, count, join, rounded};
 
 pub(crate) fn run(args: &PlanArgs, ui: Ui) -> Result<(), CliError> {
     let dataset = Dataset::open(&args.dataset).context("opening the data set")?;
-    let config = config(&args.choices)?;
+    let config = config::of_choices(&args.choices)?;
     let interrupt = Interrupt::listen()?;
-    let mut watcher = Watcher::new(ui, &interrupt);
-    let made = sulcus_train::plan(&dataset, &split_choice(&args.split), &config, &mut watcher);
-    watcher.finish();
-    let made = made.context("planning")?;
-    if let Some(file) = &args.output {
-        made.write(file).context("writing the plan")?;
+    let mut progress = TrainingProgress::new(ui, &interrupt);
+    let file = sulcus_train::plan(&dataset, &config::split_choice(&args.split), &config, &mut progress);
+    progress.finish();
+    let file = file.context("planning")?;
+    if let Some(path) = &args.output {
+        file.write(path).context("writing the plan")?;
     }
     if args.json {
-        output::line(made.to_json().context("writing the plan")?)?;
+        output::line(file.to_json().context("writing the plan")?)?;
     } else {
-        print(&made, &config)?;
+        print(&file, &config)?;
     }
     match &args.output {
-        Some(file) => {
-            ui.note(format_args!("next: sulcus train {} -o RUN --plan {}", args.dataset.display(), file.display()))
+        Some(path) => {
+            ui.note(format_args!("next: sulcus train {} -o RUN --plan {}", args.dataset.display(), path.display()))
         }
         None => {
-            ui.note("`-o plan.json` keeps the plan, to be changed by hand and used with `sulcus train --plan`")
+            ui.note("`-o plan.json` writes the plan to a file, which can be edited before `sulcus train --plan`")
         }
     }
     Ok(())
 }
 
-/// The preset with what was said about it.
-pub(crate) fn config(choices: &PlanChoices) -> Result<TrainConfig, CliError> {
-    let preset = choices.preset.as_deref().unwrap_or(DEFAULT_PRESET);
-    let mut config = TrainConfig::from_preset(preset).map_err(CliError::usage)?;
-    choose(choices, &mut config);
-    if config.memory_bytes.is_none()
-        && DeviceKind::of(&config.device).context("looking for a device")? == DeviceKind::Processor
-    {
-        config.memory_bytes = memory::for_training();
-    }
-    Ok(config)
-}
-
-/// What was said on the command line; the rest stays.
-pub(crate) fn choose(choices: &PlanChoices, config: &mut TrainConfig) {
-    config.orientation = choices.orientation.or(config.orientation);
-    config.patch = choices.patch.clone().or(config.patch.take());
-    config.batch_size = choices.batch_size.or(config.batch_size);
-    config.normalisation = choices.normalisation.map(Into::into).or(config.normalisation);
-    config.memory_bytes = choices.memory.or(config.memory_bytes);
-    if let Some(device) = &choices.device {
-        config.device = device.clone();
-    }
-}
-
-pub(crate) fn split_choice(args: &SplitArgs) -> SplitChoice {
-    if args.all {
-        SplitChoice::All
-    } else {
-        let fold = match args.fold {
-            Some(FoldChoice::One(fold)) => fold,
-            // Planned for the first one, of all.
-            Some(FoldChoice::All) | None => 0,
-        };
-        SplitChoice::HoldOut { splits: args.splits.clone(), fold }
-    }
-}
-
-fn print(made: &PlanFile, config: &TrainConfig) -> Result<(), CliError> {
-    let PlanFile { dataset, fingerprint, plan, .. } = made;
+fn print(file: &PlanFile, config: &TrainConfig) -> Result<(), CliError> {
+    let PlanFile { dataset, fingerprint, plan, .. } = file;
     let mut rows = vec![("data set", dataset.clone())];
     rows.extend(data_rows(fingerprint));
     output::fields(&rows)?;
     output::line("")?;
-    let kind = DeviceKind::of(&config.device).context("looking for a device")?;
-    output::fields(&plan_rows(plan, config, kind))?;
+    output::fields(&plan_rows(plan, config, device_kind(&config.device)))?;
     output::line("")?;
     for sentence in &plan.why {
         output::line(format_args!("- {sentence}"))?;
@@ -103,29 +62,29 @@ fn data_rows(data: &Fingerprint) -> Vec<(&'static str, String)> {
             Some(f) => format!(
                 "{}: {} ± {}, median {}, {} to {} (0.5th to 99.5th percentile {} to {})",
                 channel.name,
-                short(f.mean),
-                short(f.sd),
-                short(f.median),
-                short(f.min),
-                short(f.max),
-                short(f.percentile_00_5),
-                short(f.percentile_99_5)
+                rounded(f.mean),
+                rounded(f.sd),
+                rounded(f.median),
+                rounded(f.min),
+                rounded(f.max),
+                rounded(f.percentile_00_5),
+                rounded(f.percentile_99_5)
             ),
         });
     }
-    let volume = |label: &sulcus_train::LabelVolumes| {
-        let [least, median, greatest] = label.ml.map(short);
+    let volume = |label: &sulcus_dataset::LabelVolumes| {
+        let [min, median, max] = label.ml.map(rounded);
         format!(
-            "{} {}: in {}, {median} ml in the median ({least} to {greatest})",
+            "{} {}: in {}, median {median} ml ({min} to {max})",
             label.value,
             label.name,
             count(label.cases, "case")
         )
     };
-    let region = |region: &sulcus_train::RegionVolumes| {
-        let [least, median, greatest] = region.ml.map(short);
+    let region = |region: &sulcus_dataset::RegionVolumes| {
+        let [min, median, max] = region.ml.map(rounded);
         format!(
-            "{} {:?}: in {}, {median} ml in the median ({least} to {greatest})",
+            "{} {:?}: in {}, median {median} ml ({min} to {max})",
             region.name,
             region.values,
             count(region.cases, "case")
@@ -158,7 +117,7 @@ fn plan_rows(plan: &Plan, config: &TrainConfig, kind: DeviceKind) -> Vec<(&'stat
         .collect();
     let spacing = match plan.spacing {
         SpacingRule::Native => "each scan's own".to_owned(),
-        SpacingRule::Resample { mm, .. } => format!("{} mm", times(&mm.mm().map(short))),
+        SpacingRule::Resample { mm, .. } => format!("{} mm", times(&mm.mm().map(rounded))),
     };
     vec![
         (
@@ -171,7 +130,7 @@ fn plan_rows(plan: &Plan, config: &TrainConfig, kind: DeviceKind) -> Vec<(&'stat
             ),
         ),
         ("stages", stages.join("\n")),
-        ("orientation", place(plan.orientation, plan.crop)),
+        ("orientation", orientation(plan.orientation, plan.crop)),
         ("spacing", spacing),
         ("normalisation", plan.normalisation.iter().map(normalisation).collect::<Vec<_>>().join(", ")),
         ("patch", times(&plan.patch)),
@@ -180,30 +139,9 @@ fn plan_rows(plan: &Plan, config: &TrainConfig, kind: DeviceKind) -> Vec<(&'stat
     ]
 }
 
-/// Where the network lies in the scan, as people say it.
-pub(crate) fn place(orientation: Orientation, crop: CropRule) -> String {
-    match crop {
-        CropRule::Whole => orientation.to_string(),
-        CropRule::Nonzero => format!("{orientation}, the box of what is not zero"),
-    }
-}
-
-/// The scheme as people say it.
-pub(crate) fn normalisation(rule: &Normalisation) -> String {
-    match rule {
-        Normalisation::MinMax => "min-max".to_owned(),
-        Normalisation::ZScore => "z-score".to_owned(),
-        Normalisation::ZScoreNonzero => "z-score of the non-zero part".to_owned(),
-        Normalisation::Percentile { low, high } => format!("percentiles {low} to {high}"),
-        Normalisation::Ct { clip: [low, high], .. } => {
-            format!("clipped to {low} to {high}, then data-set z-score")
-        }
-    }
-}
-
-/// Least to greatest with the median of a triple.
-pub(crate) fn range(range: &Range) -> String {
-    let triple = |t: [f64; 3]| times(&t.map(short));
+/// Minimum, maximum and median along three axes.
+fn range(range: &Range) -> String {
+    let triple = |t: [f64; 3]| times(&t.map(rounded));
     if range.min == range.max {
         triple(range.median)
     } else {
@@ -211,11 +149,6 @@ pub(crate) fn range(range: &Range) -> String {
     }
 }
 
-/// At most three decimals.
-pub(crate) fn short(value: f64) -> String {
-    format!("{}", (value * 1000.0).round() / 1000.0)
-}
-
 fn times<T: ToString>(values: &[T]) -> String {
-    values.iter().map(T::to_string).collect::<Vec<_>>().join(" × ")
+    join(values, " × ")
 }

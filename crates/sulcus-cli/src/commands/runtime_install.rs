@@ -1,34 +1,69 @@
 //! `sulcus runtime install`: ONNX Runtime into the user's data folder.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
-use sulcus_runtime::{Device, Engine, OnnxRuntime, OrtLibrary};
+use serde::Serialize;
+use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary};
+use sulcus_runtime::{Device, Engine};
 
 use crate::args::InstallArgs;
 use crate::environment::Environment;
 use crate::error::{CliError, Context};
+use crate::ort_package::archive::{Unpacked, unpack};
+use crate::ort_package::download::{Client, Protocols};
+use crate::ort_package::index::{Wanted, check_version, find};
+use crate::ort_package::pinned::{pinned, with_hash};
+use crate::ort_package::{Hash, Hashing, Package, System};
+use crate::output::{Ui, human_bytes};
 use crate::tiny;
-use crate::ui::{Ui, human_bytes};
-use crate::{files, output, wheel};
+use crate::{files, output};
+
+/// More than any wheel with GPU libraries has, in bytes.
+const MAX_WHEEL_BYTES: u64 = 1 << 30;
+/// What was installed, beside the library.
+const RECORD: &str = "install.json";
+
+/// The content of [`RECORD`].
+#[derive(Serialize)]
+struct Record<'a> {
+    format_version: u32,
+    wheel: &'a str,
+    wheel_sha256: String,
+    /// The SHA-256 of each unpacked file.
+    files: BTreeMap<&'a str, String>,
+}
+
+/// A wheel whose hash is the expected one.
+struct Checked {
+    name: String,
+    hash: Hash,
+    file: File,
+}
 
 pub(crate) fn run(args: &InstallArgs, environment: &Environment, ui: Ui) -> Result<(), CliError> {
+    check_usage(args)?;
     let target = environment.runtime_dir().ok_or_else(|| {
         CliError::failed("there is no data folder to install into: neither XDG_DATA_HOME nor HOME is set")
             .hint("set HOME, or unpack the onnxruntime wheel yourself and name the library with --ort-lib")
     })?;
     let parent = files::folder_of(&target);
     files::ensure_writable(&parent)?;
-    let bytes = match &args.from {
-        Some(path) => std::fs::read(path).context(format_args!("reading the wheel {}", path.display()))?,
-        None => fetch(args, ui)?,
+    let wheel = match &args.from {
+        Some(path) => local(path, args.sha256.as_ref(), &parent)?,
+        None => fetch(args, &parent, ui)?,
     };
 
     let fresh = tempfile::Builder::new()
         .prefix(".onnxruntime-")
         .tempdir_in(&parent)
         .context(format_args!("making a folder in {}", parent.display()))?;
-    let library = wheel::unpack(&bytes, fresh.path())?;
-    drop(bytes);
+    let Checked { name, hash, file } = wheel;
+    let unpacked = unpack(file, fresh.path())?;
+    record(fresh.path(), &name, &hash, &unpacked)?;
+    let library = unpacked.library;
     let runtime = check(&library)?;
     let devices: &[Device] = match args {
         InstallArgs { gpu: true, .. } => &[Device::Cuda(0), Device::TensorRt(0)],
@@ -44,25 +79,120 @@ pub(crate) fn run(args: &InstallArgs, environment: &Environment, ui: Ui) -> Resu
     output::line(installed.display())
 }
 
-fn fetch(args: &InstallArgs, ui: Ui) -> Result<Vec<u8>, CliError> {
+fn check_usage(args: &InstallArgs) -> Result<(), CliError> {
+    if let Some(version) = &args.ort_version {
+        check_version(version)?;
+    }
+    if args.sha256.is_some() && args.ort_version.is_none() && args.from.is_none() {
+        return Err(CliError::usage("--sha256 belongs to the wheel that --ort-version or --from names"));
+    }
+    if !args.allow_http && args.from.is_none() && !args.index.starts_with("https://") {
+        return Err(CliError::usage(format_args!("--index: expected an https:// address, found {}", args.index))
+            .hint("--allow-http permits addresses without encryption; the SHA-256 of the wheel is checked either way"));
+    }
+    Ok(())
+}
+
+/// Fetches the wheel from the index.
+fn fetch(args: &InstallArgs, folder: &Path, ui: Ui) -> Result<Checked, CliError> {
     let package = match args {
-        InstallArgs { gpu: true, .. } => "onnxruntime-gpu",
-        InstallArgs { openvino: true, .. } => "onnxruntime-openvino",
-        _ => "onnxruntime",
+        InstallArgs { gpu: true, .. } => Package::Gpu,
+        InstallArgs { openvino: true, .. } => Package::OpenVino,
+        _ => Package::Plain,
     };
-    let found = wheel::find(&args.index, package)?;
+    let wanted = match (&args.ort_version, &args.sha256) {
+        (Some(version), Some(hash)) => Wanted::Version { package, version, hash },
+        _ => Wanted::Pinned(pinned(package, System::THIS).ok_or_else(|| {
+            CliError::failed(format_args!(
+                "there is no wheel of {} for {} on {}",
+                package.name(),
+                System::THIS.os,
+                System::THIS.arch
+            ))
+            .hint("without ONNX Runtime the embedded engine is used; it gives the same masks, more slowly")
+        })?),
+    };
+    let client = Client::new(if args.allow_http { Protocols::HttpsAndHttp } else { Protocols::Https });
+    let found = find(&client, &args.index, &wanted)?;
     let size = found.size.map(|bytes| format!(" ({})", human_bytes(bytes))).unwrap_or_default();
     ui.note(format_args!("fetching {}{size}", found.filename));
+    if found.yanked {
+        ui.warn(format_args!("its makers withdrew {} from the index", found.filename));
+    }
     let bar = ui.bar(found.size.unwrap_or(0));
-    let bytes = wheel::download(&found, &args.index, |done| bar.set_position(done));
+    let mut file = Hashing::new(room_for_wheel(folder)?);
+    let fetched = client.fetch(&found.url, None, MAX_WHEEL_BYTES, &mut file, |done| bar.set_position(done));
     bar.finish_and_clear();
-    bytes
+    fetched?;
+    let (hash, file) = finish(file)?;
+    if hash != wanted.hash() {
+        return Err(CliError::failed(format_args!(
+            "the downloaded wheel is not the expected one: expected SHA-256 {}, found {hash}: {}",
+            wanted.hash(),
+            found.url
+        ))
+        .hint("it was damaged on its way or replaced; nothing of it was installed"));
+    }
+    Ok(Checked { name: found.filename, hash, file })
+}
+
+/// Copies the user's wheel, so that what is unpacked later is what was checked.
+fn local(path: &Path, expected: Option<&Hash>, folder: &Path) -> Result<Checked, CliError> {
+    let reading = || format!("reading the wheel {}", path.display());
+    let mut source = File::open(path).context(reading())?;
+    let mut file = Hashing::new(room_for_wheel(folder)?);
+    std::io::copy(&mut source, &mut file).context(reading())?;
+    let (hash, file) = finish(file)?;
+    match expected {
+        Some(expected) if *expected != hash => {
+            return Err(CliError::failed(format_args!(
+                "the wheel is not the expected one: expected SHA-256 {expected}, found {hash}: {}",
+                path.display()
+            )));
+        }
+        None if with_hash(&hash, System::THIS).is_none() => {
+            return Err(CliError::failed(format_args!(
+                "the wheel is none that this program knows for this system: its SHA-256 is {hash}: {}",
+                path.display()
+            ))
+            .hint(
+                "compare it with the one on the package index, and give it with --sha256 where they are equal",
+            ));
+        }
+        _ => {}
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Checked { name, hash, file })
+}
+
+/// A file without a name, which is gone when this program is.
+fn room_for_wheel(folder: &Path) -> Result<File, CliError> {
+    tempfile::tempfile_in(folder).context(format_args!("making a file in {}", folder.display()))
+}
+
+/// The hash of a whole wheel, and the wheel from its start.
+fn finish(wheel: Hashing<File>) -> Result<(Hash, File), CliError> {
+    let (hash, mut file) = wheel.finish().context("writing the wheel")?;
+    file.rewind().context("reading the wheel")?;
+    Ok((hash, file))
+}
+
+/// Writes what was installed into the folder of the library.
+fn record(folder: &Path, wheel: &str, hash: &Hash, unpacked: &Unpacked) -> Result<(), CliError> {
+    let files = unpacked.files.iter().map(|(name, hash)| (name.as_str(), hash.to_string())).collect();
+    let record = Record { format_version: 1, wheel, wheel_sha256: hash.to_string(), files };
+    let mut text = serde_json::to_vec_pretty(&record).context("describing what was installed")?;
+    text.push(b'\n');
+    let path = folder.join(RECORD);
+    File::create_new(&path)
+        .and_then(|mut file| file.write_all(&text))
+        .context(format_args!("writing {}", path.display()))
 }
 
 /// Loads the library and lets it compute something before it takes the place of another one.
 fn check(library: &Path) -> Result<OnnxRuntime, CliError> {
     let choice = OrtLibrary::Path(library.to_path_buf());
-    let (runtime, _) = sulcus_runtime::find_onnx_runtime(&choice).context("checking the library")?;
+    let (runtime, _) = sulcus_runtime::ort::find_onnx_runtime(&choice).context("checking the library")?;
     let runtime = runtime.ok_or_else(|| CliError::failed("the library in the wheel cannot be loaded"))?;
     tiny::segmenter(Engine::Ort, Device::Cpu, choice)
         .and_then(|segmenter| segmenter.replay_golden())
@@ -91,7 +221,7 @@ fn replace(target: &Path, fresh: &Path) -> Result<(), CliError> {
 
 fn report(runtime: &OnnxRuntime, devices: &[Device], ui: Ui) {
     for device in devices {
-        match sulcus_runtime::check_device(runtime, *device) {
+        match sulcus_runtime::ort::check_device(runtime, *device) {
             Ok(()) => ui.note(format_args!("{device} can be used")),
             Err(error) => ui.warn(error),
         }

@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use sulcus_runtime::{OrtLibrary, RuntimeError, Segmenter};
+use sulcus_runtime::ort::OrtLibrary;
+use sulcus_runtime::{ErrorKind, Segmenter};
 use sulcus_serve::{Options, ServeError, Server, Token};
 
+use super::segmenter;
 use crate::args::ServeArgs;
 use crate::environment::Environment;
 use crate::error::{CliError, Context, with_causes};
-use crate::ui::{Ui, count};
-use crate::{computing, output};
+use crate::interrupt;
+use crate::output::{self, Ui, count};
 
 /// What `--json` says when clients may come.
 #[derive(Serialize)]
@@ -33,16 +35,12 @@ pub(crate) fn run(
     library: OrtLibrary,
     ui: Ui,
 ) -> Result<(), CliError> {
-    computing::check(&args.compute)?;
+    segmenter::check(&args.compute)?;
     let address = SocketAddr::new(args.host, args.port);
     let token = token(args, environment)?;
     let asks = token.is_some();
-    let mut options = Options::default()
-        .queue(args.queue)
-        .workers(args.workers)
-        .max_body(args.max_body)
-        .timeout(args.timeout)
-        .stop_on_signals();
+    let mut options =
+        Options::default().queue(args.queue).workers(args.workers).max_body(args.max_body).timeout(args.timeout);
     if let Some(token) = token {
         options = options.token(token);
     }
@@ -52,14 +50,14 @@ pub(crate) fn run(
     if let Some(bytes) = args.max_memory {
         options = options.max_memory(bytes);
     }
-    Server::check_reach(address, &options).map_err(|error| refused(&error))?;
+    Server::check_exposure(address, &options).map_err(|error| refused(&error))?;
 
     // The limit is the server's, which shares it out.
-    let segmenter = computing::load(&args.models, &args.compute, None, library, environment, ui)?;
+    let segmenter = segmenter::load(&args.models, &args.compute, None, library, environment, ui)?;
     check(&segmenter, ui);
     let mut started = Started {
         url: String::new(),
-        models: computing::names(&args.models),
+        models: segmenter::paths(&args.models),
         engine: segmenter.engine().to_string(),
         device: segmenter.device().to_string(),
         precision: segmenter.specs().map(|spec| spec.precision().name()).collect(),
@@ -68,6 +66,8 @@ pub(crate) fn run(
         token: asks,
     };
     let server = Server::bind(segmenter, address, options).map_err(|error| refused(&error))?;
+    let shutdown = server.shutdown_handle();
+    interrupt::on_signals(move |_| shutdown.shutdown())?;
     started.url = format!("http://{}", server.address());
     if args.json {
         output::json(&started)?;
@@ -114,7 +114,7 @@ fn token(args: &ServeArgs, environment: &Environment) -> Result<Option<Token>, C
 fn check(segmenter: &Segmenter, ui: Ui) {
     match segmenter.replay_golden() {
         Ok(()) => {}
-        Err(RuntimeError::NoGoldenCase { .. }) => {
+        Err(error) if matches!(error.kind(), ErrorKind::NoGoldenCase { .. }) => {
             ui.note("a model carries no golden case: whether it computes here what it should was not checked");
         }
         Err(error) => ui.warn(format_args!(
@@ -129,6 +129,8 @@ fn refused(error: &ServeError) -> CliError {
         ServeError::Unprotected { .. } => CliError::usage(error)
             .hint("--token-file F or $SULCUS_TOKEN names a token, --allow-anyone does without"),
         ServeError::MemoryLimit { .. } => CliError::usage(error),
+        ServeError::Listen { .. } => CliError::failed(with_causes(error))
+            .hint("another program may use this port: choose another one, or 0 for a free port"),
         _ => CliError::failed(with_causes(error)),
     }
 }

@@ -1,81 +1,161 @@
 //! `sulcus view`: the embedded viewer in the browser, on this machine alone.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use include_dir::{Dir, include_dir};
 use sulcus_io::{Texts, VolumeFormat};
+use sulcus_serve::{ServeError, ViewerServer};
+use tempfile::TempDir;
 
 use crate::args::ViewArgs;
-use crate::error::{CliError, Context};
-use crate::server::{Offer, Viewer, percent_encode};
-use crate::ui::Ui;
-use crate::{output, scans};
+use crate::error::{CliError, Context, with_causes};
+use crate::input::scans;
+use crate::output::Ui;
+use crate::{interrupt, output};
+
+/// The built viewer.
+static PAGE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wasm/dist");
 
 pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
     let named = [("image", &args.image), ("mask", &args.mask), ("truth", &args.truth)];
     if let Some(image) = &args.image {
         scans::check_series(image, args.series.as_deref())?;
     }
-    let mut offers = Vec::new();
+    let mut server = ViewerServer::bind(args.port, |name| PAGE.get_file(name).map(include_dir::File::contents))
+        .map_err(|error| refused(&error))?;
+    let private = private_folder()?;
+    let serving = stop_on_signals(&server, private.path())?;
+
     let mut query = Vec::new();
-    // What the viewer does not read itself lies here as NIfTI until the end.
-    let converted = tempfile::tempdir().context("making room for converted scans")?;
     for (what, path) in named {
         let Some(path) = path else { continue };
-        let path = &as_nifti(what, path, args.series.as_deref(), converted.path(), ui)?;
-        let name = check(what, path)?;
-        offers.push(Offer { name, path: path.clone() });
-        query.push(format!("{what}=/data/{name}"));
+        let (name, file) = open(what, path, args.series.as_deref(), private.path(), ui)?;
+        server.share(name, file).context(format_args!("{what}: {}", path.display()))?;
+        query.push(format!("{what}=data/{name}"));
     }
     if let Some(path) = &args.image {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         query.push(format!("image_name={}", percent_encode(&name)));
     }
-
-    let viewer = Arc::new(Viewer::bind(args.port, offers)?);
-    let stopper = Arc::clone(&viewer);
-    ctrlc::set_handler(move || stopper.stop()).context("listening for Ctrl-C")?;
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
-    let url = format!("http://{}/index.html{query}", viewer.address());
+    let url = server.url(&format!("index.html{query}"));
+    // Only the page that leads a browser to the viewer is still needed, where there is one.
+    let private = (!args.no_open || cfg!(windows)).then_some(private);
+    serving.store(true, Ordering::SeqCst);
     output::line(&url)?;
     ui.note("serving on this machine alone; Ctrl-C ends it");
-    if !args.no_open && !open_browser(&url) {
+    if let (false, Some(private)) = (args.no_open, &private)
+        && !open_browser(&url, private.path())?
+    {
         ui.hint("no browser could be started: open the address above in one");
     }
-    viewer.serve();
-    Ok(())
+    server.run().context("serving")
 }
 
-/// What the viewer doesn't read (DICOM, NRRD, MetaImage, pairs of files) as a NIfTI file in `folder`; anything else as it
-/// is.
+fn refused(error: &ServeError) -> CliError {
+    match error {
+        ServeError::Listen { address, source } => {
+            CliError::failed(format_args!("cannot listen on {address}: {source}"))
+                .hint("another program may use this port: choose another with --port, or leave --port out")
+        }
+        _ => CliError::failed(with_causes(error)),
+    }
+}
+
+/// A folder that other users cannot open, for converted scans and the page that leads a browser to the viewer.
+fn private_folder() -> Result<TempDir, CliError> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("sulcus-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o700));
+    }
+    builder.tempdir().context("making a folder for converted scans")
+}
+
+/// The first signal ends the server, or the program where it does not serve yet; a second one the program. The private
+/// folder goes in any case. The flag is to be set when the server is about to run.
+fn stop_on_signals(server: &ViewerServer, private: &Path) -> Result<Arc<AtomicBool>, CliError> {
+    let serving = Arc::new(AtomicBool::new(false));
+    let (stopper, private, running) = (server.stopper(), private.to_path_buf(), Arc::clone(&serving));
+    interrupt::on_signals(move |count| {
+        // There is nobody to tell, and nothing else to do, where it fails.
+        let _ = std::fs::remove_dir_all(&private);
+        stopper.stop();
+        if count > 1 || !running.load(Ordering::SeqCst) {
+            std::process::exit(i32::from(count > 1));
+        }
+    })?;
+    Ok(serving)
+}
+
+/// Opens what is shown, converted to NIfTI where the viewer doesn't read it. It must be a volume. Returns its name on the
+/// server and the open file, which is what is served even when its path leads elsewhere later.
+fn open(
+    what: &'static str,
+    path: &Path,
+    series: Option<&str>,
+    private: &Path,
+    ui: Ui,
+) -> Result<(&'static str, File), CliError> {
+    let converted = as_nifti(what, path, series, private, ui)?;
+    let path = converted.as_deref().unwrap_or(path);
+    let name = check(what, path)?;
+    let file = File::open(path).context(format_args!("{what}: {}", path.display()))?;
+    if cfg!(unix)
+        && let Some(path) = &converted
+    {
+        // It is still there for whoever has it open, and gone when this program is, however it ends.
+        std::fs::remove_file(path).context(format_args!("{what}: {}", path.display()))?;
+    }
+    Ok((name, file))
+}
+
+/// What the viewer doesn't read (DICOM, NRRD, MetaImage, pairs of files) as a NIfTI file in `folder`; none for anything
+/// else.
 fn as_nifti(
     what: &'static str,
     path: &Path,
     series: Option<&str>,
     folder: &Path,
     ui: Ui,
-) -> Result<PathBuf, CliError> {
+) -> Result<Option<PathBuf>, CliError> {
     let dicom = scans::is_dicom(path);
     if !dicom && path.is_dir() {
         return Err(CliError::failed(format_args!("{what}: expected a file, found a folder: {}", path.display())));
     }
     if !dicom && !is_pair(path) {
-        let format = sulcus_io::read_source(path).context(what)?.format();
+        let format = sulcus_io::read_metadata(path).context(what)?.format();
         if !matches!(format, Some(VolumeFormat::Nrrd | VolumeFormat::MetaImage)) {
-            return Ok(path.to_path_buf());
+            return Ok(None);
         }
     }
     let file = folder.join(format!("{what}.nii"));
+    private_file(&file).context(format_args!("making a file for a converted scan: {}", file.display()))?;
     if what == "image" {
-        let volume = scans::read_stored_telling(path, series, ui).context(what)?;
+        let volume = scans::read_stored(path, series, ui).context(what)?;
         sulcus_io::write_stored(&file, &volume, None, Texts::Drop).context(what)?;
     } else {
         let (labels, source) = sulcus_io::read_labels(path).context(what)?;
         let table = source.label_table().cloned().unwrap_or_default();
         sulcus_io::write_labels(&file, &labels, &source, &table).context(what)?;
     }
-    Ok(file)
+    Ok(Some(file))
+}
+
+/// A new file for its owner alone. What is written over it keeps its permissions.
+fn private_file(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// The file must be there and be a volume before a browser is opened on it. Returns its name on the server.
@@ -94,7 +174,19 @@ fn is_pair(path: &Path) -> bool {
     [".hdr", ".img", ".hdr.gz", ".img.gz"].iter().any(|ending| name.ends_with(ending))
 }
 
-fn open_browser(url: &str) -> bool {
+/// Opens a browser through a page in the private folder, which leads on to the address: every user of a machine can read the
+/// arguments of a program, and the address holds the token.
+fn open_browser(url: &str, private: &Path) -> Result<bool, CliError> {
+    let page = private.join("viewer.html");
+    let url = url.replace('&', "&amp;");
+    let text = format!(
+        "<!DOCTYPE html><meta charset=\"utf-8\"><meta name=\"referrer\" content=\"no-referrer\">\
+         <meta http-equiv=\"refresh\" content=\"0; url={url}\"><title>Sulcus viewer</title>\
+         <a href=\"{url}\">Sulcus viewer</a>\n"
+    );
+    private_file(&page)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .context(format_args!("writing {}", page.display()))?;
     let mut command = if cfg!(target_os = "windows") {
         let mut command = Command::new("rundll32");
         command.arg("url.dll,FileProtocolHandler");
@@ -104,5 +196,22 @@ fn open_browser(url: &str) -> bool {
     } else {
         Command::new("xdg-open")
     };
-    command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().is_ok()
+    command.arg(&page).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(command.spawn().is_ok())
+}
+
+/// Text as it may stand in the query of a URL.
+fn percent_encode(text: &str) -> String {
+    let keep = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b'/');
+    text.bytes().map(|b| if keep(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_the_query() {
+        assert_eq!(percent_encode("a b&c=ü.nii"), "a%20b%26c%3D%C3%BC.nii");
+    }
 }

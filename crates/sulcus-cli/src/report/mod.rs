@@ -1,139 +1,128 @@
-//! A report in one HTML file that needs nothing else: no script, no font, no picture from outside.
+//! A report as one HTML file that loads nothing: no script, no font, no picture from outside.
+//!
+//! The templates escape all text, so that no name from a file becomes markup.
 
-mod pictures;
+mod figures;
 mod plot;
 mod run;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sulcus_pipeline::{Structure, Summary};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use sulcus_metrics::Summary;
+use sulcus_model::Structure;
 
-pub(crate) use pictures::worst_and_median;
+pub(crate) use figures::worst_and_median;
 pub(crate) use run::{of_run, write_run};
 
+use crate::output::count;
 use crate::scores;
-use crate::ui::count;
 
-/// What a report shows.
+/// The content of a report.
 #[derive(Debug)]
 pub(crate) struct Report<'a> {
     /// The heading.
     pub(crate) title: &'a str,
-    /// Lines below the heading: name and text.
+    /// Names and values below the heading.
     pub(crate) facts: Vec<(&'a str, String)>,
-    /// The scores; without them nothing was held out.
+    /// The scores, unless no case was held out.
     pub(crate) summary: Option<&'a Summary>,
-    /// What is scored in it.
+    /// The structures that are scored.
     pub(crate) structures: Vec<Structure>,
-    /// Cases that could not be scored, and why.
+    /// Cases that could not be scored, with the reason.
     pub(crate) failures: &'a [(String, String)],
-    /// The worst case, the median one.
+    /// Figures, such as those of the worst and the median case.
     pub(crate) pictures: Vec<Picture>,
     /// Training curves, an SVG document.
     pub(crate) curves_svg: Option<String>,
-    /// Why the model is as it is, a sentence each.
+    /// The reasons behind the plan, one sentence each.
     pub(crate) reasons: Vec<String>,
-    /// Long texts that open on demand: name and text.
+    /// Names and long texts that are folded.
     pub(crate) details: Vec<(&'a str, String)>,
 }
 
 /// A picture in a report.
 #[derive(Debug)]
 pub(crate) struct Picture {
-    /// Above it.
+    /// The heading above the picture.
     pub(crate) caption: String,
     /// The PNG file.
     pub(crate) png: Vec<u8>,
 }
 
-const STYLE: &str = "
-:root { color-scheme: light dark; --line: #8886; --dim: light-dark(#666, #9a9a9a); }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 78rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .9rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-thead th { border-bottom-width: 2px; } tbody tr.all td { border-top: 2px solid var(--line); font-weight: 600; }
-dl { display: grid; grid-template-columns: max-content auto; gap: .1rem 1.2rem; } dt { color: var(--dim); }
-dd { margin: 0; overflow-wrap: anywhere; }
-.swatch { display: inline-block; width: .75em; height: .75em; border-radius: 2px; margin-right: .4em; }
-.scroll { overflow-x: auto; } figure { margin: 1rem 0; } .note { color: var(--dim); font-size: .9rem; max-width: 60rem; }
-img, svg { max-width: 100%; height: auto; } svg { font: 12px system-ui, sans-serif; fill: currentColor; }
-.big { display: flex; flex-wrap: wrap; gap: .5rem 3rem; margin: 0; } .big span { color: var(--dim); }
-.big b { display: block; font-size: 2.4rem; line-height: 1.2; }
-.curves img { width: 760px; }
-.failed { border-left: 4px solid #d5202b; padding-left: 1rem; }
-pre { overflow-x: auto; font-size: .85rem; } summary { cursor: pointer; }
-@media print {
-  body { font-size: 10px; max-width: none; margin: 0; } h2 { break-after: avoid; }
-  tr, figure, svg { break-inside: avoid; } thead { display: table-header-group; } .scroll { overflow: visible; }
-  details { display: none; } th, td { padding: .15rem .4rem; white-space: normal; } .swatch { print-color-adjust: exact; }
-}
-";
+const STYLE: &str = include_str!("style.css");
 
-/// The HTML document.
-pub(crate) fn html(report: &Report<'_>) -> String {
-    let mut page = String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
-    page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
-    page.push_str(&format!("<title>{}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n", escape(report.title)));
-    page.push_str(&format!("<h1>{}</h1>\n", escape(report.title)));
-    if let Some(summary) = report.summary {
-        page.push_str(&headline(summary, &report.structures));
+/// The HTML document of a report.
+pub(crate) fn document(report: &Report<'_>) -> String {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (report.title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body { (body(report)) }
+        }
     }
-    if !report.facts.is_empty() {
-        let lines: String = report
-            .facts
-            .iter()
-            .map(|(name, text)| format!("<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(text)))
-            .collect();
-        page.push_str(&format!("<dl>\n{lines}</dl>\n"));
-    }
-    if !report.failures.is_empty() {
-        let lines: String = report
-            .failures
-            .iter()
-            .map(|(case, why)| format!("<li><b>{}</b>: {}</li>\n", escape(case), escape(why)))
-            .collect();
-        page.push_str(&format!("<div class=\"failed\"><h2>Not scored</h2>\n<ul>\n{lines}</ul></div>\n"));
-    }
-    if let Some(svg) = &report.curves_svg {
-        // A picture's markup can do nothing to the page around it.
-        page.push_str(&format!(
-            "<h2>Training</h2>\n<figure class=\"curves\"><img alt=\"Loss and Dice by epoch\" src=\"data:image/svg+xml;base64,{}\"></figure>\n",
-            STANDARD.encode(svg)
-        ));
-    }
-    if let Some(summary) = report.summary {
-        page.push_str(&scored(summary, &report.structures));
-    }
-    for Picture { caption, png } in &report.pictures {
-        page.push_str(&format!(
-            "<h2>{0}</h2>\n<figure class=\"scroll\"><img alt=\"{0}\" src=\"data:image/png;base64,{1}\"></figure>\n",
-            escape(caption),
-            STANDARD.encode(png)
-        ));
-    }
-    if let Some(summary) = report.summary {
-        let cases = scores::every_label(summary, &report.structures);
-        page.push_str(&format!("<h2>Cases, worst first</h2>\n{}", table(&cases, cases.len())));
-    }
-    if !report.reasons.is_empty() {
-        let lines: String = report.reasons.iter().map(|why| format!("<li>{}</li>\n", escape(why))).collect();
-        page.push_str(&format!("<h2>Plan</h2>\n<ul>\n{lines}</ul>\n"));
-    }
-    for (name, text) in &report.details {
-        page.push_str(&format!(
-            "<details><summary>{}</summary><pre>{}</pre></details>\n",
-            escape(name),
-            escape(text)
-        ));
-    }
-    page.push_str(&format!("<p class=\"note\">sulcus {}</p>\n</body>\n</html>\n", env!("CARGO_PKG_VERSION")));
-    page
+    .into_string()
 }
 
-/// The means that people ask for first, and over what they are taken.
-fn headline(summary: &Summary, structures: &[Structure]) -> String {
+fn body(report: &Report<'_>) -> Markup {
+    html! {
+        h1 { (report.title) }
+        @if let Some(summary) = report.summary {
+            (headline(summary, &report.structures))
+        }
+        @if !report.facts.is_empty() {
+            dl {
+                @for (name, text) in &report.facts { dt { (name) } dd { (text) } }
+            }
+        }
+        @if !report.failures.is_empty() {
+            div.failed {
+                h2 { "Not scored" }
+                ul {
+                    @for (case, why) in report.failures { li { b { (case) } ": " (why) } }
+                }
+            }
+        }
+        @if let Some(svg) = &report.curves_svg {
+            h2 { "Training" }
+            // The document is embedded as a picture, so that markup in it has no effect on the page.
+            figure.curves { img alt="Loss and Dice by epoch" src=(data_url("image/svg+xml", svg.as_bytes())); }
+        }
+        @if let Some(summary) = report.summary {
+            (scored(summary, &report.structures))
+        }
+        @for Picture { caption, png } in &report.pictures {
+            h2 { (caption) }
+            figure.scroll { img alt=(caption) src=(data_url("image/png", png)); }
+        }
+        @if let Some(summary) = report.summary {
+            h2 { "Cases, worst first" }
+            (table(&scores::every_label(summary, &report.structures), usize::MAX))
+        }
+        @if !report.reasons.is_empty() {
+            h2 { "Plan" }
+            ul {
+                @for why in &report.reasons { li { (why) } }
+            }
+        }
+        @for (name, text) in &report.details {
+            details { summary { (name) } pre { (text) } }
+        }
+        p.note { "sulcus " (env!("CARGO_PKG_VERSION")) }
+    }
+}
+
+fn data_url(media_type: &str, bytes: &[u8]) -> String {
+    format!("data:{media_type};base64,{}", STANDARD.encode(bytes))
+}
+
+/// The mean scores, and the number of cases and structures behind them.
+fn headline(summary: &Summary, structures: &[Structure]) -> Markup {
     let mean = summary.foreground_mean;
     let mut figures = vec![(scores::score(mean.Dice), "mean Dice".to_owned())];
     if let Some(mm) = summary.nsd_mm {
@@ -142,67 +131,61 @@ fn headline(summary: &Summary, structures: &[Structure]) -> String {
         figures.push((scores::millimetres(mean.HD95), format!("mean HD95 in mm{infinite}")));
         figures.push((scores::score(mean.NSD), format!("mean NSD at {mm} mm")));
     }
-    let figures: String =
-        figures.iter().map(|(value, name)| format!("<div><b>{value}</b><span>{name}</span></div>")).collect();
-    let pairs: usize = summary.mean.values().map(|label| label.undefined).sum();
-    let undefined = if pairs > 0 {
-        format!("; {} left out, as both masks are empty there", count(pairs, "pair") + " of case and label")
-    } else {
-        String::new()
-    };
-    format!(
-        "<div class=\"big\">{figures}</div>\n<p class=\"note\">over {} and {}{undefined}</p>\n",
-        count(structures.len(), if structures.iter().any(|s| s.values.len() > 1) { "region" } else { "label" }),
-        count(summary.metric_per_case.len(), "case"),
-    )
-}
-
-/// Means and the distribution behind them.
-fn scored(summary: &Summary, structures: &[Structure]) -> String {
-    let mut html = String::from("<h2>Scores</h2>\n");
-    html.push_str(&table(&scores::means(summary, structures), structures.len() + 1));
-    html.push_str(
-        "<p class=\"note\">Dice and IoU compare voxels. HD95 is the 95th percentile of the distances between the surfaces, \
-         NSD the share of the surfaces that lie within the tolerance of each other, both weighted by surface area. A \
-         missed structure has Dice and NSD 0 and an infinite HD95; infinite ones are counted and left out of the mean. \
-         A score is undefined where both masks are empty. The volume error is the mean size of prediction less \
-         truth.</p>\n",
-    );
-    html.push_str("<h2>Distribution of Dice</h2>\n");
-    html.push_str(&plot::strips(summary, structures));
-    html
-}
-
-/// Rows to markup: the first is the header, those from `totals` on stand out.
-fn table(rows: &[Vec<String>], totals: usize) -> String {
-    let line = |row: &[String], tag: &str, class: &str| {
-        let cells: String = row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
-        format!("<tr{class}>{cells}</tr>\n")
-    };
-    let mut html = String::from("<div class=\"scroll\"><table>\n<thead>\n");
-    for (index, row) in rows.iter().enumerate() {
-        match index {
-            0 => html.push_str(&format!("{}</thead>\n<tbody>\n", line(row, "th", ""))),
-            _ if index >= totals => html.push_str(&line(row, "td", " class=\"all\"")),
-            _ => html.push_str(&line(row, "td", "")),
+    let undefined: usize = summary.mean.values().map(|label| label.undefined).sum();
+    let noun = if structures.iter().any(|s| s.values.len() > 1) { "region" } else { "label" };
+    html! {
+        div.big {
+            @for (value, name) in &figures { div { b { (value) } span { (name) } } }
+        }
+        p.note {
+            "over " (count(structures.len(), noun)) " and " (count(summary.metric_per_case.len(), "case"))
+            @if undefined > 0 {
+                "; " (count(undefined, "pair")) " of case and label left out, as both masks are empty there"
+            }
         }
     }
-    html.push_str("</tbody>\n</table></div>\n");
-    html
 }
 
-/// Names come from files: nothing in them may become markup.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('\'', "&#39;")
+/// The means and the distribution behind them.
+fn scored(summary: &Summary, structures: &[Structure]) -> Markup {
+    html! {
+        h2 { "Scores" }
+        (table(&scores::means(summary, structures), structures.len() + 1))
+        p.note {
+            "Dice and IoU compare voxels. HD95 is the 95th percentile of the distances between the surfaces, NSD the share of \
+             the surfaces that lie within the tolerance of each other, both weighted by surface area. A missed structure has \
+             Dice and NSD 0 and an infinite HD95; infinite values are counted and left out of the mean. A score is undefined \
+             where both masks are empty. The volume error is the mean absolute difference between the volumes of prediction \
+             and truth."
+        }
+        h2 { "Distribution of Dice" }
+        (plot::strips(summary, structures))
+    }
+}
+
+/// A table whose first row is the header; rows from `totals` on are emphasised.
+fn table(rows: &[Vec<String>], totals: usize) -> Markup {
+    html! {
+        div.scroll {
+            table {
+                @if let Some(header) = rows.first() {
+                    thead {
+                        tr { @for cell in header { th { (cell) } } }
+                    }
+                }
+                tbody {
+                    @for (index, row) in rows.iter().enumerate().skip(1) {
+                        tr.all[index >= totals] { @for cell in row { td { (cell) } } }
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use sulcus_pipeline::{CaseScores, Counts, LabelScores};
+    use sulcus_metrics::{CaseScores, Counts, LabelScores};
 
     use super::*;
 
@@ -216,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn worst_cases_come_first_and_names_stay_text() {
+    fn worst_cases_come_first_and_hostile_names_stay_text() {
         let summary = Summary::new(vec![case("good", 90), case("<script>bad", 3), case("fair", 9)], 1.0);
         let structures = vec![Structure { name: "<script>'x'".to_owned(), ..Structure::label(1) }];
         let hostile = "<script>".to_owned();
@@ -231,7 +214,7 @@ mod tests {
             reasons: vec![hostile.clone()],
             details: vec![("plan", hostile)],
         };
-        let page = html(&report);
+        let page = document(&report);
         let (_, cases) = page.split_once("<h2>Cases, worst first</h2>").unwrap();
         let at = |part: &str| cases.find(part).unwrap_or_else(|| panic!("{part} is missing"));
         assert!(at("&lt;script&gt;bad") < at("fair") && at("fair") < at("good"));
@@ -243,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn without_scores_the_rest_is_shown() {
+    fn report_without_scores_shows_the_rest() {
         let report = Report {
             title: "Run",
             facts: Vec::new(),
@@ -255,7 +238,7 @@ mod tests {
             reasons: vec!["because".to_owned()],
             details: Vec::new(),
         };
-        let page = html(&report);
+        let page = document(&report);
         assert!(page.contains("<li>because</li>") && !page.contains("Dice"));
     }
 }

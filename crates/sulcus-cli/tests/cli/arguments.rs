@@ -3,32 +3,32 @@ use std::process::Stdio;
 use super::support::{run, scan, sulcus, tiny_model};
 
 #[test]
-fn help_lists_the_commands_of_this_version_alone() {
+fn help_lists_the_commands() {
     let home = tempfile::tempdir().unwrap();
     let help = run(home.path(), &[&"--help"]).code(0).stdout;
     insta::assert_snapshot!(help);
 }
 
 #[test]
-fn predict_s_help_is_the_contract_s() {
+fn predict_help_matches_the_documented_options() {
     let home = tempfile::tempdir().unwrap();
     insta::assert_snapshot!(run(home.path(), &[&"predict", &"--help"]).code(0).stdout);
 }
 
 #[test]
-fn convert_s_help_is_the_contract_s() {
+fn convert_help_matches_the_documented_options() {
     let home = tempfile::tempdir().unwrap();
     insta::assert_snapshot!(run(home.path(), &[&"convert", &"--help"]).code(0).stdout);
 }
 
 #[test]
-fn train_s_help_is_the_contract_s() {
+fn train_help_matches_the_documented_options() {
     let home = tempfile::tempdir().unwrap();
     insta::assert_snapshot!(run(home.path(), &[&"train", &"--help"]).code(0).stdout);
 }
 
 #[test]
-fn wrong_usage_ends_with_2() {
+fn wrong_usage_exits_with_2() {
     let home = tempfile::tempdir().unwrap();
     let model = tiny_model();
     for arguments in [
@@ -72,20 +72,20 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
-fn nothing_said_is_answered_with_help_and_2() {
+fn no_arguments_print_help_and_exit_with_2() {
     let home = tempfile::tempdir().unwrap();
     run(home.path(), &[]).code(2).says("Usage: sulcus");
 }
 
 #[test]
-fn the_version_is_the_package_s() {
+fn version_is_the_package_version() {
     let home = tempfile::tempdir().unwrap();
     let ended = run(home.path(), &[&"--version"]).code(0);
     assert_eq!(ended.stdout.trim(), concat!("sulcus ", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
-fn completions_know_the_commands() {
+fn completions_contain_the_commands() {
     let home = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ended = run(home.path(), &[&"completions", &shell]).code(0);
@@ -93,9 +93,9 @@ fn completions_know_the_commands() {
     }
 }
 
-/// `sulcus … | head -0` must not end in a panic or an error.
+/// `sulcus … | head -0` must end without a panic or an error.
 #[test]
-fn a_closed_pipe_is_a_quiet_end() {
+fn closed_pipe_is_no_failure() {
     let home = tempfile::tempdir().unwrap();
     let mut child = sulcus(home.path())
         .args(["info", "--json"])

@@ -1,9 +1,9 @@
-//! What the issue lists as bad input: each ends with a message that says what is wrong, and nothing is written.
+//! Invalid inputs: each is refused with the reason, and no file is written.
 
 use super::support::{RAS, file, nifti, predict, run, scan, sulcus, tiny_model, truth};
 
 #[test]
-fn broken_volumes_say_what_is_wrong_with_them() {
+fn broken_volumes_are_refused_with_the_reason() {
     let home = tempfile::tempdir().unwrap();
     let values = vec![1.0; 8 * 8 * 8];
     let whole = nifti(&[8, 8, 8], &values, Some(RAS));
@@ -33,7 +33,7 @@ fn broken_volumes_say_what_is_wrong_with_them() {
 }
 
 #[test]
-fn a_model_that_is_none_of_ours_is_refused() {
+fn foreign_models_are_refused() {
     let home = tempfile::tempdir().unwrap();
     let mut no_spec = std::fs::read(tiny_model()).unwrap();
     while let Some(at) = no_spec.windows(11).position(|w| w == b"sulcus.spec") {
@@ -57,7 +57,7 @@ fn a_model_that_is_none_of_ours_is_refused() {
 }
 
 #[test]
-fn masks_of_another_grid_are_not_drawn_or_scored() {
+fn masks_on_another_grid_are_refused() {
     let home = tempfile::tempdir().unwrap();
     let mut shifted = RAS;
     shifted[0][3] = 5.0;
@@ -86,7 +86,7 @@ fn label_values_outside_the_table_are_an_error() {
 }
 
 #[test]
-fn a_data_set_with_problems_names_each_of_them() {
+fn each_problem_of_a_data_set_is_named() {
     let home = tempfile::tempdir().unwrap();
     let root = home.path().join("set");
     for name in ["a.nii.gz", "b.nii.gz"] {
@@ -106,7 +106,7 @@ fn a_data_set_with_problems_names_each_of_them() {
 }
 
 #[test]
-fn a_wheel_that_is_none_is_refused_and_nothing_is_installed() {
+fn invalid_wheel_is_refused_and_nothing_is_installed() {
     let home = tempfile::tempdir().unwrap();
     let wheel = file(home.path(), "x.whl", b"PK but not really");
     let ended = sulcus(home.path()).args(["runtime", "install", "--from"]).arg(&wheel).output().unwrap();

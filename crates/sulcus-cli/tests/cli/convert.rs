@@ -13,7 +13,7 @@ fn convert(home: &Path, from: &Path, to: &Path, more: &[&str]) -> Ended {
     ended(sulcus(home).arg("convert").arg(from).arg(to).args(more).output().unwrap())
 }
 
-/// 2 × 3 × 4 voxels of int16, which mean 0.5 · stored − 10, on an oblique grid.
+/// 2 × 3 × 4 voxels of int16, with slope 0.5 and intercept −10, on an oblique grid.
 fn scaled(home: &Path) -> std::path::PathBuf {
     let rows = [[-0.9, 0.1, 0.2, 12.0], [0.15, 1.1, -0.3, -7.5], [0.05, 0.25, 2.4, 31.0]];
     let mut bytes = nifti(&[2, 3, 4], &[], Some(rows));
@@ -26,7 +26,7 @@ fn scaled(home: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn turning_keeps_type_scale_and_values_and_every_orientation_comes_back() {
+fn reorientation_keeps_type_scale_and_values_and_is_reversible() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let source = scaled(home);
@@ -60,7 +60,7 @@ fn turning_keeps_type_scale_and_values_and_every_orientation_comes_back() {
 }
 
 #[test]
-fn a_new_spacing_interpolates_images_and_not_labels() {
+fn new_spacing_interpolates_images_and_keeps_label_values() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let (image, mask) = (home.join("image.nii.gz"), home.join("mask.nii.gz"));
@@ -86,7 +86,7 @@ fn a_new_spacing_interpolates_images_and_not_labels() {
 }
 
 #[test]
-fn the_grid_of_another_scan_is_taken_over_and_what_lies_beyond_is_dark() {
+fn resampling_like_another_scan_fills_the_outside_with_the_minimum() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let mut shifted = RAS;
@@ -110,7 +110,7 @@ fn the_grid_of_another_scan_is_taken_over_and_what_lies_beyond_is_dark() {
     let found = voxels(&out);
     assert!((found[0] - (4.0 + 6.0 + 100.25)).abs() < 1e-4, "{}", found[0]);
     assert!((found[6 + 1] - (3.5 + 9.0 + 100.25)).abs() < 1e-4, "{}", found[7]);
-    // R = −5.5 is beyond the source: its least value.
+    // R = −5.5 is outside the source and gets its minimum.
     assert_eq!(found[19 * 6], 100.25);
     convert(home, &source, &out, &["--like", reference.to_str().unwrap(), "--outside", "-7"]).code(0);
     assert_eq!(voxels(&out)[19 * 6], -7.0);
@@ -120,7 +120,7 @@ fn the_grid_of_another_scan_is_taken_over_and_what_lies_beyond_is_dark() {
 }
 
 #[test]
-fn channels_stay_channels() {
+fn channels_are_kept() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let values: Vec<f32> = (0..3 * 4 * 5 * 2).map(|i| i as f32 * 1.5).collect();
@@ -136,7 +136,7 @@ fn channels_stay_channels() {
 }
 
 #[test]
-fn nothing_is_overwritten_and_wrong_words_are_named() {
+fn inputs_are_not_overwritten_and_wrong_options_are_named() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let source = scaled(home);
@@ -150,9 +150,9 @@ fn nothing_is_overwritten_and_wrong_words_are_named() {
     assert!(!home.join("x.nii").exists());
 }
 
-/// Programs differ on whether sizes in metres are to be scaled: what a reader would make of the result is not known.
+/// Programs differ in whether they scale sizes in metres, so that the result could be read with a wrong size.
 #[test]
-fn another_unit_than_millimetres_is_not_laundered() {
+fn units_other_than_millimetres_are_refused() {
     let home = tempfile::tempdir().unwrap();
     let mut bytes = nifti(&[4, 5, 6], &[1.0; 120], Some(RAS));
     bytes[123] = 1;
@@ -167,14 +167,14 @@ fn another_unit_than_millimetres_is_not_laundered() {
         convert(home.path(), &metres, &to, more).code(1).says("metre");
         assert!(!to.exists(), "{}", to.display());
     }
-    // The header is kept as it is where nothing moves.
+    // On the same grid, the header is copied.
     let same = home.path().join("same.nii.gz");
     convert(home.path(), &metres, &same, &[]).code(0);
     predict(home.path(), &[&same], &home.path().join("mask.nii"), &[]).code(1).says("metre");
 }
 
 #[test]
-fn a_file_that_does_not_say_which_side_is_left_is_turned_with_a_warning() {
+fn reorienting_a_file_without_orientation_warns() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let lost = file(home, "lost.nii", &nifti(&[2, 3, 4], &[1.5; 24], None));
@@ -183,6 +183,6 @@ fn a_file_that_does_not_say_which_side_is_left_is_turned_with_a_warning() {
     assert!(!ended.stderr.contains("warning"), "{}", ended.stderr);
     assert_eq!(info(home, &plain)["orientation_source"], "none");
     convert(home, &lost, &turned, &["--orient", "RAS"]).code(0).says("left and right are a guess");
-    // A format whose readers take every grid for known.
+    // MetaImage cannot record that the orientation is unknown.
     convert(home, &lost, &home.join("lost.mha"), &[]).code(0).says("left and right are a guess");
 }

@@ -72,11 +72,11 @@ fn every_fold_is_trained_scored_resumed_exported_and_averaged() {
     let info = run(home.path(), &[&"info", &folder]).code(0).stdout;
     assert!(info.contains("2 of 2 folds done") && info.contains("fold_1 Dice"), "{info}");
 
-    // The second fold is lost: the first one is not trained again, and the scores come out the same.
+    // Without the second fold: the first one is not trained again, and the scores are the same.
     let first = std::fs::read(folder.join("fold_0/run.json")).unwrap();
     std::fs::remove_dir_all(folder.join("fold_1")).unwrap();
     train(home.path(), &set, &folder, &all).code(1).says("--resume");
-    train(home.path(), &set, &folder, &["--resume", "--fold", "0"]).code(2).says("holds a cross-validation");
+    train(home.path(), &set, &folder, &["--resume", "--fold", "0"]).code(2).says("contains a cross-validation");
     train(home.path(), &set, &folder, &["--resume", "--batch-size", "3"]).code(2).says("other settings");
     train(home.path(), &set, &folder, &["--resume", "--epochs", "2"])
         .code(1)
@@ -99,7 +99,7 @@ fn every_fold_is_trained_scored_resumed_exported_and_averaged() {
 
 #[cfg(unix)]
 #[test]
-fn a_stopped_fold_goes_on() {
+fn stopped_fold_is_resumed() {
     let home = tempfile::tempdir().unwrap();
     let (set, folds, folder) = (small_set(home.path()), two_folds(home.path()), home.path().join("run"));
     let child = sulcus(home.path())
@@ -134,7 +134,7 @@ fn a_stopped_fold_goes_on() {
 }
 
 #[test]
-fn folds_that_make_no_sense_leave_nothing_behind_and_left_out_cases_are_named() {
+fn invalid_folds_leave_no_files_and_unused_cases_are_named() {
     let home = tempfile::tempdir().unwrap();
     let (set, folder) = (small_set(home.path()), home.path().join("run"));
     let [a, b, c, d] = CASES;
@@ -146,7 +146,7 @@ fn folds_that_make_no_sense_leave_nothing_behind_and_left_out_cases_are_named() 
         .code(1)
         .says("both hold out the case `hippocampus_011`");
     assert!(!folder.exists());
-    // The data are looked at when the first fold begins.
+    // The data are checked when the first fold starts.
     std::fs::write(set.join(format!("labels/{a}.nii.gz")), b"no mask").unwrap();
     with(serde_json::json!([{"train": [a], "val": [b]}, {"train": [b], "val": [c]}]))
         .code(1)

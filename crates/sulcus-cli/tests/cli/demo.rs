@@ -1,7 +1,7 @@
 use super::support::{bundled, file, run};
 
 #[test]
-fn a_demo_leaves_everything_behind_that_it_promises() {
+fn demo_writes_all_documented_files() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("demo");
     let ended = run(home.path(), &[&"demo", &"-o", &folder, &"--minutes", &"0.2"]).code(0).says("next:");
@@ -14,14 +14,14 @@ fn a_demo_leaves_everything_behind_that_it_promises() {
         assert!(folder.join(part).is_file(), "{part}");
     }
     assert_eq!(std::fs::read_dir(folder.join("masks")).unwrap().count(), 10);
-    // Sorted last: it is named only if the demo knows everything before it as its own.
+    // Sorted last: it is named only if the demo recognises all files before it as its own.
     let added = file(&folder, "zzz.txt", b"mine");
     run(home.path(), &[&"demo", &"-o", &folder]).code(1).says(added.to_str().unwrap());
     assert!(added.is_file() && folder.join("model.onnx").is_file());
 }
 
 #[test]
-fn a_folder_with_something_else_is_left_alone() {
+fn demo_does_not_change_a_folder_with_other_files() {
     let home = tempfile::tempdir().unwrap();
     let mine = file(home.path(), "mine/thesis.txt", b"years of work");
     run(home.path(), &[&"demo", &"-o", &home.path().join("mine")]).code(1).says("not overwritten");
@@ -29,7 +29,7 @@ fn a_folder_with_something_else_is_left_alone() {
 }
 
 #[test]
-fn a_data_set_of_the_user_s_own_is_no_earlier_demo() {
+fn demo_does_not_overwrite_the_users_own_data_set() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("mine");
     let demo = || run(home.path(), &[&"demo", &"-o", &folder]).code(1).says("not overwritten");
@@ -37,7 +37,7 @@ fn a_data_set_of_the_user_s_own_is_no_earlier_demo() {
     demo();
     assert_eq!(std::fs::read(&own).unwrap(), b"{\"name\": \"my own\"}");
 
-    // An earlier demo to which something was added.
+    // An earlier demo with an additional file.
     file(&folder, "data/dataset.json", &std::fs::read(bundled("hippocampus/dataset.json")).unwrap());
     for added in ["data/imagesTr/mine.nii.gz", "masks/mine.nii.gz", "checkpoints/notes.txt", "validation/a/b.txt"]
     {

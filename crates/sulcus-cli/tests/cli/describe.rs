@@ -3,7 +3,7 @@ use serde_json::Value;
 use super::support::{RAS, bundled, file, nifti, run, scan, sulcus, tiny_model};
 
 #[test]
-fn a_volume_is_described_as_the_contract_says() {
+fn volume_json_has_the_documented_fields() {
     let home = tempfile::tempdir().unwrap();
     let mut values: Vec<f32> = (0..24).map(|i| i as f32).collect();
     values[0] = f32::NAN;
@@ -37,13 +37,13 @@ fn models_and_data_sets_are_described() {
     run(home.path(), &[&"info", &home.path().join("gone.nii.gz")]).code(1).says("gone.nii.gz");
 }
 
-/// Ten cases of 6 × 5 × 4 voxels with one structure, and four of them unlike the others.
+/// Ten cases of 6 × 5 × 4 voxels with one structure, of which four differ from the others.
 fn odd_data_set(home: &std::path::Path) -> std::path::PathBuf {
     let root = home.join("set");
     for case in 0..10 {
         let scale = if case == 3 { 1000.0 } else { 1.0 };
         let values: Vec<f32> = (0..120).map(|i| ((i * 7 + case * 3) % 90 + case) as f32 * scale).collect();
-        // One slice of six, or one more voxel along it in every second case.
+        // The structure is larger in every second case.
         let inside = |i: usize| i / 30 == 1 && i % 6 < 3 + usize::from(case % 2 == 0);
         let label = |i: usize| f32::from(u8::from(inside(i) && case != 5));
         let labels: Vec<f32> = (0..120).map(label).collect();
@@ -60,7 +60,7 @@ fn odd_data_set(home: &std::path::Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_data_set_s_table_says_what_is_usual_and_which_case_is_not() {
+fn data_set_table_shows_ranges_and_outliers() {
     let home = tempfile::tempdir().unwrap();
     let root = odd_data_set(home.path());
     let text = run(home.path(), &[&"info", &root]).code(0).stdout;
@@ -81,7 +81,7 @@ fn a_data_set_s_table_says_what_is_usual_and_which_case_is_not() {
 }
 
 #[test]
-fn the_doctor_replays_the_golden_case_without_any_library() {
+fn doctor_replays_the_golden_case_without_onnx_runtime() {
     let home = tempfile::tempdir().unwrap();
     let json = run(home.path(), &[&"doctor", &"--json"]).code(0).stdout;
     let report: Value = serde_json::from_str(&json).unwrap();
@@ -93,11 +93,11 @@ fn the_doctor_replays_the_golden_case_without_any_library() {
         report["onnx_runtime"]["looked"].as_array().unwrap().iter().filter_map(|p| p["origin"].as_str()).collect();
     assert!(looked.contains(&"beside the executable") && looked.contains(&"the user's data folder"), "{looked:?}");
     let text = run(home.path(), &[&"doctor", &"-m", &tiny_model()]).code(0).stdout;
-    assert!(text.contains("golden prediction is right"), "{text}");
+    assert!(text.contains("golden prediction passed"), "{text}");
 }
 
 #[test]
-fn the_doctor_fails_when_what_was_asked_for_fails() {
+fn doctor_fails_when_a_named_library_or_model_fails() {
     let home = tempfile::tempdir().unwrap();
     run(home.path(), &[&"doctor", &"--ort-lib", &"/no/such/lib.so"]).code(1).says("--ort-lib");
     run(home.path(), &[&"doctor", &"-m", &scan()]).code(1).says("image.nii.gz");

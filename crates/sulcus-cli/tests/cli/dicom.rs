@@ -1,4 +1,4 @@
-//! DICOM on the command line: series in, masks and segmentations out.
+//! DICOM series as input, masks and DICOM segmentations as output.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::support::{predict, run, scan};
 
 /// A folder with one slice of a bundled scan as DICOM, from the reader's own tests.
 fn series(home: &Path, name: &str, fixture: &str) -> PathBuf {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sulcus-io/tests/dicom").join(fixture);
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sulcus-dicom/tests/dicom").join(fixture);
     let folder = home.join(name);
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::copy(from, folder.join("IM0001")).unwrap();
@@ -14,7 +14,7 @@ fn series(home: &Path, name: &str, fixture: &str) -> PathBuf {
 }
 
 #[test]
-fn info_describes_a_series_and_lists_them_all() {
+fn info_describes_one_series_and_lists_all() {
     let home = tempfile::tempdir().unwrap();
     let folder = series(home.path(), "series", "i16_j2k.dcm");
     std::fs::write(folder.join("README"), "no DICOM").unwrap();
@@ -31,7 +31,7 @@ fn info_describes_a_series_and_lists_them_all() {
 }
 
 #[test]
-fn a_folder_of_series_is_a_folder_of_cases() {
+fn folder_of_series_is_a_cohort() {
     let home = tempfile::tempdir().unwrap();
     let all = home.path().join("all");
     series(&all, "first", "u12_jpegls.dcm");
@@ -42,9 +42,9 @@ fn a_folder_of_series_is_a_folder_of_cases() {
     assert!(out.join("first.nii.gz").is_file() && out.join("second.nii.gz").is_file());
 }
 
-/// An export on a disk has an index beside its patients, and somebody may have put a scan there.
+/// An exported disk has an index (DICOMDIR) beside its series, and may have a scan of another format there.
 #[test]
-fn an_index_and_a_scan_beside_the_series_hide_none_of_them() {
+fn dicomdir_and_scans_beside_series_are_handled() {
     let home = tempfile::tempdir().unwrap();
     let all = home.path().join("all");
     let first = series(&all, "first", "u12_jpegls.dcm");
@@ -58,30 +58,32 @@ fn an_index_and_a_scan_beside_the_series_hide_none_of_them() {
 }
 
 #[test]
-fn a_slice_that_was_lost_in_a_copy_is_named() {
+fn incomplete_dicom_file_is_named() {
     let home = tempfile::tempdir().unwrap();
-    for (lost, content, said) in
-        [("IM0002", "", "an empty file"), ("a.dcm", "", "an empty file"), ("b.DCM", "cut", "without DICOM's mark")]
-    {
+    for (lost, content, reason) in [
+        ("IM0002", "", "an empty file"),
+        ("a.dcm", "", "an empty file"),
+        ("b.DCM", "cut", "found a file that is not DICOM"),
+    ] {
         let folder = series(home.path(), "series", "u12.dcm");
         std::fs::write(folder.join(".notes"), "").unwrap();
         std::fs::write(folder.join("README"), "no DICOM").unwrap();
         run(home.path(), &[&"info", &folder]).code(0);
         std::fs::write(folder.join(lost), content).unwrap();
-        predict(home.path(), &[&folder], &home.path().join("mask.nii.gz"), &[]).code(1).says(said).says(lost);
-        run(home.path(), &[&"info", &folder]).code(1).says(said);
+        predict(home.path(), &[&folder], &home.path().join("mask.nii.gz"), &[]).code(1).says(reason).says(lost);
+        run(home.path(), &[&"info", &folder]).code(1).says(reason);
         std::fs::remove_dir_all(folder).unwrap();
     }
 }
 
 #[test]
-fn a_segmentation_has_the_labels_of_the_mask() {
+fn dicom_segmentation_has_the_labels_of_the_mask() {
     let home = tempfile::tempdir().unwrap();
     let folder = series(home.path(), "series", "u12.dcm");
     let (dicom, nifti) = (home.path().join("mask.dcm"), home.path().join("mask.nii.gz"));
     predict(home.path(), &[&folder], &dicom, &[]).code(0);
     predict(home.path(), &[&folder], &nifti, &[]).code(0);
-    let (segmented, names) = sulcus_io::dicom::read_segmentation(&dicom).unwrap();
+    let (segmented, names) = sulcus_dicom::read_segmentation(&dicom).unwrap();
     let (mask, source) = sulcus_io::read_labels(&nifti).unwrap();
     segmented.geometry().check_same_grid(mask.geometry()).unwrap();
     assert_eq!(segmented.data(), mask.data());
@@ -91,14 +93,14 @@ fn a_segmentation_has_the_labels_of_the_mask() {
 
     let again = home.path().join("again.dcm");
     run(home.path(), &[&"convert", &nifti, &again, &"--like", &folder]).code(0);
-    assert_eq!(sulcus_io::dicom::read_segmentation(&again).unwrap().0.data(), mask.data());
+    assert_eq!(sulcus_dicom::read_segmentation(&again).unwrap().0.data(), mask.data());
     let back = home.path().join("back.nii.gz");
     run(home.path(), &[&"convert", &again, &back]).code(0);
     assert_eq!(sulcus_io::read_labels(&back).unwrap().0.data(), mask.data());
     run(home.path(), &[&"convert", &nifti, &again]).code(2).says("--like names none");
 }
 
-/// A study of two series that are told apart by their UID alone, the second larger.
+/// A study of two series that differ only in their UID and their number of slices.
 fn study(home: &Path) -> (PathBuf, &'static str, &'static str) {
     let folder = series(home, "study", "u12.dcm");
     let (first, second) = ("1.2.3.4.1", "1.2.3.4.7");
@@ -119,30 +121,30 @@ fn study(home: &Path) -> (PathBuf, &'static str, &'static str) {
 }
 
 #[test]
-fn the_series_that_is_named_is_taken_by_every_command() {
+fn every_command_takes_the_named_series() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let (folder, one, two) = study(home);
-    let slices = |path: &Path| sulcus_io::read_source(path).unwrap().geometry().shape()[2];
+    let slices = |path: &Path| sulcus_io::read_metadata(path).unwrap().geometry().shape()[2];
     let out = home.join("out.nii");
     run(home, &[&"convert", &folder, &out]).code(0).says("2 DICOM series found");
     assert_eq!(slices(&out), 2);
     for (uid, expected) in [(one, 1), (two, 2)] {
         run(home, &[&"convert", &folder, &out, &"--series", &uid]).code(0);
         assert_eq!(slices(&out), expected, "{uid}");
-        // A mask of the series becomes a segmentation of it, and not of the larger one.
+        // A mask of the series becomes a segmentation of this series, even if another one is larger.
         let (mask, back) = (home.join("mask.dcm"), home.join("back.nii"));
         let table = super::support::file(home, "names.ctbl", b"# Color table file\n7 Part 1 2 3 255\n");
         let labels = sulcus_volume::LabelMap::new(
-            *sulcus_io::read_source(&out).unwrap().geometry(),
-            vec![7; sulcus_io::read_source(&out).unwrap().geometry().voxels()],
+            *sulcus_io::read_metadata(&out).unwrap().geometry(),
+            vec![7; sulcus_io::read_metadata(&out).unwrap().geometry().voxels()],
         )
         .unwrap();
         let seven = home.join("seven.nii");
-        let source = sulcus_io::read_source(&out).unwrap();
+        let source = sulcus_io::read_metadata(&out).unwrap();
         sulcus_io::write_labels(&seven, &labels, &source, &Default::default()).unwrap();
         run(home, &[&"convert", &seven, &mask, &"--like", &folder, &"--series", &uid, &"--names", &table]).code(0);
-        let (segmented, names) = sulcus_io::dicom::read_segmentation(&mask).unwrap();
+        let (segmented, names) = sulcus_dicom::read_segmentation(&mask).unwrap();
         assert_eq!(segmented.geometry().shape()[2], expected);
         assert!(segmented.data().iter().all(|v| *v == 7));
         assert_eq!(names.entries()[0].name, "Part");
@@ -151,7 +153,7 @@ fn the_series_that_is_named_is_taken_by_every_command() {
         let figure = home.join(format!("{expected}.png"));
         run(home, &[&"figure", &"-i", &folder, &"-t", &mask, &"--series", &uid, &"-o", &figure]).code(0);
     }
-    // The masks lie on one series each.
+    // The last mask is on the grid of the second series.
     run(home, &[&"figure", &"-i", &folder, &"-t", &home.join("mask.dcm"), &"--series", &one, &"-o", &out]).code(2);
     let wrong = home.join("wrong.png");
     run(home, &[&"figure", &"-i", &folder, &"-t", &home.join("mask.dcm"), &"--series", &one, &"-o", &wrong])
@@ -164,14 +166,14 @@ fn the_series_that_is_named_is_taken_by_every_command() {
             command.arg(&out);
         }
         let ended = super::support::ended(command.args(["--series", "1.2"]).output().unwrap());
-        ended.code(1).says("the series that was asked for by its UID");
+        ended.code(1).says("a series with the requested UID");
     }
     run(home, &[&"convert", &scan(), &out, &"--series", &"1.2"]).code(2).says("neither IN nor REF");
     run(home, &[&"view", &"--no-open", &scan(), &"--series", &"1.2"]).code(2).says("--series names a series");
 }
 
 #[test]
-fn whole_numbers_stay_whole() {
+fn integer_dicom_values_stay_integers() {
     let home = tempfile::tempdir().unwrap();
     let folder = series(home.path(), "series", "u12.dcm");
     let expected = &run(home.path(), &[&"info", &folder, &"--json"]).code(0).json_lines()[0];

@@ -1,16 +1,16 @@
-//! 0 all done, 1 something failed, 2 wrong usage: for every command, with files that are absent, of the wrong kind, empty,
-//! or that cannot be written.
+//! Exit codes of every command (0 all done, 1 something failed, 2 wrong usage) with missing, invalid, empty and unwritable
+//! files.
 
 use std::path::Path;
 
 use super::support::{ended, file, scan, sulcus, tiny_model, truth};
 
-/// What a user may mistype, and how it ends.
+/// Mistakes of users, and the exit code of each.
 fn mistakes(home: &Path) -> Vec<(i32, Vec<String>)> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let (gone, empty) = (text(&home.join("gone.nii.gz")), text(&home.join("empty")));
     let (gone_set, rubbish) = (text(&home.join("gone-set")), text(&home.join("rubbish.nii")));
-    // A file stands where a folder would have to be.
+    // The parent of these paths is a file.
     let below = |name: &str| text(&home.join("rubbish.nii").join(name));
     let (scan, truth, model) = (text(&scan()), text(&truth()), text(&tiny_model()));
     let out = |name: &str| text(&home.join("new").join(name));
@@ -69,15 +69,15 @@ fn mistakes(home: &Path) -> Vec<(i32, Vec<String>)> {
 }
 
 #[test]
-fn every_command_ends_as_the_contract_says() {
+fn every_command_has_the_documented_exit_code() {
     let home = tempfile::tempdir().unwrap();
     file(home.path(), "rubbish.nii", b"neither a scan nor a folder");
     std::fs::create_dir(home.path().join("empty")).unwrap();
     let mut wrong = Vec::new();
     for (code, arguments) in mistakes(home.path()) {
         let ended = ended(sulcus(home.path()).args(&arguments).output().unwrap());
-        let said = !ended.stderr.trim().is_empty() && !ended.stderr.contains("panicked");
-        if ended.code != code || !said {
+        let has_message = !ended.stderr.trim().is_empty() && !ended.stderr.contains("panicked");
+        if ended.code != code || !has_message {
             wrong.push(format!("{arguments:?}: expected {code}, ended with {}: {}", ended.code, ended.stderr));
         }
     }

@@ -1,4 +1,4 @@
-//! `sulcus serve` as a process: what it prints, how it ends, and that it answers what `predict` writes.
+//! `sulcus serve` as a process: its output, its exit code, and that its masks are those of `predict`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ struct Served {
 }
 
 impl Served {
-    /// On a free port, with the tiny model on the embedded engine; known when it answers.
+    /// Starts a server on a free port, with the tiny model on the built-in engine, and waits until it answers.
     fn start(command: &mut Command, more: &[&str]) -> Self {
         let mut child = command
             .args(["serve", "--engine", "tract", "--port", "0", "--json", "-m"])
@@ -50,7 +50,7 @@ impl Served {
         assert!(killed.unwrap().success());
     }
 
-    /// How it ended, and all that it said to people.
+    /// The exit code and standard error.
     fn ended(mut self) -> (Option<i32>, String) {
         let mut said = String::new();
         self.stderr.read_to_string(&mut said).unwrap();
@@ -75,13 +75,13 @@ fn answer(mut stream: TcpStream) -> (u16, String, Vec<u8>) {
 }
 
 #[test]
-fn serve_s_help_is_the_contract_s() {
+fn serve_help_matches_the_documented_options() {
     let home = tempfile::tempdir().unwrap();
     insta::assert_snapshot!(run(home.path(), &[&"serve", &"--help"]).code(0).stdout);
 }
 
 #[test]
-fn the_mask_that_is_served_is_the_file_that_predict_writes() {
+fn served_mask_equals_the_file_of_predict() {
     let home = tempfile::tempdir().unwrap();
     let served = Served::start(&mut sulcus(home.path()), &[]);
     assert_eq!((&served.said["engine"], &served.said["token"]), (&Value::from("tract"), &Value::from(false)));
@@ -104,13 +104,13 @@ fn the_mask_that_is_served_is_the_file_that_predict_writes() {
 
 #[cfg(unix)]
 #[test]
-fn a_signal_ends_it_with_0_after_what_it_accepted() {
+fn signal_stops_the_server_after_the_accepted_scans() {
     let home = tempfile::tempdir().unwrap();
     let bytes = std::fs::read(scan()).unwrap();
     for signal in ["-TERM", "-INT"] {
         let served = Served::start(&mut sulcus(home.path()), &[]);
         let streams: Vec<TcpStream> = (0..4).map(|_| served.ask("POST /v1/segment", "", &bytes)).collect();
-        // All four are in: the health of a connection made after them is told after them.
+        // Waits until the server has accepted all four requests.
         loop {
             let (_, _, text) = answer(served.ask("GET /metrics", "", b""));
             let text = String::from_utf8_lossy(&text).into_owned();
@@ -135,9 +135,16 @@ fn a_signal_ends_it_with_0_after_what_it_accepted() {
 
 #[cfg(unix)]
 #[test]
-fn the_log_knows_no_patient() {
+fn log_contains_no_patient_data() {
+    // The audit log is on by default.
+    check_log(&[]);
+    check_log(&["-v", "-v"]);
+}
+
+#[cfg(unix)]
+fn check_log(more: &[&str]) {
     let home = tempfile::tempdir().unwrap();
-    let served = Served::start(&mut sulcus(home.path()), &["-v", "-v"]);
+    let served = Served::start(&mut sulcus(home.path()), more);
     let mut bytes = std::fs::read(scan()).unwrap();
     bytes.truncate(500);
     answer(served.ask("POST /v1/segment?name=Doe", "X-Patient: Doe^John\r\n", &bytes));
@@ -146,11 +153,22 @@ fn the_log_knows_no_patient() {
     let (code, said) = served.ended();
     assert_eq!(code, Some(0));
     assert!(said.contains("POST /v1/segment 400 in ") && said.contains("GET other 404 in "), "{said}");
+    assert_eq!(said.matches("client=127.0.0.1 access=\"local\"").count(), 2, "{said}");
     assert!(!said.contains("Doe"), "{said}");
 }
 
+#[cfg(unix)]
 #[test]
-fn a_token_comes_from_a_file_or_the_environment_and_is_never_said() {
+fn quiet_server_writes_no_audit_log() {
+    let home = tempfile::tempdir().unwrap();
+    let served = Served::start(&mut sulcus(home.path()), &["-q"]);
+    answer(served.ask("GET /healthz", "", b""));
+    served.signal("-TERM");
+    assert_eq!(served.ended(), (Some(0), String::new()));
+}
+
+#[test]
+fn token_is_read_from_file_or_environment_and_never_printed() {
     let home = tempfile::tempdir().unwrap();
     let token = "0123456789abcdef-secret";
     let path = file(home.path(), "token", format!("{token}\n").as_bytes());
@@ -163,13 +181,13 @@ fn a_token_comes_from_a_file_or_the_environment_and_is_never_said() {
         let bearer = format!("Authorization: Bearer {token}\r\n");
         assert_eq!(answer(served.ask("GET /v1/model", &bearer, b"")).0, 200);
     }
-    // With a token it may be reached from elsewhere.
+    // With a token, other machines may reach the server.
     let served = Served::start(sulcus(home.path()).env("SULCUS_TOKEN", token), &["--host", "0.0.0.0"]);
     assert!(served.address.ip().is_unspecified());
 }
 
 #[test]
-fn what_cannot_be_served_is_said_at_once() {
+fn invalid_server_options_are_refused_at_start() {
     let home = tempfile::tempdir().unwrap();
     let model = tiny_model();
     let mut newer = std::fs::read(&model).unwrap();

@@ -1,4 +1,4 @@
-//! Label tables in, out and on masks: `convert` with `--names`, or with a table for OUT.
+//! Label tables as input, output and on masks: `convert` with `--names`, or with a table as OUT.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ fn carried(path: &Path) -> Vec<(u16, String, [u8; 3])> {
 }
 
 #[test]
-fn names_go_through_every_table_and_every_mask_that_has_room_for_them() {
+fn label_names_survive_every_table_and_mask_format() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let ctbl = file(home, "labels.ctbl", CTBL.as_bytes());
@@ -48,11 +48,11 @@ fn names_go_through_every_table_and_every_mask_that_has_room_for_them() {
     }
     run(home, &[&"convert", &truth(), &home.join("mask.mha"), &"--names", &from])
         .code(0)
-        .says("MetaImage has no place for the names of labels");
+        .says("MetaImage cannot store the names of labels");
 }
 
 #[test]
-fn a_model_and_a_data_set_say_what_their_labels_are_called() {
+fn models_and_data_sets_are_sources_of_label_tables() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let (from_model, from_set) = (home.join("model.txt"), home.join("set.json"));
@@ -62,7 +62,7 @@ fn a_model_and_a_data_set_say_what_their_labels_are_called() {
     run(home, &[&"convert", &bundled("hippocampus/dataset.json"), &from_set]).code(0);
     let called: Vec<String> = table(&from_set).into_iter().map(|(_, name, _)| name).collect();
     assert_eq!(called, ["Anterior", "Posterior"]);
-    // A mask that was predicted carries the model's names, and a table of it is the model's.
+    // A predicted mask has the names of the model, and so has its table.
     let (mask, from_mask) = (home.join("mask.nii.gz"), home.join("mask.txt"));
     predict(home, &[&scan()], &mask, &[]).code(0);
     run(home, &[&"convert", &mask, &from_mask]).code(0);
@@ -70,7 +70,7 @@ fn a_model_and_a_data_set_say_what_their_labels_are_called() {
 }
 
 #[test]
-fn values_without_a_name_are_said_and_keep_what_the_mask_calls_them() {
+fn unnamed_values_are_reported_and_keep_the_masks_names() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let whole = file(home, "labels.ctbl", CTBL.as_bytes());
@@ -82,7 +82,7 @@ fn values_without_a_name_are_said_and_keep_what_the_mask_calls_them() {
     let ended = run(home, &[&"convert", &named_mask, &mixed, &"--names", &part]).code(0);
     assert!(!ended.stderr.contains("warning"), "{}", ended.stderr);
     assert_eq!(carried(&mixed), [(1, "Front".into(), [1, 2, 3]), (2, "Tail end".into(), [40, 50, 60])]);
-    // The table of a mask lists what is in it, named or not.
+    // The table of a mask lists all its values, named or not.
     let listed = home.join("listed.csv");
     run(home, &[&"convert", &plain, &listed]).code(0).says("no name for 1 of its values");
     let called: Vec<(u16, String)> = table(&listed).into_iter().map(|(value, name, _)| (value, name)).collect();
@@ -90,26 +90,32 @@ fn values_without_a_name_are_said_and_keep_what_the_mask_calls_them() {
 }
 
 #[test]
-fn what_has_no_labels_is_refused() {
+fn volumes_without_labels_are_refused() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let whole = file(home, "labels.ctbl", CTBL.as_bytes());
     let (table, volume) = (home.join("x.txt"), home.join("x.nii"));
     let real = file(home, "real.nii", &super::support::nifti(&[2, 2, 2], &[0.5; 8], Some(super::support::RAS)));
     let dark = file(home, "dark.nii", &super::support::nifti(&[2, 2, 2], &[0.0; 8], Some(super::support::RAS)));
-    run(home, &[&"convert", &real, &volume, &"--names", &whole]).code(1).says("only a label map takes names");
+    run(home, &[&"convert", &real, &volume, &"--names", &whole])
+        .code(1)
+        .says("--names applies to label maps only");
     run(home, &[&"convert", &real, &table]).code(1).says("reading the mask");
     run(home, &[&"convert", &dark, &table]).code(1).says("there is no table to write");
-    run(home, &[&"convert", &truth(), &table, &"--names", &whole]).code(2).says("--names means nothing");
-    run(home, &[&"convert", &whole, &table, &"--orient", &"RAS"]).code(2).says("--orient means nothing");
+    run(home, &[&"convert", &truth(), &table, &"--names", &whole])
+        .code(2)
+        .says("--names does not apply to a label table");
+    run(home, &[&"convert", &whole, &table, &"--orient", &"RAS"])
+        .code(2)
+        .says("--orient does not apply to a label table");
     run(home, &[&"convert", &truth(), &whole, &"--names", &whole]).code(2);
     run(home, &[&"convert", &home.join("gone.csv"), &table]).code(1).says("gone.csv");
     assert!(!table.exists() && !volume.exists());
 }
 
-/// What a mask carries is what a figure is drawn with.
+/// Figures use the colours that masks carry.
 #[test]
-fn a_figure_has_the_colours_that_a_mask_carries() {
+fn figure_uses_the_colours_of_the_mask() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let bright = file(home, "bright.ctbl", b"# Color table file\n1 Head 255 0 255 255\n2 Tail 0 255 0 255\n");

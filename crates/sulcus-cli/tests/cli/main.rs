@@ -1,4 +1,4 @@
-//! The binary as a user meets it: what it prints, what it writes, how it ends.
+//! The binary from outside: its output, its files and its exit codes.
 
 #![allow(
     clippy::unwrap_used,
@@ -6,6 +6,9 @@
     clippy::print_stdout,
     reason = "a test that cannot be set up has failed"
 )]
+
+#[macro_use]
+extern crate sulcus_harness;
 
 mod arguments;
 mod bad_input;
@@ -15,6 +18,7 @@ mod demo;
 mod describe;
 mod dicom;
 mod exit_codes;
+mod faults;
 mod http;
 mod label_tables;
 mod plan;
@@ -22,8 +26,14 @@ mod precision;
 mod predict;
 mod privacy;
 mod regions;
+mod runtime_install;
 mod score;
-mod serve;
+#[cfg(unix)]
+mod signals;
 mod support;
 mod train;
 mod triton;
+mod unchecked;
+mod view;
+
+sulcus_harness::main!();

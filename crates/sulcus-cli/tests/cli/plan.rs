@@ -3,7 +3,7 @@ use serde_json::Value;
 use super::support::{bundled, run};
 
 #[test]
-fn a_plan_is_printed_with_its_reasons_and_kept_only_when_asked() {
+fn plan_is_printed_with_reasons_and_written_on_request() {
     let home = tempfile::tempdir().unwrap();
     let (set, file) = (bundled("hippocampus"), home.path().join("plan.json"));
     let arguments: [&dyn AsRef<std::ffi::OsStr>; 8] =
@@ -21,7 +21,7 @@ fn a_plan_is_printed_with_its_reasons_and_kept_only_when_asked() {
 }
 
 #[test]
-fn a_broken_plan_is_named_before_anything_is_made() {
+fn broken_plan_is_refused_before_files_are_written() {
     let home = tempfile::tempdir().unwrap();
     let (set, folder) = (bundled("hippocampus"), home.path().join("run"));
     let file = super::support::file(home.path(), "plan.json", br#"{"format_version": 1, "plan": 3}"#);

@@ -3,7 +3,7 @@ use std::path::Path;
 use super::support::{RAS, bundled, file, nifti, predict, run, scan, sulcus, tiny_model};
 
 #[test]
-fn a_scan_becomes_a_mask_on_its_own_grid() {
+fn mask_has_the_grid_of_the_scan() {
     let home = tempfile::tempdir().unwrap();
     let mask = home.path().join("new/folder/mask.nii.gz");
     let ended = predict(home.path(), &[&scan()], &mask, &["--json"]).code(0);
@@ -21,7 +21,7 @@ fn a_scan_becomes_a_mask_on_its_own_grid() {
     assert!(parts > 0.0 && part("total") >= parts, "{seconds:?}");
     assert!(line["tiles"].as_u64().unwrap() >= 1);
 
-    let (image, source) = sulcus_io::read_scan(&scan()).map(|read| (read.image, read.source)).unwrap();
+    let (image, source) = sulcus_io::read_scan(&scan()).map(|read| (read.image, read.metadata)).unwrap();
     let (labels, written) = sulcus_io::read_labels(&mask).unwrap();
     image.geometry().check_same_grid(labels.geometry()).unwrap();
     assert_eq!(source.geometry().ras_from_voxel().rows(), written.geometry().ras_from_voxel().rows());
@@ -40,7 +40,7 @@ fn a_scan_becomes_a_mask_on_its_own_grid() {
 }
 
 #[test]
-fn a_mask_may_be_a_pair_of_files() {
+fn mask_may_be_a_pair_of_files() {
     let home = tempfile::tempdir().unwrap();
     let path = |name: &str| home.path().join(name);
     for mask in ["mask.nii.gz", "pair.hdr", "packed.img.gz", "mask.nhdr", "mask.mhd"] {
@@ -61,7 +61,7 @@ fn a_mask_may_be_a_pair_of_files() {
 }
 
 #[test]
-fn a_failed_case_does_not_stop_the_others_and_is_named() {
+fn failed_case_does_not_stop_the_others_and_is_named() {
     let home = tempfile::tempdir().unwrap();
     let whole = std::fs::read(scan()).unwrap();
     let good = file(home.path(), "in/good.nii.gz", &whole);
@@ -100,7 +100,7 @@ fn several_models_are_averaged_and_named() {
     let labels = |path: &Path| sulcus_io::read_labels(path).unwrap().0;
     assert_eq!(labels(&one), labels(&two), "a model averaged with itself answers as it does alone");
 
-    // Another model of another task: both files and what differs are named.
+    // A model of another task: the message names both files and the difference.
     let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sulcus-runtime/data/self-test.onnx");
     let three = home.path().join("three.nii.gz");
     predict(home.path(), &[&scan()], &three, &["-m", other.to_str().unwrap()])
@@ -118,7 +118,7 @@ fn probabilities_are_a_4d_image_beside_the_mask() {
     predict(home.path(), &[&scan()], &home.path().join("out"), &["--probabilities"]).code(0);
     let read = sulcus_io::read_scan(&home.path().join("out/image_probabilities.nii.gz")).unwrap();
     let (labels, _) = sulcus_io::read_labels(&home.path().join("out/image.nii.gz")).unwrap();
-    assert_eq!((read.source.voxel_type().name(), read.image.channels()), ("float32", 3));
+    assert_eq!((read.metadata.voxel_type().name(), read.image.channels()), ("float32", 3));
     for voxel in 0..labels.data().len() {
         let classes: Vec<f32> = (0..3).map(|c| read.image.channel(c)[voxel]).collect();
         assert!((classes.iter().sum::<f32>() - 1.0).abs() < 1e-4, "{classes:?}");
@@ -128,7 +128,7 @@ fn probabilities_are_a_4d_image_beside_the_mask() {
 }
 
 #[test]
-fn channel_numbers_fall_away_from_the_names() {
+fn channel_numbers_are_removed_from_case_names() {
     let home = tempfile::tempdir().unwrap();
     let input = file(home.path(), "case_0000.nii.gz", &std::fs::read(scan()).unwrap());
     predict(home.path(), &[&input], &home.path().join("out"), &[]).code(0);
@@ -136,7 +136,7 @@ fn channel_numbers_fall_away_from_the_names() {
 }
 
 #[test]
-fn a_channel_too_many_fails_that_case_alone() {
+fn surplus_channel_fails_only_that_case() {
     let home = tempfile::tempdir().unwrap();
     let bytes = std::fs::read(scan()).unwrap();
     for name in ["in/x_0000.nii.gz", "in/x_0001.nii.gz", "in/y_0000.nii.gz"] {
@@ -152,7 +152,7 @@ fn a_channel_too_many_fails_that_case_alone() {
 }
 
 #[test]
-fn mirroring_what_was_not_trained_mirrored_changes_nothing() {
+fn mirroring_has_no_effect_on_a_model_trained_without_it() {
     let home = tempfile::tempdir().unwrap();
     let (plain, mirrored) = (home.path().join("plain.nii.gz"), home.path().join("mirrored.nii.gz"));
     predict(home.path(), &[&scan()], &plain, &[]).code(0);
@@ -162,7 +162,7 @@ fn mirroring_what_was_not_trained_mirrored_changes_nothing() {
 }
 
 #[test]
-fn unknown_left_and_right_are_warned_about() {
+fn unknown_orientation_gives_one_warning() {
     let home = tempfile::tempdir().unwrap();
     let values: Vec<f32> = (0..20 * 20 * 8).map(|i| (i % 37) as f32).collect();
     let lost = file(home.path(), "lost.nii", &nifti(&[20, 20, 8], &values, None));
@@ -173,27 +173,27 @@ fn unknown_left_and_right_are_warned_about() {
 }
 
 #[test]
-fn what_would_destroy_data_is_wrong_usage() {
+fn outputs_that_would_destroy_data_are_wrong_usage() {
     let home = tempfile::tempdir().unwrap();
     let bytes = std::fs::read(scan()).unwrap();
     let input = file(home.path(), "a/x.nii.gz", &bytes);
     let twin = file(home.path(), "b/x.nii.gz", &bytes);
     predict(home.path(), &[&input], &input, &[]).code(2).says("overwrite the scan itself");
     predict(home.path(), &[&input], &home.path().join("a"), &[]).code(2).says("overwrite the scan itself");
-    let plain = sulcus_io::read_scan(&input).map(|read| (read.image, read.source)).unwrap();
+    let plain = sulcus_io::read_scan(&input).map(|read| (read.image, read.metadata)).unwrap();
     let (header, voxels) = (home.path().join("pair.hdr"), home.path().join("pair.img"));
     sulcus_io::write_image(&header, &plain.0, &plain.1).unwrap();
     let pair = [&header, &voxels].map(|path| std::fs::read(path).unwrap());
     predict(home.path(), &[&header], &voxels, &[]).code(2).says("overwrite the scan itself");
     assert_eq!([&header, &voxels].map(|path| std::fs::read(path).unwrap()), pair);
-    // A header that was renamed: its voxels have another name than its own.
+    // After renaming the header, the file of its voxels has another name.
     let (first, renamed) = (home.path().join("first.mhd"), home.path().join("renamed.mhd"));
     sulcus_io::write_image(&first, &plain.0, &plain.1).unwrap();
     std::fs::rename(&first, &renamed).unwrap();
     let voxels = std::fs::read(home.path().join("first.zraw")).unwrap();
     predict(home.path(), &[&renamed], &first, &[]).code(2).says("overwrite the scan itself");
     assert_eq!(std::fs::read(home.path().join("first.zraw")).unwrap(), voxels);
-    // One case's probabilities have the name of another one's mask.
+    // The probabilities of one case have the name of the mask of another one.
     let case = file(home.path(), "x_probabilities.nii.gz", &bytes);
     predict(home.path(), &[&input, &case], &home.path().join("out"), &["--probabilities"])
         .code(2)
@@ -207,14 +207,14 @@ fn what_would_destroy_data_is_wrong_usage() {
 }
 
 #[test]
-fn many_scans_do_not_fit_one_file() {
+fn one_output_file_for_many_scans_is_wrong_usage() {
     let home = tempfile::tempdir().unwrap();
     let cases = bundled("hippocampus/imagesTr");
     predict(home.path(), &[&cases], &home.path().join("one.nii.gz"), &[]).code(2).says("-o names one file");
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_stops_before_the_work() {
+fn unwritable_folder_fails_before_prediction() {
     let home = tempfile::tempdir().unwrap();
     let blocked = file(home.path(), "a_file", b"");
     predict(home.path(), &[&scan()], &blocked.join("out"), &["--json"])
@@ -224,7 +224,7 @@ fn a_folder_that_cannot_be_written_stops_before_the_work() {
 }
 
 #[test]
-fn an_engine_or_library_that_cannot_be_had_says_why() {
+fn missing_engine_library_or_device_fails_with_the_reason() {
     let home = tempfile::tempdir().unwrap();
     let out = home.path().join("mask.nii.gz");
     let with = |more: &[&str]| {
@@ -253,7 +253,7 @@ fn an_engine_or_library_that_cannot_be_had_says_why() {
 }
 
 #[test]
-fn a_dicom_file_without_a_picture_is_named() {
+fn dicom_file_without_image_is_named() {
     let home = tempfile::tempdir().unwrap();
     let mut dicom = vec![0_u8; 128];
     dicom.extend(b"DICM");
@@ -263,7 +263,7 @@ fn a_dicom_file_without_a_picture_is_named() {
     run(home.path(), &[&"info", &series]).code(1).says("DICOM");
 }
 
-/// Masks that a folder holds, with their bytes.
+/// The masks of a folder, with their bytes.
 fn masks(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut masks: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
@@ -276,7 +276,7 @@ fn masks(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn a_memory_limit_changes_no_mask_and_one_that_is_too_small_is_refused_in_numbers() {
+fn memory_limit_keeps_masks_identical_and_a_too_small_one_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let (whole, limited) = (home.path().join("whole"), home.path().join("limited"));
     let cases = home.path().join("in");
@@ -301,7 +301,7 @@ fn a_memory_limit_changes_no_mask_and_one_that_is_too_small_is_refused_in_number
 }
 
 #[test]
-fn a_cohort_goes_on_where_it_was_stopped_and_redoes_what_is_not_as_it_was() {
+fn resumed_cohort_repeats_only_changed_cases() {
     let home = tempfile::tempdir().unwrap();
     let bytes = std::fs::read(scan()).unwrap();
     for name in ["in/a.nii.gz", "in/b.nii.gz", "in/c.nii.gz", "in/d.nii.gz"] {
@@ -321,14 +321,14 @@ fn a_cohort_goes_on_where_it_was_stopped_and_redoes_what_is_not_as_it_was() {
     assert_eq!(done, [true; 4]);
     ended.says("4 cases: 0 done, 4 done before, 0 failed");
 
-    // A mask that is gone, one that was cut, and a scan that is another one now.
+    // A missing mask, a truncated one, and a changed scan.
     std::fs::remove_file(out.join("a.nii.gz")).unwrap();
     std::fs::write(out.join("b.nii.gz"), &first[1].1[..40]).unwrap();
     file(home.path(), "in/c.nii.gz", &[&bytes[..], &[0; 8]].concat());
     assert_eq!(go(&[]).0, [false, false, false, true]);
     assert_eq!(masks(&out), first);
-    // The voxels of a pair are another file than the one that is named.
-    let (image, source) = sulcus_io::read_scan(&scan()).map(|read| (read.image, read.source)).unwrap();
+    // The voxels of some formats are in a second file.
+    let (image, source) = sulcus_io::read_scan(&scan()).map(|read| (read.image, read.metadata)).unwrap();
     for name in ["e.hdr", "f.mhd"] {
         sulcus_io::write_image(&cases.join(name), &image, &source).unwrap();
     }
@@ -342,17 +342,17 @@ fn a_cohort_goes_on_where_it_was_stopped_and_redoes_what_is_not_as_it_was() {
     for name in ["e.hdr", "e.img", "f.mhd", "f.zraw"] {
         std::fs::remove_file(cases.join(name)).unwrap();
     }
-    // Another option is another recipe.
+    // Another option invalidates the records.
     assert_eq!(go(&["--step", "0.4"]).0, [false; 4]);
     predict(home.path(), &[&scan()], &home.path().join("one.nii.gz"), &["--resume"])
         .code(2)
-        .says("--resume goes on with a folder");
+        .says("--resume continues a folder");
 }
 
-/// What is in a folder and can't be read is a case that failed: a cohort must not come back smaller in silence.
+/// An unreadable file of a folder is a failed case: a cohort must not become smaller without a message.
 #[cfg(unix)]
 #[test]
-fn a_link_to_nowhere_is_a_case_that_fails() {
+fn broken_link_is_a_failed_case() {
     let home = tempfile::tempdir().unwrap();
     let good = file(home.path(), "in/good.nii.gz", &std::fs::read(scan()).unwrap());
     std::os::unix::fs::symlink(home.path().join("never fetched"), good.with_file_name("lost.nii.gz")).unwrap();
@@ -364,7 +364,7 @@ fn a_link_to_nowhere_is_a_case_that_fails() {
 }
 
 #[test]
-fn parts_make_together_what_one_run_makes() {
+fn parts_together_equal_one_run() {
     let home = tempfile::tempdir().unwrap();
     let bytes = std::fs::read(scan()).unwrap();
     for name in ["in/a.nii.gz", "in/b.nii.gz", "in/c.nii.gz", "in/broken.nii.gz"] {

@@ -1,10 +1,10 @@
-//! A header may name the patient. Nothing that is written or said may repeat it, unless it was asked for.
+//! A header may contain the patient's name. No output and no message may contain it, unless that is requested.
 
 use std::path::{Path, PathBuf};
 
 use super::support::{bundled, ended, file, predict, run, sulcus, tiny_model};
 
-/// Stands in every text of the planted headers.
+/// The name in every text of the test headers.
 const NAME: &str = "Dolores^Haze";
 
 /// The content of a gzipped file.
@@ -43,7 +43,7 @@ fn holds(bytes: &[u8], name: &str) -> bool {
     bytes.windows(name.len()).any(|part| part.eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// Looks for the name in every file of a folder.
+/// Searches for the name in every file of a folder.
 fn search(home: &Path, folder: &Path, seen: &mut usize) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -60,7 +60,7 @@ fn search(home: &Path, folder: &Path, seen: &mut usize) {
 }
 
 #[test]
-fn a_name_in_a_header_is_neither_written_nor_said() {
+fn patient_name_in_a_header_is_neither_written_nor_printed() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     for case in ["hippocampus_008", "hippocampus_011", "hippocampus_023", "hippocampus_040"] {
@@ -149,7 +149,7 @@ fn a_name_in_a_header_is_neither_written_nor_said() {
 }
 
 #[test]
-fn errors_about_a_named_scan_do_not_name_the_patient() {
+fn errors_do_not_contain_the_patients_name() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let scan = planted(home, &bundled("case/image.nii.gz"), "scan.nii");
@@ -176,17 +176,17 @@ fn errors_about_a_named_scan_do_not_name_the_patient() {
 }
 
 #[test]
-fn a_converted_series_and_its_tables_do_not_name_the_patient() {
+fn converted_series_and_tables_contain_no_patient_data() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
-    let slice = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sulcus-io/tests/dicom/u12.dcm");
+    let slice = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sulcus-dicom/tests/dicom/u12.dcm");
     let mut bytes = std::fs::read(slice).unwrap();
     let secrets = ["Doe^Jane", "ID-47112", "19700229", "Haze, D."];
     let tags = [([0x10, 0x10], "PN"), ([0x10, 0x20], "LO"), ([0x10, 0x30], "DA"), ([0x08, 0x3e], "LO")];
     // Before StudyInstanceUID.
     let at = bytes.windows(4).rposition(|w| w == [0x20, 0, 0x0d, 0]).unwrap();
     for (secret, ([group, number], vr)) in secrets.into_iter().zip(tags) {
-        // SeriesDescription is (0008,103E), the others end in a zero byte.
+        // SeriesDescription is (0008,103E); the high byte of the other elements is zero.
         let high = if group == 0x08 { 0x10 } else { 0 };
         let head = [group, 0, number, high, vr.as_bytes()[0], vr.as_bytes()[1], 8, 0];
         bytes.splice(at..at, head.into_iter().chain(secret.bytes()));
@@ -218,7 +218,7 @@ fn a_converted_series_and_its_tables_do_not_name_the_patient() {
 }
 
 #[test]
-fn texts_are_kept_when_asked_for() {
+fn texts_are_kept_on_request() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let scan = planted(home, &bundled("case/image.nii.gz"), "scan.nii");

@@ -2,13 +2,13 @@ use serde_json::{Value, json};
 
 use super::support::{bundled, file, run, scan, truth};
 
-/// Cases of the bundled data, the last ones held out.
+/// Number of cases of the bundled data, of which the last ones are held out.
 const CASES: usize = 16;
 const HELD_OUT: usize = 3;
-/// What a few epochs reach without trouble; a network whose regions are mixed up stays far below.
-const LEAST_DICE: f64 = 0.6;
+/// A few epochs exceed this Dice; a network with exchanged regions stays far below.
+const MIN_DICE: f64 = 0.6;
 
-/// The bundled scans as nnU-Net would describe them for regions: the whole hippocampus, and its posterior part over it.
+/// The bundled scans with nnU-Net's description of regions: the whole hippocampus, and its posterior part.
 fn data_set(root: &std::path::Path) {
     let listed: Value =
         serde_json::from_slice(&std::fs::read(bundled("hippocampus/dataset.json")).unwrap()).unwrap();
@@ -28,7 +28,7 @@ fn data_set(root: &std::path::Path) {
         "regions_class_order": [1, 2],
         "dataset": names.iter().map(case).collect::<serde_json::Map<String, Value>>(),
     });
-    // By hand, as the order of the labels counts.
+    // As text, since the order of the labels matters.
     let labels = r#"{"labels": {"background": 0, "hippocampus": [1, 2], "posterior": 2},"#;
     let text = description.to_string().replacen('{', labels, 1);
     file(root, "dataset.json", text.as_bytes());
@@ -57,7 +57,7 @@ fn regions_are_trained_scored_exported_predicted_and_described() {
     let mean = &json("validation/summary.json")["mean"];
     assert_eq!(mean.as_object().unwrap().keys().collect::<Vec<_>>(), ["(1, 2)", "2"]);
     let dice = |key: &str| mean[key]["Dice"].as_f64().unwrap();
-    assert!(dice("(1, 2)") > LEAST_DICE && dice("2") > LEAST_DICE, "{mean}");
+    assert!(dice("(1, 2)") > MIN_DICE && dice("2") > MIN_DICE, "{mean}");
     let report = std::fs::read_to_string(folder.join("report.html")).unwrap();
     assert!(report.contains("over 2 regions and 3 cases"));
 
@@ -94,8 +94,8 @@ fn regions_are_trained_scored_exported_predicted_and_described() {
     let metrics = &summary["metric_per_case"][0]["metrics"];
     assert_eq!(metrics["(1, 2)"]["n_pred"].as_u64().unwrap(), voxels("hippocampus"));
     assert_eq!(metrics["2"]["n_pred"].as_u64().unwrap(), voxels("posterior"));
-    assert!(metrics["(1, 2)"]["Dice"].as_f64().unwrap() > LEAST_DICE, "{metrics}");
-    // The model file says the same about its labels.
+    assert!(metrics["(1, 2)"]["Dice"].as_f64().unwrap() > MIN_DICE, "{metrics}");
+    // The model file describes the same labels.
     let by_model =
         run(home.path(), &[&"evaluate", &"-p", &mask, &"-t", &truth(), &"--labels", &model, &"--json"]).code(0);
     assert_eq!(serde_json::from_str::<Value>(&by_model.stdout).unwrap(), summary);

@@ -10,8 +10,42 @@ fn read_png(path: &std::path::Path) -> (u32, u32, Vec<u8>) {
     (reader.info().width, reader.info().height, pixels)
 }
 
+/// 3D Slicer numbers segments in the order in which they were made.
 #[test]
-fn a_truth_against_itself_is_perfect_and_has_nnunet_s_shape() {
+fn masks_with_names_are_compared_by_name() {
+    let home = tempfile::tempdir().unwrap();
+    let exchanged = |path: &std::path::Path, names: [&str; 2], swap: bool| {
+        let (labels, source) = sulcus_io::read_labels(&truth()).unwrap();
+        let labels = if swap { labels.map(|v| [0, 2, 1][usize::from(*v)]) } else { labels };
+        let table =
+            sulcus_volume::LabelTable::from_names([(1, names[0].to_owned()), (2, names[1].to_owned())]).unwrap();
+        sulcus_io::write_labels(path, &labels, &source, &table).unwrap();
+    };
+    let at = |name: &str| home.path().join(name);
+    exchanged(&at("truth.seg.nrrd"), ["Anterior", "Posterior"], false);
+    exchanged(&at("right.seg.nrrd"), ["Posterior", "Anterior"], true);
+    exchanged(&at("wrong.seg.nrrd"), ["Posterior", "Anterior"], false);
+    exchanged(&at("other.seg.nrrd"), ["Liver", "Anterior"], false);
+    let table =
+        file(home.path(), "dataset.json", br#"{"labels": {"background": 0, "Anterior": 1, "Posterior": 2}}"#);
+    for labels in [None, Some(&table)] {
+        let dice = |name: &str| {
+            let mut command = sulcus(home.path());
+            command.arg("evaluate").arg("-p").arg(at(name)).arg("-t").arg(at("truth.seg.nrrd")).arg("--json");
+            labels.map(|path| command.arg("--labels").arg(path));
+            let json: serde_json::Value =
+                serde_json::from_str(&ended(command.output().unwrap()).code(0).stdout).unwrap();
+            json["foreground_mean"]["Dice"].as_f64().unwrap()
+        };
+        assert_eq!((dice("right.seg.nrrd"), dice("wrong.seg.nrrd")), (1.0, 0.0));
+    }
+    run(home.path(), &[&"evaluate", &"-p", &at("other.seg.nrrd"), &"-t", &at("truth.seg.nrrd")])
+        .code(1)
+        .says("label 1 is named `Liver`, but `Anterior` is expected");
+}
+
+#[test]
+fn truth_against_itself_is_perfect_in_nnunets_format() {
     let home = tempfile::tempdir().unwrap();
     let json = run(home.path(), &[&"evaluate", &"-p", &truth(), &"-t", &truth(), &"--json"]).code(0).stdout;
     let summary: Value = serde_json::from_str(&json).unwrap();
@@ -31,7 +65,7 @@ fn a_truth_against_itself_is_perfect_and_has_nnunet_s_shape() {
 }
 
 #[test]
-fn a_missed_structure_is_infinitely_far_counted_and_first_in_the_table() {
+fn missed_structure_has_infinite_distance_and_is_listed_first() {
     let home = tempfile::tempdir().unwrap();
     let line = |values: [f32; 4]| nifti(&[4, 1, 1], &values, Some(RAS));
     for name in ["a", "b"] {
@@ -65,7 +99,7 @@ fn a_missed_structure_is_infinitely_far_counted_and_first_in_the_table() {
 }
 
 #[test]
-fn folders_are_matched_by_name_and_a_missing_prediction_is_an_error() {
+fn folders_are_matched_by_case_name_and_a_missing_prediction_is_an_error() {
     let home = tempfile::tempdir().unwrap();
     let mask = std::fs::read(truth()).unwrap();
     for path in ["t/a.nii.gz", "t/b.nii.gz", "p/a.nii.gz", "p/extra.nii.gz", "p/extra2_probabilities.nii.gz"] {
@@ -96,7 +130,7 @@ fn folders_are_matched_by_name_and_a_missing_prediction_is_an_error() {
 }
 
 #[test]
-fn the_figure_is_a_picture_with_the_labels_colours() {
+fn figure_is_a_png_with_the_label_colours() {
     let home = tempfile::tempdir().unwrap();
     let (image, mask) = (bundled("case/image.nii.gz"), truth());
     let (plain, labelled) = (home.path().join("plain.png"), home.path().join("new/labelled.png"));

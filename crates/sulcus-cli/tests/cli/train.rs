@@ -2,7 +2,7 @@ use serde_json::Value;
 
 use super::support::{RAS, bundled, file, nifti, predict, run, scan, sulcus};
 
-/// Three training cases and one held out: enough to walk the road, not to learn anything.
+/// Three training cases and one held out: enough for an end-to-end run, not for a useful network.
 pub(crate) fn small_set(home: &std::path::Path) -> std::path::PathBuf {
     let root = home.join("set");
     for name in ["hippocampus_008", "hippocampus_011", "hippocampus_023", "hippocampus_040"] {
@@ -15,7 +15,7 @@ pub(crate) fn small_set(home: &std::path::Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_run_is_trained_exported_described_resumed_and_used() {
+fn run_is_trained_exported_described_resumed_and_used() {
     let home = tempfile::tempdir().unwrap();
     let (set, folder) = (small_set(home.path()), home.path().join("run"));
     let train = |more: &[&str]| {
@@ -60,10 +60,10 @@ fn a_run_is_trained_exported_described_resumed_and_used() {
     run(home.path(), &[&"export", &folder, &"-o", &model, &"--checkpoint", &"last"]).code(0);
     // The same network for Triton, with and without a file beside it.
     let (served, beside) = (home.path().join("served"), home.path().join("beside.onnx"));
-    run(home.path(), &[&"export", &folder, &"--triton", &served])
+    run(home.path(), &[&"export", &folder, &"--triton", &served]).code(0).says("golden case passed in tract");
+    run(home.path(), &[&"export", &folder, &"-o", &beside, &"--triton", &served])
         .code(0)
-        .says("its golden case is right in tract");
-    run(home.path(), &[&"export", &folder, &"-o", &beside, &"--triton", &served]).code(0).says("is there already");
+        .says("has this model already");
     let models: Vec<_> = std::fs::read_dir(&served).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(models.len(), 1, "{models:?}");
     assert_eq!(std::fs::read(models[0].join("1/model.onnx")).unwrap(), std::fs::read(&beside).unwrap());
@@ -72,19 +72,19 @@ fn a_run_is_trained_exported_described_resumed_and_used() {
     let out = run(home.path(), &[&"predict", &"-m", &model, &scan(), &"-o", &mask, &"--engine", &"tract"]);
     out.code(0);
     assert!(mask.is_file());
-    // Averaging with a model of other labels makes no sense.
+    // Models with different labels cannot be averaged.
     predict(home.path(), &[&scan()], &mask, &["-m", model.to_str().unwrap()]).code(1).says("cannot be averaged");
 }
 
-/// Scans in a wide margin of zeros, as after taking the skull off.
+/// Scans with a wide margin of zeros, as after skull stripping.
 #[test]
-fn scans_with_margins_of_zeros_are_cut_normalised_inside_and_masked_whole() {
+fn scans_with_zero_margins_are_cropped_and_masks_cover_the_whole_scan() {
     let home = tempfile::tempdir().unwrap();
     let (set, folder) = (home.path().join("set"), home.path().join("run"));
     for name in ["hippocampus_008", "hippocampus_011", "hippocampus_023", "hippocampus_040"] {
         for (from, to) in [("imagesTr", "images"), ("labelsTr", "labels")] {
             let narrow = bundled(&format!("hippocampus/{from}/{name}.nii.gz"));
-            let geometry = *sulcus_io::read_source(&narrow).unwrap().geometry();
+            let geometry = *sulcus_io::read_metadata(&narrow).unwrap().geometry();
             let mut rows = geometry.ras_from_voxel().rows();
             let first = geometry.ras_from_voxel().apply([-12.0; 3]).0;
             rows.iter_mut().zip(first).for_each(|(row, origin)| row[3] = origin);
@@ -103,14 +103,14 @@ fn scans_with_margins_of_zeros_are_cut_normalised_inside_and_masked_whole() {
     );
     ended.code(0);
     let plan = std::fs::read_to_string(folder.join("plan.json")).unwrap();
-    assert!(plan.contains("cut to the box of what is not zero"), "{plan}");
+    assert!(plan.contains("cropped to the bounding box of the nonzero voxels"), "{plan}");
     let model = folder.join("model.onnx");
     let info = run(home.path(), &[&"info", &model]).code(0).stdout;
     assert!(
-        info.contains("z-score of the non-zero part") && info.contains("the box of what is not zero"),
+        info.contains("z-score of the non-zero part") && info.contains("cropped to the box of non-zero voxels"),
         "{info}"
     );
-    // The answer is the same with and without the margin, which the model never sees; and it lies where the scan does.
+    // The mask is the same with and without the margin, which the model never sees, and has the position of the scan.
     let mask_of = |scan: &std::path::Path, name: &str, more: &[&str]| {
         let mask = home.path().join(name);
         let mut command = sulcus(home.path());
@@ -135,7 +135,7 @@ fn scans_with_margins_of_zeros_are_cut_normalised_inside_and_masked_whole() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_saves_and_says_how_to_go_on() {
+fn ctrl_c_saves_the_state_and_hints_at_resume() {
     let home = tempfile::tempdir().unwrap();
     let (set, folder) = (small_set(home.path()), home.path().join("run"));
     let child = sulcus(home.path())
@@ -148,7 +148,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    // The manifest appears when training begins.
+    // This file is created when training starts.
     while !folder.join("history.jsonl").exists() {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
@@ -157,7 +157,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     assert!(std::process::Command::new("/bin/kill").args(["-INT", &pid]).status().unwrap().success());
     super::support::ended(child.wait_with_output().unwrap()).code(1).says("stopped after").says("--resume");
     assert!(folder.join("checkpoints/last.ckpt").is_file());
-    // Stopped in its first epoch, or soon after: what a run without a best epoch is told.
+    // Without a best checkpoint, as after a stop in the first epoch, the export gives a hint.
     std::fs::remove_file(folder.join("checkpoints/best.ckpt")).ok();
     run(home.path(), &[&"export", &folder, &"-o", &home.path().join("model.onnx")])
         .code(1)
@@ -165,9 +165,17 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
         .says("--resume");
 }
 
-/// Killed, not asked to stop: while reading, in the first epoch, between epochs, while scoring.
+/// How far a run is: finished epochs, and whether its manifest says that it is being trained.
+fn progress(folder: &std::path::Path) -> (usize, bool) {
+    let history = std::fs::read_to_string(folder.join("history.jsonl")).unwrap_or_default();
+    let manifest = std::fs::read_to_string(folder.join("run.json")).unwrap_or_default();
+    (history.lines().count(), manifest.contains("\"status\": \"training\""))
+}
+
+/// The process is killed, not interrupted. (sulcus-train's test `kill` kills at exact points of the loop.)
 #[test]
-fn a_training_that_is_killed_and_resumed_ends_with_the_same_weights() {
+fn resume_after_kill_gives_identical_weights() {
+    const EPOCHS: usize = 5;
     let home = tempfile::tempdir().unwrap();
     let set = small_set(home.path());
     let train = |folder: &std::path::Path, more: &[&str]| {
@@ -187,21 +195,34 @@ fn a_training_that_is_killed_and_resumed_ends_with_the_same_weights() {
     let unbroken = home.path().join("unbroken");
     super::support::ended(train(&unbroken, &[]).output().unwrap()).code(0);
     let expected = weights(&unbroken);
-    for (index, milliseconds) in [150, 700, 1300, 2100].into_iter().enumerate() {
-        let folder = home.path().join(format!("killed-{index}"));
+    // In the first epoch, between, and in the last one.
+    for after_epochs in [0, 2, EPOCHS - 1] {
+        let folder = home.path().join(format!("killed-{after_epochs}"));
         let mut child = train(&folder, &[]).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        while progress(&folder).0 < after_epochs || !folder.join("history.jsonl").exists() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
         child.kill().unwrap();
         child.wait().unwrap();
-        // Killed before there was a run, it begins; afterwards it goes on.
-        let more: &[&str] = if folder.join("run.json").exists() { &["--resume"] } else { &[] };
-        super::support::ended(train(&folder, more).output().unwrap()).code(0);
-        assert!(weights(&folder) == expected, "killed after {milliseconds} ms");
+        let (epochs, is_training) = progress(&folder);
+        assert!(is_training && (after_epochs..EPOCHS).contains(&epochs), "killed too late: {epochs} epochs");
+        super::support::ended(train(&folder, &["--resume"]).output().unwrap()).code(0);
+        assert!(weights(&folder) == expected, "killed after {after_epochs} epochs");
     }
+
+    // Killed before there is a run: the same command begins it.
+    let folder = home.path().join("killed-early");
+    let mut child = train(&folder, &[]).spawn().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!folder.join("run.json").exists());
+    super::support::ended(train(&folder, &[]).output().unwrap()).code(0);
+    assert!(weights(&folder) == expected);
 }
 
 #[test]
-fn a_refused_training_leaves_no_folder_behind() {
+fn refused_training_leaves_no_folder() {
     let home = tempfile::tempdir().unwrap();
     let (set, folder) = (small_set(home.path()), home.path().join("run"));
     run(home.path(), &[&"train", &set, &"-o", &folder, &"--fold", &"9"]).code(1).says("there is no fold 9");
@@ -212,7 +233,7 @@ fn a_refused_training_leaves_no_folder_behind() {
 }
 
 #[test]
-fn training_cases_without_foreground_and_folds_that_do_not_exist_are_refused() {
+fn cases_without_foreground_and_missing_folds_are_refused() {
     let home = tempfile::tempdir().unwrap();
     let set = home.path().join("set");
     let values: Vec<f32> = (0..20 * 20 * 8).map(|i| (i % 37) as f32).collect();
@@ -232,7 +253,7 @@ fn training_cases_without_foreground_and_folds_that_do_not_exist_are_refused() {
 }
 
 #[test]
-fn devices_and_precisions_that_cannot_be_had_are_refused_before_anything_is_made() {
+fn unavailable_devices_and_precisions_are_refused_before_files_are_written() {
     let home = tempfile::tempdir().unwrap();
     let (set, folder) = (small_set(home.path()), home.path().join("run"));
     let train = |device: &str, precision: &str| {
@@ -245,7 +266,7 @@ fn devices_and_precisions_that_cannot_be_had_are_refused_before_anything_is_made
     for precision in ["bf16", "fp16"] {
         train("cpu", precision).says(&format!("cannot train in {precision}")).says("mixed precision needs a GPU");
     }
-    // Not one device of them in silence.
+    // One of several devices is not used silently.
     train("cuda:0,1", "fp32").says("cannot train on `cuda:0`");
     train("vulkan:0,1", "fp32").says("cannot train on `vulkan:0`");
 }

@@ -1,5 +1,5 @@
-//! `export --triton`: a model repository, what is added to it and what is not. That Triton's own reader takes the
-//! configuration is tested in `tests/python`.
+//! `export --triton`: what is added to a model repository, and what is refused. `tests/python` checks the configuration with
+//! Triton's own reader.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ fn export(home: &Path, model: &Path, more: &[&str]) -> Ended {
     )
 }
 
-/// Every file under a folder, from there, sorted.
+/// Every file below a folder, relative to it, sorted.
 fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -35,8 +35,8 @@ fn files(folder: &Path) -> Vec<String> {
     found
 }
 
-/// The same model with something else in its specification.
-fn other(home: &Path, name: &str, change: impl FnOnce(&mut sulcus_pipeline::ModelSpec)) -> PathBuf {
+/// The tiny model with a changed specification.
+fn other(home: &Path, name: &str, change: impl FnOnce(&mut sulcus_model::ModelSpec)) -> PathBuf {
     let bytes = std::fs::read(tiny_model()).unwrap();
     let mut spec = sulcus_onnx::read_spec(&bytes).unwrap();
     change(&mut spec);
@@ -44,12 +44,12 @@ fn other(home: &Path, name: &str, change: impl FnOnce(&mut sulcus_pipeline::Mode
 }
 
 #[test]
-fn a_model_file_becomes_a_repository_and_a_later_training_its_next_version() {
+fn model_file_becomes_a_repository_and_a_new_training_its_next_version() {
     let home = tempfile::tempdir().unwrap();
     let models = home.path().join("models");
-    let said = export(home.path(), &tiny_model(), &["--triton-name", "Tiny"]).code(0);
-    assert!(said.stdout.is_empty(), "{}", said.stdout);
-    said.says("version 1").says("its golden case is right in tract").says("the client's");
+    let exported = export(home.path(), &tiny_model(), &["--triton-name", "Tiny"]).code(0);
+    assert!(exported.stdout.is_empty(), "{}", exported.stdout);
+    exported.says("version 1").says("golden case passed in tract").says("up to the client");
     assert_eq!(files(&models), ["Tiny/1/model.onnx", "Tiny/config.pbtxt", "Tiny/labels.txt"]);
     assert_eq!(
         std::fs::read(models.join("Tiny/1/model.onnx")).unwrap(),
@@ -65,28 +65,28 @@ fn a_model_file_becomes_a_repository_and_a_later_training_its_next_version() {
         assert_eq!((mode("Tiny"), mode("Tiny/1")), (plain, plain), "the server may run as another user");
     }
 
-    export(home.path(), &tiny_model(), &["--triton-name", "Tiny"]).code(0).says("is there already");
+    export(home.path(), &tiny_model(), &["--triton-name", "Tiny"]).code(0).says("has this model already");
     let later = other(home.path(), "later.onnx", |spec| spec.training.epochs += 1);
     export(home.path(), &later, &["--triton-name", "Tiny"]).code(0).says("version 2");
     assert_eq!(files(&models), ["Tiny/1/model.onnx", "Tiny/2/model.onnx", "Tiny/config.pbtxt", "Tiny/labels.txt"]);
-    // Another name is another model.
+    // Under another name it is another model.
     export(home.path(), &tiny_model(), &[]).code(0).says("version 1");
     assert_eq!(files(&models).len(), 7);
 }
 
 #[test]
-fn a_model_that_treats_scans_in_another_way_is_no_version_of_the_one_that_is_there() {
+fn model_with_other_preprocessing_is_no_version_of_the_existing_one() {
     let home = tempfile::tempdir().unwrap();
     export(home.path(), &tiny_model(), &["--triton-name", "tiny"]).code(0);
     let models = home.path().join("models");
     let before = files(&models);
-    let turned = other(home.path(), "turned.onnx", |spec| spec.overlap = 0.25);
+    let turned = other(home.path(), "turned.onnx", |spec| spec.tile_step = 0.25);
     export(home.path(), &turned, &["--triton-name", "tiny"])
         .code(1)
         .says("another model has this name")
         .says("--triton-name")
         .says("2/model.onnx");
-    // Nor is one for another device, nor one whose file was changed by hand.
+    // The same holds for another device, and for a configuration that was edited.
     export(home.path(), &tiny_model(), &["--triton-name", "tiny", "--triton-device", "cpu"]).code(1);
     let config = models.join("tiny/config.pbtxt");
     let text = std::fs::read_to_string(&config).unwrap();
@@ -94,7 +94,7 @@ fn a_model_that_treats_scans_in_another_way_is_no_version_of_the_one_that_is_the
     export(home.path(), &tiny_model(), &["--triton-name", "tiny"]).code(1).says("instance counts");
     assert!(std::fs::read_to_string(&config).unwrap().contains("count: 2"), "it stays as it was");
     assert_eq!(files(&models), before);
-    // A folder of something else.
+    // A folder with other files.
     file(&models, "mine/notes.txt", b"x");
     export(home.path(), &tiny_model(), &["--triton-name", "mine"]).code(1).says("another model has this name");
     assert_eq!(files(&models.join("mine")), ["notes.txt"]);
@@ -103,7 +103,7 @@ fn a_model_that_treats_scans_in_another_way_is_no_version_of_the_one_that_is_the
 }
 
 #[test]
-fn what_can_t_be_served_is_refused_and_nothing_is_written() {
+fn unusable_models_are_refused_and_no_file_is_written() {
     let home = tempfile::tempdir().unwrap();
     let at = |name: &str| home.path().join(name);
     let models = at("models");
@@ -115,8 +115,8 @@ fn what_can_t_be_served_is_refused_and_nothing_is_written() {
     let none = other(home.path(), "none.onnx", |spec| spec.golden_case = None);
     export(home.path(), &none, &[]).code(1).says("carries no golden case");
     let int8 = other(home.path(), "int8.onnx", |spec| {
-        spec.precision = Some(sulcus_pipeline::Reduction {
-            kind: sulcus_pipeline::Precision::Int8,
+        spec.precision = Some(sulcus_model::QuantizationReport {
+            kind: sulcus_model::Precision::Int8,
             dice_fp32: 0.9,
             dice: 0.9,
             cases: 1,

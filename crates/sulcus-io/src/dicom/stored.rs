@@ -1,19 +1,18 @@
-//! A series in whole numbers, where its values are such: programs that copy values need not make fractions of them.
+//! Reads a series with integer voxels where that is possible without loss.
 
 use std::path::Path;
 
-use super::folder::Files;
-use super::instance::{Frame, PixelKind};
-use super::series::{Applied, Plan};
-use crate::error::IoError;
-use crate::info::VolumeFormat;
-use crate::source::{Origin, Source};
-use crate::stored::StoredVolume;
-use crate::voxels::{self, VoxelType};
+use sulcus_dicom::{PixelType, Rescale, SeriesReader, SliceEncoding};
 
-/// Reads a series as [`read_series`](super::read_series) does, in whole numbers where it can be: values that are whole
-/// after slope and intercept as such, others as stored with the slope and intercept that all slices share. What is left,
-/// fractions that each slice scales in its own way, is float32. The second value is what the reader decided, for people.
+use super::{locate, read, series_metadata, voxel_type};
+use crate::error::IoError;
+use crate::stored::StoredVolume;
+use crate::voxels::{VoxelType, reserve};
+
+/// Reads a series as [`read_series`](super::read_series) does, with integer voxels if possible. Values that are integers
+/// after slope and intercept are stored as such. Other values are stored with the slope and intercept that all slices share.
+/// If the slices have different fractional scales, the volume is float32. The second value contains decisions of the reader
+/// that a user should know.
 ///
 /// # Errors
 /// As [`read_series`](super::read_series).
@@ -21,67 +20,59 @@ pub fn read_series_stored(
     folder: &Path,
     uid: Option<&str>,
 ) -> Result<(StoredVolume<'static>, Vec<String>), IoError> {
-    let files = Files::At(folder);
-    let plan = Plan::new(files, uid)?;
-    if let Some(scale) = Scaling::of(&plan)
-        && let Some(volume) = whole(files, &plan, scale)?
+    let reader = SeriesReader::open(folder, uid)?;
+    if let Some(scaling) = Scaling::of(&reader)
+        && let Some(volume) = read_integers(&reader, scaling)?
     {
-        return Ok((volume, plan.notes));
+        return Ok((volume, reader.notes().to_vec()));
     }
-    let scan = plan.read(files)?;
-    let values: Vec<u8> = scan.image.data().iter().flat_map(|v| v.to_le_bytes()).collect();
-    let source = series_source(scan.series, VoxelType::Float32);
-    Ok((StoredVolume::new(source, values)?, scan.notes))
+    let read = read(&reader)?;
+    let values: Vec<u8> = read.scan.image.data().iter().flat_map(|v| v.to_le_bytes()).collect();
+    let metadata = series_metadata(reader.into_series(), VoxelType::Float32);
+    Ok((StoredVolume::new(metadata, values)?, read.notes))
 }
 
-fn series_source(series: super::Series, voxel_type: VoxelType) -> Source {
-    Source::new(VolumeFormat::Dicom, series.geometry, voxel_type).with_origin(Origin::Dicom(Box::new(series)))
-}
-
-/// What slope and intercept do to whole pixels.
+/// The effect of slope and intercept on integer pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Scaling {
-    /// Whole numbers come out, whatever each slice's are.
-    Whole {
-        /// Slope and intercept, where all slices have these and the pixels are of this type.
+    /// All real values are integers.
+    Integer {
+        /// Slope, intercept and voxel type, if all slices share them.
         shared: Option<(f64, f64, VoxelType)>,
     },
-    /// The same fractions everywhere.
+    /// All slices share a fractional scale.
     Shared { slope: f64, intercept: f64, voxel_type: VoxelType },
 }
 
 impl Scaling {
-    /// `None` where there is nothing whole to be kept.
-    fn of(plan: &Plan) -> Option<Self> {
-        let slices: Vec<(&Frame, PixelKind)> = plan.frames().collect();
-        if slices.iter().any(|(_, kind)| !matches!(kind, PixelKind::Integer { .. })) {
+    /// `None` if the volume cannot be stored as integers.
+    fn of(reader: &SeriesReader<'_>) -> Option<Self> {
+        let slices: Vec<SliceEncoding> = reader.slices().collect();
+        if slices.iter().any(|slice| matches!(slice.pixel_type, PixelType::Float32 | PixelType::Float64)) {
             return None;
         }
-        let (first, kind) = slices.first()?;
-        let (slope, intercept, voxel_type) = (first.slope, first.intercept, kind.voxel_type());
-        let alike = slices.iter().all(|(frame, other)| {
-            frame.slope == slope && frame.intercept == intercept && other.voxel_type() == voxel_type
-        });
-        let shared = Some((slope, intercept, voxel_type)).filter(|_| alike);
-        if slices.iter().all(|(frame, _)| frame.slope.fract() == 0.0 && frame.intercept.fract() == 0.0) {
-            return Some(Self::Whole { shared });
+        let first = slices.first()?;
+        let (slope, intercept, voxel_type) = (first.slope, first.intercept, voxel_type(first.pixel_type));
+        let shared = Some((slope, intercept, voxel_type)).filter(|_| slices.iter().all(|slice| slice == first));
+        if slices.iter().all(|slice| slice.slope.fract() == 0.0 && slice.intercept.fract() == 0.0) {
+            return Some(Self::Integer { shared });
         }
         shared.map(|(slope, intercept, voxel_type)| Self::Shared { slope, intercept, voxel_type })
     }
 }
 
-/// The volume in whole numbers, or `None` where they need more than 32 bits with a sign.
-fn whole(files: Files<'_>, plan: &Plan, scaling: Scaling) -> Result<Option<StoredVolume<'static>>, IoError> {
+/// The volume with integer voxels; `None` if signed 32-bit integers cannot represent them.
+fn read_integers(reader: &SeriesReader<'_>, scaling: Scaling) -> Result<Option<StoredVolume<'static>>, IoError> {
     let mut values: Vec<i32> =
-        voxels::reserve(plan.series.geometry.voxels()).map_err(|problem| files.refuse(problem))?;
+        reserve(reader.series().geometry().voxels()).map_err(|kind| locate(reader, kind))?;
     let mut fits = true;
-    let applied = match scaling {
-        Scaling::Whole { .. } => Applied::Scaled,
-        Scaling::Shared { .. } => Applied::Stored,
+    let rescale = match scaling {
+        Scaling::Integer { .. } => Rescale::Apply,
+        Scaling::Shared { .. } => Rescale::Ignore,
     };
-    plan.each_slice(files, applied, &mut |slice| {
+    reader.for_each_slice(rescale, &mut |slice| {
         fits &= slice.iter().all(|v| (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(v));
-        // Casts from floats saturate; then `fits` says so.
+        // The casts saturate; `fits` is then false.
         values.extend(slice.iter().map(|v| *v as i32));
     })?;
     if !fits {
@@ -95,38 +86,38 @@ fn whole(files: Files<'_>, plan: &Plan, scaling: Scaling) -> Result<Option<Store
             }
             _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         };
-        StoredVolume::new(series_source(plan.series.clone(), voxel_type), bytes)
+        StoredVolume::new(series_metadata(reader.series().clone(), voxel_type), bytes)
     };
     match scaling {
         Scaling::Shared { slope, intercept, voxel_type } => {
             volume(voxel_type, &values)?.scaled(slope, intercept).map(Some)
         }
-        Scaling::Whole { shared } => {
-            let least = values.iter().copied().min().unwrap_or_default();
-            let most = values.iter().copied().max().unwrap_or_default();
-            let narrow = narrowest(least, most, shared.map(|(.., voxel_type)| voxel_type));
+        Scaling::Integer { shared } => {
+            let min = values.iter().copied().min().unwrap_or_default();
+            let max = values.iter().copied().max().unwrap_or_default();
+            let smallest = smallest_type(min, max, shared.map(|(.., voxel_type)| voxel_type));
             match shared {
-                // Wider numbers than the file's are not worth what slope and intercept say in a line.
-                Some((slope, intercept, voxel_type)) if narrow.bytes() > voxel_type.bytes() => {
-                    // Whole numbers below 2^53: the way back is exact.
+                // Storing slope and intercept takes less space than a wider type.
+                Some((slope, intercept, voxel_type)) if smallest.bytes() > voxel_type.bytes() => {
+                    // The values are integers below 2^53, so the inverse is exact.
                     values.iter_mut().for_each(|v| *v = ((f64::from(*v) - intercept) / slope) as i32);
                     volume(voxel_type, &values)?.scaled(slope, intercept).map(Some)
                 }
-                _ => volume(narrow, &values).map(Some),
+                _ => volume(smallest, &values).map(Some),
             }
         }
     }
 }
 
-/// The type for whole values from `least` to `most`: the file's own where it holds them, so that a scan without slope
-/// keeps its type, else the first that does.
-fn narrowest(least: i32, most: i32, own: Option<VoxelType>) -> VoxelType {
+/// The type for integers from `min` to `max`: the type in the file if it represents them, so that a series without scale
+/// keeps its type; otherwise the smallest that does.
+fn smallest_type(min: i32, max: i32, own: Option<VoxelType>) -> VoxelType {
     let holds = |voxel_type: &VoxelType| match voxel_type {
-        VoxelType::Uint8 => least >= 0 && most <= i32::from(u8::MAX),
-        VoxelType::Int8 => least >= i32::from(i8::MIN) && most <= i32::from(i8::MAX),
-        VoxelType::Uint16 => least >= 0 && most <= i32::from(u16::MAX),
-        VoxelType::Int16 => least >= i32::from(i16::MIN) && most <= i32::from(i16::MAX),
-        VoxelType::Uint32 => least >= 0,
+        VoxelType::Uint8 => min >= 0 && max <= i32::from(u8::MAX),
+        VoxelType::Int8 => min >= i32::from(i8::MIN) && max <= i32::from(i8::MAX),
+        VoxelType::Uint16 => min >= 0 && max <= i32::from(u16::MAX),
+        VoxelType::Int16 => min >= i32::from(i16::MIN) && max <= i32::from(i16::MAX),
+        VoxelType::Uint32 => min >= 0,
         _ => true,
     };
     let wider = [VoxelType::Int16, VoxelType::Uint16, VoxelType::Int32];
@@ -138,10 +129,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_files_own_type_stays_where_it_holds_the_values() {
-        assert_eq!(narrowest(0, 4000, Some(VoxelType::Uint16)), VoxelType::Uint16);
-        assert_eq!(narrowest(-1024, 3071, Some(VoxelType::Uint16)), VoxelType::Int16);
-        assert_eq!(narrowest(0, 40_000, Some(VoxelType::Int16)), VoxelType::Uint16);
-        assert_eq!(narrowest(-1, 40_000, None), VoxelType::Int32);
+    fn type_of_the_file_is_kept_if_it_represents_the_values() {
+        assert_eq!(smallest_type(0, 4000, Some(VoxelType::Uint16)), VoxelType::Uint16);
+        assert_eq!(smallest_type(-1024, 3071, Some(VoxelType::Uint16)), VoxelType::Int16);
+        assert_eq!(smallest_type(0, 40_000, Some(VoxelType::Int16)), VoxelType::Uint16);
+        assert_eq!(smallest_type(-1, 40_000, None), VoxelType::Int32);
     }
 }

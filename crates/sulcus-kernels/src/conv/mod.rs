@@ -1,21 +1,73 @@
-//! Convolutions with their gradients, in single precision.
+//! 2-D and 3-D convolution with its gradients, in single precision.
 //!
-//! The input is copied between zeros, so that every term of the sum is the same input at another offset; what is left is a
-//! matrix product whose second operand is never built. The gradient by the input is the same sum with the kernel turned
-//! around, taken apart by the stride's phases; the gradient by the weights runs along the positions. Where the weights are few,
-//! each piece of work copies the few planes that it reads, and they never leave its processor's cache; else the copy is made
-//! once for all.
+//! # Algorithm
 //!
-//! Results are the same to the bit for any number of threads: an output is summed in one go, and the weight gradient's sums
-//! are split by the shape alone. They differ in the last bits between [`Instructions`](crate::Instructions).
+//! An *implicit GEMM*: the sum over input channels and kernel taps is computed as a matrix product, but the im2col matrix
+//! is never built. The input is packed with its zero padding, so that every tap reads the same packed input at another
+//! constant offset. Three passes share the machinery:
+//!
+//! - **Forward** ([`correlation`]): one cross-correlation.
+//! - **Input gradient** ([`correlation`]): a cross-correlation of `dy` with the reversed kernel. With a stride of 2 it
+//!   splits into one cross-correlation for each output phase (position modulo stride), since outputs of the same phase
+//!   use the same taps.
+//! - **Weight gradient** ([`weight_gradient`]): for each pair of channels and each tap, a sum over all positions.
+//!
+//! # Layouts
+//!
+//! - **Tensors** at the interface: `[N, C, D, H, W]`, row-major.
+//! - **Packed input** ([`pack::PaddedLayout`]): `[D, H, C, phase, W / phases]` per sample, zero padding included. The rows
+//!   of all channels are adjacent, because a micro-kernel reads a few rows of every channel. With a stride of 2 along W the
+//!   even columns of a row come before the odd ones, so that the inputs of neighbouring outputs are adjacent.
+//! - **Packed weights** ([`pack::pack_weights`]): `[panel][tap row][input channel][tap][16]`. A *panel* is a block of 16
+//!   output channels, padded with zeros. A *tap row* is a group of one or three neighbouring taps along W that share their
+//!   inputs.
+//! - **Channel-blocked tensors** ([`channel_layout`]): `[panel][position][16]`, oneDNN's nChw16c: the results of the
+//!   forward micro-kernel and the output gradient that the weight gradient reads.
+//!
+//! # Micro-kernels
+//!
+//! [`micro_kernel`] computes a register tile of `PANELS` panels × `ROWS` × `COLUMNS` output positions. Its 16 vector lanes
+//! are 16 output channels; weights are loaded as vectors and each input value is broadcast. A tile can therefore have any
+//! width, and the narrow feature maps deep in a U-Net waste no lanes. [`weight_micro_kernel`] keeps a tile of `PANELS`
+//! panels × `ROWS` input channels × `TAPS` taps in registers while it walks over the positions.
+//!
+//! The number of accumulators limits the tile, `PANELS · ROWS · COLUMNS`:
+//!
+//! | instruction set | registers per 16 lanes | accumulators of 16 lanes | panels | rows |
+//! | --- | --- | --- | --- | --- |
+//! | AVX-512 | 1 | 24 | 1 or 2 | 1, 2 or 4 |
+//! | AVX2 and FMA | 2 | 6 | 1 | 1 |
+//! | portable | 4 (SSE2, NEON) | 2 | 1 | 1 |
+//!
+//! The tile sizes that exist are listed in `micro_kernel_for` and `weight_micro_kernel_for`; `choose_tile` and
+//! `choose_weight_tile` pick one. A test checks that every size that can be picked exists.
+//!
+//! A call of the forward micro-kernel accumulates all input channels and all tap rows of its tile. The accumulators start
+//! from the bias. The results go to a small buffer, `[panel][row][column][16]`, and [`channel_layout::deinterleave`] writes
+//! them to the planar output. An epilogue (activation, folded normalisation, conversion) belongs between these two steps,
+//! in `run_plane` of [`correlation`]. Packed weights depend neither on the input nor on its size, so they can be reused for
+//! many inputs.
+//!
+//! # Blocking
+//!
+//! The work is cut into blocks of (sample, panels, planes, rows), which run in parallel. If the weights fit in the L2 cache
+//! beside a few planes of input, each block packs the planes that it reads into a ring buffer of its own, and the packed
+//! input never leaves the core's cache. Otherwise the input is packed once, and the blocks are ordered with the panels
+//! outermost, so that the weights of a panel stay in the cache.
+//!
+//! # Reproducibility
+//!
+//! Results are identical to the bit on any number of threads: each output is accumulated by one thread in a fixed order, and
+//! the partial sums of the weight gradient depend on the shape alone. Results differ in the last bits between instruction
+//! sets ([`InstructionSet`]).
 
-mod correlate;
+mod channel_layout;
+mod correlation;
+mod micro_kernel;
 mod pack;
 mod shape;
-mod store;
-mod tile;
 mod weight_gradient;
-mod weight_tile;
+mod weight_micro_kernel;
 
 #[cfg(test)]
 mod tests;
@@ -23,26 +75,39 @@ mod tests;
 pub use shape::ConvShape;
 
 use crate::error::KernelError;
-use crate::simd::{Instructions, instructions};
-use correlate::Correlation;
-use shape::Parts;
+use crate::instruction_set::{InstructionSet, instruction_set};
+use correlation::Correlation;
+use shape::ChannelSplit;
 
-/// Convolves `x` with `weight` and adds `bias`.
+/// Convolution: `y = x ∗ weight + bias`.
 ///
-/// The cross-correlation of deep learning: padded with `kernel / 2` zeros on both sides, every `stride`-th position.
+/// As in all deep-learning frameworks this is a cross-correlation. The input is padded with `kernel / 2` zeros on both sides
+/// of each axis, and every `stride`-th position is computed.
+///
+/// ```
+/// use sulcus_kernels::{ConvShape, conv_forward};
+///
+/// // One channel, a row of four voxels, a kernel of three.
+/// let shape =
+///     ConvShape { batch: 1, inputs: 1, outputs: 1, size: [1, 1, 4], kernel: [1, 1, 3], stride: [1, 1, 1] };
+/// let mut y = [0.0; 4];
+/// conv_forward(&shape, &[&[1.0, 2.0, 3.0, 4.0]], &[1.0, 0.0, -1.0], Some(&[10.0]), &mut y)?;
+/// assert_eq!(y, [8.0, 8.0, 8.0, 13.0]);
+/// # Ok::<(), sulcus_kernels::KernelError>(())
+/// ```
 ///
 /// # Shapes
 ///
-/// - `x`: one or two blocks of channels that lie behind one another, `[N, C₁, D, H, W]` and `[N, C₂, D, H, W]` with
-///   `C₁ + C₂ = shape.inputs`; the split is read from the lengths
+/// - `x`: one tensor `[N, C, D, H, W]`, or two tensors `[N, C₁, D, H, W]` and `[N, C₂, D, H, W]` that are concatenated
+///   along the channels without a copy, `C₁ + C₂ = shape.inputs`. The lengths of the slices give C₁ and C₂
 /// - `weight`: `[O, I, kd, kh, kw]`
 /// - `bias`: `[O]`
 /// - `y`: `[N, O, D′, H′, W′]`, overwritten; the last three are [`ConvShape::output_size`]
 ///
 /// # Errors
 ///
-/// A slice whose length does not fit the shape, or a shape that can't be computed: an even kernel, a kernel beyond 7, a stride
-/// beyond 2, an empty axis.
+/// [`KernelError::Length`] for a slice whose length does not match the shape, [`KernelError::Shape`] for a shape that is not
+/// supported: an even kernel edge, a kernel edge above 7, a stride above 2, an empty axis.
 pub fn conv_forward(
     shape: &ConvShape,
     x: &[&[f32]],
@@ -50,16 +115,16 @@ pub fn conv_forward(
     bias: Option<&[f32]>,
     y: &mut [f32],
 ) -> Result<(), KernelError> {
-    forward_with(instructions(), shape, x, weight, bias, y)
+    forward_with(instruction_set(), shape, x, weight, bias, y)
 }
 
-/// The gradient by the convolution's input: given `dy`, fills `dx`.
+/// The gradient of a convolution with respect to its input: computes `dx` from `dy`.
 ///
 /// # Shapes
 ///
 /// - `weight`: `[O, I, kd, kh, kw]`
 /// - `dy`: `[N, O, D′, H′, W′]`
-/// - `dx`: one or two blocks as `x` of [`conv_forward`], overwritten
+/// - `dx`: one or two tensors, as `x` of [`conv_forward`], overwritten
 ///
 /// # Errors
 ///
@@ -70,10 +135,10 @@ pub fn conv_input_gradient(
     dy: &[f32],
     dx: &mut [&mut [f32]],
 ) -> Result<(), KernelError> {
-    input_gradient_with(instructions(), shape, weight, dy, dx)
+    input_gradient_with(instruction_set(), shape, weight, dy, dx)
 }
 
-/// The gradients by the convolution's weights and bias: given `x` and `dy`, fills `dw` and `db`.
+/// The gradients of a convolution with respect to its weights and bias: computes `dw` and `db` from `x` and `dy`.
 ///
 /// # Shapes
 ///
@@ -92,11 +157,11 @@ pub fn conv_weight_gradient(
     dw: &mut [f32],
     db: Option<&mut [f32]>,
 ) -> Result<(), KernelError> {
-    weight_gradient_with(instructions(), shape, x, dy, dw, db)
+    weight_gradient_with(instruction_set(), shape, x, dy, dw, db)
 }
 
 fn forward_with(
-    instructions: Instructions,
+    instruction_set: InstructionSet,
     shape: &ConvShape,
     x: &[&[f32]],
     weight: &[f32],
@@ -104,8 +169,8 @@ fn forward_with(
     y: &mut [f32],
 ) -> Result<(), KernelError> {
     shape.check()?;
-    let lengths: Vec<usize> = x.iter().map(|part| part.len()).collect();
-    let parts = Parts::new(shape, "x", &lengths)?;
+    let lengths: Vec<usize> = x.iter().map(|tensor| tensor.len()).collect();
+    let split = ChannelSplit::new(shape, "x", &lengths)?;
     shape::length("weight", shape.weight_length(), weight.len())?;
     if let Some(bias) = bias {
         shape::length("bias", shape.outputs, bias.len())?;
@@ -113,31 +178,31 @@ fn forward_with(
     shape::length("y", shape.output_length(), y.len())?;
     let shape = shape.flattened();
     let correlation = Correlation::forward(&shape, weight, bias);
-    let outputs = Parts::whole(shape.outputs);
-    correlation.run(instructions, shape.batch, x, &parts, &mut [y], &outputs);
+    let outputs = ChannelSplit::whole(shape.outputs);
+    correlation.run(instruction_set, shape.batch, x, &split, &mut [y], &outputs);
     Ok(())
 }
 
 fn input_gradient_with(
-    instructions: Instructions,
+    instruction_set: InstructionSet,
     shape: &ConvShape,
     weight: &[f32],
     dy: &[f32],
     dx: &mut [&mut [f32]],
 ) -> Result<(), KernelError> {
     shape.check()?;
-    let lengths: Vec<usize> = dx.iter().map(|part| part.len()).collect();
-    let parts = Parts::new(shape, "dx", &lengths)?;
+    let lengths: Vec<usize> = dx.iter().map(|tensor| tensor.len()).collect();
+    let split = ChannelSplit::new(shape, "dx", &lengths)?;
     shape::length("weight", shape.weight_length(), weight.len())?;
     shape::length("dy", shape.output_length(), dy.len())?;
     let shape = shape.flattened();
-    let inputs = Parts::whole(shape.outputs);
-    Correlation::input_gradient(&shape, weight).run(instructions, shape.batch, &[dy], &inputs, dx, &parts);
+    let inputs = ChannelSplit::whole(shape.outputs);
+    Correlation::input_gradient(&shape, weight).run(instruction_set, shape.batch, &[dy], &inputs, dx, &split);
     Ok(())
 }
 
 fn weight_gradient_with(
-    instructions: Instructions,
+    instruction_set: InstructionSet,
     shape: &ConvShape,
     x: &[&[f32]],
     dy: &[f32],
@@ -145,15 +210,15 @@ fn weight_gradient_with(
     db: Option<&mut [f32]>,
 ) -> Result<(), KernelError> {
     shape.check()?;
-    let lengths: Vec<usize> = x.iter().map(|part| part.len()).collect();
-    let parts = Parts::new(shape, "x", &lengths)?;
+    let lengths: Vec<usize> = x.iter().map(|tensor| tensor.len()).collect();
+    let split = ChannelSplit::new(shape, "x", &lengths)?;
     shape::length("dy", shape.output_length(), dy.len())?;
     shape::length("dw", shape.weight_length(), dw.len())?;
     if let Some(db) = &db {
         shape::length("db", shape.outputs, db.len())?;
     }
     let shape = shape.flattened();
-    weight_gradient::run(instructions, &shape, x, &parts, dy, dw);
+    weight_gradient::run(instruction_set, &shape, x, &split, dy, dw);
     if let Some(db) = db {
         weight_gradient::bias(&shape, dy, db);
     }

@@ -1,40 +1,41 @@
-//! What a convolution works on, checked before anything is computed.
+//! The shape of a convolution, and its validation.
 
 use crate::error::KernelError;
 
-/// The largest kernel edge.
-const LARGEST_KERNEL: usize = 7;
+/// The largest supported kernel edge.
+const MAX_KERNEL_EDGE: usize = 7;
 
-/// The size of a convolution. Padding is `kernel / 2`; a 2-D convolution has depth 1 and a kernel and stride of 1 along it.
+/// The shape of a convolution. The padding is `kernel / 2` on both sides. A 2-D convolution has depth 1, and a kernel edge
+/// and a stride of 1 along the depth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvShape {
-    /// Samples.
+    /// N, the number of samples.
     pub batch: usize,
-    /// Channels that go in.
+    /// The number of input channels.
     pub inputs: usize,
-    /// Channels that come out.
+    /// The number of output channels.
     pub outputs: usize,
-    /// The input's D, H and W.
+    /// D, H and W of the input.
     pub size: [usize; 3],
-    /// The kernel's edges along D, H and W: odd, at most 7.
+    /// The kernel edges along D, H and W: odd, at most 7.
     pub kernel: [usize; 3],
     /// The stride along D, H and W: 1 or 2.
     pub stride: [usize; 3],
 }
 
 impl ConvShape {
-    /// The output's D′, H′ and W′: the input's divided by the stride, rounded up.
+    /// D′, H′ and W′ of the output: those of the input divided by the stride, rounded up.
     #[must_use]
     pub fn output_size(&self) -> [usize; 3] {
         std::array::from_fn(|axis| self.size[axis].div_ceil(self.stride[axis].max(1)))
     }
 
-    /// Elements of one channel of the input.
+    /// The number of elements in one channel of the input.
     pub(super) fn input_plane(&self) -> usize {
         self.size.iter().product()
     }
 
-    /// Elements of one channel of the output.
+    /// The number of elements in one channel of the output.
     pub(super) fn output_plane(&self) -> usize {
         self.output_size().iter().product()
     }
@@ -51,18 +52,18 @@ impl ConvShape {
         self.outputs * self.inputs * self.taps()
     }
 
-    /// Whether this can be computed without any size overflowing.
+    /// Checks that the shape is supported and that no size computed from it overflows.
     pub(super) fn check(&self) -> Result<(), KernelError> {
         let rule = |holds: bool, rule: &str| if holds { Ok(()) } else { Err(KernelError::Shape(rule.into())) };
         rule(self.kernel.iter().all(|edge| edge % 2 == 1), "every kernel edge must be odd")?;
-        rule(self.kernel.iter().all(|&edge| edge <= LARGEST_KERNEL), "no kernel edge may be larger than 7")?;
+        rule(self.kernel.iter().all(|&edge| edge <= MAX_KERNEL_EDGE), "no kernel edge may be larger than 7")?;
         rule(self.stride.iter().all(|stride| (1..=2).contains(stride)), "every stride must be 1 or 2")?;
         rule(self.size.iter().all(|&size| size > 0), "no axis may be empty")?;
         rule(
             self.batch > 0 && self.inputs > 0 && self.outputs > 0,
             "the batch and the channels may not be empty",
         )?;
-        // Offsets within one padded sample are 32 bits wide; with that no product below overflows a 64-bit size.
+        // A padded sample of fewer than 2^32 elements guarantees that no product in this module overflows a 64-bit size.
         let padded = self
             .size
             .iter()
@@ -83,7 +84,7 @@ impl ConvShape {
         )
     }
 
-    /// The same sum over one long row where the kernel looks at no neighbour.
+    /// A convolution with kernel 1 and stride 1 as one over a single long row; any other shape unchanged.
     pub(super) fn flattened(&self) -> Self {
         if self.kernel == [1; 3] && self.stride == [1; 3] {
             Self { size: [1, 1, self.input_plane()], ..*self }
@@ -93,20 +94,20 @@ impl ConvShape {
     }
 }
 
-/// Blocks of channels that lie behind one another in the convolution's view, each a tensor of its own.
+/// How the channels of an input are distributed over one or two tensors, which the convolution treats as concatenated.
 #[derive(Debug, Clone)]
-pub(super) struct Parts {
-    /// Channels of each part.
+pub(super) struct ChannelSplit {
+    /// The number of channels of each tensor.
     channels: Vec<usize>,
 }
 
-impl Parts {
-    /// All channels in one tensor.
+impl ChannelSplit {
+    /// All channels are in one tensor.
     pub(super) fn whole(channels: usize) -> Self {
         Self { channels: vec![channels] }
     }
 
-    /// Reads the split of the input's channels from the lengths of the parts.
+    /// Derives the split of the input's channels from the lengths of the tensors.
     pub(super) fn new(shape: &ConvShape, argument: &'static str, lengths: &[usize]) -> Result<Self, KernelError> {
         if lengths.is_empty() || lengths.len() > 2 {
             return Err(KernelError::Shape("the input's channels must come in one or two blocks".into()));
@@ -121,7 +122,7 @@ impl Parts {
         Ok(Self { channels: lengths.iter().map(|length| length / channel).collect() })
     }
 
-    /// The part that holds this channel, the channel's index there, and how many channels that part has.
+    /// The tensor that holds a channel, the channel's index in it, and the number of channels of that tensor.
     pub(super) fn locate(&self, channel: usize) -> (usize, usize, usize) {
         let mut local = channel;
         for (part, &channels) in self.channels.iter().enumerate() {
@@ -134,7 +135,7 @@ impl Parts {
     }
 }
 
-/// Refuses a slice of another length.
+/// Returns an error for a slice of the wrong length.
 pub(super) fn length(argument: &'static str, expected: usize, found: usize) -> Result<(), KernelError> {
     if expected == found { Ok(()) } else { Err(KernelError::Length { what: argument, expected, found }) }
 }

@@ -1,28 +1,28 @@
-//! Against sums in double precision, straight from the definition.
+//! Tests of the convolutions against the definition in double precision.
 
-use super::tile::{MOST_POSITIONS, TileSize, largest_tile, tile_fn};
-use super::weight_tile::{WeightTileSize, largest_weight_tile, weight_fn};
+use super::micro_kernel::{MAX_POSITIONS, TileSize, choose_tile, micro_kernel_for};
+use super::weight_micro_kernel::{WeightTileSize, choose_weight_tile, weight_micro_kernel_for};
 use super::{
     ConvShape, conv_forward, conv_input_gradient, conv_weight_gradient, forward_with, input_gradient_with,
     weight_gradient_with,
 };
 use crate::error::KernelError;
-use crate::simd::{Instructions, instructions};
+use crate::instruction_set::{InstructionSet, instruction_set};
 use proptest::prelude::*;
 
 /// Single precision over a few thousand terms of size one: 1e-5 of the largest possible result.
 const TOLERANCE: f64 = 1e-5;
 
 /// The instruction sets that this processor can run.
-fn available() -> Vec<Instructions> {
-    match instructions() {
-        Instructions::Avx512 => vec![Instructions::Portable, Instructions::Avx2, Instructions::Avx512],
-        Instructions::Avx2 => vec![Instructions::Portable, Instructions::Avx2],
-        Instructions::Portable => vec![Instructions::Portable],
+fn available() -> Vec<InstructionSet> {
+    match instruction_set() {
+        InstructionSet::Avx512 => vec![InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512],
+        InstructionSet::Avx2 => vec![InstructionSet::Portable, InstructionSet::Avx2],
+        InstructionSet::Portable => vec![InstructionSet::Portable],
     }
 }
 
-/// Values in [-1, 1) that follow from the seed alone.
+/// Pseudo-random values in [-1, 1).
 fn noise(length: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -71,7 +71,7 @@ fn input_length(shape: &ConvShape) -> usize {
     shape.batch * shape.inputs * shape.input_plane()
 }
 
-/// Cuts `[N, C, …]` into its first `channels` channels and the others.
+/// Splits `[N, C, …]` into its first `channels` channels and the remaining ones.
 fn split(whole: &[f32], shape: &ConvShape, channels: usize) -> (Vec<f32>, Vec<f32>) {
     let plane = shape.input_plane();
     let (mut first, mut second) = (Vec::new(), Vec::new());
@@ -91,8 +91,8 @@ fn close(found: &[f32], expected: &[f64], what: &str) -> Result<(), TestCaseErro
     Ok(())
 }
 
-/// All three passes against the definition, on one instruction set, with the input in two parts where it has two channels.
-fn check(with: Instructions, shape: &ConvShape, cut: usize, seed: u64) -> Result<(), TestCaseError> {
+/// Checks all three passes on one instruction set, with the input in two tensors that are split after `cut` channels.
+fn check(with: InstructionSet, shape: &ConvShape, cut: usize, seed: u64) -> Result<(), TestCaseError> {
     let x = noise(input_length(shape), seed);
     let weight = noise(shape.weight_length(), seed + 1);
     let bias = noise(shape.outputs, seed + 2);
@@ -159,7 +159,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn all_passes_follow_the_definition(shape in any_shape(), cut in 1usize..=20, seed in 0u64..1000) {
+    fn forward_and_gradients_match_the_definition(shape in any_shape(), cut in 1usize..=20, seed in 0u64..1000) {
         let cut = cut.min(shape.inputs);
         for with in available() {
             check(with, &shape, cut, seed)?;
@@ -167,30 +167,33 @@ proptest! {
     }
 }
 
-/// Whatever the width, every tile that a job may ask for exists: a missing one would leave outputs unwritten.
+/// A missing micro-kernel would leave outputs unwritten.
 #[test]
-fn every_tile_exists() {
+fn every_tile_size_has_a_micro_kernel() {
     for with in available() {
         for (width, panels, taps) in
             (1..=200).flat_map(|w| [(w, 1, 1), (w, 1, 3), (w, 2, 1), (w, 2, 3), (w, 9, 3)])
         {
-            let size = largest_tile(with, width, panels, taps);
-            assert!(size.rows * size.columns <= MOST_POSITIONS);
+            let size = choose_tile(with, width, panels, taps);
+            assert!(size.rows * size.columns <= MAX_POSITIONS);
             for rows in [1, 2, 4].into_iter().filter(|&rows| rows <= size.rows) {
                 for columns in [size.columns, width % size.columns].into_iter().filter(|&columns| columns > 0) {
                     assert!(
-                        tile_fn(with, TileSize { rows, columns, ..size }).is_some(),
+                        micro_kernel_for(with, TileSize { rows, columns, ..size }).is_some(),
                         "{with:?} {width} {size:?}"
                     );
                 }
             }
         }
         for (panels, taps) in [(1, 1), (1, 3), (2, 1), (2, 3), (5, 5)] {
-            let size = largest_weight_tile(with, taps, panels);
+            let size = choose_weight_tile(with, taps, panels);
             for (panels, rows) in
                 (1..=size.panels).flat_map(|panels| (1..=size.rows).map(move |rows| (panels, rows)))
             {
-                assert!(weight_fn(with, WeightTileSize { panels, rows, ..size }).is_some(), "{with:?} {size:?}");
+                assert!(
+                    weight_micro_kernel_for(with, WeightTileSize { panels, rows, ..size }).is_some(),
+                    "{with:?} {size:?}"
+                );
             }
         }
     }
@@ -198,7 +201,7 @@ fn every_tile_exists() {
 
 /// `<conv(x), y> = <x, convᵀ(y)>`, and the same inner product once more through the weight gradient.
 #[test]
-fn the_gradients_are_adjoint_on_the_sizes_of_a_network() {
+fn gradients_are_adjoint_to_the_forward_pass() {
     let shapes = [
         ([2, 16, 16], [12, 56, 40], [3, 3, 3], [1, 1, 1]),
         ([2, 32, 16], [6, 28, 40], [3, 3, 3], [1, 1, 1]),
@@ -223,7 +226,7 @@ fn the_gradients_are_adjoint_on_the_sizes_of_a_network() {
             input_gradient_with(with, &shape, &weight, &dy, &mut [&mut dx]).unwrap();
             weight_gradient_with(with, &shape, &[&x], &dy, &mut dw, None).unwrap();
             let forward = dot(&y, &dy);
-            // The products are random signs: their sum is small beside this scale, which the errors follow.
+            // The products have random signs, so their sum is much smaller than this scale, which the errors follow.
             let scale = dot(&y, &y).sqrt() * dot(&dy, &dy).sqrt();
             assert!((forward - dot(&x, &dx)).abs() < 1e-6 * scale, "{shape:?} on {with:?}: dx");
             assert!((forward - dot(&weight, &dw)).abs() < 1e-6 * scale, "{shape:?} on {with:?}: dw");
@@ -231,9 +234,9 @@ fn the_gradients_are_adjoint_on_the_sizes_of_a_network() {
     }
 }
 
-/// A kernel that only has its centre copies the input: a picture that no symmetric mistake survives.
+/// A kernel with a single 1 shifts the input, which reveals mirrored or swapped axes.
 #[test]
-fn a_single_tap_shifts_the_input() {
+fn single_tap_kernel_shifts_the_input() {
     let shape = ConvShape { batch: 1, inputs: 1, outputs: 1, size: [3, 4, 5], kernel: [3, 3, 3], stride: [1; 3] };
     let x: Vec<f32> = (0..60u8).map(f32::from).collect();
     for with in available() {
@@ -242,7 +245,7 @@ fn a_single_tap_shifts_the_input() {
             weight[tap] = 1.0;
             let mut y = vec![f32::NAN; 60];
             forward_with(with, &shape, &[&x], &weight, None, &mut y).unwrap();
-            // The middle of the volume has all its neighbours.
+            // The voxel in the middle has all its neighbours inside the volume.
             let middle = (20 + 2 * 5 + 2) as usize;
             assert_eq!(y[middle], x[middle.checked_add_signed(from).unwrap()], "{with:?}, tap {tap}");
         }
@@ -250,7 +253,7 @@ fn a_single_tap_shifts_the_input() {
 }
 
 #[test]
-fn slices_that_do_not_fit_are_refused() {
+fn wrong_lengths_and_shapes_are_refused() {
     let shape =
         ConvShape { batch: 2, inputs: 3, outputs: 4, size: [5, 6, 7], kernel: [3, 3, 3], stride: [1, 2, 2] };
     let x = noise(input_length(&shape), 1);
@@ -284,7 +287,7 @@ fn slices_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn the_number_of_threads_changes_no_bit() {
+fn results_do_not_depend_on_the_number_of_threads() {
     let shapes = [
         ConvShape { batch: 2, inputs: 16, outputs: 16, size: [9, 30, 22], kernel: [3; 3], stride: [1; 3] },
         ConvShape { batch: 3, inputs: 40, outputs: 70, size: [5, 7, 5], kernel: [3; 3], stride: [2, 2, 1] },

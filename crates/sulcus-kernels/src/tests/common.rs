@@ -1,6 +1,6 @@
-//! Values to test with, and answers that have to agree to the bit.
+//! Test values, and the comparison of results to the bit.
 
-/// Reproducible values within ±1.
+/// Pseudo-random values in [-1, 1).
 pub(crate) fn noise(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x1234_5678_9abc_def1);
     let mut next = || {
@@ -12,14 +12,16 @@ pub(crate) fn noise(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-/// What `work` gives on one thread and on three, which has to be the same to the last bit.
-pub(crate) fn on_any_threads<R: PartialEq + std::fmt::Debug + Send>(work: impl Fn() -> R + Send + Sync) {
+/// Asserts that `work` gives the same result on one thread and on three.
+pub(crate) fn assert_same_on_any_threads<R: PartialEq + std::fmt::Debug + Send>(
+    work: impl Fn() -> R + Send + Sync,
+) {
     let on = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(&work);
     let (one, three) = (on(1), on(3));
-    assert!(one == three, "the answer depends on the number of threads");
+    assert!(one == three, "the result depends on the number of threads");
 }
 
-/// The bits of values, which tell −0 from 0 and one NaN from another.
+/// The bits of values, which distinguish −0 from 0 and make NaN comparable.
 pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }

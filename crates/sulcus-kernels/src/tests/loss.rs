@@ -1,8 +1,8 @@
-//! The loss against its definition in double precision, and its gradient against differences of that.
+//! Tests of the loss against its definition in double precision, and of its gradient against finite differences.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use super::common::{bits, noise, on_any_threads};
-use crate::{Activation, DiceSums, KernelError, Regions, SegmentationLoss, Terms};
+use super::common::{assert_same_on_any_threads, bits, noise};
+use crate::{DiceReduction, KernelError, LossActivation, LossTerms, Regions, SegmentationLoss};
 use proptest::prelude::*;
 
 struct Case {
@@ -35,22 +35,22 @@ impl Case {
         self.logits.iter().map(|&value| f64::from(value)).collect()
     }
 
-    /// The loss from its formula.
+    /// The loss by its formula in double precision.
     fn reference(&self, loss: &SegmentationLoss, logits: &[f64]) -> f64 {
         let [batch, channels, voxels] = self.shape;
-        let sigmoid = loss.activation != Activation::Softmax;
+        let sigmoid = loss.activation != LossActivation::Softmax;
         let (first, smooth) = match loss.activation {
-            Activation::Softmax => (1, 1e-5),
-            Activation::Sigmoid => (0, 1e-6),
-            Activation::Regions(_) => (0, 1e-5),
+            LossActivation::Softmax => (1, 1e-5),
+            LossActivation::Sigmoid => (0, 1e-6),
+            LossActivation::Regions(_) => (0, 1e-5),
         };
         let is_true = |class: u8, k: usize| match &loss.activation {
-            Activation::Softmax => usize::from(class) == k,
-            Activation::Sigmoid => class != 0,
-            Activation::Regions(_) => region_classes(channels)[k].contains(&class),
+            LossActivation::Softmax => usize::from(class) == k,
+            LossActivation::Sigmoid => class != 0,
+            LossActivation::Regions(_) => region_classes(channels)[k].contains(&class),
         };
         let (mut entropy, mut counted) = (0.0, 0.0);
-        // Per case and channel: Σ p t, Σ p, Σ t.
+        // For each sample and channel: Σ p t, Σ p, Σ t.
         let mut sums = vec![[0.0; 3]; batch * channels];
         for n in 0..batch {
             for v in 0..voxels {
@@ -78,9 +78,9 @@ impl Case {
         let dice = |both: f64, p: f64, t: f64| (2.0 * both + smooth) / (p + t + smooth);
         let of_channel = |k: usize| -> f64 {
             let cases: Vec<[f64; 3]> = (0..batch).map(|n| sums[n * channels + k]).collect();
-            match loss.sums {
-                DiceSums::Case => cases.iter().map(|s| dice(s[0], s[1], s[2])).sum::<f64>() / batch as f64,
-                DiceSums::Batch => {
+            match loss.reduction {
+                DiceReduction::Sample => cases.iter().map(|s| dice(s[0], s[1], s[2])).sum::<f64>() / batch as f64,
+                DiceReduction::Batch => {
                     let all = |i: usize| cases.iter().map(|s| s[i]).sum::<f64>();
                     dice(all(0), all(1), all(2))
                 }
@@ -89,15 +89,15 @@ impl Case {
         let dice = (first..channels).map(of_channel).sum::<f64>() / (channels - first) as f64;
         let entropy = if counted > 0.0 { entropy / counted } else { 0.0 };
         match loss.terms {
-            Terms::CrossEntropy => entropy,
-            Terms::Dice => 1.0 - dice,
-            Terms::DiceCrossEntropy => entropy + 1.0 - dice,
+            LossTerms::CrossEntropy => entropy,
+            LossTerms::Dice => 1.0 - dice,
+            LossTerms::DiceCrossEntropy => entropy + 1.0 - dice,
         }
     }
 }
 
-/// Classes 1 to `count` of so many regions: each region holds its own class and all after it, and the last one, which
-/// overlaps with none but the first, class 1 as well.
+/// `count` regions of the classes 1 to `count`: region k contains class k and all later classes. The last region, which would
+/// otherwise be contained in all others, also contains class 1.
 fn region_classes(count: usize) -> Vec<Vec<u8>> {
     let last = count as u8;
     let mut regions: Vec<Vec<u8>> = (1..=last).map(|first| (first..=last).collect()).collect();
@@ -107,31 +107,36 @@ fn region_classes(count: usize) -> Vec<Vec<u8>> {
     regions
 }
 
-fn regions(count: usize) -> Activation {
-    Activation::Regions(Regions::new(&region_classes(count), count + 1).unwrap())
+fn regions(count: usize) -> LossActivation {
+    LossActivation::Regions(Regions::new(&region_classes(count), count + 1).unwrap())
 }
 
-/// Channels that go with the activation, as near to the wanted number as can be.
-fn fitting(loss: &SegmentationLoss, wanted: usize) -> usize {
+/// The number of channels that the activation requires, or `wanted` if any is allowed.
+fn channels_for(loss: &SegmentationLoss, wanted: usize) -> usize {
     match &loss.activation {
-        Activation::Softmax => wanted,
-        Activation::Sigmoid => 1,
-        Activation::Regions(regions) => regions.count(),
+        LossActivation::Softmax => wanted,
+        LossActivation::Sigmoid => 1,
+        LossActivation::Regions(regions) => regions.count(),
     }
 }
 
 fn any_loss() -> impl Strategy<Value = SegmentationLoss> {
-    let terms = prop_oneof![Just(Terms::CrossEntropy), Just(Terms::Dice), Just(Terms::DiceCrossEntropy)];
-    let sums = prop_oneof![Just(DiceSums::Batch), Just(DiceSums::Case)];
+    let terms =
+        prop_oneof![Just(LossTerms::CrossEntropy), Just(LossTerms::Dice), Just(LossTerms::DiceCrossEntropy)];
+    let reduction = prop_oneof![Just(DiceReduction::Batch), Just(DiceReduction::Sample)];
     let activation =
-        prop_oneof![Just(Activation::Softmax), Just(Activation::Sigmoid), (1_usize..5).prop_map(regions)];
-    (activation, terms, sums).prop_map(|(activation, terms, sums)| SegmentationLoss { activation, terms, sums })
+        prop_oneof![Just(LossActivation::Softmax), Just(LossActivation::Sigmoid), (1_usize..5).prop_map(regions)];
+    (activation, terms, reduction).prop_map(|(activation, terms, reduction)| SegmentationLoss {
+        activation,
+        terms,
+        reduction,
+    })
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
-    fn values_and_gradients_are_the_definition_s(
+    fn values_and_gradients_match_the_definition(
         loss in any_loss(),
         batch in 1_usize..4,
         channels in 2_usize..6,
@@ -140,7 +145,7 @@ proptest! {
         ignored: bool,
         seed: u64,
     ) {
-        let channels = fitting(&loss, channels);
+        let channels = channels_for(&loss, channels);
         let case = Case::new([batch, channels, voxels], scale, ignored, seed >> 8);
         let (value, gradient) = case.found(&loss);
         let mut logits = case.logits_in_double();
@@ -159,8 +164,8 @@ proptest! {
     }
 
     #[test]
-    fn large_inputs_keep_their_digits(loss in any_loss(), ignored: bool, seed: u64) {
-        let channels = fitting(&loss, 3);
+    fn large_inputs_are_summed_precisely(loss in any_loss(), ignored: bool, seed: u64) {
+        let channels = channels_for(&loss, 3);
         let case = Case::new([2, channels, 20_001], 4.0, ignored, seed >> 8);
         let expected = case.reference(&loss, &case.logits_in_double());
         let (value, _) = case.found(&loss);
@@ -168,37 +173,37 @@ proptest! {
     }
 }
 
-/// The figures that the trainer's own loss is checked with, computed in double precision from the papers' formulas.
+/// The values that the tests of the trainer's loss use, computed in double precision from the formulas of the papers.
 #[test]
-fn the_trainer_s_figures_are_met() {
+fn value_matches_the_trainers_reference_values() {
     let softmax = Case {
         shape: [2, 3, 2],
         logits: vec![0.5, -1.0, 2.0, 0.0, -0.5, 1.5, 1.0, 3.0, 0.25, -2.0, 0.0, 0.5],
         classes: vec![1, 2, 0, 1],
     };
     let sigmoid = Case { shape: [2, 1, 2], logits: vec![0.0, 2.0, -3.0, 1.0], classes: vec![0, 1, 1, 0] };
-    for (case, activation, terms, sums, expected) in [
-        (&softmax, Activation::Softmax, Terms::Dice, DiceSums::Batch, 0.394_555_76),
-        (&softmax, Activation::Softmax, Terms::Dice, DiceSums::Case, 0.590_339),
-        (&softmax, Activation::Softmax, Terms::DiceCrossEntropy, DiceSums::Batch, 1.951_488_8),
-        (&softmax, Activation::Softmax, Terms::DiceCrossEntropy, DiceSums::Case, 2.147_272),
-        (&sigmoid, Activation::Sigmoid, Terms::Dice, DiceSums::Batch, 0.553_661_75),
-        (&sigmoid, Activation::Sigmoid, Terms::Dice, DiceSums::Case, 0.603_374_3),
-        (&sigmoid, Activation::Sigmoid, Terms::DiceCrossEntropy, DiceSums::Batch, 1.849_142_85),
+    for (case, activation, terms, reduction, expected) in [
+        (&softmax, LossActivation::Softmax, LossTerms::Dice, DiceReduction::Batch, 0.394_555_76),
+        (&softmax, LossActivation::Softmax, LossTerms::Dice, DiceReduction::Sample, 0.590_339),
+        (&softmax, LossActivation::Softmax, LossTerms::DiceCrossEntropy, DiceReduction::Batch, 1.951_488_8),
+        (&softmax, LossActivation::Softmax, LossTerms::DiceCrossEntropy, DiceReduction::Sample, 2.147_272),
+        (&sigmoid, LossActivation::Sigmoid, LossTerms::Dice, DiceReduction::Batch, 0.553_661_75),
+        (&sigmoid, LossActivation::Sigmoid, LossTerms::Dice, DiceReduction::Sample, 0.603_374_3),
+        (&sigmoid, LossActivation::Sigmoid, LossTerms::DiceCrossEntropy, DiceReduction::Batch, 1.849_142_85),
     ] {
-        let loss = SegmentationLoss { activation, terms, sums };
+        let loss = SegmentationLoss { activation, terms, reduction };
         let (value, _) = case.found(&loss);
-        assert!((value - expected).abs() < 1e-6, "{loss:?} {terms:?} {sums:?}: {value} {expected}");
+        assert!((value - expected).abs() < 1e-6, "{loss:?} {terms:?} {reduction:?}: {value} {expected}");
     }
 }
 
 #[test]
-fn huge_logits_stay_finite() {
-    for (activation, channels) in [(Activation::Softmax, 3), (Activation::Sigmoid, 1), (regions(2), 2)] {
+fn huge_logits_give_finite_results() {
+    for (activation, channels) in [(LossActivation::Softmax, 3), (LossActivation::Sigmoid, 1), (regions(2), 2)] {
         let loss = SegmentationLoss {
             activation: activation.clone(),
-            terms: Terms::DiceCrossEntropy,
-            sums: DiceSums::Batch,
+            terms: LossTerms::DiceCrossEntropy,
+            reduction: DiceReduction::Batch,
         };
         let case = Case::new([2, channels, 600], 1e4, true, 4);
         let (value, gradient) = case.found(&loss);
@@ -209,15 +214,17 @@ fn huge_logits_stay_finite() {
 }
 
 #[test]
-fn nan_is_not_lost_unless_ignored() {
-    for terms in [Terms::CrossEntropy, Terms::Dice, Terms::DiceCrossEntropy] {
-        for (activation, channels) in [(Activation::Softmax, 3), (Activation::Sigmoid, 1), (regions(2), 2)] {
-            let loss = SegmentationLoss { activation: activation.clone(), terms, sums: DiceSums::Case };
+fn nan_propagates_unless_ignored() {
+    for terms in [LossTerms::CrossEntropy, LossTerms::Dice, LossTerms::DiceCrossEntropy] {
+        for (activation, channels) in [(LossActivation::Softmax, 3), (LossActivation::Sigmoid, 1), (regions(2), 2)]
+        {
+            let loss =
+                SegmentationLoss { activation: activation.clone(), terms, reduction: DiceReduction::Sample };
             for bad in [f32::NAN, f32::INFINITY] {
                 let mut case = Case::new([1, channels, 40], 1.0, false, 5);
                 case.classes[17] = 1;
                 case.logits[(channels - 1) * 40 + 17] = bad;
-                if bad.is_nan() || activation == Activation::Softmax {
+                if bad.is_nan() || activation == LossActivation::Softmax {
                     assert!(case.found(&loss).0.is_nan(), "{activation:?} {terms:?} {bad}");
                 }
                 case.classes[17] = 255;
@@ -230,22 +237,23 @@ fn nan_is_not_lost_unless_ignored() {
 }
 
 #[test]
-fn ignored_voxels_alone_cost_nothing() {
+fn only_ignored_voxels_give_zero_loss() {
     let mut case = Case::new([2, 3, 50], 1.0, false, 6);
     case.classes.fill(255);
-    let loss = |terms| SegmentationLoss { activation: Activation::Softmax, terms, sums: DiceSums::Case };
-    let (value, gradient) = case.found(&loss(Terms::DiceCrossEntropy));
+    let loss =
+        |terms| SegmentationLoss { activation: LossActivation::Softmax, terms, reduction: DiceReduction::Sample };
+    let (value, gradient) = case.found(&loss(LossTerms::DiceCrossEntropy));
     assert_eq!(value, 0.0);
     assert!(gradient.iter().all(|&slope| slope == 0.0));
 }
 
 #[test]
-fn a_weight_multiplies_both() {
+fn weight_multiplies_value_and_gradient() {
     let case = Case::new([1, 3, 70], 1.0, true, 7);
     let loss = SegmentationLoss {
-        activation: Activation::Softmax,
-        terms: Terms::DiceCrossEntropy,
-        sums: DiceSums::Batch,
+        activation: LossActivation::Softmax,
+        terms: LossTerms::DiceCrossEntropy,
+        reduction: DiceReduction::Batch,
     };
     let (value, gradient) = case.found(&loss);
     let mut half = vec![0.0; gradient.len()];
@@ -255,11 +263,12 @@ fn a_weight_multiplies_both() {
 }
 
 #[test]
-fn threads_change_no_bit() {
-    for (activation, channels) in [(Activation::Softmax, 4), (Activation::Sigmoid, 1), (regions(3), 3)] {
-        let loss = SegmentationLoss { activation, terms: Terms::DiceCrossEntropy, sums: DiceSums::Case };
+fn results_do_not_depend_on_the_number_of_threads() {
+    for (activation, channels) in [(LossActivation::Softmax, 4), (LossActivation::Sigmoid, 1), (regions(3), 3)] {
+        let loss =
+            SegmentationLoss { activation, terms: LossTerms::DiceCrossEntropy, reduction: DiceReduction::Sample };
         let case = Case::new([3, channels, 20_011], 3.0, true, 8);
-        on_any_threads(|| {
+        assert_same_on_any_threads(|| {
             let (value, gradient) = case.found(&loss);
             (value.to_bits(), bits(&gradient))
         });
@@ -267,9 +276,13 @@ fn threads_change_no_bit() {
 }
 
 #[test]
-fn what_does_not_fit_is_named() {
-    let softmax = SegmentationLoss { activation: Activation::Softmax, terms: Terms::Dice, sums: DiceSums::Case };
-    let sigmoid = SegmentationLoss { activation: Activation::Sigmoid, ..softmax.clone() };
+fn wrong_lengths_and_shapes_are_refused() {
+    let softmax = SegmentationLoss {
+        activation: LossActivation::Softmax,
+        terms: LossTerms::Dice,
+        reduction: DiceReduction::Sample,
+    };
+    let sigmoid = SegmentationLoss { activation: LossActivation::Sigmoid, ..softmax.clone() };
     let two = SegmentationLoss { activation: regions(2), ..softmax.clone() };
     let mut gradient = [0.0; 4];
     let mut run = |loss: &SegmentationLoss, shape, logits: &[f32], classes: &[u8]| {

@@ -1,42 +1,42 @@
-//! The layers between the convolutions against their definitions, with every instruction set that this processor has.
+//! Tests of the layers other than convolutions against their definitions, on every instruction set of this processor.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod close;
 mod common;
+mod conv_transpose;
 mod loss;
 mod norm;
+mod optimizer;
 mod pool;
-mod step;
-mod up;
 
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::Instructions;
+use crate::InstructionSet;
 
-/// Says which instructions a run of the tests may use at most.
-const LIMIT: &str = "SULCUS_TEST_INSTRUCTIONS";
+/// The environment variable with the widest instruction set that a run of the tests may use.
+const LIMIT_VARIABLE: &str = "SULCUS_TEST_INSTRUCTIONS";
 
-/// The widest instructions that kernels may use in this run.
-pub(crate) fn limit() -> Instructions {
-    static LIMIT_FOUND: OnceLock<Instructions> = OnceLock::new();
-    *LIMIT_FOUND.get_or_init(|| match std::env::var(LIMIT).as_deref() {
-        Ok("portable") => Instructions::Portable,
-        Ok("avx2") => Instructions::Avx2,
-        _ => Instructions::Avx512,
+/// The widest instruction set that kernels may use in this run.
+pub(crate) fn max_instruction_set() -> InstructionSet {
+    static LIMIT: OnceLock<InstructionSet> = OnceLock::new();
+    *LIMIT.get_or_init(|| match std::env::var(LIMIT_VARIABLE).as_deref() {
+        Ok("portable") => InstructionSet::Portable,
+        Ok("avx2") => InstructionSet::Avx2,
+        _ => InstructionSet::Avx512,
     })
 }
 
 #[test]
-fn narrower_instructions_pass_the_same_tests() {
+fn narrower_instruction_sets_pass_the_same_tests() {
     for limit in ["portable", "avx2"] {
         let run = Command::new(std::env::current_exe().unwrap())
-            .args(["tests::loss::", "tests::norm::", "tests::pool::", "tests::up::"])
-            .env(LIMIT, limit)
+            .args(["tests::loss::", "tests::norm::", "tests::pool::", "tests::conv_transpose::"])
+            .env(LIMIT_VARIABLE, limit)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&run.stdout);
-        assert!(run.status.success(), "{limit}:\n{said}");
-        assert!(!said.contains(" 0 passed"), "{limit}: no test ran:\n{said}");
+        let output = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success(), "{limit}:\n{output}");
+        assert!(!output.contains(" 0 passed"), "{limit}: no test ran:\n{output}");
     }
 }

@@ -1,12 +1,12 @@
-//! Normalisation against the definition in double precision.
+//! Tests of normalisation against the definition in double precision.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use super::close::assert_close;
-use super::common::{bits, noise, on_any_threads};
+use super::common::{assert_same_on_any_threads, bits, noise};
 use crate::{KernelError, Norm, NormScope, NormShape, ResidualGradient};
 use proptest::prelude::*;
 
-/// Single precision, with what cancels in a few hundred values.
+/// Single precision, with the cancellation in a few hundred values.
 const TOLERANCE: f64 = 2e-6;
 const EPSILON: f32 = 1e-5;
 
@@ -59,7 +59,7 @@ impl Case {
         sums.into_iter().map(|(sum, count)| sum / count).collect()
     }
 
-    /// x̂ and the activation's input.
+    /// The inverse standard deviations, x̂ and the input of the activation.
     fn reference(&self, residual: bool) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
         let mean = self.mean_by_group(|at| f64::from(self.x[at]));
         let variance = self.mean_by_group(|at| (f64::from(self.x[at]) - mean[self.group(at)]).powi(2));
@@ -88,13 +88,13 @@ impl Case {
         let moments = self.norm().forward_train(&self.x, r, EPSILON, &mut y).unwrap();
         assert_close("inv_sd", &moments.inv_sd, &inv_sd, TOLERANCE);
         let expected: Vec<f64> = u.iter().map(|&u| if u > 0.0 { u } else { slope * u }).collect();
-        // x − mean is rounded at the size of x, which is at most 1, and then multiplied by 1 / sd.
-        let tolerance = TOLERANCE + 1e-7 * inv_sd.iter().fold(0.0, |most: f64, &inv_sd| most.max(inv_sd));
+        // The rounding error of x − mean is relative to x, which is at most 1, and is then multiplied by 1 / sd.
+        let tolerance = TOLERANCE + 1e-7 * inv_sd.iter().fold(0.0, |max: f64, &inv_sd| max.max(inv_sd));
         assert_close("y", &y, &expected, tolerance);
 
         let g: Vec<f64> =
             (0..len).map(|at| f64::from(self.dy[at]) * if u[at] > 0.0 { 1.0 } else { slope }).collect();
-        // Where the input of the activation is as good as 0, either slope is right.
+        // If the input of the activation is 0 up to rounding, either slope is correct.
         let near_zero = u.iter().any(|u| u.abs() < 10.0 * tolerance) && self.slope != 1.0;
         let mean_g = self.mean_by_group(|at| g[at]);
         let mean_gx = self.mean_by_group(|at| g[at] * hat[at]);
@@ -112,7 +112,7 @@ impl Case {
         if near_zero {
             return;
         }
-        // g and its two means, of at most 1 each, may all but cancel before 1 / sd multiplies them.
+        // g and its two means, each at most 1, may nearly cancel before they are multiplied by 1 / sd.
         for (at, (&found, &expected)) in dx.iter().zip(&expected).enumerate() {
             let scale = inv_sd[self.group(at)] * f64::from(self.gamma[self.channel(at)]);
             assert!(
@@ -127,15 +127,15 @@ impl Case {
             [("dgamma", &dgamma, &|at: usize| g[at] * hat[at]), ("dbeta", &dbeta, &|at: usize| g[at])]
                 as [(_, _, &dyn Fn(usize) -> f64); 2]
         {
-            // What the sum is made of says how exact it can be, not what is left of it.
+            // The tolerance is relative to the absolute terms of the sum, because the terms may cancel.
             let (mut sums, mut sizes) = (vec![0.0; channels], vec![0.0; channels]);
             for at in 0..len {
                 sums[self.channel(at)] += term(at);
                 sizes[self.channel(at)] += term(at).abs();
             }
             for channel in 0..channels {
-                let apart = (f64::from(found[channel]) - sums[channel]).abs();
-                assert!(apart <= tolerance * (1e-3 + sizes[channel]), "{what}: {found:?}, expected {sums:?}");
+                let error = (f64::from(found[channel]) - sums[channel]).abs();
+                assert!(error <= tolerance * (1e-3 + sizes[channel]), "{what}: {found:?}, expected {sums:?}");
             }
         }
     }
@@ -144,7 +144,7 @@ impl Case {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
-    fn values_and_gradients_are_the_definition_s(
+    fn values_and_gradients_match_the_definition(
         batch in 1_usize..4,
         channels in 1_usize..6,
         voxels in prop_oneof![2_usize..40, 60_usize..300, Just(4096), Just(5000)],
@@ -159,7 +159,7 @@ proptest! {
 }
 
 #[test]
-fn a_channel_of_ninety_thousand_voxels_keeps_its_digits() {
+fn moments_of_a_large_channel_are_precise() {
     let mut case = Case::new(1, 2, 89_600, NormScope::Instance, 0.01, 3);
     for (i, x) in case.x.iter_mut().enumerate() {
         *x = *x * 3.0 + (i % 89_600) as f32 / 20_000.0 - 1.0;
@@ -173,7 +173,7 @@ fn a_channel_of_ninety_thousand_voxels_keeps_its_digits() {
 }
 
 #[test]
-fn a_constant_gives_the_offset_however_large_it_is() {
+fn constant_input_gives_beta_for_any_magnitude() {
     for value in [0.0, 1e4, -1e4, 1e-20, 1e20, 12_345.678] {
         let mut case = Case::new(2, 3, 4999, NormScope::Instance, 1.0, 5);
         case.x.fill(value);
@@ -188,7 +188,7 @@ fn a_constant_gives_the_offset_however_large_it_is() {
 }
 
 #[test]
-fn a_large_offset_costs_no_more_than_its_own_rounding() {
+fn large_offset_costs_no_precision_beyond_its_rounding() {
     let mut case = Case::new(1, 2, 20_000, NormScope::Instance, 0.01, 6);
     case.x.iter_mut().for_each(|x| *x = *x * 10.0 + 1e4);
     let (inv_sd, _, u) = case.reference(false);
@@ -200,7 +200,7 @@ fn a_large_offset_costs_no_more_than_its_own_rounding() {
 }
 
 #[test]
-fn a_group_of_one_voxel_is_its_offset_and_passes_no_gradient_on() {
+fn group_of_one_voxel_gives_beta_and_no_gradient() {
     let case = Case::new(2, 3, 1, NormScope::Instance, 1.0, 7);
     let mut y = vec![f32::NAN; 6];
     let moments = case.norm().forward_train(&case.x, None, EPSILON, &mut y).unwrap();
@@ -212,7 +212,7 @@ fn a_group_of_one_voxel_is_its_offset_and_passes_no_gradient_on() {
 }
 
 #[test]
-fn known_moments_are_used_as_they_are() {
+fn forward_fixed_uses_the_given_moments() {
     let case = Case::new(2, 3, 37, NormScope::Batch, 0.0, 8);
     let (mean, inv_sd) = ([0.5, -0.25, 0.0], [2.0, 1.0, 0.5]);
     let mut y = vec![f32::NAN; case.x.len()];
@@ -228,10 +228,10 @@ fn known_moments_are_used_as_they_are() {
 }
 
 #[test]
-fn threads_change_no_bit() {
+fn results_do_not_depend_on_the_number_of_threads() {
     for scope in [NormScope::Instance, NormScope::Batch] {
         let case = Case::new(3, 5, 9001, scope, 0.01, 9);
-        on_any_threads(|| {
+        assert_same_on_any_threads(|| {
             let mut y = vec![0.0; case.x.len()];
             let moments = case.norm().forward_train(&case.x, Some(&case.r), EPSILON, &mut y).unwrap();
             let (mut dx, mut dr) = (y.clone(), y.clone());
@@ -244,7 +244,7 @@ fn threads_change_no_bit() {
 }
 
 #[test]
-fn what_does_not_fit_is_named() {
+fn wrong_lengths_and_shapes_are_refused() {
     let shape = NormShape { batch: 1, channels: 2, voxels: 3, scope: NormScope::Instance };
     assert!(matches!(Norm::new(shape, &[1.0], &[0.0; 2], 0.0), Err(KernelError::Length { what: "gamma", .. })));
     let empty = NormShape { voxels: 0, ..shape };

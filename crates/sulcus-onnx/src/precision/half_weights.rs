@@ -3,46 +3,45 @@ use half::f16;
 use crate::OnnxError;
 use crate::builder::attribute;
 use crate::messages::{DataType, NodeProto};
-use crate::precision::rewrite::{Rewrite, at, reduce};
+use crate::precision::rewriter::{GraphRewriter, name_at, unsupported};
 
-/// The same model with the weights of its convolutions stored in half precision: half the file. They are cast once,
-/// when an engine loads the file, and all arithmetic stays in single precision: no processor here computes
-/// convolutions in half precision, and input, logits and speed are those of the whole model.
+/// Stores the weights of the convolutions in half precision, which halves the size of the file. An engine converts them to
+/// single precision once, when it loads the file. The arithmetic stays in single precision, so the speed does not change.
 ///
 /// # Errors
-/// When the bytes are no ONNX file, a damaged one, or a weight is greater than half precision can hold.
+/// [`OnnxError::NotOnnx`], [`OnnxError::Damaged`], and [`OnnxError::Precision`] for a weight that overflows half precision.
 pub fn to_half(onnx_bytes: &[u8]) -> Result<Vec<u8>, OnnxError> {
-    let (mut to, nodes) = Rewrite::begin(onnx_bytes)?;
+    let (mut rewriter, nodes) = GraphRewriter::new(onnx_bytes)?;
     for mut node in nodes {
         if matches!(node.op_type.as_str(), "Conv" | "ConvTranspose") {
-            halve(&mut to, &mut node)?;
+            store_weights_in_half(&mut rewriter, &mut node)?;
         }
-        to.keep(node);
+        rewriter.copy_node(node);
     }
-    Ok(to.finish())
+    Ok(rewriter.finish())
 }
 
-/// What follows the name of weights that are stored in half precision.
+/// The suffix of the names of weights that are stored in half precision.
 pub(crate) const HALF_SUFFIX: &str = ".half";
 
-/// Writes a node's weights in half precision and lets it read them through a cast.
-pub(super) fn halve(to: &mut Rewrite, node: &mut NodeProto) -> Result<(), OnnxError> {
-    let name = at(&node.input, 1)?.to_owned();
-    let weights = to.weights(&name)?;
+/// Stores the weights of a node in half precision and adds a cast to single precision.
+pub(super) fn store_weights_in_half(rewriter: &mut GraphRewriter, node: &mut NodeProto) -> Result<(), OnnxError> {
+    let name = name_at(&node.input, 1)?.to_owned();
+    let weights = rewriter.weights(&name)?;
     let mut bytes = Vec::with_capacity(2 * weights.values.len());
     for value in &weights.values {
         let half = f16::from_f32(*value);
         if !half.is_finite() {
-            return Err(reduce(format!(
-                "a weight of `{name}` is {value:e}, and half precision ends at {}",
+            return Err(unsupported(format!(
+                "a weight of `{name}` is {value:e}, and the largest number in half precision is {}",
                 f16::MAX
             )));
         }
         bytes.extend_from_slice(&half.to_le_bytes());
     }
-    let stored = to.constant(format!("{name}{HALF_SUFFIX}"), &weights.shape, DataType::Float16, bytes);
+    let stored = rewriter.constant(format!("{name}{HALF_SUFFIX}"), &weights.shape, DataType::Float16, bytes);
     let single = attribute::int("to", DataType::Float as i64);
-    let cast = to.node("Cast", &[&stored], format!("{name}.single"), vec![single]);
+    let cast = rewriter.node("Cast", &[&stored], format!("{name}.single"), vec![single]);
     if let Some(input) = node.input.get_mut(1) {
         *input = cast;
     }

@@ -1,77 +1,78 @@
-//! Which parts of a network compute in 8 bits, and how that is written down.
+//! Quantization of a network to 8-bit integers.
 //!
-//! Every convolution but the last does: its input, its weights and its answer are 8-bit numbers, its sums 32-bit. ReLU
-//! and max-pooling behind one work on the same numbers. Everything else stays in single precision: the last
-//! convolution, whose answer decides on labels and which takes next to no time; transposed convolutions, which engines
-//! have no 8-bit kernel for (their weights are stored in half precision); instance normalisation with the activation
-//! behind it, additions and concatenations.
+//! All convolutions except the last are quantized: input, weights and output have 8 bits, the accumulators 32 bits. A ReLU
+//! or max pooling after a quantized convolution works on the same 8-bit values. Everything else stays in single precision:
+//!
+//! - the last convolution, because it determines the labels and takes very little time
+//! - transposed convolutions, for which engines have no 8-bit kernel; their weights are stored in half precision
+//! - instance normalisation with its activation, additions and concatenations
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::OnnxError;
 use crate::builder::attribute;
 use crate::messages::{AttributeProto, DataType, NodeProto};
-use crate::precision::flatten::Blocks;
-use crate::precision::half_weights::halve;
-use crate::precision::rewrite::{Rewrite, Weights, at, reduce};
-use crate::precision::{Affine, PerChannel, ValueRange};
+use crate::precision::conv3d_as_conv2d::Conv3d;
+use crate::precision::half_weights::store_weights_in_half;
+use crate::precision::quantization::{QuantizationParams, QuantizedWeights, ValueRange};
+use crate::precision::rewriter::{GraphRewriter, Weights, name_at, unsupported};
 
-/// The same model whose convolutions compute in 8-bit integers, given the range of every value that
-/// [`with_ranges`](crate::precision::with_ranges) measures.
+/// Quantizes the convolutions of a model to 8-bit integers. `ranges` are the ranges of the values that
+/// [`calibration_model`](crate::precision::calibration_model) measures, by their names.
 ///
 /// # Errors
-/// When the bytes are no ONNX file, a damaged one, or one whose graph cannot be written in 8 bits, or a range is
-/// missing.
+/// [`OnnxError::NotOnnx`], [`OnnxError::Damaged`], and [`OnnxError::Precision`] for a graph that cannot be quantized or a
+/// missing range.
 pub fn to_int8(onnx_bytes: &[u8], ranges: &BTreeMap<String, ValueRange>) -> Result<Vec<u8>, OnnxError> {
-    let (to, nodes) = Rewrite::begin(onnx_bytes)?;
-    let plan = Plan::of(&to, &nodes)?;
-    let mut affines = BTreeMap::new();
+    let (rewriter, nodes) = GraphRewriter::new(onnx_bytes)?;
+    let plan = QuantizationPlan::new(&rewriter, &nodes)?;
+    let mut params = BTreeMap::new();
     for value in plan.values() {
         let range =
-            ranges.get(&value).ok_or_else(|| reduce(format!("the range of `{value}` was not measured")))?;
-        affines.insert(value, Affine::covering(*range));
+            ranges.get(&value).ok_or_else(|| unsupported(format!("the range of `{value}` was not measured")))?;
+        params.insert(value, QuantizationParams::from_range(*range));
     }
-    let mut writer = Writer { to, affines, held: BTreeMap::new() };
+    let mut writer = Int8Writer { rewriter, params, quantized: BTreeMap::new() };
     for (index, node) in nodes.iter().enumerate() {
         match plan.layers.get(&index) {
-            Some(layer) => writer.convolution(node, layer, &plan)?,
-            None if plan.absorbed.contains(&index) => {}
-            None => writer.other(node, &plan)?,
+            Some(layer) => writer.write_convolution(node, layer, &plan)?,
+            None if plan.fused_relus.contains(&index) => {}
+            None => writer.write_other(node, &plan)?,
         }
     }
-    Ok(writer.to.finish())
+    Ok(writer.rewriter.finish())
 }
 
-/// A convolution in 8 bits.
-struct Layer {
+/// A quantized convolution.
+struct QuantizedConv {
     input: String,
-    /// Its answer, behind the ReLU if one follows.
+    /// The output, after the ReLU if one follows.
     output: String,
     relu: bool,
 }
 
-/// What is done to which node.
-pub(super) struct Plan {
-    /// By the index of the convolution's node.
-    layers: BTreeMap<usize, Layer>,
-    /// ReLUs that belong to a convolution before them.
-    absorbed: BTreeSet<usize>,
-    /// Values that somebody reads in single precision.
+/// The nodes that are quantized.
+pub(super) struct QuantizationPlan {
+    /// The quantized convolutions by the index of their node.
+    layers: BTreeMap<usize, QuantizedConv>,
+    /// The indices of ReLU nodes that are fused with the convolution before them.
+    fused_relus: BTreeSet<usize>,
+    /// The values that other nodes read in single precision.
     read_as_floats: BTreeSet<String>,
 }
 
-impl Plan {
-    pub(super) fn of(to: &Rewrite, nodes: &[NodeProto]) -> Result<Self, OnnxError> {
-        let outputs = to.outputs();
+impl QuantizationPlan {
+    pub(super) fn new(rewriter: &GraphRewriter, nodes: &[NodeProto]) -> Result<Self, OnnxError> {
+        let outputs = rewriter.outputs();
         let mut readers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (index, node) in nodes.iter().enumerate() {
             node.input.iter().for_each(|value| readers.entry(value).or_default().push(index));
         }
         let mut plan =
-            Self { layers: BTreeMap::new(), absorbed: BTreeSet::new(), read_as_floats: BTreeSet::new() };
+            Self { layers: BTreeMap::new(), fused_relus: BTreeSet::new(), read_as_floats: BTreeSet::new() };
         for (index, node) in nodes.iter().enumerate().filter(|(_, node)| node.op_type == "Conv") {
-            let (input, sums) = (at(&node.input, 0)?, at(&node.output, 0)?);
-            if outputs.iter().any(|o| o == sums) || !to.is_constant(at(&node.input, 1)?) {
+            let (input, sums) = (name_at(&node.input, 0)?, name_at(&node.output, 0)?);
+            if outputs.iter().any(|o| o == sums) || !rewriter.is_constant(name_at(&node.input, 1)?) {
                 continue;
             }
             let relu = match readers.get(sums).map(Vec::as_slice) {
@@ -79,24 +80,24 @@ impl Plan {
                 _ => None,
             };
             let output = match relu {
-                Some((at_index, relu)) => {
-                    plan.absorbed.insert(at_index);
-                    at(&relu.output, 0)?
+                Some((relu_index, relu)) => {
+                    plan.fused_relus.insert(relu_index);
+                    name_at(&relu.output, 0)?
                 }
                 None => sums,
             };
-            let layer = Layer { input: input.to_owned(), output: output.to_owned(), relu: relu.is_some() };
+            let layer = QuantizedConv { input: input.to_owned(), output: output.to_owned(), relu: relu.is_some() };
             plan.layers.insert(index, layer);
         }
         if plan.layers.is_empty() {
-            return Err(reduce(
-                "it has no convolution besides the last, so there is nothing to compute in 8 bits".into(),
+            return Err(unsupported(
+                "it has no convolution except the last, so there is nothing to quantize".into(),
             ));
         }
         for (index, node) in nodes.iter().enumerate() {
-            let in_bytes =
-                plan.layers.contains_key(&index) || plan.absorbed.contains(&index) || node.op_type == "MaxPool";
-            if !in_bytes {
+            let is_quantized =
+                plan.layers.contains_key(&index) || plan.fused_relus.contains(&index) || node.op_type == "MaxPool";
+            if !is_quantized {
                 plan.read_as_floats.extend(node.input.iter().cloned());
             }
         }
@@ -104,7 +105,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The values that are stored in 8 bits, in the order in which they are made.
+    /// The names of the quantized values in the order of their evaluation.
     pub(super) fn values(&self) -> Vec<String> {
         let mut seen = BTreeSet::new();
         let all = self.layers.values().flat_map(|layer| [&layer.input, &layer.output]);
@@ -112,148 +113,170 @@ impl Plan {
     }
 }
 
-/// A value that exists in 8 bits.
+/// A value in 8 bits. The fields of type `String` are names in the graph.
 #[derive(Clone)]
-struct Held {
-    bytes: String,
-    affine: Affine,
-    /// The constants that say so.
+struct QuantizedValue {
+    quantized: String,
+    params: QuantizationParams,
     scale: String,
     zero: String,
 }
 
-struct Writer {
-    to: Rewrite,
-    affines: BTreeMap<String, Affine>,
-    held: BTreeMap<String, Held>,
+/// Writes the quantized graph.
+struct Int8Writer {
+    rewriter: GraphRewriter,
+    params: BTreeMap<String, QuantizationParams>,
+    /// The values that exist in 8 bits so far.
+    quantized: BTreeMap<String, QuantizedValue>,
 }
 
-impl Writer {
-    /// The constants of an affine map, named after a value.
-    fn parameters(&mut self, value: &str, affine: Affine) -> (String, String) {
-        let scale = self.to.floats(format!("{value}.step"), &[], &[affine.scale]);
-        let zero = self.to.constant(format!("{value}.zero"), &[], DataType::Uint8, vec![affine.zero_point]);
+impl Int8Writer {
+    /// Adds the constants for the scale and the zero point of a value; returns their names.
+    fn param_constants(&mut self, value: &str, params: QuantizationParams) -> (String, String) {
+        let scale = self.rewriter.floats(format!("{value}.step"), &[], &[params.scale]);
+        let zero = self.rewriter.constant(format!("{value}.zero"), &[], DataType::Uint8, vec![params.zero_point]);
         (scale, zero)
     }
 
-    fn affine(&self, value: &str) -> Result<Affine, OnnxError> {
-        self.affines.get(value).copied().ok_or_else(|| reduce(format!("the range of `{value}` was not measured")))
+    fn params_of(&self, value: &str) -> Result<QuantizationParams, OnnxError> {
+        self.params
+            .get(value)
+            .copied()
+            .ok_or_else(|| unsupported(format!("the range of `{value}` was not measured")))
     }
 
-    /// A value in 8 bits, made from its single precision where it is not yet.
-    fn bytes_of(&mut self, value: &str) -> Result<Held, OnnxError> {
-        if let Some(held) = self.held.get(value) {
-            return Ok(held.clone());
+    /// A value in 8 bits. It is quantized here if it exists only in single precision.
+    fn quantized(&mut self, value: &str) -> Result<QuantizedValue, OnnxError> {
+        if let Some(existing) = self.quantized.get(value) {
+            return Ok(existing.clone());
         }
-        let affine = self.affine(value)?;
-        let (scale, zero) = self.parameters(value, affine);
-        let bytes = self.to.node("QuantizeLinear", &[value, &scale, &zero], format!("{value}.bytes"), vec![]);
-        let held = Held { bytes, affine, scale, zero };
-        self.held.insert(value.to_owned(), held.clone());
-        Ok(held)
+        let params = self.params_of(value)?;
+        let (scale, zero) = self.param_constants(value, params);
+        let quantized =
+            self.rewriter.node("QuantizeLinear", &[value, &scale, &zero], format!("{value}.bytes"), vec![]);
+        let result = QuantizedValue { quantized, params, scale, zero };
+        self.quantized.insert(value.to_owned(), result.clone());
+        Ok(result)
     }
 
-    fn dequantise(&mut self, bytes: &str, held: &Held, output: String) -> String {
-        self.to.node("DequantizeLinear", &[bytes, &held.scale, &held.zero], output, vec![])
+    fn dequantize(&mut self, quantized: &str, params: &QuantizedValue, output: String) -> String {
+        self.rewriter.node("DequantizeLinear", &[quantized, &params.scale, &params.zero], output, vec![])
     }
 
-    /// Notes a value that was made in 8 bits, and makes its single precision under its own name if somebody reads it.
-    fn made(&mut self, value: &str, held: Held, plan: &Plan) {
+    /// Registers a value that was computed in 8 bits. If other nodes read it in single precision, it is also dequantized
+    /// under its own name.
+    fn define(&mut self, value: &str, quantized: QuantizedValue, plan: &QuantizationPlan) {
         if plan.read_as_floats.contains(value) {
-            self.dequantise(&held.bytes.clone(), &held, value.to_owned());
+            self.dequantize(&quantized.quantized, &quantized, value.to_owned());
         }
-        self.held.insert(value.to_owned(), held);
+        self.quantized.insert(value.to_owned(), quantized);
     }
 
-    fn convolution(&mut self, node: &NodeProto, layer: &Layer, plan: &Plan) -> Result<(), OnnxError> {
-        let name = at(&node.output, 0)?;
-        let (weight_name, bias_name) = (at(&node.input, 1)?, at(&node.input, 2)?);
-        let (mut weights, biases) = (self.to.weights(weight_name)?, self.to.weights(bias_name)?);
-        let input = self.bytes_of(&layer.input)?;
-        let blocks = Blocks::of(node);
-        if let Some(blocks) = &blocks {
-            weights = blocks.reorder(&weights);
+    fn write_convolution(
+        &mut self,
+        node: &NodeProto,
+        layer: &QuantizedConv,
+        plan: &QuantizationPlan,
+    ) -> Result<(), OnnxError> {
+        let name = name_at(&node.output, 0)?;
+        let (weight_name, bias_name) = (name_at(&node.input, 1)?, name_at(&node.input, 2)?);
+        let (mut weights, biases) = (self.rewriter.weights(weight_name)?, self.rewriter.weights(bias_name)?);
+        let input = self.quantized(&layer.input)?;
+        let conv3d = Conv3d::from_node(node);
+        if let Some(conv3d) = &conv3d {
+            weights = conv3d.flatten_weights(&weights);
         }
-        let flat = match &blocks {
-            Some(blocks) => Some(blocks.flatten(&mut self.to, &input.bytes, &input.zero, name)?),
+        let flat = match &conv3d {
+            Some(conv3d) => Some(conv3d.flatten_input(&mut self.rewriter, &input.quantized, &input.zero, name)?),
             None => None,
         };
-        let (bytes, attributes) = match &flat {
+        let (image, attributes) = match &flat {
             Some(flat) => (flat.value.clone(), flat.attributes.clone()),
-            None => (input.bytes.clone(), node.attribute.clone()),
+            None => (input.quantized.clone(), node.attribute.clone()),
         };
-        let image = self.dequantise(&bytes, &input, format!("{name}.image"));
-        let quantised = PerChannel::of(&weights.values, &biases.values, input.affine.scale);
-        let kernel = self.kernel(weight_name, &weights, &quantised);
-        let bias = self.bias(bias_name, &quantised, input.affine.scale);
-        let mut sums = self.to.node("Conv", &[&image, &kernel, &bias], format!("{name}.sums"), attributes);
+        let image = self.dequantize(&image, &input, format!("{name}.image"));
+        let quantized = QuantizedWeights::quantize(&weights.values, &biases.values, input.params.scale);
+        let kernel = self.kernel_constants(weight_name, &weights, &quantized);
+        let bias = self.bias_constants(bias_name, &quantized, input.params.scale);
+        let mut sums = self.rewriter.node("Conv", &[&image, &kernel, &bias], format!("{name}.sums"), attributes);
         if layer.relu {
-            sums = self.to.node("Relu", &[&sums], format!("{name}.positive"), vec![]);
+            sums = self.rewriter.node("Relu", &[&sums], format!("{name}.positive"), vec![]);
         }
-        let affine = self.affine(&layer.output)?;
-        let (scale, zero) = self.parameters(&layer.output, affine);
-        let bytes = self.to.node("QuantizeLinear", &[&sums, &scale, &zero], format!("{name}.bytes"), vec![]);
-        let bytes = match flat {
-            Some(flat) => flat.unflatten(&mut self.to, &bytes, name),
-            None => bytes,
+        let params = self.params_of(&layer.output)?;
+        let (scale, zero) = self.param_constants(&layer.output, params);
+        let output =
+            self.rewriter.node("QuantizeLinear", &[&sums, &scale, &zero], format!("{name}.bytes"), vec![]);
+        let quantized = match flat {
+            Some(flat) => flat.unflatten_output(&mut self.rewriter, &output, name),
+            None => output,
         };
-        self.made(&layer.output, Held { bytes, affine, scale, zero }, plan);
+        self.define(&layer.output, QuantizedValue { quantized, params, scale, zero }, plan);
         Ok(())
     }
 
-    /// Writes weights in 8 bits and what makes them single precision again.
-    fn kernel(&mut self, name: &str, weights: &Weights, quantised: &PerChannel) -> String {
-        let bytes = quantised.weights.iter().map(|w| w.cast_unsigned()).collect();
-        let stored = self.to.constant(format!("{name}.bytes"), &weights.shape, DataType::Int8, bytes);
-        let zeros = vec![0; quantised.scales.len()];
-        self.per_channel(name, &stored, &quantised.scales, DataType::Int8, zeros)
+    /// Adds the 8-bit weights and a node that dequantizes them; returns the name of its output.
+    fn kernel_constants(&mut self, name: &str, weights: &Weights, quantized: &QuantizedWeights) -> String {
+        let bytes = quantized.weights.iter().map(|w| w.cast_unsigned()).collect();
+        let stored = self.rewriter.constant(format!("{name}.bytes"), &weights.shape, DataType::Int8, bytes);
+        let zeros = vec![0; quantized.scales.len()];
+        self.dequantize_per_channel(name, &stored, &quantized.scales, DataType::Int8, zeros)
     }
 
-    /// The same for biases, in 32 bits.
-    fn bias(&mut self, name: &str, quantised: &PerChannel, input_scale: f32) -> String {
-        let bytes = quantised.biases.iter().flat_map(|b| b.to_le_bytes()).collect();
-        let stored = self.to.constant(format!("{name}.units"), &[quantised.biases.len()], DataType::Int32, bytes);
-        let scales: Vec<f32> = quantised.scales.iter().map(|scale| scale * input_scale).collect();
+    /// Adds the 32-bit biases and a node that dequantizes them, likewise.
+    fn bias_constants(&mut self, name: &str, quantized: &QuantizedWeights, input_scale: f32) -> String {
+        let bytes = quantized.biases.iter().flat_map(|b| b.to_le_bytes()).collect();
+        let stored =
+            self.rewriter.constant(format!("{name}.units"), &[quantized.biases.len()], DataType::Int32, bytes);
+        let scales: Vec<f32> = quantized.scales.iter().map(|scale| scale * input_scale).collect();
         let zeros = vec![0; 4 * scales.len()];
-        self.per_channel(name, &stored, &scales, DataType::Int32, zeros)
+        self.dequantize_per_channel(name, &stored, &scales, DataType::Int32, zeros)
     }
 
-    fn per_channel(&mut self, name: &str, stored: &str, scales: &[f32], kind: DataType, zeros: Vec<u8>) -> String {
-        let scale = self.to.floats(format!("{name}.steps"), &[scales.len()], scales);
-        let zero = self.to.constant(format!("{name}.zeros"), &[scales.len()], kind, zeros);
+    /// Adds a node that dequantizes `stored` with one scale per output channel.
+    fn dequantize_per_channel(
+        &mut self,
+        name: &str,
+        stored: &str,
+        scales: &[f32],
+        kind: DataType,
+        zeros: Vec<u8>,
+    ) -> String {
+        let scale = self.rewriter.floats(format!("{name}.steps"), &[scales.len()], scales);
+        let zero = self.rewriter.constant(format!("{name}.zeros"), &[scales.len()], kind, zeros);
         let axis: Vec<AttributeProto> = vec![attribute::int("axis", 0)];
-        self.to.node("DequantizeLinear", &[stored, &scale, &zero], format!("{name}.single"), axis)
+        self.rewriter.node("DequantizeLinear", &[stored, &scale, &zero], format!("{name}.single"), axis)
     }
 
-    fn other(&mut self, node: &NodeProto, plan: &Plan) -> Result<(), OnnxError> {
-        let held = node.input.first().and_then(|value| self.held.get(value)).cloned();
-        match (node.op_type.as_str(), held) {
-            ("MaxPool", Some(held)) => self.pool(node, &held, plan),
-            ("MaxPool", None) => {
-                self.to.keep(node.clone());
-                Ok(())
-            }
+    fn write_other(&mut self, node: &NodeProto, plan: &QuantizationPlan) -> Result<(), OnnxError> {
+        let input = node.input.first().and_then(|value| self.quantized.get(value)).cloned();
+        match (node.op_type.as_str(), input) {
+            ("MaxPool", Some(input)) => self.write_pooling(node, &input, plan),
             ("Conv" | "ConvTranspose", _) => {
                 let mut node = node.clone();
-                halve(&mut self.to, &mut node)?;
-                self.to.keep(node);
+                store_weights_in_half(&mut self.rewriter, &mut node)?;
+                self.rewriter.copy_node(node);
                 Ok(())
             }
             _ => {
-                self.to.keep(node.clone());
+                self.rewriter.copy_node(node.clone());
                 Ok(())
             }
         }
     }
 
-    /// The greatest of some numbers is one of them: nothing is rounded again.
-    fn pool(&mut self, node: &NodeProto, input: &Held, plan: &Plan) -> Result<(), OnnxError> {
-        let output = at(&node.output, 0)?;
-        let image = self.dequantise(&input.bytes, input, format!("{output}.image"));
-        let greatest = self.to.node("MaxPool", &[&image], format!("{output}.greatest"), node.attribute.clone());
-        let inputs = [greatest.as_str(), &input.scale, &input.zero];
-        let bytes = self.to.node("QuantizeLinear", &inputs, format!("{output}.bytes"), vec![]);
-        self.made(output, Held { bytes, ..input.clone() }, plan);
+    /// Max pooling of a quantized value. The maximum is one of the inputs, so nothing is rounded a second time.
+    fn write_pooling(
+        &mut self,
+        node: &NodeProto,
+        input: &QuantizedValue,
+        plan: &QuantizationPlan,
+    ) -> Result<(), OnnxError> {
+        let output = name_at(&node.output, 0)?;
+        let image = self.dequantize(&input.quantized, input, format!("{output}.image"));
+        let max = self.rewriter.node("MaxPool", &[&image], format!("{output}.greatest"), node.attribute.clone());
+        let inputs = [max.as_str(), &input.scale, &input.zero];
+        let quantized = self.rewriter.node("QuantizeLinear", &inputs, format!("{output}.bytes"), vec![]);
+        self.define(output, QuantizedValue { quantized, ..input.clone() }, plan);
         Ok(())
     }
 }

@@ -1,22 +1,23 @@
-//! Model files in fewer bits.
+//! Models in lower precision.
 //!
-//! [`to_half`] stores the weights in half precision and computes as before. [`to_int8`] makes the convolutions compute
-//! in 8-bit integers, in the form that ONNX calls QDQ: `QuantizeLinear` and `DequantizeLinear` around them, which an
-//! engine fuses into integer kernels. What it has to know of the values between the layers is found by running
-//! [`with_ranges`], the same graph with the extremes of these values as its outputs.
+//! [`to_half`] stores the weights in half precision; the network still computes in single precision. [`to_int8`] quantizes
+//! the convolutions to 8-bit integers in ONNX's QDQ form: `QuantizeLinear` and `DequantizeLinear` nodes around each
+//! convolution, which an engine fuses into an integer kernel. The ranges of the quantized values come from calibration: run
+//! [`calibration_model`], the same graph with the minimum and maximum of these values as its outputs, on representative
+//! tiles.
 //!
-//! All three take what [`GraphBuilder`](crate::GraphBuilder) wrote. They change the graph alone: the specification is
-//! the caller's to replace with [`with_spec`](crate::with_spec).
+//! All three take files that [`GraphBuilder`](crate::GraphBuilder) wrote. They change only the graph; the caller replaces the
+//! specification with [`with_spec`](crate::with_spec).
 
-mod flatten;
+mod calibration;
+mod conv3d_as_conv2d;
 mod half_weights;
 mod int8;
-mod ranges;
-mod rewrite;
-mod scale;
+mod quantization;
+mod rewriter;
 
+pub use calibration::{RangeOutput, calibration_model};
 pub(crate) use half_weights::HALF_SUFFIX;
 pub use half_weights::to_half;
 pub use int8::to_int8;
-pub use ranges::{RangeOutput, with_ranges};
-pub use scale::{Affine, PerChannel, ValueRange};
+pub use quantization::{QuantizationParams, QuantizedWeights, ValueRange};

@@ -2,27 +2,30 @@ use std::collections::BTreeSet;
 
 use sulcus_volume::{Label, LabelMap};
 
-use super::{Postprocess, keep_largest};
-use crate::{PipelineError, Structure, count_structures, mean_defined};
+use sulcus_metrics::{count_structures, mean_defined};
+use sulcus_model::{Postprocess, Structure};
 
-/// What is to be done to a model's masks, and why.
+use super::{apply, keep_largest};
+use crate::PipelineError;
+
+/// The postprocessing that was chosen for a model, and the reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostprocessingChoice {
-    /// In order.
+    /// The steps, in order.
     pub steps: Vec<Postprocess>,
-    /// A sentence for each possible step that changed a score, whether it is taken or not; one sentence when none did.
+    /// A sentence for each candidate step that changed a score, taken or not; one sentence when none did.
     pub why: Vec<String>,
 }
 
 /// Chooses postprocessing by its effect on validation cases, as nnU-Net does (Isensee et al. 2021,
-/// doi:10.1038/s41592-020-01008-z): only the largest component of all foreground is kept if that raises the mean Dice
-/// and lowers no structure's; then the same for each structure alone.
+/// doi:10.1038/s41592-020-01008-z): keep the largest component of all foreground if that raises the mean Dice and lowers no
+/// structure's Dice; then the same for each structure alone.
 ///
-/// `cases` is called at most once and once more for each group of structures that don't overlap, for the predictions before postprocessing with their references, one case after the
-/// other: one case at a time is in memory. A Dice that is undefined (both masks empty) is left out of its mean.
+/// `cases` gives each prediction before postprocessing with its reference, one case at a time. It is called once, and once more for
+/// each group of structures that do not overlap. An undefined Dice (both masks empty) is left out of its mean.
 ///
 /// # Errors
-/// When a case cannot be had, or its masks lie on different grids.
+/// When a case gives an error, or its masks lie on different grids.
 pub fn choose_postprocessing<I, E>(
     structures: &[Structure],
     mut cases: impl FnMut() -> I,
@@ -46,16 +49,16 @@ where
         }
     }
 
-    let alone = if structures.len() > 1 { apart(structures) } else { Vec::new() };
+    let alone = if structures.len() > 1 { independent_groups(structures) } else { Vec::new() };
     for group in alone {
         let each: Vec<&[Label]> = group.iter().map(|structure| structure.values.as_slice()).collect();
         let so_far = steps.clone();
-        let start = |mask: &mut [Label], shape| so_far.iter().for_each(|step| step.apply(mask, shape));
+        let start = |mask: &mut [Label], shape| so_far.iter().for_each(|step| apply(step, mask, shape));
         let prepared = cases().into_iter().map(|case| {
             let (prediction, reference) = case?;
             Ok::<_, E>((changed(&prediction, start)?, reference))
         });
-        // No voxels of one depend on another's here, so that one pass tries all of the group.
+        // The structures of a group are independent, so that one pass tries all of them.
         let (before, after) = effect(structures, prepared, |mask, shape| keep_largest(mask, shape, &each))?;
         let means = before.label_means().zip(after.label_means());
         let dice = before.dice.iter().zip(&after.dice);
@@ -65,7 +68,7 @@ where
             if dice_before == dice_after || !group.contains(&structure) {
                 continue;
             }
-            // What is taken from one that overlaps with others is taken from these too.
+            // Removing a component of a structure also changes the structures that overlap with it.
             let worse = if group.len() == 1 { worse(structures, &before, &after) } else { Vec::new() };
             let taken = mean_after > mean_before && worse.is_empty();
             why.push(sentence(&structure.name, &before, mean_before, mean_after, taken, &worse));
@@ -83,8 +86,8 @@ where
     Ok(PostprocessingChoice { steps, why })
 }
 
-/// All structures as one group where they share no voxel, otherwise each as its own.
-fn apart(structures: &[Structure]) -> Vec<Vec<&Structure>> {
+/// One group of all structures where they share no label value, otherwise a group for each.
+fn independent_groups(structures: &[Structure]) -> Vec<Vec<&Structure>> {
     let overlap = |(index, a): (usize, &Structure)| {
         structures.iter().skip(index + 1).any(|b| a.values.iter().any(|value| b.holds(*value)))
     };
@@ -95,13 +98,13 @@ fn apart(structures: &[Structure]) -> Vec<Vec<&Structure>> {
     }
 }
 
-/// Names of the structures whose mean Dice falls.
+/// The names of the structures whose mean Dice decreases.
 fn worse<'a>(structures: &'a [Structure], before: &Scores, after: &Scores) -> Vec<&'a str> {
     let means = structures.iter().zip(before.label_means().zip(after.label_means()));
     means.filter(|(_, (before, after))| after < before).map(|(s, _)| s.name.as_str()).collect()
 }
 
-/// Dice of each structure in each case.
+/// The Dice of each structure in each case.
 struct Scores {
     /// `[structure][case]`.
     dice: Vec<Vec<Option<f64>>>,
@@ -130,7 +133,7 @@ impl Scores {
     }
 }
 
-/// Scores before and after a change to the predictions.
+/// The scores before and after a change to the predictions.
 fn effect<E: From<PipelineError>>(
     structures: &[Structure],
     cases: impl IntoIterator<Item = Result<(LabelMap, LabelMap), E>>,
@@ -195,14 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_island_of_any_label_is_removed_for_all_together() {
+    fn small_component_is_removed_from_all_foreground() {
         let choice = choose(&[(&[1, 1, 2, 2, 0, 0, 2], &[1, 1, 2, 2, 0, 0, 0])]);
         assert_eq!(choice.steps, [keep(&[1, 2])]);
         assert!(choice.why[0].starts_with("largest component of all foreground: taken"), "{:?}", choice.why);
     }
 
     #[test]
-    fn a_structure_of_two_true_parts_forbids_it_for_all_but_not_for_the_other() {
+    fn step_is_chosen_per_structure_where_it_harms_another_structure() {
         // Label 1 has two parts by nature; label 2 has an island that touches label 1.
         let truth: &[Label] = &[1, 1, 1, 0, 0, 1, 1, 2, 2, 2, 2];
         let found: &[Label] = &[1, 1, 2, 0, 0, 1, 1, 2, 2, 2, 2];
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_helps_one_case_and_harms_another_more_is_left() {
+    fn step_that_lowers_the_mean_is_not_taken() {
         let helped: (&[Label], &[Label]) = (&[1, 1, 1, 1, 0, 1], &[1, 1, 1, 1, 0, 0]);
         let harmed: (&[Label], &[Label]) = (&[1, 1, 0, 1, 0, 0], &[1, 1, 0, 1, 0, 0]);
         assert!(choose(&[helped, harmed]).steps.is_empty());
@@ -225,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn structures_are_tried_on_what_the_first_step_leaves() {
+    fn structures_are_tried_after_the_foreground_step() {
         // The lone 2 goes with the first step; without it, label 2 has one component and nothing is left to do.
         let choice = choose(&[(&[1, 1, 1, 2, 0, 2], &[1, 1, 1, 2, 0, 0])]);
         assert_eq!((choice.steps, choice.why.len()), (vec![keep(&[1, 2])], 1));
     }
 
     #[test]
-    fn nothing_is_done_and_said_so_where_nothing_changes() {
+    fn no_step_is_taken_where_scores_do_not_change() {
         let same: &[Label] = &[0, 1, 2, 0];
         let choice = choose(&[(same, same), (&[0; 4], &[0; 4])]);
         assert!(choice.steps.is_empty() && choice.why[0].starts_with("no postprocessing: over 2"), "{choice:?}");
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn regions_are_tried_one_after_the_other_and_may_not_harm_each_other() {
+    fn overlapping_regions_are_tried_one_by_one() {
         let structure = |name: &str, values: &[Label]| Structure {
             name: name.into(),
             values: values.to_vec(),
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_that_cannot_be_had_is_an_error() {
+    fn error_of_a_case_is_returned() {
         let broken = || [Err::<(LabelMap, LabelMap), _>(PipelineError::Cancelled)];
         assert!(matches!(choose_postprocessing(&[Structure::label(1)], broken), Err(PipelineError::Cancelled)));
     }

@@ -1,59 +1,30 @@
 mod choice;
 
-use serde::{Deserialize, Serialize};
-use sulcus_volume::{Label, LabelMap, LabelTable};
+use sulcus_model::Postprocess;
+use sulcus_volume::{Label, LabelMap};
 
 use crate::PipelineError;
 
 pub use choice::{PostprocessingChoice, choose_postprocessing};
 
-/// What is done to a mask after the network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Postprocess {
-    /// Of all voxels that have one of these labels, keep the largest connected component (26 neighbours); the
-    /// others become background.
-    KeepLargestComponent {
-        /// The labels taken together.
-        labels: Vec<Label>,
-    },
-}
-
-impl Postprocess {
-    /// Checks that it names labels, and only such as the table has.
-    ///
-    /// # Errors
-    /// A sentence about what is wrong.
-    pub(crate) fn check(&self, table: &LabelTable) -> Result<(), String> {
-        let Self::KeepLargestComponent { labels } = self;
-        if labels.is_empty() {
-            return Err("a postprocessing step names no label".into());
-        }
-        match labels.iter().find(|label| table.get(**label).is_none()) {
-            Some(unknown) => Err(format!("a postprocessing step names label {unknown}, which the table lacks")),
-            None => Ok(()),
-        }
-    }
-
-    /// Applies it in place to `[z, y, x]` labels of shape x, y, z.
-    pub(crate) fn apply(&self, mask: &mut [Label], shape: [usize; 3]) {
-        match self {
-            Self::KeepLargestComponent { labels } => keep_largest(mask, shape, &[labels]),
-        }
+/// Applies one step in place to `[z, y, x]` labels of shape x, y, z.
+fn apply(step: &Postprocess, mask: &mut [Label], shape: [usize; 3]) {
+    match step {
+        Postprocess::KeepLargestComponent { labels } => keep_largest(mask, shape, &[labels]),
     }
 }
 
-/// Applies steps in their order.
+/// Applies a model's postprocessing steps in their order.
 ///
 /// # Errors
-/// Never for a mask that was read or predicted: its grid stays as it is.
+/// None for a mask that was read or predicted.
 pub fn postprocess(steps: &[Postprocess], mask: LabelMap) -> Result<LabelMap, PipelineError> {
     let (geometry, mut values) = mask.into_parts();
-    steps.iter().for_each(|step| step.apply(&mut values, geometry.shape()));
+    steps.iter().for_each(|step| apply(step, &mut values, geometry.shape()));
     Ok(LabelMap::new(geometry, values)?)
 }
 
-/// Of each group of labels, the largest component stays; a label belongs to one group at most.
+/// Keeps the largest connected component of each group of labels. A label belongs to one group at most.
 fn keep_largest(mask: &mut [Label], [nx, ny, nz]: [usize; 3], groups: &[&[Label]]) {
     const UNSEEN: u32 = 0;
     let mut group_of: Vec<Option<usize>> = vec![None; usize::from(Label::MAX) + 1];
@@ -61,8 +32,7 @@ fn keep_largest(mask: &mut [Label], [nx, ny, nz]: [usize; 3], groups: &[&[Label]
         labels.iter().for_each(|label| group_of[usize::from(*label)] = Some(group));
     }
     let mut component = vec![UNSEEN; mask.len()];
-    // Of each group the size and number of its largest one; the first of equal ones, so that the answer does not depend on
-    // anything but the mask.
+    // Size and number of each group's largest component. The first of equal ones wins, so that the result depends on the mask alone.
     let mut largest = vec![(0_usize, UNSEEN); groups.len()];
     let mut components = UNSEEN;
     let mut stack = Vec::new();
@@ -105,29 +75,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_largest_component_of_the_named_labels_stays() {
-        // Two blobs of labels 1 and 2 that touch by a corner, a lone 1, and a 3 that is not meant.
+    fn keep_largest_component_removes_smaller_components_of_named_labels() {
+        // Two blobs of labels 1 and 2 that touch by a corner, a lone 1, and a 3 that the step does not name.
         let mut mask = vec![0; 5 * 5 * 2];
         for (at, label) in [(0, 1), (1, 1), (7, 2), (24, 1), (49, 3)] {
             mask[at] = label;
         }
-        Postprocess::KeepLargestComponent { labels: vec![1, 2] }.apply(&mut mask, [5, 5, 2]);
+        apply(&Postprocess::KeepLargestComponent { labels: vec![1, 2] }, &mut mask, [5, 5, 2]);
         assert_eq!([mask[0], mask[1], mask[7], mask[24], mask[49]], [1, 1, 2, 0, 3]);
     }
 
     #[test]
-    fn groups_do_not_join_and_the_first_of_equal_components_stays() {
+    fn groups_stay_separate_and_the_first_of_equal_components_wins() {
         let mut mask = vec![1, 2, 2, 0, 1, 0, 2];
         keep_largest(&mut mask, [7, 1, 1], &[&[1], &[2]]);
         assert_eq!(mask, [1, 2, 2, 0, 0, 0, 0]);
-    }
-
-    #[test]
-    fn a_step_names_labels_of_the_table() {
-        let table = LabelTable::from_names([(1, "one".to_owned())]).unwrap();
-        let check = |labels: Vec<Label>| Postprocess::KeepLargestComponent { labels }.check(&table);
-        assert!(check(vec![1]).is_ok());
-        assert!(check(vec![1, 3]).unwrap_err().contains("label 3"));
-        assert!(check(Vec::new()).unwrap_err().contains("no label"));
     }
 }

@@ -1,20 +1,23 @@
-"""Segments medical scans with a model that Sulcus has trained.
+"""Segments medical scans with a model from Sulcus.
 
     >>> import sulcus
     >>> segmenter = sulcus.Segmenter("model.onnx")
-    >>> found = segmenter.segment(array, affine)        # or: segmenter.segment(nibabel.load("scan.nii.gz"))
-    >>> found.labels                                    # a NumPy array on the scan's own grid
-    >>> {s.name: s.ml for s in found.structures}
+    >>> segmentation = segmenter.segment(array, affine)     # or: segmenter.segment(nibabel.load("scan.nii.gz"))
+    >>> segmentation.labels                                 # a NumPy array on the scan's own grid
+    >>> {s.name: s.ml for s in segmentation.structures}
 """
 
 from ._errors import InputError, ModelError, SulcusError
 from ._segmentation import Seconds, Segmentation, Structure
-from ._segmenter import Segmenter
+from ._segmenter import Device, Engine, Precision, Segmenter
 from ._sulcus import __version__
 
 __all__ = [
+    "Device",
+    "Engine",
     "InputError",
     "ModelError",
+    "Precision",
     "Seconds",
     "Segmentation",
     "Segmenter",

@@ -1,14 +1,15 @@
-"""What can go wrong. The native half raises these classes too, by these names."""
+"""The exceptions of this package. The native half raises them too."""
 
 
 class SulcusError(Exception):
-    """Every error of this package: an engine or a device that can't be had, memory that doesn't suffice, a mask that can't
-    be written, an option that means nothing. Its text says what was expected, what was found and what to do."""
+    """Base class of all errors of this package. It is raised itself for an engine or a device that is not available, for too
+    little memory, for a mask that cannot be written and for an invalid option. The message says what was expected, what was
+    found and what to do."""
 
 
 class InputError(SulcusError, ValueError):
-    """A scan that can't be segmented: its array, its affine, or its file."""
+    """A scan that cannot be segmented, because of its array, its affine or its file."""
 
 
 class ModelError(SulcusError, ValueError):
-    """A model that can't be used: no model at all, a newer format, models that don't go together."""
+    """A model that cannot be used: not a model, a newer format, or models that do not match each other."""

@@ -1,4 +1,4 @@
-"""Masks as nibabel's images. nibabel is imported here alone, and only when it is asked for."""
+"""Masks as nibabel images. Only this module imports nibabel, and only when it is needed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 _LABEL = 1002
 """NIFTI_INTENT_LABEL."""
-_LONGEST_AXIS = 32767
-"""Of NIfTI-1."""
-_PLACE = (
+_MAX_AXIS_LENGTH = 32767
+"""The maximum in NIfTI-1."""
+_GRID_FIELDS = (
     *("dim_info", "pixdim", "xyzt_units", "qform_code", "sform_code"),
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
-"""Header fields that place a volume: those that the command line copies as well. What may name the patient is none."""
+"""Header fields that define the grid, as copied by the command line. None of them can name the patient."""
 
 
 def to_nibabel(
@@ -29,28 +29,28 @@ def to_nibabel(
     header: Any,
     extension: tuple[int, bytes] | None,
 ) -> nibabel.Nifti1Image:
-    """A label image on the grid of `header`, where there is one of NIfTI, or else of the affine."""
+    """A label image on the grid of `header` if it is a NIfTI header, otherwise on the grid of the affine."""
     import nibabel
     from nibabel.nifti1 import Nifti1Extension
 
-    # Most of nibabel's functions have no types.
+    # Most functions of nibabel are untyped.
     kind: Any
     image: Any
-    placed = isinstance(header, nibabel.Nifti1Header)
-    long = max(labels.shape) > _LONGEST_AXIS
+    has_nifti_header = isinstance(header, nibabel.Nifti1Header)
+    long = max(labels.shape) > _MAX_AXIS_LENGTH
     kind = nibabel.Nifti2Image if long or isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     made = kind.header_class()
     made.set_data_dtype(labels.dtype)
     made.set_data_shape(labels.shape)
-    if placed:
-        for field in _PLACE:
+    if has_nifti_header:
+        for field in _GRID_FIELDS:
             made[field] = header[field]
-    # Where sform and qform say something else than the affine, which the caller may have changed, nibabel mends them.
+    # If the caller has changed the affine, nibabel updates sform and qform.
     image = kind(labels, affine, made)
-    if not placed:
+    if not has_nifti_header:
         image.set_sform(affine, code=1)
         image.set_qform(affine, code=1)
-        # Shears are beyond a qform.
+        # A qform cannot represent shears.
         if not np.allclose(image.get_qform(), affine, rtol=1e-4, atol=1e-3):
             image.header["qform_code"] = 0
         image.header.set_xyzt_units("mm")

@@ -1,4 +1,4 @@
-"""Where a Python program has ONNX Runtime. Nothing is imported or loaded here."""
+"""Where ONNX Runtime may be installed. Nothing is imported or loaded here."""
 
 import importlib.util
 import os
@@ -7,18 +7,18 @@ from pathlib import Path
 
 
 def packages() -> list[str]:
-    """The folders that hold the `onnxruntime` package of the running interpreter, the one that `import onnxruntime` would
-    take (`onnxruntime-gpu` and its like have the same name)."""
+    """The folders of the `onnxruntime` package that `import onnxruntime` would load. `onnxruntime-gpu` and similar
+    distributions have the same package name."""
     try:
         spec = importlib.util.find_spec("onnxruntime")
     except (ImportError, ValueError):
         return []
-    places = spec.submodule_search_locations if spec is not None else None
-    return [os.path.dirname(place) for place in places or []]
+    locations = spec.submodule_search_locations if spec is not None else None
+    return [os.path.dirname(location) for location in locations or []]
 
 
 def data_folder() -> str | None:
-    """Where `sulcus runtime install` puts the library: the same folder as in the command line's environment.rs."""
+    """The folder of `sulcus runtime install`, as in environment.rs of the command line."""
     if sys.platform == "win32":
         home = os.environ.get("LOCALAPPDATA")
     elif sys.platform == "darwin":

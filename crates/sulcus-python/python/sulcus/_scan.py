@@ -1,4 +1,4 @@
-"""From what a caller has to what the native half takes: arrays with their affines, and nibabel's images."""
+"""Converts arrays with affines and nibabel images for the native half."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from . import _sulcus
 from ._errors import InputError
 
-# Slices that are brought into order at a time: whole cache lines of an array whose last axis is the fastest.
-_SLICES = 32
+# Slices that are converted at a time. For an array with the last axis fastest, this uses whole cache lines.
+_SLICES_PER_BLOCK = 32
 _log = logging.getLogger("sulcus")
 _UNUSABLE_UNITS = {"meter": "metres", "micron": "micrometres"}
 
 
 @runtime_checkable
 class SpatialImage(Protocol):
-    """What counts as an image: nibabel's spatial images, and what looks like them."""
+    """nibabel's spatial images, and other objects with these attributes."""
 
     @property
     def dataobj(self) -> Any: ...
@@ -31,14 +31,14 @@ def from_image(image: SpatialImage) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """The voxels that `nibabel.save` would write, and the affine."""
     affine = image.affine
     if affine is None:
-        raise InputError("the image has no affine, so nothing says where its voxels lie in the patient; set one")
+        raise InputError("the image has no affine, so the position of its voxels in the patient is unknown; set one")
     header = getattr(image, "header", None)
     units = getattr(header, "get_xyzt_units", None)
     unit = units()[0] if units is not None else None
     if unit in _UNUSABLE_UNITS:
         raise InputError(
-            f"the image's header counts in {_UNUSABLE_UNITS[unit]}, expected millimetres; programs disagree on what "
-            "follows from it, so set the affine in millimetres and the unit with header.set_xyzt_units('mm')"
+            f"the image's header counts in {_UNUSABLE_UNITS[unit]}, expected millimetres; programs interpret this "
+            "differently, so set the affine in millimetres and the unit with header.set_xyzt_units('mm')"
         )
     if units is not None and header is not None and header["sform_code"] == 0 and header["qform_code"] == 0:
         _log.warning(
@@ -46,7 +46,7 @@ def from_image(image: SpatialImage) -> tuple[NDArray[Any], NDArray[np.float64]]:
             "mask may be wrong"
         )
     array = np.asanyarray(image.dataobj)
-    # A NIfTI file may have its channels along the fifth axis, with a fourth of length 1.
+    # A NIfTI file may have its channels along the fifth axis, with a fourth axis of length 1.
     longer = [edge for edge in array.shape[3:] if edge != 1]
     if array.ndim > 3 and len(longer) <= 1:
         array = array.reshape((*array.shape[:3], longer[0] if longer else 1), order="F")
@@ -54,17 +54,17 @@ def from_image(image: SpatialImage) -> tuple[NDArray[Any], NDArray[np.float64]]:
 
 
 def from_array(array: ArrayLike, affine: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """An array as it is, and the affine."""
+    """The array, unchanged, and the affine."""
     try:
         return np.asanyarray(array), checked_affine(affine)
     except (TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"the scan is no array that NumPy takes: {error}") from error
+        raise InputError(f"the scan cannot be converted to a NumPy array: {error}") from error
 
 
 def checked_affine(affine: ArrayLike) -> NDArray[np.float64]:
-    """A copy of a 4×4 affine."""
+    """A checked copy of a 4×4 affine."""
     try:
         found = np.asarray(affine)
     except ValueError as error:
@@ -82,9 +82,9 @@ def checked_affine(affine: ArrayLike) -> NDArray[np.float64]:
 
 
 def to_native(array: NDArray[Any], affine: NDArray[np.float64], channels: list[str]) -> _sulcus.Scan:
-    """The native half's scan."""
+    """Copies the scan to the native half."""
     if np.ma.isMaskedArray(array) and np.ma.is_masked(array):
-        raise InputError("the array has masked voxels, whose values are unknown; fill them, say with array.filled(0)")
+        raise InputError("the array has masked voxels, whose values are unknown; fill them, for example with array.filled(0)")
     array = np.asarray(array)
     if array.dtype.kind not in "biuf":
         raise InputError(
@@ -104,10 +104,10 @@ def to_native(array: NDArray[Any], affine: NDArray[np.float64], channels: list[s
             f"channels are the last of its axes {array.shape}"
         )
     scan = _sulcus.Scan((nx, ny, nz), found, affine[:3].tolist())
-    # What single precision can't hold becomes infinite, and is counted and refused as such.
+    # Values beyond single precision become infinite. The runtime counts and refuses them.
     with np.errstate(over="ignore", invalid="ignore"):
         for channel in range(found):
-            for z in range(0, nz, _SLICES):
-                block = array[:, :, z : z + _SLICES, channel]
+            for z in range(0, nz, _SLICES_PER_BLOCK):
+                block = array[:, :, z : z + _SLICES_PER_BLOCK, channel]
                 scan.append(np.require(block, np.float32, ["F", "A"]))
     return scan

@@ -1,4 +1,4 @@
-"""What comes out."""
+"""The result of a segmentation."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Structure:
-    """A structure that the model looks for: a label, or a region of several."""
+    """A structure of the model (a label, or a region of several labels) and its volume in the mask."""
 
     name: str
     value: int
-    """Its value in the mask; a region's, where no other region lies over it."""
+    """The structure's value in the mask. A region has it where no other region overlaps."""
     values: tuple[int, ...]
-    """All values that belong to it."""
+    """All label values that belong to the structure."""
     voxels: int
-    """Voxels of the mask that have any of them; 0 when it was not found."""
+    """The number of voxels with any of these values; 0 if the structure was not native."""
     ml: float
-    """Their volume in millilitres."""
+    """The volume of these voxels in millilitres."""
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Where the time went, in seconds of the wall clock."""
+    """Duration of each stage, in seconds (wall clock)."""
 
     preprocess: float
-    """Turning, resampling and normalising the scan."""
+    """Reorienting, resampling and normalising the scan."""
     infer: float
-    """Asking the network tile by tile, and deciding meanwhile."""
+    """Predicting tiles, blending them and choosing labels."""
     engine: float
-    """The part of `infer` during which the engine worked."""
+    """The part of `infer` inside the engine."""
     postprocess: float
-    """What is done to the whole mask."""
+    """Postprocessing the mask."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,43 +48,43 @@ class Segmentation:
     """A segmented scan."""
 
     labels: NDArray[np.uint8] | NDArray[np.uint16]
-    """The mask, of the scan's shape (x, y, z) and on its grid: `uint8` where all labels of the model fit, else `uint16`."""
+    """The mask, with the scan's shape (x, y, z) and grid: `uint8` if all labels of the model fit, otherwise `uint16`."""
     affine: NDArray[np.float64]
-    """The scan's: voxel indices to RAS+ millimetres."""
+    """The scan's affine: voxel indices to RAS+ millimetres."""
     structures: tuple[Structure, ...]
-    """What the model looks for, with the volume of each."""
+    """The structures of the model with their volumes."""
     label_names: dict[int, str]
     """The names of the values that the mask can have; 0 is the background."""
     probabilities: NDArray[np.float32] | None = field(repr=False)
-    """Of each class, if they were asked for: (class, x, y, z)."""
+    """The probabilities of each class, if requested: (class, x, y, z)."""
     classes: tuple[str, ...]
     """The names of the classes along the first axis of `probabilities`."""
     tiles: int
-    """Tiles that the scan was cut into."""
+    """The number of tiles that the scan was divided into."""
     seconds: Seconds
-    """Where the time went."""
+    """Duration of each stage."""
     peak_memory_bytes: int | None
-    """The most memory that the process has held since it began, where the system says (Linux)."""
+    """Peak memory of the process, where the operating system reports it (Linux)."""
     engine: str
-    """What ran the network: `ort` or `tract`."""
+    """The engine that ran the network: `ort` or `tract`."""
     device: str
-    """Where it ran."""
+    """The device that it ran on."""
     precision: str
-    """The numbers that the network is written in: `fp32`, `fp16` or `int8`."""
+    """The precision of the network: `fp32`, `fp16`, `int8`, or `bf16` where it was requested."""
     _header: Any = field(repr=False)
     _extension: tuple[int, bytes] | None = field(repr=False)
 
     def __repr__(self) -> str:
         shape = " × ".join(map(str, self.labels.shape))
-        found = ", ".join(f"{s.name} {s.ml:.3f} ml" for s in self.structures)
-        return f"<sulcus.Segmentation of {shape} voxels: {found}>"
+        volumes = ", ".join(f"{s.name} {s.ml:.3f} ml" for s in self.structures)
+        return f"<sulcus.Segmentation of {shape} voxels: {volumes}>"
 
     def to_nibabel(self) -> nibabel.Nifti1Image:
-        """The mask as nibabel's image (NIfTI-2's where the scan's was), to be saved with `nibabel.save`.
+        """The mask as an image for `nibabel.save`: NIfTI-2 if the scan was NIfTI-2, otherwise NIfTI-1.
 
-        The intent is 1002 (labels), and a header extension carries names and colours as the `sulcus` command writes them.
-        sform, qform, voxel sizes, units and codes of a NIfTI image that was segmented go over bit for bit; texts of its
-        header, which may name the patient, do not.
+        The intent is 1002 (labels), and a header extension has the names and colours, as in masks of the `sulcus` command.
+        sform, qform, voxel sizes, units and codes of a segmented NIfTI image are copied bit for bit. Texts of its header are
+        not copied, because they may name the patient.
         """
         from ._nifti import to_nibabel
 
@@ -92,28 +92,28 @@ class Segmentation:
 
 
 def from_native(
-    found: _sulcus.Found,
-    native: _sulcus.Segmenter,
+    native: _sulcus.NativeSegmentation,
+    segmenter: _sulcus.Segmenter,
     affine: NDArray[np.float64] | None = None,
     header: Any = None,
 ) -> Segmentation:
-    """The public form of what the native half found."""
-    probabilities = found.probabilities
+    """Converts a segmentation of the native half."""
+    probabilities = native.probabilities
     return Segmentation(
-        labels=found.labels,
-        affine=np.array(found.ras_from_voxel) if affine is None else affine,
+        labels=native.labels,
+        affine=np.array(native.ras_from_voxel) if affine is None else affine,
         structures=tuple(
-            Structure(name, value, tuple(values), voxels, ml) for name, value, values, voxels, ml in found.structures
+            Structure(name, value, tuple(values), voxels, ml) for name, value, values, voxels, ml in native.structures
         ),
-        label_names=dict(found.names),
+        label_names=dict(native.names),
         probabilities=None if probabilities is None else probabilities.transpose(0, 3, 2, 1),
-        classes=tuple(native.classes),
-        tiles=found.tiles,
-        seconds=Seconds(*found.seconds),
-        peak_memory_bytes=found.peak_memory_bytes,
-        engine=found.engine,
-        device=found.device,
-        precision=found.precision,
+        classes=tuple(segmenter.classes),
+        tiles=native.tiles,
+        seconds=Seconds(*native.seconds),
+        peak_memory_bytes=native.peak_memory_bytes,
+        engine=native.engine,
+        device=native.device,
+        precision=native.precision,
         _header=header,
-        _extension=native.label_extension(),
+        _extension=segmenter.label_extension(),
     )

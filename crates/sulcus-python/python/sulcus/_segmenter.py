@@ -1,4 +1,4 @@
-"""The class that everything begins with."""
+"""The class `Segmenter` and the types of its options."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import logging
 import math
 import operator
 import os
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from numpy.typing import ArrayLike
 
@@ -21,59 +22,97 @@ Path = str | os.PathLike[str]
 Model = Path | bytes | bytearray | memoryview
 Progress = Callable[[int, int], object]
 
+Engine = Literal["auto", "ort", "tract"]
+"""`ort` is ONNX Runtime, `tract` is built in. `auto` is ONNX Runtime if it is found, otherwise tract."""
+Device = Literal[
+    "auto",
+    "cpu",
+    "openvino",
+    "cuda",
+    "cuda:0",
+    "cuda:1",
+    "cuda:2",
+    "cuda:3",
+    "cuda:4",
+    "cuda:5",
+    "cuda:6",
+    "cuda:7",
+    "tensorrt",
+    "tensorrt:0",
+    "tensorrt:1",
+    "tensorrt:2",
+    "tensorrt:3",
+    "tensorrt:4",
+    "tensorrt:5",
+    "tensorrt:6",
+    "tensorrt:7",
+]
+"""`auto` is CUDA if it is available, otherwise the CPU. Numbers above 7 work too; type checkers do not know them."""
+Precision = Literal["native", "bf16", "fp16"]
+"""`native` is the model's own precision. `bf16` needs the device `openvino`, `fp16` needs `tensorrt`."""
+
 _log = logging.getLogger("sulcus")
 
 
 class Segmenter:
     """One model or an ensemble, loaded and ready to segment scans.
 
-    Threads can share one: Python's lock is not held while a scan is segmented. A process that forks (as
-    `multiprocessing` does on Linux by default before Python 3.14) must make its own afterwards.
+    Threads can share a segmenter, because the GIL is released while a scan is segmented. A process that was forked (the
+    default of `multiprocessing` on Linux before Python 3.14) must create its own.
 
     `model`
-        A file that Sulcus exported, its bytes, or several of either, whose answers are averaged.
+        A model file, the bytes of one, or a sequence of these. Several models are averaged.
     `engine`
-        `ort` (ONNX Runtime), `tract` (built in), or `auto`: ONNX Runtime where it is found, tract otherwise.
+        The engine: `ort`, `tract` or `auto`. A named engine is used, or an error is raised.
     `device`
-        `cpu`, `openvino`, `cuda`, `cuda:1`, `tensorrt`, or `auto`: CUDA where it can be used, the processor otherwise. A named
-        engine or device is used or is an error.
+        The device: `cpu`, `openvino`, `cuda`, `cuda:1`, `tensorrt` or `auto`. A named device is used, or an error is raised.
+    `precision`
+        The precision that the device computes in: `bf16` on `openvino`, `fp16` on `tensorrt`, or `native`, the model's own.
+        Half precision is faster, and voxels at the surface of structures may change. An unavailable one is an error.
     `threads`
-        Threads for one operation of the network; all that the process may use unless said.
+        Number of threads of the engine. Defaults to all that the process may use.
     `mirror`
-        Also predict mirrored, and average: slower, often a little better.
+        Also predict mirrored scans, and average. Slower, and often a little better.
     `step`
-        Share of a tile by which the window advances, in (0, 1]; the model's own unless said.
+        Step of the sliding window as a fraction of a tile, in (0, 1]. Defaults to the model's own.
     `max_memory`
-        Bytes that the process may hold while a scan is segmented, not counting the arrays that the caller keeps.
-    `half`
-        Compute in half precision: bf16 on `openvino`, fp16 on `tensorrt`; refused on any other device. Faster; voxels at the
-        borders may change.
+        Memory limit of the process in bytes while a scan is segmented, without the arrays of the caller.
     `cache_folder`
-        A folder that keeps what ONNX Runtime makes of a model for the processor, and TensorRT, which takes minutes, for a GPU, so
-        that the next process starts sooner; nowhere unless said. What lies in it is trusted: keep it where others can't write.
+        A folder for the graphs that ONNX Runtime optimises for the CPU and the engines that TensorRT builds for a GPU, which
+        takes minutes. The next process then starts sooner. Defaults to no cache. The files are trusted, so other users must
+        not be able to write to the folder.
     `ort_library`
-        The ONNX Runtime library, or a folder that holds it. Unless said it is that of the environment's `onnxruntime` package,
-        or where there is none, the one that `sulcus runtime install` fetched, or the system's. A process can load one.
+        The ONNX Runtime library, or the folder that contains it. Defaults to that of the `onnxruntime` package in the
+        environment; without the package, to the one that `sulcus runtime install` installed, or to the system's. A process
+        can load one.
+    `allow_unchecked`
+        Accept a model that did not pass its check when it was exported. Its masks may be wrong.
+    `half`
+        Deprecated. `half=True` means `precision="fp16"` on `tensorrt` and `precision="bf16"` on any other device.
 
-    Raises `ModelError` for what is no model that can be used and `SulcusError` for anything else that can't be had.
+    Raises `ModelError` for a model that cannot be used, and `SulcusError` for any other option.
     """
 
     def __init__(
         self,
         model: Model | Sequence[Model],
         *,
-        engine: str = "auto",
-        device: str = "auto",
+        engine: Engine = "auto",
+        device: Device = "auto",
+        precision: Precision = "native",
         threads: int | None = None,
         mirror: bool = False,
         step: float | None = None,
         max_memory: int | None = None,
-        half: bool = False,
         cache_folder: Path | None = None,
         ort_library: Path | None = None,
+        allow_unchecked: bool = False,
+        half: bool | None = None,
     ) -> None:
         if step is not None and not (math.isfinite(step) and 0 < step <= 1):
             raise SulcusError(f"step must lie in (0, 1], found {step}")
+        if half is not None:
+            precision = _precision_of_half(half, device, precision)
         self._native = _sulcus.Segmenter(
             _models(model),
             {
@@ -83,7 +122,8 @@ class Segmenter:
                 "mirror": bool(mirror),
                 "step": step,
                 "max_memory": _at_least_one("max_memory", max_memory),
-                "half": bool(half),
+                "precision": str(precision),
+                "allow_unchecked": bool(allow_unchecked),
                 "cache_folder": None if cache_folder is None else os.fsdecode(cache_folder),
                 "ort_library": None if ort_library is None else os.fsdecode(ort_library),
                 "ort_packages": _onnxruntime.packages(),
@@ -105,7 +145,7 @@ class Segmenter:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know about what `auto` chose. They are logged too, to the logger `sulcus` as information."""
+        """Notes for the user, such as what `auto` chose. They are also logged to the logger `sulcus` at level INFO."""
         return tuple(self._native.notes)
 
     @property
@@ -115,12 +155,12 @@ class Segmenter:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes that probabilities are of, in order."""
+        """The names of the classes along the first axis of the probabilities."""
         return tuple(self._native.classes)
 
     @property
     def specs(self) -> tuple[dict[str, Any], ...]:
-        """What each model file says of itself."""
+        """The specification in each model file."""
         return tuple(json.loads(spec) for spec in self._native.specs())
 
     @overload
@@ -142,37 +182,37 @@ class Segmenter:
         """Segments a scan.
 
         `scan`
-            An array of real numbers with the axes (x, y, z) of its affine, or (x, y, z, channel) for a model of several
-            channels, in any order of memory; or an image of nibabel's, which brings its affine.
+            An array of real numbers with axes (x, y, z), or (x, y, z, channel) for a model of several channels, in any
+            memory order. Or a nibabel image, which has its own affine.
         `affine`
-            NIfTI's 4×4 map from voxel indices to millimetres, RAS+ (right, anterior and superior are positive). Nothing
-            is guessed without it.
+            The 4×4 matrix from voxel indices to RAS+ millimetres (right, anterior and superior are positive), as in NIfTI.
+            It is required for an array.
         `probabilities`
-            Also give each class's probability.
+            Also compute the probabilities of each class.
         `progress`
-            Called with the number of tiles done and of tiles in all. What it raises ends the segmentation and comes out
-            here. So does Ctrl-C, at the end of a tile.
+            Called after each tile with the number of finished tiles and of all tiles. An exception from it stops the
+            segmentation and is raised here. Ctrl-C does the same.
 
-        Raises `InputError` for what can't be segmented, NaN and infinite voxels among it.
+        Raises `InputError` for a scan that cannot be segmented, such as one with NaN or infinite voxels.
         """
         header: Any = None
         if isinstance(scan, SpatialImage):
             if affine is not None:
-                raise InputError("the image has an affine of its own: give an array with an affine, or the image alone")
+                raise InputError("the image has an affine of its own: pass an array with an affine, or only the image")
             array, checked = _scan.from_image(scan)
             header = getattr(scan, "header", None)
             header = header.copy() if hasattr(header, "copy") else None
         elif affine is None:
             raise InputError(
-                "an array needs its affine, the 4×4 map from voxel indices to RAS+ millimetres: segment(array, affine)"
+                "an array needs its affine, the 4×4 matrix from voxel indices to RAS+ millimetres: segment(array, affine)"
             )
         else:
             array, checked = _scan.from_array(scan, affine)
         native = _scan.to_native(array, checked, self._native.channels)
-        # An image whose voxels were just read from its file holds no second copy of them.
+        # Frees the voxels of an image that was just read from its file.
         del array
-        found = self._native.segment(native, bool(probabilities), progress)
-        return from_native(found, self._native, checked, header)
+        segmentation = self._native.segment(native, bool(probabilities), progress)
+        return from_native(segmentation, self._native, checked, header)
 
     def segment_file(
         self,
@@ -182,28 +222,38 @@ class Segmenter:
         probabilities: bool = False,
         progress: Progress | None = None,
     ) -> Segmentation:
-        """Segments a file (NIfTI, NRRD, MetaImage, or the folder of a DICOM series) and writes the mask on its grid, in the
-        format that the name says (`.nii.gz`, …), just as the `sulcus` command does.
+        """Segments a file (NIfTI, NRRD, MetaImage, or the folder of a DICOM series) and writes the mask on the same grid, like
+        the `sulcus` command. The name of the mask sets its format (`.nii.gz`, …).
 
-        Raises as `segment` does, and `SulcusError` when the mask can't be written.
+        Raises the errors of `segment`, and `SulcusError` if the mask cannot be written.
         """
-        found = self._native.segment_file(os.fsdecode(image), os.fsdecode(mask), bool(probabilities), progress)
-        return from_native(found, self._native)
+        segmentation = self._native.segment_file(os.fsdecode(image), os.fsdecode(mask), bool(probabilities), progress)
+        return from_native(segmentation, self._native)
 
     def replay_golden(self) -> None:
-        """Segments the small scan that each model file carries and compares the mask with the recorded one: a check of file,
-        engine and machine together. Raises `ModelError` when they differ, or a file carries none."""
+        """Segments the small scan in each model file (its golden case) and compares the mask with the recorded one. This checks
+        file, engine and machine together. Raises `ModelError` if they differ, or if a file has no golden case."""
         self._native.replay_golden()
 
     def __repr__(self) -> str:
         return f"<sulcus.Segmenter on {self.engine}, {self.device}: {', '.join(self.classes)}>"
 
 
+def _precision_of_half(half: bool, device: str, precision: Precision) -> Precision:
+    """The precision that the deprecated option `half` means."""
+    warnings.warn('`half` is deprecated: use precision="bf16" or precision="fp16"', DeprecationWarning, stacklevel=3)
+    if not half:
+        return precision
+    if precision != "native":
+        raise SulcusError(f"half=True and precision={precision!r} contradict each other: leave `half` out")
+    return "fp16" if str(device).startswith("tensorrt") else "bf16"
+
+
 def _models(model: Model | Sequence[Model]) -> list[str | bytes]:
-    one = isinstance(model, (str, bytes, bytearray, memoryview, os.PathLike))
+    is_single = isinstance(model, (str, bytes, bytearray, memoryview, os.PathLike))
     found: list[str | bytes] = []
     try:
-        for each in [model] if one else model:  # type: ignore[union-attr]
+        for each in [model] if is_single else model:  # type: ignore[union-attr]
             if isinstance(each, (bytes, bytearray, memoryview)):
                 found.append(bytes(each))
             else:

@@ -4,7 +4,7 @@ from typing import Any, TypedDict, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Found", "Scan", "Segmenter", "__version__"]
+__all__ = ["NativeSegmentation", "Scan", "Segmenter", "__version__"]
 
 __version__: str
 
@@ -15,7 +15,8 @@ class _Options(TypedDict):
     mirror: bool
     step: float | None
     max_memory: int | None
-    half: bool
+    precision: str
+    allow_unchecked: bool
     cache_folder: str | None
     ort_library: str | None
     ort_packages: list[str]
@@ -27,7 +28,7 @@ class Scan:
     def append(self, block: NDArray[np.float32]) -> None: ...
 
 @final
-class Found:
+class NativeSegmentation:
     @property
     def labels(self) -> NDArray[Any]: ...
     @property
@@ -66,10 +67,10 @@ class Segmenter:
     def classes(self) -> list[str]: ...
     def segment(
         self, scan: Scan, probabilities: bool, progress: Callable[[int, int], object] | None
-    ) -> Found: ...
+    ) -> NativeSegmentation: ...
     def segment_file(
         self, image: str, mask: str, probabilities: bool, progress: Callable[[int, int], object] | None
-    ) -> Found: ...
+    ) -> NativeSegmentation: ...
     def replay_golden(self) -> None: ...
     def specs(self) -> list[str]: ...
     def label_extension(self) -> tuple[int, bytes] | None: ...

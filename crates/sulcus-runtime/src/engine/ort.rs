@@ -5,88 +5,90 @@ use ort::memory::AllocationDevice;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::TensorRef;
+use sulcus_model::Precision;
 use sulcus_pipeline::{Predictor, PredictorError, Tensor};
 
+use super::graph::{INPUT, OUTPUT, all_threads};
 use super::ort_bound::Bound;
 use super::ort_device::{Provider, plain, register};
 use super::ort_kept::KeptGraph;
-use super::{Engine, INPUT, OUTPUT, OnnxRuntime, all_threads};
-use crate::{Arithmetic, Device, RuntimeError};
+use super::ort_library::OnnxRuntime;
+use crate::{Device, Engine, Error, ErrorKind};
 
 /// How ONNX Runtime runs a model.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct OrtOptions {
-    /// Where; [`Device::Auto`] is the processor here: choosing is the [`Segmenter`](crate::Segmenter)'s.
+    /// The device. [`Device::Auto`] is the processor here; the [`Segmenter`](crate::Segmenter) makes the automatic choice.
     pub device: Device,
-    /// Threads for one operation; all that the process may use for `None`.
+    /// Threads for one operation. `None` is all that the process may use.
     pub threads: Option<usize>,
-    /// The numbers that it computes in.
-    pub arithmetic: Arithmetic,
-    /// Tiles that a GPU is given at a time, 1 for `None`; processors take one by one.
+    /// The precision of the arithmetic. `None` is that of the model file.
+    pub precision: Option<Precision>,
+    /// Tiles per call on a GPU. `None` is 1; processors always take one.
     pub batch: Option<usize>,
-    /// Where optimised graphs, and what TensorRT compiles, are kept from one run to the next; the folder must exist.
+    /// The existing folder that keeps optimised graphs and TensorRT's engines from one run to the next.
     pub cache_folder: Option<PathBuf>,
 }
 
-/// A model in ONNX Runtime. Calls from several threads take turns.
+/// A model in ONNX Runtime. Calls from several threads are serialised.
 #[derive(Debug)]
 pub struct OrtPredictor {
-    session: Sessions,
+    session: SessionKind,
 }
 
 #[derive(Debug)]
-enum Sessions {
-    /// Input and output are the caller's memory.
+enum SessionKind {
+    /// Reads the caller's memory.
     Plain(Mutex<Session>),
+    /// Copies batches through buffers that are bound to the device.
     Bound(Bound),
 }
 
 impl OrtPredictor {
     /// Loads a graph from the bytes of its file.
     ///
-    /// `threads` works on one operation; `None` means all that the process may use. [`Device::Auto`] is the
-    /// processor here: choosing is the [`Segmenter`](crate::Segmenter)'s.
+    /// `device` and `threads` are described at [`OrtOptions`].
     ///
     /// # Errors
-    /// [`RuntimeError::Device`] when the device cannot be had, [`RuntimeError::Graph`] when ONNX Runtime refuses
-    /// the graph or its input and output are not ours.
+    /// [`ErrorKind::Device`] when the device cannot be used, [`ErrorKind::Graph`] when ONNX Runtime refuses
+    /// the graph, or its input and output have other names than this kit's.
     pub fn new(
         runtime: &OnnxRuntime,
         model: &[u8],
         device: Device,
         threads: Option<usize>,
-    ) -> Result<Self, RuntimeError> {
+    ) -> Result<Self, Error> {
         Self::with_options(runtime, model, &OrtOptions { device, threads, ..OrtOptions::default() })
     }
 
-    /// As [`OrtPredictor::new`], with all that can be chosen.
+    /// As [`OrtPredictor::new`], with all options.
     ///
     /// # Errors
     /// As [`OrtPredictor::new`].
-    pub fn with_options(runtime: &OnnxRuntime, model: &[u8], options: &OrtOptions) -> Result<Self, RuntimeError> {
+    pub fn with_options(runtime: &OnnxRuntime, model: &[u8], options: &OrtOptions) -> Result<Self, Error> {
         let session = session(runtime, model, options)?;
         let session = match gpu(options.device) {
             Some(number) => {
                 let id = i32::try_from(number).unwrap_or_default();
                 let batch = options.batch.unwrap_or(1);
                 let bound = Bound::new(session, AllocationDevice::CUDA_PINNED, id, batch);
-                Sessions::Bound(bound.map_err(|message| refused(&message))?)
+                SessionKind::Bound(bound.map_err(|message| refused(&message))?)
             }
-            None => Sessions::Plain(Mutex::new(session)),
+            None => SessionKind::Plain(Mutex::new(session)),
         };
         Ok(Self { session })
     }
 
-    /// On the processor by the road that tiles take to a GPU, with buffers in ordinary memory: for tests of that road.
+    /// The code path of GPUs on the processor, with buffers in ordinary memory; for tests.
     ///
     /// # Errors
     /// As [`OrtPredictor::new`].
     #[doc(hidden)]
-    pub fn bound_on_processor(runtime: &OnnxRuntime, model: &[u8], batch: usize) -> Result<Self, RuntimeError> {
+    pub fn bound_on_processor(runtime: &OnnxRuntime, model: &[u8], batch: usize) -> Result<Self, Error> {
         let session = session(runtime, model, &OrtOptions::default())?;
         let bound = Bound::new(session, AllocationDevice::CPU, 0, batch).map_err(|message| refused(&message))?;
-        Ok(Self { session: Sessions::Bound(bound) })
+        Ok(Self { session: SessionKind::Bound(bound) })
     }
 }
 
@@ -97,7 +99,7 @@ fn gpu(device: Device) -> Option<u32> {
     }
 }
 
-fn session(runtime: &OnnxRuntime, model: &[u8], options: &OrtOptions) -> Result<Session, RuntimeError> {
+fn session(runtime: &OnnxRuntime, model: &[u8], options: &OrtOptions) -> Result<Session, Error> {
     let session = match (options.device, &options.cache_folder) {
         (Device::Auto | Device::Cpu, Some(folder)) => {
             kept_session(runtime, model, options, &KeptGraph::new(folder, model, runtime))?
@@ -115,14 +117,14 @@ fn session(runtime: &OnnxRuntime, model: &[u8], options: &OrtOptions) -> Result<
     Ok(session)
 }
 
-/// A session of the optimised graph that is on disk, or one of the model, whose optimised graph is then on disk. Without
-/// room for it the session is made all the same.
+/// A session of the cached optimised graph, or a session of the model, whose optimised graph is then cached. A full disk does not
+/// prevent the session.
 fn kept_session(
     runtime: &OnnxRuntime,
     model: &[u8],
     options: &OrtOptions,
     kept: &KeptGraph<'_>,
-) -> Result<Session, RuntimeError> {
+) -> Result<Session, Error> {
     let builder = || session_builder(runtime, options);
     if let Some(graph) = kept.read() {
         let as_it_is =
@@ -146,80 +148,81 @@ fn kept_session(
     })
 }
 
-/// What all sessions have in common.
-fn session_builder(runtime: &OnnxRuntime, options: &OrtOptions) -> Result<SessionBuilder, RuntimeError> {
+/// The options that all sessions have in common.
+fn session_builder(runtime: &OnnxRuntime, options: &OrtOptions) -> Result<SessionBuilder, Error> {
     let threads = options.threads.unwrap_or_else(all_threads);
     let builder = Session::builder(runtime.environment()).map_err(|e| refused(plain(e.message())))?;
     let provider = Provider {
         device: options.device,
         threads,
-        arithmetic: options.arithmetic,
+        precision: options.precision,
         cache_folder: options.cache_folder.as_deref(),
     };
     let builder = register(builder, runtime, &provider)?;
     let builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(refused_option)?;
     let builder = builder.with_intra_threads(threads).map_err(refused_option)?;
-    // A spinning thread takes a core from whoever else needs it, the window's own code first.
+    // A spinning thread takes a core from everything else, the sliding window first.
     builder.with_intra_op_spinning(false).map_err(refused_option)
 }
 
-fn commit(mut builder: SessionBuilder, graph: &[u8], device: Device) -> Result<Session, RuntimeError> {
+fn commit(mut builder: SessionBuilder, graph: &[u8], device: Device) -> Result<Session, Error> {
     builder.commit_from_memory(graph).map_err(|e| match device {
         Device::Auto | Device::Cpu => refused(plain(e.message())),
         _ => {
-            RuntimeError::Device { device, reason: format!("the model cannot run on it: {}", plain(e.message())) }
+            let reason = format!("the model cannot run on it: {}", plain(e.message()));
+            ErrorKind::Device { device, reason }.into()
         }
     })
 }
 
-fn refused_option(error: ort::Error<SessionBuilder>) -> RuntimeError {
+fn refused_option(error: ort::Error<SessionBuilder>) -> Error {
     refused(plain(error.message()))
 }
 
-fn refused(message: &str) -> RuntimeError {
-    RuntimeError::Graph { engine: Engine::Ort, message: message.to_owned() }
+fn refused(message: &str) -> Error {
+    ErrorKind::Graph { engine: Engine::Ort, message: message.to_owned() }.into()
 }
 
 fn failed(message: impl Into<String>) -> PredictorError {
     PredictorError { engine: "ort", message: message.into() }
 }
 
-/// One answer, from and into the caller's memory.
-fn ask(session: &Mutex<Session>, input: &Tensor) -> Result<Tensor, PredictorError> {
-    // A view: ONNX Runtime reads our memory.
+/// Runs one input.
+fn run(session: &Mutex<Session>, input: &Tensor) -> Result<Tensor, PredictorError> {
+    // A view, not a copy.
     let image =
         TensorRef::from_array_view((input.shape(), input.data())).map_err(|e| failed(plain(e.message())))?;
     let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
     let outputs = session.run(ort::inputs![INPUT => image]).map_err(|e| failed(plain(e.message())))?;
-    let logits = outputs.get(OUTPUT).ok_or_else(|| failed(format!("it gave no `{OUTPUT}`")))?;
+    let logits = outputs.get(OUTPUT).ok_or_else(|| failed(format!("it returned no `{OUTPUT}`")))?;
     let (shape, values) = logits.try_extract_tensor::<f32>().map_err(|e| failed(plain(e.message())))?;
     let shape = shape.iter().map(|edge| usize::try_from(*edge)).collect::<Result<Vec<_>, _>>();
-    let shape = shape.map_err(|_| failed("it gave a negative shape"))?;
+    let shape = shape.map_err(|_| failed("it returned a negative shape"))?;
     Tensor::new(shape, values.to_vec()).map_err(|e| failed(e.to_string()))
 }
 
 impl Predictor for OrtPredictor {
     fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
         match &self.session {
-            Sessions::Plain(session) => ask(session, &input),
-            Sessions::Bound(bound) => {
-                let mut answers = bound.logits(&[input])?;
-                answers.pop().ok_or_else(|| failed("it gave no answer"))
+            SessionKind::Plain(session) => run(session, &input),
+            SessionKind::Bound(bound) => {
+                let mut outputs = bound.logits(&[input])?;
+                outputs.pop().ok_or_else(|| failed("it returned no output"))
             }
         }
     }
 
     fn batch(&self) -> usize {
         match &self.session {
-            Sessions::Plain(_) => 1,
-            Sessions::Bound(bound) => bound.batch(),
+            SessionKind::Plain(_) => 1,
+            SessionKind::Bound(bound) => bound.batch(),
         }
     }
 
-    fn logits_of_all(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
+    fn logits_batch(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
         match &self.session {
-            Sessions::Plain(session) => inputs.iter().map(|input| ask(session, input)).collect(),
-            Sessions::Bound(bound) => bound.logits(&inputs),
+            SessionKind::Plain(session) => inputs.iter().map(|input| run(session, input)).collect(),
+            SessionKind::Bound(bound) => bound.logits(&inputs),
         }
     }
 }

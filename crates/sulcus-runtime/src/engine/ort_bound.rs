@@ -1,4 +1,4 @@
-//! Tiles on their way to a GPU and back: batches of one size, in memory that the GPU reads and writes itself.
+//! Batches of tiles in memory that the GPU reads and writes itself.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,29 +7,29 @@ use ort::session::{IoBinding, Session};
 use ort::value::Tensor as OrtTensor;
 use sulcus_pipeline::{PredictorError, Tensor};
 
+use super::graph::{INPUT, OUTPUT};
 use super::ort_device::plain;
-use super::{INPUT, OUTPUT};
 
 /// A session whose input and output are bound.
 ///
-/// Each thread that asks has buffers of its own. It fills them, and has them copied to the GPU, while another thread's batch
-/// is computed: only the computing takes turns.
+/// Every calling thread has its own buffers. It fills them and copies them to the GPU while another thread's batch is computed; only
+/// the computation is serialised.
 ///
 /// Unverified on a GPU; with buffers in ordinary memory it is tested on the processor.
 #[derive(Debug)]
 pub(super) struct Bound {
     session: Mutex<Session>,
-    /// Buffers that nobody uses at the moment.
+    /// Buffers that are not in use.
     buffers: Mutex<Vec<Buffers>>,
-    /// Where the buffers lie: pinned memory for CUDA.
+    /// The memory of the buffers: pinned memory for CUDA.
     memory: AllocationDevice<'static>,
     device_id: i32,
-    /// Tiles of a batch. The last one of a scan is filled up, so that the GPU sees one shape.
+    /// Tiles per batch. The last batch of a scan is padded, so that the GPU sees one shape.
     batch: usize,
     classes: usize,
 }
 
-/// What one batch of a shape needs.
+/// The buffers of one batch.
 struct Buffers {
     /// Of a batch.
     shape: Vec<usize>,
@@ -53,10 +53,10 @@ fn ort(error: ort::Error) -> PredictorError {
 }
 
 impl Bound {
-    /// `memory` and `device_id` say where the buffers lie.
+    /// `memory` and `device_id` define the memory of the buffers.
     ///
     /// # Errors
-    /// In words, when the graph does not say how many classes it has.
+    /// A message, when the graph does not state its number of classes.
     pub(super) fn new(
         session: Session,
         memory: AllocationDevice<'static>,
@@ -120,7 +120,7 @@ impl Bound {
         Ok(answers)
     }
 
-    /// Buffers for tiles of this shape; those of other shapes, of scans before, are dropped.
+    /// Buffers for tiles of this shape. Buffers of other shapes, from earlier scans, are dropped.
     fn take(&self, tile: &[usize]) -> Result<Buffers, PredictorError> {
         let mut shape = tile.to_vec();
         if let Some(n) = shape.first_mut() {

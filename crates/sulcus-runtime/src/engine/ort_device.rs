@@ -1,40 +1,42 @@
-//! ONNX Runtime's providers: whether a device can be had, and its registration, which fails aloud.
+//! ONNX Runtime's execution providers: whether a device is available, and its registration, which never falls back silently.
 
 use std::path::Path;
 
 use ort::session::Session;
 use ort::session::builder::{AutoDevicePolicy, SessionBuilder};
 
-use super::OnnxRuntime;
-use crate::{Arithmetic, Device, RuntimeError};
+use sulcus_model::Precision;
 
-/// What a provider is registered with. ONNX Runtime's own, for the processor, asks for nothing but the device.
+use super::ort_library::OnnxRuntime;
+use crate::{Device, Error, ErrorKind};
+
+/// Options of a provider. ONNX Runtime's own provider for the processor needs the device alone.
 #[cfg_attr(
     not(any(feature = "tensorrt", feature = "openvino")),
-    expect(dead_code, reason = "what providers that this build leaves out would be registered with")
+    expect(dead_code, reason = "options of providers that this build does not contain")
 )]
 pub(super) struct Provider<'a> {
     pub(super) device: Device,
     pub(super) threads: usize,
-    pub(super) arithmetic: Arithmetic,
+    pub(super) precision: Option<Precision>,
     pub(super) cache_folder: Option<&'a Path>,
 }
 
-/// Says whether a device can be had with this library, by registering its provider. Nothing is run on it.
+/// Checks whether a device is available with this library by registering its provider. Nothing runs on it.
 ///
 /// # Errors
-/// [`RuntimeError::Device`] with the reason.
-pub fn check_device(runtime: &OnnxRuntime, device: Device) -> Result<(), RuntimeError> {
+/// [`ErrorKind::Device`] with the reason.
+pub fn check_device(runtime: &OnnxRuntime, device: Device) -> Result<(), Error> {
     let builder = Session::builder(runtime.environment()).map_err(|e| unusable(device, plain(e.message())))?;
-    let provider = Provider { device, threads: 1, arithmetic: Arithmetic::Models, cache_folder: None };
+    let provider = Provider { device, threads: 1, precision: None, cache_folder: None };
     register(builder, runtime, &provider).map(|_| ())
 }
 
-fn unusable(device: Device, reason: impl Into<String>) -> RuntimeError {
-    RuntimeError::Device { device, reason: reason.into() }
+fn unusable(device: Device, reason: impl Into<String>) -> Error {
+    ErrorKind::Device { device, reason: reason.into() }.into()
 }
 
-/// What ONNX Runtime says, without the place in its source and the error code that it puts in front.
+/// ONNX Runtime's message without the source location and error code in front of it.
 pub(super) fn plain(message: &str) -> &str {
     let Some((_, coded)) = message.rsplit_once("[ONNXRuntimeError] : ") else {
         return message.trim();
@@ -42,15 +44,15 @@ pub(super) fn plain(message: &str) -> &str {
     coded.splitn(3, " : ").nth(2).unwrap_or(coded).trim()
 }
 
-/// Registers the provider of a device that was chosen. It gets the whole graph or none of it.
+/// Registers the provider of the chosen device. It runs the whole graph, or the session fails.
 pub(super) fn register(
     builder: SessionBuilder,
     runtime: &OnnxRuntime,
     provider: &Provider<'_>,
-) -> Result<SessionBuilder, RuntimeError> {
+) -> Result<SessionBuilder, Error> {
     let device = provider.device;
     match device {
-        // Without a policy of ours, ort asks for the device with the least power, which may be no processor.
+        // Without a policy ort prefers the device with the lowest power consumption, which may not be the processor.
         Device::Auto | Device::Cpu => {
             builder.with_auto_device(AutoDevicePolicy::PreferCPU).map_err(|e| unusable(device, plain(e.message())))
         }
@@ -59,14 +61,13 @@ pub(super) fn register(
         Device::OpenVino => openvino(builder, runtime, provider),
         Device::Vulkan(_) => Err(unusable(
             device,
-            "inference runs on cpu, openvino, cuda and tensorrt; vulkan is a training device \
-             (`sulcus train --device vulkan`)",
+            "inference runs on cpu, openvino, cuda and tensorrt; vulkan is a training device",
         )),
     }
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(builder: SessionBuilder, runtime: &OnnxRuntime, number: u32) -> Result<SessionBuilder, RuntimeError> {
+fn cuda(builder: SessionBuilder, runtime: &OnnxRuntime, number: u32) -> Result<SessionBuilder, Error> {
     let device = Device::Cuda(number);
     require_provider(runtime, device, &CUDA, <ort::ep::CUDA as ort::ep::ExecutionProvider>::is_available())?;
     let provider = ort::ep::CUDA::default().with_device_id(to_id(device, number)?).build();
@@ -74,7 +75,7 @@ fn cuda(builder: SessionBuilder, runtime: &OnnxRuntime, number: u32) -> Result<S
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(_: SessionBuilder, _: &OnnxRuntime, number: u32) -> Result<SessionBuilder, RuntimeError> {
+fn cuda(_: SessionBuilder, _: &OnnxRuntime, number: u32) -> Result<SessionBuilder, Error> {
     Err(unusable(Device::Cuda(number), "this build leaves CUDA out: build sulcus-runtime with its feature `cuda`"))
 }
 
@@ -84,15 +85,15 @@ fn tensorrt(
     runtime: &OnnxRuntime,
     asked: &Provider<'_>,
     number: u32,
-) -> Result<SessionBuilder, RuntimeError> {
+) -> Result<SessionBuilder, Error> {
     let device = Device::TensorRt(number);
     let available = <ort::ep::TensorRT as ort::ep::ExecutionProvider>::is_available();
     require_provider(runtime, device, &TENSORRT, available)?;
     let mut provider = ort::ep::TensorRT::default()
         .with_device_id(to_id(device, number)?)
-        .with_fp16(asked.arithmetic == Arithmetic::Half);
+        .with_fp16(asked.precision == Some(Precision::Fp16));
     if let Some(folder) = asked.cache_folder {
-        // Engines are named after graph, GPU, TensorRT and precision, so one folder serves all models.
+        // Engine files are named by graph, GPU, TensorRT version and precision, so one folder serves all models.
         let folder = folder.to_str().ok_or_else(|| {
             unusable(device, format!("the name of the cache folder is not UTF-8: {}", folder.display()))
         })?;
@@ -106,12 +107,7 @@ fn tensorrt(
 }
 
 #[cfg(not(feature = "tensorrt"))]
-fn tensorrt(
-    _: SessionBuilder,
-    _: &OnnxRuntime,
-    _: &Provider<'_>,
-    number: u32,
-) -> Result<SessionBuilder, RuntimeError> {
+fn tensorrt(_: SessionBuilder, _: &OnnxRuntime, _: &Provider<'_>, number: u32) -> Result<SessionBuilder, Error> {
     let device = Device::TensorRt(number);
     Err(unusable(device, "this build leaves TensorRT out: build sulcus-runtime with its feature `tensorrt`"))
 }
@@ -121,17 +117,14 @@ fn openvino(
     builder: SessionBuilder,
     runtime: &OnnxRuntime,
     asked: &Provider<'_>,
-) -> Result<SessionBuilder, RuntimeError> {
+) -> Result<SessionBuilder, Error> {
     use ort::ep::ArbitrarilyConfigurableExecutionProvider;
     let device = Device::OpenVino;
     let available = <ort::ep::OpenVINO as ort::ep::ExecutionProvider>::is_available();
     require_provider(runtime, device, &OPENVINO, available)?;
-    // It rounds to bf16 on its own accord where the processor has it, unless it is told not to. The provider's own option
-    // for precision knows no bf16 on processors, so OpenVINO's is set.
-    let hint = match asked.arithmetic {
-        Arithmetic::Models => "f32",
-        Arithmetic::Half => "bf16",
-    };
+    // By default OpenVINO rounds to bf16 where the processor has it. The provider's own precision option has no bf16 for processors,
+    // so OpenVINO's option is set.
+    let hint = if asked.precision == Some(Precision::Bf16) { "bf16" } else { "f32" };
     let provider = ort::ep::OpenVINO::default()
         .with_device_type("CPU")
         .with_num_threads(asked.threads)
@@ -140,65 +133,54 @@ fn openvino(
 }
 
 #[cfg(not(feature = "openvino"))]
-fn openvino(_: SessionBuilder, _: &OnnxRuntime, _: &Provider<'_>) -> Result<SessionBuilder, RuntimeError> {
+fn openvino(_: SessionBuilder, _: &OnnxRuntime, _: &Provider<'_>) -> Result<SessionBuilder, Error> {
     Err(unusable(
         Device::OpenVino,
         "this build leaves OpenVINO out: build sulcus-runtime with its feature `openvino`",
     ))
 }
 
-/// What people know a provider by, and where it is from.
+/// A provider, for messages.
 #[cfg(any(feature = "cuda", feature = "tensorrt", feature = "openvino"))]
-struct Known {
+struct ProviderInfo {
     name: &'static str,
     file: &'static str,
-    option: &'static str,
-    /// What it needs beside it.
+    /// The libraries that it needs.
     needs: &'static str,
 }
 
 #[cfg(feature = "cuda")]
-const CUDA: Known = Known {
-    name: "CUDA",
-    file: "cuda",
-    option: "--gpu",
-    needs: "the driver, CUDA and cuDNN in the versions that it names",
-};
+const CUDA: ProviderInfo =
+    ProviderInfo { name: "CUDA", file: "cuda", needs: "the driver, CUDA and cuDNN in the versions that it names" };
 #[cfg(feature = "tensorrt")]
-const TENSORRT: Known = Known {
+const TENSORRT: ProviderInfo = ProviderInfo {
     name: "TensorRT",
     file: "tensorrt",
-    option: "--gpu",
     needs: "the driver, CUDA, cuDNN and TensorRT in the versions that it names",
 };
 #[cfg(feature = "openvino")]
-const OPENVINO: Known = Known {
-    name: "OpenVINO",
-    file: "openvino",
-    option: "--openvino",
-    needs: "OpenVINO in the version that it names",
-};
+const OPENVINO: ProviderInfo =
+    ProviderInfo { name: "OpenVINO", file: "openvino", needs: "OpenVINO in the version that it names" };
 
 #[cfg(any(feature = "cuda", feature = "tensorrt"))]
-fn to_id(device: Device, number: u32) -> Result<i32, RuntimeError> {
+fn to_id(device: Device, number: u32) -> Result<i32, Error> {
     i32::try_from(number).map_err(|_| unusable(device, "there is no such device number"))
 }
 
-/// `available` only says that the library was built with the provider; the provider itself is a file beside it.
+/// `available` only tells that the library was built with the provider; the provider itself is a file beside it.
 #[cfg(any(feature = "cuda", feature = "tensorrt", feature = "openvino"))]
 fn require_provider(
     runtime: &OnnxRuntime,
     device: Device,
-    known: &Known,
+    info: &ProviderInfo,
     available: ort::Result<bool>,
-) -> Result<(), RuntimeError> {
-    let Known { name, file, option, .. } = known;
+) -> Result<(), Error> {
+    let ProviderInfo { name, file, .. } = info;
     if !available.map_err(|e| unusable(device, plain(e.message())))? {
         return Err(unusable(
             device,
             format!(
-                "the ONNX Runtime in use (version {}) was built without the {name} provider; \
-                 `sulcus runtime install {option}` fetches one that has it: {}",
+                "the ONNX Runtime in use (version {}) was built without the {name} provider: {}",
                 runtime.version(),
                 runtime.path().display()
             ),
@@ -219,15 +201,15 @@ fn require_provider(
 #[cfg(any(feature = "cuda", feature = "tensorrt", feature = "openvino"))]
 fn with_provider(
     builder: SessionBuilder,
-    known: &Known,
+    info: &ProviderInfo,
     device: Device,
     provider: ort::ep::ExecutionProviderDispatch,
-) -> Result<SessionBuilder, RuntimeError> {
+) -> Result<SessionBuilder, Error> {
     let builder = builder.with_execution_providers([provider]).map_err(|e| {
         let message = plain(e.message());
-        // The provider is there, the libraries that it was built for are not: the commonest case by far.
+        // The commonest case: the provider is there, but the libraries that it was built for are not.
         let hint = match message.contains("cannot open shared object file") || message.contains("Failed to load") {
-            true => format!("; install {}, where the system finds them", known.needs),
+            true => format!("; install {}, where the system finds them", info.needs),
             false => String::new(),
         };
         unusable(device, format!("its provider could not start: {message}{hint}"))
@@ -240,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_lose_onnx_runtimes_source_lines() {
+    fn onnx_runtime_messages_lose_their_source_location() {
         let raw = "/onnxruntime_src/core/session/provider_bridge_ort.cc:2043 onnxruntime::Provider& Get() \
                    [ONNXRuntimeError] : 1 : FAIL : Failed to load library x.so with error: a : b\n";
         assert_eq!(plain(raw), "Failed to load library x.so with error: a : b");

@@ -1,9 +1,8 @@
-//! Optimised graphs, kept on disk from one process to the next.
+//! A cache of optimised graphs on disk.
 //!
-//! ONNX Runtime folds constants, fuses nodes and turns weights to a layout of its own each time it loads a graph, which is
-//! a good part of the time from a cold start to the first mask. The optimised graph can be written and loaded instead. It
-//! is for one version of the library and for one kind of processor, so a file is named after both and after the model's
-//! bytes, and it is loaded only if its checksum says that it is as it was written.
+//! ONNX Runtime folds constants, fuses nodes and converts weights to its own layout each time it loads a graph: a good part of the time
+//! from a cold start to the first mask. The optimised graph is cached instead. It is valid for one version of the library and one kind
+//! of processor, so a file is named by both and by the model's bytes, and it is loaded only if its checksum is right.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,12 +10,12 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 use twox_hash::{XxHash3_64, XxHash3_128};
 
-use super::OnnxRuntime;
+use super::ort_library::OnnxRuntime;
 
-/// At the end of a file: the checksum of what is before it.
+/// The length of the checksum at the end of a file.
 const CHECKSUM_BYTES: usize = 16;
 
-/// Where the optimised graph of one model lies, once there is one.
+/// The cache entry of one model.
 pub(super) struct KeptGraph<'a> {
     folder: &'a Path,
     path: PathBuf,
@@ -30,7 +29,7 @@ impl<'a> KeptGraph<'a> {
         Self { folder, path: folder.join(name) }
     }
 
-    /// The optimised graph, if there is one and it is whole.
+    /// The cached graph, if there is one and it is intact.
     pub(super) fn read(&self) -> Option<Vec<u8>> {
         let mut bytes = std::fs::read(&self.path).ok()?;
         let (graph, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
@@ -42,12 +41,12 @@ impl<'a> KeptGraph<'a> {
         Some(bytes)
     }
 
-    /// A file for ONNX Runtime to write the graph to.
+    /// A temporary file for ONNX Runtime to write the graph to.
     pub(super) fn draft(&self) -> io::Result<NamedTempFile> {
         tempfile::Builder::new().prefix(".sulcus-").suffix(".graph").tempfile_in(self.folder)
     }
 
-    /// Gives what ONNX Runtime wrote its checksum and its name.
+    /// Appends the checksum to what ONNX Runtime wrote and renames it to its final name.
     pub(super) fn keep(&self, draft: NamedTempFile) -> io::Result<()> {
         let graph = std::fs::read(draft.path())?;
         let mut file = std::fs::File::options().append(true).open(draft.path())?;
@@ -56,7 +55,7 @@ impl<'a> KeptGraph<'a> {
     }
 }
 
-/// What ONNX Runtime lays a graph out by: the architecture and the instructions that this processor has.
+/// The properties that ONNX Runtime's layout depends on: architecture and instruction sets of this processor.
 fn processor() -> String {
     let mut known = vec![std::env::consts::ARCH, std::env::consts::OS];
     #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! Loading ONNX Runtime. A process holds one: it is loaded at most once, and kept until the process ends.
+//! Loads ONNX Runtime. A process loads it at most once and keeps it until it ends.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
-use crate::library::{Candidate, Origin, OrtLibrary, OrtSearch, Outcome, Place, candidates, version_of_file};
-use crate::{NamedLibrary, RuntimeError};
+use crate::library::{
+    Candidate, LibraryOrigin, OrtLibrary, OrtSearch, SearchOutcome, SearchedPlace, candidates, version_of_file,
+};
+use crate::{Error, ErrorKind, NamedLibrary};
 
-/// The one in use; the environment must outlive every session, and ONNX Runtime allows one a process.
+/// The library in use. The environment must outlive every session, and ONNX Runtime allows one per process.
 static LOADED: Mutex<Option<OnnxRuntime>> = Mutex::new(None);
 
 /// ONNX Runtime, loaded.
@@ -36,14 +38,13 @@ impl OnnxRuntime {
     }
 }
 
-/// Looks for ONNX Runtime and loads the first library that works. With a runtime already in use in this process,
-/// that one is taken.
+/// Searches for ONNX Runtime and loads the first library that works. A library that this process uses already is returned again.
 ///
-/// Gives every place that was looked at, in order; `None` where no place held a usable library.
+/// Returns every place that was searched, in order; `None` where no place contains a usable library.
 ///
 /// # Errors
-/// When the user named a library that cannot be used, or another one than the process already uses.
-pub fn find_onnx_runtime(library: &OrtLibrary) -> Result<(Option<OnnxRuntime>, Vec<Place>), RuntimeError> {
+/// When the user named a library that cannot be used, or a different one than the process uses already.
+pub fn find_onnx_runtime(library: &OrtLibrary) -> Result<(Option<OnnxRuntime>, Vec<SearchedPlace>), Error> {
     match library {
         OrtLibrary::Path(path) => {
             let named = NamedLibrary { origin: "the caller".into(), path: path.clone() };
@@ -53,51 +54,54 @@ pub fn find_onnx_runtime(library: &OrtLibrary) -> Result<(Option<OnnxRuntime>, V
     }
 }
 
-fn search(places: &OrtSearch) -> Result<(Option<OnnxRuntime>, Vec<Place>), RuntimeError> {
+fn search(places: &OrtSearch) -> Result<(Option<OnnxRuntime>, Vec<SearchedPlace>), Error> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let mut report = Vec::new();
     let candidates = candidates(places);
     if let (Some(runtime), true) = (&*loaded, places.named.is_empty()) {
-        report.push(Place { origin: Origin::Process, path: runtime.path.clone(), outcome: Outcome::Used });
+        report.push(SearchedPlace {
+            origin: LibraryOrigin::Process,
+            path: runtime.path.clone(),
+            outcome: SearchOutcome::Used,
+        });
     }
     for Candidate { origin, path, exists } in candidates {
         let outcome = match (&origin, exists) {
-            (Origin::Named(name), false) => {
+            (LibraryOrigin::Named(name), false) => {
                 return Err(named_error(name, "there is no such file, and no folder that holds one", path));
             }
-            (_, false) => Outcome::Missing,
-            (_, true) if report.iter().any(|p: &Place| p.outcome == Outcome::Used) => Outcome::NotTried,
-            (Origin::Named(name), true) => {
+            (_, false) => SearchOutcome::Missing,
+            (_, true) if report.iter().any(|p: &SearchedPlace| p.outcome == SearchOutcome::Used) => {
+                SearchOutcome::NotTried
+            }
+            (LibraryOrigin::Named(name), true) => {
                 use_named(&mut loaded, name, &path)?;
-                Outcome::Used
+                SearchOutcome::Used
             }
             (_, true) => match load(&mut loaded, &path) {
-                Ok(()) => Outcome::Used,
-                Err(reason) => Outcome::Refused(reason),
+                Ok(()) => SearchOutcome::Used,
+                Err(reason) => SearchOutcome::Refused(reason),
             },
         };
-        report.push(Place { origin, path, outcome });
+        report.push(SearchedPlace { origin, path, outcome });
     }
-    let used = report.iter().any(|p| p.outcome == Outcome::Used);
+    let used = report.iter().any(|p| p.outcome == SearchOutcome::Used);
     Ok((loaded.clone().filter(|_| used), report))
 }
 
-fn named_error(origin: &str, reason: impl Into<String>, path: PathBuf) -> RuntimeError {
-    RuntimeError::Library { origin: origin.into(), reason: reason.into(), path }
+fn named_error(origin: &str, reason: impl Into<String>, path: PathBuf) -> Error {
+    ErrorKind::Library { origin: origin.into(), reason: reason.into(), path }.into()
 }
 
-fn use_named(
-    loaded: &mut MutexGuard<'_, Option<OnnxRuntime>>,
-    name: &str,
-    path: &Path,
-) -> Result<(), RuntimeError> {
+fn use_named(loaded: &mut MutexGuard<'_, Option<OnnxRuntime>>, name: &str, path: &Path) -> Result<(), Error> {
     match &**loaded {
         Some(runtime) if same_file(&runtime.path, path) => Ok(()),
-        Some(runtime) => Err(RuntimeError::OtherLibraryLoaded {
+        Some(runtime) => Err(ErrorKind::OtherLibraryLoaded {
             origin: name.into(),
             loaded: runtime.path.clone(),
             path: path.to_path_buf(),
-        }),
+        }
+        .into()),
         None => load(loaded, path).map_err(|reason| named_error(name, reason, path.to_path_buf())),
     }
 }
@@ -109,9 +113,9 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// Loads a library that exists. A failure leaves nothing behind: another one can be tried.
+/// Loads an existing library. After a failure another one can be tried.
 fn load(loaded: &mut MutexGuard<'_, Option<OnnxRuntime>>, path: &Path) -> Result<(), String> {
-    // `ort` takes a relative path from the executable's folder on.
+    // `ort` resolves a relative path against the executable's folder.
     let path = std::path::absolute(path).map_err(|e| e.to_string())?;
     let builder = ort::init_from(&path).map_err(|e| load_reason(&e))?;
     let environment = builder
@@ -120,7 +124,7 @@ fn load(loaded: &mut MutexGuard<'_, Option<OnnxRuntime>>, path: &Path) -> Result
         .with_logger(Arc::new(log))
         .build()
         .map_err(|e| e.message().to_owned())?;
-    // With a logger of ours, ONNX Runtime hands over everything down to each allocation.
+    // Without a logger ONNX Runtime prints; with one it reports everything down to single allocations.
     environment.set_log_level(LogLevel::Warning);
     let version = version_of_file(&path).or_else(version_of_build).unwrap_or_else(|| "of unknown version".into());
     tracing::debug!(path = %path.display(), version, "loaded ONNX Runtime");
@@ -155,7 +159,7 @@ fn version_of_build() -> Option<String> {
     branch.split([',', ' ']).next().map(str::to_owned)
 }
 
-/// What ONNX Runtime logs as an error comes back as an error from the call as well, so nothing of it is for people.
+/// ONNX Runtime also returns what it logs as an error, so nothing of its log is shown to people.
 fn log(level: LogLevel, _category: &str, _id: &str, location: &str, message: &str) {
     match level {
         LogLevel::Verbose | LogLevel::Info => tracing::trace!(location, "{message}"),

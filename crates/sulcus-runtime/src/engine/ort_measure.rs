@@ -3,9 +3,10 @@ use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
 use ort::value::TensorRef;
 use sulcus_pipeline::{PredictorError, Tensor};
 
+use super::graph::{INPUT, all_threads};
 use super::ort_device::plain;
-use super::{Engine, INPUT, OnnxRuntime, all_threads};
-use crate::RuntimeError;
+use super::ort_library::OnnxRuntime;
+use crate::{Engine, Error, ErrorKind};
 
 /// A graph in ONNX Runtime, on the processor, whose outputs are single numbers: measurements of what a network does
 /// with its input.
@@ -18,10 +19,9 @@ impl OrtMeasurements {
     /// Loads a graph from the bytes of its file.
     ///
     /// # Errors
-    /// [`RuntimeError::Graph`] when ONNX Runtime refuses it.
-    pub fn new(runtime: &OnnxRuntime, model: &[u8]) -> Result<Self, RuntimeError> {
-        let refused =
-            |message: &str| RuntimeError::Graph { engine: Engine::Ort, message: plain(message).to_owned() };
+    /// [`ErrorKind::Graph`] when ONNX Runtime refuses it.
+    pub fn new(runtime: &OnnxRuntime, model: &[u8]) -> Result<Self, Error> {
+        let refused = |message: &str| ErrorKind::Graph { engine: Engine::Ort, message: plain(message).to_owned() };
         let builder = Session::builder(runtime.environment()).map_err(|e| refused(e.message()))?;
         let builder = builder.with_auto_device(AutoDevicePolicy::PreferCPU).map_err(|e| refused(e.message()))?;
         let builder =

@@ -9,14 +9,14 @@ use tract_onnx::prelude::{
     TractResult, TypedRunnableModel, tvec,
 };
 
-use super::{Engine, INPUT, OUTPUT};
-use crate::RuntimeError;
+use super::graph::{INPUT, OUTPUT};
+use crate::{Engine, Error, ErrorKind};
 
-type Plan = Arc<TypedRunnableModel>;
+type TractPlan = Arc<TypedRunnableModel>;
 
-/// Plans kept, one an input shape. A volume needs one (whole slices, or equal tiles); a few more serve a caller who
-/// goes back and forth between volumes.
-const PLANS: usize = 4;
+/// Plans that are kept, one per input shape. A volume needs one (whole slices, or equal tiles); more serve callers that alternate
+/// between volumes.
+const MAX_PLANS: usize = 4;
 
 /// A model in tract, the embedded pure-Rust engine.
 ///
@@ -24,7 +24,7 @@ const PLANS: usize = 4;
 pub struct TractPredictor {
     graph: InferenceModel,
     /// The most recently used last.
-    plans: Mutex<Vec<(Vec<usize>, Plan)>>,
+    plans: Mutex<Vec<(Vec<usize>, TractPlan)>>,
     executor: Executor,
 }
 
@@ -35,16 +35,16 @@ impl fmt::Debug for TractPredictor {
 }
 
 impl TractPredictor {
-    /// Loads a graph from the bytes of its file and plans it for inputs of `shape`, so that an operation that tract
-    /// does not have shows here and not in the middle of a volume.
+    /// Loads a graph from the bytes of its file and plans it for inputs of `shape`, so that an operation that tract does not support fails
+    /// here and not in the middle of a volume.
     ///
     /// # Shapes
     /// `shape` is `[N, C, (D,) H, W]`.
     ///
     /// # Errors
-    /// [`RuntimeError::Graph`] when tract does not take the graph or its input and output are not ours.
-    pub fn new(model: &[u8], shape: &[usize], threads: Option<usize>) -> Result<Self, RuntimeError> {
-        let refused = |message: String| RuntimeError::Graph { engine: Engine::Tract, message };
+    /// [`ErrorKind::Graph`] when tract refuses the graph, or its input and output have other names than this kit's.
+    pub fn new(model: &[u8], shape: &[usize], threads: Option<usize>) -> Result<Self, Error> {
+        let refused = |message: String| ErrorKind::Graph { engine: Engine::Tract, message };
         let graph = guarded(|| read(model)).map_err(&refused)?;
         let executor = executor(threads).map_err(&refused)?;
         let predictor = Self { graph, plans: Mutex::new(Vec::new()), executor };
@@ -52,8 +52,8 @@ impl TractPredictor {
         Ok(predictor)
     }
 
-    /// The plan for a shape, made or taken from those kept.
-    fn plan(&self, shape: &[usize]) -> Result<Plan, String> {
+    /// The plan for a shape, from the cache or new.
+    fn plan(&self, shape: &[usize]) -> Result<TractPlan, String> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = plans.iter().position(|(s, _)| s == shape) {
             let known = plans.remove(at);
@@ -63,7 +63,7 @@ impl TractPredictor {
         }
         let fact = InferenceFact::dt_shape(f32::datum_type(), shape);
         let plan = guarded(|| self.graph.clone().with_input_fact(0, fact)?.into_optimized()?.into_runnable())?;
-        if plans.len() == PLANS {
+        if plans.len() == MAX_PLANS {
             plans.remove(0);
         }
         plans.push((shape.to_vec(), Arc::clone(&plan)));
@@ -71,11 +71,11 @@ impl TractPredictor {
     }
 }
 
-/// tract asserts some of what it expects of a graph: a file from elsewhere must end in an error all the same.
+/// tract panics on some graphs; a foreign file must give an error.
 fn guarded<T>(f: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(result) => result.map_err(|e| format!("{e:#}")),
-        Err(_) => Err("it met something in the graph that it cannot handle".into()),
+        Err(_) => Err("the graph contains something that it cannot handle".into()),
     }
 }
 
@@ -88,7 +88,7 @@ fn read(mut model: &[u8]) -> TractResult<InferenceModel> {
 
 #[cfg(not(target_family = "wasm"))]
 fn executor(threads: Option<usize>) -> Result<Executor, String> {
-    let threads = threads.unwrap_or_else(super::all_threads);
+    let threads = threads.unwrap_or_else(super::graph::all_threads);
     if threads <= 1 {
         return Ok(Executor::SingleThread);
     }
@@ -115,9 +115,9 @@ impl Predictor for TractPredictor {
             let logits = outputs.into_iter().next().map(|value| value.into_tensor());
             logits.map(|t| t.into_plain_array::<f32>()).transpose()
         });
-        let logits = answer.map_err(failed)?.ok_or_else(|| failed(format!("it gave no `{OUTPUT}`")))?;
+        let logits = answer.map_err(failed)?.ok_or_else(|| failed(format!("it returned no `{OUTPUT}`")))?;
         let shape = logits.shape().to_vec();
-        // tract's outputs are row-major; the iterator covers the layout that would not be.
+        // tract's outputs are row-major; the iterator covers any other layout.
         let values = if logits.is_standard_layout() {
             logits.into_raw_vec_and_offset().0
         } else {

@@ -1,15 +1,11 @@
 //! Two tiny U-Nets, scans for them, and the ONNX Runtime to test with.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+use sulcus_model::{ModelSpec, Normalisation, Tiling};
 use sulcus_onnx::{Axis, GraphBuilder, attribute};
-use sulcus_pipeline::{
-    Activation, ChannelSpec, CropRule, Dimensions, Downsampling, Encoder, ModelSpec, NetworkSpec, Norm,
-    Normalisation, Output, SpacingRule, StageConfig, Tiling, Training,
-};
-use sulcus_runtime::{
-    Device, Engine, NamedLibrary, OnnxRuntime, OrtLibrary, OrtSearch, Segmenter, SegmenterBuilder,
-    find_onnx_runtime, python_prefixes,
-};
+use sulcus_runtime::ort::{NamedLibrary, OnnxRuntime, OrtLibrary, OrtSearch, find_onnx_runtime, python_prefixes};
+use sulcus_runtime::{Device, Engine, Segmenter, SegmenterBuilder};
+use sulcus_testing::test_spec;
 use sulcus_volume::{Geometry, Image, LabelTable, OrientationSource, RasFromVoxel, Spacing};
 
 /// Where the test machine has ONNX Runtime: as the command line looks for it.
@@ -26,18 +22,26 @@ pub(crate) fn search() -> OrtSearch {
     }
 }
 
-pub(crate) fn onnx_runtime() -> Option<OnnxRuntime> {
-    let (runtime, places) = find_onnx_runtime(&OrtLibrary::Search(search())).unwrap();
-    if runtime.is_none() {
-        eprintln!("skipped: no ONNX Runtime in {} place(s); set SULCUS_ORT_LIB", places.len());
-    }
-    runtime
+/// ONNX Runtime. Where there is none, the test is skipped.
+pub(crate) fn onnx_runtime() -> OnnxRuntime {
+    find_onnx_runtime(&OrtLibrary::Search(search())).unwrap().0.unwrap_or_else(|| sulcus_harness::skip(NO_ORT))
 }
 
-/// A builder for each engine that this machine has.
+/// Whether this machine has ONNX Runtime. Where it has none, that part of the test counts as skipped.
+pub(crate) fn has_onnx_runtime() -> bool {
+    let has = find_onnx_runtime(&OrtLibrary::Search(search())).unwrap().0.is_some();
+    if !has {
+        sulcus_harness::skip_part(NO_ORT);
+    }
+    has
+}
+
+const NO_ORT: &str = "there is no ONNX Runtime; set SULCUS_ORT_LIB";
+
+/// A builder for each engine that this machine has. An engine that is missing counts as a part that was skipped.
 pub(crate) fn builders() -> Vec<SegmenterBuilder> {
     let mut builders = vec![Segmenter::builder().engine(Engine::Tract)];
-    if onnx_runtime().is_some() {
+    if has_onnx_runtime() {
         let library = OrtLibrary::Search(search());
         builders.push(Segmenter::builder().engine(Engine::Ort).device(Device::Cpu).ort_library(library));
     }
@@ -65,40 +69,15 @@ pub(crate) fn labels() -> LabelTable {
 
 /// The specification of a tiny network over `axes` axes: two stages, halved once.
 pub(crate) fn spec(axes: u8) -> ModelSpec {
-    let dimensions = Dimensions::try_from(axes).unwrap();
-    let n = dimensions.count();
-    let stage =
-        |channels, stride| StageConfig { channels, convolutions: 1, kernel: vec![3; n], stride: vec![stride; n] };
-    let flat = dimensions == Dimensions::Two;
-    ModelSpec {
-        format_version: ModelSpec::version_for(&[]),
-        name: "self-test".into(),
-        network: NetworkSpec {
-            name: "self-test".into(),
-            dimensions,
-            stages: vec![stage(4, 1), stage(8, 2)],
-            norm: if flat { Norm::Batch } else { Norm::Instance },
-            activation: if flat { Activation::Relu } else { Activation::LeakyRelu { slope: 0.01 } },
-            downsampling: if flat { Downsampling::MaxPool } else { Downsampling::StridedConvolution },
-            encoder: Encoder::Plain,
-            deep_supervision: false,
-        },
-        channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::MinMax }],
-        labels: labels(),
-        regions: Vec::new(),
-        activation: Output::Softmax,
-        crop: CropRule::Whole,
-        orientation: "RAS".parse().unwrap(),
-        spacing: SpacingRule::Native,
-        patch: if flat { vec![16, 16] } else { vec![8, 12, 12] },
-        tiling: if flat { Tiling::Whole } else { Tiling::Patch },
-        overlap: 0.5,
-        mirror_axes: (0..n).collect(),
-        padding_multiple: vec![2; n],
-        postprocessing: Vec::new(),
-        training: Training::default(),
-        precision: None,
-        golden_case: None,
+    let spec = test_spec(axes)
+        .name("self-test")
+        .normalisation(Normalisation::MinMax)
+        .labels(&[(1, "Middle"), (2, "Bright")])
+        .mirrored();
+    if axes == 2 {
+        spec.patch(&[16, 16], Tiling::Whole).build()
+    } else {
+        spec.strided().patch(&[8, 12, 12], Tiling::Patch).build()
     }
 }
 
@@ -213,26 +192,6 @@ pub(crate) fn box_scan() -> Image {
 
 /// A NIfTI-1 file of an image: sform, single precision.
 pub(crate) fn encoded(image: &Image) -> Vec<u8> {
-    let mut header = vec![0_u8; 352];
-    let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, &348_i32.to_le_bytes());
-    let [x, y, z] = image.geometry().shape().map(|edge| edge as i16);
-    for (i, edge) in [3, x, y, z, 1, 1, 1, 1].iter().enumerate() {
-        put(40 + 2 * i, &edge.to_le_bytes());
-    }
-    put(70, &16_i16.to_le_bytes());
-    put(72, &32_i16.to_le_bytes());
-    for (i, mm) in [1.0, 1.0, 1.0, 1.5_f32].iter().enumerate() {
-        put(76 + 4 * i, &mm.to_le_bytes());
-    }
-    put(108, &352_f32.to_le_bytes());
-    put(254, &1_i16.to_le_bytes());
-    for (row, values) in image.geometry().ras_from_voxel().rows().iter().enumerate() {
-        for (column, value) in values.iter().enumerate() {
-            put(280 + 16 * row + 4 * column, &(*value as f32).to_le_bytes());
-        }
-    }
-    put(344, b"n+1\0");
-    header.extend(image.data().iter().flat_map(|v| v.to_le_bytes()));
-    header
+    let rows = image.geometry().ras_from_voxel().rows().map(|row| row.map(|v| v as f32));
+    sulcus_testing::nifti(&image.geometry().shape().map(|edge| edge as i16), image.data(), Some(rows))
 }

@@ -1,13 +1,13 @@
-//! What is no scan, or none for this model: a clear problem each, and the server goes on.
+//! Bodies that are not scans, or not scans for this model: each gets problem details, and the server continues.
 
-use crate::client::{ask, get, segment};
+use crate::client::{get, request, segment};
 use crate::scans::{OBLIQUE, gzip, nifti, scan};
 use crate::server::{Gated, Running};
 use sulcus_serve::Options;
 
 #[test]
-fn scans_that_mean_nothing_are_refused_with_what_is_wrong() {
-    let running = Running::plain();
+fn unusable_scans_are_refused_with_the_reason() {
+    let running = Running::with_defaults();
     let values = vec![1.0; 512];
     let whole = nifti(&[8, 8, 8], &values, Some(OBLIQUE));
     let with = |at: usize, bytes: &[u8]| {
@@ -26,8 +26,8 @@ fn scans_that_mean_nothing_are_refused_with_what_is_wrong() {
     let (unreadable, unsuitable) = ((400, "unreadable-scan"), (422, "unsuitable-scan"));
     for (name, body, (status, code), says) in [
         ("text", b"hello, I am not a scan at all".to_vec(), unreadable, "expected NIfTI"),
-        ("zeros", vec![0; 4000], unreadable, "nothing but zeros"),
-        ("a picture", b"\x89PNG\r\n\x1a\n and so on".to_vec(), unreadable, "a PNG picture"),
+        ("zeros", vec![0; 4000], unreadable, "only zeros"),
+        ("a picture", b"\x89PNG\r\n\x1a\n and so on".to_vec(), unreadable, "a PNG image"),
         ("an NRRD file", b"NRRD0004\ntype: float\n".to_vec(), unreadable, "an NRRD file"),
         ("half a header", whole[..200].to_vec(), unreadable, "348"),
         ("half its voxels", whole[..900].to_vec(), unreadable, "8 × 8 × 8"),
@@ -58,40 +58,42 @@ fn scans_that_mean_nothing_are_refused_with_what_is_wrong() {
 }
 
 #[test]
-fn what_is_asked_wrongly_is_told_how_to_ask() {
-    let running = Running::plain();
-    let ask = |line: &str, headers: &[(&str, &str)], body: &[u8]| ask(running.address, line, headers, body);
+fn wrong_method_path_or_type_is_refused_with_advice() {
+    let running = Running::with_defaults();
+    let request =
+        |line: &str, headers: &[(&str, &str)], body: &[u8]| request(running.address, line, headers, body);
     for kind in ["application/json", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded"] {
-        let detail = ask("POST /v1/segment", &[("Content-Type", kind)], &scan(0)).problem(415, "unsupported-type");
+        let detail =
+            request("POST /v1/segment", &[("Content-Type", kind)], &scan(0)).problem(415, "unsupported-type");
         assert!(detail.contains("--data-binary"), "{detail}");
     }
-    ask("POST /v1/segment", &[("Content-Encoding", "br")], &scan(0)).problem(415, "unsupported-type");
-    ask("POST /v1/segment", &[("Accept", "text/html")], &scan(0)).problem(406, "not-acceptable");
+    request("POST /v1/segment", &[("Content-Encoding", "br")], &scan(0)).problem(415, "unsupported-type");
+    request("POST /v1/segment", &[("Accept", "text/html")], &scan(0)).problem(406, "not-acceptable");
     for (line, allow) in [
         ("GET /v1/segment", "POST"),
         ("PUT /v1/segment", "POST"),
         ("POST /v1/model", "GET, HEAD"),
         ("DELETE /metrics", "GET, HEAD"),
     ] {
-        let answer = ask(line, &[], b"");
-        answer.problem(405, "method-not-allowed");
-        assert_eq!(answer.header("allow"), Some(allow), "{line}");
+        let response = request(line, &[], b"");
+        response.problem(405, "method-not-allowed");
+        assert_eq!(response.header("allow"), Some(allow), "{line}");
     }
-    let head = ask("HEAD /v1/segment", &[], b"");
+    let head = request("HEAD /v1/segment", &[], b"");
     assert_eq!((head.status, head.header("allow")), (405, Some("POST")));
     for path in
         ["GET /", "GET /v1", "GET /v1/model/", "POST /v1/segment/x", "GET /healthz/../metrics", "GET //metrics"]
     {
-        ask(path, &[], b"").problem(404, "not-found");
+        request(path, &[], b"").problem(404, "not-found");
     }
 }
 
 #[test]
-fn a_panic_is_a_500_and_the_next_scan_is_answered() {
+fn panic_is_500_and_the_next_scan_is_segmented() {
     let (gated, gate) = Gated::new();
     gate.open();
     let running = Running::start(gated, Options::default());
-    let explosive = nifti(&[8, 8, 4], &vec![Gated::EXPLOSIVE; 256], Some(OBLIQUE));
+    let explosive = nifti(&[8, 8, 4], &vec![Gated::PANIC_VALUE; 256], Some(OBLIQUE));
     for _ in 0..3 {
         segment(running.address, &explosive, &[]).problem(500, "internal");
         assert_eq!(segment(running.address, &scan(0), &[]).status, 200);

@@ -1,4 +1,4 @@
-//! The least that speaks HTTP, so that it can also speak it wrongly.
+//! A minimal HTTP client, which can also send malformed requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// An answer.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
@@ -28,7 +27,7 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// A problem object with this status and code; its detail.
+    /// Checks that the body is problem details with this status and code. Returns its detail.
     pub(crate) fn problem(&self, status: u16, code: &str) -> String {
         let problem = self.json();
         assert_eq!((self.status, problem["code"].as_str()), (status, Some(code)), "{problem}");
@@ -41,7 +40,6 @@ impl Answer {
     }
 }
 
-/// A connection.
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
 }
@@ -49,17 +47,17 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
-        // No test waits for ever.
+        // No test waits forever.
         stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         Self { stream: BufReader::new(stream) }
     }
 
-    /// Bytes as they are.
+    /// Sends raw bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.stream.get_mut().write_all(bytes)
     }
 
-    /// A whole request.
+    /// Sends a complete request.
     pub(crate) fn send(&mut self, line: &str, headers: &[(&str, &str)], body: &[u8]) {
         let mut head = format!("{line} HTTP/1.1\r\n");
         if !headers.iter().any(|(name, _)| *name == "Host") {
@@ -72,12 +70,12 @@ impl Client {
             head += &format!("Content-Length: {}\r\n", body.len());
         }
         self.write(format!("{head}\r\n").as_bytes()).unwrap();
-        // A server that refuses by the head alone may close before it has all.
+        // A server that refuses the head may close the connection before it has read the body.
         let _ = self.write(body);
     }
 
-    /// The next answer; none when the connection has ended instead.
-    pub(crate) fn receive(&mut self, head_only: bool) -> Option<Answer> {
+    /// Reads the next response. Returns `None` when the connection ended instead.
+    pub(crate) fn receive(&mut self, head_only: bool) -> Option<Response> {
         let mut line = String::new();
         self.stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
         let status = line.split(' ').nth(1).unwrap().parse().unwrap();
@@ -88,32 +86,32 @@ impl Client {
             let Some((name, value)) = line.trim_end().split_once(':') else { break };
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut answer = Answer { status, headers, body: Vec::new() };
-        let length = answer.header("content-length").unwrap_or("0").parse().unwrap();
+        let mut response = Response { status, headers, body: Vec::new() };
+        let length = response.header("content-length").unwrap_or("0").parse().unwrap();
         if !head_only {
-            answer.body.resize(length, 0);
-            self.stream.read_exact(&mut answer.body).unwrap();
+            response.body.resize(length, 0);
+            self.stream.read_exact(&mut response.body).unwrap();
         }
-        Some(answer)
+        Some(response)
     }
 
-    /// Whether the server has ended the connection.
-    pub(crate) fn is_over(&mut self) -> bool {
+    /// Whether the server has closed the connection.
+    pub(crate) fn is_closed(&mut self) -> bool {
         matches!(self.stream.read(&mut [0]), Ok(0) | Err(_))
     }
 }
 
-/// A request on a connection of its own.
-pub(crate) fn ask(address: SocketAddr, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+/// Sends one request on a new connection.
+pub(crate) fn request(address: SocketAddr, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
     let mut client = Client::connect(address);
     client.send(line, headers, body);
     client.receive(line.starts_with("HEAD")).unwrap()
 }
 
-pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
-    ask(address, &format!("GET {path}"), &[], b"")
+pub(crate) fn get(address: SocketAddr, path: &str) -> Response {
+    request(address, &format!("GET {path}"), &[], b"")
 }
 
-pub(crate) fn segment(address: SocketAddr, scan: &[u8], headers: &[(&str, &str)]) -> Answer {
-    ask(address, "POST /v1/segment", headers, scan)
+pub(crate) fn segment(address: SocketAddr, scan: &[u8], headers: &[(&str, &str)]) -> Response {
+    request(address, "POST /v1/segment", headers, scan)
 }

@@ -1,4 +1,4 @@
-//! A server in this process, asked over TCP on loopback: what it answers, what it refuses, and what it survives.
+//! A server in this process, tested over TCP on loopback: its responses, its refusals and its limits.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -6,13 +6,19 @@
     reason = "a test that cannot be set up has failed"
 )]
 
-mod answers;
+#[macro_use]
+extern crate sulcus_harness;
+
+mod access;
 mod bad_input;
 mod client;
-mod crowds;
-mod hanging_up;
+mod concurrency;
+mod disconnects;
 mod limits;
-mod protection;
+mod responses;
 mod scans;
 mod server;
-mod stopping;
+mod shutdown;
+mod slow_clients;
+
+sulcus_harness::main!();

@@ -1,22 +1,22 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use sulcus_pipeline::{Activation, Norm};
+use sulcus_model::{Activation, Norm};
 
-use super::initialise::Initialise;
 use super::layers::{Conv, NormLayer, mean_pool};
+use super::weight_init::WeightInit;
 
 /// Convolution, normalisation, activation.
 #[derive(Module, Debug)]
 pub(crate) struct ConvBlock {
     pub(crate) conv: Conv,
     pub(crate) norm: NormLayer,
-    /// Absent where a sum comes first.
+    /// `None` if a sum follows first.
     #[module(skip)]
     pub(crate) activation: Option<Activation>,
 }
 
-/// Two convolutions beside a shortcut (He et al. 2016), in the form of nnU-Net's residual encoders: where the
-/// resolution falls the shortcut takes the mean of each window, where the channels change it convolves 1 × 1.
+/// Two convolutions with a shortcut (He et al. 2016), as in nnU-Net's residual encoders: if the resolution changes, the
+/// shortcut pools with the mean; if the number of channels changes, it has a 1 × 1 convolution.
 #[derive(Module, Debug)]
 pub(crate) struct ResidualBlock {
     pub(crate) first: ConvBlock,
@@ -27,7 +27,7 @@ pub(crate) struct ResidualBlock {
     pub(crate) activation: Activation,
 }
 
-/// What stages are made of.
+/// A block of a stage.
 #[expect(clippy::large_enum_variant, reason = "a network has a few dozen of them, and Burn's modules take no box")]
 #[derive(Module, Debug)]
 pub(crate) enum Block {
@@ -40,7 +40,7 @@ pub(crate) enum Block {
 pub(crate) struct BlockShape {
     pub(crate) input: usize,
     pub(crate) output: usize,
-    /// Odd: half of it pads each side, so a stride of 1 keeps the size.
+    /// Odd: half of it pads each side, so that a stride of 1 keeps the size.
     pub(crate) kernel: [usize; 3],
     pub(crate) stride: [usize; 3],
     pub(crate) norm: Norm,
@@ -48,9 +48,9 @@ pub(crate) struct BlockShape {
 }
 
 impl ConvBlock {
-    pub(crate) fn new(shape: BlockShape, initialise: &mut Initialise, device: &Device) -> Self {
+    pub(crate) fn new(shape: BlockShape, init: &mut WeightInit, device: &Device) -> Self {
         let BlockShape { input, output, kernel: [d, h, w], stride, norm, activation } = shape;
-        let weight = initialise.rectified([output, input, d, h, w], input * d * h * w, activation, device);
+        let weight = init.rectified([output, input, d, h, w], input * d * h * w, activation, device);
         Self {
             conv: Conv::new(weight, stride, device),
             norm: NormLayer::new(norm, output, device),
@@ -58,12 +58,12 @@ impl ConvBlock {
         }
     }
 
-    /// The same without its activation.
-    fn linear(shape: BlockShape, initialise: &mut Initialise, device: &Device) -> Self {
-        Self { activation: None, ..Self::new(shape, initialise, device) }
+    /// A block without an activation.
+    fn linear(shape: BlockShape, init: &mut WeightInit, device: &Device) -> Self {
+        Self { activation: None, ..Self::new(shape, init, device) }
     }
 
-    /// `behind`: maps whose channels follow those of `input`.
+    /// `behind` holds maps whose channels follow those of `input`.
     ///
     /// # Shapes
     /// `[N, in, D, H, W]` → `[N, out, D / stride, H / stride, W / stride]`.
@@ -71,21 +71,21 @@ impl ConvBlock {
         self.norm.forward(self.conv.forward(input, behind), None, self.activation)
     }
 
-    /// Kernel and stride say which axes exist only together with the network's dimensions; channels don't.
+    /// The number of output channels.
     pub(crate) fn outputs(&self) -> usize {
         self.conv.weight.dims()[0]
     }
 }
 
 impl ResidualBlock {
-    fn new(shape: BlockShape, initialise: &mut Initialise, device: &Device) -> Self {
+    fn new(shape: BlockShape, init: &mut WeightInit, device: &Device) -> Self {
         let BlockShape { input, output, activation, .. } = shape;
         let inner = BlockShape { input: output, stride: [1; 3], ..shape };
         let project = BlockShape { kernel: [1; 3], stride: [1; 3], ..shape };
         Self {
-            first: ConvBlock::new(shape, initialise, device),
-            second: ConvBlock::linear(inner, initialise, device),
-            project: (input != output).then(|| ConvBlock::linear(project, initialise, device)),
+            first: ConvBlock::new(shape, init, device),
+            second: ConvBlock::linear(inner, init, device),
+            project: (input != output).then(|| ConvBlock::linear(project, init, device)),
             activation,
         }
     }
@@ -105,12 +105,12 @@ impl ResidualBlock {
 }
 
 impl Block {
-    pub(crate) fn plain(shape: BlockShape, initialise: &mut Initialise, device: &Device) -> Self {
-        Self::Plain(ConvBlock::new(shape, initialise, device))
+    pub(crate) fn plain(shape: BlockShape, init: &mut WeightInit, device: &Device) -> Self {
+        Self::Plain(ConvBlock::new(shape, init, device))
     }
 
-    pub(crate) fn residual(shape: BlockShape, initialise: &mut Initialise, device: &Device) -> Self {
-        Self::Residual(ResidualBlock::new(shape, initialise, device))
+    pub(crate) fn residual(shape: BlockShape, init: &mut WeightInit, device: &Device) -> Self {
+        Self::Residual(ResidualBlock::new(shape, init, device))
     }
 
     /// # Shapes
@@ -122,7 +122,7 @@ impl Block {
         }
     }
 
-    /// Its convolutions with their normalisations.
+    /// The convolutions with their normalisations.
     pub(crate) fn convolutions(&self) -> Vec<&ConvBlock> {
         match self {
             Self::Plain(block) => vec![block],
@@ -130,7 +130,7 @@ impl Block {
         }
     }
 
-    /// The one that takes the block's input.
+    /// The convolution that reads the block's input.
     pub(crate) fn first(&self) -> &ConvBlock {
         match self {
             Self::Plain(block) => block,

@@ -1,8 +1,8 @@
-/// Why no network could be made from a specification.
+/// Why a network cannot be built from a specification.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetworkError {
-    /// Stages that make no network.
+    /// The specification is invalid.
     #[error("the network `{name}` cannot be built: {reason}")]
     Spec {
         /// The network's name.
@@ -10,14 +10,14 @@ pub enum NetworkError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A network without input or output.
+    /// There is no input or no output channel.
     #[error("the network `{name}` needs at least one input and one output channel, found {input} and {output}")]
     Channels {
         /// The network's name.
         name: String,
-        /// Input channels asked for.
+        /// Number of input channels.
         input: usize,
-        /// Output channels asked for.
+        /// Number of output channels.
         output: usize,
     },
 }

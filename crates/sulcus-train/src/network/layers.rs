@@ -1,10 +1,10 @@
-//! The layers that networks are made of, for slices and blocks alike.
+//! The layers of the networks, for 2-D and 3-D.
 //!
 //! All maps are `[N, C, D, H, W]`; a 2-D network has D = 1 and kernels of depth 1. On the processor each layer is one
-//! operation of [`super::cpu`]; on a GPU the same layer is made of Burn's own operations.
+//! operation of [`super::cpu`]; on a GPU the same layer is composed of Burn's operations.
 //!
-//! A layer answers in the type of its input. Given half precision, convolutions and pooling compute in it, with copies of
-//! the weights; normalisations and what follows them compute in single precision, and only their result is rounded.
+//! The output of a layer has the type of its input. With an input in half precision, convolutions and pooling compute in it,
+//! with copies of the weights; normalisations and activations compute in single precision, and only their result is rounded.
 
 use burn::module::{Module, Param};
 use burn::nn::{BatchNorm, BatchNormConfig, InstanceNorm, InstanceNormConfig};
@@ -12,10 +12,10 @@ use burn::tensor::activation::{leaky_relu, relu};
 use burn::tensor::module::{avg_pool2d, conv_transpose2d, conv_transpose3d, conv2d, conv3d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, ConvTransposeOptions, MaxPoolOptions};
 use burn::tensor::{Device, FloatDType, Slice, Tensor};
-use sulcus_pipeline::{Activation, Norm};
+use sulcus_model::{Activation, Norm};
 
 use super::cpu;
-use super::initialise::{Initialise, zero_bias};
+use super::weight_init::{WeightInit, zero_bias};
 
 /// A convolution with odd kernels, padded by half of them.
 #[derive(Module, Debug)]
@@ -40,7 +40,7 @@ impl Conv {
         [d, h, w]
     }
 
-    /// `behind`: maps whose channels follow those of `input`, as if both had been concatenated.
+    /// `behind` holds maps whose channels follow those of `input`, as if both were concatenated.
     ///
     /// # Shapes
     /// `[N, in, D, H, W]` → `[N, out, D / stride, H / stride, W / stride]`, rounded up.
@@ -51,7 +51,7 @@ impl Conv {
         self.by_burn(input, behind)
     }
 
-    /// The same of Burn's own operations.
+    /// The same, composed of Burn's operations.
     fn by_burn(&self, input: Tensor<5>, behind: Option<Tensor<5>>) -> Tensor<5> {
         let (weight, bias) = (like(self.weight.val(), &input), like(self.bias.val(), &input));
         let input = match behind {
@@ -74,7 +74,7 @@ impl Conv {
     }
 }
 
-/// A transposed convolution whose kernel is its stride: each output sees one input position.
+/// A transposed convolution whose kernel equals its stride: each output depends on one input position.
 #[derive(Module, Debug)]
 pub(crate) struct Up {
     /// `[in, out, D, H, W]`
@@ -84,15 +84,10 @@ pub(crate) struct Up {
 }
 
 impl Up {
-    pub(crate) fn new(
-        channels: [usize; 2],
-        stride: [usize; 3],
-        initialise: &mut Initialise,
-        device: &Device,
-    ) -> Self {
+    pub(crate) fn new(channels: [usize; 2], stride: [usize; 3], init: &mut WeightInit, device: &Device) -> Self {
         let [inputs, outputs] = channels;
         let [d, h, w] = stride;
-        let weight = initialise.linear([inputs, outputs, d, h, w], inputs, device);
+        let weight = init.linear([inputs, outputs, d, h, w], inputs, device);
         Self { weight, bias: zero_bias(outputs, device) }
     }
 
@@ -111,7 +106,7 @@ impl Up {
         self.by_burn(input)
     }
 
-    /// The same of Burn's own operations.
+    /// The same, composed of Burn's operations.
     fn by_burn(&self, input: Tensor<5>) -> Tensor<5> {
         let (weight, bias) = (like(self.weight.val(), &input), like(self.bias.val(), &input));
         let [sd, sh, sw] = self.stride();
@@ -129,13 +124,13 @@ impl Up {
     }
 }
 
-/// A normalisation. The activation that follows belongs to [`Self::forward`], so that both are one pass.
+/// A normalisation. [`Self::forward`] also applies the following activation, in one pass.
 #[derive(Module, Debug)]
 pub(crate) enum NormLayer {
-    /// Over batch and space. Burn keeps the biased variance of the batches as running variance, PyTorch the unbiased
-    /// one: with n values a channel they differ by the factor n / (n − 1).
+    /// Over batch and space. Burn's running variance averages the biased variance of the batches, PyTorch's the unbiased one:
+    /// with n values per channel they differ by the factor n / (n − 1).
     Batch(BatchNorm),
-    /// Over space, case by case.
+    /// Over space, for each case.
     Instance(InstanceNorm),
 }
 
@@ -158,12 +153,15 @@ impl NormLayer {
         activation: Option<Activation>,
     ) -> Tensor<5> {
         if cpu::is_on(&input) {
-            return cpu::normalise(self, input, beside, activation);
+            return match self {
+                Self::Batch(norm) => cpu::batch_norm(norm, input, beside, activation),
+                Self::Instance(norm) => cpu::instance_norm(norm, input, beside, activation),
+            };
         }
         self.by_burn(input, beside, activation)
     }
 
-    /// The same of Burn's own operations.
+    /// The same, composed of Burn's operations.
     fn by_burn(&self, input: Tensor<5>, beside: Option<Tensor<5>>, activation: Option<Activation>) -> Tensor<5> {
         let kept = FloatDType::from(input.dtype());
         let input = input.cast(FloatDType::F32);
@@ -183,7 +181,7 @@ impl NormLayer {
         active.cast(kept)
     }
 
-    /// Numbers that are carried along without being trained.
+    /// The number of running statistics.
     pub(crate) fn running_values(&self) -> usize {
         match self {
             Self::Batch(norm) => norm.running_mean.value().dims()[0] + norm.running_var.value().dims()[0],
@@ -192,16 +190,16 @@ impl NormLayer {
     }
 }
 
-/// A parameter in the type of the maps that it meets.
+/// Converts a parameter to the type of the maps.
 fn like<const D: usize>(parameter: Tensor<D>, maps: &Tensor<5>) -> Tensor<D> {
     parameter.cast(FloatDType::from(maps.dtype()))
 }
 
-/// Leaves out what a convolution steps over without looking at it, and gives the strides that are left.
+/// Removes the input positions that a convolution skips, and returns the remaining strides.
 ///
-/// Along an axis where the stride is greater than the kernel, which the kernel's width of 1 makes it here, burn-cubecl
-/// 0.22.1 gives a 3-D convolution's input a gradient of zero: its `conv_transpose3d_kernel` ends the window of positions
-/// that an input reaches at `start + kernel - stride + 1`, before it began.
+/// Along an axis with a stride greater than the kernel, which has size 1 here, burn-cubecl 0.22.1 computes a gradient of zero
+/// for the input of a 3-D convolution: its `conv_transpose3d_kernel` ends the window of positions that an input reaches at
+/// `start + kernel - stride + 1`, before its start.
 fn skip_unseen(input: Tensor<5>, kernel: [usize; 3], stride: [usize; 3]) -> (Tensor<5>, [usize; 3]) {
     let unseen: [bool; 3] = std::array::from_fn(|axis| kernel[axis] == 1 && stride[axis] > 1);
     if unseen == [false; 3] {
@@ -212,7 +210,7 @@ fn skip_unseen(input: Tensor<5>, kernel: [usize; 3], stride: [usize; 3]) -> (Ten
     (seen, std::array::from_fn(|axis| if unseen[axis] { 1 } else { stride[axis] }))
 }
 
-/// The greatest value of each window; windows lie side by side.
+/// The maximum of each window; windows do not overlap.
 ///
 /// # Shapes
 /// `[N, C, D, H, W]` → `[N, C, D / window, H / window, W / window]`.
@@ -227,7 +225,7 @@ fn max_pool_by_burn(maps: Tensor<5>, window: [usize; 3]) -> Tensor<5> {
     in_two_passes(maps, window, |maps, window| max_pool2d(maps, MaxPoolOptions::new(window)))
 }
 
-/// The mean of each window; windows lie side by side.
+/// The mean of each window; windows do not overlap.
 ///
 /// # Shapes
 /// As [`max_pool`].
@@ -235,7 +233,7 @@ pub(crate) fn mean_pool(maps: Tensor<5>, window: [usize; 3]) -> Tensor<5> {
     in_two_passes(maps, window, |maps, window| avg_pool2d(maps, AvgPoolOptions::new(window)))
 }
 
-/// Burn pools over two axes: H and W first, then D.
+/// Burn pools over two axes, so that H and W are pooled first, then D.
 fn in_two_passes(
     maps: Tensor<5>,
     [by_d, by_h, by_w]: [usize; 3],
@@ -256,7 +254,7 @@ mod tests {
 
     use super::*;
 
-    /// Of the greatest value of a tensor: sums over some hundred products, in another order.
+    /// Relative to the maximum of a tensor: sums of some hundred products in another order.
     const TOLERANCE: f32 = 2e-5;
 
     fn noise<const D: usize>(shape: [usize; D], seed: u32, device: &Device) -> Tensor<D> {
@@ -280,7 +278,7 @@ mod tests {
         }
     }
 
-    /// The gradients of a sum in which every value counts differently.
+    /// The gradients of a weighted sum with different weights.
     fn backward(output: &Tensor<5>) -> Gradients {
         (output.clone() * noise(output.dims(), 77, &output.device())).sum().backward()
     }
@@ -291,14 +289,14 @@ mod tests {
     }
 
     #[test]
-    fn convolutions_and_their_gradients_are_burns() {
+    fn convolutions_and_gradients_equal_burns() {
         let device = Device::flex().autodiff();
         for (shape, outputs, kernel, stride, behind) in [
             ([2, 3, 6, 7, 9], 5, [3, 3, 3], [1, 1, 1], 4),
             ([1, 16, 4, 6, 8], 17, [3, 3, 3], [2, 2, 2], 0),
             ([2, 4, 5, 6, 7], 3, [1, 3, 5], [1, 2, 1], 2),
             ([2, 5, 1, 9, 8], 4, [1, 3, 3], [1, 1, 1], 3),
-            // Steps over what its kernel does not see.
+            // The stride is larger than the kernel.
             ([2, 4, 5, 6, 8], 3, [3, 1, 1], [2, 2, 2], 2),
             ([1, 33, 1, 8, 6], 18, [1, 1, 1], [1, 1, 1], 0),
         ] {
@@ -324,12 +322,12 @@ mod tests {
     }
 
     #[test]
-    fn transposed_convolutions_and_their_gradients_are_burns() {
+    fn transposed_convolutions_and_gradients_equal_burns() {
         let device = Device::flex().autodiff();
         for (shape, outputs, stride) in
             [([2, 6, 3, 4, 5], 4, [2, 2, 2]), ([1, 5, 2, 3, 7], 3, [1, 2, 2]), ([2, 7, 1, 5, 4], 6, [1, 2, 1])]
         {
-            let mut up = Up::new([shape[1], outputs], stride, &mut Initialise::new(5), &device);
+            let mut up = Up::new([shape[1], outputs], stride, &mut WeightInit::new(5), &device);
             up.bias = Param::from_tensor(noise([outputs], 2, &device));
             let (a, b) = (noise(shape, 3, &device).require_grad(), noise(shape, 3, &device).require_grad());
             let (ours, burns) = (up.forward(a.clone()), up.by_burn(b.clone()));
@@ -342,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn normalisations_their_gradients_and_running_values_are_burns() {
+    fn normalisations_gradients_and_running_statistics_equal_burns() {
         let device = Device::flex().autodiff();
         let shape = [3, 4, 2, 5, 6];
         for norm in [Norm::Batch, Norm::Instance] {
@@ -368,7 +366,7 @@ mod tests {
                         let of = |norm: &BatchNorm, gradients| norm.beta.val().grad(gradients).unwrap();
                         check("beta", of(ours, &of_ours), of(burns, &of_burns));
                     }
-                    // Without gradients a batch normalisation goes by its running values.
+                    // Without gradients a batch normalisation uses its running statistics.
                     let (ours, burns) = (ours_layer.valid(), burns_layer.valid());
                     let plain = noise(shape, 6, &Device::flex());
                     let found = ours.forward(plain.clone(), None, activation);
@@ -379,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn maxima_and_their_gradients_are_burns() {
+    fn max_pooling_and_gradients_equal_burns() {
         let device = Device::flex().autodiff();
         for (shape, window) in
             [([2, 3, 4, 6, 8], [2, 2, 2]), ([2, 3, 1, 6, 8], [1, 2, 2]), ([1, 2, 4, 3, 5], [2, 1, 1])]

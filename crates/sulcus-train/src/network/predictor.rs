@@ -1,11 +1,12 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor as BurnTensor, TensorData};
-use sulcus_pipeline::{Dimensions, Predictor, PredictorError, Tensor};
+use sulcus_model::Dimensions;
+use sulcus_pipeline::{Predictor, PredictorError, Tensor};
 
 use super::UNet;
 
-/// The trainer's own network behind the [`Predictor`] that inference uses too: for validation while training, and as
-/// one side of the parity check of an exported file.
+/// A network as a [`Predictor`], the interface of all inference engines: for validation during the training, and to compare
+/// an exported file with the trainer.
 #[derive(Debug)]
 pub struct NetworkPredictor {
     network: UNet,
@@ -14,8 +15,8 @@ pub struct NetworkPredictor {
 }
 
 impl NetworkPredictor {
-    /// Takes a copy of the network as it stands, out of training mode: batch normalisation uses its running
-    /// statistics, no gradients are kept. `device` is where the network lives.
+    /// Copies the network in evaluation mode: batch normalisation uses its running statistics, and no gradients are computed.
+    /// `device` is the device of the network.
     pub fn new(network: &UNet, device: &Device) -> Self {
         Self { network: network.valid(), device: device.clone().without_autodiff(), multiple: network.multiple() }
     }

@@ -1,18 +1,18 @@
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor};
-use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
+use sulcus_model::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 
 use super::NetworkError;
 use super::block::{Block, BlockShape, ConvBlock};
-use super::initialise::Initialise;
 use super::layers::{Conv, NormLayer, Up, max_pool};
+use super::weight_init::WeightInit;
 
-/// A U-Net (Ronneberger, Fischer & Brox 2015) over slices or blocks, built from a [`NetworkSpec`].
+/// A 2-D or 3-D U-Net (Ronneberger, Fischer & Brox 2015), built from a [`NetworkSpec`].
 ///
-/// Each encoder stage halves its input (first stage excepted) and convolves it; each decoder stage brings the coarser
-/// maps up by a transposed convolution, puts them behind the encoder's maps of the same size and convolves both; a
-/// 1×1 convolution gives the logits. With deep supervision (Isensee et al. 2021) coarser decoder stages have such a
-/// convolution too, for training alone.
+/// Each encoder stage except the first downsamples its input, then convolves it. Each decoder stage upsamples the coarser maps
+/// by a transposed convolution, concatenates them with the encoder's maps of the same size and convolves the result. A 1×1
+/// convolution computes the logits. With deep supervision (Isensee et al. 2021) coarser decoder stages also have such a
+/// convolution, which only training uses.
 #[derive(Module, Debug)]
 pub struct UNet {
     /// Before the first stage of a residual encoder.
@@ -22,13 +22,13 @@ pub struct UNet {
     /// Coarsest first.
     pub(crate) decoder: Vec<DecoderStage>,
     pub(crate) head: Conv,
-    /// Of the decoder stages before the finest, finer first; the coarsest has none.
+    /// Heads of deep supervision, finest first; the coarsest stage has none.
     pub(crate) side_heads: Vec<Conv>,
     #[module(skip)]
     pub(crate) dimensions: Dimensions,
 }
 
-/// One resolution on the way down.
+/// One stage of the encoder.
 #[derive(Module, Debug)]
 pub(crate) struct EncoderStage {
     /// Window and step of the max-pooling before the convolutions, if any.
@@ -37,7 +37,7 @@ pub(crate) struct EncoderStage {
     pub(crate) blocks: Vec<Block>,
 }
 
-/// One resolution on the way up.
+/// One stage of the decoder.
 #[derive(Module, Debug)]
 pub(crate) struct DecoderStage {
     pub(crate) up: Up,
@@ -45,10 +45,10 @@ pub(crate) struct DecoderStage {
 }
 
 impl UNet {
-    /// Builds the network with fresh weights; the same `seed` gives the same weights on every device.
+    /// Builds the network with random weights. The same `seed` gives the same weights on every device.
     ///
     /// # Errors
-    /// When the specification makes no network, or there is no input or output channel.
+    /// When the specification is invalid, or there is no input or output channel.
     pub fn new(
         spec: &NetworkSpec,
         input_channels: usize,
@@ -61,7 +61,7 @@ impl UNet {
         if input_channels == 0 || output_channels == 0 {
             return Err(NetworkError::Channels { name: name(), input: input_channels, output: output_channels });
         }
-        let mut initialise = Initialise::new(seed);
+        let mut init = WeightInit::new(seed);
         let shape = |stage: &StageConfig, input, stride| BlockShape {
             input,
             output: stage.channels,
@@ -74,7 +74,7 @@ impl UNet {
         let mut channels = input_channels;
         let stem = match (spec.encoder, spec.stages.first()) {
             (Encoder::Residual, Some(first)) => {
-                let stem = ConvBlock::new(shape(first, channels, [1; 3]), &mut initialise, device);
+                let stem = ConvBlock::new(shape(first, channels, [1; 3]), &mut init, device);
                 channels = first.channels;
                 Some(stem)
             }
@@ -92,8 +92,8 @@ impl UNet {
             for _ in 0..stage.convolutions {
                 let shape = shape(stage, channels, stride);
                 blocks.push(match spec.encoder {
-                    Encoder::Plain => Block::plain(shape, &mut initialise, device),
-                    Encoder::Residual => Block::residual(shape, &mut initialise, device),
+                    Encoder::Plain => Block::plain(shape, &mut init, device),
+                    Encoder::Residual => Block::residual(shape, &mut init, device),
                 });
                 (channels, stride) = (stage.channels, [1; 3]);
             }
@@ -103,17 +103,17 @@ impl UNet {
         let mut decoder = Vec::with_capacity(spec.stages.len().saturating_sub(1));
         for (finer, coarser) in spec.stages.iter().zip(spec.stages.iter().skip(1)).rev() {
             let up = [coarser.channels, finer.channels];
-            let up = Up::new(up, triple(&coarser.stride), &mut initialise, device);
+            let up = Up::new(up, triple(&coarser.stride), &mut init, device);
             let blocks = (0..spec.decoder_convolutions(finer)).map(|i| {
                 let input = if i == 0 { 2 * finer.channels } else { finer.channels };
-                ConvBlock::new(shape(finer, input, [1; 3]), &mut initialise, device)
+                ConvBlock::new(shape(finer, input, [1; 3]), &mut init, device)
             });
             decoder.push(DecoderStage { up, blocks: blocks.collect() });
         }
 
         let mut head = |stage: &StageConfig| {
             let weight = [output_channels, stage.channels, 1, 1, 1];
-            Conv::new(initialise.linear(weight, stage.channels, device), [1; 3], device)
+            Conv::new(init.linear(weight, stage.channels, device), [1; 3], device)
         };
         let coarse = spec.supervised_stages();
         Ok(Self {
@@ -130,8 +130,7 @@ impl UNet {
         })
     }
 
-    /// Logits for a batch. Convolutions compute in the type of the input, everything else in single precision, as the
-    /// logits are.
+    /// The logits of a batch. Convolutions compute in the type of the input, everything else in single precision.
     ///
     /// # Shapes
     /// `[N, C, D, H, W]` → `[N, K, D, H, W]`; each axis divisible by [`Self::multiple`]. Slices have D = 1.
@@ -139,14 +138,14 @@ impl UNet {
         logits(&self.head, self.decode(input, |_| {}))
     }
 
-    /// Logits of all resolutions that training compares with the truth, finest first; one without deep supervision.
+    /// The logits of all resolutions that the loss uses, finest first; only one without deep supervision.
     ///
     /// # Shapes
     /// `[N, C, D, H, W]` → the first `[N, K, D, H, W]`, each next one smaller by the strides of its stage.
     pub fn forward_all(&self, input: Tensor<5>) -> Vec<Tensor<5>> {
         let mut coarser = Vec::with_capacity(self.decoder.len());
         let maps = self.decode(input, |maps| coarser.push(maps.clone()));
-        // The last one kept is the finest itself.
+        // The last kept maps are the finest.
         coarser.pop();
         let sides = self.side_heads.iter().zip(coarser.into_iter().rev());
         let mut all = vec![logits(&self.head, maps)];
@@ -154,7 +153,7 @@ impl UNet {
         all
     }
 
-    /// By what factors the grids of [`Self::forward_all`] are coarser than the input, along D, H, W.
+    /// The factors by which the grids of [`Self::forward_all`] are coarser than the input, along D, H, W.
     pub fn supervised_strides(&self) -> Vec<[usize; 3]> {
         let mut factor = [1; 3];
         let ups = self.decoder.iter().rev().map(|stage| stage.up.stride());
@@ -165,7 +164,7 @@ impl UNet {
         std::iter::once([1; 3]).chain(coarser).collect()
     }
 
-    /// The finest maps; `seen` is shown those of each decoder stage, coarsest first.
+    /// The finest maps. `seen` is called with the maps of each decoder stage, coarsest first.
     fn decode(&self, input: Tensor<5>, mut seen: impl FnMut(&Tensor<5>)) -> Tensor<5> {
         let mut maps = match &self.stem {
             Some(stem) => stem.forward(input, None),
@@ -181,11 +180,11 @@ impl UNet {
             }
             skips.push(maps.clone());
         }
-        // The coarsest maps go up themselves; they are nobody's skip.
+        // The coarsest maps are upsampled; they are no skip connection.
         skips.pop();
         for stage in &self.decoder {
             let up = stage.up.forward(maps);
-            // The encoder's maps first, then those from below.
+            // The encoder's maps first, then the upsampled maps.
             let (first, mut behind) = match skips.pop() {
                 Some(skip) => (skip, Some(up)),
                 None => (up, None),
@@ -199,23 +198,23 @@ impl UNet {
         maps
     }
 
-    /// Slices or blocks.
+    /// 2-D or 3-D.
     pub fn dimensions(&self) -> Dimensions {
         self.dimensions
     }
 
-    /// Input channels.
+    /// Number of input channels.
     pub fn input_channels(&self) -> usize {
         let first = self.convolution_blocks().into_iter().next();
         first.map_or(0, |block| block.conv.weight.dims()[1])
     }
 
-    /// Channels of the logits.
+    /// Number of output channels.
     pub fn output_channels(&self) -> usize {
         self.head.weight.dims()[0]
     }
 
-    /// By what D, H and W of the input must be divisible.
+    /// D, H and W of the input must be multiples of these numbers.
     pub fn multiple(&self) -> [usize; 3] {
         self.decoder.iter().fold([1; 3], |product, stage| {
             let stride = stage.up.stride();
@@ -223,14 +222,14 @@ impl UNet {
         })
     }
 
-    /// How many numbers training moves. Running statistics of batch normalisation are not among them.
+    /// The number of trainable parameters, without running statistics.
     pub fn parameters(&self) -> usize {
         let running: usize = self.convolution_blocks().iter().map(|block| block.norm.running_values()).sum();
         self.num_params() - running
     }
 
-    /// The specification that this network would be built from, under `like`'s name; what a network without any
-    /// downsampling doesn't tell is taken from there too.
+    /// The specification of this network. The name comes from `like`, as does what a network without downsampling does not
+    /// show.
     pub(crate) fn describe(&self, like: &NetworkSpec) -> NetworkSpec {
         let axes = |triple: [usize; 3]| match self.dimensions {
             Dimensions::Two => triple[1..].to_vec(),
@@ -274,12 +273,12 @@ impl UNet {
     }
 }
 
-/// Whatever a head computes in, a loss takes single precision.
+/// Converts logits to single precision, which the loss needs.
 fn logits(head: &Conv, maps: Tensor<5>) -> Tensor<5> {
     head.forward(maps, None).cast(FloatDType::F32)
 }
 
-/// D, H and W of a checked specification's entry; slices have depth 1.
+/// D, H and W of an entry of a checked specification; slices have depth 1.
 fn triple(axes: &[usize]) -> [usize; 3] {
     match axes {
         [depth, height, width] => [*depth, *height, *width],

@@ -1,4 +1,4 @@
-//! What several suites build: specifications, inputs, a few steps of training.
+//! Shared by several test suites: specifications, inputs, training steps.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 #[path = "../kinds/mod.rs"]
@@ -7,14 +7,15 @@ mod kinds;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 pub(crate) use kinds::*;
-use sulcus_pipeline::{
-    ChannelSpec, CropRule, Dimensions, ModelSpec, NetworkSpec, Normalisation, Output, SpacingRule, Tiling,
-    Training,
+use sulcus_model::{
+    ChannelSpec, CropRule, Dimensions, ModelSpec, NetworkSpec, Normalisation, OutputActivation, SpacingRule,
+    Tiling, Training,
 };
-use sulcus_train::{Descent, DiceScope, Loss, Optimiser, UNet};
+use sulcus_plan::{DiceScope, Loss, Optimizer};
+use sulcus_train::{OptimizerState, UNet, segmentation_loss};
 use sulcus_volume::LabelTable;
 
-/// One case as [`training_shape`], as an engine takes it.
+/// One case of [`training_shape`] as the input of an engine.
 pub(crate) fn prediction_shape(spec: &NetworkSpec) -> Vec<usize> {
     let [_, c, d, h, w] = training_shape(spec);
     match spec.dimensions {
@@ -36,34 +37,41 @@ pub(crate) fn model_spec(network: NetworkSpec, channels: usize) -> ModelSpec {
         channels: (0..channels).map(channel).collect(),
         labels: LabelTable::from_names([(1, "Anterior".into()), (2, "Posterior".into())]).unwrap(),
         regions: Vec::new(),
-        activation: Output::Softmax,
+        activation: OutputActivation::Softmax,
         crop: CropRule::Whole,
         orientation: "RAS".parse().unwrap(),
         spacing: SpacingRule::Native,
         tiling: Tiling::Whole,
-        overlap: 0.5,
+        tile_step: 0.5,
         postprocessing: vec![],
         training: Training::default(),
         precision: None,
+        unchecked: None,
         golden_case: None,
     }
 }
 
-pub(crate) fn optimiser() -> Descent {
-    Descent::new(Optimiser::Adam)
+pub(crate) fn optimizer() -> OptimizerState {
+    OptimizerState::new(Optimizer::Adam)
 }
 
-/// One step of training on `shape`; gives the loss.
+/// One training step on `shape`; returns the loss.
 pub(crate) fn step(
     network: UNet,
-    optimiser: &mut Descent,
+    optimizer: &mut OptimizerState,
     shape: [usize; 5],
     seed: u32,
     device: &Device,
 ) -> (UNet, f32) {
     let (image, truth) = batch(shape, seed, device);
-    let loss = Loss::DiceCe.forward(Output::Softmax, DiceScope::Batch, network.forward(image), &truth);
+    let loss = segmentation_loss(
+        Loss::DiceCe,
+        OutputActivation::Softmax,
+        DiceScope::Batch,
+        network.forward(image),
+        &truth,
+    );
     let value = loss.clone().into_scalar();
     let gradients = GradientsParams::from_grads(loss.backward(), &network);
-    (optimiser.step(network, gradients, 1e-2, None).unwrap(), value)
+    (optimizer.step(network, gradients, 1e-2, None).unwrap(), value)
 }

@@ -1,11 +1,11 @@
-//! A network of each kind, and batches for it.
+//! One network of each kind, and batches for it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use burn::tensor::{Device, Tensor, TensorData};
-use sulcus_pipeline::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
+use sulcus_model::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 use sulcus_train::Targets;
 
-/// Three stages of uneven channels, kernels and strides, so that a swapped axis or stage shows.
+/// Three stages with different channels, kernels and strides, so that a swapped axis or stage is detected.
 pub(crate) fn uneven(norm: Norm, activation: Activation, downsampling: Downsampling) -> NetworkSpec {
     let stage = |channels, convolutions, kernel: [usize; 2], stride: [usize; 2]| StageConfig {
         channels,
@@ -25,7 +25,7 @@ pub(crate) fn uneven(norm: Norm, activation: Activation, downsampling: Downsampl
     }
 }
 
-/// The same over blocks: uneven along the depth as well, and a stage more.
+/// The same in 3-D, with different sizes along the depth and one more stage.
 pub(crate) fn uneven_blocks(norm: Norm, activation: Activation, downsampling: Downsampling) -> NetworkSpec {
     let mut spec = uneven(norm, activation, downsampling);
     spec.dimensions = Dimensions::Three;
@@ -38,7 +38,7 @@ pub(crate) fn uneven_blocks(norm: Norm, activation: Activation, downsampling: Do
     spec
 }
 
-/// A network of each kind that can be described.
+/// One network of each kind.
 pub(crate) fn every_kind() -> Vec<NetworkSpec> {
     let leaky = Activation::LeakyRelu { slope: 0.01 };
     let mut deep = uneven_blocks(Norm::Instance, leaky, Downsampling::StridedConvolution);
@@ -57,7 +57,7 @@ pub(crate) fn every_kind() -> Vec<NetworkSpec> {
     ]
 }
 
-/// A batch of two with two channels that the network takes, four multiples long along each axis.
+/// The shape of a batch of two with two channels; each axis is four times the network's multiple.
 pub(crate) fn training_shape(spec: &NetworkSpec) -> [usize; 5] {
     match spec.padding_multiple()[..] {
         [h, w] => [2, 2, 1, 4 * h, 4 * w],
@@ -66,7 +66,7 @@ pub(crate) fn training_shape(spec: &NetworkSpec) -> [usize; 5] {
     }
 }
 
-/// Numbers in [-1, 1) that repeat nowhere soon.
+/// Pseudo-random numbers in [-1, 1).
 pub(crate) fn noise(shape: &[usize], seed: u32) -> Vec<f32> {
     let mut state = seed;
     (0..shape.iter().product())

@@ -1,24 +1,24 @@
-//! What `--json` says of a case.
+//! The output of `--json` for one case.
 
 use serde::Serialize;
-use sulcus_runtime::{LabelVolume, labels_by_name};
+use sulcus_runtime::{LabelVolume, serialize_labels};
 
-/// A line of `--json`.
+/// A successful case.
 #[derive(Serialize)]
 pub(super) struct Line {
     pub(super) input: String,
     pub(super) output: String,
-    /// All that were averaged, in the order in which they were given.
+    /// All averaged models, in the order in which they were given.
     pub(super) models: Vec<String>,
     pub(super) engine: String,
     pub(super) device: String,
     pub(super) precision: String,
     pub(super) seconds: Seconds,
     pub(super) tiles: usize,
-    /// Of the whole process so far; absent where the system doesn't say.
+    /// Peak memory of the process so far; absent where the system does not report it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) peak_memory_bytes: Option<u64>,
-    #[serde(serialize_with = "labels_by_name")]
+    #[serde(serialize_with = "serialize_labels")]
     pub(super) labels: Vec<LabelVolume>,
 }
 
@@ -27,13 +27,14 @@ pub(super) struct Seconds {
     pub(super) read: f64,
     pub(super) preprocess: f64,
     pub(super) infer: f64,
-    /// The part of `infer` inside the engine.
+    /// The part of `infer` that the engine took.
     pub(super) engine: f64,
     pub(super) postprocess: f64,
     pub(super) write: f64,
     pub(super) total: f64,
 }
 
+/// A failed case.
 #[derive(Serialize)]
 pub(super) struct FailureLine<'a> {
     pub(super) input: String,
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_has_the_contract_s_fields_in_its_order() {
+    fn line_has_the_documented_fields_in_order() {
         let line = Line {
             input: "a.nii.gz".into(),
             output: "b.nii.gz".into(),

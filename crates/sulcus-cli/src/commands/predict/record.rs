@@ -1,7 +1,7 @@
-//! What is known of the cases that are done, so that a cohort that was broken off goes on where it stopped.
+//! Records of finished cases, so that an interrupted cohort can continue.
 //!
-//! A case's record lies in a hidden folder beside the masks. It counts when everything that made the mask is as it was
-//! and the mask is still the file that was written.
+//! The record of a case is a file in a hidden folder beside the masks. It is valid if everything that determines the mask is
+//! unchanged and the mask is the file that was written.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::Job;
+use super::job::Job;
 use super::line::Line;
 use crate::args::PredictArgs;
 use crate::error::CliError;
@@ -24,17 +24,19 @@ const FORMAT_VERSION: u32 = 1;
 /// The records of one output folder.
 pub(super) struct Records<'a> {
     args: &'a PredictArgs,
-    recipe: OnceLock<Option<Recipe>>,
+    settings: OnceLock<Option<MaskSettings>>,
 }
 
-/// What masks are made by.
+/// Models and options that determine a mask, besides the scan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Recipe {
+struct MaskSettings {
+    /// Version of sulcus.
     version: String,
     models_sha256: Vec<String>,
     engine: String,
     device: String,
+    /// Whether the device computes in half precision instead of the model's.
     #[serde(default)]
     half: bool,
     mirror: bool,
@@ -42,7 +44,7 @@ struct Recipe {
     probabilities: bool,
 }
 
-/// A file as it was when it was read.
+/// The state of a file when it was read.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Input {
@@ -55,68 +57,77 @@ struct Input {
 #[serde(deny_unknown_fields)]
 struct Record {
     format_version: u32,
-    recipe: Recipe,
+    #[serde(rename = "recipe")]
+    settings: MaskSettings,
     inputs: Vec<Input>,
     outputs_sha256: Vec<String>,
-    /// What `--json` said.
+    /// The output of `--json`.
     line: Value,
 }
 
 impl<'a> Records<'a> {
     pub(super) fn new(args: &'a PredictArgs) -> Self {
-        Self { args, recipe: OnceLock::new() }
+        Self { args, settings: OnceLock::new() }
     }
 
-    /// Models are hashed once, when the first case is looked at. Nothing where one can't be read, which loading it reports.
-    fn recipe(&self) -> Option<&Recipe> {
+    /// The settings of this run. The models are hashed at the first case; `None` if one cannot be read, which loading reports.
+    fn settings(&self) -> Option<&MaskSettings> {
         let args = self.args;
         let make = || {
             let models = args.models.iter().map(|path| sha256(path)).collect::<Option<_>>()?;
-            Some(Recipe {
+            Some(MaskSettings {
                 version: env!("CARGO_PKG_VERSION").into(),
                 models_sha256: models,
                 engine: args.compute.engine.to_string(),
                 device: args.compute.device.to_string(),
-                half: args.compute.half,
+                half: args
+                    .compute
+                    .precision
+                    .requested(args.compute.device, args.compute.engine)
+                    .ok()?
+                    .is_some_and(|precision| args.compute.device.half_precision() == Some(precision)),
                 mirror: args.compute.mirror,
                 step: args.compute.step,
                 probabilities: args.probabilities,
             })
         };
-        self.recipe.get_or_init(make).as_ref()
+        self.settings.get_or_init(make).as_ref()
     }
 
     fn path(job: &Job) -> PathBuf {
         files::folder_of(&job.mask).join(FOLDER).join(format!("{}.json", job.case.name))
     }
 
-    /// What `--json` said of a case that is done: its mask is there and as it was written, lies on the scan's grid, and was
-    /// made from these files by these models with these options.
-    pub(super) fn done(&self, job: &Job) -> Option<Value> {
+    /// The output of `--json` for a finished case: its mask is unchanged and on the grid of the scan, and was made from the
+    /// same files by the same models with the same options.
+    pub(super) fn finished(&self, job: &Job) -> Option<Value> {
         let record: Record = serde_json::from_slice(&std::fs::read(Self::path(job)).ok()?).ok()?;
-        let outputs = outputs(job).map(|path| sha256(path)).collect::<Option<Vec<_>>>()?;
+        let outputs = job.outputs().map(|path| sha256(path)).collect::<Option<Vec<_>>>()?;
         let same = record.format_version == FORMAT_VERSION
-            && Some(&record.recipe) == self.recipe()
+            && Some(&record.settings) == self.settings()
             && Some(record.inputs) == inputs(job)
             && record.outputs_sha256 == outputs;
         if !same {
             return None;
         }
         let (mask, _) = sulcus_io::read_labels(&job.mask).ok()?;
-        let scan = sulcus_io::read_source(job.input()).ok()?;
+        let scan = sulcus_io::read_metadata(job.input()).ok()?;
         scan.geometry().check_same_grid(mask.geometry()).ok()?;
         let mut line = record.line;
         line.as_object_mut()?.insert("done_before".into(), Value::Bool(true));
         Some(line)
     }
 
-    /// Keeps what was done. Without it the case is done again, so that a failure here fails nothing.
+    /// Records a finished case. Without a record the case is predicted again.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
     pub(super) fn keep(&self, job: &Job, line: &Line) -> Result<(), CliError> {
-        let (Some(recipe), Some(inputs)) = (self.recipe(), inputs(job)) else { return Ok(()) };
-        let Some(outputs_sha256) = outputs(job).map(|path| sha256(path)).collect() else { return Ok(()) };
+        let (Some(settings), Some(inputs)) = (self.settings(), inputs(job)) else { return Ok(()) };
+        let Some(outputs_sha256) = job.outputs().map(|path| sha256(path)).collect() else { return Ok(()) };
         let line = serde_json::to_value(line).map_err(CliError::failed)?;
         let record =
-            Record { format_version: FORMAT_VERSION, recipe: recipe.clone(), inputs, outputs_sha256, line };
+            Record { format_version: FORMAT_VERSION, settings: settings.clone(), inputs, outputs_sha256, line };
         let text = serde_json::to_vec(&record).map_err(CliError::failed)?;
         let path = Self::path(job);
         files::ensure_writable(&files::folder_of(&path))?;
@@ -124,20 +135,16 @@ impl<'a> Records<'a> {
     }
 }
 
-pub(super) fn outputs(job: &Job) -> impl Iterator<Item = &PathBuf> {
-    std::iter::once(&job.mask).chain(&job.probabilities)
-}
-
 fn inputs(job: &Job) -> Option<Vec<Input>> {
     let input = |path: PathBuf| {
         let path = path.canonicalize().ok()?;
-        // A DICOM folder does not tell when a file in it has changed: such a case is done again.
-        let there = path.metadata().ok().filter(|there| there.is_file())?;
-        let modified_nanos = there.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
-        Some(Input { bytes: there.len(), modified_nanos, path })
+        // The time of a folder does not change when a file in it is changed, so that DICOM series are predicted again.
+        let metadata = path.metadata().ok().filter(|metadata| metadata.is_file())?;
+        let modified_nanos = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
+        Some(Input { bytes: metadata.len(), modified_nanos, path })
     };
-    // The voxels may lie in another file than the one that is named.
-    job.case.files.iter().flat_map(|path| sulcus_io::read_files(path)).map(input).collect()
+    // Some formats have the voxels in a second file.
+    job.case.files.iter().flat_map(|path| sulcus_io::input_files(path)).map(input).collect()
 }
 
 fn sha256(path: &Path) -> Option<String> {

@@ -106,7 +106,7 @@ impl Backward<Flex, 3> for Convolve {
         }
         if weight_node.is_some() || bias_node.is_some() {
             let (of_weight, of_bias) = geometry.weight_gradients([Some(&input), None], &gradient);
-            // Handed over whole: what has a second holder could not be added to in place.
+            // Moved, because a shared tensor could not be accumulated in place.
             for (node, values) in [(weight_node, of_weight), (bias_node, of_bias)] {
                 if let Some(node) = node {
                     gradients.register::<Flex>(node.id, values);
@@ -136,7 +136,7 @@ impl Backward<Flex, 4> for ConvolveBoth {
         }
         if weight_node.is_some() || bias_node.is_some() {
             let (of_weight, of_bias) = geometry.weight_gradients([Some(&input), Some(&behind)], &gradient);
-            // Handed over whole: what has a second holder could not be added to in place.
+            // Moved, because a shared tensor could not be accumulated in place.
             for (node, values) in [(weight_node, of_weight), (bias_node, of_bias)] {
                 if let Some(node) = node {
                     gradients.register::<Flex>(node.id, values);
@@ -150,7 +150,7 @@ impl Backward<Flex, 4> for ConvolveBoth {
 #[derive(Debug, Clone, Copy)]
 struct Convolution {
     shape: ConvShape,
-    /// Channels of the input and of what lies behind it.
+    /// Channels of the input and of the maps behind it.
     channels: [usize; 2],
 }
 
@@ -184,7 +184,7 @@ impl Convolution {
         [values(first, self.channels[0]), values(second, self.channels[1])]
     }
 
-    /// Of the weights and of the bias.
+    /// Gradients of the weights and of the bias.
     fn weight_gradients(&self, maps: [Option<&Values>; 2], gradient: &Values) -> (Values, Values) {
         let ConvShape { inputs, outputs, kernel: [d, h, w], .. } = self.shape;
         let maps: Vec<Values> = maps.into_iter().flatten().map(Values::to_contiguous).collect();

@@ -10,7 +10,7 @@ use sulcus_kernels::SegmentationLoss;
 
 use super::{Values, dims, done, values_of};
 
-/// A loss whose gradient is computed along with it.
+/// A loss that is computed together with its gradient.
 ///
 /// # Shapes
 /// `logits` `[N, K, D, H, W]`, `classes` `[N, D, H, W]` → `[1]`.

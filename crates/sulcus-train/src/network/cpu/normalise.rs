@@ -4,14 +4,14 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::nn::{BatchNorm, InstanceNorm};
 use burn::tensor::Tensor;
 use sulcus_kernels::{Moments, Norm, NormScope, NormShape, ResidualGradient};
-use sulcus_pipeline::Activation;
+use sulcus_model::Activation;
 
 use super::{Values, dims, done, values_of};
-use crate::network::NormLayer;
 
-/// What a normalisation is besides its parameters.
+/// The settings of a normalisation.
 #[derive(Debug, Clone, Copy)]
 struct Kind {
     scope: NormScope,
@@ -20,54 +20,65 @@ struct Kind {
     slope: f32,
 }
 
-/// See [`NormLayer::forward`].
-pub(in crate::network) fn normalise(
-    layer: &NormLayer,
+/// The factor of negative values that an activation stands for.
+fn slope_of(activation: Option<Activation>) -> f32 {
+    match activation {
+        None => 1.0,
+        Some(Activation::Relu) => 0.0,
+        Some(Activation::LeakyRelu { slope }) => slope,
+    }
+}
+
+/// Instance normalisation, the sum with `beside` and the activation in one pass.
+///
+/// # Shapes
+/// All `[N, C, D, H, W]`.
+pub(in crate::network) fn instance_norm(
+    norm: &InstanceNorm,
     input: Tensor<5>,
     beside: Option<Tensor<5>>,
     activation: Option<Activation>,
 ) -> Tensor<5> {
-    let slope = match activation {
-        None => 1.0,
-        Some(Activation::Relu) => 0.0,
-        Some(Activation::LeakyRelu { slope }) => slope,
-    };
-    let channels = input.dims()[1];
-    let training = input.device().is_autodiff();
-    let device = input.device();
+    let (channels, device) = (input.dims()[1], input.device());
     let (input, beside) = (input.into_dispatch(), beside.map(Tensor::into_dispatch));
-    match layer {
-        NormLayer::Instance(norm) => {
-            let parameter = |given: Option<Tensor<1>>, absent: f32| {
-                given.unwrap_or_else(|| Tensor::full([channels], absent, &device)).into_dispatch()
-            };
-            let gamma = parameter(norm.gamma.as_ref().map(|gamma| gamma.val()), 1.0);
-            let beta = parameter(norm.beta.as_ref().map(|beta| beta.val()), 0.0);
-            let kind = Kind { scope: NormScope::Instance, epsilon: norm.epsilon as f32, slope };
-            Tensor::from_dispatch(trained(input, gamma, beta, beside, kind).0)
-        }
-        NormLayer::Batch(norm) => {
-            let kind = Kind { scope: NormScope::Batch, epsilon: norm.epsilon as f32, slope };
-            let (gamma, beta) = (norm.gamma.val().into_dispatch(), norm.beta.val().into_dispatch());
-            if !training {
-                let mean = norm.running_mean.value().into_dispatch();
-                let variance = norm.running_var.value().into_dispatch();
-                return Tensor::from_dispatch(match beside {
-                    Some(beside) => {
-                        Dispatch::normalise_by_beside(input, gamma, beta, mean, variance, beside, kind)
-                    }
-                    None => Dispatch::normalise_by(input, gamma, beta, mean, variance, kind),
-                });
-            }
-            let (output, mean, variance) = trained(input, gamma, beta, beside, kind);
-            let moved = |running: Tensor<1>, batch: Tensor<1>| {
-                (running * (1.0 - norm.momentum) + batch.detach() * norm.momentum).detach()
-            };
-            norm.running_mean.update(moved(norm.running_mean.value_sync(), Tensor::from_dispatch(mean)));
-            norm.running_var.update(moved(norm.running_var.value_sync(), Tensor::from_dispatch(variance)));
-            Tensor::from_dispatch(output)
-        }
+    let parameter = |given: Option<Tensor<1>>, absent: f32| {
+        given.unwrap_or_else(|| Tensor::full([channels], absent, &device)).into_dispatch()
+    };
+    let gamma = parameter(norm.gamma.as_ref().map(|gamma| gamma.val()), 1.0);
+    let beta = parameter(norm.beta.as_ref().map(|beta| beta.val()), 0.0);
+    let kind = Kind { scope: NormScope::Instance, epsilon: norm.epsilon as f32, slope: slope_of(activation) };
+    Tensor::from_dispatch(trained(input, gamma, beta, beside, kind).0)
+}
+
+/// Batch normalisation, the sum with `beside` and the activation in one pass. In training it updates the running statistics.
+///
+/// # Shapes
+/// All `[N, C, D, H, W]`.
+pub(in crate::network) fn batch_norm(
+    norm: &BatchNorm,
+    input: Tensor<5>,
+    beside: Option<Tensor<5>>,
+    activation: Option<Activation>,
+) -> Tensor<5> {
+    let training = input.device().is_autodiff();
+    let (input, beside) = (input.into_dispatch(), beside.map(Tensor::into_dispatch));
+    let kind = Kind { scope: NormScope::Batch, epsilon: norm.epsilon as f32, slope: slope_of(activation) };
+    let (gamma, beta) = (norm.gamma.val().into_dispatch(), norm.beta.val().into_dispatch());
+    if !training {
+        let mean = norm.running_mean.value().into_dispatch();
+        let variance = norm.running_var.value().into_dispatch();
+        return Tensor::from_dispatch(match beside {
+            Some(beside) => Dispatch::normalise_by_beside(input, gamma, beta, mean, variance, beside, kind),
+            None => Dispatch::normalise_by(input, gamma, beta, mean, variance, kind),
+        });
     }
+    let (output, mean, variance) = trained(input, gamma, beta, beside, kind);
+    let moved = |running: Tensor<1>, batch: Tensor<1>| {
+        (running * (1.0 - norm.momentum) + batch.detach() * norm.momentum).detach()
+    };
+    norm.running_mean.update(moved(norm.running_mean.value_sync(), Tensor::from_dispatch(mean)));
+    norm.running_var.update(moved(norm.running_var.value_sync(), Tensor::from_dispatch(variance)));
+    Tensor::from_dispatch(output)
 }
 
 type Tensors = FloatTensor<Dispatch>;
@@ -95,7 +106,7 @@ trait ProcessorNorm: Backend {
         kind: Kind,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The same after which `beside` is added, before the activation.
+    /// The same; `beside` is added before the activation.
     fn normalise_beside(
         input: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -105,7 +116,7 @@ trait ProcessorNorm: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// What is never differentiated: normalising by running statistics.
+/// Normalisation by running statistics, which has no gradient.
 #[backend_extension(Flex)]
 trait ProcessorFixedNorm: Backend {
     fn normalise_by(
@@ -213,7 +224,7 @@ impl<C: CheckpointStrategy> ProcessorNorm for Autodiff<Flex, C> {
     }
 }
 
-/// What the gradients are computed from.
+/// The values from which the gradients are computed.
 #[derive(Debug, Clone)]
 struct Normalised {
     input: Values,
@@ -227,7 +238,7 @@ struct Normalised {
 #[derive(Debug)]
 struct Normalise;
 
-/// Of three parents, or four where something was added before the activation.
+/// The backward pass, with three parents, or four if maps were added before the activation.
 impl<const N: usize> Backward<Flex, N> for Normalise {
     type State = Normalised;
 
@@ -243,7 +254,7 @@ impl<const N: usize> Backward<Flex, N> for Normalise {
 }
 
 impl Normalised {
-    /// Of the input, γ, β and, where there is one, what was added.
+    /// Gradients of the input, γ, β and of the added maps, if any.
     fn gradients(&self, gradient: &Values) -> [Option<Values>; 4] {
         let shape: [usize; 5] = dims(&self.input);
         let [input, gamma, beta, gradient] =
@@ -295,7 +306,7 @@ fn forward(
     (values_of(output, shape), moments)
 }
 
-/// By running statistics: input, γ, β, mean and variance.
+/// Normalises by running statistics: input, γ, β, mean and variance.
 fn forward_fixed(parts: [Values; 5], beside: Option<Values>, kind: Kind) -> Values {
     let [input, gamma, beta, mean, variance] = parts.map(|values| values.to_contiguous());
     let shape: [usize; 5] = dims(&input);

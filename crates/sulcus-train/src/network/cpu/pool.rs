@@ -54,7 +54,7 @@ impl Backward<Flex, 1> for TakeMaxima {
     }
 }
 
-/// The maxima and where in its window each lies.
+/// The maxima, and the position of each in its window.
 fn maxima(input: &Values, window: [usize; 3]) -> (Values, Vec<u8>) {
     let shape: [usize; 5] = dims(input);
     let layer = layer(shape, window);

@@ -5,7 +5,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
-use sulcus_kernels::{UpConvolution, UpGradients};
+use sulcus_kernels::{ConvTranspose, ConvTransposeGradients};
 
 use super::{Values, dims, done, fill, values_of};
 
@@ -63,7 +63,7 @@ impl Backward<Flex, 3> for BringUp {
         let mut of_weight = vec![0.0; weight_shape.iter().product()];
         let mut of_bias = vec![0.0; weight_shape[1]];
         let of_input = fill(input_shape, |of_input| {
-            let gradients = UpGradients { input: of_input, weight: &mut of_weight, bias: &mut of_bias };
+            let gradients = ConvTransposeGradients { input: of_input, weight: &mut of_weight, bias: &mut of_bias };
             layer.backward(input.storage(), weight.storage(), gradient.storage(), gradients)
         });
         let [input_node, weight_node, bias_node] = ops.parents;
@@ -79,7 +79,7 @@ impl Backward<Flex, 3> for BringUp {
     }
 }
 
-fn layer(input: &Values, weight: &Values) -> UpConvolution {
+fn layer(input: &Values, weight: &Values) -> ConvTranspose {
     let ([n, _, d, h, w], [inputs, outputs, sd, sh, sw]) = (dims(input), dims(weight));
-    done(UpConvolution::new(n, [inputs, outputs], [d, h, w], [sd, sh, sw]))
+    done(ConvTranspose::new(n, [inputs, outputs], [d, h, w], [sd, sh, sw]))
 }

@@ -1,0 +1,121 @@
+//! `--precision` of the commands that run models.
+
+use sulcus_model::Precision;
+use sulcus_runtime::{Device, Engine};
+
+use crate::error::CliError;
+
+/// The precision to compute in.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PrecisionArgs {
+    /// Precision to compute in: bf16 on openvino and fp16 on tensorrt are faster, and voxels at the borders of structures
+    /// may change; any other value must be the precision of the model file [default: the precision of the model file]
+    #[arg(long, value_name = "P")]
+    precision: Option<ComputePrecision>,
+    /// The same as `--precision bf16` on openvino and `--precision fp16` on tensorrt
+    #[arg(long, hide = true, conflicts_with = "precision")]
+    half: bool,
+}
+
+/// A value of `--precision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ComputePrecision {
+    Fp32,
+    Bf16,
+    Fp16,
+    Int8,
+}
+
+impl From<ComputePrecision> for Precision {
+    fn from(name: ComputePrecision) -> Self {
+        match name {
+            ComputePrecision::Fp32 => Self::Fp32,
+            ComputePrecision::Bf16 => Self::Bf16,
+            ComputePrecision::Fp16 => Self::Fp16,
+            ComputePrecision::Int8 => Self::Int8,
+        }
+    }
+}
+
+impl PrecisionArgs {
+    /// The requested precision; `None` is that of the model file. The runtime refuses one that the device cannot compute a model in.
+    ///
+    /// # Errors
+    /// Wrong usage when the device or the engine cannot compute in the requested precision, whatever the model.
+    pub(crate) fn requested(&self, device: Device, engine: Engine) -> Result<Option<Precision>, CliError> {
+        match (self.precision, device, engine) {
+            (None, ..) if self.half => Ok(Some(device.half_precision().unwrap_or(Precision::Fp16))),
+            (Some(ComputePrecision::Bf16), Device::OpenVino, Engine::Auto | Engine::Ort) => {
+                Ok(Some(Precision::Bf16))
+            }
+            (Some(ComputePrecision::Bf16), device, engine) => Err(CliError::usage(format_args!(
+                "--precision bf16 needs the device openvino and ONNX Runtime, found --device {device} --engine {engine}"
+            ))
+            .hint("use `--device openvino`, or leave --precision out to compute as the model file does")),
+            (precision, ..) => Ok(precision.map(Precision::from)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{Arguments, Command};
+    use super::*;
+
+    fn compute(options: &str) -> crate::args::ComputeArgs {
+        let words = "sulcus predict -m m.onnx x.nii -o y.nii".split(' ').chain(options.split_whitespace());
+        match Arguments::try_parse_from(words).unwrap().command {
+            Command::Predict(args) => args.compute,
+            other => panic!("expected predict, found {other:?}"),
+        }
+    }
+
+    fn requested(options: &str) -> Result<Option<Precision>, CliError> {
+        let args = compute(options);
+        args.precision.requested(args.device, args.engine)
+    }
+
+    #[test]
+    fn half_precision_is_requested_where_a_device_has_it() {
+        for (options, expected) in [
+            ("", None),
+            ("--precision bf16 --device openvino", Some(Precision::Bf16)),
+            ("--precision fp16 --device tensorrt", Some(Precision::Fp16)),
+            ("--half --device openvino", Some(Precision::Bf16)),
+            ("--half --device tensorrt:1", Some(Precision::Fp16)),
+            ("--precision fp16 --device cuda", Some(Precision::Fp16)),
+            ("--precision int8", Some(Precision::Int8)),
+        ] {
+            assert_eq!(requested(options).unwrap(), expected, "{options}");
+        }
+        for options in
+            ["--precision bf16", "--precision bf16 --device tensorrt", "--precision bf16 --engine tract"]
+        {
+            assert!(matches!(requested(options), Err(CliError::Usage { .. })), "{options}");
+        }
+    }
+
+    #[test]
+    fn other_precisions_must_be_those_of_the_model() {
+        let load = |options: &str| {
+            let args = compute(options);
+            let builder =
+                sulcus_runtime::Segmenter::builder().model_bytes(crate::tiny::MODEL).engine(Engine::Tract);
+            let precision = requested(options)?;
+            precision
+                .into_iter()
+                .fold(builder.device(args.device), sulcus_runtime::SegmenterBuilder::precision)
+                .build()
+                .map_err(|error| CliError::caused_by(&error))
+        };
+        for options in ["", "--precision fp32", "--precision fp32 --device cpu"] {
+            assert!(load(options).is_ok(), "{options}");
+        }
+        for options in ["--precision int8", "--precision fp16", "--precision fp16 --device openvino"] {
+            let error = load(options).unwrap_err();
+            assert!(matches!(&error, CliError::Failed { hint: Some(_), .. }), "{options}: {error:?}");
+        }
+    }
+}

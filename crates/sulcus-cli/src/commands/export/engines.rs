@@ -1,0 +1,102 @@
+//! The check of a model file: every available engine computes the logits of the trainer and the mask of the golden case.
+
+use sulcus_model::ModelSpec;
+use sulcus_pipeline::{Parity, Predictor, Tensor, compare_predictors};
+use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary, OrtPredictor};
+use sulcus_runtime::{Device, Engine, Segmenter, TractPredictor};
+
+use crate::error::{CliError, Context};
+
+/// Maximum difference between the logits of the trainer and of the file. Engines sum in different orders, which in single
+/// precision gives differences a hundred times smaller.
+pub(super) const TOLERANCE: f32 = 1e-4;
+/// The same before training. Random weights amplify rounding errors more than trained ones, and a wrong graph differs by far more.
+pub(super) const UNTRAINED_TOLERANCE: f32 = 1e-3;
+
+/// The engines of this machine: tract, and ONNX Runtime where it is found.
+pub(super) struct Engines {
+    pub(super) runtime: Option<OnnxRuntime>,
+    pub(super) library: OrtLibrary,
+}
+
+/// A model file, and the network that it was exported from.
+pub(super) struct ModelFile<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) spec: &'a ModelSpec,
+    pub(super) trainer: &'a dyn Predictor,
+    /// Real inputs, which both compute.
+    pub(super) inputs: &'a [Tensor],
+    /// Maximum difference of a logit.
+    pub(super) tolerance: f32,
+}
+
+impl Engines {
+    /// Looks for ONNX Runtime.
+    ///
+    /// # Errors
+    /// When a named library cannot be used.
+    pub(super) fn find(library: &OrtLibrary) -> Result<Self, CliError> {
+        let (runtime, _) = sulcus_runtime::ort::find_onnx_runtime(library).context("looking for ONNX Runtime")?;
+        Ok(Self { runtime, library: library.clone() })
+    }
+
+    /// The difference between each engine and the trainer, for people.
+    ///
+    /// # Errors
+    /// When an engine refuses the file, its logits differ by more than the tolerance, or its golden mask differs.
+    pub(super) fn check(&self, model: &ModelFile<'_>) -> Result<Vec<String>, CliError> {
+        let mut checked = Vec::new();
+        let shape = [&[1, model.spec.channels.len()], model.spec.patch.as_slice()].concat();
+        let tract =
+            TractPredictor::new(model.bytes, &shape, None).context("loading the exported file in tract")?;
+        checked.push(model.compare("tract", &tract)?);
+        drop(tract);
+        self.replay(Engine::Tract, model)?;
+        if let Some(runtime) = &self.runtime {
+            let ort = OrtPredictor::new(runtime, model.bytes, Device::Cpu, None)
+                .context("loading the exported file in ONNX Runtime")?;
+            checked.push(model.compare("ONNX Runtime", &ort)?);
+            drop(ort);
+            self.replay(Engine::Ort, model)?;
+        }
+        Ok(checked)
+    }
+
+    /// The model as `sulcus predict` loads it.
+    ///
+    /// # Errors
+    /// When the engine refuses the file.
+    pub(super) fn segmenter(&self, engine: Engine, bytes: &[u8]) -> Result<Segmenter, CliError> {
+        let builder = Segmenter::builder().model_bytes(bytes).engine(engine).device(Device::Cpu);
+        builder.ort_library(self.library.clone()).build().context("loading the exported file")
+    }
+
+    fn replay(&self, engine: Engine, model: &ModelFile<'_>) -> Result<(), CliError> {
+        if model.spec.golden_case.is_none() {
+            return Ok(());
+        }
+        let replayed = self.segmenter(engine, model.bytes)?.replay_golden();
+        replayed.context(format_args!("replaying the exported file's golden case in {engine}"))
+    }
+}
+
+impl ModelFile<'_> {
+    fn compare(&self, engine: &str, exported: &dyn Predictor) -> Result<String, CliError> {
+        let parity: Parity = compare_predictors(self.spec, self.trainer, exported, self.inputs)
+            .context(format_args!("checking the exported file in {engine}"))?;
+        if parity.values == 0 {
+            return Err(CliError::failed(
+                "the exported file cannot be checked: the run has no patches to compare",
+            ));
+        }
+        let (difference, tolerance) = (parity.max_abs_difference, self.tolerance);
+        if difference > tolerance {
+            return Err(CliError::failed(format_args!(
+                "the exported file gives other results in {engine}: logits differ by up to {difference:e} \
+                 (expected at most {tolerance:e}), {} of {} voxels get another label",
+                parity.class_disagreements, parity.voxels
+            )));
+        }
+        Ok(format!("{engine} within {difference:.1e}"))
+    }
+}

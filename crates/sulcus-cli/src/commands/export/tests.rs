@@ -1,0 +1,321 @@
+//! Every kind of plan is exported, checked and used before its first step and after its last one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot be set up has failed"
+)]
+
+use std::path::{Path, PathBuf};
+
+use sulcus_dataset::{Dataset, SplitChoice};
+use sulcus_io::VolumeMetadata;
+use sulcus_model::{
+    Activation, CoarseAxis, CropRule, Dimensions, Downsampling, Encoder, GoldenCase, NetworkSpec, Norm,
+    Normalisation, OutputActivation, SpacingRule, StageConfig, Tiling,
+};
+use sulcus_plan::{DeviceChoice, Plan, PlanFile, TrainConfig};
+use sulcus_runtime::ort::{OrtLibrary, OrtSearch};
+use sulcus_runtime::{ErrorKind, Segmenter};
+use sulcus_train::{Event, Preflight, PreflightError, TrainObserver, TrainOutcome, train_by_plan};
+use sulcus_volume::{
+    Geometry, Image, Interpolation, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing,
+};
+
+use super::checked::checked;
+use super::*;
+
+/// What differs between plans in what an export has to get right.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    dimensions: Dimensions,
+    grid: Grid,
+    crop: CropRule,
+    channels: usize,
+    output: OutputActivation,
+    slices: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Grid {
+    Native,
+    /// Along every axis, the slices too: a single slice becomes two.
+    Resampled,
+    /// Thick slices, which are repeated.
+    CoarseAxis,
+}
+
+fn kinds(dimensions: Dimensions) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for grid in [Grid::Native, Grid::Resampled, Grid::CoarseAxis] {
+        for crop in [CropRule::Whole, CropRule::Nonzero] {
+            for channels in [1, 2] {
+                for output in [OutputActivation::Softmax, OutputActivation::Sigmoid, OutputActivation::Regions] {
+                    for slices in [1, 7] {
+                        kinds.push(Kind { dimensions, grid, crop, channels, output, slices });
+                    }
+                }
+            }
+        }
+    }
+    kinds
+}
+
+impl Kind {
+    fn spacing_mm(&self) -> [f64; 3] {
+        match self.grid {
+            Grid::Native => [1.0, 1.0, 1.5],
+            Grid::Resampled => [1.0, 1.0, 2.5],
+            Grid::CoarseAxis => [1.0, 1.0, 5.0],
+        }
+    }
+
+    /// Two cases in nnU-Net's form: a ball beside a box, in noise, inside a margin of zeros.
+    fn dataset(&self, root: &Path) -> Dataset {
+        let shape = [18, 16, self.slices];
+        let map = RasFromVoxel::aligned(Orientation::RAS, Spacing::new(self.spacing_mm()).unwrap());
+        let geometry = Geometry::new(shape, map, OrientationSource::Sform).unwrap();
+        for folder in ["imagesTr", "labelsTr"] {
+            std::fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        for seed in 0..2 {
+            let labels: Vec<u16> = (0..geometry.voxels()).map(|i| label(i, shape)).collect();
+            for channel in 0..self.channels {
+                let values =
+                    labels.iter().enumerate().map(|(i, label)| value(i, *label, shape, 7 * seed + channel));
+                let image = Image::new(geometry, 1, values.collect()).unwrap();
+                let file = root.join(format!("imagesTr/case{seed}_{channel:04}.nii.gz"));
+                sulcus_io::write_image(&file, &image, &VolumeMetadata::from(geometry)).unwrap();
+            }
+            let structures =
+                |label: &u16| if self.output == OutputActivation::Sigmoid { (*label).min(1) } else { *label };
+            let labels = LabelMap::new(geometry, labels.iter().map(structures).collect()).unwrap();
+            let file = root.join(format!("labelsTr/case{seed}.nii.gz"));
+            sulcus_io::write_labels(&file, &labels, &VolumeMetadata::from(geometry), &LabelTable::default())
+                .unwrap();
+        }
+        let channels = (0..self.channels).map(|c| format!(r#""{c}":"MRI {c}""#)).collect::<Vec<_>>().join(",");
+        let labels = match self.output {
+            OutputActivation::Softmax => r#""labels":{"background":0,"ball":1,"box":2}"#,
+            OutputActivation::Sigmoid => r#""labels":{"background":0,"ball":1}"#,
+            OutputActivation::Regions => {
+                r#""labels":{"background":0,"both":[1,2],"box":[2]},"regions_class_order":[1,2]"#
+            }
+        };
+        let json =
+            format!(r#"{{"channel_names":{{{channels}}},{labels},"numTraining":2,"file_ending":".nii.gz"}}"#);
+        std::fs::write(root.join("dataset.json"), json).unwrap();
+        Dataset::open(root).unwrap()
+    }
+
+    fn network(&self) -> NetworkSpec {
+        let axes = self.dimensions.count();
+        let stage = |channels, stride| StageConfig {
+            channels,
+            convolutions: 1,
+            kernel: vec![3; axes],
+            stride: vec![stride; axes],
+        };
+        NetworkSpec {
+            name: "tiny".into(),
+            dimensions: self.dimensions,
+            stages: vec![stage(3, 1), stage(4, 2)],
+            norm: Norm::Instance,
+            activation: Activation::LeakyRelu { slope: 0.01 },
+            downsampling: Downsampling::StridedConvolution,
+            encoder: Encoder::Plain,
+            deep_supervision: false,
+        }
+    }
+
+    fn plan(&self, dataset: &Dataset, config: &TrainConfig) -> Plan {
+        let PlanFile { mut plan, .. } = sulcus_train::plan(dataset, &SplitChoice::All, config, &mut ()).unwrap();
+        assert_eq!(plan.output, self.output);
+        let resampled = |mm, coarse_axis| SpacingRule::Resample {
+            mm: Spacing::new(mm).unwrap(),
+            interpolation: Interpolation::Cubic,
+            coarse_axis,
+        };
+        plan.orientation = Orientation::RAS;
+        plan.spacing = match self.grid {
+            Grid::Native => SpacingRule::Native,
+            Grid::Resampled => resampled([1.25, 0.9, 1.25], CoarseAxis::AsOthers),
+            Grid::CoarseAxis => resampled([1.25, 0.9, 2.5], CoarseAxis::Nearest),
+        };
+        plan.crop = self.crop;
+        if self.crop == CropRule::Nonzero {
+            plan.normalisation = vec![Normalisation::ZScoreNonzero; self.channels];
+        }
+        plan.patch = vec![8; self.dimensions.count()];
+        plan.tiling = if self.slices == 1 { Tiling::Whole } else { Tiling::Patch };
+        plan.check().unwrap();
+        plan
+    }
+}
+
+/// 1 in a ball, 2 in a box, whose extent along the slices is all of them.
+fn label(i: usize, [nx, ny, _]: [usize; 3]) -> u16 {
+    let [x, y] = [i % nx, i / nx % ny].map(|v| v as i32);
+    if (x - 6) * (x - 6) + (y - 8) * (y - 8) < 10 {
+        1
+    } else {
+        u16::from((10..14).contains(&x) && (5..11).contains(&y)) * 2
+    }
+}
+
+fn value(i: usize, label: u16, [nx, ny, _]: [usize; 3], seed: usize) -> f32 {
+    let [x, y] = [i % nx, i / nx % ny];
+    if !(2..nx - 2).contains(&x) || !(2..ny - 2).contains(&y) {
+        return 0.0;
+    }
+    let noise = (i.wrapping_mul(2_654_435_761).wrapping_add(seed * 97) >> 7) % 100;
+    50.0 + 100.0 * f32::from(label) + 0.5 * noise as f32
+}
+
+/// Checks before the first step, as `sulcus train` does.
+struct Engineer {
+    library: OrtLibrary,
+    checked: usize,
+}
+
+impl TrainObserver for Engineer {
+    fn event(&mut self, event: Event<'_>) {
+        if let Event::Step { .. } = event {
+            assert_eq!(self.checked, 1, "the check comes before the first step");
+        }
+    }
+
+    fn preflight(&mut self, model: &Preflight<'_>) -> Result<(), PreflightError> {
+        self.checked += 1;
+        assert!(model.spec().golden_case.is_some());
+        preflight::check(model, &self.library).map(drop)
+    }
+}
+
+fn library() -> OrtLibrary {
+    match std::env::var_os("SULCUS_ORT_LIB") {
+        Some(path) => OrtLibrary::Path(path.into()),
+        None => {
+            eprintln!("ONNX Runtime's half of the matrix is not run: SULCUS_ORT_LIB names no library");
+            OrtLibrary::Search(OrtSearch::local())
+        }
+    }
+}
+
+fn one_step(network: NetworkSpec) -> TrainConfig {
+    let mut config = TrainConfig::new(network);
+    (config.epochs, config.steps_per_epoch, config.batch_size) = (Some(1), Some(1), Some(2));
+    config.device = DeviceChoice::Cpu.into();
+    config.workers = 1;
+    config
+}
+
+fn train(dataset: &Dataset, config: &TrainConfig, plan: &Plan, run: &Path) {
+    let mut engineer = Engineer { library: library(), checked: 0 };
+    let outcome = train_by_plan(dataset, &SplitChoice::All, config, plan, run, &mut engineer).unwrap();
+    assert!(matches!(outcome, TrainOutcome::Finished { .. }), "{outcome:?}");
+    assert_eq!(engineer.checked, 1);
+}
+
+fn every_kind_passes(dimensions: Dimensions) {
+    for kind in kinds(dimensions) {
+        let folder = tempfile::tempdir().unwrap();
+        let (dataset, run) = (kind.dataset(&folder.path().join("data")), folder.path().join("run"));
+        let config = one_step(kind.network());
+        println!("{kind:?}");
+        train(&dataset, &config, &kind.plan(&dataset, &config), &run);
+        let model = checked(&run, &ExportRequest::default(), &library(), Ui::new(true, true));
+        let model = model.unwrap_or_else(|error| panic!("{kind:?}: {}", error.message()));
+        assert!(model.failure.is_none());
+    }
+}
+
+#[test]
+fn every_kind_of_2d_plan_is_checked_before_training_and_exported_after_it() {
+    every_kind_passes(Dimensions::Two);
+}
+
+#[test]
+fn every_kind_of_3d_plan_is_checked_before_training_and_exported_after_it() {
+    every_kind_passes(Dimensions::Three);
+}
+
+/// A run whose logits grow with its input, so that a large input is computed differently by every engine.
+fn trained_without_normalisation(folder: &Path) -> PathBuf {
+    let kind = Kind {
+        dimensions: Dimensions::Two,
+        grid: Grid::Native,
+        crop: CropRule::Whole,
+        channels: 1,
+        output: OutputActivation::Softmax,
+        slices: 7,
+    };
+    let (dataset, run) = (kind.dataset(&folder.join("data")), folder.join("run"));
+    let config = one_step(NetworkSpec { norm: Norm::Batch, ..kind.network() });
+    let mut plan = kind.plan(&dataset, &config);
+    plan.normalisation = vec![Normalisation::Ct { clip: [-1e9, 1e9], mean: 100.0, sd: 100.0 }];
+    train(&dataset, &config, &plan, &run);
+    run
+}
+
+#[test]
+fn a_model_that_fails_its_check_after_training_is_left_marked_and_refused_unless_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = trained_without_normalisation(folder.path());
+    let samples = run.join("checkpoints/samples.json");
+    let kept: Vec<GoldenCase> = serde_json::from_slice(&std::fs::read(&samples).unwrap()).unwrap();
+    let far = |sample: &GoldenCase| {
+        let (geometry, values) = sample.image(Orientation::RAS).unwrap().into_parts();
+        let image = Image::new(geometry, 1, values.iter().map(|v| v * 1e6).collect()).unwrap();
+        GoldenCase::new(&image, &LabelMap::new(geometry, vec![0; geometry.voxels()]).unwrap())
+    };
+    let far: Vec<GoldenCase> = kept.iter().map(far).collect();
+    std::fs::write(&samples, serde_json::to_vec(&far).unwrap()).unwrap();
+
+    let (model, ui) = (run.join("model.onnx"), Ui::new(true, true));
+    let Err(CliError::Failed { message, hint }) = write_trained(&run, &model, &library(), ui) else {
+        panic!("logits that differ by more than the tolerance were accepted");
+    };
+    assert!(message.contains("gives other results in tract: logits differ by up to"), "{message}");
+    assert!(message.contains("the trained weights are kept: "), "{message}");
+    assert!(hint.unwrap().contains("sulcus export"));
+    let bytes = std::fs::read(&model).unwrap();
+    let spec = sulcus_onnx::read_spec(&bytes).unwrap();
+    assert_eq!(spec.format_version, 4);
+    assert!(spec.unchecked.unwrap().contains("logits differ"));
+    let refused = Segmenter::builder().model_bytes(bytes.as_slice()).build().unwrap_err();
+    assert!(matches!(refused.kind(), ErrorKind::Unchecked { .. }), "{refused}");
+    let allowed = Segmenter::builder().model_bytes(bytes).allow_unchecked(true).build().unwrap();
+    assert!(
+        allowed.notes().iter().any(|note| note.to_string().contains("did not pass its check")),
+        "{:?}",
+        allowed.notes()
+    );
+
+    // Asked for by hand it is refused, and the file is not touched.
+    std::fs::remove_file(&model).unwrap();
+    let Err(CliError::Failed { hint, .. }) = write(&run, &ExportRequest::default(), &model, &library(), ui) else {
+        panic!("an unchecked model was written without being asked for");
+    };
+    assert!(hint.unwrap().contains("--allow-unchecked"));
+    assert!(!model.exists());
+    write(&run, &ExportRequest { allow_unchecked: true, ..ExportRequest::default() }, &model, &library(), ui)
+        .unwrap();
+    assert!(model.exists());
+}
+
+#[test]
+fn an_export_that_fails_after_training_says_where_the_weights_are_and_how_to_try_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = trained_without_normalisation(folder.path());
+    std::fs::write(run.join("checkpoints/samples.json"), "[").unwrap();
+    let model = run.join("model.onnx");
+    let Err(CliError::Failed { message, hint }) = write_trained(&run, &model, &library(), Ui::new(true, true))
+    else {
+        panic!("a model without samples was accepted");
+    };
+    assert!(message.contains("the run's samples are broken"), "{message}");
+    assert!(message.contains("the trained weights are kept: "), "{message}");
+    assert!(hint.unwrap().starts_with("`sulcus export "));
+    assert!(!model.exists());
+}

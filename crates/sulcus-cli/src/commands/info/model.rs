@@ -1,0 +1,112 @@
+//! `sulcus info` of a model file.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+use sulcus_model::{ModelSpec, Postprocess, Region, SpacingRule};
+use sulcus_volume::LabelTable;
+
+use crate::commands::export::reduction_line;
+use crate::error::{CliError, Context};
+use crate::output::rules::{normalisation, orientation};
+use crate::output::{self, count, human_bytes, join, significant};
+use crate::scores::score;
+
+#[derive(Serialize)]
+struct ModelInfo {
+    kind: &'static str,
+    file_bytes: usize,
+    #[serde(flatten)]
+    spec: Value,
+}
+
+pub(super) fn info(path: &Path, json: bool) -> Result<(), CliError> {
+    let bytes = std::fs::read(path).context(format_args!("reading the model {}", path.display()))?;
+    let spec = sulcus_onnx::read_spec(&bytes).context(format_args!("reading the model {}", path.display()))?;
+    if json {
+        let mut value = serde_json::to_value(&spec).context("describing the model")?;
+        // The voxels of the golden case are too long to be read.
+        if let Some(golden) = value.get_mut("golden_case").and_then(Value::as_object_mut) {
+            golden.remove("data_base64");
+        }
+        return output::json(&ModelInfo { kind: "model", file_bytes: bytes.len(), spec: value });
+    }
+    output::fields(&rows(path, bytes.len(), &spec))
+}
+
+fn rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str, String)> {
+    let channels: Vec<String> =
+        spec.channels.iter().map(|c| format!("{} ({})", c.name, normalisation(&c.normalisation))).collect();
+    let labels: Vec<String> = spec.labels.entries().iter().map(|l| format!("{} {}", l.value, l.name)).collect();
+    let features: Vec<usize> = spec.network.stages.iter().map(|stage| stage.channels).collect();
+    let training = &spec.training;
+    let spacing = match spec.spacing {
+        SpacingRule::Native => "the scan's own".to_owned(),
+        SpacingRule::Resample { mm, .. } => format!("{} mm", mm.mm().map(significant).join(" × ")),
+    };
+    let rows = vec![
+        ("model", path.display().to_string()),
+        ("name", spec.name.clone()),
+        ("size", human_bytes(bytes as u64)),
+        (
+            "network",
+            format!(
+                "{}, {}-D, features {}",
+                spec.network.name,
+                spec.network.dimensions.count(),
+                join(&features, "–")
+            ),
+        ),
+        ("channels", channels.join(", ")),
+        ("labels", labels.join("\n")),
+        ("regions", regions(&spec.regions)),
+        ("orientation", orientation(spec.orientation, spec.crop)),
+        ("spacing", spacing),
+        ("patch", join(&spec.patch, " × ")),
+        (
+            "trained",
+            format!(
+                "{} on {} of {} by {}",
+                count(training.epochs, "epoch"),
+                count(training.training_cases, "case"),
+                training.dataset,
+                training.tool_version
+            ),
+        ),
+        (
+            "validation Dice",
+            match training.validation_dice {
+                Some(_) => format!(
+                    "{} over {}",
+                    score(training.validation_dice),
+                    count(training.validation_cases, "case")
+                ),
+                None => "not measured".to_owned(),
+            },
+        ),
+        ("precision", spec.precision.as_ref().map_or_else(|| "fp32".to_owned(), reduction_line)),
+        ("data SHA-256", training.data_sha256.clone()),
+        ("postprocessing", postprocessing(&spec.postprocessing, &spec.labels)),
+        ("unchecked", spec.unchecked.clone().unwrap_or_default()),
+        ("golden case", if spec.golden_case.is_some() { "yes" } else { "no" }.to_owned()),
+    ];
+    // Rows without content, such as regions, are left out.
+    rows.into_iter().filter(|(_, text)| !text.is_empty()).collect()
+}
+
+/// The postprocessing steps, one per line.
+fn postprocessing(steps: &[Postprocess], labels: &LabelTable) -> String {
+    let line = |step: &Postprocess| {
+        let Postprocess::KeepLargestComponent { labels: kept } = step;
+        let name = |value: &u16| labels.get(*value).map_or_else(|| value.to_string(), |entry| entry.name.clone());
+        format!("largest component of {}", kept.iter().map(name).collect::<Vec<_>>().join(" and "))
+    };
+    if steps.is_empty() { "none".to_owned() } else { steps.iter().map(line).collect::<Vec<_>>().join("\n") }
+}
+
+/// The regions, one per line: their label values, and the value that is written to masks.
+fn regions(regions: &[Region]) -> String {
+    let line = |r: &Region| format!("{}: values {}, written as {}", r.name, join(&r.values, ", "), r.writes);
+    regions.iter().map(line).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,47 @@
+//! `sulcus info` of a volume.
+
+use std::path::Path;
+
+use sulcus_io::VolumeInfo;
+
+use super::json_text;
+use crate::error::CliError;
+use crate::output::{self, join, significant};
+
+pub(super) fn info(path: &Path, json: bool) -> Result<(), CliError> {
+    let info = sulcus_io::read_info(path).map_err(|error| CliError::caused_by(&error))?;
+    if json {
+        return output::json(&info);
+    }
+    output::fields(&rows(path, &info))
+}
+
+/// The properties of a volume.
+pub(super) fn rows(path: &Path, info: &VolumeInfo) -> Vec<(&'static str, String)> {
+    let number = |value: Option<f64>| value.map_or_else(|| "none".to_owned(), significant);
+    let matrix: Vec<String> = info
+        .ras_from_voxel
+        .iter()
+        .map(|row| row.iter().map(|v| format!("{v:>10.4}")).collect::<Vec<_>>().join(" "))
+        .collect();
+    let mut orientation = info.orientation.to_string();
+    if info.orientation_source.is_some() {
+        orientation.push_str(" (a guess: the file does not say how the patient lies)");
+    }
+    let mut rows = vec![
+        ("volume", path.display().to_string()),
+        ("format", info.format.as_ref().map(json_text).unwrap_or_default()),
+        ("shape", join(&info.shape, " × ")),
+        ("type", info.dtype.to_owned()),
+        ("spacing", format!("{} mm", info.spacing_mm.map(significant).join(" × "))),
+        ("orientation", orientation),
+        ("RAS from voxel", matrix.join("\n")),
+        ("minimum", number(info.min)),
+        ("maximum", number(info.max)),
+        ("mean", number(info.mean)),
+    ];
+    if info.non_finite > 0 {
+        rows.push(("not finite", format!("{} voxels, excluded from the statistics", info.non_finite)));
+    }
+    rows
+}

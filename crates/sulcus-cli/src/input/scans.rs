@@ -1,0 +1,101 @@
+//! Scans and masks of every format. A DICOM folder may contain several series, of which one can be selected.
+
+use std::path::{Path, PathBuf};
+
+use sulcus_dicom::SegmentationOptions;
+use sulcus_io::dicom;
+use sulcus_io::{IoError, Scan, StoredVolume, VolumeMetadata};
+use sulcus_volume::{LabelMap, LabelTable};
+
+use crate::error::{CaseError, CliError};
+use crate::output::Ui;
+
+/// Whether the path is a DICOM file, or a folder with DICOM files.
+pub(crate) fn is_dicom(path: &Path) -> bool {
+    if path.is_dir() { sulcus_dicom::holds_dicom(path) } else { sulcus_dicom::is_dicom_file(path) }
+}
+
+/// Refuses `--series` for a path that is no DICOM series.
+///
+/// # Errors
+/// Wrong usage.
+pub(crate) fn check_series(path: &Path, series: Option<&str>) -> Result<(), CliError> {
+    if series.is_none() || is_dicom(path) {
+        return Ok(());
+    }
+    Err(CliError::usage(format_args!(
+        "--series names a series of a DICOM folder, but this path is not DICOM: {}",
+        path.display()
+    )))
+}
+
+/// Reads a scan from a file or a DICOM folder, and prints what the DICOM reader decided.
+///
+/// # Errors
+/// When the scan cannot be read, or the folder has no series with the UID `series`.
+pub(crate) fn read_scan(path: &Path, series: Option<&str>, ui: Ui) -> Result<Scan, IoError> {
+    if !(path.is_dir() || sulcus_dicom::is_dicom_file(path)) {
+        return sulcus_io::read_scan(path);
+    }
+    let read = dicom::read_series(path, series)?;
+    read.notes.iter().for_each(|text| ui.note(text));
+    Ok(read.scan)
+}
+
+/// Reads a volume in the voxel type of its file; a DICOM series as [`read_scan`] does.
+///
+/// # Errors
+/// As [`read_scan`].
+pub(crate) fn read_stored(path: &Path, series: Option<&str>, ui: Ui) -> Result<StoredVolume<'static>, IoError> {
+    if !is_dicom(path) || sulcus_dicom::is_segmentation(path) {
+        return sulcus_io::read_stored(path);
+    }
+    let (volume, notes) = dicom::read_series_stored(path, series)?;
+    notes.iter().for_each(|text| ui.note(text));
+    Ok(volume)
+}
+
+/// What the file of a mask records about its origin, where the format has a place for it.
+pub(crate) struct MaskOrigin<'a> {
+    /// The models that segmented the scan.
+    pub(crate) models: &'a [PathBuf],
+    /// Whether the patient's data are copied from the scan.
+    pub(crate) keep_patient: bool,
+}
+
+/// Writes a mask; as a DICOM segmentation when the name ends in `.dcm`.
+///
+/// # Errors
+/// When the file cannot be written, or a DICOM segmentation is requested for a scan that is no DICOM series.
+pub(crate) fn write_mask(
+    path: &Path,
+    labels: &LabelMap,
+    source: &VolumeMetadata,
+    table: &LabelTable,
+    origin: &MaskOrigin<'_>,
+) -> Result<(), CaseError> {
+    if !is_dicom_name(path) {
+        return sulcus_io::write_labels(path, labels, source, table).map_err(|error| CaseError::caused_by(&error));
+    }
+    let Some(series) = source.series() else {
+        return Err(CaseError::new(format_args!(
+            "a DICOM segmentation refers to the series that it was made from, but the scan is no DICOM series; give the \
+             folder of the series, or write .nii.gz: {}",
+            path.display()
+        )));
+    };
+    let names: Vec<_> = origin.models.iter().filter_map(|m| m.file_stem()).map(|n| n.to_string_lossy()).collect();
+    let mut options = SegmentationOptions::new(env!("CARGO_PKG_VERSION"));
+    if !names.is_empty() {
+        options = options.by_model(names.join(" + "));
+    }
+    if origin.keep_patient {
+        options = options.with_patient();
+    }
+    dicom::write_segmentation(path, labels, series, table, &options).map_err(|error| CaseError::caused_by(&error))
+}
+
+/// Whether a file of this name is written as DICOM.
+pub(crate) fn is_dicom_name(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("dcm"))
+}

@@ -1,0 +1,25 @@
+//! Preprocessing rules of models and plans, in words.
+
+use sulcus_model::{CropRule, Normalisation};
+use sulcus_volume::Orientation;
+
+/// The grid of the prepared scans.
+pub(crate) fn orientation(orientation: Orientation, crop: CropRule) -> String {
+    match crop {
+        CropRule::Whole => orientation.to_string(),
+        CropRule::Nonzero => format!("{orientation}, cropped to the box of non-zero voxels"),
+    }
+}
+
+/// An intensity normalisation.
+pub(crate) fn normalisation(rule: &Normalisation) -> String {
+    match rule {
+        Normalisation::MinMax => "min-max".to_owned(),
+        Normalisation::ZScore => "z-score".to_owned(),
+        Normalisation::ZScoreNonzero => "z-score of the non-zero part".to_owned(),
+        Normalisation::Percentile { low, high } => format!("percentiles {low} to {high}"),
+        Normalisation::Ct { clip: [low, high], .. } => {
+            format!("clipped to {low} to {high}, then data-set z-score")
+        }
+    }
+}

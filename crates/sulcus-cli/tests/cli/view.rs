@@ -1,0 +1,216 @@
+//! `sulcus view` as a process: what it prints and serves, how it ends, and what it leaves behind.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::support::{RAS, file, nifti, run, scan, sulcus, truth};
+
+struct Served {
+    child: Child,
+    url: String,
+    address: String,
+    /// The path of the page, which begins with the token.
+    folder: String,
+}
+
+impl Served {
+    fn start(home: &Path) -> Self {
+        Self::with(home, &scan(), &truth())
+    }
+
+    fn with(home: &Path, image: &Path, mask: &Path) -> Self {
+        let mut command = sulcus(home);
+        command.args(["view", "--no-open", "--mask"]).arg(mask).arg(image);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        let url = url.trim().to_owned();
+        let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+        let folder = format!("/{}", path.split_once("index.html").unwrap().0);
+        Self { child, address: address.to_owned(), folder, url }
+    }
+
+    /// Status, headers and body of a file beside the page.
+    fn get(&self, file: &str, host: &str) -> (u16, String, Vec<u8>) {
+        self.get_path(&format!("{}{file}", self.folder), host)
+    }
+
+    fn get_path(&self, path: &str, host: &str) -> (u16, String, Vec<u8>) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+        (head[9..12].parse().unwrap(), head, answer[end + 4..].to_vec())
+    }
+
+    #[cfg(unix)]
+    fn signal(&self, name: &str) {
+        let killed = Command::new("/bin/kill").args([name, &self.child.id().to_string()]).status();
+        assert!(killed.unwrap().success());
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_viewer_serves_the_named_files_to_this_machine_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let served = Served::start(home.path());
+    let (url, address) = (&served.url, &served.address);
+    assert!(address.starts_with("127.0.0.1:"), "{url}");
+    assert!(
+        url.ends_with("/index.html?image=data/image.nii.gz&mask=data/mask.nii.gz&image_name=image.nii.gz"),
+        "{url}"
+    );
+
+    let (status, head, page) = served.get_path(url.strip_prefix(&format!("http://{address}")).unwrap(), address);
+    assert_eq!((status, String::from_utf8_lossy(&page).contains("<html")), (200, true));
+    assert!(head.contains("text/html") && head.contains("Content-Security-Policy: default-src 'none'"), "{head}");
+    let (status, head, wasm) = served.get("sulcus_viewer_bg.wasm", address);
+    assert_eq!((status, head.contains("application/wasm"), wasm.starts_with(b"\0asm")), (200, true, true));
+    let (status, _, data) = served.get("data/image.nii.gz", &address.replace("127.0.0.1", "localhost"));
+    assert_eq!((status, data == std::fs::read(scan()).unwrap()), (200, true));
+
+    for path in ["data/truth.nii.gz", "data/../Cargo.toml", "../../etc/passwd", "data//etc/passwd", "nothing.js"] {
+        assert_eq!(served.get(path, address).0, 404, "{path}");
+    }
+    assert_eq!(served.get("data/image.nii.gz", "evil.example").0, 403);
+}
+
+/// The page reads NIfTI alone, so everything else is given to it as such, with the names that a mask carries.
+#[test]
+fn what_the_page_does_not_read_is_served_as_nifti() {
+    let home = tempfile::tempdir().unwrap();
+    let names = file(home.path(), "names.ctbl", b"# Color table file\n1 Head 1 2 3 255\n2 Tail 4 5 6 255\n");
+    let (image, mask) = (home.path().join("image.mha"), home.path().join("mask.seg.nrrd"));
+    run(home.path(), &[&"convert", &scan(), &image]).code(0);
+    run(home.path(), &[&"convert", &truth(), &mask, &"--names", &names]).code(0);
+    let served = Served::with(home.path(), &image, &mask);
+    let (status, _, bytes) = served.get("data/image.nii.gz", &served.address);
+    assert_eq!((status, &bytes[344..348]), (200, &b"n+1\0"[..]));
+    let read = |bytes: &[u8]| sulcus_io::read_scan_bytes(bytes).unwrap().image;
+    assert_eq!(read(&bytes).data(), read(&std::fs::read(scan()).unwrap()).data());
+    let (_, _, bytes) = served.get("data/mask.nii.gz", &served.address);
+    let (labels, source) = sulcus_io::read_labels_bytes(&bytes).unwrap();
+    assert_eq!(labels.data(), sulcus_io::read_labels(&truth()).unwrap().0.data());
+    let called: Vec<&str> = source.label_table().unwrap().entries().iter().map(|e| e.name.as_str()).collect();
+    assert_eq!(called, ["Head", "Tail"]);
+}
+
+/// Other users of this machine reach the port as well.
+#[test]
+fn requests_without_the_token_get_403() {
+    let home = tempfile::tempdir().unwrap();
+    let served = Served::start(home.path());
+    for path in ["/", "/index.html", "/data/image.nii.gz", "/index.html/data/image.nii.gz", "/viewer.js"] {
+        let (status, _, body) = served.get_path(path, &served.address);
+        assert_eq!(status, 403, "{path}");
+        assert!(!String::from_utf8_lossy(&body).contains(served.folder.trim_matches('/')), "{path}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_end_the_viewer_with_0_and_no_converted_scan_is_left() {
+    let home = tempfile::tempdir().unwrap();
+    let temporary = home.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let image = home.path().join("image.mha");
+    run(home.path(), &[&"convert", &scan(), &image]).code(0);
+    for signal in ["-INT", "-TERM", "-HUP", "-KILL"] {
+        let mut command = sulcus(home.path());
+        command.env("TMPDIR", &temporary).args(["view", "--no-open"]).arg(&image);
+        let mut served = Served::spawn(command);
+        assert_eq!(served.get("data/image.nii.gz", &served.address).0, 200);
+        // It is served from a file without a name, which is gone even when the program is killed.
+        let left = std::fs::read_dir(&temporary).unwrap().count();
+        served.signal(signal);
+        let code = served.child.wait().unwrap().code();
+        assert_eq!((code, left), (if signal == "-KILL" { None } else { Some(0) }, 0), "{signal}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn closed_terminal_does_not_end_a_viewer_under_nohup() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(sulcus(home.path()).get_program());
+    command.args(["view", "--no-open"]).arg(scan());
+    let served = Served::spawn(command);
+    served.signal("-HUP");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(served.get("data/image.nii.gz", &served.address).0, 200);
+}
+
+/// The system gives the server 40 file descriptors; others open more connections than that.
+#[cfg(unix)]
+#[test]
+fn viewer_survives_more_connections_than_file_descriptors() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "ulimit -n 40; exec \"$@\"", "sh"]).arg(sulcus(home.path()).get_program());
+    command.args(["view", "--no-open"]).arg(scan());
+    let mut served = Served::spawn(command);
+    let idle: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(&served.address).unwrap()).collect();
+    for _ in 0..3 {
+        assert_eq!(served.get("data/image.nii.gz", &served.address).0, 200);
+    }
+    drop(idle);
+    assert_eq!(served.get("index.html", &served.address).0, 200);
+    assert_eq!(served.child.try_wait().unwrap(), None);
+}
+
+/// Every user of a machine can read the arguments of a program, so the browser gets the address in a file of the user's own.
+#[cfg(all(unix, not(target_os = "macos")))]
+#[test]
+fn browser_gets_the_token_by_a_private_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let opener = file(home.path(), "bin/xdg-open", b"#!/bin/sh\nstat -c %a \"$1\" \"${1%/*}\" > \"$HOME/modes\"\ncp \"$1\" \"$HOME/page.part\"\nmv \"$HOME/page.part\" \"$HOME/page.html\"\n");
+    std::fs::set_permissions(&opener, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", home.path().join("bin").display());
+    let mut command = sulcus(home.path());
+    let temporary = home.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    command.env("PATH", path).env("TMPDIR", &temporary).arg("view").arg(scan()).arg("--mask").arg(truth());
+    let mut served = Served::spawn(command);
+    let page = home.path().join("page.html");
+    for _ in 0..200 {
+        if page.exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains(&format!("content=\"0; url={}\"", served.url.replace('&', "&amp;"))), "{page}");
+    assert_eq!(std::fs::read_to_string(home.path().join("modes")).unwrap(), "600\n700\n");
+    served.signal("-TERM");
+    assert_eq!(served.child.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read_dir(temporary).unwrap().count(), 0);
+}
+
+#[test]
+fn what_cannot_be_shown_is_said_before_a_browser_opens() {
+    let home = tempfile::tempdir().unwrap();
+    let broken = file(home.path(), "broken.nii", &nifti(&[9, 9, 9], &[0.0; 5], Some(RAS)));
+    run(home.path(), &[&"view", &"--no-open", &broken]).code(1).says("broken.nii");
+    run(home.path(), &[&"view", &"--no-open", &scan(), &"--mask", &home.path().join("gone.nii")])
+        .code(1)
+        .says("mask");
+}

@@ -1,0 +1,88 @@
+//! The commands that README.md and examples/README.md show, run in order and compared with the output beside them.
+//!
+//! `trycmd` runs such pages too, but compares them as they are: a page would have to show `[..]` in place of each time,
+//! score and path. Here page and output are compared after what varies is replaced in both (`mask.rs`), so that a page
+//! shows what a person sees. `SULCUS_BLESS=1` writes the output into the pages.
+//!
+//! A comment before a block says how it is treated:
+//!
+//! - `<!-- test: numbers vary -->`: only the numbers that no chance decides are compared (training under a time budget).
+//! - `<!-- test: not run, REASON -->`
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot be set up has failed"
+)]
+
+#[macro_use]
+extern crate sulcus_harness;
+
+mod mask;
+mod page;
+mod session;
+
+use std::path::{Path, PathBuf};
+
+use page::{Page, Treatment};
+use session::Session;
+
+/// The project's root.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_path_buf()
+}
+
+/// Runs the commands of a page and compares what they print.
+fn check(name: &str) {
+    let path = root().join(name);
+    let mut page = Page::parse(&std::fs::read_to_string(&path).unwrap());
+    let bless = std::env::var_os("SULCUS_BLESS").is_some_and(|value| !value.is_empty());
+    let mut session = Session::new(!bless);
+    let mut differences = Vec::new();
+    for block in &mut page.blocks {
+        for step in &mut block.steps {
+            let printed = match &block.treatment {
+                Treatment::NotRun => {
+                    session.stand_in_for(&step.command);
+                    continue;
+                }
+                Treatment::Exact | Treatment::NumbersVary => session.run(&step.command, step.output.len()),
+            };
+            let Some(printed) = printed else { continue };
+            let masks = mask::Masks::new(&session, block.treatment == Treatment::NumbersVary);
+            if page::matches(&masks.apply(&step.output), &masks.apply(&printed)) {
+                continue;
+            }
+            if bless {
+                step.output = page::with_gaps_of(&step.output, masks.paths(&printed));
+            } else {
+                differences.push(format!(
+                    "$ {}\n--- the page shows, masked\n{}\n--- the command prints, masked\n{}\n",
+                    step.command,
+                    masks.apply(&step.output).join("\n"),
+                    masks.apply(&printed).join("\n")
+                ));
+            }
+        }
+    }
+    if bless {
+        std::fs::write(&path, page.to_string()).unwrap();
+    }
+    assert!(
+        differences.is_empty(),
+        "{name} shows other output than its commands print. Run this test with SULCUS_BLESS=1 to write it.\n{}",
+        differences.join("\n")
+    );
+}
+
+#[test]
+fn readme_shows_what_its_commands_print() {
+    check("README.md");
+}
+
+#[test]
+fn examples_readme_shows_what_its_commands_print() {
+    check("examples/README.md");
+}
+
+sulcus_harness::main!();

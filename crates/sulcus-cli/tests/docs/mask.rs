@@ -1,0 +1,82 @@
+//! What varies between machines and runs is replaced by a word.
+
+use regex_lite::Regex;
+
+use crate::session::Session;
+
+/// On every page: times, paths, ports, and what depends on the machine.
+const ALWAYS: &[(&str, &str)] = &[
+    (r#""seconds":\{[^}]*\}"#, r#""seconds":{TIMES}"#),
+    (r#""peak_memory_bytes":\d+"#, r#""peak_memory_bytes":N"#),
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "DATE"),
+    (r"/[0-9a-f]{48}/", "/TOKEN/"),
+    (r"\b\d+ min \d+ s\b", "TIME"),
+    (r"\b\d+(\.\d+)? (ms|s)\b", "TIME"),
+    (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
+    (r"\b\d+ threads?\b", "N threads"),
+    (r"\b\d+ processors?\b", "N processors"),
+    (r"in \d+ place\(s\)", "in N place(s)"),
+    (r"of \d+(\.\d+)? GB\.?$", "of N GB"),
+    (r"within \d\.\de-\d+", "within N"),
+    (r"on linux \S+,", "on SYSTEM,"),
+    (r"libonnxruntime\.so\.[0-9.]+[0-9]", "LIBRARY"),
+    (r"\(version [0-9.]+\)", "(version N)"),
+    (r"\bversion [0-9]+\.[0-9.]+:", "version N:"),
+];
+
+/// Where training stops at a time budget: how many epochs there are and what they reach is left to chance. The number of
+/// cases and labels is not.
+const NUMBERS: &[(&str, &str)] = &[
+    (r" {2,}", "  "),
+    (r"[;,] best weights after epoch \d+", ""),
+    (r" +\(best\)", ""),
+    (r"^epoch +.*", "epoch …"),
+    (r"^(all labels|Anterior|Posterior) .* (\d+)$", "$1 NUMBERS, $2 cases"),
+    (r"^hippocampus_\d+ .*", "case NUMBERS"),
+    (r"hippocampus_\d+", "CASE"),
+    (r"(largest component of \w+): .*", "$1 …"),
+    (r"\d+ epochs?", "N epochs"),
+    (r"^(epochs +)\d+", "$1 N epochs"),
+    (r"(Dice[^0-9]*)\d\.\d+", "${1}N"),
+    (r"(Anterior|Posterior) \d\.\d+$", "$1 N"),
+    (r"\d\.\de-\d+", "N"),
+];
+
+pub(crate) struct Masks {
+    texts: Vec<(String, &'static str)>,
+    patterns: Vec<(Regex, &'static str)>,
+}
+
+impl Masks {
+    pub(crate) fn new(session: &Session, numbers_vary: bool) -> Self {
+        let numbers = if numbers_vary { NUMBERS } else { &[] };
+        let patterns = ALWAYS.iter().chain(numbers);
+        Self {
+            texts: session.paths(),
+            patterns: patterns.map(|(pattern, word)| (Regex::new(pattern).unwrap(), *word)).collect(),
+        }
+    }
+
+    /// The lines with only the paths of this machine replaced.
+    pub(crate) fn paths(&self, lines: &[String]) -> Vec<String> {
+        let replace = |line: &String| {
+            self.texts.iter().fold(line.clone(), |line, (path, word)| line.replace(path.as_str(), word))
+        };
+        lines.iter().map(replace).collect()
+    }
+
+    /// The lines with everything replaced that varies. Epochs, and a gap among them, become one line where numbers vary.
+    pub(crate) fn apply(&self, lines: &[String]) -> Vec<String> {
+        let mut masked: Vec<String> = self
+            .paths(lines)
+            .into_iter()
+            .map(|line| {
+                self.patterns
+                    .iter()
+                    .fold(line, |line, (pattern, word)| pattern.replace_all(&line, *word).into_owned())
+            })
+            .collect();
+        masked.dedup_by(|line, before| before == "epoch …" && (line == before || line == "…"));
+        masked
+    }
+}

@@ -1,0 +1,29 @@
+//! DICOM: reads a series of slices as one volume, and reads and writes label maps as DICOM segmentations (SEG).
+//!
+//! The slices of a series are sorted by their position in the patient, never by file name or instance number. They must
+//! form one regular grid: missing, duplicate, shifted or mixed slices are an error that names the fault. World
+//! coordinates are converted from DICOM's LPS+ to RAS+. The reader keeps only the attributes that the module `tags`
+//! lists.
+//!
+//! Start with [`SeriesReader`] for a series, [`list_series`] for the content of a folder, and [`read_segmentation`] and
+//! [`encode_segmentation`] for masks.
+
+mod codec;
+mod dataset;
+mod error;
+mod file;
+mod instance;
+mod patient;
+mod pixel_data;
+mod segmentation;
+mod series_index;
+mod series_reader;
+mod slice_stack;
+mod tags;
+mod transfer_syntax;
+
+pub use error::{DicomError, DicomErrorKind};
+pub use instance::PixelType;
+pub use segmentation::{SegmentationOptions, encode_segmentation, read_segmentation, read_segmentation_bytes};
+pub use series_index::{SeriesList, SeriesSummary, holds_dicom, is_dicom_file, is_segmentation, list_series};
+pub use series_reader::{Rescale, Series, SeriesReader, SliceEncoding};

@@ -1,0 +1,119 @@
+use std::fs::{self, File};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+use crate::error::{IoError, IoErrorKind};
+
+const ACTION: &str = "write the file";
+
+/// Writes a file that is never visible in an incomplete state: it has a temporary name in the same folder until it is
+/// complete. When `write` fails, an existing file stays unchanged, and no temporary file remains.
+///
+/// An existing path that is not a regular file (`/dev/null`, a pipe) is written directly.
+///
+/// # Errors
+/// When the folder does not exist or is not writable, the disk is full, the path is a folder, or `write` fails.
+pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), IoError> {
+    StagedFile::new(path, write)?.commit()
+}
+
+/// A complete file under a temporary name. Both files of a pair are staged before the first gets its name, so that a full
+/// disk never leaves a new file beside an old one.
+pub(crate) struct StagedFile<'a> {
+    path: &'a Path,
+    /// `None` for a path that was written directly.
+    file: Option<NamedTempFile>,
+}
+
+impl<'a> StagedFile<'a> {
+    /// Writes the file.
+    pub(crate) fn new(
+        path: &'a Path,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<Self, IoError> {
+        Ok(Self { path, file: stage(path, write)? })
+    }
+
+    /// Gives the file its final name.
+    pub(crate) fn commit(self) -> Result<(), IoError> {
+        let Some(file) = self.file else { return Ok(()) };
+        let renamed = file.persist(self.path);
+        renamed.map(drop).map_err(|e| IoError::in_file(self.path, io_error_kind(ACTION, self.path, e.error)))
+    }
+}
+
+fn stage(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<Option<NamedTempFile>, IoError> {
+    let fail = |cause: io::Error| IoError::in_file(path, io_error_kind(ACTION, path, cause));
+    if let Ok(metadata) = fs::metadata(path) {
+        if metadata.is_dir() {
+            return Err(IoError::in_file(path, IoErrorKind::Folder { action: ACTION }));
+        }
+        if !metadata.is_file() {
+            let mut file = BufWriter::new(File::options().write(true).open(path).map_err(fail)?);
+            return write(&mut file).and_then(|()| file.flush()).map(|()| None).map_err(fail);
+        }
+    }
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".sulcus-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // The permissions of any new file, which the umask restricts.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let mut temporary = builder.tempfile_in(folder).map_err(fail)?;
+    // Errors of `NamedTempFile` would show the temporary name, so the plain file is used.
+    let mut file = BufWriter::new(temporary.as_file_mut());
+    write(&mut file).and_then(|()| file.flush()).map_err(fail)?;
+    drop(file);
+    Ok(Some(temporary))
+}
+
+/// Describes an error of the operating system and what to do about it.
+pub(crate) fn io_error_kind(action: &'static str, path: &Path, cause: io::Error) -> IoErrorKind {
+    let reason = match cause.kind() {
+        ErrorKind::NotFound => {
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+            match folder {
+                Some(folder) if !folder.exists() => {
+                    "its folder does not exist; create it or correct the path".into()
+                }
+                _ => "there is no such file; check the path".into(),
+            }
+        }
+        ErrorKind::PermissionDenied => "permission denied; ask for access, or use a folder of your own".into(),
+        ErrorKind::StorageFull => "the disk is full; free some space or use another disk".into(),
+        ErrorKind::ReadOnlyFilesystem => "the disk is read-only; use another one".into(),
+        ErrorKind::QuotaExceeded => "your disk quota is used up; free some space".into(),
+        _ => cause.to_string(),
+    };
+    IoErrorKind::System { action, reason, cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_errors_include_a_hint() {
+        let message = |kind| {
+            let path = Path::new("out.nii.gz");
+            IoError::in_file(path, io_error_kind(ACTION, path, io::Error::from(kind))).to_string()
+        };
+        assert_eq!(
+            message(ErrorKind::PermissionDenied),
+            "cannot write the file: permission denied; ask for access, or use a folder of your own: out.nii.gz"
+        );
+        assert_eq!(
+            message(ErrorKind::ReadOnlyFilesystem),
+            "cannot write the file: the disk is read-only; use another one: out.nii.gz"
+        );
+        assert!(message(ErrorKind::TimedOut).starts_with("cannot write the file: timed out"));
+    }
+}

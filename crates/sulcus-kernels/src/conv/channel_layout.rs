@@ -1,0 +1,194 @@
+//! Conversion between planar tensors (one channel after the other) and channel-blocked ones (sixteen channels interleaved
+//! per position, oneDNN's nChw16c).
+
+use crate::instruction_set::InstructionSet;
+use crate::scratch::{LANES, SharedMut};
+
+/// Fills `target`, `[positions][16]`, from `used` channels that are `plane` floats apart. The other lanes become zero.
+pub(super) fn interleave(
+    instruction_set: InstructionSet,
+    source: &[f32],
+    plane: usize,
+    used: usize,
+    target: &mut [f32],
+) {
+    let count = target.len() / LANES;
+    let done = interleave_wide(instruction_set, source, plane, used, target);
+    let target = &mut target[done * LANES..];
+    for lane in 0..LANES {
+        if lane < used {
+            let channel = &source[lane * plane + done..][..count - done];
+            for (target, value) in target.chunks_exact_mut(LANES).zip(channel) {
+                target[lane] = *value;
+            }
+        } else {
+            for target in target.chunks_exact_mut(LANES) {
+                target[lane] = 0.0;
+            }
+        }
+    }
+}
+
+/// The part of [`interleave`] that full registers cover; returns the number of positions done.
+#[cfg(target_arch = "x86_64")]
+fn interleave_wide(
+    instruction_set: InstructionSet,
+    source: &[f32],
+    plane: usize,
+    used: usize,
+    target: &mut [f32],
+) -> usize {
+    let count = target.len() / LANES;
+    if instruction_set != InstructionSet::Avx512 || used == 0 || source.len() < (used - 1) * plane + count {
+        return 0;
+    }
+    let whole = count / LANES * LANES;
+    for (index, target) in target.chunks_exact_mut(LANES * LANES).enumerate() {
+        #[expect(unsafe_code, reason = "vector instructions")]
+        // SAFETY: AVX-512 was detected; sixteen floats of each used channel and 256 of the target lie within the slices.
+        unsafe {
+            x86::interleave_16(source[index * LANES..].as_ptr(), plane, used, target.as_mut_ptr());
+        }
+    }
+    whole
+}
+
+/// Without AVX-512 the scalar loop does everything.
+#[cfg(not(target_arch = "x86_64"))]
+fn interleave_wide(_: InstructionSet, _: &[f32], _: usize, _: usize, _: &mut [f32]) -> usize {
+    0
+}
+
+/// Writes `sums`, `[positions][16]`, to `channels`, to every `step`-th element from `offset` on.
+///
+/// # Safety
+///
+/// The processor must have the instruction set. Each of at most sixteen `channels` must be writable at `offset + step·p` for
+/// every position, and no other thread may access these elements.
+#[expect(unsafe_code, reason = "several threads write disjoint elements of one tensor")]
+pub(super) unsafe fn deinterleave(
+    instruction_set: InstructionSet,
+    sums: &[f32],
+    channels: &[SharedMut],
+    offset: usize,
+    step: usize,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if instruction_set == InstructionSet::Avx512 && step <= 2 {
+        for (index, sums) in sums.chunks(LANES * LANES).enumerate() {
+            // SAFETY: AVX-512 was detected, and the caller guarantees the elements.
+            unsafe { x86::deinterleave_16(sums, channels, offset + step * LANES * index, step) };
+        }
+        return;
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = instruction_set;
+    for (lane, channel) in channels.iter().enumerate() {
+        for (position, sums) in sums.chunks_exact(LANES).enumerate() {
+            // SAFETY: the caller guarantees the element.
+            unsafe { channel.pointer().add(offset + step * position).write(sums[lane]) };
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use crate::scratch::{LANES, SharedMut};
+    use std::arch::x86_64::{
+        __m512, _mm512_castpd_ps, _mm512_castps_pd, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_permutexvar_ps,
+        _mm512_setr_epi32, _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_unpackhi_pd,
+        _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    };
+
+    /// Transposes a 16×16 matrix.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn transpose(rows: [__m512; 16]) -> [__m512; 16] {
+        let mut pairs = rows;
+        for (pairs, rows) in pairs.as_chunks_mut::<2>().0.iter_mut().zip(rows.as_chunks::<2>().0) {
+            *pairs = [_mm512_unpacklo_ps(rows[0], rows[1]), _mm512_unpackhi_ps(rows[0], rows[1])];
+        }
+        let mut fours = pairs;
+        for (fours, pairs) in fours.as_chunks_mut::<4>().0.iter_mut().zip(pairs.as_chunks::<4>().0) {
+            let pairs = pairs.map(|lanes| _mm512_castps_pd(lanes));
+            *fours = [
+                _mm512_castpd_ps(_mm512_unpacklo_pd(pairs[0], pairs[2])),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(pairs[0], pairs[2])),
+                _mm512_castpd_ps(_mm512_unpacklo_pd(pairs[1], pairs[3])),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(pairs[1], pairs[3])),
+            ];
+        }
+        // `fours[4·r + c]` holds column `c` of each quarter of the rows `4·r..4·r + 4`.
+        let mut columns = fours;
+        for c in 0..4 {
+            let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(fours[c], fours[4 + c]);
+            let low_odd = _mm512_shuffle_f32x4::<0b11_01_11_01>(fours[c], fours[4 + c]);
+            let high = _mm512_shuffle_f32x4::<0b10_00_10_00>(fours[8 + c], fours[12 + c]);
+            let high_odd = _mm512_shuffle_f32x4::<0b11_01_11_01>(fours[8 + c], fours[12 + c]);
+            columns[c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(low, high);
+            columns[8 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(low, high);
+            columns[4 + c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(low_odd, high_odd);
+            columns[12 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(low_odd, high_odd);
+        }
+        columns
+    }
+
+    /// # Safety
+    ///
+    /// Sixteen floats must be readable at `source` and at each of the first `used` multiples of `plane` after it, and 256
+    /// writable at `target`.
+    #[target_feature(enable = "avx512f")]
+    #[expect(unsafe_code, reason = "vector instructions")]
+    pub(super) unsafe fn interleave_16(source: *const f32, plane: usize, used: usize, target: *mut f32) {
+        let mut channels = [_mm512_setzero_ps(); 16];
+        for (index, channel) in channels.iter_mut().enumerate().take(used) {
+            // SAFETY: the caller guarantees the floats.
+            *channel = unsafe { _mm512_loadu_ps(source.add(index * plane)) };
+        }
+        for (index, position) in transpose(channels).into_iter().enumerate() {
+            // SAFETY: the caller guarantees the floats.
+            unsafe { _mm512_storeu_ps(target.add(index * LANES), position) };
+        }
+    }
+
+    /// Up to sixteen positions of [`super::deinterleave`], with a step of 1 or 2.
+    ///
+    /// # Safety
+    ///
+    /// As [`super::deinterleave`].
+    #[target_feature(enable = "avx512f")]
+    #[expect(unsafe_code, reason = "vector instructions")]
+    pub(super) unsafe fn deinterleave_16(sums: &[f32], channels: &[SharedMut], offset: usize, step: usize) {
+        let mut positions = [_mm512_setzero_ps(); 16];
+        let count = (sums.len() / LANES).min(16);
+        for (position, sums) in positions.iter_mut().zip(sums.as_chunks::<LANES>().0) {
+            // SAFETY: `sums` is an array of sixteen floats.
+            *position = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
+        }
+        let rows = transpose(positions);
+        if step == 1 {
+            let mask = ((1u32 << count) - 1) as u16;
+            for (channel, row) in channels.iter().zip(rows) {
+                // SAFETY: the mask selects the elements that the caller guarantees.
+                unsafe { _mm512_mask_storeu_ps(channel.pointer().add(offset), mask, row) };
+            }
+            return;
+        }
+        // Every second element: each half of a row is spread over one register.
+        let spread = ((1u64 << (2 * count)) - 1) & 0x5555_5555;
+        let (first, second) = (spread as u16, (spread >> 16) as u16);
+        let low = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+        let high = _mm512_setr_epi32(8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15);
+        for (channel, row) in channels.iter().zip(rows) {
+            // SAFETY: the masks select the elements that the caller guarantees. The address of the second store is formed only
+            // when its mask is not empty, since it may otherwise lie outside the channel.
+            unsafe {
+                let target = channel.pointer().add(offset);
+                _mm512_mask_storeu_ps(target, first, _mm512_permutexvar_ps(low, row));
+                if second != 0 {
+                    _mm512_mask_storeu_ps(target.add(16), second, _mm512_permutexvar_ps(high, row));
+                }
+            }
+        }
+    }
+}

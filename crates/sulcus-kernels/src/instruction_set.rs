@@ -1,0 +1,33 @@
+//! The SIMD instruction sets that the kernels are compiled for, and which of them this processor has.
+
+use std::sync::OnceLock;
+
+/// A SIMD instruction set that the kernels are compiled for, in ascending order of register width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum InstructionSet {
+    /// Portable Rust, auto-vectorised by the compiler for the target's baseline (SSE2, NEON or simd128).
+    Portable,
+    /// x86-64 with AVX2 and FMA: 8 lanes of `f32` per register.
+    Avx2,
+    /// x86-64 with AVX-512F: 16 lanes of `f32` per register.
+    Avx512,
+}
+
+/// The instruction set that the convolutions use on this processor: the widest one that it has.
+#[must_use]
+pub fn instruction_set() -> InstructionSet {
+    static FOUND: OnceLock<InstructionSet> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                return InstructionSet::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return InstructionSet::Avx2;
+            }
+        }
+        InstructionSet::Portable
+    })
+}

@@ -1,0 +1,371 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sulcus_volume::{LabelMap, VolumeError};
+
+use crate::{Counts, SurfaceDistances, count_structures, mean_defined, structure_distances};
+use sulcus_model::Structure;
+
+/// Scores of a set of predictions, in the shape of nnU-Net's `summary.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Each case.
+    pub metric_per_case: Vec<CaseScores>,
+    /// Means over the cases, by [`Structure::key`].
+    pub mean: BTreeMap<String, MeanScores>,
+    /// Mean of the means over all labels.
+    pub foreground_mean: MeanScores,
+    /// Tolerance of NSD in millimetres; absent in files from before it was measured.
+    #[serde(default)]
+    pub nsd_mm: Option<f64>,
+}
+
+/// One case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CaseScores {
+    /// The predicted mask's file.
+    pub prediction_file: String,
+    /// The reference's file.
+    pub reference_file: String,
+    /// By [`Structure::key`].
+    pub metrics: BTreeMap<String, LabelScores>,
+}
+
+/// One label in one case; undefined scores (both masks empty) are `null`. Files from before a score was measured have
+/// it undefined as well.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[allow(non_snake_case, missing_docs, reason = "the names are nnU-Net's, a file format")]
+pub struct LabelScores {
+    pub Dice: Option<f64>,
+    pub IoU: Option<f64>,
+    pub TP: u64,
+    pub FP: u64,
+    pub FN: u64,
+    pub TN: u64,
+    pub n_pred: u64,
+    pub n_ref: u64,
+    /// 95th percentile of the distances between the surfaces in millimetres; infinite (`"inf"` in the file) when one mask
+    /// is empty.
+    #[serde(default, with = "infinity_as_text")]
+    pub HD95: Option<f64>,
+    /// Normalised surface Dice at the summary's tolerance; 0 when one mask is empty.
+    #[serde(default)]
+    pub NSD: Option<f64>,
+    /// Volume of the prediction.
+    #[serde(default)]
+    pub volume_ml_pred: Option<f64>,
+    /// Volume of the reference.
+    #[serde(default)]
+    pub volume_ml_ref: Option<f64>,
+    /// Prediction less reference.
+    #[serde(default)]
+    pub volume_error_ml: Option<f64>,
+}
+
+/// Means over cases.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[allow(non_snake_case, missing_docs, reason = "the names are nnU-Net's, a file format")]
+pub struct MeanScores {
+    pub Dice: Option<f64>,
+    pub IoU: Option<f64>,
+    pub TP: f64,
+    pub FP: f64,
+    pub FN: f64,
+    pub TN: f64,
+    pub n_pred: f64,
+    pub n_ref: f64,
+    /// Cases over which Dice, IoU, NSD and the volumes are taken; in the foreground mean, those with any label at all.
+    pub cases: usize,
+    /// Cases left out of them because both masks are empty.
+    pub undefined: usize,
+    /// Mean of the finite ones, in millimetres; it means little without the number of infinite ones.
+    #[serde(default)]
+    pub HD95: Option<f64>,
+    /// Cases over which HD95 is taken; in the foreground mean, those that have any finite one.
+    #[serde(default)]
+    pub HD95_cases: usize,
+    /// Cases left out of it because one mask is empty, so that the distance is infinite; in the foreground mean, those
+    /// in which that is so for any label.
+    #[serde(default)]
+    pub HD95_infinite: usize,
+    #[serde(default)]
+    pub NSD: Option<f64>,
+    #[serde(default)]
+    pub volume_ml_pred: Option<f64>,
+    #[serde(default)]
+    pub volume_ml_ref: Option<f64>,
+    /// Prediction less reference: what is too large here and too small there cancels.
+    #[serde(default)]
+    pub volume_error_ml: Option<f64>,
+    /// The error's size, which does not cancel.
+    #[serde(default)]
+    pub volume_abs_error_ml: Option<f64>,
+}
+
+/// JSON has no infinity.
+mod infinity_as_text {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    const INFINITE: &str = "inf";
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum NumberOrText {
+        Number(f64),
+        Text(String),
+    }
+
+    #[expect(clippy::ref_option, reason = "serde asks for this signature")]
+    pub(super) fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(number) if number.is_infinite() => INFINITE.serialize(serializer),
+            other => other.serialize(serializer),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        match Option::<NumberOrText>::deserialize(deserializer)? {
+            None => Ok(None),
+            Some(NumberOrText::Number(number)) => Ok(Some(number)),
+            Some(NumberOrText::Text(text)) if text == INFINITE => Ok(Some(f64::INFINITY)),
+            Some(NumberOrText::Text(text)) => {
+                Err(D::Error::custom(format!("expected a number or \"{INFINITE}\", found \"{text}\"")))
+            }
+        }
+    }
+}
+
+impl LabelScores {
+    /// Scores of a label that neither mask of `voxels` voxels has.
+    pub fn absent(voxels: u64) -> Self {
+        let counts = Counts { tn: voxels, ..Counts::default() };
+        Self { volume_ml_pred: Some(0.0), volume_ml_ref: Some(0.0), volume_error_ml: Some(0.0), ..counts.into() }
+    }
+}
+
+impl From<Counts> for LabelScores {
+    /// The scores that follow from counts alone; the others are undefined.
+    fn from(counts: Counts) -> Self {
+        Self {
+            Dice: counts.dice(),
+            IoU: counts.iou(),
+            TP: counts.tp,
+            FP: counts.fp,
+            FN: counts.fn_,
+            TN: counts.tn,
+            n_pred: counts.n_pred(),
+            n_ref: counts.n_ref(),
+            HD95: None,
+            NSD: None,
+            volume_ml_pred: None,
+            volume_ml_ref: None,
+            volume_error_ml: None,
+        }
+    }
+}
+
+impl CaseScores {
+    /// Scores each of `structures`; `files` are the names of the prediction's and the reference's file. NSD is taken at
+    /// `nsd_mm` millimetres.
+    ///
+    /// # Errors
+    /// When the two masks lie on different grids.
+    pub fn measure(
+        files: [String; 2],
+        prediction: &LabelMap,
+        reference: &LabelMap,
+        structures: &[Structure],
+        nsd_mm: f64,
+    ) -> Result<Self, VolumeError> {
+        let counts = count_structures(prediction, reference, structures)?;
+        let distances = structure_distances(prediction, reference, structures)?;
+        let ml = |voxels: u64| reference.geometry().ml(usize::try_from(voxels).unwrap_or(usize::MAX));
+        let scores = |(counts, distances): (Counts, SurfaceDistances)| {
+            let (predicted, truth) = (ml(counts.n_pred()), ml(counts.n_ref()));
+            LabelScores {
+                HD95: distances.hd95_mm(),
+                NSD: distances.surface_dice(nsd_mm),
+                volume_ml_pred: Some(predicted),
+                volume_ml_ref: Some(truth),
+                volume_error_ml: Some(predicted - truth),
+                ..counts.into()
+            }
+        };
+        let scores = counts.into_iter().zip(distances).map(scores);
+        let metrics = structures.iter().map(Structure::key).zip(scores).collect();
+        let [prediction_file, reference_file] = files;
+        Ok(Self { prediction_file, reference_file, metrics })
+    }
+
+    /// Mean Dice over the labels that are defined in this case.
+    pub fn mean_dice(&self) -> Option<f64> {
+        mean_defined(self.metrics.values().map(|m| m.Dice))
+    }
+}
+
+impl MeanScores {
+    fn over(scores: &[LabelScores]) -> Self {
+        let mean = |f: fn(&LabelScores) -> Option<f64>| mean_defined(scores.iter().map(f));
+        let count = |f: fn(&LabelScores) -> u64| mean_defined(scores.iter().map(|s| Some(f(s) as f64)));
+        let defined = scores.iter().filter(|s| s.Dice.is_some()).count();
+        // A structure that neither mask has is no volume that was got right.
+        let volume = |f: fn(&LabelScores) -> Option<f64>| {
+            mean_defined(scores.iter().filter(|s| s.n_pred + s.n_ref > 0).map(f))
+        };
+        let distances: Vec<f64> = scores.iter().filter_map(|s| s.HD95).collect();
+        let finite: Vec<Option<f64>> = distances.iter().copied().filter(|d| d.is_finite()).map(Some).collect();
+        Self {
+            Dice: mean(|s| s.Dice),
+            IoU: mean(|s| s.IoU),
+            TP: count(|s| s.TP).unwrap_or_default(),
+            FP: count(|s| s.FP).unwrap_or_default(),
+            FN: count(|s| s.FN).unwrap_or_default(),
+            TN: count(|s| s.TN).unwrap_or_default(),
+            n_pred: count(|s| s.n_pred).unwrap_or_default(),
+            n_ref: count(|s| s.n_ref).unwrap_or_default(),
+            cases: defined,
+            undefined: scores.len() - defined,
+            HD95_cases: finite.len(),
+            HD95_infinite: distances.len() - finite.len(),
+            HD95: mean_defined(finite),
+            NSD: mean(|s| s.NSD),
+            volume_ml_pred: volume(|s| s.volume_ml_pred),
+            volume_ml_ref: volume(|s| s.volume_ml_ref),
+            volume_error_ml: volume(|s| s.volume_error_ml),
+            volume_abs_error_ml: volume(|s| s.volume_error_ml.map(f64::abs)),
+        }
+    }
+
+    /// The mean of the labels' means, over `cases`.
+    fn of_means(means: &[Self], cases: &[CaseScores]) -> Self {
+        let mean = |f: fn(&Self) -> Option<f64>| mean_defined(means.iter().map(f));
+        let count = |f: fn(&Self) -> f64| mean_defined(means.iter().map(|m| Some(f(m)))).unwrap_or_default();
+        let with = |f: fn(&LabelScores) -> bool| cases.iter().filter(|case| case.metrics.values().any(f)).count();
+        let defined = with(|s| s.Dice.is_some());
+        Self {
+            Dice: mean(|m| m.Dice),
+            IoU: mean(|m| m.IoU),
+            TP: count(|m| m.TP),
+            FP: count(|m| m.FP),
+            FN: count(|m| m.FN),
+            TN: count(|m| m.TN),
+            n_pred: count(|m| m.n_pred),
+            n_ref: count(|m| m.n_ref),
+            cases: defined,
+            undefined: cases.len() - defined,
+            HD95: mean(|m| m.HD95),
+            HD95_cases: with(|s| s.HD95.is_some_and(f64::is_finite)),
+            HD95_infinite: with(|s| s.HD95.is_some_and(f64::is_infinite)),
+            NSD: mean(|m| m.NSD),
+            volume_ml_pred: mean(|m| m.volume_ml_pred),
+            volume_ml_ref: mean(|m| m.volume_ml_ref),
+            volume_error_ml: mean(|m| m.volume_error_ml),
+            volume_abs_error_ml: mean(|m| m.volume_abs_error_ml),
+        }
+    }
+}
+
+impl Summary {
+    /// Takes the means of cases whose NSD was taken at `nsd_mm` millimetres. A label that a case does not list is not
+    /// counted for that case.
+    pub fn new(metric_per_case: Vec<CaseScores>, nsd_mm: f64) -> Self {
+        let mut by_label: BTreeMap<String, Vec<LabelScores>> = BTreeMap::new();
+        for case in &metric_per_case {
+            for (label, scores) in &case.metrics {
+                by_label.entry(label.clone()).or_default().push(*scores);
+            }
+        }
+        let mean: BTreeMap<String, MeanScores> =
+            by_label.into_iter().map(|(label, scores)| (label, MeanScores::over(&scores))).collect();
+        let foreground_mean = MeanScores::of_means(&mean.values().copied().collect::<Vec<_>>(), &metric_per_case);
+        Self { metric_per_case, mean, foreground_mean, nsd_mm: Some(nsd_mm) }
+    }
+
+    /// Mean Dice over labels and cases; `None` when nowhere defined.
+    pub fn mean_dice(&self) -> Option<f64> {
+        self.foreground_mean.Dice
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sulcus_volume::{Geometry, Label, OrientationSource, RasFromVoxel, Volume};
+
+    use super::*;
+
+    /// Blocks of labels along x, 4 × 4 × (number of labels) voxels of 1 × 1 × 2 mm each.
+    fn mask(labels: &[Label]) -> LabelMap {
+        let map = RasFromVoxel::new([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 2.0, 0.0]]).unwrap();
+        let shape = [labels.len(), 4, 4];
+        let grid = Geometry::new(shape, map, OrientationSource::Sform).unwrap();
+        Volume::new(grid, labels.iter().copied().cycle().take(grid.voxels()).collect()).unwrap()
+    }
+
+    fn case(name: &str, prediction: &[Label], reference: &[Label]) -> CaseScores {
+        let files = [format!("p/{name}"), format!("t/{name}")];
+        CaseScores::measure(files, &mask(prediction), &mask(reference), &[1, 2].map(Structure::label), 1.0)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_missed_structure_is_counted_and_an_absent_one_is_null() {
+        let summary = Summary::new(
+            vec![case("a", &[1, 1, 1, 0, 0], &[0, 1, 1, 1, 0]), case("b", &[0; 5], &[0, 1, 0, 0, 0])],
+            1.0,
+        );
+        let one = summary.mean["1"];
+        assert_eq!((one.Dice, one.cases, one.undefined), (Some(1.0 / 3.0), 2, 0));
+        assert_eq!((one.HD95, one.HD95_cases, one.HD95_infinite), (Some(1.0), 1, 1));
+        // Half of what surface there is lies within 1 mm: all of the first case, nothing of the second.
+        assert_eq!(one.NSD, Some(0.5));
+        // 48 voxels against 48, none against 16, of 2 mm³.
+        assert_eq!((one.volume_error_ml, one.volume_abs_error_ml), (Some(-0.016), Some(0.016)));
+        let two = summary.mean["2"];
+        assert_eq!((two.Dice, two.HD95, two.NSD, two.cases, two.undefined), (None, None, None, 0, 2));
+        assert_eq!((two.HD95_infinite, summary.foreground_mean.HD95_infinite), (0, 1));
+        assert_eq!(summary.mean_dice(), Some(1.0 / 3.0));
+    }
+
+    #[test]
+    fn means_over_all_labels_count_cases_and_volumes_count_where_there_is_one() {
+        // Both structures in the first case, one in the second, none in the third.
+        let summary = Summary::new(
+            vec![
+                case("a", &[1, 1, 2, 0, 0], &[1, 0, 2, 2, 0]),
+                case("b", &[1, 0, 0, 0, 0], &[1, 0, 0, 0, 0]),
+                case("c", &[0; 5], &[0; 5]),
+            ],
+            1.0,
+        );
+        let all = summary.foreground_mean;
+        assert_eq!((all.cases, all.undefined, all.HD95_cases, all.HD95_infinite), (2, 1, 2, 0));
+        // A column of 16 voxels of 2 mm³ too many, over the two cases that have the structure; not over all three.
+        let one = summary.mean["1"];
+        assert_eq!((one.volume_error_ml, one.volume_ml_ref, one.cases), (Some(0.016), Some(0.032), 2));
+        assert_eq!(summary.mean["2"].volume_error_ml, Some(-0.032));
+    }
+
+    #[test]
+    fn the_file_says_null_and_inf_and_is_read_again() {
+        let summary = Summary::new(vec![case("a", &[0; 5], &[0, 1, 0, 0, 0])], 1.0);
+        let json = serde_json::to_value(&summary).unwrap();
+        let metrics = &json["metric_per_case"][0]["metrics"];
+        assert_eq!((&metrics["1"]["HD95"], &metrics["1"]["Dice"]), (&"inf".into(), &0.0.into()));
+        assert!(metrics["2"]["HD95"].is_null() && metrics["2"]["Dice"].is_null());
+        assert_eq!((&metrics["1"]["n_ref"], &json["nsd_mm"]), (&16.into(), &1.0.into()));
+        assert_eq!(serde_json::from_value::<Summary>(json).unwrap(), summary);
+    }
+
+    #[test]
+    fn files_from_before_the_distances_are_read() {
+        let old = r#"{"metric_per_case": [{"prediction_file": "p", "reference_file": "t", "metrics": {"1":
+            {"Dice": 0.5, "IoU": 0.3, "TP": 1, "FP": 1, "FN": 1, "TN": 1, "n_pred": 2, "n_ref": 2}}}],
+            "mean": {}, "foreground_mean": {"Dice": 0.5, "IoU": null, "TP": 1.0, "FP": 1.0, "FN": 1.0, "TN": 1.0,
+            "n_pred": 2.0, "n_ref": 2.0, "cases": 1, "undefined": 0}}"#;
+        let summary: Summary = serde_json::from_str(old).unwrap();
+        assert_eq!((summary.nsd_mm, summary.metric_per_case[0].metrics["1"].HD95), (None, None));
+        let wrong = old.replacen("\"Dice\": 0.5", "\"Dice\": 0.5, \"HD95\": \"far\"", 1);
+        assert!(serde_json::from_str::<Summary>(&wrong).unwrap_err().to_string().contains("far"));
+    }
+}

@@ -1,0 +1,13 @@
+use sulcus_volume::VolumeError;
+
+/// A model specification that cannot be used.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// Its parts are missing, unknown or contradict each other.
+    #[error("this model cannot be used: {0}")]
+    Invalid(String),
+    /// Its golden case has an invalid voxel grid.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+}

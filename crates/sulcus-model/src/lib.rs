@@ -1,0 +1,40 @@
+//! The description of a segmentation model: everything that prediction needs besides the network's graph.
+//!
+//! A [`ModelSpec`] travels inside the `.onnx` file as JSON under the metadata key [`SPEC_KEY`]. It holds the network as data
+//! ([`NetworkSpec`]), the input channels with their normalisation, the labels or regions, orientation, voxel size, patch,
+//! postprocessing, the provenance of the weights and a [`GoldenCase`] that every engine must reproduce. This crate is data and
+//! checks alone: `sulcus-pipeline` applies it to scans.
+//!
+//! ```
+//! use sulcus_model::ModelSpec;
+//!
+//! // Files of a newer format are refused by their version.
+//! let error = ModelSpec::from_json(r#"{"format_version": 99}"#).unwrap_err();
+//! assert!(error.to_string().contains("99"));
+//! ```
+
+mod crop;
+mod dataset_labels;
+mod error;
+mod golden_case;
+mod network;
+mod normalisation;
+mod postprocess;
+mod precision;
+mod region;
+mod spec;
+mod structure;
+
+pub use crop::CropRule;
+pub use dataset_labels::DatasetLabels;
+pub use error::SpecError;
+pub use golden_case::{GoldenCase, label_hash};
+pub use network::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
+pub use normalisation::Normalisation;
+pub use postprocess::Postprocess;
+pub use precision::{Calibration, Precision, QuantizationReport, UnknownPrecision};
+pub use region::Region;
+pub use spec::{
+    ChannelSpec, CoarseAxis, FORMAT_VERSION, ModelSpec, OutputActivation, SPEC_KEY, SpacingRule, Tiling, Training,
+};
+pub use structure::Structure;

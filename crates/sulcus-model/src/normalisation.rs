@@ -1,0 +1,71 @@
+use serde::{Deserialize, Serialize};
+
+use crate::SpecError;
+
+/// How a channel's intensities are brought to a common scale. Scanners differ by factors of thousands.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "scheme", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Normalisation {
+    /// Smallest value to 0, greatest to 1.
+    MinMax,
+    /// Mean to 0, standard deviation to 1, case by case.
+    ZScore,
+    /// The same over the voxels inside the scan's filled union of what is not 0 in every channel; outside stays 0
+    /// (nnU-Net, for data with wide margins of zeros).
+    ZScoreNonzero,
+    /// These percentiles to 0 and 1; values beyond them are clipped.
+    Percentile {
+        /// Lower percentile, 0 to 100.
+        low: f64,
+        /// Upper percentile, 0 to 100.
+        high: f64,
+    },
+    /// nnU-Net's for CT, whose units mean something: clip, then the data set's mean and standard deviation.
+    Ct {
+        /// Clipping range in Hounsfield units.
+        clip: [f32; 2],
+        /// Mean of the data set's foreground.
+        mean: f32,
+        /// Its standard deviation.
+        sd: f32,
+    },
+}
+
+impl Normalisation {
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// When they cannot be used.
+    pub fn check(&self) -> Result<(), SpecError> {
+        let fine = match *self {
+            Self::MinMax | Self::ZScore | Self::ZScoreNonzero => true,
+            Self::Percentile { low, high } => (0.0..=100.0).contains(&low) && low < high && high <= 100.0,
+            Self::Ct { clip, mean, sd } => {
+                clip.iter().chain([&mean]).all(|v| v.is_finite())
+                    && clip[0] < clip[1]
+                    && sd > 0.0
+                    && sd.is_finite()
+            }
+        };
+        if fine { Ok(()) } else { Err(SpecError::Invalid(format!("its normalisation {self:?} makes no sense"))) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invalid_parameters_are_refused() {
+        assert!(Normalisation::Percentile { low: 99.0, high: 1.0 }.check().is_err());
+        assert!(Normalisation::Ct { clip: [0.0, 1.0], mean: 0.0, sd: 0.0 }.check().is_err());
+        let valid = [
+            Normalisation::MinMax,
+            Normalisation::ZScore,
+            Normalisation::ZScoreNonzero,
+            Normalisation::Percentile { low: 0.5, high: 99.5 },
+            Normalisation::Ct { clip: [-100.0, 300.0], mean: 50.0, sd: 75.0 },
+        ];
+        assert!(valid.iter().all(|scheme| scheme.check().is_ok()));
+    }
+}

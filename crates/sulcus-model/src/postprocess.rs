@@ -1,0 +1,45 @@
+use serde::{Deserialize, Serialize};
+use sulcus_volume::{Label, LabelTable};
+
+/// What is done to a mask after the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Postprocess {
+    /// Of all voxels that have one of these labels, keep the largest connected component (26 neighbours); the
+    /// others become background.
+    KeepLargestComponent {
+        /// The labels taken together.
+        labels: Vec<Label>,
+    },
+}
+
+impl Postprocess {
+    /// Checks that it names labels, and only such as the table has.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong.
+    pub(crate) fn check(&self, table: &LabelTable) -> Result<(), String> {
+        let Self::KeepLargestComponent { labels } = self;
+        if labels.is_empty() {
+            return Err("a postprocessing step names no label".into());
+        }
+        match labels.iter().find(|label| table.get(**label).is_none()) {
+            Some(unknown) => Err(format!("a postprocessing step names label {unknown}, which the table lacks")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_names_labels_of_the_table() {
+        let table = LabelTable::from_names([(1, "one".to_owned())]).unwrap();
+        let check = |labels: Vec<Label>| Postprocess::KeepLargestComponent { labels }.check(&table);
+        assert!(check(vec![1]).is_ok());
+        assert!(check(vec![1, 3]).unwrap_err().contains("label 3"));
+        assert!(check(Vec::new()).unwrap_err().contains("no label"));
+    }
+}

@@ -1,0 +1,283 @@
+//! Carries out a plan: preprocesses the scan, moves the sliding windows over it, and decides the mask plane by plane.
+
+use std::ops::{ControlFlow, Range};
+
+use sulcus_model::ModelSpec;
+use web_time::Instant;
+
+use super::chunks::ChunkSize;
+use super::label_accumulator::{LabelAccumulator, LogitSlab};
+use super::logits::Logits;
+use super::plan::{GridGroup, InferencePlan};
+use super::resample_back::{ReorientedPlane, resample_region, source_region};
+use super::settings::ScanInput;
+use super::sliding_window::{SlidingWindow, WindowSource};
+use super::tile_grid::TileGrid;
+use super::tile_queue::TileQueue;
+use super::{Progress, WindowOptions};
+use crate::preprocess::{InverseTransform, Preprocessed, preprocess, preprocess_owned};
+use crate::{Outputs, PipelineError, Prediction};
+
+/// The result of [`execute`].
+#[derive(Debug)]
+pub struct Execution {
+    /// Mask and probabilities on the scan's grid.
+    pub prediction: Prediction,
+    /// Tiles that were predicted.
+    pub tiles: usize,
+    /// Where the time went.
+    pub seconds: StageSeconds,
+}
+
+/// Wall-clock seconds of the stages of one prediction, all models together.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StageSeconds {
+    /// Reorienting, normalising and resampling.
+    pub preprocess: f64,
+    /// The sliding window, resampling of logits and the decision, which happen at the same time.
+    pub infer: f64,
+    /// Postprocessing of the whole mask.
+    pub postprocess: f64,
+}
+
+/// Models that see the same preprocessed scan through the same sliding window.
+#[derive(Debug, Clone)]
+pub struct WeightedGroup<'a> {
+    /// Window and classes that they have in common.
+    pub spec: &'a ModelSpec,
+    /// The scan as they take it.
+    pub preprocessed: &'a Preprocessed,
+    /// Their indices in the [`TileQueue`]; they are averaged tile by tile.
+    pub networks: Vec<usize>,
+    /// The factor of their mean in the average of all models.
+    pub weight: f32,
+}
+
+/// What [`InverseTransform::stream`] needs besides models and scan.
+pub struct InferenceContext<'a> {
+    /// Tile step and mirroring.
+    pub options: WindowOptions,
+    /// How much of the scan is processed at a time.
+    pub chunks: ChunkSize,
+    /// The networks.
+    pub queue: &'a mut dyn TileQueue,
+    /// Called after each tile; a break ends the prediction with [`PipelineError::Cancelled`].
+    pub on_tile: &'a mut dyn FnMut() -> ControlFlow<()>,
+}
+
+/// Predicts a scan as planned. `specs` are the models in the order in which they were planned, `combined` is the specification that
+/// decides the mask, `queue` runs the networks.
+///
+/// Where all models share one network grid, only the planes that tiles still touch are held. Where grids differ, logits are
+/// averaged on the scan's own grid, as many slices at a time as the plan says.
+///
+/// # Errors
+/// When the scan does not fit the models, a network fails or gives another shape or NaN, or the observer asks to stop.
+pub fn execute(
+    plan: &InferencePlan,
+    specs: &[&ModelSpec],
+    combined: &ModelSpec,
+    scan: ScanInput<'_>,
+    queue: &mut dyn TileQueue,
+    observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Execution, PipelineError> {
+    let geometry = *scan.image().geometry();
+    let mut progress = Progress { done: 0, total: plan.tiles };
+    let mut on_tile = || {
+        progress.done += 1;
+        observer(progress)
+    };
+    let mut context = InferenceContext { options: plan.window, chunks: plan.chunks, queue, on_tile: &mut on_tile };
+    let mut seconds = StageSeconds::default();
+    let mut accumulator = LabelAccumulator::new(combined, &geometry, plan.outputs)?;
+    if let [grid] = plan.grids.as_slice() {
+        let (preprocessed, inverse) = timed(&mut seconds.preprocess, || preprocess_grid(grid, specs, scan))?;
+        let groups = weighted_groups(grid, specs, &preprocessed)?;
+        timed(&mut seconds.infer, || inverse.stream(&groups, &mut context, &mut accumulator))?;
+    } else {
+        for slices in plan.chunks.slice_ranges(&geometry) {
+            let mut slab = LogitSlab::new(&geometry, combined.classes(), slices)?;
+            for grid in &plan.grids {
+                let borrowed = ScanInput::Borrowed(scan.image());
+                let (preprocessed, inverse) =
+                    timed(&mut seconds.preprocess, || preprocess_grid(grid, specs, borrowed))?;
+                let groups = weighted_groups(grid, specs, &preprocessed)?;
+                timed(&mut seconds.infer, || inverse.stream_into(&groups, &mut context, &mut slab))?;
+            }
+            accumulator.add_slab(slab);
+        }
+        drop(scan);
+    }
+    let prediction = timed(&mut seconds.postprocess, || accumulator.finish())?;
+    Ok(Execution { prediction, tiles: progress.done, seconds })
+}
+
+fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    *seconds += start.elapsed().as_secs_f64();
+    result
+}
+
+/// The scan for each preprocessing group of a grid, and the way back, which they share.
+fn preprocess_grid(
+    grid: &GridGroup,
+    specs: &[&ModelSpec],
+    scan: ScanInput<'_>,
+) -> Result<(Vec<Preprocessed>, InverseTransform), PipelineError> {
+    let first = |model: &usize| specs.get(*model).copied();
+    let of_group: Vec<&ModelSpec> = grid
+        .preprocessings
+        .iter()
+        .filter_map(|group| group.windows.first()?.models.first().and_then(first))
+        .collect();
+    let (last, others) = of_group.split_last().ok_or_else(PipelineError::no_model)?;
+    let mut preprocessed = Vec::new();
+    for spec in others {
+        preprocessed.push(preprocess(spec, scan.image())?.0);
+    }
+    let (of_last, inverse) = match scan {
+        ScanInput::Borrowed(image) => preprocess(last, image)?,
+        ScanInput::Owned(image) => preprocess_owned(last, image)?,
+    };
+    preprocessed.push(of_last);
+    Ok((preprocessed, inverse))
+}
+
+fn weighted_groups<'a>(
+    grid: &GridGroup,
+    specs: &[&'a ModelSpec],
+    preprocessed: &'a [Preprocessed],
+) -> Result<Vec<WeightedGroup<'a>>, PipelineError> {
+    let mut groups = Vec::new();
+    for (group, preprocessed) in grid.preprocessings.iter().zip(preprocessed) {
+        for window in &group.windows {
+            let first = window.models.first().and_then(|first| specs.get(*first));
+            let spec = first.copied().ok_or_else(PipelineError::no_model)?;
+            let (networks, weight) = (window.models.clone(), window.weight);
+            groups.push(WeightedGroup { spec, preprocessed, networks, weight });
+        }
+    }
+    Ok(groups)
+}
+
+impl InverseTransform {
+    /// Predicts the scan and decides each plane as soon as it is complete: logits are resampled linearly to the scan's voxel size,
+    /// each voxel is decided, and the labels are reoriented to the scan. All groups share this network grid.
+    ///
+    /// # Errors
+    /// When a network fails or gives another shape or NaN, a group's scan has another grid, the tile step is not in (0, 1], or the
+    /// caller asks to stop.
+    pub fn stream(
+        &self,
+        groups: &[WeightedGroup<'_>],
+        context: &mut InferenceContext<'_>,
+        accumulator: &mut LabelAccumulator<'_>,
+    ) -> Result<(), PipelineError> {
+        let whole = self.geometry.shape().map(|n| 0..n);
+        self.stream_region(groups, context, whole, &mut |plane| {
+            accumulator.add_plane(&self.transform.reorientation, plane);
+        })
+    }
+
+    /// As [`InverseTransform::stream`] for the slices of a slab: the logits are added to the slab instead of being decided.
+    ///
+    /// # Errors
+    /// As [`InverseTransform::stream`].
+    pub fn stream_into(
+        &self,
+        groups: &[WeightedGroup<'_>],
+        context: &mut InferenceContext<'_>,
+        slab: &mut LogitSlab,
+    ) -> Result<(), PipelineError> {
+        let [nx, ny, _] = self.geometry.shape();
+        let region = [0..nx, 0..ny, slab.slices.clone()];
+        self.stream_region(groups, context, region, &mut |plane| {
+            slab.add(&self.transform.reorientation, &plane);
+        })
+    }
+
+    /// `of_scan` is x, y, z.
+    fn stream_region(
+        &self,
+        groups: &[WeightedGroup<'_>],
+        context: &mut InferenceContext<'_>,
+        of_scan: [Range<usize>; 3],
+        sink: &mut dyn FnMut(ReorientedPlane),
+    ) -> Result<(), PipelineError> {
+        if self.crop.is_some() {
+            // Planes have the grid of the cropped box; the accumulator has the scan's.
+            return Err(PipelineError::CroppedStream);
+        }
+        let classes = groups.first().ok_or_else(PipelineError::no_model)?.spec.classes();
+        for region in context.chunks.reoriented_regions(&self.transform, &self.geometry, of_scan) {
+            let [x, y, z] = source_region(&self.transform, &region);
+            let mut windows = Vec::new();
+            for (stream_id, group) in groups.iter().enumerate() {
+                let WeightedGroup { spec, preprocessed, networks, weight } = group;
+                if (preprocessed.shape(), spec.classes()) != (self.transform.resampled_shape, classes) {
+                    return Err(PipelineError::Ensemble(format!(
+                        "one gives {classes} classes on a grid of {:?} voxels, another one {} on {:?}",
+                        self.transform.resampled_shape,
+                        spec.classes(),
+                        preprocessed.shape()
+                    )));
+                }
+                let grid = TileGrid::new(spec, preprocessed.shape(), context.options.step_of(spec)?);
+                let source = WindowSource { spec, preprocessed, networks, stream_id };
+                let region = [z.clone(), y.clone(), x.clone()];
+                windows.push((SlidingWindow::new(source, grid, region, &context.options)?, *weight));
+            }
+            let mut next = || weighted_plane(&mut windows, context.queue, context.on_tile);
+            resample_region(&self.transform, classes, &region, &mut next, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Applies the transform to logits of the whole grid: resampled linearly to the scan's voxel size, decided, reoriented,
+    /// postprocessed, and put back where the scan was cropped.
+    ///
+    /// # Errors
+    /// When the logits have another grid than the preprocessed scan that this transform came with.
+    pub fn finish(self, spec: &ModelSpec, logits: Logits, outputs: Outputs) -> Result<Prediction, PipelineError> {
+        let Self { geometry, transform, crop } = self;
+        if logits.shape() != transform.resampled_shape || logits.classes() != spec.classes() {
+            return Err(PipelineError::AnswerShape {
+                expected: [vec![spec.classes()], transform.resampled_shape.to_vec()].concat(),
+                found: [vec![logits.classes()], logits.shape().to_vec()].concat(),
+            });
+        }
+        let mut accumulator = LabelAccumulator::new(spec, &geometry, outputs)?;
+        let whole = transform.reoriented_shape.map(|n| 0..n);
+        let [x, y, mut z] = source_region(&transform, &whole);
+        let mut next = || Ok(logits.plane(z.next().unwrap_or_default(), &y, &x));
+        resample_region(&transform, spec.classes(), &whole, &mut next, &mut |plane| {
+            accumulator.add_plane(&transform.reorientation, plane);
+        })?;
+        let prediction = accumulator.finish()?;
+        match crop {
+            Some(crop) => crop.restore(spec, prediction),
+            None => Ok(prediction),
+        }
+    }
+}
+
+/// The next plane of each window, summed with their weights.
+fn weighted_plane(
+    windows: &mut [(SlidingWindow<'_>, f32)],
+    queue: &mut dyn TileQueue,
+    on_tile: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Vec<f32>, PipelineError> {
+    let mut sum: Option<Vec<f32>> = None;
+    for (window, weight) in windows {
+        let mut plane = window.next_plane(queue, on_tile)?;
+        if *weight != 1.0 {
+            plane.iter_mut().for_each(|v| *v *= *weight);
+        }
+        match &mut sum {
+            None => sum = Some(plane),
+            Some(sum) => sum.iter_mut().zip(&plane).for_each(|(a, b)| *a += b),
+        }
+    }
+    sum.ok_or_else(PipelineError::no_model)
+}

@@ -1,0 +1,160 @@
+//! Crops scans to the bounding box of non-zero voxels, and puts masks back.
+
+use std::ops::Range;
+
+use sulcus_volume::{Geometry, Image, Label, LabelMap, RasFromVoxel};
+
+use crate::{PipelineError, Prediction};
+use sulcus_model::{ModelSpec, OutputActivation};
+
+/// The box of one scan that a model sees.
+#[derive(Debug, Clone)]
+pub struct Crop {
+    full: Geometry,
+    part: Geometry,
+    ranges: [Range<usize>; 3],
+}
+
+impl Crop {
+    /// The box that `spec` asks for; `None` where it is the whole scan, or where every voxel is zero.
+    ///
+    /// # Errors
+    /// None for a grid that was read from a file.
+    pub fn of(spec: &ModelSpec, image: &Image) -> Result<Option<Self>, PipelineError> {
+        if spec.crop.is_whole() {
+            return Ok(None);
+        }
+        let full = *image.geometry();
+        let Some(ranges) = nonzero_box(image) else { return Ok(None) };
+        let shape = ranges.clone().map(|range| range.len());
+        if shape == full.shape() {
+            return Ok(None);
+        }
+        let first = full.ras_from_voxel().apply(ranges.clone().map(|range| range.start as f64)).0;
+        let mut rows = full.ras_from_voxel().rows();
+        rows.iter_mut().zip(first).for_each(|(row, origin)| row[3] = origin);
+        let part = Geometry::new(shape, RasFromVoxel::new(rows)?, full.source())?;
+        Ok(Some(Self { full, part, ranges }))
+    }
+
+    /// The scan's own grid.
+    pub fn full(&self) -> &Geometry {
+        &self.full
+    }
+
+    /// The image inside the box.
+    ///
+    /// # Errors
+    /// When the image has another grid than the scan.
+    pub fn image(&self, image: &Image) -> Result<Image, PipelineError> {
+        self.full.check_same_grid(image.geometry())?;
+        let values = (0..image.channels()).flat_map(|channel| self.cut(image.channel(channel))).collect();
+        Ok(Image::new(self.part, image.channels(), values)?)
+    }
+
+    /// The mask inside the box.
+    ///
+    /// # Errors
+    /// When it lies on another grid than the scan.
+    pub fn labels(&self, labels: &LabelMap) -> Result<LabelMap, PipelineError> {
+        self.full.check_same_grid(labels.geometry())?;
+        Ok(LabelMap::new(self.part, self.cut(labels.data()))?)
+    }
+
+    /// Puts a prediction of the box back onto the scan's grid; everything outside is background.
+    ///
+    /// # Errors
+    /// When the prediction has another grid than the box.
+    pub fn restore(&self, spec: &ModelSpec, inside: Prediction) -> Result<Prediction, PipelineError> {
+        self.part.check_same_grid(inside.labels.geometry())?;
+        let labels = LabelMap::new(self.full, self.put_back(inside.labels.data(), Label::default()))?;
+        let put_back = |inside: Image| -> Result<Image, PipelineError> {
+            let background =
+                |channel| f32::from(u8::from(channel == 0 && spec.activation == OutputActivation::Softmax));
+            let values = (0..inside.channels())
+                .flat_map(|channel| self.put_back(inside.channel(channel), background(channel)))
+                .collect();
+            Ok(Image::new(self.full, inside.channels(), values)?)
+        };
+        Ok(Prediction { labels, probabilities: inside.probabilities.map(put_back).transpose()? })
+    }
+
+    /// The offsets in the scan at which the rows of the box begin, in file order.
+    fn rows(&self) -> impl Iterator<Item = usize> + use<> {
+        let [nx, ny, _] = self.full.shape();
+        let [x, y, z] = self.ranges.clone();
+        z.flat_map(move |z| y.clone().map(move |y| (z * ny + y) * nx)).map(move |row| row + x.start)
+    }
+
+    fn cut<T: Copy>(&self, values: &[T]) -> Vec<T> {
+        let length = self.ranges[0].len();
+        self.rows().flat_map(|row| values.get(row..row + length).unwrap_or_default().iter().copied()).collect()
+    }
+
+    fn put_back<T: Copy>(&self, values: &[T], outside: T) -> Vec<T> {
+        let length = self.ranges[0].len();
+        let mut whole = vec![outside; self.full.voxels()];
+        for (row, values) in self.rows().zip(values.chunks_exact(length)) {
+            if let Some(to) = whole.get_mut(row..row + length) {
+                to.copy_from_slice(values);
+            }
+        }
+        whole
+    }
+}
+
+/// The bounding box, along x, y, z, of the voxels that are non-zero in any channel; `None` where there are none. It equals the box of
+/// nnU-Net's *filled* union, because holes inside do not change it.
+pub fn nonzero_box(image: &Image) -> Option<[Range<usize>; 3]> {
+    let [nx, ny, _] = image.geometry().shape();
+    let (mut low, mut high) = ([usize::MAX; 3], [0; 3]);
+    for channel in 0..image.channels() {
+        for (index, row) in image.channel(channel).chunks_exact(nx).enumerate() {
+            let Some(first) = row.iter().position(|v| *v != 0.0) else { continue };
+            let last = row.iter().rposition(|v| *v != 0.0).unwrap_or(first);
+            for (axis, [from, to]) in [[first, last], [index % ny; 2], [index / ny; 2]].into_iter().enumerate() {
+                low[axis] = low[axis].min(from);
+                high[axis] = high[axis].max(to);
+            }
+        }
+    }
+    (low[0] != usize::MAX).then(|| std::array::from_fn(|axis| low[axis]..high[axis] + 1))
+}
+
+/// The mask of voxels that are non-zero in any channel, with holes filled: zeros that are not connected to the border through voxel
+/// faces (nnU-Net's filled union, `scipy.ndimage.binary_fill_holes`).
+pub(crate) fn filled_union(image: &Image) -> Vec<bool> {
+    let shape = image.geometry().shape();
+    let [nx, ny, nz] = shape;
+    let mut outside = vec![true; image.geometry().voxels()];
+    for channel in 0..image.channels() {
+        outside.iter_mut().zip(image.channel(channel)).for_each(|(zero, v)| *zero &= *v == 0.0);
+    }
+    // `outside` holds every zero; a flood fill from the border finds those that are connected to it.
+    let mut inside = vec![true; outside.len()];
+    let mut stack = Vec::new();
+    let is_border = |at: [usize; 3]| (0..3).any(|a| at[a] == 0 || at[a] + 1 == shape[a]);
+    let position = |index: usize| [index % nx, index / nx % ny, index / (nx * ny)];
+    for index in (0..outside.len()).filter(|index| outside[*index] && is_border(position(*index))) {
+        inside[index] = false;
+        stack.push(index);
+    }
+    while let Some(index) = stack.pop() {
+        let [x, y, z] = position(index);
+        let neighbours = [
+            (x > 0).then(|| index - 1),
+            (x + 1 < nx).then_some(index + 1),
+            (y > 0).then(|| index - nx),
+            (y + 1 < ny).then_some(index + nx),
+            (z > 0).then(|| index - nx * ny),
+            (z + 1 < nz).then_some(index + nx * ny),
+        ];
+        for next in neighbours.into_iter().flatten() {
+            if outside[next] && inside[next] {
+                inside[next] = false;
+                stack.push(next);
+            }
+        }
+    }
+    inside
+}

@@ -1,0 +1,86 @@
+use sulcus_model::{CoarseAxis, ModelSpec, SpacingRule};
+use sulcus_volume::{Geometry, Interpolation, Reorientation, Spacing};
+
+use crate::PipelineError;
+
+/// The geometric part of preprocessing: reorientation, then resampling. All shapes are x, y, z.
+pub(crate) struct GridTransform {
+    pub(crate) reorientation: Reorientation,
+    /// The scan's shape after reorientation, with its own voxel size.
+    pub(crate) reoriented_shape: [usize; 3],
+    /// The shape after resampling: that of the array which the network sees.
+    pub(crate) resampled_shape: [usize; 3],
+    /// The reoriented axis that takes the nearest slice on the way to the network's grid.
+    coarse_axis_forward: Option<usize>,
+    /// The same on the way back.
+    coarse_axis_back: Option<usize>,
+}
+
+impl std::fmt::Debug for GridTransform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}: {:?} to {:?}", self.reorientation, self.reoriented_shape, self.resampled_shape)
+    }
+}
+
+impl GridTransform {
+    pub(crate) fn new(spec: &ModelSpec, geometry: &Geometry) -> Self {
+        let reorientation = Reorientation::between(geometry.orientation(), spec.orientation);
+        let reoriented_shape = reorientation.shape(geometry.shape());
+        let from_mm = reorientation.permute(geometry.spacing().mm());
+        let mut transform = Self {
+            reorientation,
+            reoriented_shape,
+            resampled_shape: reoriented_shape,
+            coarse_axis_forward: None,
+            coarse_axis_back: None,
+        };
+        if let SpacingRule::Resample { mm, coarse_axis, .. } = spec.spacing {
+            transform.resampled_shape = resampled_shape(reoriented_shape, from_mm, mm);
+            if coarse_axis == CoarseAxis::Nearest {
+                transform.coarse_axis_forward = coarse_axis_of(from_mm, mm.mm());
+                transform.coarse_axis_back = coarse_axis_of(mm.mm(), from_mm);
+            }
+        }
+        transform
+    }
+
+    /// As [`GridTransform::new`], but refuses a resampled grid that is larger than any that can be processed, before memory is
+    /// allocated: a header with a wrong voxel size asks for one.
+    pub(crate) fn checked(spec: &ModelSpec, geometry: &Geometry) -> Result<Self, PipelineError> {
+        let transform = Self::new(spec, geometry);
+        geometry.resized(transform.reorientation.inverse().shape(transform.resampled_shape))?;
+        Ok(transform)
+    }
+
+    /// Interpolation along x, y, z towards the network's grid.
+    pub(crate) fn forward(&self, interpolation: Interpolation) -> [Interpolation; 3] {
+        per_axis(interpolation, self.coarse_axis_forward)
+    }
+
+    /// Interpolation along x, y, z of logits on the way back.
+    pub(crate) fn back(&self) -> [Interpolation; 3] {
+        per_axis(Interpolation::Linear, self.coarse_axis_back)
+    }
+}
+
+fn per_axis(interpolation: Interpolation, coarse_axis: Option<usize>) -> [Interpolation; 3] {
+    std::array::from_fn(|axis| if coarse_axis == Some(axis) { Interpolation::Nearest } else { interpolation })
+}
+
+/// The axis with the longest voxel edge of an anisotropic grid: of the source grid, or else of the target grid. `None` where two
+/// axes are equally long (nnU-Net's `determine_do_sep_z_and_axis`).
+fn coarse_axis_of(from_mm: [f64; 3], to_mm: [f64; 3]) -> Option<usize> {
+    /// A grid is anisotropic where the longest voxel edge exceeds the shortest by this factor.
+    const ANISOTROPY_THRESHOLD: f64 = 3.0;
+    let longest = |mm: [f64; 3]| mm.into_iter().fold(0.0, f64::max);
+    let shortest = |mm: [f64; 3]| mm.into_iter().fold(f64::INFINITY, f64::min);
+    let mm = [from_mm, to_mm].into_iter().find(|mm| longest(*mm) / shortest(*mm) > ANISOTROPY_THRESHOLD)?;
+    let mut axes = (0..3).filter(|axis| mm[*axis] == longest(mm));
+    let axis = axes.next()?;
+    axes.next().is_none().then_some(axis)
+}
+
+/// Rounds halves to even, as nnU-Net does, so that its networks see the same grid.
+fn resampled_shape(shape: [usize; 3], from_mm: [f64; 3], to: Spacing) -> [usize; 3] {
+    std::array::from_fn(|a| ((shape[a] as f64 * from_mm[a] / to.mm()[a]).round_ties_even() as usize).max(1))
+}

@@ -1,0 +1,188 @@
+//! From a scan to the array that a network sees.
+//!
+//! **Adding a normalisation scheme** takes two edits: a variant of [`Normalisation`] in `sulcus-model` (with its parameters and
+//! their check) and its arm in `normalize.rs`.
+
+mod crop;
+mod grid_transform;
+mod inverse_transform;
+mod labels;
+mod normalize;
+
+use sulcus_model::{ModelSpec, Normalisation, SpacingRule};
+use sulcus_volume::{Geometry, Image, Xyz, resample};
+
+use crate::PipelineError;
+use crop::filled_union;
+pub use crop::{Crop, nonzero_box};
+pub(crate) use grid_transform::GridTransform;
+pub use inverse_transform::InverseTransform;
+pub use labels::{PreprocessedLabels, preprocess_labels};
+use normalize::normalize;
+
+/// A scan as a network takes it: cropped, reoriented, normalised and resampled. It cannot be preprocessed twice.
+///
+/// # Shapes
+/// `data` is `[C, z, y, x]`; a 2-D network sees the `[y, x]` slices.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preprocessed {
+    shape: [usize; 3],
+    channels: usize,
+    data: Vec<f32>,
+}
+
+impl Preprocessed {
+    /// Rebuilds what [`preprocess`] gave earlier, such as from a cache.
+    ///
+    /// # Shapes
+    /// `shape` x, y, z; `data` `[C, z, y, x]`.
+    ///
+    /// # Errors
+    /// When the number of values is not the product of channels and shape, or one is not finite.
+    pub fn from_parts(shape: [usize; 3], channels: usize, data: Vec<f32>) -> Result<Self, PipelineError> {
+        check_length(shape, channels, data.len())?;
+        let count = data.iter().filter(|v| !v.is_finite()).count();
+        if count > 0 {
+            return Err(PipelineError::NonFinite { count });
+        }
+        Ok(Self { shape, channels, data })
+    }
+
+    /// Voxels along x, y, z of the network's grid.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// Input channels.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// The values, `[C, z, y, x]`.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+}
+
+/// Preprocesses a scan and returns the transform that leads back to its grid.
+///
+/// # Errors
+/// When the number of channels is not the model's, or a voxel is not finite.
+pub fn preprocess(spec: &ModelSpec, image: &Image) -> Result<(Preprocessed, InverseTransform), PipelineError> {
+    check_input(spec, image)?;
+    if let Some(crop) = Crop::of(spec, image)? {
+        let (preprocessed, inverse) = preprocess_uncropped(spec, &crop.image(image)?)?;
+        return Ok((preprocessed, inverse.with_crop(crop)));
+    }
+    preprocess_uncropped(spec, image)
+}
+
+/// As [`preprocess`], for a scan that is not needed afterwards: where nothing has to be reoriented or resampled, its memory is
+/// reused.
+///
+/// # Errors
+/// As [`preprocess`].
+pub fn preprocess_owned(
+    spec: &ModelSpec,
+    image: Image,
+) -> Result<(Preprocessed, InverseTransform), PipelineError> {
+    check_input(spec, &image)?;
+    if let Some(crop) = Crop::of(spec, &image)? {
+        let part = crop.image(&image)?;
+        drop(image);
+        let (preprocessed, inverse) = preprocess_uncropped(spec, &part)?;
+        return Ok((preprocessed, inverse.with_crop(crop)));
+    }
+    let transform = GridTransform::checked(spec, image.geometry())?;
+    if !transform.reorientation.is_identity() || image.channels() > 1 {
+        return preprocess_uncropped(spec, &image);
+    }
+    let inside = inside_mask(spec, &image, &transform);
+    let (geometry, data) = image.into_parts();
+    let data = normalize_and_resample(spec, &transform, &inside, std::iter::once(data));
+    Ok(pair(spec, geometry, transform, data))
+}
+
+fn preprocess_uncropped(
+    spec: &ModelSpec,
+    image: &Image,
+) -> Result<(Preprocessed, InverseTransform), PipelineError> {
+    let transform = GridTransform::checked(spec, image.geometry())?;
+    let shape = image.geometry().shape();
+    let inside = inside_mask(spec, image, &transform);
+    let reoriented = (0..image.channels()).map(|index| transform.reorientation.apply(image.channel(index), shape));
+    let data = normalize_and_resample(spec, &transform, &inside, reoriented);
+    Ok(pair(spec, *image.geometry(), transform, data))
+}
+
+/// The voxels of the reoriented scan that [`Normalisation::ZScoreNonzero`] counts; empty where no channel uses it.
+fn inside_mask(spec: &ModelSpec, image: &Image, transform: &GridTransform) -> Vec<bool> {
+    if spec.channels.iter().all(|channel| channel.normalisation != Normalisation::ZScoreNonzero) {
+        return Vec::new();
+    }
+    transform.reorientation.apply(&filled_union(image), image.geometry().shape())
+}
+
+fn check_input(spec: &ModelSpec, image: &Image) -> Result<(), PipelineError> {
+    if image.channels() != spec.channels.len() {
+        let names: Vec<&str> = spec.channels.iter().map(|c| c.name.as_str()).collect();
+        return Err(PipelineError::Channels {
+            expected: spec.channels.len(),
+            names: names.join(", "),
+            found: image.channels(),
+        });
+    }
+    let count = image.data().iter().filter(|v| !v.is_finite()).count();
+    if count > 0 {
+        return Err(PipelineError::NonFinite { count });
+    }
+    Ok(())
+}
+
+fn normalize_and_resample(
+    spec: &ModelSpec,
+    transform: &GridTransform,
+    inside: &[bool],
+    reoriented: impl Iterator<Item = Vec<f32>>,
+) -> Vec<f32> {
+    let mut data = Vec::new();
+    for (channel, mut values) in spec.channels.iter().zip(reoriented) {
+        normalize(channel.normalisation, &mut values, inside);
+        if let SpacingRule::Resample { interpolation, .. } = spec.spacing
+            && transform.reoriented_shape != transform.resampled_shape
+        {
+            values = resample(
+                &values,
+                Xyz(transform.reoriented_shape),
+                Xyz(transform.resampled_shape),
+                Xyz(transform.forward(interpolation)),
+            );
+        }
+        if data.is_empty() {
+            data = values;
+        } else {
+            data.extend_from_slice(&values);
+        }
+    }
+    data
+}
+
+fn pair(
+    spec: &ModelSpec,
+    geometry: Geometry,
+    transform: GridTransform,
+    data: Vec<f32>,
+) -> (Preprocessed, InverseTransform) {
+    let preprocessed = Preprocessed { shape: transform.resampled_shape, channels: spec.channels.len(), data };
+    (preprocessed, InverseTransform::new(geometry, transform))
+}
+
+/// Checks that there are as many values as channels and voxels, and at least one.
+fn check_length([nx, ny, nz]: [usize; 3], channels: usize, found: usize) -> Result<(), PipelineError> {
+    let shape = [channels, nz, ny, nx];
+    let expected = shape.iter().try_fold(1_usize, |product, edge| product.checked_mul(*edge));
+    if found == 0 || expected != Some(found) {
+        return Err(PipelineError::TensorLength { shape: shape.to_vec(), found });
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+use std::fmt;
+use std::str::FromStr;
+
+/// The software that runs a network.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Engine {
+    /// ONNX Runtime where it is found, the embedded engine otherwise.
+    #[default]
+    Auto,
+    /// ONNX Runtime, loaded at run time.
+    Ort,
+    /// The embedded pure-Rust engine.
+    Tract,
+    /// An engine of the caller's, by its name: see [`EngineFactory`](crate::EngineFactory).
+    Custom(&'static str),
+}
+
+/// An unknown engine name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an engine: expected auto, ort or tract")]
+pub struct UnknownEngine(String);
+
+impl FromStr for Engine {
+    type Err = UnknownEngine;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "ort" => Ok(Self::Ort),
+            "tract" => Ok(Self::Tract),
+            other => Err(UnknownEngine(other.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Engine {
+    /// `auto`, `ort`, `tract`, or the name of a custom engine.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Ort => "ort",
+            Self::Tract => "tract",
+            Self::Custom(name) => name,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+use std::fmt;
+
+use crate::Device;
+
+/// What a person should know about the automatic choice of engine and device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Note {
+    /// ONNX Runtime was not found, so the embedded engine runs.
+    OnnxRuntimeNotFound {
+        /// The number of places that were searched.
+        searched: usize,
+    },
+    /// No CUDA device can be used, so the processor computes.
+    NoCuda,
+    /// A device was found but cannot run the models, so the processor computes.
+    DeviceFailed {
+        /// The device.
+        device: Device,
+        /// The reason.
+        reason: String,
+    },
+    /// A model that failed its check when it was exported is used because the caller allowed it.
+    Unchecked {
+        /// What failed.
+        reason: String,
+        /// Its path, or `model 2 of 3`.
+        model: String,
+    },
+    /// The models of an ensemble have different postprocessing; only the common steps are applied.
+    PostprocessingDiffers {
+        /// The number of common steps.
+        common_steps: usize,
+    },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OnnxRuntimeNotFound { searched } => write!(
+                f,
+                "ONNX Runtime was not found in {searched} place(s): running on the embedded engine (tract), which is slower"
+            ),
+            Self::NoCuda => f.write_str("running on the processor: no CUDA device can be used"),
+            Self::DeviceFailed { device, reason } => {
+                write!(f, "running on the processor: {device} cannot be used: {reason}")
+            }
+            Self::Unchecked { reason, model } => {
+                write!(f, "this model did not pass its check, so its masks may be wrong: {reason}: {model}")
+            }
+            Self::PostprocessingDiffers { common_steps: 0 } => {
+                f.write_str("the models ask for different postprocessing, so none is applied")
+            }
+            Self::PostprocessingDiffers { common_steps } => write!(
+                f,
+                "the models ask for different postprocessing: only the {common_steps} step(s) that all have in common are applied"
+            ),
+        }
+    }
+}

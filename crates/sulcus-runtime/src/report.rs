@@ -1,0 +1,141 @@
+//! The result of one segmentation as data: the same for the command line, HTTP, C and Python.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use sulcus_pipeline::StageSeconds;
+use sulcus_volume::Label;
+
+/// What is reported about a segmented scan beside its mask. Serialized it is the JSON object that every front end gives.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The engine: `ort` or `tract`.
+    pub engine: String,
+    /// The device, such as `cpu` or `cuda:0`.
+    pub device: String,
+    /// The precision of the arithmetic: `fp32`, `fp16`, `bf16` or `int8`; `fp32+int8` for an ensemble of both.
+    pub precision: String,
+    /// Where the time went.
+    pub seconds: Seconds,
+    /// Tiles that the scan was cut into.
+    pub tiles: usize,
+    /// The most memory that the process has held so far, where the system tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_memory_bytes: Option<u64>,
+    /// Reasons to doubt the mask.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+    /// The volume of each structure, by name.
+    #[serde(serialize_with = "serialize_labels", skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<LabelVolume>,
+}
+
+/// Wall-clock seconds of one segmentation, all models together. Stages that did not happen, such as reading a file, are 0.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[non_exhaustive]
+pub struct Seconds {
+    /// Waiting for a worker of a server; not part of `total`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<f64>,
+    /// Reading the scan.
+    pub read: f64,
+    /// Reorienting, normalising and resampling it.
+    pub preprocess: f64,
+    /// The sliding window, and the decision of the mask plane by plane, which happens at the same time.
+    pub infer: f64,
+    /// The part of `infer` during which the engine computed.
+    pub engine: f64,
+    /// Postprocessing of the whole mask.
+    pub postprocess: f64,
+    /// Writing the mask.
+    pub write: f64,
+    /// From the start of reading to the end of writing.
+    pub total: f64,
+}
+
+impl Seconds {
+    pub(crate) fn of_stages(stages: StageSeconds, engine: f64) -> Self {
+        let StageSeconds { preprocess, infer, postprocess } = stages;
+        let total = preprocess + infer + postprocess;
+        Self { preprocess, infer, engine, postprocess, total, ..Self::default() }
+    }
+
+    /// The stages with their names, as in the JSON object.
+    pub fn named(&self) -> [(&'static str, f64); 8] {
+        [
+            ("queue", self.queue.unwrap_or_default()),
+            ("read", self.read),
+            ("preprocess", self.preprocess),
+            ("infer", self.infer),
+            ("engine", self.engine),
+            ("postprocess", self.postprocess),
+            ("write", self.write),
+            ("total", self.total),
+        ]
+    }
+}
+
+/// A reason to doubt a mask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The file has no orientation: left and right are a guess.
+    UnknownOrientation,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownOrientation => f.write_str(
+                "the file does not say how the patient lies (neither sform nor qform): left and right are unknown, and the mask may \
+                 be wrong",
+            ),
+        }
+    }
+}
+
+impl Serialize for Warning {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The volume of one structure in a mask.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LabelVolume {
+    /// The structure's name.
+    pub name: String,
+    /// Its value in the mask. A region has it where no other region lies over it.
+    pub value: Label,
+    /// All values that belong to it: one, or those of a region.
+    pub values: Vec<Label>,
+    /// Voxels with any of these values.
+    pub voxels: usize,
+    /// Their volume in millilitres.
+    pub ml: f64,
+}
+
+/// For `#[serde(serialize_with)]`: `{"Anterior": {"value": 1, "voxels": 10, "ml": 0.01}}`, in the order given; a region has `values`
+/// in place of `value`.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn serialize_labels<S: Serializer>(labels: &[LabelVolume], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Amount<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        value: Option<Label>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        values: Option<&'a [Label]>,
+        voxels: usize,
+        ml: f64,
+    }
+    serializer.collect_map(labels.iter().map(|label| {
+        let (value, values) = match label.values.as_slice() {
+            [value] => (Some(*value), None),
+            values => (None, Some(values)),
+        };
+        (&label.name, Amount { value, values, voxels: label.voxels, ml: label.ml })
+    }))
+}

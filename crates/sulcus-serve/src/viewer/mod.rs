@@ -1,0 +1,199 @@
+//! The viewer's server: an embedded page and opened files, for one user of this machine.
+//!
+//! Other users of a machine reach its loopback addresses as well. Every path therefore starts with a random token, and any
+//! other path is refused: `http://127.0.0.1:PORT/TOKEN/index.html`. The links of the page are relative, so its own requests
+//! carry the token. It is no cookie, because a browser sends a cookie to every port of an address, that is also to servers of
+//! other users.
+//!
+//! Files are opened before the server runs and are read from the open handle, whatever becomes of their paths.
+
+mod file_body;
+mod respond;
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use self::file_body::SharedFile;
+use self::respond::Site;
+use crate::connection::{WriteTimeout, close_gracefully};
+use crate::connection_table::{ConnectionLimits, ConnectionPlace, ConnectionTable};
+use crate::upload::MinRate;
+use crate::{ServeError, Token};
+
+/// Connections that are open at a time. A browser opens six.
+const MAX_CONNECTIONS: usize = 64;
+/// Of a request: its line and its headers.
+const MAX_HEADER_BYTES: usize = 16 << 10;
+/// How long a request's head may take, and an idle connection may stay.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may accept less than this in the middle of an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+const MIN_RATE: MinRate = MinRate { bytes: 10_000, window: Duration::from_secs(10) };
+/// Random bytes of a token.
+const TOKEN_BYTES: usize = 24;
+
+/// Finds a file of the embedded page by its name.
+pub type FindPage = fn(&str) -> Option<&'static [u8]>;
+
+/// Listens on loopback already, and answers once it runs.
+#[derive(Debug)]
+pub struct ViewerServer {
+    listener: TcpListener,
+    address: SocketAddr,
+    token: String,
+    site: Site,
+    stop: Arc<watch::Sender<bool>>,
+}
+
+/// Ends a [`ViewerServer`], from any thread.
+#[derive(Debug, Clone)]
+pub struct ViewerStopper(Arc<watch::Sender<bool>>);
+
+impl ViewerStopper {
+    /// Lets [`ViewerServer::run`] return, or return at once when it is called later.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl ViewerServer {
+    /// Listens on 127.0.0.1 and draws a token; port 0 takes any that is free.
+    ///
+    /// # Errors
+    /// When the port is taken, or the system gives no random bytes.
+    pub fn bind(port: u16, page: FindPage) -> Result<Self, ServeError> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let listen = || {
+            let listener = TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok((listener.local_addr()?, listener))
+        };
+        let (address, listener) = listen().map_err(|source| ServeError::Listen { address, source })?;
+        let token = random_token()?;
+        let site = Site::new(address.port(), Token::new(&token)?, page);
+        let (stop, _) = watch::channel(false);
+        Ok(Self { listener, address, token, site, stop: Arc::new(stop) })
+    }
+
+    /// Serves an opened file as `data/NAME`. Its length is what it is now.
+    ///
+    /// # Errors
+    /// When it is no regular file.
+    pub fn share(&mut self, name: &'static str, file: File) -> std::io::Result<()> {
+        self.site.share(name, SharedFile::new(file)?);
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address of a page, with the token: `page` is its name and query, such as `index.html?image=data/image.nii`. Whoever
+    /// knows it can read the shared files.
+    pub fn url(&self, page: &str) -> String {
+        format!("http://{}/{}/{page}", self.address, self.token)
+    }
+
+    /// What ends it.
+    pub fn stopper(&self) -> ViewerStopper {
+        ViewerStopper(Arc::clone(&self.stop))
+    }
+
+    /// Answers requests until it is stopped. Answers that are under way then end in the middle.
+    ///
+    /// # Errors
+    /// When the system gives no event queue.
+    pub fn run(self) -> Result<(), ServeError> {
+        let Self { listener, site, stop, .. } = self;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut stopped = stop.subscribe();
+        let ended = runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tokio::select! {
+                () = accept(&listener, Arc::new(site)) => {}
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+            Ok(())
+        });
+        // A thread that reads a file for a client may be in the middle of a read.
+        runtime.shutdown_background();
+        ended
+    }
+}
+
+fn random_token() -> Result<String, ServeError> {
+    let mut bytes = [0; TOKEN_BYTES];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::from)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+async fn accept(listener: &tokio::net::TcpListener, site: Arc<Site>) {
+    /// The system has no more file descriptors; connections that end give some back.
+    const PAUSE: Duration = Duration::from_millis(20);
+    let limits = ConnectionLimits { total: MAX_CONNECTIONS, per_client: MAX_CONNECTIONS };
+    let connections = Arc::new(ConnectionTable::new(limits));
+    let mut warned = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                // Otherwise every connection belongs to the user, and this one closes at once.
+                if let Some(place) = connections.add(client.ip()) {
+                    tokio::spawn(serve(stream, Arc::clone(&site), place));
+                }
+                // In a flood of connections, each one still gets a chance to be read before the next is accepted.
+                tokio::task::yield_now().await;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut warned, true) {
+                    tracing::warn!("a connection could not be taken: {error}");
+                }
+                connections.close_slowest();
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Answers requests of one client until either side ends the connection, or another one needs its place.
+async fn serve(stream: TcpStream, site: Arc<Site>, place: ConnectionPlace) {
+    tokio::select! {
+        () = handle_requests(stream, &site, &place) => {}
+        () = place.activity().closed() => {}
+    }
+}
+
+async fn handle_requests(stream: TcpStream, site: &Site, place: &ConnectionPlace) {
+    let _ = stream.set_nodelay(true);
+    let activity = place.activity();
+    let io = TokioIo::new(WriteTimeout::new(stream, Arc::clone(activity), MIN_RATE, WRITE_TIMEOUT));
+    // A connection that has shown the token keeps its place to the end.
+    let trusted = OnceLock::new();
+    let service = service_fn(|request| {
+        let response = site.respond(&request, || {
+            trusted.get_or_init(|| activity.wait_for_server());
+        });
+        async { Ok::<_, std::convert::Infallible>(response) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_header_size(MAX_HEADER_BYTES)
+        .max_buf_size(2 * MAX_HEADER_BYTES)
+        .title_case_headers(true)
+        .serve_connection(io, service)
+        .without_shutdown()
+        .await;
+    if let Ok(parts) = served {
+        close_gracefully(parts.io.into_inner().into_inner()).await;
+    }
+}

@@ -1,0 +1,289 @@
+//! The viewer's server as its clients and others on the same machine meet it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use sulcus_serve::{ServeError, ViewerServer, ViewerStopper};
+
+const PAGE: &str = "<!doctype html><title>page</title>";
+/// Far more than a request takes, far less than the server's own limits of time.
+const SOON: Duration = Duration::from_secs(3);
+
+/// A running server with a page and a file; ends when it is dropped.
+struct Served {
+    address: SocketAddr,
+    /// The path of the page, `/TOKEN/index.html`.
+    page: String,
+    stopper: ViewerStopper,
+    running: Option<JoinHandle<Result<(), ServeError>>>,
+}
+
+impl Served {
+    fn start(file: &File) -> Self {
+        let mut server = ViewerServer::bind(0, |name| (name == "index.html").then_some(PAGE.as_bytes())).unwrap();
+        server.share("image.nii.gz", file.try_clone().unwrap()).unwrap();
+        let (address, stopper) = (server.address(), server.stopper());
+        let page = server.url("index.html").strip_prefix(&format!("http://{address}")).unwrap().to_owned();
+        Self { address, page, stopper, running: Some(std::thread::spawn(move || server.run())) }
+    }
+
+    fn with(bytes: &[u8]) -> Self {
+        Self::start(&file_of(bytes))
+    }
+
+    fn data(&self) -> String {
+        self.page.replace("index.html", "data/image.nii.gz")
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.set_write_timeout(Some(SOON)).unwrap();
+        stream
+    }
+
+    /// Sends a request as it is written here, and reads to the end.
+    fn raw(&self, request: &str) -> (u16, String, Vec<u8>) {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        answer(&mut stream)
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
+        self.raw(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}Connection: close\r\n\r\n",
+            self.address
+        ))
+    }
+
+    fn get(&self, path: &str) -> (u16, String, Vec<u8>) {
+        self.ask("GET", path, "")
+    }
+
+    /// That the page comes at once.
+    fn check_page(&self) {
+        let begin = Instant::now();
+        let (status, _, body) = self.get(&self.page);
+        assert_eq!((status, body.as_slice()), (200, PAGE.as_bytes()));
+        assert!(begin.elapsed() < SOON);
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        let ended = self.running.take().map(JoinHandle::join);
+        if !std::thread::panicking() {
+            ended.unwrap().unwrap().unwrap();
+        }
+    }
+}
+
+fn file_of(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+/// Status, head and body.
+fn answer(stream: &mut TcpStream) -> (u16, String, Vec<u8>) {
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    (head[9..12].parse().unwrap(), head, answer[end + 4..].to_vec())
+}
+
+#[test]
+fn page_and_file_are_served_behind_the_token() {
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let served = Served::with(&bytes);
+    served.check_page();
+    let (status, head, body) = served.get(&served.data());
+    assert_eq!((status, body == bytes), (200, true));
+    for line in [
+        "Content-Length: 3000000",
+        "Content-Type: application/octet-stream",
+        "Cache-Control: no-store",
+        "X-Content-Type-Options: nosniff",
+        "Referrer-Policy: no-referrer",
+        "Cross-Origin-Resource-Policy: same-origin",
+        "Content-Security-Policy: default-src 'none'; ",
+    ] {
+        assert!(head.contains(line), "{line}: {head}");
+    }
+    let (status, head, body) = served.ask("HEAD", &served.data(), "");
+    assert_eq!((status, body.len(), head.contains("Content-Length: 3000000")), (200, 0, true), "{head}");
+    let folder = served.page.replace("index.html", "");
+    assert_eq!((served.get(&folder).0, served.get(&format!("{folder}data/truth.nii.gz")).0), (200, 404));
+}
+
+#[test]
+fn requests_without_the_token_are_refused() {
+    let served = Served::with(b"scan");
+    let token = served.page.trim_start_matches('/').split('/').next().unwrap();
+    assert!(token.len() >= 32 && token.bytes().all(|b| b.is_ascii_hexdigit()), "{token}");
+    let mut wrong = token.to_owned();
+    wrong.replace_range(0..1, if token.starts_with('0') { "1" } else { "0" });
+    for path in [
+        "/".to_owned(),
+        "/index.html".to_owned(),
+        "/data/image.nii.gz".to_owned(),
+        format!("/data/image.nii.gz?token={wrong}"),
+        format!("/{wrong}/data/image.nii.gz"),
+        format!("/{}/data/image.nii.gz", &token[1..]),
+        format!("/{}/data/image.nii.gz", token.to_uppercase().replace(|c: char| c.is_numeric(), "A")),
+        "//data/image.nii.gz".to_owned(),
+    ] {
+        let (status, head, body) = served.get(&path);
+        assert_eq!(status, 403, "{path}");
+        assert!(!head.contains(token) && !String::from_utf8_lossy(&body).contains(token), "{path}");
+    }
+    // Another server has another one.
+    assert_ne!(Served::with(b"scan").page, served.page);
+}
+
+#[test]
+fn other_hosts_origins_and_methods_are_refused() {
+    let served = Served::with(b"scan");
+    let (host, data) = (served.address, served.data());
+    let refused = |request: String| {
+        let (status, _, body) = served.raw(&request);
+        assert_eq!((status, body.windows(4).any(|w| w == b"scan")), (403, false), "{request}");
+    };
+    let close = "Connection: close\r\n\r\n";
+    refused(format!("GET {data} HTTP/1.1\r\nHost: evil.example\r\n{close}"));
+    refused(format!("GET {data} HTTP/1.1\r\nHost: {host}\r\nHost: evil.example\r\n{close}"));
+    refused(format!("GET {data} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://evil.example\r\n{close}"));
+    refused(format!("GET http://evil.example{data} HTTP/1.1\r\nHost: {host}\r\n{close}"));
+    refused(format!("GET {data} HTTP/1.0\r\n\r\n"));
+    let own = format!("Origin: http://{host}\r\n");
+    assert_eq!(served.ask("GET", &data, &own).0, 200);
+    assert_eq!(served.ask("GET", &data, "Range: bytes=0-1\r\n").2, b"scan");
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+        assert_eq!(served.ask(method, &data, "").0, 405, "{method}");
+    }
+}
+
+#[test]
+fn bodies_of_requests_are_not_read() {
+    let served = Served::with(b"scan");
+    let (status, head, _) = served.raw(&format!(
+        "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Length: 1000000000\r\n\r\n",
+        served.data(),
+        served.address
+    ));
+    assert!(status == 405 && head.to_lowercase().contains("connection: close"), "{head}");
+    let (status, _, _) = served.raw(&format!(
+        "POST {} HTTP/1.1\r\nHost: {}\r\nExpect: 100-continue\r\nContent-Length: 1000000000\r\n\r\n",
+        served.data(),
+        served.address
+    ));
+    assert_eq!(status, 405);
+    served.check_page();
+}
+
+/// Headers without end, as one line and as many lines.
+#[test]
+fn size_of_headers_is_limited() {
+    for piece in ["a".repeat(1 << 16), "X: a\r\n".repeat(10_000)] {
+        let served = Served::with(b"scan");
+        let mut stream = served.connect();
+        stream.write_all(format!("GET {} HTTP/1.1\r\nX: ", served.page).as_bytes()).unwrap();
+        let sent = (0..1000).take_while(|_| stream.write_all(piece.as_bytes()).is_ok()).count();
+        assert!(sent < 500, "{sent} pieces of {} bytes were taken", piece.len());
+        served.check_page();
+    }
+}
+
+#[test]
+fn connections_without_the_token_do_not_keep_the_user_out() {
+    let served = Served::with(&vec![7; 1 << 20]);
+    let mut own = served.connect();
+    let ask = |stream: &mut TcpStream| {
+        write!(stream, "HEAD {} HTTP/1.1\r\nHost: {}\r\n\r\n", served.page, served.address).unwrap();
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+        // The rest of the head.
+        let mut rest = [0; 4096];
+        let _ = stream.read(&mut rest).unwrap();
+    };
+    ask(&mut own);
+    let mut idle: Vec<TcpStream> = Vec::new();
+    for _ in 0..400 {
+        let mut stream = served.connect();
+        stream.write_all(b"GET / HT").unwrap();
+        idle.push(stream);
+    }
+    served.check_page();
+    // The connection from before is still open.
+    ask(&mut own);
+    // Of the others only a few are.
+    std::thread::sleep(Duration::from_millis(200));
+    let is_open = |mut stream: &TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        stream.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    let open = idle.iter().filter(|stream| is_open(stream)).count();
+    assert!((1..=64).contains(&open), "{open}");
+}
+
+#[test]
+fn client_that_reads_nothing_delays_no_other() {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(1 << 28).unwrap();
+    let served = Served::start(&file);
+    let mut stalled = served.connect();
+    write!(stalled, "GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", served.data(), served.address).unwrap();
+    let mut start = [0; 12];
+    stalled.read_exact(&mut start).unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
+    served.check_page();
+    let begin = Instant::now();
+    drop(served);
+    assert!(begin.elapsed() < SOON, "an answer that is under way delays the end");
+}
+
+/// What is served is the file that was opened, whatever its path leads to later.
+#[cfg(unix)]
+#[test]
+fn replaced_path_serves_no_other_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, secret) = (folder.path().join("a.nii"), folder.path().join("secret"));
+    std::fs::write(&path, b"scan").unwrap();
+    std::fs::write(&secret, b"secret").unwrap();
+    let served = Served::start(&File::open(&path).unwrap());
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&secret, &path).unwrap();
+    assert_eq!(served.get(&served.data()).2, b"scan");
+}
+
+#[test]
+fn file_that_is_cut_later_ends_the_answer_early() {
+    let file = file_of(&vec![7; 1 << 20]);
+    let served = Served::start(&file);
+    file.set_len(1000).unwrap();
+    let mut stream = served.connect();
+    write!(stream, "GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", served.data(), served.address).unwrap();
+    let mut whole = Vec::new();
+    let _ = stream.read_to_end(&mut whole);
+    assert!(whole.len() < 3000, "{}", whole.len());
+    served.check_page();
+}
+
+#[test]
+fn only_regular_files_are_shared_and_a_taken_port_is_refused() {
+    let mut server = ViewerServer::bind(0, |_| None).unwrap();
+    assert!(server.share("image.nii.gz", File::open("/").unwrap()).is_err());
+    let taken = ViewerServer::bind(server.address().port(), |_| None).unwrap_err();
+    assert!(matches!(taken, ServeError::Listen { .. }), "{taken}");
+    // Stopped before it runs.
+    server.stopper().stop();
+    server.run().unwrap();
+}

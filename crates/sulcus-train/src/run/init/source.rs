@@ -1,0 +1,167 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, Device};
+use burn_store::burn_pack;
+use burn_store::pytorch_reader::PytorchReader;
+use burn_store::{ModuleStore, SafetensorsStore, bridge};
+use sha2::{Digest, Sha256};
+
+use super::error::InitError;
+use super::names::{is_duplicate, map_names, strip_wrappers};
+use super::network_tensors::network_tensors;
+use crate::run::checkpoint::Checkpoint;
+use crate::run::files::hex;
+use crate::run::manifest::Manifest;
+use crate::run::weights::Weights;
+
+/// Pretrained weights that were read from a file.
+#[derive(Debug)]
+pub struct InitSource {
+    pub(super) path: PathBuf,
+    pub(super) sha256: String,
+    /// Whether the file is a model, which has batch normalisation folded into its convolutions.
+    pub(super) is_model: bool,
+    pub(super) tensors: Vec<FileTensor>,
+}
+
+/// A tensor of a file.
+#[derive(Debug)]
+pub(super) struct FileTensor {
+    /// The name in the file.
+    pub(super) file_name: String,
+    /// The name without the prefixes of wrappers.
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+    /// Last axis fastest, finite.
+    pub(super) values: Vec<f32>,
+}
+
+impl InitSource {
+    /// Reads weights:
+    ///
+    /// - a model of Sulcus (`.onnx`),
+    /// - a checkpoint of Sulcus (`.ckpt`), or the folder of a run for its best checkpoint,
+    /// - PyTorch's `.pt` and `.pth`, whose pickles are read as data and never executed,
+    /// - `.safetensors`.
+    ///
+    /// # Errors
+    /// When the file has another format, is damaged, or holds weights that are not finite.
+    pub fn read(path: &Path) -> Result<Self, InitError> {
+        let file = match path.is_dir() {
+            true if path.join(Manifest::FILE).is_file() => Weights::Best.file(path),
+            true => return Err(InitError::NotARun { path: path.to_path_buf() }),
+            false => path.to_path_buf(),
+        };
+        let unreadable = |source| InitError::Read { path: file.clone(), source };
+        let bytes = std::fs::read(&file).map_err(unreadable)?;
+        let sha256 = hex(&Sha256::digest(&bytes));
+        let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let tensors = match extension.as_str() {
+            "onnx" => model(&bytes, &file)?,
+            "ckpt" => checkpoint(&file)?,
+            "pt" | "pth" => {
+                drop(bytes);
+                pytorch(&file)?
+            }
+            "safetensors" => {
+                drop(bytes);
+                safetensors(&file)?
+            }
+            _ => return Err(InitError::Unknown { path: file }),
+        };
+        for FileTensor { file_name, values, .. } in &tensors {
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                return Err(InitError::NotFinite { tensor: file_name.clone(), value: *value, path: file });
+            }
+        }
+        Ok(Self { path: file, sha256, is_model: extension == "onnx", tensors })
+    }
+
+    /// The tensors by their name in our network, and the file names of the rest. Of two tensors with the same mapped name the
+    /// first is used.
+    pub(super) fn by_mapped_name(
+        self,
+        decoder_stages: usize,
+    ) -> (BTreeMap<String, (FileTensor, bool)>, Vec<String>) {
+        let names: Vec<&str> = self.tensors.iter().map(|found| found.name.as_str()).collect();
+        let mapped = map_names(&names, decoder_stages);
+        let (mut known, mut rest) = (BTreeMap::new(), Vec::new());
+        for (found, mapped) in self.tensors.into_iter().zip(mapped) {
+            match mapped {
+                Some(mapped) if !known.contains_key(&mapped.name) => {
+                    known.insert(mapped.name, (found, mapped.upsampled_first));
+                }
+                _ => rest.push(found.file_name),
+            }
+        }
+        (known, rest)
+    }
+}
+
+fn model(bytes: &[u8], path: &Path) -> Result<Vec<FileTensor>, InitError> {
+    let constants = sulcus_onnx::read_constants(bytes)
+        .map_err(|source| InitError::Model { source: Box::new(source), path: path.to_path_buf() })?;
+    let found = |constant: sulcus_onnx::Constant| {
+        let sulcus_onnx::Constant { name, shape, values } = constant;
+        FileTensor { file_name: name.clone(), name, shape, values }
+    };
+    Ok(constants.into_iter().map(found).collect())
+}
+
+fn checkpoint(path: &Path) -> Result<Vec<FileTensor>, InitError> {
+    let device = Device::flex();
+    let mut network = Checkpoint::load(path)?.trained_network(&device)?;
+    let mut tensors = Vec::new();
+    for (name, tensor) in network_tensors(&mut network) {
+        let values = tensor.values().map_err(|reason| InitError::Broken {
+            what: "checkpoint",
+            reason: format!("`{name}` could not be read: {reason}"),
+            path: path.to_path_buf(),
+        })?;
+        tensors.push(FileTensor { file_name: name.clone(), name, shape: tensor.shape(), values });
+    }
+    Ok(tensors)
+}
+
+fn pytorch(path: &Path) -> Result<Vec<FileTensor>, InitError> {
+    let broken = |reason: String| InitError::Broken { what: "PyTorch file", reason, path: path.to_path_buf() };
+    let mut tensors = PytorchReader::new(path).map_err(|e| broken(e.to_string()))?.into_tensors();
+    if tensors.is_empty() {
+        return Err(broken("it holds no tensor; save the network's state_dict()".into()));
+    }
+    let mut names: Vec<String> = tensors.keys().cloned().collect();
+    names.sort();
+    let take = |name: &str| tensors.remove(name).map(bridge::from_pytorch);
+    float_tensors(names, take).map_err(broken)
+}
+
+fn safetensors(path: &Path) -> Result<Vec<FileTensor>, InitError> {
+    let broken = |reason: String| InitError::Broken { what: "safetensors file", reason, path: path.to_path_buf() };
+    let mut store = SafetensorsStore::from_file(path);
+    let tensors = store.get_all_tensors().map_err(|e| broken(e.to_string()))?;
+    float_tensors(tensors.keys().cloned().collect(), |name| tensors.get(name).cloned()).map_err(broken)
+}
+
+/// The floating-point tensors, in single precision.
+fn float_tensors(
+    names: Vec<String>,
+    mut take: impl FnMut(&str) -> Option<burn_pack::Tensor>,
+) -> Result<Vec<FileTensor>, String> {
+    let mut all = Vec::new();
+    for (name, file_name) in strip_wrappers(names) {
+        if is_duplicate(&name) {
+            continue;
+        }
+        let Some(tensor) = take(&file_name) else { continue };
+        // Counters and similar values are no weights.
+        if !matches!(tensor.dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16) {
+            continue;
+        }
+        let shape = tensor.shape.to_vec();
+        let data = bridge::into_data(tensor).map_err(|e| e.to_string())?;
+        let values = data.try_into_vec_as::<f32>().map_err(|e| format!("`{file_name}`: {e:?}"))?;
+        all.push(FileTensor { file_name, name, shape, values });
+    }
+    Ok(all)
+}

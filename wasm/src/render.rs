@@ -1,0 +1,316 @@
+use sulcus_volume::{Label, SliceView, WindowLevel};
+
+use crate::display::Frame;
+use crate::settings::{LabelStyle, Shading};
+
+/// The colours of label values.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Palette(Vec<Option<[u8; 3]>>);
+
+impl Palette {
+    /// A palette of label values with their colours.
+    pub fn new(colors: impl IntoIterator<Item = (Label, [u8; 3])>) -> Self {
+        let mut table = Vec::new();
+        for (value, color) in colors {
+            let at = usize::from(value);
+            if table.len() <= at {
+                table.resize(at + 1, None);
+            }
+            table[at] = Some(color);
+        }
+        Self(table)
+    }
+
+    fn of(&self, label: Label) -> Option<[u8; 3]> {
+        self.0.get(usize::from(label)).copied().flatten()
+    }
+}
+
+/// One slice of labels that is drawn over the image.
+#[derive(Debug)]
+pub struct LabelLayer<'a> {
+    /// The labels.
+    pub slice: SliceView<Label>,
+    /// The colours. A value without a colour is not drawn.
+    pub palette: &'a Palette,
+    /// The style of drawing.
+    pub style: LabelStyle,
+    /// The opacity of filled regions, 0 to 1.
+    pub opacity: f32,
+}
+
+/// The content of one canvas: a slice of the image with labels and crosshair.
+#[derive(Debug)]
+pub struct PlaneView<'a> {
+    /// Width and height of the canvas in pixels.
+    pub canvas: [usize; 2],
+    /// The part of the canvas that the slice covers.
+    pub frame: Frame,
+    /// The image slice, if an image is loaded.
+    pub image: Option<SliceView<f32>>,
+    /// The intensity window.
+    pub window: WindowLevel,
+    /// The interpolation between voxel centres.
+    pub shading: Shading,
+    /// The label layers from bottom to top.
+    pub layers: Vec<LabelLayer<'a>>,
+    /// The column and row of the crosshair.
+    pub crosshair: Option<[usize; 2]>,
+    /// The width of the crosshair lines in canvas pixels. Outlines are twice as wide.
+    pub line: usize,
+}
+
+const CROSSHAIR: [u8; 3] = [125, 220, 255];
+const CROSSHAIR_OPACITY: f32 = 0.75;
+/// The gap on each side of the crosshair's centre, in line widths, which keeps the voxel under it visible.
+const CROSSHAIR_GAP: f64 = 7.0;
+
+/// Renders a plane.
+///
+/// # Shapes
+/// The result is `[canvas height, canvas width, 4]`: opaque RGBA with 8 bits per channel.
+pub fn render(view: &PlaneView) -> Vec<u8> {
+    let [width, height] = view.canvas;
+    let mut pixels = [0, 0, 0, 255].repeat(width * height);
+    if let Some(image) = &view.image {
+        draw_grey(view, image, &mut pixels);
+    }
+    for layer in &view.layers {
+        draw_labels(view, layer, &mut pixels);
+    }
+    if let Some(cell) = view.crosshair {
+        draw_crosshair(view, cell, &mut pixels);
+    }
+    pixels
+}
+
+/// The two slice pixels that a canvas pixel is interpolated between along one axis, and the weight of the second.
+#[derive(Clone, Copy)]
+struct Neighbours {
+    first: usize,
+    second: usize,
+    weight: f32,
+}
+
+impl PlaneView<'_> {
+    /// For each canvas pixel of the frame along an axis: the slice pixels that it is interpolated between.
+    fn neighbours(&self, axis: usize) -> Vec<Neighbours> {
+        let (frame, last) = (&self.frame, self.frame.cells[axis] - 1);
+        let cell = |i: usize| frame.cell(axis, (frame.start[axis] + i) as f64 + 0.5);
+        (0..frame.size[axis])
+            .map(|i| match self.shading {
+                Shading::Voxels => {
+                    let first = (cell(i) as usize).min(last);
+                    Neighbours { first, second: first, weight: 0.0 }
+                }
+                Shading::Smooth => {
+                    let at = (cell(i) - 0.5).clamp(0.0, last as f64);
+                    let first = at as usize;
+                    Neighbours { first, second: (first + 1).min(last), weight: (at - first as f64) as f32 }
+                }
+            })
+            .collect()
+    }
+
+    /// For each canvas pixel of the frame along an axis: the slice pixel that contains it.
+    fn cells(&self, axis: usize) -> Vec<usize> {
+        let last = self.frame.cells[axis] - 1;
+        let start = self.frame.start[axis];
+        let cell = |i: usize| self.frame.cell(axis, (start + i) as f64 + 0.5) as usize;
+        (0..self.frame.size[axis]).map(|i| cell(i).min(last)).collect()
+    }
+
+    /// The offset in the pixel data of a position relative to the corner of the frame.
+    fn offset(&self, x: usize, y: usize) -> usize {
+        ((self.frame.start[1] + y) * self.canvas[0] + self.frame.start[0] + x) * 4
+    }
+
+    fn fits<T>(&self, slice: &SliceView<T>) -> bool {
+        [slice.width, slice.height] == self.frame.cells && slice.data.len() == slice.width * slice.height
+    }
+}
+
+fn blend(pixels: &mut [u8], offset: usize, color: [u8; 3], opacity: f32) {
+    let Some(under) = pixels.get_mut(offset..offset + 3) else {
+        return;
+    };
+    for (below, above) in under.iter_mut().zip(color) {
+        let mixed = f32::from(*below) * (1.0 - opacity) + f32::from(above) * opacity;
+        *below = mixed.round() as u8;
+    }
+}
+
+fn draw_grey(view: &PlaneView, image: &SliceView<f32>, pixels: &mut [u8]) {
+    if !view.fits(image) {
+        return;
+    }
+    let (columns, rows) = (view.neighbours(0), view.neighbours(1));
+    let mix = |a: f32, b: f32, weight: f32| if weight > 0.0 { a + (b - a) * weight } else { a };
+    for (y, row) in rows.iter().enumerate() {
+        let line = |row: usize| &image.data[row * image.width..][..image.width];
+        let (upper, lower) = (line(row.first), line(row.second));
+        for (x, column) in columns.iter().enumerate() {
+            let above = mix(upper[column.first], upper[column.second], column.weight);
+            let below = mix(lower[column.first], lower[column.second], column.weight);
+            let grey = view.window.grey(mix(above, below, row.weight));
+            let offset = view.offset(x, y);
+            pixels[offset..offset + 3].fill(grey);
+        }
+    }
+}
+
+fn draw_labels(view: &PlaneView, layer: &LabelLayer, pixels: &mut [u8]) {
+    if layer.style == LabelStyle::Hidden || !view.fits(&layer.slice) {
+        return;
+    }
+    let (columns, rows) = (view.cells(0), view.cells(1));
+    let label = |x: usize, y: usize| layer.slice.data[rows[y] * layer.slice.width + columns[x]];
+    let (last_x, last_y) = (columns.len() - 1, rows.len() - 1);
+    let reach = 2 * view.line;
+    // A structure may continue beyond the edge of the grid, so its outline is open there.
+    let on_edge = |x: usize, y: usize, own: Label| {
+        let (left, right) = (x.saturating_sub(reach), (x + reach).min(last_x));
+        let (top, bottom) = (y.saturating_sub(reach), (y + reach).min(last_y));
+        [(left, y), (right, y), (x, top), (x, bottom), (left, top), (right, top), (left, bottom), (right, bottom)]
+            .into_iter()
+            .any(|(x, y)| label(x, y) != own)
+    };
+    for y in 0..rows.len() {
+        for x in 0..columns.len() {
+            let own = label(x, y);
+            let Some(color) = layer.palette.of(own) else { continue };
+            match layer.style {
+                LabelStyle::Filled => blend(pixels, view.offset(x, y), color, layer.opacity),
+                LabelStyle::Outline if on_edge(x, y, own) => blend(pixels, view.offset(x, y), color, 1.0),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn draw_crosshair(view: &PlaneView, cell: [usize; 2], pixels: &mut [u8]) {
+    let frame = view.frame;
+    let middle = frame.center_of(cell);
+    let gap = CROSSHAIR_GAP * view.line as f64;
+    let half = view.line / 2;
+    for axis in 0..2 {
+        let across = 1 - axis;
+        // The line runs along `axis`; `position` is its coordinate on the other axis.
+        let position = (middle[across] as usize - frame.start[across]).saturating_sub(half);
+        for along in 0..frame.size[axis] {
+            let distance = (frame.start[axis] + along) as f64 + 0.5 - middle[axis];
+            if distance.abs() < gap {
+                continue;
+            }
+            for width in 0..view.line {
+                let side = (position + width).min(frame.size[across] - 1);
+                let (x, y) = if axis == 0 { (along, side) } else { (side, along) };
+                blend(pixels, view.offset(x, y), CROSSHAIR, CROSSHAIR_OPACITY);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORANGE: [u8; 3] = [230, 159, 0];
+
+    fn slice<T>(width: usize, height: usize, data: Vec<T>) -> SliceView<T> {
+        SliceView { width, height, pixel_mm: [1.0, 1.0], edges: ['R', 'L', 'A', 'P'], data }
+    }
+
+    /// A slice of 2 × 2 pixels, each 4 × 4 canvas pixels, in the middle of a canvas that is two pixels wider.
+    fn view(image: Vec<f32>) -> PlaneView<'static> {
+        PlaneView {
+            canvas: [10, 8],
+            frame: Frame { start: [1, 0], size: [8, 8], cells: [2, 2] },
+            image: Some(slice(2, 2, image)),
+            window: WindowLevel { low: 0.0, high: 255.0 },
+            shading: Shading::Voxels,
+            layers: Vec::new(),
+            crosshair: None,
+            line: 1,
+        }
+    }
+
+    fn at(pixels: &[u8], x: usize, y: usize) -> [u8; 4] {
+        pixels[(y * 10 + x) * 4..][..4].try_into().unwrap()
+    }
+
+    #[test]
+    fn voxel_shading_draws_boxes_on_black() {
+        let pixels = render(&view(vec![10.0, 20.0, 30.0, 40.0]));
+        assert_eq!(pixels.len(), 10 * 8 * 4);
+        let grey = |v: u8| [v, v, v, 255];
+        assert_eq!((at(&pixels, 0, 0), at(&pixels, 9, 7)), (grey(0), grey(0)));
+        assert_eq!((at(&pixels, 1, 0), at(&pixels, 4, 3)), (grey(10), grey(10)));
+        assert_eq!((at(&pixels, 5, 3), at(&pixels, 4, 4), at(&pixels, 8, 7)), (grey(20), grey(30), grey(40)));
+    }
+
+    #[test]
+    fn smooth_shading_is_linear_between_centres_and_constant_outside() {
+        let mut smooth = view(vec![0.0, 80.0, 0.0, 80.0]);
+        smooth.shading = Shading::Smooth;
+        let pixels = render(&smooth);
+        // The centres are at canvas columns 3.0 and 7.0. The middle of pixel 3 is at 3.5, one eighth of the way.
+        let row: Vec<u8> = (1..9).map(|x| at(&pixels, x, 4)[0]).collect();
+        assert_eq!(row, [0, 0, 10, 30, 50, 70, 80, 80]);
+    }
+
+    #[test]
+    fn nan_is_black_and_does_not_affect_its_neighbours() {
+        let pixels = render(&view(vec![f32::NAN, 20.0, 30.0, f32::INFINITY]));
+        assert_eq!((at(&pixels, 1, 0)[0], at(&pixels, 5, 0)[0], at(&pixels, 8, 7)[0]), (0, 20, 255));
+    }
+
+    #[test]
+    fn filled_label_is_blended_with_the_image() {
+        let palette = Palette::new(vec![(3, ORANGE)]);
+        let mut with_mask = view(vec![100.0; 4]);
+        let labels = slice(2, 2, vec![3, 0, 9, 0]);
+        with_mask.layers.push(LabelLayer {
+            slice: labels,
+            palette: &palette,
+            style: LabelStyle::Filled,
+            opacity: 0.5,
+        });
+        let pixels = render(&with_mask);
+        assert_eq!(at(&pixels, 1, 0), [165, 130, 50, 255]);
+        assert_eq!(at(&pixels, 5, 0), [100, 100, 100, 255]);
+        assert_eq!(at(&pixels, 1, 7), [100, 100, 100, 255], "value 9 has no colour");
+    }
+
+    #[test]
+    fn outline_is_opaque_inside_the_region_and_open_at_the_edge_of_the_grid() {
+        let palette = Palette::new(vec![(1, ORANGE)]);
+        let mut outlined = view(vec![100.0; 4]);
+        let labels = slice(2, 2, vec![1, 0, 0, 0]);
+        outlined.layers.push(LabelLayer {
+            slice: labels,
+            palette: &palette,
+            style: LabelStyle::Outline,
+            opacity: 0.1,
+        });
+        let pixels = render(&outlined);
+        let inked = |x, y| at(&pixels, x, y)[..3] == ORANGE;
+        let rows: Vec<String> =
+            (0..5).map(|y| (1..6).map(|x| if inked(x, y) { '#' } else { '.' }).collect()).collect();
+        assert_eq!(rows, ["..##.", "..##.", "####.", "####.", "....."]);
+    }
+
+    #[test]
+    fn crosshair_has_a_gap_at_its_centre() {
+        let mut crossed = view(vec![0.0; 4]);
+        crossed.frame = Frame { start: [0, 0], size: [40, 40], cells: [4, 4] };
+        crossed.canvas = [40, 40];
+        crossed.image = None;
+        crossed.crosshair = Some([1, 2]);
+        let pixels = render(&crossed);
+        let lit = |x: usize, y: usize| pixels[(y * 40 + x) * 4] > 0;
+        // The middle of column 1 is at 15, that of row 2 at 25.
+        assert!(lit(15, 0) && lit(15, 39) && lit(0, 25) && lit(39, 25));
+        assert!(!lit(15, 25) && !lit(15, 20) && !lit(20, 25) && !lit(3, 3));
+    }
+}
