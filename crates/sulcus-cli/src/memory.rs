@@ -1,6 +1,6 @@
 //! Memory of this machine.
 
-use std::path::{Path, PathBuf};
+use sulcus_runtime::machine_memory_bytes;
 
 /// Training plans with one half of the machine's memory: the data set and other programs need the rest.
 const SHARE: u64 = 2;
@@ -8,74 +8,5 @@ const SHARE: u64 = 2;
 /// Memory limit of a training step on the CPU, in bytes: half of the machine's memory rather than half of the free memory,
 /// so that a machine gets the same plan each time. `None` where the system does not report it.
 pub(crate) fn for_training() -> Option<u64> {
-    total().map(|bytes| bytes / SHARE)
-}
-
-/// Bytes of the machine's memory, or the limit of this program's container. `None` where the system does not report it.
-pub(crate) fn total() -> Option<u64> {
-    let machine = total_bytes(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
-    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let limits = limit_files(&groups).into_iter().filter_map(|file| limit(&std::fs::read_to_string(file).ok()?));
-    Some(limits.fold(machine, u64::min))
-}
-
-fn total_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kibibytes.checked_mul(1024).filter(|bytes| *bytes > 0)
-}
-
-/// The files with the limits of this program's control groups and of their parents, for both versions of Linux's control
-/// groups.
-fn limit_files(groups: &str) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for line in groups.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
-            continue;
-        };
-        let (root, name) = match controllers {
-            "" => ("/sys/fs/cgroup", "memory.max"),
-            _ if controllers.split(',').any(|c| c == "memory") => {
-                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
-            }
-            _ => continue,
-        };
-        let relative = Path::new(path.trim_start_matches('/'));
-        files.extend(relative.ancestors().map(|group| Path::new(root).join(group).join(name)));
-    }
-    files
-}
-
-/// `max` is no limit; neither is the large number of version 1, which exceeds any machine's memory.
-fn limit(text: &str) -> Option<u64> {
-    text.trim().parse().ok().filter(|bytes| *bytes > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn total_memory_is_parsed_and_malformed_text_is_none() {
-        let text = "MemTotal:       24604356 kB\nMemFree:          813724 kB\n";
-        assert_eq!(total_bytes(text), Some(24_604_356 * 1024));
-        for text in ["", "MemFree: 1 kB", "MemTotal: many kB", "MemTotal: 0 kB", "MemTotal: 5"] {
-            assert_eq!(total_bytes(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn container_limits_are_found_in_both_cgroup_versions() {
-        let files = |text| limit_files(text).iter().map(|f| f.display().to_string()).collect::<Vec<_>>();
-        assert_eq!(files("0::/\n"), ["/sys/fs/cgroup/memory.max"]);
-        assert_eq!(
-            files("0::/a/b\n"),
-            ["/sys/fs/cgroup/a/b/memory.max", "/sys/fs/cgroup/a/memory.max", "/sys/fs/cgroup/memory.max"]
-        );
-        let version_1 = "5:cpu,cpuacct:/x\n4:memory:/docker/1\n";
-        assert_eq!(files(version_1)[0], "/sys/fs/cgroup/memory/docker/1/memory.limit_in_bytes");
-        assert_eq!((files(version_1).len(), files("nonsense").len()), (3, 0));
-        assert_eq!((limit("max\n"), limit("1048576\n"), limit("0")), (None, Some(1_048_576), None));
-    }
+    machine_memory_bytes().map(|bytes| bytes / SHARE)
 }

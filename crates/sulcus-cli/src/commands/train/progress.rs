@@ -3,13 +3,13 @@
 use std::fmt::Display;
 
 use indicatif::ProgressBar;
+use sulcus_runtime::machine_memory_bytes;
 use sulcus_runtime::ort::OrtLibrary;
 use sulcus_train::{Event, Preflight, PreflightError, TrainError, TrainObserver, TrainOutcome};
 
 use crate::commands::export;
 use crate::error::{CliError, Context};
 use crate::interrupt::Interrupt;
-use crate::memory;
 use crate::output::{Ui, count, human_bytes, human_secs};
 use crate::scores::score;
 
@@ -51,7 +51,7 @@ impl<'a> TrainingProgress<'a> {
 
     fn warn_about_memory(&self, data_bytes: u64, step_bytes: u64) {
         let needed = data_bytes.saturating_add(step_bytes);
-        if let Some(available) = memory::total().filter(|available| needed > *available) {
+        if let Some(available) = machine_memory_bytes().filter(|available| needed > *available) {
             self.warn(format_args!(
                 "training will need about {} of memory ({} for prepared scans, {} for a step), but this machine or its \
                  container has {}: the system may kill the process; train on fewer cases or larger voxels, or use a machine \
