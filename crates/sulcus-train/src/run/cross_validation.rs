@@ -1,13 +1,12 @@
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use sulcus_dataset::{Dataset, Folds, Split, SplitChoice};
 use sulcus_metrics::Summary;
 use sulcus_plan::TrainConfig;
 
 use super::begin::train;
 use super::cross_validation_manifest::{CrossManifest, CrossScores, FoldRecord, FoldResult};
-use super::files::{now_utc, write_json};
+use super::files::{now_utc, read_versioned_json, write_json};
 use super::manifest::{DatasetRecord, Manifest, Status};
 use super::observer::{TrainObserver, TrainOutcome};
 use super::resume::{ResumeOptions, resume};
@@ -90,26 +89,10 @@ impl CrossValidation {
     /// # Errors
     /// When the folder holds none, or its files are invalid or of an unknown version.
     pub fn open(folder: &Path) -> Result<Self, TrainError> {
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u32,
-        }
         let file = folder.join(Self::FILE);
-        let failed = |what: String| TrainError::File { what, file: file.clone() };
-        let text = std::fs::read_to_string(&file).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => TrainError::NotACrossValidation { file: file.clone() },
-            _ => failed(format!("the cross-validation's manifest cannot be read: {e}")),
-        })?;
-        let broken = |e: serde_json::Error| failed(format!("the cross-validation's manifest is broken: {e}"));
-        let version: Version = serde_json::from_str(&text).map_err(broken)?;
-        if version.format_version != Self::FORMAT_VERSION {
-            return Err(failed(format!(
-                "the cross-validation's manifest has format version {}, this program knows {}",
-                version.format_version,
-                Self::FORMAT_VERSION
-            )));
-        }
-        let manifest: CrossManifest = serde_json::from_str(&text).map_err(broken)?;
+        let missing = || TrainError::NotACrossValidation { file: file.clone() };
+        let manifest: CrossManifest =
+            read_versioned_json(&file, "the cross-validation's manifest", Self::FORMAT_VERSION, missing)?;
         let splits = folder.join(Self::SPLITS);
         let unusable = |what: String| TrainError::File { what, file: splits.clone() };
         let text = std::fs::read_to_string(&splits)

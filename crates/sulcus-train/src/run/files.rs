@@ -1,7 +1,8 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 
@@ -36,6 +37,33 @@ pub(crate) fn write_json(file: &Path, value: &impl Serialize) -> Result<(), Trai
     let json = serde_json::to_vec_pretty(value)
         .map_err(|e| TrainError::File { what: e.to_string(), file: file.to_path_buf() })?;
     write_atomically(file, &json)
+}
+
+/// Reads a JSON file that begins with its format version. `name` is what messages call it.
+///
+/// # Errors
+/// `missing` where there is no file, and an error that names the file where it is invalid or of another version than `known`.
+pub(crate) fn read_versioned_json<T: DeserializeOwned>(
+    file: &Path,
+    name: &str,
+    known: u32,
+    missing: impl FnOnce() -> TrainError,
+) -> Result<T, TrainError> {
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    let failed = |what: String| TrainError::File { what, file: file.to_path_buf() };
+    let text = std::fs::read_to_string(file).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => missing(),
+        _ => failed(format!("{name} cannot be read: {e}")),
+    })?;
+    let broken = |e: serde_json::Error| failed(format!("{name} is broken: {e}"));
+    let Version { format_version } = serde_json::from_str(&text).map_err(broken)?;
+    if format_version != known {
+        return Err(failed(format!("{name} has format version {format_version}, this program knows {known}")));
+    }
+    serde_json::from_str(&text).map_err(broken)
 }
 
 /// Lower-case hexadecimal.

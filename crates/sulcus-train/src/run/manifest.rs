@@ -6,7 +6,7 @@ use sulcus_dataset::{Dataset, Layout, Split};
 use sulcus_model::Postprocess;
 use sulcus_plan::{Plan, TrainConfig};
 
-use super::files::{now_utc, write_json};
+use super::files::{now_utc, read_versioned_json, write_json};
 use super::init::InitRecord;
 use crate::error::TrainError;
 
@@ -128,26 +128,8 @@ impl Manifest {
     /// # Errors
     /// When it is missing, invalid or of an unknown version.
     pub fn read(folder: &Path) -> Result<Self, TrainError> {
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u32,
-        }
-        let file = folder.join(Self::FILE);
-        let failed = |what: String| TrainError::File { what, file: file.clone() };
-        let text = std::fs::read_to_string(&file).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => TrainError::NotARun { folder: folder.to_path_buf() },
-            _ => failed(format!("the run's manifest cannot be read: {e}")),
-        })?;
-        let version: Version =
-            serde_json::from_str(&text).map_err(|e| failed(format!("the run's manifest is broken: {e}")))?;
-        if version.format_version != Self::FORMAT_VERSION {
-            return Err(failed(format!(
-                "the run's manifest has format version {}, this program knows {}",
-                version.format_version,
-                Self::FORMAT_VERSION
-            )));
-        }
-        serde_json::from_str(&text).map_err(|e| failed(format!("the run's manifest is broken: {e}")))
+        let missing = || TrainError::NotARun { folder: folder.to_path_buf() };
+        read_versioned_json(&folder.join(Self::FILE), "the run's manifest", Self::FORMAT_VERSION, missing)
     }
 
     pub(crate) fn write(&mut self, folder: &Path) -> Result<(), TrainError> {
