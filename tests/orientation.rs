@@ -110,8 +110,12 @@ fn a_3d_model_that_resamples_gives_the_same_mask_in_all_48_orientations() {
     // An orientation that is none of the scans' own.
     spec.orientation = "PIR".parse().unwrap();
     let mm = Spacing::new([1.25, 1.5, 1.125]).unwrap();
-    spec.spacing =
-        SpacingRule::Resample { mm, interpolation: Interpolation::Linear, coarse_axis: CoarseAxis::AsOthers };
+    spec.spacing = SpacingRule::Resample {
+        mm,
+        interpolation: Interpolation::Linear,
+        coarse_axis: CoarseAxis::AsOthers,
+        tolerance: 1.0,
+    };
     spec.tiling = Tiling::Patch;
     let (device, _) = find_device(DeviceChoice::Cpu).unwrap();
     let network = UNet::new(&spec.network, spec.channels.len(), spec.classes(), 11, &device).unwrap();

@@ -21,7 +21,7 @@ import torch
 from monai.inferers import sliding_window_inference
 from onnx import numpy_helper
 
-from python_predict import normalise
+from python_predict import check_spacing, normalise
 
 THREADS = 2
 
@@ -75,8 +75,8 @@ def main():
     begun = time.perf_counter()
     file = onnx.load(model)
     spec = json.loads({p.key: p.value for p in file.metadata_props}["sulcus.spec"])
-    if spec["network"]["dimensions"] != 3 or spec["spacing"] != "native" or spec["orientation"] != "RAS":
-        sys.exit("only 3-D models in RAS that work on the scan's own spacing are compared")
+    if spec["network"]["dimensions"] != 3 or spec["orientation"] != "RAS":
+        sys.exit("only 3-D models in RAS are compared")
     network = Network(file.graph).eval()
     seconds["load"] = time.perf_counter() - begun
 
@@ -84,6 +84,7 @@ def main():
     scan = nibabel.load(image_path)
     if nibabel.aff2axcodes(scan.affine) != ("R", "A", "S"):
         sys.exit("only scans in RAS are compared")
+    check_spacing(spec, scan.header.get_zooms()[:3])
     values = normalise(scan.get_fdata(dtype=np.float32), spec["channels"][0]["normalisation"])
     volume = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 1, 0))).float()[None, None]
     seconds["preprocess"] = time.perf_counter() - begun

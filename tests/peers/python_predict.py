@@ -28,9 +28,17 @@ def load_model(path):
     options.intra_op_num_threads = THREADS
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     spec = json.loads(session.get_modelmeta().custom_metadata_map["sulcus.spec"])
-    if spec["format_version"] != 1 or spec["spacing"] != "native":
-        sys.exit("only models of format version 1 that work on the scan's own spacing are compared")
     return session, spec
+
+
+def check_spacing(spec, zooms):
+    """Resampling is not compared: the scan must be one that the model takes in its own voxel size."""
+    rule = spec["spacing"]
+    if rule == "native":
+        return
+    target, tolerance = rule["resample"]["mm"], rule["resample"].get("tolerance", 1.0)
+    if any(max(own / mm, mm / own) > tolerance for own in zooms for mm in target):
+        sys.exit(f"only scans of about {target} mm are compared, which this model does not resample")
 
 
 def normalise(values, rule):
@@ -110,6 +118,7 @@ def main():
 
     begun = time.perf_counter()
     image = nibabel.load(image_path)
+    check_spacing(spec, image.header.get_zooms()[:3])
     scan = image.get_fdata()
     stage("read", begun)
 

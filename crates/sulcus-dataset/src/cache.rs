@@ -281,6 +281,7 @@ mod tests {
                     mm,
                     interpolation: Interpolation::Linear,
                     coarse_axis: CoarseAxis::AsOthers,
+                    tolerance: 1.0,
                 };
             })
         );

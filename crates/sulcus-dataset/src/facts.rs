@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use sulcus_model::CropRule;
+use sulcus_model::{CropRule, GridAxes};
 use sulcus_volume::{Label, Orientation, Reorientation, Spacing};
 
 use crate::measures::CaseMeasures;
@@ -16,6 +16,10 @@ pub struct CaseFacts {
     pub spacing: Spacing,
     /// The orientation of the file's axes.
     pub orientation: Orientation,
+    /// The orientation closest to that of the acquisition.
+    pub acquired: Orientation,
+    /// The largest angle between an axis of the file and the nearest patient axis.
+    pub obliquity_degrees: f64,
     /// Number of image channels.
     pub channels: usize,
     /// Minimum and maximum intensity over all channels.
@@ -29,20 +33,23 @@ pub struct CaseFacts {
 }
 
 impl CaseFacts {
-    /// Shape and spacing along the axes of `orientation`.
-    pub fn oriented(&self, orientation: Orientation) -> ([usize; 3], [f64; 3]) {
-        let turn = Reorientation::between(self.orientation, orientation);
-        (turn.shape(self.shape), turn.permute(self.spacing.mm()))
+    /// Shape and spacing along these axes.
+    pub fn oriented(&self, axes: impl Into<GridAxes>) -> ([usize; 3], [f64; 3]) {
+        let reorientation = self.reorientation(axes.into());
+        (reorientation.shape(self.shape), reorientation.permute(self.spacing.mm()))
+    }
+
+    fn reorientation(&self, axes: GridAxes) -> Reorientation {
+        Reorientation::between(self.orientation, axes.orientation(self.acquired))
     }
 
     /// As [`CaseFacts::oriented`], of the part of the scan that this crop rule keeps.
-    pub fn cropped_and_oriented(&self, crop: CropRule, orientation: Orientation) -> ([usize; 3], [f64; 3]) {
-        let (shape, spacing) = self.oriented(orientation);
+    pub fn cropped_and_oriented(&self, crop: CropRule, axes: impl Into<GridAxes>) -> ([usize; 3], [f64; 3]) {
+        let axes = axes.into();
+        let (shape, spacing) = self.oriented(axes);
         match crop {
             CropRule::Whole => (shape, spacing),
-            CropRule::Nonzero => {
-                (Reorientation::between(self.orientation, orientation).shape(self.measures.crop_shape), spacing)
-            }
+            CropRule::Nonzero => (self.reorientation(axes).shape(self.measures.crop_shape), spacing),
         }
     }
 

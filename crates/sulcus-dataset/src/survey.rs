@@ -92,6 +92,8 @@ fn examine(dataset: &Dataset, case: &Case) -> (Option<CaseFacts>, Option<CaseTra
         shape: image.geometry().shape(),
         spacing: image.geometry().spacing(),
         orientation: image.geometry().orientation(),
+        acquired: image.geometry().acquired_orientation(),
+        obliquity_degrees: image.geometry().obliquity_degrees(),
         channels: image.channels(),
         intensity: [finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max)],
         label_voxels,

@@ -1,16 +1,16 @@
 use serde::{Deserialize, Serialize};
-use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
+use sulcus_volume::{Interpolation, LabelTable, Spacing};
 
 use crate::{
-    CropRule, GoldenCase, NetworkSpec, Normalisation, Postprocess, Precision, QuantizationReport, Region,
-    SpecError, Structure,
+    CropRule, GoldenCase, GridAxes, NetworkSpec, Normalisation, Postprocess, Precision, QuantizationReport,
+    Region, SpecError, Structure,
 };
 
 /// The key of the ONNX metadata entry that holds the specification.
 pub const SPEC_KEY: &str = "sulcus.spec";
 
 /// The newest format version that this code reads.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 /// The oldest one, which it writes where nothing newer is needed.
 const OLDEST_VERSION: u32 = 1;
 /// The one that brought regions.
@@ -19,6 +19,8 @@ const REGIONS_VERSION: u32 = 2;
 const CROP_VERSION: u32 = 3;
 /// The one that brought the mark of a model that failed its check.
 const UNCHECKED_VERSION: u32 = 4;
+/// The first version with acquired axes and a tolerance of the voxel size.
+const TOLERANCE_VERSION: u32 = 5;
 
 /// Everything that prediction needs to know about a model besides its graph. It travels inside the `.onnx` file,
 /// as JSON under [`SPEC_KEY`].
@@ -44,8 +46,8 @@ pub struct ModelSpec {
     /// What of a scan it looks at.
     #[serde(default, skip_serializing_if = "CropRule::is_whole")]
     pub crop: CropRule,
-    /// How the prepared grid lies in the patient. A 2-D network sees slices along its third axis.
-    pub orientation: Orientation,
+    /// The axes of the preprocessed grid. A 2-D network sees slices along its third axis.
+    pub orientation: GridAxes,
     /// On which voxel size the network works.
     pub spacing: SpacingRule,
     /// The block it was trained on, (D,) H, W.
@@ -113,7 +115,42 @@ pub enum SpacingRule {
         /// What is otherwise along a coarse axis.
         #[serde(default, skip_serializing_if = "CoarseAxis::is_as_others")]
         coarse_axis: CoarseAxis,
+        /// A scan keeps its own voxel size if each edge of its voxels differs from `mm` by at most this factor (≥ 1). The
+        /// training scans then had such voxel sizes and were not resampled either.
+        #[serde(default = "exact", skip_serializing_if = "is_exact")]
+        tolerance: f64,
     },
+}
+
+impl SpacingRule {
+    /// The voxel size that a scan is resampled to; `None` if it keeps its own. Both along the axes of the preprocessed grid.
+    pub fn target_for(&self, scan: Spacing) -> Option<Spacing> {
+        let Self::Resample { mm, tolerance, .. } = *self else { return None };
+        let is_within = |(own, target): (f64, f64)| own <= target * tolerance && target <= own * tolerance;
+        let keeps_own = tolerance > 1.0 && scan.mm().into_iter().zip(mm.mm()).all(is_within);
+        (!keeps_own).then_some(mm)
+    }
+
+    /// Whether all preprocessed scans have the same voxel size.
+    pub fn resamples_every_scan(&self) -> bool {
+        matches!(self, Self::Resample { tolerance, .. } if is_exact(tolerance))
+    }
+
+    fn tolerance(&self) -> f64 {
+        match self {
+            Self::Native => exact(),
+            Self::Resample { tolerance, .. } => *tolerance,
+        }
+    }
+}
+
+/// The tolerance of a rule by which every scan is resampled.
+fn exact() -> f64 {
+    1.0
+}
+
+fn is_exact(tolerance: &f64) -> bool {
+    *tolerance == exact()
 }
 
 /// How values are found along the axis of thick slices, where there is one.
@@ -170,6 +207,8 @@ pub struct Training {
 impl ModelSpec {
     /// More than any network can take at once: a file that asks for it is broken.
     const MAX_TILE_VOXELS: usize = 1 << 27;
+    /// Networks do not recognise structures that are more than twice as large or small as in training.
+    const MAX_TOLERANCE: f64 = 2.0;
 
     /// Channels of `logits`.
     pub fn classes(&self) -> usize {
@@ -193,6 +232,9 @@ impl ModelSpec {
     /// The oldest format version that can say all that this says: the one to write, so that older programs read what they
     /// understand, and refuse the rest by its number.
     pub fn min_format_version(&self) -> u32 {
+        if self.orientation == GridAxes::Acquired || self.spacing.tolerance() != exact() {
+            return TOLERANCE_VERSION;
+        }
         if self.unchecked.is_some() {
             return UNCHECKED_VERSION;
         }
@@ -256,6 +298,13 @@ impl ModelSpec {
         }
         if !(self.tile_step > 0.0 && self.tile_step <= 1.0) {
             return bad(format!("its window step must lie in (0, 1], found {}", self.tile_step));
+        }
+        if !(1.0..=Self::MAX_TOLERANCE).contains(&self.spacing.tolerance()) {
+            return bad(format!(
+                "its tolerance of the voxel size must lie in [1, {}], found {}",
+                Self::MAX_TOLERANCE,
+                self.spacing.tolerance()
+            ));
         }
         self.precision.map_or(Ok(()), |reduction| reduction.check()).map_err(SpecError::Invalid)?;
         self.postprocessing.iter().try_for_each(|step| step.check(&self.labels)).map_err(SpecError::Invalid)?;

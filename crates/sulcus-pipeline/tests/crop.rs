@@ -169,7 +169,12 @@ fn the_filled_inside_decides_over_mean_and_deviation() {
 #[test]
 fn along_a_coarse_axis_the_nearest_slice_counts_there_and_back() {
     let mm = Spacing::new([1.0, 1.0, 2.5]).unwrap();
-    let rule = |coarse_axis| SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis };
+    let rule = |coarse_axis| SpacingRule::Resample {
+        mm,
+        interpolation: Interpolation::Cubic,
+        coarse_axis,
+        tolerance: 1.0,
+    };
     let ct = Normalisation::Ct { clip: [0.0, 2000.0], mean: 0.0, sd: 1.0 };
     let model = |coarse_axis| ModelSpec {
         orientation: "LPI".parse().unwrap(),
@@ -198,8 +203,12 @@ fn along_a_coarse_axis_the_nearest_slice_counts_there_and_back() {
 
     // In plane the spline stays: the same as resampling the slices alone.
     let finer = Spacing::new([0.5, 1.0, 5.0]).unwrap();
-    let in_plane =
-        |coarse_axis| SpacingRule::Resample { mm: finer, interpolation: Interpolation::Cubic, coarse_axis };
+    let in_plane = |coarse_axis| SpacingRule::Resample {
+        mm: finer,
+        interpolation: Interpolation::Cubic,
+        coarse_axis,
+        tolerance: 1.0,
+    };
     let [nearest, others] = [CoarseAxis::Nearest, CoarseAxis::AsOthers].map(|coarse_axis| {
         let model = ModelSpec { spacing: in_plane(coarse_axis), ..model(coarse_axis) };
         preprocess(&model, &image).unwrap().0
@@ -215,7 +224,8 @@ fn isotropic_voxels_and_two_coarse_axes_have_no_coarse_axis() {
         let image = head([6, 7, 4], [0; 3], [6, 7, 4], from);
         let mm = Spacing::new(to).unwrap();
         let [nearest, others] = [CoarseAxis::Nearest, CoarseAxis::AsOthers].map(|coarse_axis| {
-            let spacing = SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis };
+            let spacing =
+                SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis, tolerance: 1.0 };
             let model = ModelSpec { orientation: "LPI".parse().unwrap(), ..spec(CropRule::Whole, ct, spacing) };
             (preprocess(&model, &image).unwrap().0, predict(&model, &image, 500.0).labels)
         });
@@ -234,7 +244,8 @@ fn a_model_that_needs_it_is_of_the_version_that_brought_it_and_others_are_not() 
         |s: &mut ModelSpec| {
             let mm = Spacing::new([1.0; 3]).unwrap();
             let coarse_axis = CoarseAxis::Nearest;
-            s.spacing = SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis };
+            s.spacing =
+                SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis, tolerance: 1.0 };
         },
     ] {
         let mut newer = plain.clone();

@@ -121,6 +121,7 @@ fn a_resampled_scan_comes_back_on_its_own_grid() {
             mm: Spacing::new(mm).unwrap(),
             interpolation: Interpolation::Linear,
             coarse_axis: CoarseAxis::AsOthers,
+            tolerance: 1.0,
         };
         let spec = ModelSpec { spacing, ..spec("LSP", Dimensions::Three) };
         let prediction = run(&spec, &image, WindowOptions::default()).unwrap();
@@ -215,12 +216,12 @@ fn the_specification_survives_json_and_refuses_what_it_does_not_know() {
     let json = full.to_json().unwrap();
     assert_eq!(ModelSpec::from_json(&json).unwrap(), full);
     let golden = full.golden_case.unwrap();
-    assert_eq!(golden.image(full.orientation).unwrap().data(), image.data());
+    assert_eq!(golden.image(full.orientation.nominal()).unwrap().data(), image.data());
     golden.check(&mask).unwrap();
     assert!(golden.check(&mask.map(|l| l / 2)).is_err());
 
-    let newer = json.replacen("\"format_version\":4", "\"format_version\":9,\"thing\":0", 1);
-    insta::assert_snapshot!(ModelSpec::from_json(&newer).unwrap_err(), @"this model cannot be used: its format version is 9, this program knows 1 to 4: use a newer sulcus");
+    let newer = json.replacen("\"format_version\":5", "\"format_version\":9,\"thing\":0", 1);
+    insta::assert_snapshot!(ModelSpec::from_json(&newer).unwrap_err(), @"this model cannot be used: its format version is 9, this program knows 1 to 5: use a newer sulcus");
     let unknown = json.replacen("\"overlap\"", "\"overlapp\"", 1);
     assert!(ModelSpec::from_json(&unknown).unwrap_err().to_string().contains("unknown field `overlapp`"));
     assert!(ModelSpec::from_json("[]").is_err());
@@ -290,6 +291,7 @@ fn voxels_that_nobody_labelled_are_a_class_of_their_own_and_count_in_no_score() 
             mm,
             interpolation: Interpolation::Linear,
             coarse_axis: CoarseAxis::AsOthers,
+            tolerance: 1.0,
         },
         ..native.clone()
     };

@@ -180,7 +180,7 @@ mod plain {
     /// `[3, z, y, x]` on the scan's grid.
     pub(super) fn on_scan(spec: &ModelSpec, image: &Image, values: &[f32]) -> Vec<f32> {
         let (prepared, _) = preprocess(spec, image).unwrap();
-        let turn = Reorientation::between(image.geometry().orientation(), spec.orientation);
+        let turn = Reorientation::between(image.geometry().orientation(), spec.orientation.nominal());
         let turned = turn.shape(image.geometry().shape());
         let back = |c| {
             turn.inverse()
@@ -220,6 +220,7 @@ fn specs() -> Vec<ModelSpec> {
         mm: Spacing::new(mm).unwrap(),
         interpolation,
         coarse_axis: CoarseAxis::AsOthers,
+        tolerance: 1.0,
     };
     let mut all = Vec::new();
     for spacing in [

@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use sulcus_model::{Normalisation, OutputActivation};
-use sulcus_volume::{Orientation, Spacing};
+use sulcus_model::{GridAxes, Normalisation, OutputActivation};
+use sulcus_volume::Spacing;
 
 use crate::augmentation::Augmentation;
 use crate::device::DeviceList;
@@ -40,10 +40,10 @@ pub struct TrainConfig {
     /// The output activation [default: sigmoid for one structure, softmax for several, regions if the data set has them].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputActivation>,
-    /// The orientation of the prepared grid [default: from shape and spacing]. A 2-D network sees slices along its third
-    /// axis.
+    /// The axes of the prepared grid [default: from shape, spacing and orientation of the scans]. A 2-D network sees slices
+    /// along its third axis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub orientation: Option<Orientation>,
+    pub orientation: Option<GridAxes>,
     /// The voxel size of the prepared grid.
     #[serde(default, skip_serializing_if = "SpacingChoice::is_auto")]
     pub spacing: SpacingChoice,
@@ -113,12 +113,12 @@ pub struct TrainConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SpacingChoice {
-    /// Each scan's own spacing if all are similar, else nnU-Net's target spacing.
+    /// nnU-Net's target spacing. If the spacings of all scans are similar, they and later scans like them keep their own.
     #[default]
     Auto,
-    /// Each scan's own spacing.
+    /// Each scan's own spacing, whatever it is.
     Native,
-    /// This spacing, along right, anterior, superior.
+    /// This spacing for every scan, along right, anterior, superior; with acquired axes along x, y, z of the prepared grid.
     Resample(Spacing),
 }
 

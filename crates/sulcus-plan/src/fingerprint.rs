@@ -82,6 +82,8 @@ mod tests {
             shape: [10, 20, 30],
             spacing: Spacing::new([1.0, 1.0, 2.0]).unwrap(),
             orientation: Orientation::RAS,
+            acquired: Orientation::LPI,
+            obliquity_degrees: 0.0,
             channels: 2,
             intensity: [0.0, 254.0],
             label_voxels: [(1, VOXELS)].into(),

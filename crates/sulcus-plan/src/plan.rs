@@ -1,9 +1,9 @@
 use serde::{Deserialize, Serialize};
 use sulcus_model::{
-    ChannelSpec, CropRule, ModelSpec, NetworkSpec, Normalisation, OutputActivation, Region, SpacingRule,
+    ChannelSpec, CropRule, GridAxes, ModelSpec, NetworkSpec, Normalisation, OutputActivation, Region, SpacingRule,
     SpecError, Structure, Tiling, Training,
 };
-use sulcus_volume::{LabelTable, Orientation};
+use sulcus_volume::LabelTable;
 
 use crate::augmentation::Flips;
 use crate::config::TrainConfig;
@@ -34,8 +34,8 @@ pub struct Plan {
     /// The part of a scan that the model sees.
     #[serde(default)]
     pub crop: CropRule,
-    /// The orientation of the prepared grid. A 2-D network sees slices along its third axis.
-    pub orientation: Orientation,
+    /// The axes of the prepared grid. A 2-D network sees slices along its third axis.
+    pub orientation: GridAxes,
     /// The voxel size of the prepared grid.
     pub spacing: SpacingRule,
     /// Patch size for training, (D,) H, W: along z, y, x of the prepared grid.

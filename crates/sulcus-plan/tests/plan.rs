@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sulcus_dataset::{Dataset, SplitChoice};
-use sulcus_model::SpacingRule;
 use sulcus_plan::{DeviceChoice, DeviceKind, PlanFile, TrainConfig};
+use sulcus_volume::Spacing;
 
 const SHAPE: [usize; 3] = [20, 24, 16];
 
@@ -45,7 +45,10 @@ fn bundled_scans_get_nnunets_patch_and_round_trip_through_the_file() {
     let inside = data.channels[0].foreground.unwrap();
     assert!(inside.min <= inside.percentile_00_5 && inside.percentile_00_5 < inside.median, "{inside:?}");
     assert!(inside.median < inside.percentile_99_5 && inside.percentile_99_5 <= inside.max, "{inside:?}");
-    assert_eq!((made.plan.patch.as_slice(), made.plan.spacing), ([40, 56, 40].as_slice(), SpacingRule::Native));
+    assert_eq!(made.plan.patch, [40, 56, 40]);
+    // The voxel size of the training scans: others are resampled to it.
+    let mm = |mm: f64| Spacing::new([mm; 3]).unwrap();
+    assert_eq!([0.5, 1.0, 2.0].map(|v| made.plan.spacing.target_for(mm(v))), [Some(mm(1.0)), None, Some(mm(1.0))]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("plan.json");
     made.write(&file).unwrap();

@@ -238,7 +238,7 @@ impl Segmenter {
         for (i, model) in self.models.iter().enumerate() {
             let spec = &model.spec;
             let golden = spec.golden_case.as_ref().ok_or(ErrorKind::NoGoldenCase { model: i + 1 })?;
-            let image = golden.image(spec.orientation)?;
+            let image = golden.image(spec.orientation.nominal())?;
             // The recorded mask was made with the model's own window, whatever this segmenter was given.
             let window = WindowOptions::default();
             let one = std::slice::from_ref(model);

@@ -138,6 +138,7 @@ fn members_keep_their_own_network_patch_grid_and_normalisation() {
         mm: Spacing::new(mm).unwrap(),
         interpolation: Interpolation::Linear,
         coarse_axis: CoarseAxis::AsOthers,
+        tolerance: 1.0,
     };
     let z_score = vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore }];
     let windowed = ModelSpec { patch: vec![8, 8], tiling: Tiling::Patch, tile_step: 0.25, ..spec(2) };

@@ -169,7 +169,7 @@ fn plan_2d_that_resamples_one_slice_to_two_is_exported() {
     let spacing = SpacingChoice::Resample(Spacing::new([1.0, 0.8, 0.5]).unwrap());
     let config = tiny().with(|c| {
         (c.epochs, c.steps_per_epoch) = (Some(1), Some(1));
-        (c.spacing, c.orientation) = (spacing, Some(Orientation::RAS));
+        (c.spacing, c.orientation) = (spacing, Some(Orientation::RAS.into()));
     });
     let at = folder.path().join("run");
     finished(train(&dataset, &SplitChoice::All, &config, &at, &mut ()).unwrap());

@@ -3,7 +3,7 @@ use crate::{Orientation, VolumeError};
 /// Voxel size along the x, y and z axis of a grid in millimetres. Each is positive and finite.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "[f64; 3]", into = "[f64; 3]")]
-pub struct Spacing([f64; 3]);
+pub struct Spacing(pub(crate) [f64; 3]);
 
 impl Spacing {
     /// Voxel sizes in millimetres, x first.

@@ -36,6 +36,7 @@
 //! The crate does no I/O, starts no threads and compiles to WebAssembly. Reading and writing files is the task of
 //! `sulcus-io`.
 
+mod acquired;
 mod axes;
 mod error;
 mod geometry;

@@ -64,9 +64,22 @@ impl Orientation {
         AxisDirection { ras_axis: 2, positive: true },
     ]);
 
+    /// Left, posterior, inferior.
+    pub const LPI: Self = Self([
+        AxisDirection { ras_axis: 0, positive: false },
+        AxisDirection { ras_axis: 1, positive: false },
+        AxisDirection { ras_axis: 2, positive: false },
+    ]);
+
     /// The directions of the x, y and z axis.
     pub fn axes(self) -> [AxisDirection; 3] {
         self.0
+    }
+
+    /// The orientation of a grid with the axes of this one in another order and partly reversed: for each new axis, the axis
+    /// of this one and whether it is reversed. `order` must name each axis once.
+    pub(crate) fn rearranged(self, order: [(usize, bool); 3]) -> Self {
+        Self(order.map(|(axis, reversed)| if reversed { self.0[axis].opposite() } else { self.0[axis] }))
     }
 
     /// All 48 orientations.

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use crate::{Geometry, Image, Orientation, RasFromVoxel, Volume, Xyz};
+use crate::{Geometry, Image, Orientation, RasFromVoxel, Spacing, Volume, Xyz};
 
 /// A change of orientation: a permutation of the axes of a grid, some of them flipped. No value is interpolated, so
 /// [`inverse`](Self::inverse) undoes it exactly. In the methods, the *source* is the array before the change and the
@@ -166,6 +166,14 @@ impl Reorientation {
     }
 }
 
+impl Spacing {
+    /// The voxel sizes along the axes of a reoriented grid.
+    #[must_use]
+    pub fn reoriented(self, reorientation: Reorientation) -> Self {
+        Self(reorientation.permute(self.0))
+    }
+}
+
 impl<T: Copy> Volume<T> {
     /// The same volume with its axes permuted and flipped to orientation `to`.
     pub fn reoriented(&self, to: Orientation) -> Self {
@@ -191,7 +199,7 @@ impl Image {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{OrientationSource, Spacing, VoxelIndex};
+    use crate::{OrientationSource, VoxelIndex};
 
     fn phantom(orientation: Orientation) -> Volume<u32> {
         let map = RasFromVoxel::aligned(orientation, Spacing::new([1.5, 0.7, 2.5]).unwrap());

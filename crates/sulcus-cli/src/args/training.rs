@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use sulcus_model::GridAxes;
 use sulcus_plan::DeviceList;
-use sulcus_volume::Orientation;
 
 use super::values::{
     CheckpointName, FoldChoice, LossName, NormalisationName, OptimizerName, PrecisionName, TritonDevice,
@@ -62,10 +62,11 @@ pub(crate) struct PlanChoices {
     /// Intensity normalisation [default: from the plan]
     #[arg(long, value_name = "NAME")]
     pub(crate) normalisation: Option<NormalisationName>,
-    /// Orientation of the prepared scans; 2-D networks see slices across the third axis, so RAS gives axial and SAR sagittal
-    /// slices [default: from the plan]
-    #[arg(long, value_name = "CODE")]
-    pub(crate) orientation: Option<Orientation>,
+    /// Axes of the prepared scans: a code, or `acquired` for slices as they were acquired, whichever patient axis they are
+    /// normal to. 2-D networks see slices across the third axis, so RAS gives axial and SAR sagittal slices [default: from
+    /// the plan]
+    #[arg(long, value_name = "CODE|acquired")]
+    pub(crate) orientation: Option<GridAxes>,
     /// Size of the training patches: height and width, such as 56,40, or for 3-D networks depth, height and width, such as
     /// 40,56,40 [default: from the plan]
     #[arg(long, value_name = "D,H,W", value_delimiter = ',', value_parser = at_least_one)]

@@ -1,7 +1,6 @@
 //! `sulcus plan`: describes a data set and plans a training on it.
 
 use sulcus_dataset::{Dataset, Range};
-use sulcus_model::SpacingRule;
 use sulcus_plan::{DeviceKind, Fingerprint, Plan, PlanFile, TrainConfig};
 use sulcus_train::device_kind;
 
@@ -10,7 +9,7 @@ use super::train::progress::TrainingProgress;
 use crate::args::PlanArgs;
 use crate::error::{CliError, Context};
 use crate::interrupt::Interrupt;
-use crate::output::rules::{normalisation, orientation};
+use crate::output::rules::{normalisation, orientation, spacing};
 use crate::output::{self, Ui, count, join, rounded};
 
 pub(crate) fn run(args: &PlanArgs, ui: Ui) -> Result<(), CliError> {
@@ -115,10 +114,6 @@ fn plan_rows(plan: &Plan, config: &TrainConfig, kind: DeviceKind) -> Vec<(&'stat
             format!("{} maps, {} × kernel {kernel}, stride {stride}", s.channels, s.convolutions)
         })
         .collect();
-    let spacing = match plan.spacing {
-        SpacingRule::Native => "each scan's own".to_owned(),
-        SpacingRule::Resample { mm, .. } => format!("{} mm", times(&mm.mm().map(rounded))),
-    };
     vec![
         (
             "network",
@@ -131,7 +126,7 @@ fn plan_rows(plan: &Plan, config: &TrainConfig, kind: DeviceKind) -> Vec<(&'stat
         ),
         ("stages", stages.join("\n")),
         ("orientation", orientation(plan.orientation, plan.crop)),
-        ("spacing", spacing),
+        ("spacing", spacing(&plan.spacing)),
         ("normalisation", plan.normalisation.iter().map(normalisation).collect::<Vec<_>>().join(", ")),
         ("patch", times(&plan.patch)),
         ("batch", plan.batch_size.to_string()),

@@ -1,13 +1,29 @@
 //! Preprocessing rules of models and plans, in words.
 
-use sulcus_model::{CropRule, Normalisation};
-use sulcus_volume::Orientation;
+use sulcus_model::{CropRule, GridAxes, Normalisation, SpacingRule};
+
+use super::text::significant;
 
 /// The grid of the prepared scans.
-pub(crate) fn orientation(orientation: Orientation, crop: CropRule) -> String {
+pub(crate) fn orientation(axes: GridAxes, crop: CropRule) -> String {
     match crop {
-        CropRule::Whole => orientation.to_string(),
-        CropRule::Nonzero => format!("{orientation}, cropped to the box of non-zero voxels"),
+        CropRule::Whole => axes.to_string(),
+        CropRule::Nonzero => format!("{axes}, cropped to the box of non-zero voxels"),
+    }
+}
+
+/// The voxel size of the prepared scans.
+pub(crate) fn spacing(rule: &SpacingRule) -> String {
+    match rule {
+        SpacingRule::Native => "the scan's own".to_owned(),
+        SpacingRule::Resample { mm, tolerance, .. } => {
+            let target = format!("{} mm", mm.mm().map(significant).join(" × "));
+            if rule.resamples_every_scan() {
+                target
+            } else {
+                format!("{target} (scans within a factor of {} of it keep their own)", significant(*tolerance))
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Estimates how much memory a prediction needs.
 
-use sulcus_model::{ModelSpec, Normalisation, SpacingRule, Tiling};
+use sulcus_model::{ModelSpec, Normalisation, Tiling};
 use sulcus_volume::{Geometry, Reorientation};
 
 use super::chunks::ChunkSize;
@@ -135,18 +135,17 @@ impl MemoryModel<'_> {
 fn preprocessing_bytes(spec: &ModelSpec, transform: &GridTransform) -> u64 {
     let reoriented = transform.reoriented_shape.iter().product::<usize>() as u64;
     let sorts_values = spec.channels.iter().any(|c| matches!(c.normalisation, Normalisation::Percentile { .. }));
-    let resampling = match spec.spacing {
-        SpacingRule::Native => 0,
-        SpacingRule::Resample { .. } => {
-            // Axis by axis: the largest step, source and result.
-            let step = |axes: usize| -> u64 {
-                let edge = |axis: usize| {
-                    if axis <= axes { transform.resampled_shape[axis] } else { transform.reoriented_shape[axis] }
-                };
-                (0..3).map(|axis| edge(axis) as u64).product()
+    let resampling = if transform.resampled_shape == transform.reoriented_shape {
+        0
+    } else {
+        // Axis by axis: the largest step, source and result.
+        let step = |axes: usize| -> u64 {
+            let edge = |axis: usize| {
+                if axis <= axes { transform.resampled_shape[axis] } else { transform.reoriented_shape[axis] }
             };
-            2 * (0..3).map(step).max().unwrap_or(reoriented).max(reoriented)
-        }
+            (0..3).map(|axis| edge(axis) as u64).product()
+        };
+        2 * (0..3).map(step).max().unwrap_or(reoriented).max(reoriented)
     };
     let nonzero = spec.channels.iter().any(|c| c.normalisation == Normalisation::ZScoreNonzero);
     // The values that count, and two flags per voxel.
@@ -167,7 +166,8 @@ pub(super) fn engine_workspace_bytes(spec: &ModelSpec, geometry: &Geometry) -> u
     let edges: Vec<usize> = match spec.tiling {
         Tiling::Patch => spec.patch.clone(),
         Tiling::Whole => {
-            let reorientation = Reorientation::between(geometry.orientation(), spec.orientation);
+            let reorientation =
+                Reorientation::between(geometry.orientation(), spec.orientation.orientation_for(geometry));
             let [x, y, z] = reorientation.shape(geometry.shape());
             let padded = [z, y, x].into_iter().skip(3 - spec.padding_multiple.len()).zip(&spec.padding_multiple);
             padded.map(|(edge, multiple)| edge.next_multiple_of((*multiple).max(1))).collect()

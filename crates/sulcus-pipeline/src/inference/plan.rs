@@ -209,16 +209,16 @@ fn partition(
     groups
 }
 
-/// The voxel size that scans are resampled to, and the rule for a coarse axis.
-fn target(spec: &ModelSpec) -> Option<(Spacing, CoarseAxis)> {
+/// What determines the network's grid for a scan; the interpolation of the image does not.
+fn grid_rule(spec: &ModelSpec) -> Option<(Spacing, CoarseAxis, f64)> {
     match spec.spacing {
         SpacingRule::Native => None,
-        SpacingRule::Resample { mm, coarse_axis, .. } => Some((mm, coarse_axis)),
+        SpacingRule::Resample { mm, coarse_axis, tolerance, .. } => Some((mm, coarse_axis, tolerance)),
     }
 }
 
 fn same_grid(a: &ModelSpec, b: &ModelSpec) -> bool {
-    a.orientation == b.orientation && target(a) == target(b)
+    a.orientation == b.orientation && grid_rule(a) == grid_rule(b)
 }
 
 fn same_preprocessing(a: &ModelSpec, b: &ModelSpec) -> bool {

@@ -24,9 +24,10 @@ impl std::fmt::Debug for GridTransform {
 
 impl GridTransform {
     pub(crate) fn new(spec: &ModelSpec, geometry: &Geometry) -> Self {
-        let reorientation = Reorientation::between(geometry.orientation(), spec.orientation);
+        let reorientation =
+            Reorientation::between(geometry.orientation(), spec.orientation.orientation_for(geometry));
         let reoriented_shape = reorientation.shape(geometry.shape());
-        let from_mm = reorientation.permute(geometry.spacing().mm());
+        let from_mm = geometry.spacing().reoriented(reorientation);
         let mut transform = Self {
             reorientation,
             reoriented_shape,
@@ -34,7 +35,10 @@ impl GridTransform {
             coarse_axis_forward: None,
             coarse_axis_back: None,
         };
-        if let SpacingRule::Resample { mm, coarse_axis, .. } = spec.spacing {
+        if let SpacingRule::Resample { coarse_axis, .. } = spec.spacing
+            && let Some(mm) = spec.spacing.target_for(from_mm)
+        {
+            let from_mm = from_mm.mm();
             transform.resampled_shape = resampled_shape(reoriented_shape, from_mm, mm);
             if coarse_axis == CoarseAxis::Nearest {
                 transform.coarse_axis_forward = coarse_axis_of(from_mm, mm.mm());

@@ -5,7 +5,9 @@ mod size;
 mod topology;
 
 use sulcus_dataset::{CaseFacts, Range, quantile};
-use sulcus_model::{CoarseAxis, CropRule, Dimensions, Normalisation, OutputActivation, Region, SpacingRule};
+use sulcus_model::{
+    CoarseAxis, CropRule, Dimensions, GridAxes, Normalisation, OutputActivation, Region, SpacingRule,
+};
 use sulcus_pipeline::PipelineError;
 use sulcus_volume::{Interpolation, LabelTable, Orientation, Reorientation, Spacing};
 
@@ -23,6 +25,8 @@ use size::{Grid, Size};
 
 /// Spacings that differ by less than this factor are similar: resampling would blur more than it aligns.
 const SIMILAR: f64 = 1.2;
+/// The tolerance with which every scan is resampled.
+const EXACT: f64 = 1.0;
 /// Data are anisotropic if voxels are longer along one axis by more than this factor than along both others (nnU-Net).
 const ANISOTROPIC: f64 = 3.0;
 /// With fewer slices the network is 2-D.
@@ -50,6 +54,61 @@ impl Plan {
     }
 }
 
+/// The median scan along the axes of a frame.
+struct MedianScan {
+    frame: GridAxes,
+    shape: [f64; 3],
+    mm: [f64; 3],
+}
+
+impl MedianScan {
+    fn of(facts: &[CaseFacts], frame: GridAxes) -> Self {
+        let (shapes, spacings): (Vec<_>, Vec<_>) = facts.iter().map(|f| f.oriented(frame)).unzip();
+        let shape = Range::of(shapes.into_iter().map(|shape: [usize; 3]| shape.map(|n| n as f64))).median;
+        Self { frame, shape, mm: Range::of(spacings.into_iter()).median }
+    }
+
+    /// The names of the axes, for people.
+    fn axes(&self) -> &'static str {
+        if self.frame == GridAxes::Acquired { "x, y, z, where z is the slice axis" } else { "R, A, S" }
+    }
+}
+
+/// Whether the axes of the acquisition are kept, because patient axes would not bring the slices of all scans to the same axis.
+fn needs_acquired_axes(facts: &[CaseFacts], why: &mut Vec<String>) -> bool {
+    /// Between two patient axes, a small rotation changes the nearest one.
+    const MAX_OBLIQUITY_DEGREES: f64 = 35.0;
+    /// More than this fraction of the scans is not an exception.
+    const EXCEPTIONS: f64 = 0.05;
+    let are_many = |n: usize| n as f64 > EXCEPTIONS * facts.len() as f64;
+    let oblique = facts.iter().filter(|f| f.obliquity_degrees > MAX_OBLIQUITY_DEGREES).count();
+    if are_many(oblique) {
+        why.push(format!(
+            "scans keep the axes of their acquisition, slices along z: in {oblique} of {} the axes lie more than \
+             {MAX_OBLIQUITY_DEGREES:.0}° from every patient axis, so that the nearest one is arbitrary",
+            facts.len()
+        ));
+        return true;
+    }
+    let mut slice_normals = [0; 3];
+    for case in facts {
+        let (_, mm) = case.oriented(GridAxes::Acquired);
+        if mm[2] > SIMILAR * mm[0].max(mm[1]) {
+            slice_normals[case.acquired.axes()[2].ras_axis()] += 1;
+        }
+    }
+    let with_slices: usize = slice_normals.iter().sum();
+    if are_many(with_slices - slice_normals.into_iter().max().unwrap_or(0)) {
+        let [sagittal, coronal, axial] = slice_normals;
+        why.push(format!(
+            "scans keep the axes of their acquisition, slices along z: thick slices are sagittal in {sagittal}, coronal in \
+             {coronal} and axial in {axial} scan(s)"
+        ));
+        return true;
+    }
+    false
+}
+
 /// Decides everything that `config` leaves open.
 pub(crate) fn decide_plan(
     config: &TrainConfig,
@@ -65,11 +124,18 @@ pub(crate) fn decide_plan(
     // With another output the label values themselves are learnt.
     let regions = if output == OutputActivation::Regions { regions } else { &[] };
     let structures = if regions.is_empty() { labels.entries().len() } else { regions.len() };
-    let dimensions = dimensions(config, fingerprint, &mut why);
+    let acquired = match config.orientation {
+        Some(axes) => axes == GridAxes::Acquired,
+        None => needs_acquired_axes(facts, &mut why),
+    };
+    let frame = if acquired { GridAxes::Acquired } else { Orientation::RAS.into() };
+    let scan = MedianScan::of(facts, frame);
+    let dimensions = dimensions(config, &scan, &mut why);
     let orientation = match (config.orientation, dimensions) {
-        (Some(orientation), _) => orientation,
-        (None, Dimensions::Two) => slice_plane(fingerprint, &mut why)?,
-        (None, Dimensions::Three) => block_axes(fingerprint, &mut why)?,
+        (Some(axes), _) => axes,
+        (None, _) if acquired => GridAxes::Acquired,
+        (None, Dimensions::Two) => slice_plane(&scan, &mut why)?,
+        (None, Dimensions::Three) => block_axes(&scan, &mut why)?,
     };
     let crop = crop(fingerprint, &mut why);
     let (shapes, spacings): (Vec<_>, Vec<_>) =
@@ -160,7 +226,7 @@ fn are_similar(spacing_mm: [f64; 3]) -> bool {
 }
 
 /// 3-D, unless the configuration says otherwise or the scans have few or distant slices.
-fn dimensions(config: &TrainConfig, fingerprint: &Fingerprint, why: &mut Vec<String>) -> Dimensions {
+fn dimensions(config: &TrainConfig, scan: &MedianScan, why: &mut Vec<String>) -> Dimensions {
     let rule = match &config.network {
         NetworkChoice::Fixed(network) => return network.dimensions,
         NetworkChoice::Rule(rule) => rule,
@@ -173,7 +239,7 @@ fn dimensions(config: &TrainConfig, fingerprint: &Fingerprint, why: &mut Vec<Str
         Some(3) => return Dimensions::Three,
         _ => {}
     }
-    let (shape, mm) = (fingerprint.shape.median, fingerprint.spacing_mm.median);
+    let (shape, mm) = (scan.shape, scan.mm);
     let axis = coarsest_axis(mm);
     let finest = mm.iter().copied().fold(f64::INFINITY, f64::min);
     let shortest = shape.iter().copied().fold(f64::INFINITY, f64::min);
@@ -188,9 +254,10 @@ fn dimensions(config: &TrainConfig, fingerprint: &Fingerprint, why: &mut Vec<Str
         Dimensions::Two
     } else {
         why.push(format!(
-            "a 3-D network: the scans are volumes, of {} voxels each {} mm in the median (along R, A, S)",
+            "a 3-D network: the scans are volumes, of {} voxels each {} mm in the median (along {})",
             times(&shape),
-            times(&mm.map(|v| format!("{v:.2}")))
+            times(&mm.map(|v| format!("{v:.2}"))),
+            scan.axes()
         ));
         Dimensions::Three
     }
@@ -210,8 +277,8 @@ fn crop(fingerprint: &Fingerprint, why: &mut Vec<String>) -> CropRule {
 
 /// The plane of 2-D slices: across the coarsest axis, for the finest detail; across the shortest axis if all spacings are
 /// similar, for the most context.
-fn slice_plane(fingerprint: &Fingerprint, why: &mut Vec<String>) -> Result<Orientation, PlanError> {
-    let (shape, mm) = (fingerprint.shape.median, fingerprint.spacing_mm.median);
+fn slice_plane(scan: &MedianScan, why: &mut Vec<String>) -> Result<GridAxes, PlanError> {
+    let (shape, mm) = (scan.shape, scan.mm);
     let axis = if are_similar(mm) {
         (0..3).rev().min_by(|a, b| shape[*a].total_cmp(&shape[*b])).unwrap_or(2)
     } else {
@@ -227,13 +294,13 @@ fn slice_plane(fingerprint: &Fingerprint, why: &mut Vec<String>) -> Result<Orien
 }
 
 /// The axes of 3-D blocks: the coarsest axis lies along D, as in nnU-Net's transposition.
-fn block_axes(fingerprint: &Fingerprint, why: &mut Vec<String>) -> Result<Orientation, PlanError> {
-    let mm = fingerprint.spacing_mm.median;
+fn block_axes(scan: &MedianScan, why: &mut Vec<String>) -> Result<GridAxes, PlanError> {
+    let mm = scan.mm;
     let (code, name) = PLANES[coarsest_axis(mm)];
     why.push(if are_similar(mm) {
-        format!("scans are turned to {code}: their voxels are alike along all axes")
+        format!("scans are reoriented to {code}: their voxels are similar along all axes")
     } else {
-        format!("scans are turned to {code}: {name} slices have the finest voxels and lie along H and W")
+        format!("scans are reoriented to {code}: {name} slices have the finest voxels and lie along H and W")
     });
     parse(code)
 }
@@ -241,37 +308,41 @@ fn block_axes(fingerprint: &Fingerprint, why: &mut Vec<String>) -> Result<Orient
 /// For slices across right, anterior and superior: rows run along the first letter, columns along the second.
 const PLANES: [(&str, &str); 3] = [("ASR", "sagittal"), ("RSA", "coronal"), ("RAS", "axial")];
 
-fn parse(code: &str) -> Result<Orientation, PlanError> {
-    Ok(code.parse::<Orientation>().map_err(PipelineError::from)?)
+fn parse(code: &str) -> Result<GridAxes, PlanError> {
+    Ok(code.parse::<GridAxes>().map_err(PipelineError::from)?)
 }
 
 /// `shape` and `spacings` run along the axes of `orientation`.
 fn spacing_rule(
     choice: SpacingChoice,
-    orientation: Orientation,
+    orientation: GridAxes,
     shape: [f64; 3],
     spacings: &[[f64; 3]],
     why: &mut Vec<String>,
 ) -> Result<SpacingRule, PlanError> {
-    let cubic = |mm: [f64; 3]| -> Result<SpacingRule, PlanError> {
+    let cubic = |mm: [f64; 3], tolerance: f64| -> Result<SpacingRule, PlanError> {
         let mm = Spacing::new(mm).map_err(PipelineError::from)?;
         // The coarse axis is treated differently only if voxels are anisotropic.
-        Ok(SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis: CoarseAxis::Nearest })
+        let coarse_axis = CoarseAxis::Nearest;
+        Ok(SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis, tolerance })
     };
-    match choice {
-        SpacingChoice::Native => return Ok(SpacingRule::Native),
-        SpacingChoice::Resample(ras) => {
-            return cubic(Reorientation::between(Orientation::RAS, orientation).permute(ras.mm()));
+    match (choice, orientation) {
+        (SpacingChoice::Native, _) => return Ok(SpacingRule::Native),
+        (SpacingChoice::Resample(ras), GridAxes::Anatomical(orientation)) => {
+            return cubic(ras.reoriented(Reorientation::between(Orientation::RAS, orientation)).mm(), EXACT);
         }
-        SpacingChoice::Auto => {}
+        (SpacingChoice::Resample(mm), _) => return cubic(mm.mm(), EXACT),
+        (SpacingChoice::Auto, _) => {}
     }
     let range = Range::of(spacings.iter().copied());
     let ratio = (0..3).map(|a| range.max[a] / range.min[a]).fold(1.0, f64::max);
     if ratio <= SIMILAR {
         why.push(format!(
-            "no resampling, which would blur more than it aligns: voxel sizes differ by a factor of {ratio:.2} at most"
+            "no resampling, which would blur more than it aligns: voxel sizes differ by a factor of {ratio:.2} at most; scans \
+             whose voxels differ by more than a factor of {SIMILAR} from {} mm will be resampled to it",
+            times(&range.median.map(|v| format!("{v:.2}")))
         ));
-        return Ok(SpacingRule::Native);
+        return cubic(range.median, SIMILAR);
     }
     let mut target = range.median;
     let mut how = "the median voxel";
@@ -283,7 +354,7 @@ fn spacing_rule(
         "resampling to {how} of {} mm: voxel sizes differ by up to a factor of {ratio:.2}",
         times(&target.map(|v| format!("{v:.2}")))
     ));
-    cubic(target)
+    cubic(target, EXACT)
 }
 
 /// nnU-Net's exception to the median: if slices are thick and few, the target is the 10th percentile of their thickness,

@@ -6,18 +6,25 @@ use sulcus_dataset::{CaseMeasures, ForegroundSample};
 use sulcus_model::{
     CoarseAxis, CropRule, Dimensions, Encoder, Normalisation, OutputActivation, Region, SpacingRule, Tiling,
 };
-use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
+use sulcus_volume::{Geometry, Interpolation, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing};
 
 use super::*;
 use crate::device::DeviceChoice;
 use crate::preset::NetworkRule;
 
 fn facts(shape: [usize; 3], mm: [f64; 3]) -> CaseFacts {
+    facts_of(shape, RasFromVoxel::aligned(Orientation::RAS, Spacing::new(mm).unwrap()))
+}
+
+fn facts_of(shape: [usize; 3], map: RasFromVoxel) -> CaseFacts {
+    let geometry = Geometry::new(shape, map, OrientationSource::Sform).unwrap();
     CaseFacts {
         name: "a".into(),
         shape,
-        spacing: Spacing::new(mm).unwrap(),
-        orientation: Orientation::RAS,
+        spacing: geometry.spacing(),
+        orientation: geometry.orientation(),
+        acquired: geometry.acquired_orientation(),
+        obliquity_degrees: geometry.obliquity_degrees(),
         channels: 1,
         intensity: [0.0, 1.0],
         label_voxels: BTreeMap::new(),
@@ -69,19 +76,92 @@ fn cubic_voxels_are_sliced_across_the_shortest_axis() {
     assert_eq!(sagittal.orientation.to_string(), "ASR");
     // H runs along superior, W along anterior.
     assert_eq!(sagittal.patch, [48, 64]);
-    assert_eq!((sagittal.spacing, sagittal.output), (SpacingRule::Native, OutputActivation::Softmax));
+    assert_eq!((sagittal.spacing, sagittal.output), (similar([1.0; 3]), OutputActivation::Softmax));
     assert_eq!((sagittal.flips, sagittal.dice_scope), (Flips::none(), DiceScope::Batch));
+}
+
+/// Scans with about this voxel size are not resampled, others are.
+fn similar(mm: [f64; 3]) -> SpacingRule {
+    SpacingRule::Resample {
+        mm: Spacing::new(mm).unwrap(),
+        interpolation: Interpolation::Cubic,
+        coarse_axis: CoarseAxis::Nearest,
+        tolerance: SIMILAR,
+    }
+}
+
+#[test]
+fn similar_spacings_are_kept_and_others_are_resampled_to_their_median() {
+    let cases = [0.9, 1.0, 1.05].map(|mm| facts([100, 100, 80], [mm, 1.0, 1.0]));
+    let plan = by_rule(&preset("nnunet-3d", DeviceChoice::Cpu), &cases);
+    assert_eq!(plan.spacing, similar([1.0; 3]));
+    let target = |mm: [f64; 3]| plan.spacing.target_for(Spacing::new(mm).unwrap()).map(Spacing::mm);
+    for kept in [[0.9, 1.0, 1.0], [1.0; 3], [1.19, 0.84, 1.0]] {
+        assert_eq!(target(kept), None);
+    }
+    for resampled in [[0.5; 3], [2.0; 3], [1.0, 1.0, 3.0], [1.0, 1.0, 0.8], [1.21, 1.0, 1.0]] {
+        assert_eq!(target(resampled), Some([1.0; 3]));
+    }
+    let config = preset("nnunet-3d", DeviceChoice::Cpu).with(|c| c.spacing = SpacingChoice::Native);
+    assert_eq!(by_rule(&config, &cases).spacing, SpacingRule::Native);
+}
+
+/// A stack of 8 mm slices whose normal is horizontal, turned by this angle from anterior towards right.
+fn upright_stack(angle: f64) -> CaseFacts {
+    let (s, c) = f64::to_radians(angle).sin_cos();
+    let [x, y, z] = [[1.25 * c, -1.25 * s, 0.0], [0.0, 0.0, 1.25], [8.0 * s, 8.0 * c, 0.0]];
+    let rows = std::array::from_fn(|ras| [x[ras], y[ras], z[ras], 0.0]);
+    facts_of([256, 216, 12], RasFromVoxel::new(rows).unwrap())
+}
+
+#[test]
+fn slices_between_two_patient_axes_keep_the_axes_of_their_acquisition() {
+    let cases: Vec<_> = [38.0, 42.0, 44.0, 46.0, 48.0, 52.0].map(upright_stack).into();
+    let codes: std::collections::BTreeSet<_> = cases.iter().map(|f| f.orientation.axes()[2].ras_axis()).collect();
+    assert_eq!(codes.len(), 2, "the nearest patient axis differs");
+    for name in ["auto", "nnunet-3d", "unet2d-lite"] {
+        let plan = by_rule(&preset(name, DeviceChoice::Cpu), &cases);
+        assert_eq!((plan.orientation, plan.spacing), (GridAxes::Acquired, similar([1.25, 1.25, 8.0])));
+        assert!(plan.why[0].contains("6 of 6"), "{:?}", plan.why);
+        // Slices lie along H and W.
+        let [.., height, width] = plan.patch[..] else { panic!("{:?}", plan.patch) };
+        assert!(height >= 128 && width >= 128, "{:?}", plan.patch);
+    }
+    let straight: Vec<_> = [0.0, 10.0, -20.0].map(upright_stack).into();
+    let plan = by_rule(&preset("nnunet-3d", DeviceChoice::Cpu), &straight);
+    assert_eq!(plan.orientation.to_string(), "RSA");
+}
+
+#[test]
+fn slices_along_different_patient_axes_keep_the_axes_of_their_acquisition() {
+    let coronal = [200, 30, 200];
+    let mut cases = vec![facts([200, 200, 30], [1.0, 1.0, 5.0]); 38];
+    cases.push(facts(coronal, [1.0, 5.0, 1.0]));
+    let config = preset("nnunet-3d", DeviceChoice::Cpu);
+    assert_eq!(by_rule(&config, &cases).orientation, Orientation::RAS.into(), "one exception");
+    cases.push(facts(coronal, [1.0, 5.0, 1.0]));
+    cases.push(facts(coronal, [1.0, 5.0, 1.0]));
+    let plan = by_rule(&config, &cases);
+    assert_eq!((plan.orientation, plan.spacing), (GridAxes::Acquired, similar([1.0, 1.0, 5.0])));
+    assert!(plan.why[0].contains("sagittal in 0, coronal in 3 and axial in 38"), "{:?}", plan.why);
+    let chosen = config.with(|c| c.orientation = Some(Orientation::RAS.into()));
+    assert_eq!(by_rule(&chosen, &cases).orientation, Orientation::RAS.into());
 }
 
 #[test]
 fn different_spacings_are_resampled_to_the_median() {
     let cases = [[1.0, 1.0, 3.0], [0.5, 1.0, 3.0], [1.0, 1.0, 4.0]].map(|mm| facts([256, 128, 40], mm));
     let plan = decide(&cases, 1);
-    assert_eq!(plan.orientation, Orientation::RAS);
+    assert_eq!(plan.orientation, Orientation::RAS.into());
     let mm = Spacing::new([1.0, 1.0, 3.0]).unwrap();
     assert_eq!(
         plan.spacing,
-        SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis: CoarseAxis::Nearest }
+        SpacingRule::Resample {
+            mm,
+            interpolation: Interpolation::Cubic,
+            coarse_axis: CoarseAxis::Nearest,
+            tolerance: 1.0
+        }
     );
     assert!(plan.why.iter().any(|w| w.contains("factor of 2.00")), "{:?}", plan.why);
 }
@@ -107,13 +187,14 @@ fn large_slices_are_cut_into_patches() {
 #[test]
 fn hippocampus_gets_nnunets_plan() {
     let plan = by_rule(&preset("nnunet-3d", DeviceChoice::Cuda(0)), &hippocampus());
-    assert_eq!((plan.orientation, plan.spacing), (Orientation::RAS, SpacingRule::Native));
+    assert_eq!((plan.orientation, plan.spacing), (Orientation::RAS.into(), similar([1.0; 3])));
     assert_eq!((plan.patch.as_slice(), plan.batch_size), ([40, 56, 40].as_slice(), 9));
     let maps: Vec<usize> = plan.network.stages.iter().map(|s| s.channels).collect();
     assert_eq!(maps, [32, 64, 128, 256]);
     assert!(plan.network.deep_supervision && plan.network.stages.iter().all(|s| s.convolutions == 2));
     assert_eq!((plan.dice_scope, plan.tiling), (DiceScope::Case, Tiling::Patch));
-    let config = preset("nnunet-2d", DeviceChoice::Cuda(0)).with(|c| c.orientation = Some(Orientation::RAS));
+    let config =
+        preset("nnunet-2d", DeviceChoice::Cuda(0)).with(|c| c.orientation = Some(Orientation::RAS.into()));
     let slices = by_rule(&config, &hippocampus());
     assert_eq!(slices.patch, [56, 40]);
     assert!((365..=366).contains(&slices.batch_size), "{}", slices.batch_size);

@@ -8,7 +8,7 @@ use sulcus_dataset::{
 use sulcus_model::{Dimensions, GoldenCase, ModelSpec, SpacingRule};
 use sulcus_pipeline::{preprocess_labels, preprocess_owned};
 use sulcus_plan::{Plan, TrainConfig};
-use sulcus_volume::{LabelMap, Reorientation};
+use sulcus_volume::{LabelMap, Reorientation, Spacing};
 
 use super::samples;
 use crate::error::TrainError;
@@ -88,25 +88,28 @@ pub(super) fn sampler(
         seed: config.seed,
     };
     let mut cases = prepared(dataset, spec, training, data_sha256, config)?;
-    if plan.spacing == SpacingRule::Native {
-        let with_native_spacing = |case: TrainingCase| {
-            let [x, y, z] = native_spacing(dataset, case.name(), plan)?;
+    if !plan.spacing.resamples_every_scan() {
+        let with_own_spacing = |case: TrainingCase| {
+            let native = native_spacing(dataset, case.name(), plan)?;
+            let [x, y, z] = plan.spacing.target_for(native).unwrap_or(native).mm();
             Ok(case.with_spacing([z, y, x]))
         };
-        cases = cases.into_iter().map(with_native_spacing).collect::<Result<_, TrainError>>()?;
+        cases = cases.into_iter().map(with_own_spacing).collect::<Result<_, TrainError>>()?;
     }
     Ok(Sampler::new(cases, sampling)?.with_regions(loss_regions(spec)?))
 }
 
 /// The voxel size of a scan along the plan's x, y, z.
-fn native_spacing(dataset: &Dataset, name: &str, plan: &Plan) -> Result<[f64; 3], TrainError> {
+fn native_spacing(dataset: &Dataset, name: &str, plan: &Plan) -> Result<Spacing, TrainError> {
     let found = dataset.case(name).and_then(|case| Some((case, case.images.first()?)));
-    let Some((case, file)) = found else { return Ok([1.0; 3]) };
+    let Some((case, file)) = found else {
+        return Err(TrainError::Config(format!("case {name} has no image")));
+    };
     let source = sulcus_io::read_metadata(file)
         .map_err(|e| TrainError::Case(Finding::of_case(&case.name, file, e.kind().to_string())))?;
     let geometry = source.geometry();
-    let turn = Reorientation::between(geometry.orientation(), plan.orientation);
-    Ok(turn.permute(geometry.spacing().mm()))
+    let to = plan.orientation.orientation_for(geometry);
+    Ok(geometry.spacing().reoriented(Reorientation::between(geometry.orientation(), to)))
 }
 
 /// The memory in bytes of the prepared cases that stay in memory: the training cases and those that are scored after each
@@ -120,12 +123,9 @@ pub(super) fn prepared_bytes(
     let in_memory: BTreeSet<&String> = split.training.iter().chain(scored_each_epoch).collect();
     let bytes = |f: &CaseFacts| {
         let (shape, from_mm) = f.cropped_and_oriented(plan.crop, plan.orientation);
-        let voxels: f64 = match plan.spacing {
-            SpacingRule::Native => shape.iter().map(|n| *n as f64).product(),
-            SpacingRule::Resample { mm, .. } => {
-                (0..3).map(|a| (shape[a] as f64 * from_mm[a] / mm.mm()[a]).round().max(1.0)).product()
-            }
-        };
+        let target = Spacing::new(from_mm).ok().and_then(|scan| plan.spacing.target_for(scan));
+        let to_mm = target.map_or(from_mm, Spacing::mm);
+        let voxels: f64 = (0..3).map(|a| (shape[a] as f64 * from_mm[a] / to_mm[a]).round().max(1.0)).product();
         // 4 bytes per channel, and 1 byte for the class.
         voxels as u64 * (4 * f.channels as u64 + 1)
     };

@@ -35,7 +35,7 @@ pub(crate) fn golden_case(
 ) -> Result<Option<GoldenCase>, PipelineError> {
     let mut whole = Vec::new();
     for sample in samples {
-        let prediction = Prediction::of(spec, sample.image(spec.orientation)?, predictor)?;
+        let prediction = Prediction::of(spec, sample.image(spec.orientation.nominal())?, predictor)?;
         if prediction.foreground > 0 && prediction.margin >= GOOD_MARGIN {
             return Ok(Some(prediction.golden()));
         }
@@ -224,7 +224,7 @@ mod tests {
             regions: Vec::new(),
             activation: OutputActivation::Sigmoid,
             crop: CropRule::Whole,
-            orientation: Orientation::RAS,
+            orientation: Orientation::RAS.into(),
             spacing: SpacingRule::Native,
             tiling: Tiling::Whole,
             tile_step: 0.5,

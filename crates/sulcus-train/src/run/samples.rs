@@ -25,9 +25,10 @@ pub(crate) fn sample_of(
     scan: &LabelledScan,
     ignore: Option<Label>,
 ) -> Result<GoldenCase, PipelineError> {
-    let image = scan.image.reoriented(spec.orientation);
+    let orientation = spec.orientation.orientation_for(scan.image.geometry());
+    let image = scan.image.reoriented(orientation);
     let known = scan.labels.map(|label| if Some(*label) == ignore { 0 } else { *label });
-    let labels = known.reoriented(spec.orientation);
+    let labels = known.reoriented(orientation);
     let [nx, ny, nz] = image.geometry().shape();
     let area = nx * ny;
     let foreground = |z: usize| {
@@ -55,7 +56,7 @@ pub(crate) fn sample_of(
             offsets.extend(xs.clone().map(|x| (z * ny + y) * nx + x));
         }
     }
-    let map = RasFromVoxel::aligned(spec.orientation, image.geometry().spacing());
+    let map = RasFromVoxel::aligned(spec.orientation.nominal(), image.geometry().spacing());
     let geometry = Geometry::new([xs.len(), ys.len(), zs.len()], map, OrientationSource::Sform)?;
     let channels = (0..image.channels()).map(|c| image.channel(c));
     let values = channels
@@ -92,7 +93,7 @@ const MAX_SLICES: usize = 3;
 /// Each `[N, C, (D,) H, W]`. Each slice of a sample is an item of a 2-D network's batch.
 pub(crate) fn inputs(spec: &ModelSpec, samples: &[GoldenCase], n: usize) -> Result<Vec<Tensor>, PipelineError> {
     let input = |(index, sample): (usize, &GoldenCase)| {
-        let (prepared, _) = preprocess(spec, &sample.image(spec.orientation)?)?;
+        let (prepared, _) = preprocess(spec, &sample.image(spec.orientation.nominal())?)?;
         input_of(spec, &prepared, if index % 3 == 0 { 2 } else { 1 })
     };
     samples.iter().take(n).enumerate().map(input).collect()

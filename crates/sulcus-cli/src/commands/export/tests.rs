@@ -135,8 +135,9 @@ impl Kind {
             mm: Spacing::new(mm).unwrap(),
             interpolation: Interpolation::Cubic,
             coarse_axis,
+            tolerance: 1.0,
         };
-        plan.orientation = Orientation::RAS;
+        plan.orientation = Orientation::RAS.into();
         plan.spacing = match self.grid {
             Grid::Native => SpacingRule::Native,
             Grid::Resampled => resampled([1.25, 0.9, 1.25], CoarseAxis::AsOthers),

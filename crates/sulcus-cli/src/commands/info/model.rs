@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
-use sulcus_model::{ModelSpec, Postprocess, Region, SpacingRule};
+use sulcus_model::{ModelSpec, Postprocess, Region};
 use sulcus_volume::LabelTable;
 
 use crate::commands::export::reduction_line;
 use crate::error::{CliError, Context};
-use crate::output::rules::{normalisation, orientation};
-use crate::output::{self, count, human_bytes, join, significant};
+use crate::output::rules::{normalisation, orientation, spacing};
+use crate::output::{self, count, human_bytes, join};
 use crate::scores::score;
 
 #[derive(Serialize)]
@@ -41,10 +41,6 @@ fn rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str, Strin
     let labels: Vec<String> = spec.labels.entries().iter().map(|l| format!("{} {}", l.value, l.name)).collect();
     let features: Vec<usize> = spec.network.stages.iter().map(|stage| stage.channels).collect();
     let training = &spec.training;
-    let spacing = match spec.spacing {
-        SpacingRule::Native => "the scan's own".to_owned(),
-        SpacingRule::Resample { mm, .. } => format!("{} mm", mm.mm().map(significant).join(" × ")),
-    };
     let rows = vec![
         ("model", path.display().to_string()),
         ("name", spec.name.clone()),
@@ -62,7 +58,7 @@ fn rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str, Strin
         ("labels", labels.join("\n")),
         ("regions", regions(&spec.regions)),
         ("orientation", orientation(spec.orientation, spec.crop)),
-        ("spacing", spacing),
+        ("spacing", spacing(&spec.spacing)),
         ("patch", join(&spec.patch, " × ")),
         (
             "trained",
