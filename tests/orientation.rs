@@ -4,12 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use sulcus_io::{VolumeMetadata, read_labels, read_scan, write_image};
-use sulcus_model::{
-    Activation, CoarseAxis, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, SpacingRule, StageConfig, Tiling,
-};
+use sulcus_model::{CoarseAxis, SpacingRule, Tiling};
 use sulcus_plan::DeviceChoice;
 use sulcus_runtime::{Engine, Segmenter};
-use sulcus_tests::{builder, held_out_cases, shipped_model, shipped_spec};
+use sulcus_testing::{test_spec, test_stage};
+use sulcus_tests::{builder, held_out_cases, shipped_model};
 use sulcus_train::{UNet, export_onnx, find_device};
 use sulcus_volume::{Geometry, Image, Interpolation, Orientation, OrientationSource, RasFromVoxel, Spacing};
 
@@ -86,33 +85,17 @@ fn an_oblique_scan_gets_the_same_mask_in_all_48_orientations() {
 /// Random weights are no less strict than trained ones: whatever is turned wrongly, the mask shows.
 #[test]
 fn a_3d_model_that_resamples_gives_the_same_mask_in_all_48_orientations() {
-    let stage = |channels, stride: [usize; 3]| StageConfig {
-        channels,
-        convolutions: 1,
-        kernel: vec![3, 3, 3],
-        stride: stride.to_vec(),
-    };
-    let mut spec = shipped_spec().unwrap();
-    spec.network = NetworkSpec {
-        name: "small".into(),
-        dimensions: Dimensions::Three,
-        stages: vec![stage(4, [1, 1, 1]), stage(6, [2, 2, 2])],
-        norm: Norm::Instance,
-        activation: Activation::LeakyRelu { slope: 0.01 },
-        downsampling: Downsampling::StridedConvolution,
-        encoder: Encoder::Plain,
-        deep_supervision: false,
-    };
-    (spec.golden_case, spec.mirror_axes) = (None, vec![]);
-    spec.postprocessing.clear();
-    spec.padding_multiple = spec.network.padding_multiple();
-    spec.patch = vec![24, 24, 24];
     // An orientation that is none of the scans' own.
-    spec.orientation = "PIR".parse().unwrap();
+    let mut spec = test_spec(3)
+        .strided()
+        .stages(vec![test_stage(3, 4, 1), test_stage(3, 6, 2)])
+        .labels(&[(1, "Anterior"), (2, "Posterior")])
+        .orientation("PIR")
+        .patch(&[24; 3], Tiling::Patch)
+        .build();
     let mm = Spacing::new([1.25, 1.5, 1.125]).unwrap();
     spec.spacing =
         SpacingRule::Resample { mm, interpolation: Interpolation::Linear, coarse_axis: CoarseAxis::AsOthers };
-    spec.tiling = Tiling::Patch;
     let (device, _) = find_device(DeviceChoice::Cpu).unwrap();
     let network = UNet::new(&spec.network, spec.channels.len(), spec.classes(), 11, &device).unwrap();
     let file = export_onnx(&network, &spec).unwrap();

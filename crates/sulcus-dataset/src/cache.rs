@@ -184,10 +184,8 @@ fn write(file: &Path, key: &CacheKey, image: &Preprocessed, labels: &Preprocesse
 mod tests {
     use std::cell::Cell;
 
-    use sulcus_model::{
-        Activation, ChannelSpec, CoarseAxis, CropRule, Dimensions, Downsampling, Encoder, NetworkSpec, Norm,
-        Normalisation, OutputActivation, SpacingRule, StageConfig, Tiling, Training,
-    };
+    use sulcus_model::{CoarseAxis, CropRule, Normalisation, SpacingRule};
+    use sulcus_testing::test_spec;
     use sulcus_volume::{Interpolation, LabelTable, Spacing};
 
     use super::*;
@@ -195,39 +193,7 @@ mod tests {
     const SHAPE: [usize; 3] = [3, 4, 5];
 
     fn spec() -> ModelSpec {
-        let stage = StageConfig { channels: 4, convolutions: 2, kernel: vec![3, 3], stride: vec![1, 1] };
-        let network = NetworkSpec {
-            name: "a network".into(),
-            dimensions: Dimensions::Two,
-            stages: vec![stage],
-            norm: Norm::Batch,
-            activation: Activation::Relu,
-            downsampling: Downsampling::MaxPool,
-            encoder: Encoder::Plain,
-            deep_supervision: false,
-        };
-        ModelSpec {
-            format_version: ModelSpec::version_for(&[]),
-            name: "test".into(),
-            patch: vec![4, 4],
-            mirror_axes: vec![],
-            padding_multiple: network.padding_multiple(),
-            network,
-            channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore }],
-            labels: LabelTable::from_names([(1, "A".to_owned())]).unwrap(),
-            regions: Vec::new(),
-            activation: OutputActivation::Sigmoid,
-            crop: CropRule::Whole,
-            orientation: "RAS".parse().unwrap(),
-            spacing: SpacingRule::Native,
-            tiling: Tiling::Whole,
-            tile_step: 0.5,
-            postprocessing: vec![],
-            training: Training::default(),
-            precision: None,
-            unchecked: None,
-            golden_case: None,
-        }
+        test_spec(2).sigmoid().build()
     }
 
     fn case() -> (Preprocessed, PreprocessedLabels) {

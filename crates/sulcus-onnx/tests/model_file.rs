@@ -10,7 +10,7 @@ use sulcus_testing::test_spec;
 
 fn spec() -> ModelSpec {
     let stage = StageConfig { channels: 2, convolutions: 1, kernel: vec![1, 1], stride: vec![1, 1] };
-    test_spec(2).name("tiny").stages(vec![stage]).labels(&[(1, "Anterior")]).padding_multiple(1).build()
+    test_spec(2).name("tiny").stages(vec![stage]).labels(&[(1, "Anterior")]).build()
 }
 
 fn model() -> Vec<u8> {

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use proptest::prelude::*;
 use sulcus_model::*;
 use sulcus_pipeline::*;
+use sulcus_testing::test_spec;
 use sulcus_volume::*;
 
 /// Answers class 1 wherever the input is greater than a threshold.
@@ -22,39 +23,13 @@ impl Predictor for Bright {
 }
 
 fn spec(crop: CropRule, normalisation: Normalisation, spacing: SpacingRule) -> ModelSpec {
-    let stage =
-        |channels, stride| StageConfig { channels, convolutions: 1, kernel: vec![3; 3], stride: vec![stride; 3] };
-    let mut spec = ModelSpec {
-        format_version: 0,
-        name: "bright".into(),
-        network: NetworkSpec {
-            name: "test".into(),
-            dimensions: Dimensions::Three,
-            stages: vec![stage(2, 1), stage(4, 2)],
-            norm: Norm::Instance,
-            activation: Activation::Relu,
-            downsampling: Downsampling::MaxPool,
-            encoder: Encoder::Plain,
-            deep_supervision: false,
-        },
-        channels: vec![ChannelSpec { name: "MRI".into(), normalisation }],
-        labels: LabelTable::from_names([(4, "bright".to_owned())]).unwrap(),
-        regions: Vec::new(),
-        activation: OutputActivation::Softmax,
-        crop,
-        orientation: "ASR".parse().unwrap(),
-        spacing,
-        patch: vec![4; 3],
-        tiling: Tiling::Patch,
-        tile_step: 0.5,
-        mirror_axes: Vec::new(),
-        padding_multiple: vec![2; 3],
-        postprocessing: vec![],
-        training: Training::default(),
-        precision: None,
-        unchecked: None,
-        golden_case: None,
-    };
+    let mut spec = test_spec(3)
+        .normalisation(normalisation)
+        .labels(&[(4, "bright")])
+        .orientation("ASR")
+        .patch(&[4; 3], Tiling::Patch)
+        .build();
+    (spec.crop, spec.spacing) = (crop, spacing);
     spec.format_version = spec.min_format_version();
     spec.check().unwrap();
     spec

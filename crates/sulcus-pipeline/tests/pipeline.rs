@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use sulcus_metrics::*;
 use sulcus_model::*;
 use sulcus_pipeline::*;
+use sulcus_testing::test_spec;
 use sulcus_volume::*;
 
 /// Answers class 1 where the input is above 0.5, class 2 where it is above 1.5, voxel by voxel, and counts its calls.
@@ -23,47 +24,13 @@ impl Predictor for Thresholds {
 }
 
 fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
-    let axes = dimensions.count();
-    let stage = |channels, stride| StageConfig {
-        channels,
-        convolutions: 2,
-        kernel: vec![3; axes],
-        stride: vec![stride; axes],
-    };
-    ModelSpec {
-        format_version: FORMAT_VERSION,
-        name: "thresholds".into(),
-        network: NetworkSpec {
-            name: "test".into(),
-            dimensions,
-            stages: vec![stage(4, 1), stage(8, 2)],
-            norm: Norm::Batch,
-            activation: Activation::Relu,
-            downsampling: Downsampling::MaxPool,
-            encoder: Encoder::Plain,
-            deep_supervision: false,
-        },
-        channels: vec![ChannelSpec {
-            name: "MRI".into(),
-            normalisation: Normalisation::Ct { clip: [0.0, 2.0], mean: 0.0, sd: 1.0 },
-        }],
-        labels: LabelTable::from_names([(3, "one".to_owned()), (7, "two".to_owned())]).unwrap(),
-        regions: Vec::new(),
-        activation: OutputActivation::Softmax,
-        crop: CropRule::Whole,
-        orientation: orientation.parse().unwrap(),
-        spacing: SpacingRule::Native,
-        patch: vec![4; axes],
-        tiling: Tiling::Whole,
-        tile_step: 0.5,
-        mirror_axes: (0..axes).collect(),
-        padding_multiple: vec![2; axes],
-        postprocessing: vec![],
-        training: Training::default(),
-        precision: None,
-        unchecked: None,
-        golden_case: None,
-    }
+    test_spec(dimensions.into())
+        .normalisation(Normalisation::Ct { clip: [0.0, 2.0], mean: 0.0, sd: 1.0 })
+        .labels(&[(3, "one"), (7, "two")])
+        .orientation(orientation)
+        .patch(&vec![4; dimensions.count()], Tiling::Whole)
+        .mirrored()
+        .build()
 }
 
 /// An image without any symmetry, and the mask that [`Thresholds`] gives it.

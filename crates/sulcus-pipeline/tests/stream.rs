@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use sulcus_model::*;
 use sulcus_pipeline::*;
+use sulcus_testing::test_spec;
 use sulcus_volume::*;
 
 /// Answers that depend on place, intensity and neighbours within the tile, so that every tile's answer differs.
@@ -25,44 +26,15 @@ impl Predictor for Uneven {
 }
 
 fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
-    let axes = dimensions.count();
-    let stage = |channels, stride| StageConfig {
-        channels,
-        convolutions: 2,
-        kernel: vec![3; axes],
-        stride: vec![stride; axes],
-    };
-    ModelSpec {
-        format_version: FORMAT_VERSION,
-        name: "uneven".into(),
-        network: NetworkSpec {
-            name: "test".into(),
-            dimensions,
-            stages: vec![stage(4, 1), stage(8, 2)],
-            norm: Norm::Batch,
-            activation: Activation::Relu,
-            downsampling: Downsampling::MaxPool,
-            encoder: Encoder::Plain,
-            deep_supervision: false,
-        },
-        channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore }],
-        labels: LabelTable::from_names([(3, "one".to_owned()), (7, "two".to_owned())]).unwrap(),
-        regions: Vec::new(),
-        activation: OutputActivation::Softmax,
-        crop: CropRule::Whole,
-        orientation: orientation.parse().unwrap(),
-        spacing: SpacingRule::Native,
-        patch: if axes == 2 { vec![6, 8] } else { vec![4, 6, 8] },
-        tiling: Tiling::Patch,
-        tile_step: 0.5,
-        mirror_axes: (0..axes).collect(),
-        padding_multiple: vec![2; axes],
-        postprocessing: vec![Postprocess::KeepLargestComponent { labels: vec![3] }],
-        training: Training::default(),
-        precision: None,
-        unchecked: None,
-        golden_case: None,
-    }
+    let patch: &[usize] = if dimensions == Dimensions::Two { &[6, 8] } else { &[4, 6, 8] };
+    let mut spec = test_spec(dimensions.into())
+        .labels(&[(3, "one"), (7, "two")])
+        .orientation(orientation)
+        .patch(patch, Tiling::Patch)
+        .mirrored()
+        .build();
+    spec.postprocessing = vec![Postprocess::KeepLargestComponent { labels: vec![3] }];
+    spec
 }
 
 fn scan() -> Image {

@@ -8,11 +8,10 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use sulcus_dataset::{Dataset, SplitChoice};
-use sulcus_model::{
-    Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, OutputActivation, StageConfig,
-};
+use sulcus_model::{Encoder, OutputActivation};
 use sulcus_pipeline::Predictor;
 use sulcus_plan::{Augmentation, DeviceChoice, Optimizer, SpacingChoice, TrainConfig, preset};
+use sulcus_testing::{test_spec, test_stage};
 use sulcus_train::{
     Checkpoint, Event, NetworkPredictor, Preflight, PreflightError, ResumeOptions, Run, Status, TrainError,
     TrainObserver, TrainOutcome, UNet, Weights, find_device, read_history, resume, train,
@@ -39,22 +38,9 @@ fn tiny() -> TrainConfig {
 /// A 3-D network with all features of a step: residual blocks, deep supervision, SGD with momentum, clipped gradients,
 /// nnU-Net's augmentation.
 fn tiny_blocks() -> TrainConfig {
-    let stage = |(depth, channels): (usize, usize)| StageConfig {
-        channels,
-        convolutions: 1,
-        kernel: vec![3; 3],
-        stride: vec![if depth == 0 { 1 } else { 2 }; 3],
-    };
-    let network = NetworkSpec {
-        name: "tiny blocks".into(),
-        dimensions: Dimensions::Three,
-        stages: [4, 6, 8, 8].into_iter().enumerate().map(stage).collect(),
-        norm: Norm::Instance,
-        activation: Activation::LeakyRelu { slope: 0.01 },
-        downsampling: Downsampling::StridedConvolution,
-        encoder: Encoder::Residual,
-        deep_supervision: true,
-    };
+    let stages = vec![test_stage(3, 4, 1), test_stage(3, 6, 2), test_stage(3, 8, 2), test_stage(3, 8, 2)];
+    let mut network = test_spec(3).name("tiny blocks").strided().stages(stages).build().network;
+    (network.encoder, network.deep_supervision) = (Encoder::Residual, true);
     let mut config = TrainConfig::new(network);
     config.patch = Some(vec![16, 24, 16]);
     config.batch_size = Some(2);

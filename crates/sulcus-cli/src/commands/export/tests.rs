@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use sulcus_dataset::{Dataset, SplitChoice};
 use sulcus_io::VolumeMetadata;
 use sulcus_model::{
-    Activation, CoarseAxis, CropRule, Dimensions, Downsampling, Encoder, GoldenCase, NetworkSpec, Norm,
-    Normalisation, OutputActivation, SpacingRule, StageConfig, Tiling,
+    CoarseAxis, CropRule, Dimensions, GoldenCase, NetworkSpec, Norm, Normalisation, OutputActivation, SpacingRule,
+    Tiling,
 };
 use sulcus_plan::{DeviceChoice, Plan, PlanFile, TrainConfig};
 use sulcus_runtime::ort::{OrtLibrary, OrtSearch};
 use sulcus_runtime::{ErrorKind, Segmenter};
+use sulcus_testing::{test_spec, test_stage};
 use sulcus_train::{Event, Preflight, PreflightError, TrainObserver, TrainOutcome, train_by_plan};
 use sulcus_volume::{
     Geometry, Image, Interpolation, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing,
@@ -110,22 +111,8 @@ impl Kind {
 
     fn network(&self) -> NetworkSpec {
         let axes = self.dimensions.count();
-        let stage = |channels, stride| StageConfig {
-            channels,
-            convolutions: 1,
-            kernel: vec![3; axes],
-            stride: vec![stride; axes],
-        };
-        NetworkSpec {
-            name: "tiny".into(),
-            dimensions: self.dimensions,
-            stages: vec![stage(3, 1), stage(4, 2)],
-            norm: Norm::Instance,
-            activation: Activation::LeakyRelu { slope: 0.01 },
-            downsampling: Downsampling::StridedConvolution,
-            encoder: Encoder::Plain,
-            deep_supervision: false,
-        }
+        let stages = vec![test_stage(axes, 3, 1), test_stage(axes, 4, 2)];
+        test_spec(self.dimensions.into()).name("tiny").strided().stages(stages).build().network
     }
 
     fn plan(&self, dataset: &Dataset, config: &TrainConfig) -> Plan {
