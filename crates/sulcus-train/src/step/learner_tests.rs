@@ -177,6 +177,12 @@ fn half_precision_learns_almost_the_same_as_single_precision() {
 }
 
 #[test]
+fn integers_are_refused() {
+    let error = learner(Precision::Int8, 1).step(batch(1), RATE, None).unwrap_err().to_string();
+    assert!(error.contains("cannot train in int8"), "{error}");
+}
+
+#[test]
 fn overflow_updates_no_weight_and_lowers_the_scale() {
     let scaler = |exponent: u32| -> Option<LossScaler> {
         Some(serde_json::from_str(&format!(r#"{{"exponent":{exponent},"good_steps":0,"skipped":0}}"#)).unwrap())
