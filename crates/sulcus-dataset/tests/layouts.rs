@@ -260,7 +260,7 @@ fn invalid_descriptions_are_refused() {
     insta::assert_snapshot!(refused(r#"{"channel_names":{"0":"CT"},"labels":{"background":0,"A":1},"file_ending":".mha"}"#), @"this data set's description cannot be used: its `file_ending` is `.mha`, but only NIfTI files are read (.nii.gz, .nii, .img.gz, .img); convert the files and change it: dataset.json");
     insta::assert_snapshot!(refused(r#"{"channel_names":{"0":"CT"},"labels":{"background":0,"core":[2],"whole":[1,2]},"regions_class_order":[2,1]}"#), @"this data set's description cannot be used: a voxel of value 2 belongs to region `core` and `whole`, but as the last of these writes 1 it would come to belong to `whole`; list a region before those that lie inside it, and let each write a value of its own that they don't have: dataset.json");
     insta::assert_snapshot!(refused(r#"{"channel_names":{"0":"CT"},"labels":{"background":0,"A":1,"B":1}}"#), @"this data set's description cannot be used: label table: value 1 occurs twice: dataset.json");
-    insta::assert_snapshot!(refused(r#"{"modality":{"0":"CT"},"training":[],"labels":{"0":"background","1":"A","3":"ignore","4":"ignore"}}"#), @"this data set's description cannot be used: two labels are named `ignore`; one value marks the voxels that nobody has labelled: dataset.json");
+    insta::assert_snapshot!(refused(r#"{"modality":{"0":"CT"},"training":[],"labels":{"0":"background","1":"A","3":"ignore","4":"ignore"}}"#), @"this data set's description cannot be used: two labels are named `ignore`; only one value can mark the voxels without a label: dataset.json");
 }
 
 #[cfg(unix)]

@@ -30,7 +30,7 @@ impl Precision {
     /// All precisions.
     pub const ALL: [Self; 4] = [Self::Fp32, Self::Bf16, Self::Fp16, Self::Int8];
 
-    /// Its name, as in specifications and on the command line.
+    /// The name in specifications and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_back() {
+    fn names_parse_and_print() {
         for precision in Precision::ALL {
             assert_eq!(precision.to_string().parse(), Ok(precision));
             assert_eq!(serde_json::to_string(&precision).unwrap(), format!("\"{precision}\""));
