@@ -192,7 +192,7 @@ pub enum ErrorKind {
         path: PathBuf,
     },
     /// A model without a golden case.
-    #[error("model {model} carries no golden case, so nothing can be replayed")]
+    #[error("model {model} contains no golden case, so nothing can be replayed")]
     NoGoldenCase {
         /// The number of the model, from 1.
         model: usize,

@@ -88,7 +88,7 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownOrientation => f.write_str(
-                "the file does not say how the patient lies (neither sform nor qform): left and right are unknown, and the mask may \
+                "the file does not define the orientation (neither sform nor qform): left and right are unknown, and the mask may \
                  be wrong",
             ),
         }

@@ -127,7 +127,7 @@ fn the_self_test_model_is_what_its_builder_makes_and_replays_on_every_engine() {
     let plain = Segmenter::builder().engine(Engine::Tract).model_bytes(model(2)).build().unwrap();
     assert_eq!(
         plain.replay_golden().unwrap_err().to_string(),
-        "model 1 carries no golden case, so nothing can be replayed"
+        "model 1 contains no golden case, so nothing can be replayed"
     );
     let scan = box_scan();
     let mask = plain.segment(&scan, SegmentOptions::default()).unwrap().labels;

@@ -95,7 +95,7 @@ pub(crate) struct TrainArgs {
     /// The folder of the run
     #[arg(short, long, value_name = "RUN")]
     pub(crate) output: PathBuf,
-    /// Train by a plan file of `sulcus plan`, edited or not
+    /// Train with a plan file of `sulcus plan`, which may be edited
     #[arg(
         long,
         value_name = "F",

@@ -125,7 +125,7 @@ impl TrainObserver for TrainingProgress<'_> {
     }
 }
 
-/// The outcome of a training, with a hint where the pre-flight check refused it.
+/// The outcome of a training, with a hint if the pre-flight check refused it.
 pub(crate) fn check_outcome(
     outcome: Result<TrainOutcome, TrainError>,
     doing: impl Display,
