@@ -283,7 +283,7 @@ fn graph_whose_output_contradicts_its_specification_is_an_error() {
     for builder in builders() {
         let segmenter = builder.model_bytes(bytes.clone()).build().unwrap();
         let error = segmenter.segment(&box_scan(), SegmentOptions::default()).unwrap_err().to_string();
-        assert!(error.starts_with("the network answered with shape"), "{error}");
+        assert!(error.starts_with("the network returned shape"), "{error}");
     }
 }
 

@@ -293,7 +293,7 @@ fn folder_that_cannot_be_made_is_named() {
 fn folder_without_a_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let message = Run::open(folder.path()).unwrap_err().to_string();
-    assert!(message.starts_with("this folder is no training run: it has no run.json: "), "{message}");
+    assert!(message.starts_with("this folder is not a training run: it has no run.json: "), "{message}");
     std::fs::write(folder.path().join("run.json"), "{\"format_version\": 9}").unwrap();
     let message = Run::open(folder.path()).unwrap_err().to_string();
     assert!(message.contains("has format version 9, this program knows 2"), "{message}");
