@@ -1,4 +1,4 @@
-//! A mask on the wrong side of the brain is the worst answer there is: a real scan, rewritten in every orientation,
+//! A mask on the wrong side of the brain is the worst possible error: a real scan that is rewritten in every orientation
 //! must get the same mask in the patient, through files.
 
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use sulcus_tests::{builder, held_out_cases, shipped_model};
 use sulcus_train::{UNet, export_onnx, find_device};
 use sulcus_volume::{Geometry, Image, Interpolation, Orientation, OrientationSource, RasFromVoxel, Spacing};
 
-/// A bundled scan as it is.
+/// A bundled scan.
 fn scan() -> Image {
     let (_, image, _) = &held_out_cases().unwrap()[0];
     read_scan(image).unwrap().image
@@ -25,8 +25,8 @@ fn anisotropic() -> Image {
     scan.resample_to(&grid, Interpolation::Linear, 0.0).unwrap()
 }
 
-/// The same voxels on a grid that is turned against the patient by some 20° about each axis; every number of it is exact
-/// in the single precision of a header.
+/// The same voxels on a grid that is rotated by about 20° about each axis of the patient; all its numbers can be
+/// represented exactly in the single precision of a header.
 fn oblique() -> Image {
     let scan = scan();
     let rows =
@@ -42,14 +42,14 @@ fn write(folder: &Path, name: &str, image: &Image) -> PathBuf {
     file
 }
 
-/// Segments `scan` in every orientation and compares the masks, voxel for voxel, where they lie in the patient.
+/// Segments `scan` in every orientation and compares the masks voxel by voxel at their positions in the patient.
 fn same_in_all_48(segmenter: &Segmenter, scan: &Image) {
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("plain.nii.gz");
     segmenter.segment_file(write(folder.path(), "scan", scan), &plain).unwrap();
     let (expected, _) = read_labels(&plain).unwrap();
     let foreground = expected.data().iter().filter(|l| **l != 0).count();
-    assert!(foreground > 0 && foreground < expected.data().len(), "such a mask proves nothing");
+    assert!(foreground > 0 && foreground < expected.data().len(), "a mask of one value tests nothing");
     for orientation in Orientation::all() {
         let turned = scan.reoriented(orientation);
         let file = write(folder.path(), &format!("scan_{orientation}"), &turned);
@@ -82,10 +82,10 @@ fn an_oblique_scan_gets_the_same_mask_in_all_48_orientations() {
     same_in_all_48(&shipped(), &oblique());
 }
 
-/// Random weights are no less strict than trained ones: whatever is turned wrongly, the mask shows.
+/// Random weights are as strict as trained ones: the mask shows every error of orientation.
 #[test]
 fn a_3d_model_that_resamples_gives_the_same_mask_in_all_48_orientations() {
-    // An orientation that is none of the scans' own.
+    // An orientation that differs from those of the scans.
     let mut spec = test_spec(3)
         .strided()
         .stages(vec![test_stage(3, 4, 1), test_stage(3, 6, 2)])

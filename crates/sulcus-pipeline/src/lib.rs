@@ -3,12 +3,12 @@
 //! Training and inference call the same functions, so both process a scan in the same way. Inference has two steps:
 //!
 //! 1. [`plan_inference`] decides from the models and the scan's geometry which models share work, how large the chunks
-//! are in which the scan is processed under a memory limit, and how many sessions are used. The [`InferencePlan`] is data
-//! that can be printed.
+//!    are in which the scan is processed under a memory limit, and how many sessions are used. The [`InferencePlan`] is data
+//!    that can be printed.
 //! 2. [`execute`] executes the plan: [`preprocess`] crops, reorients, normalises and resamples the scan; a sliding window
-//! requests the logits of each tile from a [`TileQueue`] of networks; every plane of logits that the window has passed is
-//! resampled to the scan's voxel size by the [`InverseTransform`], and a [`LabelAccumulator`] chooses its labels;
-//! [`postprocess`] works on the whole mask.
+//!    requests the logits of each tile from a [`TileQueue`] of networks; every plane of logits that the window has passed is
+//!    resampled to the scan's voxel size by the [`InverseTransform`], and a [`LabelAccumulator`] chooses its labels;
+//!    [`postprocess`] works on the whole mask.
 //!
 //! A volume of logits is never kept in memory. [`predict_logits`] and [`InverseTransform::finish`] do the same with all
 //! logits in memory; the trainer uses them to score one case after the other.

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::Value;
 
-/// The part of cargo's metadata that the rules are about.
+/// The part of cargo's metadata that the rules use.
 pub(super) struct Graph {
-    /// Member → the names that its manifest gives, dev- and build-dependencies included.
+    /// Member → the names in its manifest, including dev- and build-dependencies.
     pub(super) members: BTreeMap<String, BTreeSet<String>>,
-    /// Member and a name in its manifest that is not only for its tests.
+    /// Member and a name in its manifest that is not only a dev-dependency.
     pub(super) linked: BTreeSet<(String, String)>,
     /// Package id → name.
     names: BTreeMap<String, String>,
-    /// Package id → what it is linked with (normal and build, not dev).
+    /// Package id → the packages that it is linked with (normal and build dependencies, not dev).
     edges: BTreeMap<String, Vec<String>>,
     /// Member → package id.
     ids: BTreeMap<String, String>,
@@ -63,7 +63,8 @@ impl Graph {
         Ok(graph)
     }
 
-    /// A shortest chain from `member` to each package that `matches`, as `a > b > c`; a chain ends at its first match.
+    /// A shortest chain from `member` to each package that `matches`, such as `a > b > c`; a chain ends at its first
+    /// match.
     pub(super) fn paths(&self, member: &str, matches: fn(&str) -> bool) -> Vec<String> {
         let Some(start) = self.ids.get(member) else { return Vec::new() };
         let mut came_from: BTreeMap<&str, &str> = BTreeMap::new();
