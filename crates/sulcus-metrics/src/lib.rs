@@ -5,6 +5,9 @@
 //! form of nnU-Net's `summary.json`. A score that is undefined because both masks are empty is `None`; a structure that
 //! is missing in one mask scores 0 and is always counted. Masks on different grids are an error.
 //!
+//! `sulcus evaluate` scores files with this crate. [`Summary`] and [`count_structures`] are the places to start for several cases
+//! and for regions.
+//!
 //! ```
 //! use sulcus_metrics::count_labels;
 //! use sulcus_volume::{Geometry, LabelMap, OrientationSource, RasFromVoxel, Spacing};

@@ -38,7 +38,7 @@ impl Normalisation {
     /// # Errors
     /// If they are invalid.
     pub fn check(&self) -> Result<(), SpecError> {
-        let fine = match *self {
+        let is_valid = match *self {
             Self::MinMax | Self::ZScore | Self::ZScoreNonzero => true,
             Self::Percentile { low, high } => (0.0..=100.0).contains(&low) && low < high && high <= 100.0,
             Self::Ct { clip, mean, sd } => {
@@ -48,7 +48,11 @@ impl Normalisation {
                     && sd.is_finite()
             }
         };
-        if fine { Ok(()) } else { Err(SpecError::Invalid(format!("its normalisation {self:?} makes no sense"))) }
+        if is_valid {
+            Ok(())
+        } else {
+            Err(SpecError::Invalid(format!("its normalisation {self:?} has invalid parameters")))
+        }
     }
 }
 

@@ -13,6 +13,9 @@
 //! A volume of logits is never kept in memory. [`predict_logits`] and [`InverseTransform::finish`] do the same with all
 //! logits in memory; the trainer uses them to score one case after the other.
 //!
+//! The crate contains no engine: a network is any type that implements [`Predictor`]. `sulcus-runtime` combines it with ONNX
+//! Runtime and tract; `examples/embed-burn` uses it with a network that is compiled into the program.
+//!
 //! # Shapes
 //! Volumes are stored x fastest and described as x, y, z; arrays for networks are `[N, C, (D,) H, W]` with D = z, H = y,
 //! W = x.

@@ -2,11 +2,11 @@
 //!
 //! A [`Segmenter`] contains one model or an ensemble, ready to run: in ONNX Runtime, which is loaded from a library at
 //! run time, or in the embedded engine tract, which needs no other files. It is `Send + Sync`, reads no environment
-//! variables and prints nothing. Scans are [`Image`](sulcus_volume::Image)s in memory or files.
+//! variables and prints nothing. Scans are [`Image`](volume::Image)s in memory or files.
 //!
 //! ```
 //! use sulcus_runtime::{SegmentOptions, Segmenter};
-//! use sulcus_volume::{Geometry, Image, OrientationSource, RasFromVoxel, Spacing};
+//! use sulcus_runtime::volume::{Geometry, Image, OrientationSource, RasFromVoxel, Spacing};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let model = sulcus_runtime::SELF_TEST_MODEL;
@@ -25,6 +25,38 @@
 //!     println!("{}: {:.3} ml", label.name, label.ml);
 //! }
 //! # assert_eq!(found.label_volumes()[1].voxels, 8);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Scans
+//!
+//! Voxels are stored with x fastest, then y, z and the channels, with slope and intercept applied. The rows of a [`RasFromVoxel`](volume::RasFromVoxel) map
+//! voxel indices to RAS+ millimetres (right, anterior and superior are positive), as in NIfTI. DICOM and ITK use LPS+: negate the
+//! first two rows of their matrix. A matrix in LPS+ looks valid, and left and right are then wrong.
+//! [`io::read_scan`] reads a file, and [`io::write_labels`] writes the mask on the grid of the scan's metadata.
+//!
+//! # Progress and cancellation
+//!
+//! An observer is called after every tile and can stop the work:
+//!
+//! ```
+//! # use sulcus_runtime::volume::{Geometry, Image, Orientation, OrientationSource, RasFromVoxel, Spacing};
+//! use std::ops::ControlFlow;
+//!
+//! use sulcus_runtime::pipeline::{PipelineError, Progress};
+//! use sulcus_runtime::{ErrorKind, SegmentOptions, Segmenter};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let segmenter = Segmenter::builder().model_bytes(sulcus_runtime::SELF_TEST_MODEL).build()?;
+//! # let map = RasFromVoxel::aligned(Orientation::RAS, Spacing::new([1.0; 3])?);
+//! # let scan = Image::new(Geometry::new([8, 8, 4], map, OrientationSource::Sform)?, 1, vec![0.0; 8 * 8 * 4])?;
+//! let mut observer = |progress: Progress| {
+//!     println!("{} of {} tiles", progress.done, progress.total);
+//!     if progress.done < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+//! };
+//! let error = segmenter.segment(&scan, SegmentOptions::default().with_observer(&mut observer)).unwrap_err();
+//! assert!(matches!(error.kind(), ErrorKind::Pipeline(PipelineError::Cancelled)));
 //! # Ok(())
 //! # }
 //! ```

@@ -1,11 +1,9 @@
 //! `sulcus runtime install`: ONNX Runtime into the user's data folder.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary};
 use sulcus_runtime::{Device, Engine};
 
@@ -16,6 +14,7 @@ use crate::ort_package::archive::{Unpacked, unpack};
 use crate::ort_package::download::{Client, Protocols};
 use crate::ort_package::index::{Wanted, check_version, find};
 use crate::ort_package::pinned::{pinned, with_hash};
+use crate::ort_package::record::InstallRecord;
 use crate::ort_package::{Hash, Hashing, Package, System};
 use crate::output::{Ui, human_bytes};
 use crate::tiny;
@@ -23,18 +22,6 @@ use crate::{files, output};
 
 /// Larger than any wheel with GPU libraries, in bytes.
 const MAX_WHEEL_BYTES: u64 = 1 << 30;
-/// Name of the file that records what was installed, in the folder of the library.
-const RECORD: &str = "install.json";
-
-/// The content of [`RECORD`].
-#[derive(Serialize)]
-struct Record<'a> {
-    format_version: u32,
-    wheel: &'a str,
-    wheel_sha256: String,
-    /// The SHA-256 of each unpacked file.
-    files: BTreeMap<&'a str, String>,
-}
 
 /// A wheel whose SHA-256 is the expected one.
 struct Checked {
@@ -61,9 +48,8 @@ pub(crate) fn run(args: &InstallArgs, environment: &Environment, ui: Ui) -> Resu
         .tempdir_in(&parent)
         .context(format_args!("making a folder in {}", parent.display()))?;
     let Checked { name, hash, file } = wheel;
-    let unpacked = unpack(file, fresh.path())?;
-    record(fresh.path(), &name, &hash, &unpacked)?;
-    let library = unpacked.library;
+    let Unpacked { library, files } = unpack(file, fresh.path())?;
+    InstallRecord::new(name, &hash, &files).write(fresh.path())?;
     let runtime = check(&library)?;
     let devices: &[Device] = match args {
         InstallArgs { gpu: true, .. } => &[Device::Cuda(0), Device::TensorRt(0)],
@@ -175,18 +161,6 @@ fn finish(wheel: Hashing<File>) -> Result<(Hash, File), CliError> {
     let (hash, mut file) = wheel.finish().context("writing the wheel")?;
     file.rewind().context("reading the wheel")?;
     Ok((hash, file))
-}
-
-/// Writes the record of the installation into the folder of the library.
-fn record(folder: &Path, wheel: &str, hash: &Hash, unpacked: &Unpacked) -> Result<(), CliError> {
-    let files = unpacked.files.iter().map(|(name, hash)| (name.as_str(), hash.to_string())).collect();
-    let record = Record { format_version: 1, wheel, wheel_sha256: hash.to_string(), files };
-    let mut text = serde_json::to_vec_pretty(&record).context("describing what was installed")?;
-    text.push(b'\n');
-    let path = folder.join(RECORD);
-    File::create_new(&path)
-        .and_then(|mut file| file.write_all(&text))
-        .context(format_args!("writing {}", path.display()))
 }
 
 /// Loads the library and computes a golden prediction before it replaces another library.

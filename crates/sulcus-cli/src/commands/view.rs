@@ -132,7 +132,8 @@ fn as_nifti(
     }
     if !dicom && !is_pair(path) {
         let format = sulcus_io::read_metadata(path).context(what)?.format();
-        if !matches!(format, Some(VolumeFormat::Nrrd | VolumeFormat::MetaImage)) {
+        // The only format that the viewer reads.
+        if matches!(format, Some(VolumeFormat::Nifti1 | VolumeFormat::Nifti2)) {
             return Ok(None);
         }
     }

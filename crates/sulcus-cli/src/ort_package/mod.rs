@@ -7,6 +7,7 @@ pub(crate) mod archive;
 pub(crate) mod download;
 pub(crate) mod index;
 pub(crate) mod pinned;
+pub(crate) mod record;
 
 use std::fmt;
 use std::io::{self, Write};

@@ -293,3 +293,16 @@ fn library_is_installed_with_a_record_of_its_hashes() {
     let doctor = ended(sulcus(home.path()).args(["doctor", "--json"]).output().unwrap()).code(0);
     assert!(doctor.stdout.contains("data/sulcus/onnxruntime"), "{}", doctor.stdout);
 }
+
+#[test]
+fn doctor_fails_if_an_installed_file_was_changed() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("data/sulcus/onnxruntime");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(library_name()), "not the library").unwrap();
+    let files = serde_json::json!({library_name(): sha256(b"the library")});
+    let record = serde_json::json!({"format_version": 1, "wheel": "a.whl", "wheel_sha256": "", "files": files});
+    std::fs::write(folder.join("install.json"), record.to_string()).unwrap();
+    let doctor = ended(sulcus(home.path()).arg("doctor").output().unwrap()).code(1);
+    doctor.says("was changed after the installation").says("hint: `sulcus runtime install`");
+}

@@ -1,7 +1,16 @@
 //! From a scan to the array that a network sees.
 //!
-//! **Adding a normalisation scheme** takes two edits: a variant of [`Normalisation`] in `sulcus-model` (with its parameters and
-//! their check) and its arm in `normalize.rs`.
+//! # Adding a normalisation scheme
+//!
+//! 1. Add a variant to [`Normalisation`] in `sulcus-model`, with its parameters and their check. Raise `FORMAT_VERSION` there and
+//!    return it from [`ModelSpec::min_format_version`] for models with the new scheme, so that an older program refuses such a model
+//!    by its version.
+//! 2. Add its arm in `normalize.rs`, and the scheme to the tests there.
+//! 3. If it needs more memory than the values themselves (such as a sorted copy), add this to `inference/memory.rs`.
+//! 4. Add its text to `output/rules.rs` in `sulcus-cli`; the compiler names this place. To offer it as `--normalisation NAME`, add
+//!    it to `args/values.rs` there. To let plans choose it, add a rule to `decide/mod.rs` in `sulcus-plan`.
+//!
+//! Training, prediction, the cache of prepared cases and every engine then use it.
 
 mod crop;
 mod grid_transform;
