@@ -32,19 +32,19 @@ impl TrainObserver for Lines {
     }
 }
 
-/// By how much the logits of the embedded engine and of the trainer differ.
+/// Maximum difference between the logits of the embedded engine and of the trainer.
 fn difference(
     spec: &ModelSpec,
     trainer: &NetworkPredictor,
     file: &[u8],
     inputs: &[Tensor],
 ) -> Result<f32, PreflightError> {
-    let shape = inputs.first().ok_or("the run keeps no patch to compare with")?.shape().to_vec();
+    let shape = inputs.first().ok_or("the run contains no patch to compare")?.shape().to_vec();
     let engine = TractPredictor::new(file, &shape, None)?;
     let apart = compare_predictors(spec, trainer, &engine, inputs)?.max_abs_difference;
-    // Sums in another order; a graph that is wrong is off by far more.
+    // The order of summation differs; a wrong graph differs by much more.
     if apart > 1e-3 {
-        return Err(format!("the exported file computes something else: logits differ by {apart:e}").into());
+        return Err(format!("the exported file gives other results: logits differ by {apart:e}").into());
     }
     Ok(apart)
 }

@@ -1,4 +1,4 @@
-//! The shipped model gives the answers that are recorded for it, in every engine.
+//! The shipped models reproduce their recorded results in every engine.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use sulcus_runtime::{Engine, SegmentOptions, SegmenterBuilder};
 use sulcus_tests::{builder, engines, held_out_cases, shipped_int8_model, shipped_models};
 
 #[test]
-fn the_shipped_models_pass_their_golden_case_in_every_engine() {
+fn shipped_models_pass_their_golden_case_in_every_engine() {
     for model in shipped_models() {
         for (engine, builder) in engines() {
-            // The embedded engine says that it does not run such models; that is tested beside it.
+            // The embedded engine refuses such models, which another test checks.
             if engine == Engine::Tract && model == shipped_int8_model() {
                 continue;
             }
@@ -21,15 +21,15 @@ fn the_shipped_models_pass_their_golden_case_in_every_engine() {
     }
 }
 
-/// The issue asks for 0.84 over the 42 validation cases; the bundled ones are a part of them.
+/// The requirement is 0.84 over the 42 validation cases, which include the bundled ones.
 const MIN_MEAN_DICE: f64 = 0.84;
-/// Of the 42 cases 0.888; the ten bundled ones among them are a little harder.
+/// Over all 42 cases it is 0.888; the ten bundled ones are slightly more difficult.
 const MIN_MEAN_DICE_IN_3_D: f64 = 0.87;
-/// The gate of the export promises as much for the mean over all 42.
+/// The export guarantees this maximum loss for the mean over all 42 cases.
 const MAX_DICE_LOSS: f64 = 0.002;
 
 #[test]
-fn the_shipped_models_find_the_hippocampus_in_the_bundled_held_out_cases() {
+fn shipped_models_segment_the_bundled_held_out_cases() {
     let [slices, volumes, in_integers] = shipped_models();
     let tract = || builder(Engine::Tract).unwrap();
     let slices = mean_dice(tract(), &slices);
@@ -58,7 +58,7 @@ fn mean_dice(builder: SegmenterBuilder, model: &Path) -> f64 {
 }
 
 #[test]
-fn the_shipped_models_are_small_and_say_where_they_come_from() {
+fn shipped_models_are_small_and_state_their_origin() {
     for model in shipped_models() {
         check_shipped(&model);
     }

@@ -1,5 +1,5 @@
-//! A hundred thousand damaged files of every format that is read, and what fuzzing kept: each is read or refused, none
-//! panics, and none makes a reader ask for more memory than its content is worth.
+//! A hundred thousand damaged files of every format that is read, and the findings of the fuzzer: each is read or
+//! refused, none causes a panic, and no reader allocates more memory than the content of the file justifies.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
 #![allow(unsafe_code, reason = "an allocator that counts")]
@@ -19,18 +19,18 @@ mod targets;
 use seeds::Seed;
 
 thread_local! {
-    /// The largest piece of memory that this thread has asked for since it was last set to 0.
+    /// The largest allocation of this thread since the value was last set to 0.
     static LARGEST: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Counting;
 
 fn count(size: usize) {
-    // A thread that is ending has no such value any more.
+    // A thread that is ending no longer has this value.
     let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
 }
 
-// SAFETY: every call is handed on to the system's allocator as it came.
+// SAFETY: every call is passed unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
@@ -52,19 +52,19 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Files in all.
+/// Number of all files.
 const FILES: usize = 100_000;
 const THREADS: usize = 2;
 
-/// The most that a reader may ask for at once: twice what the file holds, whatever its header announces. A stored byte
-/// becomes at most a float32, and buffers double as data come. Tables of fixed size (counts of labels, the inflater's window)
-/// come on top.
+/// Maximum size of one allocation: twice the size of the content, whatever the header announces. A stored byte becomes at
+/// most a float32, and buffers double as data arrive. Tables of fixed size (counts of labels, the inflater's window) are
+/// added.
 fn limit(file: &[u8]) -> usize {
     const FIXED: usize = 1 << 18;
     FIXED + 2 * size_of::<f32>() * file.len().max(inflated(file))
 }
 
-/// How many bytes the packed data in a file hold, as far as they can be inflated.
+/// Size of the compressed data in a file after decompression, as far as it can be inflated.
 fn inflated(file: &[u8]) -> usize {
     let starts = file.windows(3).enumerate().filter_map(|(at, bytes)| match bytes {
         [0x1f, 0x8b, 8] => after_gzip_header(file.get(at..)?),
@@ -105,14 +105,14 @@ fn inflated_stream(data: &[u8]) -> usize {
     }
 }
 
-/// The same for DICOM. A compressed frame is believed up to so many pixels whatever it weighs, since an empty slice weighs
-/// next to nothing; values are in double precision until they are scaled.
+/// The same for DICOM. A compressed frame may have this number of pixels regardless of its size, because an empty slice
+/// compresses to almost nothing; values are in double precision until they are scaled.
 fn dicom_limit(file: &[u8]) -> usize {
     const FIXED: usize = 1 << 18;
     const BELIEVED_PIXELS: usize = 1 << 22;
     const MAX_INFLATION: usize = 1032;
     let has = |part: &[u8]| file.windows(part.len()).any(|window| window == part);
-    // The transfer syntaxes of JPEG and its kin, RLE, and the deflated one.
+    // The transfer syntaxes of JPEG and similar codecs, RLE, and the deflated one.
     let compressed = file.starts_with(targets::FRAME) || has(b"10008.1.2.4.") || has(b"10008.1.2.5");
     let bytes = if has(b"10008.1.2.1.99") { MAX_INFLATION * file.len() } else { file.len() };
     FIXED + if compressed { 8 * BELIEVED_PIXELS } else { 2 * 4 * bytes }
@@ -121,7 +121,7 @@ fn dicom_limit(file: &[u8]) -> usize {
 /// Runs the target on a file.
 fn check(target: &str, file: &[u8], what: &str) {
     let (_, run) = targets::TARGETS.iter().find(|(name, _)| *name == target).expect("a target of this name");
-    // Worked out first: it takes memory itself.
+    // Computed first, because the computation allocates memory too.
     let most = if target == "dicom" { dicom_limit(file) } else { limit(file) };
     LARGEST.set(0);
     let sound = catch_unwind(AssertUnwindSafe(|| run(file))).is_ok();
@@ -139,7 +139,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The seeds, and real files: the bundled case, whose mask is small enough to be used often and whose image isn't.
+/// The seeds, and real files: the bundled case, whose mask is small enough to be used often; the image is used rarely.
 fn seeds() -> (Vec<Seed>, Vec<Seed>) {
     let read = |path: &str| std::fs::read(root().join(path)).expect("a bundled file");
     let mut small = seeds::all(&read("models/hippocampus/model.onnx"));
@@ -202,7 +202,7 @@ const WORDS: [&str; 18] = [
     "=",
 ];
 
-/// Does one to four things to a file: flips, overwrites, cuts, repeats, or puts another word or number in.
+/// Changes a file one to four times: flips, overwrites, removes or repeats bytes, or inserts another word or number.
 fn damage(bytes: &mut Vec<u8>, random: &mut Random, other: &[u8]) {
     for _ in 0..=random.below(4) {
         let at = random.below(bytes.len());
@@ -236,7 +236,7 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random, other: &[u8]) {
                 bytes.splice(at..at, other[from..end].iter().copied());
             }
             _ => {
-                // A word of a text header gives way to another.
+                // A word of a text header is replaced by another one.
                 let word = random.pick(&WORDS).as_bytes();
                 let is_word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'.' || *b == b'-';
                 let length = bytes[at..].iter().take(20).take_while(|b| is_word(b)).count();
@@ -247,7 +247,7 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random, other: &[u8]) {
 }
 
 #[test]
-fn a_hundred_thousand_damaged_files_are_read_or_refused() {
+fn hundred_thousand_damaged_files_are_read_or_refused() {
     let (small, large) = seeds();
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -255,7 +255,7 @@ fn a_hundred_thousand_damaged_files_are_read_or_refused() {
             scope.spawn(move || {
                 let mut random = Random(0x5eed_0000_0000_0001 + thread as u64);
                 for round in 0..FILES / THREADS {
-                    // A large file now and then; the small ones in turn.
+                    // A large file rarely; the small ones in turn.
                     let list = if round % 100 == 0 { large } else { small };
                     let seed = &list[round % list.len()];
                     let other = &small[random.below(small.len())].bytes;
@@ -269,7 +269,7 @@ fn a_hundred_thousand_damaged_files_are_read_or_refused() {
 }
 
 #[test]
-fn every_seed_is_sound() {
+fn every_seed_is_valid() {
     let (small, large) = seeds();
     for seed in small.iter().chain(&large) {
         let what = format!("{}/{}", seed.target, seed.name);
@@ -293,7 +293,7 @@ fn every_seed_is_sound() {
 }
 
 #[test]
-fn what_fuzzing_kept_is_read_or_refused() {
+fn fuzzing_corpus_is_read_or_refused() {
     let corpus = root().join("tests/fuzz/corpus");
     let mut files = 0;
     for (target, _) in targets::TARGETS {

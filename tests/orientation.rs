@@ -1,19 +1,18 @@
-//! A mask on the wrong side of the brain is the worst answer there is: a real scan, rewritten in every orientation,
+//! A mask on the wrong side of the brain is the worst possible error: a real scan that is rewritten in every orientation
 //! must get the same mask in the patient, through files.
 
 use std::path::{Path, PathBuf};
 
 use sulcus_io::{VolumeMetadata, read_labels, read_scan, write_image};
-use sulcus_model::{
-    Activation, CoarseAxis, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, SpacingRule, StageConfig, Tiling,
-};
+use sulcus_model::{CoarseAxis, SpacingRule, Tiling};
 use sulcus_plan::DeviceChoice;
 use sulcus_runtime::{Engine, Segmenter};
-use sulcus_tests::{builder, held_out_cases, shipped_model, shipped_spec};
+use sulcus_testing::{test_spec, test_stage};
+use sulcus_tests::{builder, held_out_cases, shipped_model};
 use sulcus_train::{UNet, export_onnx, find_device};
 use sulcus_volume::{Geometry, Image, Interpolation, Orientation, OrientationSource, RasFromVoxel, Spacing};
 
-/// A bundled scan as it is.
+/// A bundled scan.
 fn scan() -> Image {
     let (_, image, _) = &held_out_cases().unwrap()[0];
     read_scan(image).unwrap().image
@@ -26,8 +25,8 @@ fn anisotropic() -> Image {
     scan.resample_to(&grid, Interpolation::Linear, 0.0).unwrap()
 }
 
-/// The same voxels on a grid that is turned against the patient by some 20° about each axis; every number of it is exact
-/// in the single precision of a header.
+/// The same voxels on a grid that is rotated by about 20° about each axis of the patient; all its numbers can be
+/// represented exactly in the single precision of a header.
 fn oblique() -> Image {
     let scan = scan();
     let rows =
@@ -43,14 +42,14 @@ fn write(folder: &Path, name: &str, image: &Image) -> PathBuf {
     file
 }
 
-/// Segments `scan` in every orientation and compares the masks, voxel for voxel, where they lie in the patient.
+/// Segments `scan` in every orientation and compares the masks voxel by voxel at their positions in the patient.
 fn same_in_all_48(segmenter: &Segmenter, scan: &Image) {
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("plain.nii.gz");
     segmenter.segment_file(write(folder.path(), "scan", scan), &plain).unwrap();
     let (expected, _) = read_labels(&plain).unwrap();
     let foreground = expected.data().iter().filter(|l| **l != 0).count();
-    assert!(foreground > 0 && foreground < expected.data().len(), "such a mask proves nothing");
+    assert!(foreground > 0 && foreground < expected.data().len(), "a mask of one value tests nothing");
     for orientation in Orientation::all() {
         let turned = scan.reoriented(orientation);
         let file = write(folder.path(), &format!("scan_{orientation}"), &turned);
@@ -83,32 +82,17 @@ fn an_oblique_scan_gets_the_same_mask_in_all_48_orientations() {
     same_in_all_48(&shipped(), &oblique());
 }
 
-/// Random weights are no less strict than trained ones: whatever is turned wrongly, the mask shows.
+/// Random weights are as strict as trained ones: the mask shows every error of orientation.
 #[test]
 fn a_3d_model_that_resamples_gives_the_same_mask_in_all_48_orientations() {
-    let stage = |channels, stride: [usize; 3]| StageConfig {
-        channels,
-        convolutions: 1,
-        kernel: vec![3, 3, 3],
-        stride: stride.to_vec(),
-    };
-    let mut spec = shipped_spec().unwrap();
-    spec.network = NetworkSpec {
-        name: "small".into(),
-        dimensions: Dimensions::Three,
-        stages: vec![stage(4, [1, 1, 1]), stage(6, [2, 2, 2])],
-        norm: Norm::Instance,
-        activation: Activation::LeakyRelu { slope: 0.01 },
-        downsampling: Downsampling::StridedConvolution,
-        encoder: Encoder::Plain,
-        deep_supervision: false,
-    };
-    (spec.golden_case, spec.mirror_axes) = (None, vec![]);
-    spec.postprocessing.clear();
-    spec.padding_multiple = spec.network.padding_multiple();
-    spec.patch = vec![24, 24, 24];
-    // An orientation that is none of the scans' own.
-    spec.orientation = "PIR".parse().unwrap();
+    // An orientation that differs from those of the scans.
+    let mut spec = test_spec(3)
+        .strided()
+        .stages(vec![test_stage(3, 4, 1), test_stage(3, 6, 2)])
+        .labels(&[(1, "Anterior"), (2, "Posterior")])
+        .orientation("PIR")
+        .patch(&[24; 3], Tiling::Patch)
+        .build();
     let mm = Spacing::new([1.25, 1.5, 1.125]).unwrap();
     spec.spacing = SpacingRule::Resample {
         mm,
@@ -116,7 +100,6 @@ fn a_3d_model_that_resamples_gives_the_same_mask_in_all_48_orientations() {
         coarse_axis: CoarseAxis::AsOthers,
         tolerance: 1.0,
     };
-    spec.tiling = Tiling::Patch;
     let (device, _) = find_device(DeviceChoice::Cpu).unwrap();
     let network = UNet::new(&spec.network, spec.channels.len(), spec.classes(), 11, &device).unwrap();
     let file = export_onnx(&network, &spec).unwrap();

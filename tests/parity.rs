@@ -1,4 +1,4 @@
-//! One suite for Burn, ONNX Runtime and tract: the same file, the same scans, the same answers.
+//! One suite for Burn, ONNX Runtime and tract: the same file and the same scans give the same results.
 
 use std::ops::ControlFlow;
 
@@ -14,9 +14,9 @@ use sulcus_tests::{
 use sulcus_train::{NetworkPredictor, UNet, export_onnx, find_device};
 use sulcus_volume::{Image, LabelMap};
 
-/// Of a label map's voxels, this share may differ between engines: single precision sums in another order.
+/// Maximum fraction of voxels whose labels differ between engines: single precision, different orders of summation.
 const MAX_DIFFERING_SHARE: f64 = 1e-4;
-/// A logit may differ by this much between engines.
+/// Maximum difference of a logit between engines.
 const MAX_LOGIT_DIFFERENCE: f32 = 1e-3;
 
 fn differing_share(a: &LabelMap, b: &LabelMap) -> f64 {
@@ -37,7 +37,7 @@ fn labels(spec: &ModelSpec, image: &Image, predictor: &dyn Predictor) -> LabelMa
     restore.finish(spec, logits, Outputs::Labels).unwrap().labels
 }
 
-/// An engine seen as a predictor, so that its logits can be compared as well as its masks.
+/// An engine as a predictor, so that its logits can be compared too.
 fn engine_predictor(engine: Engine, spec: &ModelSpec, file: &[u8]) -> Option<Box<dyn Predictor>> {
     if engine == Engine::Tract {
         let shape = [&[1, spec.channels.len()], spec.patch.as_slice()].concat();
@@ -48,11 +48,11 @@ fn engine_predictor(engine: Engine, spec: &ModelSpec, file: &[u8]) -> Option<Box
 }
 
 #[test]
-fn burn_and_both_engines_agree_on_a_network_that_was_just_exported() {
+fn burn_and_both_engines_agree_on_a_newly_exported_network() {
     let mut spec = shipped_spec().unwrap();
     spec.golden_case = None;
     let (device, _) = find_device(DeviceChoice::Cpu).unwrap();
-    // Random weights decide nothing clearly, which makes this harder than a trained network.
+    // With random weights, classes are close to each other, which makes the test stricter than a trained network.
     let network = UNet::new(&spec.network, spec.channels.len(), spec.classes(), 7, &device).unwrap();
     let file = export_onnx(&network, &spec).unwrap();
     assert_eq!(sulcus_onnx::read_spec(&file).unwrap(), spec);
@@ -161,7 +161,7 @@ fn mirrored_predictions_agree_and_follow_what_the_model_was_trained_with() {
     let image = read_scan(image).unwrap().image;
     let plain = builder(Engine::Tract).unwrap().model(shipped_model()).build().unwrap();
     let plain = plain.segment(&image, SegmentOptions::default()).unwrap().labels;
-    assert!(plain.data().iter().any(|label| *label != 0), "an empty mask proves nothing");
+    assert!(plain.data().iter().any(|label| *label != 0), "an empty mask tests nothing");
     let file = std::fs::read(shipped_model()).unwrap();
     let mut spec = shipped_spec().unwrap();
     assert!(spec.mirror_axes.is_empty(), "the shipped model was trained without mirrored slices");
@@ -173,7 +173,8 @@ fn mirrored_predictions_agree_and_follow_what_the_model_was_trained_with() {
             let segmenter = builder.clone().mirror(true).model_bytes(file).build().unwrap();
             segmenter.segment(&image, SegmentOptions::default()).unwrap().labels
         };
-        // An upside-down hippocampus is none to this model: averaged with such answers, its own would drown.
+        // The model does not recognise an upside-down hippocampus, so averaging with mirrored predictions would be
+        // harmful.
         assert!(differing_share(&mask(&file), &plain) <= MAX_DIFFERING_SHARE, "{engine}");
         mirrored.push(mask(&mirrored_file));
     }

@@ -1,4 +1,4 @@
-//! Surface distances on real masks against the figures of DeepMind's `surface-distance` 0.1, which
+//! Surface distances of real masks compared with the results of DeepMind's `surface-distance` 0.1, which
 //! tests/peers/surface_distances.py wrote.
 
 use serde_json::Value;
@@ -7,14 +7,14 @@ use sulcus_metrics::surface_distances;
 use sulcus_tests::root;
 use sulcus_volume::{Geometry, Label, LabelMap, OrientationSource, RasFromVoxel, Spacing, Volume};
 
-/// Sums are taken in another order than numpy's.
+/// The order of summation differs from numpy's.
 const TOLERANCE: f64 = 1e-9;
 
 fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
 }
 
-/// Each voxel anew from the mask and its place; outside of the mask is background.
+/// Computes each voxel from the mask and its position; outside of the mask is background.
 fn made(mask: &LabelMap, make: impl Fn(&dyn Fn([i64; 3]) -> Label, [i64; 3]) -> Label) -> LabelMap {
     let grid = *mask.geometry();
     let shape = grid.shape().map(|n| n as i64);
@@ -42,7 +42,7 @@ fn eroded(mask: &LabelMap) -> LabelMap {
 }
 
 #[test]
-fn figures_on_the_bundled_cases_are_those_of_the_package() {
+fn results_on_the_bundled_cases_equal_those_of_the_package() {
     let figures: Value = serde_json::from_str(include_str!("peers/surface_distances.json")).unwrap();
     let tolerances = numbers(&figures["tolerances_mm"]);
     let cases = figures["real"].as_array().unwrap();
@@ -61,7 +61,7 @@ fn figures_on_the_bundled_cases_are_those_of_the_package() {
             prediction = eroded(&prediction);
         }
         let voxels = [&prediction, &reference].map(|m| m.data().iter().filter(|v| **v == label).count() as f64);
-        assert_eq!(voxels.to_vec(), numbers(&case["voxels"]), "{name}: the same changes make the same masks");
+        assert_eq!(voxels.to_vec(), numbers(&case["voxels"]), "{name}: the same changes give the same masks");
 
         let found = surface_distances(&prediction, &reference, &[label]).unwrap().remove(0);
         let (hd95, expected) = (found.hd95_mm().unwrap(), case["HD95"].as_f64().unwrap());

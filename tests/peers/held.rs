@@ -1,5 +1,5 @@
-//! What a segmenter that is held ready adds to the engine's own time: one line of JSON with the fastest and the median of
-//! some segmentations of one scan.
+//! Measures the overhead of a loaded segmenter over the engine's own time: prints one line of JSON with the minimum and
+//! the median of several segmentations of one scan.
 //!
 //! ```sh
 //! cargo run --release --workspace --example held -- model.onnx scan.nii.gz [--rounds 50] [--sessions 1] [--device openvino] [--half]

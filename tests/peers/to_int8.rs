@@ -1,5 +1,5 @@
-//! Writes a model in 8 bits without asking what it costs: a network with random weights, which speed is measured on, has no
-//! Dice to lose. `sulcus export --precision int8` is for those that have.
+//! Writes a model in 8 bits without measuring its loss of Dice, for a network with random weights that is used for speed
+//! measurements. For trained models use `sulcus export --precision int8`.
 //!
 //! ```sh
 //! cargo run --release --workspace --example to_int8 -- model.onnx scan.nii.gz int8.onnx
@@ -16,10 +16,10 @@ use sulcus_onnx::{read_spec, with_spec};
 use sulcus_pipeline::{Predictor, PredictorError, Tensor, WindowOptions, predict_logits, preprocess};
 use sulcus_runtime::ort::{OrtLibrary, OrtMeasurements, find_onnx_runtime};
 
-/// Tiles of the scan that ranges are taken from, evenly spread.
+/// Number of tiles of the scan for the ranges, evenly spaced.
 const TILES: usize = 6;
 
-/// Measures the values between layers instead of answering.
+/// Measures the values between layers.
 struct Measuring<'a> {
     spec: &'a ModelSpec,
     outputs: Vec<RangeOutput>,
@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     predict_logits(&spec, &prepared, &[&measuring], &window, &mut |_| ControlFlow::Continue(()))?;
     let ranges = measuring.state.into_inner().unwrap_or_else(PoisonError::into_inner).ranges;
     let bytes = to_int8(&whole, &ranges)?;
-    // One case, so that the file is one that can be read; nothing was scored.
+    // One case, because a valid file needs at least one; no case was scored.
     spec.precision =
         Some(QuantizationReport { kind: Precision::Int8, dice_fp32: 0.0, dice: 0.0, cases: 1, calibration: None });
     std::fs::write(output, with_spec(&bytes, &spec)?)?;

@@ -1,4 +1,4 @@
-//! What the suites share: where the bundled cases, the shipped model and the engines are.
+//! Shared by the suites: the bundled cases, the shipped models and the engines.
 
 use std::path::{Path, PathBuf};
 
@@ -11,17 +11,17 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The shipped model, of slices, which most tests take.
+/// The shipped 2-D model, which most tests use.
 pub fn shipped_model() -> PathBuf {
     root().join("models/hippocampus/model.onnx")
 }
 
-/// The shipped model in 8-bit integers, which ONNX Runtime alone runs.
+/// The shipped model in 8-bit integers, which only ONNX Runtime supports.
 pub fn shipped_int8_model() -> PathBuf {
     root().join("models/hippocampus-3d/model-int8.onnx")
 }
 
-/// Every shipped model: of slices, of volumes, and the latter in 8-bit integers.
+/// Every shipped model: 2-D, 3-D, and 3-D in 8-bit integers.
 pub fn shipped_models() -> [PathBuf; 3] {
     [shipped_model(), root().join("models/hippocampus-3d/model.onnx"), shipped_int8_model()]
 }
@@ -29,12 +29,12 @@ pub fn shipped_models() -> [PathBuf; 3] {
 /// The specification of the shipped model.
 ///
 /// # Errors
-/// When the file cannot be read or is no model.
+/// If the file cannot be read or is not a model.
 pub fn shipped_spec() -> Result<ModelSpec, Box<dyn std::error::Error>> {
     Ok(sulcus_onnx::read_spec(&std::fs::read(shipped_model())?)?)
 }
 
-/// Image and truth of each bundled case that the shipped model was not trained on, by name.
+/// Image and reference of each bundled case that was not in the training data of the shipped model, by name.
 ///
 /// # Errors
 /// When the folder cannot be read.
@@ -55,8 +55,8 @@ pub fn held_out_cases() -> std::io::Result<Vec<(String, PathBuf, PathBuf)>> {
     Ok(cases)
 }
 
-/// A volume of the shared development data, which a clone need not have. Where it is missing, that part of the test counts
-/// as skipped.
+/// A volume of the shared development data, which a clone may lack. If it is missing, that part of the test counts as
+/// skipped.
 pub fn development_data(path: &str) -> Option<PathBuf> {
     let path = root().join("../shared/data").join(path);
     if !path.exists() {
@@ -66,8 +66,8 @@ pub fn development_data(path: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// A builder for this engine with the model still to be named. ONNX Runtime comes from `SULCUS_ORT_LIB`, which
-/// `cargo xtask test` sets. Where there is none, that part of the test counts as skipped.
+/// A builder for this engine, without a model. ONNX Runtime comes from `SULCUS_ORT_LIB`, which `cargo xtask test` sets.
+/// If it is missing, that part of the test counts as skipped.
 pub fn builder(engine: Engine) -> Option<SegmenterBuilder> {
     let builder = Segmenter::builder().engine(engine);
     if engine != Engine::Ort {
@@ -76,7 +76,7 @@ pub fn builder(engine: Engine) -> Option<SegmenterBuilder> {
     onnx_runtime().map(|library| builder.ort_library(library))
 }
 
-/// The ONNX Runtime that the environment names. Where there is none, that part of the test counts as skipped.
+/// The ONNX Runtime of the environment. If there is none, that part of the test counts as skipped.
 pub fn onnx_runtime() -> Option<OrtLibrary> {
     let library = std::env::var_os("SULCUS_ORT_LIB");
     if library.is_none() {
@@ -85,7 +85,7 @@ pub fn onnx_runtime() -> Option<OrtLibrary> {
     library.map(|library| OrtLibrary::Path(library.into()))
 }
 
-/// Both engines. Where one is missing, that part of the test counts as skipped.
+/// Both engines. If one is missing, that part of the test counts as skipped.
 pub fn engines() -> Vec<(Engine, SegmenterBuilder)> {
     [Engine::Tract, Engine::Ort].into_iter().filter_map(|engine| Some((engine, builder(engine)?))).collect()
 }

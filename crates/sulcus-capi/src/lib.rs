@@ -1,8 +1,9 @@
-//! The C interface of `sulcus-runtime`: opaque handles, status codes, arrays in and labels out.
+//! The C interface of `sulcus-runtime`: opaque handles, status codes, arrays as input and labels as output. Rust programs use
+//! `sulcus-runtime` itself.
 //!
 //! cbindgen generates `include/sulcus.h` from the public items of this crate and their docs, so the docs are written for
 //! readers of the header. A test compares the two. README.md in the folder of the crate shows how to build, link and call
-//! the library.
+//! the library, and has the shortest program; `examples/segment.c` and `examples/segment.cpp` use all of it.
 //!
 //! Every exported function uses the module `ffi`, which catches panics, checks pointers and stores the message of the
 //! thread's last error.

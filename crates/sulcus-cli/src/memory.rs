@@ -2,7 +2,7 @@
 
 use sulcus_runtime::machine_memory_bytes;
 
-/// Training plans with one half of the machine's memory: the data set and other programs need the rest.
+/// Training plans with half of the machine's memory: the data set and other programs need the rest.
 const SHARE: u64 = 2;
 
 /// Memory limit of a training step on the CPU, in bytes: half of the machine's memory rather than half of the free memory,

@@ -1,4 +1,4 @@
-//! Where ONNX Runtime is looked for: options and environment put in order.
+//! The places where ONNX Runtime is searched for, from options and environment.
 
 use std::path::Path;
 
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_option_binds_before_the_variables() {
+    fn option_takes_precedence_over_the_variables() {
         let environment = Environment {
             sulcus_ort_lib: Some(PathBuf::from("/ours")),
             ort_dylib_path: Some(PathBuf::from("/theirs")),

@@ -1,4 +1,4 @@
-//! How the process treats signals, where the crate `ctrlc` does not decide it.
+//! Signal handling that the crate `ctrlc` does not offer.
 
 /// Makes a write beyond the limit of file sizes (`ulimit -f`) an error. By default the signal SIGXFSZ ends the process, which
 /// leaves its temporary file behind.

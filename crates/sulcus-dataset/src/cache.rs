@@ -14,7 +14,7 @@ use crate::hash::hex;
 const FORMAT_VERSION: u32 = 2;
 /// The first bytes of a file.
 const MAGIC: [u8; 8] = *b"SULCPREP";
-/// A header has a few hundred bytes; a longer one is damage.
+/// A header has a few hundred bytes; a longer one is damaged.
 const MAX_HEADER_BYTES: u32 = 1 << 16;
 
 /// Identifies a prepared case: a hash over its files and over every setting of the preprocessing.
@@ -80,14 +80,14 @@ pub fn load_or_prepare<E>(
         Err(ReadFailure::Absent) => {}
         Err(ReadFailure::Broken(what)) => {
             tracing::warn!(
-                "a prepared case in the cache cannot be used and is made anew: {what}: {}",
+                "a prepared case in the cache cannot be used and is prepared again: {what}: {}",
                 file.display()
             );
         }
     }
     let (image, labels) = prepare()?;
     if let Err(what) = write(&file, key, &image, &labels) {
-        tracing::warn!("a prepared case could not be put into the cache: {what}");
+        tracing::warn!("a prepared case could not be written to the cache: {what}");
     }
     Ok((image, labels))
 }
@@ -119,7 +119,7 @@ fn read(file: &Path, key: &CacheKey) -> Result<(Preprocessed, PreprocessedLabels
     let [magic, length] = [&start[..8], &start[8..]];
     let length = length.iter().rev().fold(0, |n, byte| n << 8 | u32::from(*byte));
     if magic != MAGIC || length > MAX_HEADER_BYTES {
-        return broken("it does not begin as such a file".into());
+        return broken("it does not begin like a file of the cache".into());
     }
     let mut header = vec![0; length as usize];
     file.read_exact(&mut header)?;
@@ -128,7 +128,7 @@ fn read(file: &Path, key: &CacheKey) -> Result<(Preprocessed, PreprocessedLabels
         Err(e) => return broken(format!("its header is broken: {e}")),
     };
     if header.format_version != FORMAT_VERSION || header.key != key.0 {
-        return broken(format!("it is another case's, or of another version ({})", header.format_version));
+        return broken(format!("it belongs to another case or version ({})", header.format_version));
     }
     // Compare the sizes with the file's length before allocating.
     let voxels = header.shape.iter().try_fold(1_u64, |n, edge| n.checked_mul(*edge as u64));
@@ -184,10 +184,8 @@ fn write(file: &Path, key: &CacheKey, image: &Preprocessed, labels: &Preprocesse
 mod tests {
     use std::cell::Cell;
 
-    use sulcus_model::{
-        Activation, ChannelSpec, CoarseAxis, CropRule, Dimensions, Downsampling, Encoder, NetworkSpec, Norm,
-        Normalisation, OutputActivation, SpacingRule, StageConfig, Tiling, Training,
-    };
+    use sulcus_model::{CoarseAxis, CropRule, Normalisation, SpacingRule};
+    use sulcus_testing::test_spec;
     use sulcus_volume::{Interpolation, LabelTable, Spacing};
 
     use super::*;
@@ -195,39 +193,7 @@ mod tests {
     const SHAPE: [usize; 3] = [3, 4, 5];
 
     fn spec() -> ModelSpec {
-        let stage = StageConfig { channels: 4, convolutions: 2, kernel: vec![3, 3], stride: vec![1, 1] };
-        let network = NetworkSpec {
-            name: "a network".into(),
-            dimensions: Dimensions::Two,
-            stages: vec![stage],
-            norm: Norm::Batch,
-            activation: Activation::Relu,
-            downsampling: Downsampling::MaxPool,
-            encoder: Encoder::Plain,
-            deep_supervision: false,
-        };
-        ModelSpec {
-            format_version: ModelSpec::version_for(&[]),
-            name: "test".into(),
-            patch: vec![4, 4],
-            mirror_axes: vec![],
-            padding_multiple: network.padding_multiple(),
-            network,
-            channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore }],
-            labels: LabelTable::from_names([(1, "A".to_owned())]).unwrap(),
-            regions: Vec::new(),
-            activation: OutputActivation::Sigmoid,
-            crop: CropRule::Whole,
-            orientation: "RAS".parse().unwrap(),
-            spacing: SpacingRule::Native,
-            tiling: Tiling::Whole,
-            tile_step: 0.5,
-            postprocessing: vec![],
-            training: Training::default(),
-            precision: None,
-            unchecked: None,
-            golden_case: None,
-        }
+        test_spec(2).sigmoid().build()
     }
 
     fn case() -> (Preprocessed, PreprocessedLabels) {

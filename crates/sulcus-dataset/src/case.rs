@@ -122,6 +122,6 @@ fn missing(file: &Path, what: &str) -> Option<String> {
     }
     Some(match std::fs::read_link(file) {
         Ok(target) => format!("the {what} file is a link to {}, which is missing", target.display()),
-        Err(_) => format!("the {what} file is missing; add it, or take the case out"),
+        Err(_) => format!("the {what} file is missing; add it, or remove the case"),
     })
 }

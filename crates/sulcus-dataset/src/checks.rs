@@ -86,7 +86,7 @@ pub(crate) fn check_case(
             &case.label,
             format!(
                 "the mask's grid differs from that of its image, {image}: {}; resample the mask onto the image, or copy \
-                 the image's header into it if that alone is wrong",
+                 the image's header into it if only the header is wrong",
                 difference(&error)
             ),
         );
@@ -117,8 +117,7 @@ fn check_image(dataset: &Dataset, case: &Case, image: &Image, found: &mut Findin
         found.problem(
             first,
             format!(
-                "expected {} {why}, found {}{axis}; give each case the same channels, or take this one \
-                 out",
+                "expected {} {why}, found {}{axis}; give each case the same channels, or remove this one",
                 count(expected, "channel"),
                 image.channels()
             ),
@@ -132,8 +131,8 @@ fn check_image(dataset: &Dataset, case: &Case, image: &Image, found: &mut Findin
             found.problem(
                 file_of(channel),
                 format!(
-                    "{broken} of {} voxels are NaN or infinite, which means nothing to a network; replace them, by the \
-                     background's intensity for example",
+                    "{broken} of {} voxels are NaN or infinite, which a network cannot use; replace them, for example by the \
+                     intensity of the background",
                     values.len()
                 ),
             );
@@ -141,12 +140,12 @@ fn check_image(dataset: &Dataset, case: &Case, image: &Image, found: &mut Findin
     }
     let constant = |[least, greatest]: [f32; 2]| least >= greatest;
     if ranges.iter().all(|r| constant(*r)) {
-        // Nothing finite at all has been said above.
+        // If there is no finite value, that has been reported above.
         if let Some([value, _]) = ranges.first().filter(|r| r[0].is_finite()) {
             found.problem(
                 first,
                 format!(
-                    "every voxel is {value}, so the image shows nothing; get the scan again, or take the case out"
+                    "every voxel is {value}, so the image has no content; get the scan again, or remove the case"
                 ),
             );
         }
@@ -156,7 +155,9 @@ fn check_image(dataset: &Dataset, case: &Case, image: &Image, found: &mut Findin
         let name = dataset.channels().get(channel).map_or_else(|| channel.to_string(), Clone::clone);
         found.warning(
             file_of(channel),
-            format!("channel `{name}` is {value} in every voxel; a network learns nothing from it there"),
+            format!(
+                "channel `{name}` is {value} in every voxel, so a network learns nothing from it in this case"
+            ),
         );
     }
 }
@@ -199,14 +200,14 @@ fn check_mask(dataset: &Dataset, case: &Case, mask: &LabelMap, found: &mut Findi
     for entry in dataset.labels().entries() {
         if counts.get(&entry.value) == Some(&1) {
             let what =
-                format!("label {} ({}) has one voxel alone; erase it if it is a slip", entry.value, entry.name);
+                format!("label {} ({}) has only one voxel; remove it if it is a mistake", entry.value, entry.name);
             found.warning(&case.label, what);
         }
     }
 }
 
-/// Masks that Sulcus writes carry the names of their labels. A name with another value than in the data set means that
-/// values or names were exchanged.
+/// Masks that Sulcus writes contain the names of their labels. If a name has another value than in the data set, values
+/// or names were exchanged.
 fn check_names(ours: &LabelTable, theirs: &LabelTable, file: &Path, found: &mut Findings) {
     let value_of = |name: &str| ours.entries().iter().find(|e| e.name == name).map(|e| e.value);
     for entry in theirs.entries() {

@@ -56,9 +56,9 @@ fn equal_names(checked: &[Checked]) -> Vec<Finding> {
                 (image_file(a), image_file(b))
             };
             let what = if first == second {
-                "dataset.json lists this case twice; take one of the two out".to_owned()
+                "dataset.json lists this case twice; remove one of the two".to_owned()
             } else {
-                format!("two cases have this name, the other is {}; rename one, or take it out", short(first))
+                format!("two cases have this name, the other is {}; rename or remove one", short(first))
             };
             Some(Finding::of_case(&b.name, second, what))
         }
@@ -102,7 +102,7 @@ fn rare_values(dataset: &Dataset, readable: &[(&Case, &CaseTraits)]) -> Vec<Find
         let voxels = traits.labels.get(&entry.value).map_or(0, |s| s.voxels);
         let what = format!(
             "label {} is in this mask alone ({}) and would be trained as a structure; correct the mask \
-             if it is a slip",
+             if this is a mistake",
             entry.value,
             count(voxels, "voxel")
         );
@@ -118,7 +118,7 @@ fn equal_images(readable: &[(&Case, &CaseTraits)]) -> Vec<Finding> {
         match first_with.get(&traits.image_sha256) {
             Some(first) if first.name != case.name => {
                 let what = format!(
-                    "the same image as {}'s, voxel by voxel; take one out, or scores are too good as soon as one is \
+                    "its voxels are identical to those of {}; remove one of the two, otherwise scores are too high if one is \
                      trained on and the other held out",
                     first.name
                 );
@@ -196,8 +196,8 @@ fn swapped_structures(dataset: &Dataset, readable: &[(&Case, &CaseTraits)]) -> V
     let problem = |(case, (_, a, b)): (usize, (f64, Label, Label))| {
         let (case, _) = readable.get(case)?;
         let what = format!(
-            "labels {a} ({}) and {b} ({}) lie the other way round than in the other masks; look whether their values \
-             were exchanged, or the header turns the scan",
+            "labels {a} ({}) and {b} ({}) have the opposite direction of those in the other masks; check whether their values \
+             were exchanged, or the header flips the scan",
             name(a),
             name(b)
         );

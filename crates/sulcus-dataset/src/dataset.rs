@@ -35,7 +35,7 @@ pub enum Layout {
     /// nnU-Net raw: one file per channel, `imagesTr/CASE_0000.nii.gz`, and `labelsTr/CASE.nii.gz`. The
     /// `dataset.json` of version 1 has the Decathlon's form, that of version 2 has `channel_names`.
     NnUnet,
-    /// The folders `images/` and `labels/`, whose files have equal names; `CASE_0000`, `CASE_0001` are channels.
+    /// The folders `images/` and `labels/`, whose files have the same names; `CASE_0000`, `CASE_0001` are channels.
     Folders,
 }
 
@@ -76,8 +76,8 @@ impl Dataset {
         Structure::all(&self.labels, &self.regions)
     }
 
-    /// The label value of voxels without an annotation (nnU-Net's `ignore`). They count neither in a loss nor in a score.
-    /// The value is not in the label table.
+    /// The label value of voxels without an annotation (nnU-Net's `ignore`), which are part of no loss and no score. The
+    /// value is not in the label table.
     pub fn ignore(&self) -> Option<Label> {
         self.ignore
     }

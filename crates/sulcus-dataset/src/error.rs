@@ -8,7 +8,7 @@ use crate::finding::Finding;
 pub enum DatasetError {
     /// The folder has none of the known layouts.
     #[error(
-        "this folder is no data set: expected `dataset.json` (Medical Segmentation Decathlon or nnU-Net) or \
+        "this folder is not a data set: expected `dataset.json` (Medical Segmentation Decathlon or nnU-Net) or \
          the folders `images` and `labels`: {root}", root = root.display()
     )]
     NotADataset {

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Something that is wrong, or worth knowing, about one case or about the data set as a whole.
+/// Something that is wrong, or that the user should know, about one case or about the data set as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {

@@ -5,7 +5,8 @@
 //! grids that do not match, label values that are not in the table, damaged files, swapped labels. [`Dataset::summary`]
 //! describes the data set for people, and [`Dataset::split`] divides it into training and validation cases.
 //!
-//! The crate knows no network: it reads volumes with `sulcus-io` and measures them. `sulcus-plan` decides how to train
+//! The crate does not depend on a network: it reads volumes with `sulcus-io` and measures them. `sulcus-plan` decides how
+//! to train
 //! from the [`CaseFacts`] of a survey, `sulcus-train` trains.
 //!
 //! ```no_run

@@ -1,6 +1,6 @@
 use rayon::prelude::*;
 
-/// Every item may hold a whole scan in memory, so that more threads would need too much of it.
+/// Every item may hold a whole scan in memory, so more threads would need too much memory.
 const MAX_THREADS: usize = 8;
 
 /// Applies `f` to each item on up to eight threads. The results have the order of the items.

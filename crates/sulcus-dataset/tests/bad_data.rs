@@ -42,10 +42,10 @@ fn missing_files_are_named() {
         std::fs::remove_file(image_file(root, "case_03")).unwrap();
         std::fs::remove_file(label_file(root, "case_03")).unwrap();
     }), @"
-    case_01: the image file is missing; add it, or take the case out: imagesTr/case_01.nii.gz
-    case_02: the mask file is missing; add it, or take the case out: labelsTr/case_02.nii.gz
-    case_03: the image file is missing; add it, or take the case out: imagesTr/case_03.nii.gz
-    case_03: the mask file is missing; add it, or take the case out: labelsTr/case_03.nii.gz
+    case_01: the image file is missing; add it, or remove the case: imagesTr/case_01.nii.gz
+    case_02: the mask file is missing; add it, or remove the case: labelsTr/case_02.nii.gz
+    case_03: the image file is missing; add it, or remove the case: imagesTr/case_03.nii.gz
+    case_03: the mask file is missing; add it, or remove the case: labelsTr/case_03.nii.gz
     ");
 }
 
@@ -79,8 +79,8 @@ fn unknown_label_values_are_named() {
         mask_of(root, "case_01", |i, v| if i == 0 { 7 } else { v * 3 });
         mask_of(root, "case_02", |i, _| i as u16);
     }), @"
-    warning: case_02: label 1 (Ball) has one voxel alone; erase it if it is a slip: labelsTr/case_02.nii.gz
-    warning: case_02: label 2 (Box) has one voxel alone; erase it if it is a slip: labelsTr/case_02.nii.gz
+    warning: case_02: label 1 (Ball) has only one voxel; remove it if it is a mistake: labelsTr/case_02.nii.gz
+    warning: case_02: label 2 (Box) has only one voxel; remove it if it is a mistake: labelsTr/case_02.nii.gz
     case_01: label values are not among the data set's (1 Ball, 2 Box): 3 (93 voxels), 6 (75 voxels), 7 (1 voxel); correct the mask, or add them to `labels` in dataset.json: labelsTr/case_01.nii.gz
     case_02: label values are not among the data set's (1 Ball, 2 Box): 3 (1 voxel), 4 (1 voxel), 5 (1 voxel), 6 (1 voxel), 7 (1 voxel), 8 (1 voxel), 9 (1 voxel), 10 (1 voxel) and 1669 more; correct the mask, or add them to `labels` in dataset.json: labelsTr/case_02.nii.gz
     ");
@@ -128,7 +128,7 @@ fn contradicting_label_names_of_a_mask_are_reported() {
 
 #[test]
 fn swapped_labels_in_one_mask_give_a_warning() {
-    insta::assert_snapshot!(findings(|root| mask_of(root, "case_03", |_, v| [0, 2, 1][usize::from(v)])), @"warning: case_03: labels 1 (Ball) and 2 (Box) lie the other way round than in the other masks; look whether their values were exchanged, or the header turns the scan: labelsTr/case_03.nii.gz");
+    insta::assert_snapshot!(findings(|root| mask_of(root, "case_03", |_, v| [0, 2, 1][usize::from(v)])), @"warning: case_03: labels 1 (Ball) and 2 (Box) have the opposite direction of those in the other masks; check whether their values were exchanged, or the header flips the scan: labelsTr/case_03.nii.gz");
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn swapped_labels_in_one_bundled_mask_give_a_warning() {
     let (mask, like) = sulcus_io::read_labels(&case.label).unwrap();
     let exchanged = mask.map(|v| [0, 2, 1][usize::from(*v)]);
     sulcus_io::write_labels(&case.label, &exchanged, &like, &LabelTable::default()).unwrap();
-    insta::assert_snapshot!(findings_of(root), @"warning: hippocampus_051: labels 1 (Anterior) and 2 (Posterior) lie the other way round than in the other masks; look whether their values were exchanged, or the header turns the scan: labelsTr/hippocampus_051.nii.gz");
+    insta::assert_snapshot!(findings_of(root), @"warning: hippocampus_051: labels 1 (Anterior) and 2 (Posterior) have the opposite direction of those in the other masks; check whether their values were exchanged, or the header flips the scan: labelsTr/hippocampus_051.nii.gz");
 }
 
 #[test]
@@ -163,10 +163,10 @@ fn mismatching_grids_are_reported() {
         // Within the rounding of headers.
         write_labels(&label_file(root, "case_04"), geometry(SHAPE, [1.0002, 1.0, 1.0]), labels);
     }), @"
-    warning: case_03: labels 1 (Ball) and 2 (Box) lie the other way round than in the other masks; look whether their values were exchanged, or the header turns the scan: labelsTr/case_03.nii.gz
-    case_01: the mask's grid differs from that of its image, imagesTr/case_01.nii.gz: shapes [12, 14, 10] and [14, 12, 10]; resample the mask onto the image, or copy the image's header into it if that alone is wrong: labelsTr/case_01.nii.gz
-    case_02: the mask's grid differs from that of its image, imagesTr/case_02.nii.gz: voxel [0, 0, 9] lies at (0.00, 0.00, 9.00) mm in the first and at (0.00, 0.00, 9.90) mm in the second; resample the mask onto the image, or copy the image's header into it if that alone is wrong: labelsTr/case_02.nii.gz
-    case_03: the mask's grid differs from that of its image, imagesTr/case_03.nii.gz: voxel [11, 0, 0] lies at (11.00, 0.00, 0.00) mm in the first and at (-11.00, 0.00, 0.00) mm in the second; resample the mask onto the image, or copy the image's header into it if that alone is wrong: labelsTr/case_03.nii.gz
+    warning: case_03: labels 1 (Ball) and 2 (Box) have the opposite direction of those in the other masks; check whether their values were exchanged, or the header flips the scan: labelsTr/case_03.nii.gz
+    case_01: the mask's grid differs from that of its image, imagesTr/case_01.nii.gz: shapes [12, 14, 10] and [14, 12, 10]; resample the mask onto the image, or copy the image's header into it if only the header is wrong: labelsTr/case_01.nii.gz
+    case_02: the mask's grid differs from that of its image, imagesTr/case_02.nii.gz: voxel [0, 0, 9] lies at (0.00, 0.00, 9.00) mm in the first and at (0.00, 0.00, 9.90) mm in the second; resample the mask onto the image, or copy the image's header into it if only the header is wrong: labelsTr/case_02.nii.gz
+    case_03: the mask's grid differs from that of its image, imagesTr/case_03.nii.gz: voxel [11, 0, 0] lies at (11.00, 0.00, 0.00) mm in the first and at (-11.00, 0.00, 0.00) mm in the second; resample the mask onto the image, or copy the image's header into it if only the header is wrong: labelsTr/case_03.nii.gz
     ");
 }
 
@@ -176,7 +176,7 @@ fn single_voxels_and_empty_masks_give_warnings() {
         mask_of(root, "case_01", |i, v| if i == 0 { 2 } else { v % 2 });
         mask_of(root, "case_02", |_, _| 0);
     }), @"
-    warning: case_01: label 2 (Box) has one voxel alone; erase it if it is a slip: labelsTr/case_01.nii.gz
+    warning: case_01: label 2 (Box) has only one voxel; remove it if it is a mistake: labelsTr/case_01.nii.gz
     warning: case_02: the mask has no foreground; draw the structures, if the scan shows them: labelsTr/case_02.nii.gz
     ");
 }
@@ -200,7 +200,7 @@ fn different_number_of_channels_is_reported() {
     insta::assert_snapshot!(findings(|root| {
         let image = phantom(SHAPE, 2, 0).0;
         write_image(&image_file(root, "case_01"), grid(), 2, image.repeat(2));
-    }), @"case_01: expected 1 channel as dataset.json says, found 2 along the fourth axis; give each case the same channels, or take this one out: imagesTr/case_01.nii.gz");
+    }), @"case_01: expected 1 channel as dataset.json says, found 2 along the fourth axis; give each case the same channels, or remove this one: imagesTr/case_01.nii.gz");
 }
 
 #[test]
@@ -210,15 +210,15 @@ fn non_finite_voxels_are_reported() {
         image_of(root, "case_02", |i, v| if i < 4 { f32::NEG_INFINITY } else { v + 1.0 });
         image_of(root, "case_03", |_, _| f32::NAN);
     }), @"
-    case_01: 1 of 1680 voxels are NaN or infinite, which means nothing to a network; replace them, by the background's intensity for example: imagesTr/case_01.nii.gz
-    case_02: 4 of 1680 voxels are NaN or infinite, which means nothing to a network; replace them, by the background's intensity for example: imagesTr/case_02.nii.gz
-    case_03: 1680 of 1680 voxels are NaN or infinite, which means nothing to a network; replace them, by the background's intensity for example: imagesTr/case_03.nii.gz
+    case_01: 1 of 1680 voxels are NaN or infinite, which a network cannot use; replace them, for example by the intensity of the background: imagesTr/case_01.nii.gz
+    case_02: 4 of 1680 voxels are NaN or infinite, which a network cannot use; replace them, for example by the intensity of the background: imagesTr/case_02.nii.gz
+    case_03: 1680 of 1680 voxels are NaN or infinite, which a network cannot use; replace them, for example by the intensity of the background: imagesTr/case_03.nii.gz
     ");
 }
 
 #[test]
 fn constant_image_is_reported() {
-    insta::assert_snapshot!(findings(|root| image_of(root, "case_01", |_, _| 4.5)), @"case_01: every voxel is 4.5, so the image shows nothing; get the scan again, or take the case out: imagesTr/case_01.nii.gz");
+    insta::assert_snapshot!(findings(|root| image_of(root, "case_01", |_, _| 4.5)), @"case_01: every voxel is 4.5, so the image has no content; get the scan again, or remove the case: imagesTr/case_01.nii.gz");
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn constant_channel_gives_a_warning() {
             write_image(&image_file(root, &format!("case_{i:02}")), grid(), 2, [image, second].concat());
         }
         describe(root, |json| json["modality"]["1"] = "T2".into());
-    }), @"warning: case_02: channel `T2` is 0 in every voxel; a network learns nothing from it there: imagesTr/case_02.nii.gz");
+    }), @"warning: case_02: channel `T2` is 0 in every voxel, so a network learns nothing from it in this case: imagesTr/case_02.nii.gz");
 }
 
 #[test]
@@ -245,8 +245,8 @@ fn duplicate_case_names_are_reported() {
     }), @"
     warning: 1 volume here belongs to no case (by name and ending, or by dataset.json) and will not be used: case_03.nii.gz: imagesTr
     warning: 1 volume here belongs to no case (by name and ending, or by dataset.json) and will not be used: case_03.nii.gz: labelsTr
-    case_00: two cases have this name, the other is imagesTr/case_00.nii.gz; rename one, or take it out: imagesTr/case_00.nii
-    case_02: dataset.json lists this case twice; take one of the two out: labelsTr/case_02.nii.gz
+    case_00: two cases have this name, the other is imagesTr/case_00.nii.gz; rename or remove one: imagesTr/case_00.nii
+    case_02: dataset.json lists this case twice; remove one of the two: labelsTr/case_02.nii.gz
     ");
 }
 
@@ -263,7 +263,7 @@ fn unused_volumes_give_a_warning() {
     }), @"
     warning: 1 volume here belongs to no case (by name and ending, or by dataset.json) and will not be used: case_05.nii.gz: imagesTr
     warning: 7 volumes here belong to no case (by name and ending, or by dataset.json) and will not be used: case_05.nii.gz, more_0.nrrd, more_1.nrrd, more_2.nrrd, more_3.nrrd and 2 more: labelsTr
-    warning: `numTraining` is 6, but the data set has 5 cases; correct it, or look for what is missing or too many: dataset.json
+    warning: `numTraining` is 6, but the data set has 5 cases; correct it, or look for missing or additional cases: dataset.json
     ");
 }
 
@@ -275,7 +275,7 @@ fn duplicate_images_give_a_warning() {
         write_image(&root.join("imagesTr/case_05.nii"), grid(), 1, image);
         std::fs::remove_file(image_file(root, "case_05")).unwrap();
         describe(root, |json| json["training"][5]["image"] = "imagesTr/case_05.nii".into());
-    }), @"warning: case_05: the same image as case_01's, voxel by voxel; take one out, or scores are too good as soon as one is trained on and the other held out: imagesTr/case_05.nii");
+    }), @"warning: case_05: its voxels are identical to those of case_01; remove one of the two, otherwise scores are too high if one is trained on and the other held out: imagesTr/case_05.nii");
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn missing_orientation_gives_a_warning() {
     };
     insta::assert_snapshot!(findings(|root| forget(root, "case_03")), @"
     warning: case_03: the image has neither sform nor qform, so left and right are a guess; set one from the scan's source: imagesTr/case_03.nii.gz
-    warning: case_03: labels 1 (Ball) and 2 (Box) lie the other way round than in the other masks; look whether their values were exchanged, or the header turns the scan: labelsTr/case_03.nii.gz
+    warning: case_03: labels 1 (Ball) and 2 (Box) have the opposite direction of those in the other masks; check whether their values were exchanged, or the header flips the scan: labelsTr/case_03.nii.gz
     ");
     insta::assert_snapshot!(findings(|root| (0..6).for_each(|i| forget(root, &format!("case_{i:02}")))), @"warning: each of the 6 images has neither sform nor qform, so left and right are a guess; set one from the scan's source: ROOT");
 }
@@ -324,18 +324,18 @@ fn all_findings_are_reported_at_once() {
     decathlon(root, 14, SHAPE);
     spoil_all(root);
     insta::assert_snapshot!(findings_of(root), @"
-    warning: case_03: label 2 (Box) has one voxel alone; erase it if it is a slip: labelsTr/case_03.nii.gz
+    warning: case_03: label 2 (Box) has only one voxel; remove it if it is a mistake: labelsTr/case_03.nii.gz
     warning: 1 volume here belongs to no case (by name and ending, or by dataset.json) and will not be used: case_09.nii.gz: imagesTr
     warning: 1 volume here belongs to no case (by name and ending, or by dataset.json) and will not be used: case_09.nii.gz: labelsTr
     warning: case_04: the mask has no foreground; draw the structures, if the scan shows them: labelsTr/case_04.nii.gz
     warning: label 3 (Cone) is in none of the 13 masks that could be read, so it cannot be learnt; correct the labels' values, or the masks: dataset.json
-    warning: case_01: labels 1 (Ball) and 2 (Box) lie the other way round than in the other masks; look whether their values were exchanged, or the header turns the scan: labelsTr/case_01.nii.gz
-    case_00: the mask file is missing; add it, or take the case out: labelsTr/case_00.nii.gz
-    case_02: the mask's grid differs from that of its image, imagesTr/case_02.nii.gz: voxel [0, 0, 9] lies at (0.00, 0.00, 9.00) mm in the first and at (0.00, 0.00, 9.90) mm in the second; resample the mask onto the image, or copy the image's header into it if that alone is wrong: labelsTr/case_02.nii.gz
-    case_05: expected 1 channel as dataset.json says, found 2 along the fourth axis; give each case the same channels, or take this one out: imagesTr/case_05.nii.gz
-    case_06: 10 of 1680 voxels are NaN or infinite, which means nothing to a network; replace them, by the background's intensity for example: imagesTr/case_06.nii.gz
-    case_07: every voxel is 0, so the image shows nothing; get the scan again, or take the case out: imagesTr/case_07.nii.gz
+    warning: case_01: labels 1 (Ball) and 2 (Box) have the opposite direction of those in the other masks; check whether their values were exchanged, or the header flips the scan: labelsTr/case_01.nii.gz
+    case_00: the mask file is missing; add it, or remove the case: labelsTr/case_00.nii.gz
+    case_02: the mask's grid differs from that of its image, imagesTr/case_02.nii.gz: voxel [0, 0, 9] lies at (0.00, 0.00, 9.00) mm in the first and at (0.00, 0.00, 9.90) mm in the second; resample the mask onto the image, or copy the image's header into it if only the header is wrong: labelsTr/case_02.nii.gz
+    case_05: expected 1 channel as dataset.json says, found 2 along the fourth axis; give each case the same channels, or remove this one: imagesTr/case_05.nii.gz
+    case_06: 10 of 1680 voxels are NaN or infinite, which a network cannot use; replace them, for example by the intensity of the background: imagesTr/case_06.nii.gz
+    case_07: every voxel is 0, so the image has no content; get the scan again, or remove the case: imagesTr/case_07.nii.gz
     case_08: label values are not among the data set's (1 Ball, 2 Box, 3 Cone): 4 (93 voxels), 8 (75 voxels); correct the mask, or add them to `labels` in dataset.json: labelsTr/case_08.nii.gz
-    case_10: dataset.json lists this case twice; take one of the two out: labelsTr/case_10.nii.gz
+    case_10: dataset.json lists this case twice; remove one of the two: labelsTr/case_10.nii.gz
     ");
 }

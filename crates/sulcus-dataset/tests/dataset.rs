@@ -66,7 +66,7 @@ fn nnunet_folder_has_one_file_per_channel() {
     std::fs::remove_file(root.join("imagesTr/a_2_0001.nii.gz")).unwrap();
     insta::assert_snapshot!(problems(root), @"
     the data set has 1 problem(s):
-      a_2: the image file is missing; add it, or take the case out: imagesTr/a_2_0001.nii.gz
+      a_2: the image file is missing; add it, or remove the case: imagesTr/a_2_0001.nii.gz
     ");
 }
 
@@ -89,8 +89,8 @@ fn plain_folder_takes_labels_from_its_masks() {
     std::fs::rename(root.join("images/one.nii"), root.join("images/three.nii")).unwrap();
     insta::assert_snapshot!(problems(root), @"
     the data set has 2 problem(s):
-      one: the image file is missing; add it, or take the case out: images/one.nii
-      three: the mask file is missing; add it, or take the case out: labels/three.nii
+      one: the image file is missing; add it, or remove the case: images/one.nii
+      three: the mask file is missing; add it, or remove the case: labels/three.nii
     ");
 }
 
@@ -99,7 +99,7 @@ fn unknown_folders_and_descriptions_say_what_was_expected() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     let refused = || message(Dataset::open(root).unwrap_err(), root);
-    insta::assert_snapshot!(refused(), @"this folder is no data set: expected `dataset.json` (Medical Segmentation Decathlon or nnU-Net) or the folders `images` and `labels`: ROOT");
+    insta::assert_snapshot!(refused(), @"this folder is not a data set: expected `dataset.json` (Medical Segmentation Decathlon or nnU-Net) or the folders `images` and `labels`: ROOT");
     let describe = |json: &str| std::fs::write(root.join("dataset.json"), json).unwrap();
     describe("{");
     insta::assert_snapshot!(refused(), @"this data set's description cannot be used: it is not JSON: EOF while parsing an object at line 1 column 1: dataset.json");

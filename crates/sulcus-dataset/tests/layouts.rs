@@ -66,7 +66,7 @@ fn nnunet_version_1_has_the_decathlons_description() {
     assert_eq!(files(root, dataset.case("b").unwrap()), names);
     assert_eq!(findings(root), "");
     std::fs::remove_file(root.join("imagesTr/b_0000.nii.gz")).unwrap();
-    insta::assert_snapshot!(findings(root), @"b: the image file is missing; add it, or take the case out: imagesTr/b_0000.nii.gz");
+    insta::assert_snapshot!(findings(root), @"b: the image file is missing; add it, or remove the case: imagesTr/b_0000.nii.gz");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn channels_of_one_case_must_share_a_grid() {
     insta::assert_snapshot!(findings(root), @"
     warning: 1 volume here belongs to no case (by name and ending, or by dataset.json) and will not be used: b_0003.nii.gz: imagesTr
     a: its grid differs from that of the first channel, imagesTr/a_0000.nii.gz: shapes [12, 14, 10] and [12, 14, 9]; resample the channels onto one grid: imagesTr/a_0001.nii.gz
-    a: the image file is missing; add it, or take the case out: imagesTr/a_0002.nii.gz
+    a: the image file is missing; add it, or remove the case: imagesTr/a_0002.nii.gz
     ");
 }
 
@@ -142,11 +142,11 @@ fn plain_folders_may_have_one_file_per_channel() {
     mask(&root.join("labels/d.nii.gz"), 5);
     image(&root.join("images/e_0000.nii.gz"), 6);
     insta::assert_snapshot!(findings(root), @"
-    a_0007: the mask file is missing; add it, or take the case out: labels/a_0007.nii
-    a_0007: expected 1 channel as most cases have, found 2; give each case the same channels, or take this one out: images/a_0007_0000.nii
-    b: the image file is missing; add it, or take the case out: images/b_0000.nii
-    d: the image file is missing; add it, or take the case out: images/d_0000.nii.gz
-    e: the mask file is missing; add it, or take the case out: labels/e.nii.gz
+    a_0007: the mask file is missing; add it, or remove the case: labels/a_0007.nii
+    a_0007: expected 1 channel as most cases have, found 2; give each case the same channels, or remove this one: images/a_0007_0000.nii
+    b: the image file is missing; add it, or remove the case: images/b_0000.nii
+    d: the image file is missing; add it, or remove the case: images/d_0000.nii.gz
+    e: the mask file is missing; add it, or remove the case: labels/e.nii.gz
     ");
 }
 
@@ -167,8 +167,8 @@ fn plain_pairs_may_have_different_endings_and_end_in_four_digits() {
     image(&root.join("images/s_0003.nii"), 2);
     image(&root.join("images/s_0001.nii.gz"), 3);
     insta::assert_snapshot!(findings(root), @"
-    s_0003: the mask file is missing; add it, or take the case out: labels/s_0003.nii
-    s_0001: two cases have this name, the other is images/s_0001.nii; rename one, or take it out: images/s_0001.nii.gz
+    s_0003: the mask file is missing; add it, or remove the case: labels/s_0003.nii
+    s_0001: two cases have this name, the other is images/s_0001.nii; rename or remove one: images/s_0001.nii.gz
     ");
 }
 
@@ -185,9 +185,9 @@ fn deviating_case_is_named_even_if_it_is_the_first() {
     labels[3] = 4;
     write_labels(&root.join("labels/4.nii"), geometry(SHAPE, [1.0; 3]), labels);
     insta::assert_snapshot!(findings(root), @"
-    warning: 4: label 4 (Label 4) has one voxel alone; erase it if it is a slip: labels/4.nii
-    warning: 4: label 4 is in this mask alone (1 voxel) and would be trained as a structure; correct the mask if it is a slip: labels/4.nii
-    0: expected 1 channel as most cases have, found 2 along the fourth axis; give each case the same channels, or take this one out: images/0.nii
+    warning: 4: label 4 (Label 4) has only one voxel; remove it if it is a mistake: labels/4.nii
+    warning: 4: label 4 is in this mask alone (1 voxel) and would be trained as a structure; correct the mask if this is a mistake: labels/4.nii
+    0: expected 1 channel as most cases have, found 2 along the fourth axis; give each case the same channels, or remove this one: images/0.nii
     ");
 }
 
@@ -203,7 +203,7 @@ fn images_in_the_labels_folder_are_refused() {
 }
 
 #[test]
-fn label_names_come_from_masks_that_carry_them() {
+fn label_names_are_read_from_masks() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     image(&root.join("images/a.nii"), 0);
@@ -218,7 +218,7 @@ fn label_names_come_from_masks_that_carry_them() {
 }
 
 #[test]
-fn ignore_label_is_no_structure() {
+fn ignore_label_is_not_a_structure() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     for (seed, name) in ["a", "b"].into_iter().enumerate() {
@@ -260,7 +260,7 @@ fn invalid_descriptions_are_refused() {
     insta::assert_snapshot!(refused(r#"{"channel_names":{"0":"CT"},"labels":{"background":0,"A":1},"file_ending":".mha"}"#), @"this data set's description cannot be used: its `file_ending` is `.mha`, but only NIfTI files are read (.nii.gz, .nii, .img.gz, .img); convert the files and change it: dataset.json");
     insta::assert_snapshot!(refused(r#"{"channel_names":{"0":"CT"},"labels":{"background":0,"core":[2],"whole":[1,2]},"regions_class_order":[2,1]}"#), @"this data set's description cannot be used: a voxel of value 2 belongs to region `core` and `whole`, but as the last of these writes 1 it would come to belong to `whole`; list a region before those that lie inside it, and let each write a value of its own that they don't have: dataset.json");
     insta::assert_snapshot!(refused(r#"{"channel_names":{"0":"CT"},"labels":{"background":0,"A":1,"B":1}}"#), @"this data set's description cannot be used: label table: value 1 occurs twice: dataset.json");
-    insta::assert_snapshot!(refused(r#"{"modality":{"0":"CT"},"training":[],"labels":{"0":"background","1":"A","3":"ignore","4":"ignore"}}"#), @"this data set's description cannot be used: two labels are named `ignore`; one value marks the voxels that nobody has labelled: dataset.json");
+    insta::assert_snapshot!(refused(r#"{"modality":{"0":"CT"},"training":[],"labels":{"0":"background","1":"A","3":"ignore","4":"ignore"}}"#), @"this data set's description cannot be used: two labels are named `ignore`; only one value can mark the voxels without a label: dataset.json");
 }
 
 #[cfg(unix)]
@@ -300,7 +300,7 @@ fn links_unicode_names_and_read_only_folders_work() {
 }
 
 #[test]
-fn resource_forks_are_no_cases() {
+fn resource_forks_are_not_cases() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     decathlon(root, 2, SHAPE);

@@ -1,6 +1,9 @@
 //! DICOM SEG: written by us, inspected with dicom-rs, and read back by us.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+#[macro_use]
+extern crate sulcus_harness;
+
 use dicom_core::{Tag, VR};
 use dicom_object::InMemDicomObject;
 use sulcus_dicom::{DicomErrorKind, SegmentationOptions, Series, read_segmentation};
@@ -234,3 +237,5 @@ fn real_sparse_segmentations_have_three_planes() {
         assert_eq!(sulcus_io::read_info(&path).unwrap().shape, [24, 38, 3]);
     }
 }
+
+sulcus_harness::main!();

@@ -1,7 +1,7 @@
-//! A test harness for tests that depend on what a machine has: ONNX Runtime, a browser, a compiler, large data.
+//! A test harness for tests that depend on the machine: ONNX Runtime, a browser, a compiler, large data.
 //!
-//! Rust's own harness decides before a test runs whether it is ignored. Such a test finds out while it runs, and must
-//! then count as ignored, with the reason, and never as passed. A target uses this harness so:
+//! Rust's own harness decides before a test runs whether it is ignored. Tests of this kind find out while they run, and
+//! must then count as ignored, with the reason, and never as passed. A target uses this harness as follows:
 //!
 //! ```toml
 //! [[test]]
@@ -24,8 +24,8 @@
 //! sulcus_harness::main!();
 //! ```
 //!
-//! The attribute of this crate replaces Rust's `#[test]` in the whole target, so the tests look as everywhere else.
-//! Arguments and output are those of Rust's harness; the output of passing tests is not captured.
+//! The attribute of this crate replaces Rust's `#[test]` in the whole target, so tests are written as usual. Arguments
+//! and output are those of Rust's harness; the output of passing tests is not captured.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -50,7 +50,7 @@ macro_rules! main {
     };
 }
 
-/// Ends the test: it cannot run on this machine and is reported as ignored with the reason.
+/// Ends the test, which cannot run on this machine and is reported as ignored with the reason.
 ///
 /// # Panics
 /// In a target that this harness does not run, where the test would otherwise pass.
@@ -60,8 +60,8 @@ pub fn skip(reason: impl Display) -> ! {
     resume_unwind(Box::new(Skipped(reason.to_string())))
 }
 
-/// Notes that a part of the test cannot run on this machine, say one engine of two. The rest runs. A failure of the
-/// rest is a failure; otherwise the test is reported as ignored with the first reason that was noted.
+/// Records that a part of the test cannot run on this machine, for example one engine of two. The other parts run. If
+/// they fail, the test fails; otherwise it is reported as ignored with the first reason that was recorded.
 ///
 /// Call it from the test's own thread.
 ///
@@ -121,23 +121,23 @@ impl Test {
 
 inventory::collect!(Test);
 
-/// The payload of the unwinding that ends a test which cannot run.
+/// The payload of the unwinding that ends a test that cannot run.
 struct Skipped(String);
 
 thread_local! {
-    /// Why a part of this thread's test did not run.
+    /// The reason why a part of the test in this thread did not run.
     static PART: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
-/// Under Rust's harness a skipped test would pass, or fail without a word.
+/// With Rust's harness a skipped test would pass, or fail without a message.
 fn require_harness() {
     let running = RUNNING.load(Ordering::Relaxed);
     assert!(running, "a test that can be skipped needs `harness = false` and `sulcus_harness::main!()`");
 }
 
-/// Runs every test of the target as the arguments of the process ask for.
+/// Runs the tests of the target that the arguments of the process select.
 #[doc(hidden)]
 pub fn run() -> ExitCode {
     RUNNING.store(true, Ordering::Relaxed);
@@ -147,7 +147,7 @@ pub fn run() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-/// Runs one test and says how it ended.
+/// Runs one test and returns its outcome.
 fn outcome(test: fn() -> Result<(), String>) -> Result<Completion, Failed> {
     PART.take();
     match catch_unwind(AssertUnwindSafe(test)) {

@@ -1,4 +1,4 @@
-//! What the harness reports, seen from outside.
+//! The reports of the harness, tested from outside.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::process::Command;
@@ -17,14 +17,14 @@ fn report(arguments: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8(output.stdout).unwrap())
 }
 
-/// The line that reports a test, without the blanks that align it.
+/// The line that reports a test, without alignment.
 fn line(report: &str, test: &str) -> String {
     let line = report.lines().find(|line| line.starts_with(&format!("test {test} ")));
     line.unwrap_or_else(|| panic!("no test {test} in {report}")).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]
-fn a_test_that_cannot_run_is_ignored_with_its_reason() {
+fn test_that_cannot_run_is_ignored_with_its_reason() {
     let (_, report) = report(&[]);
     assert_eq!(
         line(&report, "inner::cannot_run"),
@@ -33,7 +33,7 @@ fn a_test_that_cannot_run_is_ignored_with_its_reason() {
 }
 
 #[test]
-fn a_test_that_runs_in_part_is_ignored_unless_it_fails() {
+fn partly_skipped_test_is_ignored_unless_it_fails() {
     let (_, report) = report(&[]);
     assert_eq!(
         line(&report, "inner::runs_in_part"),
@@ -52,7 +52,7 @@ fn failures_are_reported_with_their_message() {
 }
 
 #[test]
-fn a_filter_runs_only_what_it_names() {
+fn filter_selects_tests() {
     let (success, report) = report(&["inner::cannot"]);
     assert!(success);
     assert!(report.contains("0 passed; 0 failed; 1 ignored; 0 measured; 5 filtered out"), "{report}");

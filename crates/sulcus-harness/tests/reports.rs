@@ -1,11 +1,10 @@
-//! Tests that end in each way. `outcomes.rs` runs this program and reads what it reports; by itself it tests nothing
-//! that may fail.
+//! Tests with each possible outcome. `outcomes.rs` runs this program and checks its report; run alone, it never fails.
 #![allow(clippy::panic, reason = "one of the tests shows what a failure looks like")]
 
 #[macro_use]
 extern crate sulcus_harness;
 
-/// Set by `outcomes.rs`: the tests that fail do so only then.
+/// Set by `outcomes.rs`: some tests fail only if it is set.
 const FAIL: &str = "SULCUS_HARNESS_FAIL";
 
 fn failing() -> bool {

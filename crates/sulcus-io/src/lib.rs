@@ -8,6 +8,32 @@
 //! The functions with `bytes` in their names work in memory, which is what a browser needs. [`read_scan`],
 //! [`read_labels`], [`write_labels`] and the other functions with paths need the feature `fs`.
 //!
+//! ```
+//! # #[cfg(feature = "fs")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::path::Path;
+//!
+//! use sulcus_io::{read_labels, read_scan, write_labels};
+//! use sulcus_volume::{LabelMap, LabelTable};
+//!
+//! # let scan = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/data/case/image.nii.gz");
+//! # let folder = tempfile::tempdir()?;
+//! # let mask = folder.path().join("mask.nii.gz");
+//! // The format is detected from the content.
+//! let scan = read_scan(Path::new(scan))?;
+//! println!("{} voxels, {}", scan.image.geometry().voxels(), scan.info.orientation);
+//!
+//! // A mask on the same grid. The ending of the name selects the format.
+//! let bright = scan.image.channel(0).iter().map(|value| u16::from(*value > 500.0)).collect();
+//! let labels = LabelMap::new(*scan.image.geometry(), bright)?;
+//! write_labels(&mask, &labels, &scan.metadata, &LabelTable::from_names([(1, "Bright".into())])?)?;
+//! assert_eq!(read_labels(&mask)?.0, labels);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "fs"))]
+//! # fn main() {}
+//! ```
+//!
 //! # Features
 //!
 //! | feature | default | adds |

@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum KernelError {
     /// The length of a slice does not match its shape.
-    #[error("{what} has {found} values, its shape asks for {expected}")]
+    #[error("{what} has {found} values, its shape requires {expected}")]
     Length {
         /// The name of the argument.
         what: &'static str,

@@ -5,35 +5,35 @@ use sulcus_volume::VolumeError;
 /// Voxels of one label in a prediction and a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// In both.
+    /// True positives: voxels in both masks.
     pub tp: u64,
-    /// In the prediction alone.
+    /// False positives: voxels in the prediction only.
     pub fp: u64,
-    /// In the reference alone.
+    /// False negatives: voxels in the reference only.
     pub fn_: u64,
-    /// In neither.
+    /// True negatives: voxels in neither mask.
     pub tn: u64,
 }
 
 impl Counts {
-    /// 2TP / (2TP + FP + FN) (Dice 1945); `None` when both are empty, 0 when one is.
+    /// 2TP / (2TP + FP + FN) (Dice 1945); `None` if both masks are empty, 0 if one is.
     pub fn dice(&self) -> Option<f64> {
         let denominator = 2 * self.tp + self.fp + self.fn_;
         (denominator > 0).then(|| (2 * self.tp) as f64 / denominator as f64)
     }
 
-    /// TP / (TP + FP + FN) (Jaccard 1912); `None` when both are empty, 0 when one is.
+    /// TP / (TP + FP + FN) (Jaccard 1912); `None` if both masks are empty, 0 if one is.
     pub fn iou(&self) -> Option<f64> {
         let union = self.tp + self.fp + self.fn_;
         (union > 0).then(|| self.tp as f64 / union as f64)
     }
 
-    /// Voxels of the prediction.
+    /// Number of voxels in the prediction.
     pub fn n_pred(&self) -> u64 {
         self.tp + self.fp
     }
 
-    /// Voxels of the reference.
+    /// Number of voxels in the reference.
     pub fn n_ref(&self) -> u64 {
         self.tp + self.fn_
     }
@@ -42,7 +42,7 @@ impl Counts {
 /// Counts each of `labels`, in their order.
 ///
 /// # Errors
-/// When the two masks lie on different grids.
+/// If the masks lie on different grids.
 pub fn count_labels(
     prediction: &LabelMap,
     reference: &LabelMap,
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missed_structure_scores_zero_and_is_not_dropped() {
+    fn missed_structure_scores_zero_and_is_counted() {
         let missed = count_labels(&mask([0; 6]), &mask([0, 1, 1, 0, 0, 0]), &[1]).unwrap();
         let invented = count_labels(&mask([0, 1, 1, 0, 0, 0]), &mask([0; 6]), &[1]).unwrap();
         assert_eq!((missed[0].dice(), invented[0].dice()), (Some(0.0), Some(0.0)));

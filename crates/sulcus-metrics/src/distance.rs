@@ -1,11 +1,10 @@
-//! The exact Euclidean distance transform with voxel sizes (Felzenszwalb & Huttenlocher 2012), in time that grows with
-//! the number of voxels.
+//! The exact Euclidean distance transform with voxel sizes (Felzenszwalb & Huttenlocher 2012), in linear time.
 
-/// Squared distance in mm² from each place of a grid to the nearest one for which `is_feature` is true; infinite where
-/// there is none.
+/// Squared distance in mm² from each grid point to the nearest one for which `is_feature` is true; infinite if there is
+/// no such point.
 ///
 /// # Shapes
-/// `features` and the answer are `[z, y, x]` of `shape` x, y, z; `spacing_mm` is x, y, z.
+/// `features` and the result are `[z, y, x]` for a `shape` of x, y, z; `spacing_mm` is x, y, z.
 pub(super) fn squared_mm2(
     features: &[u8],
     is_feature: impl Fn(u8) -> bool,
@@ -25,10 +24,10 @@ pub(super) fn squared_mm2(
     squared
 }
 
-/// Lines that are worked on together: as many neighbours as share a cache line.
+/// Number of lines that are processed together: neighbours that share a cache line.
 const TOGETHER: usize = 8;
 
-/// Takes the lower envelope along the slowest axis of a block, whose steps are `stride` apart.
+/// Computes the lower envelope along the slowest axis of a block, whose elements are `stride` apart.
 fn lower_all(block: &mut [f64], stride: usize, envelope: &mut Envelope, step: f64) {
     let length = block.len() / stride;
     if length == 1 {
@@ -51,7 +50,7 @@ fn lower_all(block: &mut [f64], stride: usize, envelope: &mut Envelope, step: f6
     }
 }
 
-/// Along the first axis the nearest feature is the last one met, from the left or from the right.
+/// Along the first axis the nearest feature is the last one passed, from the left or from the right.
 fn along_row(row: &[u8], is_feature: &impl Fn(u8) -> bool, out: &mut [f64], step: f64) {
     let mut steps: Option<u32> = None;
     for (out, value) in out.iter_mut().zip(row) {
@@ -69,7 +68,7 @@ fn along_row(row: &[u8], is_feature: &impl Fn(u8) -> bool, out: &mut [f64], step
     }
 }
 
-/// The lower envelope of parabolas along a line; kept for its memory.
+/// The lower envelope of parabolas along a line. Its buffers are reused.
 #[derive(Default)]
 struct Envelope {
     parabolas: Vec<Parabola>,
@@ -77,18 +76,18 @@ struct Envelope {
 
 #[derive(Clone, Copy)]
 struct Parabola {
-    /// Where it has its lowest point, and how low this is.
+    /// Position and value of its minimum.
     root: usize,
     value: f64,
-    /// From where on it is the lowest of all.
+    /// Position from which it is the lowest parabola.
     from: f64,
 }
 
 impl Envelope {
-    /// Replaces each value f(q) on a line by the least f(p) + ((q − p) · step)² over all p.
+    /// Replaces each value f(q) on a line by the minimum of f(p) + ((q − p) · step)² over all p.
     fn lower(&mut self, line: &mut [f64], step: f64) {
         self.parabolas.clear();
-        // Two parabolas meet, in steps, at half of (rise / step² / distance + sum of the roots).
+        // The intersection of two parabolas, in steps, is half of (rise / step² / distance + sum of the roots).
         let per_step = 1.0 / (step * step);
         for (root, value) in line.iter().copied().enumerate().filter(|(_, value)| value.is_finite()) {
             let mut from = f64::NEG_INFINITY;
@@ -120,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// The sums are the same but for which of several nearest features is taken.
+    /// The sums differ only by the choice between several nearest features.
     const ROUNDING: f64 = 1e-12;
 
     fn by_trying_all(features: &[u8], [nx, ny, _]: [usize; 3], mm: [f64; 3]) -> Vec<f64> {
@@ -136,7 +135,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_the_least_of_all_distances(
+        fn distance_is_the_minimum_over_all_features(
             (shape, features) in (1..8_usize, 1..7_usize, 1..6_usize).prop_flat_map(|(x, y, z)| {
                 let bit = prop_oneof![4 => Just(0_u8), 1 => Just(1_u8)];
                 (Just([x, y, z]), proptest::collection::vec(bit, x * y * z))

@@ -2,11 +2,11 @@ use sulcus_volume::{Label, LabelMap};
 
 use sulcus_volume::VolumeError;
 
-/// Makes background of every voxel that the reference marks with `ignore`, in prediction and reference alike: nobody
-/// knows what is right there, so it must not count in a score.
+/// Sets every voxel that the reference marks with `ignore` to background, in prediction and reference. The correct label
+/// of such a voxel is unknown, so it must not affect a score.
 ///
 /// # Errors
-/// When the two masks lie on different grids.
+/// If the masks lie on different grids.
 pub fn mask_ignored_voxels(
     prediction: &LabelMap,
     reference: &LabelMap,

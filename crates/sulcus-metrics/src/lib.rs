@@ -1,9 +1,12 @@
 //! Scores of a predicted mask against its reference.
 //!
-//! Overlap is counted by voxel ([`Counts`]: Dice, IoU), distances are measured between surfaces ([`SurfaceDistances`]: HD95 and
-//! NSD as DeepMind's `surface-distance` defines them), and a [`Summary`] collects the cases of a data set in the form of nnU-Net's
-//! `summary.json`. A score that is undefined (both masks empty) is `None`; a structure that one mask misses scores 0 and is never
-//! dropped. Masks on different grids are an error.
+//! Overlap is counted in voxels ([`Counts`]: Dice, IoU). Distances are measured between surfaces ([`SurfaceDistances`]:
+//! HD95 and NSD, as defined by DeepMind's `surface-distance`). A [`Summary`] contains the scores of several cases in the
+//! form of nnU-Net's `summary.json`. A score that is undefined because both masks are empty is `None`; a structure that
+//! is missing in one mask scores 0 and is always counted. Masks on different grids are an error.
+//!
+//! `sulcus evaluate` scores files with this crate. [`Summary`] and [`count_structures`] are the places to start for several cases
+//! and for regions.
 //!
 //! ```
 //! use sulcus_metrics::count_labels;
@@ -34,7 +37,7 @@ pub use structures::{count_structures, structure_distances};
 pub use summary::{CaseScores, LabelScores, MeanScores, Summary};
 pub use surface::{DEFAULT_NSD_MM, SurfaceDistances, surface_distances};
 
-/// Mean of the values that are defined; `None` when none is.
+/// Mean of the defined values; `None` if there is none.
 pub fn mean_defined(values: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
     let (sum, n) = values.into_iter().flatten().fold((0.0, 0_usize), |(sum, n), v| (sum + v, n + 1));
     (n > 0).then(|| sum / n as f64)
@@ -45,7 +48,7 @@ mod tests {
     use super::mean_defined;
 
     #[test]
-    fn what_is_undefined_is_left_out_of_the_mean() {
+    fn undefined_values_are_left_out_of_the_mean() {
         assert_eq!(mean_defined([Some(0.0), None, Some(1.0)]), Some(0.5));
         assert_eq!((mean_defined([None]), mean_defined([])), (None, None));
     }

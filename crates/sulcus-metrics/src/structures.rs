@@ -6,7 +6,7 @@ use sulcus_model::Structure;
 /// Counts each structure, in their order.
 ///
 /// # Errors
-/// When the two masks lie on different grids.
+/// If the masks lie on different grids.
 pub fn count_structures(
     prediction: &LabelMap,
     reference: &LabelMap,
@@ -15,10 +15,10 @@ pub fn count_structures(
     each(prediction, reference, structures, count_labels)
 }
 
-/// The distances of each structure, in their order.
+/// Measures the surface distances of each structure, in their order.
 ///
 /// # Errors
-/// When the two masks lie on different grids.
+/// If the masks lie on different grids.
 pub fn structure_distances(
     prediction: &LabelMap,
     reference: &LabelMap,
@@ -29,7 +29,7 @@ pub fn structure_distances(
 
 type Measure<T> = fn(&LabelMap, &LabelMap, &[Label]) -> Result<Vec<T>, VolumeError>;
 
-/// Single labels together; each union of several as label 1 of masks that have nothing else.
+/// Processes single labels together, and each union of labels as label 1 of masks that contain nothing else.
 fn each<T>(
     prediction: &LabelMap,
     reference: &LabelMap,
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_union_counts_where_any_of_its_values_is() {
+    fn union_contains_every_voxel_with_one_of_its_values() {
         let map = RasFromVoxel::aligned(Orientation::RAS, Spacing::new([1.0; 3]).unwrap());
         let grid = Geometry::new([6, 1, 1], map, OrientationSource::Sform).unwrap();
         let mask = |values: [Label; 6]| LabelMap::new(grid, values.to_vec()).unwrap();

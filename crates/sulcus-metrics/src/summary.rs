@@ -6,16 +6,16 @@ use sulcus_volume::{LabelMap, VolumeError};
 use crate::{Counts, SurfaceDistances, count_structures, mean_defined, structure_distances};
 use sulcus_model::Structure;
 
-/// Scores of a set of predictions, in the shape of nnU-Net's `summary.json`.
+/// Scores of a set of predictions, in the form of nnU-Net's `summary.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Each case.
+    /// The cases.
     pub metric_per_case: Vec<CaseScores>,
     /// Means over the cases, by [`Structure::key`].
     pub mean: BTreeMap<String, MeanScores>,
     /// Mean of the means over all labels.
     pub foreground_mean: MeanScores,
-    /// Tolerance of NSD in millimetres; absent in files from before it was measured.
+    /// Tolerance of NSD in millimetres; absent in files that were written before NSD was measured.
     #[serde(default)]
     pub nsd_mm: Option<f64>,
 }
@@ -23,16 +23,16 @@ pub struct Summary {
 /// One case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CaseScores {
-    /// The predicted mask's file.
+    /// File of the predicted mask.
     pub prediction_file: String,
-    /// The reference's file.
+    /// File of the reference.
     pub reference_file: String,
     /// By [`Structure::key`].
     pub metrics: BTreeMap<String, LabelScores>,
 }
 
-/// One label in one case; undefined scores (both masks empty) are `null`. Files from before a score was measured have
-/// it undefined as well.
+/// Scores of one label in one case. Undefined scores (both masks are empty) are `null`. In files that were written before
+/// a score existed, that score is undefined.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[allow(non_snake_case, missing_docs, reason = "the names are nnU-Net's, a file format")]
 pub struct LabelScores {
@@ -44,20 +44,20 @@ pub struct LabelScores {
     pub TN: u64,
     pub n_pred: u64,
     pub n_ref: u64,
-    /// 95th percentile of the distances between the surfaces in millimetres; infinite (`"inf"` in the file) when one mask
+    /// 95th percentile of the distances between the surfaces in millimetres; infinite (`"inf"` in the file) if one mask
     /// is empty.
     #[serde(default, with = "infinity_as_text")]
     pub HD95: Option<f64>,
-    /// Normalised surface Dice at the summary's tolerance; 0 when one mask is empty.
+    /// Normalised surface Dice at the tolerance of the summary; 0 if one mask is empty.
     #[serde(default)]
     pub NSD: Option<f64>,
-    /// Volume of the prediction.
+    /// Volume of the prediction in millilitres.
     #[serde(default)]
     pub volume_ml_pred: Option<f64>,
-    /// Volume of the reference.
+    /// Volume of the reference in millilitres.
     #[serde(default)]
     pub volume_ml_ref: Option<f64>,
-    /// Prediction less reference.
+    /// Volume of the prediction minus that of the reference, in millilitres.
     #[serde(default)]
     pub volume_error_ml: Option<f64>,
 }
@@ -74,18 +74,19 @@ pub struct MeanScores {
     pub TN: f64,
     pub n_pred: f64,
     pub n_ref: f64,
-    /// Cases over which Dice, IoU, NSD and the volumes are taken; in the foreground mean, those with any label at all.
+    /// Number of cases in the means of Dice, IoU, NSD and volumes. For the foreground mean: cases with at least one
+    /// defined label.
     pub cases: usize,
-    /// Cases left out of them because both masks are empty.
+    /// Number of cases without these scores, because both masks are empty.
     pub undefined: usize,
-    /// Mean of the finite ones, in millimetres; it means little without the number of infinite ones.
+    /// Mean of the finite values, in millimetres. It should be reported together with the number of infinite values.
     #[serde(default)]
     pub HD95: Option<f64>,
-    /// Cases over which HD95 is taken; in the foreground mean, those that have any finite one.
+    /// Number of cases in the mean of HD95. For the foreground mean: cases with at least one finite value.
     #[serde(default)]
     pub HD95_cases: usize,
-    /// Cases left out of it because one mask is empty, so that the distance is infinite; in the foreground mean, those
-    /// in which that is so for any label.
+    /// Number of cases without a finite HD95, because one mask is empty. For the foreground mean: cases in which that is
+    /// true for at least one label.
     #[serde(default)]
     pub HD95_infinite: usize,
     #[serde(default)]
@@ -94,15 +95,15 @@ pub struct MeanScores {
     pub volume_ml_pred: Option<f64>,
     #[serde(default)]
     pub volume_ml_ref: Option<f64>,
-    /// Prediction less reference: what is too large here and too small there cancels.
+    /// Mean of prediction minus reference. Volumes that are too large and too small cancel.
     #[serde(default)]
     pub volume_error_ml: Option<f64>,
-    /// The error's size, which does not cancel.
+    /// Mean of the absolute differences, which do not cancel.
     #[serde(default)]
     pub volume_abs_error_ml: Option<f64>,
 }
 
-/// JSON has no infinity.
+/// JSON has no number for infinity.
 mod infinity_as_text {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -137,7 +138,7 @@ mod infinity_as_text {
 }
 
 impl LabelScores {
-    /// Scores of a label that neither mask of `voxels` voxels has.
+    /// Scores of a label that neither mask contains, for masks of `voxels` voxels.
     pub fn absent(voxels: u64) -> Self {
         let counts = Counts { tn: voxels, ..Counts::default() };
         Self { volume_ml_pred: Some(0.0), volume_ml_ref: Some(0.0), volume_error_ml: Some(0.0), ..counts.into() }
@@ -145,7 +146,7 @@ impl LabelScores {
 }
 
 impl From<Counts> for LabelScores {
-    /// The scores that follow from counts alone; the others are undefined.
+    /// Scores that can be computed from counts; the others are undefined.
     fn from(counts: Counts) -> Self {
         Self {
             Dice: counts.dice(),
@@ -166,11 +167,11 @@ impl From<Counts> for LabelScores {
 }
 
 impl CaseScores {
-    /// Scores each of `structures`; `files` are the names of the prediction's and the reference's file. NSD is taken at
+    /// Scores each of `structures`. `files` are the names of the files of prediction and reference. NSD is computed at
     /// `nsd_mm` millimetres.
     ///
     /// # Errors
-    /// When the two masks lie on different grids.
+    /// If the masks lie on different grids.
     pub fn measure(
         files: [String; 2],
         prediction: &LabelMap,
@@ -198,7 +199,7 @@ impl CaseScores {
         Ok(Self { prediction_file, reference_file, metrics })
     }
 
-    /// Mean Dice over the labels that are defined in this case.
+    /// Mean Dice over the labels whose Dice is defined in this case.
     pub fn mean_dice(&self) -> Option<f64> {
         mean_defined(self.metrics.values().map(|m| m.Dice))
     }
@@ -209,7 +210,7 @@ impl MeanScores {
         let mean = |f: fn(&LabelScores) -> Option<f64>| mean_defined(scores.iter().map(f));
         let count = |f: fn(&LabelScores) -> u64| mean_defined(scores.iter().map(|s| Some(f(s) as f64)));
         let defined = scores.iter().filter(|s| s.Dice.is_some()).count();
-        // A structure that neither mask has is no volume that was got right.
+        // A structure that is in neither mask is not counted as a correct volume.
         let volume = |f: fn(&LabelScores) -> Option<f64>| {
             mean_defined(scores.iter().filter(|s| s.n_pred + s.n_ref > 0).map(f))
         };
@@ -237,7 +238,7 @@ impl MeanScores {
         }
     }
 
-    /// The mean of the labels' means, over `cases`.
+    /// The mean of the means of the labels, over `cases`.
     fn of_means(means: &[Self], cases: &[CaseScores]) -> Self {
         let mean = |f: fn(&Self) -> Option<f64>| mean_defined(means.iter().map(f));
         let count = |f: fn(&Self) -> f64| mean_defined(means.iter().map(|m| Some(f(m)))).unwrap_or_default();
@@ -267,8 +268,8 @@ impl MeanScores {
 }
 
 impl Summary {
-    /// Takes the means of cases whose NSD was taken at `nsd_mm` millimetres. A label that a case does not list is not
-    /// counted for that case.
+    /// Computes the means of cases whose NSD was computed at `nsd_mm` millimetres. A label is counted only for the cases
+    /// that list it.
     pub fn new(metric_per_case: Vec<CaseScores>, nsd_mm: f64) -> Self {
         let mut by_label: BTreeMap<String, Vec<LabelScores>> = BTreeMap::new();
         for case in &metric_per_case {
@@ -282,7 +283,7 @@ impl Summary {
         Self { metric_per_case, mean, foreground_mean, nsd_mm: Some(nsd_mm) }
     }
 
-    /// Mean Dice over labels and cases; `None` when nowhere defined.
+    /// Mean Dice over labels and cases; `None` if it is defined nowhere.
     pub fn mean_dice(&self) -> Option<f64> {
         self.foreground_mean.Dice
     }
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missed_structure_is_counted_and_an_absent_one_is_null() {
+    fn missed_structure_is_counted_and_absent_structure_is_null() {
         let summary = Summary::new(
             vec![case("a", &[1, 1, 1, 0, 0], &[0, 1, 1, 1, 0]), case("b", &[0; 5], &[0, 1, 0, 0, 0])],
             1.0,
@@ -317,7 +318,7 @@ mod tests {
         let one = summary.mean["1"];
         assert_eq!((one.Dice, one.cases, one.undefined), (Some(1.0 / 3.0), 2, 0));
         assert_eq!((one.HD95, one.HD95_cases, one.HD95_infinite), (Some(1.0), 1, 1));
-        // Half of what surface there is lies within 1 mm: all of the first case, nothing of the second.
+        // Half of the surface in the data is within 1 mm: all of the first case, nothing of the second.
         assert_eq!(one.NSD, Some(0.5));
         // 48 voxels against 48, none against 16, of 2 mm³.
         assert_eq!((one.volume_error_ml, one.volume_abs_error_ml), (Some(-0.016), Some(0.016)));
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn means_over_all_labels_count_cases_and_volumes_count_where_there_is_one() {
+    fn means_over_labels_and_volumes_count_the_cases_with_the_structure() {
         // Both structures in the first case, one in the second, none in the third.
         let summary = Summary::new(
             vec![
@@ -340,14 +341,15 @@ mod tests {
         );
         let all = summary.foreground_mean;
         assert_eq!((all.cases, all.undefined, all.HD95_cases, all.HD95_infinite), (2, 1, 2, 0));
-        // A column of 16 voxels of 2 mm³ too many, over the two cases that have the structure; not over all three.
+        // Prediction has a column of 16 voxels of 2 mm³ too many; the mean is over the two cases that have the structure,
+        // not over all three.
         let one = summary.mean["1"];
         assert_eq!((one.volume_error_ml, one.volume_ml_ref, one.cases), (Some(0.016), Some(0.032), 2));
         assert_eq!(summary.mean["2"].volume_error_ml, Some(-0.032));
     }
 
     #[test]
-    fn the_file_says_null_and_inf_and_is_read_again() {
+    fn undefined_and_infinite_scores_round_trip_through_the_file() {
         let summary = Summary::new(vec![case("a", &[0; 5], &[0, 1, 0, 0, 0])], 1.0);
         let json = serde_json::to_value(&summary).unwrap();
         let metrics = &json["metric_per_case"][0]["metrics"];
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn files_from_before_the_distances_are_read() {
+    fn files_without_distances_are_read() {
         let old = r#"{"metric_per_case": [{"prediction_file": "p", "reference_file": "t", "metrics": {"1":
             {"Dice": 0.5, "IoU": 0.3, "TP": 1, "FP": 1, "FN": 1, "TN": 1, "n_pred": 2, "n_ref": 2}}}],
             "mean": {}, "foreground_mean": {"Dice": 0.5, "IoU": null, "TP": 1.0, "FP": 1.0, "FN": 1.0, "TN": 1.0,

@@ -3,37 +3,37 @@ use sulcus_volume::{Geometry, Label, LabelMap, Volume};
 use crate::{distance, surfels};
 use sulcus_volume::VolumeError;
 
-/// Tolerance of the normalised surface Dice when none is asked for, in millimetres.
+/// Default tolerance of the normalised surface Dice, in millimetres.
 pub const DEFAULT_NSD_MM: f64 = 1.0;
 
 /// Distances between the surfaces of one label in a prediction and a reference.
 ///
 /// The definitions are those of DeepMind's `surface-distance` (Nikolov et al. 2021, doi:10.2196/26151). The surface
-/// consists of elements, one in each cube of eight neighbouring voxel centres that are not all on one side of it; what
-/// lies outside of the grid is background. An element has the area that marching cubes gives it and lies in the middle
-/// of its cube; its distance is the one to the nearest element of the other surface, in millimetres.
+/// consists of elements, one in each cube of eight neighbouring voxel centres that are partly inside and partly outside;
+/// voxels outside the grid are background. The area of an element is given by marching cubes, and its position is the
+/// centre of its cube. Its distance is that to the nearest element of the other surface, in millimetres.
 ///
-/// A grid of a single slice holds a contour and no surface: there squares of four pixel centres take the place of the
-/// cubes, and lengths that of areas, as in the package's two-dimensional variant. The slice's thickness does not count.
+/// A grid of a single slice has a contour instead of a surface: squares of four pixel centres replace the cubes, and
+/// lengths replace areas, as in the two-dimensional variant of the package. The slice thickness has no effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SurfaceDistances {
     from_prediction: Vec<Element>,
     from_reference: Vec<Element>,
 }
 
-/// A piece of a surface.
+/// An element of a surface.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Element {
-    /// To the other surface; infinite where there is none.
+    /// Distance to the other surface; infinite if there is none.
     distance_mm: f64,
-    /// mm², or mm on a single slice.
+    /// Area in mm², or length in mm for a single slice.
     area: f64,
 }
 
 /// The distances of each of `labels`, in their order.
 ///
 /// # Errors
-/// When the two masks lie on different grids.
+/// If the masks lie on different grids.
 pub fn surface_distances(
     prediction: &LabelMap,
     reference: &LabelMap,
@@ -51,18 +51,18 @@ pub fn surface_distances(
 }
 
 impl SurfaceDistances {
-    /// Header fields are single precision, so a voxel of 1 mm may measure 1.00000006 mm: a distance that exceeds the
-    /// tolerance by no more than this share of it is within.
+    /// Header fields are in single precision, so a voxel of 1 mm may have a size of 1.00000006 mm. Distances may
+    /// therefore exceed the tolerance by this fraction of it.
     const TOLERANCE_SLACK: f64 = 1e-6;
 
-    /// The larger of the two directed 95th percentiles of the distances, each weighted by area, in millimetres: the first
-    /// distance at which 95 % of the surface are reached. Infinite when one mask is empty, `None` when both are.
+    /// The larger of the two directed 95th percentiles of the distances, each weighted by area, in millimetres: the
+    /// smallest distance within which 95 % of the surface lie. Infinite if one mask is empty, `None` if both are.
     pub fn hd95_mm(&self) -> Option<f64> {
         self.percentile_mm(0.95)
     }
 
-    /// The larger of the two directed Hausdorff distances that leave out the farthest `1 - share` of each surface, in
-    /// millimetres. Infinite when one mask is empty, `None` when both are.
+    /// The larger of the two directed Hausdorff distances after removing the farthest `1 - share` of each surface, in
+    /// millimetres. Infinite if one mask is empty, `None` if both are.
     pub fn percentile_mm(&self, share: f64) -> Option<f64> {
         let directed = |elements: &[Element]| {
             let enough = share * area(elements);
@@ -76,8 +76,8 @@ impl SurfaceDistances {
         self.is_defined().then(|| directed(&self.from_prediction).max(directed(&self.from_reference)))
     }
 
-    /// The normalised surface Dice: the share of both surfaces that lies within `tolerance_mm` of the other one. 0 when
-    /// one mask is empty, `None` when both are.
+    /// The normalised surface Dice: the fraction of both surfaces within `tolerance_mm` of the other one. 0 if one mask
+    /// is empty, `None` if both are.
     pub fn surface_dice(&self, tolerance_mm: f64) -> Option<f64> {
         let limit = tolerance_mm * (1.0 + Self::TOLERANCE_SLACK);
         let near = |elements: &[Element]| area(elements.iter().filter(|e| e.distance_mm <= limit));
@@ -92,7 +92,7 @@ impl SurfaceDistances {
 }
 
 fn area<'a>(elements: impl IntoIterator<Item = &'a Element>) -> f64 {
-    // Not `sum`, which is -0 for nothing.
+    // `sum` of an empty iterator is -0.
     elements.into_iter().fold(0.0, |sum, element| sum + element.area)
 }
 
@@ -103,7 +103,7 @@ struct Bounds {
     last: [usize; 3],
 }
 
-/// Where each label lies in either mask; `None` for one that occurs in neither.
+/// The bounding box of each label in both masks; `None` for a label in neither mask.
 fn boxes(prediction: &LabelMap, reference: &LabelMap, labels: &[Label]) -> Vec<Option<Bounds>> {
     let mut slots: Vec<Option<usize>> = vec![None; usize::from(Label::MAX) + 1];
     for (slot, label) in labels.iter().enumerate() {
@@ -127,17 +127,17 @@ fn boxes(prediction: &LabelMap, reference: &LabelMap, labels: &[Label]) -> Vec<O
             }
         }
     }
-    // A label that is asked for twice has one slot.
+    // A label that is requested twice has one slot.
     labels.iter().map(|label| slots[usize::from(*label)].and_then(|slot| found[slot])).collect()
 }
 
 /// The cubes between voxel centres, or the squares of a single slice.
 struct Cells {
-    /// The grid's axes; that of a single slice comes last.
+    /// The axes of the grid. The axis across a single slice is the last one.
     axes: [usize; 3],
     flat: bool,
     spacing_mm: [f64; 3],
-    /// By code.
+    /// Areas by the code of a cube.
     areas: Vec<f64>,
 }
 
@@ -171,13 +171,13 @@ impl Cells {
         }
     }
 
-    /// Cells along each axis around the voxels within bounds, those that lie half outside included.
+    /// Cells along each axis around the voxels within bounds, including cells that are half outside.
     fn shape(&self, bounds: &Bounds) -> [usize; 3] {
         let [x, y, z] = self.axes.map(|axis| bounds.last[axis] - bounds.first[axis] + 2);
         [x, y, if self.flat { 1 } else { z }]
     }
 
-    /// Which corners of each cell have the label: a bit a corner, as [`surfels`] counts them.
+    /// The corners of each cell that have the label, as a bit mask with the bit order of [`surfels`].
     fn codes(&self, mask: &Volume<Label>, label: Label, bounds: &Bounds) -> Vec<u8> {
         let shape = self.shape(bounds);
         let [nx, ny, nz] = shape;
@@ -194,7 +194,7 @@ impl Cells {
                 for (x, _) in voxels.enumerate().filter(|(_, value)| **value == label) {
                     let cell = (z * ny + y) * nx + x;
                     for corner in 0..self.corners() {
-                        // A cell at a voxel's place has it as its last corner, the next cell has it as an earlier one.
+                        // A voxel is the last corner of the cell at its position and an earlier corner of the next cell.
                         let step = [corner & 1, corner >> 1 & 1, corner >> 2 & 1];
                         let bit = self.corners() - 1 - corner;
                         codes[cell + step[0] + (step[1] + step[2] * ny) * nx] |= 1 << bit;
@@ -209,7 +209,7 @@ impl Cells {
         if self.flat { 4 } else { 8 }
     }
 
-    /// Elements of one surface by rising distance to the other.
+    /// Elements of one surface, sorted by distance to the other.
     fn elements(&self, own: &[u8], other: &[u8], bounds: &Bounds) -> Vec<Element> {
         let full = u8::MAX >> (8 - self.corners());
         let holds_surface = |code: u8| code != 0 && code != full;
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_is_moved_is_off_by_the_way_it_went() {
+    fn shifted_block_has_the_distance_of_the_shift() {
         let block = |first: usize| {
             mask([40, 20, 20], [0.5, 1.0, 2.0], move |[x, y, z]| {
                 (first..first + 10).contains(&x) && (5..15).contains(&y) && (5..15).contains(&z)
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missed_structure_is_infinitely_far_and_scores_zero() {
+    fn missed_structure_has_infinite_distance_and_scores_zero() {
         let empty = mask([5, 5, 5], [1.0; 3], |_| false);
         let one = mask([5, 5, 5], [1.0; 3], |at| at == [4, 4, 4]);
         for found in [distances(&empty, &one), distances(&one, &empty)] {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_slice_is_a_contour_whichever_axis_it_lies_across() {
+    fn single_slice_has_a_contour_across_any_axis() {
         let square = |[a, b]: [usize; 2], first: usize| (first..first + 4).contains(&a) && (2..6).contains(&b);
         let flat = |across: usize, first: usize| {
             let axes: Vec<usize> = (0..3).filter(|axis| *axis != across).collect();
@@ -295,14 +295,14 @@ mod tests {
     }
 
     #[test]
-    fn rounding_of_a_header_does_not_decide_about_the_tolerance() {
+    fn header_rounding_does_not_exceed_the_tolerance() {
         let mm = f64::from(1.0_f32 + f32::EPSILON);
         let block = |first: usize| mask([9, 9, 9], [mm; 3], move |[x, _, _]| (first..first + 3).contains(&x));
         assert_eq!(distances(&block(3), &block(4)).surface_dice(1.0), Some(1.0));
     }
 
     #[test]
-    fn labels_that_are_asked_for_twice_are_answered_twice() {
+    fn repeated_labels_have_repeated_results() {
         let one = mask([3, 3, 3], [1.0; 3], |at| at == [1, 1, 1]);
         let found = surface_distances(&one, &one, &[1, 4, 1]).unwrap();
         assert_eq!((found[0].hd95_mm(), found[1].hd95_mm()), (Some(0.0), None));

@@ -1,14 +1,15 @@
-//! How much surface a cube of eight voxel centres holds: marching cubes (Lorensen & Cline 1987).
+//! Surface areas in a cube of eight voxel centres: marching cubes (Lorensen & Cline 1987).
 //!
-//! A cube's code has a bit a corner, corner (x, y, z) in bit x + 2y + 4z, set where the corner lies inside. The surface cuts
-//! each edge between an inside and an outside corner in its middle. On a face whose corners alternate the cuts can be
-//! joined in two ways; as in the original paper the corners that are fewer in the cube are kept apart (the inside ones
-//! when both are four). The cuts then form closed polygons, each of which is cut into triangles so that their area
-//! in a unit cube is the greatest: these are the triangles of `surface-distance`'s table, for every code.
+//! The code of a cube has one bit for each corner: bit x + 2y + 4z is set if corner (x, y, z) is inside. The surface
+//! intersects each edge between an inside and an outside corner at its midpoint. On a face whose corners alternate, the
+//! intersections can be connected in two ways; as in the original paper, the corners of the rarer kind in the cube are
+//! separated (the inside corners if there are four of each). The intersections then form closed polygons. Each polygon is
+//! divided into triangles so that their area in a unit cube is the largest; these are the triangles of
+//! `surface-distance`'s table for every code.
 
 use std::sync::LazyLock;
 
-/// Area vectors (normal times area, sign arbitrary) of each code's triangles, in a cube of edge 1.
+/// Area vectors (normal times area, arbitrary sign) of each code's triangles, in a unit cube.
 static TRIANGLES: LazyLock<Vec<Vec<[f64; 3]>>> = LazyLock::new(|| (0..=u8::MAX).map(triangles).collect());
 
 /// Area in mm² of the surface in a cube of each code, for voxel centres `spacing_mm` apart.
@@ -18,8 +19,8 @@ pub(super) fn areas_mm2([x, y, z]: [f64; 3]) -> Vec<f64> {
     TRIANGLES.iter().map(|triangles| triangles.iter().map(area).sum()).collect()
 }
 
-/// Length in mm of the contour in a square of four pixel centres, corner (x, y) in bit x + 2y; the contour cuts edges in
-/// their middle, and corners that face each other across the square are kept apart.
+/// Length in mm of the contour in a square of four pixel centres, corner (x, y) in bit x + 2y. The contour intersects
+/// edges at their midpoints, and diagonally opposite corners are separated.
 pub(super) fn lengths_mm([x, y]: [f64; 2]) -> Vec<f64> {
     let corner = x.hypot(y) / 2.0;
     let length = |code: u8| match code {
@@ -47,11 +48,12 @@ fn triangles(code: u8) -> Vec<[f64; 3]> {
     polygons(code).iter().flat_map(|polygon| split(polygon).1).collect()
 }
 
-/// Closed polygons of cut edges.
+/// Closed polygons of intersected edges.
 fn polygons(code: u8) -> Vec<Vec<Edge>> {
     let inside = |corner: u8| code >> corner & 1 == 1;
     let kept_apart = code.count_ones() <= 4;
-    // Each cut edge borders two faces, so it occurs in two links, and following them leads back to the start.
+    // Each intersected edge belongs to two faces, so it occurs in two links, and following the links returns to the
+    // start.
     let mut links: Vec<[Edge; 2]> = Vec::new();
     for axis in 0..3 {
         let (u, v) = (1 << ((axis + 1) % 3), 1 << ((axis + 2) % 3));
@@ -64,7 +66,7 @@ fn polygons(code: u8) -> Vec<Vec<Edge>> {
             let cut: Vec<usize> = (0..4).filter(|i| inside(ring[*i]) != inside(ring[(i + 1) % 4])).collect();
             match cut.as_slice() {
                 [a, b] => links.push([edge(*a), edge(*b)]),
-                // Around each corner of the kind that is kept apart, the edges before and after it.
+                // The edges before and after each corner that is separated.
                 [_, _, _, _] => {
                     let corners = (1..=4).filter(|i| inside(ring[i % 4]) == kept_apart);
                     links.extend(corners.map(|i| [edge(i - 1), edge(i)]));
@@ -87,7 +89,7 @@ fn polygons(code: u8) -> Vec<Vec<Edge>> {
     polygons
 }
 
-/// The triangles of a polygon that have the greatest area together, and this area.
+/// The triangulation of a polygon with the largest area, and this area.
 fn split(polygon: &[Edge]) -> (f64, Vec<[f64; 3]>) {
     let &[first, .., last] = polygon else { return (0.0, Vec::new()) };
     let mut best = (0.0, Vec::new());
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn inside_out_has_the_same_area_and_every_polygon_closes() {
+    fn inverted_codes_have_the_same_area_and_polygons_are_closed() {
         let areas = areas_mm2([0.7, 1.3, 2.9]);
         for code in 0..=u8::MAX {
             assert!((areas[usize::from(code)] - areas[usize::from(!code)]).abs() < 1e-12, "{code}");

@@ -1,12 +1,13 @@
-//! Surface distances against the figures of DeepMind's `surface-distance` 0.1 (tests/peers/surface_distances.py wrote them).
-//! The masks are made here by the same recipes, so that no Python is needed. Real masks: `tests/surface.rs` at the root.
+//! Surface distances compared with the results of DeepMind's `surface-distance` 0.1 (written by
+//! tests/peers/surface_distances.py). The masks are generated here by the same rules, so that no Python is needed.
+//! `tests/surface.rs` at the root uses real masks.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers may fail like the test")]
 
 use serde_json::Value;
 use sulcus_metrics::surface_distances;
 use sulcus_volume::{Geometry, Label, LabelMap, Orientation, OrientationSource, RasFromVoxel, Spacing, Volume};
 
-/// Sums are taken in another order than numpy's.
+/// The order of summation differs from numpy's.
 const TOLERANCE: f64 = 1e-9;
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -18,7 +19,7 @@ fn rows(value: &Value) -> Vec<Vec<i64>> {
     value.as_array().unwrap().iter().map(row).collect()
 }
 
-/// Balls `[x, y, z, squared radius]` and boxes `[first…, last…]`; noise `[seed, percent]` turns voxels over.
+/// Balls `[x, y, z, squared radius]` and boxes `[first…, last…]`; noise `[seed, percent]` inverts voxels.
 fn generated(grid: Geometry, recipe: &Value) -> LabelMap {
     let (balls, boxes) = (rows(&recipe["balls"]), rows(&recipe["boxes"]));
     let noise = numbers(&recipe["noise"]);
@@ -38,7 +39,7 @@ fn generated(grid: Geometry, recipe: &Value) -> LabelMap {
 }
 
 #[test]
-fn figures_are_those_of_the_package() {
+fn results_match_the_package() {
     let figures: Value =
         serde_json::from_str(include_str!("../../../tests/peers/surface_distances.json")).unwrap();
     let tolerances = numbers(&figures["tolerances_mm"]);
@@ -52,7 +53,7 @@ fn figures_are_those_of_the_package() {
         let grid = Geometry::new(shape.try_into().unwrap(), map, OrientationSource::Sform).unwrap();
         let masks = ["prediction", "reference"].map(|which| generated(grid, &case[which]));
         let voxels = masks.each_ref().map(|m| m.data().iter().filter(|v| **v == 1).count() as f64);
-        assert_eq!(voxels.to_vec(), numbers(&case["voxels"]), "{name}: the recipes make the same masks");
+        assert_eq!(voxels.to_vec(), numbers(&case["voxels"]), "{name}: the rules give the same masks");
 
         let found = surface_distances(&masks[0], &masks[1], &[1]).unwrap().remove(0);
         let hd95 = found.hd95_mm().unwrap();

@@ -1,14 +1,14 @@
 use serde::{Deserialize, Serialize};
 
-/// What of a scan a model looks at.
+/// The part of a scan that a model sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CropRule {
-    /// All of it.
+    /// The whole scan.
     #[default]
     Whole,
-    /// The bounding box of the voxels that are not 0 in every channel (nnU-Net's crop; Isensee et al. 2021). What lies
-    /// outside is background.
+    /// The bounding box of the voxels that are not 0 in every channel (nnU-Net's crop; Isensee et al. 2021). Voxels
+    /// outside the box are background.
     Nonzero,
 }
 

@@ -7,21 +7,23 @@ use sulcus_volume::{Label, LabelTable};
 
 use crate::Region;
 
-/// What a `dataset.json` says about labels, in the Decathlon's words (`"1": "Anterior"`) or nnU-Net's (`"Anterior": 1`).
+/// The labels of a `dataset.json`, in the form of the Decathlon (`"1": "Anterior"`) or of nnU-Net (`"Anterior": 1`).
 ///
-/// nnU-Net's regions are labels with lists of values, and `regions_class_order` says what each label writes to a mask,
-/// in the order of the file; once one label has a list, those with a single value are regions as well.
+/// Labels with a list of values are nnU-Net's regions. `regions_class_order` gives the value that each label writes to a
+/// mask, in the order of the file. If one label has a list, the labels with a single value are regions as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatasetLabels {
-    /// The values that masks may have. Where there are regions, each is named by the part of them that it is.
+    /// The values that masks may have. If there are regions, the name of a value describes the part of the regions that
+    /// it marks.
     pub labels: LabelTable,
-    /// Structures that are unions of values, in the order of writing; empty where each value is a structure.
+    /// Structures that are unions of values, in the order in which they are written to a mask; empty if each value is one
+    /// structure.
     pub regions: Vec<Region>,
-    /// The value of voxels that nobody has labelled (nnU-Net's `ignore`).
+    /// The value of voxels without a label (nnU-Net's `ignore`).
     pub ignore: Option<Label>,
 }
 
-/// nnU-Net's name of the value that counts neither in a loss nor in a score.
+/// nnU-Net's name for the value that is part of no loss and no score.
 const IGNORE: &str = "ignore";
 
 #[derive(Deserialize)]
@@ -30,7 +32,7 @@ struct Words {
     regions_class_order: Option<Vec<Label>>,
 }
 
-/// An object's entries as they stand in the file, which a map would sort.
+/// The entries of a JSON object in the order of the file. A map would sort them.
 struct InOrder(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for InOrder {
@@ -56,10 +58,10 @@ impl<'de> Deserialize<'de> for InOrder {
 }
 
 impl DatasetLabels {
-    /// Reads the `labels`, and `regions_class_order` where there is one, of a JSON object.
+    /// Reads `labels`, and `regions_class_order` if it exists, of a JSON object.
     ///
     /// # Errors
-    /// A sentence about what is wrong.
+    /// A sentence that describes the problem.
     pub fn from_json(json: &str) -> Result<Self, String> {
         let Words { labels: InOrder(entries), regions_class_order } =
             serde_json::from_str(json).map_err(|e| format!("its labels cannot be read: {e}"))?;
@@ -144,13 +146,13 @@ impl DatasetLabels {
     }
 }
 
-/// Takes the entry named `ignore` out; its value must be the greatest of all, as in nnU-Net.
+/// Removes the entry named `ignore` and returns its value, which must be the greatest of all, as in nnU-Net.
 fn take_ignored(found: &mut Vec<(String, Vec<Label>)>) -> Result<Option<Label>, String> {
     let Some(at) = found.iter().position(|(name, _)| name == IGNORE) else { return Ok(None) };
     let (_, values) = found.remove(at);
     if found.iter().any(|(name, _)| name == IGNORE) {
         return Err(format!(
-            "two labels are named `{IGNORE}`; one value marks the voxels that nobody has labelled"
+            "two labels are named `{IGNORE}`; only one value can mark the voxels without a label"
         ));
     }
     let [ignore] = *values else {
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn both_tongues_say_the_same() {
+    fn decathlon_and_nnunet_forms_are_equivalent() {
         let found = read(r#"{"labels": {"background": 0, "Posterior": 2, "Anterior": 1}, "name": "x"}"#);
         assert_eq!(found, read(r#"{"labels": {"0": "background", "1": "Anterior", "2": "Posterior"}}"#));
         assert_eq!(found, read(r#"{"labels": {"background": [0], "Posterior": [2], "Anterior": 1}}"#));
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn invalid_labels_are_described() {
         insta::assert_snapshot!(refused(r#"{"labels": {"whole": [1, 2], "core": 2}}"#), @"label `whole` is a region of several values, so `regions_class_order` must say, label by label in their order, which value each writes to a mask");
         insta::assert_snapshot!(refused(r#"{"labels": {"whole": [1, 2], "core": 2}, "regions_class_order": [1]}"#), @"`regions_class_order` has 1 values, but there are 2 regions (whole, core); it needs one for each, in their order");
         insta::assert_snapshot!(refused(r#"{"labels": {"a": 1.5}}"#), @"label `a` has no whole number from 0 to 65535");

@@ -4,7 +4,7 @@ use sulcus_volume::VolumeError;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpecError {
-    /// Its parts are missing, unknown or contradict each other.
+    /// A part is missing or unknown, or parts contradict each other.
     #[error("this model cannot be used: {0}")]
     Invalid(String),
     /// Its golden case has an invalid voxel grid.

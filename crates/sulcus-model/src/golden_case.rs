@@ -6,26 +6,26 @@ use sulcus_volume::{Geometry, Image, LabelMap, Orientation, OrientationSource, R
 
 use crate::SpecError;
 
-/// A small input that travels with the model, and the answer that every engine must give to it.
+/// A small input in the model file, and the mask that every engine must compute from it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GoldenCase {
-    /// Channels.
+    /// Number of channels.
     pub channels: usize,
-    /// Voxels along x, y, z, on axes of the model's orientation.
+    /// Voxels along x, y, z. The axes have the model's orientation.
     pub shape: [usize; 3],
-    /// Voxel size.
+    /// Voxel size in millimetres.
     pub spacing_mm: Spacing,
-    /// `[C, z, y, x]` values, little-endian single precision, base64.
+    /// Values `[C, z, y, x]` in little-endian single precision, as base64.
     pub data_base64: String,
-    /// [`label_hash`] of the mask.
+    /// [`label_hash`] of the expected mask.
     pub labels_sha256: String,
-    /// Foreground voxels of the mask: what a person can compare when the hash differs.
+    /// Number of foreground voxels in the expected mask, which shows how far a wrong mask deviates.
     pub foreground_voxels: usize,
 }
 
 impl GoldenCase {
-    /// Packs an image whose axes run along the model's orientation, and the mask it gives.
+    /// Stores an image whose axes have the model's orientation, and its mask.
     pub fn new(image: &Image, labels: &LabelMap) -> Self {
         let bytes: Vec<u8> = image.data().iter().flat_map(|v| v.to_le_bytes()).collect();
         Self {
@@ -38,10 +38,10 @@ impl GoldenCase {
         }
     }
 
-    /// Unpacks the input.
+    /// Decodes the input.
     ///
     /// # Errors
-    /// When the data is not base64 or does not fit the shape.
+    /// If the data is not base64 or does not fit the shape.
     pub fn image(&self, orientation: Orientation) -> Result<Image, SpecError> {
         let bytes = STANDARD
             .decode(&self.data_base64)
@@ -52,10 +52,10 @@ impl GoldenCase {
         Ok(Image::new(geometry, self.channels, values)?)
     }
 
-    /// Compares a mask with the recorded answer.
+    /// Compares a mask with the expected one.
     ///
     /// # Errors
-    /// When they differ.
+    /// If they differ.
     pub fn check(&self, labels: &LabelMap) -> Result<(), SpecError> {
         let found = label_hash(labels);
         if found == self.labels_sha256 {

@@ -1,9 +1,10 @@
 //! The description of a segmentation model: everything that prediction needs besides the network's graph.
 //!
-//! A [`ModelSpec`] travels inside the `.onnx` file as JSON under the metadata key [`SPEC_KEY`]. It holds the network as data
-//! ([`NetworkSpec`]), the input channels with their normalisation, the labels or regions, orientation, voxel size, patch,
-//! postprocessing, the provenance of the weights and a [`GoldenCase`] that every engine must reproduce. This crate is data and
-//! checks alone: `sulcus-pipeline` applies it to scans.
+//! A [`ModelSpec`] is stored in the `.onnx` file as JSON, under the metadata key [`SPEC_KEY`]. It contains the network as
+//! data ([`NetworkSpec`]), the input channels with their normalisation, the labels or regions, orientation, voxel size,
+//! patch, postprocessing, the provenance of the weights and a [`GoldenCase`] that every engine must reproduce. This crate
+//! contains only data and checks: `sulcus-pipeline` applies them to scans, and `sulcus-onnx` reads and writes the model
+//! file.
 //!
 //! ```
 //! use sulcus_model::ModelSpec;

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-/// Over how many spatial axes a network convolves.
+/// The number of spatial axes of a network's convolutions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub enum Dimensions {
@@ -37,7 +37,7 @@ impl From<Dimensions> for u8 {
     }
 }
 
-/// What follows each convolution's sum.
+/// The activation function after each normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Activation {
@@ -60,7 +60,7 @@ pub enum Norm {
     Instance,
 }
 
-/// How a stage halves its input.
+/// How the resolution is halved between stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Downsampling {
@@ -70,15 +70,15 @@ pub enum Downsampling {
     StridedConvolution,
 }
 
-/// What the encoder's stages are made of; the decoder is always of plain convolutions.
+/// The building blocks of the encoder's stages. The decoder always has plain convolutions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoder {
-    /// Convolution, normalisation, activation, one after the other.
+    /// Sequences of convolution, normalisation and activation.
     #[default]
     Plain,
     /// Residual blocks of two convolutions each (He et al. 2016), as in nnU-Net's ResEnc networks (Isensee et al. 2024).
-    /// `convolutions` of a stage counts blocks in the encoder, convolutions in the decoder.
+    /// `convolutions` of a stage is the number of blocks in the encoder.
     Residual,
 }
 
@@ -86,37 +86,37 @@ pub enum Encoder {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageConfig {
-    /// Feature maps that its convolutions give.
+    /// Number of feature maps of its convolutions.
     pub channels: usize,
-    /// Convolutions in it, encoder and decoder alike.
+    /// Number of convolutions, in the encoder and in the decoder.
     pub convolutions: usize,
-    /// Size of their kernels along (D,) H, W; odd.
+    /// Size of the kernels along (D,) H, W; odd.
     pub kernel: Vec<usize>,
-    /// Downsampling before it along (D,) H, W; all 1 in the first stage.
+    /// Stride of the downsampling before the stage along (D,) H, W; 1 along each axis in the first stage.
     pub stride: Vec<usize>,
 }
 
-/// A U-Net, described as data: any of the presets, and any network that a user writes down.
+/// A U-Net as data: one of the presets or a network of the user's own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkSpec {
-    /// The preset it came from, or the user's own name for it.
+    /// Name of the preset, or the user's name.
     pub name: String,
-    /// 2-D or 3-D.
+    /// Number of spatial axes.
     pub dimensions: Dimensions,
-    /// Resolutions, finest first.
+    /// The resolutions, finest first.
     pub stages: Vec<StageConfig>,
-    /// After each convolution.
+    /// Normalisation after each convolution.
     pub norm: Norm,
-    /// After each normalisation.
+    /// Activation after each normalisation.
     pub activation: Activation,
-    /// Between resolutions.
+    /// Downsampling between resolutions.
     pub downsampling: Downsampling,
-    /// What the encoder is made of.
+    /// Building blocks of the encoder.
     #[serde(default, skip_serializing_if = "is_default")]
     pub encoder: Encoder,
-    /// Whether training compares the coarser resolutions of the decoder with the truth as well (all but the lowest).
-    /// An exported file has the finest one's output alone.
+    /// Whether training also compares the coarser resolutions of the decoder (all but the lowest) with the reference. An
+    /// exported file has only the output of the finest resolution.
     #[serde(default, skip_serializing_if = "is_default")]
     pub deep_supervision: bool,
 }
@@ -126,23 +126,23 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl NetworkSpec {
-    /// The input of a network with more would have to be divisible by more than 4096.
+    /// With more stages, the input would have to be divisible by more than 4096.
     const MAX_STAGES: usize = 13;
-    /// Larger ones have no kernel on the processor.
+    /// The kernels for processors support no larger sizes.
     const MAX_KERNEL: usize = 7;
-    /// Eight times as many as the widest networks in use, whose parameters can still be counted without overflow.
+    /// Eight times the width of the widest networks in use. Parameters of such networks can be counted without overflow.
     const MAX_CHANNELS: usize = 8192;
-    /// Of one stage.
+    /// Maximum number of convolutions in one stage.
     const MAX_CONVOLUTIONS: usize = 64;
 
-    /// By what each spatial axis of the input must be divisible, (D,) H, W: the product of the strides.
+    /// The number by which each spatial axis of the input, (D,) H, W, must be divisible: the product of the strides.
     pub fn padding_multiple(&self) -> Vec<usize> {
         (0..self.dimensions.count())
             .map(|axis| self.stages.iter().filter_map(|s| s.stride.get(axis)).product())
             .collect()
     }
 
-    /// Convolutions of a stage's decoder: as many as the encoder has, one beside a residual encoder.
+    /// Number of convolutions in a decoder's stage: that of the encoder, or one if the encoder is residual.
     pub fn decoder_convolutions(&self, stage: &StageConfig) -> usize {
         match self.encoder {
             Encoder::Plain => stage.convolutions,
@@ -150,16 +150,16 @@ impl NetworkSpec {
         }
     }
 
-    /// Resolutions of the decoder that training compares with the truth, the finest included.
+    /// Number of the decoder's resolutions that training compares with the reference, including the finest.
     pub fn supervised_stages(&self) -> usize {
-        // The coarsest maps are no decoder's, and the decoder's coarsest ones have weight 0.
+        // The coarsest resolution has no decoder, and the decoder's coarsest one has weight 0.
         if self.deep_supervision { self.stages.len().saturating_sub(2).max(1) } else { 1 }
     }
 
-    /// Checks that the stages make a network.
+    /// Checks that the stages form a network.
     ///
     /// # Errors
-    /// A sentence that names the first thing that is wrong.
+    /// A sentence that names the first problem.
     pub fn check(&self) -> Result<(), String> {
         let axes = self.dimensions.count();
         let Some(first) = self.stages.first() else {

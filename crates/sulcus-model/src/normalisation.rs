@@ -2,25 +2,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::SpecError;
 
-/// How a channel's intensities are brought to a common scale. Scanners differ by factors of thousands.
+/// How the intensities of a channel are scaled. Intensities of different scanners can differ by factors of thousands.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "scheme", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Normalisation {
-    /// Smallest value to 0, greatest to 1.
+    /// Maps the minimum to 0 and the maximum to 1.
     MinMax,
-    /// Mean to 0, standard deviation to 1, case by case.
+    /// Maps the mean to 0 and the standard deviation to 1, separately for each case.
     ZScore,
-    /// The same over the voxels inside the scan's filled union of what is not 0 in every channel; outside stays 0
-    /// (nnU-Net, for data with wide margins of zeros).
+    /// The same as z-score, but computed only from the voxels inside the filled union of the voxels that are not 0 in
+    /// some channel; voxels outside stay 0 (nnU-Net, for data with wide margins of zeros).
     ZScoreNonzero,
-    /// These percentiles to 0 and 1; values beyond them are clipped.
+    /// Maps these percentiles to 0 and 1, and clips values beyond them.
     Percentile {
         /// Lower percentile, 0 to 100.
         low: f64,
         /// Upper percentile, 0 to 100.
         high: f64,
     },
-    /// nnU-Net's for CT, whose units mean something: clip, then the data set's mean and standard deviation.
+    /// nnU-Net's normalisation for CT, whose intensities are comparable between scanners: clips, then uses the mean and
+    /// standard deviation of the data set.
     Ct {
         /// Clipping range in Hounsfield units.
         clip: [f32; 2],
@@ -35,9 +36,9 @@ impl Normalisation {
     /// Checks the parameters.
     ///
     /// # Errors
-    /// When they cannot be used.
+    /// If they are invalid.
     pub fn check(&self) -> Result<(), SpecError> {
-        let fine = match *self {
+        let is_valid = match *self {
             Self::MinMax | Self::ZScore | Self::ZScoreNonzero => true,
             Self::Percentile { low, high } => (0.0..=100.0).contains(&low) && low < high && high <= 100.0,
             Self::Ct { clip, mean, sd } => {
@@ -47,7 +48,11 @@ impl Normalisation {
                     && sd.is_finite()
             }
         };
-        if fine { Ok(()) } else { Err(SpecError::Invalid(format!("its normalisation {self:?} makes no sense"))) }
+        if is_valid {
+            Ok(())
+        } else {
+            Err(SpecError::Invalid(format!("its normalisation {self:?} has invalid parameters")))
+        }
     }
 }
 

@@ -1,23 +1,23 @@
 use serde::{Deserialize, Serialize};
 use sulcus_volume::{Label, LabelTable};
 
-/// What is done to a mask after the network.
+/// A step that changes a mask after the network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Postprocess {
-    /// Of all voxels that have one of these labels, keep the largest connected component (26 neighbours); the
-    /// others become background.
+    /// Keeps the largest connected component (26 neighbours) of all voxels that have one of these labels. The other
+    /// components become background.
     KeepLargestComponent {
-        /// The labels taken together.
+        /// The labels, which form components together.
         labels: Vec<Label>,
     },
 }
 
 impl Postprocess {
-    /// Checks that it names labels, and only such as the table has.
+    /// Checks that the step names labels and that the table contains them.
     ///
     /// # Errors
-    /// A sentence about what is wrong.
+    /// A sentence that describes the problem.
     pub(crate) fn check(&self, table: &LabelTable) -> Result<(), String> {
         let Self::KeepLargestComponent { labels } = self;
         if labels.is_empty() {

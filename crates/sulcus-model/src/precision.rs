@@ -10,12 +10,14 @@ pub enum Precision {
     /// Single precision.
     #[default]
     Fp32,
-    /// bfloat16: the exponent of single precision with 8 bits of mantissa. A way to compute, not a way to store a model file.
+    /// bfloat16: the range of single precision with 8 bits of mantissa. Only for computing; no model file is stored in it.
     Bf16,
-    /// IEEE half precision. A model file stores its weights so, in half the size; engines may compute in single precision.
+    /// IEEE half precision: 11 bits of mantissa, magnitudes from 6e-8 to 65504. A training scales the loss so that gradients
+    /// neither vanish nor overflow. A model file stores its weights in it, in half the size; engines may compute in single
+    /// precision.
     Fp16,
-    /// Convolutions in 8-bit integers with per-channel weights and activation ranges from real scans. The file has a quarter of the
-    /// size; processors compute it faster.
+    /// Convolutions in 8-bit integers with per-channel weights and activation ranges from real scans. Only for model files: the
+    /// file has a quarter of the size, and processors compute it faster.
     Int8,
 }
 
@@ -25,7 +27,10 @@ pub enum Precision {
 pub struct UnknownPrecision(String);
 
 impl Precision {
-    /// Its name, as in specifications and on the command line.
+    /// All precisions.
+    pub const ALL: [Self; 4] = [Self::Fp32, Self::Bf16, Self::Fp16, Self::Int8];
+
+    /// The name in specifications and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",
@@ -46,8 +51,7 @@ impl FromStr for Precision {
     type Err = UnknownPrecision;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let all = [Self::Fp32, Self::Bf16, Self::Fp16, Self::Int8];
-        all.into_iter().find(|p| p.name() == name).ok_or_else(|| UnknownPrecision(name.to_owned()))
+        Self::ALL.into_iter().find(|p| p.name() == name).ok_or_else(|| UnknownPrecision(name.to_owned()))
     }
 }
 
@@ -110,8 +114,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_back() {
-        for precision in [Precision::Fp32, Precision::Fp16, Precision::Int8] {
+    fn names_parse_and_print() {
+        for precision in Precision::ALL {
             assert_eq!(precision.to_string().parse(), Ok(precision));
             assert_eq!(serde_json::to_string(&precision).unwrap(), format!("\"{precision}\""));
         }

@@ -3,21 +3,21 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use sulcus_volume::{Label, LabelTable, VolumeError};
 
-/// A structure that is the union of several label values, and may overlap with others: nnU-Net's region (Isensee et al.
-/// 2018, arXiv:1809.10483). A network that finds regions has a sigmoid channel for each.
+/// A structure that is the union of several label values and may overlap with others: nnU-Net's region (Isensee et al.
+/// 2018, arXiv:1809.10483). A network with regions has one sigmoid channel for each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Region {
     /// Its name.
     pub name: String,
-    /// Values of a mask that belong to it, rising.
+    /// Values of a mask that belong to it, in ascending order.
     pub values: Vec<Label>,
-    /// The value that its voxels get in a predicted mask, unless a later region holds them too.
+    /// The value that its voxels get in a predicted mask, unless a later region also contains them.
     pub writes: Label,
 }
 
 impl Region {
-    /// More would not fit into the bits that the loss looks them up with.
+    /// The loss stores the regions of a voxel as the bits of a 32-bit number.
     pub const MOST: usize = 31;
 
     /// Whether a value belongs to it.
@@ -25,11 +25,11 @@ impl Region {
         self.values.contains(&value)
     }
 
-    /// Checks regions beside each other. Those that hold a value must be those that hold what is written in its place:
-    /// otherwise even a perfect network would give a wrong mask.
+    /// Checks regions together. The regions that contain a value must be the same as the regions that contain the value
+    /// written in its place; otherwise even a perfect network would give a wrong mask.
     ///
     /// # Errors
-    /// A sentence about the first thing that is wrong.
+    /// A sentence that describes the first problem.
     pub fn check_all(regions: &[Self]) -> Result<(), String> {
         if regions.len() > Self::MOST {
             return Err(format!("there are {} regions, at most {} are possible", regions.len(), Self::MOST));
@@ -72,10 +72,11 @@ impl Region {
         Ok(())
     }
 
-    /// The values that masks may have, each named by the smallest region that holds it and what of that it is.
+    /// The values that masks may have. The name of each value is the smallest region that contains it, and the part of
+    /// that region.
     ///
     /// # Errors
-    /// When a region has value 0.
+    /// If a region contains value 0.
     pub fn label_table(regions: &[Self]) -> Result<LabelTable, VolumeError> {
         let mut names: Vec<(Label, String)> = Vec::new();
         for value in all_values(regions) {
@@ -93,7 +94,7 @@ fn all_values(regions: &[Region]) -> BTreeSet<Label> {
     regions.iter().flat_map(|region| region.values.iter().copied()).collect()
 }
 
-/// `tumour core`, or `whole tumour without tumour core` for what lies in the first and not in the second.
+/// `tumour core`, or `whole tumour without tumour core` for the part of the first region that is not in the second.
 fn part_name(regions: &[Region], value: Label) -> String {
     let Some(smallest) = regions.iter().filter(|r| r.holds(value)).min_by_key(|r| r.values.len()) else {
         return format!("label {value}");

@@ -11,70 +11,70 @@ pub const SPEC_KEY: &str = "sulcus.spec";
 
 /// The newest format version that this code reads.
 pub const FORMAT_VERSION: u32 = 5;
-/// The oldest one, which it writes where nothing newer is needed.
+/// The oldest format version. A specification that needs no newer feature is written in it.
 const OLDEST_VERSION: u32 = 1;
-/// The one that brought regions.
+/// The first version with regions.
 const REGIONS_VERSION: u32 = 2;
 /// The first version with cropping, normalisation inside the nonzero voxels, and separate resampling along coarse axes.
 const CROP_VERSION: u32 = 3;
-/// The one that brought the mark of a model that failed its check.
+/// The first version with the mark of a model that failed its check.
 const UNCHECKED_VERSION: u32 = 4;
 /// The first version with acquired axes and a tolerance of the voxel size.
 const TOLERANCE_VERSION: u32 = 5;
 
-/// Everything that prediction needs to know about a model besides its graph. It travels inside the `.onnx` file,
-/// as JSON under [`SPEC_KEY`].
+/// Everything that prediction needs to know about a model besides its graph. It is stored in the `.onnx` file as JSON,
+/// under [`SPEC_KEY`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
     /// Version of this structure.
     pub format_version: u32,
-    /// What people call the model.
+    /// Name of the model.
     pub name: String,
     /// The network, as data.
     pub network: NetworkSpec,
-    /// Input channels, in order.
+    /// The input channels, in order.
     pub channels: Vec<ChannelSpec>,
-    /// The values that its masks may have, with names and colours. Unless it has regions they are the structures it
-    /// finds.
+    /// The label values of masks, with names and colours. They are the structures, unless there are regions.
     pub labels: LabelTable,
-    /// The structures it finds where these are unions of values, in the order of its channels and of writing.
+    /// Structures that are unions of values, in the order of the output channels and of writing; empty if each value is
+    /// one structure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<Region>,
-    /// What the channels of `logits` mean.
+    /// The meaning of the channels of `logits`.
     pub activation: OutputActivation,
-    /// What of a scan it looks at.
+    /// The part of a scan that the model sees.
     #[serde(default, skip_serializing_if = "CropRule::is_whole")]
     pub crop: CropRule,
     /// The axes of the preprocessed grid. A 2-D network sees slices along its third axis.
     pub orientation: GridAxes,
-    /// On which voxel size the network works.
+    /// The voxel size that the network works on.
     pub spacing: SpacingRule,
-    /// The block it was trained on, (D,) H, W.
+    /// Patch size of the training, (D,) H, W.
     pub patch: Vec<usize>,
-    /// How a volume is cut up at prediction.
+    /// How a volume is divided into tiles at prediction.
     pub tiling: Tiling,
-    /// By how much of a tile's edge the next one advances, 0 < step ≤ 1: with 0.5 neighbours overlap by half.
+    /// Distance between neighbouring tiles as a fraction of the tile size, 0 < step ≤ 1; tiles overlap by half at 0.5.
     #[serde(rename = "overlap")]
     pub tile_step: f64,
-    /// Axes of (D,) H, W, from 0, along which it was trained with mirrored input as well: those that may be mirrored
-    /// at prediction. Mirrored input along any other is unlike all that the network has seen.
+    /// Axes of (D,) H, W, counted from 0, along which training also mirrored its input. Prediction may mirror only along
+    /// these axes, because the network has seen no other mirrored input.
     #[serde(default)]
     pub mirror_axes: Vec<usize>,
-    /// By what (D,) H, W must be divisible.
+    /// The number by which the length of each axis, (D,) H, W, must be divisible.
     pub padding_multiple: Vec<usize>,
-    /// What is done to the mask, in order.
+    /// Steps that change the mask, in order.
     pub postprocessing: Vec<Postprocess>,
-    /// Where the weights come from.
+    /// Origin of the weights.
     pub training: Training,
-    /// In what fewer bits it was exported and what that cost; absent in single precision.
+    /// Reduced precision of the file and its loss of Dice; `None` for a file in single precision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<QuantizationReport>,
-    /// Why the exported file did not pass its check against the trainer; absent where it did. Its masks may be wrong, so
-    /// programs refuse it by default.
+    /// Why the exported file did not pass its check against the trainer; `None` if it did. Masks of such a file may be
+    /// wrong, so programs refuse it by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unchecked: Option<String>,
-    /// A small input and the answer it must get.
+    /// A small input and its expected mask.
     pub golden_case: Option<GoldenCase>,
 }
 
@@ -84,35 +84,36 @@ pub struct ModelSpec {
 pub struct ChannelSpec {
     /// Modality, such as `MRI` or `CT`.
     pub name: String,
-    /// How its intensities are brought to a common scale.
+    /// How its intensities are scaled.
     pub normalisation: Normalisation,
 }
 
-/// What the channels of `logits` mean.
+/// The meaning of the channels of `logits`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputActivation {
-    /// Background, then the labels in the order of the table; the greatest logit wins.
+    /// Background, then the labels in the order of the table. A voxel gets the label with the greatest logit.
     Softmax,
-    /// One channel, one label: the voxel has it where the logit is above 0 (probability above ½).
+    /// One channel for one label. A voxel has the label if the logit is above 0 (probability above ½).
     Sigmoid,
-    /// A channel a region, each by itself as with `Sigmoid`; where regions overlap the later one's value is written.
+    /// One channel for each region, independent of the others as with `Sigmoid`. Where regions overlap, the value of the
+    /// last one is written.
     Regions,
 }
 
-/// On which voxel size the network works.
+/// The voxel size that the network works on.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SpacingRule {
-    /// The scan's own.
+    /// The voxel size of the scan.
     Native,
-    /// Resampled to this voxel size, given along the axes of the prepared grid, with this interpolation.
+    /// Scans are resampled to this voxel size, given along the axes of the preprocessed grid, with this interpolation.
     Resample {
         /// Target voxel size in millimetres.
         mm: Spacing,
-        /// For the image; logits come back linearly.
+        /// Interpolation of the image. Logits are always resampled linearly.
         interpolation: Interpolation,
-        /// What is otherwise along a coarse axis.
+        /// How values are resampled along a coarse axis.
         #[serde(default, skip_serializing_if = "CoarseAxis::is_as_others")]
         coarse_axis: CoarseAxis,
         /// A scan keeps its own voxel size if each edge of its voxels differs from `mm` by at most this factor (≥ 1). The
@@ -153,16 +154,16 @@ fn is_exact(tolerance: &f64) -> bool {
     *tolerance == exact()
 }
 
-/// How values are found along the axis of thick slices, where there is one.
+/// How values are resampled along the axis of thick slices, if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CoarseAxis {
-    /// As along the others.
+    /// The same way as along the other axes.
     #[default]
     AsOthers,
-    /// By the nearest slice, for image, mask and logits alike, as nnU-Net does: where voxels, the scan's or else the
-    /// model's, are more than three times as long along one axis as along the finest, neighbouring slices show too
-    /// little of each other to blend them.
+    /// With the value of the nearest slice, for image, mask and logits, as in nnU-Net. An axis is coarse if the voxels of
+    /// the scan (or, if none is coarse there, of the model) are more than three times as long along it as along the
+    /// finest axis. Interpolation between such slices would mix different anatomy.
     Nearest,
 }
 
@@ -172,17 +173,17 @@ impl CoarseAxis {
     }
 }
 
-/// How a volume is cut up at prediction.
+/// How a volume is divided into tiles at prediction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tiling {
-    /// Each slice (2-D) or the volume (3-D) in one piece, padded to the network's multiple.
+    /// One tile for each slice (2-D) or for the volume (3-D), padded to the network's multiple.
     Whole,
-    /// A sliding window of the training patch's size, blended with Gaussian weights.
+    /// A sliding window of the size of the training patch, weighted with a Gaussian.
     Patch,
 }
 
-/// Where a model's weights come from.
+/// Origin of a model's weights.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
@@ -192,25 +193,25 @@ pub struct Training {
     pub dataset: String,
     /// SHA-256 over the files of the training cases.
     pub data_sha256: String,
-    /// Cases it was trained on.
+    /// Number of training cases.
     pub training_cases: usize,
-    /// Cases it was scored on while training.
+    /// Number of validation cases.
     pub validation_cases: usize,
-    /// Mean foreground Dice over the validation cases, whole volumes; absent when every case was trained on.
+    /// Mean foreground Dice over the validation cases, on whole volumes; `None` if all cases were used for training.
     pub validation_dice: Option<f64>,
-    /// Epochs behind the exported weights.
+    /// Number of epochs of training up to the exported weights.
     pub epochs: usize,
     /// Seed of the random numbers.
     pub seed: u64,
 }
 
 impl ModelSpec {
-    /// More than any network can take at once: a file that asks for it is broken.
+    /// No network can process more voxels at once. A file with a larger patch is damaged.
     const MAX_TILE_VOXELS: usize = 1 << 27;
     /// Networks do not recognise structures that are more than twice as large or small as in training.
     const MAX_TOLERANCE: f64 = 2.0;
 
-    /// Channels of `logits`.
+    /// Number of channels of `logits`.
     pub fn classes(&self) -> usize {
         match self.activation {
             OutputActivation::Softmax => self.labels.entries().len() + 1,
@@ -219,18 +220,18 @@ impl ModelSpec {
         }
     }
 
-    /// The structures it finds: the regions, or where there are none the labels.
+    /// The structures to segment: the regions, or the labels if there are no regions.
     pub fn structures(&self) -> Vec<Structure> {
         Structure::all(&self.labels, &self.regions)
     }
 
-    /// The format version that a specification with these regions is written in.
+    /// The format version for a specification with these regions.
     pub fn version_for(regions: &[Region]) -> u32 {
         if regions.is_empty() { OLDEST_VERSION } else { REGIONS_VERSION }
     }
 
-    /// The oldest format version that can say all that this says: the one to write, so that older programs read what they
-    /// understand, and refuse the rest by its number.
+    /// The oldest format version that has every feature of this specification. Files are written in it, so that older
+    /// programs can read all files whose features they know.
     pub fn min_format_version(&self) -> u32 {
         if self.orientation == GridAxes::Acquired || self.spacing.tolerance() != exact() {
             return TOLERANCE_VERSION;
@@ -243,15 +244,15 @@ impl ModelSpec {
         if coarse || inside || !self.crop.is_whole() { CROP_VERSION } else { Self::version_for(&self.regions) }
     }
 
-    /// The numbers that its network is written in.
+    /// The precision of the model file.
     pub fn precision(&self) -> Precision {
         self.precision.map_or(Precision::Fp32, |reduction| reduction.kind)
     }
 
-    /// Checks that the parts fit each other.
+    /// Checks that the parts fit together.
     ///
     /// # Errors
-    /// [`SpecError::Invalid`] with the first thing that is wrong.
+    /// [`SpecError::Invalid`] with the first problem.
     pub fn check(&self) -> Result<(), SpecError> {
         let bad = |what: String| Err(SpecError::Invalid(what));
         check_version(self.format_version)?;
@@ -330,11 +331,11 @@ impl ModelSpec {
         stray.map_or(Ok(()), |entry| Err(format!("its label {} belongs to no region", entry.value)))
     }
 
-    /// Reads the JSON of the metadata entry and checks it. The version is looked at before anything else, so that
-    /// a newer file is named as such and not as a list of unknown fields.
+    /// Reads the JSON of the metadata entry and checks it. The version is checked first, so that the error for a newer
+    /// file names the version instead of unknown fields.
     ///
     /// # Errors
-    /// When it is not JSON, is of an unknown version, or its parts don't fit each other.
+    /// If the text is not JSON, has an unknown version, or its parts do not fit together.
     pub fn from_json(json: &str) -> Result<Self, SpecError> {
         #[derive(Deserialize)]
         struct Version {
@@ -353,7 +354,7 @@ impl ModelSpec {
     /// The JSON of the metadata entry.
     ///
     /// # Errors
-    /// When a number in it is not finite.
+    /// If a number in it is not finite.
     pub fn to_json(&self) -> Result<String, SpecError> {
         serde_json::to_string(self).map_err(|e| SpecError::Invalid(format!("it cannot be written as JSON: {e}")))
     }

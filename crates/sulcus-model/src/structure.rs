@@ -2,26 +2,27 @@ use sulcus_volume::{Label, LabelTable, Rgb};
 
 use crate::Region;
 
-/// What is measured and scored: a label, or a region of several.
+/// A unit of measuring and scoring: a label, or a region of several labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Structure {
     /// Its name.
     pub name: String,
-    /// Values of a mask that belong to it, rising.
+    /// Values of a mask that belong to it, in ascending order.
     pub values: Vec<Label>,
-    /// The value that its voxels have in a predicted mask, where no other structure has them too.
+    /// The value that its voxels have in a predicted mask, unless another structure also contains them.
     pub written: Label,
     /// Its colour in figures and viewers.
     pub color: Rgb,
 }
 
 impl Structure {
-    /// A label of a name of its own.
+    /// A structure that is a single label.
     pub fn label(value: Label) -> Self {
         Self { name: format!("label {value}"), values: vec![value], written: value, color: Rgb([128; 3]) }
     }
 
-    /// The regions, or where there are none the entries of the table. A region has the colour of what it writes.
+    /// The regions, or the entries of the table if there are no regions. A region has the colour of the value that it
+    /// writes.
     pub fn all(table: &LabelTable, regions: &[Region]) -> Vec<Self> {
         if regions.is_empty() {
             let of_entry = |entry: &sulcus_volume::LabelEntry| Self {
@@ -41,7 +42,7 @@ impl Structure {
         regions.iter().map(of_region).collect()
     }
 
-    /// What nnU-Net's `summary.json` calls it: `3`, or `(1, 2, 3)` for several values.
+    /// The key in nnU-Net's `summary.json`: `3`, or `(1, 2, 3)` for several values.
     pub fn key(&self) -> String {
         let values: Vec<String> = self.values.iter().map(Label::to_string).collect();
         match values.as_slice() {

@@ -19,7 +19,7 @@ pub enum OnnxError {
     },
     /// An ONNX file that sulcus did not export.
     #[error(
-        "this ONNX file was not exported by sulcus: it has no {SPEC_KEY} entry, so nothing says how to prepare a scan \
+        "this ONNX file was not exported by sulcus: it has no {SPEC_KEY} entry, so it does not describe how to prepare a scan \
          for it{}; expected a model that sulcus exported", written_by(.producer)
     )]
     NoSpec {
@@ -28,7 +28,7 @@ pub enum OnnxError {
     },
     /// A model with tensors in other files.
     #[error(
-        "this ONNX file keeps tensors in another file (external data), so its bytes do not fix its weights; save the model \
+        "this ONNX file keeps tensors in another file (external data), so its bytes do not determine its weights; save the model \
          with all tensors in one file"
     )]
     ExternalData,

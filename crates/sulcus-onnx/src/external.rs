@@ -1,5 +1,5 @@
-//! Refuses tensors whose values are in another file: the bytes of a model file alone decide its result, and a model from a
-//! stranger reads no file.
+//! Refuses tensors whose values are in another file: the bytes of a model file alone determine its result, and a model
+//! from an unknown source cannot make a program read other files.
 
 use crate::OnnxError;
 use crate::wire::next_field;

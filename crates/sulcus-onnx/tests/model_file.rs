@@ -10,7 +10,7 @@ use sulcus_testing::test_spec;
 
 fn spec() -> ModelSpec {
     let stage = StageConfig { channels: 2, convolutions: 1, kernel: vec![1, 1], stride: vec![1, 1] };
-    test_spec(2).name("tiny").stages(vec![stage]).labels(&[(1, "Anterior")]).padding_multiple(1).build()
+    test_spec(2).name("tiny").stages(vec![stage]).labels(&[(1, "Anterior")]).build()
 }
 
 fn model() -> Vec<u8> {
@@ -89,8 +89,8 @@ fn model_of_other_software_is_refused_with_its_producer() {
         model.producer_name = producer.into();
         model.encode_to_vec()
     };
-    insta::assert_snapshot!(message(&theirs("pytorch")), @"this ONNX file was not exported by sulcus: it has no sulcus.spec entry, so nothing says how to prepare a scan for it (it was written by pytorch); expected a model that sulcus exported");
-    insta::assert_snapshot!(message(&theirs("")), @"this ONNX file was not exported by sulcus: it has no sulcus.spec entry, so nothing says how to prepare a scan for it; expected a model that sulcus exported");
+    insta::assert_snapshot!(message(&theirs("pytorch")), @"this ONNX file was not exported by sulcus: it has no sulcus.spec entry, so it does not describe how to prepare a scan for it (it was written by pytorch); expected a model that sulcus exported");
+    insta::assert_snapshot!(message(&theirs("")), @"this ONNX file was not exported by sulcus: it has no sulcus.spec entry, so it does not describe how to prepare a scan for it; expected a model that sulcus exported");
     let adopted = with_spec(&theirs("pytorch"), &spec()).unwrap();
     assert_eq!(read_spec(&adopted).unwrap(), spec());
 }

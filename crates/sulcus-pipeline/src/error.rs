@@ -8,7 +8,7 @@ pub enum PipelineError {
     /// A model specification that cannot be used.
     #[error(transparent)]
     Spec(Box<SpecError>),
-    /// The scan's channels differ from the model's.
+    /// The scan has other channels than the model.
     #[error("the model expects {expected} channel(s) ({names}), the image has {found}")]
     Channels {
         /// Channels of the model.
@@ -21,32 +21,32 @@ pub enum PipelineError {
     /// Voxels that are NaN or infinite.
     #[error(
         "the image has {count} voxel(s) that are not finite numbers (NaN or infinity); \
-         replace them before prediction or training, their meaning is unknown"
+         replace them before prediction or training, because their meaning is unknown"
     )]
     NonFinite {
-        /// How many.
+        /// Number of such voxels.
         count: usize,
     },
     /// The number of values is not the product of the shape.
-    #[error("a tensor of shape {shape:?} cannot hold {found} values")]
+    #[error("a tensor of shape {shape:?} cannot have {found} values")]
     TensorLength {
         /// The shape.
         shape: Vec<usize>,
-        /// Values given.
+        /// Number of values.
         found: usize,
     },
     /// A network's output has another shape than the specification says.
     #[error(
-        "the network answered with shape {found:?}, expected {expected:?}: the file's graph and its specification differ"
+        "the network returned shape {found:?}, expected {expected:?}: the file's graph and its specification differ"
     )]
     AnswerShape {
-        /// By the specification.
+        /// The shape according to the specification.
         expected: Vec<usize>,
-        /// By the network.
+        /// The shape that the network returned.
         found: Vec<usize>,
     },
     /// A network's output contains NaN or infinity.
-    #[error("the network answered with NaN or infinity: its weights or its input are broken")]
+    #[error("the network returned NaN or infinity: its weights or its input are invalid")]
     AnswerNotFinite,
     /// Models that cannot be averaged.
     #[error("these models cannot be averaged: {0}")]
@@ -65,7 +65,7 @@ pub enum PipelineError {
         known: Vec<u16>,
     },
     /// An allocation failed.
-    #[error("the prediction needs {values} values of 4 bytes at once, more than this machine can give")]
+    #[error("the prediction needs {values} values of 4 bytes at once, more than this machine can allocate")]
     Memory {
         /// Values.
         values: usize,
@@ -77,9 +77,9 @@ pub enum PipelineError {
         *limit as f64 / 1e6, (*required as f64 / 1e6).ceil()
     )]
     MemoryLimit {
-        /// What may be used, in bytes.
+        /// The limit, in bytes.
         limit: u64,
-        /// What the smallest chunks need, in bytes.
+        /// The memory for the smallest chunks, in bytes.
         required: u64,
     },
     /// The caller asked to stop.
@@ -109,8 +109,8 @@ impl PipelineError {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the {engine} engine could not run the network: {message}")]
 pub struct PredictorError {
-    /// Which engine.
+    /// The engine.
     pub engine: &'static str,
-    /// What it reported.
+    /// Its message.
     pub message: String,
 }

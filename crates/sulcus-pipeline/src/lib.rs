@@ -1,26 +1,32 @@
 //! Everything between a scan and its mask except the network itself.
 //!
-//! Training and inference call the same functions, so a scan is treated the same in both. Inference has two steps:
+//! Training and inference call the same functions, so both process a scan in the same way. Inference has two steps:
 //!
-//! 1. [`plan_inference`] looks at the models and the scan's geometry and decides which models share work, in how large chunks the
-//!    scan is processed under a memory limit, and with how many sessions. The [`InferencePlan`] is data that can be printed.
-//! 2. [`execute`] carries it out: [`preprocess`] crops, reorients, normalises and resamples the scan; a sliding window asks a
-//!    [`TileQueue`] of networks for the logits of each tile; every plane of logits that the window has passed is resampled to the
-//!    scan's voxel size by the [`InverseTransform`] and decided by a [`LabelAccumulator`]; [`postprocess`] works on the whole mask.
+//! 1. [`plan_inference`] decides from the models and the scan's geometry which models share work, how large the chunks
+//!    are in which the scan is processed under a memory limit, and how many sessions are used. The [`InferencePlan`] is data
+//!    that can be printed.
+//! 2. [`execute`] executes the plan: [`preprocess`] crops, reorients, normalises and resamples the scan; a sliding window
+//!    requests the logits of each tile from a [`TileQueue`] of networks; every plane of logits that the window has passed is
+//!    resampled to the scan's voxel size by the [`InverseTransform`], and a [`LabelAccumulator`] chooses its labels;
+//!    [`postprocess`] works on the whole mask.
 //!
-//! A volume of logits is never held. [`predict_logits`] and [`InverseTransform::finish`] do the same with all logits in memory: the
-//! trainer, which scores one case after the other, uses these.
+//! A volume of logits is never kept in memory. [`predict_logits`] and [`InverseTransform::finish`] do the same with all
+//! logits in memory; the trainer uses them to score one case after the other.
+//!
+//! The crate contains no engine: a network is any type that implements [`Predictor`]. `sulcus-runtime` combines it with ONNX
+//! Runtime and tract; `examples/embed-burn` uses it with a network that is compiled into the program.
 //!
 //! # Shapes
-//! Volumes are stored x fastest and described as x, y, z; arrays for networks are `[N, C, (D,) H, W]` with D = z, H = y, W = x.
+//! Volumes are stored x fastest and described as x, y, z; arrays for networks are `[N, C, (D,) H, W]` with D = z, H = y,
+//! W = x.
 //!
 //! ```
 //! use sulcus_model::Dimensions;
 //! use sulcus_pipeline::{Tensor, tiles_in_flight};
 //!
-//! // Two calls of the engine at a time with one tile each: two are computed while one waits.
+//! // Two calls of the engine at a time with one tile each: two tiles are computed while one waits.
 //! assert_eq!(tiles_in_flight(1, 2), 3);
-//! // A network of slices takes `[N, C, H, W]`.
+//! // The input of a 2-D network is `[N, C, H, W]`.
 //! assert_eq!(Dimensions::Two.count() + 2, Tensor::new(vec![1, 1, 4, 4], vec![0.0; 16])?.shape().len());
 //! # Ok::<(), sulcus_pipeline::PipelineError>(())
 //! ```

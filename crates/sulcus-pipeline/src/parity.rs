@@ -5,13 +5,13 @@ use sulcus_model::ModelSpec;
 /// The difference between two predictors.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Parity {
-    /// Greatest absolute difference of a logit.
+    /// Greatest absolute difference between logits.
     pub max_abs_difference: f32,
-    /// Logits compared.
+    /// Number of compared logits.
     pub values: usize,
-    /// Voxels whose decided label differs.
+    /// Number of voxels with different labels.
     pub class_disagreements: usize,
-    /// Voxels compared.
+    /// Number of compared voxels.
     pub voxels: usize,
 }
 

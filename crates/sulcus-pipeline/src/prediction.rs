@@ -3,7 +3,7 @@ use sulcus_volume::{Image, LabelMap};
 /// Which results a prediction computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Outputs {
-    /// The mask alone.
+    /// Only the mask.
     #[default]
     Labels,
     /// The mask and the probability of each class.

@@ -14,7 +14,7 @@ impl Tensor {
     /// Values with a shape.
     ///
     /// # Errors
-    /// When their number is not the shape's product.
+    /// If their number is not the product of the shape.
     pub fn new(shape: Vec<usize>, data: Vec<f32>) -> Result<Self, PipelineError> {
         let expected = shape.iter().try_fold(1_usize, |n, edge| n.checked_mul(*edge));
         if expected != Some(data.len()) {
@@ -33,7 +33,7 @@ impl Tensor {
         &self.data
     }
 
-    /// Shape and values.
+    /// The shape and the values.
     pub fn into_parts(self) -> (Vec<usize>, Vec<f32>) {
         (self.shape, self.data)
     }
@@ -44,13 +44,13 @@ pub trait Predictor {
     /// Evaluates the network up to softmax or sigmoid.
     ///
     /// # Shapes
-    /// `[N, C, (D,) H, W]` in, `[N, K, (D,) H, W]` out; spatial axes divisible by the padding multiple.
+    /// Input `[N, C, (D,) H, W]`, output `[N, K, (D,) H, W]`; spatial axes are divisible by the padding multiple.
     ///
     /// # Errors
     /// When the engine fails.
     fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError>;
 
-    /// The number of inputs that it evaluates best in one call; at least 1. Processors gain nothing from more than one.
+    /// The best number of inputs for one call; at least 1. Processors gain nothing from more than one.
     fn batch(&self) -> usize {
         1
     }

@@ -1,4 +1,5 @@
-//! Cropping to the nonzero voxels, normalising inside them, and coarse axes, compared with nnU-Net's definitions, written out here.
+//! Cropping to the nonzero voxels, normalising inside them, and coarse axes, compared with nnU-Net's definitions, which
+//! are implemented here again.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::ops::ControlFlow;
@@ -6,9 +7,10 @@ use std::ops::ControlFlow;
 use proptest::prelude::*;
 use sulcus_model::*;
 use sulcus_pipeline::*;
+use sulcus_testing::test_spec;
 use sulcus_volume::*;
 
-/// Answers class 1 wherever the input is greater than a threshold.
+/// Predicts class 1 where the input is greater than a threshold.
 struct Bright(f32);
 
 impl Predictor for Bright {
@@ -22,45 +24,19 @@ impl Predictor for Bright {
 }
 
 fn spec(crop: CropRule, normalisation: Normalisation, spacing: SpacingRule) -> ModelSpec {
-    let stage =
-        |channels, stride| StageConfig { channels, convolutions: 1, kernel: vec![3; 3], stride: vec![stride; 3] };
-    let mut spec = ModelSpec {
-        format_version: 0,
-        name: "bright".into(),
-        network: NetworkSpec {
-            name: "test".into(),
-            dimensions: Dimensions::Three,
-            stages: vec![stage(2, 1), stage(4, 2)],
-            norm: Norm::Instance,
-            activation: Activation::Relu,
-            downsampling: Downsampling::MaxPool,
-            encoder: Encoder::Plain,
-            deep_supervision: false,
-        },
-        channels: vec![ChannelSpec { name: "MRI".into(), normalisation }],
-        labels: LabelTable::from_names([(4, "bright".to_owned())]).unwrap(),
-        regions: Vec::new(),
-        activation: OutputActivation::Softmax,
-        crop,
-        orientation: "ASR".parse().unwrap(),
-        spacing,
-        patch: vec![4; 3],
-        tiling: Tiling::Patch,
-        tile_step: 0.5,
-        mirror_axes: Vec::new(),
-        padding_multiple: vec![2; 3],
-        postprocessing: vec![],
-        training: Training::default(),
-        precision: None,
-        unchecked: None,
-        golden_case: None,
-    };
+    let mut spec = test_spec(3)
+        .normalisation(normalisation)
+        .labels(&[(4, "bright")])
+        .orientation("ASR")
+        .patch(&[4; 3], Tiling::Patch)
+        .build();
+    (spec.crop, spec.spacing) = (crop, spacing);
     spec.format_version = spec.min_format_version();
     spec.check().unwrap();
     spec
 }
 
-/// A scan of zeros but for a block, with a hole in it.
+/// A scan of zeros except for a block, which has a hole.
 fn head(shape: [usize; 3], start: [usize; 3], block: [usize; 3], mm: [f64; 3]) -> Image {
     let map = RasFromVoxel::aligned("LPI".parse().unwrap(), Spacing::new(mm).unwrap());
     let geometry = Geometry::new(shape, map, OrientationSource::Sform).unwrap();
@@ -89,7 +65,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn what_is_found_in_the_box_comes_back_to_its_place(
+    fn mask_of_the_box_has_its_position_in_the_scan(
         start in prop::array::uniform3(0..4_usize),
         block in prop::array::uniform3(1..6_usize),
         after in prop::array::uniform3(0..4_usize),
@@ -113,7 +89,7 @@ proptest! {
                 prop_assert_eq!((*value, background), (0.0, 1.0));
             }
         }
-        // The mask is cut as its image is.
+        // The mask is cropped like its image.
         let labels = preprocess_labels(&spec, &image, &prediction.labels, None).unwrap();
         prop_assert_eq!(labels.shape(), prepared.shape());
         let inside = prepared.data().iter().map(|v| u8::from(*v > 500.0));
@@ -122,7 +98,7 @@ proptest! {
 }
 
 #[test]
-fn a_scan_of_zeros_is_looked_at_whole_and_so_is_a_full_one() {
+fn scans_without_zeros_and_of_only_zeros_are_not_cropped() {
     let spec = spec(CropRule::Nonzero, Normalisation::ZScoreNonzero, SpacingRule::Native);
     let empty = head([5, 6, 7], [0; 3], [0; 3], [1.0; 3]);
     let (prepared, _) = preprocess(&spec, &empty).unwrap();
@@ -133,9 +109,10 @@ fn a_scan_of_zeros_is_looked_at_whole_and_so_is_a_full_one() {
     assert_eq!(preprocess(&spec, &full).unwrap().0.data().len(), 210);
 }
 
-/// nnU-Net's `ZScoreNormalization` with `use_mask_for_norm`: mean and deviation over the filled mask, the rest stays 0.
+/// nnU-Net's `ZScoreNormalization` with `use_mask_for_norm`: mean and deviation over the filled mask; other voxels stay
+/// 0.
 #[test]
-fn the_filled_inside_decides_over_mean_and_deviation() {
+fn mean_and_deviation_are_those_of_the_filled_mask() {
     // A block with a closed hole (filled) and an L of zeros on its edge (outside).
     let mut values = vec![3.0_f32; 5 * 5 * 5];
     for (i, value) in values.iter_mut().enumerate() {
@@ -164,10 +141,10 @@ fn the_filled_inside_decides_over_mean_and_deviation() {
     assert!(prepared.data()[hole] < -1.0, "a hole inside counts and is dark");
 }
 
-/// Thick slices: along them the nearest one counts, in plane the spline, as in nnU-Net's
+/// Thick slices: the nearest slice is used along the coarse axis, spline interpolation in plane, as in nnU-Net's
 /// `resample_data_or_seg` with `order_z = 0`.
 #[test]
-fn along_a_coarse_axis_the_nearest_slice_counts_there_and_back() {
+fn nearest_slice_is_used_along_a_coarse_axis_in_both_directions() {
     let mm = Spacing::new([1.0, 1.0, 2.5]).unwrap();
     let rule = |coarse_axis| SpacingRule::Resample {
         mm,
@@ -189,7 +166,7 @@ fn along_a_coarse_axis_the_nearest_slice_counts_there_and_back() {
     }
     let (blended, _) = preprocess(&model(CoarseAxis::AsOthers), &image).unwrap();
     assert_ne!(prepared.data(), blended.data());
-    // The mask: nearest slices too, so that its classes are those of its slices.
+    // The mask also uses nearest slices, so that its classes are those of its slices.
     let labels: Vec<u16> = image.data().iter().map(|v| if *v > 500.0 { 4 } else { 0 }).collect();
     let mask = LabelMap::new(*image.geometry(), labels).unwrap();
     let classes = preprocess_labels(&model(CoarseAxis::Nearest), &image, &mask, None).unwrap();
@@ -197,11 +174,11 @@ fn along_a_coarse_axis_the_nearest_slice_counts_there_and_back() {
         let slice = mask.data()[z / 2 * 42..][..42].iter().map(|l| u8::from(*l > 0));
         assert!(classes.classes()[z * 42..][..42].iter().copied().eq(slice), "slice {z}");
     }
-    // Back: of two slices over one, nnU-Net's order 0 takes the one that holds its centre; a centre on a face is the
-    // later one's.
+    // The inverse: of two slices for one, nnU-Net's order 0 takes the one that contains its centre; a centre on a
+    // boundary belongs to the later one.
     assert_eq!(predict(&model(CoarseAxis::Nearest), &image, 500.0).labels.data(), mask.data());
 
-    // In plane the spline stays: the same as resampling the slices alone.
+    // In plane, spline interpolation is still used: the result equals resampling the slices alone.
     let finer = Spacing::new([0.5, 1.0, 5.0]).unwrap();
     let in_plane = |coarse_axis| SpacingRule::Resample {
         mm: finer,
@@ -219,7 +196,7 @@ fn along_a_coarse_axis_the_nearest_slice_counts_there_and_back() {
 #[test]
 fn isotropic_voxels_and_two_coarse_axes_have_no_coarse_axis() {
     let ct = Normalisation::Ct { clip: [0.0, 2000.0], mean: 0.0, sd: 1.0 };
-    // nnU-Net: 3.0 is not above its threshold; of (0.24, 1.25, 1.25) neither long axis is the one.
+    // nnU-Net: 3.0 is not above its threshold; (0.24, 1.25, 1.25) has two equally long axes.
     for (from, to) in [([1.0, 1.0, 3.0], [1.0, 1.0, 1.5]), ([0.24, 1.25, 1.25], [0.24, 1.25, 0.6])] {
         let image = head([6, 7, 4], [0; 3], [6, 7, 4], from);
         let mm = Spacing::new(to).unwrap();
@@ -234,7 +211,7 @@ fn isotropic_voxels_and_two_coarse_axes_have_no_coarse_axis() {
 }
 
 #[test]
-fn a_model_that_needs_it_is_of_the_version_that_brought_it_and_others_are_not() {
+fn models_have_the_oldest_version_with_their_features() {
     let plain = spec(CropRule::Whole, Normalisation::ZScore, SpacingRule::Native);
     assert_eq!(plain.format_version, 1);
     assert!(!plain.to_json().unwrap().contains("crop"));

@@ -1,4 +1,4 @@
-//! The road from a scan to a mask with a network that is known by heart, in every orientation.
+//! From a scan to a mask with a known network, in every orientation.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::ops::ControlFlow;
@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 use sulcus_metrics::*;
 use sulcus_model::*;
 use sulcus_pipeline::*;
+use sulcus_testing::test_spec;
 use sulcus_volume::*;
 
-/// Answers class 1 where the input is above 0.5, class 2 where it is above 1.5, voxel by voxel, and counts its calls.
+/// Predicts class 1 where the input is above 0.5, and class 2 where it is above 1.5, voxel by voxel.
 struct Thresholds;
 
 impl Predictor for Thresholds {
@@ -23,50 +24,16 @@ impl Predictor for Thresholds {
 }
 
 fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
-    let axes = dimensions.count();
-    let stage = |channels, stride| StageConfig {
-        channels,
-        convolutions: 2,
-        kernel: vec![3; axes],
-        stride: vec![stride; axes],
-    };
-    ModelSpec {
-        format_version: FORMAT_VERSION,
-        name: "thresholds".into(),
-        network: NetworkSpec {
-            name: "test".into(),
-            dimensions,
-            stages: vec![stage(4, 1), stage(8, 2)],
-            norm: Norm::Batch,
-            activation: Activation::Relu,
-            downsampling: Downsampling::MaxPool,
-            encoder: Encoder::Plain,
-            deep_supervision: false,
-        },
-        channels: vec![ChannelSpec {
-            name: "MRI".into(),
-            normalisation: Normalisation::Ct { clip: [0.0, 2.0], mean: 0.0, sd: 1.0 },
-        }],
-        labels: LabelTable::from_names([(3, "one".to_owned()), (7, "two".to_owned())]).unwrap(),
-        regions: Vec::new(),
-        activation: OutputActivation::Softmax,
-        crop: CropRule::Whole,
-        orientation: orientation.parse().unwrap(),
-        spacing: SpacingRule::Native,
-        patch: vec![4; axes],
-        tiling: Tiling::Whole,
-        tile_step: 0.5,
-        mirror_axes: (0..axes).collect(),
-        padding_multiple: vec![2; axes],
-        postprocessing: vec![],
-        training: Training::default(),
-        precision: None,
-        unchecked: None,
-        golden_case: None,
-    }
+    test_spec(dimensions.into())
+        .normalisation(Normalisation::Ct { clip: [0.0, 2.0], mean: 0.0, sd: 1.0 })
+        .labels(&[(3, "one"), (7, "two")])
+        .orientation(orientation)
+        .patch(&vec![4; dimensions.count()], Tiling::Whole)
+        .mirrored()
+        .build()
 }
 
-/// An image without any symmetry, and the mask that [`Thresholds`] gives it.
+/// An image without any symmetry, and the mask that [`Thresholds`] predicts.
 fn phantom() -> (Image, LabelMap) {
     let map =
         RasFromVoxel::new([[-0.9, 0.1, 0.2, 12.0], [0.15, 1.1, -0.3, -7.5], [0.05, 0.25, 2.4, 31.0]]).unwrap();
@@ -114,7 +81,7 @@ fn windows_and_mirrors_of_a_local_network_change_nothing() {
 }
 
 #[test]
-fn a_resampled_scan_comes_back_on_its_own_grid() {
+fn mask_of_a_resampled_scan_has_the_grid_of_the_scan() {
     let (image, mask) = phantom();
     for mm in [[0.5, 0.5, 0.5], [0.9, 1.3, 0.8]] {
         let spacing = SpacingRule::Resample {
@@ -126,7 +93,7 @@ fn a_resampled_scan_comes_back_on_its_own_grid() {
         let spec = ModelSpec { spacing, ..spec("LSP", Dimensions::Three) };
         let prediction = run(&spec, &image, WindowOptions::default()).unwrap();
         assert_eq!(prediction.labels.geometry(), image.geometry());
-        // Borders blur by a voxel; the inside of each structure must stay what it is.
+        // Surfaces shift by up to a voxel; the inside of each structure must not change.
         let counts = count_labels(&prediction.labels, &mask, &[3, 7]).unwrap();
         assert!(counts.iter().all(|c| c.dice().unwrap() > 0.75), "{mm:?}: {counts:?}");
         let labels = preprocess_labels(&spec, &image, &mask, None).unwrap();
@@ -150,7 +117,7 @@ fn probabilities_sum_to_one_and_agree_with_the_mask() {
 }
 
 #[test]
-fn scans_that_do_not_fit_are_refused_in_words() {
+fn scans_that_do_not_fit_are_refused_with_the_reason() {
     let (image, mask) = phantom();
     let spec = spec("RAS", Dimensions::Two);
     let geometry = *image.geometry();
@@ -159,7 +126,7 @@ fn scans_that_do_not_fit_are_refused_in_words() {
     let mut values = image.data().to_vec();
     values[17] = f32::NAN;
     let broken = Image::new(geometry, 1, values).unwrap();
-    insta::assert_snapshot!(preprocess(&spec, &broken).unwrap_err(), @"the image has 1 voxel(s) that are not finite numbers (NaN or infinity); replace them before prediction or training, their meaning is unknown");
+    insta::assert_snapshot!(preprocess(&spec, &broken).unwrap_err(), @"the image has 1 voxel(s) that are not finite numbers (NaN or infinity); replace them before prediction or training, because their meaning is unknown");
     let other = mask.map(|l| if *l == 7 { 9 } else { *l });
     insta::assert_snapshot!(preprocess_labels(&spec, &image, &other, None).unwrap_err(), @"the mask has label value(s) [9], which are not in the label table [3, 7]");
     let smaller = Geometry::new([7, 9, 4], *geometry.ras_from_voxel(), OrientationSource::Sform).unwrap();
@@ -168,7 +135,7 @@ fn scans_that_do_not_fit_are_refused_in_words() {
 }
 
 #[test]
-fn networks_that_answer_wrongly_are_refused() {
+fn networks_with_wrong_output_are_refused() {
     struct Wrong(fn(Vec<usize>, Vec<f32>) -> Tensor);
     impl Predictor for Wrong {
         fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
@@ -185,16 +152,16 @@ fn networks_that_answer_wrongly_are_refused() {
             .to_string()
     };
     let two_classes = Wrong(|shape, values| Tensor::new(shape, values).unwrap());
-    insta::assert_snapshot!(ask(&two_classes), @"the network answered with shape [1, 1, 10, 8], expected [1, 3, 10, 8]: the file's graph and its specification differ");
+    insta::assert_snapshot!(ask(&two_classes), @"the network returned shape [1, 1, 10, 8], expected [1, 3, 10, 8]: the file's graph and its specification differ");
     let nan = Wrong(|mut shape, values| {
         shape[1] = 3;
         Tensor::new(shape, vec![f32::NAN; values.len() * 3]).unwrap()
     });
-    insta::assert_snapshot!(ask(&nan), @"the network answered with NaN or infinity: its weights or its input are broken");
+    insta::assert_snapshot!(ask(&nan), @"the network returned NaN or infinity: its weights or its input are invalid");
 }
 
 #[test]
-fn a_stopped_prediction_says_so() {
+fn stopped_prediction_returns_cancelled() {
     let (image, _) = phantom();
     let spec = spec("RAS", Dimensions::Two);
     let (prepared, _) = preprocess(&spec, &image).unwrap();
@@ -208,7 +175,7 @@ fn a_stopped_prediction_says_so() {
 }
 
 #[test]
-fn the_specification_survives_json_and_refuses_what_it_does_not_know() {
+fn specification_round_trips_and_refuses_unknown_fields() {
     let (image, mask) = phantom();
     let mut full = spec("PIR", Dimensions::Three);
     full.golden_case = Some(GoldenCase::new(&image, &mask));
@@ -229,9 +196,9 @@ fn the_specification_survives_json_and_refuses_what_it_does_not_know() {
     insta::assert_snapshot!(ModelSpec::from_json(&odd).unwrap_err(), @"this model cannot be used: its patch [4, 4, 5] must have 3 axes, each a multiple of [2, 2, 2]");
 }
 
-/// Programs that don't know the mark must not take such a model for a good one.
+/// Programs that do not know the mark must not accept such a model.
 #[test]
-fn the_mark_of_an_unchecked_model_needs_its_format_version_and_is_absent_otherwise() {
+fn mark_of_an_unchecked_model_needs_its_format_version() {
     let mut marked = spec("RAS", Dimensions::Two);
     let version = marked.min_format_version();
     assert!(!marked.to_json().unwrap().contains("unchecked"));
@@ -246,7 +213,7 @@ fn the_mark_of_an_unchecked_model_needs_its_format_version_and_is_absent_otherwi
 }
 
 #[test]
-fn predictors_are_compared_value_by_value_and_class_by_class() {
+fn predictors_are_compared_by_logits_and_classes() {
     struct Shifted;
     impl Predictor for Shifted {
         fn logits(&self, input: Tensor) -> Result<Tensor, PredictorError> {
@@ -265,7 +232,7 @@ fn predictors_are_compared_value_by_value_and_class_by_class() {
 }
 
 #[test]
-fn voxels_that_nobody_labelled_are_a_class_of_their_own_and_count_in_no_score() {
+fn voxels_without_a_label_have_their_own_class_and_no_score() {
     let (image, mask) = phantom();
     let (geometry, values) = mask.into_parts();
     let with = |change: &dyn Fn(usize, u16) -> u16| {
@@ -299,7 +266,7 @@ fn voxels_that_nobody_labelled_are_a_class_of_their_own_and_count_in_no_score() 
     assert_eq!(resampled.shape()[0], 14);
     assert!(ignored(&resampled) > 0);
 
-    // A prediction that is wrong where nothing is known, and only there, is a perfect one.
+    // A prediction that is wrong only where the reference has no label is perfect.
     let prediction = with(&|i, v| if unlabelled(i) { 3 } else { v });
     let (p, r) = mask_ignored_voxels(&prediction, &reference, 9).unwrap();
     for counts in count_labels(&p, &r, &[3, 7]).unwrap() {
@@ -308,9 +275,9 @@ fn voxels_that_nobody_labelled_are_a_class_of_their_own_and_count_in_no_score() 
     assert_ne!(count_labels(&prediction, &reference, &[3]).unwrap()[0].dice(), Some(1.0));
 }
 
-/// The logits of three channels as `Thresholds` gives them: 0, v − ½, 2 v − 2.
+/// The logits of three channels by `Thresholds`: 0, v − ½, 2 v − 2.
 #[test]
-fn regions_overwrite_each_other_in_their_order_and_have_probabilities_of_their_own() {
+fn regions_are_written_in_order_and_have_their_own_probabilities() {
     let region =
         |name: &str, values: &[u16], writes| Region { name: name.into(), values: values.to_vec(), writes };
     let regions = vec![region("never", &[9], 9), region("whole", &[3, 7], 3), region("inner", &[7], 7)];

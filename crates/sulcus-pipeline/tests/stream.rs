@@ -1,13 +1,14 @@
-//! Planes that are decided as they are finished, against a whole volume of logits done the plain way.
+//! Labels that are chosen plane by plane, compared with those from a whole volume of logits.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::ops::ControlFlow;
 
 use sulcus_model::*;
 use sulcus_pipeline::*;
+use sulcus_testing::test_spec;
 use sulcus_volume::*;
 
-/// Answers that depend on place, intensity and neighbours within the tile, so that every tile's answer differs.
+/// Logits that depend on position, intensity and neighbours within the tile, so that every tile has different logits.
 struct Uneven(f32);
 
 impl Predictor for Uneven {
@@ -25,44 +26,15 @@ impl Predictor for Uneven {
 }
 
 fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
-    let axes = dimensions.count();
-    let stage = |channels, stride| StageConfig {
-        channels,
-        convolutions: 2,
-        kernel: vec![3; axes],
-        stride: vec![stride; axes],
-    };
-    ModelSpec {
-        format_version: FORMAT_VERSION,
-        name: "uneven".into(),
-        network: NetworkSpec {
-            name: "test".into(),
-            dimensions,
-            stages: vec![stage(4, 1), stage(8, 2)],
-            norm: Norm::Batch,
-            activation: Activation::Relu,
-            downsampling: Downsampling::MaxPool,
-            encoder: Encoder::Plain,
-            deep_supervision: false,
-        },
-        channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore }],
-        labels: LabelTable::from_names([(3, "one".to_owned()), (7, "two".to_owned())]).unwrap(),
-        regions: Vec::new(),
-        activation: OutputActivation::Softmax,
-        crop: CropRule::Whole,
-        orientation: orientation.parse().unwrap(),
-        spacing: SpacingRule::Native,
-        patch: if axes == 2 { vec![6, 8] } else { vec![4, 6, 8] },
-        tiling: Tiling::Patch,
-        tile_step: 0.5,
-        mirror_axes: (0..axes).collect(),
-        padding_multiple: vec![2; axes],
-        postprocessing: vec![Postprocess::KeepLargestComponent { labels: vec![3] }],
-        training: Training::default(),
-        precision: None,
-        unchecked: None,
-        golden_case: None,
-    }
+    let patch: &[usize] = if dimensions == Dimensions::Two { &[6, 8] } else { &[4, 6, 8] };
+    let mut spec = test_spec(dimensions.into())
+        .labels(&[(3, "one"), (7, "two")])
+        .orientation(orientation)
+        .patch(patch, Tiling::Patch)
+        .mirrored()
+        .build();
+    spec.postprocessing = vec![Postprocess::KeepLargestComponent { labels: vec![3] }];
+    spec
 }
 
 fn scan() -> Image {
@@ -73,8 +45,7 @@ fn scan() -> Image {
     Image::new(geometry, 1, values).unwrap()
 }
 
-/// What comes before the deciding, written once more without any streaming: all tiles, their weighted sum, its
-/// resampling, its turning.
+/// The computation of the logits again, without streaming: all tiles, their weighted mean, resampled and reoriented.
 mod plain {
     use super::*;
 
@@ -240,7 +211,7 @@ fn specs() -> Vec<ModelSpec> {
 }
 
 #[test]
-fn streamed_planes_are_the_whole_volume_s_to_the_last_bit_in_any_chunks() {
+fn streamed_planes_equal_the_whole_volume_in_any_chunks() {
     let (scan, first, second) = (scan(), Uneven(0.1), Uneven(-0.2));
     for spec in specs() {
         for (networks, mirror) in [(vec![&first], false), (vec![&first, &second], false), (vec![&second], true)] {
@@ -290,7 +261,7 @@ fn streamed_planes_are_the_whole_volume_s_to_the_last_bit_in_any_chunks() {
 }
 
 #[test]
-fn models_of_different_grids_meet_on_slices_of_the_scan() {
+fn models_with_different_grids_are_averaged_on_slices_of_the_scan() {
     let (scan, network) = (scan(), Uneven(0.1));
     let all = specs();
     let options = WindowOptions::default();
@@ -331,7 +302,7 @@ fn models_of_different_grids_meet_on_slices_of_the_scan() {
 }
 
 #[test]
-fn memory_limit_is_kept_by_smaller_chunks_or_refused_with_the_requirement() {
+fn memory_limit_is_kept_by_smaller_chunks_or_refused() {
     let scan = scan();
     let (one, other) = (spec("RAS", Dimensions::Three), spec("SPL", Dimensions::Two));
     for specs in [vec![&one], vec![&one, &other]] {

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use sulcus_model::{GridAxes, Normalisation, OutputActivation};
+use sulcus_model::{GridAxes, Normalisation, OutputActivation, Precision};
 use sulcus_volume::Spacing;
 
 use crate::augmentation::Augmentation;
@@ -9,7 +9,6 @@ use crate::device::DeviceList;
 use crate::error::PlanError;
 use crate::loss::{DiceScope, Loss};
 use crate::optimizer::{Optimizer, Schedule};
-use crate::precision::Precision;
 use crate::preset::{NetworkChoice, NetworkRule, preset_names};
 
 /// How to train. Settings that are `None` are decided from the data; the [`Plan`](crate::Plan) contains the decisions and
@@ -99,8 +98,9 @@ pub struct TrainConfig {
     pub seed: u64,
     /// The devices to train on.
     pub device: DeviceList,
-    /// The precision of convolutions.
-    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    /// The precision of convolutions: fp32, bf16 or fp16. Weights, gradients of weights, moments of the optimizer, normalisation
+    /// layers and the loss always use single precision.
+    #[serde(default, skip_serializing_if = "is_single_precision")]
     pub precision: Precision,
     /// Number of threads that draw patches.
     pub workers: usize,
@@ -291,6 +291,10 @@ impl TrainConfig {
         }
         self.augmentation.check().map_err(PlanError::Config)
     }
+}
+
+fn is_single_precision(precision: &Precision) -> bool {
+    *precision == Precision::Fp32
 }
 
 /// nnU-Net's maximum norm of the gradient.

@@ -1,4 +1,4 @@
-//! The devices that a configuration names. This crate opens none.
+//! The devices that a configuration names. This crate does not open them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,11 +35,11 @@ pub enum DeviceKind {
     Gpu,
 }
 
-/// Why a text names no device for training.
+/// Why a text does not name devices for training.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceNameError {
-    /// The text names no device.
+    /// The text does not name a device.
     #[error(
         "cannot train on `{0}`: expected auto, cpu, cuda, cuda:N, vulkan or vulkan:N, or several devices of one kind such \
          as cuda:0,1"

@@ -15,7 +15,7 @@ pub enum PlanError {
     /// The parts of a plan do not fit each other or the data.
     #[error("the plan cannot be used: {0}")]
     Plan(String),
-    /// A setting that training shares with prediction is invalid.
+    /// A setting that training and prediction share is invalid.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
     /// A plan file cannot be read or written.

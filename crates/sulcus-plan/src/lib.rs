@@ -36,7 +36,6 @@ mod memory;
 mod optimizer;
 mod plan;
 mod plan_file;
-mod precision;
 mod preset;
 mod text;
 
@@ -50,5 +49,4 @@ pub use memory::count_parameters;
 pub use optimizer::{Optimizer, Schedule};
 pub use plan::Plan;
 pub use plan_file::PlanFile;
-pub use precision::{Precision, UnknownPrecision};
 pub use preset::{NetworkChoice, NetworkRule, preset, preset_names};

@@ -78,7 +78,7 @@ impl Plan {
             return bad(what);
         }
         if self.flips == Flips::Auto {
-            return bad("`flips` must say which, `auto` is for configurations".into());
+            return bad("`flips` must list the axes; `auto` is allowed only in configurations".into());
         }
         let multiple = self.network.padding_multiple();
         let fits = |(edge, multiple): (&usize, &usize)| *edge > 0 && edge.is_multiple_of(*multiple);

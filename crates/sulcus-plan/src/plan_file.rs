@@ -77,7 +77,7 @@ impl PlanFile {
         }
         let failed = |what: String| PlanError::File { what, file: file.to_path_buf() };
         let text = std::fs::read_to_string(file).map_err(|e| failed(format!("the plan cannot be read: {e}")))?;
-        let broken = |e: serde_json::Error| failed(format!("this is no plan that can be used: {e}"));
+        let broken = |e: serde_json::Error| failed(format!("the plan cannot be used: {e}"));
         let version: Version = serde_json::from_str(&text).map_err(broken)?;
         if version.format_version != Self::FORMAT_VERSION {
             return Err(failed(format!(
@@ -95,13 +95,13 @@ impl PlanFile {
         self.plan.check()?;
         if let Some(name) = self.config.choices().first() {
             return Err(PlanError::Plan(format!(
-                "`config.{name}` is what the plan decides; change it under `plan` and leave it out of `config`"
+                "`config.{name}` is decided by the plan; change it under `plan` and leave it out of `config`"
             )));
         }
         let flips = self.config.augmentation.flips;
         if flips != Flips::Auto && flips != self.plan.flips {
             return Err(PlanError::Plan(
-                "`config.augmentation.flips` is what the plan decides; change it under `plan` and leave it `auto` in `config`"
+                "`config.augmentation.flips` is decided by the plan; change it under `plan` and leave it `auto` in `config`"
                     .into(),
             ));
         }

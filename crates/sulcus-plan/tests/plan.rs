@@ -118,12 +118,12 @@ fn plan_with_parts_that_do_not_fit_names_them() {
     insta::assert_snapshot!(refused(|v| v["plan"]["network"]["stages"][1]["kernel"] = json!([2, 3])), @"the plan cannot be used: stage 1 must have odd kernel sizes up to 7, found [2, 3]");
     let flips =
         refused(|v| v["config"]["augmentation"]["flips"] = json!({"axes": {"d": true, "h": true, "w": true}}));
-    assert!(flips.contains("`config.augmentation.flips` is what the plan decides"), "{flips}");
-    insta::assert_snapshot!(refused(|v| v["config"]["batch_size"] = json!(4)), @"the plan cannot be used: `config.batch_size` is what the plan decides; change it under `plan` and leave it out of `config`");
+    assert!(flips.contains("`config.augmentation.flips` is decided by the plan"), "{flips}");
+    insta::assert_snapshot!(refused(|v| v["config"]["batch_size"] = json!(4)), @"the plan cannot be used: `config.batch_size` is decided by the plan; change it under `plan` and leave it out of `config`");
     insta::assert_snapshot!(refused(|v| v["config"]["learning_rate"] = json!(-1.0)), @"cannot train with this configuration: `learning_rate` must be positive, found -1");
     insta::assert_snapshot!(refused(|v| v["format_version"] = json!(7)), @"the plan has format version 7, this program knows 1");
     let typo = refused(|v| v["plan"]["batchsize"] = json!(4));
-    assert!(typo.starts_with("this is no plan that can be used: unknown field `batchsize`"), "{typo}");
+    assert!(typo.starts_with("the plan cannot be used: unknown field `batchsize`"), "{typo}");
     let gone = refused(|v| drop(v["plan"].as_object_mut().unwrap().remove("patch")));
     assert!(gone.contains("missing field `patch`"), "{gone}");
 }

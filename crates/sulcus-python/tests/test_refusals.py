@@ -164,7 +164,7 @@ def test_second_onnx_runtime_is_refused(tmp_path: Path) -> None:
     sulcus.Segmenter(MODEL, engine="ort", ort_library=library)
     other = tmp_path / library.name
     other.write_bytes(b"")
-    with pytest.raises(sulcus.SulcusError, match="can be loaded once in a process"):
+    with pytest.raises(sulcus.SulcusError, match="can load only one ONNX Runtime"):
         sulcus.Segmenter(MODEL, engine="ort", ort_library=other)
 
 

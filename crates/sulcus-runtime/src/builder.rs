@@ -88,7 +88,7 @@ impl Segmenter {
 }
 
 impl SegmenterBuilder {
-    /// Adds a model file. Several models are averaged; the [crate's page](crate#ensembles) says how.
+    /// Adds a model file. Several models are averaged; see [Ensembles](crate#ensembles).
     pub fn model(mut self, path: impl AsRef<Path>) -> Self {
         self.models.push(ModelSource::File(path.as_ref().to_path_buf()));
         self
@@ -136,15 +136,15 @@ impl SegmenterBuilder {
         self.precision(precision)
     }
 
-    /// Sessions that share the [`threads`](Self::threads) for scans of many tiles, on the processor with ONNX Runtime. Defaults to two
-    /// for 3-D networks, which are a fifth faster with them, and one for 2-D networks. Each session needs a workspace; where a memory
-    /// limit leaves no room for it, one session is used.
+    /// Sessions that share the [`threads`](Self::threads) for scans of many tiles, on the processor with ONNX Runtime.
+    /// Defaults to two for 3-D networks, which are a fifth faster with them, and one for 2-D networks. Each session needs
+    /// a workspace; if a memory limit leaves no room for a second one, one session is used.
     pub fn sessions(mut self, sessions: usize) -> Self {
         self.sessions = Some(sessions.max(1));
         self
     }
 
-    /// Tiles per call on a GPU. Defaults to 8 for 2-D and 2 for 3-D networks. The processor always takes one.
+    /// Tiles per call on a GPU. Defaults to 8 for 2-D and 2 for 3-D networks. On the processor it is always one.
     pub fn batch(mut self, tiles: usize) -> Self {
         self.batch = Some(tiles.max(1));
         self
@@ -171,15 +171,15 @@ impl SegmenterBuilder {
         self
     }
 
-    /// The fraction of a tile by which the sliding window advances, in (0, 1]. `None` is the model's own.
+    /// The fraction of a tile by which the sliding window advances, in (0, 1]. Defaults to the value in the model.
     pub fn step(mut self, step: Option<f64>) -> Self {
         self.window.step = step;
         self
     }
 
-    /// Limits the memory of the process, in bytes. By default there is no limit. It is enforced by processing the scan in chunks, which
-    /// takes longer and gives the same mask to the last bit; a scan that needs more even so is refused with the requirement. Scans and
-    /// results that the caller keeps beside the one that is being segmented do not count.
+    /// Limits the memory of the process, in bytes. By default there is no limit. The limit is kept by processing the scan
+    /// in chunks, which takes longer and gives the same mask to the last bit; a scan that needs more memory even then is
+    /// refused with the required amount. Other scans and results that the caller keeps in memory are not counted.
     pub fn max_memory(mut self, bytes: u64) -> Self {
         self.max_memory = Some(bytes);
         self
@@ -191,7 +191,7 @@ impl SegmenterBuilder {
         self
     }
 
-    /// An engine of the caller's. It replaces [`engine`](Self::engine) and runs on [`Device::Cpu`] as far as this crate knows.
+    /// An engine of the caller. It replaces [`engine`](Self::engine); its device is reported as [`Device::Cpu`].
     pub fn custom_engine(mut self, factory: Arc<dyn EngineFactory>) -> Self {
         self.custom_engine = Some(factory);
         self
@@ -254,7 +254,7 @@ impl SegmenterBuilder {
             device: choice.device,
             precision: self.precision,
             memory_limit: self.max_memory,
-            // On a GPU one thread's batch is copied while another one's is computed.
+            // On a GPU, the batch of one thread is copied while that of another one is computed.
             engine_threads: if choice.device.is_gpu() { 2 } else { 1 },
         };
         Segmenter::new(models, settings, self.window, choice.notes)
@@ -271,7 +271,7 @@ impl SegmenterBuilder {
         Ok(())
     }
 
-    /// Refuses models that did not pass their check, or names them where they are allowed.
+    /// Refuses models that did not pass their check, or lists them if they are allowed.
     fn check_unchecked(&self, files: &[ModelFile]) -> Result<Vec<Note>, Error> {
         let marked = files.iter().filter_map(|file| Some((file.name.clone(), file.spec.unchecked.clone()?)));
         marked
@@ -343,7 +343,7 @@ impl SegmenterBuilder {
             }
             Device::Vulkan(_) => "inference runs on cpu, openvino, cuda and tensorrt; vulkan is a training device",
             Device::Cuda(_) | Device::TensorRt(_) => {
-                "the embedded engine (tract) runs on the processor alone; GPUs need the engine `ort`"
+                "the embedded engine (tract) runs only on the processor; GPUs need the engine `ort`"
             }
             Device::OpenVino => "OpenVINO is a provider of ONNX Runtime, so it needs the engine `ort`",
         };

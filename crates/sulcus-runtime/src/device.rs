@@ -6,7 +6,8 @@ use sulcus_model::Precision;
 /// Where a network runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Device {
-    /// CUDA where it works, the processor otherwise. [`Segmenter::device`](crate::Segmenter::device) tells which one was chosen.
+    /// CUDA if it works, the processor otherwise. [`Segmenter::device`](crate::Segmenter::device) returns the chosen
+    /// device.
     #[default]
     Auto,
     /// The processor.
@@ -75,7 +76,7 @@ pub(crate) fn compute_precision(
     }
 }
 
-/// Without bf16 instructions OpenVINO computes in single precision, whatever it is told.
+/// Without bf16 instructions OpenVINO computes in single precision, even if bf16 is requested.
 #[cfg(target_arch = "x86_64")]
 fn has_bf16() -> bool {
     std::is_x86_feature_detected!("avx512bf16")
@@ -93,7 +94,7 @@ impl FromStr for Device {
         let unknown = || UnknownDevice(text.to_owned());
         let (name, number) = match text.split_once(':') {
             None => (text, None),
-            // `u32::from_str` takes a sign, which no device number has.
+            // `u32::from_str` accepts a sign, but a device number has none.
             Some((_, digits)) if digits.starts_with('+') => return Err(unknown()),
             Some((name, digits)) => (name, Some(digits.parse::<u32>().map_err(|_| unknown())?)),
         };
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_precision_is_what_the_device_has_or_an_error() {
+    fn unsupported_half_precision_is_an_error() {
         let half = |device, precision, model| compute_precision(Some(precision), device, model);
         assert_eq!(half(Device::TensorRt(0), Precision::Fp16, Precision::Fp32), Ok(Precision::Fp16));
         assert_eq!(half(Device::OpenVino, Precision::Bf16, Precision::Fp32).is_ok(), has_bf16());
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_read_and_written() {
+    fn names_parse_and_print() {
         for (text, device) in [
             ("auto", Device::Auto),
             ("cpu", Device::Cpu),

@@ -1,13 +1,13 @@
-//! Which models may be averaged.
+//! Checks which models can be averaged.
 //!
 //! Models of an ensemble may differ in network, patch, orientation, voxel size and normalisation, as a 2-D and a 3-D model of the
-//! same data do. They must agree on what their input channels and their logits mean.
+//! same data do. They must agree on the meaning of their input channels and of their logits.
 
 use sulcus_model::{CropRule, ModelSpec, OutputActivation, Postprocess};
 
 use crate::{Error, ErrorKind};
 
-/// What the models of an ensemble must agree on: the name and the value of each property, as messages show them.
+/// The properties on which the models of an ensemble must agree, with their values as messages show them.
 fn shared_properties(spec: &ModelSpec) -> [(&'static str, String); 5] {
     // Destructured completely, so that a new field does not compile until it is assigned to one group.
     let ModelSpec {
@@ -15,9 +15,9 @@ fn shared_properties(spec: &ModelSpec) -> [(&'static str, String); 5] {
         labels,
         regions,
         activation,
-        // Outside the crop there is background, which another model would contradict.
+        // Voxels outside the crop are background, which another model would contradict.
         crop,
-        // These may differ: they only lead to the logits.
+        // These may differ, because they only affect how logits are computed.
         network: _,
         orientation: _,
         spacing: _,
@@ -26,7 +26,7 @@ fn shared_properties(spec: &ModelSpec) -> [(&'static str, String); 5] {
         tile_step: _,
         mirror_axes: _,
         padding_multiple: _,
-        // The steps that all have in common are done; see `common_postprocessing`.
+        // The steps that all models have are applied; see `common_postprocessing`.
         postprocessing: _,
         // Provenance.
         format_version: _,
@@ -35,7 +35,7 @@ fn shared_properties(spec: &ModelSpec) -> [(&'static str, String); 5] {
         // Models of different precision can be averaged.
         precision: _,
         golden_case: _,
-        // Who builds a segmenter decides whether it takes such a model.
+        // The caller decides whether such a model is accepted.
         unchecked: _,
     } = spec;
     let channels: Vec<&str> = channels.iter().map(|channel| channel.name.as_str()).collect();
@@ -78,8 +78,8 @@ pub(crate) fn check_member(first: (&str, &ModelSpec), other: (&str, &ModelSpec))
     Ok(())
 }
 
-/// The postprocessing steps that every model has, in the order of the first one. A step that was chosen for the errors of one model
-/// may remove what the others find, so all of them must have it.
+/// The postprocessing steps that every model has, in the order of the first one. A step that was selected for the errors
+/// of one model may remove structures that the others find, so only steps of all models are applied.
 pub(crate) fn common_postprocessing(specs: &[&ModelSpec]) -> Vec<Postprocess> {
     let Some((first, others)) = specs.split_first() else { return Vec::new() };
     let in_all = |step: &&Postprocess| others.iter().all(|spec| spec.postprocessing.contains(step));

@@ -9,7 +9,8 @@ use crate::{Device, Engine};
 
 /// Why a model could not be loaded or a scan not be segmented.
 ///
-/// Its text is one sentence without its causes, which [`source`](std::error::Error::source) gives; [`with_causes`] joins them.
+/// Its text is one sentence without its causes, which [`source`](std::error::Error::source) returns; [`with_causes`]
+/// joins them.
 #[derive(Debug)]
 pub struct Error(Box<ErrorKind>);
 
@@ -82,7 +83,7 @@ pub enum ErrorKind {
         source: Box<OnnxError>,
     },
     /// An engine that does not support a model's graph.
-    #[error("the {engine} engine does not take this model's graph: {message}")]
+    #[error("the {engine} engine does not support this model's graph: {message}")]
     Graph {
         /// The engine.
         engine: Engine,
@@ -98,7 +99,7 @@ pub enum ErrorKind {
         engine: Engine,
     },
     /// A model that the embedded engine cannot run.
-    #[error("the embedded engine (tract) does not run {precision} models, ONNX Runtime does: {model}")]
+    #[error("the embedded engine (tract) does not support {precision} models, ONNX Runtime does: {model}")]
     NeedsOnnxRuntime {
         /// The model's precision.
         precision: Precision,
@@ -114,21 +115,21 @@ pub enum ErrorKind {
     /// A named library that cannot be used.
     #[error("the ONNX Runtime library named by {origin} cannot be used: {reason}: {}", path.display())]
     Library {
-        /// What named it.
+        /// The option or variable that names it.
         origin: String,
         /// The reason.
         reason: String,
         /// The file.
         path: PathBuf,
     },
-    /// A process can load one ONNX Runtime, and has loaded another one.
-    #[error("ONNX Runtime can be loaded once in a process; {origin} names another library than the one in use, {}: {}", loaded.display(), path.display())]
+    /// A process can load only one ONNX Runtime, and has already loaded another one.
+    #[error("a process can load only one ONNX Runtime; {origin} names another library than the one in use, {}: {}", loaded.display(), path.display())]
     OtherLibraryLoaded {
-        /// What named the other one.
+        /// The option or variable that names the other library.
         origin: String,
-        /// The one in use.
+        /// The library in use.
         loaded: PathBuf,
-        /// The other one.
+        /// The other library.
         path: PathBuf,
     },
     /// A named device that cannot be used.
@@ -192,7 +193,7 @@ pub enum ErrorKind {
         path: PathBuf,
     },
     /// A model without a golden case.
-    #[error("model {model} carries no golden case, so nothing can be replayed")]
+    #[error("model {model} contains no golden case, so nothing can be replayed")]
     NoGoldenCase {
         /// The number of the model, from 1.
         model: usize,

@@ -1,19 +1,19 @@
 //! Segments medical scans with an exported model.
 //!
-//! A [`Segmenter`] holds one model or an ensemble, ready to run: in ONNX Runtime, which is loaded from a library at run time, or in the
-//! embedded engine tract, which needs nothing. It is `Send + Sync`, reads no environment variables and prints nothing. Scans are
-//! [`Image`](sulcus_volume::Image)s in memory or files.
+//! A [`Segmenter`] contains one model or an ensemble, ready to run: in ONNX Runtime, which is loaded from a library at
+//! run time, or in the embedded engine tract, which needs no other files. It is `Send + Sync`, reads no environment
+//! variables and prints nothing. Scans are [`Image`](volume::Image)s in memory or files.
 //!
 //! ```
 //! use sulcus_runtime::{SegmentOptions, Segmenter};
-//! use sulcus_volume::{Geometry, Image, OrientationSource, RasFromVoxel, Spacing};
+//! use sulcus_runtime::volume::{Geometry, Image, OrientationSource, RasFromVoxel, Spacing};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let model = sulcus_runtime::SELF_TEST_MODEL;
-//! // `.model("model.onnx")` for a file.
+//! // From a file: `.model("model.onnx")`.
 //! let segmenter = Segmenter::builder().model_bytes(model).build()?;
 //!
-//! // A scan of 8×8×4 voxels of 1×1×2 mm, dark but for one row. `segment_file` takes a path instead.
+//! // A scan of 8×8×4 voxels of 1×1×2 mm, dark except for one row. `segment_file` takes a path instead.
 //! let ras_from_voxel = RasFromVoxel::aligned("RAS".parse()?, Spacing::new([1.0, 1.0, 2.0])?);
 //! let geometry = Geometry::new([8, 8, 4], ras_from_voxel, OrientationSource::Sform)?;
 //! let mut values = vec![0.0; 8 * 8 * 4];
@@ -29,12 +29,44 @@
 //! # }
 //! ```
 //!
+//! # Scans
+//!
+//! Voxels are stored with x fastest, then y, z and the channels, with slope and intercept applied. The rows of a [`RasFromVoxel`](volume::RasFromVoxel) map
+//! voxel indices to RAS+ millimetres (right, anterior and superior are positive), as in NIfTI. DICOM and ITK use LPS+: negate the
+//! first two rows of their matrix. A matrix in LPS+ looks valid, and left and right are then wrong.
+//! [`io::read_scan`] reads a file, and [`io::write_labels`] writes the mask on the grid of the scan's metadata.
+//!
+//! # Progress and cancellation
+//!
+//! An observer is called after every tile and can stop the work:
+//!
+//! ```
+//! # use sulcus_runtime::volume::{Geometry, Image, Orientation, OrientationSource, RasFromVoxel, Spacing};
+//! use std::ops::ControlFlow;
+//!
+//! use sulcus_runtime::pipeline::{PipelineError, Progress};
+//! use sulcus_runtime::{ErrorKind, SegmentOptions, Segmenter};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let segmenter = Segmenter::builder().model_bytes(sulcus_runtime::SELF_TEST_MODEL).build()?;
+//! # let map = RasFromVoxel::aligned(Orientation::RAS, Spacing::new([1.0; 3])?);
+//! # let scan = Image::new(Geometry::new([8, 8, 4], map, OrientationSource::Sform)?, 1, vec![0.0; 8 * 8 * 4])?;
+//! let mut observer = |progress: Progress| {
+//!     println!("{} of {} tiles", progress.done, progress.total);
+//!     if progress.done < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+//! };
+//! let error = segmenter.segment(&scan, SegmentOptions::default().with_observer(&mut observer)).unwrap_err();
+//! assert!(matches!(error.kind(), ErrorKind::Pipeline(PipelineError::Cancelled)));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Ensembles
 //!
-//! Several models are averaged: the mask is decided on the mean of their logits. They must agree on channels, labels, activation and
-//! cropping. Network, patch, orientation, voxel size and normalisation may differ, so folds can be combined, and 2-D with 3-D models;
-//! where the voxel grids differ, logits are averaged on the scan's own grid. The postprocessing steps that all models have in common
-//! are applied.
+//! The logits of several models are averaged before labels are chosen. The models must agree on channels, labels,
+//! activation and cropping. Network, patch, orientation, voxel size and normalisation may differ, so folds can be
+//! combined, and 2-D with 3-D models; if the voxel grids differ, logits are averaged on the scan's own grid. The
+//! postprocessing steps that all models have in common are applied.
 //!
 //! ```
 //! # use sulcus_runtime::Segmenter;
@@ -43,7 +75,7 @@
 //! let ensemble = Segmenter::builder().model_bytes(fold_0).model_bytes(fold_1).build()?;
 //! assert_eq!(ensemble.models(), 2);
 //!
-//! // From files: `Segmenter::builder().models(["fold_0.onnx", "fold_1.onnx"])`. What does not fit is named:
+//! // From files: `Segmenter::builder().models(["fold_0.onnx", "fold_1.onnx"])`. An error names the file:
 //! let error = Segmenter::builder().models(["no.onnx", "such.onnx"]).build().unwrap_err();
 //! assert!(error.to_string().contains("no.onnx"));
 //! # Ok(())
@@ -52,30 +84,30 @@
 //!
 //! # Engines and devices
 //!
-//! [`Engine::Auto`] takes ONNX Runtime where [`OrtSearch`] finds it, and tract otherwise. [`Device::Auto`] takes CUDA
-//! where ONNX Runtime's provider starts, and the processor otherwise. [`Segmenter::engine`], [`Segmenter::device`] and
-//! [`Segmenter::notes`] tell what was chosen. A *named* engine or device is used or is an error: there is no silent fallback. An engine
-//! of your own is an [`EngineFactory`].
+//! [`Engine::Auto`] is ONNX Runtime if [`OrtSearch`] finds it, and tract otherwise. [`Device::Auto`] is CUDA if ONNX
+//! Runtime's provider starts, and the processor otherwise. [`Segmenter::engine`], [`Segmenter::device`] and
+//! [`Segmenter::notes`] return the choice. A *named* engine or device is used, or an error is returned: there is no
+//! silent fallback. An [`EngineFactory`] adds an engine of your own.
 //!
-//! [`Device::OpenVino`] is the processor too, through a provider that some builds of ONNX Runtime have (PyPI's
+//! [`Device::OpenVino`] is also the processor, through a provider that some builds of ONNX Runtime have (PyPI's
 //! `onnxruntime-openvino`). It takes half the time for 3-D networks, and a quarter in bf16
-//! ([`SegmenterBuilder::precision`]) where the processor has it.
+//! ([`SegmenterBuilder::precision`]) on processors that support it.
 //!
 //! **Unverified:** no GPU has run this crate. Its GPU code (providers that fail with an error, batches in pinned memory, TensorRT's engine
 //! cache and fp16) is type-checked; batches and bound buffers are also tested on the processor.
 //!
-//! A process holds one ONNX Runtime. The first library that is loaded stays; naming another one is an error.
+//! A process can load only one ONNX Runtime. The first library stays loaded; naming another one is an error.
 //!
 //! # Results
 //!
-//! [`Segmentation::report`] is the result as data: labels with volumes, timings, warnings. Serialized it is the JSON object of the
-//! command line and the HTTP server.
+//! [`Segmentation::report`] returns the result as data: labels with volumes, timings, warnings. It serializes to the JSON
+//! object of the command line and the HTTP server.
 //!
 //! # Features
 //!
-//! `ort` and `tract` are the engines, both on by default; `cuda`, `tensorrt` and `openvino` add ONNX Runtime's providers and compile
-//! without any SDK. With `tract` alone nothing is loaded at run time. The crates whose types appear in this interface are re-exported
-//! as [`model`], [`pipeline`], [`volume`] and [`io`].
+//! `ort` and `tract` are the engines, both on by default; `cuda`, `tensorrt` and `openvino` add ONNX Runtime's providers
+//! and compile without any SDK. With only `tract`, no library is loaded at run time. The crates whose types are part of
+//! this interface are re-exported as [`model`], [`pipeline`], [`volume`] and [`io`].
 
 #[cfg(not(any(feature = "ort", feature = "tract")))]
 compile_error!("sulcus-runtime needs an engine: turn on its feature `ort` or `tract`");
@@ -114,7 +146,7 @@ pub use report::{LabelVolume, Report, Seconds, Warning, serialize_labels};
 pub use segmentation::{SegmentOptions, Segmentation};
 pub use segmenter::Segmenter;
 
-/// ONNX Runtime: where its library is searched, and direct use of it.
+/// ONNX Runtime: the search for its library, and direct use of it.
 #[cfg(feature = "ort")]
 pub mod ort {
     pub use crate::engine::{
@@ -126,6 +158,6 @@ pub mod ort {
     };
 }
 
-/// A tiny 2-D U-Net with a golden case, to check an installation with. It takes one channel, normalises it to [0, 1] and labels
+/// A tiny 2-D U-Net with a golden case, to check an installation. It has one channel, normalises it to [0, 1], and labels
 /// values above 0.4 as 1 and above 0.75 as 2.
 pub const SELF_TEST_MODEL: &[u8] = include_bytes!("../data/self-test.onnx");

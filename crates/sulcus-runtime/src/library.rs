@@ -1,5 +1,5 @@
-//! Where ONNX Runtime is looked for. Nothing here loads it, and nothing reads an environment variable: the caller
-//! passes what its user named.
+//! The places where ONNX Runtime is searched. This module neither loads it nor reads environment variables: the caller
+//! passes the libraries that its user named.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OrtLibrary {
-    /// This file, or the library in this folder. It is an error when it cannot be used.
+    /// This file, or the library in this folder. If it cannot be used, that is an error.
     Path(PathBuf),
     /// The first library of a search that works.
     Search(OrtSearch),
@@ -17,7 +17,8 @@ pub enum OrtLibrary {
 /// The places where ONNX Runtime is searched, in the order of the fields. The first library that loads is used.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OrtSearch {
-    /// Libraries that the user named, in order of precedence. Only the first one counts, and it is an error when it cannot be used.
+    /// Libraries that the user named, in order of precedence. Only the first one is used; if it cannot be used, that is
+    /// an error.
     pub named: Vec<NamedLibrary>,
     /// The folder of the executable.
     pub executable_folder: Option<PathBuf>,
@@ -33,14 +34,14 @@ pub struct OrtSearch {
 /// A library, or a folder that contains it, that the user named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedLibrary {
-    /// What named it, for messages: an option or an environment variable.
+    /// The option or environment variable that names it, for messages.
     pub origin: String,
     /// The file or folder.
     pub path: PathBuf,
 }
 
 impl OrtSearch {
-    /// The executable's folder and the system's folders: the places that are known without reading the environment.
+    /// The folder of the executable and the folders of the system, which are known without reading environment variables.
     pub fn local() -> Self {
         let executable = std::env::current_exe().ok();
         Self {
@@ -65,7 +66,7 @@ pub enum LibraryOrigin {
     Python,
     /// The system's library folders.
     System,
-    /// This process uses it already.
+    /// This process already uses it.
     Process,
 }
 
@@ -82,12 +83,12 @@ impl fmt::Display for LibraryOrigin {
     }
 }
 
-/// A place where ONNX Runtime was searched, and the result.
+/// A place that was searched, and the result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchedPlace {
     /// Why it was searched.
     pub origin: LibraryOrigin,
-    /// The library, or the folder that contains none.
+    /// The library, or the folder that does not contain one.
     pub path: PathBuf,
     /// The result.
     pub outcome: SearchOutcome,
@@ -99,11 +100,11 @@ pub struct SearchedPlace {
 pub enum SearchOutcome {
     /// No such file or folder, or no library in it.
     Missing,
-    /// A file that is not a usable ONNX Runtime, and why.
+    /// A file that is not a usable ONNX Runtime, with the reason.
     Refused(String),
     /// The library in use.
     Used,
-    /// A library is there, but an earlier one is used.
+    /// A library exists, but an earlier place had one too.
     NotTried,
 }
 
@@ -113,7 +114,7 @@ impl fmt::Display for SearchOutcome {
             Self::Missing => f.write_str("not there"),
             Self::Refused(reason) => write!(f, "refused: {reason}"),
             Self::Used => f.write_str("used"),
-            Self::NotTried => f.write_str("there, but an earlier one was taken"),
+            Self::NotTried => f.write_str("found, but not used, because an earlier one was found"),
         }
     }
 }
@@ -163,7 +164,8 @@ fn in_file_or_folder(origin: LibraryOrigin, path: &Path) -> Candidate {
     }
 }
 
-/// The newest ONNX Runtime in a folder. A name without a version counts as the newest: such a link was made to be used.
+/// The newest ONNX Runtime in a folder. A name without a version counts as the newest, because such a link selects the
+/// version to use.
 fn library_in(folder: &Path) -> Option<PathBuf> {
     std::fs::read_dir(folder)
         .ok()?
@@ -244,7 +246,7 @@ pub fn python_prefixes(folders: impl IntoIterator<Item = PathBuf>) -> Vec<PathBu
             if !interpreter.is_file() {
                 continue;
             }
-            // The interpreter of a virtual environment is a link to the system's; its packages lie beside the link.
+            // The interpreter of a virtual environment is a link to that of the system; its packages are beside the link.
             let resolved = std::fs::canonicalize(&interpreter).ok();
             for path in [Some(interpreter), resolved].into_iter().flatten() {
                 let folder = if cfg!(windows) { path.parent() } else { path.parent().and_then(Path::parent) };
@@ -257,9 +259,9 @@ pub fn python_prefixes(folders: impl IntoIterator<Item = PathBuf>) -> Vec<PathBu
     prefixes
 }
 
-/// Whether a member of the `onnxruntime` wheel (a zip file) is needed to run models, and under which file name to
-/// unpack it: the library itself, its provider libraries, and of `onnxruntime-openvino` what OpenVINO needs on a processor,
-/// all into one folder.
+/// Whether a member of the `onnxruntime` wheel (a zip file) is needed to run models, and the file name under which to
+/// unpack it: the library itself, its provider libraries, and for `onnxruntime-openvino` the libraries that OpenVINO
+/// needs on a processor, all into one folder.
 pub fn wheel_member(name: &str) -> Option<&str> {
     let file = name.strip_prefix("onnxruntime/capi/")?;
     let plain = !file.contains(['/', '\\']);
@@ -301,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_library_of_a_folder_is_taken_by_number_not_by_text() {
+    fn newest_library_of_a_folder_is_found_by_version_number() {
         let root =
             folder(&["libonnxruntime.so.1.9.0", "libonnxruntime.so.1.30.0", "libonnxruntime_providers_shared.so"]);
         assert_eq!(library_in(root.path()), Some(root.path().join("libonnxruntime.so.1.30.0")));
@@ -310,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_library_itself_counts() {
+    fn other_files_are_ignored() {
         assert_eq!(library_version("libonnxruntime.so"), Some(vec![]));
         assert_eq!(library_version("libonnxruntime.so.1"), Some(vec![1]));
         assert_eq!(library_version("libonnxruntime.so.1.32.0"), Some(vec![1, 32, 0]));
@@ -322,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn places_come_in_the_documented_order() {
+    fn places_have_the_documented_order() {
         let root = folder(&[
             "data/libonnxruntime.so.1.30.0",
             "venv/lib/python3.12/site-packages/onnxruntime/capi/libonnxruntime.so.1.32.0",
@@ -348,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_named_excludes_every_other_place() {
+    fn named_library_excludes_every_other_place() {
         let root = folder(&["data/libonnxruntime.so.1.30.0", "mine/libonnxruntime.so"]);
         let named = |origin: &str, path| NamedLibrary { origin: origin.into(), path: root.path().join(path) };
         let search = OrtSearch {
@@ -364,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn the_prefix_of_an_interpreter_is_found_where_the_link_is_and_where_it_leads() {
+    fn prefixes_of_link_and_target_of_an_interpreter_are_found() {
         let root = folder(&["real/bin/python3.12"]);
         let bin = root.path().join("venv/bin");
         std::fs::create_dir_all(&bin).unwrap();
@@ -374,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_wheel_only_the_libraries_are_taken() {
+    fn only_the_libraries_of_a_wheel_are_unpacked() {
         for (member, file) in [
             ("onnxruntime/capi/libonnxruntime.so.1.32.0", Some("libonnxruntime.so.1.32.0")),
             ("onnxruntime/capi/libonnxruntime_providers_shared.so", Some("libonnxruntime_providers_shared.so")),

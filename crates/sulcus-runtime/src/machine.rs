@@ -1,4 +1,4 @@
-//! How much memory the machine has, or its container allows.
+//! The memory of the machine or of its container.
 
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,7 @@ fn limit_files(groups: &str) -> Vec<PathBuf> {
     files
 }
 
-/// `None` for the text `max`. Version 1 writes its largest number instead, which no machine has.
+/// `None` for the text `max`. Version 1 writes its largest number instead, which exceeds the memory of any machine.
 fn limit(text: &str) -> Option<u64> {
     text.trim().parse().ok().filter(|bytes| *bytes > 0)
 }

@@ -1,4 +1,4 @@
-//! The memory of this process, where the system tells.
+//! The memory of this process, if the system reports it.
 
 /// The peak resident memory of the process, in bytes. Known on Linux.
 pub fn peak_memory_bytes() -> Option<u64> {
@@ -11,7 +11,7 @@ pub(crate) fn resident_bytes() -> Option<u64> {
 }
 
 fn status(field: &str) -> Option<u64> {
-    // Exists on Linux alone.
+    // Exists only on Linux.
     parse(&std::fs::read_to_string("/proc/self/status").ok()?, field)
 }
 
@@ -21,7 +21,7 @@ fn parse(status: &str, field: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// The memory of an engine and its library where the system does not tell: more than was measured.
+/// An estimate of the memory of an engine and its library for systems that do not report it; larger than measured values.
 const ENGINE_BYTES: u64 = 96 << 20;
 
 /// The memory of the process with models of this many bytes loaded.

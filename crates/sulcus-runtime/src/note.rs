@@ -2,7 +2,7 @@ use std::fmt;
 
 use crate::Device;
 
-/// What a person should know about the automatic choice of engine and device.
+/// Information for the user about the automatic choice of engine and device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Note {
@@ -49,11 +49,11 @@ impl fmt::Display for Note {
                 write!(f, "this model did not pass its check, so its masks may be wrong: {reason}: {model}")
             }
             Self::PostprocessingDiffers { common_steps: 0 } => {
-                f.write_str("the models ask for different postprocessing, so none is applied")
+                f.write_str("the models have different postprocessing, so none is applied")
             }
             Self::PostprocessingDiffers { common_steps } => write!(
                 f,
-                "the models ask for different postprocessing: only the {common_steps} step(s) that all have in common are applied"
+                "the models have different postprocessing: only the {common_steps} step(s) that all have in common are applied"
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! The result of one segmentation as data: the same for the command line, HTTP, C and Python.
+//! The result of one segmentation as data, the same for the command line, HTTP, C and Python.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use sulcus_pipeline::StageSeconds;
 use sulcus_volume::Label;
 
-/// What is reported about a segmented scan beside its mask. Serialized it is the JSON object that every front end gives.
+/// The description of a segmented scan besides its mask. It serializes to the JSON object that every front end returns.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -16,14 +16,14 @@ pub struct Report {
     pub device: String,
     /// The precision of the arithmetic: `fp32`, `fp16`, `bf16` or `int8`; `fp32+int8` for an ensemble of both.
     pub precision: String,
-    /// Where the time went.
+    /// The duration of each stage.
     pub seconds: Seconds,
-    /// Tiles that the scan was cut into.
+    /// Number of tiles that the scan was divided into.
     pub tiles: usize,
-    /// The most memory that the process has held so far, where the system tells.
+    /// The peak memory of the process so far, if the system reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_memory_bytes: Option<u64>,
-    /// Reasons to doubt the mask.
+    /// Reasons why the mask may be wrong.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
     /// The volume of each structure, by name.
@@ -35,14 +35,14 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Seconds {
-    /// Waiting for a worker of a server; not part of `total`.
+    /// Waiting time for a worker of a server; not part of `total`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<f64>,
     /// Reading the scan.
     pub read: f64,
     /// Reorienting, normalising and resampling it.
     pub preprocess: f64,
-    /// The sliding window, and the decision of the mask plane by plane, which happens at the same time.
+    /// The sliding window, and the choice of labels plane by plane, which happens at the same time.
     pub infer: f64,
     /// The part of `infer` during which the engine computed.
     pub engine: f64,
@@ -76,11 +76,11 @@ impl Seconds {
     }
 }
 
-/// A reason to doubt a mask.
+/// A reason why a mask may be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// The file has no orientation: left and right are a guess.
+    /// The file has no orientation, so left and right are a guess.
     UnknownOrientation,
 }
 
@@ -88,7 +88,7 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownOrientation => f.write_str(
-                "the file does not say how the patient lies (neither sform nor qform): left and right are unknown, and the mask may \
+                "the file does not define the orientation (neither sform nor qform): left and right are unknown, and the mask may \
                  be wrong",
             ),
         }
@@ -106,7 +106,7 @@ impl Serialize for Warning {
 pub struct LabelVolume {
     /// The structure's name.
     pub name: String,
-    /// Its value in the mask. A region has it where no other region lies over it.
+    /// Its value in the mask. A region has this value where no other region overlaps it.
     pub value: Label,
     /// All values that belong to it: one, or those of a region.
     pub values: Vec<Label>,

@@ -6,7 +6,7 @@ use sulcus_volume::{Image, LabelMap, LabelTable, OrientationSource};
 
 use crate::{Device, Engine, LabelVolume, Report, Seconds, Warning};
 
-/// Called after every tile; decides whether to go on.
+/// Called after every tile; decides whether to continue.
 type Observer<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 
 /// Options of one segmentation.
@@ -54,12 +54,12 @@ pub struct Segmentation {
     pub table: LabelTable,
     /// The structures that the model segments: labels, or regions of several labels.
     pub structures: Vec<Structure>,
-    /// Tiles that were predicted. A tile that models of an ensemble share counts once; a tile that several chunks need under a memory
-    /// limit counts for each of them.
+    /// Number of predicted tiles. A tile that models of an ensemble share counts once; a tile that several chunks need
+    /// under a memory limit counts for each of them.
     pub tiles: usize,
-    /// Where the time went.
+    /// The duration of each stage.
     pub seconds: Seconds,
-    /// The most memory that the whole process has held since its start, where the system tells (Linux).
+    /// The peak memory of the process since its start, if the system reports it (Linux).
     pub peak_memory_bytes: Option<u64>,
     /// The engine that ran the network.
     pub engine: Engine,
@@ -70,7 +70,7 @@ pub struct Segmentation {
 }
 
 impl Segmentation {
-    /// Everything that front ends report about this segmentation.
+    /// The description of this segmentation that every front end reports.
     pub fn report(&self) -> Report {
         Report {
             engine: self.engine.name().to_owned(),
@@ -84,14 +84,14 @@ impl Segmentation {
         }
     }
 
-    /// Reasons to doubt the mask.
+    /// Reasons why the mask may be wrong.
     pub fn warnings(&self) -> Vec<Warning> {
         let unknown = self.labels.geometry().source() == OrientationSource::None;
         unknown.then_some(Warning::UnknownOrientation).into_iter().collect()
     }
 
     /// The volume of every structure of the model, in the order of label values or regions; 0 for a structure that was not found.
-    /// Overlapping regions both count what they share.
+    /// Overlapping regions each include the overlap.
     pub fn label_volumes(&self) -> Vec<LabelVolume> {
         let counts = self.labels.counts();
         let geometry = self.labels.geometry();

@@ -17,7 +17,7 @@ use crate::{Device, Engine, Error, ErrorKind, Note, Seconds, SegmentOptions, Seg
 
 /// One or more loaded models that segment scans.
 ///
-/// It can be shared between threads; their tiles take turns.
+/// It can be shared between threads, which take turns in using the engine.
 pub struct Segmenter {
     spec: ModelSpec,
     models: Vec<Model>,
@@ -35,7 +35,7 @@ pub(crate) struct EngineSettings {
     pub(crate) device: Device,
     /// The requested precision of the arithmetic.
     pub(crate) precision: Option<Precision>,
-    /// What the whole process may hold, in bytes.
+    /// The memory limit of the whole process, in bytes.
     pub(crate) memory_limit: Option<u64>,
     /// Threads that call the engine at the same time.
     pub(crate) engine_threads: usize,
@@ -44,9 +44,9 @@ pub(crate) struct EngineSettings {
 pub(crate) struct Model {
     pub(crate) spec: ModelSpec,
     pub(crate) predictor: Box<dyn SharedPredictor>,
-    /// The same model in several sessions, where that is faster.
+    /// The same model in several sessions, if that is faster.
     pub(crate) session_pool: Option<SessionPool>,
-    /// Length of its file.
+    /// Length of the file in bytes.
     pub(crate) file_bytes: u64,
 }
 
@@ -85,7 +85,7 @@ impl Model {
 /// The names of the models' precisions: `int8`, or `fp32+int8` for an ensemble of both.
 fn precision_names(models: &[Model], settings: &EngineSettings) -> String {
     let stored: BTreeSet<Precision> = models.iter().map(|m| m.spec.precision()).collect();
-    // The builder has refused what a device cannot compute.
+    // The builder has refused precisions that the device does not support.
     let computed = |stored| compute_precision(settings.precision, settings.device, stored).unwrap_or(stored);
     let mut names: Vec<&str> = stored.into_iter().map(|stored| computed(stored).name()).collect();
     names.dedup();
@@ -117,8 +117,8 @@ impl Segmenter {
         Ok(Self { spec, models, settings, precision, window, loaded_bytes, notes })
     }
 
-    /// The specification of the model. For an ensemble that of the first model, with the postprocessing steps that all models have
-    /// in common: these are applied to the mask.
+    /// The specification of the model. For an ensemble: that of the first model, with only the postprocessing steps that
+    /// all models have in common, which are applied to the mask.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
     }
@@ -143,17 +143,19 @@ impl Segmenter {
         self.settings.device
     }
 
-    /// What a person should know about the automatic choice of engine and device.
+    /// Information for the user about the automatic choice of engine and device.
     pub fn notes(&self) -> &[Note] {
         &self.notes
     }
 
-    /// What the process held with the models loaded, before the first scan, in bytes; an estimate where the system does not tell.
+    /// The memory of the process after the models were loaded and before the first scan, in bytes; an estimate if the
+    /// system does not report it.
     pub fn loaded_memory_bytes(&self) -> u64 {
         self.loaded_bytes
     }
 
-    /// The least memory, in bytes of the whole process, in which [`Segmenter::segment_owned`] can segment a scan of this geometry.
+    /// The minimum memory of the whole process, in bytes, with which [`Segmenter::segment_owned`] can segment a scan of
+    /// this geometry.
     ///
     /// # Errors
     /// When the network's grid would be larger than any that can be processed.
@@ -239,7 +241,7 @@ impl Segmenter {
             let spec = &model.spec;
             let golden = spec.golden_case.as_ref().ok_or(ErrorKind::NoGoldenCase { model: i + 1 })?;
             let image = golden.image(spec.orientation.nominal())?;
-            // The recorded mask was made with the model's own window, whatever this segmenter was given.
+            // The recorded mask was computed with the window of the model, so the settings of this segmenter are ignored.
             let window = WindowOptions::default();
             let one = std::slice::from_ref(model);
             let options = SegmentOptions { max_memory: Some(u64::MAX), ..SegmentOptions::default() };
@@ -249,7 +251,7 @@ impl Segmenter {
         Ok(())
     }
 
-    /// Crops the scan where the models say so, plans, and executes the plan on the engine.
+    /// Crops the scan if the models require it, makes a plan, and executes the plan on the engine.
     fn run(
         &self,
         models: &[Model],
@@ -314,7 +316,8 @@ impl Segmenter {
     }
 }
 
-/// Cuts the scan to the box that the models see. The mask of the whole scan, and a scan that the caller keeps, are reserved.
+/// Crops the scan to the box that the models see. Memory is reserved for the mask of the whole scan, and for the scan if
+/// the caller keeps it.
 fn cropped<'a>(
     spec: &ModelSpec,
     scan: ScanInput<'a>,
@@ -329,7 +332,8 @@ fn cropped<'a>(
     Ok((ScanInput::Owned(part), Some(crop)))
 }
 
-/// What a model that crops scans holds beside the box: mask and probabilities of the whole scan, in bytes. 0 for other models.
+/// The memory that a model with cropping needs besides the box, in bytes: mask and probabilities of the whole scan. 0 for
+/// other models.
 fn crop_reserve(spec: &ModelSpec, outputs: Outputs, scan: &Geometry) -> u64 {
     if spec.crop == CropRule::Whole {
         return 0;

@@ -1,4 +1,4 @@
-//! One suite for every engine: what one answers, the others answer.
+//! One suite for every engine: all engines give the same results.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 #[macro_use]
@@ -16,9 +16,9 @@ use sulcus_runtime::ort::{OrtLibrary, OrtPredictor};
 use sulcus_runtime::{Device, Engine, SegmentOptions, Segmenter, SegmenterBuilder, TractPredictor, with_causes};
 use sulcus_volume::{Image, LabelTable};
 
-/// Engines sum in different orders; the same bound holds across the kit.
+/// Engines sum in different orders. The same tolerance is used in all crates.
 const MAX_LOGIT_DIFFERENCE: f32 = 1e-3;
-/// Share of voxels that may lie so close to a tie that the order of summing decides.
+/// Fraction of voxels whose classes are so close to a tie that the order of summation decides.
 const MAX_DISAGREEMENT: f64 = 1e-4;
 
 #[test]
@@ -71,7 +71,7 @@ fn both_engines_give_the_same_masks() {
 }
 
 #[test]
-fn the_boxes_are_found_and_measured_whatever_the_orientation_of_the_file() {
+fn boxes_are_found_and_measured_in_every_orientation() {
     let scan = box_scan();
     for builder in builders() {
         let segmenter = builder.model_bytes(model(2)).build().unwrap();
@@ -83,7 +83,7 @@ fn the_boxes_are_found_and_measured_whatever_the_orientation_of_the_file() {
         assert_eq!((found.tiles, found.precision.as_str(), found.device), (4, "fp32", Device::Cpu));
         assert!(found.seconds.engine > 0.0 && found.seconds.engine <= found.seconds.infer);
 
-        // The same numbers on axes that point elsewhere are another anatomy, with the same boxes in it.
+        // The same values on axes with other directions are another anatomy, with the same boxes in it.
         let turned = Image::new(geometry([12, 10, 4], "LPI", [1.0, 1.0, 1.5]), 1, scan.data().to_vec()).unwrap();
         let turned = segmenter.segment(&turned, SegmentOptions::default()).unwrap();
         assert_eq!(turned.labels.data(), found.labels.data());
@@ -91,7 +91,7 @@ fn the_boxes_are_found_and_measured_whatever_the_orientation_of_the_file() {
 }
 
 #[test]
-fn probabilities_come_when_asked_for() {
+fn probabilities_are_returned_on_request() {
     for builder in builders() {
         let segmenter = builder.model_bytes(model(3)).build().unwrap();
         let scan = box_scan();
@@ -107,7 +107,7 @@ fn probabilities_come_when_asked_for() {
 }
 
 #[test]
-fn progress_is_told_and_a_break_stops() {
+fn progress_is_reported_and_break_stops() {
     for builder in builders() {
         let segmenter = builder.model_bytes(model(2)).build().unwrap();
         let mut seen = Vec::new();
@@ -123,11 +123,11 @@ fn progress_is_told_and_a_break_stops() {
 }
 
 #[test]
-fn the_self_test_model_is_what_its_builder_makes_and_replays_on_every_engine() {
+fn self_test_model_equals_its_builder_and_replays_on_every_engine() {
     let plain = Segmenter::builder().engine(Engine::Tract).model_bytes(model(2)).build().unwrap();
     assert_eq!(
         plain.replay_golden().unwrap_err().to_string(),
-        "model 1 carries no golden case, so nothing can be replayed"
+        "model 1 contains no golden case, so nothing can be replayed"
     );
     let scan = box_scan();
     let mask = plain.segment(&scan, SegmentOptions::default()).unwrap().labels;
@@ -141,7 +141,7 @@ fn the_self_test_model_is_what_its_builder_makes_and_replays_on_every_engine() {
     let committed = std::fs::read(path).unwrap();
     assert!(
         committed == made,
-        "data/self-test.onnx is not what tests/common makes: run this test with SULCUS_BLESS=1"
+        "data/self-test.onnx differs from the model of tests/common: run this test with SULCUS_BLESS=1"
     );
     assert!(committed == sulcus_runtime::SELF_TEST_MODEL, "the library was built with another file");
     for builder in builders() {
@@ -156,7 +156,7 @@ fn the_self_test_model_is_what_its_builder_makes_and_replays_on_every_engine() {
 }
 
 #[test]
-fn a_golden_case_that_does_not_hold_is_an_error() {
+fn golden_case_with_another_mask_is_an_error() {
     let mut broken = spec(2);
     let scan = box_scan();
     let segmenter = Segmenter::builder().engine(Engine::Tract).model_bytes(model(2)).build().unwrap();
@@ -189,7 +189,7 @@ fn threads_share_one_segmenter() {
 }
 
 #[test]
-fn a_file_becomes_a_mask_on_its_own_grid() {
+fn mask_of_a_file_has_the_grid_of_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let (scan, mask) = (folder.path().join("scan.nii.gz"), folder.path().join("mask.nii.gz"));
     let image = box_scan();
@@ -204,7 +204,7 @@ fn a_file_becomes_a_mask_on_its_own_grid() {
 }
 
 #[test]
-fn a_mask_is_never_written_over_its_scan() {
+fn mask_never_overwrites_its_scan() {
     let folder = tempfile::tempdir().unwrap();
     let scan = folder.path().join("scan.nii");
     let bytes = encoded(&box_scan());
@@ -223,7 +223,7 @@ fn a_mask_is_never_written_over_its_scan() {
         assert!(error.ends_with(&mask.display().to_string()), "{error}");
         assert_eq!(std::fs::read(&scan).unwrap(), bytes);
     }
-    // A mask of an earlier time is no scan.
+    // An existing mask is not a scan and may be replaced.
     let mask = folder.path().join("mask.nii");
     for _ in 0..2 {
         segmenter.segment_file(&scan, &mask).unwrap();
@@ -231,7 +231,7 @@ fn a_mask_is_never_written_over_its_scan() {
 }
 
 #[test]
-fn files_that_are_no_models_are_refused_before_an_engine_starts() {
+fn files_that_are_not_models_are_refused_before_an_engine_starts() {
     let error = Segmenter::builder().build().unwrap_err().to_string();
     assert!(error.starts_with("no model was given"), "{error}");
     let error = with_causes(&Segmenter::builder().model("/nowhere/model.onnx").build().unwrap_err());
@@ -243,9 +243,9 @@ fn files_that_are_no_models_are_refused_before_an_engine_starts() {
     assert!(error.starts_with("model 2 of 2 cannot be used: "), "{error}");
 }
 
-/// The operators of a graph are replaced by one that no engine knows; its input and output by other names.
+/// The operators of a graph are replaced by one that no engine supports; its input and output get other names.
 #[test]
-fn graphs_that_an_engine_does_not_take_are_refused_when_loaded() {
+fn unsupported_graphs_are_refused_when_loaded() {
     let mut unknown = GraphBuilder::new("unknown");
     let axes = [sulcus_onnx::Axis::Dynamic("N"), sulcus_onnx::Axis::Fixed(1)];
     let space = [sulcus_onnx::Axis::Dynamic("H"), sulcus_onnx::Axis::Dynamic("W")];
@@ -269,21 +269,21 @@ fn graphs_that_an_engine_does_not_take_are_refused_when_loaded() {
     {
         for builder in builders() {
             let error = builder.model_bytes(bytes.clone()).build().unwrap_err().to_string();
-            assert!(error.contains("engine does not take this model's graph"), "{what}: {error}");
+            assert!(error.contains("engine does not support this model's graph"), "{what}: {error}");
             assert!(error.contains(words), "{what}: {error}");
         }
     }
 }
 
 #[test]
-fn a_graph_that_answers_otherwise_than_its_specification_says_is_an_error() {
+fn graph_whose_output_contradicts_its_specification_is_an_error() {
     let mut other = spec(2);
     other.labels = LabelTable::from_names([(1, "Only".to_owned())]).unwrap();
     let bytes = graph(&spec(2), 7).finish(&other, "", "test").unwrap();
     for builder in builders() {
         let segmenter = builder.model_bytes(bytes.clone()).build().unwrap();
         let error = segmenter.segment(&box_scan(), SegmentOptions::default()).unwrap_err().to_string();
-        assert!(error.starts_with("the network answered with shape"), "{error}");
+        assert!(error.starts_with("the network returned shape"), "{error}");
     }
 }
 
@@ -298,7 +298,7 @@ fn damaged_files_never_panic() {
                 let at = ((noise.next() + 1.0) / 2.0 * bytes.len() as f32) as usize % bytes.len();
                 bytes[at] ^= 1 << (at % 8);
             }
-            // Whether it loads depends on what was hit; that it comes back is the point.
+            // Whether it loads depends on the damaged byte; it must only not panic.
             if let Ok(segmenter) = builder.clone().model_bytes(bytes).build() {
                 segmenter.segment(&box_scan(), SegmentOptions::default()).ok();
             }
@@ -307,14 +307,14 @@ fn damaged_files_never_panic() {
 }
 
 #[test]
-fn a_device_that_cannot_be_had_says_why() {
+fn unavailable_device_is_refused_with_the_reason() {
     let refusal = |builder: SegmenterBuilder, device| {
         builder.model_bytes(model(2)).device(device).build().unwrap_err().to_string()
     };
     let tract = || Segmenter::builder().engine(Engine::Tract);
     assert_eq!(
         refusal(tract(), Device::Cuda(0)),
-        "the device `cuda:0` cannot be used: the embedded engine (tract) runs on the processor alone; GPUs need the \
+        "the device `cuda:0` cannot be used: the embedded engine (tract) runs only on the processor; GPUs need the \
          engine `ort`"
     );
     assert!(refusal(tract(), Device::Vulkan(1)).contains("inference runs on cpu, openvino, cuda and tensorrt"));
@@ -326,7 +326,7 @@ fn a_device_that_cannot_be_had_says_why() {
         let error = refusal(ort(), device);
         assert!(error.starts_with(&format!("the device `{device}` cannot be used: ")), "{error}");
     }
-    // With nothing named, the processor is taken where there is no GPU, and that is said.
+    // Without a named device, the processor is used if there is no GPU, and a note says so.
     let auto = ort().model_bytes(model(2)).build().unwrap();
     assert_eq!(auto.engine(), Engine::Ort);
     assert!(
@@ -336,7 +336,7 @@ fn a_device_that_cannot_be_had_says_why() {
 }
 
 #[test]
-fn the_specification_is_the_models() {
+fn specification_equals_that_of_the_model() {
     for builder in builders() {
         let segmenter = builder.model_bytes(model(3)).build().unwrap();
         assert_eq!(segmenter.spec(), &spec(3));

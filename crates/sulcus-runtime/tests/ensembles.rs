@@ -1,4 +1,4 @@
-//! Several models that answer as one, on every engine.
+//! Averaged models, on every engine.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 #[macro_use]
@@ -17,7 +17,7 @@ use sulcus_pipeline::Progress;
 use sulcus_runtime::{Engine, SegmentOptions, Segmentation, Segmenter, SegmenterBuilder};
 use sulcus_volume::{Image, Interpolation, LabelTable, Spacing};
 
-/// Probabilities of the ensemble against those computed from its members': engines and resampling work in single
+/// Tolerance of the ensemble's probabilities against those computed from its members: engines and resampling use single
 /// precision.
 const TOLERANCE: f32 = 2e-5;
 
@@ -47,7 +47,7 @@ fn segmented(builder: &SegmenterBuilder, models: &[&Vec<u8>], scan: &Image) -> S
     with.build().unwrap().segment(scan, SegmentOptions::default().with_probabilities()).unwrap()
 }
 
-/// What averaging logits gives, from each member's probabilities: their geometric mean, scaled to sum to one.
+/// The expected average of logits, from the probabilities of the members: their geometric mean, scaled to sum to one.
 fn geometric_mean(members: &[Segmentation]) -> Vec<Vec<f32>> {
     let voxels = members[0].labels.data().len();
     let of =
@@ -81,7 +81,7 @@ fn assert_is_mean(found: &Segmentation, members: &[Segmentation], what: &str) {
         }
         let whole = if expected.len() == 1 { vec![1.0 - expected[0], expected[0]] } else { expected.clone() };
         let best = (0..whole.len()).max_by(|a, b| whole[*a].total_cmp(&whole[*b])).unwrap();
-        // Where two classes are level, rounding decides.
+        // If two classes are equal, rounding decides.
         if whole.iter().enumerate().all(|(k, p)| k == best || whole[best] - p > 1e-3) {
             assert_eq!(found.labels.data()[voxel], values[best], "{what}, voxel {voxel}");
             labels_checked += 1;
@@ -91,7 +91,7 @@ fn assert_is_mean(found: &Segmentation, members: &[Segmentation], what: &str) {
 }
 
 #[test]
-fn an_ensemble_of_equal_models_is_the_model() {
+fn ensemble_of_equal_models_equals_the_model() {
     let scan = noise_scan([20, 14, 6], 9);
     for builder in builders() {
         for axes in [2, 3] {
@@ -105,14 +105,14 @@ fn an_ensemble_of_equal_models_is_the_model() {
 }
 
 #[test]
-fn two_models_give_the_average_that_is_computed_by_hand() {
+fn two_models_give_the_manually_computed_average() {
     let scan = noise_scan([9, 8, 5], 4);
     let (least, most) = scan.data().iter().fold((f32::MAX, f32::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
     let (one, other) = (lines(&spec(2), &ONE), lines(&spec(2), &OTHER));
     for builder in builders() {
         let found = segmented(&builder, &[&one, &other], &scan);
         let alone = segmented(&builder, &[&one], &scan);
-        assert_ne!(alone.labels, found.labels, "the second model has a say");
+        assert_ne!(alone.labels, found.labels, "the second model has an effect");
         let mut level = 0;
         for (voxel, value) in scan.data().iter().enumerate() {
             let x = (value - least) / (most - least);
@@ -125,11 +125,11 @@ fn two_models_give_the_average_that_is_computed_by_hand() {
             }
             assert_eq!(usize::from(found.labels.data()[voxel]), best, "voxel {voxel}: {mean:?}");
         }
-        assert!(level < 5, "{level} voxels decide nothing");
+        assert!(level < 5, "{level} voxels are ties");
     }
 }
 
-/// Members that see the scan in ways of their own: each as it would alone, together by the mean of their logits.
+/// Members with different preprocessing: each gives the same logits as alone, and the ensemble their mean.
 #[test]
 fn members_keep_their_own_network_patch_grid_and_normalisation() {
     let scan = noise_scan([21, 17, 9], 8);
@@ -159,7 +159,7 @@ fn members_keep_their_own_network_patch_grid_and_normalisation() {
             assert_is_mean(&found, &members, what);
             let turned = segmented(&builder, &[&second, &first], &scan);
             let [a, b] = [&found, &turned].map(|s| s.probabilities.as_ref().unwrap().data());
-            assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < TOLERANCE), "{what}: the order has a say");
+            assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < TOLERANCE), "{what}: the order has an effect");
             assert_eq!(found.labels.geometry(), scan.geometry());
             let seconds = found.seconds;
             assert!(seconds.preprocess > 0.0 && seconds.postprocess > 0.0 && seconds.engine > 0.0, "{what}");
@@ -168,10 +168,10 @@ fn members_keep_their_own_network_patch_grid_and_normalisation() {
 }
 
 #[test]
-fn every_member_weighs_the_same_however_they_are_grouped() {
+fn members_have_equal_weights_in_any_grouping() {
     let scan = noise_scan([11, 9, 6], 1);
     let sagittal = ModelSpec { orientation: "SAR".parse().unwrap(), ..spec(2) };
-    // Two share their tiles, one has its own window, one its own grid.
+    // Two models share their tiles, one has its own window, one its own grid.
     let models = [
         lines(&spec(2), &ONE),
         lines(&spec(2), &OTHER),
@@ -222,7 +222,7 @@ fn progress_counts_the_tiles_of_all_members() {
 }
 
 #[test]
-fn models_that_mean_different_things_are_not_averaged() {
+fn models_with_different_labels_or_channels_are_not_averaged() {
     let base = || spec(2);
     let table = |names: [(u16, &str); 2]| {
         LabelTable::from_names(names.map(|(value, name)| (value, name.to_owned()))).unwrap()
@@ -262,7 +262,7 @@ fn models_that_mean_different_things_are_not_averaged() {
         refusal(&softmax, &ModelSpec { activation: OutputActivation::Sigmoid, ..softmax.clone() }),
         format!("{differ}activation: softmax in a.onnx, sigmoid in b.onnx")
     );
-    // What each channel stands for, and which of two is written over the other.
+    // The meaning of each channel, and the order in which regions are written.
     let region =
         |name: &str, values: &[u16], writes| Region { name: name.into(), values: values.to_vec(), writes };
     let with_regions = |regions: [Region; 2]| ModelSpec {
@@ -280,7 +280,7 @@ fn models_that_mean_different_things_are_not_averaged() {
              [2] written as 2 in b.onnx"
         )
     );
-    // Colours are for the eye.
+    // Colours do not affect the mask.
     let mut entries = base().labels.entries().to_vec();
     entries[0].color = entries[1].color;
     let recoloured = ModelSpec { labels: LabelTable::new(entries).unwrap(), ..base() };
@@ -289,7 +289,7 @@ fn models_that_mean_different_things_are_not_averaged() {
 }
 
 #[test]
-fn of_postprocessing_what_all_members_ask_for_is_done() {
+fn only_common_postprocessing_is_applied() {
     let keep = |labels: &[u16]| Postprocess::KeepLargestComponent { labels: labels.to_vec() };
     let with = |steps: &[Postprocess]| lines(&ModelSpec { postprocessing: steps.to_vec(), ..spec(2) }, &ONE);
     let (both, second, none) = (with(&[keep(&[1]), keep(&[2])]), with(&[keep(&[2])]), with(&[]));
@@ -305,7 +305,7 @@ fn of_postprocessing_what_all_members_ask_for_is_done() {
         let segmenter = build(models);
         assert_eq!(segmenter.spec().postprocessing, [keep(&[2])]);
         let note = segmenter.notes()[0].to_string();
-        assert!(note.starts_with("the models ask for different postprocessing"), "{note}");
+        assert!(note.starts_with("the models have different postprocessing"), "{note}");
         assert_eq!(mask(models), segmented(&builder, &[&second], &scan).labels);
     }
     assert!(build([&both, &none]).notes()[0].to_string().ends_with("so none is applied"));

@@ -1,4 +1,4 @@
-//! Optimised graphs that are kept on disk: the same answers, of whole files alone.
+//! The cache of optimised graphs on disk: results are the same, and only intact files are used.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 #[macro_use]
@@ -23,14 +23,14 @@ fn segment(model: &[u8], scan: &Image, folder: Option<&Path>) -> (LabelMap, Imag
     (found.labels, found.probabilities.unwrap())
 }
 
-/// All that lies in a folder, hidden files too.
+/// All files of a folder, including hidden ones.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
 
-/// A folder with the graph of one model, and what the model answers.
+/// A folder with the cached graph of one model, and the model's logits.
 struct Kept {
     folder: tempfile::TempDir,
     file: PathBuf,
@@ -48,11 +48,11 @@ fn kept() -> Kept {
 }
 
 #[test]
-fn a_kept_graph_answers_as_the_model_to_the_last_bit() {
+fn cached_graph_gives_identical_logits() {
     onnx_runtime();
     for axes in [2, 3] {
         let folder = tempfile::tempdir().unwrap();
-        // Made when there is none.
+        // Created on the first use.
         let folder = folder.path().join("kept");
         // Large enough for several sessions of a 3-D network, which share the file.
         let scan = noise_scan([40, 33, 21], 6);
@@ -67,7 +67,7 @@ fn a_kept_graph_answers_as_the_model_to_the_last_bit() {
 }
 
 #[test]
-fn another_model_has_a_file_of_its_own_and_the_file_is_what_runs() {
+fn each_model_has_its_own_file_which_is_used() {
     onnx_runtime();
     let folder = tempfile::tempdir().unwrap();
     let scan = noise_scan([20, 18, 9], 6);
@@ -83,13 +83,13 @@ fn another_model_has_a_file_of_its_own_and_the_file_is_what_runs() {
     assert_eq!(both.len(), 2);
     assert!(segment(&one, &scan, Some(folder.path())) == of_one);
     assert!(segment(&other, &scan, Some(folder.path())) == of_other);
-    // Changed places show which file an answer is of.
+    // Exchanged files show which one a result comes from.
     std::fs::copy(file_of_other, &file_of_one).unwrap();
     assert!(segment(&one, &scan, Some(folder.path())) == of_other);
 }
 
 #[test]
-fn a_damaged_file_is_not_run_and_made_anew() {
+fn damaged_file_is_replaced() {
     let Kept { folder, file, scan, expected } = kept();
     let whole = std::fs::read(&file).unwrap();
     let mut changed = whole.clone();
@@ -103,9 +103,9 @@ fn a_damaged_file_is_not_run_and_made_anew() {
 }
 
 #[test]
-fn without_room_for_it_the_model_runs_all_the_same() {
+fn model_runs_if_the_cache_is_not_writable() {
     let Kept { folder, file, scan, expected } = kept();
-    // A folder in its place can be neither read nor replaced.
+    // A folder at the path of the file can be neither read nor replaced.
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir_all(file.join("in the way")).unwrap();
     assert!(segment(&model(3), &scan, Some(folder.path())) == expected);
@@ -113,7 +113,7 @@ fn without_room_for_it_the_model_runs_all_the_same() {
 }
 
 #[test]
-fn a_kept_graph_replays_the_golden_case() {
+fn cached_graph_replays_the_golden_case() {
     onnx_runtime();
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..2 {

@@ -1,4 +1,5 @@
-//! A process holds one ONNX Runtime, so what happens before and after it is loaded is one story, told in order.
+//! A process can load only one ONNX Runtime, so everything before and after loading it is tested in one function, in
+//! order.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 #[macro_use]
@@ -13,7 +14,7 @@ use common::{model, search};
 use sulcus_runtime::ort::{LibraryOrigin, OrtLibrary, OrtSearch, SearchOutcome, find_onnx_runtime};
 use sulcus_runtime::{Device, Engine, ErrorKind, Note, Segmenter};
 
-/// Compiles a shared library from Rust source, as a machine that runs these tests can do that.
+/// Compiles a shared library from Rust source with the compiler of the test machine.
 fn shared_library(folder: &Path, name: &str, source: &str) -> PathBuf {
     let (file, library) = (folder.join(format!("{name}.rs")), folder.join(name));
     std::fs::write(&file, source).unwrap();
@@ -56,7 +57,7 @@ fn onnx_runtime_is_found_once() {
         "libonnxruntime.so"
     };
 
-    // A named library that is not there, not a library, not ONNX Runtime, or too old, is an error that says so.
+    // A named library that is missing, not a library, not ONNX Runtime, or too old is an error with the reason.
     let missing = folder.path().join("missing").join(file_name);
     let error = message(named(&missing));
     assert!(error.contains("there is no such file") && error.ends_with(file_name), "{error}");
@@ -74,14 +75,14 @@ fn onnx_runtime_is_found_once() {
     let error = message(named(folder.path()));
     assert!(error.contains("1.17.3") && error.ends_with(file_name), "{error}");
 
-    // A search passes over what cannot be used and remembers why.
+    // A search skips unusable libraries and records the reasons.
     let local = OrtSearch { data_folder: Some(folder.path().to_path_buf()), ..OrtSearch::default() };
     let (runtime, places) = find_onnx_runtime(&OrtLibrary::Search(local.clone())).unwrap();
     assert!(runtime.is_none());
     assert_eq!((places.len(), &places[0].origin, &places[0].path), (1, &LibraryOrigin::DataFolder, &old));
     assert!(matches!(&places[0].outcome, SearchOutcome::Refused(reason) if reason.contains("1.17.3")));
 
-    // With none, `auto` runs the embedded engine and says so; whoever named ort or a GPU gets an error.
+    // Without a library, `auto` runs the embedded engine and reports it; a named engine `ort` or GPU is an error.
     let builder = || Segmenter::builder().model_bytes(model(2)).ort_library(OrtLibrary::Search(local.clone()));
     let segmenter = builder().build().unwrap();
     assert_eq!((segmenter.engine(), segmenter.device()), (Engine::Tract, Device::Cpu));
@@ -93,9 +94,9 @@ fn onnx_runtime_is_found_once() {
     let error = builder().device(Device::Vulkan(0)).build().unwrap_err().to_string();
     assert!(error.contains("vulkan is a training device"), "{error}");
     let error = builder().ort_library(named(&old)).build().unwrap_err().to_string();
-    assert!(error.contains("1.17.3"), "a named library is never passed over: {error}");
+    assert!(error.contains("1.17.3"), "a named library is never skipped: {error}");
 
-    // All that leaves the process free to load a good one.
+    // After all these failures, the process can still load a usable library.
     let (runtime, places) = find_onnx_runtime(&OrtLibrary::Search(search())).unwrap();
     let Some(runtime) = runtime else {
         sulcus_harness::skip("the rest, which needs ONNX Runtime; set SULCUS_ORT_LIB");
@@ -103,13 +104,13 @@ fn onnx_runtime_is_found_once() {
     assert!(runtime.version().split('.').count() >= 2, "{}", runtime.version());
     assert_eq!(places.iter().filter(|p| p.outcome == SearchOutcome::Used).count(), 1);
 
-    // From here on every search gives it, the same name is fine, and another one is refused.
+    // From here on every search returns this library, the same name is accepted, and another one is refused.
     let (again, places) = find_onnx_runtime(&OrtLibrary::Search(OrtSearch::default())).unwrap();
     assert_eq!(again.unwrap().path(), runtime.path());
     assert_eq!((&places[0].origin, &places[0].outcome), (&LibraryOrigin::Process, &SearchOutcome::Used));
     assert!(find_onnx_runtime(&named(runtime.path())).unwrap().0.is_some());
     let error = message(named(&old));
-    assert!(error.contains("can be loaded once in a process"), "{error}");
+    assert!(error.contains("can load only one ONNX Runtime"), "{error}");
     assert_eq!(builder().build().unwrap().engine(), Engine::Ort);
 }
 

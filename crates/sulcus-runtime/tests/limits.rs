@@ -13,7 +13,7 @@ use sulcus_runtime::{ErrorKind, SegmentOptions, peak_memory_bytes, with_causes};
 use sulcus_volume::{Geometry, Image, OrientationSource, RasFromVoxel};
 
 #[test]
-fn a_limit_and_a_scan_that_is_given_away_change_nothing_in_the_answer() {
+fn memory_limit_and_owned_scan_give_the_same_mask() {
     let scan = noise_scan([22, 19, 10], 5);
     for builder in builders() {
         for models in [vec![3], vec![3, 3], vec![3, 2]] {
@@ -21,7 +21,7 @@ fn a_limit_and_a_scan_that_is_given_away_change_nothing_in_the_answer() {
             let free = with.clone().build().unwrap();
             let expected = free.segment(&scan, SegmentOptions::default().with_probabilities()).unwrap();
             let least = free.min_memory_bytes(scan.geometry(), Outputs::LabelsAndProbabilities).unwrap();
-            // Other tests of this process take memory too, which a segmenter that is built later would count.
+            // Other tests of this process allocate memory too, which a segmenter that is built later would count.
             let options = || SegmentOptions::default().with_probabilities();
             for limit in [least, least + 50_000] {
                 let found = free.segment_owned(scan.clone(), options().with_max_memory(limit)).unwrap();
@@ -42,9 +42,10 @@ fn a_limit_and_a_scan_that_is_given_away_change_nothing_in_the_answer() {
     }
 }
 
-/// The whole mask is held beside the part that such a model looks at: by what is asked for and by what is told.
+/// A model that crops scans needs memory for the whole mask too: for the minimum that is reported and for the limit that
+/// is checked.
 #[test]
-fn what_a_model_that_crops_needs_is_told_whole() {
+fn required_memory_of_a_cropping_model_includes_the_whole_mask() {
     let mut spec = spec(3);
     spec.crop = CropRule::Nonzero;
     spec.format_version = spec.min_format_version();
@@ -70,14 +71,14 @@ fn what_a_model_that_crops_needs_is_told_whole() {
         else {
             panic!("another error")
         };
-        // Of a part that is smaller than the scan.
+        // A box that is smaller than the scan.
         assert!(limit == beside + 1 && told > beside && told <= least, "{limit} {told} {least}");
         assert_eq!(ask(told).unwrap(), expected);
     }
 }
 
 #[test]
-fn scans_that_mean_nothing_are_refused_and_small_ones_are_padded() {
+fn invalid_scans_are_refused_and_small_ones_are_padded() {
     for builder in builders() {
         let segmenter = builder.model_bytes(model(3)).build().unwrap();
         for broken in [f32::NAN, f32::INFINITY] {
@@ -87,13 +88,13 @@ fn scans_that_mean_nothing_are_refused_and_small_ones_are_padded() {
             let error = segmenter.segment(&scan, SegmentOptions::default()).unwrap_err().to_string();
             assert!(error.starts_with("the image has 1 voxel(s) that are not finite numbers"), "{error}");
         }
-        // Smaller than the patch, along one axis and along all.
+        // Smaller than the patch, along one axis and along all axes.
         for shape in [[40, 30, 2], [3, 2, 1]] {
             let found = segmenter.segment(&noise_scan(shape, 2), SegmentOptions::default()).unwrap();
             assert_eq!(found.labels.geometry().shape(), shape);
         }
     }
-    // What no scan can have is refused before there is one.
+    // Impossible shapes are refused before memory is allocated.
     let empty = |shape| {
         Geometry::new(shape, *geometry([1; 3], "RAS", [1.0; 3]).ras_from_voxel(), OrientationSource::Sform)
     };
@@ -111,7 +112,7 @@ fn scans_that_mean_nothing_are_refused_and_small_ones_are_padded() {
 }
 
 #[test]
-fn a_scan_of_more_channels_than_the_model_takes_is_refused() {
+fn scan_with_surplus_channels_is_refused() {
     let grid = geometry([6, 5, 4], "RAS", [1.0; 3]);
     for builder in builders() {
         let segmenter = builder.model_bytes(model(3)).build().unwrap();
@@ -122,7 +123,7 @@ fn a_scan_of_more_channels_than_the_model_takes_is_refused() {
 }
 
 #[test]
-fn a_model_of_a_newer_format_is_named_as_such() {
+fn model_of_a_newer_format_is_refused_with_its_version() {
     let mut newer = model(2);
     let version = br#""format_version":1"#;
     let at = newer.windows(version.len()).position(|bytes| bytes == version).unwrap();

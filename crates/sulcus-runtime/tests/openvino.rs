@@ -1,5 +1,5 @@
-//! OpenVINO's provider, with a library that has it: PyPI's `onnxruntime-openvino`. A process holds one ONNX Runtime, so this
-//! is a program of its own.
+//! OpenVINO's provider, with a library that contains it: PyPI's `onnxruntime-openvino`. A process can load only one ONNX
+//! Runtime, so this is a separate test program.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 #[macro_use]
@@ -12,9 +12,10 @@ use sulcus_model::Precision;
 use sulcus_runtime::ort::OrtLibrary;
 use sulcus_runtime::{Device, Engine, SegmentOptions, Segmenter, SegmenterBuilder};
 
-/// Of a mask's voxels this share may differ from ONNX Runtime's own processor provider: kernels sum in another order.
+/// Maximum fraction of voxels that differ from the masks of ONNX Runtime's own processor provider: kernels sum in
+/// different orders.
 const MAX_DISAGREEMENT: f64 = 1e-4;
-/// In bf16, whose numbers have 8 bits, on noise that lies anywhere between the thresholds.
+/// The same in bf16, which has 8 bits of mantissa, on noise with values anywhere between the thresholds.
 const MAX_DISAGREEMENT_IN_HALF: f64 = 0.02;
 
 fn builder() -> SegmenterBuilder {
@@ -25,7 +26,7 @@ fn builder() -> SegmenterBuilder {
 }
 
 #[test]
-fn openvino_gives_the_processor_s_masks_and_says_what_it_computed_in() {
+fn openvino_gives_the_masks_of_the_processor_and_reports_its_precision() {
     let builder = builder();
     for axes in [2, 3] {
         let scan = noise_scan([37, 29, 19], 5);
@@ -48,9 +49,9 @@ fn openvino_gives_the_processor_s_masks_and_says_what_it_computed_in() {
             Ok((found, precision)) => {
                 assert_eq!(precision, "bf16");
                 assert!(share(&found) <= MAX_DISAGREEMENT_IN_HALF, "{axes}-D: {}", share(&found));
-                assert!(share(&found) > 0.0, "half precision that changes no voxel of noise is none");
+                assert!(share(&found) > 0.0, "half precision must change some voxels of noise");
             }
-            // An error that says so, never single precision under another name.
+            // An error with the reason, never a silent use of single precision.
             Err(error) => assert!(error.to_string().contains("no bf16 arithmetic"), "{error}"),
         }
     }

@@ -1,4 +1,4 @@
-//! Models in fewer bits, against the same models in single precision.
+//! Models in reduced precision, compared with the same models in single precision.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
@@ -17,11 +17,12 @@ use sulcus_pipeline::{Predictor, Tensor};
 use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary, OrtMeasurements, OrtPredictor, OrtSearch};
 use sulcus_runtime::{Device, Engine, ErrorKind, SegmentOptions, Segmenter, TractPredictor};
 
-/// Root mean square of the logits' error against their own: 8 bits of which 7 are in use leave a percent a layer.
+/// Root mean square of the error of the logits relative to the logits: 8 bits, of which 7 are used, give an error of one
+/// percent per layer.
 const INT8_ERROR: f64 = 0.02;
-/// The same with weights in half precision, whose last bit is 1/2048.
+/// The same for weights in half precision, whose last bit is 1/2048.
 const HALF_ERROR: f64 = 1e-3;
-/// Share of voxels that get the same label in 8 bits.
+/// Fraction of voxels that get the same label in 8 bits.
 const INT8_AGREEMENT: f64 = 0.99;
 
 fn input(shape: &[usize], seed: u64) -> Tensor {
@@ -29,7 +30,7 @@ fn input(shape: &[usize], seed: u64) -> Tensor {
     Tensor::new(shape.to_vec(), values).unwrap()
 }
 
-/// Batches and sizes of their own, so that nothing of the graph may be fixed.
+/// Batches and sizes that differ from those of the calibration, so that nothing in the graph may be fixed.
 fn inputs(axes: u8) -> Vec<Tensor> {
     let shapes: [&[usize]; 3] = match axes {
         2 => [&[1, 1, 16, 16], &[2, 1, 24, 10], &[1, 1, 2, 2]],
@@ -56,7 +57,7 @@ fn ort(runtime: &OnnxRuntime, model: &[u8]) -> OrtPredictor {
     OrtPredictor::new(runtime, model, Device::Cpu, Some(1)).unwrap()
 }
 
-/// Root mean square of the difference against that of `expected`, and the share of voxels with the same greatest logit.
+/// Root mean square of the difference relative to `expected`, and the fraction of voxels with the same greatest logit.
 fn compare(expected: &dyn Predictor, found: &dyn Predictor, inputs: &[Tensor]) -> (f64, f64) {
     let (mut error, mut signal, mut same, mut voxels) = (0.0, 0.0, 0, 0);
     for input in inputs {
@@ -81,7 +82,7 @@ fn compare(expected: &dyn Predictor, found: &dyn Predictor, inputs: &[Tensor]) -
 }
 
 #[test]
-fn eight_bits_give_nearly_the_same_logits_and_labels_over_slices_and_blocks() {
+fn int8_models_give_nearly_the_same_logits_and_labels() {
     let runtime = onnx_runtime();
     for axes in [2, 3] {
         let (whole, inputs) = (model(axes), inputs(axes));
@@ -90,8 +91,8 @@ fn eight_bits_give_nearly_the_same_logits_and_labels_over_slices_and_blocks() {
         let bytes = to_int8(&whole, &ranges).unwrap();
         let (error, agreement) = compare(&expected, &ort(&runtime, &bytes), &inputs);
         assert!(error < INT8_ERROR && agreement > INT8_AGREEMENT, "{axes}-D: {error}, {agreement}");
-        assert!(error > 1e-6, "{axes}-D: nothing was rounded, so nothing is in 8 bits");
-        // A scale that is off is seen: here every value saturates at half of its range.
+        assert!(error > 1e-6, "{axes}-D: no value was rounded, so nothing is in 8 bits");
+        // A wrong scale is detected: here every value saturates at half of its range.
         let halved = ranges
             .iter()
             .map(|(name, range)| (name.clone(), ValueRange::new(range.low() / 2.0, range.high() / 2.0).unwrap()));
@@ -102,7 +103,7 @@ fn eight_bits_give_nearly_the_same_logits_and_labels_over_slices_and_blocks() {
 }
 
 #[test]
-fn half_precision_gives_the_same_in_both_engines_from_half_the_weights() {
+fn half_precision_weights_give_nearly_the_same_logits_in_both_engines() {
     for axes in [2, 3] {
         let (whole, inputs) = (model(axes), inputs(axes));
         let half = to_half(&whole).unwrap();
@@ -138,10 +139,10 @@ fn weights_beyond_half_precision_are_refused() {
     assert!(error.contains("no convolution except the last"), "{error}");
 }
 
-/// Whole numbers that 8 bits hold exactly leave the rounding of the answer alone: every product and sum must be that of
-/// the convolution over blocks, at every border and stride.
+/// With integers that 8 bits represent exactly, only the output is rounded: every product and sum must equal that of the
+/// 3-D convolution, at every border and stride.
 #[test]
-fn a_convolution_over_blocks_is_exact_as_one_over_slices() {
+fn convolution_3d_in_8_bits_is_exact_for_integers() {
     let runtime = onnx_runtime();
     let kernels = [[3, 3, 3], [1, 3, 3], [3, 1, 1], [1, 1, 1], [5, 3, 1], [3, 3, 5]];
     let strides = [[1, 1, 1], [2, 2, 2], [1, 2, 2], [2, 1, 1]];
@@ -195,14 +196,14 @@ fn a_convolution_over_blocks_is_exact_as_one_over_slices() {
     }
 }
 
-/// A file that says that it is in 8 bits.
+/// A file whose specification declares a reduced precision.
 fn declared(kind: Precision, bytes: &[u8]) -> Vec<u8> {
     let reduction = QuantizationReport { kind, dice_fp32: 0.9, dice: 0.9, cases: 1, calibration: None };
     with_spec(bytes, &sulcus_model::ModelSpec { precision: Some(reduction), ..spec(3) }).unwrap()
 }
 
 #[test]
-fn results_say_in_which_numbers_they_were_computed_and_ensembles_mix_them() {
+fn results_report_the_precision_and_ensembles_may_mix_precisions() {
     let runtime = onnx_runtime();
     let whole = model(3);
     let int8 = declared(Precision::Int8, &to_int8(&whole, &ranges(&runtime, &whole, &inputs(3))).unwrap());
@@ -222,8 +223,8 @@ fn results_say_in_which_numbers_they_were_computed_and_ensembles_mix_them() {
 }
 
 #[test]
-fn the_embedded_engine_refuses_eight_bits_and_names_the_one_that_runs_them() {
-    // What the file says decides; the graph is not looked at.
+fn embedded_engine_refuses_int8_and_names_onnx_runtime() {
+    // The specification decides; the graph is not examined.
     let int8 = declared(Precision::Int8, &model(3));
     let nowhere = OrtLibrary::Search(OrtSearch::default());
     let tract = Segmenter::builder().model_bytes(int8.as_slice()).engine(Engine::Tract);
@@ -234,7 +235,7 @@ fn the_embedded_engine_refuses_eight_bits_and_names_the_one_that_runs_them() {
     for builder in tried {
         let error = builder.build().unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::NeedsOnnxRuntime { precision: Precision::Int8, .. }), "{error}");
-        assert!(error.to_string().contains("does not run int8 models, ONNX Runtime does"), "{error}");
+        assert!(error.to_string().contains("does not support int8 models, ONNX Runtime does"), "{error}");
     }
     let half = declared(Precision::Fp16, &to_half(&model(3)).unwrap());
     assert!(Segmenter::builder().model_bytes(half).engine(Engine::Tract).build().is_ok());

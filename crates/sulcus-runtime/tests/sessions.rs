@@ -1,4 +1,4 @@
-//! Several sessions of one model, and tiles that go in batches: the same answers by other roads.
+//! Several sessions of one model, and tiles in batches: the results are the same.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 #[macro_use]
@@ -12,9 +12,9 @@ use sulcus_runtime::ort::{OrtLibrary, OrtPredictor};
 use sulcus_runtime::{Device, Engine, ErrorKind, SegmentOptions, Segmenter};
 
 #[test]
-fn sessions_answer_as_one_to_the_last_bit() {
+fn several_sessions_give_identical_masks() {
     onnx_runtime();
-    // Many tiles, and of a 3-D network too few for several sessions.
+    // Many tiles, and for a 3-D network also too few for several sessions.
     for (axes, shape) in [(3, [40, 33, 21]), (3, [10, 12, 8]), (2, [20, 14, 9])] {
         let scan = noise_scan(shape, 6);
         let answer = |sessions: usize, mirror: bool| {
@@ -22,7 +22,7 @@ fn sessions_answer_as_one_to_the_last_bit() {
             let builder = builder.ort_library(OrtLibrary::Search(search())).sessions(sessions);
             let segmenter = builder.model_bytes(model(axes)).build().unwrap();
             let found = segmenter.segment(&scan, SegmentOptions::default().with_probabilities()).unwrap();
-            // The sessions are there now, and serve several callers at once.
+            // The sessions exist now, and are used by several callers at the same time.
             std::thread::scope(|scope| {
                 let again = || segmenter.segment(&scan, SegmentOptions::default()).unwrap().labels;
                 for thread in [scope.spawn(again), scope.spawn(again)] {
@@ -40,9 +40,9 @@ fn sessions_answer_as_one_to_the_last_bit() {
     }
 }
 
-/// What a scan takes beside a limit is known of tiles and engine; with several sessions it is more.
+/// The memory for a scan follows from tiles and engine; with several sessions it is larger.
 #[test]
-fn sessions_that_do_not_fit_a_limit_are_left_out() {
+fn memory_limit_reduces_the_number_of_sessions() {
     onnx_runtime();
     let scan = noise_scan([40, 33, 21], 6);
     let builder = Segmenter::builder().engine(Engine::Ort).device(Device::Cpu).threads(2);
@@ -56,13 +56,13 @@ fn sessions_that_do_not_fit_a_limit_are_left_out() {
     let expected = limited();
     let free = segmenter.segment(&scan, SegmentOptions::default()).unwrap();
     assert_eq!(free.labels, expected);
-    // The sessions that it made are given back, so that they take nothing from the next scan.
+    // The sessions are freed, so that they take no memory from the next scan.
     assert_eq!(limited(), expected);
     assert_eq!(segmenter.min_memory_bytes(scan.geometry(), sulcus_pipeline::Outputs::Labels).unwrap(), least);
 }
 
 #[test]
-fn batches_with_bound_buffers_give_the_same_logits_the_last_one_filled_up() {
+fn batches_with_bound_buffers_give_the_same_logits() {
     let runtime = onnx_runtime();
     for (axes, shapes) in
         [(2, [vec![1, 1, 16, 16], vec![1, 1, 8, 24]]), (3, [vec![1, 1, 8, 12, 12], vec![1, 1, 10, 4, 30]])]
@@ -87,7 +87,7 @@ fn batches_with_bound_buffers_give_the_same_logits_the_last_one_filled_up() {
                 }
             }
         }
-        // Two threads, whose batches take turns.
+        // Two threads, whose batches alternate.
         std::thread::scope(|scope| {
             for seed in [8, 9] {
                 let (bound, plain, shape) = (&bound, &plain, &shapes[0]);
@@ -109,7 +109,7 @@ fn batches_with_bound_buffers_give_the_same_logits_the_last_one_filled_up() {
 }
 
 #[test]
-fn half_precision_is_refused_where_there_is_none() {
+fn half_precision_is_refused_on_devices_without_it() {
     for builder in builders() {
         let error = builder.model_bytes(model(2)).half_precision().build().unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Precision { device: Device::Cpu, .. }), "{error}");

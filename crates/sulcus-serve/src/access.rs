@@ -89,7 +89,7 @@ mod tests {
         let check = |pairs: &[(axum::http::HeaderName, &str)]| {
             let check = |policy: AccessPolicy| policy.check(&Uri::from_static("/"), &headers(pairs), true).is_ok();
             let (local, anyone) = (check(AccessPolicy::LocalPrograms), check(AccessPolicy::Anyone));
-            assert_eq!(local, anyone, "over loopback the policies agree");
+            assert_eq!(local, anyone, "over loopback both policies are equal");
             local
         };
         for host in ["127.0.0.1:8080", "localhost", "LocalHost:1", "[::1]:8080", "127.1.2.3"] {

@@ -90,7 +90,7 @@ impl ProblemDetails {
         Self::new(
             StatusCode::FORBIDDEN,
             "foreign-page",
-            "this server answers only programs on its own machine: the headers Host and, if present, Origin must name \
+            "this server serves only programs on its own machine: the headers Host and, if present, Origin must name \
              127.0.0.1 or localhost",
         )
     }

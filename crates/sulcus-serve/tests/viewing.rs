@@ -1,4 +1,4 @@
-//! The viewer's server as its clients and others on the same machine meet it.
+//! The viewer's server, tested as its clients and other users of the same machine use it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use sulcus_serve::{ServeError, ViewerServer, ViewerStopper};
 
 const PAGE: &str = "<!doctype html><title>page</title>";
-/// Far more than a request takes, far less than the server's own limits of time.
+/// Far longer than a request takes, far shorter than the time limits of the server.
 const SOON: Duration = Duration::from_secs(3);
 
-/// A running server with a page and a file; ends when it is dropped.
+/// A running server with a page and a file, which is stopped when it is dropped.
 struct Served {
     address: SocketAddr,
     /// The path of the page, `/TOKEN/index.html`.
@@ -47,7 +47,7 @@ impl Served {
         stream
     }
 
-    /// Sends a request as it is written here, and reads to the end.
+    /// Sends a request as text, and reads until the connection ends.
     fn raw(&self, request: &str) -> (u16, String, Vec<u8>) {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).unwrap();
@@ -65,7 +65,7 @@ impl Served {
         self.ask("GET", path, "")
     }
 
-    /// That the page comes at once.
+    /// Checks that the page is served at once.
     fn check_page(&self) {
         let begin = Instant::now();
         let (status, _, body) = self.get(&self.page);
@@ -144,7 +144,7 @@ fn requests_without_the_token_are_refused() {
         assert_eq!(status, 403, "{path}");
         assert!(!head.contains(token) && !String::from_utf8_lossy(&body).contains(token), "{path}");
     }
-    // Another server has another one.
+    // Another server has another token.
     assert_ne!(Served::with(b"scan").page, served.page);
 }
 
@@ -188,7 +188,7 @@ fn bodies_of_requests_are_not_read() {
     served.check_page();
 }
 
-/// Headers without end, as one line and as many lines.
+/// Headers without an end, as one line and as many lines.
 #[test]
 fn size_of_headers_is_limited() {
     for piece in ["a".repeat(1 << 16), "X: a\r\n".repeat(10_000)] {
@@ -196,7 +196,7 @@ fn size_of_headers_is_limited() {
         let mut stream = served.connect();
         stream.write_all(format!("GET {} HTTP/1.1\r\nX: ", served.page).as_bytes()).unwrap();
         let sent = (0..1000).take_while(|_| stream.write_all(piece.as_bytes()).is_ok()).count();
-        assert!(sent < 500, "{sent} pieces of {} bytes were taken", piece.len());
+        assert!(sent < 500, "{sent} parts of {} bytes were accepted", piece.len());
         served.check_page();
     }
 }
@@ -222,9 +222,9 @@ fn connections_without_the_token_do_not_keep_the_user_out() {
         idle.push(stream);
     }
     served.check_page();
-    // The connection from before is still open.
+    // The earlier connection is still open.
     ask(&mut own);
-    // Of the others only a few are.
+    // Only a few of the others are still open.
     std::thread::sleep(Duration::from_millis(200));
     let is_open = |mut stream: &TcpStream| {
         stream.set_nonblocking(true).unwrap();
@@ -247,10 +247,10 @@ fn client_that_reads_nothing_delays_no_other() {
     served.check_page();
     let begin = Instant::now();
     drop(served);
-    assert!(begin.elapsed() < SOON, "an answer that is under way delays the end");
+    assert!(begin.elapsed() < SOON, "a response in progress delays the stop");
 }
 
-/// What is served is the file that was opened, whatever its path leads to later.
+/// The served file is the one that was opened, even if another file gets its path later.
 #[cfg(unix)]
 #[test]
 fn replaced_path_serves_no_other_file() {
@@ -265,7 +265,7 @@ fn replaced_path_serves_no_other_file() {
 }
 
 #[test]
-fn file_that_is_cut_later_ends_the_answer_early() {
+fn file_that_is_truncated_later_ends_the_response_early() {
     let file = file_of(&vec![7; 1 << 20]);
     let served = Served::start(&file);
     file.set_len(1000).unwrap();
@@ -283,7 +283,7 @@ fn only_regular_files_are_shared_and_a_taken_port_is_refused() {
     assert!(server.share("image.nii.gz", File::open("/").unwrap()).is_err());
     let taken = ViewerServer::bind(server.address().port(), |_| None).unwrap_err();
     assert!(matches!(taken, ServeError::Listen { .. }), "{taken}");
-    // Stopped before it runs.
+    // Stopped before it is started.
     server.stopper().stop();
     server.run().unwrap();
 }

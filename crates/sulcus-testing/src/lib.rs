@@ -21,4 +21,4 @@ pub use fixtures::{bundled, bundled_scan, bundled_truth, repository, shared_data
 pub use nifti::{NiftiFile, gzip, nifti};
 pub use random::Random;
 #[cfg(feature = "model")]
-pub use spec::{TestSpec, test_spec};
+pub use spec::{TestSpec, test_spec, test_stage};

@@ -12,15 +12,13 @@ pub struct TestSpec(ModelSpec);
 pub fn test_spec(axes: u8) -> TestSpec {
     let dimensions = Dimensions::try_from(axes).unwrap();
     let n = dimensions.count();
-    let stage =
-        |channels, stride| StageConfig { channels, convolutions: 1, kernel: vec![3; n], stride: vec![stride; n] };
     TestSpec(ModelSpec {
         format_version: ModelSpec::version_for(&[]),
         name: "test".into(),
         network: NetworkSpec {
             name: "test".into(),
             dimensions,
-            stages: vec![stage(4, 1), stage(8, 2)],
+            stages: vec![test_stage(n, 4, 1), test_stage(n, 8, 2)],
             norm: Norm::Batch,
             activation: Activation::Relu,
             downsampling: Downsampling::MaxPool,
@@ -47,6 +45,11 @@ pub fn test_spec(axes: u8) -> TestSpec {
     })
 }
 
+/// A stage over 2 or 3 axes: one 3-wide convolution, the same stride along every axis.
+pub fn test_stage(axes: usize, channels: usize, stride: usize) -> StageConfig {
+    StageConfig { channels, convolutions: 1, kernel: vec![3; axes], stride: vec![stride; axes] }
+}
+
 impl TestSpec {
     /// The name of the model and of its network.
     pub fn name(mut self, name: &str) -> Self {
@@ -55,9 +58,18 @@ impl TestSpec {
         self
     }
 
-    /// The stages of the network.
+    /// The network. The padding multiple is changed to that of its strides, and the patch to one multiple.
+    pub fn network(mut self, network: NetworkSpec) -> Self {
+        self.0.padding_multiple = network.padding_multiple();
+        self.0.patch = self.0.padding_multiple.clone();
+        self.0.network = network;
+        self
+    }
+
+    /// The stages of the network. The padding multiple is changed to that of their strides.
     pub fn stages(mut self, stages: Vec<StageConfig>) -> Self {
         self.0.network.stages = stages;
+        self.0.padding_multiple = self.0.network.padding_multiple();
         self
     }
 
@@ -69,7 +81,14 @@ impl TestSpec {
         self
     }
 
-    /// The normalisation of the only channel.
+    /// The names of the channels; each is normalised as the first one was.
+    pub fn channels<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        let normalisation = self.0.channels[0].normalisation;
+        self.0.channels = names.into_iter().map(|name| ChannelSpec { name: name.into(), normalisation }).collect();
+        self
+    }
+
+    /// The normalisation of every channel.
     pub fn normalisation(mut self, normalisation: Normalisation) -> Self {
         self.0.channels.iter_mut().for_each(|channel| channel.normalisation = normalisation);
         self
@@ -81,16 +100,22 @@ impl TestSpec {
         self
     }
 
+    /// One label with a sigmoid, in place of background and label with a softmax.
+    pub fn sigmoid(mut self) -> Self {
+        self.0.activation = OutputActivation::Sigmoid;
+        self
+    }
+
+    /// The orientation of the network's grid, for example `RAS`.
+    pub fn orientation(mut self, code: &str) -> Self {
+        self.0.orientation = code.parse().unwrap();
+        self
+    }
+
     /// The patch, and how a volume is divided into tiles.
     pub fn patch(mut self, patch: &[usize], tiling: Tiling) -> Self {
         self.0.patch = patch.to_vec();
         self.0.tiling = tiling;
-        self
-    }
-
-    /// The factor by which the length of every axis must be divisible.
-    pub fn padding_multiple(mut self, multiple: usize) -> Self {
-        self.0.padding_multiple.fill(multiple);
         self
     }
 

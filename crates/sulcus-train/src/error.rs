@@ -66,7 +66,7 @@ pub enum TrainError {
         file: PathBuf,
     },
     /// The folder is no run.
-    #[error("this folder is no training run: it has no run.json: {folder}", folder = folder.display())]
+    #[error("this folder is not a training run: it has no run.json: {folder}", folder = folder.display())]
     NotARun {
         /// The folder.
         folder: PathBuf,

@@ -251,7 +251,7 @@ fn unusable_files_are_refused() {
     insta::assert_snapshot!(refused(&spec, &file("notes.txt")), @"training cannot start from this file: expected a model (.onnx), a checkpoint (.ckpt), a run's folder, or PyTorch weights (.pt, .pth, .safetensors): FILE");
     std::fs::write(file("notes.pt"), "weights").unwrap();
     insta::assert_snapshot!(refused(&spec, &file("notes.pt")), @"the weights to start from cannot be read; as a PyTorch file it is broken or cut short: invalid PyTorch file format: not a PyTorch checkpoint: no ZIP, TAR, legacy or pickle header found: FILE");
-    insta::assert_snapshot!(refused(&spec, folder.path()), @"training cannot start from this folder: it holds no training run: FILE");
+    insta::assert_snapshot!(refused(&spec, folder.path()), @"training cannot start from this folder: it contains no training run: FILE");
     insta::assert_snapshot!(refused(&spec, &file("absent.pt")), @"the weights to start from cannot be read: No such file or directory (os error 2): FILE");
 }
 

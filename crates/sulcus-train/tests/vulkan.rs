@@ -14,8 +14,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use kinds::{batch, every_kind, noise, training_shape};
-use sulcus_model::{Dimensions, Encoder, NetworkSpec, OutputActivation};
-use sulcus_plan::{DeviceChoice, DiceScope, Loss, Optimizer, Precision};
+use sulcus_model::{Dimensions, Encoder, NetworkSpec, OutputActivation, Precision};
+use sulcus_plan::{DeviceChoice, DiceScope, Loss, Optimizer};
 use sulcus_train::{
     Batch, Exchange, Learner, Objective, OptimizerState, Placement, StepConfig, Targets, TrainError, UNet,
     find_device, segmentation_loss,

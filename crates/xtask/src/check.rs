@@ -1,13 +1,13 @@
-//! Everything that is checked without running a test.
+//! All checks that do not run a test.
 
 use std::path::Path;
 
 use crate::{api, deny, imports, rules, step, viewer};
 
-/// Runs every check, the quick ones first, and reports all that failed.
+/// Runs every check, the fast ones first, and reports all failures.
 ///
 /// # Errors
-/// The failures, one a line.
+/// The failures, one per line.
 pub(crate) fn all(root: &Path) -> Result<(), String> {
     let outcomes = [
         step::timed("dependency rules", || rules::check(root)),
@@ -15,7 +15,7 @@ pub(crate) fn all(root: &Path) -> Result<(), String> {
         step::timed("the built viewer", || viewer::check(root)),
         step::run(step::cargo().current_dir(root).args(["fmt", "--all", "--check"])),
         deny::check(root),
-        // One profile everywhere, so that the big dependencies are compiled once a kind of build.
+        // One profile everywhere, so that large dependencies are compiled only once per kind of build.
         step::run(step::cargo().current_dir(root).args([
             "clippy",
             "--release",
@@ -32,8 +32,8 @@ pub(crate) fn all(root: &Path) -> Result<(), String> {
             "--no-deps",
         ])),
         step::timed("public items of the libraries", || api::check(root, false)),
-        // With DOCS_RS set, the CUDA backend's build script does not download its compiler: types can be checked on a
-        // machine without a GPU or the bundle. The test is the one of `cargo xtask test --vulkan`.
+        // If DOCS_RS is set, the build script of the CUDA backend does not download its compiler, so types can be checked
+        // on a machine without a GPU. The test is that of `cargo xtask test --vulkan`.
         step::run(step::cargo().current_dir(root).env("DOCS_RS", "1").args([
             "check",
             "--release",

@@ -1,4 +1,4 @@
-//! Licences, sources and banned crates by cargo-deny, which is installed into the cache where it is missing.
+//! Checks licences, sources and banned crates with cargo-deny, which is installed into the cache if it is missing.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use crate::step;
 
-/// Pinned, so that a new release never turns a green tree red.
+/// A fixed version, so that a new release does not cause failures.
 const VERSION: &str = "0.20.2";
-/// How long the advisory database may take to answer.
+/// Time limit for the server of the advisory database.
 const ADVISORIES_LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs `cargo deny` on the workspace at `root`.
 ///
 /// # Errors
-/// When it finds something that deny.toml refuses, or cannot be installed.
+/// If it finds something that deny.toml refuses, or cannot be installed.
 pub(crate) fn check(root: &Path) -> Result<(), String> {
     let program = program()?;
     step::run(Command::new(&program).current_dir(root).args(["--log-level", "error"]).args([
@@ -27,8 +27,8 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
     advisories(root, &program)
 }
 
-/// Known vulnerabilities, and crates without a maintainer anywhere in the tree. Their database is a git repository. Where it
-/// cannot be reached, the copy that an earlier run has fetched is used; without one this is printed and nothing fails.
+/// Checks for known vulnerabilities and crates without a maintainer. Their database is a git repository. If it cannot be
+/// reached, the copy of an earlier run is used; without a copy, this is printed and nothing fails.
 fn advisories(root: &Path, program: &Path) -> Result<(), String> {
     let mut fetch = Command::new(program);
     fetch
@@ -47,13 +47,13 @@ fn advisories(root: &Path, program: &Path) -> Result<(), String> {
     step::run(Command::new(program).current_dir(root).args(["--offline", "check", "advisories"]))
 }
 
-/// Whether an earlier run has left a copy of the database where cargo-deny keeps it.
+/// Whether there is a copy of the database from an earlier run.
 fn has_database() -> bool {
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo_home = cargo_home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
     cargo_home.is_some_and(|folder| {
         let entries = std::fs::read_dir(folder.join("advisory-dbs"));
-        // A fetch that failed leaves only a lock file.
+        // A failed fetch leaves only a lock file.
         entries.is_ok_and(|entries| entries.flatten().any(|entry| entry.path().join(".git").is_dir()))
     })
 }
@@ -66,7 +66,7 @@ fn succeeds_within(command: &mut Command, limit: Duration) -> bool {
             Ok(Some(status)) => return status.success(),
             Ok(None) if begun.elapsed() < limit => std::thread::sleep(Duration::from_millis(50)),
             _ => {
-                // It may have just ended by itself: either way it is gone after this.
+                // The process may have ended by itself in the meantime.
                 let _ = child.kill();
                 let _ = child.wait();
                 return false;
@@ -75,7 +75,7 @@ fn succeeds_within(command: &mut Command, limit: Duration) -> bool {
     }
 }
 
-/// cargo-deny on the search path, or in the cache, or installed there now (a few minutes, once).
+/// cargo-deny from the search path or the cache; otherwise it is installed into the cache (a few minutes, once).
 fn program() -> Result<PathBuf, String> {
     if let Some(found) = step::find_program(&["cargo-deny"]) {
         return Ok(found);
@@ -83,8 +83,8 @@ fn program() -> Result<PathBuf, String> {
     let folder = step::cache_folder().join(format!("cargo-deny-{VERSION}"));
     let program = folder.join("bin").join(format!("cargo-deny{}", std::env::consts::EXE_SUFFIX));
     if !program.is_file() {
-        // Outside the workspace, whose settings must not reach it. Unoptimised: it compiles in half the time and checks in
-        // seconds all the same.
+        // Outside the workspace, whose settings must not affect it. Unoptimised, because it then compiles in half the
+        // time and still runs in seconds.
         let install = step::run(
             step::cargo()
                 .current_dir(std::env::temp_dir())
@@ -104,13 +104,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_past_its_limit_is_ended() {
-        // Left alone it would succeed.
+    fn command_that_exceeds_its_time_limit_is_ended() {
+        // Without the time limit it would succeed.
         assert!(!succeeds_within(Command::new("sleep").arg("30"), Duration::from_millis(100)));
     }
 
     #[test]
-    fn a_command_that_fails_or_is_missing_has_not_succeeded() {
+    fn failed_or_missing_command_has_not_succeeded() {
         assert!(!succeeds_within(&mut Command::new("false"), Duration::from_secs(20)));
         assert!(!succeeds_within(&mut Command::new("no-such-program-at-all"), Duration::from_secs(20)));
     }

@@ -1,4 +1,4 @@
-//! Fuzzing by hand: `tests/fuzz` has the targets and the corpus that the tests read again.
+//! Runs the fuzzer manually: `tests/fuzz` contains the targets and the corpus, which the tests read too.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,17 +8,18 @@ use crate::step;
 /// The targets of tests/fuzz.
 const TARGETS: [&str; 6] = ["nifti", "dicom", "nrrd", "metaimage", "tables", "model"];
 
-/// A few kilobytes reach every branch of a reader. Longer files slow the fuzzer down, and packed voxels may then rightly
-/// need more memory than the limit.
+/// A few kilobytes reach every branch of a reader. Longer files slow down the fuzzer, and compressed voxels may then
+/// legitimately need more memory than the limit.
 const MAX_FILE_BYTES: u32 = 4096;
-/// Twice what a packed file of that length may hold as float32. More is a finding.
+/// Twice the size of the voxels that a compressed file of this length may contain as float32. Larger allocations are
+/// findings.
 const MAX_ALLOCATED_MB: u32 = 48;
 const DEFAULT_MINUTES: u64 = 20;
 
-/// Runs one target, or all in turn, each for the given number of minutes.
+/// Runs one target, or all one after the other, for the given number of minutes each.
 ///
 /// # Errors
-/// When a target is unknown, cargo-fuzz or a nightly compiler is missing, or a target finds something.
+/// If a target is unknown, cargo-fuzz or a nightly compiler is missing, or a target finds something.
 pub(crate) fn run(root: &Path, words: &[&str]) -> Result<(), String> {
     let (minutes, targets) = arguments(words)?;
     let folder = root.join("tests").join("fuzz");
@@ -32,7 +33,7 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> Result<(), String> {
     for target in targets {
         let mut command = cargo();
         command.args(["+nightly", "fuzz", "run", "--fuzz-dir", ".", target]);
-        // New findings stay out of the corpus that is committed.
+        // New findings are not added to the committed corpus.
         command.args([format!("found/{target}"), format!("corpus/{target}")]);
         command.arg("--");
         command.arg(format!("-max_total_time={}", minutes * 60));
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_and_minutes_are_read() {
+    fn target_and_minutes_are_parsed() {
         assert_eq!(arguments(&["--minutes", "3", "nrrd"]).unwrap(), (3, vec!["nrrd"]));
         assert_eq!(arguments(&[]).unwrap(), (DEFAULT_MINUTES, TARGETS.to_vec()));
         assert!(arguments(&["dicom-in-space"]).unwrap_err().contains("one of nifti, dicom, nrrd"));

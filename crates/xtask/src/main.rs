@@ -1,4 +1,4 @@
-//! The project's own tasks, run as `cargo xtask NAME`. CI is `cargo xtask test` and nothing else.
+//! The project's own tasks, run as `cargo xtask NAME`. CI runs `cargo xtask test` and nothing else.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task runner's product is what it prints")]
 
 mod api;
@@ -25,17 +25,17 @@ cargo xtask TASK
 
   check          formatting, lints, docs, dependency rules, circular imports and long files, public items, licences,
                  the built viewer, the GPU type check
-  test           sets up what the tests need, then check, then every test; ends with 'N passed, N failed, N skipped'
+  test           fetches what the tests need, runs check, then every test; ends with 'N passed, N failed, N skipped'
   test --only    the same without check
-  test --vulkan  networks on a Vulkan device against the processor's (slow to build, by hand)
-  test --peers   the comparisons with other projects (slow, by hand): tests/peers/README.md
+  test --vulkan  compares networks on a Vulkan device with those on the processor (slow to build; run it manually)
+  test --peers   the comparisons with other projects (slow; run it manually): tests/peers/README.md
   structure [--bless]
                  only the circular imports and long files of check; --bless writes known-structure.txt
   api [--bless]  compares the public items of the libraries with their public-api.txt; --bless writes these files
   sbom           writes a CycloneDX list of the crates in each shipped binary into target/sbom
-  sanitize       runs the tests of the unsafe code under the address sanitizer (slow to build, by hand; Linux on x86_64)
+  sanitize       runs the tests of the unsafe code with the address sanitizer (slow to build; run it manually; Linux on x86_64)
   fuzz [--minutes M] [TARGET]
-                 fuzzes the readers of files, 20 minutes a target (by hand; nightly compiler, cargo-fuzz)
+                 fuzzes the file readers, 20 minutes per target (run it manually; needs a nightly compiler and cargo-fuzz)
   viewer         rebuilds wasm/dist, the browser viewer that the binary embeds
   setup          only fetches what the tests need (ONNX Runtime, Chromium)
 ";
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What CI runs.
+/// The task of CI.
 fn test(root: &Path, check: bool) -> Result<(), String> {
     let found = setup::all()?;
     if check {

@@ -1,5 +1,5 @@
-//! The comparisons with other projects, run by hand: they need gigabytes of Python packages and a quiet machine.
-//! What they print goes into tests/peers/RESULTS.md.
+//! The comparisons with other projects. They are run manually, because they need gigabytes of Python packages and a
+//! machine without other load. Their output belongs into tests/peers/RESULTS.md.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,15 +9,15 @@ use serde_json::Value;
 
 use crate::{python, setup, step};
 
-/// Both sides use this number of threads.
+/// Number of threads of both programs.
 const THREADS: &str = "2";
-/// Each program runs this often, and the fastest run counts: slower ones were disturbed.
+/// Number of runs of each program. The fastest run is used, because slower ones were disturbed.
 const RUNS: usize = 5;
 
 /// Runs every comparison and prints its table.
 ///
 /// # Errors
-/// When the Python environment can't be made, or a comparison fails.
+/// If the Python environment cannot be created, or a comparison fails.
 pub(crate) fn all(root: &Path) -> Result<(), String> {
     let scripts = root.join("tests").join("peers");
     let python = python::environment("peers", &scripts.join("requirements.txt"))?;
@@ -26,7 +26,7 @@ pub(crate) fn all(root: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Milliseconds per training step, ours and PyTorch's.
+/// Milliseconds per training step of Sulcus and of PyTorch.
 fn training(root: &Path, scripts: &Path, python: &Path) -> Result<String, String> {
     let theirs = step::timed("PyTorch's training step", || {
         step::capture(Command::new(python).arg(scripts.join("pytorch_step.py")).args(["--threads", THREADS]))
@@ -44,16 +44,17 @@ fn training(root: &Path, scripts: &Path, python: &Path) -> Result<String, String
         String::from("| network | Sulcus, ms a step | PyTorch, ms a step | ratio |\n| --- | --- | --- | --- |\n");
     for line in theirs.lines() {
         let line: Value =
-            serde_json::from_str(line).map_err(|e| format!("reading what PyTorch's script printed: {e}"))?;
-        let case = line.get("case").and_then(Value::as_str).ok_or("PyTorch's script named no case")?;
+            serde_json::from_str(line).map_err(|e| format!("reading the output of the PyTorch script: {e}"))?;
+        let case = line.get("case").and_then(Value::as_str).ok_or("the PyTorch script printed no case")?;
         let theirs = number(&line, "ms")?;
-        let ours = fastest_ms(&ours, case).ok_or_else(|| format!("our bench has no case {case}"))?;
+        let ours = fastest_ms(&ours, case).ok_or_else(|| format!("the bench has no case {case}"))?;
         table += &format!("| {case} | {ours:.0} | {theirs:.0} | {:.2} |\n", ours / theirs);
     }
     Ok(table)
 }
 
-/// Seconds from starting the program to the written mask, ours and a Python script's, and whether the masks agree.
+/// Seconds from starting the program to the written mask, for Sulcus and a Python script, and the number of voxels in
+/// which the masks differ.
 fn prediction(root: &Path, scripts: &Path, python: &Path) -> Result<String, String> {
     let model = root.join("models").join("hippocampus").join("model.onnx");
     let library = setup::all()?.onnx_runtime.ok_or("the comparison of predictions needs ONNX Runtime")?;
@@ -81,7 +82,7 @@ fn prediction(root: &Path, scripts: &Path, python: &Path) -> Result<String, Stri
             Command::new(python).arg(scripts.join("compare_masks.py")).arg(&our_mask).arg(&their_mask),
         )?;
         let compared: Value =
-            serde_json::from_str(&compared).map_err(|e| format!("reading what the comparison printed: {e}"))?;
+            serde_json::from_str(&compared).map_err(|e| format!("reading the output of the comparison: {e}"))?;
         let (different, voxels) = (number(&compared, "different")?, number(&compared, "voxels")?);
         let name = scan.strip_prefix(root).unwrap_or(scan.file_name().map_or(&scan, Path::new));
         table += &format!(
@@ -94,7 +95,7 @@ fn prediction(root: &Path, scripts: &Path, python: &Path) -> Result<String, Stri
     Ok(table)
 }
 
-/// The bundled case, and a whole head where the development data lies beside the clone.
+/// The bundled case, and a whole head if the development data is beside the clone.
 fn scans(root: &Path) -> Vec<PathBuf> {
     let bundled = root.join("examples").join("data").join("case").join("image.nii.gz");
     let beside = root.with_file_name("shared").join("data").join("mni152");
@@ -112,7 +113,7 @@ fn scans(root: &Path) -> Vec<PathBuf> {
     [bundled].into_iter().chain(heads).collect()
 }
 
-/// Seconds of the fastest of some runs.
+/// Seconds of the fastest of several runs.
 fn fastest(name: &str, command: impl Fn() -> Command) -> Result<f64, String> {
     step::timed(name, || {
         let mut best = f64::INFINITY;
@@ -157,13 +158,13 @@ step                          fastest       │ slowest       │ median        
 ";
 
     #[test]
-    fn fastest_runs_are_read_in_any_unit() {
+    fn fastest_runs_are_parsed_in_any_unit() {
         assert_eq!(fastest_ms(DIVAN, "unet2d-lite_48x64"), Some(158.2));
         assert_eq!(fastest_ms(DIVAN, "unet2d-classic_64x64"), Some(1512.0));
     }
 
     #[test]
-    fn a_case_that_was_not_measured_has_no_number() {
+    fn case_without_a_measurement_is_an_error() {
         assert_eq!(fastest_ms(DIVAN, "unet2d-classic"), None);
         assert_eq!(fastest_ms("", "step"), None);
     }

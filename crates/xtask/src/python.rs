@@ -1,5 +1,5 @@
-//! Python for the tests and the comparisons: environments kept in the cache, and the tests that other programs' own
-//! Python packages make possible (nibabel, SimpleITK, Snakemake, the wheel of `sulcus-python`).
+//! Python for the tests and the comparisons: environments in the cache, and the tests that use Python packages of other
+//! projects (nibabel, SimpleITK, Snakemake, the wheel of `sulcus-python`).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,12 +12,12 @@ use crate::step;
 /// Tests that need the `sulcus` binary and other projects' packages.
 const SUITES: &[&str] =
     &["tests/python", "crates/sulcus-serve/tests/test_openapi.py", "examples/cluster/test_cluster.py"];
-/// Tests of the Python package, which run in an environment that holds nothing but the wheel and what its users have.
+/// Tests of the Python package, which run in an environment with only the wheel and the packages of its users.
 const WHEEL: &str = "crates/sulcus-python";
-/// What the wheel's tests import beside it, at the versions in the list of the other tests.
+/// Further packages that the tests of the wheel import, in the versions of the list for the other tests.
 const WHEEL_NEEDS: &[&str] = &["numpy", "nibabel", "pytest", "mypy"];
 
-/// What pytest counted.
+/// The counts that pytest reports.
 #[derive(Default, Debug, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) passed: usize,
@@ -28,7 +28,7 @@ pub(crate) struct Counts {
 /// Runs the tests written in Python. Without Python each suite counts as skipped.
 ///
 /// # Errors
-/// When a test failed, or the wheel can't be built.
+/// If a test failed, or the wheel cannot be built.
 pub(crate) fn tests(root: &Path, found: &Found, counts: &mut Counts) -> Result<(), String> {
     let requirements = root.join("tests").join("python").join("requirements.txt");
     let python = match environment("tests", &requirements) {
@@ -50,7 +50,7 @@ pub(crate) fn tests(root: &Path, found: &Found, counts: &mut Counts) -> Result<(
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\nerror: ")) }
 }
 
-/// A Python with the packages in `requirements`, made once a set of them and kept in the cache.
+/// A Python with the packages in `requirements`, created once per set of packages and kept in the cache.
 ///
 /// # Errors
 /// When there is no Python, or a package cannot be installed.
@@ -68,7 +68,7 @@ pub(crate) fn environment(name: &str, requirements: &Path) -> Result<PathBuf, St
     Ok(interpreter(&folder))
 }
 
-/// Builds the wheel as a user would, installs it into a fresh environment and runs its tests there.
+/// Builds the wheel like a user, installs it into a new environment and runs its tests there.
 fn wheel(
     root: &Path,
     found: &Found,
@@ -88,12 +88,12 @@ fn wheel(
                 .arg(&wheels),
         )?;
         let built = std::fs::read_dir(&wheels)
-            .map_err(|e| format!("reading what maturin built: {e}: {}", wheels.display()))?
+            .map_err(|e| format!("listing the output of maturin: {e}: {}", wheels.display()))?
             .filter_map(|entry| Some(entry.ok()?.path()))
             .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
             .ok_or("maturin built no wheel")?;
         let clean = fresh(&scratch.join("environment"))?;
-        // The list pins the versions; it is given as a constraint, so that nothing else of it is installed.
+        // The list pins the versions. It is given as a constraint, so that none of its other packages is installed.
         install(&clean, |pip| pip.args(WHEEL_NEEDS).arg("-c").arg(requirements).arg(&built))?;
         pytest(root, found, &clean, &[root.join(WHEEL).join("tests")], counts)
     })();
@@ -103,7 +103,7 @@ fn wheel(
     outcome
 }
 
-/// An environment with nothing but pip.
+/// An environment that contains only pip.
 fn fresh(folder: &Path) -> Result<PathBuf, String> {
     let base = step::find_program(&["python3", "python"]).ok_or("there is no python3 on the search path")?;
     step::run(Command::new(base).args(["-m", "venv", "--clear"]).arg(folder))?;
@@ -124,7 +124,7 @@ fn install(python: &Path, wanted: impl FnOnce(&mut Command) -> &mut Command) -> 
     step::run(wanted(&mut pip))
 }
 
-/// Runs `suites` under pytest and adds its counts up.
+/// Runs `suites` with pytest and adds their counts.
 fn pytest(
     root: &Path,
     found: &Found,
@@ -133,7 +133,7 @@ fn pytest(
     counts: &mut Counts,
 ) -> Result<(), String> {
     let mut command = Command::new(python);
-    // Bytecode and pytest's cache would dirty the clone.
+    // Bytecode and the cache of pytest would create files in the clone.
     command.current_dir(root).args(["-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rs"]).args(suites);
     let binary = format!("sulcus{}", std::env::consts::EXE_SUFFIX);
     command.env("SULCUS_BIN", step::target_folder(root).join("release").join(binary)).env("SULCUS_REPO", root);
@@ -143,7 +143,7 @@ fn pytest(
     if let Some(library) = &found.onnx_runtime {
         command.env("SULCUS_ORT_LIB", library);
     }
-    // Programs of the environment, such as Snakemake, start one another by name.
+    // Programs of the environment, such as Snakemake, start each other by name.
     if let (Some(programs), Some(path)) = (python.parent(), std::env::var_os("PATH")) {
         let folders = std::iter::once(programs.to_path_buf()).chain(std::env::split_paths(&path));
         let path = std::env::join_paths(folders).map_err(|e| format!("putting Python on the search path: {e}"))?;
@@ -153,7 +153,7 @@ fn pytest(
     let shown: Vec<String> =
         suites.iter().map(|suite| suite.strip_prefix(root).unwrap_or(suite).display().to_string()).collect();
     step::timed(&format!("pytest {}", shown.join(" ")), || {
-        let output = command.output().map_err(|e| format!("can't start pytest: {e}"))?;
+        let output = command.output().map_err(|e| format!("pytest could not be started: {e}"))?;
         let said = String::from_utf8_lossy(&output.stdout);
         print!("{said}");
         let counted = said.lines().rev().find_map(counted).ok_or("pytest printed no counts")?;
@@ -164,7 +164,7 @@ fn pytest(
     })
 }
 
-/// Pytest's closing line, such as `1 failed, 12 passed, 2 skipped, 3 warnings in 4.56s`.
+/// The last line of pytest's output, such as `1 failed, 12 passed, 2 skipped, 3 warnings in 4.56s`.
 fn counted(line: &str) -> Option<Counts> {
     let (numbers, _) = line.trim_matches(['=', ' ']).rsplit_once(" in ")?;
     let mut counts = Counts::default();
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_closing_line_of_pytest_is_read_and_nothing_else() {
+    fn only_the_last_line_of_pytest_is_parsed() {
         let counts = |passed, failed, skipped| Some(Counts { passed, failed, skipped });
         assert_eq!(counted("12 passed in 4.56s"), counts(12, 0, 0));
         assert_eq!(counted("1 failed, 12 passed, 2 skipped, 3 warnings in 64.10s (0:01:04)"), counts(12, 1, 2));

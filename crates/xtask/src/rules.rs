@@ -1,15 +1,18 @@
 //! The dependency rules: which crate may depend on which, checked against `cargo metadata`.
 //!
-//! ARCHITECTURE.md shows the same table for people; [`documented`] holds the two together.
+//! ARCHITECTURE.md contains the same table for people; [`documented`] compares the two.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod graph;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use graph::Graph;
 use serde_json::Value;
 
 use crate::step;
 
-/// Every workspace member and the members that it may name in its manifest. This includes dev-dependencies, except those of
+/// Every workspace member and the members that its manifest may name. This includes dev-dependencies, except those of
 /// [`FOR_TESTS`] and [`FOR_TESTS_OF`].
 const MEMBERS: &[(&str, &[&str])] = &[
     ("sulcus-volume", &[]),
@@ -98,19 +101,20 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// Members that the tests of every other one may use, as dev-dependencies.
+/// Members that every crate may use as dev-dependencies.
 const FOR_TESTS: &[&str] = &["sulcus-harness", "sulcus-testing"];
 
-/// Dev-dependencies that would be a circle of crates if they were more: the tests of DICOM compare with what files give.
+/// Dev-dependencies that would be circular as normal dependencies: the DICOM tests compare with the results of reading
+/// files.
 const FOR_TESTS_OF: &[(&str, &str)] = &[("sulcus-dicom", "sulcus-io")];
 
-/// A family of crates from outside that is confined to some members.
+/// A family of external crates that only some members may use.
 struct Confined {
     what: &'static str,
     matches: fn(&str) -> bool,
-    /// Who may name it in its manifest.
+    /// Members whose manifests may name it.
     named_by: &'static [&'static str],
-    /// Whose dependencies may not reach it, however indirectly.
+    /// Members whose dependencies must not contain it, directly or indirectly.
     unreachable_from: &'static [&'static str],
 }
 
@@ -160,7 +164,8 @@ const CONFINED: &[Confined] = &[
         what: "threads (rayon)",
         matches: |name| name == "rayon",
         named_by: LIBRARIES_WITH_THREADS,
-        // The viewer has no threads either, but in the metadata of cargo the features of `sulcus-io` are those of all members.
+        // The viewer has no threads either, but cargo's metadata contains the features that `sulcus-io` has for all
+        // members together.
         unreachable_from: &["sulcus-volume", "xtask"],
     },
     Confined {
@@ -214,7 +219,8 @@ const CONFINED: &[Confined] = &[
             "xtask",
         ],
     },
-    // Not unreachable from training: cargo's metadata counts the build scripts of Burn's backends that are not compiled in.
+    // Not `unreachable_from` training, because cargo's metadata contains build scripts of Burn's backends that are not
+    // compiled.
     Confined {
         what: "an HTTP client (ureq)",
         matches: |name| name == "ureq",
@@ -277,7 +283,7 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
 /// Every edge in `metadata` (the JSON of `cargo metadata`) that the rules do not allow, one sentence each.
 ///
 /// # Errors
-/// When the JSON has not cargo's form.
+/// If the JSON does not have the form that cargo writes.
 fn violations(metadata: &Value) -> Result<Vec<String>, String> {
     let graph = Graph::read(metadata)?;
     let rules: BTreeMap<&str, &[&str]> = MEMBERS.iter().copied().collect();
@@ -285,7 +291,7 @@ fn violations(metadata: &Value) -> Result<Vec<String>, String> {
     for (member, named) in &graph.members {
         let Some(allowed) = rules.get(member.as_str()) else {
             found.push(format!(
-                "{member} is a workspace member with no rule: say what it may depend on in rules.rs"
+                "{member} is a workspace member without a rule: add its allowed dependencies to rules.rs"
             ));
             continue;
         };
@@ -296,22 +302,22 @@ fn violations(metadata: &Value) -> Result<Vec<String>, String> {
                 continue;
             }
             if !allowed.contains(&name.as_str()) && name != member {
-                found.push(format!("{member} may not depend on {name} (allowed: {})", list(allowed)));
+                found.push(format!("{member} must not depend on {name} (allowed: {})", list(allowed)));
             }
         }
         for family in CONFINED {
             for name in named.iter().filter(|name| (family.matches)(name)) {
                 if !family.named_by.contains(&member.as_str()) {
                     found.push(format!(
-                        "{member} may not name {name}: {} is for {} alone",
-                        family.what,
-                        list(family.named_by)
+                        "{member} must not name {name}: only {} may use {}",
+                        list(family.named_by),
+                        family.what
                     ));
                 }
             }
             if family.unreachable_from.contains(&member.as_str()) {
                 for path in graph.paths(member, family.matches) {
-                    found.push(format!("{member} may not reach {}, found {path}", family.what));
+                    found.push(format!("{member} must not depend on {}, found {path}", family.what));
                 }
             }
         }
@@ -319,7 +325,7 @@ fn violations(metadata: &Value) -> Result<Vec<String>, String> {
     Ok(found)
 }
 
-/// What ARCHITECTURE.md's code map lacks: a row `| name | … | allowed |` for each member.
+/// The rows that are missing or different in ARCHITECTURE.md's code map: a row `| name | … | allowed |` for each member.
 fn documented(page: &str) -> Vec<String> {
     let rows: BTreeMap<String, String> = page
         .lines()
@@ -333,9 +339,10 @@ fn documented(page: &str) -> Vec<String> {
         .iter()
         .filter_map(|(member, allowed)| match rows.get(*member) {
             None => Some(format!("ARCHITECTURE.md has no row for {member} in its code map")),
-            Some(said) if *said != list(allowed) => {
-                Some(format!("ARCHITECTURE.md lets {member} depend on '{said}', the rules on '{}'", list(allowed)))
-            }
+            Some(said) if *said != list(allowed) => Some(format!(
+                "ARCHITECTURE.md allows {member} to depend on '{said}', the rules on '{}'",
+                list(allowed)
+            )),
             Some(_) => None,
         })
         .collect()
@@ -349,108 +356,16 @@ fn list(names: &[&str]) -> String {
     if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
-/// The part of cargo's metadata that the rules are about.
-struct Graph {
-    /// Member → the names that its manifest gives, dev- and build-dependencies included.
-    members: BTreeMap<String, BTreeSet<String>>,
-    /// Member and a name in its manifest that is not only for its tests.
-    linked: BTreeSet<(String, String)>,
-    /// Package id → name.
-    names: BTreeMap<String, String>,
-    /// Package id → what it is linked with (normal and build, not dev).
-    edges: BTreeMap<String, Vec<String>>,
-    /// Member → package id.
-    ids: BTreeMap<String, String>,
-}
-
-impl Graph {
-    fn read(metadata: &Value) -> Result<Self, String> {
-        let members: BTreeSet<&str> =
-            array(metadata, "workspace_members")?.iter().filter_map(Value::as_str).collect();
-        let mut graph = Self {
-            members: BTreeMap::new(),
-            linked: BTreeSet::new(),
-            names: BTreeMap::new(),
-            edges: BTreeMap::new(),
-            ids: BTreeMap::new(),
-        };
-        for package in array(metadata, "packages")? {
-            let (id, name) = (text(package, "id")?, text(package, "name")?);
-            graph.names.insert(id.into(), name.into());
-            if members.contains(id) {
-                let mut named = BTreeSet::new();
-                for dependency in array(package, "dependencies")? {
-                    let dependency_name = text(dependency, "name")?;
-                    named.insert(dependency_name.to_owned());
-                    if dependency.get("kind").and_then(Value::as_str) != Some("dev") {
-                        graph.linked.insert((name.to_owned(), dependency_name.to_owned()));
-                    }
-                }
-                graph.members.insert(name.into(), named);
-                graph.ids.insert(name.into(), id.into());
-            }
-        }
-        let resolve = metadata.get("resolve").ok_or("cargo metadata has no 'resolve'")?;
-        for node in array(resolve, "nodes")? {
-            let mut linked = Vec::new();
-            for dependency in array(node, "deps")? {
-                let kinds = array(dependency, "dep_kinds")?;
-                if kinds.iter().any(|kind| kind.get("kind").and_then(Value::as_str) != Some("dev")) {
-                    linked.push(text(dependency, "pkg")?.to_string());
-                }
-            }
-            graph.edges.insert(text(node, "id")?.into(), linked);
-        }
-        Ok(graph)
-    }
-
-    /// A shortest chain from `member` to each package that `matches`, as `a > b > c`; a chain ends at its first match.
-    fn paths(&self, member: &str, matches: fn(&str) -> bool) -> Vec<String> {
-        let Some(start) = self.ids.get(member) else { return Vec::new() };
-        let mut came_from: BTreeMap<&str, &str> = BTreeMap::new();
-        let mut queue = std::collections::VecDeque::from([start.as_str()]);
-        let mut found = Vec::new();
-        while let Some(id) = queue.pop_front() {
-            if id != start && matches(self.name(id)) {
-                let mut chain = vec![self.name(id)];
-                let mut at = id;
-                while let Some(before) = came_from.get(at) {
-                    chain.push(self.name(before));
-                    at = before;
-                }
-                chain.reverse();
-                found.push(chain.join(" > "));
-                continue;
-            }
-            for next in self.edges.get(id).into_iter().flatten() {
-                if next != start && !came_from.contains_key(next.as_str()) {
-                    came_from.insert(next, id);
-                    queue.push_back(next);
-                }
-            }
-        }
-        found
-    }
-
-    fn name<'a>(&'a self, id: &'a str) -> &'a str {
-        self.names.get(id).map_or(id, String::as_str)
-    }
-}
-
-fn array<'a>(value: &'a Value, key: &str) -> Result<&'a Vec<Value>, String> {
-    value.get(key).and_then(Value::as_array).ok_or_else(|| format!("cargo metadata has no list '{key}'"))
-}
-
-fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str, String> {
-    value.get(key).and_then(Value::as_str).ok_or_else(|| format!("cargo metadata has no text '{key}'"))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
+
     use serde_json::json;
 
-    /// Cargo's JSON for a made-up workspace: `edges` are (from, to, kind); what starts with "sulcus" is a member.
+    use super::*;
+
+    /// Cargo's JSON for an artificial workspace: `edges` are (from, to, kind); names that start with "sulcus" are
+    /// members.
     fn metadata(edges: &[(&str, &str, Option<&str>)]) -> Value {
         let names: BTreeSet<&str> = edges.iter().flat_map(|(from, to, _)| [*from, *to]).collect();
         let of = |name: &str| edges.iter().filter(move |(from, ..)| *from == name).collect::<Vec<_>>();
@@ -478,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn the_allowed_edges_pass() {
+    fn allowed_edges_are_accepted() {
         let fine = metadata(&[
             ("sulcus-io", "sulcus-volume", None),
             ("sulcus-train", "burn", None),
@@ -491,56 +406,59 @@ mod tests {
     }
 
     #[test]
-    fn training_may_not_depend_on_the_runtime_nor_the_other_way_round() {
+    fn training_and_runtime_must_not_depend_on_each_other() {
         for (from, to) in [("sulcus-train", "sulcus-runtime"), ("sulcus-runtime", "sulcus-train")] {
             let found = violations(&metadata(&[(from, to, None)])).unwrap();
             assert_eq!(found.len(), 1, "{found:?}");
-            assert!(found[0].starts_with(&format!("{from} may not depend on {to}")), "{found:?}");
+            assert!(found[0].starts_with(&format!("{from} must not depend on {to}")), "{found:?}");
         }
     }
 
     #[test]
-    fn a_dev_dependency_is_an_edge_too() {
+    fn dev_dependencies_are_edges_too() {
         let found = violations(&metadata(&[("sulcus-volume", "sulcus-io", Some("dev"))])).unwrap();
-        assert_eq!(found, ["sulcus-volume may not depend on sulcus-io (allowed: nothing)"]);
+        assert_eq!(found, ["sulcus-volume must not depend on sulcus-io (allowed: nothing)"]);
     }
 
     #[test]
-    fn every_crates_tests_may_use_the_harness_and_nothing_else_may() {
+    fn only_tests_may_use_the_harness() {
         let for_tests = metadata(&[("sulcus-volume", "sulcus-harness", Some("dev"))]);
         assert_eq!(violations(&for_tests).unwrap(), Vec::<String>::new());
         let linked = violations(&metadata(&[("sulcus-volume", "sulcus-harness", None)])).unwrap();
-        assert_eq!(linked, ["sulcus-volume may not depend on sulcus-harness (allowed: nothing)"]);
+        assert_eq!(linked, ["sulcus-volume must not depend on sulcus-harness (allowed: nothing)"]);
     }
 
     #[test]
-    fn burn_stays_in_training() {
+    fn only_training_may_use_burn() {
         let found = violations(&metadata(&[("sulcus-cli", "burn-store", None)])).unwrap();
-        assert_eq!(found, ["sulcus-cli may not name burn-store: Burn is for sulcus-train, embed-burn alone"]);
+        assert_eq!(found, ["sulcus-cli must not name burn-store: only sulcus-train, embed-burn may use Burn"]);
     }
 
     #[test]
-    fn a_forbidden_crate_is_found_behind_another() {
+    fn forbidden_crate_is_found_among_indirect_dependencies() {
         let found =
             violations(&metadata(&[("sulcus-runtime", "innocent", None), ("innocent", "burn-tensor", None)]))
                 .unwrap();
-        assert_eq!(found, ["sulcus-runtime may not reach Burn, found sulcus-runtime > innocent > burn-tensor"]);
+        assert_eq!(
+            found,
+            ["sulcus-runtime must not depend on Burn, found sulcus-runtime > innocent > burn-tensor"]
+        );
     }
 
     #[test]
-    fn what_only_a_dependencys_tests_use_is_not_reached() {
+    fn dev_dependencies_of_dependencies_are_ignored() {
         let fine = metadata(&[("sulcus-runtime", "innocent", None), ("innocent", "burn-tensor", Some("dev"))]);
         assert_eq!(violations(&fine).unwrap(), Vec::<String>::new());
     }
 
     #[test]
-    fn a_new_member_needs_a_rule() {
+    fn new_member_needs_a_rule() {
         let found = violations(&metadata(&[("sulcus-cloud", "serde", None)])).unwrap();
         assert!(found[0].starts_with("sulcus-cloud is a workspace member with no rule"), "{found:?}");
     }
 
     #[test]
-    fn openssl_is_refused_wherever_it_hides() {
+    fn openssl_is_refused_among_indirect_dependencies() {
         let found =
             violations(&metadata(&[("sulcus-cli", "fetch", None), ("fetch", "openssl-sys", None)])).unwrap();
         assert!(found[0].contains("sulcus-cli > fetch > openssl-sys"), "{found:?}");
@@ -552,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn the_code_map_must_say_the_same() {
+    fn code_map_must_equal_the_rules() {
         let page: String = MEMBERS
             .iter()
             .map(|(member, allowed)| format!("| `{member}` | what | {} |\n", list(allowed)))

@@ -1,15 +1,16 @@
-//! The tests of the unsafe code under the address sanitizer, by hand.
+//! Runs the tests of the unsafe code with the address sanitizer.
 //!
-//! Everything is compiled once more, into a folder of its own. Miri would find more, but needs a nightly compiler and
-//! knows neither the vector instructions of `sulcus-kernels` nor calls into C.
+//! Everything is compiled again, into a separate folder. Miri would find more, but needs a nightly compiler and supports
+//! neither the vector instructions of `sulcus-kernels` nor calls into C.
 
 use std::path::Path;
 
 use crate::step;
 
-/// The flags that instrument our code and the crates that it is linked with.
+/// The flags that instrument this project's code and the crates that it is linked with.
 const FLAGS: &str = "-Zsanitizer=address -Cforce-frame-pointers=yes";
-/// Tests of the C interface that start other programs. Those are not instrumented, and cannot load a library that is.
+/// Tests of the C interface that start other programs. These programs are not instrumented, so they cannot load an
+/// instrumented library.
 const OTHER_PROGRAMS: [&str; 2] = ["programs::", "header::"];
 
 /// Runs the tests of `sulcus-kernels` and of the C interface.
@@ -23,10 +24,11 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     let folder = step::target_folder(root).join("sanitize");
     let cargo = || {
         let mut command = step::cargo();
-        // The sanitizer is an unstable option of the compiler, which takes it with this variable set. A target is named
-        // so that build scripts and procedural macros, which the compiler loads, stay as they are.
+        // The sanitizer is an unstable option of the compiler, which accepts it if this variable is set. A target is
+        // named, so that build scripts and procedural macros, which the compiler loads, are not instrumented.
         command.current_dir(root).env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", FLAGS);
-        // What engines keep until the process ends is no leak of ours; valgrind looks for leaks in `cargo xtask test`.
+        // Memory that engines keep until the process ends is not a leak; `cargo xtask test` checks for leaks with
+        // valgrind.
         command.env("ASAN_OPTIONS", "detect_leaks=0:detect_stack_use_after_return=1");
         command.args(["test", "--release", "--target", "x86_64-unknown-linux-gnu", "--target-dir"]).arg(&folder);
         command

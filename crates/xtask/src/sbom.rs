@@ -1,4 +1,4 @@
-//! Software bills of materials: which crates are inside of what we ship, in CycloneDX 1.6.
+//! Software bills of materials: lists of the crates in each shipped binary, in CycloneDX 1.6.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::step;
 
-/// What is shipped: a package, the kind of component it is, and a second package whose built files it embeds.
+/// A shipped package, the kind of its component, and a second package whose built files it embeds.
 const SHIPPED: [(&str, &str, Option<&str>); 3] = [
     ("sulcus-cli", "application", Some("sulcus-viewer")),
     ("sulcus-capi", "library", None),
@@ -18,7 +18,7 @@ const SHIPPED: [(&str, &str, Option<&str>); 3] = [
 /// Writes `NAME.cdx.json` for each shipped package into `target/sbom`.
 ///
 /// # Errors
-/// When cargo cannot describe the workspace, a crate lacks what a bill must state, or a file cannot be written.
+/// If cargo cannot describe the workspace, a crate lacks required data, or a file cannot be written.
 pub(crate) fn write(root: &Path) -> Result<(), String> {
     let folder = step::target_folder(root).join("sbom");
     std::fs::create_dir_all(&folder).map_err(|e| format!("creating a folder: {e}: {}", folder.display()))?;
@@ -64,8 +64,8 @@ fn host() -> Result<String, String> {
 /// Name, version and whether it is a procedural macro.
 type Resolved = BTreeMap<(String, String), bool>;
 
-/// The packages that cargo compiles into `members` with default features, over these kinds of dependencies. The graph of
-/// `cargo metadata` alone names more: it takes the features of all members together.
+/// The packages that cargo compiles into `members` with default features, through these kinds of dependencies. The graph
+/// of `cargo metadata` alone contains more, because it has the features of all members together.
 fn resolved(root: &Path, members: &[&str], edges: &str, platform: &str) -> Result<Resolved, String> {
     let mut found = Resolved::new();
     for member in members {
@@ -96,9 +96,9 @@ struct Package {
     version: String,
     licence: Option<String>,
     description: Option<String>,
-    /// From a registry, and not from this repository.
+    /// Whether a package is from a registry and not from this repository.
     is_external: bool,
-    /// Ids of dependencies that are not only for tests.
+    /// Ids of dependencies that are not only dev-dependencies.
     dependencies: Vec<String>,
 }
 
@@ -107,7 +107,7 @@ impl Package {
         (self.name.clone(), self.version.clone())
     }
 
-    /// Package URL. Our own crates are on no registry.
+    /// Package URL. The crates of this project are not on a registry.
     fn purl(&self) -> String {
         let kind = if self.is_external { "cargo" } else { "generic" };
         format!("pkg:{kind}/{}@{}", self.name, self.version.replace('+', "%2B"))
@@ -115,7 +115,7 @@ impl Package {
 }
 
 impl Workspace {
-    /// The bill of `name`. What is in `built_with` and not in `linked` runs only while building.
+    /// The bill of `name`. Packages in `built_with` but not in `linked` are used only while building.
     fn bill(
         &self,
         name: &str,
@@ -130,11 +130,11 @@ impl Workspace {
             self.packages.iter().filter(|package| built_with.contains_key(&package.key())).collect();
         let missing = built_with.len() - included.len();
         if missing > 0 {
-            return Err(format!("{missing} packages of {name} are in cargo tree and not in cargo metadata"));
+            return Err(format!("{missing} packages of {name} are in cargo tree but not in cargo metadata"));
         }
         let scope = |package: &Package| match linked.get(&package.key()) {
             Some(false) => "required",
-            // A procedural macro writes code while building and is not linked.
+            // A procedural macro generates code while building and is not linked.
             Some(true) | None => "excluded",
         };
         let mut components = Vec::new();
@@ -167,7 +167,7 @@ impl Workspace {
             "components": components,
             "dependencies": dependencies,
         });
-        // The same sources give the same bill, so its number comes from its content and it has no date.
+        // The same sources give the same bill, so its serial number is computed from its content and it has no date.
         let number = serial_number(&bill);
         if let Some(fields) = bill.as_object_mut() {
             fields.insert("serialNumber".to_owned(), number.into());
@@ -249,7 +249,7 @@ fn checksums(lock: &str) -> BTreeMap<(String, String), String> {
         .collect()
 }
 
-/// A UUID of version 8 (RFC 9562) made of the bill's hash.
+/// A UUID of version 8 (RFC 9562) from the hash of the bill.
 fn serial_number(bill: &Value) -> String {
     let mut bytes: Vec<u8> = Sha256::digest(bill.to_string()).iter().copied().take(16).collect();
     if let [_, _, _, _, _, _, version, _, variant, ..] = bytes.as_mut_slice() {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bill_lists_what_is_linked_and_what_is_only_used_for_building() {
+    fn bill_distinguishes_linked_packages_and_build_tools() {
         let bill = bill(&workspace()).unwrap();
         let components = bill["components"].as_array().unwrap();
         let scopes: Vec<_> =
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_graph_names_components_of_the_bill_only() {
+    fn graph_contains_only_components_of_the_bill() {
         let bill = bill(&workspace()).unwrap();
         let root = &bill["dependencies"][0];
         assert_eq!(root["ref"], "pkg:generic/app@1.0.0");
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_content_gets_the_same_number() {
+    fn same_content_has_the_same_serial_number() {
         let (one, again) = (bill(&workspace()).unwrap(), bill(&workspace()).unwrap());
         assert_eq!(one, again);
         let mut other = workspace();
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_without_licence_or_checksum_is_an_error() {
+    fn crate_without_licence_or_checksum_is_an_error() {
         let mut without = workspace();
         without.packages[2].licence = None;
         assert!(bill(&without).unwrap_err().contains("serde 1.0.0 states no licence"));
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn checksums_are_read_from_a_lock_file() {
+    fn checksums_are_parsed_from_a_lock_file() {
         let lock = "version = 4\n\n[[package]]\nname = \"own\"\nversion = \"0.1.0\"\n\n[[package]]\nname = \"serde\"\nversion = \"1.0.0\"\nsource = \"registry\"\nchecksum = \"abc\"\n";
         assert_eq!(checksums(lock), BTreeMap::from([(("serde".into(), "1.0.0".into()), "abc".into())]));
     }

@@ -1,26 +1,26 @@
-//! What the tests need and a fresh machine lacks: ONNX Runtime and a headless browser. Each is searched for, then fetched
-//! where that is possible. The tests that need what is still missing are reported as ignored.
+//! Programs that the tests need and a new machine lacks: ONNX Runtime and a headless browser. Each is searched for, and
+//! fetched if possible. Tests whose programs are still missing are reported as ignored.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::step;
 
-/// Pinned for the same answers on every machine; any release from 1.22 works.
+/// A fixed version, for the same results on every machine; any release from 1.22 on works.
 const ONNX_RUNTIME: &str = "1.32.0";
 
-/// What was found or fetched.
+/// The programs that were found or fetched.
 pub(crate) struct Found {
     /// ONNX Runtime's shared library.
     pub(crate) onnx_runtime: Option<PathBuf>,
-    /// A Chromium that runs headless.
+    /// A Chromium that supports headless mode.
     pub(crate) browser: Option<PathBuf>,
 }
 
-/// Finds or fetches everything. What cannot be fetched is named and left out.
+/// Finds or fetches everything. Programs that cannot be fetched are reported and left out.
 ///
 /// # Errors
-/// When the user named a library that does not exist: the tests would silently test something else.
+/// If the user named a library that does not exist: the tests would silently use another one.
 pub(crate) fn all() -> Result<Found, String> {
     let onnx_runtime = step::timed("ONNX Runtime for the tests", || {
         let found = onnx_runtime()?;
@@ -49,7 +49,7 @@ fn onnx_runtime() -> Result<Option<PathBuf>, String> {
             return if path.is_file() {
                 Ok(Some(path))
             } else {
-                Err(format!("{variable} names no file: unset it, or correct it: {}", path.display()))
+                Err(format!("{variable} does not name a file: unset it, or correct it: {}", path.display()))
             };
         }
     }
@@ -60,7 +60,7 @@ fn onnx_runtime() -> Result<Option<PathBuf>, String> {
     match fetch_onnx_runtime(&folder) {
         Ok(()) => Ok(library_in(&folder)),
         Err(why) => {
-            println!("    can't fetch the wheel: {why}");
+            println!("    the wheel cannot be fetched: {why}");
             Ok(None)
         }
     }
@@ -87,13 +87,13 @@ fn fetch_onnx_runtime(folder: &Path) -> Result<(), String> {
         std::fs::rename(&partial, folder).map_err(|e| format!("renaming to {}: {e}", folder.display()))
     })();
     if outcome.is_err() {
-        // The first error is the one to report.
+        // The first error is reported.
         let _ = std::fs::remove_dir_all(&partial);
     }
     outcome
 }
 
-/// The runtime's library in an unpacked wheel, not one of its providers or its Python module.
+/// The library of ONNX Runtime in an unpacked wheel, as opposed to its providers and its Python module.
 fn library_in(wheel: &Path) -> Option<PathBuf> {
     files_of(&wheel.join("onnxruntime").join("capi")).into_iter().find(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -102,7 +102,7 @@ fn library_in(wheel: &Path) -> Option<PathBuf> {
     })
 }
 
-/// The entries of a folder, sorted; none when it can't be read.
+/// The entries of a folder, sorted; empty if it cannot be read.
 fn files_of(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -118,7 +118,7 @@ fn browser() -> Option<PathBuf> {
     })
 }
 
-/// Debian's package, where this user may install it.
+/// Debian's package, if this user may install it.
 fn install_chromium() {
     let Some(apt) = step::find_program(&["apt-get"]) else { return };
     let root = step::capture(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
@@ -133,7 +133,7 @@ fn install_chromium() {
     let installed = quiet(&["update"])
         .and_then(|()| quiet(&["install", "--yes", "--no-install-recommends", "chromium", "fonts-dejavu-core"]));
     if let Err(why) = installed {
-        println!("    can't install it: {why}");
+        println!("    it cannot be installed: {why}");
     }
 }
 
@@ -141,7 +141,7 @@ fn install_chromium() {
 mod tests {
     use super::*;
 
-    /// A wheel's folder with these files in it.
+    /// The folder of a wheel with these files.
     fn wheel(name: &str, files: &[&str]) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("xtask-{name}-{}", std::process::id()));
         let capi = folder.join("onnxruntime").join("capi");
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_runtime_is_told_from_its_providers() {
+    fn library_is_distinguished_from_its_providers() {
         let folder = wheel(
             "linux",
             &["libonnxruntime_providers_shared.so", "onnxruntime_pybind11_state.so", "libonnxruntime.so.1.32.0"],
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wheel_without_the_runtime_gives_none() {
+    fn wheel_without_the_library_gives_none() {
         let folder = wheel("empty", &["libonnxruntime_providers_shared.so"]);
         assert_eq!(library_in(&folder), None);
         std::fs::remove_dir_all(folder).unwrap();

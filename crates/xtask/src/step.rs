@@ -1,4 +1,4 @@
-//! Runs a command as a named step: says what it runs, and how long it took.
+//! Runs a command as a named step: prints what it runs and how long it took.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,21 +13,23 @@ pub(crate) fn cargo() -> Command {
 /// Runs `command` with its output shown.
 ///
 /// # Errors
-/// When it can't be started or exits non-zero.
+/// If it cannot be started or its exit code is not 0.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     timed(&shown(command), || {
-        let status = command.status().map_err(|e| format!("can't start {}: {e}", shown(command)))?;
+        let status = command.status().map_err(|e| format!("{} could not be started: {e}", shown(command)))?;
         if status.success() { Ok(()) } else { Err(format!("{} failed ({status})", shown(command))) }
     })
 }
 
-/// Runs `command` quietly and gives its standard output.
+/// Runs `command` without showing its output, and returns its standard output.
 ///
 /// # Errors
-/// When it can't be started or exits non-zero; the message ends with what it wrote to standard error.
+/// If it cannot be started or its exit code is not 0; the message ends with its standard error.
 pub(crate) fn capture(command: &mut Command) -> Result<String, String> {
-    let output =
-        command.stdin(Stdio::null()).output().map_err(|e| format!("can't start {}: {e}", shown(command)))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("{} could not be started: {e}", shown(command)))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(format!("{} failed ({}): {}", shown(command), output.status, said.trim()));
@@ -55,7 +57,7 @@ pub(crate) fn find_program(names: &[&str]) -> Option<PathBuf> {
     })
 }
 
-/// Where fetched tools live: outside the clone, so that a fresh clone finds them again.
+/// The folder of fetched tools: outside the clone, so that a new clone finds them again.
 pub(crate) fn cache_folder() -> PathBuf {
     let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     from("XDG_CACHE_HOME")
@@ -65,7 +67,7 @@ pub(crate) fn cache_folder() -> PathBuf {
         .join("sulcus")
 }
 
-/// Where cargo puts what it builds in the workspace at `root`.
+/// The folder into which cargo builds the workspace at `root`.
 pub(crate) fn target_folder(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder))
 }
@@ -85,15 +87,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failing_command_names_itself() {
+    fn failing_command_is_named() {
         let message = run(cargo().args(["no-such-subcommand-at-all"])).unwrap_err();
         assert!(message.contains("no-such-subcommand-at-all failed"), "{message}");
     }
 
     #[test]
-    fn a_missing_program_is_an_error_not_a_crash() {
+    fn missing_program_is_an_error() {
         let message = capture(&mut Command::new("no-such-program-at-all")).unwrap_err();
-        assert!(message.starts_with("can't start no-such-program-at-all"), "{message}");
+        assert!(message.starts_with("no-such-program-at-all could not be started"), "{message}");
     }
 
     #[test]

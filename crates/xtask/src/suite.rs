@@ -1,4 +1,4 @@
-//! Runs every test of the workspace, then those written in Python, and adds up what the harnesses report.
+//! Runs every test of the workspace, then those written in Python, and adds the counts of the harnesses.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -11,9 +11,9 @@ use crate::step;
 /// Runs the tests, doc tests included, and prints the sum as the last line.
 ///
 /// # Errors
-/// When a test failed, did not compile, or none ran.
+/// If a test failed or did not compile, or none ran.
 pub(crate) fn all(root: &Path, found: &Found) -> Result<(), String> {
-    // The pages that are run as tests call the programs of the examples, which `cargo test` does not build.
+    // The documentation pages that are run as tests use the programs of the examples, which `cargo test` does not build.
     step::run(step::cargo().current_dir(root).args(["build", "--release", "--workspace", "--bins"]))?;
     let mut command = step::cargo();
     command.current_dir(root).args(["test", "--release", "--workspace", "--no-fail-fast"]);
@@ -26,7 +26,7 @@ pub(crate) fn all(root: &Path, found: &Found) -> Result<(), String> {
     }
     let mut tally = Tally::default();
     let outcome = step::timed("cargo test --release --workspace", || {
-        let mut child = command.spawn().map_err(|e| format!("can't start cargo test: {e}"))?;
+        let mut child = command.spawn().map_err(|e| format!("cargo test could not be started: {e}"))?;
         if let Some(output) = child.stdout.take() {
             for line in BufReader::new(output).split(b'\n') {
                 let line = line.map_err(|e| format!("reading the output of cargo test: {e}"))?;
@@ -38,7 +38,7 @@ pub(crate) fn all(root: &Path, found: &Found) -> Result<(), String> {
         let status = child.wait().map_err(|e| format!("waiting for cargo test: {e}"))?;
         if status.success() { Ok(()) } else { Err(format!("cargo test failed ({status})")) }
     });
-    // They run the binary that the tests above have built.
+    // They run the binary that was built by the tests above.
     let mut python = Counts::default();
     let python_outcome = if outcome.is_ok() { python::tests(root, found, &mut python) } else { Ok(()) };
     for reason in &tally.reasons {
@@ -50,13 +50,13 @@ pub(crate) fn all(root: &Path, found: &Found) -> Result<(), String> {
     if passed == 0 { Err("no test ran".into()) } else { Ok(()) }
 }
 
-/// Adds up the reports of the harnesses, target after target. `sulcus-harness` reports in the form of Rust's own harness.
+/// Adds the reports of the harnesses. `sulcus-harness` reports in the form of Rust's own harness.
 #[derive(Default)]
 struct Tally {
     passed: usize,
     failed: usize,
     ignored: usize,
-    /// Each ignored test with the reason that its harness gives.
+    /// Each ignored test with the reason that its harness reports.
     reasons: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ impl Tally {
         } else if let Some((name, reason)) =
             line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ignored"))
         {
-            // Rust's harness writes `ignored, reason`, that of `sulcus-harness` `ignored (reason)`.
+            // Rust's harness writes `ignored, reason`, `sulcus-harness` writes `ignored (reason)`.
             let inside = reason.trim().strip_prefix('(').and_then(|reason| reason.strip_suffix(')'));
             let reason = inside.unwrap_or_else(|| reason.trim_start_matches([',', ' ']));
             self.reasons.push(format!("{}: {reason}", name.trim_end()));
@@ -111,7 +111,7 @@ test result: FAILED. 0 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
 ";
 
     #[test]
-    fn targets_add_up_and_only_the_harness_says_what_was_ignored() {
+    fn counts_are_added_and_ignored_tests_come_only_from_the_harness() {
         let mut tally = Tally::default();
         TARGETS.lines().for_each(|line| tally.read(line));
         assert_eq!((tally.passed, tally.failed, tally.ignored), (2, 1, 2));

@@ -1,7 +1,7 @@
-//! Builds the browser viewer into `wasm/dist` and tells when what is there is older than its sources.
+//! Builds the browser viewer into `wasm/dist`, and detects built files that are older than their sources.
 //!
-//! The built files are committed, so that a plain `cargo build` of the command line embeds them; this is the one
-//! place that makes them.
+//! The built files are committed, so that a plain `cargo build` of the command line embeds them. Only this task creates
+//! them.
 
 mod toolchain;
 
@@ -14,12 +14,12 @@ use sha2::{Digest, Sha256};
 use toolchain::{DEBIAN_RUSTC, Toolchain};
 
 const TARGET: &str = "wasm32-unknown-unknown";
-/// Everything that a browser loads, together, compressed as a web server would.
+/// Maximum size of all files that a browser loads, compressed like by a web server.
 const MAX_GZIPPED_BYTES: usize = 100 * 1024;
-/// What the page is made of, in `wasm/dist`.
+/// The files of the page in `wasm/dist`.
 const DIST_FILES: [&str; 4] = ["index.html", "viewer.js", "sulcus_viewer.js", "sulcus_viewer_bg.wasm"];
 const RECORD: &str = "sources.sha256";
-/// The files and folders whose contents decide what the viewer does.
+/// The files and folders that determine the built viewer.
 const SOURCES: [&str; 9] = [
     "wasm/Cargo.toml",
     "wasm/src",
@@ -32,8 +32,8 @@ const SOURCES: [&str; 9] = [
     "crates/sulcus-pipeline/src",
 ];
 const BINARYEN: &str = "132.0.0";
-/// What stable Rust emits for this target and every browser since 2022 reads. `--all-features` would let wasm-opt
-/// emit what Chromium refuses.
+/// The WebAssembly features that stable Rust uses for this target and that every browser since 2022 supports. With
+/// `--all-features`, wasm-opt could use features that Chromium refuses.
 const WASM_FEATURES: [&str; 8] = [
     "--enable-bulk-memory",
     "--enable-bulk-memory-opt",
@@ -48,7 +48,7 @@ const WASM_FEATURES: [&str; 8] = [
 /// Compiles the viewer and writes `wasm/dist`.
 ///
 /// # Errors
-/// One line that says which step failed and what to do.
+/// One line with the failed step and what to do.
 pub(crate) fn build(root: &Path) -> Result<(), String> {
     let sources = hash_of_sources(root)?;
     let module = compile(root)?;
@@ -84,10 +84,10 @@ pub(crate) fn build(root: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks that `wasm/dist` was built from the sources beside it and is within its size.
+/// Checks that `wasm/dist` was built from its sources and does not exceed its maximum size.
 ///
 /// # Errors
-/// One line that says what differs and what to run.
+/// One line with the difference and the command to run.
 pub(crate) fn check(root: &Path) -> Result<(), String> {
     let dist = root.join("wasm/dist");
     let path = dist.join(RECORD);
@@ -102,17 +102,14 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
     }
     for name in DIST_FILES {
         if recorded(name) != Some(hash_of_file(&dist.join(name))?.as_str()) {
-            return Err(format!(
-                "this file is not the one that was built; {again}: {}",
-                dist.join(name).display()
-            ));
+            return Err(format!("this file was changed after the build; {again}: {}", dist.join(name).display()));
         }
     }
     check_size(&dist).map(|_| ())
 }
 
-/// A script without indentation, empty lines and whole-line comments. Ours has no strings over several lines, in which
-/// these would mean something, nor has wasm-bindgen's.
+/// A script without indentation, empty lines and whole-line comments. Neither our scripts nor those of wasm-bindgen have
+/// multi-line strings, in which this would change the meaning.
 fn without_comments(script: &str) -> String {
     let mut inside = false;
     let kept = script.lines().map(str::trim).filter(|line| {
@@ -135,7 +132,7 @@ fn compile(root: &Path) -> Result<PathBuf, String> {
         .env_remove("RUSTFLAGS");
     let toolchain = Toolchain::find()?;
     if !matches!(toolchain, Toolchain::Plain) {
-        // A standard library that is compiled along, for size and without the text of panics, saves a fifth.
+        // A standard library that is compiled with the viewer, for size and without the texts of panics, saves a fifth.
         cargo.args(["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size"]);
         cargo.env("RUSTC_BOOTSTRAP", "1");
         flags.extend(["-Zunstable-options", "-Cpanic=immediate-abort"].map(str::to_owned));
@@ -148,7 +145,7 @@ fn compile(root: &Path) -> Result<PathBuf, String> {
     Ok(target_dir.join(TARGET).join("viewer/sulcus_viewer.wasm"))
 }
 
-/// Panic messages carry the paths of their sources: keep those of this machine out of the file.
+/// Removes the paths of this machine from panic messages, which contain the paths of their sources.
 fn remapped_paths(root: &Path) -> Vec<String> {
     let home = std::env::home_dir().unwrap_or_default();
     let cargo_home = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
@@ -162,7 +159,7 @@ fn remapped_paths(root: &Path) -> Vec<String> {
         .collect()
 }
 
-/// The wasm-bindgen tool of the version in `Cargo.lock`: the glue and the library must be the same version.
+/// The wasm-bindgen tool in the version of `Cargo.lock`: tool and library must have the same version.
 fn wasm_bindgen(root: &Path) -> Result<PathBuf, String> {
     let version = locked_version(root, "wasm-bindgen")?;
     let has_version = |tool: &Path| {
@@ -196,7 +193,7 @@ fn locked_version(root: &Path, package: &str) -> Result<String, String> {
         .ok_or_else(|| format!("{package} is not in the lock file: {}", path.display()))
 }
 
-/// Shrinks the module with binaryen's wasm-opt where npm can install it; without npm the module stays as it is.
+/// Shrinks the module with binaryen's wasm-opt if npm can install it; otherwise the module is not changed.
 fn optimise(module: &Path) -> Result<(), String> {
     let folder = tools_folder()?.join(format!("binaryen-{BINARYEN}"));
     let tool = folder.join("node_modules/.bin/wasm-opt");
@@ -206,7 +203,7 @@ fn optimise(module: &Path) -> Result<(), String> {
         npm.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(&folder);
         npm.arg(format!("binaryen@{BINARYEN}")).stdout(Stdio::null());
         if let Err(reason) = run(&mut npm) {
-            say(&format!("viewer: not optimised, as npm could not install binaryen ({reason})"));
+            say(&format!("viewer: not optimised, because npm could not install binaryen ({reason})"));
             return Ok(());
         }
     }
@@ -215,7 +212,7 @@ fn optimise(module: &Path) -> Result<(), String> {
     fs::rename(&small, module).map_err(|e| format!("replacing the module: {e}: {}", module.display()))
 }
 
-/// Where tools are kept between builds: `$SULCUS_TOOLS`, else the user's cache folder; never inside the clone.
+/// The folder for build tools: `$SULCUS_TOOLS`, else the user's cache folder; never inside the clone.
 fn tools_folder() -> Result<PathBuf, String> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("SULCUS_TOOLS")
@@ -224,7 +221,7 @@ fn tools_folder() -> Result<PathBuf, String> {
         .ok_or_else(|| "no home folder to keep the build tools in: set SULCUS_TOOLS to a folder".to_owned())
 }
 
-/// One hash over the sorted paths and contents of all sources, the same on systems that end lines otherwise.
+/// One hash of the sorted paths and contents of all sources, independent of the line ends of the system.
 fn hash_of_sources(root: &Path) -> Result<String, String> {
     let mut files = Vec::new();
     for source in SOURCES {
@@ -263,7 +260,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn check_size(dist: &Path) -> Result<usize, String> {
-    /// A gzip member's header and trailer.
+    /// The header and trailer of a gzip member.
     const FRAME: usize = 18;
     let mut total = 0;
     for name in DIST_FILES {
@@ -273,7 +270,7 @@ fn check_size(dist: &Path) -> Result<usize, String> {
     }
     if total > MAX_GZIPPED_BYTES {
         return Err(format!(
-            "the viewer weighs {total} bytes gzipped, at most {MAX_GZIPPED_BYTES} are allowed: {}",
+            "the viewer has {total} bytes gzipped, at most {MAX_GZIPPED_BYTES} are allowed: {}",
             dist.display()
         ));
     }
@@ -318,7 +315,7 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|e| format!("writing: {e}: {}", path.display()))
 }
 
-/// Progress for people, on standard error as everywhere.
+/// Progress for people, on standard error.
 #[expect(clippy::print_stderr, reason = "a task runner talks to the person who runs it")]
 fn say(line: &str) {
     eprintln!("{line}");
@@ -329,13 +326,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scripts_lose_their_comments_and_nothing_else() {
+    fn only_comments_and_indentation_are_removed_from_scripts() {
         let script = "/**\n * What it does.\n */\nexport function f() {\n  // why\n\n  return a / 2; // rest\n}\n/* one line */\nf();\n";
         assert_eq!(without_comments(script), "export function f() {\nreturn a / 2; // rest\n}\nf();\n");
     }
 
     #[test]
-    fn a_change_to_a_source_is_noticed_and_one_to_its_line_ends_is_not() {
+    fn changed_sources_change_the_hash_but_line_ends_do_not() {
         let root = std::env::temp_dir().join(format!("sulcus-viewer-hash-{}", std::process::id()));
         let file = root.join("wasm/src/lib.rs");
         for source in SOURCES {

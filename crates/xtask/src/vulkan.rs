@@ -1,11 +1,11 @@
-//! Networks on a Vulkan device against the same networks on the processor. A GPU where there is one, else SwiftShader,
-//! the software Vulkan that comes with Chromium.
+//! Compares networks on a Vulkan device with the same networks on the processor. Uses a GPU if there is one, else
+//! SwiftShader, the software implementation of Vulkan that is part of Chromium.
 
 use std::path::{Path, PathBuf};
 
 use crate::step;
 
-/// Where packages of Chromium keep SwiftShader's manifest.
+/// Folders in which packages of Chromium have SwiftShader's manifest.
 const SWIFT_SHADER: [&str; 4] = [
     "/usr/lib/chromium/vk_swiftshader_icd.json",
     "/usr/lib64/chromium-browser/vk_swiftshader_icd.json",
@@ -13,13 +13,13 @@ const SWIFT_SHADER: [&str; 4] = [
     "/snap/chromium/current/usr/lib/chromium-browser/vk_swiftshader_icd.json",
 ];
 
-/// The variables that choose the drivers of Vulkan's loader: the newer and the older name.
+/// The variables that select the drivers of Vulkan's loader: the newer and the older name.
 const DRIVERS: [&str; 2] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
 
-/// Runs the comparison, which needs its own build of Burn, or names what is missing for it.
+/// Runs the comparison, which needs its own build of Burn, or reports what it lacks.
 ///
 /// # Errors
-/// When the build or the comparison fails.
+/// If the build or the comparison fails.
 pub(crate) fn all(root: &Path) -> Result<(), String> {
     let said = DRIVERS.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     let driver = if said || has_gpu() {
@@ -48,7 +48,7 @@ pub(crate) fn all(root: &Path) -> Result<(), String> {
     step::run(&mut command)
 }
 
-/// Whether there is hardware that a Vulkan driver may know. Elsewhere than on Linux the loader is left to find out.
+/// Whether there is hardware that a Vulkan driver may support. On systems other than Linux, the loader decides.
 fn has_gpu() -> bool {
     !cfg!(target_os = "linux")
         || Path::new("/dev/nvidia0").exists()
@@ -59,7 +59,7 @@ fn has_gpu() -> bool {
             .any(|entry| entry.file_name().to_string_lossy().starts_with("renderD"))
 }
 
-/// The first manifest that is there. Mesa's software renderer is never taken: its version in Debian 12 crashes.
+/// The first manifest that exists. Mesa's software renderer is never used: its version in Debian 12 crashes.
 fn swift_shader(manifests: &[PathBuf]) -> Option<PathBuf> {
     manifests.iter().find(|manifest| manifest.is_file()).cloned()
 }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_that_is_not_there_is_not_taken() {
+    fn missing_manifest_is_not_used() {
         let missing = PathBuf::from("/no/such/folder/vk_swiftshader_icd.json");
         assert_eq!(swift_shader(std::slice::from_ref(&missing)), None);
         let there = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");

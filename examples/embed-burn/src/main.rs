@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut paths = std::env::args().skip(1);
     let (Some(scan), Some(mask)) = (paths.next(), paths.next()) else {
-        let golden = spec.golden_case.as_ref().ok_or("the model carries no golden case")?;
+        let golden = spec.golden_case.as_ref().ok_or("the model contains no golden case")?;
         golden.check(&segment(&network, &spec, &golden.image(spec.orientation.nominal())?)?)?;
         println!("the model's golden case gets the mask that every engine must give");
         println!("usage: embed-burn SCAN.nii.gz MASK.nii.gz");

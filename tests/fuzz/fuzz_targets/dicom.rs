@@ -2,8 +2,8 @@
 
 use std::sync::Once;
 
-/// The JPEG and JPEG 2000 decoders are other people's and called behind a border that turns a panic of theirs into an
-/// error of the file, so it is no finding. The fuzzer's own hook would abort before the border is reached.
+/// The JPEG and JPEG 2000 decoders are external crates, called in a wrapper that turns their panics into errors of the
+/// file, so such a panic is not a finding. The panic hook of the fuzzer would abort before the wrapper catches it.
 fn let_decoders_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

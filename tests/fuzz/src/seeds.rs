@@ -1,4 +1,4 @@
-//! Small sound files of every format, from which fuzzing and mutation start.
+//! Small valid files of every format, with which fuzzing and mutation start.
 
 use super::targets::elements::{element, file, pixels, sequence, short, slice};
 use super::targets::{FRAME, NEXT_FILE, gzip};
@@ -9,13 +9,13 @@ use sulcus_onnx::{Axis, GraphBuilder, attribute};
 pub struct Seed {
     /// The name of the target.
     pub target: &'static str,
-    /// A name of its own.
+    /// A unique name.
     pub name: &'static str,
     /// The file.
     pub bytes: Vec<u8>,
 }
 
-/// All seeds. `model` is a whole model file: its specification goes into a small one.
+/// All seeds. `model` is a whole model file, whose specification is used for a small one.
 pub fn all(model: &[u8]) -> Vec<Seed> {
     let spec = sulcus_onnx::read_spec(model).expect("the shipped model has a specification");
     let seed = |target, name, bytes| Seed { target, name, bytes };
@@ -79,7 +79,7 @@ const JPEG_LS: &[u8] = include_bytes!("../../../crates/sulcus-dicom/tests/dicom/
 const JPEG_LS_NEAR: &[u8] = include_bytes!("../../../crates/sulcus-dicom/tests/dicom/u12_jpegls_near.dcm");
 const JPEG_2000: &[u8] = include_bytes!("../../../crates/sulcus-dicom/tests/dicom/flat_j2k.dcm");
 
-/// Pixels as they are.
+/// Uncompressed pixels.
 fn native(n: usize) -> Vec<u8> {
     element(0x7fe0, 0x0010, b"OW", &counting(n))
 }
@@ -89,13 +89,13 @@ fn dicom_series() -> Vec<u8> {
     [4, 0, 2].map(|height| slice(".1", 16, [2, 3], height, &native(12))).join(NEXT_FILE)
 }
 
-/// Where a frame lies, as functional groups say it.
+/// The position of a frame, in a functional group.
 fn position(height: i32) -> Vec<u8> {
     let place = element(0x0020, 0x0032, b"DS", format!("1\\2\\{height}").as_bytes());
     sequence(0x0020, 0x9113, &[place])
 }
 
-/// What frames share.
+/// The functional groups that frames share.
 fn shared() -> Vec<u8> {
     let measures = [element(0x0018, 0x0050, b"DS", b"3"), element(0x0028, 0x0030, b"DS", b"0.5\\0.5")].concat();
     let orientation = element(0x0020, 0x0037, b"DS", b"1\\0\\0\\0\\1\\0");
@@ -103,7 +103,7 @@ fn shared() -> Vec<u8> {
     sequence(0x5200, 0x9229, &[groups])
 }
 
-/// An enhanced file of three frames, each with a scale of its own.
+/// An enhanced file of three frames, each with its own slope.
 fn dicom_frames() -> Vec<u8> {
     let frame = |(height, slope): (i32, &str)| {
         let scale = [element(0x0028, 0x1052, b"DS", b"-8"), element(0x0028, 0x1053, b"DS", slope.as_bytes())];
@@ -153,18 +153,18 @@ fn segmentation(kind: &str, bits: u16, values: &[u8]) -> Vec<u8> {
     file(".1", &body)
 }
 
-/// One frame for a codec: its number among the targets', whether it has 16 bits, rows and columns.
+/// One frame for a codec: the number of the codec among those of the targets, whether it has 16 bits, rows and columns.
 fn frame(codec: u8, wide: u8, [rows, columns]: [u8; 2], data: &[u8]) -> Vec<u8> {
     [FRAME, &[codec, wide, rows, columns], data].concat()
 }
 
-/// The frame of a file of one slice.
+/// The frame in a file with one slice.
 fn frame_of(codec: u8, wide: u8, file: &[u8]) -> Vec<u8> {
     let after = |tag: [u8; 4], from: usize| {
         let at = file[from..].windows(4).position(|four| four == tag).expect("the file has it");
         from + at + 4
     };
-    // Rows and columns are of two bytes each, behind their representation and length.
+    // Rows and columns have two bytes each, after their representation and length.
     let size = [0x10, 0x11].map(|number| file[after([0x28, 0, number, 0], 0) + 4]);
     let item = [0xfe, 0xff, 0x00, 0xe0];
     let start = after(item, after(item, after([0xe0, 0x7f, 0x10, 0], 0)));
@@ -172,7 +172,7 @@ fn frame_of(codec: u8, wide: u8, file: &[u8]) -> Vec<u8> {
     frame(codec, wide, size, &file[start + 4..start + 4 + length])
 }
 
-/// Six bytes in one segment: a run of three, then three as they are.
+/// Six bytes in one segment: a run of three, then three literal bytes.
 fn rle() -> Vec<u8> {
     let mut out = vec![0; 64];
     out[0] = 1;
@@ -185,7 +185,7 @@ fn nrrd(fields: &str, voxels: &[u8]) -> Vec<u8> {
     [format!("NRRD0005\n{DIRECTIONS}{fields}\n").as_bytes(), voxels].concat()
 }
 
-/// Two layers that don't overlap, in each of which value 1 is another segment.
+/// Two layers that do not overlap, in which value 1 is a different segment.
 fn segments() -> Vec<u8> {
     let mut file = CHANNELS.trim_end().to_owned() + "\n";
     for i in 0..2 {
@@ -206,7 +206,7 @@ fn counting(n: usize) -> Vec<u8> {
     (0..n).map(|i| (i % 7) as u8).collect()
 }
 
-/// The numbers to 23 as text, with a word on one side.
+/// The numbers up to 23 as text, with a word on one side.
 fn counted(word: &str) -> String {
     let numbers = (0..24).map(|i| if word == "-" { format!("-{i}") } else { format!("{i}{word}") });
     numbers.collect::<Vec<_>>().join(" ")
@@ -221,7 +221,7 @@ fn zlib(content: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A NIfTI-1 header, field by field, with voxels that count up.
+/// A NIfTI-1 header, field by field, with ascending voxel values.
 struct Nifti {
     big: bool,
     dim: [i16; 5],

@@ -1,5 +1,5 @@
-//! One function a file format: reads the bytes in every way there is. It may refuse them; it must not panic, and what
-//! it reads must fit together.
+//! One function per file format, which reads the bytes in every possible way. Reading may fail, but must not panic, and
+//! the parts of a result must fit together.
 
 use sulcus_dicom::read_segmentation_bytes;
 use sulcus_io::dicom::read_series_bytes;
@@ -8,7 +8,7 @@ use sulcus_io::{
     read_scan_bytes, read_scan_pair_bytes,
 };
 
-/// Does with bytes what the kit does with a file, and must come back from it.
+/// Processes bytes like a file. It must not panic or hang.
 pub type Target = fn(&[u8]);
 
 /// The functions by name.
@@ -24,19 +24,19 @@ pub const TARGETS: &[(&str, Target)] = &[
 /// `.nii`, `.nii.gz`, and a `.hdr`/`.img` pair.
 pub fn nifti(data: &[u8]) {
     volume(data);
-    // Past the checksum, which random changes don't get through.
+    // Also tests the data behind the checksum, which random changes rarely get past.
     volume(&gzip(data));
     let (header, voxels) = data.split_at(data.len().min(348));
     checked(read_scan_pair_bytes(header, voxels));
 }
 
-/// What parts the files of a DICOM series in one input.
+/// Separates the files of a DICOM series in one input.
 pub const NEXT_FILE: &[u8] = b"\nNEXT FILE\n";
-/// What begins an input that is one compressed frame: its transfer syntax, bits, rows and columns follow in a byte each.
+/// Marks an input that is one compressed frame: transfer syntax, bits, rows and columns follow in one byte each.
 pub const FRAME: &[u8] = b"FRAME";
 
-/// The files of a DICOM series, each of which may be a segmentation as well; or one frame for a codec, which random
-/// changes would seldom reach past the elements around it.
+/// The files of a DICOM series, each of which may also be a segmentation; or one frame for a codec, because random
+/// changes rarely get past the elements around it.
 pub fn dicom(data: &[u8]) {
     let files = dicom_files(data);
     let slices: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
@@ -55,7 +55,7 @@ pub fn dicom(data: &[u8]) {
     }
 }
 
-/// The files that an input for [`dicom`] stands for.
+/// The files in an input for [`dicom`].
 pub fn dicom_files(data: &[u8]) -> Vec<Vec<u8>> {
     if let Some([syntax, bits, rows, columns, frame @ ..]) = data.strip_prefix(FRAME) {
         const SYNTAXES: [&str; 4] = [".5", ".4.70", ".4.80", ".4.90"];
@@ -78,7 +78,7 @@ pub fn dicom_files(data: &[u8]) -> Vec<Vec<u8>> {
     files
 }
 
-/// DICOM's elements, explicit and little endian.
+/// DICOM elements, explicit and little endian.
 pub mod elements {
     /// One element.
     pub fn element(group: u16, number: u16, vr: &[u8; 2], value: &[u8]) -> Vec<u8> {
@@ -129,7 +129,7 @@ pub mod elements {
         [element(0x0002, 0x0010, b"UI", uid.as_bytes()), body.concat()].concat()
     }
 
-    /// The elements that tell what pixels a file has.
+    /// The elements that describe the pixels of a file.
     pub fn pixels(bits: u16, [rows, columns]: [u16; 2]) -> Vec<u8> {
         let numbers =
             [(0x0002, 1), (0x0010, rows), (0x0011, columns), (0x0100, bits), (0x0101, bits), (0x0102, bits - 1)];
@@ -159,7 +159,7 @@ pub mod elements {
 /// `.nrrd` and `.seg.nrrd`.
 pub fn nrrd(data: &[u8]) {
     volume(data);
-    // The same voxels past the checksum of gzip data.
+    // The same voxels without the checksum of gzip data.
     if let Some(end) = data.windows(2).position(|two| two == b"\n\n") {
         let (header, voxels) = data.split_at(end + 2);
         volume(&[header, &gzip(voxels)].concat());
@@ -186,11 +186,11 @@ pub fn tables(data: &[u8]) {
     }
 }
 
-/// A model file: its outer layer, the specification in it, and its weights.
+/// A model file: its outer message, the specification in it, and its weights.
 pub fn model(data: &[u8]) {
     if let Ok(spec) = sulcus_onnx::read_spec(data) {
-        let again = sulcus_onnx::with_spec(data, &spec).expect("a file that was read takes a specification");
-        assert_eq!(sulcus_onnx::read_spec(&again).expect("what was written is read"), spec);
+        let again = sulcus_onnx::with_spec(data, &spec).expect("a file that was read accepts a specification");
+        assert_eq!(sulcus_onnx::read_spec(&again).expect("a written file can be read"), spec);
     }
     let _ = sulcus_onnx::read_constants(data);
 }

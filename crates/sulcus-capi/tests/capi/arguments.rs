@@ -226,7 +226,7 @@ fn unavailable_engines_devices_and_precisions_are_refused_with_the_reason() {
     // SAFETY: a live handle and a text.
     ok(unsafe { sulcus_options_set_ort_library(options.pointer, c_path(other.path()).as_ptr()) });
     let message = refused(build(c"ort", c"cpu").unwrap(), SulcusStatus::Engine);
-    assert!(message.starts_with("ONNX Runtime can be loaded once in a process"), "{message}");
+    assert!(message.starts_with("a process can load only one ONNX Runtime"), "{message}");
     drop(first);
 }
 

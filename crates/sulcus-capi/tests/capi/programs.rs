@@ -132,17 +132,21 @@ fn cpp_example_gives_the_masks_of_rust() {
 }
 
 #[test]
-fn program_of_the_readme_compiles() {
+fn programs_of_the_readme_compile() {
     require_compiler("cc");
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("readme.c");
     let page = include_str!("../../README.md");
-    let (_, program) = page.split_once("```c\n").unwrap();
-    std::fs::write(&source, program.split_once("```").unwrap().0).unwrap();
-    let mut command = Command::new("cc");
-    command.args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-I"]);
-    let output = command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("include")).arg(&source).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let programs: Vec<&str> = page.split("```c\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    assert_eq!(programs.len(), 2);
+    for program in programs {
+        std::fs::write(&source, program).unwrap();
+        let mut command = Command::new("cc");
+        command.args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-I"]);
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("include")).arg(&source);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]

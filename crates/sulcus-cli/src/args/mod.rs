@@ -80,7 +80,7 @@ pub(crate) enum Command {
         after_help = "Example:\n  sulcus convert scan.nii.gz scan_1mm.nii.gz --orient RAS --spacing 1,1,1\n  \
                             sulcus convert mask.nii.gz named.seg.nrrd --names labels.ctbl\n  \
                             sulcus convert model.onnx labels.txt\n\n\
-                            Where OUT ends as a label table, the names and colours of the labels of a mask, a model or a\n\
+                            If OUT has the extension of a label table, the names and colours of a mask, a model or a\n\
                             dataset.json are written: .txt or .label (ITK-SNAP), .ctbl or .csv (3D Slicer), .json (NiiVue).\n\n\
                             A change of orientation moves voxels and keeps values and type as they are stored. A change of\n\
                             grid takes the nearest value in label maps; images are interpolated linearly and written as\n\

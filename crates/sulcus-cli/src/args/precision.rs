@@ -1,40 +1,47 @@
-//! `--precision` of the commands that run models.
+//! `--precision`: the same values in every command. A command refuses a value that it does not support with the reason.
 
-use sulcus_model::Precision;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use sulcus_model::{Precision, UnknownPrecision};
 use sulcus_runtime::{Device, Engine};
 
 use crate::error::CliError;
+
+/// Parses any precision.
+fn any_precision() -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new(Precision::ALL.map(Precision::name))
+        .try_map(|name| -> Result<Precision, UnknownPrecision> { name.parse() })
+}
+
+/// Parses a precision of a training.
+pub(super) fn training_precision() -> impl TypedValueParser<Value = Precision> {
+    any_precision().try_map(|precision| match precision {
+        Precision::Int8 => {
+            Err("gradients need floating-point numbers: train in fp32, bf16 or fp16, and export in int8")
+        }
+        other => Ok(other),
+    })
+}
+
+/// Parses a precision of a model file.
+pub(super) fn file_precision() -> impl TypedValueParser<Value = Precision> {
+    any_precision().try_map(|precision| match precision {
+        Precision::Bf16 => {
+            Err("model files are stored in fp32, fp16 or int8; a device that supports bf16 computes fp32 and fp16 models in it")
+        }
+        other => Ok(other),
+    })
+}
 
 /// The precision to compute in.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PrecisionArgs {
     /// Precision to compute in: bf16 on openvino and fp16 on tensorrt are faster, and voxels at the borders of structures
     /// may change; any other value must be the precision of the model file [default: the precision of the model file]
-    #[arg(long, value_name = "P")]
-    precision: Option<ComputePrecision>,
+    #[arg(long, value_name = "P", value_parser = any_precision())]
+    precision: Option<Precision>,
     /// The same as `--precision bf16` on openvino and `--precision fp16` on tensorrt
     #[arg(long, hide = true, conflicts_with = "precision")]
     half: bool,
-}
-
-/// A value of `--precision`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum ComputePrecision {
-    Fp32,
-    Bf16,
-    Fp16,
-    Int8,
-}
-
-impl From<ComputePrecision> for Precision {
-    fn from(name: ComputePrecision) -> Self {
-        match name {
-            ComputePrecision::Fp32 => Self::Fp32,
-            ComputePrecision::Bf16 => Self::Bf16,
-            ComputePrecision::Fp16 => Self::Fp16,
-            ComputePrecision::Int8 => Self::Int8,
-        }
-    }
 }
 
 impl PrecisionArgs {
@@ -45,14 +52,12 @@ impl PrecisionArgs {
     pub(crate) fn requested(&self, device: Device, engine: Engine) -> Result<Option<Precision>, CliError> {
         match (self.precision, device, engine) {
             (None, ..) if self.half => Ok(Some(device.half_precision().unwrap_or(Precision::Fp16))),
-            (Some(ComputePrecision::Bf16), Device::OpenVino, Engine::Auto | Engine::Ort) => {
-                Ok(Some(Precision::Bf16))
-            }
-            (Some(ComputePrecision::Bf16), device, engine) => Err(CliError::usage(format_args!(
+            (Some(Precision::Bf16), Device::OpenVino, Engine::Auto | Engine::Ort) => Ok(Some(Precision::Bf16)),
+            (Some(Precision::Bf16), device, engine) => Err(CliError::usage(format_args!(
                 "--precision bf16 needs the device openvino and ONNX Runtime, found --device {device} --engine {engine}"
             ))
             .hint("use `--device openvino`, or leave --precision out to compute as the model file does")),
-            (precision, ..) => Ok(precision.map(Precision::from)),
+            (precision, ..) => Ok(precision),
         }
     }
 }
@@ -94,6 +99,17 @@ mod tests {
             ["--precision bf16", "--precision bf16 --device tensorrt", "--precision bf16 --engine tract"]
         {
             assert!(matches!(requested(options), Err(CliError::Usage { .. })), "{options}");
+        }
+    }
+
+    #[test]
+    fn unsupported_precisions_are_refused_with_the_reason() {
+        let refused = |words: &str| Arguments::try_parse_from(words.split(' ')).unwrap_err().to_string();
+        insta::assert_snapshot!(refused("sulcus train d -o r --precision int8").lines().next().unwrap(), @"error: invalid value 'int8' for '--precision <P>': gradients need floating-point numbers: train in fp32, bf16 or fp16, and export in int8");
+        insta::assert_snapshot!(refused("sulcus export r -o m.onnx --precision bf16").lines().next().unwrap(), @"error: invalid value 'bf16' for '--precision <P>': model files are stored in fp32, fp16 or int8; a device that supports bf16 computes fp32 and fp16 models in it");
+        for command in ["train d -o r", "export r -o m.onnx", "predict -m m.onnx x.nii -o y.nii"] {
+            let message = refused(&format!("sulcus {command} --precision fp64"));
+            assert!(message.contains("[possible values: fp32, bf16, fp16, int8]"), "{message}");
         }
     }
 

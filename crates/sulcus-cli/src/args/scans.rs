@@ -70,8 +70,8 @@ pub(crate) struct InfoArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// The volume: NIfTI, NRRD, MetaImage, the folder of a DICOM series, or a DICOM segmentation. Where OUT is a label table
-    /// also a model, a dataset.json or another label table
+    /// The volume: NIfTI, NRRD, MetaImage, the folder of a DICOM series, or a DICOM segmentation. If OUT is a label
+    /// table, IN may also be a model, a dataset.json or another label table
     #[arg(value_name = "IN")]
     pub(crate) input: PathBuf,
     /// The new file; its extension selects the format

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use sulcus_model::{Normalisation, Precision};
+use sulcus_model::Normalisation;
 use sulcus_plan::{Loss, Optimizer};
 use sulcus_train::Weights;
 use sulcus_volume::Interpolation;
@@ -55,26 +55,6 @@ impl From<NormalisationName> for Normalisation {
             NormalisationName::MinMax => Self::MinMax,
             NormalisationName::ZScore => Self::ZScore,
             NormalisationName::Percentile => Self::Percentile { low: 0.5, high: 99.5 },
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PrecisionName {
-    /// Single precision, as trained
-    Fp32,
-    /// Weights in half precision, half the file size; computes in fp32
-    Fp16,
-    /// Convolutions in 8-bit integers: a quarter of the file size, faster on CPUs; needs ONNX Runtime
-    Int8,
-}
-
-impl From<PrecisionName> for Precision {
-    fn from(name: PrecisionName) -> Self {
-        match name {
-            PrecisionName::Fp32 => Self::Fp32,
-            PrecisionName::Fp16 => Self::Fp16,
-            PrecisionName::Int8 => Self::Int8,
         }
     }
 }

@@ -1,11 +1,9 @@
 //! `sulcus runtime install`: ONNX Runtime into the user's data folder.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary};
 use sulcus_runtime::{Device, Engine};
 
@@ -16,27 +14,16 @@ use crate::ort_package::archive::{Unpacked, unpack};
 use crate::ort_package::download::{Client, Protocols};
 use crate::ort_package::index::{Wanted, check_version, find};
 use crate::ort_package::pinned::{pinned, with_hash};
+use crate::ort_package::record::InstallRecord;
 use crate::ort_package::{Hash, Hashing, Package, System};
 use crate::output::{Ui, human_bytes};
 use crate::tiny;
 use crate::{files, output};
 
-/// More than any wheel with GPU libraries has, in bytes.
+/// Larger than any wheel with GPU libraries, in bytes.
 const MAX_WHEEL_BYTES: u64 = 1 << 30;
-/// What was installed, beside the library.
-const RECORD: &str = "install.json";
 
-/// The content of [`RECORD`].
-#[derive(Serialize)]
-struct Record<'a> {
-    format_version: u32,
-    wheel: &'a str,
-    wheel_sha256: String,
-    /// The SHA-256 of each unpacked file.
-    files: BTreeMap<&'a str, String>,
-}
-
-/// A wheel whose hash is the expected one.
+/// A wheel whose SHA-256 is the expected one.
 struct Checked {
     name: String,
     hash: Hash,
@@ -61,16 +48,15 @@ pub(crate) fn run(args: &InstallArgs, environment: &Environment, ui: Ui) -> Resu
         .tempdir_in(&parent)
         .context(format_args!("making a folder in {}", parent.display()))?;
     let Checked { name, hash, file } = wheel;
-    let unpacked = unpack(file, fresh.path())?;
-    record(fresh.path(), &name, &hash, &unpacked)?;
-    let library = unpacked.library;
+    let Unpacked { library, files } = unpack(file, fresh.path())?;
+    InstallRecord::new(name, &hash, &files).write(fresh.path())?;
     let runtime = check(&library)?;
     let devices: &[Device] = match args {
         InstallArgs { gpu: true, .. } => &[Device::Cuda(0), Device::TensorRt(0)],
         InstallArgs { openvino: true, .. } => &[Device::OpenVino],
         _ => &[],
     };
-    // Before the move: the providers are loaded from where the library was.
+    // Renamed only after the check, so that the providers are loaded from the final folder.
     report(&runtime, devices, ui);
     let name = library.file_name().unwrap_or_default().to_owned();
     replace(&target, fresh.path())?;
@@ -104,12 +90,12 @@ fn fetch(args: &InstallArgs, folder: &Path, ui: Ui) -> Result<Checked, CliError>
         (Some(version), Some(hash)) => Wanted::Version { package, version, hash },
         _ => Wanted::Pinned(pinned(package, System::THIS).ok_or_else(|| {
             CliError::failed(format_args!(
-                "there is no wheel of {} for {} on {}",
+                "{} has no wheel for {} on {}",
                 package.name(),
                 System::THIS.os,
                 System::THIS.arch
             ))
-            .hint("without ONNX Runtime the embedded engine is used; it gives the same masks, more slowly")
+            .hint("without ONNX Runtime the built-in engine is used; it gives the same masks, but is slower")
         })?),
     };
     let client = Client::new(if args.allow_http { Protocols::HttpsAndHttp } else { Protocols::Https });
@@ -117,7 +103,7 @@ fn fetch(args: &InstallArgs, folder: &Path, ui: Ui) -> Result<Checked, CliError>
     let size = found.size.map(|bytes| format!(" ({})", human_bytes(bytes))).unwrap_or_default();
     ui.note(format_args!("fetching {}{size}", found.filename));
     if found.yanked {
-        ui.warn(format_args!("its makers withdrew {} from the index", found.filename));
+        ui.warn(format_args!("{} was withdrawn from the index by its publisher", found.filename));
     }
     let bar = ui.bar(found.size.unwrap_or(0));
     let mut file = Hashing::new(room_for_wheel(folder)?);
@@ -131,12 +117,12 @@ fn fetch(args: &InstallArgs, folder: &Path, ui: Ui) -> Result<Checked, CliError>
             wanted.hash(),
             found.url
         ))
-        .hint("it was damaged on its way or replaced; nothing of it was installed"));
+        .hint("the file was damaged during the download or was replaced; nothing was installed"));
     }
     Ok(Checked { name: found.filename, hash, file })
 }
 
-/// Copies the user's wheel, so that what is unpacked later is what was checked.
+/// Copies the user's wheel, so that the unpacked file is the checked one.
 fn local(path: &Path, expected: Option<&Hash>, folder: &Path) -> Result<Checked, CliError> {
     let reading = || format!("reading the wheel {}", path.display());
     let mut source = File::open(path).context(reading())?;
@@ -152,11 +138,11 @@ fn local(path: &Path, expected: Option<&Hash>, folder: &Path) -> Result<Checked,
         }
         None if with_hash(&hash, System::THIS).is_none() => {
             return Err(CliError::failed(format_args!(
-                "the wheel is none that this program knows for this system: its SHA-256 is {hash}: {}",
+                "this program does not know the wheel: its SHA-256 is {hash}: {}",
                 path.display()
             ))
             .hint(
-                "compare it with the one on the package index, and give it with --sha256 where they are equal",
+                "compare the SHA-256 with that on the package index, and if they are equal, give it with --sha256",
             ));
         }
         _ => {}
@@ -165,31 +151,19 @@ fn local(path: &Path, expected: Option<&Hash>, folder: &Path) -> Result<Checked,
     Ok(Checked { name, hash, file })
 }
 
-/// A file without a name, which is gone when this program is.
+/// A file without a name, which the system deletes when this program ends.
 fn room_for_wheel(folder: &Path) -> Result<File, CliError> {
     tempfile::tempfile_in(folder).context(format_args!("making a file in {}", folder.display()))
 }
 
-/// The hash of a whole wheel, and the wheel from its start.
+/// The hash of the whole wheel, and the wheel at its start.
 fn finish(wheel: Hashing<File>) -> Result<(Hash, File), CliError> {
     let (hash, mut file) = wheel.finish().context("writing the wheel")?;
     file.rewind().context("reading the wheel")?;
     Ok((hash, file))
 }
 
-/// Writes what was installed into the folder of the library.
-fn record(folder: &Path, wheel: &str, hash: &Hash, unpacked: &Unpacked) -> Result<(), CliError> {
-    let files = unpacked.files.iter().map(|(name, hash)| (name.as_str(), hash.to_string())).collect();
-    let record = Record { format_version: 1, wheel, wheel_sha256: hash.to_string(), files };
-    let mut text = serde_json::to_vec_pretty(&record).context("describing what was installed")?;
-    text.push(b'\n');
-    let path = folder.join(RECORD);
-    File::create_new(&path)
-        .and_then(|mut file| file.write_all(&text))
-        .context(format_args!("writing {}", path.display()))
-}
-
-/// Loads the library and lets it compute something before it takes the place of another one.
+/// Loads the library and computes a golden prediction before it replaces another library.
 fn check(library: &Path) -> Result<OnnxRuntime, CliError> {
     let choice = OrtLibrary::Path(library.to_path_buf());
     let (runtime, _) = sulcus_runtime::ort::find_onnx_runtime(&choice).context("checking the library")?;
@@ -200,7 +174,7 @@ fn check(library: &Path) -> Result<OnnxRuntime, CliError> {
     Ok(runtime)
 }
 
-/// Puts a finished folder in the place of another one.
+/// Replaces a folder by a finished one.
 fn replace(target: &Path, fresh: &Path) -> Result<(), CliError> {
     let doing = || format!("moving ONNX Runtime to {}", target.display());
     let retired: PathBuf = target.with_file_name(format!(".onnxruntime-old-{}", std::process::id()));
@@ -209,12 +183,12 @@ fn replace(target: &Path, fresh: &Path) -> Result<(), CliError> {
     }
     let moved = std::fs::rename(fresh, target);
     if moved.is_err() && retired.exists() {
-        // The library that was there before still works.
+        // The previous library still works.
         std::fs::rename(&retired, target).context(doing())?;
     }
     moved.context(doing())?;
     if retired.exists() {
-        std::fs::remove_dir_all(&retired).context("removing the library that was there before")?;
+        std::fs::remove_dir_all(&retired).context("removing the previous library")?;
     }
     Ok(())
 }

@@ -80,14 +80,14 @@ pub(crate) fn load(
     Ok(segmenter)
 }
 
-/// Names the command that helps where `auto` did not find the fastest engine or device.
+/// Names the command that helps if `auto` did not find the fastest engine or device.
 fn advise(args: &ComputeArgs, segmenter: &Segmenter, ui: Ui) {
     match (args.engine, segmenter.engine(), args.device) {
         (Engine::Auto, Engine::Tract, _) => {
             ui.advice("`sulcus runtime install` fetches ONNX Runtime, which is faster")
         }
         (_, Engine::Ort, Device::Auto) if segmenter.device() == Device::Cpu => {
-            ui.advice("`sulcus doctor` says why no CUDA device can be used");
+            ui.advice("`sulcus doctor` shows why no CUDA device can be used");
         }
         _ => {}
     }

@@ -1,4 +1,4 @@
-//! `sulcus serve`: a held model behind HTTP.
+//! `sulcus serve`: segments scans that are sent over HTTP.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::error::{CliError, Context, with_causes};
 use crate::interrupt;
 use crate::output::{self, Ui, count};
 
-/// What `--json` says when clients may come.
+/// The output of `--json` when the server is ready.
 #[derive(Serialize)]
 struct Started<'a> {
     url: String,
@@ -25,7 +25,7 @@ struct Started<'a> {
     precision: Vec<&'a str>,
     workers: usize,
     queue: usize,
-    /// Whether clients need one.
+    /// Whether clients need a token.
     token: bool,
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn run(
     }
     Server::check_exposure(address, &options).map_err(|error| refused(&error))?;
 
-    // The limit is the server's, which shares it out.
+    // The server divides the limit among its workers.
     let segmenter = segmenter::load(&args.models, &args.compute, None, library, environment, ui)?;
     check(&segmenter, ui);
     let mut started = Started {
@@ -75,19 +75,20 @@ pub(crate) fn run(
         output::line(&started.url)?;
     }
     let whom = match (asks, args.allow_anyone || !args.host.is_loopback()) {
-        (true, _) => "those who send the token",
+        (true, _) => "clients with the token",
         (false, true) => "anyone",
-        (false, false) => "this machine alone",
+        (false, false) => "this machine only",
     };
     ui.note(format_args!("serving {whom}; Ctrl-C ends it"));
     let ended = server.run().context("serving")?;
     match ended.abandoned {
         0 => Ok(()),
-        scans => Err(CliError::failed(format_args!("stopped at once: {} given up", count(scans, "scan")))),
+        scans => Err(CliError::failed(format_args!("stopped at once: {} cancelled", count(scans, "scan")))),
     }
 }
 
-/// The token in the file or the environment. It is no argument: every user of a machine can read those.
+/// The token, from the file or the environment. It is not an option, because every user of a machine can read the
+/// arguments of a process.
 fn token(args: &ServeArgs, environment: &Environment) -> Result<Option<Token>, CliError> {
     if args.allow_anyone {
         return Ok(None);
@@ -105,20 +106,20 @@ fn token(args: &ServeArgs, environment: &Environment) -> Result<Option<Token>, C
     };
     let token = Token::new(&secret).map_err(|error| {
         CliError::failed(format_args!("{error}: {}", place.display()))
-            .hint("`openssl rand -hex 32` prints a good one")
+            .hint("`openssl rand -hex 32` generates a token")
     })?;
     Ok(Some(token))
 }
 
-/// Replays the models' golden cases: the engine is warm for the first client, and what computes otherwise here is said.
+/// Replays the golden cases of the models. This also warms up the engine, and deviations are reported.
 fn check(segmenter: &Segmenter, ui: Ui) {
     match segmenter.replay_golden() {
         Ok(()) => {}
         Err(error) if matches!(error.kind(), ErrorKind::NoGoldenCase { .. }) => {
-            ui.note("a model carries no golden case: whether it computes here what it should was not checked");
+            ui.note("a model contains no golden case, so its results on this machine were not checked");
         }
         Err(error) => ui.warn(format_args!(
-            "the model's golden case did not get the mask that it should: {}; `sulcus doctor -m` says more",
+            "the golden case of the model gives another mask here: {}; `sulcus doctor -m` shows details",
             with_causes(&error)
         )),
     }
@@ -127,7 +128,7 @@ fn check(segmenter: &Segmenter, ui: Ui) {
 fn refused(error: &ServeError) -> CliError {
     match error {
         ServeError::Unprotected { .. } => CliError::usage(error)
-            .hint("--token-file F or $SULCUS_TOKEN names a token, --allow-anyone does without"),
+            .hint("--token-file F or $SULCUS_TOKEN sets a token, --allow-anyone serves clients without one"),
         ServeError::MemoryLimit { .. } => CliError::usage(error),
         ServeError::Listen { .. } => CliError::failed(with_causes(error))
             .hint("another program may use this port: choose another one, or 0 for a free port"),

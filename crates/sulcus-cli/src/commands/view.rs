@@ -1,4 +1,4 @@
-//! `sulcus view`: the embedded viewer in the browser, on this machine alone.
+//! `sulcus view`: the embedded viewer in the browser, on this machine only.
 
 use std::fs::File;
 use std::io::Write;
@@ -44,15 +44,15 @@ pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
     }
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
     let url = server.url(&format!("index.html{query}"));
-    // Only the page that leads a browser to the viewer is still needed, where there is one.
+    // Only the page that redirects the browser to the viewer is still needed, if there is one.
     let private = (!args.no_open || cfg!(windows)).then_some(private);
     serving.store(true, Ordering::SeqCst);
     output::line(&url)?;
-    ui.note("serving on this machine alone; Ctrl-C ends it");
+    ui.note("serving this machine only; Ctrl-C ends it");
     if let (false, Some(private)) = (args.no_open, &private)
         && !open_browser(&url, private.path())?
     {
-        ui.hint("no browser could be started: open the address above in one");
+        ui.hint("no browser could be started: open the address above in a browser");
     }
     server.run().context("serving")
 }
@@ -67,7 +67,7 @@ fn refused(error: &ServeError) -> CliError {
     }
 }
 
-/// A folder that other users cannot open, for converted scans and the page that leads a browser to the viewer.
+/// A folder that other users cannot open, for converted scans and the page that redirects the browser to the viewer.
 fn private_folder() -> Result<TempDir, CliError> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("sulcus-");
@@ -79,13 +79,13 @@ fn private_folder() -> Result<TempDir, CliError> {
     builder.tempdir().context("making a folder for converted scans")
 }
 
-/// The first signal ends the server, or the program where it does not serve yet; a second one the program. The private
-/// folder goes in any case. The flag is to be set when the server is about to run.
+/// The first signal ends the server, or the program if the server is not running yet; a second signal ends the program.
+/// The private folder is removed in both cases. The flag is set when the server is about to run.
 fn stop_on_signals(server: &ViewerServer, private: &Path) -> Result<Arc<AtomicBool>, CliError> {
     let serving = Arc::new(AtomicBool::new(false));
     let (stopper, private, running) = (server.stopper(), private.to_path_buf(), Arc::clone(&serving));
     interrupt::on_signals(move |count| {
-        // There is nobody to tell, and nothing else to do, where it fails.
+        // If this fails, it cannot be reported, and there is nothing else to do.
         let _ = std::fs::remove_dir_all(&private);
         stopper.stop();
         if count > 1 || !running.load(Ordering::SeqCst) {
@@ -95,8 +95,8 @@ fn stop_on_signals(server: &ViewerServer, private: &Path) -> Result<Arc<AtomicBo
     Ok(serving)
 }
 
-/// Opens what is shown, converted to NIfTI where the viewer doesn't read it. It must be a volume. Returns its name on the
-/// server and the open file, which is what is served even when its path leads elsewhere later.
+/// Opens a file to be shown, and converts it to NIfTI if the viewer does not read its format. It must be a volume.
+/// Returns its name on the server and the open file; this file is served even if another file gets its path later.
 fn open(
     what: &'static str,
     path: &Path,
@@ -111,14 +111,14 @@ fn open(
     if cfg!(unix)
         && let Some(path) = &converted
     {
-        // It is still there for whoever has it open, and gone when this program is, however it ends.
+        // The open file remains readable, and the system deletes it when this program ends, for whatever reason.
         std::fs::remove_file(path).context(format_args!("{what}: {}", path.display()))?;
     }
     Ok((name, file))
 }
 
-/// What the viewer doesn't read (DICOM, NRRD, MetaImage, pairs of files) as a NIfTI file in `folder`; none for anything
-/// else.
+/// Converts a file that the viewer does not read (DICOM, NRRD, MetaImage, pairs of files) to a NIfTI file in `folder`;
+/// `None` for any other file.
 fn as_nifti(
     what: &'static str,
     path: &Path,
@@ -132,7 +132,8 @@ fn as_nifti(
     }
     if !dicom && !is_pair(path) {
         let format = sulcus_io::read_metadata(path).context(what)?.format();
-        if !matches!(format, Some(VolumeFormat::Nrrd | VolumeFormat::MetaImage)) {
+        // The only format that the viewer reads.
+        if matches!(format, Some(VolumeFormat::Nifti1 | VolumeFormat::Nifti2)) {
             return Ok(None);
         }
     }
@@ -149,7 +150,7 @@ fn as_nifti(
     Ok(Some(file))
 }
 
-/// A new file for its owner alone. What is written over it keeps its permissions.
+/// A new file that only its owner can read. Writing over it keeps its permissions.
 fn private_file(path: &Path) -> std::io::Result<File> {
     let mut options = File::options();
     options.write(true).create_new(true);
@@ -158,10 +159,10 @@ fn private_file(path: &Path) -> std::io::Result<File> {
     options.open(path)
 }
 
-/// The file must be there and be a volume before a browser is opened on it. Returns its name on the server.
+/// The file must exist and be a volume before a browser is opened. Returns its name on the server.
 fn check(what: &'static str, path: &Path) -> Result<&'static str, CliError> {
     sulcus_io::read_info(path).context(format_args!("{what}"))?;
-    // The viewer looks at the content, not at the ending, to see whether it is compressed.
+    // The viewer detects compression by the content, not by the file name.
     Ok(match what {
         "image" => "image.nii.gz",
         "mask" => "mask.nii.gz",
@@ -174,8 +175,8 @@ fn is_pair(path: &Path) -> bool {
     [".hdr", ".img", ".hdr.gz", ".img.gz"].iter().any(|ending| name.ends_with(ending))
 }
 
-/// Opens a browser through a page in the private folder, which leads on to the address: every user of a machine can read the
-/// arguments of a program, and the address holds the token.
+/// Opens a browser with a page in the private folder, which redirects to the address: every user of a machine can read
+/// the arguments of a program, and the address contains the token.
 fn open_browser(url: &str, private: &Path) -> Result<bool, CliError> {
     let page = private.join("viewer.html");
     let url = url.replace('&', "&amp;");
@@ -200,7 +201,7 @@ fn open_browser(url: &str, private: &Path) -> Result<bool, CliError> {
     Ok(command.spawn().is_ok())
 }
 
-/// Text as it may stand in the query of a URL.
+/// Text that is escaped for the query of a URL.
 fn percent_encode(text: &str) -> String {
     let keep = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b'/');
     text.bytes().map(|b| if keep(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
@@ -211,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_survive_the_query() {
+    fn names_round_trip_through_the_query() {
         assert_eq!(percent_encode("a b&c=ü.nii"), "a%20b%26c%3D%C3%BC.nii");
     }
 }

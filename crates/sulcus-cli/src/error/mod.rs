@@ -77,7 +77,7 @@ impl CliError {
         self
     }
 
-    /// Adds a hint where there is none.
+    /// Adds a hint if there is none.
     pub(crate) fn or_hint(mut self, text: impl Display) -> Self {
         if let Self::Usage { hint, .. } | Self::Failed { hint, .. } = &mut self
             && hint.is_none()

@@ -1,4 +1,4 @@
-//! Finds the cases behind the paths that the user gives.
+//! Finds the cases of the paths that the user gives.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -82,8 +82,8 @@ fn series_case(path: PathBuf) -> Case {
     Case { name, files: vec![path] }
 }
 
-/// Finds the cases behind the inputs of `predict`. With `channels` > 1, the files `CASE_0000`, `CASE_0001`, … are the
-/// channels of one case; with one channel, the number is removed from the case's name.
+/// Finds the cases of the inputs of `predict`. With `channels` > 1, the files `CASE_0000`, `CASE_0001`, … are the
+/// channels of one case; with one channel, the number is removed from the name of the case.
 ///
 /// # Errors
 /// Wrong usage when two inputs have the same case name: one mask would overwrite the other.

@@ -1,7 +1,7 @@
 //! Renumbers a mask by the names of its labels.
 //!
-//! Programs number structures in different orders: 3D Slicer and DICOM segmentations in the order in which they were made. Where
-//! both sides have names, the names decide.
+//! Programs number structures in different orders: 3D Slicer and DICOM segmentations in the order in which they were
+//! made. If both sides have names, the names decide.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub(crate) fn renumber(
             (_, Some(entry), _) => entry.value,
             (Some(name), None, Some(other)) if !is_generic(&other.name) => {
                 return Err(format!(
-                    "label {value} is named `{name}`, but `{}` is expected for this number, and `{name}` is no expected name",
+                    "label {value} is named `{name}`, but `{}` is expected for this number, and `{name}` is not an expected name",
                     other.name
                 ));
             }

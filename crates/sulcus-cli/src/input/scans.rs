@@ -15,7 +15,7 @@ pub(crate) fn is_dicom(path: &Path) -> bool {
     if path.is_dir() { sulcus_dicom::holds_dicom(path) } else { sulcus_dicom::is_dicom_file(path) }
 }
 
-/// Refuses `--series` for a path that is no DICOM series.
+/// Refuses `--series` for a path that is not a DICOM series.
 ///
 /// # Errors
 /// Wrong usage.
@@ -66,7 +66,7 @@ pub(crate) struct MaskOrigin<'a> {
 /// Writes a mask; as a DICOM segmentation when the name ends in `.dcm`.
 ///
 /// # Errors
-/// When the file cannot be written, or a DICOM segmentation is requested for a scan that is no DICOM series.
+/// If the file cannot be written, or a DICOM segmentation is requested for a scan that is not a DICOM series.
 pub(crate) fn write_mask(
     path: &Path,
     labels: &LabelMap,
@@ -79,7 +79,7 @@ pub(crate) fn write_mask(
     }
     let Some(series) = source.series() else {
         return Err(CaseError::new(format_args!(
-            "a DICOM segmentation refers to the series that it was made from, but the scan is no DICOM series; give the \
+            "a DICOM segmentation refers to the series that it was made from, but the scan is not a DICOM series; give the \
              folder of the series, or write .nii.gz: {}",
             path.display()
         )));

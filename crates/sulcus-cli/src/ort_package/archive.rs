@@ -9,15 +9,15 @@ use super::{Hash, Hashing};
 use crate::error::{CliError, Context};
 use crate::output::human_bytes;
 
-/// Three times what the package with NVIDIA's providers holds, in bytes.
+/// Three times the unpacked size of the package with NVIDIA's providers, in bytes.
 const MAX_UNPACKED_BYTES: u64 = 4 << 30;
 
-/// What was unpacked.
+/// The unpacked files.
 #[derive(Debug)]
 pub(crate) struct Unpacked {
     /// ONNX Runtime itself.
     pub(crate) library: PathBuf,
-    /// The hash of each file, by its name.
+    /// The hash of each file by name.
     pub(crate) files: BTreeMap<String, Hash>,
 }
 
@@ -37,14 +37,11 @@ fn unpack_at_most(wheel: File, folder: &Path, max_bytes: u64) -> Result<Unpacked
         let path = folder.join(file);
         let out = File::create_new(&path).context(format_args!("writing {}", path.display()))?;
         let mut out = Hashing::new(out);
-        // What the member announces is not believed.
+        // The size in the member's header is not trusted.
         copy(&mut member.take(left.saturating_add(1)), &mut out)
             .context(format_args!("unpacking {}", path.display()))?;
         left = left.checked_sub(out.written()).ok_or_else(|| {
-            CliError::failed(format_args!(
-                "the wheel unpacks to more than the {} that are expected at most",
-                human_bytes(max_bytes)
-            ))
+            CliError::failed(format_args!("the unpacked wheel exceeds the limit of {}", human_bytes(max_bytes)))
         })?;
         let (hash, _) = out.finish().context(format_args!("writing {}", path.display()))?;
         files.insert(file.to_owned(), hash);
@@ -53,7 +50,7 @@ fn unpack_at_most(wheel: File, folder: &Path, max_bytes: u64) -> Result<Unpacked
         }
     }
     let library = library.ok_or_else(|| {
-        CliError::failed("the wheel holds no ONNX Runtime library for this system (onnxruntime/capi/libonnxruntime*)")
+        CliError::failed("the wheel contains no ONNX Runtime library for this system (onnxruntime/capi/libonnxruntime*)")
             .hint("give a wheel of the package onnxruntime, onnxruntime-gpu or onnxruntime-openvino that was made for this system")
     })?;
     Ok(Unpacked { library, files })
@@ -117,6 +114,6 @@ mod tests {
         let CliError::Failed { message, .. } = unpacked(999_999).unwrap_err() else {
             panic!("expected a failure")
         };
-        assert!(message.contains("more than the 1000.0 kB"), "{message}");
+        assert!(message.contains("exceeds the limit of 1000.0 kB"), "{message}");
     }
 }

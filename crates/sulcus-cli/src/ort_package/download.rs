@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 use crate::error::{CliError, Context};
 use crate::output::human_bytes;
 
-/// How long a server may take for each step.
+/// Time limits for a server.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
     connect: Duration,
-    /// From the request to the answer's head.
+    /// From the request to the first bytes of the response.
     answer: Duration,
-    /// Between two pieces of a file.
+    /// Between two parts of a file.
     pause: Duration,
-    /// A file may take this long and the time that it takes at the rate below.
+    /// Time limit of a file, in addition to the time that it takes at the rate below.
     start: Duration,
-    /// In bytes a second.
+    /// Minimum rate in bytes per second.
     min_rate: u64,
 }
 
-/// A server slower than a bad mobile connection is of no use for files of many megabytes.
+/// A server that is slower than a bad mobile connection cannot deliver files of many megabytes.
 const PATIENCE: Patience = Patience {
     connect: Duration::from_secs(30),
     answer: Duration::from_secs(60),
@@ -29,12 +29,12 @@ const PATIENCE: Patience = Patience {
     min_rate: 10_000,
 };
 
-/// Which addresses are fetched from.
+/// Which addresses are allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocols {
-    /// Encrypted ones, redirects included.
+    /// Only addresses with encryption, also after redirects.
     Https,
-    /// Unencrypted ones too.
+    /// Also addresses without encryption.
     HttpsAndHttp,
 }
 
@@ -64,8 +64,8 @@ impl Client {
         Self { agent, patience }
     }
 
-    /// Writes the file at `url` to `out` and calls `progress` with the bytes that have come. A file of more than `max_bytes` is
-    /// an error.
+    /// Writes the file at `url` to `out` and calls `progress` with the number of received bytes. A file of more than
+    /// `max_bytes` is an error.
     pub(crate) fn fetch(
         &self,
         url: &str,
@@ -79,12 +79,8 @@ impl Client {
             request = request.header("Accept", accept);
         }
         let mut answer = request.call().map_err(|error| refused(url, &error))?;
-        let too_large = || {
-            CliError::failed(format_args!(
-                "the server sends more than the {} that are expected at most: {url}",
-                human_bytes(max_bytes)
-            ))
-        };
+        let too_large =
+            || CliError::failed(format_args!("the file exceeds the limit of {}: {url}", human_bytes(max_bytes)));
         let announced = answer.body().content_length();
         if announced.is_some_and(|bytes| bytes > max_bytes) {
             return Err(too_large());
@@ -101,12 +97,12 @@ impl Client {
             }
             if begin.elapsed() > self.patience.start + self.time_for(received) {
                 return Err(CliError::failed(format_args!(
-                    "the server is too slow: {} came in {} s: {url}",
+                    "the server is too slow: received {} in {} s: {url}",
                     human_bytes(received),
                     begin.elapsed().as_secs()
                 )));
             }
-            out.write_all(part).context("writing what was downloaded")?;
+            out.write_all(part).context("writing the downloaded file")?;
             progress(received);
         }
         if announced.is_some_and(|bytes| bytes != received) {
@@ -126,7 +122,7 @@ impl Client {
 fn refused(url: &str, error: &ureq::Error) -> CliError {
     match error {
         ureq::Error::RequireHttpsOnly(address) => CliError::failed(format_args!(
-            "the server leads to an address without encryption, {address}: {url}"
+            "the server redirects to an address without encryption, {address}: {url}"
         ))
         .hint("--allow-http permits such addresses; the SHA-256 of the wheel is checked either way"),
         _ => CliError::failed(format_args!("could not fetch from the package index: {error}: {url}")).hint(
@@ -142,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// Fetches from a server that answers each request with what `answer` writes.
+    /// Fetches from a server that responds to each request with the output of `answer`.
     fn fetch(
         protocols: Protocols,
         max_bytes: u64,
@@ -187,19 +183,19 @@ mod tests {
         };
         assert_eq!(fetch(both, 1000, send(1000, 1000)), Ok(vec![7; 1000]));
         let error = fetch(both, 999, send(1000, 1000)).unwrap_err();
-        assert!(error.contains("more than the 999 bytes"), "{error}");
+        assert!(error.contains("exceeds the limit of 999 bytes"), "{error}");
         assert!(fetch(both, 1000, send(1000, 900)).is_err());
         let unannounced = |stream: &mut TcpStream| {
             let head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
             let _ = stream.write_all(&[&head[..], &[7; 100_000]].concat());
         };
         let error = fetch(both, 50_000, unannounced).unwrap_err();
-        assert!(error.contains("more than the 50.0 kB"), "{error}");
+        assert!(error.contains("exceeds the limit of 50.0 kB"), "{error}");
         assert_eq!(fetch(both, 100_000, unannounced).map(|bytes| bytes.len()), Ok(100_000));
     }
 
     #[test]
-    fn servers_that_stop_or_trickle_are_given_up() {
+    fn stalled_and_slow_servers_are_abandoned() {
         let both = Protocols::HttpsAndHttp;
         let silent = |_: &mut TcpStream| std::thread::sleep(Duration::from_secs(20));
         let stopping = |stream: &mut TcpStream| {
@@ -221,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn address_without_encryption_is_not_asked() {
+    fn address_without_encryption_gets_no_request() {
         let error = fetch(Protocols::Https, 1000, |_| panic!("asked")).unwrap_err();
         assert!(error.contains("without encryption"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! A package index: which file of a package is the wheel that is wanted, and where it lies.
+//! A package index: finds the requested wheel among the files of a package.
 
 use serde::Deserialize;
 
@@ -7,15 +7,15 @@ use super::pinned::Pinned;
 use super::{Hash, MIN_VERSION, Package, System, version_numbers};
 use crate::error::{CliError, Context};
 
-/// Many times the listing of a package with hundreds of wheels, in bytes.
+/// Many times the size of the page of a package with hundreds of wheels, in bytes.
 const MAX_LISTING_BYTES: u64 = 64 << 20;
 
-/// What is wanted of an index.
+/// The wheel that is requested from an index.
 #[derive(Debug)]
 pub(crate) enum Wanted<'a> {
     /// The wheel that is installed by default.
     Pinned(&'a Pinned),
-    /// The wheel of another version that has this hash.
+    /// The wheel of another version, with this hash.
     Version { package: Package, version: &'a str, hash: &'a Hash },
 }
 
@@ -27,7 +27,7 @@ impl Wanted<'_> {
         }
     }
 
-    /// What the wheel must hash to.
+    /// The expected hash of the wheel.
     pub(crate) fn hash(&self) -> Hash {
         match self {
             Self::Pinned(pinned) => pinned.hash(),
@@ -36,18 +36,18 @@ impl Wanted<'_> {
     }
 }
 
-/// A wheel that an index has.
+/// A wheel on an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wheel {
     pub(crate) filename: String,
     pub(crate) url: String,
-    /// In bytes, where the index says it.
+    /// Size in bytes, if the index contains it.
     pub(crate) size: Option<u64>,
-    /// Whether its makers advise against it.
+    /// Whether the publisher has withdrawn it.
     pub(crate) yanked: bool,
 }
 
-/// A package's files, as the simple API of package indexes lists them (PEP 691).
+/// The files of a package, in the form of the simple API of package indexes (PEP 691).
 #[derive(Debug, Deserialize)]
 struct Listing {
     files: Vec<Listed>,
@@ -56,9 +56,9 @@ struct Listing {
 /// One file of a package.
 #[derive(Debug, Deserialize)]
 struct Listed {
-    /// Its name, which says for which system it is.
+    /// File name, which contains the system.
     filename: String,
-    /// Where it lies; may be relative to the listing.
+    /// Address, which may be relative to the page.
     url: String,
     #[serde(default)]
     hashes: Hashes,
@@ -92,7 +92,7 @@ impl Default for Yanked {
     }
 }
 
-/// Asks an index for a wheel for this system.
+/// Requests a wheel for this system from an index.
 pub(crate) fn find(client: &Client, index: &str, wanted: &Wanted<'_>) -> Result<Wheel, CliError> {
     let package = wanted.package().name();
     let listing_url = format!("{}/{package}/", index.trim_end_matches('/'));
@@ -120,7 +120,7 @@ fn missing(wanted: &Wanted<'_>, listing_url: &str) -> CliError {
     match wanted {
         Wanted::Pinned(pinned) => {
             CliError::failed(format_args!("the package index does not have {}: {listing_url}", pinned.filename)).hint(
-                "name a wheel that it has by --ort-version and --sha256, or fetch this one elsewhere and give it with --from",
+                "select another wheel with --ort-version and --sha256, or fetch this one elsewhere and give it with --from",
             )
         }
         Wanted::Version { package, version, hash } => CliError::failed(format_args!(
@@ -129,27 +129,27 @@ fn missing(wanted: &Wanted<'_>, listing_url: &str) -> CliError {
             System::THIS.os,
             System::THIS.arch
         ))
-        .hint("the index's page of the package lists the hashes of its files; one of a wheel for this system is needed"),
+        .hint("the page of the package on the index lists the hashes of its files; give the one of a wheel for this system"),
     }
 }
 
-/// The pinned file. A file of its name with another hash is refused before it is fetched.
+/// The pinned file. A file with its name and another hash is refused before it is fetched.
 fn pinned_in(files: Vec<Listed>, pinned: &Pinned, listing_url: &str) -> Result<Option<Listed>, CliError> {
     let Some(found) = files.into_iter().find(|file| file.filename == pinned.filename) else { return Ok(None) };
     if found.hashes.is(&pinned.hash()) == Some(false) {
         return Err(CliError::failed(format_args!(
-            "the package index lists {} with another SHA-256 than the one that this program knows: expected {}, found {}: \
+            "the package index lists {} with an unexpected SHA-256: expected {}, found {}: \
              {listing_url}",
             pinned.filename,
             pinned.hash(),
             found.hashes.sha256.unwrap_or_default()
         ))
-        .hint("the file was replaced, which the official index never does: do not use this index"));
+        .hint("the file was replaced, which never happens on the official index: do not use this index"));
     }
     Ok(Some(found))
 }
 
-/// The file of a version for a system that has this hash.
+/// The file of a version for a system, with this hash.
 fn version_in(files: Vec<Listed>, version: &str, hash: &Hash, system: System) -> Option<Listed> {
     files.into_iter().find(|file| {
         let fits =
@@ -158,13 +158,13 @@ fn version_in(files: Vec<Listed>, version: &str, hash: &Hash, system: System) ->
     })
 }
 
-/// Name, version, Python, ABI and platform of a wheel without build number.
+/// Name, version, Python, ABI and platform in the name of a wheel without build number.
 pub(super) fn tags(filename: &str) -> Option<[&str; 5]> {
     let parts: Vec<&str> = filename.strip_suffix(".whl")?.split('-').collect();
     parts.try_into().ok()
 }
 
-/// Whether the engine can use a version.
+/// Whether the engine supports a version.
 pub(crate) fn check_version(version: &str) -> Result<(), CliError> {
     let numbers = version_numbers(version)
         .ok_or_else(|| CliError::usage("--ort-version: expected a release, such as 1.32.0"))?;
@@ -178,7 +178,7 @@ pub(crate) fn check_version(version: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-/// A link on a page as a whole address.
+/// The absolute address of a link on a page.
 fn resolve(page: &str, link: &str) -> String {
     if link.contains("://") {
         return link.to_owned();
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_is_read_as_pypi_writes_it() {
+    fn page_in_the_form_of_pypi_is_read() {
         let listing: Listing = serde_json::from_str(
             r#"{"meta": {"api-version": "1.4"}, "name": "onnxruntime", "files": [
                 {"filename": "a.whl", "hashes": {"sha256": "00"}, "requires-python": null, "size": 3, "url": "https://x/a.whl", "yanked": false},
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_resolved_against_the_listing() {
+    fn links_are_resolved_against_the_page() {
         let page = "https://mirror.example:8443/root/simple/onnxruntime/";
         for (link, whole) in [
             ("https://other.example/a.whl", "https://other.example/a.whl"),

@@ -1,12 +1,13 @@
-//! ONNX Runtime from a Python wheel: which wheel fits this machine, how it is fetched, and what of it is needed.
+//! ONNX Runtime from a Python wheel: which wheel fits this machine, how it is fetched, and which of its files are needed.
 //!
-//! Nothing of a wheel is unpacked, and so nothing is loaded, before the wheel has a SHA-256 that was known beforehand: one of
-//! [`pinned`], or one that the user named.
+//! No file of a wheel is unpacked or loaded before the SHA-256 of the wheel equals one that was known beforehand: a hash
+//! of [`pinned`], or one that the user gave.
 
 pub(crate) mod archive;
 pub(crate) mod download;
 pub(crate) mod index;
 pub(crate) mod pinned;
+pub(crate) mod record;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -14,7 +15,7 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
-/// The first version that the engine can use.
+/// The first version that the engine supports.
 pub(crate) const MIN_VERSION: &[u32] = &[1, 22];
 
 /// A package of the index.
@@ -39,7 +40,7 @@ impl Package {
     }
 }
 
-/// The system that wheels are chosen for, as Rust names it.
+/// The system for which wheels are chosen, in the terms of Rust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct System {
     pub(crate) os: &'static str,
@@ -47,10 +48,10 @@ pub(crate) struct System {
 }
 
 impl System {
-    /// The one that this program was built for.
+    /// The system that this program was built for.
     pub(crate) const THIS: Self = Self { os: std::env::consts::OS, arch: std::env::consts::ARCH };
 
-    /// Whether a wheel with this platform tag runs on it.
+    /// Whether a wheel with this platform tag runs on this system.
     fn takes(self, platform: &str) -> bool {
         match (self.os, self.arch) {
             ("linux", arch) => platform.contains("manylinux") && platform.ends_with(arch),
@@ -63,12 +64,12 @@ impl System {
     }
 }
 
-/// The release numbers of a version; none for versions with letters, which are previews.
+/// The release numbers of a version; `None` for versions with letters, which are previews.
 pub(crate) fn version_numbers(version: &str) -> Option<Vec<u32>> {
     version.split('.').map(|part| part.parse().ok()).collect()
 }
 
-/// A SHA-256 as 64 small hexadecimal digits.
+/// A SHA-256 as 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hash(String);
 
@@ -91,7 +92,7 @@ impl fmt::Display for Hash {
     }
 }
 
-/// Writes what it gets to another writer, and hashes and counts it.
+/// Passes bytes on to another writer, and hashes and counts them.
 pub(crate) struct Hashing<W> {
     to: W,
     digest: Sha256,
@@ -103,15 +104,15 @@ impl<W: Write> Hashing<W> {
         Self { to, digest: Sha256::new(), written: 0 }
     }
 
-    /// How many bytes were written.
+    /// Number of bytes written so far.
     pub(crate) fn written(&self) -> u64 {
         self.written
     }
 
-    /// The hash of all that was written, and the other writer.
+    /// The hash of all bytes, and the other writer.
     ///
     /// # Errors
-    /// When the other writer cannot be flushed.
+    /// If the other writer cannot be flushed.
     pub(crate) fn finish(mut self) -> io::Result<(Hash, W)> {
         self.to.flush()?;
         let hash = Hash(self.digest.finalize().iter().map(|b| format!("{b:02x}")).collect());
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_are_compared_by_their_digits_alone() {
+    fn hashes_are_compared_by_their_digits() {
         let mut writer = Hashing::new(Vec::new());
         writer.write_all(b"abc").unwrap();
         assert_eq!(writer.written(), 3);

@@ -1,4 +1,4 @@
-//! The wheels that are installed by default, and what they must hash to.
+//! The wheels that are installed by default, and their expected hashes.
 
 use super::{Hash, Package, System};
 
@@ -118,7 +118,7 @@ pub(crate) fn pinned(package: Package, system: System) -> Option<&'static Pinned
     WHEELS.iter().find(|wheel| wheel.package == package && wheel.system == system)
 }
 
-/// The wheel for a system that has this hash.
+/// The wheel for a system with this hash.
 pub(crate) fn with_hash(hash: &Hash, system: System) -> Option<&'static Pinned> {
     WHEELS.iter().find(|wheel| wheel.system == system && wheel.is(hash))
 }

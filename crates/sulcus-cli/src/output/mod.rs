@@ -1,8 +1,8 @@
-//! What the program prints: data on standard output by the functions of this module, everything for people on standard
-//! error through [`Ui`].
+//! The output of the program: data on standard output through the functions of this module, messages for people on
+//! standard error through [`Ui`].
 //!
-//! A reader of standard output may go away early, as `| head -1` does. Nothing is written after that, and the command does
-//! its work to the end.
+//! A reader of standard output may close it early, as `| head -1` does. Nothing is written after that, and the command
+//! finishes its work.
 
 pub(crate) mod rules;
 mod text;

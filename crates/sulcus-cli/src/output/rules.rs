@@ -1,4 +1,4 @@
-//! Preprocessing rules of models and plans, in words.
+//! Preprocessing rules of models and plans as text.
 
 use sulcus_model::{CropRule, GridAxes, Normalisation, SpacingRule};
 

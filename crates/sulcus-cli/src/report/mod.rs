@@ -1,4 +1,4 @@
-//! A report as one HTML file that loads nothing: no script, no font, no picture from outside.
+//! A report as one HTML file that loads nothing: no script, no font, no external picture.
 //!
 //! The templates escape all text, so that no name from a file becomes markup.
 

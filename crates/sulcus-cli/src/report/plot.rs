@@ -21,7 +21,7 @@ const MAX_NAME: usize = 20;
 pub(super) fn strips(summary: &Summary, structures: &[Structure]) -> Markup {
     let strips: Vec<_> = structures.iter().map(|structure| (structure, sorted_dice(summary, structure))).collect();
     let min = strips.iter().filter_map(|(_, dice)| dice.first()).map(|(dice, _)| *dice).fold(1.0, f64::min);
-    // The axis begins at the tenth below the worst case.
+    // The axis begins at the multiple of 0.1 below the worst case.
     let first = ((min * 10.0).floor().clamp(0.0, 9.0)) as u32;
     let (from, span) = (f64::from(first) / 10.0, 1.0 - f64::from(first) / 10.0);
     let x = |dice: f64| LEFT + (dice - from) / span * (WIDTH - LEFT - RIGHT);

@@ -53,6 +53,7 @@ fn wrong_usage_exits_with_2() {
         vec!["train", "x", "-o", "y", "--device", "cpu,cpu"],
         vec!["train", "x", "-o", "y", "--precision", "int8"],
         vec!["export", "run", "-o", "m.onnx", "--precision", "int4"],
+        vec!["export", "run", "-o", "m.onnx", "--precision", "bf16"],
         vec!["export", "run", "-o", "m.pt"],
         vec!["export", "run"],
         vec!["export", "run", "-o", "m.onnx", "--triton-name", "x"],

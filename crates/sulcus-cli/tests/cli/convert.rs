@@ -64,7 +64,9 @@ fn new_spacing_interpolates_images_and_keeps_label_values() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let (image, mask) = (home.join("image.nii.gz"), home.join("mask.nii.gz"));
-    convert(home, &scan(), &image, &["--spacing", "0.8,1,2"]).code(0).says("image (it is no label map): linear");
+    convert(home, &scan(), &image, &["--spacing", "0.8,1,2"])
+        .code(0)
+        .says("image (it is not a label map): linear");
     let found = info(home, &image);
     assert_eq!(found["dtype"], "float32");
     let spacing: Vec<f64> = found["spacing_mm"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();

@@ -89,7 +89,7 @@ fn dicom_segmentation_has_the_labels_of_the_mask() {
     assert_eq!(segmented.data(), mask.data());
     let name = |table: &sulcus_volume::LabelTable| table.entries()[0].name.clone();
     assert_eq!(name(&names), name(source.label_table().unwrap()));
-    predict(home.path(), &[&scan()], &dicom, &[]).code(1).says("the scan is no DICOM series");
+    predict(home.path(), &[&scan()], &dicom, &[]).code(1).says("the scan is not a DICOM series");
 
     let again = home.path().join("again.dcm");
     run(home.path(), &[&"convert", &nifti, &again, &"--like", &folder]).code(0);

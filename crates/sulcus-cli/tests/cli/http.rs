@@ -129,7 +129,7 @@ fn signal_stops_the_server_after_the_accepted_scans() {
         }
         let (code, said) = served.ended();
         assert_eq!(code, Some(0), "{said}");
-        assert!(said.contains("serving this machine alone; Ctrl-C ends it"), "{said}");
+        assert!(said.contains("serving this machine only; Ctrl-C ends it"), "{said}");
     }
 }
 

@@ -27,7 +27,7 @@ fn broken_plan_is_refused_before_files_are_written() {
     let file = super::support::file(home.path(), "plan.json", br#"{"format_version": 1, "plan": 3}"#);
     run(home.path(), &[&"train", &set, &"-o", &folder, &"--plan", &file])
         .code(1)
-        .says("this is no plan that can be used")
+        .says("the plan cannot be used")
         .says("plan.json");
     assert!(!folder.exists());
     run(home.path(), &[&"plan", &set, &"--patch", &"33,32", &"--device", &"cpu"])

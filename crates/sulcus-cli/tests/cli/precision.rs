@@ -104,6 +104,6 @@ fn model_is_exported_in_every_precision_with_its_loss_of_dice() {
     }
     run(home.path(), &[&"predict", &"-m", &at("int8.onnx"), &scan(), &"-o", &at("no.nii.gz")])
         .code(1)
-        .says("does not run int8 models, ONNX Runtime does");
-    run(home.path(), &[&"doctor", &"-m", &at("int8.onnx")]).code(1).says("does not run int8 models");
+        .says("does not support int8 models, ONNX Runtime does");
+    run(home.path(), &[&"doctor", &"-m", &at("int8.onnx")]).code(1).says("does not support int8 models");
 }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::support::{Ended, ended, file, sulcus};
 
-/// A wheel's name that fits this system.
+/// The name of a wheel for this system.
 fn wheel_name(version: &str) -> String {
     let platform = match (std::env::consts::OS, std::env::consts::ARCH) {
         ("linux", arch) => format!("manylinux_2_28_{arch}"),
@@ -46,7 +46,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// An index's page with one file.
+/// The page of an index with one file.
 fn listing(filename: &str, url: &str, hash: Option<&str>) -> Vec<u8> {
     let hashes = hash.map(|hash| format!("\"sha256\": \"{hash}\"")).unwrap_or_default();
     format!("{{\"files\": [{{\"filename\": \"{filename}\", \"url\": \"{url}\", \"hashes\": {{{hashes}}}}}]}}")
@@ -58,7 +58,7 @@ fn found(body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// A server on this machine that answers as `answer` says for a path.
+/// A server on this machine that responds with the output of `answer` for a path.
 struct Index {
     url: String,
     requests: Arc<AtomicUsize>,
@@ -131,7 +131,7 @@ fn respond(stream: &mut (impl Read + Write), answer: &impl Fn(&str) -> Vec<u8>) 
     let _ = stream.flush();
 }
 
-/// Of a server at 127.0.0.1. Certificate and key are for these tests alone; nothing else trusts them.
+/// For a server at 127.0.0.1. Certificate and key are only used in these tests; nothing else trusts them.
 fn certificate() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/tls/cert.pem")
 }
@@ -145,7 +145,7 @@ fn install(home: &Path, arguments: &[&str]) -> Ended {
     ended(command.output().unwrap())
 }
 
-/// That nothing was installed, and nothing left behind.
+/// Asserts that nothing was installed and no file is left.
 fn check_nothing_is_left(home: &Path) {
     let folder = home.join("data/sulcus");
     let left: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.file_name()).collect();
@@ -183,17 +183,17 @@ fn redirects_and_links_from_https_to_http_are_not_followed() {
 }
 
 #[test]
-fn default_wheel_is_pinned_whatever_the_index_says() {
+fn default_wheel_is_pinned_regardless_of_the_index() {
     let home = tempfile::tempdir().unwrap();
     let other = wheel(b"another library");
-    // What the program asks for, which is for this system.
+    // The requested file, which is for this system.
     let pinned =
         install(home.path(), &["--allow-http", "--index", &Index::plain(|_| found(b"{\"files\": []}")).url])
             .code(1)
             .stderr;
     let (_, after) = pinned.split_once("does not have ").unwrap();
     let name = after.split(": ").next().unwrap();
-    // An index that lists another hash, one that lists none, and one that sends something else.
+    // An index that lists another hash, one that lists none, and one that sends another file.
     let lying = Index::with(name, Some(&sha256(&other)), other.clone());
     install(home.path(), &["--allow-http", "--index", &lying.url]).code(1).says("lists onnxruntime-");
     assert_eq!(lying.requests(), 1, "the wheel was fetched");
@@ -205,7 +205,7 @@ fn default_wheel_is_pinned_whatever_the_index_says() {
 }
 
 #[test]
-fn other_version_needs_its_hash_and_must_have_it() {
+fn other_version_needs_its_hash() {
     let home = tempfile::tempdir().unwrap();
     let (name, library) = (wheel_name("1.30.0"), wheel(b"not a library at all"));
     let hash = sha256(&library);
@@ -219,15 +219,15 @@ fn other_version_needs_its_hash_and_must_have_it() {
     let wrong = "ab".repeat(32);
     ask(&index.url, &["--ort-version", "1.30.0", "--sha256", &wrong]).code(1).says("no onnxruntime 1.30.0 for ");
     ask(&index.url, &["--ort-version", "1.31.0", "--sha256", &hash]).code(1).says("no onnxruntime 1.31.0 for ");
-    // The hash is the expected one, so that the library is tried.
+    // The hash is the expected one, so that the library is loaded.
     ask(&index.url, &["--ort-version", "1.30.0", "--sha256", &hash]).code(1).says("checking the library");
-    // The index has the right hash for the wrong file: damaged, cut short, or announced as more than a wheel may have.
+    // The index has the right hash for a wrong file: damaged, truncated, or announced with more than the maximum size.
     let mut damaged = library.clone();
     damaged[50] ^= 1;
     let damaged = Index::with(&name, Some(&hash), damaged);
     ask(&damaged.url, &["--ort-version", "1.30.0", "--sha256", &hash]).code(1).says("is not the expected one");
     let page = listing(&name, "/files/a.whl", Some(&hash));
-    for (announced, says) in [(library.len() + 1000, ""), (3 << 30, "more than the 1073.7 MB")] {
+    for (announced, says) in [(library.len() + 1000, ""), (3 << 30, "exceeds the limit of 1073.7 MB")] {
         let (page, library) = (page.clone(), library.clone());
         let index = Index::plain(move |path| {
             if !path.starts_with("/files/") {
@@ -240,7 +240,7 @@ fn other_version_needs_its_hash_and_must_have_it() {
     }
     let endless =
         Index::plain(|_| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 1_u64 << 40).into_bytes());
-    ask(&endless.url, &[]).code(1).says("more than the 67.1 MB");
+    ask(&endless.url, &[]).code(1).says("exceeds the limit of 67.1 MB");
     check_nothing_is_left(home.path());
 }
 
@@ -262,7 +262,7 @@ fn own_wheel_needs_a_known_hash() {
 #[test]
 fn library_is_installed_with_a_record_of_its_hashes() {
     let Some(library) = std::env::var_os("SULCUS_ORT_LIB").map(PathBuf::from).filter(|path| path.is_file()) else {
-        sulcus_harness::skip("SULCUS_ORT_LIB names no ONNX Runtime library");
+        sulcus_harness::skip("SULCUS_ORT_LIB does not name an ONNX Runtime library");
     };
     let home = tempfile::tempdir().unwrap();
     let library = std::fs::read(library).unwrap();
@@ -271,7 +271,7 @@ fn library_is_installed_with_a_record_of_its_hashes() {
     let page = listing(&name, &format!("../../files/{name}"), Some(&hash));
     let index = Index::encrypted(move |path| found(if path.starts_with("/files/") { &bytes } else { &page }));
     let arguments = ["--ort-version", "1.32.0", "--sha256", &hash, "--index", &index.url];
-    // The second time it takes the place of the first.
+    // The second installation replaces the first.
     for _ in 0..2 {
         let installed = install(home.path(), &arguments).code(0);
         let path = home.path().join("data/sulcus/onnxruntime").join(library_name());
@@ -292,4 +292,17 @@ fn library_is_installed_with_a_record_of_its_hashes() {
     assert_eq!(std::fs::read_dir(home.path().join("data/sulcus")).unwrap().count(), 1);
     let doctor = ended(sulcus(home.path()).args(["doctor", "--json"]).output().unwrap()).code(0);
     assert!(doctor.stdout.contains("data/sulcus/onnxruntime"), "{}", doctor.stdout);
+}
+
+#[test]
+fn doctor_fails_if_an_installed_file_was_changed() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("data/sulcus/onnxruntime");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(library_name()), "not the library").unwrap();
+    let files = serde_json::json!({library_name(): sha256(b"the library")});
+    let record = serde_json::json!({"format_version": 1, "wheel": "a.whl", "wheel_sha256": "", "files": files});
+    std::fs::write(folder.join("install.json"), record.to_string()).unwrap();
+    let doctor = ended(sulcus(home.path()).arg("doctor").output().unwrap()).code(1);
+    doctor.says("was changed after the installation").says("hint: `sulcus runtime install`");
 }

@@ -1,4 +1,4 @@
-//! What signals do to commands that take long, and to files that are being written.
+//! The effect of signals on commands that take long, and on files that are being written.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

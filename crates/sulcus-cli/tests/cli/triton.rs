@@ -113,7 +113,7 @@ fn unusable_models_are_refused_and_no_file_is_written() {
     });
     export(home.path(), &wrong, &[]).code(1).says("its golden case gives another mask here");
     let none = other(home.path(), "none.onnx", |spec| spec.golden_case = None);
-    export(home.path(), &none, &[]).code(1).says("carries no golden case");
+    export(home.path(), &none, &[]).code(1).says("contains no golden case");
     let int8 = other(home.path(), "int8.onnx", |spec| {
         spec.precision = Some(sulcus_model::QuantizationReport {
             kind: sulcus_model::Precision::Int8,

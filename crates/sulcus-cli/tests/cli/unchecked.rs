@@ -14,7 +14,7 @@ fn marked(home: &std::path::Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn an_unchecked_model_is_refused_unless_it_is_allowed() {
+fn unchecked_model_is_refused_unless_it_is_allowed() {
     let home = tempfile::tempdir().unwrap();
     let (model, mask) = (marked(home.path()), home.path().join("mask.nii.gz"));
     let segment = |more: &[&str]| {
@@ -32,7 +32,7 @@ fn an_unchecked_model_is_refused_unless_it_is_allowed() {
     assert!(!mask.exists());
     let refused = refused.says("did not pass its check").says("logits differ by up to 3e-2");
     refused.says("marked.onnx").says("`--allow-unchecked`");
-    // An ensemble is no better than its members.
+    // An ensemble with an unchecked member is unchecked.
     predict(home.path(), &[&scan()], &mask, &["-m", model.to_str().unwrap()]).code(1).says("marked.onnx");
     run(home.path(), &[&"serve", &"-m", &model, &"--port", &"0"]).code(1).says("did not pass its check");
     run(home.path(), &[&"doctor", &"-m", &model]).code(1).says("did not pass its check");
@@ -45,7 +45,7 @@ fn an_unchecked_model_is_refused_unless_it_is_allowed() {
 }
 
 #[test]
-fn an_unchecked_model_says_so() {
+fn unchecked_model_is_described_as_unchecked() {
     let home = tempfile::tempdir().unwrap();
     let model = marked(home.path());
     let info = run(home.path(), &[&"info", &model]).code(0).stdout;

@@ -1,4 +1,4 @@
-//! `sulcus view` as a process: what it prints and serves, how it ends, and what it leaves behind.
+//! `sulcus view` as a process: its output, the files that it serves, how it ends, and which files it leaves.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -68,7 +68,7 @@ impl Drop for Served {
 }
 
 #[test]
-fn the_viewer_serves_the_named_files_to_this_machine_alone() {
+fn viewer_serves_the_named_files_to_this_machine_only() {
     let home = tempfile::tempdir().unwrap();
     let served = Served::start(home.path());
     let (url, address) = (&served.url, &served.address);
@@ -92,9 +92,9 @@ fn the_viewer_serves_the_named_files_to_this_machine_alone() {
     assert_eq!(served.get("data/image.nii.gz", "evil.example").0, 403);
 }
 
-/// The page reads NIfTI alone, so everything else is given to it as such, with the names that a mask carries.
+/// The page reads only NIfTI, so other formats are converted, with the names that a mask contains.
 #[test]
-fn what_the_page_does_not_read_is_served_as_nifti() {
+fn other_formats_are_served_as_nifti() {
     let home = tempfile::tempdir().unwrap();
     let names = file(home.path(), "names.ctbl", b"# Color table file\n1 Head 1 2 3 255\n2 Tail 4 5 6 255\n");
     let (image, mask) = (home.path().join("image.mha"), home.path().join("mask.seg.nrrd"));
@@ -112,7 +112,7 @@ fn what_the_page_does_not_read_is_served_as_nifti() {
     assert_eq!(called, ["Head", "Tail"]);
 }
 
-/// Other users of this machine reach the port as well.
+/// Other users of this machine can connect to the port too.
 #[test]
 fn requests_without_the_token_get_403() {
     let home = tempfile::tempdir().unwrap();
@@ -126,7 +126,7 @@ fn requests_without_the_token_get_403() {
 
 #[cfg(unix)]
 #[test]
-fn signals_end_the_viewer_with_0_and_no_converted_scan_is_left() {
+fn signals_end_the_viewer_with_0_and_remove_converted_scans() {
     let home = tempfile::tempdir().unwrap();
     let temporary = home.path().join("tmp");
     std::fs::create_dir(&temporary).unwrap();
@@ -137,7 +137,7 @@ fn signals_end_the_viewer_with_0_and_no_converted_scan_is_left() {
         command.env("TMPDIR", &temporary).args(["view", "--no-open"]).arg(&image);
         let mut served = Served::spawn(command);
         assert_eq!(served.get("data/image.nii.gz", &served.address).0, 200);
-        // It is served from a file without a name, which is gone even when the program is killed.
+        // It is served from a file without a name, which disappears even if the program is killed.
         let left = std::fs::read_dir(&temporary).unwrap().count();
         served.signal(signal);
         let code = served.child.wait().unwrap().code();
@@ -158,7 +158,7 @@ fn closed_terminal_does_not_end_a_viewer_under_nohup() {
     assert_eq!(served.get("data/image.nii.gz", &served.address).0, 200);
 }
 
-/// The system gives the server 40 file descriptors; others open more connections than that.
+/// The system gives the server 40 file descriptors; other programs open more connections than that.
 #[cfg(unix)]
 #[test]
 fn viewer_survives_more_connections_than_file_descriptors() {
@@ -179,7 +179,7 @@ fn viewer_survives_more_connections_than_file_descriptors() {
 /// Every user of a machine can read the arguments of a program, so the browser gets the address in a file of the user's own.
 #[cfg(all(unix, not(target_os = "macos")))]
 #[test]
-fn browser_gets_the_token_by_a_private_file() {
+fn browser_gets_the_token_from_a_private_file() {
     use std::os::unix::fs::PermissionsExt;
     let home = tempfile::tempdir().unwrap();
     let opener = file(home.path(), "bin/xdg-open", b"#!/bin/sh\nstat -c %a \"$1\" \"${1%/*}\" > \"$HOME/modes\"\ncp \"$1\" \"$HOME/page.part\"\nmv \"$HOME/page.part\" \"$HOME/page.html\"\n");
@@ -206,7 +206,7 @@ fn browser_gets_the_token_by_a_private_file() {
 }
 
 #[test]
-fn what_cannot_be_shown_is_said_before_a_browser_opens() {
+fn invalid_files_are_reported_before_a_browser_opens() {
     let home = tempfile::tempdir().unwrap();
     let broken = file(home.path(), "broken.nii", &nifti(&[9, 9, 9], &[0.0; 5], Some(RAS)));
     run(home.path(), &[&"view", &"--no-open", &broken]).code(1).says("broken.nii");

@@ -1,12 +1,12 @@
-//! The commands that README.md and examples/README.md show, run in order and compared with the output beside them.
+//! Runs the commands of README.md and examples/README.md in order, and compares their output with the pages.
 //!
-//! `trycmd` runs such pages too, but compares them as they are: a page would have to show `[..]` in place of each time,
-//! score and path. Here page and output are compared after what varies is replaced in both (`mask.rs`), so that a page
-//! shows what a person sees. `SULCUS_BLESS=1` writes the output into the pages.
+//! `trycmd` runs such pages too, but compares the output literally: a page would have to contain `[..]` in place of each
+//! time, score and path. Here, values that vary are replaced in both the page and the output before the comparison
+//! (`mask.rs`), so that pages show real output. `SULCUS_BLESS=1` writes the output into the pages.
 //!
-//! A comment before a block says how it is treated:
+//! A comment before a block determines its treatment:
 //!
-//! - `<!-- test: numbers vary -->`: only the numbers that no chance decides are compared (training under a time budget).
+//! - `<!-- test: numbers vary -->`: only numbers that do not depend on the training time are compared.
 //! - `<!-- test: not run, REASON -->`
 #![allow(
     clippy::unwrap_used,
@@ -57,7 +57,7 @@ fn check(name: &str) {
                 step.output = page::with_gaps_of(&step.output, masks.paths(&printed));
             } else {
                 differences.push(format!(
-                    "$ {}\n--- the page shows, masked\n{}\n--- the command prints, masked\n{}\n",
+                    "$ {}\n--- the page, masked\n{}\n--- the command prints, masked\n{}\n",
                     step.command,
                     masks.apply(&step.output).join("\n"),
                     masks.apply(&printed).join("\n")
@@ -70,7 +70,7 @@ fn check(name: &str) {
     }
     assert!(
         differences.is_empty(),
-        "{name} shows other output than its commands print. Run this test with SULCUS_BLESS=1 to write it.\n{}",
+        "{name} shows output that differs from that of its commands. Run this test with SULCUS_BLESS=1 to write it.\n{}",
         differences.join("\n")
     );
 }

@@ -1,10 +1,10 @@
-//! What varies between machines and runs is replaced by a word.
+//! Replaces values that vary between machines and runs by a word.
 
 use regex_lite::Regex;
 
 use crate::session::Session;
 
-/// On every page: times, paths, ports, and what depends on the machine.
+/// On every page: times, paths, ports, and values that depend on the machine.
 const ALWAYS: &[(&str, &str)] = &[
     (r#""seconds":\{[^}]*\}"#, r#""seconds":{TIMES}"#),
     (r#""peak_memory_bytes":\d+"#, r#""peak_memory_bytes":N"#),
@@ -24,8 +24,7 @@ const ALWAYS: &[(&str, &str)] = &[
     (r"\bversion [0-9]+\.[0-9.]+:", "version N:"),
 ];
 
-/// Where training stops at a time budget: how many epochs there are and what they reach is left to chance. The number of
-/// cases and labels is not.
+/// In a training under a time budget, the number of epochs and the scores vary. The number of cases and labels does not.
 const NUMBERS: &[(&str, &str)] = &[
     (r" {2,}", "  "),
     (r"[;,] best weights after epoch \d+", ""),
@@ -57,7 +56,7 @@ impl Masks {
         }
     }
 
-    /// The lines with only the paths of this machine replaced.
+    /// The lines with the paths of this machine replaced.
     pub(crate) fn paths(&self, lines: &[String]) -> Vec<String> {
         let replace = |line: &String| {
             self.texts.iter().fold(line.clone(), |line, (path, word)| line.replace(path.as_str(), word))
@@ -65,7 +64,7 @@ impl Masks {
         lines.iter().map(replace).collect()
     }
 
-    /// The lines with everything replaced that varies. Epochs, and a gap among them, become one line where numbers vary.
+    /// The lines with all varying values replaced. If numbers vary, epochs (and a gap among them) become one line.
     pub(crate) fn apply(&self, lines: &[String]) -> Vec<String> {
         let mut masked: Vec<String> = self
             .paths(lines)

@@ -6,9 +6,9 @@ const BLOCK: &str = "```console";
 /// Stands for any number of lines.
 const GAP: &str = "…";
 
-/// A page in pieces, so that output can be replaced.
+/// A page, divided into parts so that output can be replaced.
 pub(crate) struct Page {
-    /// The text before each block, and at last the text after all.
+    /// The text before each block, and the text after the last block.
     texts: Vec<String>,
     pub(crate) blocks: Vec<Block>,
 }
@@ -25,7 +25,7 @@ pub(crate) enum Treatment {
     NotRun,
 }
 
-/// A command and the lines that it prints.
+/// A command and its output.
 pub(crate) struct Step {
     pub(crate) command: String,
     pub(crate) output: Vec<String>,
@@ -57,7 +57,7 @@ impl Page {
 }
 
 impl Treatment {
-    /// As the comment before a block says. `before` ends with the block's first line.
+    /// The treatment given in the comment before a block. `before` ends with the first line of the block.
     fn of(before: &str) -> Self {
         let comment = before.lines().rev().nth(1).and_then(|line| line.strip_prefix("<!-- test: "));
         match comment.and_then(|comment| comment.strip_suffix(" -->")) {
@@ -88,7 +88,7 @@ fn is_gap(line: &str) -> bool {
     line.trim() == GAP
 }
 
-/// Whether the lines are those of the page, where a gap stands for any lines.
+/// Whether the lines equal those of the page, in which a gap stands for any lines.
 pub(crate) fn matches(page: &[String], printed: &[String]) -> bool {
     match page.split_first() {
         None => printed.is_empty(),
@@ -99,7 +99,7 @@ pub(crate) fn matches(page: &[String], printed: &[String]) -> bool {
     }
 }
 
-/// The lines with a gap where the page has its first one: as many lines before and after it as there were.
+/// The lines with the gap of the page: as many lines before and after it as on the page.
 pub(crate) fn with_gaps_of(page: &[String], printed: Vec<String>) -> Vec<String> {
     let Some(first) = page.iter().position(|line| is_gap(line)) else { return printed };
     let after = page[first..].iter().filter(|line| !is_gap(line)).count();
@@ -111,7 +111,7 @@ pub(crate) fn with_gaps_of(page: &[String], printed: Vec<String>) -> Vec<String>
 }
 
 #[test]
-fn a_page_is_written_as_it_was_read() {
+fn page_round_trips() {
     let text = "# A\n\n```sh\nnot this\n```\n\n<!-- test: numbers vary -->\n```console\n$ a\n1\n$ b\n```\nend\n```console\n$ c\n```\n";
     let page = Page::parse(text);
     assert_eq!(page.to_string(), text);
@@ -122,7 +122,7 @@ fn a_page_is_written_as_it_was_read() {
 }
 
 #[test]
-fn a_gap_stands_for_any_lines() {
+fn gap_stands_for_any_lines() {
     let lines = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     assert!(matches(&lines("a … d"), &lines("a b c d")));
     assert!(matches(&lines("…"), &[]));

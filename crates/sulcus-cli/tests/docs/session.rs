@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::root;
 
-/// Commands that pages show and the programs that they start here, which cargo has built.
+/// Commands on pages, and the programs that replace them here, which cargo has built.
 const PROGRAMS: [(&str, &str); 5] = [
     ("cargo run --release -p sulcus-examples --bin embed --", "embed"),
     ("cargo run --release -p sulcus-examples --bin compare_engines --", "compare_engines"),
@@ -17,18 +17,18 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("cargo run --release -p embed-burn --", "embed-burn"),
     ("cargo run --release -p embed-burn", "embed-burn"),
 ];
-/// Less time for training, of which only the form of the output is compared.
+/// Shorter training, of which only the form of the output is compared.
 const SHORTER: [(&str, &str); 3] = [
     ("--time-budget 2m", "--time-budget 20s"),
     ("sulcus demo", "sulcus demo --minutes 0.2"),
     ("walk/example 30", "walk/example 5"),
 ];
-/// Options that change nothing of the output but for a port: nothing is opened, no fixed port is taken.
+/// Options that affect only the opening of windows and the port.
 const QUIET: [(&str, &str); 2] =
     [("sulcus view ", "sulcus view --no-open "), ("sulcus serve ", "sulcus serve --port 0 ")];
-/// The address that pages show for `sulcus serve`.
+/// The address on pages for `sulcus serve`.
 const ADDRESS: &str = "127.0.0.1:8080";
-/// How long a server may take for its first lines.
+/// Time limit for the first lines of a server.
 const STARTING: Duration = Duration::from_secs(60);
 
 pub(crate) struct Session {
@@ -36,12 +36,12 @@ pub(crate) struct Session {
     shorter: bool,
     /// Programs that run until the session ends.
     servers: Vec<Child>,
-    /// Where `sulcus serve` answers.
+    /// The address of `sulcus serve`.
     address: Option<String>,
 }
 
 impl Session {
-    /// `shorter`: with less time for training.
+    /// `shorter`: with a shorter training.
     pub(crate) fn new(shorter: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
@@ -62,7 +62,7 @@ impl Session {
         Self { folder, shorter, servers: Vec::new(), address: None }
     }
 
-    /// Paths of this machine and how pages write them, the longest first.
+    /// Paths of this machine and their form on pages, longest first.
     pub(crate) fn paths(&self) -> Vec<(String, &'static str)> {
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
         let built = Path::new(env!("CARGO_BIN_EXE_sulcus")).parent().unwrap().to_path_buf();
@@ -75,8 +75,8 @@ impl Session {
         ]
     }
 
-    /// The lines that a command prints to stdout and stderr; nothing when its program is not here. A server is left
-    /// running after as many lines as the page shows.
+    /// The output of a command on stdout and stderr; empty if its program is not available. A server is left running
+    /// after as many lines as the page shows.
     pub(crate) fn run(&mut self, command: &str, shown: usize) -> Option<Vec<String>> {
         let mut line = command.replace("cargo run --release -- ", "sulcus ");
         for (words, program) in PROGRAMS {
@@ -106,7 +106,7 @@ impl Session {
         Some(String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect())
     }
 
-    /// Does for a command that is not run what those after it need.
+    /// Creates the files that later commands need from a command that is not run.
     pub(crate) fn stand_in_for(&self, command: &str) {
         if command != "sulcus runtime install" {
             return;
@@ -116,14 +116,16 @@ impl Session {
         };
         let folder = self.folder.path().join("home/.local/share/sulcus/onnxruntime");
         std::fs::create_dir_all(&folder).unwrap();
-        // A link would be followed, and another path be printed.
+        // A symbolic link would be resolved, and another path be printed.
         std::fs::copy(&library, folder.join(library.file_name().unwrap())).unwrap();
     }
 
     fn serve(&mut self, shell: &mut Command, line: &str, shown: usize) -> Vec<String> {
-        // Without `exec` the shell would be ended and the server left.
+        // Without `exec`, only the shell would be ended, not the server.
         let mut parts = line.splitn(2, "sulcus ");
-        let (Some(""), Some(rest)) = (parts.next(), parts.next()) else { panic!("a server runs alone: {line}") };
+        let (Some(""), Some(rest)) = (parts.next(), parts.next()) else {
+            panic!("a server must be the only command of its line: {line}")
+        };
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("exec sulcus {rest} 2>&1")).current_dir(self.folder.path()).env_clear();
         command.envs(shell.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -133,7 +135,7 @@ impl Session {
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
-                // After the lines that are compared nobody listens.
+                // The remaining output is not compared and not read.
                 let _ = sender.send(line);
             }
         });
@@ -149,7 +151,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         for server in &mut self.servers {
-            // It may have ended by itself.
+            // The program may have ended by itself.
             let _ = server.kill();
             let _ = server.wait();
         }

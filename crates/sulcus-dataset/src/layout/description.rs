@@ -6,7 +6,7 @@ use serde_json::Value;
 use sulcus_model::DatasetLabels;
 use sulcus_pipeline::PreprocessedLabels;
 
-/// The labels of a description. Fails when there are more than can be trained.
+/// The labels of a description. Fails if there are more than can be trained.
 pub(super) fn labels(json: &str) -> Result<DatasetLabels, String> {
     let found = DatasetLabels::from_json(json)?;
     check_count(found.labels.entries().len())?;

@@ -64,7 +64,7 @@ fn open_described(root: &Path) -> Result<Dataset, DatasetError> {
     let stated = json.get("numTraining").and_then(Value::as_u64);
     if let Some(stated) = stated.filter(|n| *n != cases.len() as u64) {
         let what = format!(
-            "`numTraining` is {stated}, but the data set has {}; correct it, or look for what is missing or too many",
+            "`numTraining` is {stated}, but the data set has {}; correct it, or look for missing or additional cases",
             count(cases.len(), "case")
         );
         notes.push(FileFinding { file: description, what });

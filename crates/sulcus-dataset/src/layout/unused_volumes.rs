@@ -6,8 +6,8 @@ use crate::case::Case;
 use crate::finding::FileFinding;
 use crate::text::count;
 
-/// Finds volumes that lie beside the files of the cases and belong to no case: one finding per folder. Users often
-/// expect that these are trained on.
+/// Finds volumes beside the files of the cases that belong to no case: one finding per folder. Users often expect that
+/// these are trained on.
 pub(super) fn unused_volumes(cases: &[Case]) -> Vec<FileFinding> {
     /// How many files a finding lists.
     const MAX_NAMED: usize = 5;

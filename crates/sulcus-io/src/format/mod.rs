@@ -11,8 +11,11 @@
 //! 2. Add one line to [`FORMATS`].
 //! 3. Add a variant to [`VolumeFormat`](crate::VolumeFormat), the name of the format in reports.
 //!
-//! Reading, writing, pairs of files, file names and error messages then include the format. Its tests belong into
-//! `tests/`, and small valid files into the fuzzing seeds (`tests/fuzz/src/seeds.rs`).
+//! Reading, writing, pairs of files and file names then include the format, in every command and interface. Messages, help and
+//! documentation that list the formats have to be extended: search the repository for `.mha`.
+//!
+//! Its tests belong into `tests/`. For the fuzzer and `tests/mutation.rs`, add a target (`tests/fuzz/src/targets.rs`, a program in
+//! `tests/fuzz/fuzz_targets`, its name in `crates/xtask/src/fuzz.rs`) and small valid files (`tests/fuzz/src/seeds.rs`).
 
 #[cfg(feature = "fs")]
 mod encodable;

@@ -13,7 +13,7 @@ use crate::preprocess::GridTransform;
 /// chunks is predicted for each of them. The mask is the same to the last bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkSize {
-    /// Slices of the scan; used where models with different network grids are averaged on the scan's own grid.
+    /// Slices of the scan; used if models with different network grids are averaged on the scan's own grid.
     pub slices: usize,
     /// Rows of the reoriented scan.
     pub rows: usize,
@@ -42,8 +42,8 @@ impl ChunkSize {
     }
 }
 
-/// Tiles that a scan of this geometry is cut into when it is processed in these chunks. A tile that touches several chunks counts
-/// for each of them.
+/// Number of tiles of a scan of this geometry when it is processed in these chunks. A tile that touches several chunks
+/// counts for each of them.
 ///
 /// # Errors
 /// When the tile step is not in (0, 1], or the network's grid would be larger than any that can be processed.

@@ -11,10 +11,10 @@ pub fn decide(spec: &ModelSpec, logits: &Logits) -> Vec<Label> {
     labels_of(spec, logits.data(), logits.shape().iter().product())
 }
 
-/// The label of each voxel. Any subset of the voxels, such as a slab, can be decided by itself.
+/// The label of each voxel. Any subset of the voxels, such as a slab, can be processed separately.
 ///
 /// # Shapes
-/// `values` `[K, voxels]`, logits; of equal logits the earlier class wins, as in numpy's argmax.
+/// `values` `[K, voxels]`, logits; if logits are equal, the first class is chosen, as in numpy's argmax.
 pub(crate) fn labels_of(spec: &ModelSpec, values: &[f32], voxels: usize) -> Vec<Label> {
     let mut labels = vec![0; voxels];
     let entries = spec.labels.entries();

@@ -1,4 +1,4 @@
-//! Carries out a plan: preprocesses the scan, moves the sliding windows over it, and decides the mask plane by plane.
+//! Executes a plan: preprocesses the scan, moves the sliding windows over it, and chooses the labels plane by plane.
 
 use std::ops::{ControlFlow, Range};
 
@@ -23,9 +23,9 @@ use crate::{Outputs, PipelineError, Prediction};
 pub struct Execution {
     /// Mask and probabilities on the scan's grid.
     pub prediction: Prediction,
-    /// Tiles that were predicted.
+    /// Number of predicted tiles.
     pub tiles: usize,
-    /// Where the time went.
+    /// The duration of each stage.
     pub seconds: StageSeconds,
 }
 
@@ -34,7 +34,7 @@ pub struct Execution {
 pub struct StageSeconds {
     /// Reorienting, normalising and resampling.
     pub preprocess: f64,
-    /// The sliding window, resampling of logits and the decision, which happen at the same time.
+    /// The sliding window, resampling of logits and the choice of labels, which happen at the same time.
     pub infer: f64,
     /// Postprocessing of the whole mask.
     pub postprocess: f64,
@@ -43,9 +43,9 @@ pub struct StageSeconds {
 /// Models that see the same preprocessed scan through the same sliding window.
 #[derive(Debug, Clone)]
 pub struct WeightedGroup<'a> {
-    /// Window and classes that they have in common.
+    /// Their common window and classes.
     pub spec: &'a ModelSpec,
-    /// The scan as they take it.
+    /// The preprocessed scan.
     pub preprocessed: &'a Preprocessed,
     /// Their indices in the [`TileQueue`]; they are averaged tile by tile.
     pub networks: Vec<usize>,
@@ -53,7 +53,7 @@ pub struct WeightedGroup<'a> {
     pub weight: f32,
 }
 
-/// What [`InverseTransform::stream`] needs besides models and scan.
+/// Inputs of [`InverseTransform::stream`] besides models and scan.
 pub struct InferenceContext<'a> {
     /// Tile step and mirroring.
     pub options: WindowOptions,
@@ -65,14 +65,14 @@ pub struct InferenceContext<'a> {
     pub on_tile: &'a mut dyn FnMut() -> ControlFlow<()>,
 }
 
-/// Predicts a scan as planned. `specs` are the models in the order in which they were planned, `combined` is the specification that
-/// decides the mask, `queue` runs the networks.
+/// Predicts a scan by a plan. `specs` are the models in the order in which they were planned, `combined` is the
+/// specification by which labels are chosen, `queue` runs the networks.
 ///
-/// Where all models share one network grid, only the planes that tiles still touch are held. Where grids differ, logits are
-/// averaged on the scan's own grid, as many slices at a time as the plan says.
+/// If all models share one network grid, only the planes that later tiles still overlap are kept. If grids differ, logits
+/// are averaged on the scan's own grid, in slabs of as many slices as the plan says.
 ///
 /// # Errors
-/// When the scan does not fit the models, a network fails or gives another shape or NaN, or the observer asks to stop.
+/// If the scan does not fit the models, a network fails or returns another shape or NaN, or the observer asks to stop.
 pub fn execute(
     plan: &InferencePlan,
     specs: &[&ModelSpec],
@@ -119,7 +119,7 @@ fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The scan for each preprocessing group of a grid, and the way back, which they share.
+/// The scan for each preprocessing group of a grid, and the inverse transform, which they share.
 fn preprocess_grid(
     grid: &GridGroup,
     specs: &[&ModelSpec],
@@ -162,12 +162,13 @@ fn weighted_groups<'a>(
 }
 
 impl InverseTransform {
-    /// Predicts the scan and decides each plane as soon as it is complete: logits are resampled linearly to the scan's voxel size,
-    /// each voxel is decided, and the labels are reoriented to the scan. All groups share this network grid.
+    /// Predicts the scan and chooses the labels of each plane as soon as it is complete: logits are resampled linearly to
+    /// the scan's voxel size, the label of each voxel is chosen, and the labels are reoriented to the scan. All groups
+    /// share this network grid.
     ///
     /// # Errors
-    /// When a network fails or gives another shape or NaN, a group's scan has another grid, the tile step is not in (0, 1], or the
-    /// caller asks to stop.
+    /// If a network fails or returns another shape or NaN, a group's scan has another grid, the tile step is not in (0,
+    /// 1], or the caller asks to stop.
     pub fn stream(
         &self,
         groups: &[WeightedGroup<'_>],
@@ -180,7 +181,8 @@ impl InverseTransform {
         })
     }
 
-    /// As [`InverseTransform::stream`] for the slices of a slab: the logits are added to the slab instead of being decided.
+    /// As [`InverseTransform::stream`] for the slices of a slab: the logits are added to the slab, and no labels are
+    /// chosen.
     ///
     /// # Errors
     /// As [`InverseTransform::stream`].
@@ -234,11 +236,11 @@ impl InverseTransform {
         Ok(())
     }
 
-    /// Applies the transform to logits of the whole grid: resampled linearly to the scan's voxel size, decided, reoriented,
-    /// postprocessed, and put back where the scan was cropped.
+    /// Applies the transform to logits of the whole grid: resamples them linearly to the scan's voxel size, chooses the
+    /// labels, reorients and postprocesses them, and inserts them where the scan was cropped.
     ///
     /// # Errors
-    /// When the logits have another grid than the preprocessed scan that this transform came with.
+    /// If the logits have another grid than the preprocessed scan of this transform.
     pub fn finish(self, spec: &ModelSpec, logits: Logits, outputs: Outputs) -> Result<Prediction, PipelineError> {
         let Self { geometry, transform, crop } = self;
         if logits.shape() != transform.resampled_shape || logits.classes() != spec.classes() {

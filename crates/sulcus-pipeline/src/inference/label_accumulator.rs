@@ -8,7 +8,7 @@ use super::resample_back::ReorientedPlane;
 use super::zeros;
 use crate::{Outputs, PipelineError, Prediction, postprocess};
 
-/// Collects the mask on the scan's grid plane by plane, and the probabilities where they are wanted.
+/// Collects the mask, and on request the probabilities, plane by plane on the scan's grid.
 pub struct LabelAccumulator<'a> {
     spec: &'a ModelSpec,
     geometry: Geometry,
@@ -18,10 +18,10 @@ pub struct LabelAccumulator<'a> {
 }
 
 impl<'a> LabelAccumulator<'a> {
-    /// A mask of background.
+    /// A mask that contains only background.
     ///
     /// # Errors
-    /// When there is not enough memory.
+    /// If there is not enough memory.
     pub fn new(spec: &'a ModelSpec, geometry: &Geometry, outputs: Outputs) -> Result<Self, PipelineError> {
         let voxels = geometry.voxels();
         let mut labels = Vec::new();
@@ -48,7 +48,7 @@ impl<'a> LabelAccumulator<'a> {
         }
     }
 
-    /// Decides the slices of a slab.
+    /// Chooses the labels of the slices of a slab.
     pub fn add_slab(&mut self, slab: LogitSlab) {
         let orientation = self.geometry.orientation();
         let identity = Reorientation::between(orientation, orientation);
@@ -68,7 +68,8 @@ impl<'a> LabelAccumulator<'a> {
     /// None for a grid that was read from a file.
     pub fn finish(self) -> Result<Prediction, PipelineError> {
         let Self { spec, geometry, labels, probabilities } = self;
-        // Postprocessing runs on the scan's grid, where it was chosen: the order of equal components depends on the grid.
+        // Postprocessing runs on the scan's grid, on which it was chosen: the order of equal components depends on the
+        // grid.
         let labels = postprocess(&spec.postprocessing, LabelMap::new(geometry, labels)?)?;
         let probabilities = probabilities.map(|data| Image::new(geometry, spec.classes(), data)).transpose()?;
         Ok(Prediction { labels, probabilities })
@@ -88,7 +89,7 @@ impl LogitSlab {
     /// Zeros for these slices.
     ///
     /// # Errors
-    /// When there is not enough memory.
+    /// If there is not enough memory.
     pub fn new(geometry: &Geometry, classes: usize, slices: Range<usize>) -> Result<Self, PipelineError> {
         let [nx, ny, _] = geometry.shape();
         let values = zeros((nx * ny * slices.len()).checked_mul(classes))?;

@@ -32,7 +32,7 @@ impl Logits {
         &self.data
     }
 
-    /// Tiles that were predicted. Mirrored copies of a tile, and further models that share it, do not count.
+    /// Number of predicted tiles. Mirrored copies of a tile, and further models that share it, are not counted.
     pub fn tiles(&self) -> usize {
         self.tiles
     }

@@ -12,7 +12,7 @@ use crate::{Outputs, PipelineError};
 
 const BYTES_PER_VALUE: u64 = size_of::<f32>() as u64;
 
-/// The models of a prediction as far as they determine its memory.
+/// The properties of the models that determine the memory.
 pub(super) struct MemoryModel<'a> {
     /// One entry per network grid: the specification of each window group on it.
     pub(super) grids: Vec<Vec<&'a ModelSpec>>,
@@ -21,7 +21,7 @@ pub(super) struct MemoryModel<'a> {
     pub(super) settings: &'a InferenceSettings,
     /// Tiles that are cut, predicted or waiting at the same time.
     pub(super) tiles_in_flight: usize,
-    /// What the process holds with the engine ready, what the engine needs while it runs, and what the caller reserves.
+    /// The memory of the process with the engine loaded, of the running engine, and of the caller's data.
     pub(super) base_bytes: u64,
 }
 
@@ -47,7 +47,7 @@ impl MemoryModel<'_> {
         Err(PipelineError::MemoryLimit { limit, required: self.min_bytes(geometry)? })
     }
 
-    /// What the smallest chunks need.
+    /// The memory for the smallest chunks.
     pub(super) fn min_bytes(&self, geometry: &Geometry) -> Result<u64, PipelineError> {
         let slices = if self.grids.len() > 1 { 1 } else { usize::MAX };
         self.peak_bytes(geometry, ChunkSize { slices, rows: 1 })
@@ -61,7 +61,7 @@ impl MemoryModel<'_> {
         Ok(max)
     }
 
-    /// The most memory that is held at a time, from the first step of preprocessing to the writing of the mask.
+    /// The peak memory between the first step of preprocessing and the writing of the mask.
     pub(super) fn peak_bytes(&self, geometry: &Geometry, chunks: ChunkSize) -> Result<u64, PipelineError> {
         let voxels = geometry.voxels() as u64;
         let spec = self.grids.iter().flatten().next().ok_or_else(PipelineError::no_model)?;
@@ -76,7 +76,8 @@ impl MemoryModel<'_> {
         let slab_slices = if several_grids { chunks.slices.min(geometry.shape()[2]) } else { 0 } as u64;
         let [nx, ny, _] = geometry.shape();
         let slab = BYTES_PER_VALUE * classes * slab_slices * (nx * ny) as u64;
-        // After prediction: the mask's bytes before and after compression, and the component labels of postprocessing.
+        // After prediction: the bytes of the mask before and after compression, and the component labels of
+        // postprocessing.
         let mut peak = mask + 2 * voxels + spec.postprocessing.iter().map(|_| 5 * voxels).max().unwrap_or(0);
         for (grid, copies) in self.grids.iter().zip(&self.preprocessed_copies) {
             let Some(first) = grid.first() else { continue };
@@ -96,7 +97,7 @@ impl MemoryModel<'_> {
         Ok(peak + self.base_bytes)
     }
 
-    /// The planes that tiles still touch, those that are being resampled, and the tiles in flight.
+    /// The planes that later tiles still overlap, those that are being resampled, and the tiles in the queue.
     fn window_bytes(
         &self,
         grid: &[&ModelSpec],
@@ -123,7 +124,7 @@ impl MemoryModel<'_> {
                     * tile
                     * (classes * 2 + (classes + spec.channels.len() as u64) * self.tiles_in_flight as u64);
             }
-            // A complete plane, the two planes that one of the scan's lies between, that one, and its labels.
+            // A complete plane, the two planes between which one plane of the scan lies, that plane, and its labels.
             let classes = grid.first().map_or(0, |spec| spec.classes() as u64);
             max = max.max(bytes + BYTES_PER_VALUE * classes * (2 * source_plane + 4 * target_plane));
         }
@@ -131,14 +132,14 @@ impl MemoryModel<'_> {
     }
 }
 
-/// What preprocessing holds for a while beside the scan and its preprocessed form.
+/// The temporary memory of preprocessing, besides the scan and its preprocessed form.
 fn preprocessing_bytes(spec: &ModelSpec, transform: &GridTransform) -> u64 {
     let reoriented = transform.reoriented_shape.iter().product::<usize>() as u64;
     let sorts_values = spec.channels.iter().any(|c| matches!(c.normalisation, Normalisation::Percentile { .. }));
     let resampling = if transform.resampled_shape == transform.reoriented_shape {
         0
     } else {
-        // Axis by axis: the largest step, source and result.
+        // Axis by axis: source and result of the largest step.
         let step = |axes: usize| -> u64 {
             let edge = |axis: usize| {
                 if axis <= axes { transform.resampled_shape[axis] } else { transform.reoriented_shape[axis] }
@@ -148,19 +149,20 @@ fn preprocessing_bytes(spec: &ModelSpec, transform: &GridTransform) -> u64 {
         2 * (0..3).map(step).max().unwrap_or(reoriented).max(reoriented)
     };
     let nonzero = spec.channels.iter().any(|c| c.normalisation == Normalisation::ZScoreNonzero);
-    // The values that count, and two flags per voxel.
+    // The values that are counted, and two flags per voxel.
     BYTES_PER_VALUE * (resampling + if sorts_values || nonzero { reoriented } else { 0 })
         + if nonzero { 2 * reoriented } else { 0 }
 }
 
-/// What an engine needs while it predicts one tile, estimated from the network.
+/// The memory of an engine while it predicts one tile, estimated from the network.
 ///
-/// The peak lies at the finest resolution: in the decoder, where the skip connection, the upsampled map, both concatenated and a
-/// convolution's output exist at the same time, or in the encoder with a block's input, output and intermediate map; beside them
-/// the skip connections of all other resolutions.
+/// The peak occurs at the finest resolution: in the decoder, where the skip connection, the upsampled map, both
+/// concatenated and the output of a convolution exist at the same time, or in the encoder with the input, output and
+/// intermediate map of a block; the skip connections of all other resolutions exist too.
 pub(super) fn engine_workspace_bytes(spec: &ModelSpec, geometry: &Geometry) -> u64 {
-    /// Engines keep freed blocks, which fit the next request only by chance. Measured: with this factor ONNX Runtime's process
-    /// stayed below 2 GB on 512×512×512 voxels with a network of base 16 and patches of 96³. Other networks were not measured.
+    /// Engines keep freed blocks, which do not always fit the next request. Measured: with this factor the process of
+    /// ONNX Runtime stayed below 2 GB on 512×512×512 voxels with a network of base 16 and patches of 96³. Other networks
+    /// were not measured.
     const ARENA_OVERHEAD: f64 = 1.6;
     let network = &spec.network;
     let edges: Vec<usize> = match spec.tiling {

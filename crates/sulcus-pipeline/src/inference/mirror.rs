@@ -1,6 +1,6 @@
 use sulcus_model::ModelSpec;
 
-/// Which axes (z, y, x) to mirror, one entry a prediction: every combination of the model's mirror axes.
+/// The axes (z, y, x) to mirror, one entry per prediction: every combination of the model's mirror axes.
 pub(crate) fn flips(spec: &ModelSpec) -> Vec<[bool; 3]> {
     let missing = 3 - spec.network.dimensions.count();
     let combinations = 1_usize << spec.mirror_axes.len();

@@ -1,4 +1,4 @@
-//! Sliding-window inference: planning, tiles, blending, and the way back to the scan's grid.
+//! Sliding-window inference: planning, tiles, weighted sums, and the inverse transform to the scan's grid.
 
 mod chunks;
 mod decide;
@@ -34,12 +34,12 @@ use sliding_window::{SlidingWindow, WindowSource};
 use tile_grid::TileGrid;
 pub use tile_queue::{SyncTileQueue, TileQueue};
 
-/// How the sliding window moves.
+/// Settings of the sliding window.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct WindowOptions {
-    /// The fraction of a tile by which the window advances, in (0, 1]. Defaults to the model's own.
+    /// The fraction of a tile by which the window advances, in (0, 1]. Defaults to the value in the model.
     pub step: Option<f64>,
-    /// Also predict the tile mirrored along every combination of the axes that the model was trained with mirrored, and average.
+    /// Also predicts each tile mirrored along every combination of the axes that were mirrored in training, and averages.
     pub mirror: bool,
 }
 
@@ -54,21 +54,21 @@ impl WindowOptions {
     }
 }
 
-/// How far a prediction is.
+/// The progress of a prediction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Tiles done.
+    /// Number of predicted tiles.
     pub done: usize,
-    /// Tiles in all.
+    /// Number of all tiles.
     pub total: usize,
 }
 
-/// Tiles that are in the queue at the same time: those in the engine, and as many waiting for each network.
+/// Number of tiles in the queue at the same time: those in the engine, and as many waiting for each network.
 pub fn tiles_in_flight(batch: usize, concurrent_calls: usize) -> usize {
     (concurrent_calls.max(1) + 1) * batch.max(1)
 }
 
-/// Tiles that [`predict_logits`] cuts a scan of this geometry into, before it is preprocessed.
+/// Number of tiles into which [`predict_logits`] divides a scan of this geometry, before it is preprocessed.
 ///
 /// # Errors
 /// When the tile step is not in (0, 1], or the network's grid would be larger than any that can be processed.
@@ -81,11 +81,11 @@ pub fn count_tiles(
     Ok(TileGrid::new(spec, transform.resampled_shape, options.step_of(spec)?).tiles())
 }
 
-/// Predicts a preprocessed scan and returns the averaged logits of the whole grid. For a mask alone
+/// Predicts a preprocessed scan and returns the averaged logits of the whole grid. If only the mask is needed,
 /// [`InverseTransform::stream`](crate::InverseTransform::stream) needs far less memory.
 ///
 /// # Errors
-/// When a predictor fails or gives another shape or NaN, the tile step is not in (0, 1], or the observer asks to stop.
+/// If a predictor fails or returns another shape or NaN, the tile step is not in (0, 1], or the observer asks to stop.
 pub fn predict_logits(
     spec: &ModelSpec,
     preprocessed: &Preprocessed,
@@ -116,7 +116,7 @@ pub fn predict_logits(
     Ok(Logits::new(preprocessed.shape(), classes, logits, total))
 }
 
-/// Allocates values for a grid. Too many for this machine are an error of the case, not an abort.
+/// Allocates values for a grid. A failed allocation is an error of the case and does not abort the process.
 fn zeros(length: Option<usize>) -> Result<Vec<f32>, PipelineError> {
     let length = length.ok_or(PipelineError::Memory { values: usize::MAX })?;
     let mut values = Vec::new();

@@ -11,7 +11,7 @@ use super::settings::{EngineMemory, InferenceSettings, PlannedModel};
 use super::{WindowOptions, tiles_in_flight};
 use crate::{Outputs, PipelineError};
 
-/// How a scan is predicted. Made by [`plan_inference`], carried out by [`execute`](super::execute).
+/// How a scan is predicted. Made by [`plan_inference`], executed by [`execute`](super::execute).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct InferencePlan {
@@ -21,29 +21,30 @@ pub struct InferencePlan {
     pub chunks: ChunkSize,
     /// Sessions of each model.
     pub sessions: usize,
-    /// Calls of the engine at the same time.
+    /// Number of calls of the engine at the same time.
     pub concurrent_calls: usize,
-    /// Tiles in all. A tile that models share counts once, a tile that touches several chunks counts for each of them.
+    /// Number of all tiles. A tile that models share counts once, a tile that touches several chunks counts for each of
+    /// them.
     pub tiles: usize,
     /// The estimated peak of the process's memory, in bytes.
     pub peak_bytes: u64,
     /// Tile step and mirroring.
     pub window: WindowOptions,
-    /// What is computed.
+    /// The results to compute.
     pub outputs: Outputs,
 }
 
 /// Models with the same network grid: their logits are averaged there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GridGroup {
-    /// By preprocessing.
+    /// Their preprocessing groups.
     pub preprocessings: Vec<PreprocessingGroup>,
 }
 
 /// Models that see the same preprocessed scan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PreprocessingGroup {
-    /// By sliding window.
+    /// Their window groups.
     pub windows: Vec<WindowGroup>,
 }
 
@@ -80,8 +81,8 @@ impl fmt::Display for InferencePlan {
 
 /// Plans the prediction of a scan of this geometry.
 ///
-/// Several sessions are used where every model has them, there are enough tiles, and the memory limit leaves room for them beside
-/// the whole scan. Otherwise one session is used, with the largest chunks that keep the limit.
+/// Several sessions are used if every model has them, there are enough tiles, and the memory limit leaves room for them
+/// and the whole scan. Otherwise one session is used, with the largest chunks that keep the limit.
 ///
 /// # Errors
 /// When there is no model, the tile step is not in (0, 1], a network's grid would be larger than any that can be processed, or
@@ -91,7 +92,7 @@ pub fn plan_inference(
     geometry: &Geometry,
     settings: &InferenceSettings,
 ) -> Result<InferencePlan, PipelineError> {
-    /// Fewer tiles per session do not pay for the second session's start.
+    /// With fewer tiles per session, starting a second session takes longer than it saves.
     const MIN_TILES_PER_SESSION: usize = 2;
     let planner = Planner { models, geometry, settings, grids: group(models) };
     let max_sessions = models.iter().map(|model| model.max_sessions).min().unwrap_or(1).max(1);
@@ -105,7 +106,7 @@ pub fn plan_inference(
     planner.finish(1, chunks)
 }
 
-/// The least memory, in bytes of the whole process, in which a scan of this geometry can be predicted.
+/// The minimum memory of the whole process, in bytes, in which a scan of this geometry can be predicted.
 ///
 /// # Errors
 /// As [`plan_inference`], except for the memory limit, which is ignored.
@@ -139,13 +140,13 @@ impl<'a> Planner<'a> {
     fn memory(&self, sessions: usize) -> MemoryModel<'a> {
         let mut base_bytes = self.settings.loaded_bytes + self.settings.reserved_bytes;
         for model in self.models {
-            // An engine keeps its workspace, so the first session's counts beside the others'.
+            // An engine keeps its workspace, so the workspace of the first session is counted too.
             let more = if sessions > 1 && model.max_sessions > 1 { model.max_sessions as u64 } else { 0 };
             let workspace = match self.settings.engine_memory {
                 EngineMemory::Process => engine_workspace_bytes(model.spec, self.geometry),
                 EngineMemory::Device => 0,
             };
-            // A further session holds the weights as in the file, and as the engine's kernels need them.
+            // A further session has the weights as in the file, and in the layout of the engine's kernels.
             base_bytes += workspace * (1 + more) + 3 * model.file_bytes * more;
         }
         let batch = self.models.iter().map(|model| model.batch).max().unwrap_or(1);
@@ -177,7 +178,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Groups models by what they share. Groups, and the models in them, keep the order in which the models were given.
+/// Groups models by their common properties. Groups, and the models in them, keep the order in which the models were
+/// given.
 fn group(models: &[PlannedModel<'_>]) -> Vec<GridGroup> {
     let all: Vec<usize> = (0..models.len()).collect();
     let window = |group: Vec<usize>| {

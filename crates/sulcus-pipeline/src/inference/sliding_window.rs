@@ -9,7 +9,7 @@ use super::tile_queue::TileQueue;
 use super::{WindowOptions, zeros};
 use crate::{PipelineError, Preprocessed, Tensor};
 
-/// What a window reads, and which networks predict its tiles.
+/// The input of a window, and the networks that predict its tiles.
 #[derive(Clone, Copy)]
 pub(super) struct WindowSource<'a> {
     pub(super) spec: &'a ModelSpec,
@@ -19,11 +19,11 @@ pub(super) struct WindowSource<'a> {
     pub(super) stream_id: usize,
 }
 
-/// Moves a window over a region of a preprocessed scan and gives the blended logits plane by plane.
+/// Moves a window over a region of a preprocessed scan and returns the weighted mean of the logits plane by plane.
 ///
-/// Tiles are predicted and blended with z outermost, so a plane is complete once the window has passed it. Only the planes that
-/// tiles still touch are held, at most as many as a tile is thick. Every voxel gets the same additions in the same order whatever
-/// the region is, so that a scan which is processed in chunks gets the same logits to the last bit.
+/// Tiles are predicted and added with z outermost, so a plane is complete once the window has passed it. Only the planes
+/// that later tiles still overlap are kept, at most as many as a tile has. Every voxel gets the same additions in the
+/// same order for every region, so that a scan that is processed in chunks gets the same logits to the last bit.
 pub(super) struct SlidingWindow<'a> {
     source: WindowSource<'a>,
     grid: TileGrid,
@@ -35,7 +35,7 @@ pub(super) struct SlidingWindow<'a> {
     /// Requests submitted and received: one per tile, mirroring and network.
     submitted: usize,
     received: usize,
-    /// Tiles that were blended.
+    /// Number of tiles that were added.
     blended: usize,
     /// Incomplete planes, from `next_z` on.
     open_planes: VecDeque<Plane>,
@@ -77,7 +77,7 @@ impl<'a> SlidingWindow<'a> {
         })
     }
 
-    /// The next plane of the region, `[K, y, x]`. `on_tile` is called after each blended tile.
+    /// The next plane of the region, `[K, y, x]`. `on_tile` is called after each added tile.
     pub(super) fn next_plane(
         &mut self,
         queue: &mut dyn TileQueue,
@@ -119,7 +119,7 @@ impl<'a> SlidingWindow<'a> {
                 _ => self.grid.cut(preprocessed, *start),
             };
             let flipped = if request + 1 == requests_per_tile && flip == [false; 3] {
-                // The usual case, without a copy.
+                // The usual case, which needs no copy.
                 values
             } else {
                 let flipped = flip_axes(&values, preprocessed.channels(), self.grid.tile(), flip);
@@ -174,7 +174,7 @@ impl<'a> SlidingWindow<'a> {
         let [tz, ty, tx] = self.grid.tile();
         let [rz, ry, rx] = self.region.clone();
         let [height, width] = [ry.len(), rx.len()];
-        // The part of the tile that lies in the region.
+        // The part of the tile inside the region.
         let z = start[0].max(rz.start)..(start[0] + tz).min(rz.end);
         let y = start[1].max(ry.start)..(start[1] + ty).min(ry.end);
         let x = start[2].max(rx.start)..(start[2] + tx).min(rx.end);

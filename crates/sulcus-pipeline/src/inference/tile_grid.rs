@@ -12,7 +12,7 @@ pub(super) struct TileGrid {
     shape: [usize; 3],
     tile: [usize; 3],
     starts: [Vec<usize>; 3],
-    /// Blending weights of a tile along z, y, x; absent when tiles do not overlap.
+    /// Weights of a tile along z, y, x; `None` if tiles do not overlap.
     weights: Option<[Vec<f32>; 3]>,
 }
 
@@ -41,7 +41,7 @@ impl TileGrid {
         self.tile.iter().product()
     }
 
-    /// The starts of the tiles that touch a region, z outermost: the order in which they are predicted and blended.
+    /// The starts of the tiles that touch a region, z outermost: the order in which they are predicted and added.
     pub(super) fn starts(&self, region: &ZyxRanges) -> Vec<[usize; 3]> {
         let touching = |axis: usize| {
             let (tile, part) = (self.tile[axis], region[axis].clone());
@@ -60,7 +60,7 @@ impl TileGrid {
         self.shape.map(|edge| 0..edge)
     }
 
-    /// The blending weights of a tile's voxels along z, y, x; `None` when tiles do not overlap.
+    /// The weights of a tile's voxels along z, y, x; `None` if tiles do not overlap.
     pub(super) fn weights(&self) -> Option<&[Vec<f32>; 3]> {
         self.weights.as_ref()
     }
@@ -107,18 +107,19 @@ fn tile_starts(image: usize, tile: usize, step: f64) -> Vec<usize> {
     let Some(room) = image.checked_sub(tile).filter(|r| *r > 0) else {
         return vec![0];
     };
-    // However small the step, at most one tile starts at each voxel.
+    // However small the step is, at most one tile starts at each voxel.
     let count = ((room as f64 / (step * tile as f64)).ceil() as usize).clamp(1, room) + 1;
     let distance = room as f64 / (count - 1) as f64;
-    // NumPy, and so nnU-Net, rounds halves to the even voxel.
+    // NumPy, and therefore nnU-Net, rounds halves to even.
     let mut starts: Vec<usize> = (0..count).map(|i| (i as f64 * distance).round_ties_even() as usize).collect();
     starts.dedup();
     starts
 }
 
-/// Gaussian weights along one axis with σ = tile / 8 (nnU-Net): the centre of a tile counts most.
+/// Gaussian weights along one axis with σ = tile / 8 (nnU-Net): the centre of a tile has the greatest weight.
 fn gaussian(tile: usize) -> Vec<f32> {
-    /// A voxel that is covered by the corner of one tile alone still needs a positive weight, the product of three of these.
+    /// A voxel that is covered only by the corner of one tile still needs a positive weight, the product of three of
+    /// these.
     const MIN_WEIGHT: f64 = 1e-4;
     let (centre, sigma) = ((tile as f64 - 1.0) / 2.0, tile as f64 / 8.0);
     (0..tile).map(|i| (-0.5 * ((i as f64 - centre) / sigma).powi(2)).exp().max(MIN_WEIGHT) as f32).collect()

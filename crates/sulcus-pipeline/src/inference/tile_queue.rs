@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use crate::{PipelineError, Predictor, Tensor};
 
-/// Runs networks on tiles, perhaps several tiles at a time and in the background.
+/// Runs networks on tiles, possibly several tiles at a time and in the background.
 ///
 /// A *stream* is the sequence of tiles of one sliding window; the results of a stream are received in the order in which its
 /// tiles were submitted.
@@ -19,7 +19,7 @@ pub trait TileQueue {
     /// When the engine fails, or the stream has no tile in the queue.
     fn receive(&mut self, stream_id: usize) -> Result<Tensor, PipelineError>;
 
-    /// How many tiles to submit before the first one is received, so that the engine never waits; at least 1.
+    /// Number of tiles to submit before the first one is received, so that the engine never waits; at least 1.
     fn depth(&self) -> usize {
         1
     }
@@ -38,7 +38,7 @@ struct PendingTile {
 }
 
 impl<'a> SyncTileQueue<'a> {
-    /// The index of a network is its place in `predictors`.
+    /// The index of a network is its position in `predictors`.
     pub fn new(predictors: &'a [&'a dyn Predictor]) -> Self {
         Self { predictors, pending: VecDeque::new() }
     }

@@ -13,7 +13,7 @@ use crate::PipelineError;
 pub struct PostprocessingChoice {
     /// The steps, in order.
     pub steps: Vec<Postprocess>,
-    /// A sentence for each candidate step that changed a score, taken or not; one sentence when none did.
+    /// A sentence for each candidate step that changed a score, whether it was chosen or not; one sentence if none did.
     pub why: Vec<String>,
 }
 
@@ -21,8 +21,9 @@ pub struct PostprocessingChoice {
 /// doi:10.1038/s41592-020-01008-z): keep the largest component of all foreground if that raises the mean Dice and lowers no
 /// structure's Dice; then the same for each structure alone.
 ///
-/// `cases` gives each prediction before postprocessing with its reference, one case at a time. It is called once, and once more for
-/// each group of structures that do not overlap. An undefined Dice (both masks empty) is left out of its mean.
+/// `cases` returns each prediction before postprocessing with its reference, one case at a time. It is called once, and
+/// once more for each group of structures that do not overlap. An undefined Dice (both masks empty) is left out of its
+/// mean.
 ///
 /// # Errors
 /// When a case gives an error, or its masks lie on different grids.
@@ -79,14 +80,14 @@ where
     }
     if why.is_empty() {
         why.push(format!(
-            "no postprocessing: over {} validation case(s), keeping the largest components alone changes no score",
+            "no postprocessing: over {} validation case(s), keeping only the largest components changes no score",
             before.cases
         ));
     }
     Ok(PostprocessingChoice { steps, why })
 }
 
-/// One group of all structures where they share no label value, otherwise a group for each.
+/// One group of all structures if they share no label value, otherwise a group for each.
 fn independent_groups(structures: &[Structure]) -> Vec<Vec<&Structure>> {
     let overlap = |(index, a): (usize, &Structure)| {
         structures.iter().skip(index + 1).any(|b| a.values.iter().any(|value| b.holds(*value)))
@@ -167,7 +168,7 @@ fn sentence(
     let verdict = if taken { "taken" } else { "not taken" };
     let but = if worse.is_empty() { String::new() } else { format!(" and lowers {}", worse.join(", ")) };
     format!(
-        "largest component of {what}: {verdict}, as it brings the mean Dice over {} validation case(s) from {} to {}{but}",
+        "largest component of {what}: {verdict}, because it changes the mean Dice over {} validation case(s) from {} to {}{but}",
         scores.cases,
         number(before),
         number(after)
@@ -205,8 +206,8 @@ mod tests {
     }
 
     #[test]
-    fn step_is_chosen_per_structure_where_it_harms_another_structure() {
-        // Label 1 has two parts by nature; label 2 has an island that touches label 1.
+    fn step_is_chosen_per_structure_if_it_harms_another_structure() {
+        // Label 1 has two parts in the reference; label 2 has a false island that touches label 1.
         let truth: &[Label] = &[1, 1, 1, 0, 0, 1, 1, 2, 2, 2, 2];
         let found: &[Label] = &[1, 1, 2, 0, 0, 1, 1, 2, 2, 2, 2];
         let choice = choose(&[(found, truth)]);
@@ -229,13 +230,14 @@ mod tests {
 
     #[test]
     fn structures_are_tried_after_the_foreground_step() {
-        // The lone 2 goes with the first step; without it, label 2 has one component and nothing is left to do.
+        // The false voxel of label 2 is removed by the first step; after that, label 2 has one component and needs no
+        // step.
         let choice = choose(&[(&[1, 1, 1, 2, 0, 2], &[1, 1, 1, 2, 0, 0])]);
         assert_eq!((choice.steps, choice.why.len()), (vec![keep(&[1, 2])], 1));
     }
 
     #[test]
-    fn no_step_is_taken_where_scores_do_not_change() {
+    fn no_step_is_taken_if_scores_do_not_change() {
         let same: &[Label] = &[0, 1, 2, 0];
         let choice = choose(&[(same, same), (&[0; 4], &[0; 4])]);
         assert!(choice.steps.is_empty() && choice.why[0].starts_with("no postprocessing: over 2"), "{choice:?}");
@@ -254,14 +256,15 @@ mod tests {
             let case = || [Ok::<_, PipelineError>((mask(found), mask(truth)))];
             choose_postprocessing(&regions, case).unwrap()
         };
-        // An island of the inner region inside the outer one: it goes to the background, which the outer one pays for.
+        // An island of the inner region inside the outer one: it would become background, which lowers the Dice of the
+        // outer one.
         let harmed = choose(&[0, 1, 2, 1, 1, 2, 2], &[0, 1, 1, 1, 1, 2, 2]);
         assert!(harmed.steps.is_empty(), "{harmed:?}");
         assert!(
             harmed.why[0].contains("of back: not taken") && harmed.why[0].ends_with("lowers whole"),
             "{harmed:?}"
         );
-        // One outside of it.
+        // An island outside of the outer region.
         let helped = choose(&[2, 0, 1, 1, 1, 2, 2], &[0, 0, 1, 1, 1, 2, 2]);
         assert_eq!(helped.steps, [keep(&[1, 2])]);
     }

@@ -32,7 +32,8 @@ fn keep_largest(mask: &mut [Label], [nx, ny, nz]: [usize; 3], groups: &[&[Label]
         labels.iter().for_each(|label| group_of[usize::from(*label)] = Some(group));
     }
     let mut component = vec![UNSEEN; mask.len()];
-    // Size and number of each group's largest component. The first of equal ones wins, so that the result depends on the mask alone.
+    // Size and number of each group's largest component. If components are equal, the first one is chosen, so that the
+    // result depends only on the mask.
     let mut largest = vec![(0_usize, UNSEEN); groups.len()];
     let mut components = UNSEEN;
     let mut stack = Vec::new();
@@ -76,7 +77,7 @@ mod tests {
 
     #[test]
     fn keep_largest_component_removes_smaller_components_of_named_labels() {
-        // Two blobs of labels 1 and 2 that touch by a corner, a lone 1, and a 3 that the step does not name.
+        // Two components of labels 1 and 2 that touch at a corner, a single 1, and a 3 that the step does not name.
         let mut mask = vec![0; 5 * 5 * 2];
         for (at, label) in [(0, 1), (1, 1), (7, 2), (24, 1), (49, 3)] {
             mask[at] = label;

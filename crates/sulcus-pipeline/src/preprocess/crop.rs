@@ -1,4 +1,4 @@
-//! Crops scans to the bounding box of non-zero voxels, and puts masks back.
+//! Crops scans to the bounding box of non-zero voxels, and inserts masks of the box into the scan's grid.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ pub struct Crop {
 }
 
 impl Crop {
-    /// The box that `spec` asks for; `None` where it is the whole scan, or where every voxel is zero.
+    /// The box that `spec` requires; `None` if it is the whole scan, or if every voxel is zero.
     ///
     /// # Errors
     /// None for a grid that was read from a file.
@@ -61,7 +61,7 @@ impl Crop {
         Ok(LabelMap::new(self.part, self.cut(labels.data()))?)
     }
 
-    /// Puts a prediction of the box back onto the scan's grid; everything outside is background.
+    /// Inserts a prediction of the box into the scan's grid; everything outside the box is background.
     ///
     /// # Errors
     /// When the prediction has another grid than the box.
@@ -103,8 +103,8 @@ impl Crop {
     }
 }
 
-/// The bounding box, along x, y, z, of the voxels that are non-zero in any channel; `None` where there are none. It equals the box of
-/// nnU-Net's *filled* union, because holes inside do not change it.
+/// The bounding box, along x, y, z, of the voxels that are non-zero in any channel; `None` if there are none. It equals
+/// the box of nnU-Net's *filled* union, because holes inside do not change it.
 pub fn nonzero_box(image: &Image) -> Option<[Range<usize>; 3]> {
     let [nx, ny, _] = image.geometry().shape();
     let (mut low, mut high) = ([usize::MAX; 3], [0; 3]);

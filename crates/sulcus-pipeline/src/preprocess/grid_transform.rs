@@ -8,11 +8,11 @@ pub(crate) struct GridTransform {
     pub(crate) reorientation: Reorientation,
     /// The scan's shape after reorientation, with its own voxel size.
     pub(crate) reoriented_shape: [usize; 3],
-    /// The shape after resampling: that of the array which the network sees.
+    /// The shape after resampling, which is that of the array for the network.
     pub(crate) resampled_shape: [usize; 3],
-    /// The reoriented axis that takes the nearest slice on the way to the network's grid.
+    /// The reoriented axis along which the nearest slice is used when resampling to the network's grid.
     coarse_axis_forward: Option<usize>,
-    /// The same on the way back.
+    /// The same when resampling back.
     coarse_axis_back: Option<usize>,
 }
 
@@ -48,20 +48,20 @@ impl GridTransform {
         transform
     }
 
-    /// As [`GridTransform::new`], but refuses a resampled grid that is larger than any that can be processed, before memory is
-    /// allocated: a header with a wrong voxel size asks for one.
+    /// As [`GridTransform::new`], but refuses a resampled grid that is larger than any that can be processed, before
+    /// memory is allocated. A header with a wrong voxel size leads to such a grid.
     pub(crate) fn checked(spec: &ModelSpec, geometry: &Geometry) -> Result<Self, PipelineError> {
         let transform = Self::new(spec, geometry);
         geometry.resized(transform.reorientation.inverse().shape(transform.resampled_shape))?;
         Ok(transform)
     }
 
-    /// Interpolation along x, y, z towards the network's grid.
+    /// Interpolation along x, y, z to the network's grid.
     pub(crate) fn forward(&self, interpolation: Interpolation) -> [Interpolation; 3] {
         per_axis(interpolation, self.coarse_axis_forward)
     }
 
-    /// Interpolation along x, y, z of logits on the way back.
+    /// Interpolation along x, y, z of logits to the scan's voxel size.
     pub(crate) fn back(&self) -> [Interpolation; 3] {
         per_axis(Interpolation::Linear, self.coarse_axis_back)
     }
@@ -71,10 +71,10 @@ fn per_axis(interpolation: Interpolation, coarse_axis: Option<usize>) -> [Interp
     std::array::from_fn(|axis| if coarse_axis == Some(axis) { Interpolation::Nearest } else { interpolation })
 }
 
-/// The axis with the longest voxel edge of an anisotropic grid: of the source grid, or else of the target grid. `None` where two
-/// axes are equally long (nnU-Net's `determine_do_sep_z_and_axis`).
+/// The axis with the longest voxel edge of an anisotropic grid: of the source grid, or else of the target grid. `None` if
+/// two axes are equally long (nnU-Net's `determine_do_sep_z_and_axis`).
 fn coarse_axis_of(from_mm: [f64; 3], to_mm: [f64; 3]) -> Option<usize> {
-    /// A grid is anisotropic where the longest voxel edge exceeds the shortest by this factor.
+    /// A grid is anisotropic if the longest voxel edge exceeds the shortest by this factor.
     const ANISOTROPY_THRESHOLD: f64 = 3.0;
     let longest = |mm: [f64; 3]| mm.into_iter().fold(0.0, f64::max);
     let shortest = |mm: [f64; 3]| mm.into_iter().fold(f64::INFINITY, f64::min);
@@ -84,7 +84,7 @@ fn coarse_axis_of(from_mm: [f64; 3], to_mm: [f64; 3]) -> Option<usize> {
     axes.next().is_none().then_some(axis)
 }
 
-/// Rounds halves to even, as nnU-Net does, so that its networks see the same grid.
+/// Rounds halves to even, as nnU-Net does, so that its networks get the same grid.
 fn resampled_shape(shape: [usize; 3], from_mm: [f64; 3], to: Spacing) -> [usize; 3] {
     std::array::from_fn(|a| ((shape[a] as f64 * from_mm[a] / to.mm()[a]).round_ties_even() as usize).max(1))
 }

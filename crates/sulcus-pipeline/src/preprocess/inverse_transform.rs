@@ -3,14 +3,14 @@ use sulcus_volume::Geometry;
 use super::crop::Crop;
 use super::grid_transform::GridTransform;
 
-/// Leads from the preprocessed array back to the scan's own grid. [`preprocess`](crate::preprocess) makes it;
-/// [`stream`](InverseTransform::stream) and [`finish`](InverseTransform::finish) apply it to logits.
+/// Maps logits from the preprocessed grid back to the scan's own grid. [`preprocess`](crate::preprocess) creates it;
+/// [`stream`](InverseTransform::stream) and [`finish`](InverseTransform::finish) apply it.
 #[derive(Debug)]
 pub struct InverseTransform {
-    /// The grid that was preprocessed: the scan's, or the box that was cut out of it.
+    /// The grid that was preprocessed: that of the scan, or of the box to which the scan was cropped.
     pub(crate) geometry: Geometry,
     pub(crate) transform: GridTransform,
-    /// Where `geometry` lies in the scan, if the scan was cropped.
+    /// The position of `geometry` in the scan, if the scan was cropped.
     pub(crate) crop: Option<Crop>,
 }
 

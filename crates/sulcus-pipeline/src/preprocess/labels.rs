@@ -19,18 +19,18 @@ pub struct PreprocessedLabels {
 }
 
 impl PreprocessedLabels {
-    /// The class of a voxel that counts neither in a loss nor in a score.
+    /// The class of a voxel that is part of no loss and no score.
     pub const IGNORED: u8 = u8::MAX;
-    /// Classes are bytes: this many structures fit beside the background and [`PreprocessedLabels::IGNORED`].
+    /// Classes are bytes: this is the number of structures besides the background and [`PreprocessedLabels::IGNORED`].
     pub const MAX_STRUCTURES: usize = 254;
 
-    /// Rebuilds what [`preprocess_labels`] gave earlier, such as from a cache.
+    /// Creates the result of an earlier [`preprocess_labels`] again, for example from a cache.
     ///
     /// # Shapes
     /// `shape` x, y, z; `classes` `[z, y, x]`.
     ///
     /// # Errors
-    /// When the number of classes is not the product of the shape.
+    /// If the number of classes is not the product of the shape.
     pub fn from_parts(shape: [usize; 3], classes: Vec<u8>) -> Result<Self, PipelineError> {
         check_length(shape, 1, classes.len())?;
         Ok(Self { shape, classes })
@@ -47,8 +47,8 @@ impl PreprocessedLabels {
     }
 }
 
-/// Brings a mask onto the grid that [`preprocess`](super::preprocess) gives its image; the image decides the crop. Voxels of the
-/// value `ignore` get the class [`PreprocessedLabels::IGNORED`].
+/// Resamples a mask to the grid to which [`preprocess`](super::preprocess) resamples its image; the image determines the
+/// crop. Voxels with the value `ignore` get the class [`PreprocessedLabels::IGNORED`].
 ///
 /// # Errors
 /// When mask and image lie on different grids, the mask has a value that is missing from the label table, or the table contains
@@ -98,14 +98,14 @@ fn class_table(spec: &ModelSpec, labels: &LabelMap, ignore: Option<Label>) -> Re
     }
     if let Some(ignore) = ignore {
         if ignore == 0 || known.contains(&ignore) {
-            return Err(SpecError::Invalid(format!("its label {ignore} cannot be the ignored one too")).into());
+            return Err(SpecError::Invalid(format!("its label {ignore} cannot also be the ignore label")).into());
         }
         table[usize::from(ignore)] = PreprocessedLabels::IGNORED;
     }
     Ok(table)
 }
 
-/// Resamples each class by itself, linearly; a voxel gets the last class that fills at least half of it (nnU-Net).
+/// Resamples each class separately, linearly; a voxel gets the last class that fills at least half of it (nnU-Net).
 fn resample_classes(classes: &[u8], transform: &GridTransform, occurring: impl Iterator<Item = u8>) -> Vec<u8> {
     let (from, to) = (Xyz(transform.reoriented_shape), Xyz(transform.resampled_shape));
     let interpolation = Xyz(transform.forward(Interpolation::Linear));

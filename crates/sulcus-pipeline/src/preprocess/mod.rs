@@ -1,7 +1,16 @@
 //! From a scan to the array that a network sees.
 //!
-//! **Adding a normalisation scheme** takes two edits: a variant of [`Normalisation`] in `sulcus-model` (with its parameters and
-//! their check) and its arm in `normalize.rs`.
+//! # Adding a normalisation scheme
+//!
+//! 1. Add a variant to [`Normalisation`] in `sulcus-model`, with its parameters and their check. Raise `FORMAT_VERSION` there and
+//!    return it from [`ModelSpec::min_format_version`] for models with the new scheme, so that an older program refuses such a model
+//!    by its version.
+//! 2. Add its arm in `normalize.rs`, and the scheme to the tests there.
+//! 3. If it needs more memory than the values themselves (such as a sorted copy), add this to `inference/memory.rs`.
+//! 4. Add its text to `output/rules.rs` in `sulcus-cli`; the compiler names this place. To offer it as `--normalisation NAME`, add
+//!    it to `args/values.rs` there. To let plans choose it, add a rule to `decide/mod.rs` in `sulcus-plan`.
+//!
+//! Training, prediction, the cache of prepared cases and every engine then use it.
 
 mod crop;
 mod grid_transform;
@@ -20,7 +29,8 @@ pub use inverse_transform::InverseTransform;
 pub use labels::{PreprocessedLabels, preprocess_labels};
 use normalize::normalize;
 
-/// A scan as a network takes it: cropped, reoriented, normalised and resampled. It cannot be preprocessed twice.
+/// A scan in the form of a network's input: cropped, reoriented, normalised and resampled. It cannot be preprocessed
+/// twice.
 ///
 /// # Shapes
 /// `data` is `[C, z, y, x]`; a 2-D network sees the `[y, x]` slices.
@@ -32,13 +42,13 @@ pub struct Preprocessed {
 }
 
 impl Preprocessed {
-    /// Rebuilds what [`preprocess`] gave earlier, such as from a cache.
+    /// Creates the result of an earlier [`preprocess`] again, for example from a cache.
     ///
     /// # Shapes
     /// `shape` x, y, z; `data` `[C, z, y, x]`.
     ///
     /// # Errors
-    /// When the number of values is not the product of channels and shape, or one is not finite.
+    /// If the number of values is not the product of channels and shape, or one is not finite.
     pub fn from_parts(shape: [usize; 3], channels: usize, data: Vec<f32>) -> Result<Self, PipelineError> {
         check_length(shape, channels, data.len())?;
         let count = data.iter().filter(|v| !v.is_finite()).count();
@@ -64,7 +74,7 @@ impl Preprocessed {
     }
 }
 
-/// Preprocesses a scan and returns the transform that leads back to its grid.
+/// Preprocesses a scan and returns the transform that maps logits back to its grid.
 ///
 /// # Errors
 /// When the number of channels is not the model's, or a voxel is not finite.
@@ -77,8 +87,8 @@ pub fn preprocess(spec: &ModelSpec, image: &Image) -> Result<(Preprocessed, Inve
     preprocess_uncropped(spec, image)
 }
 
-/// As [`preprocess`], for a scan that is not needed afterwards: where nothing has to be reoriented or resampled, its memory is
-/// reused.
+/// As [`preprocess`], for a scan that is not needed afterwards: if nothing has to be reoriented or resampled, its memory
+/// is reused.
 ///
 /// # Errors
 /// As [`preprocess`].
@@ -115,7 +125,7 @@ fn preprocess_uncropped(
     Ok(pair(spec, *image.geometry(), transform, data))
 }
 
-/// The voxels of the reoriented scan that [`Normalisation::ZScoreNonzero`] counts; empty where no channel uses it.
+/// The voxels of the reoriented scan that [`Normalisation::ZScoreNonzero`] uses; empty if no channel needs them.
 fn inside_mask(spec: &ModelSpec, image: &Image, transform: &GridTransform) -> Vec<bool> {
     if spec.channels.iter().all(|channel| channel.normalisation != Normalisation::ZScoreNonzero) {
         return Vec::new();

@@ -1,7 +1,7 @@
 use sulcus_model::Normalisation;
 
-/// Normalises the finite values of one channel in place. A constant channel becomes 0, not a division by zero.
-/// `inside` marks the voxels that [`Normalisation::ZScoreNonzero`] counts; it is empty where all count.
+/// Normalises the finite values of one channel in place. A constant channel becomes 0. `inside` marks the voxels that
+/// [`Normalisation::ZScoreNonzero`] uses; it is empty if all are used.
 pub(super) fn normalize(scheme: Normalisation, values: &mut [f32], inside: &[bool]) {
     match scheme {
         Normalisation::MinMax => {
@@ -43,7 +43,7 @@ fn stretch(values: &mut [f32], low: f64, high: f64) {
 }
 
 fn shift_and_scale(values: &mut [f32], shift: f64, scale: f64) {
-    // A spread below single precision's resolution of the values themselves is noise: the channel is constant.
+    // A standard deviation below the single-precision resolution of the values is noise: the channel is constant.
     if !scale.is_finite() || scale <= f64::from(f32::EPSILON) * shift.abs() {
         values.fill(0.0);
         return;
@@ -52,7 +52,7 @@ fn shift_and_scale(values: &mut [f32], shift: f64, scale: f64) {
     values.iter_mut().for_each(|v| *v = ((f64::from(*v) - shift) * factor) as f32);
 }
 
-/// Two percentiles, linear between ranks as numpy's default.
+/// Two percentiles, with linear interpolation as numpy's default.
 fn percentiles(values: &[f32], low: f64, high: f64) -> (f32, f32) {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f32::total_cmp);

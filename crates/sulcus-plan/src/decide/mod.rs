@@ -201,7 +201,7 @@ fn output(
         None if !regions.is_empty() => {
             let order: Vec<String> = regions.iter().map(|r| format!("{} as {}", r.name, r.writes)).collect();
             why.push(format!(
-                "a sigmoid channel for each of {} regions, as they may overlap; written one over the other: {}",
+                "a sigmoid channel for each of {} regions, because they may overlap; order in which they are written: {}",
                 regions.len(),
                 order.join(", ")
             ));
@@ -245,16 +245,18 @@ fn dimensions(config: &TrainConfig, scan: &MedianScan, why: &mut Vec<String>) ->
     let shortest = shape.iter().copied().fold(f64::INFINITY, f64::min);
     let (slices, gap) = (if are_similar(mm) { shortest } else { shape[axis] }, mm[axis] / finest);
     if slices < MIN_SLICES {
-        why.push(format!("a 2-D network: the median scan has {slices} slice(s), too few to convolve across them"));
+        why.push(format!(
+            "a 2-D network: the median scan has {slices} slice(s), too few for convolutions across slices"
+        ));
         Dimensions::Two
     } else if gap > MAX_SLICE_GAP {
         why.push(format!(
-            "a 2-D network: slices lie {gap:.1} pixels apart, so that neighbours show little of each other"
+            "a 2-D network: the distance between slices is {gap:.1} pixels, so that neighbouring slices have little in common"
         ));
         Dimensions::Two
     } else {
         why.push(format!(
-            "a 3-D network: the scans are volumes, of {} voxels each {} mm in the median (along {})",
+            "a 3-D network: the scans are volumes with a median shape of {} voxels of {} mm (along {})",
             times(&shape),
             times(&mm.map(|v| format!("{v:.2}"))),
             scan.axes()
@@ -298,7 +300,7 @@ fn block_axes(scan: &MedianScan, why: &mut Vec<String>) -> Result<GridAxes, Plan
     let mm = scan.mm;
     let (code, name) = PLANES[coarsest_axis(mm)];
     why.push(if are_similar(mm) {
-        format!("scans are reoriented to {code}: their voxels are similar along all axes")
+        format!("scans are reoriented to {code}: their voxel sizes are similar along all axes")
     } else {
         format!("scans are reoriented to {code}: {name} slices have the finest voxels and lie along H and W")
     });
@@ -338,8 +340,8 @@ fn spacing_rule(
     let ratio = (0..3).map(|a| range.max[a] / range.min[a]).fold(1.0, f64::max);
     if ratio <= SIMILAR {
         why.push(format!(
-            "no resampling, which would blur more than it aligns: voxel sizes differ by a factor of {ratio:.2} at most; scans \
-             whose voxels differ by more than a factor of {SIMILAR} from {} mm will be resampled to it",
+            "no resampling: voxel sizes differ by a factor of at most {ratio:.2}, and resampling would blur the scans; scans that \
+             differ by more than a factor of {SIMILAR} from {} mm are resampled to it",
             times(&range.median.map(|v| format!("{v:.2}")))
         ));
         return cubic(range.median, SIMILAR);
@@ -392,7 +394,7 @@ fn normalisation(config: &TrainConfig, fingerprint: &Fingerprint, why: &mut Vec<
         };
         let clip = [f.percentile_00_5, f.percentile_99_5].map(|v| v as f32);
         let ct = Normalisation::Ct { clip, mean: f.mean as f32, sd: f.sd as f32 };
-        // A foreground of one value, as in synthetic data, has no standard deviation to divide by.
+        // Synthetic data may have a foreground of one value, whose standard deviation is 0.
         if ct.check().is_ok() { ct } else { z_score }
     };
     let chosen: Vec<Normalisation> = fingerprint.channels.iter().map(choose).collect();
@@ -404,12 +406,12 @@ fn normalisation(config: &TrainConfig, fingerprint: &Fingerprint, why: &mut Vec<
         why.push(match normalisation {
             Normalisation::Ct { clip: [low, high], mean, sd } => format!(
                 "channel `{name}` is clipped to {low:.0} to {high:.0} (0.5th and 99.5th percentile of the foreground), \
-                 then brought to mean 0 and deviation 1 by the data set's {mean:.0} ± {sd:.0}"
+                 then scaled to mean 0 and standard deviation 1 with the data set's {mean:.0} ± {sd:.0}"
             ),
             Normalisation::ZScoreNonzero => format!(
-                "channel `{name}` is brought to mean 0 and deviation 1 scan by scan, over its non-zero part alone"
+                "channel `{name}` is scaled to mean 0 and standard deviation 1 in each scan, computed inside its non-zero part"
             ),
-            _ => format!("channel `{name}` is brought to mean 0 and deviation 1 scan by scan, as its units mean nothing"),
+            _ => format!("channel `{name}` is scaled to mean 0 and standard deviation 1 in each scan, because its units are arbitrary"),
         });
     }
     chosen
@@ -418,11 +420,13 @@ fn normalisation(config: &TrainConfig, fingerprint: &Fingerprint, why: &mut Vec<
 fn flips(config: &TrainConfig, structures: usize, dimensions: Dimensions, why: &mut Vec<String>) -> Flips {
     match (config.augmentation.flips, structures) {
         (Flips::Auto, 1) => {
-            why.push("mirrored patches are trained on too: there is one structure".into());
+            why.push("training also uses mirrored patches, because there is one structure".into());
             Flips::all(dimensions.count())
         }
         (Flips::Auto, _) => {
-            why.push("no mirrored patches: several structures are often told apart by their side".into());
+            why.push(
+                "no mirrored patches, because several structures are often distinguished by their side".into(),
+            );
             Flips::none()
         }
         (chosen, _) => chosen,
@@ -432,11 +436,14 @@ fn flips(config: &TrainConfig, structures: usize, dimensions: Dimensions, why: &
 fn dice_scope(dimensions: Dimensions, why: &mut Vec<String>) -> DiceScope {
     match dimensions {
         Dimensions::Two => {
-            why.push("Dice is taken over the batch: a single slice often lacks a structure".into());
+            why.push("Dice is computed over the batch, because a single slice often lacks a structure".into());
             DiceScope::Batch
         }
         Dimensions::Three => {
-            why.push("Dice is taken patch by patch: a block mostly holds enough of each structure".into());
+            why.push(
+                "Dice is computed for each patch, because a 3-D patch usually contains enough of each structure"
+                    .into(),
+            );
             DiceScope::Case
         }
     }

@@ -80,7 +80,7 @@ impl Limits {
             width,
             max_batch,
             max_patch,
-            what: "half of nnU-Net's width, a quarter of its work",
+            what: "half of nnU-Net's width, a quarter of its computation",
         };
         match (rule, dimensions, kind) {
             (NetworkRule::ResEnc3d, ..) => nnunet(Width { encoder: Encoder::Residual, ..width(32, 320) }),
@@ -124,7 +124,7 @@ pub(super) fn fixed(
         )));
     }
     why.push(format!(
-        "batches of {batch_size} instead of {}: more do not fit {} of memory",
+        "batches of {batch_size} instead of {}: larger ones do not fit in {} of memory",
         size.batch_size,
         gigabytes(memory)
     ));
@@ -156,15 +156,17 @@ fn fixed_on_scans(network: &NetworkSpec, grid: &Grid, config: &TrainConfig, why:
     let whole = patch.iter().zip(&shape).all(|(edge, length)| *edge as f64 >= *length);
     match (whole, network.dimensions) {
         (true, Dimensions::Two) => {
-            why.push(format!("patches of {patch:?} hold a median slice; whole slices at prediction"));
+            why.push(format!("patches of {patch:?} contain a median slice; prediction uses whole slices"));
             size(patch, Tiling::Whole)
         }
         (true, Dimensions::Three) => {
-            why.push(format!("patches of {patch:?} hold a median scan; a sliding window at prediction"));
+            why.push(format!("patches of {patch:?} contain a median scan; prediction uses a sliding window"));
             size(patch, Tiling::Patch)
         }
         (false, _) => {
-            why.push(format!("patches of {patch:?} as larger ones don't fit; a sliding window at prediction"));
+            why.push(format!(
+                "patches of {patch:?}, because larger ones do not fit; prediction uses a sliding window"
+            ));
             size(patch, Tiling::Patch)
         }
     }
@@ -212,9 +214,9 @@ pub(super) fn by_rule(
     let by_share = (MAX_VOXEL_FRACTION * grid.voxels() / topology.voxels() as f64).round() as usize;
     let batch_size = config.batch_size.unwrap_or_else(|| {
         let (fitting, reason) = [
-            (by_memory, "more do not fit the memory"),
+            (by_memory, "larger ones do not fit in memory"),
             (by_share, "a batch holds at most 5 % of all voxels"),
-            (limits.max_batch, "more take long on a processor"),
+            (limits.max_batch, "larger ones are slow on a processor"),
         ]
         .into_iter()
         .min_by_key(|(size, _)| *size)
@@ -222,7 +224,7 @@ pub(super) fn by_rule(
         let batch = fitting.max(MIN_BATCH);
         why.push(format!(
             "batches of {batch}: {}",
-            if fitting < MIN_BATCH { "fewer make the gradient too noisy" } else { reason }
+            if fitting < MIN_BATCH { "smaller ones make the gradient too noisy" } else { reason }
         ));
         batch
     });
@@ -281,9 +283,11 @@ fn patch_sentence(first: &Topology, chosen: &Topology, shape: &[f64], memory: u6
     let median = times(&shape.iter().map(|n| n.round()).collect::<Vec<_>>());
     let whole = chosen.patch.iter().zip(shape).all(|(edge, length)| *edge as f64 >= length.round());
     if whole {
-        format!("patches of {patch}: the median of {median}, rounded up to what the strides divide")
+        format!("patches of {patch}: the median of {median}, rounded up to multiples of the strides")
     } else {
-        format!("patches of {patch}: as long along each axis in millimetres, where the median of {median} allows")
+        format!(
+            "patches of {patch}: the same length in millimetres along each axis, limited by the median of {median}"
+        )
     }
 }
 
@@ -291,10 +295,10 @@ fn stages_sentence(topology: &Topology) -> String {
     let uneven = topology.stages.iter().any(|(kernel, _)| kernel.contains(&1));
     let halvings: Vec<String> = topology.multiple.iter().map(|m| m.ilog2().to_string()).collect();
     format!(
-        "{} stages, the axes halved {} times: as long as 4 voxels remain{}",
+        "{} stages; the axes are halved {} times, while at least 4 voxels remain{}",
         topology.stages.len(),
         halvings.join(", "),
-        if uneven { ", coarse axes later, with kernels of 1 along them until then" } else { "" }
+        if uneven { "; coarse axes are halved later and have kernels of 1 until then" } else { "" }
     )
 }
 
@@ -310,7 +314,7 @@ fn width_sentence(network: &NetworkSpec, limits: &Limits, kind: DeviceKind) -> S
 /// Each of several devices holds all weights and a part of the batch.
 fn memory_sentence(estimate: &MemoryEstimate, batch_size: usize, devices: usize, memory: u64) -> String {
     let whole =
-        format!("about {} of memory for a step, of {}", gigabytes(estimate.bytes(batch_size)), gigabytes(memory));
+        format!("a step needs about {} of {} of memory", gigabytes(estimate.bytes(batch_size)), gigabytes(memory));
     if devices < 2 {
         return whole;
     }

@@ -327,7 +327,7 @@ fn plan_states_the_memory_of_each_device() {
         (plan.why.join("; "), bytes)
     };
     let (why, [whole, half]) = says("cuda:0,1");
-    assert!(why.contains(&format!("about {whole:.1} GB of memory for a step")), "{why}");
+    assert!(why.contains(&format!("a step needs about {whole:.1} GB")), "{why}");
     assert!(why.contains(&format!("with 2 devices about {half:.1} GB on each")), "{why}");
     assert!(half < whole);
     assert!(!says("cuda:0").0.contains("on each"));

@@ -42,7 +42,7 @@ def from_image(image: SpatialImage) -> tuple[NDArray[Any], NDArray[np.float64]]:
         )
     if units is not None and header is not None and header["sform_code"] == 0 and header["qform_code"] == 0:
         _log.warning(
-            "the image does not say how the patient lies (neither sform nor qform): left and right are unknown, and the "
+            "the image does not define the orientation (neither sform nor qform): left and right are unknown, and the "
             "mask may be wrong"
         )
     array = np.asanyarray(image.dataobj)

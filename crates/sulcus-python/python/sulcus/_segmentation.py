@@ -24,7 +24,7 @@ class Structure:
     values: tuple[int, ...]
     """All label values that belong to the structure."""
     voxels: int
-    """The number of voxels with any of these values; 0 if the structure was not native."""
+    """The number of voxels with any of these values; 0 if the structure was not found."""
     ml: float
     """The volume of these voxels in millilitres."""
 

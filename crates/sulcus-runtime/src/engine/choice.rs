@@ -5,14 +5,14 @@ use std::str::FromStr;
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Engine {
-    /// ONNX Runtime where it is found, the embedded engine otherwise.
+    /// ONNX Runtime if it is found, the embedded engine otherwise.
     #[default]
     Auto,
     /// ONNX Runtime, loaded at run time.
     Ort,
     /// The embedded pure-Rust engine.
     Tract,
-    /// An engine of the caller's, by its name: see [`EngineFactory`](crate::EngineFactory).
+    /// An engine of the caller, by its name; see [`EngineFactory`](crate::EngineFactory).
     Custom(&'static str),
 }
 

@@ -1,19 +1,20 @@
 use sulcus_model::ModelSpec;
 use sulcus_pipeline::Predictor;
 
-/// A predictor that threads share.
+/// A predictor that can be shared between threads.
 pub trait SharedPredictor: Predictor + Send + Sync {}
 
 impl<P: Predictor + Send + Sync> SharedPredictor for P {}
 
-/// Loads models into an engine of the caller's, given to [`SegmenterBuilder::custom_engine`](crate::SegmenterBuilder::custom_engine).
+/// Loads models into an engine of the caller, for
+/// [`SegmenterBuilder::custom_engine`](crate::SegmenterBuilder::custom_engine).
 ///
 /// ```
 /// use sulcus_runtime::model::ModelSpec;
 /// use sulcus_runtime::pipeline::{Predictor, PredictorError, Tensor};
 /// use sulcus_runtime::{EngineFactory, SegmentOptions, Segmenter, SharedPredictor};
 ///
-/// /// Finds background everywhere.
+/// /// Predicts background for every voxel.
 /// struct Background;
 ///
 /// impl Predictor for Background {

@@ -1,4 +1,4 @@
-//! What every engine knows of a model's graph.
+//! Properties of a model's graph that every engine uses.
 
 /// Name of the graph's input, `[N, C, (D,) H, W]`.
 pub(super) const INPUT: &str = "image";

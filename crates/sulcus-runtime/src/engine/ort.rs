@@ -21,11 +21,11 @@ use crate::{Device, Engine, Error, ErrorKind};
 pub struct OrtOptions {
     /// The device. [`Device::Auto`] is the processor here; the [`Segmenter`](crate::Segmenter) makes the automatic choice.
     pub device: Device,
-    /// Threads for one operation. `None` is all that the process may use.
+    /// Threads for one operation. Defaults to all that the process may use.
     pub threads: Option<usize>,
-    /// The precision of the arithmetic. `None` is that of the model file.
+    /// The precision of the arithmetic. Defaults to that of the model file.
     pub precision: Option<Precision>,
-    /// Tiles per call on a GPU. `None` is 1; processors always take one.
+    /// Tiles per call on a GPU. Defaults to 1; processors always process one.
     pub batch: Option<usize>,
     /// The existing folder that keeps optimised graphs and TensorRT's engines from one run to the next.
     pub cache_folder: Option<PathBuf>,
@@ -52,7 +52,7 @@ impl OrtPredictor {
     ///
     /// # Errors
     /// [`ErrorKind::Device`] when the device cannot be used, [`ErrorKind::Graph`] when ONNX Runtime refuses
-    /// the graph, or its input and output have other names than this kit's.
+    /// the graph, or its input and output do not have the names `image` and `logits`.
     pub fn new(
         runtime: &OnnxRuntime,
         model: &[u8],
@@ -111,7 +111,7 @@ fn session(runtime: &OnnxRuntime, model: &[u8], options: &OrtOptions) -> Result<
         ("output", session.outputs().iter().map(|o| o.name()).collect(), OUTPUT),
     ] {
         if names != [expected] {
-            return Err(refused(&format!("expected the {kind} `{expected}` alone, found {names:?}")));
+            return Err(refused(&format!("expected only the {kind} `{expected}`, found {names:?}")));
         }
     }
     Ok(session)
@@ -161,7 +161,7 @@ fn session_builder(runtime: &OnnxRuntime, options: &OrtOptions) -> Result<Sessio
     let builder = register(builder, runtime, &provider)?;
     let builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(refused_option)?;
     let builder = builder.with_intra_threads(threads).map_err(refused_option)?;
-    // A spinning thread takes a core from everything else, the sliding window first.
+    // A spinning thread would occupy a core that other work needs, for example the sliding window.
     builder.with_intra_op_spinning(false).map_err(refused_option)
 }
 

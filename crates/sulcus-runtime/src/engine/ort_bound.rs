@@ -1,4 +1,4 @@
-//! Batches of tiles in memory that the GPU reads and writes itself.
+//! Batches of tiles in memory that the GPU reads and writes directly.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -21,7 +21,7 @@ pub(super) struct Bound {
     session: Mutex<Session>,
     /// Buffers that are not in use.
     buffers: Mutex<Vec<Buffers>>,
-    /// The memory of the buffers: pinned memory for CUDA.
+    /// The memory for the buffers: pinned memory for CUDA.
     memory: AllocationDevice<'static>,
     device_id: i32,
     /// Tiles per batch. The last batch of a scan is padded, so that the GPU sees one shape.
@@ -31,7 +31,7 @@ pub(super) struct Bound {
 
 /// The buffers of one batch.
 struct Buffers {
-    /// Of a batch.
+    /// The shape of a batch.
     shape: Vec<usize>,
     binding: IoBinding,
     input: OrtTensor<f32>,

@@ -10,7 +10,7 @@ use sulcus_model::Precision;
 use super::ort_library::OnnxRuntime;
 use crate::{Device, Error, ErrorKind};
 
-/// Options of a provider. ONNX Runtime's own provider for the processor needs the device alone.
+/// Options of a provider. ONNX Runtime's own provider for the processor needs only the device.
 #[cfg_attr(
     not(any(feature = "tensorrt", feature = "openvino")),
     expect(dead_code, reason = "options of providers that this build does not contain")
@@ -76,7 +76,10 @@ fn cuda(builder: SessionBuilder, runtime: &OnnxRuntime, number: u32) -> Result<S
 
 #[cfg(not(feature = "cuda"))]
 fn cuda(_: SessionBuilder, _: &OnnxRuntime, number: u32) -> Result<SessionBuilder, Error> {
-    Err(unusable(Device::Cuda(number), "this build leaves CUDA out: build sulcus-runtime with its feature `cuda`"))
+    Err(unusable(
+        Device::Cuda(number),
+        "this build has no CUDA support: build sulcus-runtime with its feature `cuda`",
+    ))
 }
 
 #[cfg(feature = "tensorrt")]
@@ -109,7 +112,7 @@ fn tensorrt(
 #[cfg(not(feature = "tensorrt"))]
 fn tensorrt(_: SessionBuilder, _: &OnnxRuntime, _: &Provider<'_>, number: u32) -> Result<SessionBuilder, Error> {
     let device = Device::TensorRt(number);
-    Err(unusable(device, "this build leaves TensorRT out: build sulcus-runtime with its feature `tensorrt`"))
+    Err(unusable(device, "this build has no TensorRT support: build sulcus-runtime with its feature `tensorrt`"))
 }
 
 #[cfg(feature = "openvino")]
@@ -136,7 +139,7 @@ fn openvino(
 fn openvino(_: SessionBuilder, _: &OnnxRuntime, _: &Provider<'_>) -> Result<SessionBuilder, Error> {
     Err(unusable(
         Device::OpenVino,
-        "this build leaves OpenVINO out: build sulcus-runtime with its feature `openvino`",
+        "this build has no OpenVINO support: build sulcus-runtime with its feature `openvino`",
     ))
 }
 
@@ -150,24 +153,27 @@ struct ProviderInfo {
 }
 
 #[cfg(feature = "cuda")]
-const CUDA: ProviderInfo =
-    ProviderInfo { name: "CUDA", file: "cuda", needs: "the driver, CUDA and cuDNN in the versions that it names" };
+const CUDA: ProviderInfo = ProviderInfo {
+    name: "CUDA",
+    file: "cuda",
+    needs: "the driver, CUDA and cuDNN in the versions that the message names",
+};
 #[cfg(feature = "tensorrt")]
 const TENSORRT: ProviderInfo = ProviderInfo {
     name: "TensorRT",
     file: "tensorrt",
-    needs: "the driver, CUDA, cuDNN and TensorRT in the versions that it names",
+    needs: "the driver, CUDA, cuDNN and TensorRT in the versions that the message names",
 };
 #[cfg(feature = "openvino")]
 const OPENVINO: ProviderInfo =
-    ProviderInfo { name: "OpenVINO", file: "openvino", needs: "OpenVINO in the version that it names" };
+    ProviderInfo { name: "OpenVINO", file: "openvino", needs: "OpenVINO in the version that the message names" };
 
 #[cfg(any(feature = "cuda", feature = "tensorrt"))]
 fn to_id(device: Device, number: u32) -> Result<i32, Error> {
-    i32::try_from(number).map_err(|_| unusable(device, "there is no such device number"))
+    i32::try_from(number).map_err(|_| unusable(device, "no device has this number"))
 }
 
-/// `available` only tells that the library was built with the provider; the provider itself is a file beside it.
+/// `available` only reports that the library was built with the provider; the provider itself is a file beside it.
 #[cfg(any(feature = "cuda", feature = "tensorrt", feature = "openvino"))]
 fn require_provider(
     runtime: &OnnxRuntime,
@@ -207,9 +213,9 @@ fn with_provider(
 ) -> Result<SessionBuilder, Error> {
     let builder = builder.with_execution_providers([provider]).map_err(|e| {
         let message = plain(e.message());
-        // The commonest case: the provider is there, but the libraries that it was built for are not.
+        // The most frequent case: the provider exists, but the libraries that it was built for are missing.
         let hint = match message.contains("cannot open shared object file") || message.contains("Failed to load") {
-            true => format!("; install {}, where the system finds them", info.needs),
+            true => format!("; install {} in a folder that the system searches", info.needs),
             false => String::new(),
         };
         unusable(device, format!("its provider could not start: {message}{hint}"))

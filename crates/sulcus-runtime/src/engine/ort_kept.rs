@@ -1,8 +1,9 @@
 //! A cache of optimised graphs on disk.
 //!
-//! ONNX Runtime folds constants, fuses nodes and converts weights to its own layout each time it loads a graph: a good part of the time
-//! from a cold start to the first mask. The optimised graph is cached instead. It is valid for one version of the library and one kind
-//! of processor, so a file is named by both and by the model's bytes, and it is loaded only if its checksum is right.
+//! ONNX Runtime folds constants, fuses nodes and converts weights to its own layout each time it loads a graph, which
+//! takes a large part of the time from a cold start to the first mask. The optimised graph is cached instead. It is valid
+//! for one version of the library and one kind of processor, so the file name contains both and the hash of the model,
+//! and a file is loaded only if its checksum is correct.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ impl<'a> KeptGraph<'a> {
         let mut bytes = std::fs::read(&self.path).ok()?;
         let (graph, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
         if XxHash3_128::oneshot(graph) != u128::from_le_bytes(*checksum) {
-            tracing::warn!("an optimised graph is damaged and is made anew: {}", self.path.display());
+            tracing::warn!("an optimised graph is damaged and is created again: {}", self.path.display());
             return None;
         }
         bytes.truncate(bytes.len() - CHECKSUM_BYTES);
@@ -46,7 +47,7 @@ impl<'a> KeptGraph<'a> {
         tempfile::Builder::new().prefix(".sulcus-").suffix(".graph").tempfile_in(self.folder)
     }
 
-    /// Appends the checksum to what ONNX Runtime wrote and renames it to its final name.
+    /// Appends the checksum to the file that ONNX Runtime wrote, and renames it to its final name.
     pub(super) fn keep(&self, draft: NamedTempFile) -> io::Result<()> {
         let graph = std::fs::read(draft.path())?;
         let mut file = std::fs::File::options().append(true).open(draft.path())?;

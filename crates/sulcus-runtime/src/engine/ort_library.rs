@@ -38,9 +38,10 @@ impl OnnxRuntime {
     }
 }
 
-/// Searches for ONNX Runtime and loads the first library that works. A library that this process uses already is returned again.
+/// Searches for ONNX Runtime and loads the first library that works. If this process already uses a library, that one is
+/// returned.
 ///
-/// Returns every place that was searched, in order; `None` where no place contains a usable library.
+/// Returns every place that was searched, in order, and `None` if no place contains a usable library.
 ///
 /// # Errors
 /// When the user named a library that cannot be used, or a different one than the process uses already.
@@ -68,7 +69,11 @@ fn search(places: &OrtSearch) -> Result<(Option<OnnxRuntime>, Vec<SearchedPlace>
     for Candidate { origin, path, exists } in candidates {
         let outcome = match (&origin, exists) {
             (LibraryOrigin::Named(name), false) => {
-                return Err(named_error(name, "there is no such file, and no folder that holds one", path));
+                return Err(named_error(
+                    name,
+                    "there is no such file, and no folder that contains a library",
+                    path,
+                ));
             }
             (_, false) => SearchOutcome::Missing,
             (_, true) if report.iter().any(|p: &SearchedPlace| p.outcome == SearchOutcome::Used) => {
@@ -159,7 +164,7 @@ fn version_of_build() -> Option<String> {
     branch.split([',', ' ']).next().map(str::to_owned)
 }
 
-/// ONNX Runtime also returns what it logs as an error, so nothing of its log is shown to people.
+/// ONNX Runtime also returns logged messages as errors, so its log is not shown to people.
 fn log(level: LogLevel, _category: &str, _id: &str, location: &str, message: &str) {
     match level {
         LogLevel::Verbose | LogLevel::Info => tracing::trace!(location, "{message}"),

@@ -8,8 +8,7 @@ use super::ort_device::plain;
 use super::ort_library::OnnxRuntime;
 use crate::{Engine, Error, ErrorKind};
 
-/// A graph in ONNX Runtime, on the processor, whose outputs are single numbers: measurements of what a network does
-/// with its input.
+/// A graph in ONNX Runtime, on the processor, whose outputs are single numbers: measurements of a network on its input.
 #[derive(Debug)]
 pub struct OrtMeasurements {
     session: Session,
@@ -32,13 +31,13 @@ impl OrtMeasurements {
         Ok(Self { session })
     }
 
-    /// The numbers for one input, each with its output's name.
+    /// The numbers for one input, each with the name of its output.
     ///
     /// # Shapes
-    /// `[N, C, (D,) H, W]` in.
+    /// The input is `[N, C, (D,) H, W]`.
     ///
     /// # Errors
-    /// When ONNX Runtime fails, or an output is no single number.
+    /// If ONNX Runtime fails, or an output is not a single number.
     pub fn measure(&mut self, input: &Tensor) -> Result<Vec<(String, f32)>, PredictorError> {
         let failed = |message: &str| PredictorError { engine: "ort", message: plain(message).to_owned() };
         let image = TensorRef::from_array_view((input.shape(), input.data())).map_err(|e| failed(e.message()))?;

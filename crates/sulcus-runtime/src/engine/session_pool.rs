@@ -1,9 +1,9 @@
 //! A model in several sessions with fewer threads each, which predict several tiles at the same time.
 //!
-//! Some operations of a network use one thread whatever the session is given, instance normalisation above all: a processor core of a
-//! two-thread session is idle meanwhile, while two sessions with one thread each keep both cores busy. On two cores two sessions are a
-//! fifth faster for 3-D networks. A slice of a 2-D network takes a few milliseconds and gains nothing, and every session needs a
-//! workspace of its own.
+//! Some operations of a network use one thread, however many the session has, above all instance normalisation: one core
+//! is then idle in a session with two threads, while two sessions with one thread each keep both cores busy. On two
+//! cores, two sessions are a fifth faster for 3-D networks. A slice of a 2-D network takes only a few milliseconds and
+//! gains nothing. Every session needs a workspace of its own.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -52,13 +52,13 @@ impl SessionPool {
     }
 }
 
-/// Runs each call on a free session and waits for one where all are busy.
+/// Runs each call on a free session, and waits for one if all are busy.
 pub(crate) struct PooledPredictor {
     free: Mutex<Sessions>,
     returned: Condvar,
 }
 
-/// A session that returns to the pool when its call ends, also by an error or a panic.
+/// A session that returns to the pool when its call ends, also after an error or a panic.
 struct SessionGuard<'a> {
     pool: &'a PooledPredictor,
     session: Option<Box<dyn SharedPredictor>>,

@@ -1,4 +1,4 @@
-//! Runs engines on worker threads while the sliding window cuts the next tiles and blends the last ones.
+//! Runs engines on worker threads while the sliding window cuts the next tiles and adds up the last ones.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -105,7 +105,7 @@ fn run_job(predictors: &[&dyn SharedPredictor], job: Job) -> JobResult {
     JobResult { numbers, outputs, engine_secs: start.elapsed().as_secs_f64() }
 }
 
-/// A worker that ended early has panicked; the panic resurfaces where the threads are joined.
+/// A worker that ended early has panicked; the panic is resumed where the threads are joined.
 fn stopped() -> PipelineError {
     PredictorError { engine: "inference", message: "its thread has stopped".into() }.into()
 }
@@ -195,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    /// Needs longer for some tiles than for their successors.
+    /// Takes longer for some tiles than for the following ones.
     struct Uneven(AtomicUsize);
 
     /// Prefers batches of three and records the batch sizes.

@@ -14,8 +14,8 @@ use crate::{Engine, Error, ErrorKind};
 
 type TractPlan = Arc<TypedRunnableModel>;
 
-/// Plans that are kept, one per input shape. A volume needs one (whole slices, or equal tiles); more serve callers that alternate
-/// between volumes.
+/// Number of plans that are kept, one per input shape. A volume needs one (whole slices, or equal tiles); more are useful
+/// for callers that alternate between volumes.
 const MAX_PLANS: usize = 4;
 
 /// A model in tract, the embedded pure-Rust engine.
@@ -23,7 +23,7 @@ const MAX_PLANS: usize = 4;
 /// tract is fastest on fixed shapes, so the graph is planned again for each input shape; the last few plans are kept.
 pub struct TractPredictor {
     graph: InferenceModel,
-    /// The most recently used last.
+    /// The most recently used one is last.
     plans: Mutex<Vec<(Vec<usize>, TractPlan)>>,
     executor: Executor,
 }
@@ -42,7 +42,8 @@ impl TractPredictor {
     /// `shape` is `[N, C, (D,) H, W]`.
     ///
     /// # Errors
-    /// [`ErrorKind::Graph`] when tract refuses the graph, or its input and output have other names than this kit's.
+    /// [`ErrorKind::Graph`] if tract refuses the graph, or its input and output do not have the names `image` and
+    /// `logits`.
     pub fn new(model: &[u8], shape: &[usize], threads: Option<usize>) -> Result<Self, Error> {
         let refused = |message: String| ErrorKind::Graph { engine: Engine::Tract, message };
         let graph = guarded(|| read(model)).map_err(&refused)?;
@@ -71,7 +72,7 @@ impl TractPredictor {
     }
 }
 
-/// tract panics on some graphs; a foreign file must give an error.
+/// tract panics on some graphs; a foreign file must cause an error instead.
 fn guarded<T>(f: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(result) => result.map_err(|e| format!("{e:#}")),

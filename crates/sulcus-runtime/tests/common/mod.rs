@@ -1,4 +1,4 @@
-//! Two tiny U-Nets, scans for them, and the ONNX Runtime to test with.
+//! Two tiny U-Nets, scans for them, and the ONNX Runtime for tests.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use sulcus_model::{ModelSpec, Normalisation, Tiling};
@@ -8,7 +8,7 @@ use sulcus_runtime::{Device, Engine, Segmenter, SegmenterBuilder};
 use sulcus_testing::test_spec;
 use sulcus_volume::{Geometry, Image, LabelTable, OrientationSource, RasFromVoxel, Spacing};
 
-/// Where the test machine has ONNX Runtime: as the command line looks for it.
+/// The places where the test machine has ONNX Runtime, searched like on the command line.
 pub(crate) fn search() -> OrtSearch {
     let named = ["SULCUS_ORT_LIB", "ORT_DYLIB_PATH"].into_iter().filter_map(|variable| {
         let path = std::env::var_os(variable)?;
@@ -22,12 +22,12 @@ pub(crate) fn search() -> OrtSearch {
     }
 }
 
-/// ONNX Runtime. Where there is none, the test is skipped.
+/// ONNX Runtime. If there is none, the test is skipped.
 pub(crate) fn onnx_runtime() -> OnnxRuntime {
     find_onnx_runtime(&OrtLibrary::Search(search())).unwrap().0.unwrap_or_else(|| sulcus_harness::skip(NO_ORT))
 }
 
-/// Whether this machine has ONNX Runtime. Where it has none, that part of the test counts as skipped.
+/// Whether this machine has ONNX Runtime. If not, that part of the test counts as skipped.
 pub(crate) fn has_onnx_runtime() -> bool {
     let has = find_onnx_runtime(&OrtLibrary::Search(search())).unwrap().0.is_some();
     if !has {
@@ -38,7 +38,7 @@ pub(crate) fn has_onnx_runtime() -> bool {
 
 const NO_ORT: &str = "there is no ONNX Runtime; set SULCUS_ORT_LIB";
 
-/// A builder for each engine that this machine has. An engine that is missing counts as a part that was skipped.
+/// A builder for each engine of this machine. A missing engine counts as a skipped part.
 pub(crate) fn builders() -> Vec<SegmenterBuilder> {
     let mut builders = vec![Segmenter::builder().engine(Engine::Tract)];
     if has_onnx_runtime() {
@@ -53,7 +53,7 @@ pub(crate) struct Noise(pub(crate) u64);
 
 impl Noise {
     pub(crate) fn next(&mut self) -> f32 {
-        // Knuth's MMIX generator; its high bits are the good ones.
+        // Knuth's MMIX generator; its high bits have the best quality.
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 40) as f32 / (1 << 23) as f32) - 1.0
     }
@@ -81,8 +81,8 @@ pub(crate) fn spec(axes: u8) -> ModelSpec {
     }
 }
 
-/// A U-Net whose skip connection carries the intensity x in [0, 1] to the head, where a voxel is `Middle` above 0.4
-/// and `Bright` above 0.75; every other weight is noise of a few percent, so each operation counts in the logits.
+/// A U-Net whose skip connection passes the intensity x in [0, 1] to the head, where a voxel is `Middle` above 0.4 and
+/// `Bright` above 0.75; every other weight is noise of a few percent, so that each operation affects the logits.
 pub(crate) fn graph(spec: &ModelSpec, seed: u64) -> GraphBuilder {
     let n = spec.network.dimensions.count();
     let flat = n == 2;
@@ -169,7 +169,8 @@ pub(crate) fn noise_scan(shape: [usize; 3], seed: u64) -> Image {
     Image::new(geometry(shape, "RAS", [1.0, 1.0, 1.5]), 1, values).unwrap()
 }
 
-/// A scan of three levels far from the thresholds: a dark ground, a `Middle` box, in it a `Bright` one of 2×2×2.
+/// A scan of three levels far from the thresholds: a dark background, a `Middle` box, and in it a `Bright` box of 2×2×2
+/// voxels.
 pub(crate) fn box_scan() -> Image {
     let shape = [12, 10, 4];
     let mut noise = Noise(3);

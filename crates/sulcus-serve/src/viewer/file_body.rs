@@ -1,4 +1,4 @@
-//! An opened file as the body of an answer.
+//! An opened file as the body of a response.
 
 use std::fs::File;
 use std::io;
@@ -9,12 +9,12 @@ use std::task::{Context, Poll, ready};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-/// Bytes that are read at a time.
+/// Number of bytes per read.
 const CHUNK: usize = 1 << 18;
-/// Chunks that are read ahead of the client.
+/// Number of chunks that are read in advance.
 const CHUNKS_AHEAD: usize = 2;
 
-/// A file that any number of answers read at once.
+/// A file that several responses can read at the same time.
 #[derive(Debug, Clone)]
 pub(super) struct SharedFile {
     file: Arc<File>,
@@ -22,10 +22,10 @@ pub(super) struct SharedFile {
 }
 
 impl SharedFile {
-    /// Takes an opened file with the length that it has now.
+    /// Takes an opened file with its current length.
     ///
     /// # Errors
-    /// When it is no regular file: other ones have no length, and reading from them changes what others read.
+    /// If it is not a regular file: other files have no length, and reading from them affects other readers.
     pub(super) fn new(file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
@@ -38,7 +38,7 @@ impl SharedFile {
         self.length
     }
 
-    /// The whole file, read on a thread while the client takes it.
+    /// The whole file, read on a thread while the client receives it.
     pub(super) fn body(&self) -> FileBody {
         let (send, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let Self { file, length } = self.clone();
@@ -47,7 +47,7 @@ impl SharedFile {
             while offset < length {
                 let chunk = read_chunk(&file, offset, length);
                 offset += chunk.as_ref().map_or(length, |bytes| bytes.len() as u64);
-                // The client is gone.
+                // The client has disconnected.
                 if send.blocking_send(chunk).is_err() {
                     break;
                 }
@@ -63,7 +63,7 @@ fn read_chunk(file: &File, offset: u64, length: u64) -> io::Result<Bytes> {
     let read = loop {
         match read_at(file, &mut chunk, offset) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // The file was cut since it was opened.
+            // The file was truncated after it was opened.
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             read => break read?,
         }
@@ -82,7 +82,7 @@ fn read_at(file: &File, chunk: &mut [u8], offset: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, chunk, offset)
 }
 
-/// What [`SharedFile::body`] gives.
+/// The body that [`SharedFile::body`] returns.
 #[derive(Debug)]
 pub(super) struct FileBody {
     chunks: mpsc::Receiver<io::Result<Bytes>>,

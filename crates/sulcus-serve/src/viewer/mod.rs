@@ -1,11 +1,11 @@
 //! The viewer's server: an embedded page and opened files, for one user of this machine.
 //!
-//! Other users of a machine reach its loopback addresses as well. Every path therefore starts with a random token, and any
-//! other path is refused: `http://127.0.0.1:PORT/TOKEN/index.html`. The links of the page are relative, so its own requests
-//! carry the token. It is no cookie, because a browser sends a cookie to every port of an address, that is also to servers of
-//! other users.
+//! Other users of a machine can connect to its loopback addresses too. Every path therefore starts with a random token,
+//! and any other path is refused: `http://127.0.0.1:PORT/TOKEN/index.html`. The links of the page are relative, so its
+//! own requests contain the token. The token is not a cookie, because a browser sends a cookie to every port of an
+//! address, including those of other users' servers.
 //!
-//! Files are opened before the server runs and are read from the open handle, whatever becomes of their paths.
+//! Files are opened before the server runs and are read from the open handle, even if another file gets their path later.
 
 mod file_body;
 mod respond;
@@ -29,22 +29,22 @@ use crate::connection_table::{ConnectionLimits, ConnectionPlace, ConnectionTable
 use crate::upload::MinRate;
 use crate::{ServeError, Token};
 
-/// Connections that are open at a time. A browser opens six.
+/// Maximum number of open connections. A browser opens six.
 const MAX_CONNECTIONS: usize = 64;
-/// Of a request: its line and its headers.
+/// Maximum size of a request's line and headers.
 const MAX_HEADER_BYTES: usize = 16 << 10;
-/// How long a request's head may take, and an idle connection may stay.
+/// Time limit for the head of a request and for an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may accept less than this in the middle of an answer.
+/// Time in which a client must accept at least this many bytes of a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const MIN_RATE: MinRate = MinRate { bytes: 10_000, window: Duration::from_secs(10) };
-/// Random bytes of a token.
+/// Number of random bytes in a token.
 const TOKEN_BYTES: usize = 24;
 
 /// Finds a file of the embedded page by its name.
 pub type FindPage = fn(&str) -> Option<&'static [u8]>;
 
-/// Listens on loopback already, and answers once it runs.
+/// Listens on loopback after it is created, and responds after it is started.
 #[derive(Debug)]
 pub struct ViewerServer {
     listener: TcpListener,
@@ -54,22 +54,22 @@ pub struct ViewerServer {
     stop: Arc<watch::Sender<bool>>,
 }
 
-/// Ends a [`ViewerServer`], from any thread.
+/// Stops a [`ViewerServer`], from any thread.
 #[derive(Debug, Clone)]
 pub struct ViewerStopper(Arc<watch::Sender<bool>>);
 
 impl ViewerStopper {
-    /// Lets [`ViewerServer::run`] return, or return at once when it is called later.
+    /// Makes [`ViewerServer::run`] return, at once if it is called later.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl ViewerServer {
-    /// Listens on 127.0.0.1 and draws a token; port 0 takes any that is free.
+    /// Listens on 127.0.0.1 and generates a token; port 0 selects a free port.
     ///
     /// # Errors
-    /// When the port is taken, or the system gives no random bytes.
+    /// If the port is in use, or the system provides no random bytes.
     pub fn bind(port: u16, page: FindPage) -> Result<Self, ServeError> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let listen = || {
@@ -84,35 +84,35 @@ impl ViewerServer {
         Ok(Self { listener, address, token, site, stop: Arc::new(stop) })
     }
 
-    /// Serves an opened file as `data/NAME`. Its length is what it is now.
+    /// Serves an opened file as `data/NAME`. Its length is the current one.
     ///
     /// # Errors
-    /// When it is no regular file.
+    /// If it is not a regular file.
     pub fn share(&mut self, name: &'static str, file: File) -> std::io::Result<()> {
         self.site.share(name, SharedFile::new(file)?);
         Ok(())
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The address of a page, with the token: `page` is its name and query, such as `index.html?image=data/image.nii`. Whoever
-    /// knows it can read the shared files.
+    /// The address of a page, with the token: `page` is its name and query, such as `index.html?image=data/image.nii`.
+    /// Everyone who knows it can read the shared files.
     pub fn url(&self, page: &str) -> String {
         format!("http://{}/{}/{page}", self.address, self.token)
     }
 
-    /// What ends it.
+    /// A handle that stops the server.
     pub fn stopper(&self) -> ViewerStopper {
         ViewerStopper(Arc::clone(&self.stop))
     }
 
-    /// Answers requests until it is stopped. Answers that are under way then end in the middle.
+    /// Handles requests until it is stopped. Responses in progress are then interrupted.
     ///
     /// # Errors
-    /// When the system gives no event queue.
+    /// If the system provides no event queue.
     pub fn run(self) -> Result<(), ServeError> {
         let Self { listener, site, stop, .. } = self;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -138,7 +138,7 @@ fn random_token() -> Result<String, ServeError> {
 }
 
 async fn accept(listener: &tokio::net::TcpListener, site: Arc<Site>) {
-    /// The system has no more file descriptors; connections that end give some back.
+    /// The system has no file descriptor left; connections that end free some.
     const PAUSE: Duration = Duration::from_millis(20);
     let limits = ConnectionLimits { total: MAX_CONNECTIONS, per_client: MAX_CONNECTIONS };
     let connections = Arc::new(ConnectionTable::new(limits));
@@ -146,7 +146,7 @@ async fn accept(listener: &tokio::net::TcpListener, site: Arc<Site>) {
     loop {
         match listener.accept().await {
             Ok((stream, client)) => {
-                // Otherwise every connection belongs to the user, and this one closes at once.
+                // Otherwise every connection belongs to the user, and this one is closed at once.
                 if let Some(place) = connections.add(client.ip()) {
                     tokio::spawn(serve(stream, Arc::clone(&site), place));
                 }
@@ -155,7 +155,7 @@ async fn accept(listener: &tokio::net::TcpListener, site: Arc<Site>) {
             }
             Err(error) => {
                 if !std::mem::replace(&mut warned, true) {
-                    tracing::warn!("a connection could not be taken: {error}");
+                    tracing::warn!("a connection was not accepted: {error}");
                 }
                 connections.close_slowest();
                 sleep(PAUSE).await;
@@ -164,7 +164,7 @@ async fn accept(listener: &tokio::net::TcpListener, site: Arc<Site>) {
     }
 }
 
-/// Answers requests of one client until either side ends the connection, or another one needs its place.
+/// Handles requests of one client until either side ends the connection, or it is closed to make room for another one.
 async fn serve(stream: TcpStream, site: Arc<Site>, place: ConnectionPlace) {
     tokio::select! {
         () = handle_requests(stream, &site, &place) => {}
@@ -176,7 +176,7 @@ async fn handle_requests(stream: TcpStream, site: &Site, place: &ConnectionPlace
     let _ = stream.set_nodelay(true);
     let activity = place.activity();
     let io = TokioIo::new(WriteTimeout::new(stream, Arc::clone(activity), MIN_RATE, WRITE_TIMEOUT));
-    // A connection that has shown the token keeps its place to the end.
+    // A connection that has sent the token is never closed to make room.
     let trusted = OnceLock::new();
     let service = service_fn(|request| {
         let response = site.respond(&request, || {

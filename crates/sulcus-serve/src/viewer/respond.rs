@@ -1,4 +1,4 @@
-//! What a request to the viewer's server gets.
+//! The responses of the viewer's server.
 
 use std::fmt;
 
@@ -17,12 +17,12 @@ use super::FindPage;
 use super::file_body::SharedFile;
 use crate::Token;
 
-/// The page may ask this server alone. WebAssembly needs a permission of its own.
+/// The page may load only from this server. WebAssembly needs a permission of its own.
 const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data: blob:; connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
 
-/// What every answer says.
+/// Headers of every response.
 const HEADERS: [(HeaderName, &str); 5] = [
     (CONTENT_SECURITY_POLICY, POLICY),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -33,7 +33,7 @@ const HEADERS: [(HeaderName, &str); 5] = [
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What is served, and to whom.
+/// The served files and the permitted clients.
 pub(super) struct Site {
     port: u16,
     token: Token,
@@ -47,7 +47,7 @@ impl fmt::Debug for Site {
     }
 }
 
-/// A refusal: its status and what it says.
+/// A refusal: its status and its message.
 type Refusal = (StatusCode, &'static str);
 
 impl Site {
@@ -59,7 +59,7 @@ impl Site {
         self.files.push((name, file));
     }
 
-    /// Answers a request, whatever it is. Calls `trust` when it has the token.
+    /// Responds to any request. Calls `trust` if the request contains the token.
     pub(super) fn respond(&self, request: &Request<Incoming>, trust: impl FnOnce()) -> Response {
         let answer = self.admit(request.uri(), request.headers()).and_then(|path| {
             trust();
@@ -73,18 +73,18 @@ impl Site {
         let headers = response.headers_mut();
         headers.extend(HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
         if !request.body().is_end_stream() {
-            // No body is read, so that no request can follow one.
+            // The body of a request is not read, so no request can follow one with a body.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
 
-    /// The path behind the token, for a client that may read it.
+    /// The path behind the token, if the client may read it.
     fn admit<'a>(&self, uri: &'a Uri, headers: &HeaderMap) -> Result<&'a str, Refusal> {
         if !names_this_server(uri, headers, self.port) {
             return Err((
                 StatusCode::FORBIDDEN,
-                "only pages of this server at 127.0.0.1 or localhost are answered",
+                "only requests from this server's own pages at 127.0.0.1 or localhost are allowed",
             ));
         }
         let path = uri.path().trim_start_matches('/');
@@ -117,8 +117,9 @@ impl Site {
     }
 }
 
-/// Whether a request is meant for this server and comes from no other site's page. A web page elsewhere can let a name of its
-/// own lead to 127.0.0.1, or ask this server without that; the headers `Host` and `Origin` tell.
+/// Whether a request is meant for this server and does not come from a page of another site. A page of another site can
+/// let its own host name resolve to 127.0.0.1, or send requests to this server directly; the headers `Host` and `Origin`
+/// reveal both.
 fn names_this_server(uri: &Uri, headers: &HeaderMap, port: u16) -> bool {
     let hosts: Vec<Option<&str>> = headers.get_all(HOST).iter().map(|value| value.to_str().ok()).collect();
     let authority = uri.authority().map(|authority| Some(Authority::as_str(authority)));

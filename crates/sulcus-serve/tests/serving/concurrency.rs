@@ -16,7 +16,7 @@ fn concurrent_clients_get_their_own_masks_or_429() {
     let (reference, refused) = (segmenter(), AtomicUsize::new(0));
     let masks: Vec<Vec<u8>> = (0..SCANS).map(|n| expected(&reference, &scan(n), Compression::Gzip)).collect();
     for (number, mask) in masks.iter().enumerate() {
-        assert!(masks.iter().skip(number + 1).all(|other| other != mask), "equal scans prove nothing");
+        assert!(masks.iter().skip(number + 1).all(|other| other != mask), "equal scans test nothing");
     }
     std::thread::scope(|scope| {
         for client in 0..CLIENTS {

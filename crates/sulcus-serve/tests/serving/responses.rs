@@ -13,7 +13,7 @@ fn mask_equals_that_of_the_runtime() {
     for number in 0..4 {
         let scan = scan(number);
         let [gzipped, plain] = [Compression::Gzip, Compression::None].map(|c| expected(&reference, &scan, c));
-        assert!(plain[352..].iter().any(|voxel| *voxel != 0), "an empty mask proves nothing");
+        assert!(plain[352..].iter().any(|voxel| *voxel != 0), "an empty mask tests nothing");
         // The content decides whether the body is gzipped, whatever its type says.
         for (sent, kind) in [(scan.clone(), "application/gzip"), (gzip(&scan), "application/octet-stream")] {
             let response = segment(running.address, &sent, &[("Content-Type", kind)]);

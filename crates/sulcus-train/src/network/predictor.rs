@@ -60,7 +60,7 @@ impl Predictor for NetworkPredictor {
             Dimensions::Three => vec![n, k, d, h, w],
         };
         let values =
-            output.try_into_vec_as::<f32>().map_err(|e| fail(format!("its answer could not be read: {e:?}")))?;
+            output.try_into_vec_as::<f32>().map_err(|e| fail(format!("its output could not be read: {e:?}")))?;
         Tensor::new(shape, values).map_err(|e| fail(e.to_string()))
     }
 }

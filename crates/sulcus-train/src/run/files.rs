@@ -1,6 +1,6 @@
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -12,24 +12,13 @@ pub(crate) fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), TrainErr
         .map_err(|e| TrainError::File { what: e.kind().to_string(), file: file.to_path_buf() })
 }
 
-/// The current time, such as `2026-11-23T08:15:00Z`.
+/// The current time to the second, such as `2026-11-23T08:15:00Z`.
 pub(crate) fn now_utc() -> String {
-    let secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    utc(secs)
+    utc(Timestamp::now())
 }
 
-fn utc(unix_secs: u64) -> String {
-    let (days, secs) = (unix_secs / 86_400, unix_secs % 86_400);
-    // Days to civil date in the proleptic Gregorian calendar, years from March (Hinnant 2013, days_from_civil).
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", secs / 3600, secs / 60 % 60, secs % 60)
+fn utc(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Writes a value as indented JSON.
@@ -74,10 +63,11 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn dates_follow_the_calendar() {
-        assert_eq!(super::utc(0), "1970-01-01T00:00:00Z");
-        assert_eq!(super::utc(951_782_399), "2000-02-28T23:59:59Z");
-        assert_eq!(super::utc(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(super::utc(1_795_421_826), "2026-11-23T08:17:06Z");
+    fn times_are_written_in_utc_to_the_second() {
+        let at = |secs| super::utc(jiff::Timestamp::new(secs, 999_999_999).unwrap());
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(at(1_795_421_826), "2026-11-23T08:17:06Z");
     }
 }

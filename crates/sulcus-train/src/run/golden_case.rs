@@ -200,40 +200,21 @@ fn margins(output: OutputActivation, probabilities: &[f32], voxels: usize) -> Ve
 
 #[cfg(test)]
 mod tests {
-    use sulcus_model::{ChannelSpec, CropRule, Normalisation, SpacingRule, Tiling, Training};
+    use sulcus_model::Normalisation;
     use sulcus_pipeline::{PredictorError, Tensor};
     use sulcus_plan::preset;
-    use sulcus_volume::{LabelTable, Orientation, OrientationSource, Spacing};
+    use sulcus_testing::test_spec;
+    use sulcus_volume::{Orientation, OrientationSource, Spacing};
 
     use super::*;
 
     /// A model of one structure whose logits are the scan's values.
     fn spec() -> ModelSpec {
-        let network = preset("unet2d-lite").unwrap();
-        let multiple = network.padding_multiple();
-        let normalisation = Normalisation::Ct { clip: [-1e3, 1e3], mean: 0.0, sd: 1.0 };
-        let spec = ModelSpec {
-            format_version: ModelSpec::version_for(&[]),
-            name: "values".into(),
-            patch: multiple.clone(),
-            mirror_axes: vec![],
-            padding_multiple: multiple,
-            network,
-            channels: vec![ChannelSpec { name: "CT".into(), normalisation }],
-            labels: LabelTable::from_names([(1, "Bright".into())]).unwrap(),
-            regions: Vec::new(),
-            activation: OutputActivation::Sigmoid,
-            crop: CropRule::Whole,
-            orientation: Orientation::RAS.into(),
-            spacing: SpacingRule::Native,
-            tiling: Tiling::Whole,
-            tile_step: 0.5,
-            postprocessing: vec![],
-            training: Training::default(),
-            precision: None,
-            unchecked: None,
-            golden_case: None,
-        };
+        let spec = test_spec(2)
+            .network(preset("unet2d-lite").unwrap())
+            .normalisation(Normalisation::Ct { clip: [-1e3, 1e3], mean: 0.0, sd: 1.0 })
+            .sigmoid()
+            .build();
         spec.check().unwrap();
         spec
     }

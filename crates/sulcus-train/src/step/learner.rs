@@ -2,8 +2,7 @@
 
 use burn::optim::GradientsParams;
 use sulcus_kernels::StepSize;
-use sulcus_model::NetworkSpec;
-use sulcus_plan::Precision;
+use sulcus_model::{NetworkSpec, Precision};
 
 use super::exchange::{Exchange, flatten, mean_on, unflatten};
 use super::loss_scaler::LossScaler;

@@ -1,9 +1,8 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
-use sulcus_model::{
-    Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, OutputActivation, StageConfig,
-};
+use sulcus_model::{Downsampling, Encoder, NetworkSpec, Norm, OutputActivation};
 use sulcus_plan::{DiceScope, Loss, Optimizer};
+use sulcus_testing::{test_spec, test_stage};
 
 use super::*;
 use crate::step::objective::Objective;
@@ -14,22 +13,10 @@ const SGD: Optimizer = Optimizer::Sgd { momentum: 0.99, nesterov: true, weight_d
 
 /// Blocks, instance norms, a residual encoder and deep supervision.
 fn spec() -> NetworkSpec {
-    let stage = |channels, stride| StageConfig {
-        channels,
-        convolutions: 1,
-        kernel: vec![3, 3, 3],
-        stride: vec![stride; 3],
-    };
-    NetworkSpec {
-        name: "small".into(),
-        dimensions: Dimensions::Three,
-        stages: vec![stage(4, 1), stage(6, 2), stage(8, 2)],
-        norm: Norm::Instance,
-        activation: Activation::LeakyRelu { slope: 0.01 },
-        downsampling: Downsampling::StridedConvolution,
-        encoder: Encoder::Residual,
-        deep_supervision: true,
-    }
+    let stages = vec![test_stage(3, 4, 1), test_stage(3, 6, 2), test_stage(3, 8, 2)];
+    let mut network = test_spec(3).strided().stages(stages).build().network;
+    (network.encoder, network.deep_supervision) = (Encoder::Residual, true);
+    network
 }
 
 fn noise(count: usize, seed: u32) -> Vec<f32> {
@@ -187,6 +174,12 @@ fn half_precision_learns_almost_the_same_as_single_precision() {
             assert!(difference < share * way, "{precision}: {difference} of {way}");
         }
     }
+}
+
+#[test]
+fn integers_are_refused() {
+    let error = learner(Precision::Int8, 1).step(batch(1), RATE, None).unwrap_err().to_string();
+    assert!(error.contains("cannot train in int8"), "{error}");
 }
 
 #[test]

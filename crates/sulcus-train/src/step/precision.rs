@@ -1,7 +1,7 @@
 //! The precision of a training on a device.
 
-use burn::tensor::{Device, FloatDType, Tensor};
-use sulcus_plan::Precision;
+use burn::tensor::{Device, FloatDType};
+use sulcus_model::Precision;
 
 use crate::network::cpu;
 
@@ -9,6 +9,12 @@ use crate::network::cpu;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PrecisionError {
+    /// The precision is not a floating-point format.
+    #[error("cannot train in {precision}: gradients need floating-point numbers; train in fp32, bf16 or fp16")]
+    NotFloatingPoint {
+        /// The precision.
+        precision: Precision,
+    },
     /// The precision is slower than single precision on this device.
     #[error(
         "cannot train in {precision} on the {device}: mixed precision needs a GPU, and on a processor it would only be slower \
@@ -35,9 +41,10 @@ pub enum PrecisionError {
 /// The precisions in which a device trains. The processor trains only in single precision: it has no faster kernels for
 /// the others.
 pub fn supported_precisions(device: &Device) -> Vec<Precision> {
-    let is_supported = |precision: &Precision| match precision {
-        Precision::Fp32 => true,
-        other => !cpu::is_processor(device) && device.supports_dtype(float(*other)),
+    let is_supported = |precision: &Precision| match float(*precision) {
+        Ok(FloatDType::F32) => true,
+        Ok(half) => !cpu::is_processor(device) && device.supports_dtype(half),
+        Err(_) => false,
     };
     Precision::ALL.into_iter().filter(is_supported).collect()
 }
@@ -45,8 +52,9 @@ pub fn supported_precisions(device: &Device) -> Vec<Precision> {
 /// Checks that a device trains in a precision; `name` describes the device for people.
 ///
 /// # Errors
-/// When the device is the processor, or it does not support the type.
+/// When the precision is not a floating-point format, the device is the processor, or it does not support the type.
 pub fn check_precision(precision: Precision, device: &Device, name: &str) -> Result<(), PrecisionError> {
+    float(precision)?;
     let known = supported_precisions(device);
     if known.contains(&precision) {
         return Ok(());
@@ -60,17 +68,14 @@ pub fn check_precision(precision: Precision, device: &Device, name: &str) -> Res
     })
 }
 
-fn float(precision: Precision) -> FloatDType {
+/// Burn's type for a precision.
+pub(super) fn float(precision: Precision) -> Result<FloatDType, PrecisionError> {
     match precision {
-        Precision::Fp32 => FloatDType::F32,
-        Precision::Bf16 => FloatDType::BF16,
-        Precision::Fp16 => FloatDType::F16,
+        Precision::Fp32 => Ok(FloatDType::F32),
+        Precision::Bf16 => Ok(FloatDType::BF16),
+        Precision::Fp16 => Ok(FloatDType::F16),
+        Precision::Int8 => Err(PrecisionError::NotFloatingPoint { precision }),
     }
-}
-
-/// Rounds a network's input, with which the network computes in this precision.
-pub(super) fn round(precision: Precision, image: Tensor<5>) -> Tensor<5> {
-    image.cast(float(precision))
 }
 
 #[cfg(test)]
@@ -83,6 +88,7 @@ mod tests {
         assert_eq!(supported_precisions(&device), [Precision::Fp32]);
         assert_eq!(supported_precisions(&device.clone().autodiff()), [Precision::Fp32]);
         check_precision(Precision::Fp32, &device, "processor").unwrap();
+        insta::assert_snapshot!(check_precision(Precision::Int8, &device, "processor").unwrap_err(), @"cannot train in int8: gradients need floating-point numbers; train in fp32, bf16 or fp16");
         insta::assert_snapshot!(check_precision(Precision::Bf16, &device, "processor (2 threads)").unwrap_err(), @"cannot train in bf16 on the processor (2 threads): mixed precision needs a GPU, and on a processor it would only be slower and less exact; train in fp32, or on a GPU");
     }
 }

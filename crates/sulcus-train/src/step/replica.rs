@@ -3,12 +3,11 @@ use burn::optim::GradientsParams;
 use burn::store::ModuleRecord;
 use burn::tensor::{Device, Tensor, TensorData};
 use sulcus_kernels::StepSize;
-use sulcus_model::NetworkSpec;
-use sulcus_plan::Precision;
+use sulcus_model::{NetworkSpec, Precision};
 
 use super::objective::Objective;
 use super::optimizer::OptimizerState;
-use super::precision::round;
+use super::precision::float;
 use super::targets::Targets;
 use crate::error::TrainError;
 use crate::network::UNet;
@@ -56,7 +55,8 @@ impl Replica {
         let [n, _, d, h, w] = batch.shape;
         let image = Tensor::<5>::from_data(TensorData::new(batch.image, batch.shape), &self.device);
         let targets = Targets::new(batch.classes, [n, d, h, w])?.with_regions(batch.regions);
-        let image = round(config.precision, image);
+        // The network computes in the type of its input.
+        let image = image.cast(float(config.precision)?);
         let loss = config.objective.loss(&self.network, image, &targets)?;
         let value = loss.clone().try_into_scalar::<f64>().map_err(|e| TrainError::Tensor(format!("{e:?}")))?;
         if !value.is_finite() {

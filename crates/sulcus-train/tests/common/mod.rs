@@ -7,13 +7,10 @@ mod kinds;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 pub(crate) use kinds::*;
-use sulcus_model::{
-    ChannelSpec, CropRule, Dimensions, ModelSpec, NetworkSpec, Normalisation, OutputActivation, SpacingRule,
-    Tiling, Training,
-};
+use sulcus_model::{Dimensions, ModelSpec, NetworkSpec, OutputActivation, Tiling};
 use sulcus_plan::{DiceScope, Loss, Optimizer};
+use sulcus_testing::test_spec;
 use sulcus_train::{OptimizerState, UNet, segmentation_loss};
-use sulcus_volume::LabelTable;
 
 /// One case of [`training_shape`] as the input of an engine.
 pub(crate) fn prediction_shape(spec: &NetworkSpec) -> Vec<usize> {
@@ -25,30 +22,13 @@ pub(crate) fn prediction_shape(spec: &NetworkSpec) -> Vec<usize> {
 }
 
 pub(crate) fn model_spec(network: NetworkSpec, channels: usize) -> ModelSpec {
-    let multiple = network.padding_multiple();
-    let channel = |i| ChannelSpec { name: format!("MRI {i}"), normalisation: Normalisation::ZScore };
-    ModelSpec {
-        format_version: ModelSpec::version_for(&[]),
-        name: "a test".into(),
-        patch: multiple.iter().map(|edge| edge * 4).collect(),
-        mirror_axes: vec![],
-        padding_multiple: multiple,
-        network,
-        channels: (0..channels).map(channel).collect(),
-        labels: LabelTable::from_names([(1, "Anterior".into()), (2, "Posterior".into())]).unwrap(),
-        regions: Vec::new(),
-        activation: OutputActivation::Softmax,
-        crop: CropRule::Whole,
-        orientation: "RAS".parse().unwrap(),
-        spacing: SpacingRule::Native,
-        tiling: Tiling::Whole,
-        tile_step: 0.5,
-        postprocessing: vec![],
-        training: Training::default(),
-        precision: None,
-        unchecked: None,
-        golden_case: None,
-    }
+    let patch: Vec<usize> = network.padding_multiple().iter().map(|edge| edge * 4).collect();
+    test_spec(network.dimensions.into())
+        .network(network)
+        .channels((0..channels).map(|i| format!("MRI {i}")))
+        .labels(&[(1, "Anterior"), (2, "Posterior")])
+        .patch(&patch, Tiling::Whole)
+        .build()
 }
 
 pub(crate) fn optimizer() -> OptimizerState {

@@ -1,8 +1,8 @@
-//! The public items of the libraries that other projects embed, compared with a committed list each.
+//! Compares the public items of the libraries that other projects embed with a committed list for each library.
 //!
-//! The list is made of the sources: rustdoc's JSON, which the crate `public-api` reads, is unstable and has a new format
-//! with nearly every release of Rust. So derived implementations are named, automatic ones are not, and types are written
-//! as the source writes them.
+//! The lists are made from the sources, because rustdoc's JSON, which the crate `public-api` reads, is unstable and
+//! changes with nearly every release of Rust. Derived implementations are therefore listed, automatic ones are not, and
+//! types are written as in the source.
 
 mod text;
 
@@ -16,14 +16,14 @@ use crate::imports::modules::{Crate, ModuleId, is_for_tests};
 use crate::imports::resolve::{Target, resolve};
 use text::{between, derives, is_non_exhaustive, short, signature};
 
-/// The libraries whose public items are a promise.
+/// The libraries whose public items must not change unnoticed.
 const LIBRARIES: [&str; 4] = ["sulcus-volume", "sulcus-io", "sulcus-pipeline", "sulcus-runtime"];
-/// The list of a library, in its folder.
+/// Name of the list in the folder of a library.
 const LIST: &str = "public-api.txt";
-/// Modules below modules, at most this deep: re-exports can lead in circles.
+/// Maximum depth of nested modules, because re-exports can be circular.
 const MAX_DEPTH: usize = 8;
 
-/// Compares the public items with the lists, or writes the lists: with `--bless`, or where `SULCUS_BLESS` is set.
+/// Compares the public items with the lists, or writes the lists with `--bless` or if `SULCUS_BLESS` is set.
 ///
 /// # Errors
 /// The items that differ, and how to accept them.
@@ -54,13 +54,13 @@ pub(crate) fn check(root: &Path, bless: bool) -> Result<(), String> {
     ))
 }
 
-/// A line for each item that is only in one of the two lists.
+/// A line for each item that is in only one of the two lists.
 fn compare(committed: &BTreeSet<String>, found: &BTreeSet<String>) -> Vec<String> {
     let removed = committed.difference(found).map(|item| format!("- {item}"));
     removed.chain(found.difference(committed).map(|item| format!("+ {item}"))).collect()
 }
 
-/// The public items of a library, one a line.
+/// The public items of a library, one per line.
 fn public_items(program: &Crate, name: &str) -> BTreeSet<String> {
     let mut listing = Listing { program, items: BTreeSet::new(), types: BTreeMap::new() };
     listing.module(0, name, 0);
@@ -71,12 +71,12 @@ fn public_items(program: &Crate, name: &str) -> BTreeSet<String> {
 struct Listing<'a> {
     program: &'a Crate,
     items: BTreeSet<String>,
-    /// Public types and traits: the module that defines each, its name there → its public path.
+    /// Public types and traits: the defining module and the name in it → the public path.
     types: BTreeMap<(ModuleId, String), String>,
 }
 
 impl Listing<'_> {
-    /// Lists what is public in a module, and what it re-exports.
+    /// Lists the public items of a module, and its re-exports.
     fn module(&mut self, id: ModuleId, path: &str, depth: usize) {
         if depth > MAX_DEPTH {
             return;
@@ -222,7 +222,7 @@ impl Listing<'_> {
         }
     }
 
-    /// Lists functions and implemented traits of the public types, wherever in the crate they are.
+    /// Lists functions and implemented traits of the public types, in all modules of the crate.
     fn implementations(&mut self) {
         let program = self.program;
         for id in 0..program.modules.len() {
@@ -238,7 +238,7 @@ impl Listing<'_> {
         let of_trait = item.trait_.as_ref().map(|(_, path, _)| short(path));
         let public = self.public_type(id, &item.self_ty);
         if let Some(implemented) = of_trait {
-            // A trait of ours for a foreign type counts too.
+            // A trait of this crate for a foreign type is listed too.
             let ours = item.trait_.as_ref().is_some_and(|(_, path, _)| self.is_public_path(id, path));
             if public.is_some() || ours {
                 let of = public.unwrap_or_else(|| short(&item.self_ty));
@@ -261,7 +261,7 @@ impl Listing<'_> {
         }
     }
 
-    /// The public path of a type, without its arguments; nothing when it is private or of another crate.
+    /// The public path of a type, without its arguments; `None` if it is private or belongs to another crate.
     fn public_type(&self, id: ModuleId, of: &Type) -> Option<String> {
         match of {
             Type::Path(path) => self.public_path(id, &path.path),

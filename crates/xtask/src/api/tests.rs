@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::{compare, public_items};
 use crate::imports::modules::Crate;
 
-/// The public items of a crate of these files, called `kit`.
+/// The public items of a crate named `kit` with these files.
 fn items(files: &[(&str, &str)]) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -14,7 +14,7 @@ fn items(files: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn what_is_re_exported_is_listed_and_what_is_private_is_not() {
+fn re_exported_items_are_listed_and_private_ones_are_not() {
     let found = items(&[
         (
             "lib.rs",
@@ -40,7 +40,7 @@ fn what_is_re_exported_is_listed_and_what_is_private_is_not() {
 }
 
 #[test]
-fn functions_and_traits_of_a_public_type_are_listed_wherever_they_are() {
+fn functions_and_traits_of_a_public_type_are_listed_from_all_modules() {
     let found = items(&[
         ("lib.rs", "mod a; mod b; pub use a::A; pub use b::Run;"),
         (

@@ -1,4 +1,4 @@
-//! Items as a line of text.
+//! Items as lines of text.
 
 use proc_macro2::{Group, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -14,7 +14,7 @@ pub(super) fn signature(signature: &syn::Signature, path: &str) -> String {
     let generics = between(&signature.generics.params, "<", ">");
     let bounds = between(&signature.generics.where_clause, " ", "");
     let output = between(&signature.output, " ", "");
-    // `mut` in front of an argument is no concern of the caller.
+    // `mut` before an argument does not concern the caller.
     let inputs = format!("({})", short(&signature.inputs)).replace("(mut ", "(").replace(", mut ", ", ");
     format!("pub {before}fn {path}{generics}{inputs}{output}{bounds}")
 }
@@ -32,13 +32,13 @@ pub(super) fn derives(attributes: &[syn::Attribute]) -> impl Iterator<Item = Str
     })
 }
 
-/// Tokens between two texts; nothing when there are none.
+/// Tokens between two texts; nothing if there are none.
 pub(super) fn between(tokens: &impl ToTokens, before: &str, after: &str) -> String {
     let text = short(tokens);
     if text.is_empty() { text } else { format!("{before}{text}{after}") }
 }
 
-/// How `to_string` separates tokens and how a person does, to be replaced in this order.
+/// The spacing of `to_string` and its replacement, in this order.
 const SPACING: &[(&str, &str)] = &[
     (" :: ", "::"),
     (":: ", "::"),
@@ -61,7 +61,7 @@ const SPACING: &[(&str, &str)] = &[
     (",>", ">"),
 ];
 
-/// Tokens as a person writes them, without attributes.
+/// Tokens with the usual spacing, without attributes.
 pub(super) fn short(tokens: &impl ToTokens) -> String {
     let text = without_attributes(tokens.to_token_stream()).to_string();
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -69,7 +69,7 @@ pub(super) fn short(tokens: &impl ToTokens) -> String {
     text.trim_end_matches(',').to_owned()
 }
 
-/// Docs and other attributes of fields and arguments are no part of a signature.
+/// Docs and other attributes of fields and arguments are not part of a signature.
 fn without_attributes(tokens: TokenStream) -> TokenStream {
     let mut kept = Vec::new();
     let mut tokens = tokens.into_iter().peekable();

@@ -1,4 +1,4 @@
-//! Files that use each other.
+//! Files that import from each other.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -7,15 +7,15 @@ use std::path::Path;
 use super::modules::{Crate, ModuleId};
 use super::references::Edges;
 
-/// Files each of which uses all others, directly or not.
+/// A set of files that all depend on each other, directly or indirectly.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Circle {
     files: BTreeSet<String>,
-    /// The shortest ways from each file back to itself: enough to see what to untangle.
+    /// The shortest circle through each file, which shows what to change.
     ways: BTreeSet<Vec<Use>>,
 }
 
-/// A file and what it uses of the next one.
+/// A file and the names that it uses from the next one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Use {
     file: String,
@@ -23,7 +23,7 @@ struct Use {
 }
 
 impl Circle {
-    /// With the files' paths from the folder `root` on.
+    /// With the paths of the files relative to the folder `root`.
     pub(super) fn relative_to(self, root: &Path) -> Self {
         let short = |path: &str| {
             let path = Path::new(path);
@@ -34,7 +34,7 @@ impl Circle {
         Self { files, ways: self.ways.into_iter().map(|way| way.into_iter().map(shorten).collect()).collect() }
     }
 
-    /// The files, sorted, with a blank between them.
+    /// The files, sorted, separated by spaces.
     pub(super) fn name(&self) -> String {
         self.files.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
     }
@@ -93,7 +93,7 @@ pub(super) fn find(program: &Crate, edges: &Edges) -> Vec<Circle> {
         .collect()
 }
 
-/// What can be reached in one step or more.
+/// All files that can be reached in one step or more.
 fn reach(graph: &Graph, from: ModuleId) -> BTreeSet<ModuleId> {
     let mut reached = BTreeSet::new();
     let mut queue = VecDeque::from([from]);
@@ -103,7 +103,7 @@ fn reach(graph: &Graph, from: ModuleId) -> BTreeSet<ModuleId> {
     reached
 }
 
-/// The files of a shortest circle through `start`, beginning with its first one.
+/// The files of a shortest circle through `start`, beginning with `start`.
 fn shortest_way_back(graph: &Graph, start: ModuleId) -> Option<Vec<ModuleId>> {
     let mut came_from: BTreeMap<ModuleId, ModuleId> = BTreeMap::new();
     let mut queue = VecDeque::from([start]);

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Above this a file holds more than one concept.
+/// A longer file contains more than one concept.
 const MAX_LINES: usize = 500;
 
-/// Each file that is too long, by its path from `root` on, with a sentence about it.
+/// Each file that is too long, by its path relative to `root`, with a sentence about it.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -40,13 +40,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tests_do_not_count() {
+    fn tests_are_not_counted() {
         assert_eq!(lines_without_tests("fn a() {}\n\n#[cfg(test)]\nmod tests {\n}\n"), 2);
         assert_eq!(lines_without_tests("fn a() {}\n#[cfg(test)]\nuse x::Y;\nfn b() {}\n"), 4);
     }
 
     #[test]
-    fn a_long_file_is_named() {
+    fn long_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let files = BTreeSet::from(["long.rs", "short.rs"].map(|name| folder.path().join(name)));
         for (file, lines) in files.iter().zip([MAX_LINES + 1, MAX_LINES]) {

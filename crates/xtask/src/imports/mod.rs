@@ -2,9 +2,9 @@
 //!
 //! A file that imports from another one depends on it, also through a re-export in a parent module. Two files that depend
 //! on each other, directly or through others, can only be understood together. A module and its submodules may import
-//! from each other, as `mod.rs` with its children does.
+//! from each other, for example `mod.rs` and its children.
 //!
-//! Code for tests is left out.
+//! Test code is ignored.
 
 mod circles;
 mod length;
@@ -19,17 +19,17 @@ use serde_json::Value;
 
 use crate::step;
 
-/// Circles and long files that are there today. A new one is refused, and one that is gone has to be removed.
+/// Known circles and long files. New ones are refused, and entries that no longer apply must be removed.
 const KNOWN: &str = "crates/xtask/known-structure.txt";
 const KNOWN_HEAD: &str = "\
 # Circular imports and long files that `cargo xtask structure` knows and does not refuse. The aim is an empty list.
 # `cargo xtask structure --bless` writes it; it must not grow.
 ";
 
-/// Checks every library and program of the workspace at `root`, or writes what there is into the list of known ones.
+/// Checks every library and program of the workspace at `root`, or writes the list of known circles and long files.
 ///
 /// # Errors
-/// A paragraph for each new circle, and a line for each file that is too long and for each entry that is out of date.
+/// A paragraph for each new circle, and a line for each file that is too long and for each outdated entry.
 pub(crate) fn check(root: &Path, bless: bool) -> Result<(), String> {
     let (mut circles, mut files) = (BTreeMap::new(), BTreeSet::new());
     for target in targets(root)? {
@@ -53,7 +53,7 @@ pub(crate) fn check(root: &Path, bless: bool) -> Result<(), String> {
     let (new, gone) = compare(&found.circles, &known.circles);
     refused.extend(new.iter().filter_map(|name| circles.get(*name).cloned()));
     refused
-        .extend(gone.iter().map(|name| format!("this circle is no longer there, remove it from {KNOWN}: {name}")));
+        .extend(gone.iter().map(|name| format!("this circle no longer exists, remove it from {KNOWN}: {name}")));
     let (new, gone) = compare(&found.long, &known.long);
     refused.extend(new.iter().filter_map(|name| long.get(*name).cloned()));
     refused.extend(gone.iter().map(|name| format!("this file is short enough, remove it from {KNOWN}: {name}")));
@@ -85,7 +85,7 @@ fn targets(root: &Path) -> Result<Vec<PathBuf>, String> {
 
 /// The list of known circles and long files.
 struct Known {
-    /// The files of each circle, sorted, with a blank between them.
+    /// The files of each circle, sorted, separated by spaces.
     circles: BTreeSet<String>,
     long: BTreeSet<String>,
 }
@@ -110,7 +110,7 @@ impl Known {
     }
 }
 
-/// What is in one set only: found and not known, known and not found.
+/// The elements that are only in the first set, and those that are only in the second.
 fn compare<'a>(found: &'a BTreeSet<String>, known: &'a BTreeSet<String>) -> (Vec<&'a str>, Vec<&'a str>) {
     (found.difference(known).map(String::as_str).collect(), known.difference(found).map(String::as_str).collect())
 }

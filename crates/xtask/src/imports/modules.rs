@@ -1,4 +1,4 @@
-//! The modules of a crate: which file each is in, and which names it defines or imports.
+//! The modules of a crate: the file of each, and the names that it defines or imports.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use syn::{Attribute, Expr, ExprLit, Item, Lit, Meta, UseTree, Visibility};
 /// Index of a module in [`Crate::modules`]. The root is 0.
 pub(crate) type ModuleId = usize;
 
-/// A library or program, read from its sources. Code for tests is left out.
+/// A library or program, parsed from its sources. Test code is ignored.
 pub(crate) struct Crate {
     pub(crate) modules: Vec<Module>,
 }
@@ -19,33 +19,33 @@ pub(crate) struct Module {
     /// Declared with `pub mod`.
     pub(crate) is_public: bool,
     pub(crate) children: BTreeMap<String, ModuleId>,
-    /// Names of the items that are defined here.
+    /// Names of the items that are defined in this module.
     pub(crate) defined: BTreeMap<String, Kind>,
-    /// Name → the path that a `use` gives it.
+    /// Name → the path in its `use`.
     pub(crate) imported: BTreeMap<String, Vec<Import>>,
-    /// Paths that a `use` with `*` names.
+    /// Paths of `use` items with `*`.
     pub(crate) globs: Vec<Vec<String>>,
     /// The items, without those of submodules.
     pub(crate) items: Vec<Item>,
 }
 
-/// Whether a path can go on behind the name of an item.
+/// Whether a path can continue after the name of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// A function, constant or macro: a path ends here.
+    /// A function, constant or macro, which ends a path.
     Value,
     /// A type or trait, which has functions and variants.
     Type,
 }
 
-/// A path that is imported under a name. Several may share a name: a module and a function, say.
+/// A path that is imported under a name. Several may share a name, for example a module and a function.
 pub(crate) type Import = Vec<String>;
 
 impl Crate {
     /// Reads the crate whose root file is `root`.
     ///
     /// # Errors
-    /// When a file is missing or is not Rust.
+    /// If a file is missing or is not Rust.
     pub(crate) fn read(root: &Path) -> Result<Self, String> {
         let mut program = Self { modules: Vec::new() };
         let folder = root.parent().unwrap_or(Path::new("")).to_path_buf();
@@ -120,7 +120,7 @@ impl Crate {
                 imports(&item.tree, &mut Vec::new(), module);
             }
             if let Some((name, kind)) = definition(&item) {
-                // A type and a function may share a name.
+                // A type and a function may have the same name.
                 let of_both = module.defined.entry(name).or_insert(kind);
                 *of_both = (*of_both).max(kind);
             }
@@ -163,7 +163,7 @@ fn path_attribute(attribute: &Attribute) -> Option<String> {
 fn parse(file: &Path) -> Result<Vec<Item>, String> {
     let text = std::fs::read_to_string(file).map_err(|e| format!("reading a source: {e}: {}", file.display()))?;
     let parsed = syn::parse_file(&text).map_err(|e| format!("parsing a source: {e}: {}", file.display()))?;
-    // A file can be for tests as a whole: `#![cfg(test)]`.
+    // A whole file can be test code: `#![cfg(test)]`.
     Ok(if is_for_tests(&parsed.attrs) { Vec::new() } else { parsed.items })
 }
 
@@ -179,7 +179,7 @@ pub(crate) fn is_for_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// Adds what a `use` names to `module`.
+/// Adds the names of a `use` to `module`.
 fn imports(tree: &UseTree, before: &mut Vec<String>, module: &mut Module) {
     let mut insert = |name: String, path: Vec<String>| module.imported.entry(name).or_default().push(path);
     match tree {
@@ -207,7 +207,7 @@ fn imports(tree: &UseTree, before: &mut Vec<String>, module: &mut Module) {
     }
 }
 
-/// What an item defines in its module.
+/// The name that an item defines in its module.
 fn definition(item: &Item) -> Option<(String, Kind)> {
     let (name, kind) = match item {
         Item::Const(item) => (&item.ident, Kind::Value),

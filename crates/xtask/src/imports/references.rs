@@ -1,4 +1,4 @@
-//! Which file uses something of which other file.
+//! Determines which names each file uses from which other file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,18 +9,17 @@ use syn::{Attribute, ImplItemFn, Item, Macro, Path};
 use super::modules::{Crate, ModuleId, is_for_tests};
 use super::resolve::{Target, resolve};
 
-/// From the module of one file to the module of another → the names that are used. Edges between a module and its
-/// ancestors are left out.
+/// Module of one file, module of another file → the used names. Edges between a module and its ancestors are ignored.
 pub(super) type Edges = BTreeMap<(ModuleId, ModuleId), BTreeSet<String>>;
 
-/// Every use of one file by another in the crate.
+/// All uses of other files in the crate.
 pub(super) fn edges(program: &Crate) -> Edges {
     let mut edges = Edges::new();
     for id in 0..program.modules.len() {
         let module = &program.modules[id];
         let mut paths = Paths::default();
         for item in &module.items {
-            // Imports are read with the module, and are looked at below.
+            // Imports are read with the module, and are processed below.
             if !matches!(item, Item::Use(_)) {
                 paths.visit_item(item);
             }
@@ -37,7 +36,7 @@ pub(super) fn edges(program: &Crate) -> Edges {
 fn add(program: &Crate, edges: &mut Edges, from: ModuleId, path: &[String]) {
     for target in resolve(program, from, path) {
         let to = match target {
-            // One word that is a module can only be a local variable of the same name.
+            // A single word that is a module can only be a local variable of the same name.
             Target::Module(_) if path.len() == 1 => continue,
             Target::Module(id) | Target::Item { module: id, .. } => program.file_module(id),
         };
@@ -63,13 +62,13 @@ impl<'a> Visit<'a> for Paths {
         visit::visit_path(self, path);
     }
 
-    /// What a macro does with its arguments is unknown; paths in them are used all the same.
+    /// The effect of a macro on its arguments is unknown; paths in them count as used.
     fn visit_macro(&mut self, call: &'a Macro) {
         self.tokens(call.tokens.clone());
         visit::visit_macro(self, call);
     }
 
-    /// `#[serde(with = "crate::module")]` names a path in a string.
+    /// `#[serde(with = "crate::module")]` contains a path in a string.
     fn visit_attribute(&mut self, attribute: &'a Attribute) {
         if let Ok(list) = attribute.meta.require_list() {
             self.tokens(list.tokens.clone());
@@ -77,7 +76,7 @@ impl<'a> Visit<'a> for Paths {
         visit::visit_attribute(self, attribute);
     }
 
-    /// Imports inside of functions.
+    /// Imports inside functions.
     fn visit_item_use(&mut self, item: &'a syn::ItemUse) {
         let mut open = vec![(Vec::new(), &item.tree)];
         while let Some((before, tree)) = open.pop() {
@@ -100,7 +99,7 @@ impl<'a> Visit<'a> for Paths {
 }
 
 impl Paths {
-    /// Paths with `::` among tokens, and in string literals among them.
+    /// Paths with `::` among tokens, including those in string literals.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;

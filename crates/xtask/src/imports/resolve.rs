@@ -1,8 +1,8 @@
-//! From a path in a module to the module that defines what it names.
+//! Resolves a path in a module to the module that defines its target.
 
 use super::modules::{Crate, Kind, ModuleId};
 
-/// What a path leads to inside the crate.
+/// The target of a path inside the crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Module(ModuleId),
@@ -14,11 +14,11 @@ pub(crate) enum Target {
     },
 }
 
-/// Re-exports that lead to re-exports, at most this often. More is a circle of `use`.
+/// Maximum length of a chain of re-exports; a longer chain is circular.
 const MAX_HOPS: usize = 32;
 
-/// Where `path` leads from module `from`: nowhere for a path out of the crate, and to several places when a name stands
-/// for a module and for a function.
+/// The targets of `path` in module `from`: none for a path outside the crate, several if a name stands for a module and a
+/// function.
 pub(crate) fn resolve(program: &Crate, from: ModuleId, path: &[String]) -> Vec<Target> {
     follow(program, from, path, 0)
 }
@@ -43,7 +43,7 @@ fn follow(program: &Crate, from: ModuleId, path: &[String], hops: usize) -> Vec<
     walk(program, at, rest, inside, hops)
 }
 
-/// `inside`: the path has already led into the crate, so that a name which is not found was made by a macro.
+/// `inside`: the path is already inside the crate, so a name that is not found was created by a macro.
 fn walk(program: &Crate, at: ModuleId, path: &[String], inside: bool, hops: usize) -> Vec<Target> {
     let [name, rest @ ..] = path else { return vec![Target::Module(at)] };
     let module = &program.modules[at];

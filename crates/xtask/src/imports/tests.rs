@@ -3,7 +3,7 @@ use std::path::Path;
 
 use super::{Known, circles, compare, modules, references};
 
-/// A crate of these files. Gives the circles as the files' names, joined.
+/// The circles in a crate with these files, as file names separated by spaces.
 fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -21,7 +21,7 @@ fn none() -> Vec<String> {
 }
 
 #[test]
-fn two_files_that_use_each_other_are_a_circle() {
+fn two_files_that_import_from_each_other_are_a_circle() {
     let root = ("lib.rs", "mod a; mod b;");
     let found = circles_of(&[
         root,
@@ -34,7 +34,7 @@ fn two_files_that_use_each_other_are_a_circle() {
 }
 
 #[test]
-fn a_re_export_is_followed_to_the_file_that_defines() {
+fn re_export_is_followed_to_the_defining_file() {
     let found = circles_of(&[
         ("lib.rs", "mod a; mod b; mod c; pub use a::A; pub use c::*;"),
         ("a.rs", "use crate::B; pub struct A;"),
@@ -45,7 +45,7 @@ fn a_re_export_is_followed_to_the_file_that_defines() {
 }
 
 #[test]
-fn a_module_and_its_children_may_use_each_other() {
+fn module_and_its_children_may_import_from_each_other() {
     let found = circles_of(&[
         ("lib.rs", "mod a; pub struct Root; use a::deep::Deep;"),
         ("a/mod.rs", "pub mod deep; use deep::Deep; pub struct A;"),
@@ -55,7 +55,7 @@ fn a_module_and_its_children_may_use_each_other() {
 }
 
 #[test]
-fn siblings_meet_through_their_parents_names() {
+fn siblings_are_connected_by_names_of_their_parent() {
     let found = circles_of(&[
         ("lib.rs", "mod a;"),
         ("a/mod.rs", "mod x; mod y; use x::X; use y::Y;"),
@@ -66,7 +66,7 @@ fn siblings_meet_through_their_parents_names() {
 }
 
 #[test]
-fn paths_in_expressions_macros_and_attributes_count() {
+fn paths_in_expressions_macros_and_attributes_are_found() {
     let root = ("lib.rs", "mod a; mod b;");
     let b = ("b.rs", "use crate::a::A; pub fn make() {} pub mod text { pub fn read() {} }");
     for a in [
@@ -81,7 +81,7 @@ fn paths_in_expressions_macros_and_attributes_count() {
 }
 
 #[test]
-fn code_for_tests_does_not_count() {
+fn test_code_is_ignored() {
     let root = ("lib.rs", "mod a; mod b; #[cfg(test)] mod missing;");
     let b = ("b.rs", "use crate::a::A; pub struct B;");
     for a in [
@@ -94,7 +94,7 @@ fn code_for_tests_does_not_count() {
 }
 
 #[test]
-fn names_of_other_crates_and_local_variables_do_not_count() {
+fn names_of_other_crates_and_local_variables_are_ignored() {
     let found = circles_of(&[
         ("lib.rs", "mod a; mod serde_like; use serde_like::S;"),
         (
@@ -107,7 +107,7 @@ fn names_of_other_crates_and_local_variables_do_not_count() {
 }
 
 #[test]
-fn a_function_with_the_name_of_a_module_is_told_from_it() {
+fn function_and_module_with_the_same_name_are_distinguished() {
     let found = circles_of(&[
         ("lib.rs", "mod a; mod plan; mod setup; pub use setup::plan;"),
         ("a.rs", "use crate::plan::Plan; pub struct A;"),
@@ -118,7 +118,7 @@ fn a_function_with_the_name_of_a_module_is_told_from_it() {
 }
 
 #[test]
-fn a_longer_circle_is_reported_with_what_is_used() {
+fn longer_circle_is_reported_with_the_used_names() {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [
         ("lib.rs", "mod a; mod b; mod c; mod d;"),
@@ -139,7 +139,7 @@ fn a_longer_circle_is_reported_with_what_is_used() {
 }
 
 #[test]
-fn a_known_circle_passes_and_one_that_is_gone_must_be_removed() {
+fn known_circle_is_accepted_and_outdated_entry_is_refused() {
     let found = BTreeSet::from(["a.rs b.rs".to_owned(), "c.rs d.rs".to_owned()]);
     let known = Known::parse("# why\n\ncircle: a.rs b.rs\ncircle: e.rs f.rs\nlong: g.rs\n").unwrap();
     assert_eq!(known.circles, BTreeSet::from(["a.rs b.rs".to_owned(), "e.rs f.rs".to_owned()]));
@@ -150,7 +150,7 @@ fn a_known_circle_passes_and_one_that_is_gone_must_be_removed() {
 }
 
 #[test]
-fn a_module_without_a_file_is_an_error() {
+fn module_without_a_file_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("lib.rs"), "mod missing;").unwrap();
     let error = modules::Crate::read(&folder.path().join("lib.rs")).err().unwrap();

@@ -11,21 +11,21 @@ const RUSTUP_TIME_LIMIT: Duration = Duration::from_secs(120);
 /// Debian's compiler for the web.
 pub(super) const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
-/// Where the standard library for wasm comes from, the best first.
+/// Sources of the standard library for wasm, the best first.
 pub(super) enum Toolchain {
-    /// Compiled along from the sources that rustup has for its toolchain.
+    /// Compiled with the viewer, from the sources that rustup has for its toolchain.
     Sources,
-    /// Compiled along by Debian's `rustc-web` from `rust-web-src`, for a rustup that can fetch nothing.
+    /// Compiled with the viewer by Debian's `rustc-web` from `rust-web-src`, if rustup cannot fetch anything.
     Debian {
-        /// Of the rustup toolchain, as a rule: Debian's compiler comes without.
+        /// Usually that of the rustup toolchain: Debian's compiler does not include one.
         linker: PathBuf,
     },
-    /// As rustup ships it: a larger viewer.
+    /// As shipped by rustup; the viewer is larger.
     Plain,
 }
 
 impl Toolchain {
-    /// The first that is there, after asking rustup for what it lacks.
+    /// The first one that is available, after asking rustup for missing components.
     ///
     /// # Errors
     /// A line that says what to install.
@@ -55,7 +55,7 @@ impl Toolchain {
     }
 }
 
-/// Asks rustup, quietly; it may be absent, or have no way to fetch anything.
+/// Asks rustup without showing output; it may be missing or unable to fetch anything.
 fn rustup(arguments: &[&str]) -> bool {
     let mut command = Command::new("rustup");
     command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
@@ -78,7 +78,7 @@ fn linker(sysroots: impl Iterator<Item = String>) -> Option<PathBuf> {
     in_sysroot.chain(["/usr/bin/rust-lld", "/usr/bin/wasm-ld"].map(PathBuf::from)).find(|path| path.is_file())
 }
 
-/// Runs quietly; false when it fails or takes longer than `limit`.
+/// Runs a command without showing output; false if it fails or takes longer than `limit`.
 fn run_within(command: &mut Command, limit: Duration) -> bool {
     let Ok(mut child) = command.stdin(Stdio::null()).spawn() else {
         return false;
@@ -89,7 +89,7 @@ fn run_within(command: &mut Command, limit: Duration) -> bool {
             Ok(Some(status)) => return status.success(),
             Ok(None) if start.elapsed() < limit => std::thread::sleep(Duration::from_millis(100)),
             _ => {
-                // Past its time, or lost: the answer is no either way.
+                // Past its time limit or lost: in both cases it did not succeed.
                 let _ = child.kill();
                 let _ = child.wait();
                 return false;

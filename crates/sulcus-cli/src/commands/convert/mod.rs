@@ -31,7 +31,7 @@ pub(crate) fn run(args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
     let stays_unknown = target.is_none() && label_names::can_store(&args.output);
     if !is_oriented && !stays_unknown {
         ui.warn(format_args!(
-            "the file does not say how the patient lies (it has no axis directions): left and right are a guess, which the \
+            "the file does not define the orientation (it has no axis directions): left and right are a guess, which the \
              output may not record: {}",
             args.input.display()
         ));

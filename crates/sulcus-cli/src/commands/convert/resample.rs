@@ -31,7 +31,7 @@ fn content_kind(args: &ConvertArgs, volume: &StoredVolume<'_>) -> ContentKind {
             return ContentKind { labels: true, why: format!("it has only {}", count(values, "whole value")) };
         }
     }
-    ContentKind { labels: false, why: "it is no label map".into() }
+    ContentKind { labels: false, why: "it is not a label map".into() }
 }
 
 /// Puts the values on another grid.

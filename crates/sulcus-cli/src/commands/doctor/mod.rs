@@ -12,6 +12,7 @@ use sulcus_train::{find_device, supported_precisions};
 
 use crate::args::DoctorArgs;
 use crate::error::{CliError, Context, with_causes};
+use crate::ort_package::record::InstallRecord;
 use crate::output::{self, Ui};
 use crate::tiny;
 use report::{DeviceReport, DoctorReport, EngineName, EngineReport, Golden, LibraryReport, PlaceReport};
@@ -21,7 +22,10 @@ pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(),
         Some(path) => read_model(path)?,
         None => tiny::MODEL.to_vec(),
     };
-    let (runtime, onnx_runtime) = find_library(library);
+    // Before a library is loaded, because a damaged one could end the process.
+    let changed_installation = check_installation(library);
+    let (runtime, mut onnx_runtime) = find_library(library);
+    onnx_runtime.changed_installation = changed_installation;
     let mut engines = vec![replay_engine(Engine::Tract, &model, library)];
     if runtime.is_some() {
         engines.insert(0, replay_engine(Engine::Ort, &model, library));
@@ -70,15 +74,30 @@ fn find_library(library: &OrtLibrary) -> (Option<OnnxRuntime>, LibraryReport) {
                 path: runtime.as_ref().map(|r| r.path().to_path_buf()),
                 version: runtime.as_ref().map(|r| r.version().to_owned()),
                 error: None,
+                changed_installation: None,
                 looked: places.into_iter().map(place).collect(),
             };
             (runtime, report)
         }
         Err(error) => {
             let error = Some(with_causes(&error));
-            (None, LibraryReport { found: false, path: None, version: None, error, looked: Vec::new() })
+            let report = LibraryReport {
+                found: false,
+                path: None,
+                version: None,
+                error,
+                changed_installation: None,
+                looked: Vec::new(),
+            };
+            (None, report)
         }
     }
+}
+
+/// What is wrong with the files that `sulcus runtime install` installed, if anything.
+fn check_installation(library: &OrtLibrary) -> Option<String> {
+    let OrtLibrary::Search(search) = library else { return None };
+    InstallRecord::check(search.data_folder.as_deref()?).err()
 }
 
 /// Replays the golden case on one engine and device.

@@ -29,6 +29,9 @@ pub(super) struct LibraryReport {
     /// Why a library that the user named cannot be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
+    /// What is wrong with the files that `sulcus runtime install` installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) changed_installation: Option<String>,
     pub(super) looked: Vec<PlaceReport>,
 }
 
@@ -97,6 +100,9 @@ pub(super) fn print(report: &DoctorReport) -> Result<(), CliError> {
         (_, _, Some(error)) => output::line(format_args!("  cannot be used: {error}"))?,
         _ => output::line("  not found; predictions run on the built-in engine, which is slower")?,
     }
+    if let Some(changed) = &library.changed_installation {
+        output::line(format_args!("  FAILED: {changed}"))?;
+    }
     output::line("  searched in this order:")?;
     for place in &library.looked {
         output::line(format_args!("    {} ({}): {}", place.path.display(), place.origin, place.outcome))?;
@@ -134,11 +140,15 @@ pub(super) fn print(report: &DoctorReport) -> Result<(), CliError> {
     Ok(())
 }
 
-/// A missing library is a failure only if the user named it; a wrong golden prediction always is.
+/// A missing library is a failure only if the user named it; changed files of an installation and a wrong golden prediction
+/// always are.
 ///
 /// # Errors
 /// The failure.
 pub(super) fn verdict(report: &DoctorReport, ui: Ui) -> Result<(), CliError> {
+    if let Some(changed) = &report.onnx_runtime.changed_installation {
+        return Err(CliError::failed(changed).hint("`sulcus runtime install` installs ONNX Runtime again"));
+    }
     if let Some(error) = &report.onnx_runtime.error {
         return Err(CliError::failed(error));
     }

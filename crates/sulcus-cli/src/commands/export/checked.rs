@@ -43,7 +43,8 @@ pub(crate) fn write(
 /// Writes the model of a run that was just trained. Where only its check failed, a marked model is written.
 ///
 /// # Errors
-/// When there is no model, or an unchecked one. The error names the checkpoints, which are kept, and the command that tries again.
+/// If there is no model, or an unchecked one. The error names the checkpoints, which are kept, and the command that
+/// repeats the export.
 pub(crate) fn write_trained(folder: &Path, output: &Path, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     let request = ExportRequest { allow_unchecked: true, ..ExportRequest::default() };
     let written = checked(folder, &request, library, ui).and_then(|model| {

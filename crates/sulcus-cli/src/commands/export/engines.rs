@@ -13,7 +13,7 @@ pub(super) const TOLERANCE: f32 = 1e-4;
 /// The same before training. Random weights amplify rounding errors more than trained ones, and a wrong graph differs by far more.
 pub(super) const UNTRAINED_TOLERANCE: f32 = 1e-3;
 
-/// The engines of this machine: tract, and ONNX Runtime where it is found.
+/// The engines of this machine: tract, and ONNX Runtime if it is found.
 pub(super) struct Engines {
     pub(super) runtime: Option<OnnxRuntime>,
     pub(super) library: OrtLibrary,

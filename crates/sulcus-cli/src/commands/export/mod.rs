@@ -29,7 +29,7 @@ pub(crate) const MODEL: &str = "model.onnx";
 pub(crate) fn run(args: &ExportArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     let request = ExportRequest {
         weights: args.checkpoint.into(),
-        precision: args.precision.into(),
+        precision: args.precision,
         data: args.data.as_deref(),
         allow_unchecked: args.allow_unchecked,
     };

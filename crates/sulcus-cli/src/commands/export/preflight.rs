@@ -1,4 +1,4 @@
-//! The pre-flight check of a training, as far as it needs engines.
+//! The part of a training's pre-flight check that needs engines.
 
 use std::time::Instant;
 
@@ -10,11 +10,11 @@ use super::engines::{Engines, ModelFile, UNTRAINED_TOLERANCE};
 use crate::error::{CliError, Context};
 use crate::output::human_secs;
 
-/// Checks the model that a training would leave: parity and golden case in every engine at hand, and one real case from
-/// scan to mask. Gives what was seen, for people.
+/// Checks the model that a training would write: parity and golden case in every available engine, and the prediction of
+/// one real case. Returns a description of the results for people.
 ///
 /// # Errors
-/// With what would not work after the training.
+/// A description of what would fail after the training.
 pub(crate) fn check(model: &Preflight<'_>, library: &OrtLibrary) -> Result<String, PreflightError> {
     let start = Instant::now();
     let mut seen = in_engines(model, library).map_err(|error| error.message().to_owned())?;

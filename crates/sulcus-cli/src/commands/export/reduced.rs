@@ -29,9 +29,6 @@ pub(super) fn reduce(
     engines: &Engines,
     ui: Ui,
 ) -> Result<(Vec<u8>, QuantizationReport), CliError> {
-    if kind == Precision::Bf16 {
-        return Err(CliError::usage("model files are written in fp32, fp16 or int8; bf16 is a way to compute"));
-    }
     let runtime = engines.runtime.as_ref();
     if kind == Precision::Int8 && runtime.is_none() {
         return Err(CliError::failed(

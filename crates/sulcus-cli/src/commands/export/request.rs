@@ -1,4 +1,4 @@
-//! What is exported of a run, and what a reduced precision costs.
+//! What to export from a run, and the loss of Dice of a reduced precision.
 
 use std::path::Path;
 

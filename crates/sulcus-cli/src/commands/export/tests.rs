@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use sulcus_dataset::{Dataset, SplitChoice};
 use sulcus_io::VolumeMetadata;
 use sulcus_model::{
-    Activation, CoarseAxis, CropRule, Dimensions, Downsampling, Encoder, GoldenCase, NetworkSpec, Norm,
-    Normalisation, OutputActivation, SpacingRule, StageConfig, Tiling,
+    CoarseAxis, CropRule, Dimensions, GoldenCase, NetworkSpec, Norm, Normalisation, OutputActivation, SpacingRule,
+    Tiling,
 };
 use sulcus_plan::{DeviceChoice, Plan, PlanFile, TrainConfig};
 use sulcus_runtime::ort::{OrtLibrary, OrtSearch};
 use sulcus_runtime::{ErrorKind, Segmenter};
+use sulcus_testing::{test_spec, test_stage};
 use sulcus_train::{Event, Preflight, PreflightError, TrainObserver, TrainOutcome, train_by_plan};
 use sulcus_volume::{
     Geometry, Image, Interpolation, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing,
@@ -25,7 +26,7 @@ use sulcus_volume::{
 use super::checked::checked;
 use super::*;
 
-/// What differs between plans in what an export has to get right.
+/// The properties of a plan that affect its export.
 #[derive(Debug, Clone, Copy)]
 struct Kind {
     dimensions: Dimensions,
@@ -39,7 +40,7 @@ struct Kind {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Grid {
     Native,
-    /// Along every axis, the slices too: a single slice becomes two.
+    /// Resampled along every axis, also across slices: a single slice becomes two.
     Resampled,
     /// Thick slices, which are repeated.
     CoarseAxis,
@@ -70,7 +71,7 @@ impl Kind {
         }
     }
 
-    /// Two cases in nnU-Net's form: a ball beside a box, in noise, inside a margin of zeros.
+    /// Two cases in nnU-Net's form: a ball and a box in noise, inside a margin of zeros.
     fn dataset(&self, root: &Path) -> Dataset {
         let shape = [18, 16, self.slices];
         let map = RasFromVoxel::aligned(Orientation::RAS, Spacing::new(self.spacing_mm()).unwrap());
@@ -110,22 +111,8 @@ impl Kind {
 
     fn network(&self) -> NetworkSpec {
         let axes = self.dimensions.count();
-        let stage = |channels, stride| StageConfig {
-            channels,
-            convolutions: 1,
-            kernel: vec![3; axes],
-            stride: vec![stride; axes],
-        };
-        NetworkSpec {
-            name: "tiny".into(),
-            dimensions: self.dimensions,
-            stages: vec![stage(3, 1), stage(4, 2)],
-            norm: Norm::Instance,
-            activation: Activation::LeakyRelu { slope: 0.01 },
-            downsampling: Downsampling::StridedConvolution,
-            encoder: Encoder::Plain,
-            deep_supervision: false,
-        }
+        let stages = vec![test_stage(axes, 3, 1), test_stage(axes, 4, 2)];
+        test_spec(self.dimensions.into()).name("tiny").strided().stages(stages).build().network
     }
 
     fn plan(&self, dataset: &Dataset, config: &TrainConfig) -> Plan {
@@ -154,7 +141,7 @@ impl Kind {
     }
 }
 
-/// 1 in a ball, 2 in a box, whose extent along the slices is all of them.
+/// 1 in a ball, 2 in a box that extends over all slices.
 fn label(i: usize, [nx, ny, _]: [usize; 3]) -> u16 {
     let [x, y] = [i % nx, i / nx % ny].map(|v| v as i32);
     if (x - 6) * (x - 6) + (y - 8) * (y - 8) < 10 {
@@ -197,7 +184,7 @@ fn library() -> OrtLibrary {
     match std::env::var_os("SULCUS_ORT_LIB") {
         Some(path) => OrtLibrary::Path(path.into()),
         None => {
-            eprintln!("ONNX Runtime's half of the matrix is not run: SULCUS_ORT_LIB names no library");
+            eprintln!("the half of the matrix for ONNX Runtime is not run: SULCUS_ORT_LIB is not set");
             OrtLibrary::Search(OrtSearch::local())
         }
     }
@@ -232,12 +219,12 @@ fn every_kind_passes(dimensions: Dimensions) {
 }
 
 #[test]
-fn every_kind_of_2d_plan_is_checked_before_training_and_exported_after_it() {
+fn every_kind_of_2d_plan_passes_preflight_and_export() {
     every_kind_passes(Dimensions::Two);
 }
 
 #[test]
-fn every_kind_of_3d_plan_is_checked_before_training_and_exported_after_it() {
+fn every_kind_of_3d_plan_passes_preflight_and_export() {
     every_kind_passes(Dimensions::Three);
 }
 
@@ -260,7 +247,7 @@ fn trained_without_normalisation(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_model_that_fails_its_check_after_training_is_left_marked_and_refused_unless_allowed() {
+fn model_that_fails_its_check_after_training_is_marked_and_refused_by_default() {
     let folder = tempfile::tempdir().unwrap();
     let run = trained_without_normalisation(folder.path());
     let samples = run.join("checkpoints/samples.json");
@@ -293,10 +280,10 @@ fn a_model_that_fails_its_check_after_training_is_left_marked_and_refused_unless
         allowed.notes()
     );
 
-    // Asked for by hand it is refused, and the file is not touched.
+    // `sulcus export` refuses it and does not change the file.
     std::fs::remove_file(&model).unwrap();
     let Err(CliError::Failed { hint, .. }) = write(&run, &ExportRequest::default(), &model, &library(), ui) else {
-        panic!("an unchecked model was written without being asked for");
+        panic!("an unchecked model was written without --allow-unchecked");
     };
     assert!(hint.unwrap().contains("--allow-unchecked"));
     assert!(!model.exists());
@@ -306,7 +293,7 @@ fn a_model_that_fails_its_check_after_training_is_left_marked_and_refused_unless
 }
 
 #[test]
-fn an_export_that_fails_after_training_says_where_the_weights_are_and_how_to_try_again() {
+fn failed_export_after_training_names_the_weights_and_the_next_command() {
     let folder = tempfile::tempdir().unwrap();
     let run = trained_without_normalisation(folder.path());
     std::fs::write(run.join("checkpoints/samples.json"), "[").unwrap();

@@ -26,7 +26,7 @@ pub(super) fn rows(path: &Path, info: &VolumeInfo) -> Vec<(&'static str, String)
         .collect();
     let mut orientation = info.orientation.to_string();
     if info.orientation_source.is_some() {
-        orientation.push_str(" (a guess: the file does not say how the patient lies)");
+        orientation.push_str(" (a guess: the file does not define the orientation)");
     }
     let mut rows = vec![
         ("volume", path.display().to_string()),

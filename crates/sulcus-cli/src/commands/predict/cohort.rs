@@ -249,7 +249,7 @@ impl CaseProcessor<Cohort<'_>> for Prediction<'_> {
         let LoadedScan { image, source, read_secs } = input;
         if image.geometry().source() == OrientationSource::None {
             ui.warn(format_args!(
-                "the file does not say how the patient lies (neither sform nor qform): left and right are unknown, and the \
+                "the file does not define the orientation (neither sform nor qform): left and right are unknown, and the \
                  mask may be wrong: {}",
                 job.input().display()
             ));

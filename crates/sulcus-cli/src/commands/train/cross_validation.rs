@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use sulcus_dataset::Dataset;
+use sulcus_model::ModelSpec;
 use sulcus_runtime::ort::OrtLibrary;
 use sulcus_train::{CrossValidation, Run, TrainOutcome};
 
@@ -29,6 +30,7 @@ pub(super) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
     let (mut all, lock) = if args.resume { resume(args, &dataset)? } else { start(args, &dataset, ui)? };
     let interrupt = Interrupt::listen()?;
     let total = all.folds().len();
+    let mut passed = None;
     for fold in 0..total {
         let folder = all.fold_folder(fold);
         let finished = all.is_finished(fold).context("checking the folds")?;
@@ -38,7 +40,9 @@ pub(super) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
             continue;
         }
         ui.note(format_args!("fold {fold} ({total} in all): {}", folder.display()));
-        if !finished && let Err(error) = train_fold(&mut all, &dataset, fold, (&interrupt, library), ui) {
+        if !finished
+            && let Err(error) = train_fold(&mut all, &dataset, fold, &mut passed, (&interrupt, library), ui)
+        {
             // The folder is removed only if it is empty.
             drop(lock);
             all.abandon_unless_begun();
@@ -114,15 +118,19 @@ fn resume(args: &TrainArgs, dataset: &Dataset) -> Result<(CrossValidation, Folde
     Ok((all, lock))
 }
 
+/// Trains a fold. `passed` is the model that passed the pre-flight check of an earlier fold.
 fn train_fold(
     all: &mut CrossValidation,
     dataset: &Dataset,
     fold: usize,
+    passed: &mut Option<ModelSpec>,
     (interrupt, library): (&Interrupt, &OrtLibrary),
     ui: Ui,
 ) -> Result<(), CliError> {
     let mut progress = TrainingProgress::new(ui, interrupt).with_preflight(library);
+    progress.passed = passed.take();
     let outcome = all.train_fold(dataset, fold, &mut progress);
+    *passed = progress.passed.take();
     progress.finish();
     match progress::check_outcome(outcome, format_args!("training fold {fold}"))? {
         TrainOutcome::Finished { .. } => Ok(()),

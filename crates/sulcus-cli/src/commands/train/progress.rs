@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use indicatif::ProgressBar;
+use sulcus_model::ModelSpec;
 use sulcus_runtime::machine_memory_bytes;
 use sulcus_runtime::ort::OrtLibrary;
 use sulcus_train::{Event, Preflight, PreflightError, TrainError, TrainObserver, TrainOutcome};
@@ -24,11 +25,15 @@ pub(crate) struct TrainingProgress<'a> {
     started: std::time::Instant,
     /// Where the engines of the pre-flight check come from; `None` while planning.
     library: Option<&'a OrtLibrary>,
+    /// The specification, without its golden case, of a model that passed the pre-flight check. A model with the same one is
+    /// not checked again: the folds of a cross-validation start from the same weights.
+    pub(crate) passed: Option<ModelSpec>,
 }
 
 impl<'a> TrainingProgress<'a> {
     pub(crate) fn new(ui: Ui, interrupt: &'a Interrupt) -> Self {
-        Self { ui, interrupt, bar: ui.training_bar(), started: std::time::Instant::now(), library: None }
+        let started = std::time::Instant::now();
+        Self { ui, interrupt, bar: ui.training_bar(), started, library: None, passed: None }
     }
 
     /// Also checks the model in every available engine before the first step.
@@ -117,15 +122,20 @@ impl TrainObserver for TrainingProgress<'_> {
     }
 
     fn preflight(&mut self, model: &Preflight<'_>) -> Result<(), PreflightError> {
-        if let Some(library) = self.library {
-            let passed = export::preflight::check(model, library)?;
-            self.note(format_args!("pre-flight check passed: {passed}"));
+        let Some(library) = self.library else { return Ok(()) };
+        let spec = ModelSpec { golden_case: None, ..model.spec().clone() };
+        if self.passed.as_ref() == Some(&spec) {
+            self.note("pre-flight check passed before: an earlier fold has the same model");
+            return Ok(());
         }
+        let passed = export::preflight::check(model, library)?;
+        self.note(format_args!("pre-flight check passed: {passed}"));
+        self.passed = Some(spec);
         Ok(())
     }
 }
 
-/// The outcome of a training, with a hint where the pre-flight check refused it.
+/// The outcome of a training, with a hint if the pre-flight check refused it.
 pub(crate) fn check_outcome(
     outcome: Result<TrainOutcome, TrainError>,
     doing: impl Display,

@@ -18,7 +18,7 @@ pub enum InitError {
         path: PathBuf,
     },
     /// The folder holds no run.
-    #[error("training cannot start from this folder: it holds no training run: {path}", path = path.display())]
+    #[error("training cannot start from this folder: it contains no training run: {path}", path = path.display())]
     NotARun {
         /// The folder.
         path: PathBuf,
