@@ -179,7 +179,9 @@ fn dimensions(config: &TrainConfig, fingerprint: &Fingerprint, why: &mut Vec<Str
     let shortest = shape.iter().copied().fold(f64::INFINITY, f64::min);
     let (slices, gap) = (if are_similar(mm) { shortest } else { shape[axis] }, mm[axis] / finest);
     if slices < MIN_SLICES {
-        why.push(format!("a 2-D network: the median scan has {slices} slice(s), too few for convolutions across slices"));
+        why.push(format!(
+            "a 2-D network: the median scan has {slices} slice(s), too few for convolutions across slices"
+        ));
         Dimensions::Two
     } else if gap > MAX_SLICE_GAP {
         why.push(format!(
@@ -351,7 +353,9 @@ fn flips(config: &TrainConfig, structures: usize, dimensions: Dimensions, why: &
             Flips::all(dimensions.count())
         }
         (Flips::Auto, _) => {
-            why.push("no mirrored patches, because several structures are often distinguished by their side".into());
+            why.push(
+                "no mirrored patches, because several structures are often distinguished by their side".into(),
+            );
             Flips::none()
         }
         (chosen, _) => chosen,
@@ -365,7 +369,10 @@ fn dice_scope(dimensions: Dimensions, why: &mut Vec<String>) -> DiceScope {
             DiceScope::Batch
         }
         Dimensions::Three => {
-            why.push("Dice is computed for each patch, because a 3-D patch usually contains enough of each structure".into());
+            why.push(
+                "Dice is computed for each patch, because a 3-D patch usually contains enough of each structure"
+                    .into(),
+            );
             DiceScope::Case
         }
     }

@@ -164,7 +164,9 @@ fn fixed_on_scans(network: &NetworkSpec, grid: &Grid, config: &TrainConfig, why:
             size(patch, Tiling::Patch)
         }
         (false, _) => {
-            why.push(format!("patches of {patch:?}, because larger ones do not fit; prediction uses a sliding window"));
+            why.push(format!(
+                "patches of {patch:?}, because larger ones do not fit; prediction uses a sliding window"
+            ));
             size(patch, Tiling::Patch)
         }
     }
@@ -283,7 +285,9 @@ fn patch_sentence(first: &Topology, chosen: &Topology, shape: &[f64], memory: u6
     if whole {
         format!("patches of {patch}: the median of {median}, rounded up to multiples of the strides")
     } else {
-        format!("patches of {patch}: the same length in millimetres along each axis, limited by the median of {median}")
+        format!(
+            "patches of {patch}: the same length in millimetres along each axis, limited by the median of {median}"
+        )
     }
 }
 
