@@ -1,7 +1,7 @@
 //! `sulcus runtime install`: ONNX Runtime into the user's data folder.
 
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::Seek;
 use std::path::{Path, PathBuf};
 
 use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary};
