@@ -9,10 +9,12 @@
 //! [`encode_segmentation`] for masks.
 
 mod codec;
+mod csa;
 mod dataset;
 mod error;
 mod file;
 mod instance;
+mod mosaic;
 mod patient;
 mod pixel_data;
 mod segmentation;

@@ -30,6 +30,8 @@ tags! {
     ECHO_TIME = 0x0018_0081,
     SPACING_BETWEEN_SLICES = 0x0018_0088,
     TRIGGER_TIME = 0x0018_1060,
+    /// Frequency rows, frequency columns, phase rows, phase columns.
+    ACQUISITION_MATRIX = 0x0018_1310,
     EFFECTIVE_ECHO_TIME = 0x0018_9082,
     DIFFUSION_B_VALUE = 0x0018_9087,
     MR_ECHO = 0x0018_9114,
@@ -67,6 +69,10 @@ tags! {
     MODALITY_LUT = 0x0028_3000,
     PIXEL_MEASURES = 0x0028_9110,
     PIXEL_TRANSFORMATION = 0x0028_9145,
+    /// The creator of the private elements of block 10 in this group.
+    CSA_CREATOR = 0x0029_0010,
+    /// CSAImageHeaderInfo, if the creator is `SIEMENS CSA HEADER`.
+    CSA_IMAGE_HEADER = 0x0029_1010,
     /// DetectorInformationSequence of nuclear medicine, which holds the position and orientation of the frames.
     DETECTORS = 0x0054_0022,
     SEGMENTATION_TYPE = 0x0062_0001,

@@ -63,13 +63,14 @@ fn invalid_axis_lengths_and_ranks_are_refused() {
 
 #[test]
 fn unsupported_voxel_types_are_named() {
+    const COLOUR: &str = "it is a colour image: save its red, green and blue as three channels along a fourth axis (for example with nibabel), or give the scan that the colours were made from";
     let types = [
         (32, 64, "complex64", "save its magnitude as float32"),
         (1792, 128, "complex128", "save its magnitude as float32"),
         (2048, 256, "complex256", "save its magnitude as float32"),
         (1536, 128, "float128", "save it as float64 or float32"),
-        (128, 24, "RGB", "it is a colour image, not a scan: give the scan itself, or save one channel of it"),
-        (2304, 32, "RGBA", "it is a colour image, not a scan: give the scan itself, or save one channel of it"),
+        (128, 24, "RGB", COLOUR),
+        (2304, 32, "RGBA", COLOUR),
     ];
     for (datatype, bitpix, name, hint) in types {
         refused(

@@ -179,7 +179,8 @@ fn dimensions(config: &TrainConfig, fingerprint: &Fingerprint, why: &mut Vec<Str
     let shortest = shape.iter().copied().fold(f64::INFINITY, f64::min);
     let (slices, gap) = (if are_similar(mm) { shortest } else { shape[axis] }, mm[axis] / finest);
     if slices < MIN_SLICES {
-        why.push(format!("a 2-D network: the median scan has {slices} slice(s), too few to convolve across them"));
+        let noun = if slices == 1.0 { "slice" } else { "slices" };
+        why.push(format!("a 2-D network: the median scan has {slices} {noun}, too few to convolve across them"));
         Dimensions::Two
     } else if gap > MAX_SLICE_GAP {
         why.push(format!(
@@ -361,7 +362,7 @@ fn flips(config: &TrainConfig, structures: usize, dimensions: Dimensions, why: &
 fn dice_scope(dimensions: Dimensions, why: &mut Vec<String>) -> DiceScope {
     match dimensions {
         Dimensions::Two => {
-            why.push("Dice is taken over the batch: a single slice often lacks a structure".into());
+            why.push("Dice is taken over the batch: a 2-D patch often lacks a structure".into());
             DiceScope::Batch
         }
         Dimensions::Three => {
