@@ -281,6 +281,9 @@ impl SeriesIndex {
                 format!("{} other series", summaries.len()),
                 "list the series of the folder and choose one of them",
             ),
+            None if self.series.values().flatten().any(|e| instance::is_segmentation_class(&e.sop_class)) => {
+                segmentation_as_series()
+            }
             None => DicomError::new(
                 DicomErrorKind::NoImages,
                 "DICOM images",
@@ -289,6 +292,16 @@ impl SeriesIndex {
             ),
         })
     }
+}
+
+/// The error for a segmentation in place of a series.
+pub(crate) fn segmentation_as_series() -> DicomError {
+    DicomError::new(
+        DicomErrorKind::NoImages,
+        "a series of images",
+        "a segmentation (DICOM SEG)",
+        "give it where a mask is expected, and here the series that it was made from",
+    )
 }
 
 /// Whether all images are localizers, which are often larger than the scan that was planned on them.

@@ -10,7 +10,7 @@ use super::file::DicomFile;
 use super::instance::{Frame, PixelLayout, PixelType, is_segmentation_class};
 use super::patient::Patient;
 use super::pixel_data::PixelData;
-use super::series_index::{InputFiles, InstanceHeader, SeriesIndex, Slices};
+use super::series_index::{InputFiles, InstanceHeader, SeriesIndex, Slices, segmentation_as_series};
 use super::slice_stack::{FrameIndex, SEVERAL_SCANS, SliceStack, stack_slices};
 
 /// The identity and geometry of a series, which a segmentation of it must contain.
@@ -185,12 +185,7 @@ impl<'a> SeriesReader<'a> {
 /// The slices of every file, or the error of the first file without usable ones.
 fn checked_slices(entries: &[InstanceHeader]) -> Result<Vec<&Slices>, DicomError> {
     if let Some(segmentation) = entries.iter().find(|e| is_segmentation_class(&e.sop_class)) {
-        return Err(segmentation.location.locate(DicomError::new(
-            DicomErrorKind::NoImages,
-            "a series of images",
-            "a segmentation (DICOM SEG)",
-            "give it where a mask is expected, and here the series that it was made from",
-        )));
+        return Err(segmentation.location.locate(segmentation_as_series()));
     }
     let locate = |entry: &InstanceHeader, error: &DicomError| entry.location.locate(error.clone());
     entries.iter().map(|entry| entry.slices.as_ref().map_err(|error| locate(entry, error))).collect()

@@ -205,6 +205,40 @@ fn label_map_segmentation(distance_mm: f64) -> InMemDicomObject {
 }
 
 #[test]
+fn padding_of_a_label_map_is_background() {
+    let read = |padding: u16, described: bool| {
+        let mut object = label_map_segmentation(2.5);
+        put(
+            &mut object,
+            PIXEL_DATA,
+            VR::OB,
+            dicom_core::PrimitiveValue::from(vec![1, 5, 0, 0, 0, 0, 5, 0, 0, 0, 0, 1]),
+        );
+        short(&mut object, Tag(0x0028, 0x0120), padding);
+        if described {
+            let mut segment = InMemDicomObject::new_empty();
+            short(&mut segment, Tag(0x0062, 0x0004), 5);
+            put(&mut segment, Tag(0x0062, 0x0005), VR::LO, text("Spine"));
+            sequence(&mut object, Tag(0x0062, 0x0002), vec![segment]);
+        }
+        read_segmentation_bytes(&file(object, EXPLICIT)).unwrap().0.data().to_vec()
+    };
+    assert_eq!(read(5, false), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(read(5, true), [1, 5, 0, 0, 0, 0, 5, 0, 0, 0, 0, 1]);
+    assert_eq!(read(7, false), [1, 5, 0, 0, 0, 0, 5, 0, 0, 0, 0, 1]);
+}
+
+#[test]
+fn frames_over_too_many_planes_are_refused() {
+    let error = read_segmentation_bytes(&file(label_map_segmentation(2.5 * 80.0), EXPLICIT)).unwrap_err();
+    assert!(
+        error.to_string().contains("expected at most 80 planes for 2 frames, found frames over 81 planes"),
+        "{error}"
+    );
+    assert!(read_segmentation_bytes(&file(label_map_segmentation(2.5 * 79.0), EXPLICIT)).is_ok());
+}
+
+#[test]
 fn compressed_segmentations_are_read_or_refused_by_name() {
     const RLE: &str = "1.2.840.10008.1.2.5";
     let native = read_segmentation_bytes(&file(label_map_segmentation(2.5), EXPLICIT)).unwrap();
@@ -256,7 +290,9 @@ fn omitted_planes_of_a_label_map_segmentation_are_empty() {
         assert_eq!(found, [0, 6 * planes - 1]);
         assert_eq!(metadata.label_table().unwrap().get(1).unwrap().name, "Liver");
         // It is not a series of images.
-        assert_eq!(error_kind(&read_series(&path, None).unwrap_err()).0, DicomErrorKind::NoImages);
+        let (kind, message) = error_kind(&read_series(&path, None).unwrap_err());
+        assert_eq!(kind, DicomErrorKind::NoImages);
+        assert!(message.contains("expected a series of images, found a segmentation (DICOM SEG)"), "{message}");
     }
 }
 

@@ -143,6 +143,15 @@ fn other_kinds_of_files_are_named() {
     };
     refused(&dicom, &not("a DICOM file", "give the folder of its series, or convert it with dcm2niix"));
     refused(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", &not("a PNG image", "give the volume that the image was made from"));
+    refused(b"II+\0\x08\0\0\0", &not("a TIFF image (BigTIFF)", "give the volume that the image was made from"));
+    refused(
+        b"NRRD1004\ntype: short\n",
+        &not("an NRRD file of an unknown version", "save the file again with a current 3D Slicer or teem"),
+    );
+    refused(
+        b"\x78\x9c\x15\x97",
+        &not("zlib data (the voxels of a MetaImage perhaps)", "give the header beside it (.mhd)"),
+    );
     refused(
         b"version https://git-lfs.github.com/spec/v1\n",
         &not("a Git LFS pointer", "fetch the file itself with git lfs pull"),

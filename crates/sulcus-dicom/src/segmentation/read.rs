@@ -126,9 +126,9 @@ fn planes(set: &Dataset<'_>, places: &[Frame], shape: [usize; 2]) -> Result<(Geo
     let max_planes = places.len().saturating_mul(MAX_PLANES_PER_FRAME).saturating_add(MAX_EXTRA_PLANES);
     if !(0.0..max_planes as f64).contains(&count) {
         return Err(unsupported(
-            "frames near each other",
-            "frames far apart",
-            "the file is damaged, get it again",
+            &format!("at most {max_planes} planes for {} frames", places.len()),
+            format!("frames over {:.0} planes", count + 1.0),
+            "the positions are wrong, or too many planes were omitted: write an empty frame for each of these",
         ));
     }
     let mut planes = Vec::new();
@@ -160,7 +160,11 @@ enum SegmentPixels<'a> {
     /// One bit per pixel: whether it belongs to the segment of its frame.
     Binary { data: &'a [u8], frame_pixels: usize },
     /// Segment numbers.
-    LabelMap(PixelData<'a>),
+    LabelMap {
+        pixels: PixelData<'a>,
+        /// The number of pixels that belong to no segment (PixelPaddingValue), besides 0.
+        padding: Option<u16>,
+    },
 }
 
 impl<'a> SegmentPixels<'a> {
@@ -186,7 +190,10 @@ impl<'a> SegmentPixels<'a> {
         // Other codecs may be lossy, which would change segment numbers.
         let known = [PixelEncoding::Native, PixelEncoding::EncapsulatedNative, PixelEncoding::Rle];
         let syntax = check_encoding(syntax, "uncompressed or RLE pixels", &known)?;
-        PixelData::find(set, layout, syntax).map(Self::LabelMap).map_err(|p| p.doing(ACTION))
+        let pixels = PixelData::find(set, layout, syntax).map_err(|p| p.doing(ACTION))?;
+        let described = |number| set.items(tags::SEGMENTS).iter().any(|s| s.short(tags::SEGMENT_NUMBER) == number);
+        let padding = set.short(tags::PIXEL_PADDING).filter(|number| !described(Some(*number)));
+        Ok(Self::LabelMap { pixels, padding })
     }
 
     /// The segment number of each pixel of a frame; `segment` is that of a binary frame.
@@ -197,9 +204,10 @@ impl<'a> SegmentPixels<'a> {
                 let first = index * frame_pixels;
                 Ok((first..first + frame_pixels).map(|at| u16::from(bit(at)) * segment).collect())
             }
-            Self::LabelMap(pixels) => {
+            Self::LabelMap { pixels, padding } => {
                 let values = pixels.values(index, (1.0, 0.0)).map_err(|p| p.doing(ACTION))?;
-                Ok(values.into_iter().map(|v| v as u16).collect())
+                let number = |v: f64| if Some(v as u16) == *padding { 0 } else { v as u16 };
+                Ok(values.into_iter().map(number).collect())
             }
         }
     }
@@ -244,7 +252,7 @@ fn fill(
         let segment = match (pixels, segment) {
             (SegmentPixels::Binary { .. }, Some(number)) if number > 0 => number,
             (SegmentPixels::Binary { .. }, _) => return Err(damaged("a frame without a segment number")),
-            (SegmentPixels::LabelMap(_), _) => 1,
+            (SegmentPixels::LabelMap { .. }, _) => 1,
         };
         let numbers = pixels.frame(frame, segment)?;
         let slots = labels.get_mut(plane * numbers.len()..).and_then(|rest| rest.get_mut(..numbers.len()));
