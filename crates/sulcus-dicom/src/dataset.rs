@@ -105,6 +105,11 @@ impl<'a> Dataset<'a> {
         (!text.is_empty()).then(|| text.to_owned())
     }
 
+    /// Whether one of the values of a text is this one.
+    pub(crate) fn has_value(&self, tag: Tag, wanted: &str) -> bool {
+        self.text(tag).unwrap_or_default().split('\\').any(|value| value.trim() == wanted)
+    }
+
     /// The first unsigned 16-bit integer (US).
     pub(crate) fn short(&self, tag: Tag) -> Option<u16> {
         let bytes = *self.bytes(tag)?.first_chunk::<2>()?;

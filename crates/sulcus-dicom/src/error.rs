@@ -52,7 +52,7 @@ pub enum DicomErrorKind {
     MixedOrientations,
     /// There are localizer images among the slices.
     Localizers,
-    /// A picture shows the slices of a volume as tiles.
+    /// A picture shows the slices of a volume as tiles, and its file does not describe them completely and consistently.
     Mosaic,
     /// Several slices lie at one position.
     DuplicateSlices,
@@ -125,6 +125,14 @@ impl DicomError {
     /// The same error, with another description of what was being done.
     pub(crate) fn doing(mut self, action: &'static str) -> Self {
         self.details.action = action;
+        self
+    }
+
+    /// The same error, where something else was expected.
+    pub(crate) fn expecting(mut self, wanted: &str) -> Self {
+        if let Cause::Mismatch { expected, .. } = &mut self.details.cause {
+            *expected = wanted.to_owned();
+        }
         self
     }
 

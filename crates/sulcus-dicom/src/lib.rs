@@ -36,10 +36,12 @@
 //! ```
 
 mod codec;
+mod csa;
 mod dataset;
 mod error;
 mod file;
 mod instance;
+mod mosaic;
 mod patient;
 mod pixel_data;
 mod segmentation;

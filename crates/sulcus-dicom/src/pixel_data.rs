@@ -40,10 +40,12 @@ impl<'a> PixelData<'a> {
             (Some(Value::Bytes(_)), pixels) if pixels != PixelEncoding::Native => {
                 return Err(length(&layout, "uncompressed pixels under a compressed transfer syntax"));
             }
-            (Some(Value::Bytes(bytes)), _) => EncodedFrames::Native(bytes),
+            (Some(Value::Bytes(bytes)), _) => {
+                EncodedFrames::Native(without_padding(bytes, &layout, layout.frames)?)
+            }
             _ => {
                 let floats = set.bytes(tags::FLOAT_PIXEL_DATA).or(set.bytes(tags::DOUBLE_PIXEL_DATA));
-                EncodedFrames::Native(floats.unwrap_or_default())
+                EncodedFrames::Native(without_padding(floats.unwrap_or_default(), &layout, layout.frames)?)
             }
         };
         let big_endian = syntax.encoding.big_endian;
@@ -54,16 +56,6 @@ impl<'a> PixelData<'a> {
                 "big endian order, in which the pairing of the bytes is undefined",
                 "convert the files first, for example with dcmconv",
             ));
-        }
-        if let EncodedFrames::Native(bytes) = &frames {
-            let expected = (layout.frame_pixels() as u64)
-                .checked_mul(layout.frames as u64)
-                .and_then(|n| n.checked_mul(layout.format.bytes() as u64));
-            let found = bytes.len() as u64;
-            // An odd number of bytes is padded to an even number.
-            if !expected.is_some_and(|n| found == n || (n % 2 == 1 && found == n + 1)) {
-                return Err(length(&layout, &format!("{found} bytes")));
-            }
         }
         Ok(Self { layout, syntax, frames })
     }
@@ -88,9 +80,7 @@ impl<'a> PixelData<'a> {
                     many => Cow::Owned(many.concat()),
                 };
                 if self.syntax.pixels == PixelEncoding::EncapsulatedNative {
-                    let size = n * self.layout.format.bytes();
-                    let bytes = data.get(..size).filter(|_| data.len() <= size + 1);
-                    let bytes = bytes.ok_or_else(|| length(&self.layout, &format!("{} bytes", data.len())))?;
+                    let bytes = without_padding(&data, &self.layout, 1)?;
                     out.reserve_exact(n);
                     self.native(bytes, &mut |v| out.push(scaled(v)));
                 } else {
@@ -188,6 +178,21 @@ fn fragments_by_frame<'a>(
     Ok(starts.iter().zip(ends).map(|(start, end)| data.get(*start..end).unwrap_or_default()).collect())
 }
 
+/// The uncompressed pixels of this number of frames. Padding may follow them: one byte after an odd number of bytes, or
+/// zeros, which some software appends. Anything else means that the header is wrong.
+fn without_padding<'a>(bytes: &'a [u8], layout: &PixelLayout, frames: usize) -> Result<&'a [u8], DicomError> {
+    let frame_bytes = layout.frame_pixels().checked_mul(layout.format.bytes());
+    let pixels = frame_bytes.and_then(|n| n.checked_mul(frames)).and_then(|n| bytes.split_at_checked(n));
+    let (pixels, rest) = pixels.ok_or_else(|| length(layout, &format!("{} bytes", bytes.len())))?;
+    let is_even_padding = rest.len() == 1 && !pixels.len().is_multiple_of(2);
+    let is_zero_padding = frame_bytes.is_some_and(|n| rest.len() < n) && rest.iter().all(|b| *b == 0);
+    if is_even_padding || is_zero_padding {
+        return Ok(pixels);
+    }
+    let what = if rest.iter().all(|b| *b == 0) { "" } else { ", which are not padding" };
+    Err(length(layout, &format!("{} bytes more{what}", rest.len())))
+}
+
 fn length(layout: &PixelLayout, found: &str) -> DicomError {
     let PixelLayout { rows, columns, frames, format } = layout;
     DicomError::new(
@@ -197,7 +202,7 @@ fn length(layout: &PixelLayout, found: &str) -> DicomError {
             format.bytes()
         ),
         found,
-        "the header is wrong or the file was cut short, get it again",
+        "the header is wrong or the file is incomplete, get it again",
     )
 }
 

@@ -10,9 +10,12 @@ use super::dataset::Dataset;
 use super::error::{DicomError, DicomErrorKind};
 use super::file::DicomFile;
 use super::instance::{self, DIRECTORY_STORAGE, Frame, PixelLayout};
+use super::mosaic::Mosaic;
 use super::patient::Patient;
 use super::pixel_data::PixelData;
 use super::tags;
+use super::transfer_syntax::TransferSyntax;
+
 const ACTION: &str = "read the DICOM folder";
 /// The maximum depth of nested folders. Archives export three levels: patient, study, series.
 const MAX_DEPTH: usize = 12;
@@ -29,7 +32,7 @@ pub struct SeriesSummary {
     pub uid: String,
     /// Modality, such as MR or CT; empty when the files do not state it.
     pub modality: String,
-    /// The number of slices: the frames of all files; 0 when there are no images.
+    /// The number of slices: the frames of all files, or the tiles of mosaics; 0 when there are no images.
     pub slices: usize,
     /// The number of rows of the first slice.
     pub rows: usize,
@@ -70,9 +73,29 @@ pub(crate) struct InstanceHeader {
     pub(crate) slices: Result<Slices, DicomError>,
 }
 
+/// The slices in a file: its frames, or the tiles of a mosaic.
 pub(crate) struct Slices {
     pub(crate) layout: PixelLayout,
     pub(crate) frames: Vec<Frame>,
+    pub(crate) mosaic: Option<Mosaic>,
+}
+
+impl Slices {
+    fn read(set: &Dataset<'_>, syntax: TransferSyntax) -> Result<Self, DicomError> {
+        let layout = PixelLayout::read(set)?;
+        let mosaic = Mosaic::find(set, &layout)?;
+        PixelData::find(set, layout, syntax)?;
+        let mut frames = instance::frames(set, layout.frames)?;
+        if let (Some(mosaic), Some(picture)) = (mosaic, frames.first()) {
+            frames = mosaic.frames(picture)?;
+        }
+        Ok(Self { layout, frames, mosaic })
+    }
+
+    /// The rows and columns of a slice.
+    pub(crate) fn size(&self) -> [usize; 2] {
+        self.mosaic.map_or([self.layout.rows, self.layout.columns], |mosaic| [mosaic.rows, mosaic.columns])
+    }
 }
 
 impl InstanceHeader {
@@ -258,6 +281,9 @@ impl SeriesIndex {
                 format!("{} other series", summaries.len()),
                 "list the series of the folder and choose one of them",
             ),
+            None if self.series.values().flatten().any(|e| instance::is_segmentation_class(&e.sop_class)) => {
+                segmentation_as_series()
+            }
             None => DicomError::new(
                 DicomErrorKind::NoImages,
                 "DICOM images",
@@ -266,6 +292,16 @@ impl SeriesIndex {
             ),
         })
     }
+}
+
+/// The error for a segmentation in place of a series.
+pub(crate) fn segmentation_as_series() -> DicomError {
+    DicomError::new(
+        DicomErrorKind::NoImages,
+        "a series of images",
+        "a segmentation (DICOM SEG)",
+        "give it where a mask is expected, and here the series that it was made from",
+    )
 }
 
 /// Whether all images are localizers, which are often larger than the scan that was planned on them.
@@ -345,44 +381,9 @@ fn read_entry(location: FileLocation, bytes: &[u8]) -> Result<Option<InstanceHea
     }
     let slices = match (&damage, &file.syntax) {
         (Some(error), _) | (None, Err(error)) => Err(error.clone()),
-        (None, Ok(syntax)) => PixelLayout::read(&set).and_then(|layout| {
-            refuse_mosaic(&set, layout.frames)?;
-            PixelData::find(&set, layout, *syntax)?;
-            Ok(Slices { layout, frames: instance::frames(&set, layout.frames)? })
-        }),
+        (None, Ok(syntax)) => Slices::read(&set, *syntax),
     };
     Ok(Some(entry(location, &set, series, sop_class, slices)))
-}
-
-/// Whether a value of ImageType is this one.
-fn has_image_type(set: &Dataset<'_>, wanted: &str) -> bool {
-    set.text(tags::IMAGE_TYPE).unwrap_or_default().split('\\').any(|value| value.trim() == wanted)
-}
-
-/// Refuses a Siemens mosaic: one picture whose tiles are the slices of a volume. As one slice it would be a volume with wrong
-/// neighbours and a wrong size. Enhanced files keep the word in ImageType after their tiles became frames.
-fn refuse_mosaic(set: &Dataset<'_>, frames: usize) -> Result<(), DicomError> {
-    const CREATOR: &str = "SIEMENS MR HEADER";
-    if frames > 1 || !set.items(tags::SHARED_GROUPS).is_empty() {
-        return Ok(());
-    }
-    let tiles = (set.text(tags::MOSAIC_CREATOR).as_deref() == Some(CREATOR))
-        .then(|| set.short(tags::IMAGES_IN_MOSAIC))
-        .flatten()
-        .filter(|tiles| *tiles > 1);
-    let found = match tiles {
-        Some(tiles) => format!("a mosaic of {tiles} slices in one picture"),
-        None if has_image_type(set, "MOSAIC") => {
-            "a mosaic: the slices of a volume as tiles of one picture".to_owned()
-        }
-        None => return Ok(()),
-    };
-    Err(DicomError::new(
-        DicomErrorKind::Mosaic,
-        "one slice per picture",
-        found,
-        "convert the series to NIfTI with dcm2niix, which separates the tiles, or export it as enhanced DICOM",
-    ))
 }
 
 fn entry(
@@ -392,7 +393,8 @@ fn entry(
     sop_class: String,
     slices: Result<Slices, DicomError>,
 ) -> InstanceHeader {
-    let size = |tag| set.short(tag).map_or(0, usize::from);
+    let stored = |tag| set.short(tag).map_or(0, usize::from);
+    let size = slices.as_ref().map_or_else(|_| [stored(tags::ROWS), stored(tags::COLUMNS)], Slices::size);
     InstanceHeader {
         location,
         series,
@@ -402,9 +404,9 @@ fn entry(
         sop_class,
         sop_instance: set.text(tags::SOP_INSTANCE).unwrap_or_default(),
         frame_of_reference: set.text(tags::FRAME_OF_REFERENCE),
-        localizer: has_image_type(set, "LOCALIZER"),
+        localizer: set.has_value(tags::IMAGE_TYPE, "LOCALIZER"),
         inverted: set.text(tags::PHOTOMETRIC).as_deref() == Some("MONOCHROME1"),
-        size: [size(tags::ROWS), size(tags::COLUMNS)],
+        size,
         patient: Patient::read(set),
         slices,
     }

@@ -10,7 +10,7 @@ use super::file::DicomFile;
 use super::instance::{Frame, PixelLayout, PixelType, is_segmentation_class};
 use super::patient::Patient;
 use super::pixel_data::PixelData;
-use super::series_index::{InputFiles, InstanceHeader, SeriesIndex, Slices};
+use super::series_index::{InputFiles, InstanceHeader, SeriesIndex, Slices, segmentation_as_series};
 use super::slice_stack::{FrameIndex, SEVERAL_SCANS, SliceStack, stack_slices};
 
 /// The identity and geometry of a series, which a segmentation of it must contain.
@@ -129,7 +129,7 @@ impl<'a> SeriesReader<'a> {
             .collect();
         let thickness = frames.first().and_then(|(_, frame)| frame.thickness_mm);
         let stack = stack_slices(&frames, shape, thickness).map_err(locate)?;
-        let notes = notes(&entries, &stack, series_count, other_files);
+        let notes = notes(&entries, &slices, &stack, series_count, other_files);
         let series = describe(uid, &entries, &slices, &stack);
         Ok(Self { files, order: stack.order, series, notes, entries })
     }
@@ -185,12 +185,7 @@ impl<'a> SeriesReader<'a> {
 /// The slices of every file, or the error of the first file without usable ones.
 fn checked_slices(entries: &[InstanceHeader]) -> Result<Vec<&Slices>, DicomError> {
     if let Some(segmentation) = entries.iter().find(|e| is_segmentation_class(&e.sop_class)) {
-        return Err(segmentation.location.locate(DicomError::new(
-            DicomErrorKind::NoImages,
-            "a series of images",
-            "a segmentation (DICOM SEG)",
-            "give it where a mask is expected, and here the series that it was made from",
-        )));
+        return Err(segmentation.location.locate(segmentation_as_series()));
     }
     let locate = |entry: &InstanceHeader, error: &DicomError| entry.location.locate(error.clone());
     entries.iter().map(|entry| entry.slices.as_ref().map_err(|error| locate(entry, error))).collect()
@@ -239,7 +234,8 @@ fn single_slice() -> DicomError {
 fn same_size(slices: &[&Slices]) -> Result<[usize; 2], DicomError> {
     let mut sizes: Vec<([usize; 2], usize)> = Vec::new();
     for s in slices {
-        let size = [s.layout.columns, s.layout.rows];
+        let [rows, columns] = s.size();
+        let size = [columns, rows];
         match sizes.iter_mut().find(|(known, _)| *known == size) {
             Some((_, n)) => *n += s.frames.len(),
             None => sizes.push((size, s.frames.len())),
@@ -270,13 +266,23 @@ fn check_localizers(entries: &[InstanceHeader]) -> Result<(), DicomError> {
     ))
 }
 
-fn notes(entries: &[InstanceHeader], stack: &SliceStack, series_count: usize, other_files: usize) -> Vec<String> {
+fn notes(
+    entries: &[InstanceHeader],
+    slices: &[&Slices],
+    stack: &SliceStack,
+    series_count: usize,
+    other_files: usize,
+) -> Vec<String> {
     let mut out = Vec::new();
     let [x, y, z] = stack.geometry.shape();
     if series_count > 1 {
         out.push(format!(
-            "{series_count} DICOM series found; this one has {z} slices of {y} × {x} (without a selection the largest is read)"
+            "{series_count} DICOM series found; this one has {z} {} of {y} × {x} (without a selection the largest is read)",
+            if z == 1 { "slice" } else { "slices" }
         ));
+    }
+    if slices.iter().any(|s| s.mosaic.is_some()) {
+        out.push("the slices are the tiles of a Siemens mosaic".into());
     }
     if other_files > 0 {
         out.push(format!("{other_files} file(s) that are not DICOM images were ignored"));
@@ -293,7 +299,8 @@ fn notes(entries: &[InstanceHeader], stack: &SliceStack, series_count: usize, ot
 fn describe(uid: String, entries: &[InstanceHeader], slices: &[&Slices], stack: &SliceStack) -> Series {
     let reference = |index: &FrameIndex| {
         let (entry, slices) = (entries.get(index.file)?, slices.get(index.file)?);
-        let many = slices.frames.len() > 1;
+        // The tiles of a mosaic have no numbers.
+        let many = slices.frames.len() > 1 && slices.mosaic.is_none();
         Some(SliceReference {
             sop_class: entry.sop_class.clone(),
             sop_instance: entry.sop_instance.clone(),
@@ -341,14 +348,20 @@ fn read_slices(
         return Err(locate(changed()));
     }
     let pixels = PixelData::find(&set, slices.layout, syntax).map_err(locate)?;
-    for index in run {
-        let frame = slices.frames.get(index.frame).ok_or_else(|| locate(changed()))?;
+    let values = |number: usize| {
+        let frame = slices.frames.get(number).ok_or_else(changed)?;
         let scale = match rescale {
             Rescale::Apply => (frame.slope, frame.intercept),
             Rescale::Ignore => (1.0, 0.0),
         };
-        f(&pixels.values(index.frame, scale).map_err(locate)?);
-    }
+        pixels.values(number, scale)
+    };
+    let Some(mosaic) = &slices.mosaic else {
+        return run.iter().try_for_each(|index| values(index.frame).map(|slice| f(&slice)).map_err(locate));
+    };
+    let picture = values(0).map_err(locate)?;
+    mosaic.check_unused_tiles(&picture).map_err(locate)?;
+    run.iter().for_each(|index| f(&mosaic.slice(&picture, index.frame)));
     Ok(())
 }
 

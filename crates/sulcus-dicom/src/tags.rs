@@ -30,6 +30,8 @@ tags! {
     ECHO_TIME = 0x0018_0081,
     SPACING_BETWEEN_SLICES = 0x0018_0088,
     TRIGGER_TIME = 0x0018_1060,
+    /// Frequency rows, frequency columns, phase rows, phase columns.
+    ACQUISITION_MATRIX = 0x0018_1310,
     EFFECTIVE_ECHO_TIME = 0x0018_9082,
     DIFFUSION_B_VALUE = 0x0018_9087,
     MR_ECHO = 0x0018_9114,
@@ -62,11 +64,16 @@ tags! {
     BITS_STORED = 0x0028_0101,
     HIGH_BIT = 0x0028_0102,
     SIGNED = 0x0028_0103,
+    PIXEL_PADDING = 0x0028_0120,
     RESCALE_INTERCEPT = 0x0028_1052,
     RESCALE_SLOPE = 0x0028_1053,
     MODALITY_LUT = 0x0028_3000,
     PIXEL_MEASURES = 0x0028_9110,
     PIXEL_TRANSFORMATION = 0x0028_9145,
+    /// The creator of the private elements of block 10 in this group.
+    CSA_CREATOR = 0x0029_0010,
+    /// CSAImageHeaderInfo, if the creator is `SIEMENS CSA HEADER`.
+    CSA_IMAGE_HEADER = 0x0029_1010,
     /// DetectorInformationSequence of nuclear medicine, which holds the position and orientation of the frames.
     DETECTORS = 0x0054_0022,
     SEGMENTATION_TYPE = 0x0062_0001,

@@ -17,6 +17,19 @@ pub(crate) enum PixelEncoding {
     Jpeg2000,
 }
 
+impl PixelEncoding {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Native => "uncompressed",
+            Self::EncapsulatedNative => "encapsulated uncompressed",
+            Self::Rle => "RLE",
+            Self::Jpeg => "JPEG",
+            Self::JpegLs => "JPEG-LS",
+            Self::Jpeg2000 => "JPEG 2000",
+        }
+    }
+}
+
 /// A supported transfer syntax.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TransferSyntax {
@@ -71,7 +84,7 @@ impl TransferSyntax {
             Some(".5") => explicit(PixelEncoding::Rle),
             other => Err(DicomError::new(
                 DicomErrorKind::TransferSyntax,
-                "pixels that are uncompressed, deflated, RLE, JPEG (8 bits or lossless), JPEG-LS or JPEG 2000",
+                "pixels that are uncompressed (the data set may be deflated), RLE, JPEG (8 bits or lossless), JPEG-LS or JPEG 2000",
                 match other.and_then(|end| UNSUPPORTED.iter().find(|(known, _)| *known == end)) {
                     Some((_, name)) => format!("{name} (transfer syntax {})", printable(uid)),
                     None => format!("transfer syntax {}", printable(uid)),

@@ -205,6 +205,31 @@ fn inconsistent_files_are_refused() {
     assert_eq!(first(&|o| short(o, Tag(0x0028, 0x0101), 17)), DicomErrorKind::PixelFormat);
 }
 
+/// Some software appends zeros to the pixels. Other data after them mean that the header is wrong.
+#[test]
+fn zeros_after_the_pixels_are_padding() {
+    let image = image();
+    let padded = |padding: Vec<u8>| {
+        changed(&image, |z, object| {
+            let stored = [bytes(slice(&image, z), INT16), padding.clone()].concat();
+            pixels(object, &stored, INT16);
+        })
+    };
+    let [x, y, _] = image.geometry().shape();
+    for length in [2, 128, 2 * x * y - 2] {
+        assert_same_image(&read_written(padded(vec![0; length])).unwrap().scan.image, &image, "padded");
+    }
+    let message = |padding| {
+        let (kind, message) = refused(padded(padding));
+        assert_eq!(kind, DicomErrorKind::PixelLength);
+        message
+    };
+    let other = message(vec![0, 0, 1, 0]);
+    assert!(other.contains("found 4 bytes more, which are not padding; the header is wrong"), "{other}");
+    let frame = message(vec![0; 2 * x * y]);
+    assert!(frame.contains(&format!("found {} bytes more; the header is wrong", 2 * x * y)), "{frame}");
+}
+
 #[test]
 fn modality_lut_is_refused() {
     let (fault, said) = refused(changed(&image(), |_, object| {
@@ -354,7 +379,7 @@ fn damaged_segmentations_never_panic() {
     assert!(whole > 100 && refused > 100, "{whole} {refused}");
 }
 
-/// The picture of a mosaic is refused in each form in which scanners mark it. Enhanced files, whose frames are slices, may keep the word.
+/// The picture of a mosaic that does not describe its tiles is refused in each form in which scanners mark it. Enhanced files, whose frames are slices, may keep the word.
 #[test]
 fn mosaic_is_refused() {
     let image = image();

@@ -6,7 +6,7 @@ extern crate sulcus_harness;
 
 use dicom_core::{Tag, VR};
 use dicom_object::InMemDicomObject;
-use sulcus_dicom::{DicomErrorKind, SegmentationOptions, Series, read_segmentation};
+use sulcus_dicom::{DicomErrorKind, SegmentationOptions, Series, read_segmentation, read_segmentation_bytes};
 use sulcus_io::dicom::{read_series, write_segmentation};
 use sulcus_volume::{Image, LabelEntry, LabelMap, LabelTable, Rgb};
 
@@ -160,7 +160,7 @@ fn scan_is_refused_as_segmentation() {
 }
 
 /// A label map segmentation of 2 frames that lie `distance_mm` apart, with a SpacingBetweenSlices of 2.5 mm.
-fn label_map_segmentation(distance_mm: f64) -> Vec<u8> {
+fn label_map_segmentation(distance_mm: f64) -> InMemDicomObject {
     let item = |fill: &dyn Fn(&mut InMemDicomObject)| {
         let mut object = InMemDicomObject::new_empty();
         fill(&mut object);
@@ -204,7 +204,77 @@ fn label_map_segmentation(distance_mm: f64) -> Vec<u8> {
     };
     sequence(o, Tag(0x5200, 0x9230), vec![frame(-177.75), frame(-177.75 + distance_mm)]);
     put(o, PIXEL_DATA, VR::OB, dicom_core::PrimitiveValue::from(vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]));
-    file(object, EXPLICIT)
+    object
+}
+
+#[test]
+fn padding_of_a_label_map_is_background() {
+    let read = |padding: u16, described: bool| {
+        let mut object = label_map_segmentation(2.5);
+        put(
+            &mut object,
+            PIXEL_DATA,
+            VR::OB,
+            dicom_core::PrimitiveValue::from(vec![1, 5, 0, 0, 0, 0, 5, 0, 0, 0, 0, 1]),
+        );
+        short(&mut object, Tag(0x0028, 0x0120), padding);
+        if described {
+            let mut segment = InMemDicomObject::new_empty();
+            short(&mut segment, Tag(0x0062, 0x0004), 5);
+            put(&mut segment, Tag(0x0062, 0x0005), VR::LO, text("Spine"));
+            sequence(&mut object, Tag(0x0062, 0x0002), vec![segment]);
+        }
+        read_segmentation_bytes(&file(object, EXPLICIT)).unwrap().0.data().to_vec()
+    };
+    assert_eq!(read(5, false), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(read(5, true), [1, 5, 0, 0, 0, 0, 5, 0, 0, 0, 0, 1]);
+    assert_eq!(read(7, false), [1, 5, 0, 0, 0, 0, 5, 0, 0, 0, 0, 1]);
+}
+
+#[test]
+fn frames_over_too_many_planes_are_refused() {
+    let error = read_segmentation_bytes(&file(label_map_segmentation(2.5 * 80.0), EXPLICIT)).unwrap_err();
+    assert!(
+        error.to_string().contains("expected at most 80 planes for 2 frames, found frames over 81 planes"),
+        "{error}"
+    );
+    assert!(read_segmentation_bytes(&file(label_map_segmentation(2.5 * 79.0), EXPLICIT)).is_ok());
+}
+
+#[test]
+fn compressed_segmentations_are_read_or_refused_by_name() {
+    const RLE: &str = "1.2.840.10008.1.2.5";
+    let native = read_segmentation_bytes(&file(label_map_segmentation(2.5), EXPLICIT)).unwrap();
+    let frame = |values: [u8; 6]| {
+        let mut data = vec![0; 64];
+        (data[0], data[4]) = (1, 64);
+        data.extend([&[5][..], &values, &[0]].concat());
+        data
+    };
+    let mut rle = label_map_segmentation(2.5);
+    compressed(&mut rle, vec![frame([1, 0, 0, 0, 0, 0]), frame([0, 0, 0, 0, 0, 1])]);
+    assert_eq!(read_segmentation_bytes(&file(rle.clone(), RLE)).unwrap(), native);
+
+    let message = |object: &InMemDicomObject, syntax: &str| {
+        let error = read_segmentation_bytes(&file(object.clone(), syntax)).unwrap_err();
+        assert_eq!(error.kind(), DicomErrorKind::TransferSyntax);
+        error.to_string()
+    };
+    // Lossy codecs would change segment numbers.
+    assert_eq!(
+        message(&rle, "1.2.840.10008.1.2.4.90"),
+        "cannot read the DICOM segmentation: expected uncompressed or RLE pixels, found JPEG 2000 pixels; decompress \
+         the file first, for example with gdcmconv --raw"
+    );
+    let deflated = message(&rle, "1.2.840.10008.1.2.8.1");
+    assert!(
+        deflated.contains("expected uncompressed or RLE pixels, found Deflated Image Frame Compression"),
+        "{deflated}"
+    );
+    let mut binary = rle;
+    put(&mut binary, Tag(0x0062, 0x0001), VR::CS, text("BINARY"));
+    short(&mut binary, Tag(0x0028, 0x0100), 1);
+    assert!(message(&binary, RLE).contains("expected uncompressed pixels, found RLE pixels"));
 }
 
 /// Label map segmentations were once read as image series, which have no omitted planes: 2 slices of 5 mm instead of 3 of
@@ -214,7 +284,7 @@ fn omitted_planes_of_a_label_map_segmentation_are_empty() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sparse.dcm");
     for (distance_mm, planes) in [(2.5, 2), (5.0, 3), (10.0, 5)] {
-        std::fs::write(&path, label_map_segmentation(distance_mm)).unwrap();
+        std::fs::write(&path, file(label_map_segmentation(distance_mm), EXPLICIT)).unwrap();
         assert!(sulcus_dicom::is_segmentation(&path));
         let (labels, metadata) = sulcus_io::read_stored(&path).unwrap().into_labels().unwrap();
         assert_eq!(labels.geometry().shape(), [3, 2, planes]);
@@ -223,7 +293,9 @@ fn omitted_planes_of_a_label_map_segmentation_are_empty() {
         assert_eq!(found, [0, 6 * planes - 1]);
         assert_eq!(metadata.label_table().unwrap().get(1).unwrap().name, "Liver");
         // It is not a series of images.
-        assert_eq!(error_kind(&read_series(&path, None).unwrap_err()).0, DicomErrorKind::NoImages);
+        let (kind, message) = error_kind(&read_series(&path, None).unwrap_err());
+        assert_eq!(kind, DicomErrorKind::NoImages);
+        assert!(message.contains("expected a series of images, found a segmentation (DICOM SEG)"), "{message}");
     }
 }
 

@@ -34,12 +34,20 @@ pub struct VolumeInfo {
     /// are then a guess.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orientation_source: Option<OrientationSource>,
+    /// The angle between the slice normal and the nearest axis of the patient, in degrees. Set only above 30: slices that
+    /// oblique are neither axial, coronal nor sagittal, and the orientation code describes them poorly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slice_obliquity_degrees: Option<f64>,
 }
+
+/// The angle above which the obliquity of slices is reported.
+const MAX_UNREPORTED_DEGREES: f64 = 30.0;
 
 impl VolumeInfo {
     pub(crate) fn new(metadata: &VolumeMetadata, statistics: &Statistics) -> Self {
         let geometry = metadata.geometry();
         let unknown = geometry.source() == OrientationSource::None;
+        let obliquity = (geometry.slice_obliquity_degrees() * 100.0).round() / 100.0;
         let finite = |v: f64| v.is_finite().then_some(v);
         Self {
             format: metadata.format(),
@@ -53,6 +61,7 @@ impl VolumeInfo {
             mean: finite(statistics.sum / statistics.finite as f64),
             non_finite: statistics.non_finite,
             orientation_source: unknown.then_some(OrientationSource::None),
+            slice_obliquity_degrees: Some(obliquity).filter(|degrees| *degrees > MAX_UNREPORTED_DEGREES),
         }
     }
 }

@@ -103,7 +103,8 @@ impl VolumeMetadata {
             LengthUnit::Millimetre => Ok(()),
             LengthUnit::Ambiguous(unit) => Err(IoErrorKind::LengthUnit {
                 unit,
-                spacing: self.geometry.spacing().mm().map(|v| format!("{v}")).join(" × "),
+                // Single precision, as in the header, hides the rounding of the transform.
+                spacing: self.geometry.spacing().mm().map(|v| (v as f32).to_string()).join(" × "),
             }),
         }
     }

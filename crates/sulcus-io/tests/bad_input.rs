@@ -63,13 +63,14 @@ fn invalid_axis_lengths_and_ranks_are_refused() {
 
 #[test]
 fn unsupported_voxel_types_are_named() {
+    const COLOUR: &str = "it is a colour image: save its red, green and blue as three channels along a fourth axis (for example with nibabel), or give the scan that the colours were made from";
     let types = [
         (32, 64, "complex64", "save its magnitude as float32"),
         (1792, 128, "complex128", "save its magnitude as float32"),
         (2048, 256, "complex256", "save its magnitude as float32"),
         (1536, 128, "float128", "save it as float64 or float32"),
-        (128, 24, "RGB", "it is a colour image, not a scan: give the scan itself, or save one channel of it"),
-        (2304, 32, "RGBA", "it is a colour image, not a scan: give the scan itself, or save one channel of it"),
+        (128, 24, "RGB", COLOUR),
+        (2304, 32, "RGBA", COLOUR),
     ];
     for (datatype, bitpix, name, hint) in types {
         refused(
@@ -142,6 +143,15 @@ fn other_kinds_of_files_are_named() {
     };
     refused(&dicom, &not("a DICOM file", "give the folder of its series, or convert it with dcm2niix"));
     refused(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", &not("a PNG image", "give the volume that the image was made from"));
+    refused(b"II+\0\x08\0\0\0", &not("a TIFF image (BigTIFF)", "give the volume that the image was made from"));
+    refused(
+        b"NRRD1004\ntype: short\n",
+        &not("an NRRD file of an unknown version", "save the file again with a current 3D Slicer or teem"),
+    );
+    refused(
+        b"\x78\x9c\x15\x97",
+        &not("zlib data (the voxels of a MetaImage perhaps)", "give the header beside it (.mhd)"),
+    );
     refused(
         b"version https://git-lfs.github.com/spec/v1\n",
         &not("a Git LFS pointer", "fetch the file itself with git lfs pull"),

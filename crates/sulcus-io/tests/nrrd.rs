@@ -208,13 +208,21 @@ fn inconsistent_fields_are_named() {
         ("byte skip: -2", "`byte skip`"),
         ("line skip: x", "`line skip`"),
         ("sizes 2 3 4", "expected `field: value` or `key:=value`"),
-        ("data file: LIST", "expected voxels in one file (`data file`), found a list of files"),
+        ("data file: a%02d.raw 1 4 1", "(`data file`), found a pattern of several file names"),
         ("data file: a.raw", "voxels are in a file beside it; give the path of the header"),
     ] {
         refused(&file(&[change], &voxels), part);
     }
     refused(b"NRRD0009\ntype: uint8\n\n", "NRRD0001 to NRRD0005");
     refused(header(&[]).as_bytes(), "an empty line that ends the header");
+    for list in ["LIST", "LIST 2"] {
+        // The names of the files follow without an empty line.
+        let listed = header(&[&format!("data file: {list}")]) + "a0.raw\na1.raw\n";
+        refused(
+            listed.as_bytes(),
+            "expected voxels in one file (`data file`), found a list of several files (LIST)",
+        );
+    }
     let twice = header(&[]) + "type: uint8\n\n";
     refused(twice.as_bytes(), "expected the field `type` once, found it twice");
     refused(

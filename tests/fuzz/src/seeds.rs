@@ -29,6 +29,7 @@ pub fn all(model: &[u8]) -> Vec<Seed> {
         seed("dicom", "series", dicom_series()),
         seed("dicom", "preamble", [&[0; 128][..], b"DICM", &slice(".1", 8, [2, 3], 0, &native(6))].concat()),
         seed("dicom", "frames", dicom_frames()),
+        seed("dicom", "mosaic", dicom_mosaic()),
         seed("dicom", "seg-binary", segmentation("BINARY", 1, &[0b0110_1001, 0b1000_0010])),
         seed("dicom", "seg-labelmap", segmentation("LABELMAP", 8, &[0, 1, 2, 0, 0, 2, 2, 0])),
         seed("dicom", "rle", include_bytes!("../../../crates/sulcus-dicom/tests/dicom/flat_rle.dcm").to_vec()),
@@ -118,6 +119,42 @@ fn dicom_frames() -> Vec<u8> {
         shared(),
         sequence(0x5200, 0x9230, &frames),
         native(12),
+    ];
+    file(".1", &body)
+}
+
+/// Three slices of 2 × 3 pixels as tiles of one picture.
+fn dicom_mosaic() -> Vec<u8> {
+    let number = |n: usize| (n as u32).to_le_bytes();
+    let field = |name: &str, values: &[&str]| {
+        let mut out = name.as_bytes().to_vec();
+        out.resize(64, 0);
+        out.extend(
+            [&number(values.len())[..], b"FD\0\0", &number(4), &number(values.len()), &number(77)].concat(),
+        );
+        for value in values {
+            // Padded to a multiple of four.
+            let length = number(value.len());
+            let padding = vec![0; value.len().next_multiple_of(4) - value.len()];
+            out.extend([&length, &length, &number(77), &length, value.as_bytes(), &padding].concat());
+        }
+        out
+    };
+    let fields = [field("NumberOfImagesInMosaic", &["3"]), field("SliceNormalVector", &["0", "0", "-1.0"])];
+    let csa = [b"SV10\x04\x03\x02\x01".as_slice(), &number(fields.len()), &number(77), &fields.concat()].concat();
+    let picture: Vec<u8> = (0..24).map(|i| if i >= 12 && i % 6 >= 3 { 0 } else { i + 1 }).collect();
+    let body = [
+        element(0x0008, 0x0008, b"CS", b"ORIGINAL\\MOSAIC"),
+        element(0x0008, 0x0016, b"UI", b"1.2.840.10008.5.1.4.1.1.4"),
+        element(0x0018, 0x0088, b"DS", b"3"),
+        element(0x0020, 0x000e, b"UI", b"1.2.3"),
+        element(0x0020, 0x0032, b"DS", b"-10\\20\\5"),
+        element(0x0020, 0x0037, b"DS", b"1\\0\\0\\0\\1\\0"),
+        element(0x0028, 0x0030, b"DS", b"0.5\\0.75"),
+        pixels(8, [4, 6]),
+        element(0x0029, 0x0010, b"LO", b"SIEMENS CSA HEADER"),
+        element(0x0029, 0x1010, b"OB", &csa),
+        element(0x7fe0, 0x0010, b"OW", &picture),
     ];
     file(".1", &body)
 }

@@ -155,7 +155,7 @@ fn pair_up(prediction: &Path, truth: &Path, ui: Ui) -> Result<Vec<Pair>, CliErro
             let mut predictions = by_name(prediction)?;
             if truths.is_empty() {
                 return Err(CliError::failed(format_args!(
-                    "the truth folder has no NIfTI file: {}",
+                    "the truth folder has no volume (NIfTI, NRRD or MetaImage): {}",
                     truth.display()
                 )));
             }

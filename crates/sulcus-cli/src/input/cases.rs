@@ -98,7 +98,7 @@ pub(crate) fn find(inputs: &[PathBuf], channels: usize) -> Result<(Vec<Case>, Ve
                 Ok(found) => {
                     let of_dicom = series_in(input);
                     if found.is_empty() && of_dicom.is_empty() {
-                        refuse("the folder has no NIfTI file (.nii, .nii.gz, .hdr/.img) and no DICOM series");
+                        refuse("the folder has no volume (NIfTI, NRRD or MetaImage) and no DICOM series");
                     }
                     files.extend(found);
                     series.extend(of_dicom.into_iter().map(series_case));

@@ -19,6 +19,21 @@ fn volume_json_has_the_documented_fields() {
 }
 
 #[test]
+fn oblique_slices_are_reported() {
+    let home = tempfile::tempdir().unwrap();
+    for (degrees, reported) in [(25.0_f32, None), (40.0, Some(40.0)), (55.0, Some(35.0))] {
+        let (s, c) = degrees.to_radians().sin_cos();
+        let rows = [[1.0, 0.0, 0.0, 0.0], [0.0, c, -s, 0.0], [0.0, s, c, 0.0]];
+        let path = file(home.path(), "a.nii", &nifti(&[2, 3, 4], &[0.0; 24], Some(rows)));
+        let json = &run(home.path(), &[&"info", &path, &"--json"]).code(0).json_lines()[0];
+        assert_eq!(json["slice_obliquity_degrees"].as_f64(), reported);
+        let text = run(home.path(), &[&"info", &path]).code(0).stdout;
+        let note = "(oblique: the slice normal is ";
+        assert_eq!(text.contains(note), reported.is_some(), "{text}");
+    }
+}
+
+#[test]
 fn models_and_data_sets_are_described() {
     let home = tempfile::tempdir().unwrap();
     let read = |path: &std::path::Path| -> Value {

@@ -10,11 +10,12 @@ use super::segment_labels::SegmentLabels;
 use crate::dataset::Dataset;
 use crate::error::{DicomError, DicomErrorKind};
 use crate::file::DicomFile;
-use crate::instance::{self, Frame};
+use crate::instance::{self, Frame, PixelFormat, PixelLayout};
+use crate::pixel_data::PixelData;
 use crate::series_index::read_file;
 use crate::slice_stack::{axes, grid};
 use crate::tags;
-use crate::transfer_syntax::PixelEncoding;
+use crate::transfer_syntax::{PixelEncoding, TransferSyntax};
 
 const ACTION: &str = "read the DICOM segmentation";
 /// The tolerance of frame positions, as a fraction of the plane distance.
@@ -63,41 +64,27 @@ fn parse(bytes: &[u8]) -> Result<(LabelMap, LabelTable), DicomError> {
         return Err(error.doing(ACTION));
     }
     let kind = set.text(tags::SEGMENTATION_TYPE).ok_or_else(other)?;
-    let syntax = file.syntax.clone().map_err(|p| p.doing(ACTION))?;
-    let native = syntax.pixels == PixelEncoding::Native && !syntax.encoding.big_endian;
-    let data = set.bytes(tags::PIXEL_DATA).filter(|_| native).ok_or_else(|| {
-        refuse(
-            DicomErrorKind::TransferSyntax,
-            "uncompressed pixels",
-            "others",
-            "decompress the file first, for example with gdcmconv --raw",
-        )
-    })?;
-    let bits = match (kind.as_str(), set.short(tags::BITS_ALLOCATED)) {
-        ("BINARY", Some(1)) => 1,
-        ("LABELMAP", Some(bits @ (8 | 16))) => u64::from(bits),
-        ("FRACTIONAL", _) => {
-            return Err(unsupported(
-                "binary segments or a label map",
-                "fractions (SegmentationType FRACTIONAL)",
-                "convert them to labels with the software that created them",
-            ));
-        }
-        _ => return Err(damaged("an unknown segmentation type or number of bits")),
-    };
     let size = |tag| set.short(tag).map(usize::from).filter(|n| *n > 0).ok_or_else(|| damaged("no size"));
     let (rows, columns) = (size(tags::ROWS)?, size(tags::COLUMNS)?);
     let frames = match set.decimals::<1>(tags::FRAMES) {
         Ok(Some([n])) if n >= 1.0 && n.fract() == 0.0 && n <= f64::from(u32::MAX) => n as usize,
         _ => return Err(damaged("no number of frames")),
     };
-    let needed = ((rows * columns) as u64).checked_mul(frames as u64).and_then(|n| n.checked_mul(bits));
-    if needed.is_none_or(|n| n.div_ceil(8) > data.len() as u64) {
-        return Err(damaged("fewer pixels than rows, columns and frames announce"));
-    }
+    let pixels = match (kind.as_str(), set.short(tags::BITS_ALLOCATED)) {
+        ("BINARY", Some(1)) => SegmentPixels::binary(&set, &file.syntax, rows * columns, frames),
+        ("LABELMAP", Some(bits @ (8 | 16))) => {
+            let format = PixelFormat::Integer { allocated: bits, stored: bits, high: bits - 1, signed: false };
+            SegmentPixels::label_map(&set, &file.syntax, PixelLayout { rows, columns, frames, format })
+        }
+        ("FRACTIONAL", _) => Err(unsupported(
+            "binary segments or a label map",
+            "fractions (SegmentationType FRACTIONAL)",
+            "convert them to labels with the software that created them",
+        )),
+        _ => Err(damaged("an unknown segmentation type or number of bits")),
+    }?;
     let places = instance::frames(&set, frames).map_err(|p| p.doing(ACTION))?;
     let (geometry, planes) = planes(&set, &places, [columns, rows])?;
-    let pixels = SegmentPixels { data, bits, frame_pixels: rows * columns };
     let segment_labels = SegmentLabels::read(&set);
     let labels = fill(&set, &geometry, &planes, &pixels, &segment_labels)?;
     let labels = LabelMap::new(geometry, labels).map_err(invalid_volume)?;
@@ -139,9 +126,9 @@ fn planes(set: &Dataset<'_>, places: &[Frame], shape: [usize; 2]) -> Result<(Geo
     let max_planes = places.len().saturating_mul(MAX_PLANES_PER_FRAME).saturating_add(MAX_EXTRA_PLANES);
     if !(0.0..max_planes as f64).contains(&count) {
         return Err(unsupported(
-            "frames near each other",
-            "frames far apart",
-            "the file is damaged, get it again",
+            &format!("at most {max_planes} planes for {} frames", places.len()),
+            format!("frames over {:.0} planes", count + 1.0),
+            "the positions are wrong, or too many planes were omitted: write an empty frame for each of these",
         ));
     }
     let mut planes = Vec::new();
@@ -168,21 +155,80 @@ fn planes(set: &Dataset<'_>, places: &[Frame], shape: [usize; 2]) -> Result<(Geo
     Ok((geometry, planes))
 }
 
-struct SegmentPixels<'a> {
-    data: &'a [u8],
-    bits: u64,
-    frame_pixels: usize,
+/// The pixels of all frames.
+enum SegmentPixels<'a> {
+    /// One bit per pixel: whether it belongs to the segment of its frame.
+    Binary { data: &'a [u8], frame_pixels: usize },
+    /// Segment numbers.
+    LabelMap {
+        pixels: PixelData<'a>,
+        /// The number of pixels that belong to no segment (PixelPaddingValue), besides 0.
+        padding: Option<u16>,
+    },
 }
 
-impl SegmentPixels<'_> {
-    fn value(&self, at: usize) -> Label {
-        let byte = |i: usize| self.data.get(i).copied().unwrap_or_default();
-        match self.bits {
-            1 => Label::from(byte(at / 8) >> (at % 8) & 1),
-            8 => Label::from(byte(at)),
-            _ => Label::from_le_bytes([byte(2 * at), byte(2 * at + 1)]),
+impl<'a> SegmentPixels<'a> {
+    fn binary(
+        set: &Dataset<'a>,
+        syntax: &Result<TransferSyntax, DicomError>,
+        frame_pixels: usize,
+        frames: usize,
+    ) -> Result<Self, DicomError> {
+        check_encoding(syntax, "uncompressed pixels", &[PixelEncoding::Native])?;
+        let data = set.bytes(tags::PIXEL_DATA).ok_or_else(|| damaged("no pixels"))?;
+        if frame_pixels.checked_mul(frames).is_none_or(|bits| bits.div_ceil(8) > data.len()) {
+            return Err(damaged("fewer pixels than rows, columns and frames announce"));
+        }
+        Ok(Self::Binary { data, frame_pixels })
+    }
+
+    fn label_map(
+        set: &'a Dataset<'a>,
+        syntax: &Result<TransferSyntax, DicomError>,
+        layout: PixelLayout,
+    ) -> Result<Self, DicomError> {
+        // Other codecs may be lossy, which would change segment numbers.
+        let known = [PixelEncoding::Native, PixelEncoding::EncapsulatedNative, PixelEncoding::Rle];
+        let syntax = check_encoding(syntax, "uncompressed or RLE pixels", &known)?;
+        let pixels = PixelData::find(set, layout, syntax).map_err(|p| p.doing(ACTION))?;
+        let described = |number| set.items(tags::SEGMENTS).iter().any(|s| s.short(tags::SEGMENT_NUMBER) == number);
+        let padding = set.short(tags::PIXEL_PADDING).filter(|number| !described(Some(*number)));
+        Ok(Self::LabelMap { pixels, padding })
+    }
+
+    /// The segment number of each pixel of a frame; `segment` is that of a binary frame.
+    fn frame(&self, index: usize, segment: u16) -> Result<Vec<u16>, DicomError> {
+        match self {
+            Self::Binary { data, frame_pixels } => {
+                let bit = |at: usize| data.get(at / 8).copied().unwrap_or_default() >> (at % 8) & 1;
+                let first = index * frame_pixels;
+                Ok((first..first + frame_pixels).map(|at| u16::from(bit(at)) * segment).collect())
+            }
+            Self::LabelMap { pixels, padding } => {
+                let values = pixels.values(index, (1.0, 0.0)).map_err(|p| p.doing(ACTION))?;
+                let number = |v: f64| if Some(v as u16) == *padding { 0 } else { v as u16 };
+                Ok(values.into_iter().map(number).collect())
+            }
         }
     }
+}
+
+/// The transfer syntax, if its encoding of pixels is a known one in little-endian order.
+fn check_encoding(
+    syntax: &Result<TransferSyntax, DicomError>,
+    expected: &str,
+    known: &[PixelEncoding],
+) -> Result<TransferSyntax, DicomError> {
+    const HINT: &str = "decompress the file first, for example with gdcmconv --raw";
+    let syntax = syntax.as_ref().map_err(|error| error.clone().doing(ACTION).expecting(expected))?;
+    if syntax.encoding.big_endian {
+        let found = "pixels in big endian order";
+        return Err(refuse(DicomErrorKind::TransferSyntax, "pixels in little endian order", found, HINT));
+    }
+    if known.contains(&syntax.pixels) {
+        return Ok(*syntax);
+    }
+    Err(refuse(DicomErrorKind::TransferSyntax, expected, format!("{} pixels", syntax.pixels.name()), HINT))
 }
 
 fn fill(
@@ -203,16 +249,15 @@ fn fill(
     let own = set.items(tags::FRAME_GROUPS);
     for (frame, plane) in planes.iter().enumerate() {
         let segment = own.get(frame).and_then(segment_in).or(shared);
-        let segment = match (pixels.bits, segment) {
-            (1, Some(number)) if number > 0 => number,
-            (1, _) => return Err(damaged("a frame without a segment number")),
-            _ => 1,
+        let segment = match (pixels, segment) {
+            (SegmentPixels::Binary { .. }, Some(number)) if number > 0 => number,
+            (SegmentPixels::Binary { .. }, _) => return Err(damaged("a frame without a segment number")),
+            (SegmentPixels::LabelMap { .. }, _) => 1,
         };
-        let slots =
-            labels.get_mut(plane * pixels.frame_pixels..).and_then(|rest| rest.get_mut(..pixels.frame_pixels));
+        let numbers = pixels.frame(frame, segment)?;
+        let slots = labels.get_mut(plane * numbers.len()..).and_then(|rest| rest.get_mut(..numbers.len()));
         let slots = slots.ok_or_else(|| damaged("a frame outside its grid"))?;
-        for (i, slot) in slots.iter_mut().enumerate() {
-            let number = pixels.value(frame * pixels.frame_pixels + i).saturating_mul(segment);
+        for (slot, number) in slots.iter_mut().zip(numbers) {
             if number == 0 {
                 continue;
             }

@@ -83,6 +83,19 @@ pub(crate) struct EncodedVolume<'a> {
     pub(crate) voxels: Option<EncodedFile<'a>>,
 }
 
+#[cfg(all(feature = "fs", feature = "text-formats"))]
+impl EncodedVolume<'_> {
+    /// A header of text and compressed voxels, in one file or two as the target says.
+    pub(crate) fn with_text_header(header: String, voxels: Vec<u8>, target: &OutputTarget<'_>) -> Self {
+        let mut header = header.into_bytes();
+        if target.is_single() {
+            header.extend(voxels);
+            return Self { header: EncodedFile::from_bytes(header), voxels: None };
+        }
+        Self { header: EncodedFile::from_bytes(header), voxels: Some(EncodedFile::from_bytes(voxels)) }
+    }
+}
+
 /// The content of one file. The voxels are converted while they are written.
 #[cfg(feature = "fs")]
 pub(crate) struct EncodedFile<'a> {

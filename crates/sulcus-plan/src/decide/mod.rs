@@ -245,8 +245,9 @@ fn dimensions(config: &TrainConfig, scan: &MedianScan, why: &mut Vec<String>) ->
     let shortest = shape.iter().copied().fold(f64::INFINITY, f64::min);
     let (slices, gap) = (if are_similar(mm) { shortest } else { shape[axis] }, mm[axis] / finest);
     if slices < MIN_SLICES {
+        let noun = if slices == 1.0 { "slice" } else { "slices" };
         why.push(format!(
-            "a 2-D network: the median scan has {slices} slice(s), too few for convolutions across slices"
+            "a 2-D network: the median scan has {slices} {noun}, too few for convolutions across slices"
         ));
         Dimensions::Two
     } else if gap > MAX_SLICE_GAP {
@@ -436,7 +437,7 @@ fn flips(config: &TrainConfig, structures: usize, dimensions: Dimensions, why: &
 fn dice_scope(dimensions: Dimensions, why: &mut Vec<String>) -> DiceScope {
     match dimensions {
         Dimensions::Two => {
-            why.push("Dice is computed over the batch, because a single slice often lacks a structure".into());
+            why.push("Dice is computed over the batch, because a 2-D patch often lacks a structure".into());
             DiceScope::Batch
         }
         Dimensions::Three => {

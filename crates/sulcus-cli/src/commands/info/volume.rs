@@ -28,6 +28,11 @@ pub(super) fn rows(path: &Path, info: &VolumeInfo) -> Vec<(&'static str, String)
     if info.orientation_source.is_some() {
         orientation.push_str(" (a guess: the file does not define the orientation)");
     }
+    if let Some(degrees) = info.slice_obliquity_degrees {
+        orientation.push_str(&format!(
+            " (oblique: the slice normal is {degrees:.0}° away from the nearest patient axis)"
+        ));
+    }
     let mut rows = vec![
         ("volume", path.display().to_string()),
         ("format", info.format.as_ref().map(json_text).unwrap_or_default()),

@@ -26,7 +26,6 @@ const KEYS: &[&str] = &[
     "BinaryDataByteOrderMSB",
     "ElementByteOrderMSB",
     "CompressedData",
-    "CompressedDataSize",
     "HeaderSize",
     "ElementDataFile",
 ];
@@ -43,13 +42,27 @@ pub(super) fn is_metaimage(start: &[u8]) -> bool {
         let (line, after) = text_header::split_line(at);
         match split(line) {
             Some(("ObjectType", "Image") | ("NDims", _)) => return true,
-            Some(_) => {}
-            None if line.trim_ascii().is_empty() => {}
-            None => return false,
+            // Other text is no reason to give up: ITK ignores it.
+            _ if is_text(line) => {}
+            _ => return false,
         }
         rest = after;
     }
     false
+}
+
+/// Whether a line has no control characters. It may have another encoding than UTF-8.
+fn is_text(line: &[u8]) -> bool {
+    line.iter().all(|b| !b.is_ascii_control() || *b == b'\t')
+}
+
+/// Whether a line that is not `Key = value` starts with a known key all the same: without `=`, or among damaged bytes. Such a
+/// line cannot be ignored as other text is, in ITK too, because the volume would get a default value in its place.
+fn starts_with_key(line: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(line);
+    let first = text.split(|c: char| c == '=' || c.is_whitespace()).find(|word| !word.is_empty());
+    let letters: String = first.unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).collect();
+    KEYS.contains(&letters.as_str())
 }
 
 /// Splits a line `Key = value`.
@@ -70,12 +83,8 @@ impl<'a> Fields<'a> {
         while let Some(at) = rest.filter(|at| bytes.len() - at.len() <= MAX_HEADER_BYTES) {
             let (line, after) = text_header::split_line(at);
             rest = after;
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
             let Some((key, value)) = split(line) else {
-                // A comment may be in another encoding than UTF-8.
-                if line.contains(&b'=') && !line.contains(&0) {
+                if is_text(line) && !starts_with_key(line) {
                     continue;
                 }
                 return Err(header_error(

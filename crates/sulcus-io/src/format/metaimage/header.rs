@@ -55,7 +55,6 @@ pub(super) struct MetaImageHeader {
     voxel_type: VoxelType,
     big_endian: bool,
     encoding: Encoding,
-    compressed_bytes: Option<usize>,
     skip: Skip,
     data_file: Option<String>,
 }
@@ -85,7 +84,6 @@ impl MetaImageHeader {
             voxel_type,
             big_endian: big_endian(&fields)? && encoding != Encoding::Text,
             encoding,
-            compressed_bytes: integer(&fields, "CompressedDataSize")?.filter(|n| *n > 0),
             skip: skip(&fields, encoding)?,
             data_file: data_file(&fields)?,
         };
@@ -139,16 +137,8 @@ impl MetaImageHeader {
         })
     }
 
-    /// Inflates zlib or gzip data.
+    /// Inflates zlib or gzip data. They end where their checksum is, whatever CompressedDataSize says.
     fn inflated(&self, data: &[u8], needed: usize) -> Result<Vec<u8>, IoErrorKind> {
-        let data = match self.compressed_bytes {
-            None => data,
-            Some(n) => data.get(..n).ok_or(IoErrorKind::Zlib {
-                reason: "are shorter than CompressedDataSize and end",
-                found: data.len(),
-                expected: needed as u64,
-            })?,
-        };
         let max = max_inflated_bytes(data);
         if max < needed as u64 {
             return Err(self.too_few(format!("{max} at most")));
@@ -382,7 +372,7 @@ fn data_file(fields: &Fields<'_>) -> Result<Option<String>, IoErrorKind> {
     if name.split_ascii_whitespace().next() == Some("LIST") || pattern {
         return Err(header_error(
             "voxels in one file (ElementDataFile)",
-            "a list of files".into(),
+            if pattern { "a pattern of several file names" } else { "a list of several files (LIST)" }.into(),
             "save the volume as one .mha file, with 3D Slicer for example",
         ));
     }

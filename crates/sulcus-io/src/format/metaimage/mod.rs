@@ -9,7 +9,7 @@ mod fields;
 mod header;
 
 #[cfg(feature = "fs")]
-use super::{EncodedFile, EncodedVolume, OutputTarget, VolumeToEncode};
+use super::{EncodedVolume, OutputTarget, VolumeToEncode};
 use super::{Ending, Format, Header, text_header};
 use crate::error::IoErrorKind;
 use header::MetaImageHeader;
@@ -45,12 +45,7 @@ impl Format for MetaImage {
     ) -> Result<EncodedVolume<'a>, IoErrorKind> {
         let values = volume.unscaled()?;
         let voxels = encode::voxels(&values)?;
-        let mut header = encode::header(&values, voxels.len(), target.voxel_file_name).into_bytes();
-        if target.is_single() {
-            header.extend(voxels);
-            return Ok(EncodedVolume { header: EncodedFile::from_bytes(header), voxels: None });
-        }
-        let voxels = Some(EncodedFile::from_bytes(voxels));
-        Ok(EncodedVolume { header: EncodedFile::from_bytes(header), voxels })
+        let header = encode::header(&values, voxels.len(), target.voxel_file_name);
+        Ok(EncodedVolume::with_text_header(header, voxels, target))
     }
 }

@@ -18,7 +18,7 @@ const SUPPORTED: [(i16, VoxelType); 10] = [
 ];
 
 const COMPLEX: &str = "save its magnitude as float32";
-const COLOUR: &str = "it is a colour image, not a scan: give the scan itself, or save one channel of it";
+const COLOUR: &str = "it is a colour image: save its red, green and blue as three channels along a fourth axis (for example with nibabel), or give the scan that the colours were made from";
 
 /// Codes of types that are not supported: name, what to do.
 const UNSUPPORTED: [(i16, &str, &str); 6] = [

@@ -80,6 +80,10 @@ impl<'a> Fields<'a> {
                 )
             })?;
             fields.add(line)?;
+            if fields.lists_data_files() {
+                // The names of the files follow, up to the end.
+                break;
+            }
         }
         Ok((fields, None))
     }
@@ -112,6 +116,11 @@ impl<'a> Fields<'a> {
             ));
         }
         Ok(())
+    }
+
+    /// Whether the voxels are in several files: `data file: LIST`.
+    pub(super) fn lists_data_files(&self) -> bool {
+        self.get("data file").is_some_and(|name| name.split_ascii_whitespace().next() == Some("LIST"))
     }
 
     /// The value of a field, if it exists.

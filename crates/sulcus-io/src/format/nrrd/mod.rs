@@ -12,7 +12,7 @@ mod header;
 mod segments;
 
 #[cfg(feature = "fs")]
-use super::{EncodedFile, EncodedVolume, OutputTarget, VolumeToEncode};
+use super::{EncodedVolume, OutputTarget, VolumeToEncode};
 use super::{Ending, Format, Header, text_header};
 use crate::error::IoErrorKind;
 use header::NrrdHeader;
@@ -48,13 +48,7 @@ impl Format for Nrrd {
         target: &OutputTarget<'_>,
     ) -> Result<EncodedVolume<'a>, IoErrorKind> {
         let (values, table) = (volume.unscaled()?, volume.label_table());
-        let mut header = encode::header(&values, table, target.voxel_file_name).into_bytes();
-        let voxels = encode::voxels(&values)?;
-        if target.is_single() {
-            header.extend(voxels);
-            return Ok(EncodedVolume { header: EncodedFile::from_bytes(header), voxels: None });
-        }
-        let voxels = Some(EncodedFile::from_bytes(voxels));
-        Ok(EncodedVolume { header: EncodedFile::from_bytes(header), voxels })
+        let header = encode::header(&values, table, target.voxel_file_name);
+        Ok(EncodedVolume::with_text_header(header, encode::voxels(&values)?, target))
     }
 }
