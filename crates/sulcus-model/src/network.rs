@@ -130,8 +130,9 @@ impl NetworkSpec {
     const MAX_STAGES: usize = 13;
     /// Larger ones have no kernel on the processor.
     const MAX_KERNEL: usize = 7;
-    /// Eight times as many as the widest networks in use, whose parameters can still be counted without overflow.
-    const MAX_CHANNELS: usize = 8192;
+    /// Of a stage, of the input and of the output. Eight times as many as the widest networks in use, whose parameters can still be
+    /// counted without overflow.
+    pub const MAX_CHANNELS: usize = 8192;
     /// Of one stage.
     const MAX_CONVOLUTIONS: usize = 64;
 

@@ -177,9 +177,10 @@ impl SegmenterBuilder {
         self
     }
 
-    /// Limits the memory of the process, in bytes. By default there is no limit. It is enforced by processing the scan in chunks, which
-    /// takes longer and gives the same mask to the last bit; a scan that needs more even so is refused with the requirement. Scans and
-    /// results that the caller keeps beside the one that is being segmented do not count.
+    /// Limits the memory of the process, in bytes. Defaults to the memory of the machine or its container, where the system tells
+    /// (Linux); `u64::MAX` removes the limit. It is enforced by processing the scan in chunks, which takes longer and gives the same mask
+    /// to the last bit; a scan that needs more even so is refused with the requirement. Scans and results that the caller keeps beside
+    /// the one that is being segmented do not count.
     pub fn max_memory(mut self, bytes: u64) -> Self {
         self.max_memory = Some(bytes);
         self

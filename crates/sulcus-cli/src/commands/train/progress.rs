@@ -116,6 +116,10 @@ impl TrainObserver for TrainingProgress<'_> {
         self.interrupt.asked()
     }
 
+    fn memory_limit(&self) -> Option<u64> {
+        machine_memory_bytes()
+    }
+
     fn preflight(&mut self, model: &Preflight<'_>) -> Result<(), PreflightError> {
         if let Some(library) = self.library {
             let passed = export::preflight::check(model, library)?;
