@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use sulcus_model::{CropRule, ModelSpec, Precision};
 use sulcus_pipeline::{
-    ChunkSize, Crop, EngineMemory, InferencePlan, InferenceSettings, Outputs, PlannedModel, Progress, ScanInput,
-    WindowOptions, execute, min_memory_bytes, plan_inference,
+    ChunkSize, Crop, EngineMemory, InferencePlan, InferenceSettings, Outputs, PipelineError, PlannedModel,
+    Progress, ScanInput, WindowOptions, execute, min_memory_bytes, plan_inference,
 };
 use sulcus_volume::{Geometry, Image, Label};
 
@@ -278,7 +278,9 @@ impl Segmenter {
             // The recorded mask was made with the model's own window, whatever this segmenter was given.
             let window = WindowOptions::default();
             let one = std::slice::from_ref(model);
-            let options = SegmentOptions { max_memory: Some(u64::MAX), ..SegmentOptions::default() };
+            // So is the limit, which may be too small for it. A stranger's model may ask for more than the machine has.
+            let max_memory = Some(self.default_memory_limit.unwrap_or(u64::MAX));
+            let options = SegmentOptions { max_memory, ..SegmentOptions::default() };
             let found = self.run(one, spec, &window, ScanInput::Borrowed(&image), options)?;
             golden.check(&found.labels)?;
         }

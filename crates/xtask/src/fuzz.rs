@@ -6,7 +6,8 @@ use std::process::Command;
 use crate::step;
 
 /// The targets of tests/fuzz.
-const TARGETS: [&str; 6] = ["nifti", "dicom", "nrrd", "metaimage", "tables", "model"];
+const TARGETS: [&str; 11] =
+    ["nifti", "dicom", "nrrd", "metaimage", "tables", "model", "spec", "plan", "checkpoint", "weights", "dataset"];
 
 /// A few kilobytes reach every branch of a reader. Longer files slow the fuzzer down, and packed voxels may then rightly
 /// need more memory than the limit.

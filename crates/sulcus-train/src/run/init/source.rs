@@ -175,10 +175,10 @@ fn float_tensors(
         }
         let Some(data) = take(&file_name)? else { continue };
         // Counters and similar values are no weights.
-        if !matches!(data.dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16) {
+        if !matches!(data.dtype(), DType::F64 | DType::F32 | DType::F16 | DType::BF16) {
             continue;
         }
-        let shape = data.shape.to_vec();
+        let shape = data.shape().to_vec();
         let values = data.try_into_vec_as::<f32>().map_err(|e| format!("`{file_name}`: {e:?}"))?;
         all.push(FileTensor { file_name, name, shape, values });
     }
