@@ -52,8 +52,8 @@ fn case_that_needs_more_memory_than_the_limit_is_named_before_it_is_prepared() {
     let at = root.join("run");
     let refused =
         |limit| train(&dataset, &SplitChoice::All, &config, &at, &mut Limit(limit)).unwrap_err().to_string();
-    insta::assert_snapshot!(refused(20_000_000_000), @"");
-    insta::assert_snapshot!(refused(10_000), @"");
+    insta::assert_snapshot!(refused(20_000_000_000), @"case case_01 needs about 20161 MB of memory to be resampled to the network's voxel size, but the limit is 20000 MB; the shape or the voxel size in its header may be wrong");
+    insta::assert_snapshot!(refused(10_000), @"case case_00 needs about 1 MB of memory to be read, but the limit is 0 MB; the shape or the voxel size in its header may be wrong");
     assert!(!at.exists());
 }
 

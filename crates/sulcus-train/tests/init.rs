@@ -279,12 +279,12 @@ fn checkpoint_that_announces_more_weights_than_it_holds_is_refused() {
         std::fs::write(&file, with_header(&sound, change)).unwrap();
         refused(&spec, &file)
     };
-    insta::assert_snapshot!(message(|h| h["network"]["stages"][0]["channels"] = json!(1_000_000_000)), @"");
-    insta::assert_snapshot!(message(|h| h["network"]["stages"][1]["channels"] = json!(8000)), @"");
-    insta::assert_snapshot!(message(|h| h["input_channels"] = json!(1_000_000_000_000_u64)), @"");
-    insta::assert_snapshot!(message(|h| h["output_channels"] = json!(0)), @"");
-    insta::assert_snapshot!(message(|h| h["weights_bytes"] = json!(100)), @"");
-    insta::assert_snapshot!(message(|h| h["weights_bytes"] = json!(u64::MAX)), @"");
+    insta::assert_snapshot!(message(|h| h["network"]["stages"][0]["channels"] = json!(1_000_000_000)), @"the checkpoint's weights could not be used: the network `uneven` cannot be built: stage 0 may have up to 8192 channels and 64 convolutions, found 1000000000 and 2 (FILE)");
+    insta::assert_snapshot!(message(|h| h["network"]["stages"][1]["channels"] = json!(8000)), @"the checkpoint's weights could not be used: they have 24076 bytes, too few for the 385177962 parameters of the network in its header (FILE)");
+    insta::assert_snapshot!(message(|h| h["input_channels"] = json!(1_000_000_000_000_u64)), @"the checkpoint's weights could not be used: the network `uneven` may have from 1 to 8192 input and output channels, found 1000000000000 and 3 (FILE)");
+    insta::assert_snapshot!(message(|h| h["output_channels"] = json!(0)), @"the checkpoint's weights could not be used: the network `uneven` may have from 1 to 8192 input and output channels, found 2 and 0 (FILE)");
+    insta::assert_snapshot!(message(|h| h["weights_bytes"] = json!(100)), @"the checkpoint's weights could not be used: they have 100 bytes, too few for the 2847 parameters of the network in its header (FILE)");
+    insta::assert_snapshot!(message(|h| h["weights_bytes"] = json!(u64::MAX)), @"the checkpoint is damaged: its checksum doesn't fit its content, so it was cut short or changed; use the other checkpoint of the run, or train again (FILE)");
     std::fs::write(&file, with_header(&sound, |_| {})).unwrap();
     assert!(InitSource::read(&file).is_ok());
 }
@@ -304,7 +304,7 @@ fn compressed_pytorch_archive_is_refused_before_it_is_inflated() {
         archive.finish().unwrap();
         file
     };
-    insta::assert_snapshot!(refused(&spec, &archive(zip::CompressionMethod::Deflated)), @"");
+    insta::assert_snapshot!(refused(&spec, &archive(zip::CompressionMethod::Deflated)), @"the weights to start from cannot be read; as a PyTorch file it is broken or cut short: its archive is compressed, expected one that torch.save() has written: FILE");
     assert!(!refused(&spec, &archive(zip::CompressionMethod::Stored)).contains("compressed"));
 }
 
