@@ -1,5 +1,8 @@
 //! A hundred thousand damaged files of every format that is read, and the findings of the fuzzer: each is read or
 //! refused, none causes a panic, and no reader allocates more memory than the content of the file justifies.
+//!
+//! `cargo test --release --workspace --test mutation -- --ignored --nocapture` also measures time and memory of 2,000 files of each
+//! kind.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
 #![allow(unsafe_code, reason = "an allocator that counts")]
@@ -8,6 +11,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 #[path = "fuzz/src/seeds.rs"]
 #[allow(unreachable_pub, reason = "public in the fuzz package, which this file belongs to")]
@@ -23,28 +28,36 @@ thread_local! {
     static LARGEST: Cell<usize> = const { Cell::new(0) };
 }
 
+/// The memory that all threads hold, and the most that they have held since it was last set, in bytes.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
 struct Counting;
 
-fn count(size: usize) {
+fn count(size: usize, returned: usize) {
     // A thread that is ending no longer has this value.
     let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
+    let held = HELD.fetch_add(size, Ordering::Relaxed).wrapping_add(size);
+    PEAK.fetch_max(held, Ordering::Relaxed);
+    HELD.fetch_sub(returned, Ordering::Relaxed);
 }
 
 // SAFETY: every call is passed unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
+        count(layout.size(), 0);
         unsafe { System.alloc(layout) }
     }
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
+        count(layout.size(), 0);
         unsafe { System.alloc_zeroed(layout) }
     }
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size);
+        count(size, layout.size());
         unsafe { System.realloc(pointer, layout, size) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -139,13 +152,15 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The seeds, and real files: the bundled case, whose mask is small enough to be used often; the image is used rarely.
+/// The seeds, and real files: the bundled case. Those of the second list take long, so they are used rarely.
 fn seeds() -> (Vec<Seed>, Vec<Seed>) {
     let read = |path: &str| std::fs::read(root().join(path)).expect("a bundled file");
-    let mut small = seeds::all(&read("models/hippocampus/model.onnx"));
-    small.push(Seed { target: "nifti", name: "truth", bytes: read("examples/data/case/truth.nii.gz") });
-    let large = vec![Seed { target: "nifti", name: "image", bytes: read("examples/data/case/image.nii.gz") }];
-    (small, large)
+    let mut quick = seeds::all(&read("models/hippocampus/model.onnx"));
+    let is_slow = |seed: &mut Seed| ["checkpoint", "weights"].contains(&seed.target);
+    let mut slow: Vec<Seed> = quick.extract_if(.., is_slow).collect();
+    quick.push(Seed { target: "nifti", name: "truth", bytes: read("examples/data/case/truth.nii.gz") });
+    slow.push(Seed { target: "nifti", name: "image", bytes: read("examples/data/case/image.nii.gz") });
+    (quick, slow)
 }
 
 /// Marsaglia's xorshift64.
@@ -248,34 +263,154 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random, other: &[u8]) {
 
 #[test]
 fn hundred_thousand_damaged_files_are_read_or_refused() {
-    let (small, large) = seeds();
+    let (quick, slow) = seeds();
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (small, large) = (&small, &large);
+            let (quick, slow) = (&quick, &slow);
             scope.spawn(move || {
                 let mut random = Random(0x5eed_0000_0000_0001 + thread as u64);
                 for round in 0..FILES / THREADS {
-                    // A large file rarely; the small ones in turn.
-                    let list = if round % 100 == 0 { large } else { small };
-                    let seed = &list[round % list.len()];
-                    let other = &small[random.below(small.len())].bytes;
+                    let (list, index) = if round % 40 == 0 { (slow, round / 40) } else { (quick, round) };
+                    let seed = &list[index % list.len()];
+                    let other = &quick[random.below(quick.len())].bytes;
                     let mut bytes = seed.bytes.clone();
                     damage(&mut bytes, &mut random, other);
                     check(seed.target, &bytes, &format!("{}, round {round} of thread {thread}", seed.name));
                 }
+                targets::remove_scratch();
             });
         }
     });
 }
 
+/// The most time that a file may take.
+const MAX_SECS: f64 = 2.0;
+/// After so long a file counts as one that never ends.
+const HANG: Duration = Duration::from_secs(30);
+
+/// The eleven kinds of files that come from others, and their targets.
+const KINDS: [(&str, &str); 11] = [
+    ("NIfTI", "nifti"),
+    ("NRRD", "nrrd"),
+    ("MetaImage", "metaimage"),
+    ("DICOM", "dicom"),
+    ("DICOM SEG", "dicom"),
+    ("ONNX", "model"),
+    ("specification", "spec"),
+    ("plan", "plan"),
+    ("checkpoint", "checkpoint"),
+    ("weights", "weights"),
+    ("dataset.json", "dataset"),
+];
+
 #[test]
-fn every_seed_is_valid() {
-    let (small, large) = seeds();
-    for seed in small.iter().chain(&large) {
+#[ignore = "measures time and memory, so run it alone and by hand"]
+fn two_thousand_damaged_files_of_each_kind_take_little_time_and_memory() {
+    const FILES: usize = 2000;
+    let (quick, slow) = seeds();
+    let all: Vec<&Seed> = quick.iter().chain(&slow).collect();
+    std::thread::spawn(watch);
+    println!(
+        "{:<14} {:>6} {:>9} {:>10} {:>12} {:>10}",
+        "kind", "files", "max s", "mean ms", "max peak kB", "of allowed"
+    );
+    for (kind, target) in KINDS {
+        let is_segmentation = |seed: &&Seed| seed.name.starts_with("seg-");
+        let seeds: Vec<&Seed> = all.iter().copied().filter(|seed| seed.target == target).collect();
+        let (segmentations, others): (Vec<&Seed>, Vec<&Seed>) = seeds.into_iter().partition(is_segmentation);
+        let seeds = if kind == "DICOM SEG" { segmentations } else { others };
+        let mut random = Random(0x5eed_0000_0000_0011);
+        let (mut slowest, mut total, mut most, mut share) = (0.0_f64, 0.0, 0, 0.0_f64);
+        for round in 0..FILES {
+            let seed = seeds[round % seeds.len()];
+            let mut bytes = seed.bytes.clone();
+            damage(&mut bytes, &mut random, &all[round % all.len()].bytes);
+            let what = format!("{kind}: {}, round {round}", seed.name);
+            let allowed = allowed_peak(target, &bytes);
+            let held = HELD.load(Ordering::Relaxed);
+            PEAK.store(held, Ordering::Relaxed);
+            let start = Instant::now();
+            *WATCHED.lock().unwrap() = Some((start, what.clone()));
+            check(target, &bytes, &what);
+            *WATCHED.lock().unwrap() = None;
+            let secs = start.elapsed().as_secs_f64();
+            let peak = PEAK.load(Ordering::Relaxed).saturating_sub(held);
+            assert!(secs <= MAX_SECS, "{secs} s for {what}: {}", bytes.escape_ascii());
+            assert!(peak <= allowed, "{peak} of {allowed} bytes for {what}: {}", bytes.escape_ascii());
+            (slowest, total) = (slowest.max(secs), total + secs);
+            (most, share) = (most.max(peak), share.max(peak as f64 / allowed as f64));
+        }
+        let mean = 1000.0 * total / FILES as f64;
+        println!("{kind:<14} {FILES:>6} {slowest:>9.3} {mean:>10.3} {:>12} {share:>10.2}", most / 1000);
+    }
+    targets::remove_scratch();
+}
+
+/// The most memory that reading a file may take: 32 times what the file holds, and the tables and windows of readers. Each value is
+/// held several times, as bytes, numbers and a network's weights; the values of a description take more memory than their text.
+fn allowed_peak(target: &str, file: &[u8]) -> usize {
+    const FIXED: usize = 1 << 20;
+    const PER_BYTE: usize = 32;
+    // The frames of DICOM that are believed whatever they weigh.
+    let believed = if target == "dicom" { 2 * dicom_limit(file) } else { 0 };
+    FIXED + believed + PER_BYTE * file.len().max(inflated(file))
+}
+
+/// The file that is read now, and since when.
+static WATCHED: std::sync::Mutex<Option<(Instant, String)>> = std::sync::Mutex::new(None);
+
+/// Ends the process when a file takes forever.
+fn watch() {
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        if let Some((start, what)) = &*WATCHED.lock().unwrap()
+            && start.elapsed() > HANG
+        {
+            println!("no end after {HANG:?}: {what}");
+            std::process::abort();
+        }
+    }
+}
+
+/// Reads a seed that is neither a volume nor a table, by the functions that read only files.
+fn sound(seed: &Seed) -> Option<Result<(), String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, &seed.bytes).unwrap();
+        file
+    };
+    let init = |name: &str| sulcus_train::InitSource::read(&file(name)).map(drop).map_err(|e| e.to_string());
+    Some(match (seed.target, seed.name) {
+        ("spec", _) => {
+            let json = std::str::from_utf8(&seed.bytes).unwrap();
+            sulcus_model::ModelSpec::from_json(json).map(drop).map_err(|e| e.to_string())
+        }
+        ("plan", _) => sulcus_plan::PlanFile::read(&file("plan.json")).map(drop).map_err(|e| e.to_string()),
+        ("checkpoint", _) => init("x.ckpt"),
+        ("weights", "pytorch") => init("x.pt"),
+        ("weights", "safetensors") => init("x.safetensors"),
+        // A part of a file.
+        ("weights", _) => Ok(()),
+        // Without its files a data set has no case.
+        ("dataset", name) => match sulcus_dataset::Dataset::open(file("dataset.json").parent().unwrap()) {
+            Err(sulcus_dataset::DatasetError::Folder { .. }) if name == "nnunet" => Ok(()),
+            other => other.map(drop).map_err(|e| e.to_string()),
+        },
+        _ => return None,
+    })
+}
+
+#[test]
+fn every_seed_is_sound() {
+    let (quick, slow) = seeds();
+    for seed in quick.iter().chain(&slow) {
         let what = format!("{}/{}", seed.target, seed.name);
         check(seed.target, &seed.bytes, &what);
         if seed.target == "model" {
             assert!(sulcus_onnx::read_spec(&seed.bytes).is_ok(), "{what}");
+        } else if let Some(read) = sound(seed) {
+            assert_eq!(read, Ok(()), "{what}");
         } else if seed.target == "tables" {
             assert!(sulcus_io::parse_label_table(&seed.bytes).is_ok(), "{what}");
         } else if seed.name.starts_with("seg-") {
@@ -297,7 +432,8 @@ fn fuzzing_corpus_is_read_or_refused() {
     let corpus = root().join("tests/fuzz/corpus");
     let mut files = 0;
     for (target, _) in targets::TARGETS {
-        for entry in std::fs::read_dir(corpus.join(target)).expect("a corpus of each target") {
+        // Targets that were added later have no corpus yet.
+        for entry in std::fs::read_dir(corpus.join(target)).into_iter().flatten() {
             let path = entry.unwrap().path();
             check(target, &std::fs::read(&path).unwrap(), &path.display().to_string());
             files += 1;

@@ -263,6 +263,18 @@ fn invalid_descriptions_are_refused() {
     insta::assert_snapshot!(refused(r#"{"modality":{"0":"CT"},"training":[],"labels":{"0":"background","1":"A","3":"ignore","4":"ignore"}}"#), @"this data set's description cannot be used: two labels are named `ignore`; only one value can mark the voxels without a label: dataset.json");
 }
 
+/// Every case has a file name for each channel, so a short description could ask for any amount of memory.
+#[test]
+fn description_with_thousands_of_channels_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let channels = (0..1025).map(|i| format!("\"{i}\":\"x\"")).collect::<Vec<_>>().join(",");
+    describe(
+        folder.path(),
+        &format!(r#"{{"modality":{{{channels}}},"training":[],"labels":{{"0":"background","1":"A"}}}}"#),
+    );
+    insta::assert_snapshot!(message(Dataset::open(folder.path()).unwrap_err(), folder.path()), @"this data set's description cannot be used: `modality` has 1025 channels, at most 1024 are possible: dataset.json");
+}
+
 #[cfg(unix)]
 #[test]
 fn links_unicode_names_and_read_only_folders_work() {

@@ -258,6 +258,16 @@ pub enum IoErrorKind {
         /// The number of bytes that were inflated.
         found: usize,
     },
+    /// The compressed data goes on long after the last voxel.
+    #[error(
+        "cannot decompress the file: the header announces {expected} bytes, but its compressed data has more than {surplus} bytes after them; the header is wrong or the file is no volume, get it again"
+    )]
+    TrailingData {
+        /// The number of bytes that the volume needs.
+        expected: u64,
+        /// How many bytes may follow.
+        surplus: u64,
+    },
     /// The other file of a `.hdr`/`.img` pair is missing.
     #[error(
         "cannot read a volume: the second file of the pair is missing, expected {expected} beside {found}; copy both files"

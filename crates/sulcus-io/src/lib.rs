@@ -81,8 +81,8 @@ pub use format::{case_name, is_volume_file};
 pub use fs::write_label_table;
 #[cfg(feature = "fs")]
 pub use fs::{
-    input_files, output_files, read_info, read_labels, read_metadata, read_scan, read_stored, would_replace,
-    write_atomically, write_image, write_labels, write_stored,
+    input_files, output_files, read_info, read_labels, read_metadata, read_scan, read_stored,
+    remove_temporary_files, would_replace, write_atomically, write_image, write_labels, write_stored,
 };
 pub use info::VolumeInfo;
 #[cfg(feature = "label-tables")]

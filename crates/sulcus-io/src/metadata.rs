@@ -160,6 +160,13 @@ impl VolumeMetadata {
         self.channels
     }
 
+    /// The memory in bytes that reading the volume as an image needs at most, beside the bytes of its file: the values as they are
+    /// stored, and in single precision.
+    pub fn memory_bytes(&self) -> u64 {
+        let values = (self.geometry.voxels() as u64).saturating_mul(self.channels as u64);
+        values.saturating_mul((self.voxel_type.bytes() + size_of::<f32>()) as u64)
+    }
+
     /// The type of a value in the file.
     pub fn voxel_type(&self) -> VoxelType {
         self.voxel_type

@@ -130,8 +130,9 @@ impl NetworkSpec {
     const MAX_STAGES: usize = 13;
     /// The kernels for processors support no larger sizes.
     const MAX_KERNEL: usize = 7;
-    /// Eight times the width of the widest networks in use. Parameters of such networks can be counted without overflow.
-    const MAX_CHANNELS: usize = 8192;
+    /// Maximum number of channels of a stage, of the input and of the output. Eight times the width of the widest networks in
+    /// use. Parameters of such networks can be counted without overflow.
+    pub const MAX_CHANNELS: usize = 8192;
     /// Maximum number of convolutions in one stage.
     const MAX_CONVOLUTIONS: usize = 64;
 

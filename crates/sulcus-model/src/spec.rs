@@ -275,6 +275,14 @@ impl ModelSpec {
             return bad(format!("a sigmoid output has one label, found {}", self.labels.entries().len()));
         }
         self.check_regions().map_err(SpecError::Invalid)?;
+        let most = NetworkSpec::MAX_CHANNELS;
+        if self.channels.len() > most || self.classes() > most {
+            return bad(format!(
+                "it has {} input channels and {} classes, at most {most} of each are possible",
+                self.channels.len(),
+                self.classes()
+            ));
+        }
         if self.padding_multiple != self.network.padding_multiple() {
             return bad(format!(
                 "its padding multiple is {:?}, its network's strides give {:?}",

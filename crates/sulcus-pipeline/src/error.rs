@@ -82,6 +82,17 @@ pub enum PipelineError {
         /// The memory for the smallest chunks, in bytes.
         required: u64,
     },
+    /// A scan with an edge that no scan has, before or after it is resampled to the network's voxel size.
+    #[error(
+        "the scan has {} voxels, or would have them after resampling, more than {max_edge} along an axis; the shape or the voxel \
+         size in its header is probably wrong", shape.map(|n| n.to_string()).join(" × ")
+    )]
+    GridTooLarge {
+        /// Voxels along x, y, z in the model's orientation.
+        shape: [usize; 3],
+        /// The longest edge that can be processed.
+        max_edge: usize,
+    },
     /// The caller asked to stop.
     #[error("stopped on request")]
     Cancelled,

@@ -52,5 +52,5 @@ pub use prediction::{Outputs, Prediction};
 pub use predictor::{Predictor, Tensor};
 pub use preprocess::{
     Crop, InverseTransform, Preprocessed, PreprocessedLabels, nonzero_box, preprocess, preprocess_labels,
-    preprocess_owned,
+    preprocess_owned, preprocessing_bytes,
 };

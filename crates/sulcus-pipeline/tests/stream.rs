@@ -154,8 +154,10 @@ mod plain {
         let turn = Reorientation::between(image.geometry().orientation(), spec.orientation.nominal());
         let turned = turn.shape(image.geometry().shape());
         let back = |c| {
-            turn.inverse()
-                .apply(&resample(c, Xyz(prepared.shape()), Xyz(turned), Xyz([Interpolation::Linear; 3])), turned)
+            turn.inverse().apply(
+                &resample(c, Xyz(prepared.shape()), Xyz(turned), Xyz([Interpolation::Linear; 3])).unwrap(),
+                turned,
+            )
         };
         values.chunks_exact(prepared.shape().iter().product()).flat_map(back).collect()
     }

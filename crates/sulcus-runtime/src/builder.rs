@@ -177,9 +177,10 @@ impl SegmenterBuilder {
         self
     }
 
-    /// Limits the memory of the process, in bytes. By default there is no limit. The limit is kept by processing the scan
-    /// in chunks, which takes longer and gives the same mask to the last bit; a scan that needs more memory even then is
-    /// refused with the required amount. Other scans and results that the caller keeps in memory are not counted.
+    /// Limits the memory of the process, in bytes. By default the limit is the memory of the machine or its container, if the
+    /// system reports it (Linux); `u64::MAX` removes the limit. The limit is kept by processing the scan in chunks, which
+    /// takes longer and gives the same mask to the last bit; a scan that needs more memory even then is refused with the
+    /// required amount. Other scans and results that the caller keeps in memory are not counted.
     pub fn max_memory(mut self, bytes: u64) -> Self {
         self.max_memory = Some(bytes);
         self

@@ -2,13 +2,26 @@
 
 use std::path::{Path, PathBuf};
 
-/// The memory of the machine in bytes, or the limit of the control groups (containers) that this process runs in. Known on
-/// Linux.
+/// The memory of the machine in bytes, or less: the limit of the control groups (containers) that this process runs in, or that of
+/// the process itself (`ulimit -v`). Known on Linux.
 pub fn machine_memory_bytes() -> Option<u64> {
     let machine = total_bytes(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = limit_files(&groups).into_iter().filter_map(|file| limit(&std::fs::read_to_string(file).ok()?));
-    Some(limits.fold(machine, u64::min))
+    let of_process = process_limit(&std::fs::read_to_string("/proc/self/limits").unwrap_or_default());
+    Some(limits.chain(of_process).fold(machine, u64::min))
+}
+
+/// The memory limit of a segmenter without one of its own: the memory of the machine. A process that holds most of it already, with
+/// `loaded` bytes, still gets an eighth.
+pub(crate) fn default_memory_limit(loaded: u64) -> Option<u64> {
+    let machine = machine_memory_bytes()?;
+    Some(machine.max(loaded.saturating_add(machine / 8)))
+}
+
+/// The soft limit of the address space.
+fn process_limit(limits: &str) -> Option<u64> {
+    limits.lines().find_map(|line| line.strip_prefix("Max address space"))?.split_whitespace().next()?.parse().ok()
 }
 
 fn total_bytes(meminfo: &str) -> Option<u64> {
@@ -54,6 +67,18 @@ mod tests {
         for text in ["", "MemFree: 1 kB", "MemTotal: many kB", "MemTotal: 0 kB", "MemTotal: 5"] {
             assert_eq!(total_bytes(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn address_space_of_the_process_is_parsed() {
+        let limits = |soft: &str| {
+            let header = "Limit                     Soft Limit           Hard Limit           Units     \n";
+            format!(
+                "{header}Max address space         {soft:<20} unlimited            bytes     \nMax cpu time  1 1 s\n"
+            )
+        };
+        assert_eq!(process_limit(&limits("8589934592")), Some(8_589_934_592));
+        assert_eq!((process_limit(&limits("unlimited")), process_limit("")), (None, None));
     }
 
     #[test]

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use sulcus_model::{CropRule, ModelSpec, Precision};
 use sulcus_pipeline::{
-    Crop, EngineMemory, InferencePlan, InferenceSettings, Outputs, PlannedModel, Progress, ScanInput,
-    WindowOptions, execute, min_memory_bytes, plan_inference,
+    ChunkSize, Crop, EngineMemory, InferencePlan, InferenceSettings, Outputs, PipelineError, PlannedModel,
+    Progress, ScanInput, WindowOptions, execute, min_memory_bytes, plan_inference,
 };
 use sulcus_volume::{Geometry, Image, Label};
 
 use crate::device::compute_precision;
 use crate::engine::{PooledPredictor, SessionPool, SharedPredictor, with_tile_queue};
 use crate::ensemble::common_postprocessing;
+use crate::machine::default_memory_limit;
 use crate::memory::{loaded_bytes, peak_memory_bytes};
 use crate::{Device, Engine, Error, ErrorKind, Note, Seconds, SegmentOptions, Segmentation};
 
@@ -25,6 +26,8 @@ pub struct Segmenter {
     precision: String,
     window: WindowOptions,
     loaded_bytes: u64,
+    /// The memory limit where the caller sets none.
+    default_memory_limit: Option<u64>,
     notes: Vec<Note>,
 }
 
@@ -113,8 +116,9 @@ impl Segmenter {
         let mut spec = (*specs.first().ok_or(ErrorKind::NoModel)?).clone();
         spec.postprocessing = common_postprocessing(&specs);
         let loaded_bytes = loaded_bytes(models.iter().map(|m| m.file_bytes).sum());
+        let default_memory_limit = default_memory_limit(loaded_bytes);
         let precision = precision_names(&models, &settings);
-        Ok(Self { spec, models, settings, precision, window, loaded_bytes, notes })
+        Ok(Self { spec, models, settings, precision, window, loaded_bytes, default_memory_limit, notes })
     }
 
     /// The specification of the model. For an ensemble: that of the first model, with only the postprocessing steps that
@@ -167,13 +171,43 @@ impl Segmenter {
         Ok(min_memory_bytes(&models, geometry, &settings)?)
     }
 
+    /// Checks a scan before it is read: whether its header announces voxels that can be read, and segmented by
+    /// [`Segmenter::segment_owned`], within the memory limit. `read_bytes` is the memory that reading needs; `max_memory` is as in
+    /// [`SegmentOptions::with_max_memory`].
+    ///
+    /// # Errors
+    /// [`PipelineError::MemoryLimit`] with the memory that is needed, or [`PipelineError::GridTooLarge`].
+    pub fn check_memory(
+        &self,
+        geometry: &Geometry,
+        read_bytes: u64,
+        outputs: Outputs,
+        max_memory: Option<u64>,
+    ) -> Result<(), Error> {
+        // A small scan with large voxels can need far more memory when it is resampled. What a model that crops scans needs is not in
+        // the header.
+        let to_segment = match self.spec.crop {
+            CropRule::Whole => self.min_memory_bytes(geometry, outputs)?,
+            CropRule::Nonzero => 0,
+        };
+        let required = self.loaded_bytes.saturating_add(read_bytes).max(to_segment);
+        match self.memory_limit(max_memory) {
+            Some(limit) if required > limit => Err(PipelineError::MemoryLimit { limit, required }.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn memory_limit(&self, of_call: Option<u64>) -> Option<u64> {
+        of_call.or(self.settings.memory_limit).or(self.default_memory_limit)
+    }
+
     /// How a scan of this geometry would be predicted: groups of models, chunks, sessions, tiles and memory. A model that crops
     /// scans ([`CropRule::Nonzero`]) is planned for the whole scan here, and for the cropped box when it is segmented.
     ///
     /// # Errors
     /// When the memory limit is too small for the scan, or the network's grid would be larger than any that can be processed.
     pub fn plan(&self, geometry: &Geometry, outputs: Outputs) -> Result<InferencePlan, Error> {
-        let settings = self.inference_settings(outputs, self.settings.memory_limit);
+        let settings = self.inference_settings(outputs, self.memory_limit(None));
         let models: Vec<PlannedModel<'_>> = self.models.iter().map(Model::planned).collect();
         Ok(plan_inference(&models, geometry, &settings)?)
     }
@@ -225,6 +259,8 @@ impl Segmenter {
         if sulcus_io::would_replace(image, mask) {
             return Err(ErrorKind::WouldOverwrite { path: mask.to_path_buf() }.into());
         }
+        let header = sulcus_io::read_metadata(image)?;
+        self.check_memory(header.geometry(), header.memory_bytes(), options.outputs, options.max_memory)?;
         let scan = sulcus_io::read_scan(image)?;
         let segmentation = self.segment_owned(scan.image, options)?;
         sulcus_io::write_labels(mask, &segmentation.labels, &scan.metadata, &segmentation.table)?;
@@ -244,7 +280,9 @@ impl Segmenter {
             // The recorded mask was computed with the window of the model, so the settings of this segmenter are ignored.
             let window = WindowOptions::default();
             let one = std::slice::from_ref(model);
-            let options = SegmentOptions { max_memory: Some(u64::MAX), ..SegmentOptions::default() };
+            // So is the limit, which may be too small for it. A stranger's model may ask for more than the machine has.
+            let max_memory = Some(self.default_memory_limit.unwrap_or(u64::MAX));
+            let options = SegmentOptions { max_memory, ..SegmentOptions::default() };
             let found = self.run(one, spec, &window, ScanInput::Borrowed(&image), options)?;
             golden.check(&found.labels)?;
         }
@@ -264,8 +302,7 @@ impl Segmenter {
         let mut ignore_progress = |_: Progress| ControlFlow::Continue(());
         let observer = observer.unwrap_or(&mut ignore_progress);
 
-        let limit = max_memory.or(self.settings.memory_limit);
-        let mut settings = self.inference_settings(outputs, limit);
+        let mut settings = self.inference_settings(outputs, self.memory_limit(max_memory));
         settings.window = *window;
         let (scan, crop) = cropped(spec, scan, &mut settings)?;
         settings.scan = scan.ownership();
@@ -273,7 +310,9 @@ impl Segmenter {
         let planned: Vec<PlannedModel<'_>> = models.iter().map(Model::planned).collect();
         let plan = plan_inference(&planned, scan.image().geometry(), &settings)?;
         tracing::debug!("plan: {plan}");
-        if plan.sessions == 1 && limit.is_some() {
+        check_available(plan.peak_bytes.saturating_sub(self.loaded_bytes))?;
+        let is_limited = max_memory.or(self.settings.memory_limit).is_some() || plan.chunks != ChunkSize::WHOLE;
+        if plan.sessions == 1 && is_limited {
             models.iter().filter_map(|model| model.session_pool.as_ref()).for_each(SessionPool::release);
         }
 
@@ -314,6 +353,17 @@ impl Segmenter {
         settings.loaded_bytes = self.loaded_bytes;
         settings
     }
+}
+
+/// Requests the memory of a prediction from the system and returns it. What the system refuses is an error here, and would
+/// end the process later.
+fn check_available(bytes: u64) -> Result<(), PipelineError> {
+    let length = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mut memory: Vec<u8> = Vec::new();
+    let reserved = memory.try_reserve_exact(length);
+    // The compiler may leave out memory that nothing uses.
+    std::hint::black_box(&memory);
+    reserved.map_err(|_| PipelineError::Memory { values: length / size_of::<f32>() })
 }
 
 /// Crops the scan to the box that the models see. Memory is reserved for the mask of the whole scan, and for the scan if

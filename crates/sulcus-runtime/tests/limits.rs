@@ -7,10 +7,10 @@ extern crate sulcus_harness;
 mod common;
 
 use common::{builders, geometry, graph, model, noise_scan, spec};
-use sulcus_model::CropRule;
+use sulcus_model::{CoarseAxis, CropRule, SpacingRule};
 use sulcus_pipeline::{Outputs, PipelineError};
 use sulcus_runtime::{ErrorKind, SegmentOptions, peak_memory_bytes, with_causes};
-use sulcus_volume::{Geometry, Image, OrientationSource, RasFromVoxel};
+use sulcus_volume::{Geometry, Image, Interpolation, OrientationSource, RasFromVoxel, Spacing};
 
 #[test]
 fn memory_limit_and_owned_scan_give_the_same_mask() {
@@ -39,6 +39,52 @@ fn memory_limit_and_owned_scan_give_the_same_mask() {
             assert!(refused.starts_with("the memory limit of 1 MB is too small for this scan"), "{refused}");
             assert_eq!(expected.peak_memory_bytes.is_some(), peak_memory_bytes().is_some());
         }
+    }
+}
+
+/// Regression test: 32 kB of voxels with a voxel size of 100 mm ended the process when they were resampled to 1 mm.
+#[test]
+fn small_scan_with_huge_voxels_is_refused_before_its_voxels_are_read() {
+    let mut spec = spec(3);
+    let mm = Spacing::new([1.0; 3]).unwrap();
+    let interpolation = Interpolation::Linear;
+    spec.spacing = SpacingRule::Resample { mm, interpolation, coarse_axis: CoarseAxis::AsOthers, tolerance: 1.0 };
+    let model = graph(&spec, 7).finish(&spec, "", "test").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let scan = |mm: f64, bytes: usize| {
+        let file = folder.path().join("scan.nii");
+        let image = Image::new(geometry([20, 20, 20], "RAS", [mm; 3]), 1, vec![1.0; 8000]).unwrap();
+        let mut content = common::encoded(&image);
+        content.truncate(bytes);
+        std::fs::write(&file, content).unwrap();
+        file
+    };
+    for builder in builders() {
+        let segmenter = builder.model_bytes(model.clone()).build().unwrap();
+        let segment = |file, limit: Option<u64>| {
+            let mut options = SegmentOptions::default();
+            if let Some(bytes) = limit {
+                options = options.with_max_memory(bytes);
+            }
+            segmenter.segment_file_with(file, folder.path().join("mask.nii"), options)
+        };
+        // The voxels are missing, but the header is enough.
+        for limit in [None, Some(4 << 30)] {
+            let refused = segment(scan(500.0, 400), limit).unwrap_err();
+            let ErrorKind::Pipeline(PipelineError::MemoryLimit { limit: used, required }) = refused.kind() else {
+                panic!("{refused}")
+            };
+            // 10 000 voxels along each axis.
+            assert!(*required > 4_000_000_000_000 && limit.is_none_or(|limit| limit == *used), "{refused}");
+        }
+        let refused = segment(scan(1e6, 400), None).unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::Pipeline(PipelineError::GridTooLarge { .. })), "{refused}");
+        assert_eq!(segment(scan(1.0, usize::MAX), None).unwrap().labels.geometry().shape(), [20; 3]);
+        // The limit may be removed; what the system refuses is then an error too.
+        let image = Image::new(geometry([20; 3], "RAS", [500.0; 3]), 1, vec![1.0; 8000]);
+        let refused =
+            image.map(|image| segmenter.segment(&image, SegmentOptions::default().with_max_memory(u64::MAX)));
+        assert!(refused.unwrap().is_err());
     }
 }
 

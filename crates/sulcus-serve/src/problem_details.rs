@@ -184,7 +184,10 @@ impl ProblemDetails {
                 (StatusCode::PAYLOAD_TOO_LARGE, "scan-too-large")
             }
             ErrorKind::Pipeline(
-                PipelineError::Channels { .. } | PipelineError::NonFinite { .. } | PipelineError::Volume(_),
+                PipelineError::Channels { .. }
+                | PipelineError::NonFinite { .. }
+                | PipelineError::GridTooLarge { .. }
+                | PipelineError::Volume(_),
             ) => (StatusCode::UNPROCESSABLE_ENTITY, "unsuitable-scan"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "engine"),
         };

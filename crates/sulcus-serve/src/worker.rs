@@ -143,18 +143,10 @@ impl Worker {
         if read_bytes > self.max_read_bytes {
             return Err(ProblemDetails::scan_too_large(self.max_read_bytes, read_bytes));
         }
-        let Some(limit) = self.max_memory else { return Ok(()) };
-        let segmenter = self.service.segmenter();
         let geometry = sulcus_io::nifti_geometry(bytes).map_err(|e| ProblemDetails::unreadable_scan(&e))?;
-        let failed = |error: &RuntimeError| ProblemDetails::segmentation_failed(error);
-        // A small scan with large voxels can need far more memory when it is resampled.
-        let to_segment = segmenter.min_memory_bytes(&geometry, Outputs::Labels).map_err(|e| failed(&e))?;
-        let least = segmenter.loaded_memory_bytes().saturating_add(read_bytes).max(to_segment);
-        if least > limit {
-            Err(failed(&PipelineError::MemoryLimit { limit, required: least }.into()))
-        } else {
-            Ok(())
-        }
+        let checked =
+            self.service.segmenter().check_memory(&geometry, read_bytes, Outputs::Labels, self.max_memory);
+        checked.map_err(|error| ProblemDetails::segmentation_failed(&error))
     }
 }
 

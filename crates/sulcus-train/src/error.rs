@@ -6,6 +6,7 @@ use sulcus_plan::PlanError;
 
 use crate::export::onnx::ExportError;
 use crate::network::NetworkError;
+use crate::run::case_memory::CaseStage;
 use crate::run::checkpoint_error::CheckpointError;
 use crate::run::init::InitError;
 use crate::step::device::DeviceError;
@@ -30,6 +31,21 @@ pub enum TrainError {
     /// A case cannot be read.
     #[error("case {0}")]
     Case(#[source] Finding),
+    /// A case needs more memory than the training may use.
+    #[error(
+        "case {case} needs about {:.0} MB of memory {stage}, but the limit is {:.0} MB; the shape or the voxel size in its header may \
+         be wrong", (*required as f64 / 1e6).ceil(), *limit as f64 / 1e6
+    )]
+    CaseMemory {
+        /// The case's name.
+        case: String,
+        /// What needs the memory.
+        stage: CaseStage,
+        /// The estimate, in bytes.
+        required: u64,
+        /// What may be used, in bytes.
+        limit: u64,
+    },
     /// A stage that training shares with prediction failed.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),

@@ -14,6 +14,7 @@ use common::{
     every_kind, model_spec, noise, optimizer, prediction_shape, step, training_shape, uneven, uneven_blocks,
 };
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use sulcus_dataset::{Dataset, SplitChoice};
 use sulcus_model::{Activation, Downsampling, Encoder, NetworkSpec, Norm};
 use sulcus_pipeline::{Predictor, Tensor};
@@ -253,6 +254,58 @@ fn unusable_files_are_refused() {
     insta::assert_snapshot!(refused(&spec, &file("notes.pt")), @"the weights to start from cannot be read; as a PyTorch file it is broken or cut short: invalid PyTorch file format: not a PyTorch checkpoint: no ZIP, TAR, legacy or pickle header found: FILE");
     insta::assert_snapshot!(refused(&spec, folder.path()), @"training cannot start from this folder: it contains no training run: FILE");
     insta::assert_snapshot!(refused(&spec, &file("absent.pt")), @"the weights to start from cannot be read: No such file or directory (os error 2): FILE");
+}
+
+/// Rewrites the header of a checkpoint, with the right checksum.
+fn with_header(checkpoint: &[u8], change: impl FnOnce(&mut Value)) -> Vec<u8> {
+    let length = u64::from_le_bytes(checkpoint[8..16].try_into().unwrap()) as usize;
+    let mut header: Value = serde_json::from_slice(&checkpoint[16..16 + length]).unwrap();
+    change(&mut header);
+    let header = serde_json::to_vec(&header).unwrap();
+    let rest = &checkpoint[16 + length..checkpoint.len() - 32];
+    let content = [b"SULCUSCK", &(header.len() as u64).to_le_bytes()[..], &header, rest].concat();
+    [&content[..], &Sha256::digest(&content)].concat()
+}
+
+/// Regression test: each of these asked for more memory than any machine has.
+#[test]
+fn checkpoint_that_announces_more_weights_than_it_holds_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("best.ckpt");
+    let spec = uneven(Norm::Instance, LEAKY, Downsampling::StridedConvolution);
+    write_checkpoint(&fresh(&spec, 2, 3), &spec, &file);
+    let sound = std::fs::read(&file).unwrap();
+    let message = |change: fn(&mut Value)| {
+        std::fs::write(&file, with_header(&sound, change)).unwrap();
+        refused(&spec, &file)
+    };
+    insta::assert_snapshot!(message(|h| h["network"]["stages"][0]["channels"] = json!(1_000_000_000)), @"the checkpoint's weights could not be used: the network `uneven` cannot be built: stage 0 may have up to 8192 channels and 64 convolutions, found 1000000000 and 2 (FILE)");
+    insta::assert_snapshot!(message(|h| h["network"]["stages"][1]["channels"] = json!(8000)), @"the checkpoint's weights could not be used: they have 24076 bytes, too few for the 385177962 parameters of the network in its header (FILE)");
+    insta::assert_snapshot!(message(|h| h["input_channels"] = json!(1_000_000_000_000_u64)), @"the checkpoint's weights could not be used: the network `uneven` may have from 1 to 8192 input and output channels, found 1000000000000 and 3 (FILE)");
+    insta::assert_snapshot!(message(|h| h["output_channels"] = json!(0)), @"the checkpoint's weights could not be used: the network `uneven` may have from 1 to 8192 input and output channels, found 2 and 0 (FILE)");
+    insta::assert_snapshot!(message(|h| h["weights_bytes"] = json!(100)), @"the checkpoint's weights could not be used: they have 100 bytes, too few for the 2847 parameters of the network in its header (FILE)");
+    insta::assert_snapshot!(message(|h| h["weights_bytes"] = json!(u64::MAX)), @"the checkpoint is damaged: its checksum doesn't fit its content, so it was cut short or changed; use the other checkpoint of the run, or train again (FILE)");
+    std::fs::write(&file, with_header(&sound, |_| {})).unwrap();
+    assert!(InitSource::read(&file).is_ok());
+}
+
+/// Regression test: two megabytes inflated to four gigabytes.
+#[test]
+fn compressed_pytorch_archive_is_refused_before_it_is_inflated() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = uneven(Norm::Instance, LEAKY, Downsampling::StridedConvolution);
+    let pickle = [&[0x80, 2][..], &vec![b'N'; 1 << 20], b"."].concat();
+    let archive = |method| {
+        let file = folder.path().join("x.pt");
+        let mut archive = zip::ZipWriter::new(std::fs::File::create(&file).unwrap());
+        let options = zip::write::SimpleFileOptions::default().compression_method(method);
+        archive.start_file("archive/data.pkl", options).unwrap();
+        std::io::Write::write_all(&mut archive, &pickle).unwrap();
+        archive.finish().unwrap();
+        file
+    };
+    insta::assert_snapshot!(refused(&spec, &archive(zip::CompressionMethod::Deflated)), @"the weights to start from cannot be read; as a PyTorch file it is broken or cut short: its archive is compressed, expected one that torch.save() has written: FILE");
+    assert!(!refused(&spec, &archive(zip::CompressionMethod::Stored)).contains("compressed"));
 }
 
 #[test]

@@ -169,6 +169,11 @@ impl FileIn for Weights {
     }
 }
 
+fn temporary_files(run: &Path) -> usize {
+    let names = std::fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().ends_with(".tmp")).count()
+}
+
 #[test]
 fn killed_and_resumed_training_has_identical_weights() {
     let folder = tempfile::tempdir().unwrap();
@@ -201,14 +206,12 @@ fn killed_and_resumed_training_has_identical_weights() {
         assert_eq!(killed.manifest().progress.status, Status::Training, "{point:?}");
         if let KillPoint::Saving { .. } = point {
             // The temporary file is still there.
-            let names =
-                std::fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
-            let temporary = |name: &std::ffi::OsString| name.to_string_lossy().ends_with(".tmp");
-            assert_eq!(names.filter(temporary).count(), 1, "{point:?}");
+            assert_eq!(temporary_files(&run), 1, "{point:?}");
         }
 
         let outcome = resume(&dataset, &run, &ResumeOptions::default(), &mut ()).unwrap();
         assert!(matches!(outcome, TrainOutcome::Finished { epochs: EPOCHS, .. }), "{point:?}: {outcome:?}");
         assert!(result(&run) == expected, "{point:?}: the resumed training differs");
+        assert_eq!(temporary_files(&run), 0, "{point:?}");
     }
 }

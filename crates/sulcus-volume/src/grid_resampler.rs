@@ -1,4 +1,4 @@
-use crate::resample::{cubic_weights, spline_coefficients};
+use crate::resample::{cubic_weights, reserved, spline_coefficients};
 use crate::{Geometry, Image, Interpolation, Label, LabelMap, Spacing, Volume, VolumeError};
 
 /// Resamples values from a source grid to a target grid. The position of each target voxel is mapped through the patient
@@ -250,14 +250,6 @@ fn spline_along(data: &mut [f32], shape: [usize; 3], axis: usize) {
             block.iter_mut().skip(i).step_by(inner).zip(&line).for_each(|(to, from)| *to = *from);
         }
     }
-}
-
-/// An empty vector with room for `values` values.
-fn reserved<T>(values: usize) -> Result<Vec<T>, VolumeError> {
-    let mut out = Vec::new();
-    out.try_reserve_exact(values)
-        .map_err(|_| VolumeError::Memory { bytes: values as u64 * size_of::<T>() as u64 })?;
-    Ok(out)
 }
 
 impl Geometry {

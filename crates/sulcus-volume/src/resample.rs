@@ -37,12 +37,14 @@ impl Image {
     /// The image on a grid of `shape` voxels with the same outer faces, with one interpolation per axis.
     ///
     /// # Errors
-    /// [`VolumeError::Shape`] when an axis is empty or there are more voxels than can be addressed.
+    /// [`VolumeError::Shape`] when an axis is empty or there are more voxels than can be addressed, [`VolumeError::Memory`] when
+    /// the result does not fit in memory.
     pub fn resampled(&self, shape: Xyz<usize>, interpolation: Xyz<Interpolation>) -> Result<Self, VolumeError> {
         let geometry = self.geometry().resized(shape.0)?;
-        let data = (0..self.channels())
-            .flat_map(|c| resample(self.channel(c), Xyz(self.geometry().shape()), shape, interpolation))
-            .collect();
+        let mut data = reserved(geometry.voxels().saturating_mul(self.channels()))?;
+        for channel in 0..self.channels() {
+            data.extend(resample(self.channel(channel), Xyz(self.geometry().shape()), shape, interpolation)?);
+        }
         Self::new(geometry, self.channels(), data)
     }
 }
@@ -54,32 +56,52 @@ impl Image {
 ///
 /// Returns an empty vector when an axis is empty or the number of values does not match `from`.
 ///
+/// # Errors
+/// [`VolumeError::Memory`] when the result does not fit in memory.
+///
 /// # Shapes
 /// The values and the result are `[z, y, x]`, row-major.
 ///
 /// ```
 /// use sulcus_volume::{Interpolation, Xyz, resample};
 ///
+/// # fn main() -> Result<(), sulcus_volume::VolumeError> {
 /// let (from, to) = (Xyz([2, 1, 1]), Xyz([4, 1, 1]));
-/// let values = resample(&[1.0, 3.0], from, to, Xyz([Interpolation::Linear; 3]));
+/// let values = resample(&[1.0, 3.0], from, to, Xyz([Interpolation::Linear; 3]))?;
 /// assert_eq!(values, [1.0, 1.5, 2.5, 3.0]);
+/// # Ok(())
+/// # }
 /// ```
-pub fn resample(values: &[f32], from: Xyz<usize>, to: Xyz<usize>, interpolation: Xyz<Interpolation>) -> Vec<f32> {
+pub fn resample(
+    values: &[f32],
+    from: Xyz<usize>,
+    to: Xyz<usize>,
+    interpolation: Xyz<Interpolation>,
+) -> Result<Vec<f32>, VolumeError> {
     let (Xyz(from), Xyz(to), Xyz(interpolation)) = (from, to, interpolation);
     if values.len() != from.iter().product::<usize>() || to.contains(&0) || from.contains(&0) {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let mut data = values.to_vec();
+    let mut data = reserved(values.len())?;
+    data.extend_from_slice(values);
     let mut shape = from;
     for axis in 0..3 {
         if shape[axis] != to[axis] {
             let inner = shape[..axis].iter().product();
             let along = AxisResampling::new(shape[axis], to[axis], interpolation[axis]);
-            data = along.apply(&data, inner, 0..shape[axis], 0..to[axis]);
+            data = along.apply(&data, inner, 0..shape[axis], 0..to[axis])?;
             shape[axis] = to[axis];
         }
     }
-    data
+    Ok(data)
+}
+
+/// An empty vector with memory for this many values. Grids come from headers, so their memory may not exist.
+pub(crate) fn reserved<T>(values: usize) -> Result<Vec<T>, VolumeError> {
+    let mut out = Vec::new();
+    let bytes = (values as u64).saturating_mul(size_of::<T>() as u64);
+    out.try_reserve_exact(values).map_err(|_| VolumeError::Memory { bytes })?;
+    Ok(out)
 }
 
 /// Resampling along one axis, of all samples or of a range of them.
@@ -109,10 +131,10 @@ impl AxisResampling {
         if self.interpolation == Interpolation::Cubic {
             return 0..self.from;
         }
+        // The positions increase along the axis.
         let taps = self.taps.get(target).unwrap_or_default();
-        let first = taps.iter().map(|tap| tap.source(0, self.from)).min().unwrap_or(0);
-        let last = taps.iter().map(|tap| tap.source(tap.count - 1, self.from)).max();
-        first..last.map_or(first, |last| last + 1)
+        let (Some(first), Some(last)) = (taps.first(), taps.last()) else { return 0..0 };
+        first.source(0, self.from)..last.source(last.count - 1, self.from) + 1
     }
 
     /// Whether source and target have the same number of samples, so that the values stay the same.
@@ -137,29 +159,37 @@ impl AxisResampling {
     /// Computes the range `target` from the range `source`, which must cover [`AxisResampling::source_range`] of `target`.
     /// Returns an empty vector when it does not, or when the number of values does not match.
     ///
+    /// # Errors
+    /// [`VolumeError::Memory`] when the result does not fit in memory.
+    ///
     /// # Shapes
     /// `data` is `[outer, source.len(), inner]`, the result `[outer, target.len(), inner]`, both row-major.
-    pub fn apply(&self, data: &[f32], inner: usize, source: Range<usize>, target: Range<usize>) -> Vec<f32> {
+    pub fn apply(
+        &self,
+        data: &[f32],
+        inner: usize,
+        source: Range<usize>,
+        target: Range<usize>,
+    ) -> Result<Vec<f32>, VolumeError> {
         let needed = self.source_range(target.clone());
         let block = inner * source.len();
         let fits = needed.start >= source.start && needed.end <= source.end && target.end <= self.taps.len();
         if block == 0 || !data.len().is_multiple_of(block) || !fits {
-            return Vec::new();
+            return Ok(Vec::new());
         }
+        let mut out = reserved((data.len() / source.len()).saturating_mul(target.len()))?;
         match self.interpolation {
-            _ if self.is_identity() => data
-                .chunks_exact(block)
-                .flat_map(|block| {
-                    &block[(target.start - source.start) * inner..(target.end - source.start) * inner]
-                })
-                .copied()
-                .collect(),
-            Interpolation::Cubic => self.splines(data, inner, target),
+            _ if self.is_identity() => {
+                for block in data.chunks_exact(block) {
+                    let range = (target.start - source.start) * inner..(target.end - source.start) * inner;
+                    out.extend_from_slice(&block[range]);
+                }
+            }
+            Interpolation::Cubic => self.splines(data, inner, target, &mut out),
             Interpolation::Nearest | Interpolation::Linear => {
-                let mut out = Vec::with_capacity(data.len() / source.len() * target.len());
                 for block in data.chunks_exact(block) {
                     for sample in target.clone() {
-                        let Some([(a, wa), (b, wb)]) = self.weights(sample) else { return Vec::new() };
+                        let Some([(a, wa), (b, wb)]) = self.weights(sample) else { return Ok(Vec::new()) };
                         let line = |at: usize| &block[(at - source.start) * inner..][..inner];
                         if wb == 0.0 {
                             out.extend(line(a).iter().map(|v| v * wa));
@@ -168,16 +198,16 @@ impl AxisResampling {
                         }
                     }
                 }
-                out
             }
         }
+        Ok(out)
     }
 
-    /// Cubic interpolation; `data` holds the whole axis.
-    fn splines(&self, data: &[f32], inner: usize, target: Range<usize>) -> Vec<f32> {
+    /// Cubic interpolation; `data` holds the whole axis. `out` is empty and has memory for the result.
+    fn splines(&self, data: &[f32], inner: usize, target: Range<usize>, out: &mut Vec<f32>) {
         let (from, taps) = (self.from, self.taps.get(target).unwrap_or_default());
         let outer = data.len() / (inner * from);
-        let mut out = vec![0.0; inner * taps.len() * outer];
+        out.resize(inner * taps.len() * outer, 0.0);
         let mut line = vec![0.0_f32; from + 2 * SPLINE_MARGIN];
         for o in 0..outer {
             for i in 0..inner {
@@ -194,7 +224,6 @@ impl AxisResampling {
                 }
             }
         }
-        out
     }
 }
 
@@ -293,12 +322,13 @@ mod tests {
     #[test]
     fn resample_preserves_constants_and_slopes() {
         for interpolation in [Interpolation::Nearest, Interpolation::Linear, Interpolation::Cubic] {
-            let out = resample(&[0.5; 5 * 6 * 7], Xyz([5, 6, 7]), Xyz([9, 4, 13]), Xyz([interpolation; 3]));
+            let out =
+                resample(&[0.5; 5 * 6 * 7], Xyz([5, 6, 7]), Xyz([9, 4, 13]), Xyz([interpolation; 3])).unwrap();
             assert_eq!(out.len(), 9 * 4 * 13);
             assert!(out.iter().all(|v| (v - 0.5).abs() < TOLERANCE), "{interpolation:?}");
         }
         let ramp: Vec<f32> = (0..20).map(|i| i as f32).collect();
-        let out = resample(&ramp, Xyz([20, 1, 1]), Xyz([40, 1, 1]), Xyz([Interpolation::Linear; 3]));
+        let out = resample(&ramp, Xyz([20, 1, 1]), Xyz([40, 1, 1]), Xyz([Interpolation::Linear; 3])).unwrap();
         assert!((out[20] - 9.75).abs() < TOLERANCE && (out[21] - 10.25).abs() < TOLERANCE, "{out:?}");
     }
 
@@ -306,7 +336,7 @@ mod tests {
     fn cubic_spline_interpolates_its_samples() {
         let samples: Vec<f32> = (0..31).map(|i| ((i * i) as f32 * 0.37).sin()).collect();
         // With three times as many samples, every third target sample from the second on coincides with a source sample.
-        let out = resample(&samples, Xyz([31, 1, 1]), Xyz([93, 1, 1]), Xyz([Interpolation::Cubic; 3]));
+        let out = resample(&samples, Xyz([31, 1, 1]), Xyz([93, 1, 1]), Xyz([Interpolation::Cubic; 3])).unwrap();
         for (i, sample) in samples.iter().enumerate() {
             assert!((out[3 * i + 1] - sample).abs() < TOLERANCE, "sample {i}");
         }
@@ -318,17 +348,17 @@ mod tests {
         for interpolation in [Interpolation::Nearest, Interpolation::Linear] {
             for to in [1, 5, 16, 17, 18, 40] {
                 let along = AxisResampling::new(17, to, interpolation);
-                let whole = along.apply(&values, 5, 0..17, 0..to);
+                let whole = along.apply(&values, 5, 0..17, 0..to).unwrap();
                 assert_eq!(whole.len(), 5 * to * 3);
                 for target in [0..1, to / 2..to, to / 3..to / 3 + 1] {
                     let needed = along.source_range(target.clone());
                     let cut = |all: &[f32], n: usize, part: &Range<usize>| -> Vec<f32> {
                         all.chunks_exact(5 * n).flat_map(|o| o[5 * part.start..5 * part.end].to_vec()).collect()
                     };
-                    let part = along.apply(&cut(&values, 17, &needed), 5, needed.clone(), target.clone());
+                    let part = along.apply(&cut(&values, 17, &needed), 5, needed.clone(), target.clone()).unwrap();
                     assert_eq!(part, cut(&whole, to, &target), "{interpolation:?} to {to}, {target:?}");
                     let too_few = needed.start + 1..needed.end;
-                    assert!(along.apply(&cut(&values, 17, &too_few), 5, too_few, target).is_empty());
+                    assert!(along.apply(&cut(&values, 17, &too_few), 5, too_few, target).unwrap().is_empty());
                 }
             }
         }

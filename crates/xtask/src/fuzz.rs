@@ -6,7 +6,8 @@ use std::process::Command;
 use crate::step;
 
 /// The targets of tests/fuzz.
-const TARGETS: [&str; 6] = ["nifti", "dicom", "nrrd", "metaimage", "tables", "model"];
+const TARGETS: [&str; 11] =
+    ["nifti", "dicom", "nrrd", "metaimage", "tables", "model", "spec", "plan", "checkpoint", "weights", "dataset"];
 
 /// A few kilobytes reach every branch of a reader. Longer files slow down the fuzzer, and compressed voxels may then
 /// legitimately need more memory than the limit.

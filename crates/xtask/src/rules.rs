@@ -83,6 +83,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     (
         "sulcus-tests",
         &[
+            "sulcus-dataset",
             "sulcus-dicom",
             "sulcus-harness",
             "sulcus-io",

@@ -61,10 +61,30 @@ pub fn all(model: &[u8]) -> Vec<Seed> {
         seed("tables", "ctbl", b"# Color table file\n0 Background 0 0 0 0\n1 a_b 255 0 9 255\n".to_vec()),
         seed("tables", "csv", b"LabelValue,Name,Color_R,Color_G,Color_B,Color_A\n1,\"a, b\",255,0,9,255\n".to_vec()),
         seed("tables", "niivue", br#"{"R":[0,255],"G":[0,0],"B":[0,9],"I":[0,7],"labels":["","a"]}"#.to_vec()),
+        seed("spec", "shipped", spec.to_json().expect("a specification that was read can be written").into_bytes()),
+        seed("spec", "resampled", RESAMPLED.to_vec()),
+        seed("plan", "tiny", include_bytes!("../seeds/plan.json").to_vec()),
+        seed("checkpoint", "best", include_bytes!("../seeds/best.ckpt").to_vec()),
+        seed("checkpoint", "last", include_bytes!("../seeds/last.ckpt").to_vec()),
+        seed("weights", "pickle", include_bytes!("../seeds/state_dict.pkl").to_vec()),
+        seed("weights", "pytorch", include_bytes!("../../../crates/sulcus-train/tests/weights/plain_2d.pth").to_vec()),
+        seed("weights", "safetensors", safetensors()),
+        seed("dataset", "decathlon", DECATHLON.as_bytes().to_vec()),
+        seed("dataset", "nnunet", NNUNET.as_bytes().to_vec()),
+        seed("dataset", "listed", LISTED.as_bytes().to_vec()),
         seed("model", "small", small_model(&spec)),
         seed("model", "bare", small_model(&ModelSpec { golden_case: None, ..spec })),
     ]
 }
+
+/// The specification of a 3-D network with regions, which resamples and crops.
+const RESAMPLED: &[u8] = include_bytes!("../seeds/spec.json");
+
+const DECATHLON: &str = r#"{"name":"Phantoms","modality":{"0":"MRI","1":"CT"},"labels":{"0":"background","1":"Ball","2":"Box"},"numTraining":2,"training":[{"image":"./imagesTr/a.nii.gz","label":"./labelsTr/a.nii.gz"},{"image":"./imagesTr/b.nii","label":"./labelsTr/b.nii"}]}"#;
+
+const NNUNET: &str = r#"{"channel_names":{"0":"T1","1":"FLAIR"},"labels":{"background":0,"whole":[1,2],"core":2,"ignore":3},"regions_class_order":[1,2],"file_ending":".nii.gz"}"#;
+
+const LISTED: &str = r#"{"channel_names":{"0":"T1"},"labels":{"background":0,"ball":1},"file_ending":".nii.gz","dataset":{"a":{"images":["imagesTr/a_0000.nii.gz"],"label":"labelsTr/a.nii.gz"}}}"#;
 
 const DIRECTIONS: &str = "dimension: 3\nsizes: 2 3 4\nspace: left-posterior-superior\nspace directions: (1,0,0) (0,2,0) (0,0,3)\nspace origin: (10,-20,30)\n";
 
@@ -256,6 +276,12 @@ fn zlib(content: &[u8]) -> Vec<u8> {
     let length = compressor.zlib_compress(content, &mut out).expect("the bound is enough");
     out.truncate(length);
     out
+}
+
+/// Two tensors in the safetensors format.
+fn safetensors() -> Vec<u8> {
+    let header = br#"{"__metadata__":{"format":"pt"},"encoder.0.0.conv.weight":{"dtype":"F32","shape":[2,1,3,3],"data_offsets":[0,72]},"encoder.0.0.conv.bias":{"dtype":"F16","shape":[2],"data_offsets":[72,76]}}"#;
+    [&(header.len() as u64).to_le_bytes(), header.as_slice(), &counting(76)].concat()
 }
 
 /// A NIfTI-1 header, field by field, with ascending voxel values.

@@ -1,12 +1,22 @@
 //! One function per file format, which reads the bytes in every possible way. Reading may fail, but must not panic, and
 //! the parts of a result must fit together.
 
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use sulcus_dataset::Dataset;
 use sulcus_dicom::read_segmentation_bytes;
 use sulcus_io::dicom::read_series_bytes;
 use sulcus_io::{
     IoError, LabelTableFormat, Scan, format_label_table, parse_label_table, read_info_bytes, read_labels_bytes,
     read_scan_bytes, read_scan_pair_bytes,
 };
+use sulcus_model::ModelSpec;
+use sulcus_pipeline::{InferenceSettings, PlannedModel, plan_inference};
+use sulcus_plan::{DeviceKind, Optimizer, PlanFile};
+use sulcus_train::{Checkpoint, InitSource};
+use sulcus_volume::{Geometry, Orientation, OrientationSource, RasFromVoxel, Spacing};
 
 /// Processes bytes like a file. It must not panic or hang.
 pub type Target = fn(&[u8]);
@@ -19,6 +29,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("metaimage", metaimage),
     ("tables", tables),
     ("model", model),
+    ("spec", spec),
+    ("plan", plan),
+    ("checkpoint", checkpoint),
+    ("weights", weights),
+    ("dataset", dataset),
 ];
 
 /// `.nii`, `.nii.gz`, and a `.hdr`/`.img` pair.
@@ -193,6 +208,94 @@ pub fn model(data: &[u8]) {
         assert_eq!(sulcus_onnx::read_spec(&again).expect("a written file can be read"), spec);
     }
     let _ = sulcus_onnx::read_constants(data);
+}
+
+/// The specification in a model file, and the plan of a prediction with it.
+pub fn spec(data: &[u8]) {
+    const LIMIT: u64 = 1 << 30;
+    let Some(spec) = std::str::from_utf8(data).ok().and_then(|json| ModelSpec::from_json(json).ok()) else {
+        return;
+    };
+    let json = spec.to_json().expect("a specification that was read can be written");
+    assert_eq!(ModelSpec::from_json(&json).expect("what was written is read"), spec);
+    for shape in [[20, 30, 10], [3000, 2000, 1000]] {
+        let map = RasFromVoxel::aligned(Orientation::RAS, Spacing::new([0.5, 1.0, 100.0]).expect("positive"));
+        let scan = Geometry::new(shape, map, OrientationSource::Sform).expect("a grid");
+        let mut settings = InferenceSettings::default();
+        settings.memory_limit = Some(LIMIT);
+        if let Ok(plan) = plan_inference(&[PlannedModel::new(&spec)], &scan, &settings) {
+            assert!(plan.peak_bytes <= LIMIT);
+        }
+    }
+}
+
+/// `plan.json`.
+pub fn plan(data: &[u8]) {
+    let file = scratch("plan.json", data);
+    if let Ok(read) = PlanFile::read(&file) {
+        assert!(read.plan.parameters() > 0 && read.plan.memory_bytes(&read.config, DeviceKind::Gpu) > 0);
+        read.to_json().expect("a plan that was read can be written");
+    }
+}
+
+/// A checkpoint: as it is, and with the right checksum, which random changes do not get past.
+pub fn checkpoint(data: &[u8]) {
+    const DIGEST_BYTES: usize = 32;
+    let content = data.get(..data.len().saturating_sub(DIGEST_BYTES)).unwrap_or_default();
+    for bytes in [data, &[content, &Sha256::digest(content)].concat()] {
+        let file = scratch("x.ckpt", bytes);
+        if let Ok(read) = Checkpoint::load(&file) {
+            let _ = read.optimizer(Optimizer::Adam);
+            let _ = read.optimizer(Optimizer::Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.0 });
+        }
+        // Builds the network and reads its weights.
+        let _ = InitSource::read(&file);
+    }
+}
+
+/// Weights of other programs: a PyTorch file, its pickle alone (random changes do not get past the archive's checksums), or
+/// safetensors.
+pub fn weights(data: &[u8]) {
+    let file = match data {
+        [b'P', b'K', ..] => scratch("x.pt", data),
+        [0x80, ..] => scratch("x.pt", &pytorch_archive(data)),
+        _ => scratch("x.safetensors", data),
+    };
+    let _ = InitSource::read(&file);
+}
+
+fn pytorch_archive(pickle: &[u8]) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, content) in [("data.pkl", pickle), ("version", b"3"), ("data/0", &[0; 288]), ("data/1", &[0; 32])] {
+        archive.start_file(format!("archive/{name}"), stored).expect("memory can be written");
+        archive.write_all(content).expect("memory can be written");
+    }
+    archive.finish().expect("memory can be written").into_inner()
+}
+
+/// `dataset.json`.
+pub fn dataset(data: &[u8]) {
+    let file = scratch("dataset.json", data);
+    if let Some(folder) = file.parent() {
+        let _ = Dataset::open(folder);
+    }
+}
+
+/// Writes a file for a function that reads only files. Each thread has a folder for its files.
+fn scratch(name: &str, data: &[u8]) -> PathBuf {
+    let of_thread = format!("sulcus-damaged-{}-{:?}", std::process::id(), std::thread::current().id());
+    let folder = std::env::temp_dir().join(of_thread);
+    std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
+    let file = folder.join(name);
+    std::fs::write(&file, data).expect("the temporary folder can be written");
+    file
+}
+
+/// Removes the files of this thread.
+pub fn remove_scratch() {
+    let file = scratch("last", &[]);
+    let _ = std::fs::remove_dir_all(file.parent().unwrap_or(Path::new("absent")));
 }
 
 fn volume(data: &[u8]) {

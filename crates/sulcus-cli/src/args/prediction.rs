@@ -33,7 +33,7 @@ pub(crate) struct PredictArgs {
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
     /// Memory limit of the program, such as 2GB; enforced by processing scans in chunks, which gives the same masks
-    /// [default: none]
+    /// [default: the memory of the machine or its container]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub(crate) max_memory: Option<u64>,
     /// Process the K-th of N equal parts of the cases, sorted by name, such as 2/8, to share a cohort among N machines

@@ -77,7 +77,10 @@ fn runtime(error: &RuntimeError) -> Option<&'static str> {
 
 fn pipeline(error: &PipelineError) -> Option<&'static str> {
     match error {
-        PipelineError::MemoryLimit { .. } => Some("`--max-memory` sets the limit"),
+        PipelineError::MemoryLimit { .. } => Some(
+            "`--max-memory` sets the limit; `sulcus info SCAN` shows the voxel size in the scan's header, which may be wrong",
+        ),
+        PipelineError::GridTooLarge { .. } => Some("`sulcus info SCAN` shows the scan's header"),
         PipelineError::Memory { .. } => Some("`--max-memory 4GB`, for example, processes the scan in chunks"),
         PipelineError::Cancelled => Some("run the same command again to start over"),
         _ => None,
@@ -92,6 +95,9 @@ fn training(error: &TrainError) -> Option<&'static str> {
         TrainError::RunData { .. } => {
             Some("`--data DIR` names the folder where the data set is now, unchanged since the run was trained")
         }
+        TrainError::CaseMemory { .. } => Some(
+            "`sulcus info FILE` shows the header; correct it, leave the case out with `--splits`, or choose larger voxels in a plan",
+        ),
         TrainError::Diverged { .. } => Some("`--learning-rate` sets the learning rate"),
         TrainError::Overflow { .. } => Some("train with `--precision bf16` or `--precision fp32`"),
         TrainError::FoldNotFinished { .. } => Some("`--resume` continues the cross-validation"),
@@ -101,6 +107,8 @@ fn training(error: &TrainError) -> Option<&'static str> {
         TrainError::Device(error) => training_device(error),
         TrainError::Precision(error) => training_precision(error),
         TrainError::Init(error) => initial_weights(error),
+        // The option `--max-memory` is none of training's.
+        TrainError::Pipeline(PipelineError::MemoryLimit { .. } | PipelineError::Memory { .. }) => None,
         TrainError::Pipeline(error) => pipeline(error),
         _ => None,
     }

@@ -24,7 +24,12 @@ pub(super) fn check_count(structures: usize) -> Result<(), String> {
 
 /// The names of an object such as `{"0": "MRI", "1": "CT"}`, in the order of the numbers.
 pub(super) fn numbered_names(json: &Value, key: &str) -> Result<Vec<String>, String> {
+    /// Every case has a file name for each of them.
+    const MAX_CHANNELS: usize = 1024;
     let object = json.get(key).and_then(Value::as_object).ok_or(format!("it has no object `{key}`"))?;
+    if object.len() > MAX_CHANNELS {
+        return Err(format!("`{key}` has {} channels, at most {MAX_CHANNELS} are possible", object.len()));
+    }
     let mut names = BTreeMap::new();
     for (number, name) in object {
         let index: usize = number.parse().map_err(|_| format!("`{key}` has key `{number}`, expected 0, 1, …"))?;

@@ -33,10 +33,10 @@ pub(crate) fn inflate_gzip_chunks(
     wanted: usize,
     give: &mut dyn FnMut(&[u8]),
 ) -> Result<usize, IoErrorKind> {
-    let mut sink = ChunkSink { wanted, given: 0, give };
+    let mut sink = ChunkSink::new(wanted, give);
     let result = members::<DefaultInflater, _>(compressed, &mut sink, Remainder::Check);
-    result.map_err(|error| error.in_gzip(sink.given, wanted))?;
-    Ok(sink.given)
+    result.map_err(|error| error.in_gzip(sink.given(), wanted))?;
+    Ok(sink.given())
 }
 
 /// The inflated bytes, and the error that stopped inflation, if there was one.
@@ -56,13 +56,14 @@ fn inflate_with<I: Inflater>(
 
 /// Inflates one member after the other into `out`. Bytes after the last member are padding.
 fn members<I: Inflater, T: Sink>(mut data: &[u8], out: &mut T, remainder: Remainder) -> Result<(), InflateError> {
+    let mut inflater = I::new();
     while is_gzip(data) && !out.is_full() {
         let body = skip_member_header(data).ok_or(InflateError::Truncated)?;
         if data.get(2) != Some(&8) {
             return Err(InflateError::Damaged("the method is not deflate"));
         }
         let (mut checksum, mut length) = (0, 0_u32);
-        let read = out.inflate::<I>(body, remainder, &mut |bytes| {
+        let read = out.inflate(&mut inflater, body, remainder, &mut |bytes| {
             checksum = crc32(checksum, bytes);
             length = length.wrapping_add(bytes.len() as u32);
         })?;
@@ -109,6 +110,7 @@ mod tests {
     use miniz_oxide::inflate::core::DecompressorOxide;
 
     use super::*;
+    use crate::compression::inflate::max_surplus;
 
     /// Data that compresses to a half, with distant matches.
     fn content(length: usize) -> Vec<u8> {
@@ -127,8 +129,8 @@ mod tests {
     /// Inflates chunk by chunk.
     fn chunks<I: Inflater>(compressed: &[u8], wanted: usize) -> (Vec<u8>, Option<InflateError>) {
         let mut bytes = Vec::new();
-        let mut sink = ChunkSink { wanted, given: 0, give: &mut |chunk| bytes.extend(chunk) };
-        let error = members::<I, _>(compressed, &mut sink, Remainder::Check).err();
+        let mut give = |chunk: &[u8]| bytes.extend(chunk);
+        let error = members::<I, _>(compressed, &mut ChunkSink::new(wanted, &mut give), Remainder::Check).err();
         (bytes, error)
     }
 
@@ -160,6 +162,23 @@ mod tests {
         // Compresses a thousandfold, so the buffer grows often.
         let zeros = vec![0; 3_000_000];
         assert_eq!(both(&member(&zeros), 3_000_000, Remainder::Check), (zeros, None));
+    }
+
+    /// Regression test: 0.4 MB held a worker of the server for minutes.
+    #[test]
+    fn data_after_the_requested_bytes_is_inflated_only_up_to_a_limit() {
+        let wanted = 1000;
+        let surplus = max_surplus(wanted);
+        let (allowed, refused) =
+            (member(&vec![0; wanted + surplus]), member(&vec![0; wanted + surplus + (1 << 20)]));
+        assert_eq!(both(&allowed, wanted, Remainder::Check), (vec![0; wanted], None));
+        assert_eq!(both(&refused, wanted, Remainder::Check).1, Some(InflateError::Surplus(surplus)));
+        assert_eq!(both(&refused, wanted, Remainder::Ignore).1, None);
+        assert_eq!(
+            inflate_gzip(&refused, wanted).unwrap_err().to_string(),
+            "cannot decompress the file: the header announces 1000 bytes, but its compressed data has more than 268435456 \
+             bytes after them; the header is wrong or the file is no volume, get it again"
+        );
     }
 
     /// Regression test: the checksum was once ignored if a member contained more bytes than requested.

@@ -12,6 +12,13 @@ const STEP_BYTES: usize = 1 << 18;
 /// The maximum distance of matches in deflate data.
 const WINDOW_BYTES: usize = 1 << 15;
 
+/// How many bytes may follow the `wanted` ones: they are inflated only for their checksum. A few hundred kilobytes of compressed
+/// data can hold hundreds of megabytes of them, so without a limit a file costs any amount of time.
+pub(crate) fn max_surplus(wanted: usize) -> usize {
+    const MIN: usize = 1 << 28;
+    wanted.max(MIN)
+}
+
 /// An upper bound of the inflated size of compressed data.
 pub(crate) fn max_inflated_bytes(compressed: &[u8]) -> u64 {
     (compressed.len() as u64).saturating_mul(MAX_RATIO)
@@ -24,6 +31,8 @@ pub(crate) enum InflateError {
     Damaged(&'static str),
     /// This number of bytes could not be allocated.
     Memory(usize),
+    /// More than this number of bytes follow the requested ones.
+    Surplus(usize),
 }
 
 /// How to treat data after the requested bytes.
@@ -57,6 +66,9 @@ pub(crate) enum Window {
 pub(crate) trait Inflater {
     fn new() -> Self;
 
+    /// Makes it ready for another stream. A file may have millions of members, so they share the memory of one inflater.
+    fn reset(&mut self);
+
     /// Inflates `input` into `out`, starting at the index `at`; returns the numbers of bytes read and written.
     fn step(&mut self, input: &[u8], out: &mut [u8], at: usize, window: Window) -> (StepResult, usize, usize);
 }
@@ -71,6 +83,10 @@ pub(crate) type DefaultInflater = miniz_oxide::inflate::core::DecompressorOxide;
 impl Inflater for zlib_rs::Inflate {
     fn new() -> Self {
         Self::new(false, 15)
+    }
+
+    fn reset(&mut self) {
+        self.reset(false);
     }
 
     fn step(&mut self, input: &[u8], out: &mut [u8], at: usize, _: Window) -> (StepResult, usize, usize) {
@@ -94,6 +110,10 @@ impl Inflater for zlib_rs::Inflate {
 impl Inflater for miniz_oxide::inflate::core::DecompressorOxide {
     fn new() -> Self {
         Self::new()
+    }
+
+    fn reset(&mut self) {
+        self.init();
     }
 
     fn step(&mut self, input: &[u8], out: &mut [u8], at: usize, window: Window) -> (StepResult, usize, usize) {
@@ -123,6 +143,7 @@ pub(crate) trait Sink {
     /// the stream; `None` if the sink was full before its end and the remainder is ignored.
     fn inflate<I: Inflater>(
         &mut self,
+        inflater: &mut I,
         data: &[u8],
         remainder: Remainder,
         sum: &mut dyn FnMut(&[u8]),
@@ -170,11 +191,12 @@ impl Sink for BufferSink {
 
     fn inflate<I: Inflater>(
         &mut self,
+        inflater: &mut I,
         data: &[u8],
         remainder: Remainder,
         sum: &mut dyn FnMut(&[u8]),
     ) -> Result<Option<usize>, InflateError> {
-        let mut inflater = I::new();
+        inflater.reset();
         let (start, mut read) = (self.filled, 0);
         while !self.is_full() {
             if self.filled == self.bytes.len() {
@@ -200,15 +222,31 @@ impl Sink for BufferSink {
         let last = self.bytes.get(start..self.filled).unwrap_or_default();
         let last = last.get(last.len().saturating_sub(WINDOW_BYTES)..).unwrap_or_default();
         ring.get_mut(WINDOW_BYTES - last.len()..).unwrap_or_default().copy_from_slice(last);
-        inflate_ring(&mut inflater, data, read, &mut ring, sum).map(Some)
+        let surplus = max_surplus(self.wanted);
+        match inflate_ring(inflater, data, read, &mut ring, surplus, sum)? {
+            Some(read) => Ok(Some(read)),
+            None => Err(InflateError::Surplus(surplus)),
+        }
     }
 }
 
 /// Passes the first `wanted` bytes to a function, chunk by chunk.
 pub(crate) struct ChunkSink<'a> {
-    pub(crate) wanted: usize,
-    pub(crate) given: usize,
-    pub(crate) give: &'a mut dyn FnMut(&[u8]),
+    wanted: usize,
+    given: usize,
+    give: &'a mut dyn FnMut(&[u8]),
+    ring: Vec<u8>,
+}
+
+impl<'a> ChunkSink<'a> {
+    pub(crate) fn new(wanted: usize, give: &'a mut dyn FnMut(&[u8])) -> Self {
+        Self { wanted, given: 0, give, ring: vec![0; STEP_BYTES] }
+    }
+
+    /// The number of bytes that were passed on.
+    pub(crate) fn given(&self) -> usize {
+        self.given
+    }
 }
 
 impl Sink for ChunkSink<'_> {
@@ -218,30 +256,35 @@ impl Sink for ChunkSink<'_> {
 
     fn inflate<I: Inflater>(
         &mut self,
+        inflater: &mut I,
         data: &[u8],
         _: Remainder,
         sum: &mut dyn FnMut(&[u8]),
     ) -> Result<Option<usize>, InflateError> {
-        let mut ring = vec![0; STEP_BYTES];
-        let read = inflate_ring(&mut I::new(), data, 0, &mut ring, &mut |chunk| {
+        inflater.reset();
+        let Self { wanted, given, give, ring } = self;
+        let surplus = max_surplus(*wanted);
+        let most = (*wanted - *given).saturating_add(surplus);
+        let read = inflate_ring(inflater, data, 0, ring, most, &mut |chunk| {
             sum(chunk);
-            let more = chunk.len().min(self.wanted - self.given);
-            (self.give)(chunk.get(..more).unwrap_or_default());
-            self.given += more;
-        });
-        read.map(Some)
+            let more = chunk.len().min(*wanted - *given);
+            give(chunk.get(..more).unwrap_or_default());
+            *given += more;
+        })?;
+        if read.is_none() { Err(InflateError::Surplus(surplus)) } else { Ok(read) }
     }
 }
 
 /// Inflates to the end of the stream through a ring buffer, starting at its index 0. Returns the number of bytes of `data`
-/// that have been read.
+/// that have been read; `None` if the stream has more than `most` bytes.
 fn inflate_ring<I: Inflater>(
     inflater: &mut I,
     data: &[u8],
     mut read: usize,
     ring: &mut [u8],
+    mut most: usize,
     give: &mut dyn FnMut(&[u8]),
-) -> Result<usize, InflateError> {
+) -> Result<Option<usize>, InflateError> {
     let mut at = 0;
     loop {
         let input = data.get(read..).unwrap_or_default();
@@ -250,7 +293,11 @@ fn inflate_ring<I: Inflater>(
         read += taken;
         at = (at + written) % ring.len().max(1);
         if outcome.is_end()? {
-            return Ok(read);
+            return Ok(Some(read));
+        }
+        match most.checked_sub(written) {
+            Some(left) => most = left,
+            None => return Ok(None),
         }
     }
 }
@@ -274,6 +321,9 @@ impl InflateError {
             Self::Truncated => IoErrorKind::TruncatedGzip { found, expected: expected as u64 },
             Self::Damaged(reason) => IoErrorKind::DamagedGzip { reason, found },
             Self::Memory(bytes) => IoErrorKind::Memory { action: "decompress the file", bytes: bytes as u64 },
+            Self::Surplus(surplus) => {
+                IoErrorKind::TrailingData { expected: expected as u64, surplus: surplus as u64 }
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use zlib_rs::adler32::adler32;
 
-use super::inflate::{BufferSink, DefaultInflater, InflateError, Remainder, Sink};
+use super::inflate::{BufferSink, DefaultInflater, InflateError, Inflater, Remainder, Sink};
 use crate::error::IoErrorKind;
 
 /// Inflates the first `wanted` bytes of zlib data. The data is read to its end, where its checksum is verified.
@@ -15,6 +15,7 @@ pub(crate) fn inflate_zlib(compressed: &[u8], wanted: usize) -> Result<Vec<u8>, 
             InflateError::Memory(bytes) => {
                 IoErrorKind::Memory { action: "decompress the voxels", bytes: bytes as u64 }
             }
+            InflateError::Surplus(surplus) => IoErrorKind::TrailingData { expected, surplus: surplus as u64 },
         }
     };
     let mut out = BufferSink::new(compressed.len(), wanted).map_err(|error| fail(error, 0))?;
@@ -36,7 +37,7 @@ fn stream(data: &[u8], out: &mut BufferSink) -> Result<(), InflateError> {
     }
     let mut checksum = 1;
     let mut sum = |bytes: &[u8]| checksum = adler32(checksum, bytes);
-    let read = match out.inflate::<DefaultInflater>(body, Remainder::Check, &mut sum) {
+    let read = match out.inflate(&mut <DefaultInflater as Inflater>::new(), body, Remainder::Check, &mut sum) {
         Err(InflateError::Damaged(_)) => return Err(DAMAGED),
         other => other?.unwrap_or(body.len()),
     };

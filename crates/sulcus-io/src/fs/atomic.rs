@@ -19,6 +19,33 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
     StagedFile::new(path, write)?.commit()
 }
 
+/// The names of files that are not complete.
+const TEMPORARY: [&str; 2] = [".sulcus-", ".tmp"];
+
+/// Removes the temporary files of [`write_atomically`] from a folder. A process that was killed leaves them behind. Call it only
+/// while no other process writes into the folder. A folder that does not exist has none.
+///
+/// # Errors
+/// When the folder cannot be listed or a file cannot be removed.
+pub fn remove_temporary_files(folder: &Path) -> Result<(), IoError> {
+    const ACTION: &str = "remove an incomplete file";
+    let fail = |path: &Path, cause| IoError::in_file(path, io_error_kind(ACTION, path, cause));
+    let entries = match fs::read_dir(folder) {
+        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|cause| fail(folder, cause))?,
+    };
+    let [prefix, suffix] = TEMPORARY;
+    for entry in entries {
+        let entry = entry.map_err(|cause| fail(folder, cause))?;
+        let name = entry.file_name();
+        let is_temporary = name.to_str().is_some_and(|name| name.starts_with(prefix) && name.ends_with(suffix));
+        if is_temporary && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            fs::remove_file(entry.path()).map_err(|cause| fail(&entry.path(), cause))?;
+        }
+    }
+    Ok(())
+}
+
 /// A complete file under a temporary name. Both files of a pair are staged before the first gets its name, so that a full
 /// disk never leaves a new file beside an old one.
 pub(crate) struct StagedFile<'a> {
@@ -59,8 +86,9 @@ fn stage(
         }
     }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let [prefix, suffix] = TEMPORARY;
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".sulcus-").suffix(".tmp");
+    builder.prefix(prefix).suffix(suffix);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -99,6 +127,26 @@ pub(crate) fn io_error_kind(action: &'static str, path: &Path, cause: io::Error)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_temporary_files_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = || {
+            let mut names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        remove_temporary_files(&folder.path().join("absent")).unwrap();
+        // As a killed process leaves it.
+        std::mem::forget(stage(&folder.path().join("last.ckpt"), |file| file.write_all(b"half")).unwrap());
+        fs::create_dir(folder.path().join(".sulcus-folder.tmp")).unwrap();
+        for name in [".sulcus-note.txt", "last.ckpt", "x.sulcus-1.tmp"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(names().len(), 5);
+        remove_temporary_files(folder.path()).unwrap();
+        assert_eq!(names(), [".sulcus-folder.tmp", ".sulcus-note.txt", "last.ckpt", "x.sulcus-1.tmp"]);
+    }
 
     #[test]
     fn system_errors_include_a_hint() {

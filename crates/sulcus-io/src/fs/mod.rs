@@ -8,7 +8,7 @@ mod write;
 
 #[cfg(feature = "dicom")]
 pub(crate) use atomic::io_error_kind;
-pub use atomic::write_atomically;
+pub use atomic::{remove_temporary_files, write_atomically};
 pub use read::{input_files, read_info, read_labels, read_metadata, read_scan, read_stored};
 #[cfg(feature = "label-tables")]
 pub use write::write_label_table;

@@ -4,8 +4,8 @@ use sulcus_model::ModelSpec;
 use sulcus_volume::{Geometry, Xyz};
 
 use super::WindowOptions;
-use super::resample_back::source_region;
-use super::tile_grid::{TileGrid, ZyxRanges};
+use super::resample_back::{resamplings, source_region};
+use super::tile_grid::TileGrid;
 use crate::PipelineError;
 use crate::preprocess::GridTransform;
 
@@ -55,12 +55,12 @@ pub fn count_tiles_in_chunks(
 ) -> Result<usize, PipelineError> {
     let transform = GridTransform::checked(spec, geometry)?;
     let grid = TileGrid::new(spec, transform.resampled_shape, options.step_of(spec)?);
+    let along = resamplings(&transform);
     let [nx, ny, _] = geometry.shape();
     let in_slices = |slices: Range<usize>| -> usize {
         let tiles = |region: [Range<usize>; 3]| {
-            let [x, y, z] = source_region(&transform, &region);
-            let region: ZyxRanges = [z, y, x];
-            grid.starts(&region).len()
+            let [x, y, z] = source_region(&along, &region);
+            grid.count(&[z, y, x])
         };
         chunks.reoriented_regions(&transform, geometry, [0..nx, 0..ny, slices]).map(tiles).sum()
     };

@@ -9,7 +9,7 @@ use super::chunks::ChunkSize;
 use super::label_accumulator::{LabelAccumulator, LogitSlab};
 use super::logits::Logits;
 use super::plan::{GridGroup, InferencePlan};
-use super::resample_back::{ReorientedPlane, resample_region, source_region};
+use super::resample_back::{ReorientedPlane, resample_region, resamplings, source_region};
 use super::settings::ScanInput;
 use super::sliding_window::{SlidingWindow, WindowSource};
 use super::tile_grid::TileGrid;
@@ -212,8 +212,9 @@ impl InverseTransform {
             return Err(PipelineError::CroppedStream);
         }
         let classes = groups.first().ok_or_else(PipelineError::no_model)?.spec.classes();
+        let along = resamplings(&self.transform);
         for region in context.chunks.reoriented_regions(&self.transform, &self.geometry, of_scan) {
-            let [x, y, z] = source_region(&self.transform, &region);
+            let [x, y, z] = source_region(&along, &region);
             let mut windows = Vec::new();
             for (stream_id, group) in groups.iter().enumerate() {
                 let WeightedGroup { spec, preprocessed, networks, weight } = group;
@@ -251,7 +252,7 @@ impl InverseTransform {
         }
         let mut accumulator = LabelAccumulator::new(spec, &geometry, outputs)?;
         let whole = transform.reoriented_shape.map(|n| 0..n);
-        let [x, y, mut z] = source_region(&transform, &whole);
+        let [x, y, mut z] = source_region(&resamplings(&transform), &whole);
         let mut next = || Ok(logits.plane(z.next().unwrap_or_default(), &y, &x));
         resample_region(&transform, spec.classes(), &whole, &mut next, &mut |plane| {
             accumulator.add_plane(&transform.reorientation, plane);

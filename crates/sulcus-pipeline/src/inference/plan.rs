@@ -97,12 +97,12 @@ pub fn plan_inference(
     let planner = Planner { models, geometry, settings, grids: group(models) };
     let max_sessions = models.iter().map(|model| model.max_sessions).min().unwrap_or(1).max(1);
     if max_sessions > 1 && planner.tiles(ChunkSize::WHOLE)? >= MIN_TILES_PER_SESSION * max_sessions {
-        let peak = planner.memory(max_sessions).peak_bytes(geometry, ChunkSize::WHOLE)?;
+        let peak = planner.memory(max_sessions)?.peak_bytes(ChunkSize::WHOLE)?;
         if settings.memory_limit.is_none_or(|limit| peak <= limit) {
             return planner.finish(max_sessions, ChunkSize::WHOLE);
         }
     }
-    let chunks = planner.memory(1).largest_chunks(geometry, settings.memory_limit)?;
+    let chunks = planner.memory(1)?.largest_chunks(settings.memory_limit)?;
     planner.finish(1, chunks)
 }
 
@@ -115,7 +115,7 @@ pub fn min_memory_bytes(
     geometry: &Geometry,
     settings: &InferenceSettings,
 ) -> Result<u64, PipelineError> {
-    Planner { models, geometry, settings, grids: group(models) }.memory(1).min_bytes(geometry)
+    Planner { models, geometry, settings, grids: group(models) }.memory(1)?.min_bytes()
 }
 
 struct Planner<'a> {
@@ -137,8 +137,8 @@ impl<'a> Planner<'a> {
         specs.map(|spec| count_tiles_in_chunks(spec, self.geometry, &self.settings.window, chunks)).sum()
     }
 
-    fn memory(&self, sessions: usize) -> MemoryModel<'a> {
-        let mut base_bytes = self.settings.loaded_bytes + self.settings.reserved_bytes;
+    fn memory(&self, sessions: usize) -> Result<MemoryModel<'a>, PipelineError> {
+        let mut base_bytes = self.settings.loaded_bytes.saturating_add(self.settings.reserved_bytes);
         for model in self.models {
             // An engine keeps its workspace, so the workspace of the first session is counted too.
             let more = if sessions > 1 && model.max_sessions > 1 { model.max_sessions as u64 } else { 0 };
@@ -147,22 +147,18 @@ impl<'a> Planner<'a> {
                 EngineMemory::Device => 0,
             };
             // A further session has the weights as in the file, and in the layout of the engine's kernels.
-            base_bytes += workspace * (1 + more) + 3 * model.file_bytes * more;
+            let kernels = 3 * model.file_bytes * more;
+            base_bytes = base_bytes.saturating_add(workspace.saturating_mul(1 + more)).saturating_add(kernels);
         }
         let batch = self.models.iter().map(|model| model.batch).max().unwrap_or(1);
         let calls = self.settings.engine_threads.max(sessions);
-        MemoryModel {
-            grids: self.grids.iter().map(|grid| self.specs(grid)).collect(),
-            preprocessed_copies: self.grids.iter().map(|grid| grid.preprocessings.len()).collect(),
-            settings: self.settings,
-            tiles_in_flight: tiles_in_flight(batch, calls),
-            base_bytes,
-        }
+        let grids = self.grids.iter().map(|grid| (self.specs(grid), grid.preprocessings.len()));
+        MemoryModel::new(self.geometry, grids, self.settings, tiles_in_flight(batch, calls), base_bytes)
     }
 
     fn finish(self, sessions: usize, chunks: ChunkSize) -> Result<InferencePlan, PipelineError> {
         let tiles = self.tiles(chunks)?;
-        let peak_bytes = self.memory(sessions).peak_bytes(self.geometry, chunks)?;
+        let peak_bytes = self.memory(sessions)?.peak_bytes(chunks)?;
         let concurrent_calls = if sessions > 1 { sessions } else { self.settings.engine_threads.max(1) };
         let InferenceSettings { window, outputs, .. } = *self.settings;
         Ok(InferencePlan {

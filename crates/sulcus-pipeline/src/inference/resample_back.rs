@@ -17,7 +17,7 @@ pub(super) struct ReorientedPlane {
 }
 
 /// The resampling along x, y and z.
-fn resamplings(transform: &GridTransform) -> [AxisResampling; 3] {
+pub(super) fn resamplings(transform: &GridTransform) -> [AxisResampling; 3] {
     let interpolation = transform.back();
     std::array::from_fn(|axis| {
         AxisResampling::new(transform.resampled_shape[axis], transform.reoriented_shape[axis], interpolation[axis])
@@ -25,8 +25,7 @@ fn resamplings(transform: &GridTransform) -> [AxisResampling; 3] {
 }
 
 /// The region of the network's grid that a region of the reoriented scan is computed from; both x, y, z.
-pub(super) fn source_region(transform: &GridTransform, target: &[Range<usize>; 3]) -> [Range<usize>; 3] {
-    let along = resamplings(transform);
+pub(super) fn source_region(along: &[AxisResampling; 3], target: &[Range<usize>; 3]) -> [Range<usize>; 3] {
     std::array::from_fn(|axis| along[axis].source_range(target[axis].clone()))
 }
 
@@ -45,10 +44,10 @@ pub(super) fn resample_region(
     let mut next_plane = || -> Result<Vec<f32>, PipelineError> {
         let mut values = next()?;
         if !along_x.is_identity() {
-            values = along_x.apply(&values, 1, from_x.clone(), x.clone());
+            values = along_x.apply(&values, 1, from_x.clone(), x.clone())?;
         }
         if !along_y.is_identity() {
-            values = along_y.apply(&values, x.len(), from_y.clone(), y.clone());
+            values = along_y.apply(&values, x.len(), from_y.clone(), y.clone())?;
         }
         Ok(values)
     };

@@ -41,13 +41,23 @@ impl TileGrid {
         self.tile.iter().product()
     }
 
+    /// The number of tiles that touch a region.
+    pub(super) fn count(&self, region: &ZyxRanges) -> usize {
+        (0..3).map(|axis| self.touching(axis, region).len()).product()
+    }
+
     /// The starts of the tiles that touch a region, z outermost: the order in which they are predicted and added.
     pub(super) fn starts(&self, region: &ZyxRanges) -> Vec<[usize; 3]> {
-        let touching = |axis: usize| {
-            let (tile, part) = (self.tile[axis], region[axis].clone());
-            self.starts[axis].iter().copied().filter(move |start| *start < part.end && start + tile > part.start)
-        };
-        touching(0).flat_map(|z| touching(1).flat_map(move |y| touching(2).map(move |x| [z, y, x]))).collect()
+        let along = |axis: usize| self.touching(axis, region).iter().copied();
+        along(0).flat_map(|z| along(1).flat_map(move |y| along(2).map(move |x| [z, y, x]))).collect()
+    }
+
+    /// The starts along an axis of the tiles that touch a region.
+    fn touching(&self, axis: usize, region: &ZyxRanges) -> &[usize] {
+        let (tile, starts, Range { start, end }) = (self.tile[axis], &self.starts[axis], region[axis].clone());
+        let first = starts.partition_point(|at| at + tile <= start);
+        let last = starts.partition_point(|at| *at < end);
+        starts.get(first..last).unwrap_or_default()
     }
 
     /// Voxels of a tile along z, y, x.

@@ -1,4 +1,4 @@
-use sulcus_model::{CoarseAxis, ModelSpec, SpacingRule};
+use sulcus_model::{CoarseAxis, ModelSpec, Normalisation, SpacingRule};
 use sulcus_volume::{Geometry, Interpolation, Reorientation, Spacing};
 
 use crate::PipelineError;
@@ -51,9 +51,41 @@ impl GridTransform {
     /// As [`GridTransform::new`], but refuses a resampled grid that is larger than any that can be processed, before
     /// memory is allocated. A header with a wrong voxel size leads to such a grid.
     pub(crate) fn checked(spec: &ModelSpec, geometry: &Geometry) -> Result<Self, PipelineError> {
+        /// Long enough for every scan. The planning of a prediction takes time and memory in proportion to the edges.
+        const MAX_EDGE: usize = 1 << 18;
         let transform = Self::new(spec, geometry);
+        for shape in [transform.reoriented_shape, transform.resampled_shape] {
+            if shape.iter().any(|edge| *edge > MAX_EDGE) {
+                return Err(PipelineError::GridTooLarge { shape, max_edge: MAX_EDGE });
+            }
+        }
         geometry.resized(transform.reorientation.inverse().shape(transform.resampled_shape))?;
         Ok(transform)
+    }
+
+    /// The temporary memory of preprocessing in bytes, besides the scan and its preprocessed form.
+    pub(crate) fn intermediate_bytes(&self, spec: &ModelSpec) -> u64 {
+        const BYTES_PER_VALUE: u64 = size_of::<f32>() as u64;
+        let reoriented = self.reoriented_shape.iter().product::<usize>() as u64;
+        let sorts_values =
+            spec.channels.iter().any(|c| matches!(c.normalisation, Normalisation::Percentile { .. }));
+        let resampling = if self.resampled_shape == self.reoriented_shape {
+            0
+        } else {
+            // Axis by axis: source and result of the largest step.
+            let step = |axes: usize| -> u64 {
+                let edge = |axis: usize| {
+                    if axis <= axes { self.resampled_shape[axis] } else { self.reoriented_shape[axis] }
+                };
+                (0..3).fold(1, |product, axis| product.saturating_mul(edge(axis) as u64))
+            };
+            (0..3).map(step).max().unwrap_or(reoriented).max(reoriented).saturating_mul(2)
+        };
+        let nonzero = spec.channels.iter().any(|c| c.normalisation == Normalisation::ZScoreNonzero);
+        // The values that are counted, and two flags per voxel.
+        let counted = if sorts_values || nonzero { reoriented } else { 0 };
+        let flags = if nonzero { 2 * reoriented } else { 0 };
+        resampling.saturating_add(counted).saturating_mul(BYTES_PER_VALUE).saturating_add(flags)
     }
 
     /// Interpolation along x, y, z to the network's grid.

@@ -64,14 +64,14 @@ pub fn preprocess_labels(
     let cropped = Crop::of(spec, image)?.map(|crop| crop.labels(labels)).transpose()?;
     let labels = cropped.as_ref().unwrap_or(labels);
     let geometry = labels.geometry();
-    let transform = GridTransform::new(spec, geometry);
+    let transform = GridTransform::checked(spec, geometry)?;
     let classes: Vec<u8> = labels.data().iter().map(|v| class_of_value[usize::from(*v)]).collect();
     let mut classes = transform.reorientation.apply(&classes, geometry.shape());
     if transform.resampled_shape != transform.reoriented_shape {
         let ignored = classes.contains(&PreprocessedLabels::IGNORED).then_some(PreprocessedLabels::IGNORED);
         // `class_table` has checked that there are at most 254 structures.
         let structures = 1..=spec.labels.entries().len() as u8;
-        classes = resample_classes(&classes, &transform, structures.chain(ignored));
+        classes = resample_classes(&classes, &transform, structures.chain(ignored))?;
     }
     Ok(PreprocessedLabels { shape: transform.resampled_shape, classes })
 }
@@ -106,14 +106,18 @@ fn class_table(spec: &ModelSpec, labels: &LabelMap, ignore: Option<Label>) -> Re
 }
 
 /// Resamples each class separately, linearly; a voxel gets the last class that fills at least half of it (nnU-Net).
-fn resample_classes(classes: &[u8], transform: &GridTransform, occurring: impl Iterator<Item = u8>) -> Vec<u8> {
+fn resample_classes(
+    classes: &[u8],
+    transform: &GridTransform,
+    occurring: impl Iterator<Item = u8>,
+) -> Result<Vec<u8>, PipelineError> {
     let (from, to) = (Xyz(transform.reoriented_shape), Xyz(transform.resampled_shape));
     let interpolation = Xyz(transform.forward(Interpolation::Linear));
     let mut out = vec![0_u8; transform.resampled_shape.iter().product()];
     for class in occurring {
         let indicator: Vec<f32> = classes.iter().map(|c| f32::from(*c == class)).collect();
-        let fraction = resample(&indicator, from, to, interpolation);
+        let fraction = resample(&indicator, from, to, interpolation)?;
         out.iter_mut().zip(fraction).filter(|(_, f)| *f >= 0.5).for_each(|(c, _)| *c = class);
     }
-    out
+    Ok(out)
 }

@@ -109,7 +109,7 @@ pub fn preprocess_owned(
     }
     let inside = inside_mask(spec, &image, &transform);
     let (geometry, data) = image.into_parts();
-    let data = normalize_and_resample(spec, &transform, &inside, std::iter::once(data));
+    let data = normalize_and_resample(spec, &transform, &inside, std::iter::once(data))?;
     Ok(pair(spec, geometry, transform, data))
 }
 
@@ -121,7 +121,7 @@ fn preprocess_uncropped(
     let shape = image.geometry().shape();
     let inside = inside_mask(spec, image, &transform);
     let reoriented = (0..image.channels()).map(|index| transform.reorientation.apply(image.channel(index), shape));
-    let data = normalize_and_resample(spec, &transform, &inside, reoriented);
+    let data = normalize_and_resample(spec, &transform, &inside, reoriented)?;
     Ok(pair(spec, *image.geometry(), transform, data))
 }
 
@@ -154,7 +154,7 @@ fn normalize_and_resample(
     transform: &GridTransform,
     inside: &[bool],
     reoriented: impl Iterator<Item = Vec<f32>>,
-) -> Vec<f32> {
+) -> Result<Vec<f32>, PipelineError> {
     let mut data = Vec::new();
     for (channel, mut values) in spec.channels.iter().zip(reoriented) {
         normalize(channel.normalisation, &mut values, inside);
@@ -166,15 +166,16 @@ fn normalize_and_resample(
                 Xyz(transform.reoriented_shape),
                 Xyz(transform.resampled_shape),
                 Xyz(transform.forward(interpolation)),
-            );
+            )?;
         }
         if data.is_empty() {
             data = values;
         } else {
+            data.try_reserve_exact(values.len()).map_err(|_| PipelineError::Memory { values: values.len() })?;
             data.extend_from_slice(&values);
         }
     }
-    data
+    Ok(data)
 }
 
 fn pair(
@@ -185,6 +186,21 @@ fn pair(
 ) -> (Preprocessed, InverseTransform) {
     let preprocessed = Preprocessed { shape: transform.resampled_shape, channels: spec.channels.len(), data };
     (preprocessed, InverseTransform::new(geometry, transform))
+}
+
+/// The most memory that preprocessing a scan of this geometry needs at a time, in bytes: the scan, its form on the network's grid,
+/// and what is held between the two. The geometry is that of the part that [`CropRule`](sulcus_model::CropRule) keeps.
+///
+/// # Errors
+/// When the network's grid would be larger than any that can be processed.
+pub fn preprocessing_bytes(spec: &ModelSpec, geometry: &Geometry) -> Result<u64, PipelineError> {
+    let transform = GridTransform::checked(spec, geometry)?;
+    let values = |shape: [usize; 3]| {
+        let voxels = shape.iter().fold(spec.channels.len() as u64, |product, n| product.saturating_mul(*n as u64));
+        voxels.saturating_mul(size_of::<f32>() as u64)
+    };
+    let both = values(geometry.shape()).saturating_add(values(transform.resampled_shape));
+    Ok(both.saturating_add(transform.intermediate_bytes(spec)))
 }
 
 /// Checks that there are as many values as channels and voxels, and at least one.

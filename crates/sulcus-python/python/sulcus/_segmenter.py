@@ -76,7 +76,8 @@ class Segmenter:
     `step`
         Step of the sliding window as a fraction of a tile, in (0, 1]. Defaults to the model's own.
     `max_memory`
-        Memory limit of the process in bytes while a scan is segmented, without the arrays of the caller.
+        Memory limit of the process in bytes while a scan is segmented, without the arrays of the caller. Defaults to the memory of
+        the machine or its container, where the system tells (Linux).
     `cache_folder`
         A folder for the graphs that ONNX Runtime optimises for the CPU and the engines that TensorRT builds for a GPU, which
         takes minutes. The next process then starts sooner. Defaults to no cache. The files are trusted, so other users must

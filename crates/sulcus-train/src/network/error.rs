@@ -1,3 +1,5 @@
+use sulcus_model::NetworkSpec;
+
 /// Why a network cannot be built from a specification.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -10,8 +12,11 @@ pub enum NetworkError {
         /// What is wrong with it.
         reason: String,
     },
-    /// There is no input or no output channel.
-    #[error("the network `{name}` needs at least one input and one output channel, found {input} and {output}")]
+    /// There is no input or no output channel, or there are too many.
+    #[error(
+        "the network `{name}` may have from 1 to {max} input and output channels, found {input} and {output}",
+        max = NetworkSpec::MAX_CHANNELS
+    )]
     Channels {
         /// The network's name.
         name: String,

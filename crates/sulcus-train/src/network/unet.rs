@@ -56,11 +56,8 @@ impl UNet {
         seed: u64,
         device: &Device,
     ) -> Result<Self, NetworkError> {
+        Self::check(spec, input_channels, output_channels)?;
         let name = || spec.name.clone();
-        spec.check().map_err(|reason| NetworkError::Spec { name: name(), reason })?;
-        if input_channels == 0 || output_channels == 0 {
-            return Err(NetworkError::Channels { name: name(), input: input_channels, output: output_channels });
-        }
         let mut init = WeightInit::new(seed);
         let shape = |stage: &StageConfig, input, stride| BlockShape {
             input,
@@ -128,6 +125,21 @@ impl UNet {
             decoder,
             dimensions: spec.dimensions,
         })
+    }
+
+    /// Checks that a network can be built, before memory is allocated for it.
+    pub(crate) fn check(
+        spec: &NetworkSpec,
+        input_channels: usize,
+        output_channels: usize,
+    ) -> Result<(), NetworkError> {
+        let name = || spec.name.clone();
+        spec.check().map_err(|reason| NetworkError::Spec { name: name(), reason })?;
+        let possible = 1..=NetworkSpec::MAX_CHANNELS;
+        if !possible.contains(&input_channels) || !possible.contains(&output_channels) {
+            return Err(NetworkError::Channels { name: name(), input: input_channels, output: output_channels });
+        }
+        Ok(())
     }
 
     /// The logits of a batch. Convolutions compute in the type of the input, everything else in single precision.

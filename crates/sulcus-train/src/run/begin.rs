@@ -8,6 +8,7 @@ use sulcus_dataset::{CaseFacts, Dataset, Split, SplitChoice};
 use sulcus_model::{ModelSpec, Training};
 use sulcus_plan::{DeviceKind, Fingerprint, Plan, PlanFile, TrainConfig};
 
+use super::case_memory::check_grids;
 use super::cases::{default_steps, draw_samples, evenly_spaced, prepared_bytes, sampler};
 use super::checkpoint::CheckpointParts;
 use super::files::now_utc;
@@ -106,6 +107,7 @@ fn begin(
     check_divisible(plan.batch_size, config.device.count())?;
     report_memory(config, plan, &split, &facts, observer);
     let spec = plan.model_spec(dataset.name().to_owned(), Training::default());
+    check_grids(&facts, &spec, observer.memory_limit())?;
     let (network, init) = build_network(plan, &spec, config.seed, init, &placement, observer)?;
 
     let is_new_folder = !folder.exists();
@@ -227,6 +229,16 @@ fn make_folders(folder: &Path) -> Result<(), TrainError> {
         let part = folder.join(part);
         std::fs::create_dir_all(&part)
             .map_err(|e| TrainError::File { what: format!("the run's folder cannot be made: {e}"), file: part })?;
+    }
+    remove_incomplete_files(folder)
+}
+
+/// Removes the files that a training left incomplete when it was killed. The caller sees to it that no other process writes into the
+/// folder.
+pub(super) fn remove_incomplete_files(folder: &Path) -> Result<(), TrainError> {
+    for part in std::iter::once(folder.to_path_buf()).chain(PARTS.map(|part| folder.join(part))) {
+        sulcus_io::remove_temporary_files(&part)
+            .map_err(|e| TrainError::File { what: e.kind().to_string(), file: part })?;
     }
     Ok(())
 }

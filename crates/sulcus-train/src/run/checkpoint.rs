@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sulcus_model::NetworkSpec;
-use sulcus_plan::Optimizer;
+use sulcus_plan::{Optimizer, count_parameters};
 
 use super::checkpoint_error::{CheckpointError, FORMAT_VERSION, MIN_VERSION};
 use crate::network::{NetworkError, UNet};
@@ -188,8 +188,17 @@ impl Checkpoint {
     fn network_of(&self, part: &'static str, weights: &[u8], device: &Device) -> Result<UNet, CheckpointError> {
         let part = |reason: String| CheckpointError::Part { part, reason, path: self.path.clone() };
         let Header { network, input_channels, output_channels, .. } = &self.header;
-        let fresh = UNet::new(network, *input_channels, *output_channels, 0, device)
-            .map_err(|e: NetworkError| part(e.to_string()))?;
+        let broken = |error: NetworkError| part(error.to_string());
+        UNet::check(network, *input_channels, *output_channels).map_err(broken)?;
+        // A header can announce more weights than memory can hold; each takes at least 4 bytes of the file.
+        let announced = count_parameters(network, *input_channels, *output_channels);
+        if announced > (weights.len() / size_of::<f32>()) as u64 {
+            return Err(part(format!(
+                "they have {} bytes, too few for the {announced} parameters of the network in its header",
+                weights.len()
+            )));
+        }
+        let fresh = UNet::new(network, *input_channels, *output_channels, 0, device).map_err(broken)?;
         let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(weights.to_vec()));
         let record = record.map_err(|e| part(e.to_string()))?;
         fresh.try_load_record(record).map_err(|e| part(e.to_string()))

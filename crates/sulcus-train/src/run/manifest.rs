@@ -129,7 +129,11 @@ impl Manifest {
     /// When it is missing, invalid or of an unknown version.
     pub fn read(folder: &Path) -> Result<Self, TrainError> {
         let missing = || TrainError::NotARun { folder: folder.to_path_buf() };
-        read_versioned_json(&folder.join(Self::FILE), "the run's manifest", Self::FORMAT_VERSION, missing)
+        let file = folder.join(Self::FILE);
+        let manifest: Self = read_versioned_json(&file, "the run's manifest", Self::FORMAT_VERSION, missing)?;
+        let checked = manifest.plan.check();
+        checked.map_err(|e| TrainError::File { what: format!("the run's manifest is broken: {e}"), file })?;
+        Ok(manifest)
     }
 
     pub(crate) fn write(&mut self, folder: &Path) -> Result<(), TrainError> {

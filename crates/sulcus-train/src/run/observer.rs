@@ -80,6 +80,11 @@ pub trait TrainObserver {
         false
     }
 
+    /// The memory in bytes that a case may need to be read and prepared; `None` for any amount.
+    fn memory_limit(&self) -> Option<u64> {
+        None
+    }
+
     /// Called once before the first step, also of a resumed training. An observer that has an inference engine checks the
     /// model here, so that a failure is found before the training. An error ends the training.
     ///

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use sulcus_dataset::Dataset;
+use sulcus_dataset::{CaseFacts, Dataset};
 use sulcus_model::Training;
 use sulcus_plan::{DeviceList, TrainConfig};
 
-use super::begin::{find_devices, preflight};
+use super::begin::{find_devices, preflight, remove_incomplete_files};
+use super::case_memory::check_grids;
 use super::cases::sampler;
 use super::checkpoint::Checkpoint;
 use super::history;
@@ -82,14 +83,16 @@ pub fn resume(
 ) -> Result<TrainOutcome, TrainError> {
     let began = Instant::now();
     let mut manifest = Manifest::read(folder)?;
+    remove_incomplete_files(folder)?;
     options.apply(&mut manifest.config)?;
     let placement = find_devices(&manifest.config)?;
     check_divisible(manifest.plan.batch_size, manifest.config.device.count())?;
     manifest.device = placement.description.clone();
-    check_data(dataset, &manifest, folder, observer)?;
+    let facts = check_data(dataset, &manifest, folder, observer)?;
     manifest.dataset.folder = DatasetRecord::of(dataset).folder;
 
     let spec = manifest.plan.model_spec(manifest.dataset.name.clone(), Training::default());
+    check_grids(&facts, &spec, observer.memory_limit())?;
     let Manifest { split, data_sha256, plan, config, .. } = &manifest;
     let sampler = sampler(dataset, &spec, &split.training, data_sha256, plan, config)?;
     let device = placement.first()?.autodiff();
@@ -159,17 +162,17 @@ fn restart(manifest: &Manifest, folder: &Path, device: &Device) -> Result<Saved,
     })
 }
 
-/// Checks that the files of all cases are those with which the run began.
+/// Checks that the files of all cases are those with which the run began. Returns what was measured of the cases.
 fn check_data(
     dataset: &Dataset,
     manifest: &Manifest,
     folder: &Path,
     observer: &mut dyn TrainObserver,
-) -> Result<(), TrainError> {
+) -> Result<Vec<CaseFacts>, TrainError> {
     let names: Vec<String> = manifest.data_sha256.keys().cloned().collect();
-    let now: BTreeMap<String, String> =
-        survey(dataset, &names, observer)?.into_iter().map(|f| (f.name, f.sha256)).collect();
-    let changed = manifest.data_sha256.iter().filter(|(name, hash)| now.get(*name) != Some(hash));
+    let facts = survey(dataset, &names, observer)?;
+    let now: BTreeMap<&String, &String> = facts.iter().map(|f| (&f.name, &f.sha256)).collect();
+    let changed = manifest.data_sha256.iter().filter(|(name, hash)| now.get(name) != Some(hash));
     let cases: Vec<String> = changed.map(|(name, _)| name.clone()).collect();
-    if cases.is_empty() { Ok(()) } else { Err(TrainError::DataChanged { cases, folder: folder.to_path_buf() }) }
+    if cases.is_empty() { Ok(facts) } else { Err(TrainError::DataChanged { cases, folder: folder.to_path_buf() }) }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use sulcus_dataset::{CaseFacts, Dataset, DatasetError, Finding, Split};
 
+use super::case_memory::check_headers;
 use super::cases::cases;
 use super::observer::{Event, TrainObserver};
 use crate::error::TrainError;
@@ -22,12 +23,13 @@ pub(super) fn warn_of_unused(dataset: &Dataset, split: &Split, observer: &mut dy
 /// Reads and checks cases.
 ///
 /// # Errors
-/// With all problems of the cases.
+/// With all problems of the cases, or with the first case that needs too much memory.
 pub(super) fn survey(
     dataset: &Dataset,
     names: &[String],
     observer: &mut dyn TrainObserver,
 ) -> Result<Vec<CaseFacts>, TrainError> {
+    check_headers(dataset, names, observer.memory_limit())?;
     observer.event(Event::Checking { cases: names.len() });
     let survey = dataset.survey(names);
     for warning in &survey.warnings {

@@ -7,13 +7,17 @@ use std::time::Instant;
 
 use serde_json::Value;
 use sulcus_io::VolumeMetadata;
-use sulcus_pipeline::{Outputs, PipelineError, Progress};
-use sulcus_runtime::{SegmentOptions, Segmentation, Segmenter};
+use sulcus_model::{CropRule, ModelSpec};
+use sulcus_pipeline::{
+    EngineMemory, InferenceSettings, Outputs, PipelineError, PlannedModel, Progress, ScanOwnership,
+    min_memory_bytes,
+};
+use sulcus_runtime::{SegmentOptions, Segmentation, Segmenter, machine_memory_bytes};
 use sulcus_volume::{Image, OrientationSource};
 
 use super::job::Job;
 use super::line::{FailureLine, Line, Seconds};
-use super::reading::{bytes_to_read, read_channels};
+use super::reading::{Announced, announced, read_channels};
 use super::record::Records;
 use super::scheduler::{CaseFiles, CaseProcessor, CohortScheduler, Completion, ReadCase};
 use crate::args::PredictArgs;
@@ -29,8 +33,8 @@ pub(super) struct Cohort<'a> {
     pub(super) args: &'a PredictArgs,
     pub(super) jobs: &'a [Job],
     pub(super) bad: &'a [BadInput],
-    /// Number of channels of the model.
-    pub(super) channels: usize,
+    /// The specification of the first model.
+    pub(super) spec: &'a ModelSpec,
     /// Records of finished cases, with `--resume`.
     pub(super) records: Option<&'a Records<'a>>,
     pub(super) ui: Ui,
@@ -80,6 +84,30 @@ impl Cohort<'_> {
     fn job(&self, case: usize) -> Result<&Job, CaseError> {
         self.jobs.get(case).ok_or_else(|| CaseError::new(format_args!("there is no case number {case}")))
     }
+
+    fn outputs(&self) -> Outputs {
+        if self.args.probabilities { Outputs::LabelsAndProbabilities } else { Outputs::Labels }
+    }
+
+    /// Refuses a case whose headers announce more than memory can hold, before its voxels are read. The first case is read while the
+    /// models are loaded, so what the engine needs is not known yet; the segmenter checks that.
+    fn check_memory(&self, job: &Job) -> Result<(), CaseError> {
+        let Some(limit) = self.args.max_memory.or_else(machine_memory_bytes) else { return Ok(()) };
+        let failed = |error: &PipelineError| CaseError::caused_by(error).at(job.input());
+        let Announced { read_bytes: mut required, geometry } = announced(&job.case.files);
+        if let Some(geometry) = geometry.filter(|_| self.spec.crop == CropRule::Whole) {
+            let mut settings = InferenceSettings::default();
+            settings.outputs = self.outputs();
+            settings.scan = ScanOwnership::Owned;
+            settings.engine_memory = EngineMemory::Device;
+            let to_segment = min_memory_bytes(&[PlannedModel::new(self.spec)], &geometry, &settings);
+            required = required.max(to_segment.map_err(|error| failed(&error))?);
+        }
+        if required > limit {
+            return Err(failed(&PipelineError::MemoryLimit { limit, required }));
+        }
+        Ok(())
+    }
 }
 
 impl CaseFiles for Cohort<'_> {
@@ -93,8 +121,9 @@ impl CaseFiles for Cohort<'_> {
         if let Some(line) = self.records.and_then(|records| records.finished(job)) {
             return Ok(ReadCase::Finished(CaseReport::FinishedBefore(line)));
         }
+        self.check_memory(job)?;
         let start = Instant::now();
-        let (image, source) = read_channels(&job.case.files, self.channels, &mut |path| {
+        let (image, source) = read_channels(&job.case.files, self.spec.channels.len(), &mut |path| {
             scans::read_scan(path, self.args.series.as_deref(), self.ui)
         })?;
         Ok(ReadCase::Input(LoadedScan { image, source, read_secs: start.elapsed().as_secs_f64() }))
@@ -138,7 +167,7 @@ impl CaseFiles for Cohort<'_> {
     }
 
     fn read_bytes(&self, case: usize) -> u64 {
-        self.jobs.get(case).map_or(0, |job| bytes_to_read(&job.case.files))
+        self.jobs.get(case).map_or(0, |job| announced(&job.case.files).read_bytes)
     }
 }
 
@@ -304,9 +333,7 @@ impl CaseProcessor<Cohort<'_>> for Prediction<'_> {
     }
 
     fn min_bytes(&self, input: &LoadedScan) -> Option<u64> {
-        let outputs =
-            if self.cohort.args.probabilities { Outputs::LabelsAndProbabilities } else { Outputs::Labels };
-        self.segmenter.min_memory_bytes(input.image.geometry(), outputs).ok()
+        self.segmenter.min_memory_bytes(input.image.geometry(), self.cohort.outputs()).ok()
     }
 
     fn output_bytes(&self, output: &SegmentedScan) -> u64 {

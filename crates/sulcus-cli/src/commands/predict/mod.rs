@@ -10,6 +10,7 @@ mod scheduler;
 
 use std::path::PathBuf;
 
+use sulcus_model::ModelSpec;
 use sulcus_runtime::ort::OrtLibrary;
 
 use super::segmenter;
@@ -30,8 +31,8 @@ pub(crate) fn run(
     ui: Ui,
 ) -> Result<(), CliError> {
     segmenter::check(&args.compute)?;
-    let channels = channels_of(&args.models)?;
-    let (cases, bad) = cases::find(&args.inputs, channels)?;
+    let spec = first_spec(&args.models)?;
+    let (cases, bad) = cases::find(&args.inputs, spec.channels.len())?;
     let jobs = job::plan_outputs(args, cases, bad.len())?;
     let single = job::is_file(&args.output);
     if single && args.resume {
@@ -48,15 +49,14 @@ pub(crate) fn run(
     // Of several parts, the first one reports the inputs that are no cases.
     let bad = if args.part.is_none_or(|part| part.number == 1) { bad } else { Vec::new() };
     let records = args.resume.then(|| Records::new(args));
-    let cohort = Cohort { args, jobs: &jobs, bad: &bad, channels, records: records.as_ref(), ui };
+    let cohort = Cohort { args, jobs: &jobs, bad: &bad, spec: &spec, records: records.as_ref(), ui };
     cohort.run(|| segmenter::load(&args.models, &args.compute, args.max_memory, library, environment, ui))
 }
 
-/// Number of channels of the first model, which is needed to group files into cases before an engine is started.
-fn channels_of(models: &[PathBuf]) -> Result<usize, CliError> {
-    let Some(path) = models.first() else { return Ok(1) };
+/// The specification of the first model. It is needed before an engine is started, to group files into cases.
+fn first_spec(models: &[PathBuf]) -> Result<ModelSpec, CliError> {
+    let path = models.first().ok_or_else(|| CliError::usage("there is no model").hint("name one with -m"))?;
     let doing = || format!("reading the model {}", path.display());
     let bytes = std::fs::read(path).context(doing())?;
-    let spec = sulcus_onnx::read_spec(&bytes).context(doing())?;
-    Ok(spec.channels.len())
+    sulcus_onnx::read_spec(&bytes).context(doing())
 }

@@ -3,21 +3,32 @@
 use std::path::{Path, PathBuf};
 
 use sulcus_io::{IoError, Scan, VolumeMetadata, read_metadata};
-use sulcus_volume::Image;
+use sulcus_volume::{Geometry, Image};
 
 use crate::error::CaseError;
 
-/// Memory to read a case, in bytes: its voxels as they are stored and as numbers. Files that cannot be read take none.
-pub(super) fn bytes_to_read(paths: &[PathBuf]) -> u64 {
-    let of_file = |path: &PathBuf| -> Option<u64> {
-        let source = read_metadata(path).ok()?;
-        let values = source.geometry().voxels().checked_mul(source.channels())? as u64;
-        let stored = source.voxel_type().bytes() as u64;
-        let stacked = if paths.len() > 1 { 2 } else { 1 };
-        let file = std::fs::metadata(path).ok()?.len();
-        Some(values * (stored + stacked * size_of::<f32>() as u64) + file)
-    };
-    paths.iter().filter_map(of_file).sum()
+/// What the headers of a case announce.
+#[derive(Default)]
+pub(super) struct Announced {
+    /// Memory to read the case, in bytes: its voxels as they are stored and as numbers.
+    pub(super) read_bytes: u64,
+    /// The grid of the first file.
+    pub(super) geometry: Option<Geometry>,
+}
+
+/// Reads the headers of a case. Files that cannot be read announce nothing.
+pub(super) fn announced(paths: &[PathBuf]) -> Announced {
+    let mut all = Announced::default();
+    for path in paths {
+        let (Ok(source), Ok(file)) = (read_metadata(path), std::fs::metadata(path)) else { continue };
+        let values = (source.geometry().voxels() as u64).saturating_mul(source.channels() as u64);
+        // Several files are stacked.
+        let stacked = if paths.len() > 1 { values.saturating_mul(size_of::<f32>() as u64) } else { 0 };
+        let of_file = source.memory_bytes().saturating_add(stacked).saturating_add(file.len());
+        all.read_bytes = all.read_bytes.saturating_add(of_file);
+        all.geometry.get_or_insert(*source.geometry());
+    }
+    all
 }
 
 /// Reads the files of a case, either one file per channel or one file with all channels, and the metadata of the first file.

@@ -121,6 +121,10 @@ impl TrainObserver for TrainingProgress<'_> {
         self.interrupt.asked()
     }
 
+    fn memory_limit(&self) -> Option<u64> {
+        machine_memory_bytes()
+    }
+
     fn preflight(&mut self, model: &Preflight<'_>) -> Result<(), PreflightError> {
         let Some(library) = self.library else { return Ok(()) };
         let spec = ModelSpec { golden_case: None, ..model.spec().clone() };

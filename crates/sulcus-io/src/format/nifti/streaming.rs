@@ -87,8 +87,10 @@ mod two_threads {
 
 /// Converts the chunks of an inflated file.
 struct ChunkConverter {
-    /// The bytes before the first voxel.
+    /// The bytes before the first voxel, up to [`Self::MAX_BEFORE`].
     before: Vec<u8>,
+    /// How many bytes have come before the first voxel.
+    passed: usize,
     first_voxel: usize,
     /// Bytes of an incomplete block. The statistics thus add the same blocks as for an uncompressed file.
     waiting: Vec<u8>,
@@ -102,11 +104,15 @@ struct ChunkConverter {
 }
 
 impl ChunkConverter {
+    /// The header and its extensions are shorter. A header can place the voxels behind any number of bytes.
+    const MAX_BEFORE: usize = 1 << 26;
+
     fn new(header: &NiftiHeader, compressed_bytes: usize) -> Result<Self, IoErrorKind> {
         let voxel_type = header.voxel_type();
         let values = usize::try_from(header.voxel_bytes()).unwrap_or(usize::MAX) / voxel_type.bytes();
         let mut chunks = Self {
             before: Vec::new(),
+            passed: 0,
             first_voxel: usize::try_from(header.vox_offset()).unwrap_or(usize::MAX),
             waiting: Vec::new(),
             voxel_type,
@@ -136,9 +142,11 @@ impl ChunkConverter {
     }
 
     fn add(&mut self, chunk: &[u8]) {
-        let missing = self.first_voxel.saturating_sub(self.before.len()).min(chunk.len());
+        let missing = self.first_voxel.saturating_sub(self.passed).min(chunk.len());
         let (before, voxels) = chunk.split_at(missing);
-        self.before.extend(before);
+        self.passed += missing;
+        let kept = missing.min(Self::MAX_BEFORE.saturating_sub(self.before.len()));
+        self.before.extend(before.get(..kept).unwrap_or_default());
         self.waiting.extend(voxels);
         let block = BLOCK * self.voxel_type.bytes();
         self.convert(self.waiting.len() / block * block);

@@ -6,6 +6,7 @@
 mod error;
 mod names;
 mod network_tensors;
+mod safetensors;
 mod source;
 
 use std::collections::BTreeMap;

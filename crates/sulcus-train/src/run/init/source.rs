@@ -1,15 +1,17 @@
 use std::collections::BTreeMap;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{DType, Device};
-use burn_store::burn_pack;
+use burn::tensor::{DType, Device, TensorData};
+use burn_store::bridge;
 use burn_store::pytorch_reader::PytorchReader;
-use burn_store::{ModuleStore, SafetensorsStore, bridge};
 use sha2::{Digest, Sha256};
+use zip::{CompressionMethod, ZipArchive};
 
 use super::error::InitError;
 use super::names::{is_duplicate, map_names, strip_wrappers};
 use super::network_tensors::network_tensors;
+use super::safetensors::Safetensors;
 use crate::run::checkpoint::Checkpoint;
 use crate::run::files::hex;
 use crate::run::manifest::Manifest;
@@ -60,14 +62,8 @@ impl InitSource {
         let tensors = match extension.as_str() {
             "onnx" => model(&bytes, &file)?,
             "ckpt" => checkpoint(&file)?,
-            "pt" | "pth" => {
-                drop(bytes);
-                pytorch(&file)?
-            }
-            "safetensors" => {
-                drop(bytes);
-                safetensors(&file)?
-            }
+            "pt" | "pth" => pytorch(bytes, &file)?,
+            "safetensors" => safetensors(&bytes, &file)?,
             _ => return Err(InitError::Unknown { path: file }),
         };
         for FileTensor { file_name, values, .. } in &tensors {
@@ -124,42 +120,65 @@ fn checkpoint(path: &Path) -> Result<Vec<FileTensor>, InitError> {
     Ok(tensors)
 }
 
-fn pytorch(path: &Path) -> Result<Vec<FileTensor>, InitError> {
+fn pytorch(bytes: Vec<u8>, path: &Path) -> Result<Vec<FileTensor>, InitError> {
+    /// A file of weights holds each of them once. Views of the same values, and several names of a tensor, are read several times.
+    const MAX_VIEWS: u64 = 4;
     let broken = |reason: String| InitError::Broken { what: "PyTorch file", reason, path: path.to_path_buf() };
+    let file_bytes = bytes.len() as u64;
+    check_archive(&bytes).map_err(broken)?;
+    drop(bytes);
     let mut tensors = PytorchReader::new(path).map_err(|e| broken(e.to_string()))?.into_tensors();
     if tensors.is_empty() {
         return Err(broken("it holds no tensor; save the network's state_dict()".into()));
     }
+    let all_bytes = tensors.values().fold(0_u64, |sum, tensor| sum.saturating_add(tensor.byte_len() as u64));
+    if all_bytes > file_bytes.saturating_mul(MAX_VIEWS) {
+        return Err(broken(format!("its tensors would take {all_bytes} bytes, the file has {file_bytes}")));
+    }
     let mut names: Vec<String> = tensors.keys().cloned().collect();
     names.sort();
-    let take = |name: &str| tensors.remove(name).map(bridge::from_pytorch);
-    float_tensors(names, take).map_err(broken)
+    let mut take = |name: &str| {
+        let tensor = tensors.remove(name).map(bridge::from_pytorch);
+        tensor.map(bridge::into_data).transpose().map_err(|e| e.to_string())
+    };
+    float_tensors(names, &mut take).map_err(broken)
 }
 
-fn safetensors(path: &Path) -> Result<Vec<FileTensor>, InitError> {
+/// Checks that no entry of a zip archive is compressed. PyTorch never writes such entries, and two megabytes of them inflate to
+/// gigabytes. Other formats pass.
+fn check_archive(bytes: &[u8]) -> Result<(), String> {
+    let Ok(mut archive) = ZipArchive::new(Cursor::new(bytes)) else { return Ok(()) };
+    for index in 0..archive.len() {
+        let entry = archive.by_index_raw(index).map_err(|e| e.to_string())?;
+        if entry.compression() != CompressionMethod::Stored || entry.size() > bytes.len() as u64 {
+            return Err("its archive is compressed, expected one that torch.save() has written".into());
+        }
+    }
+    Ok(())
+}
+
+fn safetensors(bytes: &[u8], path: &Path) -> Result<Vec<FileTensor>, InitError> {
     let broken = |reason: String| InitError::Broken { what: "safetensors file", reason, path: path.to_path_buf() };
-    let mut store = SafetensorsStore::from_file(path);
-    let tensors = store.get_all_tensors().map_err(|e| broken(e.to_string()))?;
-    float_tensors(tensors.keys().cloned().collect(), |name| tensors.get(name).cloned()).map_err(broken)
+    let tensors = Safetensors::parse(bytes).map_err(broken)?;
+    float_tensors(tensors.names(), |name| Ok(tensors.data(name))).map_err(broken)
 }
 
 /// The floating-point tensors, in single precision.
 fn float_tensors(
     names: Vec<String>,
-    mut take: impl FnMut(&str) -> Option<burn_pack::Tensor>,
+    mut take: impl FnMut(&str) -> Result<Option<TensorData>, String>,
 ) -> Result<Vec<FileTensor>, String> {
     let mut all = Vec::new();
     for (name, file_name) in strip_wrappers(names) {
         if is_duplicate(&name) {
             continue;
         }
-        let Some(tensor) = take(&file_name) else { continue };
+        let Some(data) = take(&file_name)? else { continue };
         // Counters and similar values are no weights.
-        if !matches!(tensor.dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16) {
+        if !matches!(data.dtype(), DType::F64 | DType::F32 | DType::F16 | DType::BF16) {
             continue;
         }
-        let shape = tensor.shape.to_vec();
-        let data = bridge::into_data(tensor).map_err(|e| e.to_string())?;
+        let shape = data.shape().to_vec();
         let values = data.try_into_vec_as::<f32>().map_err(|e| format!("`{file_name}`: {e:?}"))?;
         all.push(FileTensor { file_name, name, shape, values });
     }

@@ -136,9 +136,12 @@ fn lower_resolution(values: &mut [f32], [d, h, w]: [usize; 3], factor: f64, flat
     if coarse == fine {
         return;
     }
-    let small = resample(values, fine, coarse, Xyz([Interpolation::Nearest; 3]));
-    let back = resample(&small, coarse, fine, Xyz([Interpolation::Linear; 3]));
-    values.iter_mut().zip(back).for_each(|(v, b)| *v = b);
+    let back = resample(values, fine, coarse, Xyz([Interpolation::Nearest; 3]))
+        .and_then(|small| resample(&small, coarse, fine, Xyz([Interpolation::Linear; 3])));
+    // Where not even a copy of a patch fits in memory, the next step of the training fails.
+    if let Ok(back) = back {
+        values.iter_mut().zip(back).for_each(|(v, b)| *v = b);
+    }
 }
 
 fn change_gamma(values: &mut [f32], gamma: f32) {
