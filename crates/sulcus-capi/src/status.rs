@@ -67,9 +67,10 @@ impl From<RuntimeError> for FfiError {
 fn pipeline_status(error: &PipelineError) -> SulcusStatus {
     match error {
         PipelineError::Spec(_) | PipelineError::Ensemble(_) => SulcusStatus::Model,
-        PipelineError::Channels { .. } | PipelineError::NonFinite { .. } | PipelineError::Volume(_) => {
-            SulcusStatus::Scan
-        }
+        PipelineError::Channels { .. }
+        | PipelineError::NonFinite { .. }
+        | PipelineError::Implausible { .. }
+        | PipelineError::Volume(_) => SulcusStatus::Scan,
         PipelineError::AnswerShape { .. } | PipelineError::AnswerNotFinite | PipelineError::Predictor(_) => {
             SulcusStatus::Inference
         }

@@ -3,14 +3,14 @@ use sulcus_volume::{Interpolation, LabelTable, Orientation, Spacing};
 
 use crate::{
     CropRule, GoldenCase, NetworkSpec, Normalisation, Postprocess, Precision, QuantizationReport, Region,
-    SpecError, Structure,
+    SpecError, Structure, TrainingScans,
 };
 
 /// The key of the ONNX metadata entry that holds the specification.
 pub const SPEC_KEY: &str = "sulcus.spec";
 
 /// The newest format version that this code reads.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 /// The oldest one, which it writes where nothing newer is needed.
 const OLDEST_VERSION: u32 = 1;
 /// The one that brought regions.
@@ -19,6 +19,8 @@ const REGIONS_VERSION: u32 = 2;
 const CROP_VERSION: u32 = 3;
 /// The one that brought the mark of a model that failed its check.
 const UNCHECKED_VERSION: u32 = 4;
+/// The first version with a description of the training scans.
+const TRAINING_SCANS_VERSION: u32 = 5;
 
 /// Everything that prediction needs to know about a model besides its graph. It travels inside the `.onnx` file,
 /// as JSON under [`SPEC_KEY`].
@@ -65,6 +67,9 @@ pub struct ModelSpec {
     pub postprocessing: Vec<Postprocess>,
     /// Where the weights come from.
     pub training: Training,
+    /// What the training scans looked like; absent where it is unknown. Scans that are unlike them are reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_scans: Option<TrainingScans>,
     /// In what fewer bits it was exported and what that cost; absent in single precision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<QuantizationReport>,
@@ -193,6 +198,9 @@ impl ModelSpec {
     /// The oldest format version that can say all that this says: the one to write, so that older programs read what they
     /// understand, and refuse the rest by its number.
     pub fn min_format_version(&self) -> u32 {
+        if self.training_scans.is_some() {
+            return TRAINING_SCANS_VERSION;
+        }
         if self.unchecked.is_some() {
             return UNCHECKED_VERSION;
         }
@@ -256,6 +264,9 @@ impl ModelSpec {
         }
         if !(self.tile_step > 0.0 && self.tile_step <= 1.0) {
             return bad(format!("its window step must lie in (0, 1], found {}", self.tile_step));
+        }
+        if let Some(scans) = &self.training_scans {
+            scans.check(self.channels.len()).map_err(SpecError::Invalid)?;
         }
         self.precision.map_or(Ok(()), |reduction| reduction.check()).map_err(SpecError::Invalid)?;
         self.postprocessing.iter().try_for_each(|step| step.check(&self.labels)).map_err(SpecError::Invalid)?;

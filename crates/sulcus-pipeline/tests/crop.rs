@@ -51,6 +51,7 @@ fn spec(crop: CropRule, normalisation: Normalisation, spacing: SpacingRule) -> M
         padding_multiple: vec![2; 3],
         postprocessing: vec![],
         training: Training::default(),
+        training_scans: None,
         precision: None,
         unchecked: None,
         golden_case: None,

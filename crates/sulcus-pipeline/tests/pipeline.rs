@@ -60,6 +60,7 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
         padding_multiple: vec![2; axes],
         postprocessing: vec![],
         training: Training::default(),
+        training_scans: None,
         precision: None,
         unchecked: None,
         golden_case: None,
@@ -219,8 +220,8 @@ fn the_specification_survives_json_and_refuses_what_it_does_not_know() {
     golden.check(&mask).unwrap();
     assert!(golden.check(&mask.map(|l| l / 2)).is_err());
 
-    let newer = json.replacen("\"format_version\":4", "\"format_version\":9,\"thing\":0", 1);
-    insta::assert_snapshot!(ModelSpec::from_json(&newer).unwrap_err(), @"this model cannot be used: its format version is 9, this program knows 1 to 4: use a newer sulcus");
+    let newer = json.replacen("\"format_version\":5", "\"format_version\":9,\"thing\":0", 1);
+    insta::assert_snapshot!(ModelSpec::from_json(&newer).unwrap_err(), @"this model cannot be used: its format version is 9, this program knows 1 to 5: use a newer sulcus");
     let unknown = json.replacen("\"overlap\"", "\"overlapp\"", 1);
     assert!(ModelSpec::from_json(&unknown).unwrap_err().to_string().contains("unknown field `overlapp`"));
     assert!(ModelSpec::from_json("[]").is_err());

@@ -59,6 +59,7 @@ fn spec(orientation: &str, dimensions: Dimensions) -> ModelSpec {
         padding_multiple: vec![2; axes],
         postprocessing: vec![Postprocess::KeepLargestComponent { labels: vec![3] }],
         training: Training::default(),
+        training_scans: None,
         precision: None,
         unchecked: None,
         golden_case: None,

@@ -39,6 +39,7 @@ mod plan_file;
 mod precision;
 mod preset;
 mod text;
+mod training_scans;
 
 pub use augmentation::{Augmentation, Flips, MirrorAxes, RandomRange};
 pub use config::{SpacingChoice, TrainConfig};
@@ -52,3 +53,4 @@ pub use plan::Plan;
 pub use plan_file::PlanFile;
 pub use precision::{Precision, UnknownPrecision};
 pub use preset::{NetworkChoice, NetworkRule, preset, preset_names};
+pub use training_scans::training_scans;

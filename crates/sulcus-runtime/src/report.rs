@@ -1,9 +1,7 @@
 //! The result of one segmentation as data: the same for the command line, HTTP, C and Python.
 
-use std::fmt;
-
 use serde::{Serialize, Serializer};
-use sulcus_pipeline::StageSeconds;
+use sulcus_pipeline::{ScanWarning, StageSeconds};
 use sulcus_volume::Label;
 
 /// What is reported about a segmented scan beside its mask. Serialized it is the JSON object that every front end gives.
@@ -25,7 +23,7 @@ pub struct Report {
     pub peak_memory_bytes: Option<u64>,
     /// Reasons to doubt the mask.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<ScanWarning>,
     /// The volume of each structure, by name.
     #[serde(serialize_with = "serialize_labels", skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<LabelVolume>,
@@ -73,31 +71,6 @@ impl Seconds {
             ("write", self.write),
             ("total", self.total),
         ]
-    }
-}
-
-/// A reason to doubt a mask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Warning {
-    /// The file has no orientation: left and right are a guess.
-    UnknownOrientation,
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownOrientation => f.write_str(
-                "the file does not say how the patient lies (neither sform nor qform): left and right are unknown, and the mask may \
-                 be wrong",
-            ),
-        }
-    }
-}
-
-impl Serialize for Warning {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

@@ -230,6 +230,7 @@ mod tests {
             tile_step: 0.5,
             postprocessing: vec![],
             training: Training::default(),
+            training_scans: None,
             precision: None,
             unchecked: None,
             golden_case: None,

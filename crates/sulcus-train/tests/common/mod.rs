@@ -45,6 +45,7 @@ pub(crate) fn model_spec(network: NetworkSpec, channels: usize) -> ModelSpec {
         tile_step: 0.5,
         postprocessing: vec![],
         training: Training::default(),
+        training_scans: None,
         precision: None,
         unchecked: None,
         golden_case: None,
