@@ -96,7 +96,8 @@ fn foreign_scans_give_warnings() {
     // MR of another part of the body, which is as large.
     if let Some(prostate) = development_data("Dataset714_DeepRegMR") {
         for case in Dataset::open(prostate).unwrap().cases() {
-            assert_eq!(kinds(&mr, &case.read_image().unwrap().0), ["voxel_size"], "{}", case.name);
+            let found = kinds(&mr, &case.read_image().unwrap().0);
+            assert!(found.contains(&"voxel_size"), "{}: {found:?}", case.name);
         }
     }
 }
