@@ -186,6 +186,9 @@ impl ProblemDetails {
             ErrorKind::Pipeline(
                 PipelineError::Channels { .. } | PipelineError::NonFinite { .. } | PipelineError::Volume(_),
             ) => (StatusCode::UNPROCESSABLE_ENTITY, "unsuitable-scan"),
+            ErrorKind::Pipeline(PipelineError::Implausible { .. }) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "implausible-scan")
+            }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "engine"),
         };
         let detail = match error.kind() {
