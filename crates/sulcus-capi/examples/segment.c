@@ -99,6 +99,12 @@ int main(int argc, char **argv) {
     }
     printf("%zu x %zu x %zu voxels of %g x %g x %g mm\n", grid.shape[0], grid.shape[1], grid.shape[2],
            grid.spacing_mm[0], grid.spacing_mm[1], grid.spacing_mm[2]);
+    for (size_t i = 0; i < report.warnings; i++) {
+        SulcusWarning warning;
+        warning.struct_size = sizeof warning;
+        CHECK(sulcus_segmentation_warning(of_array, i, &warning));
+        fprintf(stderr, "warning: %s (%s)\n", warning.message, warning.kind);
+    }
     for (size_t i = 0; i < report.structures; i++) {
         SulcusStructure structure;
         structure.struct_size = sizeof structure;

@@ -13,8 +13,8 @@
  * frees with the function of its name that ends in _free, or it belongs to a handle and is valid until that handle is freed.
  * A function that creates a handle sets it to null first, so it is null after a failure.
  *
- * Structs that can grow. SulcusSegmentOptions, SulcusSegmenterInfo, SulcusStructure and SulcusReport start with struct_size,
- * and later versions may add fields at their end. The caller sets struct_size to sizeof of the struct before each call that
+ * Structs that can grow. SulcusSegmentOptions, SulcusSegmenterInfo, SulcusStructure, SulcusWarning and SulcusReport start with
+ * struct_size, and later versions may add fields at their end. The caller sets struct_size to sizeof of the struct before each call that
  * reads or fills in the struct. A program that was compiled with an older header has a smaller struct: the fields that it
  * lacks have their default, zero, or are not filled in. A program that was compiled with a newer header has a larger struct:
  * the call is refused when a field that this library does not have is not zero, and such fields are filled in with zero.
@@ -384,7 +384,30 @@ typedef struct SulcusReport {
      * Seconds spent on postprocessing the mask.
      */
     double postprocess_seconds;
+    /**
+     * The number of warnings: reasons to doubt the mask. `sulcus_segmentation_warning` gives them.
+     */
+    size_t warnings;
 } SulcusReport;
+
+/**
+ * A reason to doubt the mask. Its texts belong to the segmentation and are valid until it is freed.
+ */
+typedef struct SulcusWarning {
+    /**
+     * Set by the caller: sizeof(SulcusWarning).
+     */
+    size_t struct_size;
+    /**
+     * The stable name of its kind: `unknown_orientation`, `constant_channel`, `nearly_constant_channel`, `identical_channels`,
+     * `voxel_size`, `field_of_view`, `intensities` or `negative_intensities`. Later versions may have more.
+     */
+    const char *kind;
+    /**
+     * The warning for people, in one sentence. Its numbers are in `sulcus_segmentation_report_json`.
+     */
+    const char *message;
+} SulcusWarning;
 
 #ifdef __cplusplus
 extern "C" {
@@ -555,6 +578,31 @@ SulcusStatus sulcus_options_set_precision(struct SulcusOptions *options,
  */
 SulcusStatus sulcus_options_set_allow_unchecked(struct SulcusOptions *options,
                                                 int allow);
+
+/**
+ * Whether a scan is refused with SULCUS_STATUS_SCAN if there is any warning about it: it differs from the scans that the model was
+ * trained on, or its orientation is unknown. Defaults to 0 (no): `sulcus_segmentation_warning` gives the warnings. Any other value
+ * is yes.
+ *
+ * One thread at a time may use the options.
+ *
+ * # Safety
+ * `options` is from `sulcus_options_new`.
+ */
+SulcusStatus sulcus_options_set_strict(struct SulcusOptions *options,
+                                       int strict);
+
+/**
+ * Whether scans are accepted in which a channel has the same value in every voxel. Defaults to 0 (no): such a scan is refused with
+ * SULCUS_STATUS_SCAN, because it shows nothing. Any other value is yes.
+ *
+ * One thread at a time may use the options.
+ *
+ * # Safety
+ * `options` is from `sulcus_options_new`.
+ */
+SulcusStatus sulcus_options_set_allow_constant(struct SulcusOptions *options,
+                                               int allow);
 
 /**
  * Sets a cache folder for the graphs that ONNX Runtime optimises for the CPU and the engines that TensorRT builds for a GPU,
@@ -806,6 +854,30 @@ SulcusStatus sulcus_segmentation_structure(const struct SulcusSegmentation *segm
  */
 SulcusStatus sulcus_segmentation_report(const struct SulcusSegmentation *segmentation,
                                         struct SulcusReport *report);
+
+/**
+ * Fills in a warning: a reason to doubt the mask. Warnings are counted from 0; `sulcus_segmentation_report` gives their number.
+ *
+ * The texts belong to the segmentation. Several threads may call this function at once.
+ *
+ * # Safety
+ * `segmentation` is from this library; `warning` points to as many bytes as its `struct_size` says.
+ */
+SulcusStatus sulcus_segmentation_warning(const struct SulcusSegmentation *segmentation,
+                                         size_t index,
+                                         struct SulcusWarning *warning);
+
+/**
+ * Fills in the report as a JSON object: engine, device, timings, warnings with their numbers, and the volumes of the structures. It has
+ * the fields of `sulcus predict --json` that are about the segmentation.
+ *
+ * The text belongs to the segmentation and is valid until it is freed. Several threads may call this function at once.
+ *
+ * # Safety
+ * `segmentation` is from this library; `json` points to room for a pointer.
+ */
+SulcusStatus sulcus_segmentation_report_json(const struct SulcusSegmentation *segmentation,
+                                             const char **json);
 
 #ifdef __cplusplus
 }  // extern "C"

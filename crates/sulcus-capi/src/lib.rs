@@ -31,19 +31,21 @@ pub use ffi::{SulcusStatus, sulcus_last_error};
 pub use image::{SulcusImage, sulcus_image_free, sulcus_image_grid, sulcus_image_read, sulcus_image_scan};
 pub use options::{
     SulcusOptions, SulcusPrecision, sulcus_options_add_model_bytes, sulcus_options_add_model_file,
-    sulcus_options_free, sulcus_options_new, sulcus_options_set_allow_unchecked, sulcus_options_set_cache_folder,
-    sulcus_options_set_device, sulcus_options_set_engine, sulcus_options_set_max_memory,
-    sulcus_options_set_mirror, sulcus_options_set_ort_library, sulcus_options_set_precision,
-    sulcus_options_set_step, sulcus_options_set_threads,
+    sulcus_options_free, sulcus_options_new, sulcus_options_set_allow_constant,
+    sulcus_options_set_allow_unchecked, sulcus_options_set_cache_folder, sulcus_options_set_device,
+    sulcus_options_set_engine, sulcus_options_set_max_memory, sulcus_options_set_mirror,
+    sulcus_options_set_ort_library, sulcus_options_set_precision, sulcus_options_set_step,
+    sulcus_options_set_strict, sulcus_options_set_threads,
 };
 pub use scan::{SULCUS_WORLD_LPS, SULCUS_WORLD_RAS, SulcusGrid, SulcusScan, sulcus_ras_from_directions};
 pub use segment::{
     SULCUS_SEGMENT_PROBABILITIES, SulcusProgress, SulcusSegmentOptions, sulcus_segment, sulcus_segment_file,
 };
 pub use segmentation::{
-    SulcusReport, SulcusSegmentation, SulcusStructure, sulcus_segmentation_free, sulcus_segmentation_grid,
-    sulcus_segmentation_labels, sulcus_segmentation_probabilities, sulcus_segmentation_report,
-    sulcus_segmentation_structure,
+    SulcusReport, SulcusSegmentation, SulcusStructure, SulcusWarning, sulcus_segmentation_free,
+    sulcus_segmentation_grid, sulcus_segmentation_labels, sulcus_segmentation_probabilities,
+    sulcus_segmentation_report, sulcus_segmentation_report_json, sulcus_segmentation_structure,
+    sulcus_segmentation_warning,
 };
 pub use segmenter::{
     SulcusSegmenter, SulcusSegmenterInfo, sulcus_segmenter_channel, sulcus_segmenter_free, sulcus_segmenter_info,

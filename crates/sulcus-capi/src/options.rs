@@ -302,6 +302,36 @@ pub unsafe extern "C" fn sulcus_options_set_allow_unchecked(
     unsafe { change(options, || Ok(Box::new(move |builder| builder.allow_unchecked(allow != 0)))) }
 }
 
+/// Whether a scan is refused with SULCUS_STATUS_SCAN if there is any warning about it: it differs from the scans that the model was
+/// trained on, or its orientation is unknown. Defaults to 0 (no): `sulcus_segmentation_warning` gives the warnings. Any other value
+/// is yes.
+///
+/// One thread at a time may use the options.
+///
+/// # Safety
+/// `options` is from `sulcus_options_new`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sulcus_options_set_strict(options: *mut SulcusOptions, strict: c_int) -> SulcusStatus {
+    // SAFETY: as the caller promises.
+    unsafe { change(options, || Ok(Box::new(move |builder| builder.strict(strict != 0)))) }
+}
+
+/// Whether scans are accepted in which a channel has the same value in every voxel. Defaults to 0 (no): such a scan is refused with
+/// SULCUS_STATUS_SCAN, because it shows nothing. Any other value is yes.
+///
+/// One thread at a time may use the options.
+///
+/// # Safety
+/// `options` is from `sulcus_options_new`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sulcus_options_set_allow_constant(
+    options: *mut SulcusOptions,
+    allow: c_int,
+) -> SulcusStatus {
+    // SAFETY: as the caller promises.
+    unsafe { change(options, || Ok(Box::new(move |builder| builder.allow_constant(allow != 0)))) }
+}
+
 /// Sets a cache folder for the graphs that ONNX Runtime optimises for the CPU and the engines that TensorRT builds for a GPU,
 /// which takes minutes. The next process then starts sooner. Defaults to no cache. The folder is created if it is missing.
 /// Its files are trusted, so other users must not be able to write to it.

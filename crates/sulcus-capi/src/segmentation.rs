@@ -1,6 +1,6 @@
 use std::ffi::{CString, c_char};
 
-use sulcus_runtime::{LabelVolume, Segmentation};
+use sulcus_runtime::{Report, ScanWarning, Segmentation};
 
 use crate::ffi::{FfiError, OutPointer, borrowed, c_string, call, free};
 use crate::growing::{Growing, OutStruct};
@@ -11,7 +11,11 @@ use crate::{SulcusGrid, SulcusStatus};
 /// valid when its segmenter is freed.
 pub struct SulcusSegmentation {
     segmentation: Segmentation,
-    structures: Vec<(CString, LabelVolume)>,
+    report: Report,
+    report_json: CString,
+    structures: Vec<CString>,
+    /// Kind and message of each warning.
+    warnings: Vec<(CString, CString)>,
     engine: CString,
     device: CString,
     precision: CString,
@@ -19,12 +23,17 @@ pub struct SulcusSegmentation {
 
 impl From<Segmentation> for SulcusSegmentation {
     fn from(segmentation: Segmentation) -> Self {
-        let named = |volume: LabelVolume| (c_string(&volume.name), volume);
+        let report = segmentation.report();
+        let warning = |warning: &ScanWarning| (c_string(warning.kind()), c_string(&warning.to_string()));
         Self {
-            structures: segmentation.label_volumes().into_iter().map(named).collect(),
-            engine: c_string(segmentation.engine.name()),
-            device: c_string(&segmentation.device.to_string()),
-            precision: c_string(&segmentation.precision),
+            // A report has no number or key that JSON lacks.
+            report_json: c_string(&serde_json::to_string(&report).unwrap_or_default()),
+            structures: report.labels.iter().map(|volume| c_string(&volume.name)).collect(),
+            warnings: report.warnings.iter().map(warning).collect(),
+            engine: c_string(&report.engine),
+            device: c_string(&report.device),
+            precision: c_string(&report.precision),
+            report,
             segmentation,
         }
     }
@@ -82,12 +91,33 @@ pub struct SulcusReport {
     pub engine_seconds: f64,
     /// Seconds spent on postprocessing the mask.
     pub postprocess_seconds: f64,
+    /// The number of warnings: reasons to doubt the mask. `sulcus_segmentation_warning` gives them.
+    pub warnings: usize,
 }
 
 // SAFETY: the struct is `repr(C)`, starts with `struct_size`, and each field ends before or at the next multiple of its
 // alignment.
 unsafe impl Growing for SulcusReport {
     const NAME: &'static str = "SulcusReport";
+}
+
+/// A reason to doubt the mask. Its texts belong to the segmentation and are valid until it is freed.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct SulcusWarning {
+    /// Set by the caller: sizeof(SulcusWarning).
+    pub struct_size: usize,
+    /// The stable name of its kind: `unknown_orientation`, `constant_channel`, `nearly_constant_channel`, `identical_channels`,
+    /// `voxel_size`, `field_of_view`, `intensities` or `negative_intensities`. Later versions may have more.
+    pub kind: *const c_char,
+    /// The warning for people, in one sentence. Its numbers are in `sulcus_segmentation_report_json`.
+    pub message: *const c_char,
+}
+
+// SAFETY: the struct is `repr(C)`, starts with `struct_size`, and each field ends before or at the next multiple of its
+// alignment.
+unsafe impl Growing for SulcusWarning {
+    const NAME: &'static str = "SulcusWarning";
 }
 
 /// Frees a segmentation; null is allowed.
@@ -199,8 +229,9 @@ pub unsafe extern "C" fn sulcus_segmentation_structure(
         // SAFETY: as the caller promises.
         let out = unsafe { OutStruct::new(structure, "structure") }?;
         // SAFETY: as the caller promises.
-        let structures = &unsafe { borrowed(segmentation, "segmentation") }?.structures;
-        let (name, volume) = structures.get(index).ok_or_else(|| no_such("structure", index, structures.len()))?;
+        let SulcusSegmentation { report, structures, .. } = unsafe { borrowed(segmentation, "segmentation") }?;
+        let structure = structures.get(index).zip(report.labels.get(index));
+        let (name, volume) = structure.ok_or_else(|| no_such("structure", index, structures.len()))?;
         out.write(&SulcusStructure {
             struct_size: size_of::<SulcusStructure>(),
             name: name.as_ptr(),
@@ -229,7 +260,7 @@ pub unsafe extern "C" fn sulcus_segmentation_report(
         // SAFETY: as the caller promises.
         let out = unsafe { OutStruct::new(report, "report") }?;
         // SAFETY: as the caller promises.
-        let SulcusSegmentation { segmentation, structures, engine, device, precision } =
+        let SulcusSegmentation { report, structures, warnings, engine, device, precision, .. } =
             unsafe { borrowed(segmentation, "segmentation") }?;
         out.write(&SulcusReport {
             struct_size: size_of::<SulcusReport>(),
@@ -237,13 +268,63 @@ pub unsafe extern "C" fn sulcus_segmentation_report(
             device: device.as_ptr(),
             precision: precision.as_ptr(),
             structures: structures.len(),
-            tiles: segmentation.tiles,
-            peak_memory_bytes: segmentation.peak_memory_bytes.unwrap_or(0),
-            preprocess_seconds: segmentation.seconds.preprocess,
-            infer_seconds: segmentation.seconds.infer,
-            engine_seconds: segmentation.seconds.engine,
-            postprocess_seconds: segmentation.seconds.postprocess,
+            tiles: report.tiles,
+            peak_memory_bytes: report.peak_memory_bytes.unwrap_or(0),
+            preprocess_seconds: report.seconds.preprocess,
+            infer_seconds: report.seconds.infer,
+            engine_seconds: report.seconds.engine,
+            postprocess_seconds: report.seconds.postprocess,
+            warnings: warnings.len(),
         });
+        Ok(())
+    })
+}
+
+/// Fills in a warning: a reason to doubt the mask. Warnings are counted from 0; `sulcus_segmentation_report` gives their number.
+///
+/// The texts belong to the segmentation. Several threads may call this function at once.
+///
+/// # Safety
+/// `segmentation` is from this library; `warning` points to as many bytes as its `struct_size` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sulcus_segmentation_warning(
+    segmentation: *const SulcusSegmentation,
+    index: usize,
+    warning: *mut SulcusWarning,
+) -> SulcusStatus {
+    call(|| {
+        // SAFETY: as the caller promises.
+        let out = unsafe { OutStruct::new(warning, "warning") }?;
+        // SAFETY: as the caller promises.
+        let warnings = &unsafe { borrowed(segmentation, "segmentation") }?.warnings;
+        let (kind, message) = warnings.get(index).ok_or_else(|| no_such("warning", index, warnings.len()))?;
+        out.write(&SulcusWarning {
+            struct_size: size_of::<SulcusWarning>(),
+            kind: kind.as_ptr(),
+            message: message.as_ptr(),
+        });
+        Ok(())
+    })
+}
+
+/// Fills in the report as a JSON object: engine, device, timings, warnings with their numbers, and the volumes of the structures. It has
+/// the fields of `sulcus predict --json` that are about the segmentation.
+///
+/// The text belongs to the segmentation and is valid until it is freed. Several threads may call this function at once.
+///
+/// # Safety
+/// `segmentation` is from this library; `json` points to room for a pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sulcus_segmentation_report_json(
+    segmentation: *const SulcusSegmentation,
+    json: *mut *const c_char,
+) -> SulcusStatus {
+    call(|| {
+        // SAFETY: as the caller promises.
+        let out = unsafe { OutPointer::new(json, "json") }?;
+        out.write(std::ptr::null());
+        // SAFETY: as the caller promises.
+        out.write(unsafe { borrowed(segmentation, "segmentation") }?.report_json.as_ptr());
         Ok(())
     })
 }

@@ -70,6 +70,7 @@ fn pipeline_status(error: &PipelineError) -> SulcusStatus {
         PipelineError::Channels { .. }
         | PipelineError::NonFinite { .. }
         | PipelineError::GridTooLarge { .. }
+        | PipelineError::Implausible { .. }
         | PipelineError::Volume(_) => SulcusStatus::Scan,
         PipelineError::AnswerShape { .. } | PipelineError::AnswerNotFinite | PipelineError::Predictor(_) => {
             SulcusStatus::Inference

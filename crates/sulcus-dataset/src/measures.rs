@@ -1,7 +1,6 @@
-use sulcus_pipeline::nonzero_box;
+use sulcus_model::CropRule;
+use sulcus_pipeline::{ChannelMeasures, Crop, measure_channels, nonzero_box};
 use sulcus_volume::{Image, Label, LabelMap};
-
-use crate::quantile::{quantile, sorted};
 
 /// Intensities and margins of one case.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -12,9 +11,10 @@ pub struct CaseMeasures {
     pub crop_shape: [usize; 3],
     /// Intensities in the foreground, channel by channel.
     pub foreground: Vec<ForegroundSample>,
-    /// The 0.5th, 5th, 50th, 95th and 99.5th percentiles of the finite voxels of each channel. At most 100,000 voxels,
-    /// evenly spaced in the order of the file, are used; without finite voxels the percentiles are 0.
-    pub percentiles: Vec<[f64; 5]>,
+    /// The intensities of each channel, in the whole scan.
+    pub channels: Vec<ChannelMeasures>,
+    /// The intensities of each channel inside the box.
+    pub cropped_channels: Vec<ChannelMeasures>,
 }
 
 /// Voxels of one channel in the foreground of one case.
@@ -49,22 +49,25 @@ impl CaseMeasures {
         let crop_shape =
             nonzero_box(image).map_or(image.geometry().shape(), |ranges| ranges.map(|range| range.len()));
         let inside: usize = crop_shape.iter().product();
+        let channels = measure_channels(image);
+        let part = Crop::to_nonzero(image).ok().flatten().and_then(|crop| crop.image(image).ok());
+        let cropped_channels = part.map_or_else(|| channels.clone(), |part| measure_channels(&part));
         Self {
             crop_ratio: inside as f64 / image.geometry().voxels() as f64,
             crop_shape,
             foreground: foreground.collect(),
-            percentiles: (0..image.channels()).map(|channel| percentiles(image.channel(channel))).collect(),
+            channels,
+            cropped_channels,
         }
     }
-}
 
-fn percentiles(values: &[f32]) -> [f64; 5] {
-    /// How many voxels of a channel are sorted.
-    const MAX_PICKED: usize = 100_000;
-    let step = values.len().div_ceil(MAX_PICKED).max(1);
-    let picked = values.iter().step_by(step).map(|v| f64::from(*v)).filter(|v| v.is_finite());
-    let picked = sorted(picked.collect());
-    [0.005, 0.05, 0.5, 0.95, 0.995].map(|share| quantile(&picked, share))
+    /// The intensities of each channel in the part of the scan that this crop rule keeps.
+    pub fn channels_seen(&self, crop: CropRule) -> &[ChannelMeasures] {
+        match crop {
+            CropRule::Whole => &self.channels,
+            CropRule::Nonzero => &self.cropped_channels,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -97,6 +100,9 @@ mod tests {
         let inside = labels.data().iter().filter(|l| **l != 0).count();
         assert_eq!(measures.foreground[0].values.len(), inside);
         assert_eq!(measures.foreground[0].range, Some([201.0, 254.0]));
+        // The single voxel of the second channel enlarges the box to 6 × 10 × 15 voxels, of which the first fills 600.
+        let zeros = |crop| measures.channels_seen(crop)[0].mode_fraction;
+        assert_eq!((zeros(CropRule::Whole), zeros(CropRule::Nonzero)), (0.9, 300.0 / 900.0));
         let empty = LabelMap::new(*image.geometry(), vec![0; 6000]).unwrap();
         assert_eq!(CaseMeasures::of(&image, &empty, None).foreground[1], ForegroundSample::default());
     }

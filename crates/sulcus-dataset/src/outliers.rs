@@ -72,7 +72,7 @@ pub(crate) fn find_outliers(dataset: &Dataset, facts: &[CaseFacts]) -> Vec<Outli
                 facts,
                 OfFile::Image,
                 &format!("{what} of channel {name}"),
-                |f| f.measures.percentiles.get(index).map(|p| p[pick]),
+                |f| f.measures.channels.get(index).map(|c| c.percentiles[pick]),
             ));
         }
     }

@@ -146,7 +146,7 @@ impl Dataset {
             shape: facts.shape,
             spacing_mm: facts.spacing.mm(),
             orientation: facts.orientation.to_string(),
-            intensities: facts.measures.percentiles.iter().map(|p| Percentiles::from(*p)).collect(),
+            intensities: facts.measures.channels.iter().map(|c| Percentiles::from(c.percentiles)).collect(),
             ml: facts.label_voxels.keys().filter_map(ml).collect(),
         }
     }
@@ -154,7 +154,7 @@ impl Dataset {
 
 fn channel(index: usize, name: &str, facts: &[CaseFacts]) -> ChannelSummary {
     let of_cases: Vec<[f64; 5]> =
-        facts.iter().filter_map(|f| f.measures.percentiles.get(index).copied()).collect();
+        facts.iter().filter_map(|f| f.measures.channels.get(index)).map(|c| c.percentiles).collect();
     let over_cases = |which: usize| {
         let mut values: Vec<f64> = of_cases.iter().map(|p| p[which]).collect();
         values.sort_unstable_by(f64::total_cmp);

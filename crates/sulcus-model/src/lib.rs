@@ -26,6 +26,7 @@ mod precision;
 mod region;
 mod spec;
 mod structure;
+mod training_scans;
 
 pub use crop::CropRule;
 pub use dataset_labels::DatasetLabels;
@@ -41,3 +42,4 @@ pub use spec::{
     ChannelSpec, CoarseAxis, FORMAT_VERSION, ModelSpec, OutputActivation, SPEC_KEY, SpacingRule, Tiling, Training,
 };
 pub use structure::Structure;
+pub use training_scans::{AxisRange, ChannelRange, TrainingScans};

@@ -3,7 +3,7 @@ use sulcus_volume::{Interpolation, LabelTable, Spacing};
 
 use crate::{
     CropRule, GoldenCase, GridAxes, NetworkSpec, Normalisation, Postprocess, Precision, QuantizationReport,
-    Region, SpecError, Structure,
+    Region, SpecError, Structure, TrainingScans,
 };
 
 /// The key of the ONNX metadata entry that holds the specification.
@@ -19,8 +19,8 @@ const REGIONS_VERSION: u32 = 2;
 const CROP_VERSION: u32 = 3;
 /// The first version with the mark of a model that failed its check.
 const UNCHECKED_VERSION: u32 = 4;
-/// The first version with acquired axes and a tolerance of the voxel size.
-const TOLERANCE_VERSION: u32 = 5;
+/// The first version with acquired axes, a tolerance of the voxel size, and a description of the training scans.
+const TRAINING_SCANS_VERSION: u32 = 5;
 
 /// Everything that prediction needs to know about a model besides its graph. It is stored in the `.onnx` file as JSON,
 /// under [`SPEC_KEY`].
@@ -67,6 +67,9 @@ pub struct ModelSpec {
     pub postprocessing: Vec<Postprocess>,
     /// Origin of the weights.
     pub training: Training,
+    /// The properties of the training scans, if they are known. A scan that differs from them is reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_scans: Option<TrainingScans>,
     /// Reduced precision of the file and its loss of Dice; `None` for a file in single precision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<QuantizationReport>,
@@ -233,8 +236,9 @@ impl ModelSpec {
     /// The oldest format version that has every feature of this specification. Files are written in it, so that older
     /// programs can read all files whose features they know.
     pub fn min_format_version(&self) -> u32 {
-        if self.orientation == GridAxes::Acquired || self.spacing.tolerance() != exact() {
-            return TOLERANCE_VERSION;
+        let tolerant = self.orientation == GridAxes::Acquired || self.spacing.tolerance() != exact();
+        if tolerant || self.training_scans.is_some() {
+            return TRAINING_SCANS_VERSION;
         }
         if self.unchecked.is_some() {
             return UNCHECKED_VERSION;
@@ -314,6 +318,9 @@ impl ModelSpec {
                 Self::MAX_TOLERANCE,
                 self.spacing.tolerance()
             ));
+        }
+        if let Some(scans) = &self.training_scans {
+            scans.check(self.channels.len()).map_err(SpecError::Invalid)?;
         }
         self.precision.map_or(Ok(()), |reduction| reduction.check()).map_err(SpecError::Invalid)?;
         self.postprocessing.iter().try_for_each(|step| step.check(&self.labels)).map_err(SpecError::Invalid)?;

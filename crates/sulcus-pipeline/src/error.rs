@@ -1,6 +1,8 @@
 use sulcus_model::SpecError;
 use sulcus_volume::VolumeError;
 
+use crate::ScanWarning;
+
 /// Why a scan could not be preprocessed, predicted or postprocessed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -26,6 +28,12 @@ pub enum PipelineError {
     NonFinite {
         /// Number of such voxels.
         count: usize,
+    },
+    /// A scan that the model should not be trusted with.
+    #[error("the scan is not plausible: {}", reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Implausible {
+        /// What is wrong with it.
+        reasons: Vec<ScanWarning>,
     },
     /// The number of values is not the product of the shape.
     #[error("a tensor of shape {shape:?} cannot have {found} values")]

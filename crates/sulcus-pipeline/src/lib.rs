@@ -34,10 +34,12 @@
 mod error;
 mod inference;
 mod parity;
+mod plausibility;
 mod postprocess;
 mod prediction;
 mod predictor;
 mod preprocess;
+mod quantile;
 
 pub use error::{PipelineError, PredictorError};
 pub use inference::{
@@ -47,6 +49,7 @@ pub use inference::{
     count_tiles_in_chunks, decide, execute, min_memory_bytes, plan_inference, predict_logits, tiles_in_flight,
 };
 pub use parity::{Parity, compare_predictors};
+pub use plausibility::{ChannelMeasures, ScanChecks, ScanWarning, check_scan, measure_channels};
 pub use postprocess::{PostprocessingChoice, choose_postprocessing, postprocess};
 pub use prediction::{Outputs, Prediction};
 pub use predictor::{Predictor, Tensor};

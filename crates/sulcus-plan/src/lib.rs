@@ -38,6 +38,7 @@ mod plan;
 mod plan_file;
 mod preset;
 mod text;
+mod training_scans;
 
 pub use augmentation::{Augmentation, Flips, MirrorAxes, RandomRange};
 pub use config::{SpacingChoice, TrainConfig};
@@ -50,3 +51,4 @@ pub use optimizer::{Optimizer, Schedule};
 pub use plan::Plan;
 pub use plan_file::PlanFile;
 pub use preset::{NetworkChoice, NetworkRule, preset, preset_names};
+pub use training_scans::training_scans;

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use sulcus_model::{
     ChannelSpec, CropRule, GridAxes, ModelSpec, NetworkSpec, Normalisation, OutputActivation, Region, SpacingRule,
-    SpecError, Structure, Tiling, Training,
+    SpecError, Structure, Tiling, Training, TrainingScans,
 };
 use sulcus_volume::LabelTable;
 
@@ -48,6 +48,9 @@ pub struct Plan {
     pub tiling: Tiling,
     /// The axes along which training patches are mirrored.
     pub flips: Flips,
+    /// What the training scans look like, for the checks of scans at prediction. A training sets it from its own cases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_scans: Option<TrainingScans>,
     /// The reasons, one sentence per decision.
     pub why: Vec<String>,
 }
@@ -189,6 +192,7 @@ impl Plan {
             padding_multiple: self.network.padding_multiple(),
             postprocessing: Vec::new(),
             training,
+            training_scans: self.training_scans.clone(),
             precision: None,
             unchecked: None,
             golden_case: None,

@@ -15,12 +15,18 @@ pub(crate) struct Scan {
 
 #[pymethods]
 impl Scan {
-    /// A scan of this shape `[x, y, z]` without voxels yet.
+    /// A scan of this shape `[x, y, z]` without voxels yet. The transform of an image without orientation is a guess.
     #[new]
-    fn new(shape: [usize; 3], channels: usize, ras_from_voxel: [[f64; 4]; 3]) -> PyResult<Self> {
+    fn new(
+        shape: [usize; 3],
+        channels: usize,
+        ras_from_voxel: [[f64; 4]; 3],
+        orientation_known: bool,
+    ) -> PyResult<Self> {
         let map = RasFromVoxel::new(ras_from_voxel).map_err(|e| error::volume_error(&e))?;
         // A transform from the caller counts as known, like the sform of a header.
-        let geometry = Geometry::new(shape, map, OrientationSource::Sform).map_err(|e| error::volume_error(&e))?;
+        let source = if orientation_known { OrientationSource::Sform } else { OrientationSource::None };
+        let geometry = Geometry::new(shape, map, source).map_err(|e| error::volume_error(&e))?;
         let mut values = Vec::new();
         let reserved = geometry.voxels().checked_mul(channels).and_then(|n| values.try_reserve_exact(n).ok());
         reserved.ok_or_else(|| {

@@ -4,6 +4,8 @@ use pyo3::prelude::*;
 use sulcus_runtime::Segmentation;
 use sulcus_volume::Label;
 
+use crate::error::SulcusError;
+
 /// Name, value in the mask, all values, number of voxels, millilitres.
 type Structure = (String, Label, Vec<Label>, usize, f64);
 
@@ -17,25 +19,18 @@ pub(crate) struct NativeSegmentation {
     ras_from_voxel: [[f64; 4]; 4],
     structures: Vec<Structure>,
     names: Vec<(Label, String)>,
-    tiles: usize,
-    /// Preprocessing, inference, the engine's part of inference, postprocessing.
-    seconds: (f64, f64, f64, f64),
-    peak_memory_bytes: Option<u64>,
-    engine: &'static str,
-    device: String,
-    precision: String,
+    /// The runtime's report as JSON.
+    report: String,
 }
 
 impl NativeSegmentation {
     pub(crate) fn new(py: Python<'_>, segmentation: Segmentation) -> PyResult<Self> {
-        let structures = segmentation
-            .label_volumes()
-            .into_iter()
-            .map(|l| (l.name, l.value, l.values, l.voxels, l.ml))
-            .collect();
+        let report = segmentation.report();
+        let json = serde_json::to_string(&report)
+            .map_err(|e| SulcusError::new_err(format!("the report cannot be written: {e}")))?;
+        let structures = report.labels.into_iter().map(|l| (l.name, l.value, l.values, l.voxels, l.ml)).collect();
         let names: Vec<(Label, String)> =
             segmentation.table.entries().iter().map(|e| (e.value, e.name.clone())).collect();
-        let seconds = segmentation.seconds;
         let probabilities = match segmentation.probabilities {
             None => None,
             Some(image) => {
@@ -61,12 +56,7 @@ impl NativeSegmentation {
             ras_from_voxel: geometry.ras_from_voxel().matrix(),
             structures,
             names,
-            tiles: segmentation.tiles,
-            seconds: (seconds.preprocess, seconds.infer, seconds.engine, seconds.postprocess),
-            peak_memory_bytes: segmentation.peak_memory_bytes,
-            engine: segmentation.engine.name(),
-            device: segmentation.device.to_string(),
-            precision: segmentation.precision,
+            report: json,
         })
     }
 }

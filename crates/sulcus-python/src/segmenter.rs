@@ -33,6 +33,8 @@ struct Options {
     max_memory: Option<u64>,
     precision: String,
     allow_unchecked: bool,
+    strict: bool,
+    allow_constant: bool,
     cache_folder: Option<PathBuf>,
     ort_library: Option<PathBuf>,
     ort_packages: Vec<PathBuf>,
@@ -67,7 +69,9 @@ impl Segmenter {
             .ort_library(library)
             .mirror(options.mirror)
             .step(options.step)
-            .allow_unchecked(options.allow_unchecked);
+            .allow_unchecked(options.allow_unchecked)
+            .strict(options.strict)
+            .allow_constant(options.allow_constant);
         for model in models {
             builder = match model {
                 Model::File(path) => builder.model(path),

@@ -134,8 +134,12 @@ def test_missing_geometry_is_refused_or_warned_about(
     unplaced.header["sform_code"] = unplaced.header["qform_code"] = 0
     unplaced = nibabel.Nifti1Image.from_bytes(unplaced.to_bytes())
     with caplog.at_level(logging.WARNING, "sulcus"):
-        mask = tract.segment(unplaced).to_nibabel()
+        found = tract.segment(unplaced)
     assert "left and right are unknown" in caplog.text
+    assert [warning.kind for warning in found.warnings] == ["unknown_orientation"]
+    with pytest.raises(sulcus.InputError, match="left and right are unknown"):
+        sulcus.Segmenter(MODEL, engine="tract", strict=True).segment(unplaced)
+    mask = found.to_nibabel()
     assert (int(mask.header["sform_code"]), int(mask.header["qform_code"])) == (0, 0)
     assert np.allclose(mask.header.get_best_affine(), unplaced.affine)
 

@@ -37,6 +37,7 @@ SCANS = {
     "NaN": (with_value(np.nan), AFFINE, r"1 voxel\(s\) that are not finite numbers"),
     "infinity": (with_value(-np.inf), AFFINE, r"1 voxel\(s\) that are not finite numbers"),
     "beyond single precision": (with_value(1e300), AFFINE, r"1 voxel\(s\) that are not finite numbers"),
+    "one value": (np.full((6, 5, 4), 7), AFFINE, r"channel `MRI` is 7 in every voxel, so it shows nothing"),
     "complex": (ARRAY.astype(complex), AFFINE, r"real numbers .* found dtype complex128"),
     "objects": (ARRAY.astype(object), AFFINE, r"real numbers .* found dtype object"),
     "text": (ARRAY.astype(str), AFFINE, r"real numbers .* found dtype <U"),

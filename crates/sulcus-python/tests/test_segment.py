@@ -219,3 +219,44 @@ def test_scan_smaller_than_the_patch_is_padded_as_in_the_binary(
         assert found.labels.shape == crop.shape
         assert np.array_equal(found.labels, np.asarray(nibabel.load(mask).dataobj))
         mask.unlink()
+
+
+def test_implausible_scans_get_typed_warnings_or_are_refused(
+    image: nibabel.Nifti1Image, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def near(*values: float) -> dict[str, list[float]]:
+        return {"min": list(values), "median": list(values), "max": list(values)}
+
+    scans = {
+        "cases": 4,
+        "spacing_mm": near(1, 1, 1),
+        "extent_mm": near(35, 53, 36),
+        "channels": [{"percentile_00_5": [0, 1], "percentile_99_5": [90, 1e6], "max_mode_fraction": 0.1}],
+    }
+    model = with_spec(format_version=5, training_scans=scans)
+    described, strict = (sulcus.Segmenter(model, engine="tract", strict=strict) for strict in (False, True))
+    for segmenter in (described, strict):
+        found = segmenter.segment(image)
+        assert found.warnings == ()
+        assert "warnings" not in json.loads(found.report.json)
+        assert (found.report.tiles, found.report.engine) == (found.tiles, "tract")
+
+    array = np.asarray(image.dataobj)
+    wide = np.concatenate([array] * 3)
+    with caplog.at_level("WARNING", "sulcus"):
+        (warning,) = described.segment(wide, image.affine).report.warnings
+    assert isinstance(warning, sulcus.ScanWarning)
+    assert (warning.kind, warning.data["found_mm"]) == ("field_of_view", [105.0, 53.0, 36.0])
+    assert str(warning) == warning.message and warning.message in caplog.text
+    with pytest.raises(sulcus.InputError, match="the scan covers 105 × 53 × 36 mm"):
+        strict.segment(wide, image.affine)
+
+    blank = np.full_like(array, 7)
+    with pytest.raises(sulcus.InputError, match="is 7 in every voxel"):
+        described.segment(blank, image.affine)
+    nibabel.save(nibabel.Nifti1Image(blank, image.affine), tmp_path / "blank.nii")
+    with pytest.raises(sulcus.InputError, match="is 7 in every voxel"):
+        described.segment_file(tmp_path / "blank.nii", tmp_path / "mask.nii")
+    assert not (tmp_path / "mask.nii").exists()
+    allowed = sulcus.Segmenter(MODEL, engine="tract", allow_constant=True)
+    assert [warning.kind for warning in allowed.segment(blank, image.affine).warnings] == ["constant_channel"]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sulcus_model::Dimensions;
 use sulcus_model::{ModelSpec, Precision};
 use sulcus_onnx::read_spec;
-use sulcus_pipeline::WindowOptions;
+use sulcus_pipeline::{ScanChecks, WindowOptions};
 
 use crate::device::compute_precision;
 use crate::engine::SessionPool;
@@ -31,6 +31,7 @@ pub struct SegmenterBuilder {
     #[cfg(feature = "ort")]
     library: Option<OrtLibrary>,
     window: WindowOptions,
+    checks: ScanChecks,
     max_memory: Option<u64>,
     allow_unchecked: bool,
 }
@@ -192,6 +193,19 @@ impl SegmenterBuilder {
         self
     }
 
+    /// Whether to refuse scans for which there is any [`ScanWarning`](crate::ScanWarning). Defaults to `false`: the warnings are in the
+    /// [`Segmentation`](crate::Segmentation).
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.checks.strict = strict;
+        self
+    }
+
+    /// Whether to accept scans with a channel that has the same value in every voxel. Defaults to `false`: such a channel shows nothing.
+    pub fn allow_constant(mut self, allow: bool) -> Self {
+        self.checks.allow_constant = allow;
+        self
+    }
+
     /// An engine of the caller. It replaces [`engine`](Self::engine); its device is reported as [`Device::Cpu`].
     pub fn custom_engine(mut self, factory: Arc<dyn EngineFactory>) -> Self {
         self.custom_engine = Some(factory);
@@ -258,7 +272,7 @@ impl SegmenterBuilder {
             // On a GPU, the batch of one thread is copied while that of another one is computed.
             engine_threads: if choice.device.is_gpu() { 2 } else { 1 },
         };
-        Segmenter::new(models, settings, self.window, choice.notes)
+        Segmenter::new(models, settings, self.window, self.checks, choice.notes)
     }
 
     /// Refuses a precision that the device cannot compute the models in.

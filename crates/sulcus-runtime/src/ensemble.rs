@@ -32,6 +32,8 @@ fn shared_properties(spec: &ModelSpec) -> [(&'static str, String); 5] {
         format_version: _,
         name: _,
         training: _,
+        // A scan is compared with the training scans of each model.
+        training_scans: _,
         // Models of different precision can be averaged.
         precision: _,
         golden_case: _,

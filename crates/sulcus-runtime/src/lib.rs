@@ -103,6 +103,13 @@
 //! [`Segmentation::report`] returns the result as data: labels with volumes, timings, warnings. It serializes to the JSON
 //! object of the command line and the HTTP server.
 //!
+//! # Implausible scans
+//!
+//! Before a scan is predicted it is compared with those that the model was trained on: voxel size, field of view and intensities, as far
+//! as the model file describes them. What differs is a [`ScanWarning`] in [`Segmentation::warnings`]; with
+//! [`SegmenterBuilder::strict`] it is an error. A channel that has the same value in every voxel is always an error, unless
+//! [`SegmenterBuilder::allow_constant`] is set.
+//!
 //! # Features
 //!
 //! `ort` and `tract` are the engines, both on by default; `cuda`, `tensorrt` and `openvino` add ONNX Runtime's providers
@@ -142,9 +149,10 @@ use library::{NamedLibrary, OrtLibrary, OrtSearch};
 pub use machine::machine_memory_bytes;
 pub use memory::peak_memory_bytes;
 pub use note::Note;
-pub use report::{LabelVolume, Report, Seconds, Warning, serialize_labels};
+pub use report::{LabelVolume, Report, Seconds, serialize_labels};
 pub use segmentation::{SegmentOptions, Segmentation};
 pub use segmenter::Segmenter;
+pub use sulcus_pipeline::ScanWarning;
 
 /// ONNX Runtime: the search for its library, and direct use of it.
 #[cfg(feature = "ort")]

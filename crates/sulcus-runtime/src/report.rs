@@ -1,9 +1,7 @@
 //! The result of one segmentation as data, the same for the command line, HTTP, C and Python.
 
-use std::fmt;
-
 use serde::{Serialize, Serializer};
-use sulcus_pipeline::StageSeconds;
+use sulcus_pipeline::{ScanWarning, StageSeconds};
 use sulcus_volume::Label;
 
 /// The description of a segmented scan besides its mask. It serializes to the JSON object that every front end returns.
@@ -25,7 +23,7 @@ pub struct Report {
     pub peak_memory_bytes: Option<u64>,
     /// Reasons why the mask may be wrong.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<ScanWarning>,
     /// The volume of each structure, by name.
     #[serde(serialize_with = "serialize_labels", skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<LabelVolume>,
@@ -73,31 +71,6 @@ impl Seconds {
             ("write", self.write),
             ("total", self.total),
         ]
-    }
-}
-
-/// A reason why a mask may be wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Warning {
-    /// The file has no orientation, so left and right are a guess.
-    UnknownOrientation,
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownOrientation => f.write_str(
-                "the file does not define the orientation (neither sform nor qform): left and right are unknown, and the mask may \
-                 be wrong",
-            ),
-        }
-    }
-}
-
-impl Serialize for Warning {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

@@ -1,10 +1,10 @@
 use std::ops::ControlFlow;
 
 use sulcus_model::Structure;
-use sulcus_pipeline::{Outputs, Progress};
-use sulcus_volume::{Image, LabelMap, LabelTable, OrientationSource};
+use sulcus_pipeline::{Outputs, Progress, ScanWarning};
+use sulcus_volume::{Image, LabelMap, LabelTable};
 
-use crate::{Device, Engine, LabelVolume, Report, Seconds, Warning};
+use crate::{Device, Engine, LabelVolume, Report, Seconds};
 
 /// Called after every tile; decides whether to continue.
 type Observer<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
@@ -54,6 +54,8 @@ pub struct Segmentation {
     pub table: LabelTable,
     /// The structures that the model segments: labels, or regions of several labels.
     pub structures: Vec<Structure>,
+    /// Reasons why the mask may be wrong.
+    pub warnings: Vec<ScanWarning>,
     /// Number of predicted tiles. A tile that models of an ensemble share counts once; a tile that several chunks need
     /// under a memory limit counts for each of them.
     pub tiles: usize,
@@ -79,15 +81,9 @@ impl Segmentation {
             seconds: self.seconds,
             tiles: self.tiles,
             peak_memory_bytes: self.peak_memory_bytes,
-            warnings: self.warnings(),
+            warnings: self.warnings.clone(),
             labels: self.label_volumes(),
         }
-    }
-
-    /// Reasons why the mask may be wrong.
-    pub fn warnings(&self) -> Vec<Warning> {
-        let unknown = self.labels.geometry().source() == OrientationSource::None;
-        unknown.then_some(Warning::UnknownOrientation).into_iter().collect()
     }
 
     /// The volume of every structure of the model, in the order of label values or regions; 0 for a structure that was not found.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sulcus_model::{CropRule, ModelSpec, Precision};
 use sulcus_pipeline::{
     ChunkSize, Crop, EngineMemory, InferencePlan, InferenceSettings, Outputs, PipelineError, PlannedModel,
-    Progress, ScanInput, WindowOptions, execute, min_memory_bytes, plan_inference,
+    Progress, ScanChecks, ScanInput, WindowOptions, check_scan, execute, min_memory_bytes, plan_inference,
 };
 use sulcus_volume::{Geometry, Image, Label};
 
@@ -25,6 +25,7 @@ pub struct Segmenter {
     settings: EngineSettings,
     precision: String,
     window: WindowOptions,
+    checks: ScanChecks,
     loaded_bytes: u64,
     /// The memory limit where the caller sets none.
     default_memory_limit: Option<u64>,
@@ -51,6 +52,16 @@ pub(crate) struct Model {
     pub(crate) session_pool: Option<SessionPool>,
     /// Length of the file in bytes.
     pub(crate) file_bytes: u64,
+}
+
+/// Which models segment a scan, and how.
+struct Request<'a> {
+    models: &'a [Model],
+    /// The specification that they share, with the postprocessing that is applied.
+    spec: &'a ModelSpec,
+    window: &'a WindowOptions,
+    /// `None` for a scan that is not checked.
+    checks: Option<ScanChecks>,
 }
 
 /// The sessions of a model that one prediction uses.
@@ -110,6 +121,7 @@ impl Segmenter {
         models: Vec<Model>,
         settings: EngineSettings,
         window: WindowOptions,
+        checks: ScanChecks,
         notes: Vec<Note>,
     ) -> Result<Self, Error> {
         let specs: Vec<&ModelSpec> = models.iter().map(|m| &m.spec).collect();
@@ -118,7 +130,7 @@ impl Segmenter {
         let loaded_bytes = loaded_bytes(models.iter().map(|m| m.file_bytes).sum());
         let default_memory_limit = default_memory_limit(loaded_bytes);
         let precision = precision_names(&models, &settings);
-        Ok(Self { spec, models, settings, precision, window, loaded_bytes, default_memory_limit, notes })
+        Ok(Self { spec, models, settings, precision, window, checks, loaded_bytes, default_memory_limit, notes })
     }
 
     /// The specification of the model. For an ensemble: that of the first model, with only the postprocessing steps that
@@ -215,10 +227,11 @@ impl Segmenter {
     /// Segments a scan.
     ///
     /// # Errors
-    /// When the scan does not fit the model or contains voxels that are not finite, it cannot be segmented within the memory limit,
-    /// the engine fails, or the observer asks to stop.
+    /// When the scan does not fit the model, is not plausible ([`PipelineError::Implausible`](sulcus_pipeline::PipelineError::Implausible))
+    /// or contains voxels that are not finite, it cannot be segmented within the memory limit, the engine fails, or the observer asks to
+    /// stop.
     pub fn segment(&self, image: &Image, options: SegmentOptions<'_>) -> Result<Segmentation, Error> {
-        self.run(&self.models, &self.spec, &self.window, ScanInput::Borrowed(image), options)
+        self.run(self.request(), ScanInput::Borrowed(image), options)
     }
 
     /// As [`Segmenter::segment`], for a scan that is not needed afterwards: its memory is reused.
@@ -226,7 +239,7 @@ impl Segmenter {
     /// # Errors
     /// As [`Segmenter::segment`].
     pub fn segment_owned(&self, image: Image, options: SegmentOptions<'_>) -> Result<Segmentation, Error> {
-        self.run(&self.models, &self.spec, &self.window, ScanInput::Owned(image), options)
+        self.run(self.request(), ScanInput::Owned(image), options)
     }
 
     /// Segments a scan in any supported file format and writes the mask in the format of its file name: on the same grid, with the
@@ -283,21 +296,26 @@ impl Segmenter {
             // So is the limit, which may be too small for it. A stranger's model may ask for more than the machine has.
             let max_memory = Some(self.default_memory_limit.unwrap_or(u64::MAX));
             let options = SegmentOptions { max_memory, ..SegmentOptions::default() };
-            let found = self.run(one, spec, &window, ScanInput::Borrowed(&image), options)?;
+            // It is a part of a training scan, so it is not compared with whole ones.
+            let request = Request { models: one, spec, window: &window, checks: None };
+            let found = self.run(request, ScanInput::Borrowed(&image), options)?;
             golden.check(&found.labels)?;
         }
         Ok(())
     }
 
-    /// Crops the scan if the models require it, makes a plan, and executes the plan on the engine.
+    fn request(&self) -> Request<'_> {
+        Request { models: &self.models, spec: &self.spec, window: &self.window, checks: Some(self.checks) }
+    }
+
+    /// Crops the scan if the models require it, checks it, makes a plan, and executes the plan on the engine.
     fn run(
         &self,
-        models: &[Model],
-        spec: &ModelSpec,
-        window: &WindowOptions,
+        request: Request<'_>,
         scan: ScanInput<'_>,
         options: SegmentOptions<'_>,
     ) -> Result<Segmentation, Error> {
+        let Request { models, spec, window, checks } = request;
         let SegmentOptions { outputs, observer, max_memory } = options;
         let mut ignore_progress = |_: Progress| ControlFlow::Continue(());
         let observer = observer.unwrap_or(&mut ignore_progress);
@@ -306,6 +324,9 @@ impl Segmenter {
         settings.window = *window;
         let (scan, crop) = cropped(spec, scan, &mut settings)?;
         settings.scan = scan.ownership();
+        let specs: Vec<&ModelSpec> = models.iter().map(|model| &model.spec).collect();
+        let warnings =
+            checks.map(|checks| check_scan(&specs, scan.image(), checks)).transpose()?.unwrap_or_default();
 
         let planned: Vec<PlannedModel<'_>> = models.iter().map(Model::planned).collect();
         let plan = plan_inference(&planned, scan.image().geometry(), &settings)?;
@@ -319,7 +340,6 @@ impl Segmenter {
         let sessions: Vec<Sessions<'_>> =
             models.iter().map(|model| model.sessions(plan.sessions)).collect::<Result<_, _>>()?;
         let predictors: Vec<&dyn SharedPredictor> = sessions.iter().map(Sessions::predictor).collect();
-        let specs: Vec<&ModelSpec> = models.iter().map(|model| &model.spec).collect();
         let (execution, engine_secs) = with_tile_queue(&predictors, plan.concurrent_calls, |queue| {
             execute(&plan, &specs, spec, scan, queue, observer)
         })?;
@@ -333,6 +353,7 @@ impl Segmenter {
             probabilities: prediction.probabilities,
             table: spec.labels.clone(),
             structures: spec.structures(),
+            warnings,
             tiles: execution.tiles,
             seconds: Seconds::of_stages(execution.seconds, engine_secs),
             peak_memory_bytes: peak_memory_bytes(),

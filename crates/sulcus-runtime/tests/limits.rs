@@ -6,10 +6,10 @@ extern crate sulcus_harness;
 
 mod common;
 
-use common::{builders, geometry, graph, model, noise_scan, spec};
-use sulcus_model::{CoarseAxis, CropRule, SpacingRule};
+use common::{box_scan, builders, geometry, graph, model, noise_scan, spec};
+use sulcus_model::{AxisRange, ChannelRange, CoarseAxis, CropRule, SpacingRule, TrainingScans};
 use sulcus_pipeline::{Outputs, PipelineError};
-use sulcus_runtime::{ErrorKind, SegmentOptions, peak_memory_bytes, with_causes};
+use sulcus_runtime::{ErrorKind, SELF_TEST_MODEL, ScanWarning, SegmentOptions, peak_memory_bytes, with_causes};
 use sulcus_volume::{Geometry, Image, Interpolation, OrientationSource, RasFromVoxel, Spacing};
 
 #[test]
@@ -165,6 +165,77 @@ fn scan_with_surplus_channels_is_refused() {
         let scan = Image::new(grid, 2, vec![1.0; 240]).unwrap();
         let error = segmenter.segment(&scan, SegmentOptions::default()).unwrap_err().to_string();
         assert!(error.contains('2') && error.contains('1') && error.contains("channel"), "{error}");
+    }
+}
+
+/// The tiny model of volumes, trained on scans of 12 × 10 × 6 mm with voxels of 1 × 1 × 1.5 mm.
+fn model_with_training_scans() -> Vec<u8> {
+    let at = |values: [f64; 3]| AxisRange { min: values, median: values, max: values };
+    let channel =
+        ChannelRange { percentile_00_5: [0.0, 1.0], percentile_99_5: [90.0, 100.0], max_mode_fraction: 0.1 };
+    let mut spec = spec(3);
+    spec.training_scans = Some(TrainingScans {
+        cases: 4,
+        spacing_mm: at([1.0, 1.0, 1.5]),
+        extent_mm: at([12.0, 10.0, 6.0]),
+        channels: vec![channel],
+    });
+    spec.format_version = spec.min_format_version();
+    graph(&spec, 7).finish(&spec, "", "test").unwrap()
+}
+
+#[test]
+fn scan_unlike_the_training_scans_gets_a_mask_with_a_warning_or_an_error_if_strict() {
+    let bytes = model_with_training_scans();
+    let wide = noise_scan([40, 10, 4], 5);
+    for builder in builders() {
+        let (plain, strict) = (builder.clone().model_bytes(bytes.clone()), builder.model_bytes(bytes.clone()));
+        let (plain, strict) = (plain.build().unwrap(), strict.strict(true).build().unwrap());
+        for usual in [noise_scan([12, 10, 4], 5), box_scan()] {
+            assert_eq!(plain.segment(&usual, SegmentOptions::default()).unwrap().warnings, []);
+            strict.segment(&usual, SegmentOptions::default()).unwrap();
+        }
+        let found = plain.segment(&wide, SegmentOptions::default()).unwrap();
+        assert!(matches!(found.warnings[..], [ScanWarning::FieldOfView { found_mm: [40.0, 10.0, 6.0], .. }]));
+        assert_eq!(found.report().warnings, found.warnings);
+        let ErrorKind::Pipeline(PipelineError::Implausible { reasons }) =
+            strict.segment_owned(wide.clone(), SegmentOptions::default()).unwrap_err().into_kind()
+        else {
+            panic!("another error")
+        };
+        assert_eq!(reasons, found.warnings);
+    }
+}
+
+#[test]
+fn constant_scan_gets_no_mask_unless_it_is_allowed() {
+    let blank = Image::new(geometry([12, 10, 4], "RAS", [1.0; 3]), 1, vec![7.0; 480]).unwrap();
+    for builder in builders() {
+        let builder = builder.model_bytes(model(3));
+        let error = builder.clone().build().unwrap().segment(&blank, SegmentOptions::default()).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Pipeline(PipelineError::Implausible { reasons }) if reasons.len() == 1),
+            "{error}"
+        );
+        let allowed = builder.allow_constant(true).build().unwrap();
+        let found = allowed.segment(&blank, SegmentOptions::default()).unwrap();
+        assert_eq!(found.warnings.iter().map(ScanWarning::kind).collect::<Vec<_>>(), ["constant_channel"]);
+    }
+}
+
+#[test]
+fn golden_case_is_not_compared_with_the_training_scans() {
+    // It is a small part of a training scan.
+    let mut spec = sulcus_onnx::read_spec(SELF_TEST_MODEL).unwrap();
+    let everywhere = AxisRange { min: [100.0; 3], median: [100.0; 3], max: [100.0; 3] };
+    let channel =
+        ChannelRange { percentile_00_5: [0.0, 1.0], percentile_99_5: [2.0, 3.0], max_mode_fraction: 0.0 };
+    spec.training_scans =
+        Some(TrainingScans { cases: 1, spacing_mm: everywhere, extent_mm: everywhere, channels: vec![channel] });
+    spec.format_version = spec.min_format_version();
+    let bytes = sulcus_onnx::with_spec(SELF_TEST_MODEL, &spec).unwrap();
+    for builder in builders() {
+        builder.model_bytes(bytes.clone()).strict(true).build().unwrap().replay_golden().unwrap();
     }
 }
 

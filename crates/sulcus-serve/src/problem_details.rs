@@ -189,6 +189,9 @@ impl ProblemDetails {
                 | PipelineError::GridTooLarge { .. }
                 | PipelineError::Volume(_),
             ) => (StatusCode::UNPROCESSABLE_ENTITY, "unsuitable-scan"),
+            ErrorKind::Pipeline(PipelineError::Implausible { .. }) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "implausible-scan")
+            }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "engine"),
         };
         let detail = match error.kind() {

@@ -39,7 +39,6 @@ impl SegmentService for Segmenter {
     }
 }
 
-/// The warning that `sulcus predict` prints for such a file.
 /// One worker thread.
 pub(crate) struct Worker {
     pub(crate) service: Arc<dyn SegmentService>,

@@ -39,6 +39,7 @@ pub fn test_spec(axes: u8) -> TestSpec {
         padding_multiple: vec![2; n],
         postprocessing: Vec::new(),
         training: Training::default(),
+        training_scans: None,
         precision: None,
         unchecked: None,
         golden_case: None,

@@ -37,6 +37,7 @@ fn edited_plan_is_used_and_kept() {
         v["plan"]["patch"] = json!([16, 32]);
         v["plan"]["batch_size"] = json!(3);
         v["plan"]["normalisation"] = json!([{"scheme": "min_max"}]);
+        v["plan"]["training_scans"]["cases"] = json!(1000);
         v["config"]["epochs"] = json!(1);
         v["config"]["steps_per_epoch"] = json!(1);
     });
@@ -45,9 +46,14 @@ fn edited_plan_is_used_and_kept() {
     let split = SplitChoice::default();
     train_by_plan(&dataset, &split, &file.config, &file.plan, &run, &mut ()).unwrap();
     let manifest = Run::open(&run).unwrap().manifest().clone();
-    assert_eq!(manifest.plan, file.plan);
+    // The training scans are those of the run, whatever cases the plan was made from.
+    let training_scans = manifest.plan.training_scans.clone();
+    assert_eq!(training_scans.as_ref().map(|scans| scans.cases), Some(manifest.split.training.len()));
+    let mut expected = file.plan.clone();
+    expected.training_scans = training_scans;
+    assert_eq!(manifest.plan, expected);
     let kept = PlanFile::read(&run.join("plan.json")).unwrap();
-    assert_eq!((&kept.plan, &kept.config), (&file.plan, &file.config));
+    assert_eq!((&kept.plan, &kept.config), (&expected, &file.config));
 
     let mut other = file.plan.clone();
     other.channels.push("PET".into());

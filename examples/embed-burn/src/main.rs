@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 use burn::tensor::{Bytes, Device, TensorData};
 use sulcus_model::ModelSpec;
 use sulcus_pipeline::{
-    Outputs, PipelineError, Predictor, PredictorError, Tensor, WindowOptions, predict_logits, preprocess,
+    Outputs, PipelineError, Predictor, PredictorError, ScanChecks, Tensor, WindowOptions, check_scan,
+    predict_logits, preprocess,
 };
 use sulcus_volume::{Image, LabelMap};
 
@@ -68,6 +69,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     };
     let scan = sulcus_io::read_scan(scan.as_ref())?;
+    // A blank scan is an error; what differs from the training scans is a warning.
+    for warning in check_scan(&[&spec], &scan.image, ScanChecks::default())? {
+        println!("warning: {warning}");
+    }
     let labels = segment(&network, &spec, &scan.image)?;
     sulcus_io::write_labels(mask.as_ref(), &labels, &scan.metadata, &spec.labels)?;
     let counts = labels.counts();

@@ -94,7 +94,7 @@ fn volumes_smaller_than_the_patch_are_padded() {
     for (engine, library) in engines() {
         let model = std::fs::read(shipped_model()).unwrap();
         let segmenter = segmenter(&options_with(&model, engine, library.as_deref())).unwrap();
-        for shape in [[1, 1, 1], [3, 2, 1], [70, 2, 3]] {
+        for shape in [[2, 1, 1], [3, 2, 1], [70, 2, 3]] {
             let scan = Arrays::ramp(&shape);
             let found = segment(&segmenter, &scan.scan(), None).unwrap();
             let image = sulcus_volume::Image::new(geometry(shape), 1, scan.voxels.clone()).unwrap();

@@ -237,6 +237,46 @@ fn stopped_file_leaves_no_mask() {
 }
 
 #[test]
+fn implausible_scans_are_refused_or_get_warnings_as_in_rust() {
+    let mut blank = Arrays::ramp(&[12, 10, 4]);
+    blank.voxels.fill(7.0);
+    let status = segment(&self_test(), &blank.scan(), None).err().unwrap();
+    let message = refused(status, SulcusStatus::Scan);
+    assert_eq!(message, "the scan is not plausible: channel `MRI` is 7 in every voxel, so it shows nothing");
+
+    let options = options_with(SELF_TEST_MODEL, Engine::Tract, None);
+    // SAFETY: a live handle.
+    ok(unsafe { sulcus_options_set_allow_constant(options.pointer, 1) });
+    let found = segment(&segmenter(&options).unwrap(), &blank.scan(), None).unwrap();
+    assert_eq!(report(&found).warnings, 1);
+    let (mut warning, mut json): (SulcusWarning, _) = (zeroed(), null());
+    // SAFETY: a live handle, a struct, and room for a pointer.
+    unsafe {
+        ok(sulcus_segmentation_warning(found.pointer, 0, &mut warning));
+        ok(sulcus_segmentation_report_json(found.pointer, &mut json));
+    }
+    assert_eq!(text(warning.kind), "constant_channel");
+    assert_eq!(text(warning.message), "channel `MRI` is 7 in every voxel, so it shows nothing");
+    let json: serde_json::Value = serde_json::from_str(&text(json)).unwrap();
+    assert_eq!(
+        (&json["warnings"][0]["kind"], &json["warnings"][0]["min"]),
+        (&"constant_channel".into(), &7.0.into())
+    );
+    assert_eq!((&json["engine"], &json["tiles"]), (&"tract".into(), &report(&found).tiles.into()));
+    assert_eq!(json["labels"]["Bright"]["value"], 2);
+    // SAFETY: a live handle and a struct.
+    let status = unsafe { sulcus_segmentation_warning(found.pointer, 1, &mut warning) };
+    assert_eq!(refused(status, SulcusStatus::NotAvailable), "there is no warning 1: there are 1, counted from 0");
+
+    // SAFETY: a live handle.
+    ok(unsafe { sulcus_options_set_strict(options.pointer, 1) });
+    let status = segment(&segmenter(&options).unwrap(), &blank.scan(), None).err().unwrap();
+    refused(status, SulcusStatus::Scan);
+    let usual = segment(&segmenter(&options).unwrap(), &Arrays::ramp(&[12, 10, 4]).scan(), None).unwrap();
+    assert_eq!(report(&usual).warnings, 0);
+}
+
+#[test]
 fn threads_share_one_segmenter() {
     let segmenter = self_test();
     let scans: Vec<Arrays> =

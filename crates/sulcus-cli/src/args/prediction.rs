@@ -65,6 +65,13 @@ pub(crate) struct ComputeArgs {
     /// Accept models that did not pass their check when they were exported; their masks may be wrong
     #[arg(long)]
     pub(crate) allow_unchecked: bool,
+    /// Refuse scans that differ from those that the model was trained on (voxel size, field of view, intensities), instead of
+    /// warning
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Accept scans with a channel that has the same value in every voxel; they are refused by default
+    #[arg(long, conflicts_with = "strict")]
+    pub(crate) allow_constant: bool,
     #[command(flatten)]
     pub(crate) precision: PrecisionArgs,
     /// A folder that stores what ONNX Runtime compiles from a model, so that the next run starts sooner [default: the user's

@@ -49,6 +49,8 @@ pub(crate) fn load(
         .engine(args.engine)
         .device(args.device)
         .allow_unchecked(args.allow_unchecked)
+        .strict(args.strict)
+        .allow_constant(args.allow_constant)
         .ort_library(library)
         .mirror(args.mirror)
         .step(args.step);

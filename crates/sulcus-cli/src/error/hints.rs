@@ -6,7 +6,7 @@ use std::error::Error;
 
 use sulcus_dataset::DatasetError;
 use sulcus_onnx::OnnxError;
-use sulcus_pipeline::PipelineError;
+use sulcus_pipeline::{PipelineError, ScanWarning};
 use sulcus_plan::PlanError;
 use sulcus_runtime::{Device, Error as RuntimeError, ErrorKind};
 use sulcus_serve::ServeError;
@@ -82,8 +82,18 @@ fn pipeline(error: &PipelineError) -> Option<&'static str> {
         ),
         PipelineError::GridTooLarge { .. } => Some("`sulcus info SCAN` shows the scan's header"),
         PipelineError::Memory { .. } => Some("`--max-memory 4GB`, for example, processes the scan in chunks"),
+        PipelineError::Implausible { reasons } => Some(implausible(reasons)),
         PipelineError::Cancelled => Some("run the same command again to start over"),
         _ => None,
+    }
+}
+
+fn implausible(reasons: &[ScanWarning]) -> &'static str {
+    let is_constant = |reason: &ScanWarning| matches!(reason, ScanWarning::ConstantChannel { .. });
+    if reasons.iter().any(is_constant) {
+        "`sulcus info SCAN` shows its values; `--allow-constant` segments it nevertheless"
+    } else {
+        "`sulcus info` shows what the scan and the model's training scans look like; without `--strict` this is a warning"
     }
 }
 
@@ -208,6 +218,10 @@ mod tests {
         let foreign = OnnxError::NoSpec { producer: String::new() };
         let model = RuntimeError::from(ErrorKind::Model { model: "m.onnx".into(), source: Box::new(foreign) });
         assert!(hint_for(&model).unwrap().contains("`sulcus export`"));
+        let constant = ScanWarning::ConstantChannel { channel: "MRI".into(), min: 7.0, max: 7.0 };
+        let hint = |reasons| hint_for(&RuntimeError::from(PipelineError::Implausible { reasons })).unwrap();
+        assert!(hint(vec![ScanWarning::UnknownOrientation, constant]).contains("`--allow-constant`"));
+        assert!(hint(vec![ScanWarning::UnknownOrientation]).contains("`--strict`"));
         let precision = TrainError::Pipeline(PipelineError::Cancelled);
         assert!(hint_for(&precision).is_some());
     }

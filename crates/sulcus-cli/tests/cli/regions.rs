@@ -64,7 +64,7 @@ fn regions_are_trained_scored_exported_predicted_and_described() {
     let model = folder.join("model.onnx");
     let info: Value =
         serde_json::from_str(&run(home.path(), &[&"info", &model, &"--json"]).code(0).stdout).unwrap();
-    assert_eq!((&info["format_version"], &info["activation"]), (&2.into(), &"regions".into()));
+    assert_eq!((&info["format_version"], &info["activation"]), (&5.into(), &"regions".into()));
     assert_eq!(info["regions"][1], json!({"name": "posterior", "values": [2], "writes": 2}));
     let text = run(home.path(), &[&"info", &model]).code(0).stdout;
     assert!(text.contains("hippocampus: values 1, 2, written as 1"), "{text}");

@@ -21,9 +21,14 @@ impl Crop {
     /// # Errors
     /// None for a grid that was read from a file.
     pub fn of(spec: &ModelSpec, image: &Image) -> Result<Option<Self>, PipelineError> {
-        if spec.crop.is_whole() {
-            return Ok(None);
-        }
+        if spec.crop.is_whole() { Ok(None) } else { Self::to_nonzero(image) }
+    }
+
+    /// The bounding box of the non-zero voxels; `None` where it is the whole scan, or where every voxel is zero.
+    ///
+    /// # Errors
+    /// None for a grid that was read from a file.
+    pub fn to_nonzero(image: &Image) -> Result<Option<Self>, PipelineError> {
         let full = *image.geometry();
         let Some(ranges) = nonzero_box(image) else { return Ok(None) };
         let shape = ranges.clone().map(|range| range.len());

@@ -133,7 +133,8 @@ fn inside_mask(spec: &ModelSpec, image: &Image, transform: &GridTransform) -> Ve
     transform.reorientation.apply(&filled_union(image), image.geometry().shape())
 }
 
-fn check_input(spec: &ModelSpec, image: &Image) -> Result<(), PipelineError> {
+/// Checks that the image has the model's channels, and that every voxel is finite.
+pub(crate) fn check_input(spec: &ModelSpec, image: &Image) -> Result<(), PipelineError> {
     if image.channels() != spec.channels.len() {
         let names: Vec<&str> = spec.channels.iter().map(|c| c.name.as_str()).collect();
         return Err(PipelineError::Channels {

@@ -1,5 +1,7 @@
 use sulcus_model::Normalisation;
 
+use crate::quantile::quantile;
+
 /// Normalises the finite values of one channel in place. A constant channel becomes 0. `inside` marks the voxels that
 /// [`Normalisation::ZScoreNonzero`] uses; it is empty if all are used.
 pub(super) fn normalize(scheme: Normalisation, values: &mut [f32], inside: &[bool]) {
@@ -56,15 +58,7 @@ fn shift_and_scale(values: &mut [f32], shift: f64, scale: f64) {
 fn percentiles(values: &[f32], low: f64, high: f64) -> (f32, f32) {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f32::total_cmp);
-    let at = |percent: f64| {
-        let Some(last) = sorted.len().checked_sub(1) else {
-            return 0.0;
-        };
-        let rank = percent / 100.0 * last as f64;
-        let below = rank.floor();
-        let [a, b] = [below as usize, (below as usize + 1).min(last)].map(|i| f64::from(sorted[i]));
-        (a + (b - a) * (rank - below)) as f32
-    };
+    let at = |percent: f64| quantile(&sorted, percent / 100.0) as f32;
     (at(low), at(high))
 }
 

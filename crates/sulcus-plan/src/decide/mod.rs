@@ -20,6 +20,7 @@ use crate::loss::DiceScope;
 use crate::plan::Plan;
 use crate::preset::NetworkChoice;
 use crate::text::times;
+use crate::training_scans::training_scans;
 
 use size::{Grid, Size};
 
@@ -177,6 +178,7 @@ pub(crate) fn decide_plan(
         dice_scope,
         tiling,
         flips,
+        training_scans: training_scans(facts, crop),
         why,
     };
     plan.check()?;

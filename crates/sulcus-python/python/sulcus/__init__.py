@@ -8,7 +8,7 @@
 """
 
 from ._errors import InputError, ModelError, SulcusError
-from ._segmentation import Seconds, Segmentation, Structure
+from ._segmentation import Report, ScanWarning, Seconds, Segmentation, Structure
 from ._segmenter import Device, Engine, Precision, Segmenter
 from ._sulcus import __version__
 
@@ -18,6 +18,8 @@ __all__ = [
     "InputError",
     "ModelError",
     "Precision",
+    "Report",
+    "ScanWarning",
     "Seconds",
     "Segmentation",
     "Segmenter",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,7 +12,6 @@ from ._errors import InputError
 
 # Slices that are converted at a time. For an array with the last axis fastest, this uses whole cache lines.
 _SLICES_PER_BLOCK = 32
-_log = logging.getLogger("sulcus")
 _UNUSABLE_UNITS = {"meter": "metres", "micron": "micrometres"}
 
 
@@ -27,8 +25,8 @@ class SpatialImage(Protocol):
     def affine(self) -> Any: ...
 
 
-def from_image(image: SpatialImage) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """The voxels that `nibabel.save` would write, and the affine."""
+def from_image(image: SpatialImage) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
+    """The voxels that `nibabel.save` would write, the affine, and whether the image says how the patient lies."""
     affine = image.affine
     if affine is None:
         raise InputError("the image has no affine, so the position of its voxels in the patient is unknown; set one")
@@ -40,17 +38,14 @@ def from_image(image: SpatialImage) -> tuple[NDArray[Any], NDArray[np.float64]]:
             f"the image's header counts in {_UNUSABLE_UNITS[unit]}, expected millimetres; programs interpret this "
             "differently, so set the affine in millimetres and the unit with header.set_xyzt_units('mm')"
         )
-    if units is not None and header is not None and header["sform_code"] == 0 and header["qform_code"] == 0:
-        _log.warning(
-            "the image does not define the orientation (neither sform nor qform): left and right are unknown, and the "
-            "mask may be wrong"
-        )
+    is_nifti = units is not None and header is not None
+    orientation_known = not (is_nifti and header["sform_code"] == 0 and header["qform_code"] == 0)
     array = np.asanyarray(image.dataobj)
     # A NIfTI file may have its channels along the fifth axis, with a fourth axis of length 1.
     longer = [edge for edge in array.shape[3:] if edge != 1]
     if array.ndim > 3 and len(longer) <= 1:
         array = array.reshape((*array.shape[:3], longer[0] if longer else 1), order="F")
-    return array, checked_affine(affine)
+    return array, checked_affine(affine), orientation_known
 
 
 def from_array(array: ArrayLike, affine: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
@@ -81,7 +76,9 @@ def checked_affine(affine: ArrayLike) -> NDArray[np.float64]:
     return found
 
 
-def to_native(array: NDArray[Any], affine: NDArray[np.float64], channels: list[str]) -> _sulcus.Scan:
+def to_native(
+    array: NDArray[Any], affine: NDArray[np.float64], channels: list[str], orientation_known: bool = True
+) -> _sulcus.Scan:
     """Copies the scan to the native half."""
     if np.ma.isMaskedArray(array) and np.ma.is_masked(array):
         raise InputError("the array has masked voxels, whose values are unknown; fill them, for example with array.filled(0)")
@@ -103,7 +100,7 @@ def to_native(array: NDArray[Any], affine: NDArray[np.float64], channels: list[s
             f"the model expects {len(channels)} channel(s) ({', '.join(channels)}), the scan has {found}: "
             f"channels are the last of its axes {array.shape}"
         )
-    scan = _sulcus.Scan((nx, ny, nz), found, affine[:3].tolist())
+    scan = _sulcus.Scan((nx, ny, nz), found, affine[:3].tolist(), orientation_known)
     # Values beyond single precision become infinite. The runtime counts and refuses them.
     with np.errstate(over="ignore", invalid="ignore"):
         for channel in range(found):

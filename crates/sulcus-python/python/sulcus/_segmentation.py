@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     import nibabel
 
     from . import _sulcus
+
+_log = logging.getLogger("sulcus")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,46 @@ class Seconds:
     """Postprocessing the mask."""
 
 
+@dataclass(frozen=True)
+class ScanWarning:
+    """A reason to doubt a mask."""
+
+    kind: str
+    """The stable name of its kind: `unknown_orientation`, `constant_channel`, `nearly_constant_channel`, `identical_channels`,
+    `voxel_size`, `field_of_view`, `intensities` or `negative_intensities`. Later versions may have more."""
+    message: str
+    """The warning for people, in one sentence."""
+    data: dict[str, Any]
+    """Its numbers and names, which depend on the kind, such as `found_mm` and `training_max_mm`."""
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is reported about a segmentation besides its mask."""
+
+    engine: str
+    """The engine that ran the network: `ort` or `tract`."""
+    device: str
+    """The device that it ran on."""
+    precision: str
+    """The precision of the network: `fp32`, `fp16`, `int8`, or `bf16` where it was requested."""
+    seconds: Seconds
+    """Duration of each stage."""
+    tiles: int
+    """The number of tiles that the scan was divided into."""
+    peak_memory_bytes: int | None
+    """Peak memory of the process, where the operating system reports it (Linux)."""
+    warnings: tuple[ScanWarning, ...]
+    """Reasons to doubt the mask. They are also logged to the logger `sulcus` at level WARNING."""
+    structures: tuple[Structure, ...]
+    """The structures of the model with their volumes."""
+    json: str = field(repr=False)
+    """The report as a JSON object, with the fields of `sulcus predict --json`."""
+
+
 @dataclass(frozen=True, eq=False)
 class Segmentation:
     """A segmented scan."""
@@ -51,28 +95,56 @@ class Segmentation:
     """The mask, with the scan's shape (x, y, z) and grid: `uint8` if all labels of the model fit, otherwise `uint16`."""
     affine: NDArray[np.float64]
     """The scan's affine: voxel indices to RAS+ millimetres."""
-    structures: tuple[Structure, ...]
-    """The structures of the model with their volumes."""
+    report: Report
+    """What is reported besides the mask. Its fields are also attributes of this object."""
     label_names: dict[int, str]
     """The names of the values that the mask can have; 0 is the background."""
     probabilities: NDArray[np.float32] | None = field(repr=False)
     """The probabilities of each class, if requested: (class, x, y, z)."""
     classes: tuple[str, ...]
     """The names of the classes along the first axis of `probabilities`."""
-    tiles: int
-    """The number of tiles that the scan was divided into."""
-    seconds: Seconds
-    """Duration of each stage."""
-    peak_memory_bytes: int | None
-    """Peak memory of the process, where the operating system reports it (Linux)."""
-    engine: str
-    """The engine that ran the network: `ort` or `tract`."""
-    device: str
-    """The device that it ran on."""
-    precision: str
-    """The precision of the network: `fp32`, `fp16`, `int8`, or `bf16` where it was requested."""
     _header: Any = field(repr=False)
     _extension: tuple[int, bytes] | None = field(repr=False)
+
+    @property
+    def structures(self) -> tuple[Structure, ...]:
+        """The structures of the model with their volumes."""
+        return self.report.structures
+
+    @property
+    def warnings(self) -> tuple[ScanWarning, ...]:
+        """Reasons to doubt the mask."""
+        return self.report.warnings
+
+    @property
+    def tiles(self) -> int:
+        """The number of tiles that the scan was divided into."""
+        return self.report.tiles
+
+    @property
+    def seconds(self) -> Seconds:
+        """Duration of each stage."""
+        return self.report.seconds
+
+    @property
+    def peak_memory_bytes(self) -> int | None:
+        """Peak memory of the process, where the operating system reports it (Linux)."""
+        return self.report.peak_memory_bytes
+
+    @property
+    def engine(self) -> str:
+        """The engine that ran the network: `ort` or `tract`."""
+        return self.report.engine
+
+    @property
+    def device(self) -> str:
+        """The device that it ran on."""
+        return self.report.device
+
+    @property
+    def precision(self) -> str:
+        """The precision of the network: `fp32`, `fp16`, `int8`, or `bf16` where it was requested."""
+        return self.report.precision
 
     def __repr__(self) -> str:
         shape = " × ".join(map(str, self.labels.shape))
@@ -97,23 +169,38 @@ def from_native(
     affine: NDArray[np.float64] | None = None,
     header: Any = None,
 ) -> Segmentation:
-    """Converts a segmentation of the native half."""
+    """Converts a segmentation of the native half, and logs its warnings."""
     probabilities = native.probabilities
+    report = _report(native)
+    for warning in report.warnings:
+        _log.warning("%s", warning)
     return Segmentation(
         labels=native.labels,
         affine=np.array(native.ras_from_voxel) if affine is None else affine,
-        structures=tuple(
-            Structure(name, value, tuple(values), voxels, ml) for name, value, values, voxels, ml in native.structures
-        ),
+        report=report,
         label_names=dict(native.names),
         probabilities=None if probabilities is None else probabilities.transpose(0, 3, 2, 1),
         classes=tuple(segmenter.classes),
-        tiles=native.tiles,
-        seconds=Seconds(*native.seconds),
-        peak_memory_bytes=native.peak_memory_bytes,
-        engine=native.engine,
-        device=native.device,
-        precision=native.precision,
         _header=header,
         _extension=segmenter.label_extension(),
+    )
+
+
+def _report(native: _sulcus.NativeSegmentation) -> Report:
+    found = json.loads(native.report)
+    seconds = found["seconds"]
+    return Report(
+        engine=found["engine"],
+        device=found["device"],
+        precision=found["precision"],
+        seconds=Seconds(*(seconds[stage] for stage in ("preprocess", "infer", "engine", "postprocess"))),
+        tiles=found["tiles"],
+        peak_memory_bytes=found.get("peak_memory_bytes"),
+        warnings=tuple(
+            ScanWarning(data.pop("kind"), data.pop("message"), data) for data in found.get("warnings", [])
+        ),
+        structures=tuple(
+            Structure(name, value, tuple(values), voxels, ml) for name, value, values, voxels, ml in native.structures
+        ),
+        json=native.report,
     )

@@ -88,6 +88,11 @@ class Segmenter:
         can load one.
     `allow_unchecked`
         Accept a model that did not pass its check when it was exported. Its masks may be wrong.
+    `strict`
+        Refuse a scan, with `InputError`, for which there is any warning: it differs from the scans that the model was trained on,
+        or its orientation is unknown. By default the warnings are in the segmentation.
+    `allow_constant`
+        Accept scans in which a channel has the same value in every voxel. By default they are refused, because they show nothing.
     `half`
         Deprecated. `half=True` means `precision="fp16"` on `tensorrt` and `precision="bf16"` on any other device.
 
@@ -108,6 +113,8 @@ class Segmenter:
         cache_folder: Path | None = None,
         ort_library: Path | None = None,
         allow_unchecked: bool = False,
+        strict: bool = False,
+        allow_constant: bool = False,
         half: bool | None = None,
     ) -> None:
         if step is not None and not (math.isfinite(step) and 0 < step <= 1):
@@ -125,6 +132,8 @@ class Segmenter:
                 "max_memory": _at_least_one("max_memory", max_memory),
                 "precision": str(precision),
                 "allow_unchecked": bool(allow_unchecked),
+                "strict": bool(strict),
+                "allow_constant": bool(allow_constant),
                 "cache_folder": None if cache_folder is None else os.fsdecode(cache_folder),
                 "ort_library": None if ort_library is None else os.fsdecode(ort_library),
                 "ort_packages": _onnxruntime.packages(),
@@ -194,13 +203,15 @@ class Segmenter:
             Called after each tile with the number of finished tiles and of all tiles. An exception from it stops the
             segmentation and is raised here. Ctrl-C does the same.
 
-        Raises `InputError` for a scan that cannot be segmented, such as one with NaN or infinite voxels.
+        Raises `InputError` for a scan that cannot be segmented, such as one with NaN or infinite voxels, or with the same value
+        in every voxel.
         """
         header: Any = None
+        orientation_known = True
         if isinstance(scan, SpatialImage):
             if affine is not None:
                 raise InputError("the image has an affine of its own: pass an array with an affine, or only the image")
-            array, checked = _scan.from_image(scan)
+            array, checked, orientation_known = _scan.from_image(scan)
             header = getattr(scan, "header", None)
             header = header.copy() if hasattr(header, "copy") else None
         elif affine is None:
@@ -209,7 +220,7 @@ class Segmenter:
             )
         else:
             array, checked = _scan.from_array(scan, affine)
-        native = _scan.to_native(array, checked, self._native.channels)
+        native = _scan.to_native(array, checked, self._native.channels, orientation_known)
         # Frees the voxels of an image that was just read from its file.
         del array
         segmentation = self._native.segment(native, bool(probabilities), progress)

@@ -17,6 +17,8 @@ class _Options(TypedDict):
     max_memory: int | None
     precision: str
     allow_unchecked: bool
+    strict: bool
+    allow_constant: bool
     cache_folder: str | None
     ort_library: str | None
     ort_packages: list[str]
@@ -24,7 +26,9 @@ class _Options(TypedDict):
 
 @final
 class Scan:
-    def __new__(cls, shape: tuple[int, int, int], channels: int, ras_from_voxel: list[list[float]]) -> Scan: ...
+    def __new__(
+        cls, shape: tuple[int, int, int], channels: int, ras_from_voxel: list[list[float]], orientation_known: bool
+    ) -> Scan: ...
     def append(self, block: NDArray[np.float32]) -> None: ...
 
 @final
@@ -40,17 +44,7 @@ class NativeSegmentation:
     @property
     def names(self) -> list[tuple[int, str]]: ...
     @property
-    def tiles(self) -> int: ...
-    @property
-    def seconds(self) -> tuple[float, float, float, float]: ...
-    @property
-    def peak_memory_bytes(self) -> int | None: ...
-    @property
-    def engine(self) -> str: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def precision(self) -> str: ...
+    def report(self) -> str: ...
 
 @final
 class Segmenter:

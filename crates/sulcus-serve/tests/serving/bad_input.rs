@@ -24,6 +24,7 @@ fn unusable_scans_are_refused_with_the_reason() {
         nifti(&[8, 8, 8], &values, Some([[1.0, 2.0, 0.0, 0.0], [2.0, 4.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]));
     let gzipped = gzip(&scan(0));
     let (unreadable, unsuitable) = ((400, "unreadable-scan"), (422, "unsuitable-scan"));
+    let implausible = (422, "implausible-scan");
     for (name, body, (status, code), says) in [
         ("text", b"hello, I am not a scan at all".to_vec(), unreadable, "expected NIfTI"),
         ("zeros", vec![0; 4000], unreadable, "only zeros"),
@@ -48,6 +49,7 @@ fn unusable_scans_are_refused_with_the_reason() {
             unsuitable,
             "expects 1 channel(s)",
         ),
+        ("a constant", whole.clone(), implausible, "channel `MRI` is 1 in every voxel"),
         ("five axes", nifti(&[2, 2, 2, 2, 2], &[0.0; 32], Some(OBLIQUE)), unreadable, "2 × 2 × 2 × 2 × 2"),
     ] {
         let detail = segment(running.address, &body, &[]).problem(status, code);

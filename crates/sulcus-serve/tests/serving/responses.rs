@@ -77,9 +77,18 @@ fn result_counts_the_voxels_of_the_mask() {
     );
     assert!(result.get("warnings").is_none());
     // The same warning as from `predict`.
-    let unplaced = nifti(&[8, 8, 4], &vec![5.0; 256], None);
+    let ramp: Vec<f32> = (0..256_i16).map(f32::from).collect();
+    let unplaced = nifti(&[8, 8, 4], &ramp, None);
     let result = segment(running.address, &unplaced, &[("Accept", "application/json")]).json();
-    assert!(result["warnings"][0].as_str().unwrap().contains("left and right are unknown"), "{result}");
+    let warning = &result["warnings"][0];
+    assert_eq!(warning["kind"], "unknown_orientation", "{result}");
+    assert!(warning["message"].as_str().unwrap().contains("left and right are unknown"), "{result}");
+    // Where the segmenter is strict it is an error.
+    let strict = Segmenter::builder().model_bytes(SELF_TEST_MODEL).engine(Engine::Tract).strict(true).build();
+    let running = Running::start(strict.unwrap(), Options::default());
+    let detail = segment(running.address, &unplaced, &[]).problem(422, "implausible-scan");
+    assert!(detail.contains("left and right are unknown"), "{detail}");
+    assert_eq!(segment(running.address, &scan(2), &[]).status, 200);
 }
 
 #[test]
@@ -111,7 +120,8 @@ fn multipart_has_the_result_and_the_mask() {
 #[test]
 fn volume_smaller_than_the_patch_is_padded() {
     let running = Running::with_defaults();
-    let response = segment(running.address, &nifti(&[3, 2, 1], &[9.0; 6], Some(crate::scans::OBLIQUE)), &[]);
+    let values = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0];
+    let response = segment(running.address, &nifti(&[3, 2, 1], &values, Some(crate::scans::OBLIQUE)), &[]);
     assert_eq!(response.status, 200);
     assert_eq!(sulcus_io::read_labels_bytes(&response.body).unwrap().0.geometry().shape(), [3, 2, 1]);
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use sulcus_dataset::{CaseFacts, Dataset, Split, SplitChoice};
 use sulcus_model::{ModelSpec, Training};
-use sulcus_plan::{DeviceKind, Fingerprint, Plan, PlanFile, TrainConfig};
+use sulcus_plan::{DeviceKind, Fingerprint, Plan, PlanFile, TrainConfig, training_scans};
 
 use super::case_memory::check_grids;
 use super::cases::{default_steps, draw_samples, evenly_spaced, prepared_bytes, sampler};
@@ -181,7 +181,10 @@ fn make_plan(
         None => PlanFile::decide(dataset, config, device_kind(&config.device), &facts)?,
         Some(plan) => {
             let fingerprint = Fingerprint::new(dataset.channels(), dataset.labels(), dataset.regions(), &facts);
-            PlanFile::new(dataset, config, fingerprint, plan.clone())
+            let mut plan = plan.clone();
+            // The plan may have been made from other cases.
+            plan.training_scans = training_scans(&facts, plan.crop);
+            PlanFile::new(dataset, config, fingerprint, plan)
         }
     })
 }

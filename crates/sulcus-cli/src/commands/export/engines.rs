@@ -67,7 +67,9 @@ impl Engines {
     /// # Errors
     /// When the engine refuses the file.
     pub(super) fn segmenter(&self, engine: Engine, bytes: &[u8]) -> Result<Segmenter, CliError> {
-        let builder = Segmenter::builder().model_bytes(bytes).engine(engine).device(Device::Cpu);
+        // It segments the run's own cases, which were checked when the training began.
+        let builder =
+            Segmenter::builder().model_bytes(bytes).engine(engine).device(Device::Cpu).allow_constant(true);
         builder.ort_library(self.library.clone()).build().context("loading the exported file")
     }
 

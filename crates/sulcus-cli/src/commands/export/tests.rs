@@ -269,7 +269,7 @@ fn model_that_fails_its_check_after_training_is_marked_and_refused_by_default() 
     assert!(hint.unwrap().contains("sulcus export"));
     let bytes = std::fs::read(&model).unwrap();
     let spec = sulcus_onnx::read_spec(&bytes).unwrap();
-    assert_eq!(spec.format_version, 4);
+    assert_eq!(spec.format_version, 5);
     assert!(spec.unchecked.unwrap().contains("logits differ"));
     let refused = Segmenter::builder().model_bytes(bytes.as_slice()).build().unwrap_err();
     assert!(matches!(refused.kind(), ErrorKind::Unchecked { .. }), "{refused}");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
-use sulcus_model::{ModelSpec, Postprocess, Region};
+use sulcus_model::{AxisRange, ModelSpec, Postprocess, Region, TrainingScans};
 use sulcus_volume::LabelTable;
 
 use crate::commands::export::reduction_line;
@@ -70,6 +70,7 @@ fn rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str, Strin
                 training.tool_version
             ),
         ),
+        ("training scans", spec.training_scans.as_ref().map(training_scans).unwrap_or_default()),
         (
             "validation Dice",
             match training.validation_dice {
@@ -89,6 +90,18 @@ fn rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str, Strin
     ];
     // Rows without content, such as regions, are left out.
     rows.into_iter().filter(|(_, text)| !text.is_empty()).collect()
+}
+
+/// Voxel size and field of view along right, anterior, superior.
+fn training_scans(scans: &TrainingScans) -> String {
+    let range = |range: &AxisRange| {
+        let along = |axis: usize| match (significant(range.min[axis]), significant(range.max[axis])) {
+            (min, max) if min == max => min,
+            (min, max) => format!("{min}–{max}"),
+        };
+        [0, 1, 2].map(along).join(" × ")
+    };
+    format!("voxels of {} mm, field of view {} mm (R × A × S)", range(&scans.spacing_mm), range(&scans.extent_mm))
 }
 
 /// The postprocessing steps, one per line.

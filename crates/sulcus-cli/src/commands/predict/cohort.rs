@@ -13,10 +13,10 @@ use sulcus_pipeline::{
     min_memory_bytes,
 };
 use sulcus_runtime::{SegmentOptions, Segmentation, Segmenter, machine_memory_bytes};
-use sulcus_volume::{Image, OrientationSource};
+use sulcus_volume::Image;
 
 use super::job::Job;
-use super::line::{FailureLine, Line, Seconds};
+use super::line::{FailureLine, Line};
 use super::reading::{Announced, announced, read_channels};
 use super::record::Records;
 use super::scheduler::{CaseFiles, CaseProcessor, CohortScheduler, Completion, ReadCase};
@@ -139,25 +139,15 @@ impl CaseFiles for Cohort<'_> {
             sulcus_io::write_image(path, probabilities, &source).map_err(|error| CaseError::caused_by(&error))?;
         }
         let write_secs = start.elapsed().as_secs_f64();
+        let mut report = segmentation.report();
+        report.seconds.read = read_secs;
+        report.seconds.write = write_secs;
+        report.seconds.total = read_secs + segment_secs + write_secs;
         let line = Line {
             input: job.input().display().to_string(),
             output: job.mask.display().to_string(),
             models: segmenter::paths(&self.args.models),
-            engine: segmentation.engine.to_string(),
-            device: segmentation.device.to_string(),
-            precision: segmentation.precision.clone(),
-            seconds: Seconds {
-                read: read_secs,
-                preprocess: segmentation.seconds.preprocess,
-                infer: segmentation.seconds.infer,
-                engine: segmentation.seconds.engine,
-                postprocess: segmentation.seconds.postprocess,
-                write: write_secs,
-                total: read_secs + segment_secs + write_secs,
-            },
-            tiles: segmentation.tiles,
-            peak_memory_bytes: segmentation.peak_memory_bytes,
-            labels: segmentation.label_volumes(),
+            report,
         };
         if let Some(Err(CliError::Failed { message, .. })) = self.records.map(|records| records.keep(job, &line)) {
             // The mask is written. Without a record, the next `--resume` predicts the case again.
@@ -228,15 +218,20 @@ impl<'a> Prediction<'a> {
                 if args.json {
                     output::json(line)?;
                 }
+                let report = &line.report;
                 let volumes: Vec<String> =
-                    line.labels.iter().map(|l| format!("{} {:.2} ml", l.name, l.ml)).collect();
-                let secs = human_secs(line.seconds.total);
+                    report.labels.iter().map(|l| format!("{} {:.2} ml", l.name, l.ml)).collect();
+                let secs = human_secs(report.seconds.total);
                 ui.note(format_args!("{}  {}  in {secs}", line.output, volumes.join(", ")));
             }
             CaseReport::FinishedBefore(line) => {
                 self.finished_before += 1;
                 if args.json {
                     output::json(line)?;
+                }
+                let warnings = line.get("warnings").and_then(Value::as_array).into_iter().flatten();
+                for message in warnings.filter_map(|warning| warning.get("message")?.as_str()) {
+                    ui.warn(format_args!("{message}: {}", job.input().display()));
                 }
                 ui.note(format_args!("{}  done before", job.mask.display()));
             }
@@ -276,13 +271,6 @@ impl CaseProcessor<Cohort<'_>> for Prediction<'_> {
         let Cohort { args, ui, .. } = *self.cohort;
         let job = self.cohort.job(case)?;
         let LoadedScan { image, source, read_secs } = input;
-        if image.geometry().source() == OrientationSource::None {
-            ui.warn(format_args!(
-                "the file does not define the orientation (neither sform nor qform): left and right are unknown, and the \
-                 mask may be wrong: {}",
-                job.input().display()
-            ));
-        }
         let start = Instant::now();
         let bar = ui.bar(1);
         bar.set_message(printable(&job.case.name).into_owned());
@@ -301,6 +289,9 @@ impl CaseProcessor<Cohort<'_>> for Prediction<'_> {
         let segmentation = self.segmenter.segment_owned(image, options);
         bar.finish_and_clear();
         let segmentation = segmentation.map_err(|error| CaseError::caused_by(&error).at(job.input()))?;
+        for warning in &segmentation.warnings {
+            ui.warn(format_args!("{warning}: {}", job.input().display()));
+        }
         Ok(SegmentedScan { segmentation, source, read_secs, segment_secs: start.elapsed().as_secs_f64() })
     }
 

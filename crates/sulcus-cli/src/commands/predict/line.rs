@@ -1,7 +1,7 @@
 //! The output of `--json` for one case.
 
 use serde::Serialize;
-use sulcus_runtime::{LabelVolume, serialize_labels};
+use sulcus_runtime::Report;
 
 /// A successful case.
 #[derive(Serialize)]
@@ -10,28 +10,8 @@ pub(super) struct Line {
     pub(super) output: String,
     /// All averaged models, in the order in which they were given.
     pub(super) models: Vec<String>,
-    pub(super) engine: String,
-    pub(super) device: String,
-    pub(super) precision: String,
-    pub(super) seconds: Seconds,
-    pub(super) tiles: usize,
-    /// Peak memory of the process so far; absent where the system does not report it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) peak_memory_bytes: Option<u64>,
-    #[serde(serialize_with = "serialize_labels")]
-    pub(super) labels: Vec<LabelVolume>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Seconds {
-    pub(super) read: f64,
-    pub(super) preprocess: f64,
-    pub(super) infer: f64,
-    /// The part of `infer` that the engine took.
-    pub(super) engine: f64,
-    pub(super) postprocess: f64,
-    pub(super) write: f64,
-    pub(super) total: f64,
+    #[serde(flatten)]
+    pub(super) report: Report,
 }
 
 /// A failed case.
@@ -43,37 +23,36 @@ pub(super) struct FailureLine<'a> {
 
 #[cfg(test)]
 mod tests {
+    use sulcus_runtime::{LabelVolume, ScanWarning};
+
     use super::*;
 
     #[test]
     fn line_has_the_documented_fields_in_order() {
-        let line = Line {
-            input: "a.nii.gz".into(),
-            output: "b.nii.gz".into(),
-            models: vec!["m.onnx".into()],
-            engine: "ort".into(),
-            device: "cpu".into(),
-            precision: "fp32".into(),
-            seconds: Seconds {
-                read: 0.5,
-                preprocess: 0.25,
-                infer: 1.0,
-                engine: 0.75,
-                postprocess: 0.5,
-                write: 0.25,
-                total: 2.5,
-            },
-            tiles: 3,
-            peak_memory_bytes: Some(4096),
-            labels: vec![
-                LabelVolume { name: "Posterior".into(), value: 1, values: vec![1], voxels: 10, ml: 0.5 },
-                LabelVolume { name: "Anterior".into(), value: 2, values: vec![2], voxels: 0, ml: 0.0 },
-                LabelVolume { name: "Both".into(), value: 1, values: vec![1, 2], voxels: 10, ml: 0.5 },
-            ],
-        };
+        let mut report = Report::default();
+        report.engine = "ort".into();
+        report.device = "cpu".into();
+        report.precision = "fp32".into();
+        report.seconds.read = 0.5;
+        report.seconds.preprocess = 0.25;
+        report.seconds.infer = 1.0;
+        report.seconds.engine = 0.75;
+        report.seconds.postprocess = 0.5;
+        report.seconds.write = 0.25;
+        report.seconds.total = 2.5;
+        report.tiles = 3;
+        report.peak_memory_bytes = Some(4096);
+        report.warnings = vec![ScanWarning::ConstantChannel { channel: "MRI".into(), min: 7.0, max: 7.0 }];
+        report.labels = vec![
+            LabelVolume { name: "Posterior".into(), value: 1, values: vec![1], voxels: 10, ml: 0.5 },
+            LabelVolume { name: "Anterior".into(), value: 2, values: vec![2], voxels: 0, ml: 0.0 },
+            LabelVolume { name: "Both".into(), value: 1, values: vec![1, 2], voxels: 10, ml: 0.5 },
+        ];
+        let line =
+            Line { input: "a.nii.gz".into(), output: "b.nii.gz".into(), models: vec!["m.onnx".into()], report };
         assert_eq!(
             serde_json::to_string(&line).unwrap(),
-            r#"{"input":"a.nii.gz","output":"b.nii.gz","models":["m.onnx"],"engine":"ort","device":"cpu","precision":"fp32","seconds":{"read":0.5,"preprocess":0.25,"infer":1.0,"engine":0.75,"postprocess":0.5,"write":0.25,"total":2.5},"tiles":3,"peak_memory_bytes":4096,"labels":{"Posterior":{"value":1,"voxels":10,"ml":0.5},"Anterior":{"value":2,"voxels":0,"ml":0.0},"Both":{"values":[1,2],"voxels":10,"ml":0.5}}}"#
+            r#"{"input":"a.nii.gz","output":"b.nii.gz","models":["m.onnx"],"engine":"ort","device":"cpu","precision":"fp32","seconds":{"read":0.5,"preprocess":0.25,"infer":1.0,"engine":0.75,"postprocess":0.5,"write":0.25,"total":2.5},"tiles":3,"peak_memory_bytes":4096,"warnings":[{"kind":"constant_channel","channel":"MRI","min":7.0,"max":7.0,"message":"channel `MRI` is 7 in every voxel, so it shows nothing"}],"labels":{"Posterior":{"value":1,"voxels":10,"ml":0.5},"Anterior":{"value":2,"voxels":0,"ml":0.0},"Both":{"values":[1,2],"voxels":10,"ml":0.5}}}"#
         );
     }
 }

@@ -42,6 +42,11 @@ struct MaskSettings {
     mirror: bool,
     step: Option<f64>,
     probabilities: bool,
+    /// Whether implausible scans were refused.
+    #[serde(default)]
+    strict: bool,
+    #[serde(default)]
+    allow_constant: bool,
 }
 
 /// The state of a file when it was read.
@@ -89,6 +94,8 @@ impl<'a> Records<'a> {
                 mirror: args.compute.mirror,
                 step: args.compute.step,
                 probabilities: args.probabilities,
+                strict: args.compute.strict,
+                allow_constant: args.compute.allow_constant,
             })
         };
         self.settings.get_or_init(make).as_ref()

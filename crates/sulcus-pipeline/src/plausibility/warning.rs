@@ -1,0 +1,194 @@
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// A reason to doubt that the model can segment a scan.
+///
+/// Serialized it is an object with `kind`, the data, and the text for people as `message`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(remote = "Self", tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ScanWarning {
+    /// The file has no orientation: left and right are a guess.
+    UnknownOrientation,
+    /// A channel has one value in every voxel, or values that normalisation makes equal.
+    ConstantChannel {
+        /// Name of the channel.
+        channel: String,
+        /// Minimum.
+        min: f32,
+        /// Maximum.
+        max: f32,
+    },
+    /// Far more voxels of a channel share one value than in any training scan.
+    NearlyConstantChannel {
+        /// Name of the channel.
+        channel: String,
+        /// The fraction of the voxels that share the most frequent value.
+        fraction: f64,
+        /// The greatest such fraction of a training scan; `None` where the training scans are unknown.
+        training_max: Option<f64>,
+    },
+    /// Two channels are equal in every voxel.
+    IdenticalChannels {
+        /// Name of the channel.
+        channel: String,
+        /// Name of the later channel.
+        other: String,
+    },
+    /// The voxel size is outside the range of the training scans.
+    VoxelSize {
+        /// Along right, anterior, superior, in millimetres.
+        found_mm: [f64; 3],
+        /// Minimum of the training scans.
+        training_min_mm: [f64; 3],
+        /// Maximum of the training scans.
+        training_max_mm: [f64; 3],
+    },
+    /// The field of view is outside the range of the training scans.
+    FieldOfView {
+        /// Along right, anterior, superior, in millimetres.
+        found_mm: [f64; 3],
+        /// Minimum of the training scans.
+        training_min_mm: [f64; 3],
+        /// Maximum of the training scans.
+        training_max_mm: [f64; 3],
+    },
+    /// The intensities of a channel with absolute units, such as CT, are outside the range of the training scans.
+    Intensities {
+        /// Name of the channel.
+        channel: String,
+        /// 0.5th and 99.5th percentile.
+        found: [f64; 2],
+        /// Minimum and maximum of the training scans' 0.5th percentiles.
+        training_low: [f64; 2],
+        /// Minimum and maximum of the training scans' 99.5th percentiles.
+        training_high: [f64; 2],
+    },
+    /// A channel has values below zero, and no training scan had.
+    NegativeIntensities {
+        /// Name of the channel.
+        channel: String,
+        /// 0.5th percentile.
+        found: f64,
+        /// Minimum of the training scans' 0.5th percentiles.
+        training_min: f64,
+    },
+}
+
+impl ScanWarning {
+    /// The stable name of the kind, as in the serialized form.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::UnknownOrientation => "unknown_orientation",
+            Self::ConstantChannel { .. } => "constant_channel",
+            Self::NearlyConstantChannel { .. } => "nearly_constant_channel",
+            Self::IdenticalChannels { .. } => "identical_channels",
+            Self::VoxelSize { .. } => "voxel_size",
+            Self::FieldOfView { .. } => "field_of_view",
+            Self::Intensities { .. } => "intensities",
+            Self::NegativeIntensities { .. } => "negative_intensities",
+        }
+    }
+
+    /// The channel that it is about; `None` if it is about the whole scan.
+    pub fn channel(&self) -> Option<&str> {
+        match self {
+            Self::ConstantChannel { channel, .. }
+            | Self::NearlyConstantChannel { channel, .. }
+            | Self::IdenticalChannels { channel, .. }
+            | Self::Intensities { channel, .. }
+            | Self::NegativeIntensities { channel, .. } => Some(channel),
+            Self::UnknownOrientation | Self::VoxelSize { .. } | Self::FieldOfView { .. } => None,
+        }
+    }
+}
+
+impl Serialize for ScanWarning {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct WithMessage<'a> {
+            #[serde(flatten, serialize_with = "ScanWarning::serialize")]
+            warning: &'a ScanWarning,
+            message: String,
+        }
+        WithMessage { warning: self, message: self.to_string() }.serialize(serializer)
+    }
+}
+
+impl fmt::Display for ScanWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownOrientation => f.write_str(
+                "the file does not say how the patient lies (neither sform nor qform): left and right are unknown, and the mask may \
+                 be wrong",
+            ),
+            Self::ConstantChannel { channel, min, max } if min == max => {
+                write!(f, "channel `{channel}` is {min} in every voxel, so it shows nothing")
+            }
+            Self::ConstantChannel { channel, min, max } => write!(
+                f,
+                "channel `{channel}` has values from {min} to {max}, which the model cannot tell apart, so it shows nothing"
+            ),
+            Self::NearlyConstantChannel { channel, fraction, training_max } => {
+                write!(f, "{} of the voxels of channel `{channel}` have the same value", percent(*fraction))?;
+                if let Some(max) = training_max {
+                    write!(f, ", at most {} in the training scans", percent(*max))?;
+                }
+                f.write_str(": the scan may be empty or masked")
+            }
+            Self::IdenticalChannels { channel, other } => write!(
+                f,
+                "channels `{channel}` and `{other}` are equal in every voxel: the same image may have been given twice"
+            ),
+            Self::VoxelSize { found_mm, training_min_mm, training_max_mm } => write!(
+                f,
+                "the voxels measure {} mm along right, anterior, superior, in the training scans {} mm: the voxel size may be \
+                 wrong, or the scan of another kind",
+                times(*found_mm, |v| format!("{v:.2}")),
+                ranges(*training_min_mm, *training_max_mm, |v| format!("{v:.2}")),
+            ),
+            Self::FieldOfView { found_mm, training_min_mm, training_max_mm } => write!(
+                f,
+                "the scan covers {} mm along right, anterior, superior, the training scans {} mm: the scan may show another part \
+                 of the body, or more of it",
+                times(*found_mm, |v| format!("{v:.0}")),
+                ranges(*training_min_mm, *training_max_mm, |v| format!("{v:.0}")),
+            ),
+            Self::Intensities { channel, found: [low, high], training_low, training_high } => write!(
+                f,
+                "the intensities of channel `{channel}` are from {low:.0} to {high:.0} (0.5th and 99.5th percentile), in the \
+                 training scans from {} to {}: they may be in other units, or the scan of another modality",
+                range(*training_low),
+                range(*training_high),
+            ),
+            Self::NegativeIntensities { channel, found, training_min } => write!(
+                f,
+                "channel `{channel}` has values below zero (0.5th percentile {found:.0}, in the training scans at least \
+                 {training_min:.0}): the scan may be of another modality, such as CT"
+            ),
+        }
+    }
+}
+
+fn percent(fraction: f64) -> String {
+    format!("{:.1} %", 100.0 * fraction)
+}
+
+fn times(values: [f64; 3], text: impl Fn(f64) -> String) -> String {
+    values.map(text).join(" × ")
+}
+
+/// `31–43 × 40–59 × 24–47`; `1.00 × 1.00 × 1.00` where minimum and maximum read the same.
+fn ranges(min: [f64; 3], max: [f64; 3], text: impl Fn(f64) -> String) -> String {
+    let along = |axis: usize| match (text(min[axis]), text(max[axis])) {
+        (min, max) if min == max => min,
+        (min, max) => format!("{min}–{max}"),
+    };
+    [0, 1, 2].map(along).join(" × ")
+}
+
+/// `-1000…-900`
+fn range([min, max]: [f64; 2]) -> String {
+    format!("{min:.0}…{max:.0}")
+}
