@@ -10,7 +10,7 @@ use sulcus_volume::LabelTable;
 use crate::commands::export::reduction_line;
 use crate::error::{CliError, Context};
 use crate::output::rules::{normalisation, orientation, spacing};
-use crate::output::{self, count, human_bytes, join};
+use crate::output::{self, count, human_bytes, join, significant};
 use crate::scores::score;
 
 #[derive(Serialize)]
