@@ -14,8 +14,8 @@
  * A function that creates a handle sets it to null first, so it is null after a failure.
  *
  * Structs that can grow. SulcusSegmentOptions, SulcusSegmenterInfo, SulcusStructure, SulcusWarning and SulcusReport start with
- * struct_size, and later versions may add fields at their end. The caller sets struct_size to sizeof of the struct before each call that
- * reads or fills in the struct. A program that was compiled with an older header has a smaller struct: the fields that it
+ * struct_size, and later versions may add fields at their end. The caller sets struct_size to sizeof of the struct before each
+ * call that reads or fills in the struct. A program that was compiled with an older header has a smaller struct: the fields that it
  * lacks have their default, zero, or are not filled in. A program that was compiled with a newer header has a larger struct:
  * the call is refused when a field that this library does not have is not zero, and such fields are filled in with zero.
  *

@@ -94,7 +94,10 @@ impl Plan {
                 multiple.len(),
             ));
         }
-        match self.model_spec(String::new(), Training::default()).check() {
+        let mut spec = self.model_spec(String::new(), Training::default());
+        // A training describes its own cases, whatever the plan says.
+        spec.training_scans = None;
+        match spec.check() {
             Err(SpecError::Invalid(what)) => return bad(what),
             other => other?,
         }
