@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
 #![allow(unsafe_code, reason = "an allocator that counts")]
+#![allow(clippy::print_stdout, reason = "the measurement prints its table")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -447,7 +447,7 @@ const char *sulcus_status_text(int32_t status);
 
 /**
  * Creates options with the defaults: no model, engine and device `auto`, the model's own precision, all threads, no
- * mirroring, each model's own step, no memory limit.
+ * mirroring, each model's own step, the memory of the machine or its container as the memory limit.
  *
  * `options` receives the handle; the caller frees it with `sulcus_options_free`. Any thread may call this function.
  *
@@ -543,9 +543,9 @@ SulcusStatus sulcus_options_set_step(struct SulcusOptions *options,
                                      double step);
 
 /**
- * Limits the memory of the whole process, in bytes. Defaults to no limit. The limit is enforced by processing a scan in
- * chunks, which takes longer and gives the same mask. A scan that needs more is refused. The library does not count the
- * caller's own copy of the voxels.
+ * Limits the memory of the whole process, in bytes. Defaults to the memory of the machine or its container where the system
+ * tells (Linux); UINT64_MAX removes the limit. The limit is enforced by processing a scan in chunks, which takes longer and
+ * gives the same mask. A scan that needs more is refused. The library does not count the caller's own copy of the voxels.
  *
  * One thread at a time may use the options.
  *

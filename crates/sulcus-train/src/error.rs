@@ -6,7 +6,6 @@ use sulcus_plan::PlanError;
 
 use crate::export::onnx::ExportError;
 use crate::network::NetworkError;
-use crate::run::case_memory::CaseStage;
 use crate::run::checkpoint_error::CheckpointError;
 use crate::run::init::InitError;
 use crate::step::device::DeviceError;
@@ -175,6 +174,25 @@ pub enum TrainError {
     /// A device failed.
     #[error("the device could not be read: {0}")]
     Tensor(String),
+}
+
+/// What needs the memory of a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CaseStage {
+    /// Reading image and mask.
+    Read,
+    /// Bringing them onto the network's grid.
+    Prepare,
+}
+
+impl std::fmt::Display for CaseStage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Read => "to be read",
+            Self::Prepare => "to be resampled to the network's voxel size",
+        })
+    }
 }
 
 impl From<sulcus_model::SpecError> for TrainError {

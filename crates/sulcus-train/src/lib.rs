@@ -37,12 +37,11 @@ mod run;
 mod sampling;
 mod step;
 
-pub use error::{PreflightError, TrainError};
+pub use error::{CaseStage, PreflightError, TrainError};
 pub use export::calibration::{HeldOutScan, RunData};
 pub use export::onnx::{ExportError, export_onnx};
 pub use network::{NetworkError, NetworkPredictor, UNet};
 pub use run::begin::{plan, train, train_by_plan};
-pub use run::case_memory::CaseStage;
 pub use run::checkpoint::{Checkpoint, CheckpointParts};
 pub use run::checkpoint_error::CheckpointError;
 pub use run::cross_validation::CrossValidation;

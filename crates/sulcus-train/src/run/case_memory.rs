@@ -7,26 +7,7 @@ use sulcus_pipeline::preprocessing_bytes;
 use sulcus_volume::{Geometry, Label, OrientationSource, RasFromVoxel};
 
 use super::cases::cases;
-use crate::error::TrainError;
-
-/// What needs the memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CaseStage {
-    /// Reading image and mask.
-    Read,
-    /// Bringing them onto the network's grid.
-    Prepare,
-}
-
-impl std::fmt::Display for CaseStage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Read => "to be read",
-            Self::Prepare => "to be resampled to the network's voxel size",
-        })
-    }
-}
+use crate::error::{CaseStage, TrainError};
 
 /// Compares the headers of cases with the limit. Files without a readable header pass; reading them reports the reason.
 pub(super) fn check_headers(dataset: &Dataset, names: &[String], limit: Option<u64>) -> Result<(), TrainError> {

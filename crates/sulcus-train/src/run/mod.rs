@@ -1,7 +1,7 @@
 //! A training and its folder: beginning, resuming, the loop over epochs, checkpoints, scores and cross-validation.
 
 pub(crate) mod begin;
-pub(crate) mod case_memory;
+mod case_memory;
 mod cases;
 pub(crate) mod checkpoint;
 pub(crate) mod checkpoint_error;
