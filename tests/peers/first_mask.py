@@ -31,7 +31,7 @@ def main():
     predict = [args.sulcus, "predict", "-m", args.model, args.scan, "-o", mask, "--quiet", "--threads", "2"]
     contenders = {
         "sulcus": [*predict, "--engine", "ort", "--device", "cpu", "--ort-lib", args.ort_lib],
-        "sulcus, embedded engine": [*predict, "--engine", "tract"],
+        "sulcus, built-in engine": [*predict, "--engine", "tract"],
         "python": [sys.executable, str(HERE / "python_predict.py"), args.model, args.scan, mask],
     }
     seconds = {name: [] for name in contenders}
