@@ -32,7 +32,7 @@ impl TrainObserver for Lines {
     }
 }
 
-/// Maximum difference between the logits of the embedded engine and of the trainer.
+/// Maximum difference between the logits of the built-in engine and of the trainer.
 fn difference(
     spec: &ModelSpec,
     trainer: &NetworkPredictor,

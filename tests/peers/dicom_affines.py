@@ -69,7 +69,7 @@ def main():
             same = list(their_shape) == list(shape) and numpy.isclose(mean, their_mean, rtol=1e-9)
             print(f"{pathlib.Path(series).name}: {name}: axes {axes:.1e}, origin {origin:.1e}, voxels equal {same}")
             worst[name] = max(worst.get(name, 0), axes, origin, 0 if same else numpy.inf)
-    # The one that takes the directions as the files have them; the others make them of length 1 first.
+    # Only dicom2nifti uses the directions as they are in the files. The others normalise them first.
     sys.exit(worst["dicom2nifti"] >= TOLERANCE)
 
 

@@ -1,7 +1,7 @@
 """Writes crates/sulcus-dicom/tests/dicom: one slice of a bundled scan in each compressed transfer syntax that is read.
 
-The slices are compressed by GDCM and decompressed again by it, where that loses something: what comes out is what
-our decoders are held against. Run by hand: python tests/peers/dicom_fixtures.py
+GDCM compresses the slices. Slices with lossy compression are also decompressed by GDCM, and the tests compare our
+decoders with the result. Run by hand: python tests/peers/dicom_fixtures.py
 Needs numpy, nibabel, pydicom and python-gdcm.
 """
 
@@ -75,7 +75,7 @@ def main():
         "u16": (numpy.round(scan * 60000).astype("<u2"), 16),
         "u12": (numpy.round(scan * 4000).astype("<u2"), 12),
         "i16": (numpy.round(scan * 4000 - 2000).astype("<i2"), 16),
-        # Long runs, as background has: what run modes are for.
+        # Long runs, as in background, to test the run modes.
         "flat": ((scan > 0.4).astype("<u2") * 700, 12),
     }
     for name, (values, stored) in plain.items():

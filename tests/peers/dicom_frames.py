@@ -2,7 +2,7 @@
 
     python tests/peers/dicom_frames.py SULCUS_BINARY
 
-Needs numpy, nibabel, pydicom and SimpleITK. Exits with 1 when an affine differs by 1e-4 or a value at all.
+Needs numpy, nibabel, pydicom and SimpleITK. Exits with 1 when an affine differs by 1e-4 or more, or when any value differs.
 """
 
 import json
@@ -32,7 +32,7 @@ def item(**attributes):
 
 
 def write(path, sop_class, modality, slope, intercept, syntax):
-    """Frames on an oblique grid; returns their values, first frame first."""
+    """Writes frames on an oblique grid and returns their values, in the order of the frames."""
     stored = numpy.random.default_rng(1).integers(0, 3000, (FRAMES, ROWS, COLUMNS)).astype("<i2")
     (s, c), (t, d) = [(numpy.sin(a), numpy.cos(a)) for a in numpy.deg2rad([20, -10])]
     turn = numpy.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ numpy.array([[1, 0, 0], [0, d, -t], [0, t, d]])

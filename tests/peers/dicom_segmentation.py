@@ -2,7 +2,7 @@
 
     python tests/peers/dicom_segmentation.py SULCUS_BINARY MODEL.onnx SERIES_FOLDER
 
-Needs numpy, nibabel and highdicom; dciodvfy (Debian's dicom3tools) where it is installed. Exits with 1 when a voxel
+Needs numpy, nibabel and highdicom; dciodvfy (Debian's dicom3tools) is used if it is installed. Exits with 1 when a voxel
 differs in world space, when an attribute that could identify the patient is not empty, or when dciodvfy finds an error.
 """
 
@@ -17,7 +17,7 @@ import nibabel
 import numpy
 
 IDENTIFYING = ["PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyID", "AccessionNumber"]
-# highdicom's world is LPS, and its axes are slices, rows, columns.
+# highdicom uses LPS coordinates, and its axes are slices, rows, columns.
 RAS_FROM_LPS = numpy.diag([-1.0, -1.0, 1.0, 1.0])
 
 

@@ -1,9 +1,10 @@
-"""From the start of a process to a written mask of one small scan: `sulcus predict` against the Python program.
+"""Measures the time from the start of a process to the written mask of one small scan: `sulcus predict` and the Python
+program.
 
     python first_mask.py SULCUS ORT_LIB MODEL SCAN [--rounds 20]
 
-Runs in turn, with the files in the system's cache. `cargo run --release --workspace --example held` has the other half:
-what a segmenter that is held ready takes beside the engine.
+The programs run alternately, with the files in the system's cache. `cargo run --release --workspace --example held`
+measures how much time a loaded segmenter needs in addition to the engine.
 """
 
 import argparse
@@ -30,7 +31,7 @@ def main():
     predict = [args.sulcus, "predict", "-m", args.model, args.scan, "-o", mask, "--quiet", "--threads", "2"]
     contenders = {
         "sulcus": [*predict, "--engine", "ort", "--device", "cpu", "--ort-lib", args.ort_lib],
-        "sulcus, embedded engine": [*predict, "--engine", "tract"],
+        "sulcus, built-in engine": [*predict, "--engine", "tract"],
         "python": [sys.executable, str(HERE / "python_predict.py"), args.model, args.scan, mask],
     }
     seconds = {name: [] for name in contenders}

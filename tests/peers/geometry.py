@@ -1,7 +1,8 @@
-"""Whether Sulcus, nibabel and SimpleITK agree on where a voxel lies in the patient, and on what lies there on another grid.
+"""Compares Sulcus, nibabel and SimpleITK: the position of voxels in the patient, and resampling to another grid.
 
 `python geometry.py SULCUS [SCAN.nii.gz]` runs the program SULCUS on an asymmetric phantom in all 48 axis orientations, straight,
-oblique, left-handed and anisotropic, with sform and qform at odds, and on a real scan; it prints one JSON line a comparison.
+oblique, left-handed and anisotropic, with different sform and qform, and on a real scan. It prints one JSON line for each
+comparison.
 """
 
 import itertools
@@ -16,7 +17,7 @@ import numpy as np
 import SimpleITK
 from nibabel import processing
 
-# Where the phantom's blobs lie in the patient, RAS+ millimetres, and their intensities: none mirrors another.
+# Positions of the phantom's blobs in the patient, in RAS+ millimetres, and their intensities. None is the mirror image of another.
 BLOBS = {100: (15.0, 6.0, 8.0), 200: (0.0, 18.0, 6.0), 300: (5.0, 8.0, 20.0)}
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0])
 SHAPE = (40, 34, 30)
@@ -39,7 +40,7 @@ def rotation(degrees):
 
 
 def grid(order, signs, spacing, degrees):
-    """An affine whose axes follow `order` and `signs`, then turned, with the middle of the grid near the blobs' middle."""
+    """An affine with the axes of `order` and `signs`, then rotated. The centre of the grid is near the centre of the blobs."""
     linear = np.zeros((3, 3))
     for axis, (world, sign) in enumerate(zip(order, signs)):
         linear[world, axis] = sign * spacing[axis]
@@ -101,7 +102,7 @@ def orientations(sulcus, folder):
             itk = SimpleITK.ReadImage(str(path))
             array = SimpleITK.GetArrayFromImage(itk).transpose(2, 1, 0)
             worst["SimpleITK"] = max(worst["SimpleITK"], apart(here, centres(array, itk_affine(itk))))
-            # A blob of spheres of voxels has its centre of mass within a voxel of the true one.
+            # The centre of mass of a discretised sphere is within a voxel of the true centre.
             worst["from the true places"] = max(worst["from the true places"], apart(here, BLOBS))
             wrong_codes += ours["orientation"] != "".join(nibabel.aff2axcodes(read.affine))
             turned_path = folder / "turned.nii.gz"
@@ -117,7 +118,7 @@ def orientations(sulcus, folder):
 
 
 def conflicts(sulcus, folder):
-    """sform and qform that say different things, and codes that are 0: which one counts."""
+    """Which transform is used if sform and qform differ or have code 0."""
     sform, qform = grid((0, 1, 2), (1, 1, 1), (1, 1, 1), (0, 0, 0)), grid((1, 0, 2), (-1, 1, 1), (1.2, 0.9, 2), (5, 9, 2))
     worst = 0.0
     for sform_code, qform_code in itertools.product((0, 1, 2, 4), (0, 1, 3)):
@@ -132,7 +133,7 @@ def conflicts(sulcus, folder):
 
 
 def resampling(sulcus, folder, scan):
-    """A real scan pulled onto an oblique grid of other voxel sizes by all three."""
+    """Resamples a real scan to an oblique grid with other voxel sizes in all three programs."""
     source = nibabel.load(scan)
     values = np.asarray(source.dataobj, np.float64)
     middle = source.affine[:3, :3] @ (np.array(source.shape) - 1) / 2 + source.affine[:3, 3]
@@ -146,9 +147,9 @@ def resampling(sulcus, folder, scan):
     to_source = np.linalg.inv(source.affine) @ affine
     voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     at = voxels @ to_source[:3, :3].T + to_source[:3, 3]
-    # Where nibabel has every neighbour; at the faces each program has a rule of its own.
+    # Voxels for which nibabel has all neighbours. Each program handles the faces of the volume differently.
     inside = np.all((at > 0) & (at < np.array(source.shape) - 1), axis=-1)
-    # SimpleITK, as Sulcus, continues the edge voxels for half a voxel.
+    # SimpleITK, like Sulcus, extends the edge voxels by half a voxel.
     to_the_faces = np.all((at > -0.499) & (at < np.array(source.shape) - 0.501), axis=-1)
     span = values.max() - values.min()
     itk_source, itk_reference = SimpleITK.ReadImage(str(scan), SimpleITK.sitkFloat64), SimpleITK.ReadImage(str(reference))
@@ -159,7 +160,7 @@ def resampling(sulcus, folder, scan):
         theirs = processing.resample_from_to(nibabel.Nifti1Image(values, source.affine), (shape, affine), order=order, cval=0).get_fdata()
         itk = SimpleITK.Resample(itk_source, itk_reference, SimpleITK.Transform(), itk_name, 0.0)
         itk = SimpleITK.GetArrayFromImage(itk).transpose(2, 1, 0)
-        # A place halfway between two voxels may be either.
+        # A point halfway between two voxels may get the value of either.
         clear = np.all(np.abs(at - np.floor(at) - 0.5) > 1e-4, axis=-1) if order == 0 else np.ones(shape, bool)
         line = {"comparison": f"{name} resampling of {pathlib.Path(scan).name}", "voxels inside": int(inside.sum())}
         for peer, array, where in [("nibabel", theirs, inside & clear), ("SimpleITK", itk, inside & clear), ("SimpleITK, up to the faces", itk, to_the_faces & clear)]:

@@ -1,11 +1,11 @@
-"""Predicts a mask with MONAI's `sliding_window_inferer` and the model file's own weights in PyTorch: a peer of
-`sulcus predict` on 3-D models that work on the scan's own spacing.
+"""Predicts a mask with MONAI's `sliding_window_inferer` and the model file's own weights in PyTorch, to
+compare with `sulcus predict` for 3-D models that use the scan's own spacing.
 
     python monai_predict.py MODEL IMAGE OUT
 
-The file's graph is built again of PyTorch's layers, node by node, so that both sides compute the same network. One JSON
-line on stdout, with the seconds of each stage. MONAI places its tiles a fixed distance apart, nnU-Net and Sulcus spread
-them evenly: as many tiles here, not the same ones.
+The graph in the file is rebuilt from PyTorch layers, node by node, so that both programs compute the same network. Prints
+one JSON line with the seconds of each stage. MONAI places tiles at a fixed distance, nnU-Net and Sulcus distribute them
+evenly: the number of tiles is the same here, but not their positions.
 """
 
 import json
@@ -37,7 +37,7 @@ class Network(torch.nn.Module):
         for tensor in graph.initializer:
             values = torch.from_numpy(numpy_helper.to_array(tensor).copy())
             self.register_buffer(self.names[tensor.name], values)
-        # A value is let go when its last reader has run, as an engine does.
+        # A value is freed after its last use, as in an engine.
         self.last = {name: i for i, node in enumerate(self.nodes) for name in node.input}
 
     def forward(self, image):

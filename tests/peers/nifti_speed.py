@@ -1,8 +1,8 @@
-"""How long Sulcus and nibabel take to read a scan and to write a mask, both gzipped, in turn.
+"""Measures how long Sulcus and nibabel take to read a gzipped scan and to write a gzipped mask.
 
 `python nifti_speed.py BENCH [SCAN.nii.gz MASK.nii.gz]` makes an int16 scan of 256 x 256 x 180 voxels with noise from SCAN (a real head) and a mask
 of the same size from MASK, and runs the program BENCH (`cargo build --release -p sulcus-io --example nifti_speed`) and nibabel on
-them, a round each in turn. Reading ends with an array of float32; writing starts with one of labels. Of all rounds the fastest counts.
+them, alternately. Reading ends with a float32 array, and writing starts with a label array. The fastest round is reported.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ DATA = pathlib.Path(__file__).resolve().parents[3] / "shared/data/mni152"
 
 
 def resized(path):
-    """The nearest voxels, so that a mask stays one."""
+    """Resampled to the nearest voxels, so that a mask remains a mask."""
     data = np.asanyarray(nibabel.load(path).dataobj)
     return data[np.ix_(*(np.arange(n) * size // n for n, size in zip(SHAPE, data.shape)))]
 
@@ -45,10 +45,10 @@ def main(bench, *given):
         folder = pathlib.Path(folder)
         image, mask = scan(sources[0]), resized(sources[1]).astype(np.uint8)
         affine = np.eye(4)
-        # As scanners and converters write it, at gzip's own level.
+        # gzip's default level, as scanners and converters use.
         nibabel.openers.Opener.default_compresslevel = 6
         nibabel.save(nibabel.Nifti1Image(image, affine), folder / "scan.nii.gz")
-        # As nibabel writes by default.
+        # nibabel's default.
         nibabel.openers.Opener.default_compresslevel = 1
         nibabel.save(nibabel.Nifti1Image(mask, affine), folder / "mask.nii.gz")
 
@@ -69,7 +69,7 @@ def main(bench, *given):
                 what, seconds = line.split()
                 ours[what].append(float(seconds))
         back = np.asanyarray(nibabel.load(folder / "ours.nii.gz").dataobj)
-        assert np.array_equal(back, mask), "what was written is something else"
+        assert np.array_equal(back, mask), "the written mask differs"
         sizes = [(folder / name).stat().st_size for name in ("ours.nii.gz", "theirs.nii.gz")]
         print("| | Sulcus, ms | nibabel, ms | ratio of the fastest | median of the rounds' ratios |")
         print("| --- | --- | --- | --- | --- |")

@@ -1,9 +1,9 @@
-"""Writes small files of weights with nnU-Net's own network classes, and what those networks answer.
+"""Writes small weight files with nnU-Net's own network classes, and the outputs of these networks.
 
     pip install --no-deps dynamic-network-architectures==0.4.4
     python nnunet_weights.py ../../crates/sulcus-train/tests/weights
 
-The tests of `sulcus train --init` read the files and compare the answers.
+The tests of `sulcus train --init` read the files and compare the outputs.
 """
 
 import json
@@ -56,7 +56,7 @@ NETWORKS = {
 
 
 def noise(shape, seed):
-    """The same numbers as the tests' `noise`."""
+    """The same numbers as `noise` in the tests."""
     values, state = np.empty(int(np.prod(shape)), np.float32), seed
     for i in range(values.size):
         state = (state * 1_664_525 + 1_013_904_223) % 2**32
@@ -70,16 +70,16 @@ def main(folder):
         network.eval()
         with torch.no_grad():
             for parameter in network.parameters():
-                # Fresh normalisations would hide a mistake about them.
+                # Normalisation layers with initial weights would hide a mistake in reading them.
                 nn.init.uniform_(parameter, 0.2, 0.9) if parameter.ndim == 1 else nn.init.normal_(parameter, 0, 0.3)
             logits = network(noise(shape, 99))
-        # The residual one in the form of PyTorch before 1.6 and with each tensor under one name only: it is large enough.
+        # The residual network is large, so it is saved in the format of PyTorch before 1.6 and with each tensor under one name only.
         is_whole = name == "plain_2d"
         weights = network.state_dict()
         if not is_whole:
             twice = [k for k in weights if k.startswith("decoder.encoder.") or ".all_modules." in k]
             weights = {key: value for key, value in weights.items() if key not in twice}
-        # As nnU-Net's checkpoint_final.pth: weights among other things.
+        # Like nnU-Net's checkpoint_final.pth, which has other content beside the weights.
         checkpoint = {
             "network_weights": weights,
             "optimizer_state": {"state": {0: {"momentum_buffer": torch.full((3,), float("nan"))}}},

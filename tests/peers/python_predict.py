@@ -1,11 +1,11 @@
-"""Predicts a mask with nibabel, numpy and onnxruntime from nothing but the model file: the peer of `sulcus predict`.
+"""Predicts a mask with nibabel, numpy and onnxruntime from the model file alone, to compare with `sulcus predict`.
 
-It shares no code with Sulcus, so it shows two things: that the file holds everything another program needs, and what
-that other program costs. Models that resample are refused: they have their own comparison.
+It shares no code with Sulcus, so it shows that the file has everything that another program needs, and how long such a
+program takes. Models that resample are refused: another program compares them.
 
     python python_predict.py MODEL IMAGE OUT
 
-One JSON line on stdout, with the seconds of each stage.
+Prints one JSON line with the seconds of each stage.
 """
 
 import itertools

@@ -1,6 +1,7 @@
-"""Milliseconds of the layers between the convolutions in PyTorch: the peer of `cargo bench -p sulcus-kernels --bench blocks`.
+"""Measures the milliseconds of the layers between convolutions in PyTorch, to compare with
+`cargo bench -p sulcus-kernels --bench blocks`.
 
-Same sizes, two threads unless the first argument says otherwise. One JSON line a layer on stdout.
+The sizes are the same. The first argument is the number of threads, 2 by default. Prints one JSON line for each layer.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Milliseconds a training step of U-Nets in PyTorch: the peer of `cargo bench -p sulcus-train --bench step`.
+"""Measures the milliseconds of a training step of U-Nets in PyTorch, to compare with `cargo bench -p sulcus-train --bench step`.
 
 Same structure (Ronneberger et al. 2015, padded; Isensee et al. 2021 for blocks), same batch, same loss (batch Dice over
-the foreground + cross-entropy), same optimiser, same number of threads. One JSON line a case on stdout.
+the foreground + cross-entropy), same optimiser, same number of threads. Prints one JSON line for each case.
 
     pytorch_step.py [--threads 2] [--steps 9] [CASE ...]
 """
@@ -96,7 +96,7 @@ def main():
             forward.append(1000 * (middle - begun))
             backward.append(1000 * (after - middle))
         parameters = sum(p.numel() for p in network.parameters())
-        # The first two steps allocate. A noisy machine only ever adds.
+        # The first two steps allocate memory. Other load on the machine can only increase the times, so the minimum is reported.
         print(json.dumps({"case": name, "ms": min(times[2:]), "median_ms": sorted(times[2:])[len(times[2:]) // 2],
                           "forward_ms": min(forward[2:]), "backward_ms": min(backward[2:]),
                           "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

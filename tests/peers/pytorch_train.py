@@ -1,14 +1,14 @@
-"""Trains the network that `sulcus train` plans for MSD Task04 in PyTorch, and prints its Dice against minutes.
+"""Trains the network that `sulcus train` plans for MSD Task04 in PyTorch, and prints its Dice over time.
 
-The plain recipe that a person writes: the same network, batch, patch, loss, optimiser and learning rates as preset `auto`
+A plain training script: the same network, batch, patch, loss, optimiser and learning rates as preset `auto`
 (AdamW, Dice + cross-entropy, half a cosine that ends with the budget), foreground in half of the patches, mirroring along all
 axes as the only augmentation. Scores are over whole volumes: a sliding window with Gaussian weights (Isensee et al. 2021), mean
-of the two structures' Dice. One JSON line a scoring on stdout: 16 of the held-out cases while training, all of them at the end.
+of the two structures' Dice. Prints one JSON line for each
+evaluation: 16 of the validation cases during training, all of them at the end.
 
     pytorch_train.py TASK_FOLDER [--fold 0] [--minutes 15] [--threads 2] [--seed 1]
 
-Minutes are of the wall; `cpu_minutes` says how much processor time the process had had by then, and counts on a machine that is
-shared with others.
+`minutes` is wall-clock time. `cpu_minutes` is the processor time of the process, for comparisons on a shared machine.
 """
 
 import argparse
@@ -35,12 +35,12 @@ def read(folder, name):
     image = nibabel.as_closest_canonical(nibabel.load(folder / "imagesTr" / f"{name}.nii.gz")).get_fdata(dtype=numpy.float32)
     label = nibabel.as_closest_canonical(nibabel.load(folder / "labelsTr" / f"{name}.nii.gz")).get_fdata()
     image = (image - image.mean()) / max(image.std(), 1e-8)
-    # Axes z, y, x, as the network of Sulcus sees them.
+    # Axes z, y, x, as in Sulcus's network.
     return image.transpose(2, 1, 0).copy(), label.astype(numpy.int64).transpose(2, 1, 0).copy()
 
 
 def padded(image, label):
-    """At least as large as a patch; what is added is dark background."""
+    """Padded to at least the size of a patch, with dark background."""
     lack = [max(0, p - n) for p, n in zip(PATCH, image.shape)]
     around = [(n // 2, n - n // 2) for n in lack]
     return numpy.pad(image, around, constant_values=image.min()), numpy.pad(label, around)
@@ -131,7 +131,7 @@ def main():
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-2)
     budget = 60 * arguments.minutes
     steps, scored = 0, 0
-    # The last scoring of all cases has to fit into the budget; the first scoring tells how long it takes.
+    # The final evaluation of all cases must fit into the budget. Its duration is estimated from the first evaluation.
     reserve = 0.05 * budget
 
     def report(cases, last):

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""`sulcus serve` under many clients at once: each checks that its answer is the mask of its own scan, byte for byte.
+"""`sulcus serve` with many simultaneous clients: each checks that the response is the mask of its own scan, byte for byte.
 
     python serve_load.py SULCUS MODEL [--clients 50] [--seconds 120] [--queue 16] [--workers 1] [-- OPTIONS OF serve AND predict]
 
-Scans are variants of the bundled case (mirrored, cropped, darkened), so that no two have the same mask; what each must get is
-what `sulcus predict` writes. A refusal must be a 429; its client comes back after a short while. The server's memory is
-read from /proc while it runs. Only the standard library is used, and nothing beyond loopback.
+Scans are variants of the bundled case (mirrored, cropped, darkened), so that no two have the same mask. Each response must
+equal the mask that `sulcus predict` writes. A refusal must have status 429; the client then tries again after a short time.
+The server's memory is read from /proc while it runs. Uses only the standard library and loopback.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SHAPE = slice(42, 48)
 
 
 def variants():
-    """Scans of several sizes, whose voxels are mirrored, cropped or scaled. The grid's place stays."""
+    """Scans of several sizes, whose voxels are mirrored, cropped or scaled. The affine is unchanged."""
     whole = gzip.decompress(CASE.read_bytes())
     offset = int(struct.unpack_from("<f", whole, 108)[0])
     header, voxels = whole[:offset], whole[offset:]
@@ -74,7 +74,7 @@ class Client(threading.Thread):
                 self.wrong.append(f"{name}: {error!r}")
                 connection = None
                 continue
-            # A new connection now and then, as from clients that come and go.
+            # A new connection from time to time, as from new clients.
             if answer.will_close or turn % 7 == 0:
                 connection.close()
                 connection = None
@@ -89,7 +89,7 @@ class Client(threading.Thread):
             elif answer.status == 429:
                 self.refused += 1
                 assert int(answer.getheader("Retry-After")) >= 1
-                # Sooner than asked: the load is to stay.
+                # Sooner than the response requests, to keep the load high.
                 time.sleep(0.05)
             else:
                 self.wrong.append(f"{name}: {answer.status} {body[:200]!r}")
@@ -105,7 +105,7 @@ def main():
     parser.add_argument("--workers", type=int, default=1)
     own, _, options = "\0".join(sys.argv[1:]).partition("\0--\0")
     args = parser.parse_args(own.split("\0"))
-    # Those that predict and serve both take.
+    # The options that both predict and serve accept.
     args.options = options.split("\0") if options else []
 
     with tempfile.TemporaryDirectory() as folder:
@@ -144,13 +144,13 @@ def main():
     wrong = [text for client in clients for text in client.wrong]
     seconds = sorted(second for client in clients for second in client.seconds)
     beside = sorted(second for client in clients for second in client.beside)
-    # What a first answer takes is no leak: from a quarter of the time on.
+    # The first responses allocate memory that is kept, which is not a leak: compare from a quarter of the time on.
     settled = [mb for at, mb in samples if at > took / 4]
     third = len(settled) // 3 or 1
     print(f"engine {said['engine']} on {said['device']}, {args.clients} clients, {took:.0f} s, {len(cases)} scans")
-    print(f"answered {answered} ({answered / took:.1f} a second), refused {refused} (429), wrong {len(wrong)}")
+    print(f"segmented {answered} ({answered / took:.1f} per second), refused {refused} (429), wrong {len(wrong)}")
     print(f"a client waited {statistics.median(seconds):.3f} s (median), {seconds[-1]:.3f} s at most")
-    print(f"beside queue and engine {1000 * statistics.median(beside):.1f} ms (median, on a busy machine)")
+    print(f"time outside queue and engine {1000 * statistics.median(beside):.1f} ms (median, on a busy machine)")
     print(
         f"memory {settled[0]:.0f} MB after a quarter, {settled[-1]:.0f} MB at the end; "
         f"median of the first third {statistics.median(settled[:third]):.0f} MB, of the last {statistics.median(settled[-third:]):.0f} MB; "

@@ -1,8 +1,8 @@
-"""DeepMind's surface-distance beside `sulcus evaluate`.
+"""Compares `sulcus evaluate` with DeepMind's surface-distance package.
 
-`python surface_distances.py --figures > surface_distances.json` writes the figures that our tests compare with;
-`python surface_distances.py SUMMARY.json` scores the masks that are named in what `sulcus evaluate --json` printed, and says
-by how much HD95 and NSD differ.
+`python surface_distances.py --figures > surface_distances.json` writes the reference values of our tests.
+`python surface_distances.py SUMMARY.json` evaluates the masks that are named in the output of `sulcus evaluate --json`,
+and prints the largest difference of HD95 and NSD.
 """
 
 import json
@@ -14,7 +14,7 @@ import nibabel
 import numpy as np
 import scipy.ndimage
 
-# The package is older than numpy 2 and the present scipy: these are the names by which it calls them.
+# The package is older than numpy 2 and current scipy. It uses these old names.
 np.Inf, np.NaN = np.inf, np.nan
 scipy.ndimage.filters = scipy.ndimage.morphology = scipy.ndimage
 
@@ -73,7 +73,7 @@ PAIRS = [
         {"balls": [[0, 17, 11, 49]], "boxes": [], "noise": [6, 15]},
     ),
 ]
-# Case, what is done to its truth to make the prediction, and the spacing that is given to both.
+# Case, how its reference mask is changed to get the prediction, and the spacing of both.
 REAL = [
     ("hippocampus_008", {"shift": [1, 0, 0], "erode": 0}, [1, 1, 1]),
     ("hippocampus_011", {"shift": [0, -2, 1], "erode": 0}, [1, 1, 1]),
@@ -85,7 +85,7 @@ REAL = [
 
 
 def generated(shape, recipe):
-    """Balls [x, y, z, squared radius] and boxes [first..., last...]; noise [seed, percent] turns voxels over."""
+    """Balls [x, y, z, squared radius] and boxes [first..., last...]; noise [seed, percent] inverts voxels."""
     x, y, z = (a.astype(np.uint64) for a in np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"))
     mask = np.zeros(shape, bool)
     for cx, cy, cz, squared in recipe["balls"]:
@@ -100,7 +100,7 @@ def generated(shape, recipe):
 
 
 def changed(mask, change):
-    """Moved without wrapping round, then each label eroded by its six neighbours; outside is background."""
+    """Shifted without wrapping, then each label eroded with its six neighbours. Outside the volume is background."""
     moved = np.zeros_like(mask)
     to = tuple(slice(max(d, 0), n + min(d, 0)) for d, n in zip(change["shift"], mask.shape))
     out_of = tuple(slice(max(-d, 0), n + min(-d, 0)) for d, n in zip(change["shift"], mask.shape))
@@ -112,7 +112,7 @@ def changed(mask, change):
 
 
 def measured(prediction, reference, spacing, tolerances):
-    """HD95 and NSD; a single slice goes to the package's two-dimensional variant."""
+    """HD95 and NSD. A single slice is measured with the package's two-dimensional function."""
     if 1 in prediction.shape:
         across = max(axis for axis in range(3) if prediction.shape[axis] == 1)
         prediction, reference = (np.squeeze(mask, across) for mask in (prediction, reference))

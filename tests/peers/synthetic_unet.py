@@ -1,4 +1,4 @@
-"""Writes a 3-D U-Net with random weights as a model file, and a made-up scan: what memory and speed are measured on.
+"""Writes a 3-D U-Net with random weights as a model file, or a synthetic scan, to measure memory and speed.
 
     python synthetic_unet.py model.onnx --classes 8 --patch 96
     python synthetic_unet.py model.onnx --scan scan.nii --shape 512 512 512
@@ -77,7 +77,7 @@ def unet(base: int, levels: int, classes: int, patch: int) -> onnx.ModelProto:
 
 
 def write_scan(path: str, shape: list[int]) -> None:
-    """A float32 NIfTI-1 file, slice by slice, so that this needs no memory to speak of."""
+    """Writes a float32 NIfTI-1 file slice by slice, so that it needs little memory."""
     header = bytearray(352)
     put = lambda at, values, kind: header.__setitem__(slice(at, at + len(b := numpy.asarray(values, kind).tobytes())), b)
     put(0, [348], "<i4")

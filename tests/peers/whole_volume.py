@@ -1,11 +1,12 @@
-"""A whole head through a 3-D network: `sulcus predict` against ONNX Runtime alone, a straightforward Python program and
-MONAI, with the same weights and as many tiles.
+"""Segments a whole head with a 3-D network: `sulcus predict` compared with ONNX Runtime alone, a simple Python program and
+MONAI, with the same weights and the same number of tiles.
 
     python whole_volume.py SULCUS ORT_LIB SCAN MODEL [--int8 MODEL] [--openvino ORT_LIB] [--rounds 3] [--without monai]
 
-MODEL is what synthetic_unet.py writes, the int8 one what `cargo run --release --workspace --example to_int8` makes of it.
-Each contender runs in a process of its own, in turn, so that a busy spell meets all of them. "ONNX Runtime alone" is the
-time that the Python program spends inside `session.run`: the same tiles, and nothing else. On a busy machine the seconds of processor say more than those of the clock.
+synthetic_unet.py writes MODEL, and `cargo run --release --workspace --example to_int8` converts it to the int8 model.
+Each program runs in its own process, alternately, so that other load on the machine affects all of them. "ONNX Runtime
+alone" is the time that the Python program spends inside `session.run`: the same tiles, and nothing else. On a busy machine,
+processor time is more reliable than wall-clock time.
 """
 
 import argparse
@@ -21,7 +22,7 @@ THREADS = "2"
 
 
 def timed(command):
-    """Seconds from its start to its end, the last line that it printed as JSON, its seconds of processor and peak memory in MB."""
+    """Seconds from start to end, the last printed line as JSON, processor seconds, and peak memory in MB."""
     begun = time.perf_counter()
     wrapped = ["/usr/bin/env", "python3", "-c", MEASURE, *command]
     ended = subprocess.run(wrapped, capture_output=True, text=True)
@@ -33,7 +34,7 @@ def timed(command):
     return seconds, json.loads(line), processor, peak / 1e3
 
 
-# What a child alone took: of all children of this process only sums and the greatest are known.
+# The usage of one child. For all children of this process, only the sum and the maximum are available.
 MEASURE = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:]).returncode
@@ -79,7 +80,7 @@ def main():
 
     runs = {name: [] for name in contenders}
     for number in range(args.rounds):
-        # Who comes first changes, so that nobody always follows the same one.
+        # The order rotates, so that no program always runs after the same one.
         names = list(contenders)
         for name in names[number % len(names):] + names[:number % len(names)]:
             seconds, line, processor, peak = timed(contenders[name])
@@ -91,7 +92,7 @@ def main():
     walls = lambda name: [run["wall"] for run in runs[name]]
     alone = min(run["engine"] for run in runs["python"])
     python = min(walls("python"))
-    print("\n| | whole process, s | of processor, s | tiles | peak, MB | × ONNX Runtime alone | × Python | × MONAI | "
+    print("\n| | whole process, s | processor, s | tiles | peak, MB | × ONNX Runtime alone | × Python | × MONAI | "
           "voxels that differ from Python's |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     print(f"| ONNX Runtime alone | {alone:.1f} | | {runs['python'][0]['tiles']} | | 1 | {alone / python:.2f} | | |")

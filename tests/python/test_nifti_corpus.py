@@ -1,8 +1,8 @@
 """`sulcus info --json` against nibabel on more than two thousand NIfTI files.
 
-The files are made here, with nibabel's headers, over all types, byte orders, versions, layouts, forms, scales, shapes and oddities,
-the same ones on every run. Each must be described as nibabel reads it, or be refused where nibabel refuses. Where Sulcus refuses
-what nibabel lets pass, the reason is one of STRICTER: there nibabel's answer would be wrong or mean nothing.
+The files are generated with nibabel's headers: all types, byte orders, versions, layouts, transforms, scales, shapes and unusual
+headers, the same on every run. `sulcus info` must agree with nibabel about each file, or both must refuse it. If only Sulcus
+refuses a file, the reason is in STRICTER: the result of nibabel would be wrong or meaningless.
 
 Needs numpy, nibabel, pytest; SULCUS_BIN names the program.
 """
@@ -41,22 +41,22 @@ SHAPES = (
     (2, 3, 4, 2, 3),
     (2, 2, 2, 1, 2, 1, 2),
     (33, 31, 3),
-    # More values than are looked at at once.
+    # More values than are processed at a time.
     (17, 19, 23, 2),
 )
 AFFINE_TOLERANCE = 1e-5
 VALUE_TOLERANCE = 1e-9
-# Of the largest magnitude: what double precision leaves of a mean of values that cancel out.
+# Relative to the largest magnitude: the rounding error in double precision of the mean of values that cancel out.
 CANCELLATION = 1e-15
 
-# Why a file is refused that nibabel reads.
+# Why Sulcus refuses a file that nibabel reads.
 STRICTER = {
-    "complex": "a voxel is no single real number (nibabel drops the imaginary part)",
-    "offset in header": "vox_offset 0 in a single file: nibabel takes the header for voxels",
-    "no inverse": "a transform that maps the volume to a plane or to nowhere",
+    "complex": "a voxel is not a single real number (nibabel drops the imaginary part)",
+    "offset in header": "vox_offset 0 in a single file: nibabel reads the header as voxels",
+    "no inverse": "a transform that maps the volume to a plane or to non-finite coordinates",
     "no voxels": "an axis of length 0",
     "checksum": "gzip data whose checksum is wrong (nibabel stops before it)",
-    "magic": "a header that is no longer NIfTI's, which nibabel takes for Analyze: left and right unknown",
+    "magic": "a header that is no longer NIfTI, which nibabel reads as Analyze: left and right are unknown",
 }
 
 
@@ -105,7 +105,7 @@ def zooms(h, rng):
 
 
 def forms(h, rng, kind):
-    """One of the ways in which a header says, or doesn't, where the volume lies."""
+    """One of the ways in which a header gives the position of the volume, or none."""
     zooms(h, rng)
     if kind == "sform":
         sform(h, rng, code=rng.integers(1, 6))
@@ -132,7 +132,7 @@ def forms(h, rng, kind):
     elif kind == "sizes of 0":
         h["pixdim"][1 + rng.integers(3)] = 0
     elif kind == "half turn":
-        # The quaternion has no scalar part, but for rounding.
+        # The scalar part of the quaternion is 0, except for rounding.
         axis = rng.normal(size=3)
         h["quatern_b"], h["quatern_c"], h["quatern_d"] = axis / np.linalg.norm(axis)
         h["qform_code"] = 1
@@ -197,7 +197,7 @@ def values(dtype, shape, rng):
 
 
 class Maker:
-    """Writes files; each knows nothing of Sulcus."""
+    """Writes the files. Nothing in them depends on Sulcus."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -213,7 +213,7 @@ class Maker:
         return h
 
     def write(self, name, h, between, voxels, container, stricter=None, pack=gzip.compress):
-        """`between` follows the header, up to the first voxel or to the end of the header's file."""
+        """`between` follows the header, up to the first voxel or the end of the header file."""
         path = self.folder / f"{len(self.cases):05d}-{name.replace(' ', '-')}{container}"
         packed = container.endswith(".gz")
         head = h.binaryblock + between
@@ -258,7 +258,7 @@ class Maker:
                 between += numbers + content.ljust(size - 8, b"\0")
         filler = rng.bytes(gap)
         if single:
-            # After extensions nibabel takes a gap for another one, and refuses it.
+            # nibabel reads a gap after extensions as another extension, and refuses it.
             gap = 0 if notes else gap
             h["vox_offset"] = len(h.binaryblock) + len(between) + gap
             between += b"\0" * gap
@@ -273,7 +273,7 @@ class Maker:
 
 
 def regular(make, rng):
-    """Every type in every container, order and version, with the rest drawn: thirteen files each."""
+    """Every type in every container, byte order and version, with the other properties at random: thirteen files each."""
     for dtype in TYPES:
         for endian in "<>":
             for version in (1, 2):
@@ -291,7 +291,7 @@ def regular(make, rng):
                             form,
                             SCALES[rng.integers(len(SCALES))],
                             texts=int(rng.choice([0, 0, 1, 3])),
-                            # Pairs may begin anywhere too.
+                            # The voxels of pairs may also start at any offset.
                             gap=int(rng.choice([0, 0, 16, 1, 500])),
                             tail=rng.bytes(int(rng.choice([0, 0, 7, 3000]))),
                         )
@@ -308,8 +308,8 @@ def every_scale_form_and_shape(make, rng):
                     make.volume(f"form {form}", rng, version, endian, shape=shape, form=form, dtype="uint8")
 
 
-def oddities(make, rng):
-    """What nibabel mends, and so do we."""
+def unusual_headers(make, rng):
+    """Headers that nibabel corrects, and Sulcus also."""
 
     def fields(**those):
         def edit(h):
@@ -363,7 +363,7 @@ def refused(make, rng):
             make.volume("too few voxels", rng, edit=field("dim", 50, 3), **say)
             make.volume("unknown type", rng, edit=field("datatype", 3), **say)
             make.volume("one bit", rng, edit=field("datatype", 1), **say)
-            # Too few bytes, so that nibabel refuses it on any processor.
+            # So few bytes that nibabel refuses it on any processor.
             make.volume("float128 without the rest", rng, edit=field("datatype", 1536), **say)
             make.volume("rgb", rng, edit=field("datatype", 128), tail=bytes(900), **say)
             make.volume("rgba", rng, edit=field("datatype", 2304), tail=bytes(900), **say)
@@ -378,7 +378,7 @@ def refused(make, rng):
                 make.volume("voxels in the header", rng, edit=field("vox_offset", 16), **say)
             if container.endswith(".gz"):
                 make.volume("cut gzip", rng, shape=(9, 9, 9), pack=lambda c: gzip.compress(c)[:-200], **say)
-                # nibabel notices only where it cannot go on.
+                # nibabel notices it only if it cannot continue.
                 make.volume("damaged gzip", rng, shape=(9, 9, 9), pack=damaged, stricter="checksum", **say)
         make.volume("line ends", rng, version=2, edit=field("eol_check", 7, 1))
     for content in (b"", b"\x1f\x8b", b"text", bytes(400), b"\xff" * 4000):
@@ -401,7 +401,7 @@ def wrong_checksum(content):
     return bytes(packed)
 
 
-def refused_by_us(make, rng):
+def refused_by_sulcus_only(make, rng):
     for version in (1, 2):
         for dtype in ("complex64", "complex128"):
             make.volume("complex", rng, version, shape=(2, 3, 4), stricter="complex", edit=retyped(dtype), tail=bytes(999))
@@ -446,7 +446,7 @@ def retyped(dtype):
 
 
 def reference(case):
-    """What nibabel reads, or None where it refuses."""
+    """What nibabel reads, or None if it refuses the file."""
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -459,7 +459,7 @@ def reference(case):
     if finite.size == 0:
         statistics = (None, None, None)
     else:
-        # The exact sum; NumPy's own mean may lose digits, and overflow where no value does.
+        # The exact sum. NumPy's mean may lose digits, or overflow although no value does.
         mean = float(math.fsum(finite / finite.size)) if np.abs(finite).max() > 1e290 else math.fsum(finite) / finite.size
         statistics = (float(finite.min()), float(finite.max()), mean)
     return {
@@ -500,11 +500,11 @@ def differences(ours, theirs):
 
 
 def test_every_file_is_described_as_nibabel_reads_it(tmp_path):
-    # nibabel says there what it mends.
+    # nibabel logs its corrections there.
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
     rng = np.random.default_rng(20)
     make = Maker(tmp_path)
-    for part in (regular, every_scale_form_and_shape, oddities, refused, refused_by_us):
+    for part in (regular, every_scale_form_and_shape, unusual_headers, refused, refused_by_sulcus_only):
         part(make, rng)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         answers = list(pool.map(described, [case.path for case in make.cases]))
@@ -512,7 +512,7 @@ def test_every_file_is_described_as_nibabel_reads_it(tmp_path):
     for case, (ours, error) in zip(make.cases, answers):
         theirs = reference(case)
         if case.stricter:
-            # The list holds no reason that nibabel has too, nor a file that is read after all.
+            # No file with a reason in the list may also be refused by nibabel or be read by Sulcus.
             if ours is not None:
                 wrong.append(f"{case.path.name}: read, though {STRICTER[case.stricter]}")
             stricter.add(case.stricter)

@@ -1,6 +1,6 @@
-"""What `sulcus convert` writes as NIfTI, read by nibabel, gzip and zlib: pairs, versions, gzip data.
+"""NIfTI files of `sulcus convert`, read by nibabel, gzip and zlib: pairs, versions, gzip data.
 
-Needs numpy, nibabel, pytest; SULCUS_BIN names the program. `gunzip` is used where there is one.
+Needs numpy, nibabel, pytest; SULCUS_BIN names the program. `gunzip` is used if it is installed.
 """
 
 import gzip
@@ -17,7 +17,7 @@ import pytest
 SULCUS = os.environ.get("SULCUS_BIN")
 pytestmark = pytest.mark.skipif(not SULCUS, reason="SULCUS_BIN does not name the program")
 
-# Voxels in several of the blocks that are compressed side by side.
+# Enough voxels for several of the blocks that are compressed in parallel.
 LARGE = (160, 150, 70)
 AFFINE = np.array([[-0.9, 0.1, 0.2, 12.0], [0.15, 1.1, -0.3, -7.5], [0.05, 0.25, 2.4, 31.0], [0, 0, 0, 1]])
 
@@ -30,7 +30,7 @@ def run(*words, code=0, **more):
 
 def scan(shape=(5, 6, 7), dtype="int16", kind=nibabel.Nifti1Image):
     rng = np.random.default_rng(3)
-    # A dark border, as in scans, so that some blocks shrink a lot and some a little.
+    # A dark border, as in scans, so that blocks have different compression ratios.
     data = np.zeros(shape, dtype)
     inner = tuple(slice(n // 5, n - n // 5) for n in shape[:3])
     data[inner] = rng.integers(0, 120, data[inner].shape)
@@ -42,28 +42,28 @@ def scan(shape=(5, 6, 7), dtype="int16", kind=nibabel.Nifti1Image):
 
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
 @pytest.mark.parametrize("output", ["out.hdr", "out.img", "out.hdr.gz", "out.img.gz", "OUT.HDR"])
-def test_pairs_are_read_by_nibabel_and_by_us(tmp_path, kind, output):
+def test_pairs_are_read_by_nibabel_and_sulcus(tmp_path, kind, output):
     for number, (dtype, shape) in enumerate([("uint8", (4, 5, 6)), ("int16", LARGE), ("float64", (3, 4, 5, 2))]):
         image = scan(shape, dtype, kind)
         nibabel.save(image, tmp_path / "in.nii.gz")
         folder = tmp_path / str(number)
         folder.mkdir()
         run("convert", tmp_path / "in.nii.gz", folder / output)
-        assert len(list(folder.iterdir())) == 2, "two files, and none that is left behind"
+        assert len(list(folder.iterdir())) == 2, "two files, and no temporary files"
         pair = nibabel.load(folder / output)
         assert type(pair) is (nibabel.Nifti1Pair if kind is nibabel.Nifti1Image else nibabel.Nifti2Pair)
         np.testing.assert_array_equal(np.asanyarray(pair.dataobj), np.asanyarray(image.dataobj))
         np.testing.assert_array_equal(pair.affine, nibabel.load(tmp_path / "in.nii.gz").affine)
         assert pair.get_data_dtype() == dtype
         assert pair.header["descrip"].item().startswith(b"sulcus"), "the description is the patient's"
-        # And back again, from either of the two.
+        # And back again, from each of the two files.
         for path in folder.iterdir():
             back = tmp_path / "back.nii"
             run("convert", path, back)
             np.testing.assert_array_equal(np.asanyarray(nibabel.load(back).dataobj), np.asanyarray(image.dataobj))
 
 
-def test_a_pair_of_nibabel_keeps_scale_and_extensions(tmp_path):
+def test_a_pair_from_nibabel_keeps_scale_and_extensions(tmp_path):
     image = nibabel.Nifti1Pair(np.arange(60, dtype=np.int16).reshape(3, 4, 5), AFFINE)
     image.header.set_slope_inter(0.5, -3)
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension(6, b"a note"))
@@ -82,7 +82,7 @@ def test_a_pair_does_not_overwrite_its_own_other_half(tmp_path):
     assert (tmp_path / "a.img").read_bytes() == before
 
 
-def test_the_half_that_is_packed_alike_belongs_to_a_header(tmp_path):
+def test_a_header_is_paired_with_the_file_of_the_same_compression(tmp_path):
     for suffix, value in (("", 1), (".gz", 2)):
         nibabel.save(nibabel.Nifti1Pair(np.full((2, 3, 4), value, np.uint8), AFFINE), tmp_path / f"a.img{suffix}")
     for suffix, value in (("", 1), (".gz", 2)):
@@ -92,14 +92,14 @@ def test_the_half_that_is_packed_alike_belongs_to_a_header(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
-def test_gzip_data_are_one_sound_member_for_every_reader(tmp_path, dtype):
+def test_gzip_data_are_one_valid_member_for_every_reader(tmp_path, dtype):
     image = scan(LARGE, dtype)
     nibabel.save(image, tmp_path / "in.nii")
     run("convert", tmp_path / "in.nii", tmp_path / "out.nii.gz")
     run("convert", tmp_path / "in.nii", tmp_path / "out.nii")
     packed, plain = (tmp_path / "out.nii.gz").read_bytes(), (tmp_path / "out.nii").read_bytes()
     assert gzip.decompress(packed) == plain
-    # What a browser asks for: one member, and nothing behind it.
+    # Browsers require this: one member, and nothing after it.
     one = zlib.decompressobj(wbits=31)
     assert one.decompress(packed) == plain
     assert one.eof and not one.unused_data
@@ -108,7 +108,7 @@ def test_gzip_data_are_one_sound_member_for_every_reader(tmp_path, dtype):
     if shutil.which("gunzip"):
         unpacked = subprocess.run(["gunzip", "-c", tmp_path / "out.nii.gz"], check=True, capture_output=True).stdout
         assert unpacked == plain
-    # No larger than what nibabel's own setting makes of it, but for a twentieth.
+    # At most 5 % larger than with nibabel's own setting.
     assert len(packed) <= 1.05 * len(gzip.compress(plain, 1))
 
 
@@ -122,12 +122,12 @@ def test_gzip_data_are_the_same_on_any_number_of_threads(tmp_path):
     assert len(set(files)) == 1
 
 
-def test_a_full_disk_or_a_missing_folder_leaves_an_older_pair_alone(tmp_path):
+def test_a_full_disk_or_a_missing_folder_does_not_change_an_older_pair(tmp_path):
     nibabel.save(scan(), tmp_path / "in.nii")
     run("convert", tmp_path / "in.nii", tmp_path / "out.hdr")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     nibabel.save(scan((9, 9, 9)), tmp_path / "other.nii")
-    # Files may not grow beyond the header and not much more: the voxels do not fit.
+    # The size limit of files allows the header but not the voxels.
     limited = ["sh", "-c", 'ulimit -f 2; exec "$0" "$@"', SULCUS, "convert", tmp_path / "other.nii", tmp_path / "out.hdr"]
     done = subprocess.run(limited, capture_output=True, text=True)
     assert done.returncode != 0

@@ -32,7 +32,7 @@ def test_bills_follow_the_schema(bills: list[Path]) -> None:
         assert error is None, f"{bill.name}: {error}"
 
 
-def test_every_component_says_what_it_is_and_the_graph_is_closed(bills: list[Path]) -> None:
+def test_every_component_is_identified_and_the_graph_is_closed(bills: list[Path]) -> None:
     for bill in bills:
         content = json.loads(bill.read_text())
         components = content["components"]
@@ -56,7 +56,7 @@ def test_every_component_says_what_it_is_and_the_graph_is_closed(bills: list[Pat
         assert reached == refs, "a component that nothing depends on"
 
 
-def test_the_bill_of_the_binary_names_what_is_in_it(bills: list[Path]) -> None:
+def test_the_bill_of_the_binary_lists_its_components(bills: list[Path]) -> None:
     content = json.loads(bills[0].read_text())
     scopes = {component["name"]: component["scope"] for component in content["components"]}
     assert scopes["burn"] == scopes["tract-onnx"] == scopes["sulcus-viewer"] == "required"

@@ -1,6 +1,6 @@
-"""NRRD, MetaImage and NIfTI between Sulcus and SimpleITK: the same values at the same places in the patient, both ways.
+"""NRRD, MetaImage and NIfTI between Sulcus and SimpleITK: the same values at the same positions in the patient, in both directions.
 
-Each way is held against a third reader, nibabel, so that two mistakes of ours cannot cancel out.
+Each direction is also compared with a third reader, nibabel, so that two mistakes of ours cannot cancel out.
 
 Needs numpy, nibabel, SimpleITK, pytest; SULCUS_BIN names the program.
 """
@@ -22,7 +22,7 @@ TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64
 TEXT_FORMATS = (".nrrd", ".nhdr", ".mha", ".mhd")
 SHAPE = (5, 6, 7)
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0])
-# What single precision in a NIfTI header leaves of a place some 100 mm away.
+# The rounding error of positions of about 100 mm in the single precision of NIfTI headers.
 PLACE_TOLERANCE_MM = 1e-4
 
 
@@ -35,7 +35,7 @@ def rotation(degrees):
 
 
 PERMUTED = np.array([[0.0, 0, 1], [-1, 0, 0], [0, 1, 0]])
-# Direction cosines (axes in columns), voxel sizes, the first voxel's place; ITK's, so LPS.
+# Direction cosines (axes in columns), voxel sizes and the position of the first voxel, in LPS as in ITK.
 GRIDS = {
     "straight": (np.eye(3), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
     "anisotropic": (np.diag([-1.0, -1, 1]), (0.4, 0.75, 5.0), (-90.5, 126.0, -72.25)),
@@ -68,7 +68,7 @@ def placed(image):
 
 
 def itk(data, grid, vector=False):
-    """`data` is in file order, x first; channels last where it is a vector image."""
+    """`data` is in file order, x first, and channels last for a vector image."""
     direction, spacing, origin = GRIDS[grid]
     turned = data.transpose(2, 1, 0, 3) if vector else data.T
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(turned), isVector=vector)
@@ -100,7 +100,7 @@ def same_place(found, expected):
 
 @pytest.mark.parametrize("ending", TEXT_FORMATS)
 @pytest.mark.parametrize("packed", [False, True], ids=["raw", "packed"])
-def test_what_simpleitk_writes_is_read_as_it_is(tmp_path, ending, packed):
+def test_files_from_simpleitk_are_read_unchanged(tmp_path, ending, packed):
     for dtype in TYPES:
         grid = list(GRIDS)[TYPES.index(dtype) % len(GRIDS)]
         data = values(dtype)
@@ -118,7 +118,7 @@ def test_what_simpleitk_writes_is_read_as_it_is(tmp_path, ending, packed):
 
 
 @pytest.mark.parametrize("ending", [*TEXT_FORMATS, ".nii", ".nii.gz", ".hdr", ".img.gz"])
-def test_what_is_written_is_read_by_simpleitk_as_it_is(tmp_path, ending):
+def test_written_files_are_read_by_simpleitk_unchanged(tmp_path, ending):
     for dtype in TYPES:
         grid = list(GRIDS)[TYPES.index(dtype) % len(GRIDS)]
         affine = ras_from_voxel(*GRIDS[grid])
@@ -129,24 +129,24 @@ def test_what_is_written_is_read_by_simpleitk_as_it_is(tmp_path, ending):
         image = SimpleITK.ReadImage(target)
         found = array(image)
         assert found.dtype == dtype
-        # ITK's reader of NIfTI makes zeros of NaN.
+        # ITK's NIfTI reader replaces NaN by 0.
         np.testing.assert_array_equal(found, data if ending in TEXT_FORMATS else np.nan_to_num(data))
         same_place(placed(image), affine)
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("ending", [".nrrd", ".mha"])
-def test_every_grid_goes_there_and_back(tmp_path, grid, ending):
+def test_every_grid_survives_a_round_trip(tmp_path, grid, ending):
     data = values("int16")
     image = itk(data, grid)
     SimpleITK.WriteImage(image, tmp_path / f"in{ending}")
-    # There is no rounding between the two formats of text.
+    # There is no rounding between the two formats, whose headers are text.
     for other in (".mha", ".nrrd"):
         convert(tmp_path / f"in{ending}", tmp_path / f"out{other}")
         back = SimpleITK.ReadImage(tmp_path / f"out{other}")
         np.testing.assert_array_equal(array(back), data)
         np.testing.assert_allclose(placed(back), placed(image), rtol=0, atol=1e-9)
-    # The same voxel of the patient's after the axes are turned.
+    # The same position in the patient after the axes are reordered.
     convert(tmp_path / f"in{ending}", tmp_path / "turned.mha", "--orient", "SAL")
     turned = SimpleITK.ReadImage(tmp_path / "turned.mha")
     for index in ((0, 0, 0), (4, 1, 6), (2, 5, 3)):
@@ -155,7 +155,7 @@ def test_every_grid_goes_there_and_back(tmp_path, grid, ending):
 
 
 @pytest.mark.parametrize("ending", TEXT_FORMATS)
-def test_channels_stay_apart(tmp_path, ending):
+def test_channels_are_not_mixed(tmp_path, ending):
     data = values("float32", (*SHAPE, 3), seed=4)
     SimpleITK.WriteImage(itk(data, "oblique", vector=True), tmp_path / f"in{ending}", useCompression=True)
     convert(tmp_path / f"in{ending}", tmp_path / "ours.nii")
@@ -193,10 +193,10 @@ NAMES = [("left ventricle", 3, 0, "1 0 0.5"), ("mass: \\ odd", 250, 0, "0 1 0.2"
 EXPECTED = {3: ("left ventricle", [255, 0, 128]), 250: ("mass: \\ odd", [0, 255, 51])}
 
 
-def test_names_and_colours_of_segments_go_there_and_back(tmp_path):
+def test_names_and_colours_of_segments_survive_a_round_trip(tmp_path):
     data = np.random.default_rng(2).choice([0, 3, 250], SHAPE).astype(np.uint8)
     SimpleITK.WriteImage(segmentation(data, False, NAMES), tmp_path / "in.seg.nrrd")
-    # By way of NIfTI, which carries them too.
+    # Through NIfTI, which also stores them.
     convert(tmp_path / "in.seg.nrrd", tmp_path / "mask.nii.gz")
     mask = nibabel.load(tmp_path / "mask.nii.gz")
     assert mask.header["intent_code"] == 1002

@@ -1,7 +1,7 @@
-"""`sulcus export --triton`, read by Triton's own protocol buffers and held against the model beside it.
+"""`sulcus export --triton`, read with Triton's own protocol buffers and compared with the model in the same folder.
 
-No server runs here: what is checked is that the configuration is a valid `ModelConfig` which says of the graph what is
-true, and that ONNX Runtime, which Triton runs it in, takes the tile that the server warms up with.
+No server runs here. The test checks that the configuration is a valid `ModelConfig` that matches the graph, and that ONNX
+Runtime, Triton's backend, accepts the tile of the warm-up.
 """
 
 import json
@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 from google.protobuf import text_format
 
-# Its package imports gRPC, of which the messages alone need nothing.
+# Its package imports gRPC, which the messages do not need.
 model_config = pytest.importorskip("tritonclient.grpc.model_config_pb2")
 
 ROOT = Path(os.environ["SULCUS_REPO"])
@@ -47,7 +47,7 @@ def spec_of(graph):
     return json.loads(next(entry.value for entry in graph.metadata_props if entry.key == "sulcus.spec"))
 
 
-def test_names_types_and_axes_are_those_of_the_graph(served):
+def test_names_types_and_axes_match_the_graph(served):
     name, model, config, graph = served
     assert (config.name, config.backend, config.default_model_filename) == (name, "onnxruntime", "model.onnx")
     assert config.max_batch_size > 1 and config.HasField("dynamic_batching")
@@ -56,14 +56,14 @@ def test_names_types_and_axes_are_those_of_the_graph(served):
         tensor = value.type.tensor_type
         assert said.name == value.name
         assert (said.data_type, tensor.elem_type) == (model_config.TYPE_FP32, onnx.TensorProto.FLOAT)
-        # The batch is the axis that Triton leaves out, and it must be free.
+        # Triton omits the batch axis, which must be dynamic.
         batch, *axes = tensor.shape.dim
         assert batch.dim_param
         assert list(said.dims) == [-1 if axis.dim_param else axis.dim_value for axis in axes]
     assert [version.name for version in model.iterdir() if version.is_dir()] == ["1"]
 
 
-def test_the_graph_takes_what_the_server_is_warmed_up_with_and_any_batch_it_may_join(served):
+def test_the_graph_accepts_the_warm_up_tile_and_any_batch_size(served):
     _, model, config, graph = served
     (warmup,) = config.model_warmup
     (given,) = warmup.inputs.items()
@@ -74,16 +74,16 @@ def test_the_graph_takes_what_the_server_is_warmed_up_with_and_any_batch_it_may_
     session = onnxruntime.InferenceSession(model / "1" / "model.onnx", providers=["CPUExecutionProvider"])
     single = session.run(None, {name: numpy.zeros([warmup.batch_size, *tile.dims], numpy.float32)})[0]
     assert single.shape == (1, config.output[0].dims[0], *spec["patch"])
-    # Requests of several clients in one batch get what each would get alone.
+    # Requests of several clients in one batch get the same outputs as separate requests.
     several = numpy.random.default_rng(0).normal(size=[config.max_batch_size, *tile.dims]).astype(numpy.float32)
     joined = session.run(None, {name: several})[0]
     for index in (0, config.max_batch_size - 1):
         alone = session.run(None, {name: several[index : index + 1]})[0][0]
-        # Sums in another order: single precision.
+        # Sums in another order differ in single precision.
         numpy.testing.assert_allclose(joined[index], alone, atol=1e-4)
 
 
-def test_a_client_finds_the_classes_and_how_scans_are_treated(served):
+def test_a_client_finds_the_classes_and_the_preprocessing(served):
     _, model, config, graph = served
     labels = (model / config.output[0].label_filename).read_text().splitlines()
     spec = spec_of(graph)
@@ -96,7 +96,7 @@ def test_a_client_finds_the_classes_and_how_scans_are_treated(served):
 
 
 @pytest.mark.parametrize("device, kind", [("auto", "KIND_AUTO"), ("cpu", "KIND_CPU"), ("cuda", "KIND_GPU"), ("tensorrt", "KIND_GPU")])
-def test_devices_are_instance_groups_and_tensorrt_an_accelerator(tmp_path, device, kind):
+def test_devices_are_instance_groups_and_tensorrt_is_an_accelerator(tmp_path, device, kind):
     ended = export(MODELS["tiny"], tmp_path, "--triton-name", "tiny", "--triton-device", device)
     assert ended.returncode == 0, ended.stderr
     config = text_format.Parse((tmp_path / "tiny" / "config.pbtxt").read_text(), model_config.ModelConfig())

@@ -487,7 +487,7 @@ SulcusStatus sulcus_options_add_model_file(struct SulcusOptions *options,
 SulcusStatus sulcus_options_add_model_bytes(struct SulcusOptions *options, const uint8_t *bytes, size_t length);
 
 /**
- * Sets the engine: `auto` (ONNX Runtime if it is found, the embedded engine otherwise), `ort` or `tract`.
+ * Sets the engine: `auto` (ONNX Runtime if it is found, the built-in engine otherwise), `ort` or `tract`.
  * `sulcus_segmenter_info` reports the engine in use.
  *
  * The name is copied. One thread at a time may use the options.

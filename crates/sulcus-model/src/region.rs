@@ -43,7 +43,9 @@ impl Region {
                 return Err(format!("region `{name}` has value 0, which is the background"));
             }
             if values.windows(2).any(|pair| pair[0] >= pair[1]) {
-                return Err(format!("the values of region `{name}` must rise and differ, found {values:?}"));
+                return Err(format!(
+                    "the values of region `{name}` must be distinct and in ascending order, found {values:?}"
+                ));
             }
             if regions.iter().take(index).any(|other| other.name == *name) {
                 return Err(format!("two regions are named `{name}`"));
@@ -61,9 +63,9 @@ impl Region {
                     if names.is_empty() { "none".to_owned() } else { names.join(" and ") }
                 };
                 return Err(format!(
-                    "a voxel of value {value} belongs to region {}, but as the last of these writes {written} it would \
-                     come to belong to {}; list a region before those that lie inside it, and let each write a value of \
-                     its own that they don't have",
+                    "a voxel of value {value} belongs to region {}, but the last of these writes {written}, which belongs to \
+                     {}; list each region before the regions inside it, and let it write a value that these do not \
+                     have",
                     names(value),
                     names(written)
                 ));
@@ -145,9 +147,9 @@ mod tests {
     #[test]
     fn regions_that_would_give_wrong_masks_are_refused() {
         let message = |regions: &[Region]| Region::check_all(regions).unwrap_err();
-        insta::assert_snapshot!(message(&[region("back", &[2], 2), region("whole", &[1, 2], 1)]), @"a voxel of value 2 belongs to region `back` and `whole`, but as the last of these writes 1 it would come to belong to `whole`; list a region before those that lie inside it, and let each write a value of its own that they don't have");
-        insta::assert_snapshot!(message(&[region("whole", &[1, 2], 3)]), @"a voxel of value 1 belongs to region `whole`, but as the last of these writes 3 it would come to belong to none; list a region before those that lie inside it, and let each write a value of its own that they don't have");
-        insta::assert_snapshot!(message(&[region("a", &[1, 1], 1)]), @"the values of region `a` must rise and differ, found [1, 1]");
+        insta::assert_snapshot!(message(&[region("back", &[2], 2), region("whole", &[1, 2], 1)]), @"a voxel of value 2 belongs to region `back` and `whole`, but the last of these writes 1, which belongs to `whole`; list each region before the regions inside it, and let it write a value that these do not have");
+        insta::assert_snapshot!(message(&[region("whole", &[1, 2], 3)]), @"a voxel of value 1 belongs to region `whole`, but the last of these writes 3, which belongs to none; list each region before the regions inside it, and let it write a value that these do not have");
+        insta::assert_snapshot!(message(&[region("a", &[1, 1], 1)]), @"the values of region `a` must be distinct and in ascending order, found [1, 1]");
         insta::assert_snapshot!(message(&[region("a", &[], 1)]), @"region `a` has no value");
         insta::assert_snapshot!(message(&[region("a", &[0, 1], 1)]), @"region `a` has value 0, which is the background");
         insta::assert_snapshot!(message(&[region("a", &[1], 1), region("a", &[2], 2)]), @"two regions are named `a`");

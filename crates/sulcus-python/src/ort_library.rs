@@ -60,7 +60,7 @@ pub(crate) fn choose_engine(
         )));
     }
     let note = format!(
-        "ONNX Runtime was not found{searched}\nrunning on the embedded engine (tract), which is slower; \
+        "ONNX Runtime was not found{searched}\nrunning on the built-in engine (tract), which is slower; \
          `pip install onnxruntime` installs it"
     );
     Ok((Engine::Tract, Some(note)))

@@ -358,7 +358,7 @@ impl SegmenterBuilder {
             }
             Device::Vulkan(_) => "inference runs on cpu, openvino, cuda and tensorrt; vulkan is a training device",
             Device::Cuda(_) | Device::TensorRt(_) => {
-                "the embedded engine (tract) runs only on the processor; GPUs need the engine `ort`"
+                "the built-in engine (tract) runs only on the processor; GPUs need the engine `ort`"
             }
             Device::OpenVino => "OpenVINO is a provider of ONNX Runtime, so it needs the engine `ort`",
         };

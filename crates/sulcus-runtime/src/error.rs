@@ -98,8 +98,8 @@ pub enum ErrorKind {
         /// The engine.
         engine: Engine,
     },
-    /// A model that the embedded engine cannot run.
-    #[error("the embedded engine (tract) does not support {precision} models, ONNX Runtime does: {model}")]
+    /// A model that the built-in engine cannot run.
+    #[error("the built-in engine (tract) does not support {precision} models, ONNX Runtime does: {model}")]
     NeedsOnnxRuntime {
         /// The model's precision.
         precision: Precision,

@@ -1,7 +1,7 @@
 //! Segments medical scans with an exported model.
 //!
 //! A [`Segmenter`] contains one model or an ensemble, ready to run: in ONNX Runtime, which is loaded from a library at
-//! run time, or in the embedded engine tract, which needs no other files. It is `Send + Sync`, reads no environment
+//! run time, or in the built-in engine tract, which needs no other files. It is `Send + Sync`, reads no environment
 //! variables and prints nothing. Scans are [`Image`](volume::Image)s in memory or files.
 //!
 //! ```

@@ -6,7 +6,7 @@ use crate::Device;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Note {
-    /// ONNX Runtime was not found, so the embedded engine runs.
+    /// ONNX Runtime was not found, so the built-in engine runs.
     OnnxRuntimeNotFound {
         /// The number of places that were searched.
         searched: usize,
@@ -39,7 +39,7 @@ impl fmt::Display for Note {
         match self {
             Self::OnnxRuntimeNotFound { searched } => write!(
                 f,
-                "ONNX Runtime was not found in {searched} place(s): running on the embedded engine (tract), which is slower"
+                "ONNX Runtime was not found in {searched} place(s): running on the built-in engine (tract), which is slower"
             ),
             Self::NoCuda => f.write_str("running on the processor: no CUDA device can be used"),
             Self::DeviceFailed { device, reason } => {

@@ -314,7 +314,7 @@ fn unavailable_device_is_refused_with_the_reason() {
     let tract = || Segmenter::builder().engine(Engine::Tract);
     assert_eq!(
         refusal(tract(), Device::Cuda(0)),
-        "the device `cuda:0` cannot be used: the embedded engine (tract) runs only on the processor; GPUs need the \
+        "the device `cuda:0` cannot be used: the built-in engine (tract) runs only on the processor; GPUs need the \
          engine `ort`"
     );
     assert!(refusal(tract(), Device::Vulkan(1)).contains("inference runs on cpu, openvino, cuda and tensorrt"));

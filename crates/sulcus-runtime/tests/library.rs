@@ -82,7 +82,7 @@ fn onnx_runtime_is_found_once() {
     assert_eq!((places.len(), &places[0].origin, &places[0].path), (1, &LibraryOrigin::DataFolder, &old));
     assert!(matches!(&places[0].outcome, SearchOutcome::Refused(reason) if reason.contains("1.17.3")));
 
-    // Without a library, `auto` runs the embedded engine and reports it; a named engine `ort` or GPU is an error.
+    // Without a library, `auto` runs the built-in engine and reports it; a named engine `ort` or GPU is an error.
     let builder = || Segmenter::builder().model_bytes(model(2)).ort_library(OrtLibrary::Search(local.clone()));
     let segmenter = builder().build().unwrap();
     assert_eq!((segmenter.engine(), segmenter.device()), (Engine::Tract, Device::Cpu));

@@ -130,7 +130,7 @@ pub(crate) fn segmenter(options: &Options) -> Result<CSegmenter, SulcusStatus> {
     create(sulcus_segmenter_free, |out| unsafe { sulcus_segmenter_new(options.pointer, out) })
 }
 
-/// The self-test model in the embedded engine.
+/// The self-test model in the built-in engine.
 pub(crate) fn self_test() -> CSegmenter {
     segmenter(&options_with(sulcus_runtime::SELF_TEST_MODEL, Engine::Tract, None)).unwrap()
 }

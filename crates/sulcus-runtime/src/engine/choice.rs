@@ -5,7 +5,7 @@ use std::str::FromStr;
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Engine {
-    /// ONNX Runtime if it is found, the embedded engine otherwise.
+    /// ONNX Runtime if it is found, the built-in engine otherwise.
     #[default]
     Auto,
     /// ONNX Runtime, loaded at run time.

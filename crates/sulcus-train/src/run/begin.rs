@@ -161,7 +161,7 @@ pub(super) fn find_devices(config: &TrainConfig) -> Result<Placement, TrainError
 fn check_early_stopping(config: &TrainConfig, split: &Split) -> Result<(), TrainError> {
     if config.early_stopping.is_some() && split.validation.is_empty() {
         return Err(TrainError::Config(
-            "`early_stopping` goes by the scores of held-out cases, and no case is held out; leave one of the two"
+            "`early_stopping` needs validation scores, but there are no validation cases; change one of these settings"
                 .into(),
         ));
     }
