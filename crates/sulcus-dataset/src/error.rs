@@ -54,6 +54,14 @@ pub enum DatasetError {
         /// The data set's folder.
         root: PathBuf,
     },
+    /// All cases are of one patient, who cannot be on both sides of a split.
+    #[error("the cases cannot be split: all {cases} cases are of one patient: {root}", root = root.display())]
+    SinglePatient {
+        /// Number of cases.
+        cases: usize,
+        /// The data set's folder.
+        root: PathBuf,
+    },
     /// A fold has no training cases or no validation cases.
     #[error("the cases cannot be split: fold {fold} has an empty `train` or `val`: {file}", file = file.display())]
     EmptyFold {

@@ -66,6 +66,7 @@ pub(crate) fn decide_plan(
     let regions = if output == OutputActivation::Regions { regions } else { &[] };
     let structures = if regions.is_empty() { labels.entries().len() } else { regions.len() };
     let dimensions = dimensions(config, fingerprint, &mut why);
+    check_depth(dimensions, fingerprint)?;
     let orientation = match (config.orientation, dimensions) {
         (Some(orientation), _) => orientation,
         (None, Dimensions::Two) => slice_plane(fingerprint, &mut why)?,
@@ -194,6 +195,12 @@ fn dimensions(config: &TrainConfig, fingerprint: &Fingerprint, why: &mut Vec<Str
         ));
         Dimensions::Three
     }
+}
+
+/// Refuses a 3-D network for scans that are all one voxel thick along the same axis.
+fn check_depth(dimensions: Dimensions, fingerprint: &Fingerprint) -> Result<(), PlanError> {
+    let flat = fingerprint.shape.max.iter().any(|edge| *edge <= 1.0);
+    if flat && dimensions == Dimensions::Three { Err(PlanError::FlatScans) } else { Ok(()) }
 }
 
 /// Whether to crop margins of zeros, which would waste memory and patches.

@@ -40,6 +40,8 @@ pub(super) struct Cohort<'a> {
 pub(super) struct LoadedScan {
     image: Image,
     source: VolumeMetadata,
+    /// What the DICOM reader decided.
+    notes: Vec<String>,
     read_secs: f64,
 }
 
@@ -47,6 +49,7 @@ pub(super) struct LoadedScan {
 pub(super) struct SegmentedScan {
     segmentation: Segmentation,
     source: VolumeMetadata,
+    notes: Vec<String>,
     read_secs: f64,
     segment_secs: f64,
 }
@@ -94,15 +97,18 @@ impl CaseFiles for Cohort<'_> {
             return Ok(ReadCase::Finished(CaseReport::FinishedBefore(line)));
         }
         let start = Instant::now();
+        let mut notes = Vec::new();
         let (image, source) = read_channels(&job.case.files, self.channels, &mut |path| {
-            scans::read_scan(path, self.args.series.as_deref(), self.ui)
+            let (scan, of_reader) = scans::read_scan(path, self.args.series.as_deref(), self.ui)?;
+            notes.extend(of_reader);
+            Ok(scan)
         })?;
-        Ok(ReadCase::Input(LoadedScan { image, source, read_secs: start.elapsed().as_secs_f64() }))
+        Ok(ReadCase::Input(LoadedScan { image, source, notes, read_secs: start.elapsed().as_secs_f64() }))
     }
 
     fn write(&self, case: usize, segmented: SegmentedScan) -> Result<CaseReport, CaseError> {
         let job = self.job(case)?;
-        let SegmentedScan { segmentation, source, read_secs, segment_secs } = segmented;
+        let SegmentedScan { segmentation, source, notes, read_secs, segment_secs } = segmented;
         let start = Instant::now();
         let origin = scans::MaskOrigin { models: &self.args.models, keep_patient: self.args.keep_patient };
         scans::write_mask(&job.mask, &segmentation.labels, &source, &segmentation.table, &origin)?;
@@ -128,6 +134,7 @@ impl CaseFiles for Cohort<'_> {
             },
             tiles: segmentation.tiles,
             peak_memory_bytes: segmentation.peak_memory_bytes,
+            notes,
             labels: segmentation.label_volumes(),
         };
         if let Some(Err(CliError::Failed { message, .. })) = self.records.map(|records| records.keep(job, &line)) {
@@ -246,7 +253,7 @@ impl CaseProcessor<Cohort<'_>> for Prediction<'_> {
     ) -> Result<SegmentedScan, CaseError> {
         let Cohort { args, ui, .. } = *self.cohort;
         let job = self.cohort.job(case)?;
-        let LoadedScan { image, source, read_secs } = input;
+        let LoadedScan { image, source, notes, read_secs } = input;
         if image.geometry().source() == OrientationSource::None {
             ui.warn(format_args!(
                 "the file does not say how the patient lies (neither sform nor qform): left and right are unknown, and the \
@@ -272,7 +279,7 @@ impl CaseProcessor<Cohort<'_>> for Prediction<'_> {
         let segmentation = self.segmenter.segment_owned(image, options);
         bar.finish_and_clear();
         let segmentation = segmentation.map_err(|error| CaseError::caused_by(&error).at(job.input()))?;
-        Ok(SegmentedScan { segmentation, source, read_secs, segment_secs: start.elapsed().as_secs_f64() })
+        Ok(SegmentedScan { segmentation, source, notes, read_secs, segment_secs: start.elapsed().as_secs_f64() })
     }
 
     fn deliver(&mut self, case: usize, result: Result<CaseReport, CaseError>) -> Result<(), CliError> {

@@ -18,6 +18,9 @@ pub(super) struct Line {
     /// Peak memory of the process so far; absent where the system does not report it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) peak_memory_bytes: Option<u64>,
+    /// What the DICOM reader decided, such as which of several series it took; absent for other formats.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) notes: Vec<String>,
     #[serde(serialize_with = "serialize_labels")]
     pub(super) labels: Vec<LabelVolume>,
 }
@@ -65,6 +68,7 @@ mod tests {
             },
             tiles: 3,
             peak_memory_bytes: Some(4096),
+            notes: vec![],
             labels: vec![
                 LabelVolume { name: "Posterior".into(), value: 1, values: vec![1], voxels: 10, ml: 0.5 },
                 LabelVolume { name: "Anterior".into(), value: 2, values: vec![2], voxels: 0, ml: 0.0 },
