@@ -29,6 +29,14 @@ pub enum DatasetError {
         /// The file.
         file: PathBuf,
     },
+    /// A table of patients cannot be used.
+    #[error("the patients of the cases cannot be used: {what}: {file}", file = file.display())]
+    Patients {
+        /// What is wrong.
+        what: String,
+        /// The file.
+        file: PathBuf,
+    },
     /// A folder cannot be listed.
     #[error("a folder of the data set cannot be listed: {source}: {folder}", folder = folder.display())]
     Folder {

@@ -3,7 +3,8 @@
 //! [`Dataset::open`] reads the folder layouts of the Medical Segmentation Decathlon and of nnU-Net, and plain folders
 //! `images/` and `labels/`. [`Dataset::survey`] reads every voxel and reports everything that would harm a training:
 //! grids that do not match, label values that are not in the table, damaged files, swapped labels. [`Dataset::summary`]
-//! describes the data set for people, and [`Dataset::split`] divides it into training and validation cases.
+//! describes the data set for people, and [`Dataset::split`] divides it into training and validation cases, with the cases of a
+//! patient on one side.
 //!
 //! The crate knows no network: it reads volumes with `sulcus-io` and measures them. `sulcus-plan` decides how to train
 //! from the [`CaseFacts`] of a survey, `sulcus-train` trains.

@@ -94,7 +94,7 @@ fn tables_state_the_patients() {
     insta::assert_snapshot!(note, @"the folds keep the cases of each patient together: 4 cases of 3 patients, as stated in patients.csv");
 
     let refused = |text: &str| message(table(text).unwrap_err(), root);
-    insta::assert_snapshot!(refused("case,patient\na_0,a\nb_0,b\n"), @"this data set's description cannot be used: it states the patient of some cases, but not of a_1, c_0: patients.csv");
+    insta::assert_snapshot!(refused("case,patient\na_0,a\nb_0,b\n"), @"the patients of the cases cannot be used: it states the patient of some cases, but not of a_1, c_0: patients.csv");
     let one = table("case,patient\na_0,a\na_1,a\nb_0,a\nc_0,a\n").unwrap();
     insta::assert_snapshot!(message(one.split(&SplitChoice::default()).unwrap_err(), root), @"the cases cannot be split: all 4 cases are of one patient: ROOT");
 
@@ -108,7 +108,7 @@ fn tables_state_the_patients() {
     let description = r#"{"channel_names":{"0":"CT"},"labels":{"background":0,"Ball":1},"file_ending":".nii",
         "patients":{"a_0":"P 7","a_1":"P 7","b_0":12,"c_0":"x"}}"#;
     std::fs::write(root.join("dataset.json"), description).unwrap();
-    insta::assert_snapshot!(message(Dataset::open(root).unwrap_err(), root), @"this data set's description cannot be used: `patients` in dataset.json states the patients too; keep one of the two: patients.csv");
+    insta::assert_snapshot!(message(Dataset::open(root).unwrap_err(), root), @"the patients of the cases cannot be used: `patients` in dataset.json states the patients too; keep one of the two: patients.csv");
     std::fs::remove_file(root.join("patients.csv")).unwrap();
     let dataset = Dataset::open(root).unwrap();
     assert_eq!(dataset.patients().cases["P 7"], ["a_0", "a_1"]);

@@ -60,7 +60,7 @@ pub enum VolumeError {
     )]
     LabelName {
         /// The number of the label.
-        value: crate::Label,
+        value: u16,
         /// The name that the mask gives it.
         name: String,
         /// The name in the table.
@@ -70,8 +70,8 @@ pub enum VolumeError {
     #[error("the names of the labels {} and {} both stand for label {number}", .values[0], .values[1])]
     LabelNumber {
         /// The numbers of the labels in the mask.
-        values: [crate::Label; 2],
+        values: [u16; 2],
         /// The number in the table.
-        number: crate::Label,
+        number: u16,
     },
 }

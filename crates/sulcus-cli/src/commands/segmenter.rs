@@ -17,22 +17,18 @@ use crate::output::Ui;
 /// Wrong usage.
 pub(crate) fn check(args: &ComputeArgs) -> Result<(), CliError> {
     args.precision.requested(args.device, args.engine)?;
-    match (&args.cache, compiles_nothing(args.engine, args.device)) {
-        (Some(_), Some(who)) => Err(CliError::usage(format_args!(
+    let without_cache = match (args.engine, args.device) {
+        (Engine::Tract, _) => "the built-in engine (tract)",
+        (_, Device::Cuda(_) | Device::OpenVino) => "that device",
+        _ => return Ok(()),
+    };
+    match args.cache {
+        Some(_) => Err(CliError::usage(format_args!(
             "--cache stores what ONNX Runtime compiles from a model for the CPU and what TensorRT compiles for a GPU, but \
-             {who} compiles nothing"
+             {without_cache} compiles nothing"
         ))
         .hint("leave --cache out")),
-        _ => Ok(()),
-    }
-}
-
-/// The engine or the device, if it compiles nothing that `--cache` could store.
-fn compiles_nothing(engine: Engine, device: Device) -> Option<&'static str> {
-    match (engine, device) {
-        (Engine::Tract, _) => Some("the built-in engine (tract)"),
-        (_, Device::Cuda(_) | Device::OpenVino) => Some("that device"),
-        _ => None,
+        None => Ok(()),
     }
 }
 
@@ -75,11 +71,6 @@ pub(crate) fn load(
     }
     let segmenter = builder.build().context("loading the model")?;
     segmenter.notes().iter().for_each(|note| ui.note(note));
-    if args.cache.is_some()
-        && let Some(who) = compiles_nothing(segmenter.engine(), segmenter.device())
-    {
-        ui.warn(format_args!("--cache has no effect: {who} compiles nothing that could be stored"));
-    }
     advise(args, &segmenter, ui);
     warn_about_mirroring(models, args, &segmenter, ui);
     ui.note(format_args!("engine {} on {}", segmenter.engine(), segmenter.device()));

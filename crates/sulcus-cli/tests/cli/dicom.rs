@@ -180,9 +180,11 @@ fn choice_among_series_is_part_of_the_json() {
     let ended = run(home.path(), &[&"info", &folder, &"--json"]).code(0).says(note);
     let info = &ended.json_lines()[0]["notes"];
     assert!(info[0].as_str().unwrap().contains("the largest that is not a localizer is read"), "{info}");
-    let line = &predict(home.path(), &[&folder], &home.path().join("mask.nii"), &["--json"]).code(0).json_lines()[0];
+    let line =
+        &predict(home.path(), &[&folder], &home.path().join("mask.nii"), &["--json"]).code(0).json_lines()[0];
     assert_eq!(&line["notes"], info);
-    let line = &predict(home.path(), &[&scan()], &home.path().join("mask.nii"), &["--json"]).code(0).json_lines()[0];
+    let line =
+        &predict(home.path(), &[&scan()], &home.path().join("mask.nii"), &["--json"]).code(0).json_lines()[0];
     assert!(line.get("notes").is_none());
 }
 

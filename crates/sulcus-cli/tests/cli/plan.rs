@@ -46,14 +46,21 @@ fn patients_are_grouped_and_reported() {
         let mask: Vec<f32> = (0..20 * 20 * 12).map(|i| f32::from(i % 20 > 12)).collect();
         for (folder, values) in [("images", &image), ("labels", &mask)] {
             let path = format!("{folder}/{name}.nii");
-            super::support::file(&set, &path, &super::support::nifti(&[20, 20, 12], values, Some(super::support::RAS)));
+            super::support::file(
+                &set,
+                &path,
+                &super::support::nifti(&[20, 20, 12], values, Some(super::support::RAS)),
+            );
         }
     }
     let plan = |more: &[&dyn AsRef<std::ffi::OsStr>]| {
         let fixed: [&dyn AsRef<std::ffi::OsStr>; 4] = [&"plan", &set, &"--device", &"cpu"];
         run(home.path(), &[&fixed[..], more].concat())
     };
-    plan(&[]).code(0).says("warning: the folds keep the cases of each patient together, as guessed").says("--patients");
+    plan(&[])
+        .code(0)
+        .says("warning: the folds keep the cases of each patient together, as guessed")
+        .says("--patients");
     let quiet = plan(&[&"--patients", &"none"]).code(0);
     assert!(!quiet.stderr.contains("patient"), "{}", quiet.stderr);
     let table = super::support::file(
@@ -79,7 +86,20 @@ fn patients_are_grouped_and_reported() {
     let folder = home.path().join("run");
     run(
         home.path(),
-        &[&"train", &set, &"-o", &folder, &"--device", &"cpu", &"--preset", &"unet2d-lite", &"--epochs", &"1", &"--batch-size", &"1"],
+        &[
+            &"train",
+            &set,
+            &"-o",
+            &folder,
+            &"--device",
+            &"cpu",
+            &"--preset",
+            &"unet2d-lite",
+            &"--epochs",
+            &"1",
+            &"--batch-size",
+            &"1",
+        ],
     )
     .code(0);
     let manifest: Value = serde_json::from_slice(&std::fs::read(folder.join("run.json")).unwrap()).unwrap();

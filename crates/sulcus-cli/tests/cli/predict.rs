@@ -11,7 +11,7 @@ fn cache_without_effect_is_reported() {
     // No ONNX Runtime is found, so `auto` takes the built-in engine.
     super::support::ended(command.arg("--cache").arg(&cache).output().unwrap())
         .code(0)
-        .says("--cache has no effect: the built-in engine (tract) compiles nothing");
+        .says("nothing is kept in the cache folder: the engine tract stores nothing on the device cpu");
     assert!(!cache.exists());
 }
 

@@ -90,7 +90,8 @@ fn figures_and_reports_show_labels_by_name() {
         .says("label 1 is named `Liver`, but `Anterior` is expected")
         .says("--rename");
     assert!(!at("none.png").exists());
-    let table = file(home.path(), "dataset.json", br#"{"labels": {"background": 0, "Posterior": 1, "Anterior": 2}}"#);
+    let table =
+        file(home.path(), "dataset.json", br#"{"labels": {"background": 0, "Posterior": 1, "Anterior": 2}}"#);
     let truth_alone = |labels: &[&dyn AsRef<std::ffi::OsStr>], mask: &str| {
         let (mask, png) = (at(mask), at("alone.png"));
         let fixed: [&dyn AsRef<std::ffi::OsStr>; 7] = [&"figure", &"-i", &image, &"-t", &mask, &"-o", &png];
@@ -102,7 +103,8 @@ fn figures_and_reports_show_labels_by_name() {
 
     let pictures = |prediction: &str| {
         let (report, prediction) = (at("report.html"), at(prediction));
-        run(home.path(), &[&"evaluate", &"-p", &prediction, &"-t", &at("truth.nii.gz"), &"--report", &report]).code(0);
+        run(home.path(), &[&"evaluate", &"-p", &prediction, &"-t", &at("truth.nii.gz"), &"--report", &report])
+            .code(0);
         let html = std::fs::read_to_string(&report).unwrap();
         html.split_once("data:image/png;base64,").unwrap().1.split_once('"').unwrap().0.to_owned()
     };

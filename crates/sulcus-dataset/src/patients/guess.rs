@@ -119,6 +119,12 @@ impl Part<'_> {
         self.text.contains(|c: char| c.is_ascii_digit())
     }
 
+    /// Whether it is a date such as `19960909`.
+    fn is_date(&self) -> bool {
+        let is_number = self.text.len() == 8 && self.text.bytes().all(|b| b.is_ascii_digit());
+        is_number && (self.text.starts_with("19") || self.text.starts_with("20"))
+    }
+
     fn is_side(&self) -> bool {
         SIDES.contains(&self.text.to_lowercase().as_str())
     }
@@ -194,18 +200,17 @@ impl Rule {
         let varying: Vec<usize> = (0..length).filter(varies).collect();
         let (sides, numbers): (Vec<usize>, Vec<usize>) =
             varying.into_iter().partition(|position| at(*position).all(Part::is_side));
-        let index = match numbers.as_slice() {
-            [.., patient, index]
-                if at(*index).all(Part::is_index)
-                    && words(*index).iter().filter(|word| is_own_word(word)).count() <= 1
-                    && !is_called(*index, PATIENTS)
-                    && at(*patient).all(Part::has_digit)
-                    && !is_called(*patient, COMMON) =>
-            {
-                Some((*patient, *index))
-            }
-            _ => None,
-        };
+        let is_date = |position: usize| at(position).all(Part::is_date);
+        let index = numbers.split_last().and_then(|(index, before)| {
+            // A visit, or its date, is within a patient too.
+            let is_within = |position: &usize| is_called(*position, PARTS) || is_date(*position);
+            let patient = before.iter().rev().find(|position| !is_within(position))?;
+            let is_index = at(*index).all(Part::is_index)
+                && words(*index).iter().filter(|word| is_own_word(word)).count() <= 1
+                && !is_called(*index, PATIENTS);
+            let is_patient = at(*patient).all(Part::has_digit) && !is_called(*patient, COMMON);
+            (is_index && is_patient).then_some((*patient, *index))
+        });
         let patient = match index {
             Some((patient, _)) => patient,
             None => *numbers.last()?,
@@ -288,7 +293,8 @@ mod tests {
             (numbered(3, 2, |p, c| format!("patient{p:03}_frame{c:02}")), 3, "patient001"),
             (numbered(2, 40, |p, c| format!("sub-{p:02}_ses-{c}_T1w")), 2, "sub-01"),
             (numbered(7, 2, |p, c| format!("BraTS-GLI-{p:05}-{c:03}")), 7, "BraTS-GLI-00001"),
-            (numbered(30, 20, |p, c| format!("TCGA_CS_{p:04}_19960909_{c}")), 30, "TCGA_CS_0001"),
+            (numbered(30, 20, |p, c| format!("TCGA_CS_{p:04}_199609{:02}_{c}", 10 + p % 3)), 30, "TCGA_CS_0001"),
+            (numbered(4, 6, |p, c| format!("case{p}_day{}_slice_{c:04}", c % 2)), 4, "case1"),
             (numbered(6, 2, |p, c| format!("case{p}{}", ["a", "b"][c - 1])), 6, "case1"),
             (numbered(6, 2, |p, c| format!("P{p}_{c}")), 6, "P1"),
             (numbered(6, 2, |p, c| format!("P{p:02}_{}", ["pre", "post"][c - 1])), 6, "P01"),

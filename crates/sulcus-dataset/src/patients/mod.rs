@@ -53,7 +53,7 @@ impl Dataset {
         let file = self.root.join(Self::PATIENTS_FILE);
         self.patients = match (in_json, file.is_file()) {
             (Some(_), true) => {
-                return Err(DatasetError::Description {
+                return Err(DatasetError::Patients {
                     what: format!(
                         "`{}` in dataset.json states the patients too; keep one of the two",
                         Self::PATIENTS_KEY
@@ -82,7 +82,7 @@ impl Dataset {
                 0 => String::new(),
                 more => format!(" and {more} more"),
             };
-            return Err(DatasetError::Description {
+            return Err(DatasetError::Patients {
                 what: format!(
                     "it states the patient of some cases, but not of {}{more}",
                     missing.get(..MAX_NAMED).unwrap_or(&missing).join(", ")

@@ -10,14 +10,14 @@ use crate::layout::nifti_stem;
 
 /// Reads a CSV file with the columns `case` and `patient`, separated by commas, semicolons or tabs.
 pub(super) fn read(file: &Path) -> Result<BTreeMap<String, String>, DatasetError> {
-    let unusable = |what: String| DatasetError::Description { what, file: file.to_path_buf() };
+    let unusable = |what: String| DatasetError::Patients { what, file: file.to_path_buf() };
     let text = std::fs::read_to_string(file).map_err(|e| unusable(format!("it cannot be read: {e}")))?;
     from_csv(&text).map_err(unusable)
 }
 
 /// The object `patients` of a `dataset.json`, such as `{"case_01": "patient 7"}`.
 pub(super) fn from_json(json: &Value, file: &Path) -> Result<BTreeMap<String, String>, DatasetError> {
-    let unusable = |what: String| DatasetError::Description { what, file: file.to_path_buf() };
+    let unusable = |what: String| DatasetError::Patients { what, file: file.to_path_buf() };
     let cases = json.as_object().ok_or_else(|| unusable("`patients` is not an object of cases".into()))?;
     let patient = |(case, patient): (&String, &Value)| {
         let patient = match patient {
