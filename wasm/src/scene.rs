@@ -87,12 +87,34 @@ impl Scene {
         self.layers.get(role.layer()?)?.as_ref()?.text.as_deref()
     }
 
-    /// Sets the names and colours of the labels of a layer.
+    /// Sets the names and colours of the labels of a layer. Once mask and reference have names, the mask gets the numbers that
+    /// the reference has for its names, as programs number structures in different orders.
     pub fn name_labels(&mut self, role: Role, names: LabelTable) {
         if let Some(labels) = role.layer().and_then(|layer| self.layers.get_mut(layer)?.as_mut()) {
             labels.names = names;
+            self.number_mask_as_reference();
             self.refresh();
         }
+    }
+
+    fn number_mask_as_reference(&mut self) {
+        let [Some(mask), Some(truth)] = &mut self.layers else { return };
+        let names = truth.names.completed_by(&mask.names);
+        let numbers = names.numbers_by_name(&mask.names, mask.map.counts().into_keys());
+        // The problems name a contradiction.
+        if let Ok(numbers) = numbers
+            && numbers.iter().any(|(from, to)| from != to)
+        {
+            mask.map = mask.map.map(|value| numbers.get(value).copied().unwrap_or(*value));
+            mask.names = names;
+        }
+    }
+
+    /// Why the labels of mask and reference cannot be compared.
+    fn name_conflict(&self) -> Option<String> {
+        let [Some(mask), Some(truth)] = &self.layers else { return None };
+        let numbers = truth.names.numbers_by_name(&mask.names, mask.map.counts().into_keys());
+        numbers.err().map(|error| format!("Mask and reference are not compared: in the mask, {error}."))
     }
 
     /// Closes a file.
@@ -114,7 +136,10 @@ impl Scene {
     fn refresh(&mut self) {
         let shown = [0, 1].map(|i| self.labels(i));
         let names: Vec<&LabelTable> = shown.iter().flatten().map(|labels| &labels.names).collect();
-        let stats = label_stats(shown[0].map(|l| &l.map), shown[1].map(|l| &l.map), &names);
+        let mut stats = label_stats(shown[0].map(|l| &l.map), shown[1].map(|l| &l.map), &names);
+        if self.name_conflict().is_some() {
+            stats.iter_mut().for_each(|label| label.dice = None);
+        }
         self.palette = Palette::new(stats.iter().map(|r| (r.entry.value, r.entry.color.0)));
         self.stats = stats;
         let Some(grid) = self.grid() else {
@@ -144,7 +169,8 @@ impl Scene {
         self.geometry()?.check_same_grid(labels.map.geometry()).is_ok().then_some(labels)
     }
 
-    /// One sentence for each layer that is not drawn because it is on another grid.
+    /// One sentence for each layer that is not drawn because it is on another grid, and one if the names of mask and reference
+    /// contradict each other.
     pub fn problems(&self) -> Vec<String> {
         let Some(shown) = self.geometry() else { return Vec::new() };
         let reference = if self.image.is_some() { Role::Image } else { Role::Mask };
@@ -158,7 +184,7 @@ impl Scene {
                 reference.name()
             ))
         };
-        [Role::Mask, Role::Truth].into_iter().filter_map(problem).collect()
+        [Role::Mask, Role::Truth].into_iter().filter_map(problem).chain(self.name_conflict()).collect()
     }
 
     /// Whether left and right are a guess, because the file has no orientation.
@@ -393,6 +419,23 @@ mod tests {
         scene.remove(Role::Mask);
         scene.swap_labels();
         assert!(scene.has(Role::Mask) && !scene.has(Role::Truth));
+    }
+
+    #[test]
+    fn names_decide_which_labels_are_compared() {
+        let mask = mask_file(&grid("RAS", OrientationSource::Sform));
+        let (mut scene, _) = opened(&[mask.clone(), mask]);
+        let table = |names: [&str; 2]| LabelTable::from_names((1..).zip(names.map(str::to_owned))).unwrap();
+        scene.name_labels(Role::Mask, table(["Posterior", "Anterior"]));
+        scene.name_labels(Role::Truth, table(["Anterior", "Posterior"]));
+        let dice: Vec<_> = scene.label_stats().iter().map(|label| label.dice).collect();
+        assert_eq!((dice, scene.problems().len()), (vec![Some(0.0), Some(0.0)], 0));
+        assert_eq!(scene.label_stats()[1].entry.name, "Posterior");
+        assert_eq!(scene.label_stats()[1].voxels, [Some(480), Some(1)]);
+
+        scene.name_labels(Role::Truth, table(["Liver", "Posterior"]));
+        assert!(scene.problems()[0].contains("label 1 is named `Anterior`, but `Liver` is expected"));
+        assert!(scene.label_stats().iter().all(|label| label.dice.is_none()));
     }
 
     #[test]

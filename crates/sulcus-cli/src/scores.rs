@@ -59,11 +59,9 @@ impl ScoreCollector {
         self
     }
 
-    /// Takes the names of labels from a mask that has them; the first names are kept.
-    pub(crate) fn suggest_names(&mut self, names: Option<&LabelTable>) {
-        if self.names.is_none() {
-            self.names = names.cloned();
-        }
+    /// Sets the names of the labels, where no structures are given.
+    pub(crate) fn name_labels(&mut self, names: Option<&LabelTable>) {
+        self.names = names.cloned();
     }
 
     /// Scores one case; the file names are only recorded.

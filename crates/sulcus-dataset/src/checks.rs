@@ -5,7 +5,9 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use sulcus_io::VolumeMetadata;
-use sulcus_volume::{Image, Label, LabelMap, LabelTable, Orientation, OrientationSource, Reorientation};
+use sulcus_volume::{
+    Image, Label, LabelMap, LabelTable, Orientation, OrientationSource, Reorientation, VolumeError,
+};
 
 use crate::case::Case;
 use crate::dataset::{Dataset, Layout};
@@ -207,19 +209,32 @@ fn check_mask(dataset: &Dataset, case: &Case, mask: &LabelMap, found: &mut Findi
 }
 
 /// Masks that Sulcus writes contain the names of their labels. If a name has another value than in the data set, values
-/// or names were exchanged.
+/// or names were exchanged; an unknown name for a value of the data set may be another word for the same structure.
 fn check_names(ours: &LabelTable, theirs: &LabelTable, file: &Path, found: &mut Findings) {
-    let value_of = |name: &str| ours.entries().iter().find(|e| e.name == name).map(|e| e.value);
     for entry in theirs.entries() {
-        if let Some(value) = value_of(&entry.name).filter(|value| *value != entry.value) {
-            found.problem(
+        match ours.named(&entry.name) {
+            Some(own) if own.value != entry.value => found.problem(
                 file,
                 format!(
-                    "the mask itself names its label {} `{}`, which is label {value} in this data set; correct the \
-                     values or the names of one of them",
-                    entry.value, entry.name
+                    "the mask itself names its label {} `{}`, which is label {} in this data set; correct the values or the \
+                     names of one of them",
+                    entry.value, entry.name, own.value
                 ),
-            );
+            ),
+            Some(_) => {}
+            None => {
+                if let Err(VolumeError::LabelName { value, name, expected }) =
+                    ours.numbers_by_name(theirs, [entry.value])
+                {
+                    found.warning(
+                        file,
+                        format!(
+                            "the mask itself names its label {value} `{name}`, but it is `{expected}` in this data set; \
+                             correct the names if they do not mean the same"
+                        ),
+                    );
+                }
+            }
         }
     }
 }

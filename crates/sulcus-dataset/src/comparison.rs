@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sulcus_volume::{Label, OrientationSource};
+use sulcus_volume::OrientationSource;
 
 use crate::case::Case;
 use crate::checks::CaseTraits;
 use crate::dataset::{Dataset, Layout};
+use crate::exchanged_labels::exchanged_labels;
 use crate::finding::Finding;
-use crate::text::{count, short};
+use crate::text::count;
 
 /// A case and its traits, if its files could be read.
 pub(crate) type Checked<'a> = (&'a Case, Option<CaseTraits>);
@@ -22,7 +23,7 @@ pub(crate) fn compare_cases(
     warnings: &mut Vec<Finding>,
 ) {
     warnings.extend(dataset.notes.iter().map(|note| Finding::of_dataset(&note.file, note.what.clone())));
-    problems.extend(equal_names(checked));
+    problems.extend(equal_names(&checked.iter().map(|(case, _)| *case).collect::<Vec<_>>()));
     let readable: Vec<(&Case, &CaseTraits)> =
         checked.iter().filter_map(|(case, traits)| Some((*case, traits.as_ref()?))).collect();
     let empty: Vec<&Case> = readable.iter().filter(|(_, t)| t.labels.is_empty()).map(|(case, _)| *case).collect();
@@ -38,17 +39,17 @@ pub(crate) fn compare_cases(
     warnings.extend(equal_images(&readable));
     warnings.extend(odd_spacings(&readable));
     warnings.extend(guessed_orientations(dataset, &readable));
-    warnings.extend(swapped_structures(dataset, &readable));
+    warnings.extend(exchanged_labels(dataset, &readable));
 }
 
 fn image_file(case: &Case) -> &Path {
     case.images.first().unwrap_or(&case.label)
 }
 
-/// Expects the cases sorted by name.
-fn equal_names(checked: &[Checked]) -> Vec<Finding> {
-    let named = |pair: &[Checked]| match pair {
-        [(a, _), (b, _)] if a.name == b.name => {
+/// The cases that have the name of another. Expects them sorted by name.
+pub(crate) fn equal_names(cases: &[&Case]) -> Vec<Finding> {
+    let named = |pair: &[&Case]| match pair {
+        [a, b] if a.name == b.name => {
             // Name the files that differ.
             let (first, second) = if image_file(a) == image_file(b) {
                 (a.label.as_path(), b.label.as_path())
@@ -58,13 +59,13 @@ fn equal_names(checked: &[Checked]) -> Vec<Finding> {
             let what = if first == second {
                 "dataset.json lists this case twice; remove one of the two".to_owned()
             } else {
-                format!("two cases have this name, the other is {}; rename or remove one", short(first))
+                format!("two cases have this name, the other is {}; rename or remove one", first.display())
             };
             Some(Finding::of_case(&b.name, second, what))
         }
         _ => None,
     };
-    checked.windows(2).filter_map(named).collect()
+    cases.windows(2).filter_map(named).collect()
 }
 
 fn absent_labels(dataset: &Dataset, readable: &[(&Case, &CaseTraits)]) -> Vec<Finding> {
@@ -175,66 +176,4 @@ fn guessed_orientations(dataset: &Dataset, readable: &[(&Case, &CaseTraits)]) ->
         .into_iter()
         .map(|case| Finding::of_case(&case.name, image_file(case), format!("the image {WHAT}")))
         .collect()
-}
-
-/// Finds masks in which two structures lie in the opposite direction of all other masks: their label values were
-/// exchanged, such as left and right, or the header flips the scan. Reports one finding per case, for the clearest pair.
-fn swapped_structures(dataset: &Dataset, readable: &[(&Case, &CaseTraits)]) -> Vec<Finding> {
-    let values: Vec<Label> = dataset.labels().entries().iter().map(|e| e.value).collect();
-    let mut worst: BTreeMap<usize, (f64, Label, Label)> = BTreeMap::new();
-    for (i, a) in values.iter().enumerate() {
-        for b in values.iter().skip(i + 1) {
-            for (case, cosine) in opposite_direction(readable, *a, *b) {
-                let worse = worst.get(&case).is_none_or(|(known, ..)| cosine < *known);
-                if worse {
-                    worst.insert(case, (cosine, *a, *b));
-                }
-            }
-        }
-    }
-    let name = |value: Label| dataset.labels().get(value).map_or("", |e| e.name.as_str());
-    let problem = |(case, (_, a, b)): (usize, (f64, Label, Label))| {
-        let (case, _) = readable.get(case)?;
-        let what = format!(
-            "labels {a} ({}) and {b} ({}) have the opposite direction of those in the other masks; check whether their values \
-             were exchanged, or the header flips the scan",
-            name(a),
-            name(b)
-        );
-        Some(Finding::of_case(&case.name, &case.label, what))
-    };
-    worst.into_iter().filter_map(problem).collect()
-}
-
-/// The cases in which the direction from `a` to `b` is opposite to that of nearly all others, with the cosine between the
-/// two directions.
-fn opposite_direction(readable: &[(&Case, &CaseTraits)], a: Label, b: Label) -> Vec<(usize, f64)> {
-    /// Fewer cases with both structures are not compared.
-    const MIN_CASES: usize = 5;
-    /// At most one case in so many may differ.
-    const MAX_ODD_RATIO: usize = 5;
-    let direction = |(index, (_, traits)): (usize, &(&Case, &CaseTraits))| {
-        let (from, to) = (traits.labels.get(&a)?.centre, traits.labels.get(&b)?.centre);
-        let step: [f64; 3] = std::array::from_fn(|axis| to[axis] - from[axis]);
-        let length = dot(step, step).sqrt();
-        // A distance below a voxel's size gives no direction.
-        let min_edge = traits.spacing_mm.iter().copied().fold(f64::INFINITY, f64::min);
-        (length > min_edge).then(|| (index, step.map(|v| v / length)))
-    };
-    let directions: Vec<(usize, [f64; 3])> = readable.iter().enumerate().filter_map(direction).collect();
-    if directions.len() < MIN_CASES {
-        return Vec::new();
-    }
-    let sum = directions.iter().fold([0.0; 3], |sum: [f64; 3], (_, d)| std::array::from_fn(|i| sum[i] + d[i]));
-    let length = dot(sum, sum).sqrt();
-    let cosines: Vec<(usize, f64)> =
-        directions.iter().map(|(index, d)| (*index, dot(*d, sum) / length.max(f64::MIN_POSITIVE))).collect();
-    let (odd, others): (Vec<_>, Vec<_>) = cosines.into_iter().partition(|(_, cosine)| *cosine < -0.5);
-    // Nearly all others must agree; otherwise the two structures have no fixed direction.
-    let agreeing = others.iter().filter(|(_, cosine)| *cosine > 0.5).count();
-    if agreeing * MAX_ODD_RATIO >= directions.len() * (MAX_ODD_RATIO - 1) { odd } else { Vec::new() }
-}
-
-fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

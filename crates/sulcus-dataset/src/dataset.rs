@@ -6,6 +6,7 @@ use sulcus_volume::{Label, LabelTable};
 
 use crate::case::Case;
 use crate::finding::FileFinding;
+use crate::patients::Patients;
 
 /// A folder of scans with their masks.
 ///
@@ -23,6 +24,9 @@ pub struct Dataset {
     pub(crate) cases: Vec<Case>,
     /// Findings made while opening the folder.
     pub(crate) notes: Vec<FileFinding>,
+    pub(crate) patients: Patients,
+    /// Two cases that may be of one patient, as far as their names tell.
+    pub(crate) unclear_patients: Option<[String; 2]>,
 }
 
 /// How the files of a data set are laid out.

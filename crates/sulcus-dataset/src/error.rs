@@ -29,6 +29,14 @@ pub enum DatasetError {
         /// The file.
         file: PathBuf,
     },
+    /// A table of patients cannot be used.
+    #[error("the patients of the cases cannot be used: {what}: {file}", file = file.display())]
+    Patients {
+        /// What is wrong.
+        what: String,
+        /// The file.
+        file: PathBuf,
+    },
     /// A folder cannot be listed.
     #[error("a folder of the data set cannot be listed: {source}: {folder}", folder = folder.display())]
     Folder {
@@ -51,6 +59,14 @@ pub enum DatasetError {
     /// One case alone cannot be split into training and validation cases.
     #[error("the cases cannot be split: one case cannot be split into training and validation: {root}", root = root.display())]
     SingleCase {
+        /// The data set's folder.
+        root: PathBuf,
+    },
+    /// All cases are of one patient, who cannot be on both sides of a split.
+    #[error("the cases cannot be split: all {cases} cases are of one patient: {root}", root = root.display())]
+    SinglePatient {
+        /// Number of cases.
+        cases: usize,
         /// The data set's folder.
         root: PathBuf,
     },

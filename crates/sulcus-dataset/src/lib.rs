@@ -3,7 +3,8 @@
 //! [`Dataset::open`] reads the folder layouts of the Medical Segmentation Decathlon and of nnU-Net, and plain folders
 //! `images/` and `labels/`. [`Dataset::survey`] reads every voxel and reports everything that would harm a training:
 //! grids that do not match, label values that are not in the table, damaged files, swapped labels. [`Dataset::summary`]
-//! describes the data set for people, and [`Dataset::split`] divides it into training and validation cases.
+//! describes the data set for people, and [`Dataset::split`] divides it into training and validation cases, with the cases of a
+//! patient on one side.
 //!
 //! The crate does not depend on a network: it reads volumes with `sulcus-io` and measures them. `sulcus-plan` decides how
 //! to train
@@ -35,6 +36,7 @@ mod checks;
 mod comparison;
 mod dataset;
 mod error;
+mod exchanged_labels;
 mod facts;
 mod finding;
 mod hash;
@@ -42,6 +44,7 @@ mod layout;
 mod measures;
 mod outliers;
 mod parallel;
+mod patients;
 mod quantile;
 mod split;
 mod statistics;
@@ -58,6 +61,7 @@ pub use finding::Finding;
 pub use measures::{CaseMeasures, ForegroundSample};
 pub use outliers::{MAX_ROBUST_SDS, Outlier};
 pub use parallel::map_parallel;
+pub use patients::{PatientChoice, PatientNote, PatientSource, Patients};
 pub use quantile::{Range, quantile};
 pub use split::{Folds, Split, SplitChoice};
 pub use statistics::{Intensities, LabelVolumes, RegionVolumes, intensities, label_volumes, region_volumes};

@@ -55,6 +55,7 @@ pub(crate) fn find_outliers(dataset: &Dataset, facts: &[CaseFacts]) -> Vec<Outli
             facts,
             OfFile::Image,
             &format!("number of voxels along {letter}"),
+            Scale::Ratios,
             |f| Some(along(f).0[axis] as f64),
         ));
         numbers.extend(far_from_median(
@@ -62,6 +63,7 @@ pub(crate) fn find_outliers(dataset: &Dataset, facts: &[CaseFacts]) -> Vec<Outli
             facts,
             OfFile::Image,
             &format!("spacing along {letter} in mm"),
+            Scale::Ratios,
             |f| Some(along(f).1[axis]),
         ));
     }
@@ -72,13 +74,16 @@ pub(crate) fn find_outliers(dataset: &Dataset, facts: &[CaseFacts]) -> Vec<Outli
                 facts,
                 OfFile::Image,
                 &format!("{what} of channel {name}"),
+                Scale::Differences,
                 |f| f.measures.channels.get(index).map(|c| c.percentiles[pick]),
             ));
         }
     }
     for entry in dataset.labels().entries() {
         let what = format!("volume of label {} ({}) in ml", entry.value, entry.name);
-        numbers.extend(far_from_median(dataset, facts, OfFile::Mask, &what, |f| f.volume_ml(entry.value)));
+        numbers.extend(far_from_median(dataset, facts, OfFile::Mask, &what, Scale::Ratios, |f| {
+            f.volume_ml(entry.value)
+        }));
     }
     let distance = |outlier: &Outlier| outlier.robust_sds.unwrap_or(f64::INFINITY);
     numbers.sort_by(|a, b| distance(b).total_cmp(&distance(a)));
@@ -141,43 +146,77 @@ fn missing_structures(dataset: &Dataset, facts: &[CaseFacts]) -> Vec<Outlier> {
     found
 }
 
+/// What makes two values of a property far from each other.
+#[derive(Debug, Clone, Copy)]
+enum Scale {
+    /// Their difference: intensities.
+    Differences,
+    /// Their ratio: sizes and volumes, which are distributed evenly on a logarithmic scale. A lesion may be a hundred times as
+    /// large as another.
+    Ratios,
+}
+
+impl Scale {
+    fn position(self, value: f64) -> f64 {
+        match self {
+            Self::Differences => value,
+            Self::Ratios => value.ln(),
+        }
+    }
+
+    fn value(self, position: f64) -> f64 {
+        match self {
+            Self::Differences => position,
+            Self::Ratios => position.exp(),
+        }
+    }
+
+    /// Header fields are single precision: smaller distances are ignored.
+    fn rounding(self, median: f64) -> f64 {
+        const ROUNDING: f64 = 1e-5;
+        match self {
+            Self::Differences => ROUNDING * median.abs(),
+            Self::Ratios => ROUNDING,
+        }
+    }
+}
+
 fn far_from_median(
     dataset: &Dataset,
     facts: &[CaseFacts],
     which: OfFile,
     what: &str,
+    scale: Scale,
     value: impl Fn(&CaseFacts) -> Option<f64>,
 ) -> Vec<Outlier> {
-    let values: Vec<(&CaseFacts, f64)> =
-        facts.iter().filter_map(|f| Some((f, value(f).filter(|v| v.is_finite())?))).collect();
-    if values.len() < MIN_CASES {
+    let position = |f: &CaseFacts| Some(scale.position(value(f)?)).filter(|v| v.is_finite());
+    let positions: Vec<(&CaseFacts, f64)> = facts.iter().filter_map(|f| Some((f, position(f)?))).collect();
+    if positions.len() < MIN_CASES {
         return Vec::new();
     }
-    let numbers: Vec<f64> = values.iter().map(|(_, v)| *v).collect();
-    let (median, scale) = robust_scale(&numbers);
+    let numbers: Vec<f64> = positions.iter().map(|(_, v)| *v).collect();
+    let (median, spread) = robust_scale(&numbers, scale);
     let outlier = |(f, v): (&CaseFacts, f64)| {
-        let sds = (v - median).abs() / scale;
+        let sds = (v - median).abs() / spread;
         (sds > MAX_ROBUST_SDS).then(|| Outlier {
             case: f.name.clone(),
             file: file_of(dataset, &f.name, which),
             what: what.to_owned(),
-            found: rounded(v),
-            usual: rounded(median),
+            found: rounded(scale.value(v)),
+            usual: rounded(scale.value(median)),
             robust_sds: Some(sds),
         })
     };
-    values.into_iter().filter_map(outlier).collect()
+    positions.into_iter().filter_map(outlier).collect()
 }
 
 /// The median, and an estimate of the standard deviation without outliers: from the median absolute deviation, or from
-/// the mean absolute deviation if more than half of the values are equal (Iglewicz & Hoaglin 1993). The scale is infinite
+/// the mean absolute deviation if more than half of the values are equal (Iglewicz & Hoaglin 1993). The estimate is infinite
 /// if all values are equal.
-fn robust_scale(values: &[f64]) -> (f64, f64) {
+fn robust_scale(values: &[f64], scale: Scale) -> (f64, f64) {
     /// For a normal distribution: sd / MAD, and sd / mean absolute deviation.
     const OF_MEDIAN: f64 = 1.482_602;
     const OF_MEAN: f64 = 1.253_314;
-    /// Header fields are single precision: smaller relative differences are ignored.
-    const ROUNDING: f64 = 1e-5;
     let median_of = |mut values: Vec<f64>| {
         values.sort_unstable_by(f64::total_cmp);
         quantile(&values, 0.5)
@@ -185,10 +224,10 @@ fn robust_scale(values: &[f64]) -> (f64, f64) {
     let median = median_of(values.to_vec());
     let deviations: Vec<f64> = values.iter().map(|v| (v - median).abs()).collect();
     let mean = deviations.iter().sum::<f64>() / deviations.len().max(1) as f64;
-    let negligible = ROUNDING * median.abs();
+    let negligible = scale.rounding(median);
     let from_median = median_of(deviations);
-    let scale = if from_median > negligible { OF_MEDIAN * from_median } else { OF_MEAN * mean };
-    (median, if scale > negligible { scale } else { f64::INFINITY })
+    let spread = if from_median > negligible { OF_MEDIAN * from_median } else { OF_MEAN * mean };
+    (median, if spread > negligible { spread } else { f64::INFINITY })
 }
 
 /// Rounds to four significant digits.
@@ -206,23 +245,23 @@ mod tests {
     fn robust_scale_ignores_one_extreme_value() {
         // For 1 … 99 evenly: a quarter of the range lies within the median absolute deviation.
         let mut values: Vec<f64> = (1..100).map(f64::from).collect();
-        let (median, scale) = robust_scale(&values);
+        let (median, scale) = robust_scale(&values, Scale::Differences);
         assert_eq!(median, 50.0);
         assert!((scale - 25.0 * 1.482_602).abs() < 1e-9, "{scale}");
         values[98] = 1e9;
-        assert_eq!(robust_scale(&values), (median, scale));
+        assert_eq!(robust_scale(&values, Scale::Differences), (median, scale));
     }
 
     #[test]
     fn robust_scale_finds_value_that_differs_from_equal_ones() {
         let mut values = vec![1.0; 45];
-        assert_eq!(robust_scale(&values), (1.0, f64::INFINITY));
+        assert_eq!(robust_scale(&values, Scale::Differences), (1.0, f64::INFINITY));
         values.push(2.0);
-        let (median, scale) = robust_scale(&values);
+        let (median, scale) = robust_scale(&values, Scale::Differences);
         assert!((2.0 - median) / scale > MAX_ROBUST_SDS);
         // A difference from rounding to single precision is ignored.
         values[45] = f64::from(1.000_000_2_f32);
-        assert_eq!(robust_scale(&values).1, f64::INFINITY);
+        assert_eq!(robust_scale(&values, Scale::Differences).1, f64::INFINITY);
     }
 
     #[test]

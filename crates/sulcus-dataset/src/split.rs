@@ -1,3 +1,4 @@
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -6,6 +7,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::comparison::equal_names;
 use crate::dataset::Dataset;
 use crate::error::DatasetError;
 
@@ -26,7 +28,7 @@ pub struct Split {
 #[non_exhaustive]
 pub enum SplitChoice {
     /// Hold out one fold. The folds come from `splits` (a list of `{train, val}`, as nnU-Net's `splits_final.json`), else
-    /// from the data set's own `splits_final.json`, else five folds are drawn.
+    /// from the data set's own `splits_final.json`, else five folds are drawn, which keep the cases of a patient together.
     HoldOut {
         /// The file of splits.
         splits: Option<PathBuf>,
@@ -63,9 +65,10 @@ impl Dataset {
     /// Splits the cases.
     ///
     /// # Errors
-    /// When the file of splits cannot be used, names an unknown case or has a case in both parts, or when there is no
-    /// such fold.
+    /// When two cases have the same name, when the file of splits cannot be used, names an unknown case or has a case in both
+    /// parts, or when there is no such fold.
     pub fn split(&self, choice: &SplitChoice) -> Result<Split, DatasetError> {
+        self.check_unique_names()?;
         let (file, fold) = match choice {
             SplitChoice::All => {
                 let training = self.cases().iter().map(|c| c.name.clone()).collect();
@@ -94,6 +97,7 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::split`] for any fold, and when two folds hold out the same case, which would be scored twice.
     pub fn folds(&self, splits: Option<&Path>) -> Result<Folds, DatasetError> {
+        self.check_unique_names()?;
         let file = splits.map(Path::to_path_buf).or_else(|| self.splits_file());
         let (folds, source) = self.read_folds(file.as_deref())?;
         let unusable = |what: String| DatasetError::Split { what, file: source.clone() };
@@ -156,27 +160,42 @@ impl Dataset {
         Ok(())
     }
 
+    /// Five folds with about the same number of cases each. The cases of a patient stay together.
     fn drawn_folds(&self) -> Result<Vec<Split>, DatasetError> {
-        let mut names: Vec<&String> = self.cases().iter().map(|c| &c.name).collect();
-        if names.len() < 2 {
-            return Err(DatasetError::SingleCase { root: self.root().to_path_buf() });
+        let mut patients = self.cases_by_patient();
+        if patients.len() < 2 {
+            let root = self.root().to_path_buf();
+            return Err(match self.cases().len() {
+                0 | 1 => DatasetError::SingleCase { root },
+                cases => DatasetError::SinglePatient { cases, root },
+            });
         }
         let mut rng = ChaCha8Rng::seed_from_u64(Self::FOLD_SEED);
-        for i in (1..names.len()).rev() {
-            names.swap(i, rng.random_range(0..=i));
+        for i in (1..patients.len()).rev() {
+            patients.swap(i, rng.random_range(0..=i));
         }
-        let folds = Self::FOLDS.min(names.len());
-        let side = |fold: usize, held_out: bool| {
-            let mut side: Vec<String> = names
-                .iter()
-                .enumerate()
-                .filter(|(i, _)| (i % folds == fold) == held_out)
-                .map(|(_, name)| (*name).clone())
-                .collect();
-            side.sort();
-            side
+        // Patients with many cases first, so that those with few make the folds even.
+        patients.sort_by_key(|cases| Reverse(cases.len()));
+        let mut held_out: Vec<Vec<String>> = vec![Vec::new(); Self::FOLDS.min(patients.len())];
+        for cases in patients {
+            if let Some(smallest) = held_out.iter_mut().min_by_key(|fold| fold.len()) {
+                smallest.extend(cases.into_iter().cloned());
+            }
+        }
+        held_out.iter_mut().for_each(|fold| fold.sort());
+        let split = |fold: usize| {
+            let others = held_out.iter().enumerate().filter(|(other, _)| *other != fold);
+            let mut training: Vec<String> = others.flat_map(|(_, names)| names.iter().cloned()).collect();
+            training.sort();
+            Split { training, validation: held_out.get(fold).cloned().unwrap_or_default() }
         };
-        Ok((0..folds).map(|fold| Split { training: side(fold, false), validation: side(fold, true) }).collect())
+        Ok((0..held_out.len()).map(split).collect())
+    }
+
+    /// Refuses two cases with the same name, which splits and scores could not tell apart.
+    fn check_unique_names(&self) -> Result<(), DatasetError> {
+        let problems = equal_names(&self.cases().iter().collect::<Vec<_>>());
+        if problems.is_empty() { Ok(()) } else { Err(DatasetError::Problems(problems)) }
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::{Dataset, Layout};
 use crate::facts::CaseFacts;
 use crate::outliers::{Outlier, find_outliers};
+use crate::patients::Patients;
 use crate::quantile::{Range, quantile};
 use crate::statistics::{Intensities, LabelVolumes, RegionVolumes, intensities, label_volumes, region_volumes};
 use crate::survey::Survey;
@@ -24,6 +25,9 @@ pub struct DatasetSummary {
     pub layout: Layout,
     /// Number of cases.
     pub cases: usize,
+    /// The patients, if some have several cases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patients: Option<Patients>,
     /// Image channels.
     pub channels: Vec<String>,
     /// The labels, in how many cases they occur and how large they are.
@@ -121,6 +125,7 @@ impl Dataset {
             name: self.name().to_owned(),
             layout: self.layout(),
             cases: self.cases().len(),
+            patients: Some(self.patients().clone()).filter(Patients::have_several_cases),
             channels: self.channels().to_vec(),
             labels: self.labels().entries().iter().map(|e| label_volumes(e.value, &e.name, facts)).collect(),
             regions: self.regions().iter().map(|region| region_volumes(region, facts)).collect(),

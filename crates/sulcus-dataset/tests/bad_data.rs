@@ -127,6 +127,22 @@ fn contradicting_label_names_of_a_mask_are_reported() {
 }
 
 #[test]
+fn label_names_are_compared_without_case_and_unknown_ones_give_a_warning() {
+    insta::assert_snapshot!(findings(|root| {
+        for (case, names) in [("case_01", ["box", "BALL"]), ("case_02", ["ball", "Sphere"])] {
+            let labels = LabelMap::new(grid(), phantom(SHAPE, 2, 1).1).unwrap();
+            let names = LabelTable::from_names((1..).zip(names.map(str::to_owned))).unwrap();
+            let like = VolumeMetadata::from(grid());
+            sulcus_io::write_labels(&label_file(root, case), &labels, &like, &names).unwrap();
+        }
+    }), @"
+    warning: case_02: the mask itself names its label 2 `Sphere`, but it is `Box` in this data set; correct the names if they do not mean the same: labelsTr/case_02.nii.gz
+    case_01: the mask itself names its label 1 `box`, which is label 2 in this data set; correct the values or the names of one of them: labelsTr/case_01.nii.gz
+    case_01: the mask itself names its label 2 `BALL`, which is label 1 in this data set; correct the values or the names of one of them: labelsTr/case_01.nii.gz
+    ");
+}
+
+#[test]
 fn swapped_labels_in_one_mask_give_a_warning() {
     insta::assert_snapshot!(findings(|root| mask_of(root, "case_03", |_, v| [0, 2, 1][usize::from(v)])), @"warning: case_03: labels 1 (Ball) and 2 (Box) have the opposite direction of those in the other masks; check whether their values were exchanged, or the header flips the scan: labelsTr/case_03.nii.gz");
 }
@@ -149,6 +165,49 @@ fn swapped_labels_in_one_bundled_mask_give_a_warning() {
     let exchanged = mask.map(|v| [0, 2, 1][usize::from(*v)]);
     sulcus_io::write_labels(&case.label, &exchanged, &like, &LabelTable::default()).unwrap();
     insta::assert_snapshot!(findings_of(root), @"warning: hippocampus_051: labels 1 (Anterior) and 2 (Posterior) have the opposite direction of those in the other masks; check whether their values were exchanged, or the header flips the scan: labelsTr/hippocampus_051.nii.gz");
+}
+
+/// Masks of three cubes: label 1 at the left, 2 at the right, 3 in the middle and behind.
+fn three_cubes(root: &Path, centres: impl Fn(usize) -> [[usize; 3]; 3]) {
+    for case in 0..8 {
+        let centres = centres(case);
+        mask_of(root, &format!("case_{case:02}"), |i, _| {
+            let at = [i % SHAPE[0], i / SHAPE[0] % SHAPE[1], i / SHAPE[0] / SHAPE[1]];
+            let is_near = |centre: &[usize; 3]| centre.iter().zip(at).all(|(c, v)| c.abs_diff(v) <= 1);
+            centres.iter().position(is_near).map_or(0, |index| index as u16 + 1)
+        });
+    }
+    describe(root, |json| json["labels"]["3"] = "Cone".into());
+}
+
+#[test]
+fn displaced_structure_is_no_exchange_of_labels() {
+    let cubes = |odd: [[usize; 3]; 3]| {
+        move |case: usize| match case {
+            5 => odd,
+            // No two patients are alike.
+            _ => [[2, 6 + case % 2, 5], [7, 7, 5], [5, 3, 4 + case % 3 / 2]],
+        }
+    };
+    // As in a malformed organ, the first structure lies on the other side of the second, which stays where it is.
+    assert_eq!(findings_of_eight(|root| three_cubes(root, cubes([[10, 7, 5], [7, 7, 5], [5, 3, 5]]))), "");
+    let exchanged = findings_of_eight(|root| three_cubes(root, cubes([[7, 7, 5], [2, 7, 5], [5, 3, 5]])));
+    assert!(
+        exchanged.starts_with("warning: case_05: labels 1 (Ball) and 2 (Box) lie the other way round"),
+        "{exchanged}"
+    );
+    let mirrored = findings_of_eight(|root| three_cubes(root, cubes([[9, 7, 5], [4, 7, 5], [6, 3, 5]])));
+    assert!(
+        mirrored.starts_with("warning: case_05: labels 1 (Ball) and 2 (Box) lie the other way round"),
+        "{mirrored}"
+    );
+}
+
+fn findings_of_eight(spoil: impl FnOnce(&Path)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    decathlon(folder.path(), 8, SHAPE);
+    spoil(folder.path());
+    findings_of(folder.path())
 }
 
 #[test]

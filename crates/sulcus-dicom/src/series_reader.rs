@@ -88,8 +88,8 @@ pub struct SeriesReader<'a> {
 }
 
 impl<'a> SeriesReader<'a> {
-    /// Opens a series in a folder or its subfolders: the one with this SeriesInstanceUID, or the largest. `folder` may
-    /// also be one file with several frames.
+    /// Opens a series in a folder or its subfolders: the one with this SeriesInstanceUID, or the largest that is not
+    /// a localizer. `folder` may also be one file with several frames.
     ///
     /// # Errors
     /// When there is no such series, or its files do not form one regular grid of grey values: slices that are missing,
@@ -277,7 +277,8 @@ fn notes(
     let [x, y, z] = stack.geometry.shape();
     if series_count > 1 {
         out.push(format!(
-            "{series_count} DICOM series found; this one has {z} {} of {y} × {x} (without a selection the largest is read)",
+            "{series_count} DICOM series found; this one has {z} {} of {y} × {x} (without a selection the largest that is not a \
+             localizer is read)",
             if z == 1 { "slice" } else { "slices" }
         ));
     }

@@ -12,6 +12,9 @@ pub enum PlanError {
     /// The network does not fit the memory.
     #[error("cannot train with this configuration: {0}")]
     Memory(String),
+    /// A 3-D network for scans of one slice.
+    #[error("cannot train with this configuration: the network is 3-D, but every scan is a single slice")]
+    FlatScans,
     /// The parts of a plan do not fit each other or the data.
     #[error("the plan cannot be used: {0}")]
     Plan(String),

@@ -258,6 +258,11 @@ impl SegmenterBuilder {
             },
             loaded => loaded?,
         };
+        // ONNX Runtime optimises graphs on the processor, TensorRT compiles engines.
+        let stores = choice.engine == Engine::Ort && matches!(choice.device, Device::Cpu | Device::TensorRt(_));
+        if self.cache_folder.is_some() && !stores {
+            choice.notes.push(Note::CacheUnused { engine: choice.engine, device: choice.device });
+        }
         let mut models = Vec::new();
         for (file, predictor) in files.into_iter().zip(predictors) {
             let file_bytes = file.bytes.len() as u64;

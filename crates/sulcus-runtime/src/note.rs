@@ -20,6 +20,13 @@ pub enum Note {
         /// The reason.
         reason: String,
     },
+    /// The cache folder of the caller is not used.
+    CacheUnused {
+        /// The engine, which stores nothing on this device.
+        engine: Engine,
+        /// The device.
+        device: Device,
+    },
     /// A model that failed its check when it was exported is used because the caller allowed it.
     Unchecked {
         /// What failed.
@@ -44,6 +51,12 @@ impl fmt::Display for Note {
             Self::NoCuda => f.write_str("running on the processor: no CUDA device can be used"),
             Self::DeviceFailed { device, reason } => {
                 write!(f, "running on the processor: {device} cannot be used: {reason}")
+            }
+            Self::CacheUnused { engine, device } => {
+                write!(
+                    f,
+                    "nothing is kept in the cache folder: the engine {engine} stores nothing on the device {device}"
+                )
             }
             Self::Unchecked { reason, model } => {
                 write!(f, "this model did not pass its check, so its masks may be wrong: {reason}: {model}")

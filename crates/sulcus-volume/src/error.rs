@@ -54,4 +54,24 @@ pub enum VolumeError {
     /// A label table has a duplicate value or name, or lists the value 0, which is the background.
     #[error("label table: {0}")]
     Labels(String),
+    /// A mask and the table that it is compared with name a label differently.
+    #[error(
+        "label {value} is named `{name}`, but `{expected}` is expected for this number, and `{name}` is no expected name"
+    )]
+    LabelName {
+        /// The number of the label.
+        value: u16,
+        /// The name that the mask gives it.
+        name: String,
+        /// The name in the table.
+        expected: String,
+    },
+    /// Two labels of a mask have names that stand for the same label of the table that it is compared with.
+    #[error("the names of the labels {} and {} both stand for label {number}", .values[0], .values[1])]
+    LabelNumber {
+        /// The numbers of the labels in the mask.
+        values: [u16; 2],
+        /// The number in the table.
+        number: u16,
+    },
 }

@@ -42,6 +42,7 @@ mod error;
 mod geometry;
 mod grid_resampler;
 mod label;
+mod label_names;
 mod orientation;
 mod reorientation;
 mod resample;

@@ -23,7 +23,7 @@ pub(crate) struct PredictArgs {
     /// mask has the name of its scan
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
-    /// SeriesInstanceUID of the series to take from a DICOM folder [default: the largest series]
+    /// SeriesInstanceUID of the series to take from a DICOM folder [default: the largest that is not a localizer]
     #[arg(long, value_name = "UID")]
     pub(crate) series: Option<String>,
     /// Copy the patient's name, ID, birth date and sex and the study's dates into a DICOM segmentation [default: they stay

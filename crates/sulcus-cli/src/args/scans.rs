@@ -45,7 +45,7 @@ pub(crate) struct FigureArgs {
     /// Names and colours of the labels, in the forms that `evaluate` reads [default: from the masks]
     #[arg(long, value_name = "F")]
     pub(crate) labels: Option<PathBuf>,
-    /// SeriesInstanceUID of the series to take from a DICOM folder [default: the largest series]
+    /// SeriesInstanceUID of the series to take from a DICOM folder [default: the largest that is not a localizer]
     #[arg(long, value_name = "UID")]
     pub(crate) series: Option<String>,
     /// The picture
@@ -57,7 +57,7 @@ pub(crate) struct FigureArgs {
 pub(crate) struct InfoArgs {
     /// A volume, a folder with DICOM, a model file, the folder of a run, or a data set
     pub(crate) path: PathBuf,
-    /// SeriesInstanceUID of the series to take from a DICOM folder [default: the largest series]
+    /// SeriesInstanceUID of the series to take from a DICOM folder [default: the largest that is not a localizer]
     #[arg(long, value_name = "UID")]
     pub(crate) series: Option<String>,
     /// Also show the descriptions of the series of a DICOM folder, which may identify the patient
@@ -90,14 +90,17 @@ pub(crate) struct ConvertArgs {
     /// [default: nearest for label maps, linear for images]
     #[arg(long, value_name = "HOW")]
     pub(crate) interpolation: Option<InterpolationName>,
-    /// Treat the volume as a label map [default: if the file says so, or has at most 32 different values, all of them whole
-    /// numbers]
+    /// Treat the volume as a label map [default: if the file says so, or its values are whole numbers that form regions]
     #[arg(long)]
     pub(crate) labels: bool,
-    /// Names and colours for the labels of the output, in the forms that `evaluate` reads [default: from IN]
+    /// Names and colours for the labels of the output, in the forms that `evaluate` reads. Where IN has the same names for
+    /// other numbers, the labels get the numbers of TABLE; names that contradict each other are refused [default: from IN]
     #[arg(long, value_name = "TABLE")]
     pub(crate) names: Option<PathBuf>,
-    /// SeriesInstanceUID of the series to take from a DICOM folder, IN or else REF [default: the largest series]
+    /// Keep the numbers of the labels, and replace their names in IN by those of --names
+    #[arg(long, requires = "names")]
+    pub(crate) rename: bool,
+    /// SeriesInstanceUID of the series to take from a DICOM folder, IN or else REF [default: the largest that is not a localizer]
     #[arg(long, value_name = "UID")]
     pub(crate) series: Option<String>,
     /// Value of voxels outside the input [default: 0 for label maps, the minimum for images]
@@ -118,7 +121,7 @@ pub(crate) struct ViewArgs {
     /// A reference mask to compare with
     #[arg(long, value_name = "F")]
     pub(crate) truth: Option<PathBuf>,
-    /// SeriesInstanceUID of the series to take from a DICOM folder [default: the largest series]
+    /// SeriesInstanceUID of the series to take from a DICOM folder [default: the largest that is not a localizer]
     #[arg(long, value_name = "UID", requires = "image")]
     pub(crate) series: Option<String>,
     /// The port on 127.0.0.1 [default: any free port]

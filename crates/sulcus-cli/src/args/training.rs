@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use sulcus_dataset::PatientChoice;
 use sulcus_model::{GridAxes, Precision};
 use sulcus_plan::DeviceList;
 
 use super::precision::{file_precision, training_precision};
 use super::values::{
     CheckpointName, FoldChoice, LossName, NormalisationName, OptimizerName, TritonDevice, at_least_one, bytes,
-    duration, fold, minutes, positive, preset_name, triton_name,
+    duration, fold, minutes, patients, positive, preset_name, triton_name,
 };
 
 #[derive(Debug, Args)]
@@ -80,11 +81,17 @@ pub(crate) struct SplitArgs {
     /// The fold to hold out for scoring, from 0; `all` trains every fold, one after the other [default: 0]
     #[arg(long, value_name = "K", value_parser = fold)]
     pub(crate) fold: Option<FoldChoice>,
-    /// A file of folds in the form of nnU-Net's splits_final.json [default: the data set's own, else five random folds]
+    /// A file of folds in the form of nnU-Net's splits_final.json [default: the data set's own, else five random folds, which
+    /// keep the cases of a patient together]
     #[arg(long, value_name = "F")]
     pub(crate) splits: Option<PathBuf>,
+    /// The patient of each case: a CSV file with the columns `case` and `patient`; `none` treats each case as a patient of its
+    /// own [default: the object `patients` in the data set's dataset.json, or its patients.csv, else a guess from the names of
+    /// the cases where they are clear]
+    #[arg(long, value_name = "F", value_parser = patients)]
+    pub(crate) patients: Option<PatientChoice>,
     /// Train on every case; no case is held out or scored
-    #[arg(long, conflicts_with_all = ["fold", "splits"])]
+    #[arg(long, conflicts_with_all = ["fold", "splits", "patients"])]
     pub(crate) all: bool,
 }
 

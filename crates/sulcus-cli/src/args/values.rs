@@ -1,9 +1,11 @@
 //! Values of options, as text and as types.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use sulcus_dataset::PatientChoice;
 use sulcus_model::Normalisation;
 use sulcus_plan::{Loss, Optimizer};
 use sulcus_train::Weights;
@@ -121,6 +123,13 @@ pub(crate) fn fold(text: &str) -> Result<FoldChoice, String> {
             text.parse().map(FoldChoice::One).map_err(|_| "expected the number of a fold, from 0, or `all`".into())
         }
     }
+}
+
+pub(crate) fn patients(text: &str) -> Result<PatientChoice, Infallible> {
+    Ok(match text {
+        "none" => PatientChoice::EachCase,
+        file => PatientChoice::File(file.into()),
+    })
 }
 
 pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {

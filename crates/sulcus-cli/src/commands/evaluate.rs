@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sulcus_metrics::Summary;
 use sulcus_model::Structure;
-use sulcus_volume::LabelTable;
+use sulcus_volume::{LabelMap, LabelTable};
 
 use super::predict::PROBABILITIES_SUFFIX;
 use crate::args::EvaluateArgs;
 use crate::error::{CliError, with_causes};
 use crate::files;
-use crate::input::label_numbers::renumber;
 use crate::input::{cases, label_file};
 use crate::output::{self, Ui, count, printable};
 use crate::report::{self, Report};
@@ -96,8 +95,8 @@ pub(crate) fn run(args: &EvaluateArgs, ui: Ui) -> Result<(), CliError> {
     }
 }
 
-/// Scores a pair. Where masks have names for their labels, their numbers become those of `known`, which is the first truth with
-/// names if nothing else is given.
+/// Scores a pair. Where masks have names for their labels, their numbers become those of `known`. It is completed by the names
+/// of each truth, then of each prediction.
 fn add(
     scores: &mut ScoreCollector,
     pair: &Pair,
@@ -112,22 +111,19 @@ fn add(
     };
     let (predicted, source) = read("the prediction", prediction)?;
     let (truth, truth_source) = read("the truth", &pair.truth)?;
-    let (own, of_truth) = (source.label_table(), truth_source.label_table());
-    if known.is_none() {
-        *known = of_truth.or(own).cloned();
-    }
-    let reference = known.clone().unwrap_or_default();
-    let by_name = |what: &str, path: &Path, mask, own| {
-        renumber(mask, own, &reference).map_err(|error| {
+    let mut by_name = |what: &str, path: &Path, mask: LabelMap, own: Option<&LabelTable>| {
+        let reference = known.take().unwrap_or_default().completed_by(own.unwrap_or(&LabelTable::default()));
+        let reference = known.insert(reference);
+        mask.renumbered(own, reference).map_err(|error| {
             format!(
-                "{what}: {error}; correct the names, for example with `sulcus convert --names`: {}",
+                "{what}: {error}; correct the names, for example with `sulcus convert --names TABLE --rename`: {}",
                 path.display()
             )
         })
     };
-    let predicted = by_name("the prediction", prediction, predicted, own)?;
-    let truth = by_name("the truth", &pair.truth, truth, of_truth)?;
-    scores.suggest_names(known.as_ref());
+    let truth = by_name("the truth", &pair.truth, truth, truth_source.label_table())?;
+    let predicted = by_name("the prediction", prediction, predicted, source.label_table())?;
+    scores.name_labels(known.as_ref());
     let names = [prediction, &pair.truth].map(|path| path.display().to_string());
     scores.add(names, &predicted, &truth).map_err(|error| {
         format!("{}: {} against {}", with_causes(&error), prediction.display(), pair.truth.display())

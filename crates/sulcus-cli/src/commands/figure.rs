@@ -1,8 +1,8 @@
 //! `sulcus figure`: draws image, truth and prediction over the same slices.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use sulcus_volume::{Geometry, LabelMap};
+use sulcus_volume::{Geometry, LabelMap, LabelTable};
 
 use crate::args::FigureArgs;
 use crate::error::{CliError, Context};
@@ -19,28 +19,34 @@ pub(crate) fn run(args: &FigureArgs, ui: Ui) -> Result<(), CliError> {
         )));
     }
     scans::check_series(&args.image, args.series.as_deref())?;
-    let image = scans::read_scan(&args.image, args.series.as_deref(), ui).context("reading the image")?.image;
-    let truth = args.truth.as_deref().map(|path| mask_on(path, image.geometry(), "truth")).transpose()?;
-    let prediction =
-        args.prediction.as_deref().map(|path| mask_on(path, image.geometry(), "prediction")).transpose()?;
+    let (scan, _) = scans::read_scan(&args.image, args.series.as_deref(), ui).context("reading the image")?;
+    let image = scan.image;
+    let grid = image.geometry();
+    let mut truth = args.truth.as_deref().map(|path| mask_on(path, grid, "truth")).transpose()?;
+    let mut prediction = args.prediction.as_deref().map(|path| mask_on(path, grid, "prediction")).transpose()?;
     if image.channels() > 1 {
         ui.note(format_args!("the image has {} channels, of which the first is drawn", image.channels()));
     }
-    let labels = match &args.labels {
-        Some(path) => label_file::read(path)?.table,
-        None => {
-            let masks = || truth.iter().chain(&prediction);
-            let named = masks().find_map(|(_, table)| table.clone());
-            let present = masks().flat_map(|(mask, _)| mask.counts().into_keys());
-            label_file::named_where_known(present, named.as_ref())
+    let given = args.labels.as_deref().map(label_file::read).transpose()?.map(|file| file.table);
+    let of_masks = truth.iter().chain(&prediction).filter_map(|mask| mask.names.as_ref());
+    let names = given.iter().chain(of_masks).fold(LabelTable::default(), |all, table| all.completed_by(table));
+    for (mask, what) in [(&mut truth, "truth"), (&mut prediction, "prediction")] {
+        if let Some(named) = mask.take() {
+            *mask = Some(named.numbered_as(&names, what)?);
         }
+    }
+    let labels = if given.is_some() {
+        names
+    } else {
+        let present = truth.iter().chain(&prediction).flat_map(|mask| mask.labels.counts().into_keys());
+        label_file::named_where_known(present, Some(&names))
     };
     let title = cases::case_name(&args.image).unwrap_or_default();
     let figure = Figure {
         title: &title,
         image: Some(&image),
-        truth: truth.as_ref().map(|(mask, _)| mask),
-        prediction: prediction.as_ref().map(|(mask, _)| mask),
+        truth: truth.as_ref().map(|mask| &mask.labels),
+        prediction: prediction.as_ref().map(|mask| &mask.labels),
         labels: &labels,
     };
     let canvas = figure::draw(&figure).ok_or_else(|| CliError::failed("the image has no slice to draw"))?;
@@ -50,12 +56,26 @@ pub(crate) fn run(args: &FigureArgs, ui: Ui) -> Result<(), CliError> {
     Ok(())
 }
 
-type NamedMask = (LabelMap, Option<sulcus_volume::LabelTable>);
+/// A mask with the names that its file gives the labels.
+struct NamedMask {
+    labels: LabelMap,
+    names: Option<LabelTable>,
+    path: PathBuf,
+}
+
+impl NamedMask {
+    /// The mask with the numbers that `reference` has for its names.
+    fn numbered_as(self, reference: &LabelTable, what: &str) -> Result<Self, CliError> {
+        let labels = self.labels.renumbered(self.names.as_ref(), reference);
+        let labels = labels.context(format_args!("naming the labels of the {what} {}", self.path.display()))?;
+        Ok(Self { labels, ..self })
+    }
+}
 
 fn mask_on(path: &Path, grid: &Geometry, what: &str) -> Result<NamedMask, CliError> {
-    let (mask, source) = sulcus_io::read_labels(path).context(format_args!("reading the {what}"))?;
-    grid.check_same_grid(mask.geometry()).map_err(|error| {
+    let (labels, source) = sulcus_io::read_labels(path).context(format_args!("reading the {what}"))?;
+    grid.check_same_grid(labels.geometry()).map_err(|error| {
         CliError::failed(format_args!("image and {what} do not belong together: {error}: {}", path.display()))
     })?;
-    Ok((mask, source.label_table().cloned()))
+    Ok(NamedMask { labels, names: source.label_table().cloned(), path: path.to_path_buf() })
 }

@@ -1,6 +1,6 @@
 //! `sulcus plan`: describes a data set and plans a training on it.
 
-use sulcus_dataset::{Dataset, Range};
+use sulcus_dataset::Range;
 use sulcus_plan::{DeviceKind, Fingerprint, Plan, PlanFile, TrainConfig};
 use sulcus_train::device_kind;
 
@@ -13,7 +13,7 @@ use crate::output::rules::{normalisation, orientation, spacing};
 use crate::output::{self, Ui, count, join, rounded};
 
 pub(crate) fn run(args: &PlanArgs, ui: Ui) -> Result<(), CliError> {
-    let dataset = Dataset::open(&args.dataset).context("opening the data set")?;
+    let dataset = config::open_dataset(&args.dataset, &args.split)?;
     let config = config::of_choices(&args.choices)?;
     let interrupt = Interrupt::listen()?;
     let mut progress = TrainingProgress::new(ui, &interrupt);

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use include_dir::{Dir, include_dir};
-use sulcus_io::{Texts, VolumeFormat};
+use sulcus_io::{Texts, VolumeFormat, VolumeMetadata};
 use sulcus_serve::{ServeError, ViewerServer};
+use sulcus_volume::{LabelMap, LabelTable};
 use tempfile::TempDir;
 
 use crate::args::ViewArgs;
@@ -31,10 +32,18 @@ pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
     let private = private_folder()?;
     let serving = stop_on_signals(&server, private.path())?;
 
+    let renumbered = match (&args.mask, &args.truth) {
+        (Some(mask), Some(truth)) => numbered_as_truth(mask, truth)?,
+        _ => None,
+    };
     let mut query = Vec::new();
     for (what, path) in named {
         let Some(path) = path else { continue };
-        let (name, file) = open(what, path, args.series.as_deref(), private.path(), ui)?;
+        let converted = match &renumbered {
+            Some(mask) if what == "mask" => Some(mask.write(private.path())?),
+            _ => as_nifti(what, path, args.series.as_deref(), private.path(), ui)?,
+        };
+        let (name, file) = open(what, path, converted.as_deref())?;
         server.share(name, file).context(format_args!("{what}: {}", path.display()))?;
         query.push(format!("{what}=data/{name}"));
     }
@@ -95,21 +104,48 @@ fn stop_on_signals(server: &ViewerServer, private: &Path) -> Result<Arc<AtomicBo
     Ok(serving)
 }
 
-/// Opens a file to be shown, and converts it to NIfTI if the viewer does not read its format. It must be a volume.
-/// Returns its name on the server and the open file; this file is served even if another file gets its path later.
-fn open(
-    what: &'static str,
-    path: &Path,
-    series: Option<&str>,
-    private: &Path,
-    ui: Ui,
-) -> Result<(&'static str, File), CliError> {
-    let converted = as_nifti(what, path, series, private, ui)?;
-    let path = converted.as_deref().unwrap_or(path);
+/// A mask whose labels have the numbers that the truth has for the same names.
+struct RenumberedMask {
+    labels: LabelMap,
+    source: VolumeMetadata,
+    names: LabelTable,
+}
+
+impl RenumberedMask {
+    fn write(&self, folder: &Path) -> Result<PathBuf, CliError> {
+        let file = converted_file("mask", folder)?;
+        sulcus_io::write_labels(&file, &self.labels, &self.source, &self.names).context("mask")?;
+        Ok(file)
+    }
+}
+
+/// The viewer compares numbers. Where mask and truth have names for their labels, the names decide; `None` where the numbers
+/// agree already.
+fn numbered_as_truth(mask: &Path, truth: &Path) -> Result<Option<RenumberedMask>, CliError> {
+    // What cannot be read is reported when it is opened.
+    let (Ok((labels, source)), Ok((_, of_truth))) = (sulcus_io::read_labels(mask), sulcus_io::read_labels(truth))
+    else {
+        return Ok(None);
+    };
+    let (Some(own), Some(reference)) = (source.label_table(), of_truth.label_table()) else { return Ok(None) };
+    let names = reference.completed_by(own);
+    let doing = || format!("comparing the labels of {} and {}", mask.display(), truth.display());
+    let numbers = names.numbers_by_name(own, labels.counts().into_keys()).context(doing())?;
+    if numbers.iter().all(|(from, to)| from == to) {
+        return Ok(None);
+    }
+    let labels = labels.map(|value| numbers.get(value).copied().unwrap_or(*value));
+    Ok(Some(RenumberedMask { labels, source, names }))
+}
+
+/// Opens a file to be shown, or the file into which it was converted. It must be a volume. Returns its name on the server and
+/// the open file; this file is served even if another file gets its path later.
+fn open(what: &'static str, path: &Path, converted: Option<&Path>) -> Result<(&'static str, File), CliError> {
+    let path = converted.unwrap_or(path);
     let name = check(what, path)?;
     let file = File::open(path).context(format_args!("{what}: {}", path.display()))?;
     if cfg!(unix)
-        && let Some(path) = &converted
+        && let Some(path) = converted
     {
         // The open file remains readable, and the system deletes it when this program ends, for whatever reason.
         std::fs::remove_file(path).context(format_args!("{what}: {}", path.display()))?;
@@ -137,8 +173,7 @@ fn as_nifti(
             return Ok(None);
         }
     }
-    let file = folder.join(format!("{what}.nii"));
-    private_file(&file).context(format_args!("making a file for a converted scan: {}", file.display()))?;
+    let file = converted_file(what, folder)?;
     if what == "image" {
         let volume = scans::read_stored(path, series, ui).context(what)?;
         sulcus_io::write_stored(&file, &volume, None, Texts::Drop).context(what)?;
@@ -148,6 +183,13 @@ fn as_nifti(
         sulcus_io::write_labels(&file, &labels, &source, &table).context(what)?;
     }
     Ok(Some(file))
+}
+
+/// A new file in `folder` for what is converted.
+fn converted_file(what: &str, folder: &Path) -> Result<PathBuf, CliError> {
+    let file = folder.join(format!("{what}.nii"));
+    private_file(&file).context(format_args!("making a file for a converted scan: {}", file.display()))?;
+    Ok(file)
 }
 
 /// A new file that only its owner can read. Writing over it keeps its permissions.

@@ -11,6 +11,7 @@ use sulcus_plan::PlanError;
 use sulcus_runtime::{Device, Error as RuntimeError, ErrorKind};
 use sulcus_serve::ServeError;
 use sulcus_train::{DeviceError, InitError, PrecisionError, TrainError};
+use sulcus_volume::VolumeError;
 
 /// The hint of the first error in the chain of causes that has one.
 pub(super) fn hint_for(error: &(dyn Error + 'static)) -> Option<String> {
@@ -27,6 +28,7 @@ fn of_one(error: &(dyn Error + 'static)) -> Option<String> {
     let of_precision = || training_precision(error.downcast_ref()?);
     let of_init = || initial_weights(error.downcast_ref()?);
     let of_server = || server(error.downcast_ref()?);
+    let of_volume = || volume(error.downcast_ref()?);
     // A boxed source is an error of the box's type.
     let of_model =
         || model(error.downcast_ref().or_else(|| error.downcast_ref::<Box<OnnxError>>().map(Box::as_ref))?);
@@ -39,6 +41,7 @@ fn of_one(error: &(dyn Error + 'static)) -> Option<String> {
         .or_else(of_precision)
         .or_else(of_init)
         .or_else(of_server)
+        .or_else(of_volume)
         .or_else(of_model)?;
     Some(hint.to_owned())
 }
@@ -127,6 +130,9 @@ fn training(error: &TrainError) -> Option<&'static str> {
 fn dataset(error: &DatasetError) -> Option<&'static str> {
     match error {
         DatasetError::SingleCase { .. } => Some("`--all` trains on the case without holding it out"),
+        DatasetError::SinglePatient { .. } => Some(
+            "`--all` trains on all cases without holding any out; `--patients none` treats each case as a patient of its own",
+        ),
         DatasetError::EmptyFold { .. } => Some("`--all` trains on all cases without holding any out"),
         DatasetError::Split { .. } => Some(
             "`--fold K` selects a fold, `--splits F` names a file of folds, `--all` trains without held-out cases",
@@ -137,6 +143,9 @@ fn dataset(error: &DatasetError) -> Option<&'static str> {
 
 fn plan(error: &PlanError) -> Option<&'static str> {
     match error {
+        PlanError::FlatScans => Some(
+            "train a 2-D network: `--preset nnunet-2d`, or `--preset auto` without a `--patch` of three sizes",
+        ),
         PlanError::Memory(_) => Some("`--memory` sets how much memory the training may use"),
         _ => None,
     }
@@ -179,6 +188,15 @@ fn server(error: &ServeError) -> Option<&'static str> {
              serves everyone without a token",
         ),
         ServeError::MemoryLimit { .. } => Some("`--max-memory` sets the limit"),
+        _ => None,
+    }
+}
+
+fn volume(error: &VolumeError) -> Option<&'static str> {
+    match error {
+        VolumeError::LabelName { .. } | VolumeError::LabelNumber { .. } => Some(
+            "`sulcus convert MASK OUT --names TABLE --rename` gives the labels of a mask other names, number by number",
+        ),
         _ => None,
     }
 }

@@ -2,5 +2,4 @@
 
 pub(crate) mod cases;
 pub(crate) mod label_file;
-pub(crate) mod label_numbers;
 pub(crate) mod scans;

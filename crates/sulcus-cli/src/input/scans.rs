@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sulcus_dicom::SegmentationOptions;
-use sulcus_io::dicom;
+use sulcus_io::dicom::{self, SeriesScan};
 use sulcus_io::{IoError, Scan, StoredVolume, VolumeMetadata};
 use sulcus_volume::{LabelMap, LabelTable};
 
@@ -29,17 +29,18 @@ pub(crate) fn check_series(path: &Path, series: Option<&str>) -> Result<(), CliE
     )))
 }
 
-/// Reads a scan from a file or a DICOM folder, and prints what the DICOM reader decided.
+/// Reads a scan from a file or a DICOM folder. Prints and returns what the DICOM reader decided, such as which of several series
+/// it took.
 ///
 /// # Errors
 /// When the scan cannot be read, or the folder has no series with the UID `series`.
-pub(crate) fn read_scan(path: &Path, series: Option<&str>, ui: Ui) -> Result<Scan, IoError> {
+pub(crate) fn read_scan(path: &Path, series: Option<&str>, ui: Ui) -> Result<(Scan, Vec<String>), IoError> {
     if !(path.is_dir() || sulcus_dicom::is_dicom_file(path)) {
-        return sulcus_io::read_scan(path);
+        return Ok((sulcus_io::read_scan(path)?, Vec::new()));
     }
-    let read = dicom::read_series(path, series)?;
-    read.notes.iter().for_each(|text| ui.note(text));
-    Ok(read.scan)
+    let SeriesScan { scan, notes, .. } = dicom::read_series(path, series)?;
+    notes.iter().for_each(|text| ui.note(text));
+    Ok((scan, notes))
 }
 
 /// Reads a volume in the voxel type of its file; a DICOM series as [`read_scan`] does.

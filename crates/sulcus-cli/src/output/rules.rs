@@ -1,8 +1,19 @@
 //! Preprocessing rules of models and plans as text.
 
+use sulcus_dataset::{PatientSource, Patients};
 use sulcus_model::{CropRule, GridAxes, Normalisation, SpacingRule};
 
 use super::text::significant;
+
+/// The number of patients, and how they are known.
+pub(crate) fn patients(patients: &Patients) -> String {
+    let how = match &patients.source {
+        PatientSource::CaseNames => "guessed from the case names".to_owned(),
+        PatientSource::File(file) => format!("as stated in {}", file.display()),
+        _ => "one per case".to_owned(),
+    };
+    format!("{}, {how}", patients.cases.len())
+}
 
 /// The grid of the prepared scans.
 pub(crate) fn orientation(axes: GridAxes, crop: CropRule) -> String {

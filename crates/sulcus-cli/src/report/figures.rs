@@ -22,7 +22,11 @@ pub(crate) fn worst_and_median(summary: &Summary, labels: &LabelTable) -> Vec<Pi
 }
 
 fn picture(what: &str, case: &CaseScores, labels: &LabelTable) -> Option<Picture> {
-    let mask = |file: &str| sulcus_io::read_labels(Path::new(file)).ok().map(|(mask, _)| mask);
+    // As they were scored: a mask with names may number its labels in another order.
+    let mask = |file: &str| {
+        let (mask, source) = sulcus_io::read_labels(Path::new(file)).ok()?;
+        mask.renumbered(source.label_table(), labels).ok()
+    };
     let (truth, prediction) = (mask(&case.reference_file)?, mask(&case.prediction_file)?);
     truth.geometry().check_same_grid(prediction.geometry()).ok()?;
     let image = image_of(Path::new(&case.reference_file)).and_then(|file| image_on(&file, &truth));

@@ -9,7 +9,7 @@ use sulcus_train::{Manifest, Run};
 use super::{Report, document, worst_and_median};
 use crate::error::{CliError, Context};
 use crate::files;
-use crate::output::{count, human_secs};
+use crate::output::{count, human_secs, rules};
 
 /// Name of the report in the folder of a run.
 const FILE: &str = "report.html";
@@ -54,6 +54,7 @@ fn facts(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let rows = vec![
         ("data", format!("{}, {}", dataset.name, dataset.folder.display())),
         ("cases", format!("{} for training, {} held out", split.training.len(), split.validation.len())),
+        ("patients", manifest.patients.as_ref().map(rules::patients).unwrap_or_default()),
         ("network", format!("{}, {:.1} M parameters", plan.network.name, manifest.parameters as f64 / 1e6)),
         (
             "training",
@@ -71,7 +72,7 @@ fn facts(manifest: &Manifest) -> Vec<(&'static str, String)> {
         ("started", manifest.started.clone()),
         ("tool version", manifest.tool_version.clone()),
     ];
-    // Without held-out cases no postprocessing was selected.
+    // Patients are recorded if some have several cases. Without held-out cases no postprocessing was selected.
     rows.into_iter().filter(|(_, text)| !text.is_empty()).collect()
 }
 

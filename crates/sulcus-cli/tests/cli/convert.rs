@@ -87,6 +87,26 @@ fn new_spacing_interpolates_images_and_keeps_label_values() {
     convert(home, &scan(), &image, &["--spacing", "0.8,1,2", "--interpolation", "cubic"]).code(0).says("cubic");
 }
 
+/// A whole-body segmentation has a hundred labels, between which there is nothing.
+#[test]
+fn labels_are_not_interpolated_however_many_there_are() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let at = |i: usize| [i % 24, i / 24 % 20, i / 480];
+    let labels: Vec<f32> =
+        (0..24 * 20 * 16).map(at).map(|[x, y, z]| (3 + x / 4 + 6 * (y / 4 + 5 * (z / 4))) as f32).collect();
+    let mask = file(home, "mask.nii", &nifti(&[24, 20, 16], &labels, Some(RAS)));
+    let out = home.join("out.nii");
+    convert(home, &mask, &out, &["--spacing", "0.7,0.7,0.7"]).code(0).says("whole numbers that form regions");
+    let values = |path: &Path| sulcus_io::read_labels(path).unwrap().0.counts().into_keys().collect::<Vec<_>>();
+    assert_eq!(values(&out), values(&mask));
+    // Few grey values are still intensities.
+    let noise: Vec<f32> = (0..24 * 20 * 16).map(|i| (1 + i * 7919 % 29) as f32).collect();
+    let scan = file(home, "scan.nii", &nifti(&[24, 20, 16], &noise, Some(RAS)));
+    convert(home, &scan, &out, &["--spacing", "0.7,0.7,0.7"]).code(0).says("image (it is no label map): linear");
+    assert_eq!(info(home, &out)["dtype"], "float32");
+}
+
 #[test]
 fn resampling_like_another_scan_fills_the_outside_with_the_minimum() {
     let home = tempfile::tempdir().unwrap();

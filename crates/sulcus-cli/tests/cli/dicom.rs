@@ -173,6 +173,22 @@ fn every_command_takes_the_named_series() {
 }
 
 #[test]
+fn choice_among_series_is_part_of_the_json() {
+    let home = tempfile::tempdir().unwrap();
+    let (folder, ..) = study(home.path());
+    let note = "2 DICOM series found; this one has 2 slices";
+    let ended = run(home.path(), &[&"info", &folder, &"--json"]).code(0).says(note);
+    let info = &ended.json_lines()[0]["notes"];
+    assert!(info[0].as_str().unwrap().contains("the largest that is not a localizer is read"), "{info}");
+    let line =
+        &predict(home.path(), &[&folder], &home.path().join("mask.nii"), &["--json"]).code(0).json_lines()[0];
+    assert_eq!(&line["notes"], info);
+    let line =
+        &predict(home.path(), &[&scan()], &home.path().join("mask.nii"), &["--json"]).code(0).json_lines()[0];
+    assert!(line.get("notes").is_none());
+}
+
+#[test]
 fn integer_dicom_values_stay_integers() {
     let home = tempfile::tempdir().unwrap();
     let folder = series(home.path(), "series", "u12.dcm");

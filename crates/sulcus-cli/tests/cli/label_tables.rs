@@ -79,7 +79,7 @@ fn unnamed_values_are_reported_and_keep_the_masks_names() {
     run(home, &[&"convert", &truth(), &plain, &"--names", &part]).code(0).says("no name for value 2 of the mask");
     assert_eq!(carried(&plain), [(1, "Front".into(), [1, 2, 3])]);
     run(home, &[&"convert", &truth(), &named_mask, &"--names", &whole]).code(0);
-    let ended = run(home, &[&"convert", &named_mask, &mixed, &"--names", &part]).code(0);
+    let ended = run(home, &[&"convert", &named_mask, &mixed, &"--names", &part, &"--rename"]).code(0);
     assert!(!ended.stderr.contains("warning"), "{}", ended.stderr);
     assert_eq!(carried(&mixed), [(1, "Front".into(), [1, 2, 3]), (2, "Tail end".into(), [40, 50, 60])]);
     // The table of a mask lists all its values, named or not.
@@ -87,6 +87,34 @@ fn unnamed_values_are_reported_and_keep_the_masks_names() {
     run(home, &[&"convert", &plain, &listed]).code(0).says("no name for 1 of its values");
     let called: Vec<(u16, String)> = table(&listed).into_iter().map(|(value, name, _)| (value, name)).collect();
     assert_eq!(called, [(1, "Front".into()), (2, "label 2".into())]);
+}
+
+/// A DICOM segmentation numbers its segments in the order in which they were made.
+#[test]
+fn names_of_mask_and_table_decide_about_the_numbers() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let table = file(home, "dataset.json", br#"{"labels": {"background": 0, "Head": 1, "Tail end": 2}}"#);
+    let (exchanged, other) = (home.join("exchanged.seg.nrrd"), home.join("other.seg.nrrd"));
+    super::score::named_truth(&exchanged, ["tail_end", "Head"], true);
+    super::score::named_truth(&other, ["Liver", "Head"], false);
+    let (before, names) = (sulcus_io::read_labels(&truth()).unwrap().0, ["Head", "Tail end"]);
+    for name in ["by_name.nii.gz", "by_name.seg.nrrd", "by_name.nrrd"] {
+        let out = home.join(name);
+        run(home, &[&"convert", &exchanged, &out, &"--names", &table]).code(0).says("1 becomes 2, 2 becomes 1");
+        assert_eq!(sulcus_io::read_labels(&out).unwrap().0.data(), before.data(), "{name}");
+        assert_eq!(carried(&out).into_iter().map(|(_, name, _)| name).collect::<Vec<_>>(), names, "{name}");
+    }
+    let out = home.join("out.nii.gz");
+    run(home, &[&"convert", &other, &out, &"--names", &table])
+        .code(1)
+        .says("label 1 is named `Liver`, but `Head` is expected")
+        .says("--rename");
+    assert!(!out.exists());
+    run(home, &[&"convert", &other, &out, &"--names", &table, &"--rename"]).code(0);
+    assert_eq!(sulcus_io::read_labels(&out).unwrap().0.data(), before.data());
+    assert_eq!(carried(&out).into_iter().map(|(_, name, _)| name).collect::<Vec<_>>(), names);
+    run(home, &[&"convert", &other, &out, &"--rename"]).code(2).says("--names");
 }
 
 #[test]

@@ -3,6 +3,19 @@ use std::path::Path;
 use super::support::{RAS, bundled, file, nifti, predict, run, scan, sulcus, tiny_model};
 
 #[test]
+fn cache_without_effect_is_reported() {
+    let home = tempfile::tempdir().unwrap();
+    let (mask, cache) = (home.path().join("mask.nii"), home.path().join("cache"));
+    let mut command = super::support::sulcus(home.path());
+    command.args(["predict", "-m"]).arg(super::support::tiny_model()).arg(scan()).arg("-o").arg(&mask);
+    // No ONNX Runtime is found, so `auto` takes the built-in engine.
+    super::support::ended(command.arg("--cache").arg(&cache).output().unwrap())
+        .code(0)
+        .says("nothing is kept in the cache folder: the engine tract stores nothing on the device cpu");
+    assert!(!cache.exists());
+}
+
+#[test]
 fn mask_has_the_grid_of_the_scan() {
     let home = tempfile::tempdir().unwrap();
     let mask = home.path().join("new/folder/mask.nii.gz");

@@ -10,17 +10,20 @@ fn read_png(path: &std::path::Path) -> (u32, u32, Vec<u8>) {
     (reader.info().width, reader.info().height, pixels)
 }
 
-/// 3D Slicer numbers segments in the order in which they were made.
+/// The bundled truth with these names for its labels 1 and 2, whose values are exchanged if `swap` is true. 3D Slicer numbers
+/// segments in the order in which they were made.
+pub(crate) fn named_truth(path: &std::path::Path, names: [&str; 2], swap: bool) {
+    let (labels, source) = sulcus_io::read_labels(&truth()).unwrap();
+    let labels = if swap { labels.map(|v| [0, 2, 1][usize::from(*v)]) } else { labels };
+    let table =
+        sulcus_volume::LabelTable::from_names([(1, names[0].to_owned()), (2, names[1].to_owned())]).unwrap();
+    sulcus_io::write_labels(path, &labels, &source, &table).unwrap();
+}
+
 #[test]
 fn masks_with_names_are_compared_by_name() {
     let home = tempfile::tempdir().unwrap();
-    let exchanged = |path: &std::path::Path, names: [&str; 2], swap: bool| {
-        let (labels, source) = sulcus_io::read_labels(&truth()).unwrap();
-        let labels = if swap { labels.map(|v| [0, 2, 1][usize::from(*v)]) } else { labels };
-        let table =
-            sulcus_volume::LabelTable::from_names([(1, names[0].to_owned()), (2, names[1].to_owned())]).unwrap();
-        sulcus_io::write_labels(path, &labels, &source, &table).unwrap();
-    };
+    let exchanged = named_truth;
     let at = |name: &str| home.path().join(name);
     exchanged(&at("truth.seg.nrrd"), ["Anterior", "Posterior"], false);
     exchanged(&at("right.seg.nrrd"), ["Posterior", "Anterior"], true);
@@ -42,6 +45,70 @@ fn masks_with_names_are_compared_by_name() {
     run(home.path(), &[&"evaluate", &"-p", &at("other.seg.nrrd"), &"-t", &at("truth.seg.nrrd")])
         .code(1)
         .says("label 1 is named `Liver`, but `Anterior` is expected");
+}
+
+/// A mask that lacks the first structure numbers the second one 1.
+#[test]
+fn names_of_later_masks_complete_those_of_the_first() {
+    let home = tempfile::tempdir().unwrap();
+    let (labels, source) = sulcus_io::read_labels(&truth()).unwrap();
+    let write = |name: &str, values: [u16; 3], names: &[(u16, &str)]| {
+        let path = home.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let table = names.iter().map(|(value, name)| (*value, (*name).to_owned()));
+        let table = sulcus_volume::LabelTable::from_names(table).unwrap();
+        sulcus_io::write_labels(&path, &labels.map(|v| values[usize::from(*v)]), &source, &table).unwrap();
+    };
+    write("t/a.seg.nrrd", [0, 1, 0], &[(1, "Anterior")]);
+    write("p/a.seg.nrrd", [0, 1, 0], &[(1, "Anterior")]);
+    write("t/b.seg.nrrd", [0, 1, 2], &[(1, "Anterior"), (2, "Posterior")]);
+    write("p/b.seg.nrrd", [0, 3, 1], &[(1, "Posterior"), (3, "Anterior")]);
+    let (p, t) = (home.path().join("p"), home.path().join("t"));
+    let json = run(home.path(), &[&"evaluate", &"-p", &p, &"-t", &t, &"--json"]).code(0).stdout;
+    let summary: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&summary["mean"]["1"]["Dice"], &summary["mean"]["2"]["Dice"]), (&1.0.into(), &1.0.into()));
+}
+
+/// The picture shows what was scored.
+#[test]
+fn figures_and_reports_show_labels_by_name() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    named_truth(&at("truth.nii.gz"), ["Anterior", "Posterior"], false);
+    named_truth(&at("exchanged.nii.gz"), ["Posterior", "Anterior"], true);
+    named_truth(&at("other.nii.gz"), ["Liver", "Anterior"], false);
+    let image = bundled("case/image.nii.gz");
+    let figure = |masks: [&str; 2], name: &str| {
+        let [truth, prediction] = masks.map(at);
+        run(home.path(), &[&"figure", &"-i", &image, &"-t", &truth, &"-p", &prediction, &"-o", &at(name)])
+    };
+    figure(["truth.nii.gz", "truth.nii.gz"], "same.png").code(0);
+    figure(["truth.nii.gz", "exchanged.nii.gz"], "by_name.png").code(0);
+    assert_eq!(read_png(&at("same.png")), read_png(&at("by_name.png")));
+    figure(["truth.nii.gz", "other.nii.gz"], "none.png")
+        .code(1)
+        .says("label 1 is named `Liver`, but `Anterior` is expected")
+        .says("--rename");
+    assert!(!at("none.png").exists());
+    let table =
+        file(home.path(), "dataset.json", br#"{"labels": {"background": 0, "Posterior": 1, "Anterior": 2}}"#);
+    let truth_alone = |labels: &[&dyn AsRef<std::ffi::OsStr>], mask: &str| {
+        let (mask, png) = (at(mask), at("alone.png"));
+        let fixed: [&dyn AsRef<std::ffi::OsStr>; 7] = [&"figure", &"-i", &image, &"-t", &mask, &"-o", &png];
+        run(home.path(), &[&fixed[..], labels].concat()).code(0);
+        read_png(&png)
+    };
+    let given: [&dyn AsRef<std::ffi::OsStr>; 2] = [&"--labels", &table];
+    assert_eq!(truth_alone(&given, "truth.nii.gz"), truth_alone(&given, "exchanged.nii.gz"));
+
+    let pictures = |prediction: &str| {
+        let (report, prediction) = (at("report.html"), at(prediction));
+        run(home.path(), &[&"evaluate", &"-p", &prediction, &"-t", &at("truth.nii.gz"), &"--report", &report])
+            .code(0);
+        let html = std::fs::read_to_string(&report).unwrap();
+        html.split_once("data:image/png;base64,").unwrap().1.split_once('"').unwrap().0.to_owned()
+    };
+    assert_eq!(pictures("exchanged.nii.gz"), pictures("truth.nii.gz"));
 }
 
 #[test]

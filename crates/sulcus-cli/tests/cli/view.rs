@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::score::named_truth;
 use super::support::{RAS, file, nifti, run, scan, sulcus, truth};
 
 struct Served {
@@ -110,6 +111,33 @@ fn other_formats_are_served_as_nifti() {
     assert_eq!(labels.data(), sulcus_io::read_labels(&truth()).unwrap().0.data());
     let called: Vec<&str> = source.label_table().unwrap().entries().iter().map(|e| e.name.as_str()).collect();
     assert_eq!(called, ["Head", "Tail"]);
+}
+
+/// The page compares numbers, so the mask gets those that the truth has for the same names.
+#[test]
+fn mask_is_served_with_the_numbers_of_the_truth() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    named_truth(&at("truth.nii.gz"), ["Anterior", "Posterior"], false);
+    named_truth(&at("exchanged.nii.gz"), ["Posterior", "Anterior"], true);
+    named_truth(&at("other.nii.gz"), ["Liver", "Anterior"], false);
+    let mut command = sulcus(home.path());
+    command.args(["view", "--no-open", "--mask"]).arg(at("exchanged.nii.gz"));
+    let served = Served::spawn({
+        command.arg("--truth").arg(at("truth.nii.gz")).arg(scan());
+        command
+    });
+    let labels = |name: &str| {
+        let (_, _, bytes) = served.get(name, &served.address);
+        let (labels, source) = sulcus_io::read_labels_bytes(&bytes).unwrap();
+        let names: Vec<String> = source.label_table().unwrap().entries().iter().map(|e| e.name.clone()).collect();
+        (labels.data().to_vec(), names)
+    };
+    assert_eq!(labels("data/mask.nii.gz"), labels("data/truth.nii.gz"));
+    let other = at("other.nii.gz");
+    run(home.path(), &[&"view", &"--no-open", &scan(), &"--mask", &other, &"--truth", &at("truth.nii.gz")])
+        .code(1)
+        .says("label 1 is named `Liver`, but `Anterior` is expected");
 }
 
 /// Other users of this machine can connect to the port too.

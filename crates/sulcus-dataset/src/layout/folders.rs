@@ -12,6 +12,7 @@ use crate::case::Case;
 use crate::dataset::{Dataset, Layout};
 use crate::error::DatasetError;
 use crate::parallel::map_parallel;
+use crate::patients::Patients;
 
 /// Opens such a folder. The label values come from the masks, the number of channels from the images' headers.
 pub(super) fn open(root: &Path) -> Result<Dataset, DatasetError> {
@@ -36,6 +37,8 @@ pub(super) fn open(root: &Path) -> Result<Dataset, DatasetError> {
         ignore: None,
         cases,
         notes,
+        patients: Patients::each_case(),
+        unclear_patients: None,
     })
 }
 

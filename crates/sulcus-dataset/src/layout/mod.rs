@@ -14,10 +14,12 @@ use crate::case::Case;
 use crate::dataset::{Dataset, Layout};
 use crate::error::DatasetError;
 use crate::finding::FileFinding;
+use crate::patients::Patients;
 use crate::text::count;
 
 use description::{labels, numbered_names};
 use files::folder_name;
+pub(crate) use files::nifti_stem;
 use listed::{check_ending, listed_cases, nnunet_cases, training_cases};
 use unused_volumes::unused_volumes;
 
@@ -29,14 +31,19 @@ impl Dataset {
     ///
     /// A folder with `images/` and `labels/` has no description. Its masks are read here to find the label values.
     ///
+    /// Folds keep the cases of a patient together. The patient of each case is read from the object `patients` of
+    /// `dataset.json`, such as `{"case_01": "patient 7"}`, or from the columns `case` and `patient` of `patients.csv` in the
+    /// folder; without either it is guessed from the names of the cases where these are clear.
+    ///
     /// # Errors
     /// When the folder has none of these layouts, or its `dataset.json` cannot be used.
     pub fn open(root: impl AsRef<Path>) -> Result<Self, DatasetError> {
         let root = root.as_ref();
-        let mut dataset = if root.join("dataset.json").is_file() {
-            open_described(root)?
+        let (mut dataset, description) = if root.join("dataset.json").is_file() {
+            let (dataset, json) = open_described(root)?;
+            (dataset, Some(json))
         } else if root.join("images").is_dir() && root.join("labels").is_dir() {
-            folders::open(root)?
+            (folders::open(root)?, None)
         } else {
             return Err(DatasetError::NotADataset { root: root.to_path_buf() });
         };
@@ -44,12 +51,13 @@ impl Dataset {
             return Err(DatasetError::Empty { root: dataset.root });
         }
         dataset.cases.sort_by(|a, b| a.name.cmp(&b.name));
+        dataset.find_patients(description.as_ref())?;
         Ok(dataset)
     }
 }
 
-/// Opens a folder with a `dataset.json`.
-fn open_described(root: &Path) -> Result<Dataset, DatasetError> {
+/// Opens a folder with a `dataset.json`. Returns its content too.
+fn open_described(root: &Path) -> Result<(Dataset, Value), DatasetError> {
     let description = root.join("dataset.json");
     let unusable = |what: String| DatasetError::Description { what, file: description.clone() };
     let text = std::fs::read_to_string(&description).map_err(|e| unusable(format!("it cannot be read: {e}")))?;
@@ -69,7 +77,7 @@ fn open_described(root: &Path) -> Result<Dataset, DatasetError> {
         );
         notes.push(FileFinding { file: description, what });
     }
-    Ok(Dataset {
+    let dataset = Dataset {
         root: root.to_path_buf(),
         layout,
         name,
@@ -79,7 +87,10 @@ fn open_described(root: &Path) -> Result<Dataset, DatasetError> {
         ignore: described.ignore,
         cases,
         notes,
-    })
+        patients: Patients::each_case(),
+        unclear_patients: None,
+    };
+    Ok((dataset, json))
 }
 
 /// The layout, the channels' names and the cases of a `dataset.json`.

@@ -29,8 +29,8 @@ pub struct SeriesScan {
     pub notes: Vec<String>,
 }
 
-/// Reads a series from a folder and its subfolders: the one with this SeriesInstanceUID, or the largest. `folder` may also be
-/// one file with several frames.
+/// Reads a series from a folder and its subfolders: the one with this SeriesInstanceUID, or the largest that is not a
+/// localizer. `folder` may also be one file with several frames.
 ///
 /// # Errors
 /// As [`SeriesReader::open`]; also when the pixels cannot be decoded or exceed single precision.

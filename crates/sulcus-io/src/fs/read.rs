@@ -14,7 +14,7 @@ use crate::scan::Scan;
 use crate::stored::StoredVolume;
 
 /// Reads an image: a file of any format, either file of a volume in two files, or, with the feature `dicom`, the folder of
-/// a DICOM series (the largest if there are several). The format and the compression are detected from the content, not from
+/// a DICOM series (the largest that is not a localizer, if there are several). The format and the compression are detected from the content, not from
 /// the name.
 ///
 /// # Errors

@@ -132,6 +132,7 @@ pub(crate) fn decide_plan(
     let frame = if acquired { GridAxes::Acquired } else { Orientation::RAS.into() };
     let scan = MedianScan::of(facts, frame);
     let dimensions = dimensions(config, &scan, &mut why);
+    check_depth(dimensions, &scan)?;
     let orientation = match (config.orientation, dimensions) {
         (Some(axes), _) => axes,
         (None, _) if acquired => GridAxes::Acquired,
@@ -266,6 +267,12 @@ fn dimensions(config: &TrainConfig, scan: &MedianScan, why: &mut Vec<String>) ->
         ));
         Dimensions::Three
     }
+}
+
+/// Refuses a 3-D network for scans that are all one voxel thick along the same axis.
+fn check_depth(dimensions: Dimensions, fingerprint: &Fingerprint) -> Result<(), PlanError> {
+    let flat = fingerprint.shape.max.iter().any(|edge| *edge <= 1.0);
+    if flat && dimensions == Dimensions::Three { Err(PlanError::FlatScans) } else { Ok(()) }
 }
 
 /// Whether to crop margins of zeros, which would waste memory and patches.

@@ -231,6 +231,18 @@ fn patches_shrink_until_they_fit_the_memory() {
 }
 
 #[test]
+fn scans_of_one_slice_get_no_3d_network() {
+    let photographs = vec![facts([300, 280, 1], [1.0; 3]); 9];
+    for name in ["nnunet-3d", "resenc-3d", "unet3d-lite"] {
+        let config = preset(name, DeviceChoice::Cpu);
+        let channels = ["MRI".to_owned()];
+        let refused = Plan::decide(&config, kind(&config), &channels, &labels(1), &photographs).unwrap_err();
+        assert!(matches!(refused, PlanError::FlatScans), "{name}: {refused}");
+    }
+    assert_eq!(by_rule(&preset("auto", DeviceChoice::Cpu), &photographs).network.dimensions, Dimensions::Two);
+}
+
+#[test]
 fn few_or_distant_slices_give_a_2d_network() {
     let dimensions = |shape, mm| {
         let plan = by_rule(&preset("auto", DeviceChoice::Cpu), &vec![facts(shape, mm); 20]);

@@ -13,11 +13,11 @@ use super::cases::{default_steps, draw_samples, evenly_spaced, prepared_bytes, s
 use super::checkpoint::CheckpointParts;
 use super::files::now_utc;
 use super::init::{InitRecord, InitSource, initialise};
-use super::manifest::{DatasetRecord, Manifest, RunProgress};
+use super::manifest::{DatasetRecord, Manifest, RunProgress, grouped_patients};
 use super::observer::{Event, TrainObserver, TrainOutcome};
 use super::preflight::PreflightInput;
 use super::state::TrainingState;
-use super::survey::{survey, training_facts, warn_of_unused};
+use super::survey::{report_patients, survey, training_facts, warn_of_unused};
 use super::trainer::{Session, SessionParts};
 use super::weights::Weights;
 use super::{history, samples};
@@ -42,6 +42,7 @@ pub fn plan(
     config.check()?;
     let split = dataset.split(choice)?;
     warn_of_unused(dataset, &split, observer);
+    report_patients(dataset, choice, &split, observer);
     let facts = survey(dataset, &split.training, observer)?;
     let facts = training_facts(dataset, &split, &facts)?;
     Ok(PlanFile::decide(dataset, config, device_kind(&config.device), &facts)?)
@@ -101,6 +102,7 @@ fn begin(
     let split = dataset.split(choice)?;
     check_early_stopping(config, &split)?;
     warn_of_unused(dataset, &split, observer);
+    report_patients(dataset, choice, &split, observer);
     let facts = survey(dataset, &[split.training.clone(), split.validation.clone()].concat(), observer)?;
     let plan_file = make_plan(dataset, config, plan, &split, &facts)?;
     let plan = &plan_file.plan;
@@ -132,6 +134,7 @@ fn begin(
         updated: now_utc(),
         progress: RunProgress::at_start(),
         split,
+        patients: grouped_patients(dataset),
     };
     let input = PreflightInput { dataset, folder, spec: &spec, network: &network, sampler: &sampler };
     preflight(&input, observer).inspect_err(|_| remove_files(folder, is_new_folder))?;

@@ -7,7 +7,7 @@ use sulcus_plan::TrainConfig;
 use super::begin::train;
 use super::cross_validation_manifest::{CrossManifest, CrossScores, FoldRecord, FoldResult};
 use super::files::{now_utc, read_versioned_json, write_json};
-use super::manifest::{DatasetRecord, Manifest, Status};
+use super::manifest::{DatasetRecord, Manifest, Status, grouped_patients};
 use super::observer::{TrainObserver, TrainOutcome};
 use super::resume::{ResumeOptions, resume};
 use super::run_folder::Run;
@@ -69,6 +69,7 @@ impl CrossValidation {
             tool_version: concat!("sulcus ", env!("CARGO_PKG_VERSION")).into(),
             dataset: DatasetRecord::of(dataset),
             config: config.clone(),
+            patients: grouped_patients(dataset),
             started: now_utc(),
             updated: now_utc(),
             folds: folds.folds.iter().enumerate().map(record).collect(),
@@ -343,6 +344,7 @@ mod tests {
                     layout: sulcus_dataset::Layout::Folders,
                 },
                 config: TrainConfig::from_preset("unet2d-lite").unwrap(),
+                patients: None,
                 started: String::new(),
                 updated: String::new(),
                 folds: vec![record(None), record(None), record(None), record(None), record(None)],

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sulcus_dataset::Patients;
 use sulcus_plan::TrainConfig;
 
 use super::manifest::DatasetRecord;
@@ -18,6 +19,9 @@ pub struct CrossManifest {
     pub dataset: DatasetRecord,
     /// The configuration of every fold. The time budget is that of all folds together.
     pub config: TrainConfig,
+    /// The patients of the data set, if some have several cases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patients: Option<Patients>,
     /// When the cross-validation began, UTC.
     pub started: String,
     /// When this file was last written, UTC.

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sulcus_dataset::{Dataset, Layout, Split};
+use sulcus_dataset::{Dataset, Layout, Patients, Split};
 use sulcus_model::Postprocess;
 use sulcus_plan::{Plan, TrainConfig};
 
@@ -27,6 +27,9 @@ pub struct Manifest {
     pub plan: Plan,
     /// The training and validation cases.
     pub split: Split,
+    /// The patients of the data set, if some have several cases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patients: Option<Patients>,
     /// SHA-256 of the files of each case in the split.
     pub data_sha256: BTreeMap<String, String>,
     /// A description of the devices.
@@ -65,6 +68,11 @@ impl DatasetRecord {
         let folder = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
         Self { name: dataset.name().to_owned(), folder, layout: dataset.layout() }
     }
+}
+
+/// The patients to record: none if each case is a patient of its own.
+pub(super) fn grouped_patients(dataset: &Dataset) -> Option<Patients> {
+    Some(dataset.patients().clone()).filter(Patients::have_several_cases)
 }
 
 /// The progress of a run.

@@ -1,3 +1,4 @@
+use sulcus_dataset::PatientNote;
 use sulcus_plan::Plan;
 
 use super::history::EpochRecord;
@@ -17,6 +18,8 @@ pub enum Event<'a> {
     },
     /// A finding that may be intended, but is worth knowing.
     Warning(&'a str),
+    /// How the folds treat patients with several cases.
+    Patients(&'a PatientNote),
     /// An estimate of the memory of the training, before it is allocated.
     Memory {
         /// Bytes of the prepared cases.

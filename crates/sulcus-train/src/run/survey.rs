@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sulcus_dataset::{CaseFacts, Dataset, DatasetError, Finding, Split};
+use sulcus_dataset::{CaseFacts, Dataset, DatasetError, Finding, Split, SplitChoice};
 
 use super::case_memory::check_headers;
 use super::cases::cases;
@@ -18,6 +18,18 @@ pub(super) fn warn_of_unused(dataset: &Dataset, split: &Split, observer: &mut dy
     let cases = if unused.len() == 1 { "1 case".to_owned() } else { format!("{} cases", unused.len()) };
     let what = format!("{cases} on neither side of the split and not used: {}", unused.join(", "));
     observer.event(Event::Warning(&what));
+}
+
+/// Reports how a split treats patients with several cases.
+pub(super) fn report_patients(
+    dataset: &Dataset,
+    choice: &SplitChoice,
+    split: &Split,
+    observer: &mut dyn TrainObserver,
+) {
+    for note in dataset.patient_notes(choice, std::slice::from_ref(split)) {
+        observer.event(Event::Patients(&note));
+    }
 }
 
 /// Reads and checks cases.

@@ -1,5 +1,6 @@
 //! `sulcus convert` with label tables: names for the labels of a mask, and label tables as output.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use sulcus_io::LabelTableFormat;
@@ -69,21 +70,42 @@ fn of_mask(path: &Path, ui: Ui) -> Result<LabelTable, CliError> {
     LabelTable::new(entries).context("naming the labels")
 }
 
-/// The names of a label table, and the mask's own names for values that the table lacks.
-pub(super) fn merged(
-    path: &Path,
-    mask: &LabelMap,
+/// The mask with the names of a label table, and its own names for values that the table lacks.
+///
+/// Where mask and table have the same name for different numbers, the mask gets the number of the table. With `--rename` the
+/// numbers stay and the table replaces the names.
+///
+/// # Errors
+/// When the table cannot be read, or its names contradict those of the mask.
+pub(super) fn named(
+    mask: LabelMap,
     own: Option<&LabelTable>,
+    path: &Path,
+    args: &ConvertArgs,
     ui: Ui,
-) -> Result<LabelTable, CliError> {
+) -> Result<(LabelMap, LabelTable), CliError> {
     let table = label_file::read(path)?.table;
+    let numbers = match own.filter(|_| !args.rename) {
+        Some(own) => table.numbers_by_name(own, mask.counts().into_keys()),
+        None => Ok(BTreeMap::new()),
+    };
+    let numbers = numbers.context(format_args!("naming the labels of {}", args.input.display()))?;
+    let changed = numbers.iter().filter(|(from, to)| from != to);
+    let changed: Vec<String> = changed.map(|(from, to)| format!("{from} becomes {to}")).collect();
+    let mask = if changed.is_empty() {
+        mask
+    } else {
+        ui.note(format_args!(
+            "the labels get the numbers that the table has for their names: {}",
+            changed.join(", ")
+        ));
+        mask.map(|value| numbers.get(value).copied().unwrap_or(*value))
+    };
     let missing: Vec<_> = mask.counts().into_keys().filter(|v| *v != 0 && table.get(*v).is_none()).collect();
-    let known = missing.iter().filter_map(|value| own?.get(*value));
-    let merged = LabelTable::new(table.entries().iter().chain(known).cloned().collect());
-    // One of the mask's names may be in the table for another value: the table takes precedence.
-    let merged = merged.unwrap_or(table);
+    let kept: Vec<LabelEntry> = missing.iter().filter_map(|value| own?.get(*value)).cloned().collect();
+    let names = table.completed_by(&LabelTable::new(kept).context("naming the labels")?);
     let unnamed: Vec<String> =
-        missing.iter().filter(|value| merged.get(**value).is_none()).map(ToString::to_string).collect();
+        missing.iter().filter(|value| names.get(**value).is_none()).map(ToString::to_string).collect();
     if !unnamed.is_empty() {
         ui.warn(format_args!(
             "the table has no name for {} {} of the mask: {}",
@@ -92,5 +114,5 @@ pub(super) fn merged(
             path.display()
         ));
     }
-    Ok(merged)
+    Ok((mask, names))
 }

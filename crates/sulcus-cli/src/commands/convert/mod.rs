@@ -3,6 +3,7 @@
 //! Values are interpolated only where voxels of the new grid lie between voxels of the old one. Otherwise they are copied as
 //! they are stored, with their type and scale.
 
+mod content_kind;
 mod label_names;
 mod resample;
 
@@ -45,7 +46,8 @@ pub(crate) fn run(args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
         let (labels, source) = converted.into_labels().map_err(|error| {
             CliError::failed(format_args!("--names applies to label maps only: {}", with_causes(&error)))
         })?;
-        names = Some(label_names::merged(table, &labels, names.as_ref(), ui)?);
+        let (labels, table) = label_names::named(labels, names.as_ref(), table, args, ui)?;
+        names = Some(table);
         converted = resample::label_volume(&source, labels.geometry(), &labels)?;
     }
     if names.is_some() && !label_names::can_store(&args.output) {

@@ -3,36 +3,10 @@
 use sulcus_io::{StoredVolume, VolumeMetadata, VoxelType};
 use sulcus_volume::{Geometry, GridResampler, Image, Interpolation, LabelMap};
 
+use super::content_kind::content_kind;
 use crate::args::ConvertArgs;
 use crate::error::{CliError, Context};
-use crate::output::{Ui, count};
-
-/// Whether the values are labels or intensities, and how that was decided.
-struct ContentKind {
-    labels: bool,
-    why: String,
-}
-
-fn content_kind(args: &ConvertArgs, volume: &StoredVolume<'_>) -> ContentKind {
-    /// Scans have more different intensities.
-    const MAX_LABELS: usize = 32;
-    if args.labels {
-        return ContentKind { labels: true, why: "as --labels says".into() };
-    }
-    if args.names.is_some() {
-        return ContentKind { labels: true, why: "as --names says".into() };
-    }
-    if volume.metadata().is_label_map() {
-        return ContentKind { labels: true, why: "as the file says".into() };
-    }
-    if let Ok((map, _)) = volume.clone().into_labels() {
-        let values = map.counts().len();
-        if values <= MAX_LABELS {
-            return ContentKind { labels: true, why: format!("it has only {}", count(values, "whole value")) };
-        }
-    }
-    ContentKind { labels: false, why: "it is not a label map".into() }
-}
+use crate::output::Ui;
 
 /// Puts the values on another grid.
 ///

@@ -7,7 +7,7 @@ use sulcus_dataset::{Dataset, DatasetSummary, MAX_ROBUST_SDS, Outlier, Range};
 
 use super::json_text;
 use crate::error::{CliError, Context};
-use crate::output::{self, Ui, count, rounded};
+use crate::output::{self, Ui, count, rounded, rules};
 
 /// Maximum number of outliers that are listed; `--json` has all of them.
 const MAX_LISTED_CASES: usize = 20;
@@ -33,6 +33,8 @@ pub(super) fn info(path: &Path, json: bool, ui: Ui) -> Result<(), CliError> {
 }
 
 fn rows(path: &Path, summary: &DatasetSummary) -> Vec<(&'static str, String)> {
+    /// The row with the number of cases.
+    const CASES: usize = 3;
     let orientations: Vec<String> = summary
         .orientation_cases
         .iter()
@@ -43,7 +45,7 @@ fn rows(path: &Path, summary: &DatasetSummary) -> Vec<(&'static str, String)> {
         let (mean, sd) = (rounded(f.mean), rounded(f.sd));
         Some(format!("{}: {mean} ± {sd}, {} to {}", channel.name, rounded(f.min), rounded(f.max)))
     });
-    vec![
+    let mut rows = vec![
         ("data set", path.display().to_string()),
         ("name", summary.name.clone()),
         ("layout", json_text(&summary.layout)),
@@ -53,7 +55,11 @@ fn rows(path: &Path, summary: &DatasetSummary) -> Vec<(&'static str, String)> {
         ("foreground", foreground.collect::<Vec<_>>().join("\n")),
         ("splits_final.json", if summary.splits { "yes" } else { "no" }.to_owned()),
         ("problems", summary.problems.len().to_string()),
-    ]
+    ];
+    if let Some(patients) = &summary.patients {
+        rows.insert(CASES + 1, ("patients", rules::patients(patients)));
+    }
+    rows
 }
 
 /// Minimum, median and maximum over the cases of every numeric property.

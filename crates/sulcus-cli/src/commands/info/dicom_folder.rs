@@ -22,6 +22,8 @@ struct FolderInfo<'a> {
     series: Vec<ListedSeries<'a>>,
     /// Number of files that are no DICOM images.
     other_files: usize,
+    /// What the reader decided, such as which of several series it took.
+    notes: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -44,6 +46,7 @@ pub(super) fn info(path: &Path, args: &InfoArgs, ui: Ui) -> Result<(), CliError>
             failed
         }
     })?;
+    read.notes.iter().for_each(|text| ui.note(text));
     let info = &read.scan.info;
     let series = read.scan.metadata.series();
     let uid = series.map(Series::uid).unwrap_or_default();
@@ -54,9 +57,9 @@ pub(super) fn info(path: &Path, args: &InfoArgs, ui: Ui) -> Result<(), CliError>
             series_uid: uid,
             series: list.series.iter().map(listed).collect(),
             other_files: list.other_files,
+            notes: &read.notes,
         });
     }
-    read.notes.iter().for_each(|text| ui.note(text));
     let mut rows = volume::rows(path, info);
     rows.push(("modality", series.map(Series::modality).unwrap_or_default().to_owned()));
     rows.push(("series UID", uid.to_owned()));

@@ -8,7 +8,7 @@ use sulcus_train::{CrossValidation, Run};
 
 use super::json_text;
 use crate::error::{CliError, Context};
-use crate::output::{self, count, human_secs};
+use crate::output::{self, count, human_secs, rules};
 use crate::scores::score;
 
 #[derive(Serialize)]
@@ -66,6 +66,9 @@ pub(super) fn info(path: &Path, json: bool) -> Result<(), CliError> {
         ("started", manifest.started.clone()),
         ("tool version", manifest.tool_version.clone()),
     ];
+    if let Some(patients) = &manifest.patients {
+        rows.push(("patients", rules::patients(patients)));
+    }
     if let Some(summary) = &summary {
         let labels: Vec<String> = manifest
             .plan

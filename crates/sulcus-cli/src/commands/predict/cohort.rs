@@ -44,6 +44,8 @@ pub(super) struct Cohort<'a> {
 pub(super) struct LoadedScan {
     image: Image,
     source: VolumeMetadata,
+    /// What the DICOM reader decided.
+    notes: Vec<String>,
     read_secs: f64,
 }
 
@@ -51,6 +53,7 @@ pub(super) struct LoadedScan {
 pub(super) struct SegmentedScan {
     segmentation: Segmentation,
     source: VolumeMetadata,
+    notes: Vec<String>,
     read_secs: f64,
     segment_secs: f64,
 }
@@ -123,15 +126,18 @@ impl CaseFiles for Cohort<'_> {
         }
         self.check_memory(job)?;
         let start = Instant::now();
+        let mut notes = Vec::new();
         let (image, source) = read_channels(&job.case.files, self.spec.channels.len(), &mut |path| {
-            scans::read_scan(path, self.args.series.as_deref(), self.ui)
+            let (scan, of_reader) = scans::read_scan(path, self.args.series.as_deref(), self.ui)?;
+            notes.extend(of_reader);
+            Ok(scan)
         })?;
-        Ok(ReadCase::Input(LoadedScan { image, source, read_secs: start.elapsed().as_secs_f64() }))
+        Ok(ReadCase::Input(LoadedScan { image, source, notes, read_secs: start.elapsed().as_secs_f64() }))
     }
 
     fn write(&self, case: usize, segmented: SegmentedScan) -> Result<CaseReport, CaseError> {
         let job = self.job(case)?;
-        let SegmentedScan { segmentation, source, read_secs, segment_secs } = segmented;
+        let SegmentedScan { segmentation, source, notes, read_secs, segment_secs } = segmented;
         let start = Instant::now();
         let origin = scans::MaskOrigin { models: &self.args.models, keep_patient: self.args.keep_patient };
         scans::write_mask(&job.mask, &segmentation.labels, &source, &segmentation.table, &origin)?;
@@ -147,6 +153,7 @@ impl CaseFiles for Cohort<'_> {
             input: job.input().display().to_string(),
             output: job.mask.display().to_string(),
             models: segmenter::paths(&self.args.models),
+            notes,
             report,
         };
         if let Some(Err(CliError::Failed { message, .. })) = self.records.map(|records| records.keep(job, &line)) {
@@ -270,7 +277,7 @@ impl CaseProcessor<Cohort<'_>> for Prediction<'_> {
     ) -> Result<SegmentedScan, CaseError> {
         let Cohort { args, ui, .. } = *self.cohort;
         let job = self.cohort.job(case)?;
-        let LoadedScan { image, source, read_secs } = input;
+        let LoadedScan { image, source, notes, read_secs } = input;
         let start = Instant::now();
         let bar = ui.bar(1);
         bar.set_message(printable(&job.case.name).into_owned());
@@ -292,7 +299,7 @@ impl CaseProcessor<Cohort<'_>> for Prediction<'_> {
         for warning in &segmentation.warnings {
             ui.warn(format_args!("{warning}: {}", job.input().display()));
         }
-        Ok(SegmentedScan { segmentation, source, read_secs, segment_secs: start.elapsed().as_secs_f64() })
+        Ok(SegmentedScan { segmentation, source, notes, read_secs, segment_secs: start.elapsed().as_secs_f64() })
     }
 
     fn deliver(&mut self, case: usize, result: Result<CaseReport, CaseError>) -> Result<(), CliError> {

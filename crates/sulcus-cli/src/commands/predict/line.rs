@@ -10,6 +10,9 @@ pub(super) struct Line {
     pub(super) output: String,
     /// All averaged models, in the order in which they were given.
     pub(super) models: Vec<String>,
+    /// The choices of the DICOM reader, for example between several series; absent for other formats.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) notes: Vec<String>,
     #[serde(flatten)]
     pub(super) report: Report,
 }
@@ -48,8 +51,13 @@ mod tests {
             LabelVolume { name: "Anterior".into(), value: 2, values: vec![2], voxels: 0, ml: 0.0 },
             LabelVolume { name: "Both".into(), value: 1, values: vec![1, 2], voxels: 10, ml: 0.5 },
         ];
-        let line =
-            Line { input: "a.nii.gz".into(), output: "b.nii.gz".into(), models: vec!["m.onnx".into()], report };
+        let line = Line {
+            input: "a.nii.gz".into(),
+            output: "b.nii.gz".into(),
+            models: vec!["m.onnx".into()],
+            notes: vec![],
+            report,
+        };
         assert_eq!(
             serde_json::to_string(&line).unwrap(),
             r#"{"input":"a.nii.gz","output":"b.nii.gz","models":["m.onnx"],"engine":"ort","device":"cpu","precision":"fp32","seconds":{"read":0.5,"preprocess":0.25,"infer":1.0,"engine":0.75,"postprocess":0.5,"write":0.25,"total":2.5},"tiles":3,"peak_memory_bytes":4096,"warnings":[{"kind":"constant_channel","channel":"MRI","min":7.0,"max":7.0,"message":"channel `MRI` is 7 in every voxel, so it shows nothing"}],"labels":{"Posterior":{"value":1,"voxels":10,"ml":0.5},"Anterior":{"value":2,"voxels":0,"ml":0.0},"Both":{"values":[1,2],"voxels":10,"ml":0.5}}}"#

@@ -1,12 +1,14 @@
 //! From the options of `plan` and `train` to the settings of a training.
 
-use sulcus_dataset::SplitChoice;
+use std::path::Path;
+
+use sulcus_dataset::{Dataset, SplitChoice};
 use sulcus_plan::{DeviceKind, NetworkChoice, TrainConfig};
 use sulcus_train::{ResumeOptions, device_kind};
 
 use crate::args::values::FoldChoice;
 use crate::args::{PlanChoices, SplitArgs, TrainArgs};
-use crate::error::CliError;
+use crate::error::{CliError, Context};
 use crate::memory;
 
 /// The preset where none is given.
@@ -67,6 +69,18 @@ pub(super) fn apply(args: &TrainArgs, config: &mut TrainConfig) {
     set(&mut config.workers, args.workers);
     config.cache = args.cache.clone().or(config.cache.take());
     config.early_stopping = args.early_stopping.or(config.early_stopping);
+}
+
+/// Opens the data set with the patients that the options name.
+///
+/// # Errors
+/// When the data set or the table of patients cannot be used.
+pub(crate) fn open_dataset(path: &Path, split: &SplitArgs) -> Result<Dataset, CliError> {
+    let dataset = Dataset::open(path).context("opening the data set")?;
+    match &split.patients {
+        Some(choice) => dataset.with_patients(choice).context("reading the patients"),
+        None => Ok(dataset),
+    }
 }
 
 /// Which cases are held out.

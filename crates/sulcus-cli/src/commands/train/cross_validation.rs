@@ -26,7 +26,7 @@ pub(super) fn is_requested(args: &TrainArgs) -> bool {
 }
 
 pub(super) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
-    let dataset = Dataset::open(&args.dataset).context("opening the data set")?;
+    let dataset = config::open_dataset(&args.dataset, &args.split)?;
     let (mut all, lock) = if args.resume { resume(args, &dataset)? } else { start(args, &dataset, ui)? };
     let interrupt = Interrupt::listen()?;
     let total = all.folds().len();
@@ -78,6 +78,10 @@ fn start(args: &TrainArgs, dataset: &Dataset, ui: Ui) -> Result<(CrossValidation
     refuse_plan(args)?;
     let config = config::of_training(args)?;
     let folds = dataset.folds(args.split.splits.as_deref()).context("training")?;
+    // Each fold reports the patients that a file of splits has on both sides.
+    for note in dataset.patient_notes(&config::split_choice(&args.split), &[]) {
+        progress::report_patients(&note, ui);
+    }
     for (names, what) in [
         (&folds.in_no_fold, "in no fold and not used"),
         (&folds.never_held_out, "held out by no fold and not scored"),
@@ -106,9 +110,9 @@ fn start(args: &TrainArgs, dataset: &Dataset, ui: Ui) -> Result<(CrossValidation
 fn resume(args: &TrainArgs, dataset: &Dataset) -> Result<(CrossValidation, FolderLock), CliError> {
     refuse_plan(args)?;
     let mut all = CrossValidation::open(&args.output).context("resuming")?;
-    let other_folds = match &args.split.splits {
-        Some(file) => dataset.folds(Some(file)).context("resuming")?.folds != all.folds(),
-        None => false,
+    let other_folds = match (args.split.splits.as_deref(), &args.split.patients) {
+        (None, None) => false,
+        (splits, _) => dataset.folds(splits).context("resuming")?.folds != all.folds(),
     };
     if config::differs(args, &all.manifest().config) || other_folds {
         return Err(other_settings(&args.output));

@@ -33,7 +33,7 @@ pub(crate) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
         ))
         .hint("`--fold all --resume` continues the cross-validation, another -o starts a new run"));
     }
-    let dataset = Dataset::open(&args.dataset).context("opening the data set")?;
+    let dataset = config::open_dataset(&args.dataset, &args.split)?;
     let interrupt = Interrupt::listen()?;
     // Held until the model and the report are written.
     let (outcome, _locks) = if args.resume {
@@ -110,7 +110,7 @@ fn check_settings(args: &TrainArgs, dataset: &Dataset) -> Result<(), CliError> {
     let run = Run::open(&args.output).context("resuming")?;
     let manifest = run.manifest();
     let split = &args.split;
-    let split_given = split.all || split.fold.is_some() || split.splits.is_some();
+    let split_given = split.all || split.fold.is_some() || split.splits.is_some() || split.patients.is_some();
     let other_split =
         split_given && dataset.split(&config::split_choice(split)).context("resuming")? != manifest.split;
     let other_plan = read_plan(args)?.is_some_and(|file| {

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use indicatif::ProgressBar;
+use sulcus_dataset::PatientNote;
 use sulcus_model::ModelSpec;
 use sulcus_runtime::machine_memory_bytes;
 use sulcus_runtime::ort::OrtLibrary;
@@ -75,6 +76,7 @@ impl TrainObserver for TrainingProgress<'_> {
         match event {
             Event::Checking { cases } => self.note(format_args!("checking {}", count(cases, "case"))),
             Event::Warning(text) => self.warn(text),
+            Event::Patients(note) => self.bar.suspend(|| report_patients(note, self.ui)),
             Event::Initialised(report) => self.note(report),
             Event::Memory { data_bytes, step_bytes } => self.warn_about_memory(data_bytes, step_bytes),
             Event::Planned { plan, device, training, validation } => {
@@ -137,6 +139,18 @@ impl TrainObserver for TrainingProgress<'_> {
         self.passed = Some(spec);
         Ok(())
     }
+}
+
+/// Prints how the folds treat patients with several cases; a guess and a mistake are warnings.
+pub(crate) fn report_patients(note: &PatientNote, ui: Ui) {
+    if matches!(note, PatientNote::Stated { .. }) {
+        return ui.note(note);
+    }
+    ui.warn(note);
+    ui.hint(
+        "`--patients F`, or `patients` in dataset.json, or a patients.csv in the data set states the patient of each case; \
+         `--patients none` treats each case as a patient of its own",
+    );
 }
 
 /// The outcome of a training, with a hint if the pre-flight check refused it.
