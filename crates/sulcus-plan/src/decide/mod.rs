@@ -132,7 +132,7 @@ pub(crate) fn decide_plan(
     let frame = if acquired { GridAxes::Acquired } else { Orientation::RAS.into() };
     let scan = MedianScan::of(facts, frame);
     let dimensions = dimensions(config, &scan, &mut why);
-    check_depth(dimensions, &scan)?;
+    check_depth(dimensions, fingerprint)?;
     let orientation = match (config.orientation, dimensions) {
         (Some(axes), _) => axes,
         (None, _) if acquired => GridAxes::Acquired,
