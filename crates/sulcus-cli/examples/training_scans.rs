@@ -3,6 +3,7 @@
 //! names the training cases.
 //!
 //! `cargo run --release --workspace --example training_scans -- DATASET models/NAME/run.json models/NAME/model.onnx`
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
 //! Scans that a model should not be trusted with are named, and others are not.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use sulcus_model::{AxisRange, ChannelRange, ChannelSpec, ModelSpec, Normalisation, SpacingRule, TrainingScans};
 use sulcus_pipeline::{PipelineError, ScanChecks, ScanWarning, check_scan};
