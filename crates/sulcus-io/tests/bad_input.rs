@@ -134,6 +134,17 @@ fn invalid_magic_is_refused() {
     );
 }
 
+/// The voxel size follows from the sform by a square root.
+#[test]
+fn voxel_sizes_in_messages_have_no_rounding_noise() {
+    const XYZT_UNITS: usize = 123;
+    let srow = [[0.3, -0.4, 0.0, 0.0], [0.4, 0.3, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]];
+    let mut bytes = NiftiFile { srow, ..NiftiFile::default() }.bytes();
+    bytes[XYZT_UNITS] = 1;
+    let message = read_scan_bytes(&bytes).unwrap_err().to_string();
+    assert!(message.contains("the header gives 0.5 × 0.5 × 1 in metres"), "{message}");
+}
+
 #[test]
 fn other_kinds_of_files_are_named() {
     let mut dicom = vec![0; 128];

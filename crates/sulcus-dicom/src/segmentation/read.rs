@@ -29,8 +29,8 @@ const MAX_EXTRA_PLANES: usize = 64;
 /// before the first and after the last frame are not part of the file.
 ///
 /// # Errors
-/// When the file is not a segmentation, is damaged, contains fractions instead of labels, its segments overlap, or its
-/// frames do not lie on one grid.
+/// When the file is not a segmentation, is damaged, contains fractions instead of labels, its segments overlap, its frames do
+/// not lie on one grid, or its pixels are compressed (except label maps with RLE).
 pub fn read_segmentation(path: &Path) -> Result<(LabelMap, LabelTable), DicomError> {
     let bytes = read_file(path)?;
     parse(&bytes).map_err(|error| error.at(path))
