@@ -455,7 +455,7 @@ mod tests {
     #[test]
     fn new_member_needs_a_rule() {
         let found = violations(&metadata(&[("sulcus-cloud", "serde", None)])).unwrap();
-        assert!(found[0].starts_with("sulcus-cloud is a workspace member with no rule"), "{found:?}");
+        assert!(found[0].starts_with("sulcus-cloud is a workspace member without a rule"), "{found:?}");
     }
 
     #[test]

@@ -229,7 +229,7 @@ fn early_stopping_ends_training_without_improvement() {
     assert_eq!(epochs("patient", &patient), 4);
     // Without validation cases there is no score.
     let all = train(&dataset, &SplitChoice::All, &still, &folder.path().join("all"), &mut ()).unwrap_err();
-    assert!(all.to_string().contains("no case is held out"), "{all}");
+    assert!(all.to_string().contains("there are no validation cases"), "{all}");
 }
 
 #[test]

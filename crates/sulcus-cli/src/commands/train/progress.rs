@@ -26,8 +26,8 @@ pub(crate) struct TrainingProgress<'a> {
     started: std::time::Instant,
     /// Where the engines of the pre-flight check come from; `None` while planning.
     library: Option<&'a OrtLibrary>,
-    /// The specification, without its golden case, of a model that passed the pre-flight check. A model with the same one is
-    /// not checked again: the folds of a cross-validation start from the same weights.
+    /// The specification of a model that passed the pre-flight check. The same model is not checked again, because the
+    /// folds of a cross-validation start from the same weights.
     pub(crate) passed: Option<ModelSpec>,
 }
 
@@ -129,14 +129,13 @@ impl TrainObserver for TrainingProgress<'_> {
 
     fn preflight(&mut self, model: &Preflight<'_>) -> Result<(), PreflightError> {
         let Some(library) = self.library else { return Ok(()) };
-        let spec = ModelSpec { golden_case: None, ..model.spec().clone() };
-        if self.passed.as_ref() == Some(&spec) {
+        if self.passed.as_ref().is_some_and(|passed| is_same_model(passed, model.spec())) {
             self.note("pre-flight check passed before: an earlier fold has the same model");
             return Ok(());
         }
         let passed = export::preflight::check(model, library)?;
         self.note(format_args!("pre-flight check passed: {passed}"));
-        self.passed = Some(spec);
+        self.passed = Some(model.spec().clone());
         Ok(())
     }
 }
@@ -153,6 +152,17 @@ pub(crate) fn report_patients(note: &PatientNote, ui: Ui) {
     );
 }
 
+/// Whether the models have the same graph and processing. Weights, golden cases and training data differ between folds.
+fn is_same_model(a: &ModelSpec, b: &ModelSpec) -> bool {
+    let comparable = ModelSpec {
+        golden_case: a.golden_case.clone(),
+        training: a.training.clone(),
+        training_scans: a.training_scans.clone(),
+        ..b.clone()
+    };
+    *a == comparable
+}
+
 /// The outcome of a training, with a hint if the pre-flight check refused it.
 pub(crate) fn check_outcome(
     outcome: Result<TrainOutcome, TrainError>,
@@ -162,4 +172,19 @@ pub(crate) fn check_outcome(
     let hint = "train another network (`--preset`, `--patch`), or change what the message names in a plan: \
                 `sulcus plan DATASET -o plan.json`, then `sulcus train DATASET --plan plan.json`";
     outcome.context(doing).map_err(|error| if is_preflight { error.hint(hint) } else { error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_same_model;
+    use sulcus_testing::test_spec;
+
+    #[test]
+    fn folds_have_the_same_model_although_their_training_data_differ() {
+        let (first, mut second) = (test_spec(2).build(), test_spec(2).build());
+        second.training.data_sha256 = "another".into();
+        assert!(is_same_model(&first, &second));
+        second.orientation = "ASR".parse().unwrap();
+        assert!(!is_same_model(&first, &second));
+    }
 }
