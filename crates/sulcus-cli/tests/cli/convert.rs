@@ -158,6 +158,18 @@ fn channels_are_kept() {
 }
 
 #[test]
+fn grid_that_exceeds_the_memory_of_the_machine_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let out = home.join("out.nii.gz");
+    // 6.7e11 voxels.
+    for input in [scan(), truth()] {
+        convert(home, &input, &out, &["--spacing", "0.0046,0.0046,0.0046"]).code(1).says("do not fit in memory");
+    }
+    assert!(!out.exists());
+}
+
+#[test]
 fn inputs_are_not_overwritten_and_wrong_options_are_named() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();

@@ -1,5 +1,8 @@
 use std::path::Path;
 
+use sulcus_model::{CoarseAxis, SpacingRule};
+use sulcus_volume::{Interpolation, Spacing};
+
 use super::support::{RAS, bundled, file, nifti, predict, run, scan, sulcus, tiny_model};
 
 #[test]
@@ -393,4 +396,32 @@ fn parts_together_equal_one_run() {
     assert_eq!(made, [2, 3, 3], "a and c, then b, then the broken one");
     assert_eq!(masks(&whole), masks(&parts));
     predict(home.path(), &[&cases], &parts, &["--part", "4/3"]).code(2).says("such as 2/8");
+}
+
+/// Regression test: a scan whose header says 100 mm instead of 0.1 mm ended the process.
+#[test]
+fn scan_that_needs_more_memory_than_the_machine_has_is_refused_by_its_header() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let bytes = std::fs::read(tiny_model()).unwrap();
+    let mut spec = sulcus_onnx::read_spec(&bytes).unwrap();
+    spec.golden_case = None;
+    spec.spacing = SpacingRule::Resample {
+        mm: Spacing::new([1.0; 3]).unwrap(),
+        interpolation: Interpolation::Linear,
+        coarse_axis: CoarseAxis::AsOthers,
+    };
+    let model = file(home, "model.onnx", &sulcus_onnx::with_spec(&bytes, &spec).unwrap());
+    let form = [[500.0, 0.0, 0.0, 0.0], [0.0, 500.0, 0.0, 0.0], [0.0, 0.0, 500.0, 0.0]];
+    // The voxels are missing, but the header is enough.
+    let mut scan = nifti(&[20, 20, 20], &[0.0; 8000], Some(form));
+    scan.truncate(400);
+    let scan = file(home, "scan.nii", &scan);
+    let mask = home.join("mask.nii");
+    for more in [&[][..], &["--max-memory", "2GB"]] {
+        let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"predict", &"-m", &model, &scan, &"-o", &mask];
+        arguments.extend(more.iter().map(|word| word as &dyn AsRef<std::ffi::OsStr>));
+        run(home, &arguments).code(1).says("the memory limit of").says("hint: `--max-memory` sets the limit");
+    }
+    assert!(!mask.exists());
 }

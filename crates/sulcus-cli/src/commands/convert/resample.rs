@@ -1,7 +1,8 @@
 //! The values of a volume on another grid.
 
 use sulcus_io::{StoredVolume, VolumeMetadata, VoxelType};
-use sulcus_volume::{Geometry, GridResampler, Image, Interpolation, LabelMap};
+use sulcus_runtime::machine_memory_bytes;
+use sulcus_volume::{Geometry, GridResampler, Image, Interpolation, LabelMap, VolumeError};
 
 use super::content_kind::content_kind;
 use crate::args::ConvertArgs;
@@ -18,6 +19,7 @@ pub(super) fn onto(
     args: &ConvertArgs,
     ui: Ui,
 ) -> Result<StoredVolume<'static>, CliError> {
+    check_memory(target, volume.metadata().channels())?;
     let resampler = GridResampler::new(volume.metadata().geometry(), target);
     let kind = content_kind(args, &volume);
     // Outside the volume there is background.
@@ -46,6 +48,17 @@ pub(super) fn onto(
         )),
         (Interpolation::Linear, true) => label_by_label(volume, target),
         (interpolation, false) => interpolated(volume, target, interpolation, outside as f32),
+    }
+}
+
+/// Refuses a grid that is larger than the memory of this machine: the system would end the process.
+fn check_memory(target: &Geometry, channels: usize) -> Result<(), CliError> {
+    let values = (target.voxels() as u64).saturating_mul(channels as u64);
+    // The values, and the bytes of the file.
+    let bytes = values.saturating_mul(2 * size_of::<f32>() as u64);
+    match machine_memory_bytes() {
+        Some(machine) if bytes > machine => Err(VolumeError::Memory { bytes }).context("resampling"),
+        _ => Ok(()),
     }
 }
 
