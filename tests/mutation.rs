@@ -426,6 +426,7 @@ fn every_seed_is_sound() {
             assert!(read.is_ok(), "{what}: {}", read.err().map(|e| e.to_string()).unwrap_or_default());
         }
     }
+    targets::remove_scratch();
 }
 
 #[test]
@@ -440,5 +441,6 @@ fn fuzzing_corpus_is_read_or_refused() {
             files += 1;
         }
     }
+    targets::remove_scratch();
     assert!(files > targets::TARGETS.len(), "the corpus is empty");
 }

@@ -1,4 +1,7 @@
 //! Small valid files of every format, with which fuzzing and mutation start.
+//!
+//! `tests/fuzz/seeds` has what only other programs write: `plan.json` of `sulcus plan`, with three stages of two or three channels; the
+//! checkpoints of one epoch of `sulcus train` with it; a specification; the pickle of a PyTorch file with two tensors.
 
 use super::targets::elements::{element, file, pixels, sequence, short, slice};
 use super::targets::{FRAME, NEXT_FILE, gzip};
