@@ -38,8 +38,9 @@ def from_image(image: SpatialImage) -> tuple[NDArray[Any], NDArray[np.float64], 
             f"the image's header counts in {_UNUSABLE_UNITS[unit]}, expected millimetres; programs interpret this "
             "differently, so set the affine in millimetres and the unit with header.set_xyzt_units('mm')"
         )
-    is_nifti = units is not None and header is not None
-    orientation_known = not (is_nifti and header["sform_code"] == 0 and header["qform_code"] == 0)
+    orientation_known = not (
+        units is not None and header is not None and header["sform_code"] == 0 and header["qform_code"] == 0
+    )
     array = np.asanyarray(image.dataobj)
     # A NIfTI file may have its channels along the fifth axis, with a fourth axis of length 1.
     longer = [edge for edge in array.shape[3:] if edge != 1]
