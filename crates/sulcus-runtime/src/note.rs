@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::Device;
+use crate::{Device, Engine};
 
 /// What a person should know about the automatic choice of engine and device.
 #[derive(Debug, Clone, PartialEq, Eq)]
