@@ -145,8 +145,12 @@ fn voxel_size_and_field_of_view_outside_the_training_scans_give_warnings() {
     // A model that resamples takes coarser voxels.
     let mut resampling = mr();
     let mm = Spacing::new([1.0, 1.0, 2.0]).unwrap();
-    resampling.spacing =
-        SpacingRule::Resample { mm, interpolation: Interpolation::Cubic, coarse_axis: Default::default() };
+    resampling.spacing = SpacingRule::Resample {
+        mm,
+        interpolation: Interpolation::Cubic,
+        coarse_axis: Default::default(),
+        tolerance: 1.0,
+    };
     assert_eq!(warnings(&resampling, &image([25, 35, 4], [1.0, 1.0, 4.0], 1, ramp(0.0, 100.0))), []);
     assert_eq!(kinds(&resampling, &coarse), ["voxel_size"]);
 }

@@ -410,6 +410,7 @@ fn scan_that_needs_more_memory_than_the_machine_has_is_refused_by_its_header() {
         mm: Spacing::new([1.0; 3]).unwrap(),
         interpolation: Interpolation::Linear,
         coarse_axis: CoarseAxis::AsOthers,
+        tolerance: 1.0,
     };
     let model = file(home, "model.onnx", &sulcus_onnx::with_spec(&bytes, &spec).unwrap());
     let form = [[500.0, 0.0, 0.0, 0.0], [0.0, 500.0, 0.0, 0.0], [0.0, 0.0, 500.0, 0.0]];
