@@ -66,7 +66,7 @@ pub(crate) fn decide_plan(
     let regions = if output == OutputActivation::Regions { regions } else { &[] };
     let structures = if regions.is_empty() { labels.entries().len() } else { regions.len() };
     let dimensions = dimensions(config, fingerprint, &mut why);
-    check_depth(dimensions, fingerprint)?;
+    check_depth(config, dimensions, fingerprint)?;
     let orientation = match (config.orientation, dimensions) {
         (Some(orientation), _) => orientation,
         (None, Dimensions::Two) => slice_plane(fingerprint, &mut why)?,
@@ -197,10 +197,12 @@ fn dimensions(config: &TrainConfig, fingerprint: &Fingerprint, why: &mut Vec<Str
     }
 }
 
-/// Refuses a 3-D network for scans that are all one voxel thick along the same axis.
-fn check_depth(dimensions: Dimensions, fingerprint: &Fingerprint) -> Result<(), PlanError> {
+/// Refuses a rule for 3-D networks where all scans are one voxel thick along the same axis. A network that is given layer by
+/// layer is taken as it is.
+fn check_depth(config: &TrainConfig, dimensions: Dimensions, fingerprint: &Fingerprint) -> Result<(), PlanError> {
+    let by_rule = matches!(config.network, NetworkChoice::Rule(_));
     let flat = fingerprint.shape.max.iter().any(|edge| *edge <= 1.0);
-    if flat && dimensions == Dimensions::Three { Err(PlanError::FlatScans) } else { Ok(()) }
+    if by_rule && flat && dimensions == Dimensions::Three { Err(PlanError::FlatScans) } else { Ok(()) }
 }
 
 /// Whether to crop margins of zeros, which would waste memory and patches.
