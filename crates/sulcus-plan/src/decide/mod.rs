@@ -132,7 +132,7 @@ pub(crate) fn decide_plan(
     let frame = if acquired { GridAxes::Acquired } else { Orientation::RAS.into() };
     let scan = MedianScan::of(facts, frame);
     let dimensions = dimensions(config, &scan, &mut why);
-    check_depth(dimensions, fingerprint)?;
+    check_depth(config, dimensions, fingerprint)?;
     let orientation = match (config.orientation, dimensions) {
         (Some(axes), _) => axes,
         (None, _) if acquired => GridAxes::Acquired,
@@ -269,10 +269,12 @@ fn dimensions(config: &TrainConfig, scan: &MedianScan, why: &mut Vec<String>) ->
     }
 }
 
-/// Refuses a 3-D network for scans that are all one voxel thick along the same axis.
-fn check_depth(dimensions: Dimensions, fingerprint: &Fingerprint) -> Result<(), PlanError> {
+/// Refuses a rule for 3-D networks where all scans are one voxel thick along the same axis. A network that is given layer by
+/// layer is taken as it is.
+fn check_depth(config: &TrainConfig, dimensions: Dimensions, fingerprint: &Fingerprint) -> Result<(), PlanError> {
+    let by_rule = matches!(config.network, NetworkChoice::Rule(_));
     let flat = fingerprint.shape.max.iter().any(|edge| *edge <= 1.0);
-    if flat && dimensions == Dimensions::Three { Err(PlanError::FlatScans) } else { Ok(()) }
+    if by_rule && flat && dimensions == Dimensions::Three { Err(PlanError::FlatScans) } else { Ok(()) }
 }
 
 /// Whether to crop margins of zeros, which would waste memory and patches.
