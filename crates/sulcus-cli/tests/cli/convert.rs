@@ -103,7 +103,9 @@ fn labels_are_not_interpolated_however_many_there_are() {
     // Few grey values are still intensities.
     let noise: Vec<f32> = (0..24 * 20 * 16).map(|i| (1 + i * 7919 % 29) as f32).collect();
     let scan = file(home, "scan.nii", &nifti(&[24, 20, 16], &noise, Some(RAS)));
-    convert(home, &scan, &out, &["--spacing", "0.7,0.7,0.7"]).code(0).says("image (it is no label map): linear");
+    convert(home, &scan, &out, &["--spacing", "0.7,0.7,0.7"])
+        .code(0)
+        .says("image (it is not a label map): linear");
     assert_eq!(info(home, &out)["dtype"], "float32");
 }
 

@@ -24,7 +24,7 @@ pub(super) fn content_kind(args: &ConvertArgs, volume: &StoredVolume<'_>) -> Con
     }
     match volume.clone().into_labels() {
         Ok((map, _)) if has_regions(&map) => labels("its values are whole numbers that form regions"),
-        _ => ContentKind { labels: false, why: "it is no label map".to_owned() },
+        _ => ContentKind { labels: false, why: "it is not a label map".to_owned() },
     }
 }
 
