@@ -13,5 +13,6 @@ mod golden;
 mod orientation;
 mod parity;
 mod surface;
+mod voxel_sizes;
 
 sulcus_harness::main!();

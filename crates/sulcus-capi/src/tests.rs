@@ -106,6 +106,8 @@ const EXPORTED_FUNCTIONS: &[ExportedFunction] = exported_functions![
     sulcus_options_set_max_memory(null_mut(), 1),
     sulcus_options_set_precision(null_mut(), 1),
     sulcus_options_set_allow_unchecked(null_mut(), 1),
+    sulcus_options_set_strict(null_mut(), 1),
+    sulcus_options_set_allow_constant(null_mut(), 1),
     sulcus_options_set_cache_folder(null_mut(), c"cache".as_ptr()),
     sulcus_options_set_ort_library(null_mut(), c"lib".as_ptr()),
     sulcus_segmenter_new(null(), null_mut()),
@@ -127,6 +129,8 @@ const EXPORTED_FUNCTIONS: &[ExportedFunction] = exported_functions![
     sulcus_segmentation_probabilities(null(), null_mut(), null_mut(), null_mut()),
     sulcus_segmentation_structure(null(), 0, null_mut()),
     sulcus_segmentation_report(null(), null_mut()),
+    sulcus_segmentation_report_json(null(), null_mut()),
+    sulcus_segmentation_warning(null(), 0, null_mut()),
 ];
 
 #[test]

@@ -55,8 +55,8 @@ pub(crate) fn exchanged_labels(dataset: &Dataset, readable: &[(&Case, &CaseTrait
         pairs.sort_by(|x, y| x.0.total_cmp(&y.0));
         let (_, a, b) = pairs.into_iter().find(|(_, a, b)| is_explained(traits, &usual, *a, *b))?;
         let what = format!(
-            "labels {a} ({}) and {b} ({}) lie the other way round than in the other masks; look whether their values \
-             were exchanged, or the header turns the scan",
+            "labels {a} ({}) and {b} ({}) have the opposite direction of those in the other masks; check whether their values \
+             were exchanged, or the header flips the scan",
             name(a),
             name(b)
         );

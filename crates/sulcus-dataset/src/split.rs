@@ -68,7 +68,6 @@ impl Dataset {
     /// When two cases have the same name, when the file of splits cannot be used, names an unknown case or has a case in both
     /// parts, or when there is no such fold.
     pub fn split(&self, choice: &SplitChoice) -> Result<Split, DatasetError> {
-        self.check_unique_names()?;
         let (file, fold) = match choice {
             SplitChoice::All => {
                 let training = self.cases().iter().map(|c| c.name.clone()).collect();
@@ -76,6 +75,7 @@ impl Dataset {
             }
             SplitChoice::HoldOut { splits, fold } => (splits.clone().or_else(|| self.splits_file()), *fold),
         };
+        self.check_unique_names()?;
         let (folds, source) = self.read_folds(file.as_deref())?;
         let count = folds.len();
         let split = folds.into_iter().nth(fold).ok_or_else(|| DatasetError::Split {

@@ -193,12 +193,12 @@ fn displaced_structure_is_no_exchange_of_labels() {
     assert_eq!(findings_of_eight(|root| three_cubes(root, cubes([[10, 7, 5], [7, 7, 5], [5, 3, 5]]))), "");
     let exchanged = findings_of_eight(|root| three_cubes(root, cubes([[7, 7, 5], [2, 7, 5], [5, 3, 5]])));
     assert!(
-        exchanged.starts_with("warning: case_05: labels 1 (Ball) and 2 (Box) lie the other way round"),
+        exchanged.starts_with("warning: case_05: labels 1 (Ball) and 2 (Box) have the opposite direction"),
         "{exchanged}"
     );
     let mirrored = findings_of_eight(|root| three_cubes(root, cubes([[9, 7, 5], [4, 7, 5], [6, 3, 5]])));
     assert!(
-        mirrored.starts_with("warning: case_05: labels 1 (Ball) and 2 (Box) lie the other way round"),
+        mirrored.starts_with("warning: case_05: labels 1 (Ball) and 2 (Box) have the opposite direction"),
         "{mirrored}"
     );
 }

@@ -152,7 +152,7 @@ fn equal_case_names_of_two_folders_are_named_with_both_paths() {
     let dataset = Dataset::open(root).unwrap();
     insta::assert_snapshot!(message(dataset.split(&SplitChoice::default()).unwrap_err(), root), @"
     the data set has 1 problem(s):
-      x: two cases have this name, the other is one/images/x.nii; rename one, or take it out: two/images/x.nii
+      x: two cases have this name, the other is one/images/x.nii; rename or remove one: two/images/x.nii
     ");
     assert_eq!(message(dataset.folds(None).unwrap_err(), root).lines().count(), 2);
 }

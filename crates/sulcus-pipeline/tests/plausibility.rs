@@ -134,7 +134,7 @@ fn voxel_size_and_field_of_view_outside_the_training_scans_give_warnings() {
     let head = image([180, 220, 90], [1.0, 1.0, 2.0], 1, ramp(0.0, 100.0));
     insta::assert_snapshot!(messages(&mr(), &head), @"the scan covers 180 × 220 × 180 mm along right, anterior, superior, the training scans 20–30 × 30–40 × 10–20 mm: the scan may show another part of the body, or more of it");
     let coarse = image([25, 35, 3], [1.0, 1.0, 5.0], 1, ramp(0.0, 100.0));
-    insta::assert_snapshot!(messages(&mr(), &coarse), @"the voxels measure 1.00 × 1.00 × 5.00 mm along right, anterior, superior, in the training scans 1.00 × 1.00 × 2.00 mm: the voxel size may be wrong, or the scan of another kind");
+    insta::assert_snapshot!(messages(&mr(), &coarse), @"the voxels measure 1.00 × 1.00 × 5.00 mm along right, anterior, superior, in the training scans 1.00 × 1.00 × 2.00 mm: the voxel size may be wrong, or the scan is of another kind");
     // In metres.
     assert_eq!(
         kinds(&mr(), &image([25, 35, 8], [0.001, 0.001, 0.002], 1, ramp(0.0, 100.0))),
@@ -170,7 +170,7 @@ fn geometry_is_compared_along_the_axes_of_the_patient() {
 #[test]
 fn intensities_in_other_units_give_a_warning_where_units_are_absolute() {
     // Without the intercept of -1024.
-    insta::assert_snapshot!(messages(&ct(), &usual(ramp(74.0, 1424.0))), @"the intensities of channel `MRI` are from 81 to 1417 (0.5th and 99.5th percentile), in the training scans from -1000…-700 to 150…600: they may be in other units, or the scan of another modality");
+    insta::assert_snapshot!(messages(&ct(), &usual(ramp(74.0, 1424.0))), @"the intensities of channel `MRI` are from 81 to 1417 (0.5th and 99.5th percentile), in the training scans from -1000…-700 to 150…600: they may be in other units, or the scan is of another modality");
     assert_eq!(kinds(&ct(), &usual(ramp(0.0, 4000.0))), ["intensities"]);
     assert_eq!(kinds(&ct(), &usual(ramp(-1000.0, -200.0))), ["intensities"]);
     // The model clips to -800…300, so padding and metal beyond that change nothing.

@@ -50,7 +50,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let segmenter = Segmenter::builder().model_bytes(sulcus_runtime::SELF_TEST_MODEL).build()?;
 //! # let map = RasFromVoxel::aligned(Orientation::RAS, Spacing::new([1.0; 3])?);
-//! # let scan = Image::new(Geometry::new([8, 8, 4], map, OrientationSource::Sform)?, 1, vec![0.0; 8 * 8 * 4])?;
+//! # let scan = Image::new(Geometry::new([8, 8, 4], map, OrientationSource::Sform)?, 1, (0..256).map(|i| i as f32).collect())?;
 //! let mut observer = |progress: Progress| {
 //!     println!("{} of {} tiles", progress.done, progress.total);
 //!     if progress.done < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

@@ -53,7 +53,9 @@ fn small_scan_with_huge_voxels_is_refused_before_its_voxels_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let scan = |mm: f64, bytes: usize| {
         let file = folder.path().join("scan.nii");
-        let image = Image::new(geometry([20, 20, 20], "RAS", [mm; 3]), 1, vec![1.0; 8000]).unwrap();
+        let image =
+            Image::new(geometry([20, 20, 20], "RAS", [mm; 3]), 1, (0..8000).map(|i| (i % 7) as f32).collect())
+                .unwrap();
         let mut content = common::encoded(&image);
         content.truncate(bytes);
         std::fs::write(&file, content).unwrap();
@@ -81,7 +83,8 @@ fn small_scan_with_huge_voxels_is_refused_before_its_voxels_are_read() {
         assert!(matches!(refused.kind(), ErrorKind::Pipeline(PipelineError::GridTooLarge { .. })), "{refused}");
         assert_eq!(segment(scan(1.0, usize::MAX), None).unwrap().labels.geometry().shape(), [20; 3]);
         // The limit may be removed; what the system refuses is then an error too.
-        let image = Image::new(geometry([20; 3], "RAS", [500.0; 3]), 1, vec![1.0; 8000]);
+        let image =
+            Image::new(geometry([20; 3], "RAS", [500.0; 3]), 1, (0..8000).map(|i| (i % 7) as f32).collect());
         let refused =
             image.map(|image| segmenter.segment(&image, SegmentOptions::default().with_max_memory(u64::MAX)));
         assert!(refused.unwrap().is_err());

@@ -67,7 +67,7 @@ pub(crate) struct PlanChoices {
     /// Axes of the prepared scans: a code, or `acquired` for slices as they were acquired, whichever patient axis they are
     /// normal to. 2-D networks see slices across the third axis, so RAS gives axial and SAR sagittal slices [default: from
     /// the plan]
-    #[arg(long, value_name = "CODE|acquired")]
+    #[arg(long, value_name = "CODE")]
     pub(crate) orientation: Option<GridAxes>,
     /// Size of the training patches: height and width, such as 56,40, or for 3-D networks depth, height and width, such as
     /// 40,56,40 [default: from the plan]

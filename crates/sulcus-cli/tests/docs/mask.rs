@@ -39,6 +39,8 @@ const NUMBERS: &[(&str, &str)] = &[
     (r"(Dice[^0-9]*)\d\.\d+", "${1}N"),
     (r"(Anterior|Posterior) \d\.\d+$", "$1 N"),
     (r"\d\.\de-\d+", "N"),
+    // A golden case is a part of a scan, whose size depends on the weights.
+    (r"\(\d\.\d MB\)", "(N MB)"),
 ];
 
 pub(crate) struct Masks {

@@ -144,7 +144,7 @@ impl fmt::Display for ScanWarning {
             Self::VoxelSize { found_mm, training_min_mm, training_max_mm } => write!(
                 f,
                 "the voxels measure {} mm along right, anterior, superior, in the training scans {} mm: the voxel size may be \
-                 wrong, or the scan of another kind",
+                 wrong, or the scan is of another kind",
                 times(*found_mm, |v| format!("{v:.2}")),
                 ranges(*training_min_mm, *training_max_mm, |v| format!("{v:.2}")),
             ),
@@ -158,7 +158,7 @@ impl fmt::Display for ScanWarning {
             Self::Intensities { channel, found: [low, high], training_low, training_high } => write!(
                 f,
                 "the intensities of channel `{channel}` are from {low:.0} to {high:.0} (0.5th and 99.5th percentile), in the \
-                 training scans from {} to {}: they may be in other units, or the scan of another modality",
+                 training scans from {} to {}: they may be in other units, or the scan is of another modality",
                 range(*training_low),
                 range(*training_high),
             ),
