@@ -50,7 +50,7 @@ def measure(name, start, resume, folder, pattern, kills, rng):
     while done < kills:
         shutil.rmtree(folder)
         command = start
-        while not run(command, rng.uniform(0.02, 0.6) * whole):
+        while not run(command, rng.uniform(0.02, 0.4) * whole):
             done += 1
             # Before the first checkpoint or mask there is nothing to resume.
             command = resume(folder)
