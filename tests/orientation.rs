@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use sulcus_io::{VolumeMetadata, read_labels, read_scan, write_image};
-use sulcus_model::{CoarseAxis, SpacingRule, Tiling};
+use sulcus_model::{CoarseAxis, ModelSpec, SpacingRule, Tiling};
 use sulcus_plan::DeviceChoice;
-use sulcus_runtime::{Engine, Segmenter};
+use sulcus_runtime::{Engine, SegmentOptions, Segmenter};
 use sulcus_testing::{test_spec, test_stage};
 use sulcus_tests::{builder, held_out_cases, shipped_model};
 use sulcus_train::{UNet, export_onnx, find_device};
@@ -100,9 +100,55 @@ fn a_3d_model_that_resamples_gives_the_same_mask_in_all_48_orientations() {
         coarse_axis: CoarseAxis::AsOthers,
         tolerance: 1.0,
     };
+    same_in_all_48(&untrained(&spec), &anisotropic());
+}
+
+/// A segmenter with random weights.
+fn untrained(spec: &ModelSpec) -> Segmenter {
     let (device, _) = find_device(DeviceChoice::Cpu).unwrap();
     let network = UNet::new(&spec.network, spec.channels.len(), spec.classes(), 11, &device).unwrap();
-    let file = export_onnx(&network, &spec).unwrap();
-    let segmenter = builder(Engine::Tract).unwrap().model_bytes(file).build().unwrap();
-    same_in_all_48(&segmenter, &anisotropic());
+    let file = export_onnx(&network, spec).unwrap();
+    builder(Engine::Tract).unwrap().model_bytes(file).build().unwrap()
+}
+
+/// The scan in upright slices of 3 mm whose normal is turned from anterior towards right by this angle.
+fn upright_stack(degrees: f64) -> Image {
+    let scan = scan();
+    let grid = scan.geometry().respaced(Spacing::new([1.0, 1.0, 3.0]).unwrap()).unwrap();
+    let scan = scan.resample_to(&grid, Interpolation::Linear, 0.0).unwrap();
+    let (s, c) = degrees.to_radians().sin_cos();
+    let rows = [[c, 0.0, 3.0 * s, 0.0], [-s, 0.0, 3.0 * c, 0.0], [0.0, 1.0, 0.0, 0.0]];
+    let map = RasFromVoxel::new(rows).unwrap();
+    let geometry = Geometry::new(scan.geometry().shape(), map, OrientationSource::Sform).unwrap();
+    Image::new(geometry, 1, scan.data().to_vec()).unwrap()
+}
+
+/// Like short-axis stacks of the heart: the patient axis nearest to the slice normal changes between them.
+#[test]
+fn acquired_axes_give_rotated_copies_of_a_real_scan_the_same_mask() {
+    let spec = |axes: &str| {
+        let mut spec = test_spec(3)
+            .strided()
+            .stages(vec![test_stage(3, 4, 1), test_stage(3, 6, 2)])
+            .labels(&[(1, "Anterior"), (2, "Posterior")])
+            .orientation(axes)
+            .patch(&[24; 3], Tiling::Patch)
+            .build();
+        spec.format_version = spec.min_format_version();
+        spec
+    };
+    let (acquired, anatomical) = (untrained(&spec("acquired")), untrained(&spec("RAS")));
+    let mask = |segmenter: &Segmenter, degrees: f64| {
+        segmenter.segment(&upright_stack(degrees), SegmentOptions::default()).unwrap().labels.into_parts().1
+    };
+    let expected = mask(&acquired, 40.0);
+    assert!(expected.contains(&1) || expected.contains(&2), "a mask of one value tests nothing");
+    let angles = [36.0, 44.0, 46.0, 54.0];
+    let slice_axes: Vec<usize> =
+        angles.map(|angle| upright_stack(angle).geometry().orientation().axes()[2].ras_axis()).into();
+    assert!(slice_axes.iter().any(|axis| *axis != slice_axes[0]), "{slice_axes:?}");
+    for angle in angles {
+        assert!(mask(&acquired, angle) == expected, "{angle}");
+    }
+    assert!(angles.iter().any(|angle| mask(&anatomical, *angle) != mask(&anatomical, angles[0])));
 }
