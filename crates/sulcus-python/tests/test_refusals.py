@@ -91,7 +91,7 @@ MODELS = {
     "half a model": (MODEL_BYTES[: len(MODEL_BYTES) // 2], "damaged or cut short"),
     "a newer model": (with_spec(format_version=9), r"its format version is 9, this program knows 1 to [0-9]+: use a newer sulcus"),
     "other fields": (with_spec(colour="red"), "colour"),
-    "an unchecked model": (with_spec(format_version=4, unchecked="logits differ"), "did not pass its check.*logits differ"),
+    "an unchecked model": (with_spec(format_version=5, unchecked="logits differ"), "did not pass its check.*logits differ"),
     "a missing file": ("no-such.onnx", "(?s)could not read the model file.*no-such.onnx"),
     "a folder": (CASE.parent, "could not read the model file"),
     "no model": ([], "no model was given"),
@@ -111,7 +111,7 @@ def test_unusable_models_are_refused(kind: str) -> None:
 
 
 def test_an_unchecked_model_is_taken_where_it_is_allowed() -> None:
-    model = with_spec(format_version=4, unchecked="logits differ")
+    model = with_spec(format_version=5, unchecked="logits differ")
     segmenter = sulcus.Segmenter(model, engine="tract", allow_unchecked=True)
     assert any("did not pass its check" in note for note in segmenter.notes)
 
