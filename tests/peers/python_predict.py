@@ -28,6 +28,9 @@ def load_model(path):
     options.intra_op_num_threads = THREADS
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     spec = json.loads(session.get_modelmeta().custom_metadata_map["sulcus.spec"])
+    schemes = {channel["normalisation"]["scheme"] for channel in spec["channels"]}
+    if "crop" in spec or "regions" in spec or "z_score_nonzero" in schemes or spec["orientation"] == "acquired":
+        sys.exit("models with cropping, regions or acquired axes are not compared")
     return session, spec
 
 

@@ -28,6 +28,8 @@ pub struct Scene {
     /// Whether the user has moved the crosshair. Until then it is set again whenever a file is loaded.
     cursor_was_moved: bool,
     stats: Vec<LabelStats>,
+    /// Why the labels of mask and reference cannot be compared.
+    name_conflict: Option<String>,
     palette: Palette,
     /// The display settings.
     pub settings: ViewSettings,
@@ -102,16 +104,13 @@ impl Scene {
         let names = truth.names.completed_by(&mask.names);
         let numbers = names.numbers_by_name(&mask.names, mask.map.counts().into_keys());
         // The problems name a contradiction.
-        if let Ok(numbers) = numbers
-            && numbers.iter().any(|(from, to)| from != to)
-        {
-            mask.map = mask.map.map(|value| numbers.get(value).copied().unwrap_or(*value));
+        if let Some(map) = numbers.ok().and_then(|numbers| mask.map.with_numbers(&numbers)) {
+            mask.map = map;
             mask.names = names;
         }
     }
 
-    /// Why the labels of mask and reference cannot be compared.
-    fn name_conflict(&self) -> Option<String> {
+    fn find_name_conflict(&self) -> Option<String> {
         let [Some(mask), Some(truth)] = &self.layers else { return None };
         let numbers = truth.names.numbers_by_name(&mask.names, mask.map.counts().into_keys());
         numbers.err().map(|error| format!("Mask and reference are not compared: in the mask, {error}."))
@@ -137,11 +136,12 @@ impl Scene {
         let shown = [0, 1].map(|i| self.labels(i));
         let names: Vec<&LabelTable> = shown.iter().flatten().map(|labels| &labels.names).collect();
         let mut stats = label_stats(shown[0].map(|l| &l.map), shown[1].map(|l| &l.map), &names);
-        if self.name_conflict().is_some() {
+        let name_conflict = self.find_name_conflict();
+        if name_conflict.is_some() {
             stats.iter_mut().for_each(|label| label.dice = None);
         }
         self.palette = Palette::new(stats.iter().map(|r| (r.entry.value, r.entry.color.0)));
-        self.stats = stats;
+        (self.stats, self.name_conflict) = (stats, name_conflict);
         let Some(grid) = self.grid() else {
             (self.cursor, self.cursor_was_moved) = (None, false);
             return;
@@ -184,7 +184,7 @@ impl Scene {
                 reference.name()
             ))
         };
-        [Role::Mask, Role::Truth].into_iter().filter_map(problem).chain(self.name_conflict()).collect()
+        [Role::Mask, Role::Truth].into_iter().filter_map(problem).chain(self.name_conflict.clone()).collect()
     }
 
     /// Whether left and right are a guess, because the file has no orientation.

@@ -67,11 +67,7 @@ impl From<RuntimeError> for FfiError {
 fn pipeline_status(error: &PipelineError) -> SulcusStatus {
     match error {
         PipelineError::Spec(_) | PipelineError::Ensemble(_) => SulcusStatus::Model,
-        PipelineError::Channels { .. }
-        | PipelineError::NonFinite { .. }
-        | PipelineError::GridTooLarge { .. }
-        | PipelineError::Implausible { .. }
-        | PipelineError::Volume(_) => SulcusStatus::Scan,
+        error if error.is_about_scan() => SulcusStatus::Scan,
         PipelineError::AnswerShape { .. } | PipelineError::AnswerNotFinite | PipelineError::Predictor(_) => {
             SulcusStatus::Inference
         }

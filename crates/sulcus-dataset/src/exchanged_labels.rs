@@ -5,14 +5,13 @@
 //! structures of this mask to their usual places too.
 
 use std::collections::BTreeMap;
-
+use sulcus_pipeline::quantile;
 use sulcus_volume::Label;
 
 use crate::case::Case;
 use crate::checks::CaseTraits;
 use crate::dataset::Dataset;
 use crate::finding::Finding;
-use crate::quantile::quantile;
 
 /// Fewer cases with both structures are not compared.
 const MIN_CASES: usize = 5;
@@ -30,7 +29,7 @@ type Vector = [f64; 3];
 /// Reports one finding per case, for the clearest pair.
 pub(crate) fn exchanged_labels(dataset: &Dataset, readable: &[(&Case, &CaseTraits)]) -> Vec<Finding> {
     let values: Vec<Label> = dataset.labels().entries().iter().map(|e| e.value).collect();
-    let mut usual: BTreeMap<(Label, Label), Vector> = BTreeMap::new();
+    let mut usual = UsualOffsets::new();
     let mut suspected: BTreeMap<usize, Vec<(f64, Label, Label)>> = BTreeMap::new();
     for (i, a) in values.iter().enumerate() {
         for b in values.iter().skip(i + 1) {
@@ -53,7 +52,8 @@ pub(crate) fn exchanged_labels(dataset: &Dataset, readable: &[(&Case, &CaseTrait
     let finding = |(case, mut pairs): (usize, Vec<(f64, Label, Label)>)| {
         let (case, traits) = readable.get(case)?;
         pairs.sort_by(|x, y| x.0.total_cmp(&y.0));
-        let (_, a, b) = pairs.into_iter().find(|(_, a, b)| is_explained(traits, &usual, *a, *b))?;
+        let reflected = is_reflected(traits, &usual);
+        let (_, a, b) = pairs.into_iter().find(|(_, a, b)| reflected || is_exchanged(traits, &usual, *a, *b))?;
         let what = format!(
             "labels {a} ({}) and {b} ({}) have the opposite direction of those in the other masks; check whether their values \
              were exchanged, or the header flips the scan",
@@ -99,33 +99,44 @@ fn reversed(readable: &[(&Case, &CaseTraits)], offsets: &[(usize, Vector)], typi
     offsets.iter().filter_map(odd).collect()
 }
 
-/// Whether an exchange of `a` and `b`, or a reflection of the whole mask, brings the other structures to their usual places too.
-/// With two structures there are no others.
-fn is_explained(traits: &CaseTraits, usual: &BTreeMap<(Label, Label), Vector>, a: Label, b: Label) -> bool {
-    let pairs =
-        || usual.iter().filter_map(|((c, d), typical)| Some(((*c, *d), offset(traits, *c, *d)?, *typical)));
+/// Whether an exchange of `a` and `b` brings the other structures to their usual places too. With two structures there are no
+/// others.
+fn is_exchanged(traits: &CaseTraits, usual: &UsualOffsets, a: Label, b: Label) -> bool {
     let involved = |(c, d): (Label, Label)| [a, b].contains(&c) || [a, b].contains(&d);
     let swapped = |value: Label| match value {
         _ if value == a => b,
         _ if value == b => a,
         other => other,
     };
-    let as_is: f64 =
-        pairs().filter(|(pair, ..)| involved(*pair)).map(|(_, own, typical)| distance(own, typical)).sum();
+    let pairs = || offsets(traits, usual).filter(|(pair, ..)| involved(*pair));
+    let as_is: f64 = pairs().map(|(_, own, typical)| distance(own, typical)).sum();
     let exchanged: f64 = pairs()
-        .filter(|(pair, ..)| involved(*pair))
         .filter_map(|((c, d), _, typical)| Some(distance(offset(traits, swapped(c), swapped(d))?, typical)))
         .sum();
-    if exchanged * MIN_IMPROVEMENT <= as_is {
-        return true;
-    }
-    let all: f64 = pairs().map(|(_, own, typical)| distance(own, typical)).sum();
+    exchanged * MIN_IMPROVEMENT <= as_is
+}
+
+/// Whether a reflection of the whole mask brings the structures to their usual places.
+fn is_reflected(traits: &CaseTraits, usual: &UsualOffsets) -> bool {
+    let as_is: f64 = offsets(traits, usual).map(|(_, own, typical)| distance(own, typical)).sum();
     (1..8_u8).any(|axes| {
         let mirrored =
             |v: Vector| -> Vector { std::array::from_fn(|i| if axes >> i & 1 == 1 { -v[i] } else { v[i] }) };
-        let reflected: f64 = pairs().map(|(_, own, typical)| distance(mirrored(own), typical)).sum();
-        reflected * MIN_IMPROVEMENT <= all
+        let reflected: f64 =
+            offsets(traits, usual).map(|(_, own, typical)| distance(mirrored(own), typical)).sum();
+        reflected * MIN_IMPROVEMENT <= as_is
     })
+}
+
+/// The usual offset of each pair of labels.
+type UsualOffsets = BTreeMap<(Label, Label), Vector>;
+
+/// The pairs that the case has, with their offset in it and the usual one.
+fn offsets<'a>(
+    traits: &'a CaseTraits,
+    usual: &'a UsualOffsets,
+) -> impl Iterator<Item = ((Label, Label), Vector, Vector)> + 'a {
+    usual.iter().filter_map(|((a, b), typical)| Some(((*a, *b), offset(traits, *a, *b)?, *typical)))
 }
 
 fn dot(a: Vector, b: Vector) -> f64 {

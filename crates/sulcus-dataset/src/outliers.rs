@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use sulcus_pipeline::quantile;
 use sulcus_volume::Orientation;
 
 use crate::dataset::Dataset;
 use crate::facts::CaseFacts;
-use crate::quantile::quantile;
 
 /// A property of one case that is far from that of the other cases. It is not necessarily wrong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use sulcus_model::Region;
+use sulcus_pipeline::quantile;
 use sulcus_volume::Label;
 
 use crate::facts::CaseFacts;
 use crate::measures::ForegroundSample;
-use crate::quantile::{quantile, sorted};
 
 /// A distribution of intensities. Minimum and maximum are exact; the other values are computed from at most 10,000
 /// voxels per case, so that one large structure does not dominate.
@@ -118,4 +118,9 @@ pub fn region_volumes(region: &Region, facts: &[CaseFacts]) -> RegionVolumes {
         voxels: found().map(voxels).sum(),
         ml: [0.0, 0.5, 1.0].map(|share| quantile(&ml, share)),
     }
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    values
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use sulcus_model::AxisRange;
+use sulcus_pipeline::quantile;
 
 use crate::dataset::{Dataset, Layout};
 use crate::facts::CaseFacts;
 use crate::outliers::{Outlier, find_outliers};
 use crate::patients::Patients;
-use crate::quantile::{Range, quantile};
 use crate::statistics::{Intensities, LabelVolumes, RegionVolumes, intensities, label_volumes, region_volumes};
 use crate::survey::Survey;
 
@@ -36,9 +37,9 @@ pub struct DatasetSummary {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<RegionVolumes>,
     /// Voxels along right, anterior, superior.
-    pub shape: Range,
+    pub shape: AxisRange,
     /// Voxel size along right, anterior, superior, in millimetres.
-    pub spacing_mm: Range,
+    pub spacing_mm: AxisRange,
     /// Orientation codes of the files.
     pub orientations: Vec<String>,
     /// Number of cases with each orientation.
@@ -125,12 +126,12 @@ impl Dataset {
             name: self.name().to_owned(),
             layout: self.layout(),
             cases: self.cases().len(),
-            patients: Some(self.patients().clone()).filter(Patients::have_several_cases),
+            patients: self.grouped_patients(),
             channels: self.channels().to_vec(),
             labels: self.labels().entries().iter().map(|e| label_volumes(e.value, &e.name, facts)).collect(),
             regions: self.regions().iter().map(|region| region_volumes(region, facts)).collect(),
-            shape: Range::of(along.iter().map(|(shape, _)| shape.map(|n| n as f64))),
-            spacing_mm: Range::of(along.iter().map(|(_, spacing)| *spacing)),
+            shape: AxisRange::of(along.iter().map(|(shape, _)| shape.map(|n| n as f64))),
+            spacing_mm: AxisRange::of(along.iter().map(|(_, spacing)| *spacing)),
             orientations: orientations.keys().cloned().collect(),
             orientation_cases: orientations,
             intensity: intensity.map(|v| if v.is_finite() { v } else { 0.0 }),

@@ -14,8 +14,8 @@ pub struct TrainingScans {
     pub channels: Vec<ChannelRange>,
 }
 
-/// A quantity along right, anterior, superior: its range over the training scans.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// Minimum, median and maximum of a triple over scans, for each axis.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AxisRange {
     /// Minimum.
@@ -36,6 +36,24 @@ pub struct ChannelRange {
     pub percentile_99_5: [f64; 2],
     /// Maximum of the fraction of a scan's voxels that share its most frequent value.
     pub max_mode_fraction: f64,
+}
+
+impl AxisRange {
+    /// The range over all triples; zeros if there are none.
+    pub fn of(triples: impl Iterator<Item = [f64; 3]>) -> Self {
+        let triples: Vec<[f64; 3]> = triples.collect();
+        let pick = |share: f64| {
+            std::array::from_fn(|axis| {
+                let mut values: Vec<f64> = triples.iter().map(|t| t[axis]).collect();
+                values.sort_by(f64::total_cmp);
+                // The mean of the two middle values for an even number of values, as NumPy's median.
+                let at = values.len().saturating_sub(1) as f64 * share;
+                let value = |index: f64| values.get(index as usize).copied().unwrap_or_default();
+                (value(at.floor()) + value(at.ceil())) / 2.0
+            })
+        };
+        Self { min: pick(0.0), median: pick(0.5), max: pick(1.0) }
+    }
 }
 
 impl TrainingScans {

@@ -119,6 +119,29 @@ impl From<SpecError> for PipelineError {
 }
 
 impl PipelineError {
+    /// Whether the cause is the scan: another scan could be segmented with the same models and settings. Memory is not part of
+    /// this, as a larger limit helps too.
+    pub fn is_about_scan(&self) -> bool {
+        match self {
+            Self::Channels { .. }
+            | Self::NonFinite { .. }
+            | Self::Implausible { .. }
+            | Self::GridTooLarge { .. }
+            | Self::Volume(_) => true,
+            Self::Spec(_)
+            | Self::TensorLength { .. }
+            | Self::AnswerShape { .. }
+            | Self::AnswerNotFinite
+            | Self::Ensemble(_)
+            | Self::CroppedStream
+            | Self::UnknownLabels { .. }
+            | Self::Memory { .. }
+            | Self::MemoryLimit { .. }
+            | Self::Cancelled
+            | Self::Predictor(_) => false,
+        }
+    }
+
     pub(crate) fn no_model() -> Self {
         Self::Ensemble("there is no model".into())
     }

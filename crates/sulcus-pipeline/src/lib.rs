@@ -57,3 +57,4 @@ pub use preprocess::{
     Crop, InverseTransform, Preprocessed, PreprocessedLabels, nonzero_box, preprocess, preprocess_labels,
     preprocess_owned, preprocessing_bytes,
 };
+pub use quantile::quantile;

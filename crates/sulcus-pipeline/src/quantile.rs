@@ -1,7 +1,7 @@
 /// The quantile `share` (0 to 1) of sorted values, interpolated linearly as NumPy does by default; 0 without values.
-pub(crate) fn quantile(sorted: &[f32], share: f64) -> f64 {
+pub fn quantile<T: Copy + Into<f64>>(sorted: &[T], share: f64) -> f64 {
     let rank = share * sorted.len().saturating_sub(1) as f64;
-    let at = |rank: f64| sorted.get(rank as usize).copied().map(f64::from).unwrap_or_default();
+    let at = |rank: f64| sorted.get(rank as usize).copied().map(Into::into).unwrap_or_default();
     let (below, above) = (at(rank.floor()), at(rank.ceil()));
     below + (above - below) * rank.fract()
 }
@@ -12,8 +12,8 @@ mod tests {
 
     #[test]
     fn quantiles_equal_numpys() {
-        assert_eq!(quantile(&[1.0, 2.0, 4.0, 8.0], 0.5), 3.0);
-        assert_eq!(quantile(&[1.0, 2.0, 4.0, 8.0], 0.75), 5.0);
-        assert_eq!((quantile(&[3.0], 0.995), quantile(&[], 0.5)), (3.0, 0.0));
+        assert_eq!(quantile(&[1.0_f32, 2.0, 4.0, 8.0], 0.5), 3.0);
+        assert_eq!(quantile(&[1.0_f64, 2.0, 4.0, 8.0], 0.75), 5.0);
+        assert_eq!((quantile(&[3.0], 0.995), quantile::<f64>(&[], 0.5)), (3.0, 0.0));
     }
 }

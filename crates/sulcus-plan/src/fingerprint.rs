@@ -2,10 +2,10 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use sulcus_dataset::{
-    CaseFacts, Intensities, LabelVolumes, Range, RegionVolumes, intensities, label_volumes, quantile,
-    region_volumes,
+    CaseFacts, Intensities, LabelVolumes, RegionVolumes, intensities, label_volumes, region_volumes,
 };
-use sulcus_model::Region;
+use sulcus_model::{AxisRange, Region};
+use sulcus_pipeline::quantile;
 use sulcus_volume::{LabelTable, Orientation};
 
 /// The properties of the training cases from which a plan is made: shapes, spacings, intensities and structures.
@@ -16,9 +16,9 @@ pub struct Fingerprint {
     /// Number of cases.
     pub cases: usize,
     /// Voxels along right, anterior, superior.
-    pub shape: Range,
+    pub shape: AxisRange,
     /// Voxel size along right, anterior, superior, in millimetres.
-    pub spacing_mm: Range,
+    pub spacing_mm: AxisRange,
     /// Orientation codes of the files.
     pub orientations: Vec<String>,
     /// Median fraction of a scan inside the bounding box of its non-zero voxels; 1 without a margin of zeros.
@@ -56,8 +56,8 @@ impl Fingerprint {
         };
         Self {
             cases: facts.len(),
-            shape: Range::of(along.iter().map(|(shape, _)| shape.map(|n| n as f64))),
-            spacing_mm: Range::of(along.iter().map(|(_, spacing)| *spacing)),
+            shape: AxisRange::of(along.iter().map(|(shape, _)| shape.map(|n| n as f64))),
+            spacing_mm: AxisRange::of(along.iter().map(|(_, spacing)| *spacing)),
             orientations: orientations.into_iter().collect(),
             crop_ratio: if ratios.is_empty() { 1.0 } else { quantile(&ratios, 0.5) },
             channels: channels.iter().enumerate().map(channel).collect(),

@@ -1,4 +1,4 @@
-use sulcus_dataset::{CaseFacts, Range};
+use sulcus_dataset::CaseFacts;
 use sulcus_model::{AxisRange, ChannelRange, CropRule, TrainingScans};
 use sulcus_pipeline::ChannelMeasures;
 use sulcus_volume::Orientation;
@@ -27,14 +27,10 @@ pub fn training_scans(facts: &[CaseFacts], crop: CropRule) -> Option<TrainingSca
     };
     Some(TrainingScans {
         cases: facts.len(),
-        spacing_mm: axis_range(Range::of(spacings.iter().copied())),
-        extent_mm: axis_range(Range::of(extents)),
+        spacing_mm: AxisRange::of(spacings.iter().copied()),
+        extent_mm: AxisRange::of(extents),
         channels: (0..channels).map(channel).collect(),
     })
-}
-
-fn axis_range(Range { min, median, max }: Range) -> AxisRange {
-    AxisRange { min, median, max }
 }
 
 fn min_and_max(values: impl Iterator<Item = f64>) -> [f64; 2] {

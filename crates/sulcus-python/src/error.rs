@@ -25,13 +25,7 @@ pub(crate) fn runtime_error(error: &RuntimeError) -> PyErr {
         | R::Unchecked { .. }
         | R::NoGoldenCase { .. }
         | R::Pipeline(P::Spec(_) | P::Ensemble(_) | P::AnswerShape { .. }) => ModelError::new_err(text),
-        R::Pipeline(
-            P::Channels { .. }
-            | P::NonFinite { .. }
-            | P::Implausible { .. }
-            | P::GridTooLarge { .. }
-            | P::Volume(_),
-        ) => InputError::new_err(text),
+        R::Pipeline(error) if error.is_about_scan() => InputError::new_err(text),
         _ => SulcusError::new_err(text),
     }
 }

@@ -183,14 +183,11 @@ impl ProblemDetails {
             ErrorKind::Pipeline(PipelineError::MemoryLimit { .. } | PipelineError::Memory { .. }) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "scan-too-large")
             }
-            ErrorKind::Pipeline(
-                PipelineError::Channels { .. }
-                | PipelineError::NonFinite { .. }
-                | PipelineError::GridTooLarge { .. }
-                | PipelineError::Volume(_),
-            ) => (StatusCode::UNPROCESSABLE_ENTITY, "unsuitable-scan"),
             ErrorKind::Pipeline(PipelineError::Implausible { .. }) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "implausible-scan")
+            }
+            ErrorKind::Pipeline(error) if error.is_about_scan() => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "unsuitable-scan")
             }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "engine"),
         };

@@ -1,3 +1,4 @@
+use crate::geometry::{cross, norm};
 use crate::{Geometry, Orientation};
 
 /// Voxels are longer along one axis if their edge exceeds both others by this factor.
@@ -35,11 +36,22 @@ impl Geometry {
     /// The largest angle between an axis of the grid and the patient axis nearest to it, in degrees: 0 for an aligned grid, at
     /// most 54.7.
     pub fn obliquity_degrees(&self) -> f64 {
-        let (rows, mm) = (self.ras_from_voxel().rows(), self.spacing().mm());
-        let largest_cosine =
-            |axis: usize| (0..3).map(|ras| (rows[ras][axis] / mm[axis]).abs()).fold(0.0, f64::max);
-        (0..3).map(|axis| largest_cosine(axis).min(1.0).acos().to_degrees()).fold(0.0, f64::max)
+        (0..3).map(|axis| degrees_to_nearest_axis(self.ras_from_voxel().column(axis))).fold(0.0, f64::max)
     }
+
+    /// The angle between the normal of the slices (the planes of x and y) and the nearest axis of the patient, in degrees:
+    /// 0 for axial, coronal and sagittal slices, at most 54.7.
+    pub fn slice_obliquity_degrees(&self) -> f64 {
+        let [x, y] = [0, 1].map(|axis| self.ras_from_voxel().column(axis));
+        degrees_to_nearest_axis(cross(x, y))
+    }
+}
+
+/// The angle between a direction and the nearest axis of the patient.
+fn degrees_to_nearest_axis(direction: [f64; 3]) -> f64 {
+    let length = norm(direction);
+    let cosine = direction.iter().map(|v| v.abs() / length).fold(0.0, f64::max);
+    cosine.min(1.0).acos().to_degrees()
 }
 
 #[cfg(test)]
@@ -106,5 +118,22 @@ mod tests {
             assert!((stack(angle, 0.0).obliquity_degrees() - angle).abs() < 1e-9);
         }
         assert!((stack(60.0, 0.0).obliquity_degrees() - 30.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn obliquity_of_slices_is_the_angle_to_the_nearest_axis() {
+        let degrees = |rows: [[f64; 4]; 3]| {
+            let map = RasFromVoxel::new(rows).unwrap();
+            Geometry::new([2; 3], map, OrientationSource::Sform).unwrap().slice_obliquity_degrees()
+        };
+        assert_eq!(degrees([[0.0, 0.0, 2.0, 1.0], [-0.5, 0.0, 0.0, 2.0], [0.0, -0.5, 0.0, 3.0]]), 0.0);
+        for (turn, expected) in [(20_f64, 20.0), (40.0, 40.0), (60.0, 30.0)] {
+            let (s, c) = turn.to_radians().sin_cos();
+            let about_x = [[0.7, 0.0, 0.0, 0.0], [0.0, 0.7 * c, -3.0 * s, 0.0], [0.0, 0.7 * s, 3.0 * c, 0.0]];
+            assert!((degrees(about_x) - expected).abs() < 1e-9);
+            // A rotation about the normal turns the rows, not the slices.
+            let about_z = [[0.7 * c, -0.7 * s, 0.0, 0.0], [0.7 * s, 0.7 * c, 0.0, 0.0], [0.0, 0.0, 3.0, 0.0]];
+            assert!(degrees(about_z) < 1e-4);
+        }
     }
 }

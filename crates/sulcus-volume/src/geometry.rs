@@ -57,11 +57,11 @@ fn apply(rows: &[[f64; 4]; 3], p: [f64; 3]) -> [f64; 3] {
     rows.map(|r| r[0] * p[0] + r[1] * p[1] + r[2] * p[2] + r[3])
 }
 
-fn cross(a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
+pub(crate) fn cross(a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
     [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
 }
 
-fn norm(v: [f64; 3]) -> f64 {
+pub(crate) fn norm(v: [f64; 3]) -> f64 {
     v.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
@@ -243,16 +243,6 @@ impl Geometry {
         self.source
     }
 
-    /// The angle between the normal of the slices (the planes of x and y) and the nearest axis of the patient, in degrees:
-    /// 0 for axial, coronal and sagittal slices, at most 54.7.
-    pub fn slice_obliquity_degrees(&self) -> f64 {
-        let [x, y] = [0, 1].map(|axis| self.ras_from_voxel.column(axis));
-        let normal = [x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]];
-        let length = normal.iter().map(|v| v * v).sum::<f64>().sqrt();
-        let cosine = normal.iter().map(|v| v.abs() / length).fold(0.0, f64::max);
-        cosine.min(1.0).acos().to_degrees()
-    }
-
     /// The index of a voxel in the data (x fastest), or `None` outside the grid.
     pub fn offset(&self, VoxelIndex([x, y, z]): VoxelIndex) -> Option<usize> {
         let [nx, ny, nz] = self.shape;
@@ -307,23 +297,6 @@ mod tests {
         let p = [3.5, -2.0, 17.25];
         let back = map.inverse().apply(map.apply(p));
         assert!(p.iter().zip(back).all(|(a, b)| (a - b).abs() < 1e-12), "{back:?}");
-    }
-
-    #[test]
-    fn obliquity_of_slices_is_the_angle_to_the_nearest_axis() {
-        let degrees = |rows: [[f64; 4]; 3]| {
-            let map = RasFromVoxel::new(rows).unwrap();
-            Geometry::new([2; 3], map, OrientationSource::Sform).unwrap().slice_obliquity_degrees()
-        };
-        assert_eq!(degrees([[0.0, 0.0, 2.0, 1.0], [-0.5, 0.0, 0.0, 2.0], [0.0, -0.5, 0.0, 3.0]]), 0.0);
-        for (turn, expected) in [(20_f64, 20.0), (40.0, 40.0), (60.0, 30.0)] {
-            let (s, c) = turn.to_radians().sin_cos();
-            let about_x = [[0.7, 0.0, 0.0, 0.0], [0.0, 0.7 * c, -3.0 * s, 0.0], [0.0, 0.7 * s, 3.0 * c, 0.0]];
-            assert!((degrees(about_x) - expected).abs() < 1e-9);
-            // A rotation about the normal turns the rows, not the slices.
-            let about_z = [[0.7 * c, -0.7 * s, 0.0, 0.0], [0.7 * s, 0.7 * c, 0.0, 0.0], [0.0, 0.0, 3.0, 0.0]];
-            assert!(degrees(about_z) < 1e-4);
-        }
     }
 
     #[test]

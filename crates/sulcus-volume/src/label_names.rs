@@ -67,10 +67,14 @@ impl LabelMap {
     pub fn renumbered(self, own: Option<&LabelTable>, reference: &LabelTable) -> Result<Self, VolumeError> {
         let Some(own) = own else { return Ok(self) };
         let numbers = reference.numbers_by_name(own, self.counts().into_keys())?;
-        if numbers.iter().all(|(from, to)| from == to) {
-            return Ok(self);
-        }
-        Ok(self.map(|value| numbers.get(value).copied().unwrap_or(*value)))
+        Ok(self.with_numbers(&numbers).unwrap_or(self))
+    }
+
+    /// The mask with other numbers for its labels, such as those of [`LabelTable::numbers_by_name`]. A value that `numbers` lacks
+    /// keeps its number. `None` if no number changes.
+    pub fn with_numbers(&self, numbers: &BTreeMap<Label, Label>) -> Option<Self> {
+        let changes = numbers.iter().any(|(from, to)| from != to);
+        changes.then(|| self.map(|value| numbers.get(value).copied().unwrap_or(*value)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `sulcus plan`: describes a data set and plans a training on it.
 
-use sulcus_dataset::Range;
+use sulcus_model::AxisRange;
 use sulcus_plan::{DeviceKind, Fingerprint, Plan, PlanFile, TrainConfig};
 use sulcus_train::device_kind;
 
@@ -135,7 +135,7 @@ fn plan_rows(plan: &Plan, config: &TrainConfig, kind: DeviceKind) -> Vec<(&'stat
 }
 
 /// Minimum, maximum and median along three axes.
-fn range(range: &Range) -> String {
+fn range(range: &AxisRange) -> String {
     let triple = |t: [f64; 3]| times(&t.map(rounded));
     if range.min == range.max {
         triple(range.median)

@@ -123,19 +123,14 @@ impl RenumberedMask {
 /// agree already.
 fn numbered_as_truth(mask: &Path, truth: &Path) -> Result<Option<RenumberedMask>, CliError> {
     // What cannot be read is reported when it is opened.
-    let (Ok((labels, source)), Ok((_, of_truth))) = (sulcus_io::read_labels(mask), sulcus_io::read_labels(truth))
-    else {
-        return Ok(None);
-    };
-    let (Some(own), Some(reference)) = (source.label_table(), of_truth.label_table()) else { return Ok(None) };
+    let Ok((labels, source)) = sulcus_io::read_labels(mask) else { return Ok(None) };
+    let Some(own) = source.label_table() else { return Ok(None) };
+    let Ok((_, of_truth)) = sulcus_io::read_labels(truth) else { return Ok(None) };
+    let Some(reference) = of_truth.label_table() else { return Ok(None) };
     let names = reference.completed_by(own);
     let doing = || format!("comparing the labels of {} and {}", mask.display(), truth.display());
     let numbers = names.numbers_by_name(own, labels.counts().into_keys()).context(doing())?;
-    if numbers.iter().all(|(from, to)| from == to) {
-        return Ok(None);
-    }
-    let labels = labels.map(|value| numbers.get(value).copied().unwrap_or(*value));
-    Ok(Some(RenumberedMask { labels, source, names }))
+    Ok(labels.with_numbers(&numbers).map(|labels| RenumberedMask { labels, source, names }))
 }
 
 /// Opens a file to be shown, or the file into which it was converted. It must be a volume. Returns its name on the server and

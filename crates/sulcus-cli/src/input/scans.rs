@@ -15,6 +15,17 @@ pub(crate) fn is_dicom(path: &Path) -> bool {
     if path.is_dir() { sulcus_dicom::holds_dicom(path) } else { sulcus_dicom::is_dicom_file(path) }
 }
 
+/// Reads the headers of a scan, of a DICOM folder those of this series.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) fn read_metadata(path: &Path, series: Option<&str>) -> Result<VolumeMetadata, IoError> {
+    if series.is_some() && is_dicom(path) {
+        return dicom::read_series_metadata(path, series);
+    }
+    sulcus_io::read_metadata(path)
+}
+
 /// Refuses `--series` for a path that is not a DICOM series.
 ///
 /// # Errors

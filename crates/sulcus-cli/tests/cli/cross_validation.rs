@@ -159,3 +159,20 @@ fn invalid_folds_leave_no_files_and_unused_cases_are_named() {
     run(home.path(), &[&"train", &set, &"-o", &folder, &"--fold", &"some"]).code(2).says("or `all`");
     run(home.path(), &[&"train", &set, &"-o", &folder, &"--fold", &"all", &"--all"]).code(2);
 }
+
+#[test]
+fn resumed_cross_validation_keeps_the_stated_patients() {
+    let home = tempfile::tempdir().unwrap();
+    let (set, folder) = (small_set(home.path()), home.path().join("run"));
+    let lines: Vec<String> =
+        CASES.iter().zip(["x", "x", "y", "y"]).map(|(case, p)| format!("{case},{p}")).collect();
+    let patients = file(home.path(), "of.csv", format!("case,patient\n{}\n", lines.join("\n")).as_bytes());
+    let all = ["--fold", "all", "--epochs", "1"];
+    train(home.path(), &set, &folder, &[&all[..], &["--patients", patients.to_str().unwrap()]].concat()).code(0);
+    let recorded = json(&folder.join("crossvalidation.json"))["patients"].clone();
+    assert!(recorded.is_object(), "{recorded}");
+    // As if the training had ended before this fold.
+    std::fs::remove_dir_all(folder.join("fold_1")).unwrap();
+    train(home.path(), &set, &folder, &["--resume"]).code(0);
+    assert_eq!(json(&folder.join("fold_1/run.json"))["patients"], recorded);
+}

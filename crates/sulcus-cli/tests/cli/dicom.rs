@@ -202,3 +202,30 @@ fn integer_dicom_values_stay_integers() {
         }
     }
 }
+
+#[test]
+fn memory_is_estimated_for_the_named_series() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let (folder, small, large) = study(home);
+    // Voxels so long that the series cannot be resampled to the model's 1 mm.
+    for name in ["IM0002", "IM0003"] {
+        let mut bytes = std::fs::read(folder.join(name)).unwrap();
+        let element = [0x28, 0x00, 0x30, 0x00];
+        let spacing = bytes.windows(4).rposition(|w| w == element).unwrap() + 6;
+        let length = usize::from(u16::from_le_bytes([bytes[spacing], bytes[spacing + 1]]));
+        let value = format!("{:<length$}", "99\\99");
+        assert_eq!(value.len(), length);
+        bytes[spacing + 2..spacing + 2 + length].copy_from_slice(value.as_bytes());
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/hippocampus/model.onnx");
+    let mask = home.join("mask.nii.gz");
+    let segment = |series: &str| {
+        let mut command = super::support::sulcus(home);
+        command.args(["predict", "--engine", "tract", "--max-memory", "900MB", "--series", series]);
+        super::support::ended(command.arg("-m").arg(&model).arg(&folder).arg("-o").arg(&mask).output().unwrap())
+    };
+    segment(large).code(1).says("memory limit");
+    segment(small).code(0);
+}

@@ -114,7 +114,7 @@ fn several_models_are_averaged_and_named() {
     assert_eq!(ended.json_lines()[0]["models"], serde_json::json!(both));
     ended.says(&format!("averaging 2 models: {}", both.join(", ")));
     let labels = |path: &Path| sulcus_io::read_labels(path).unwrap().0;
-    assert_eq!(labels(&one), labels(&two), "a model averaged with itself answers as it does alone");
+    assert_eq!(labels(&one), labels(&two), "a model averaged with itself gives its own mask");
 
     // A model of another task: the message names both files and the difference.
     let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sulcus-runtime/data/self-test.onnx");

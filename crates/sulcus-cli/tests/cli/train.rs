@@ -270,3 +270,25 @@ fn unavailable_devices_and_precisions_are_refused_before_files_are_written() {
     train("cuda:0,1", "fp32").says("cannot train on `cuda:0`");
     train("vulkan:0,1", "fp32").says("cannot train on `vulkan:0`");
 }
+
+/// The plan describes the scans of its own fold; a run describes those that it is trained on.
+#[test]
+fn training_with_the_plan_of_another_fold_can_be_resumed() {
+    let home = tempfile::tempdir().unwrap();
+    let (set, folder, plan) = (small_set(home.path()), home.path().join("run"), home.path().join("plan.json"));
+    let options: [&dyn AsRef<std::ffi::OsStr>; 4] = [&"--preset", &"unet2d-lite", &"--patch", &"48,32"];
+    let fold_0: [&dyn AsRef<std::ffi::OsStr>; 6] = [&"plan", &set, &"--fold", &"0", &"-o", &plan];
+    run(home.path(), &[&fold_0[..], &options[..]].concat()).code(0);
+    let train = |more: &[&dyn AsRef<std::ffi::OsStr>]| {
+        let all: [&dyn AsRef<std::ffi::OsStr>; 8] =
+            [&"train", &set, &"-o", &folder, &"--plan", &plan, &"--fold", &"1"];
+        run(home.path(), &[&all[..], more].concat())
+    };
+    train(&[&"--epochs", &"1"]).code(0);
+    let scans = |file: &std::path::Path| {
+        let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+        json["plan"]["training_scans"].clone()
+    };
+    assert_ne!(scans(&plan), scans(&folder.join("run.json")));
+    train(&[&"--epochs", &"2", &"--resume"]).code(0);
+}

@@ -33,6 +33,19 @@ impl Dataset {
         &self.patients
     }
 
+    /// The patients to record: none if each case is a patient of its own.
+    pub fn grouped_patients(&self) -> Option<Patients> {
+        Some(self.patients.clone()).filter(Patients::have_several_cases)
+    }
+
+    /// The same data set with the patients that [`Dataset::grouped_patients`] recorded.
+    #[must_use]
+    pub fn with_recorded_patients(mut self, recorded: Option<Patients>) -> Self {
+        self.unclear_patients = None;
+        self.patients = recorded.unwrap_or_else(Patients::each_case);
+        self
+    }
+
     /// The same data set with other patients.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use sulcus_model::{AxisRange, ChannelRange, ModelSpec, Normalisation, SpacingRul
 use sulcus_volume::{Geometry, Image, Orientation, OrientationSource, Reorientation};
 
 use crate::PipelineError;
-use crate::preprocess::check_input;
+use crate::preprocess::{check_channels, check_finite};
 
 pub use channels::{ChannelMeasures, measure_channels};
 pub use warning::ScanWarning;
@@ -51,7 +51,8 @@ pub fn check_scan(
     image: &Image,
     checks: ScanChecks,
 ) -> Result<Vec<ScanWarning>, PipelineError> {
-    models.iter().try_for_each(|spec| check_input(spec, image))?;
+    models.iter().try_for_each(|spec| check_channels(spec, image))?;
+    check_finite(image.data())?;
     let unknown = image.geometry().source() == OrientationSource::None;
     let mut warnings: Vec<ScanWarning> = unknown.then_some(ScanWarning::UnknownOrientation).into_iter().collect();
     let measures = measure_channels(image);

@@ -6,7 +6,8 @@
 //!    return it from [`ModelSpec::min_format_version`] for models with the new scheme, so that an older program refuses such a model
 //!    by its version.
 //! 2. Add its arm in `normalize.rs`, and the scheme to the tests there.
-//! 3. If it needs more memory than the values themselves (such as a sorted copy), add this to `inference/memory.rs`.
+//! 3. If it needs more memory than the values themselves (such as a sorted copy), add this to
+//!    `GridTransform::intermediate_bytes` in `grid_transform.rs`.
 //! 4. Add its text to `output/rules.rs` in `sulcus-cli`; the compiler names this place. To offer it as `--normalisation NAME`, add
 //!    it to `args/values.rs` there. To let plans choose it, add a rule to `decide/mod.rs` in `sulcus-plan`.
 //!
@@ -51,10 +52,7 @@ impl Preprocessed {
     /// If the number of values is not the product of channels and shape, or one is not finite.
     pub fn from_parts(shape: [usize; 3], channels: usize, data: Vec<f32>) -> Result<Self, PipelineError> {
         check_length(shape, channels, data.len())?;
-        let count = data.iter().filter(|v| !v.is_finite()).count();
-        if count > 0 {
-            return Err(PipelineError::NonFinite { count });
-        }
+        check_finite(&data)?;
         Ok(Self { shape, channels, data })
     }
 
@@ -133,21 +131,27 @@ fn inside_mask(spec: &ModelSpec, image: &Image, transform: &GridTransform) -> Ve
     transform.reorientation.apply(&filled_union(image), image.geometry().shape())
 }
 
-/// Checks that the image has the model's channels, and that every voxel is finite.
-pub(crate) fn check_input(spec: &ModelSpec, image: &Image) -> Result<(), PipelineError> {
-    if image.channels() != spec.channels.len() {
-        let names: Vec<&str> = spec.channels.iter().map(|c| c.name.as_str()).collect();
-        return Err(PipelineError::Channels {
-            expected: spec.channels.len(),
-            names: names.join(", "),
-            found: image.channels(),
-        });
+fn check_input(spec: &ModelSpec, image: &Image) -> Result<(), PipelineError> {
+    check_channels(spec, image)?;
+    check_finite(image.data())
+}
+
+/// Checks that the image has the model's channels.
+pub(crate) fn check_channels(spec: &ModelSpec, image: &Image) -> Result<(), PipelineError> {
+    if image.channels() == spec.channels.len() {
+        return Ok(());
     }
-    let count = image.data().iter().filter(|v| !v.is_finite()).count();
-    if count > 0 {
-        return Err(PipelineError::NonFinite { count });
-    }
-    Ok(())
+    let names: Vec<&str> = spec.channels.iter().map(|c| c.name.as_str()).collect();
+    Err(PipelineError::Channels {
+        expected: spec.channels.len(),
+        names: names.join(", "),
+        found: image.channels(),
+    })
+}
+
+pub(crate) fn check_finite(values: &[f32]) -> Result<(), PipelineError> {
+    let count = values.iter().filter(|v| !v.is_finite()).count();
+    if count > 0 { Err(PipelineError::NonFinite { count }) } else { Ok(()) }
 }
 
 fn normalize_and_resample(
@@ -156,7 +160,7 @@ fn normalize_and_resample(
     inside: &[bool],
     reoriented: impl Iterator<Item = Vec<f32>>,
 ) -> Result<Vec<f32>, PipelineError> {
-    let mut data = Vec::new();
+    let mut data: Vec<f32> = Vec::new();
     for (channel, mut values) in spec.channels.iter().zip(reoriented) {
         normalize(channel.normalisation, &mut values, inside);
         if let SpacingRule::Resample { interpolation, .. } = spec.spacing
@@ -170,9 +174,10 @@ fn normalize_and_resample(
             )?;
         }
         if data.is_empty() {
+            let others = values.len() * (spec.channels.len() - 1);
             data = values;
+            data.try_reserve_exact(others).map_err(|_| PipelineError::Memory { values: others })?;
         } else {
-            data.try_reserve_exact(values.len()).map_err(|_| PipelineError::Memory { values: values.len() })?;
             data.extend_from_slice(&values);
         }
     }

@@ -4,11 +4,11 @@
 mod size;
 mod topology;
 
-use sulcus_dataset::{CaseFacts, Range, quantile};
+use sulcus_dataset::CaseFacts;
 use sulcus_model::{
-    CoarseAxis, CropRule, Dimensions, GridAxes, Normalisation, OutputActivation, Region, SpacingRule,
+    AxisRange, CoarseAxis, CropRule, Dimensions, GridAxes, Normalisation, OutputActivation, Region, SpacingRule,
 };
-use sulcus_pipeline::PipelineError;
+use sulcus_pipeline::{PipelineError, quantile};
 use sulcus_volume::{Interpolation, LabelTable, Orientation, Reorientation, Spacing};
 
 use crate::augmentation::Flips;
@@ -65,8 +65,8 @@ struct MedianScan {
 impl MedianScan {
     fn of(facts: &[CaseFacts], frame: GridAxes) -> Self {
         let (shapes, spacings): (Vec<_>, Vec<_>) = facts.iter().map(|f| f.oriented(frame)).unzip();
-        let shape = Range::of(shapes.into_iter().map(|shape: [usize; 3]| shape.map(|n| n as f64))).median;
-        Self { frame, shape, mm: Range::of(spacings.into_iter()).median }
+        let shape = AxisRange::of(shapes.into_iter().map(|shape: [usize; 3]| shape.map(|n| n as f64))).median;
+        Self { frame, shape, mm: AxisRange::of(spacings.into_iter()).median }
     }
 
     /// The names of the axes, for people.
@@ -142,9 +142,9 @@ pub(crate) fn decide_plan(
     let crop = crop(fingerprint, &mut why);
     let (shapes, spacings): (Vec<_>, Vec<_>) =
         facts.iter().map(|f| f.cropped_and_oriented(crop, orientation)).unzip();
-    let shape = Range::of(shapes.iter().map(|s: &[usize; 3]| s.map(|n| n as f64))).median;
+    let shape = AxisRange::of(shapes.iter().map(|s: &[usize; 3]| s.map(|n| n as f64))).median;
     let spacing = spacing_rule(config.spacing, orientation, shape, &spacings, &mut why)?;
-    let native = Range::of(spacings.into_iter()).median;
+    let native = AxisRange::of(spacings.into_iter()).median;
     let (shape, mm) = match spacing {
         SpacingRule::Native => (shape, native),
         SpacingRule::Resample { mm, .. } => {
@@ -348,7 +348,7 @@ fn spacing_rule(
         (SpacingChoice::Resample(mm), _) => return cubic(mm.mm(), EXACT),
         (SpacingChoice::Auto, _) => {}
     }
-    let range = Range::of(spacings.iter().copied());
+    let range = AxisRange::of(spacings.iter().copied());
     let ratio = (0..3).map(|a| range.max[a] / range.min[a]).fold(1.0, f64::max);
     if ratio <= SIMILAR {
         why.push(format!(

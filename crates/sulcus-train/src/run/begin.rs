@@ -13,7 +13,7 @@ use super::cases::{default_steps, draw_samples, evenly_spaced, prepared_bytes, s
 use super::checkpoint::CheckpointParts;
 use super::files::now_utc;
 use super::init::{InitRecord, InitSource, initialise};
-use super::manifest::{DatasetRecord, Manifest, RunProgress, grouped_patients};
+use super::manifest::{DatasetRecord, Manifest, RunProgress};
 use super::observer::{Event, TrainObserver, TrainOutcome};
 use super::preflight::PreflightInput;
 use super::state::TrainingState;
@@ -117,8 +117,8 @@ fn begin(
     plan_file.write(&folder.join(PlanFile::FILE))?;
     let sampled = if split.validation.is_empty() { &split.training } else { &split.validation };
     samples::write(&folder.join(samples::FILE), &draw_samples(dataset, &spec, sampled)?)?;
-    let data_sha256: BTreeMap<String, String> = facts.into_iter().map(|f| (f.name, f.sha256)).collect();
-    let sampler = sampler(dataset, &spec, &split.training, &data_sha256, plan, config)?;
+    let data_sha256: BTreeMap<String, String> = facts.iter().map(|f| (f.name.clone(), f.sha256.clone())).collect();
+    let sampler = sampler(dataset, &spec, &split.training, &facts, &data_sha256, plan, config)?;
     let mut manifest = Manifest {
         format_version: Manifest::FORMAT_VERSION,
         tool_version: concat!("sulcus ", env!("CARGO_PKG_VERSION")).into(),
@@ -134,7 +134,7 @@ fn begin(
         updated: now_utc(),
         progress: RunProgress::at_start(),
         split,
-        patients: grouped_patients(dataset),
+        patients: dataset.grouped_patients(),
     };
     let input = PreflightInput { dataset, folder, spec: &spec, network: &network, sampler: &sampler };
     preflight(&input, observer).inspect_err(|_| remove_files(folder, is_new_folder))?;

@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sulcus_dataset::{
-    CacheKey, Case, CaseFacts, Dataset, Finding, LabelledScan, Split, load_or_prepare, map_parallel,
-};
+use sulcus_dataset::{CacheKey, Case, CaseFacts, Dataset, LabelledScan, Split, load_or_prepare, map_parallel};
 use sulcus_model::{Dimensions, GoldenCase, ModelSpec, SpacingRule};
 use sulcus_pipeline::{preprocess_labels, preprocess_owned};
 use sulcus_plan::{Plan, TrainConfig};
-use sulcus_volume::{LabelMap, Reorientation, Spacing};
+use sulcus_volume::{LabelMap, Spacing};
 
 use super::samples;
 use crate::error::TrainError;
@@ -63,6 +61,7 @@ pub(super) fn sampler(
     dataset: &Dataset,
     spec: &ModelSpec,
     training: &[String],
+    facts: &[CaseFacts],
     data_sha256: &BTreeMap<String, String>,
     plan: &Plan,
     config: &TrainConfig,
@@ -89,27 +88,23 @@ pub(super) fn sampler(
     };
     let mut cases = prepared(dataset, spec, training, data_sha256, config)?;
     if !plan.spacing.resamples_every_scan() {
-        let with_own_spacing = |case: TrainingCase| {
-            let native = native_spacing(dataset, case.name(), plan)?;
-            let [x, y, z] = plan.spacing.target_for(native).unwrap_or(native).mm();
-            Ok(case.with_spacing([z, y, x]))
+        let with_own_spacing = |case: TrainingCase| match facts.iter().find(|f| f.name == case.name()) {
+            Some(facts) => {
+                let [x, y, z] = prepared_spacing_mm(facts, plan);
+                case.with_spacing([z, y, x])
+            }
+            None => case,
         };
-        cases = cases.into_iter().map(with_own_spacing).collect::<Result<_, TrainError>>()?;
+        cases = cases.into_iter().map(with_own_spacing).collect();
     }
     Ok(Sampler::new(cases, sampling)?.with_regions(loss_regions(spec)?))
 }
 
-/// The voxel size of a scan along the plan's x, y, z.
-fn native_spacing(dataset: &Dataset, name: &str, plan: &Plan) -> Result<Spacing, TrainError> {
-    let found = dataset.case(name).and_then(|case| Some((case, case.images.first()?)));
-    let Some((case, file)) = found else {
-        return Err(TrainError::Config(format!("case {name} has no image")));
-    };
-    let source = sulcus_io::read_metadata(file)
-        .map_err(|e| TrainError::Case(Finding::of_case(&case.name, file, e.kind().to_string())))?;
-    let geometry = source.geometry();
-    let to = plan.orientation.orientation_for(geometry);
-    Ok(geometry.spacing().reoriented(Reorientation::between(geometry.orientation(), to)))
+/// The voxel size of a case after preprocessing, along the plan's x, y, z.
+fn prepared_spacing_mm(facts: &CaseFacts, plan: &Plan) -> [f64; 3] {
+    let (_, own) = facts.oriented(plan.orientation);
+    let target = Spacing::new(own).ok().and_then(|scan| plan.spacing.target_for(scan));
+    target.map_or(own, Spacing::mm)
 }
 
 /// The memory in bytes of the prepared cases that stay in memory: the training cases and those that are scored after each
@@ -123,8 +118,7 @@ pub(super) fn prepared_bytes(
     let in_memory: BTreeSet<&String> = split.training.iter().chain(scored_each_epoch).collect();
     let bytes = |f: &CaseFacts| {
         let (shape, from_mm) = f.cropped_and_oriented(plan.crop, plan.orientation);
-        let target = Spacing::new(from_mm).ok().and_then(|scan| plan.spacing.target_for(scan));
-        let to_mm = target.map_or(from_mm, Spacing::mm);
+        let to_mm = prepared_spacing_mm(f, plan);
         let voxels: f64 = (0..3).map(|a| (shape[a] as f64 * from_mm[a] / to_mm[a]).round().max(1.0)).product();
         // 4 bytes per channel, and 1 byte for the class.
         voxels as u64 * (4 * f.channels as u64 + 1)

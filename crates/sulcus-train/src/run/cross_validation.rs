@@ -7,7 +7,7 @@ use sulcus_plan::TrainConfig;
 use super::begin::train;
 use super::cross_validation_manifest::{CrossManifest, CrossScores, FoldRecord, FoldResult};
 use super::files::{now_utc, read_versioned_json, write_json};
-use super::manifest::{DatasetRecord, Manifest, Status, grouped_patients};
+use super::manifest::{DatasetRecord, Manifest, Status};
 use super::observer::{TrainObserver, TrainOutcome};
 use super::resume::{ResumeOptions, resume};
 use super::run_folder::Run;
@@ -69,7 +69,7 @@ impl CrossValidation {
             tool_version: concat!("sulcus ", env!("CARGO_PKG_VERSION")).into(),
             dataset: DatasetRecord::of(dataset),
             config: config.clone(),
-            patients: grouped_patients(dataset),
+            patients: dataset.grouped_patients(),
             started: now_utc(),
             updated: now_utc(),
             folds: folds.folds.iter().enumerate().map(record).collect(),

@@ -70,11 +70,6 @@ impl DatasetRecord {
     }
 }
 
-/// The patients to record: none if each case is a patient of its own.
-pub(super) fn grouped_patients(dataset: &Dataset) -> Option<Patients> {
-    Some(dataset.patients().clone()).filter(Patients::have_several_cases)
-}
-
 /// The progress of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

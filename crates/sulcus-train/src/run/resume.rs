@@ -94,7 +94,7 @@ pub fn resume(
     let spec = manifest.plan.model_spec(manifest.dataset.name.clone(), Training::default());
     check_grids(&facts, &spec, observer.memory_limit())?;
     let Manifest { split, data_sha256, plan, config, .. } = &manifest;
-    let sampler = sampler(dataset, &spec, &split.training, data_sha256, plan, config)?;
+    let sampler = sampler(dataset, &spec, &split.training, &facts, data_sha256, plan, config)?;
     let device = placement.first()?.autodiff();
     let Saved { network, optimizer, average, state } = if Weights::Last.file(folder).is_file() {
         load(&manifest, folder, &device)?

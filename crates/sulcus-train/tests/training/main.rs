@@ -82,12 +82,17 @@ fn answer(network: &UNet) -> Vec<f32> {
     NetworkPredictor::new(network, &device).logits(input).unwrap().data().to_vec()
 }
 
+/// A data set of this many cases in the folder `data`.
+fn phantoms(folder: &Path, cases: usize) -> Dataset {
+    let root = folder.join("data");
+    scans::decathlon(&root, cases, SHAPE);
+    Dataset::open(&root).unwrap()
+}
+
 #[test]
 fn training_learns_and_writes_a_complete_run() {
     let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("data");
-    scans::decathlon(&root, 5, SHAPE);
-    let dataset = Dataset::open(&root).unwrap();
+    let dataset = phantoms(folder.path(), 5);
     let at = folder.path().join("run");
     let config = tiny().with(|c| {
         c.epochs = Some(5);
@@ -110,12 +115,12 @@ fn training_learns_and_writes_a_complete_run() {
     assert_eq!(summary.mean_dice(), Some(dice));
     let held_out = &manifest.split.validation[0];
     let mask = sulcus_io::read_labels(&at.join("validation").join(format!("{held_out}.nii.gz"))).unwrap();
-    let truth = sulcus_io::read_labels(&scans::label_file(&root, held_out)).unwrap();
+    let truth = sulcus_io::read_labels(&scans::label_file(dataset.root(), held_out)).unwrap();
     mask.0.geometry().check_same_grid(truth.0.geometry()).unwrap();
     assert!(std::fs::read_to_string(at.join("curves.svg")).unwrap().contains("in epoch"));
 
     // The data that an export needs, without the data set.
-    std::fs::remove_dir_all(&root).unwrap();
+    std::fs::remove_dir_all(dataset.root()).unwrap();
     let device = find_device(DeviceChoice::Cpu).unwrap().0;
     let predictor = NetworkPredictor::new(&run.load_network(Weights::Best, &device).unwrap(), &device);
     let spec = run.model_spec(Weights::Best, &predictor).unwrap();
@@ -134,9 +139,7 @@ fn training_learns_and_writes_a_complete_run() {
 #[test]
 fn plan_2d_that_resamples_one_slice_to_two_is_exported() {
     let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("data");
-    scans::decathlon(&root, 3, SHAPE);
-    let dataset = Dataset::open(&root).unwrap();
+    let dataset = phantoms(folder.path(), 3);
     let spacing = SpacingChoice::Resample(Spacing::new([1.0, 0.8, 0.5]).unwrap());
     let config = tiny().with(|c| {
         (c.epochs, c.steps_per_epoch) = (Some(1), Some(1));
@@ -181,9 +184,7 @@ impl TrainObserver for Inspector {
 #[test]
 fn refused_preflight_takes_no_step_and_leaves_no_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("data");
-    scans::decathlon(&root, 3, SHAPE);
-    let dataset = Dataset::open(&root).unwrap();
+    let dataset = phantoms(folder.path(), 3);
     let at = folder.path().join("run");
     let config = tiny().with(|c| (c.epochs, c.steps_per_epoch) = (Some(1), Some(1)));
     let mut strict = Inspector { refuses: true, inspected: 0, steps: 0 };
@@ -206,9 +207,7 @@ fn refused_preflight_takes_no_step_and_leaves_no_folder() {
 #[test]
 fn early_stopping_ends_training_without_improvement() {
     let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("data");
-    scans::decathlon(&root, 3, SHAPE);
-    let dataset = Dataset::open(&root).unwrap();
+    let dataset = phantoms(folder.path(), 3);
     // Without batch normalisation only the weights change.
     let still = tiny_blocks().with(|c| {
         c.learning_rate = 1e-12;
@@ -262,9 +261,7 @@ fn one_structure_uses_a_sigmoid_and_training_on_all_cases_needs_no_split() {
 #[test]
 fn time_budget_ends_an_epoch_early_and_allows_at_least_one_step() {
     let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("data");
-    scans::decathlon(&root, 3, SHAPE);
-    let dataset = Dataset::open(&root).unwrap();
+    let dataset = phantoms(folder.path(), 3);
     let at = folder.path().join("run");
     let config = tiny().with(|c| {
         c.epochs = None;

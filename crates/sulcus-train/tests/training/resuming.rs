@@ -26,9 +26,7 @@ fn losses(run: &Path) -> Vec<f64> {
 
 /// Trains without interruption and in three parts, and compares the results. Returns the data set and the run in parts.
 fn trained_in_parts(folder: &Path, config: &TrainConfig) -> (Dataset, PathBuf) {
-    let root = folder.join("data");
-    scans::decathlon(&root, 3, SHAPE);
-    let dataset = Dataset::open(&root).unwrap();
+    let dataset = phantoms(folder, 3);
     let whole = folder.join("whole");
     finished(train(&dataset, &SplitChoice::default(), config, &whole, &mut ()).unwrap());
 
@@ -88,9 +86,7 @@ impl TrainObserver for PanicInFirstStep {
 #[test]
 fn run_from_pretrained_weights_keeps_them_after_a_kill_in_its_first_epoch() {
     let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("data");
-    scans::decathlon(&root, 3, SHAPE);
-    let dataset = Dataset::open(&root).unwrap();
+    let dataset = phantoms(folder.path(), 3);
     let at = |name: &str| folder.path().join(name);
     finished(train(&dataset, &SplitChoice::default(), &tiny(), &at("trained"), &mut ()).unwrap());
     for ema in [None, Some(0.9)] {
@@ -155,9 +151,7 @@ fn averaged_weights_are_kept_and_exported() {
 #[test]
 fn only_checkpoints_with_averaged_weights_have_the_new_version() {
     let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("data");
-    scans::decathlon(&root, 3, SHAPE);
-    let dataset = Dataset::open(&root).unwrap();
+    let dataset = phantoms(folder.path(), 3);
     let version = |run: &Path, which: &str| {
         let bytes = std::fs::read(run.join("checkpoints").join(which)).unwrap();
         let length = u64::from_le_bytes(bytes[8..16].try_into().unwrap()) as usize;
@@ -179,9 +173,7 @@ fn only_checkpoints_with_averaged_weights_have_the_new_version() {
 #[test]
 fn non_finite_loss_keeps_the_last_good_weights() {
     let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("data");
-    scans::decathlon(&root, 3, SHAPE);
-    let dataset = Dataset::open(&root).unwrap();
+    let dataset = phantoms(folder.path(), 3);
     let at = folder.path().join("run");
     let config = tiny().with(|c| {
         c.epochs = Some(1);
@@ -205,9 +197,7 @@ fn non_finite_loss_keeps_the_last_good_weights() {
 #[test]
 fn diverged_last_step_is_not_saved() {
     let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("data");
-    scans::decathlon(&root, 3, SHAPE);
-    let dataset = Dataset::open(&root).unwrap();
+    let dataset = phantoms(folder.path(), 3);
     let at = folder.path().join("run");
     let config = tiny_blocks().with(|c| {
         c.steps_per_epoch = Some(1);

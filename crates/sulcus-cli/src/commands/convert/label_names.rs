@@ -90,16 +90,17 @@ pub(super) fn named(
         None => Ok(BTreeMap::new()),
     };
     let numbers = numbers.context(format_args!("naming the labels of {}", args.input.display()))?;
-    let changed = numbers.iter().filter(|(from, to)| from != to);
-    let changed: Vec<String> = changed.map(|(from, to)| format!("{from} becomes {to}")).collect();
-    let mask = if changed.is_empty() {
-        mask
-    } else {
-        ui.note(format_args!(
-            "the labels get the numbers that the table has for their names: {}",
-            changed.join(", ")
-        ));
-        mask.map(|value| numbers.get(value).copied().unwrap_or(*value))
+    let mask = match mask.with_numbers(&numbers) {
+        None => mask,
+        Some(renumbered) => {
+            let changed = numbers.iter().filter(|(from, to)| from != to);
+            let changed: Vec<String> = changed.map(|(from, to)| format!("{from} becomes {to}")).collect();
+            ui.note(format_args!(
+                "the labels get the numbers that the table has for their names: {}",
+                changed.join(", ")
+            ));
+            renumbered
+        }
     };
     let missing: Vec<_> = mask.counts().into_keys().filter(|v| *v != 0 && table.get(*v).is_none()).collect();
     let kept: Vec<LabelEntry> = missing.iter().filter_map(|value| own?.get(*value)).cloned().collect();

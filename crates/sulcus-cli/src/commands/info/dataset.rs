@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use sulcus_dataset::{Dataset, DatasetSummary, MAX_ROBUST_SDS, Outlier, Range};
+use sulcus_dataset::{Dataset, DatasetSummary, MAX_ROBUST_SDS, Outlier};
+use sulcus_model::AxisRange;
 
 use super::json_text;
 use crate::error::{CliError, Context};
@@ -70,7 +71,7 @@ fn ranges(summary: &DatasetSummary) -> Vec<Vec<String>> {
         let numbers = [min, median, max].map(rounded);
         rows.push([vec![name], numbers.to_vec(), vec![cases.to_string()]].concat());
     };
-    let mut triple = |what: &str, range: &Range| {
+    let mut triple = |what: &str, range: &AxisRange| {
         for (axis, letter) in ["R", "A", "S"].into_iter().enumerate() {
             row(format!("{what} along {letter}"), [range.min[axis], range.median[axis], range.max[axis]], read);
         }

@@ -17,7 +17,7 @@ use sulcus_volume::Image;
 
 use super::job::Job;
 use super::line::{FailureLine, Line};
-use super::reading::{Announced, announced, read_channels};
+use super::reading::{Announced, read_channels};
 use super::record::Records;
 use super::scheduler::{CaseFiles, CaseProcessor, CohortScheduler, Completion, ReadCase};
 use crate::args::PredictArgs;
@@ -97,7 +97,7 @@ impl Cohort<'_> {
     fn check_memory(&self, job: &Job) -> Result<(), CaseError> {
         let Some(limit) = self.args.max_memory.or_else(machine_memory_bytes) else { return Ok(()) };
         let failed = |error: &PipelineError| CaseError::caused_by(error).at(job.input());
-        let Announced { read_bytes: mut required, geometry } = announced(&job.case.files);
+        let Announced { read_bytes: mut required, geometry } = job.announced(self.args.series.as_deref());
         if let Some(geometry) = geometry.filter(|_| self.spec.crop == CropRule::Whole) {
             let mut settings = InferenceSettings::default();
             settings.outputs = self.outputs();
@@ -164,7 +164,7 @@ impl CaseFiles for Cohort<'_> {
     }
 
     fn read_bytes(&self, case: usize) -> u64 {
-        self.jobs.get(case).map_or(0, |job| announced(&job.case.files).read_bytes)
+        self.jobs.get(case).map_or(0, |job| job.announced(self.args.series.as_deref()).read_bytes)
     }
 }
 

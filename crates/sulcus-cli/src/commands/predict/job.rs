@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use super::reading::{Announced, announced};
 use crate::args::PredictArgs;
 use crate::error::CliError;
 use crate::files;
@@ -17,9 +19,15 @@ pub(super) struct Job {
     pub(super) case: Case,
     pub(super) mask: PathBuf,
     pub(super) probabilities: Option<PathBuf>,
+    announced: OnceLock<Announced>,
 }
 
 impl Job {
+    /// What its headers announce. They are read once.
+    pub(super) fn announced(&self, series: Option<&str>) -> Announced {
+        *self.announced.get_or_init(|| announced(&self.case.files, series))
+    }
+
     /// The first file of the case, by which the user knows it.
     pub(super) fn input(&self) -> &Path {
         self.case.files.first().map_or(Path::new(""), PathBuf::as_path)
@@ -59,7 +67,7 @@ pub(super) fn plan_outputs(args: &PredictArgs, cases: Vec<Case>, bad: usize) -> 
                 let stem = cases::case_name(&mask).unwrap_or_else(|| case.name.clone());
                 mask.with_file_name(format!("{stem}{PROBABILITIES_SUFFIX}.nii.gz"))
             };
-            Job { probabilities: args.probabilities.then(beside), mask, case }
+            Job { probabilities: args.probabilities.then(beside), mask, case, announced: OnceLock::new() }
         })
         .collect();
     // -o may name either file of a volume of two files.

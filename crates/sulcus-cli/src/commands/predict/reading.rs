@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use sulcus_io::{IoError, Scan, VolumeMetadata, read_metadata};
+use sulcus_io::{IoError, Scan, VolumeMetadata};
 use sulcus_volume::{Geometry, Image};
 
 use crate::error::CaseError;
+use crate::input::scans;
 
 /// What the headers of a case announce.
-#[derive(Default)]
+#[derive(Default, Clone, Copy)]
 pub(super) struct Announced {
     /// Memory to read the case, in bytes: its voxels as they are stored and as numbers.
     pub(super) read_bytes: u64,
@@ -16,11 +17,13 @@ pub(super) struct Announced {
     pub(super) geometry: Option<Geometry>,
 }
 
-/// Reads the headers of a case. Files that cannot be read announce nothing.
-pub(super) fn announced(paths: &[PathBuf]) -> Announced {
+/// Reads the headers of a case, of a DICOM folder those of this series. Files that cannot be read announce nothing.
+pub(super) fn announced(paths: &[PathBuf], series: Option<&str>) -> Announced {
     let mut all = Announced::default();
     for path in paths {
-        let (Ok(source), Ok(file)) = (read_metadata(path), std::fs::metadata(path)) else { continue };
+        let (Ok(source), Ok(file)) = (scans::read_metadata(path, series), std::fs::metadata(path)) else {
+            continue;
+        };
         let values = (source.geometry().voxels() as u64).saturating_mul(source.channels() as u64);
         // Several files are stacked.
         let stacked = if paths.len() > 1 { values.saturating_mul(size_of::<f32>() as u64) } else { 0 };

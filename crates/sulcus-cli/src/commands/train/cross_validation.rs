@@ -26,8 +26,11 @@ pub(super) fn is_requested(args: &TrainArgs) -> bool {
 }
 
 pub(super) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
-    let dataset = config::open_dataset(&args.dataset, &args.split)?;
+    let mut dataset = config::open_dataset(&args.dataset, &args.split)?;
     let (mut all, lock) = if args.resume { resume(args, &dataset)? } else { start(args, &dataset, ui)? };
+    if args.resume {
+        dataset = dataset.with_recorded_patients(all.manifest().patients.clone());
+    }
     let interrupt = Interrupt::listen()?;
     let total = all.folds().len();
     let mut passed = None;

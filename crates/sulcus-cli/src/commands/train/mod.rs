@@ -117,7 +117,10 @@ fn check_settings(args: &TrainArgs, dataset: &Dataset) -> Result<(), CliError> {
         let mut given = file.config;
         config::apply(args, &mut given);
         config::keep_changeable(&mut given, &manifest.config);
-        file.plan != manifest.plan || given.open_choices() != manifest.config.open_choices()
+        let mut plan = file.plan;
+        // A run describes its own training cases, whichever cases the plan was made from.
+        plan.training_scans.clone_from(&manifest.plan.training_scans);
+        plan != manifest.plan || given.open_choices() != manifest.config.open_choices()
     });
     if config::differs(args, &manifest.config) || other_plan || other_split {
         return Err(other_settings(&args.output));

@@ -138,7 +138,7 @@ fn pytorch(bytes: Vec<u8>, path: &Path) -> Result<Vec<FileTensor>, InitError> {
     let mut names: Vec<String> = tensors.keys().cloned().collect();
     names.sort();
     let mut take = |name: &str| {
-        let tensor = tensors.remove(name).map(bridge::from_pytorch);
+        let tensor = tensors.remove(name).map(bridge::from_pytorch).filter(|tensor| is_float(tensor.dtype));
         tensor.map(bridge::into_data).transpose().map_err(|e| e.to_string())
     };
     float_tensors(names, &mut take).map_err(broken)
@@ -163,6 +163,11 @@ fn safetensors(bytes: &[u8], path: &Path) -> Result<Vec<FileTensor>, InitError> 
     float_tensors(tensors.names(), |name| Ok(tensors.data(name))).map_err(broken)
 }
 
+/// Counters and similar values are no weights.
+fn is_float(dtype: DType) -> bool {
+    matches!(dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
+}
+
 /// The floating-point tensors, in single precision.
 fn float_tensors(
     names: Vec<String>,
@@ -174,8 +179,7 @@ fn float_tensors(
             continue;
         }
         let Some(data) = take(&file_name)? else { continue };
-        // Counters and similar values are no weights.
-        if !matches!(data.dtype(), DType::F64 | DType::F32 | DType::F16 | DType::BF16) {
+        if !is_float(data.dtype()) {
             continue;
         }
         let shape = data.shape().to_vec();
