@@ -40,7 +40,10 @@ mod step;
 pub use error::{CaseStage, PreflightError, TrainError};
 pub use export::calibration::{HeldOutScan, RunData};
 pub use export::onnx::{ExportError, export_onnx};
-pub use network::{NetworkError, NetworkPredictor, UNet};
+pub use network::{
+    GpuForms, InputGradientForm, LayerForm, NetworkError, NetworkPredictor, UNet, gpu_convolution,
+    gpu_transposed_convolution,
+};
 pub use run::begin::{plan, train, train_by_plan};
 pub use run::checkpoint::{Checkpoint, CheckpointParts};
 pub use run::checkpoint_error::CheckpointError;

@@ -130,6 +130,16 @@ impl Block {
         }
     }
 
+    /// See [`Self::convolutions`].
+    pub(crate) fn convolutions_mut(&mut self) -> Vec<&mut ConvBlock> {
+        match self {
+            Self::Plain(block) => vec![block],
+            Self::Residual(block) => {
+                [&mut block.first, &mut block.second].into_iter().chain(&mut block.project).collect()
+            }
+        }
+    }
+
     /// The convolution that reads the block's input.
     pub(crate) fn first(&self) -> &ConvBlock {
         match self {

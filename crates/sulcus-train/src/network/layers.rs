@@ -14,8 +14,9 @@ use burn::tensor::ops::{AvgPoolOptions, ConvOptions, ConvTransposeOptions, MaxPo
 use burn::tensor::{Device, FloatDType, Slice, Tensor};
 use sulcus_model::{Activation, Norm};
 
-use super::cpu;
+use super::gpu::{self, GpuForms, LayerForm};
 use super::weight_init::{WeightInit, zero_bias};
+use super::{InputGradientForm, cpu};
 
 /// A convolution with odd kernels, padded by half of them.
 #[derive(Module, Debug)]
@@ -26,12 +27,14 @@ pub(crate) struct Conv {
     pub(crate) bias: Param<Tensor<1>>,
     #[module(skip)]
     pub(crate) stride: [usize; 3],
+    #[module(skip)]
+    pub(crate) forms: GpuForms,
 }
 
 impl Conv {
     pub(crate) fn new(weight: Param<Tensor<5>>, stride: [usize; 3], device: &Device) -> Self {
         let [outputs, ..] = weight.dims();
-        Self { weight, bias: zero_bias(outputs, device), stride }
+        Self { weight, bias: zero_bias(outputs, device), stride, forms: GpuForms::default() }
     }
 
     /// Kernel along D, H, W.
@@ -53,25 +56,74 @@ impl Conv {
 
     /// The same, composed of Burn's operations.
     fn by_burn(&self, input: Tensor<5>, behind: Option<Tensor<5>>) -> Tensor<5> {
-        let (weight, bias) = (like(self.weight.val(), &input), like(self.bias.val(), &input));
         let input = match behind {
             Some(behind) => Tensor::cat(vec![input, behind], 1),
             None => input,
         };
-        let [kd, kh, kw] = self.kernel();
-        let (input, [sd, sh, sw]) = skip_unseen(input, self.kernel(), self.stride);
-        let [n, c, d, h, w] = input.dims();
-        if d == 1 && kd == 1 {
-            let [outputs, inputs, ..] = weight.dims();
-            let options = ConvOptions::new([sh, sw], [kh / 2, kw / 2], [1, 1], 1);
-            let weight = weight.reshape([outputs, inputs, kh, kw]);
-            let output = conv2d(input.reshape([n, c, h, w]), weight, Some(bias), options);
-            let [n, c, h, w] = output.dims();
-            return output.reshape([n, c, 1, h, w]);
-        }
-        let options = ConvOptions::new([sd, sh, sw], [kd / 2, kh / 2, kw / 2], [1, 1, 1], 1);
-        conv3d(input, weight, Some(bias), options)
+        gpu_convolution(input, self.weight.val(), self.bias.val(), self.stride, self.forms)
     }
+}
+
+/// A convolution as the networks compute it on a GPU, by itself: for checks and benches. It is padded by half of its kernel,
+/// whose edges are odd, and computes in the type of its input.
+///
+/// # Shapes
+/// `input` `[N, in, D, H, W]`, `weight` `[out, in, kD, kH, kW]`, `bias` `[out]` → `[N, out, D / stride, H / stride, W / stride]`,
+/// rounded up.
+pub fn gpu_convolution(
+    input: Tensor<5>,
+    weight: Tensor<5>,
+    bias: Tensor<1>,
+    stride: [usize; 3],
+    forms: GpuForms,
+) -> Tensor<5> {
+    let (weight, bias) = (like(weight, &input), like(bias, &input));
+    let [outputs, inputs, kd, kh, kw] = weight.dims();
+    let (input, [sd, sh, sw]) = skip_unseen(input, [kd, kh, kw], stride);
+    if [kd, kh, kw] == [1; 3] && forms.pointwise == LayerForm::MatrixProduct {
+        return gpu::pointwise(input, weight, bias);
+    }
+    let [n, c, d, h, w] = input.dims();
+    if d == 1 && kd == 1 {
+        let options = ConvOptions::new([sh, sw], [kh / 2, kw / 2], [1, 1], 1);
+        let weight = weight.reshape([outputs, inputs, kh, kw]);
+        let output = conv2d(input.reshape([n, c, h, w]), weight, Some(bias), options);
+        let [n, c, h, w] = output.dims();
+        return output.reshape([n, c, 1, h, w]);
+    }
+    if forms.input_gradient != InputGradientForm::Operation {
+        return gpu::convolve(input, weight, bias, [sd, sh, sw], forms.input_gradient);
+    }
+    let options = ConvOptions::new([sd, sh, sw], [kd / 2, kh / 2, kw / 2], [1, 1, 1], 1);
+    conv3d(input, weight, Some(bias), options)
+}
+
+/// A transposed convolution whose kernel equals its stride, as the networks compute it on a GPU, by itself: for checks and
+/// benches. It computes in the type of its input.
+///
+/// # Shapes
+/// `input` `[N, in, D, H, W]`, `weight` `[in, out, kD, kH, kW]`, `bias` `[out]` → `[N, out, D · kD, H · kH, W · kW]`.
+pub fn gpu_transposed_convolution(
+    input: Tensor<5>,
+    weight: Tensor<5>,
+    bias: Tensor<1>,
+    form: LayerForm,
+) -> Tensor<5> {
+    let (weight, bias) = (like(weight, &input), like(bias, &input));
+    if form == LayerForm::MatrixProduct {
+        return gpu::up(input, weight, bias);
+    }
+    let [inputs, outputs, sd, sh, sw] = weight.dims();
+    let [n, c, d, h, w] = input.dims();
+    if d == 1 && sd == 1 {
+        let options = ConvTransposeOptions::new([sh, sw], [0, 0], [0, 0], [1, 1], 1);
+        let weight = weight.reshape([inputs, outputs, sh, sw]);
+        let output = conv_transpose2d(input.reshape([n, c, h, w]), weight, Some(bias), options);
+        let [n, c, h, w] = output.dims();
+        return output.reshape([n, c, 1, h, w]);
+    }
+    let options = ConvTransposeOptions::new([sd, sh, sw], [0; 3], [0; 3], [1; 3], 1);
+    conv_transpose3d(input, weight, Some(bias), options)
 }
 
 /// A transposed convolution whose kernel equals its stride: each output depends on one input position.
@@ -81,6 +133,8 @@ pub(crate) struct Up {
     pub(crate) weight: Param<Tensor<5>>,
     /// `[out]`
     pub(crate) bias: Param<Tensor<1>>,
+    #[module(skip)]
+    pub(crate) form: LayerForm,
 }
 
 impl Up {
@@ -88,7 +142,7 @@ impl Up {
         let [inputs, outputs] = channels;
         let [d, h, w] = stride;
         let weight = init.linear([inputs, outputs, d, h, w], inputs, device);
-        Self { weight, bias: zero_bias(outputs, device) }
+        Self { weight, bias: zero_bias(outputs, device), form: GpuForms::default().transposed }
     }
 
     /// Along D, H, W.
@@ -108,19 +162,7 @@ impl Up {
 
     /// The same, composed of Burn's operations.
     fn by_burn(&self, input: Tensor<5>) -> Tensor<5> {
-        let (weight, bias) = (like(self.weight.val(), &input), like(self.bias.val(), &input));
-        let [sd, sh, sw] = self.stride();
-        let [n, c, d, h, w] = input.dims();
-        if d == 1 && sd == 1 {
-            let [inputs, outputs, ..] = weight.dims();
-            let options = ConvTransposeOptions::new([sh, sw], [0, 0], [0, 0], [1, 1], 1);
-            let weight = weight.reshape([inputs, outputs, sh, sw]);
-            let output = conv_transpose2d(input.reshape([n, c, h, w]), weight, Some(bias), options);
-            let [n, c, h, w] = output.dims();
-            return output.reshape([n, c, 1, h, w]);
-        }
-        let options = ConvTransposeOptions::new([sd, sh, sw], [0; 3], [0; 3], [1; 3], 1);
-        conv_transpose3d(input, weight, Some(bias), options)
+        gpu_transposed_convolution(input, self.weight.val(), self.bias.val(), self.form)
     }
 }
 
@@ -288,6 +330,14 @@ mod tests {
         check(what, of(ours), of(burns));
     }
 
+    /// Burn's operations, and each other form of a convolution.
+    fn all_forms() -> Vec<GpuForms> {
+        let gradients = [InputGradientForm::ReversedKernel, InputGradientForm::MatrixProducts];
+        let mut forms = vec![GpuForms::OPERATIONS, GpuForms::default()];
+        forms.extend(gradients.map(|form| GpuForms::OPERATIONS.with_input_gradient(form)));
+        forms
+    }
+
     #[test]
     fn convolutions_and_gradients_equal_burns() {
         let device = Device::flex().autodiff();
@@ -307,17 +357,20 @@ mod tests {
             conv.bias = Param::from_tensor(noise([outputs], 2, &device));
             let input = || noise([n, c, d, h, w], 3, &device).require_grad();
             let second = || (behind > 0).then(|| noise([n, behind, d, h, w], 4, &device).require_grad());
-            let ((a, a2), (b, b2)) = ((input(), second()), (input(), second()));
-            let ours = conv.forward(a.clone(), a2.clone());
-            let burns = conv.by_burn(b.clone(), b2.clone());
-            let (of_ours, of_burns) = (backward(&ours), backward(&burns));
-            check("output", ours, burns);
-            check("input", a.grad(&of_ours).unwrap(), b.grad(&of_burns).unwrap());
-            if let (Some(a2), Some(b2)) = (a2, b2) {
-                check("behind", a2.grad(&of_ours).unwrap(), b2.grad(&of_burns).unwrap());
+            for forms in all_forms() {
+                conv.forms = forms;
+                let ((a, a2), (b, b2)) = ((input(), second()), (input(), second()));
+                let ours = conv.forward(a.clone(), a2.clone());
+                let burns = conv.by_burn(b.clone(), b2.clone());
+                let (of_ours, of_burns) = (backward(&ours), backward(&burns));
+                check("output", ours, burns);
+                check("input", a.grad(&of_ours).unwrap(), b.grad(&of_burns).unwrap());
+                if let (Some(a2), Some(b2)) = (a2, b2) {
+                    check("behind", a2.grad(&of_ours).unwrap(), b2.grad(&of_burns).unwrap());
+                }
+                parameters("weight", &conv.weight, &of_ours, &of_burns);
+                parameters("bias", &conv.bias, &of_ours, &of_burns);
             }
-            parameters("weight", &conv.weight, &of_ours, &of_burns);
-            parameters("bias", &conv.bias, &of_ours, &of_burns);
         }
     }
 
@@ -329,13 +382,16 @@ mod tests {
         {
             let mut up = Up::new([shape[1], outputs], stride, &mut WeightInit::new(5), &device);
             up.bias = Param::from_tensor(noise([outputs], 2, &device));
-            let (a, b) = (noise(shape, 3, &device).require_grad(), noise(shape, 3, &device).require_grad());
-            let (ours, burns) = (up.forward(a.clone()), up.by_burn(b.clone()));
-            let (of_ours, of_burns) = (backward(&ours), backward(&burns));
-            check("output", ours, burns);
-            check("input", a.grad(&of_ours).unwrap(), b.grad(&of_burns).unwrap());
-            parameters("weight", &up.weight, &of_ours, &of_burns);
-            parameters("bias", &up.bias, &of_ours, &of_burns);
+            for form in [LayerForm::Operation, LayerForm::MatrixProduct] {
+                up.form = form;
+                let (a, b) = (noise(shape, 3, &device).require_grad(), noise(shape, 3, &device).require_grad());
+                let (ours, burns) = (up.forward(a.clone()), up.by_burn(b.clone()));
+                let (of_ours, of_burns) = (backward(&ours), backward(&burns));
+                check("output", ours, burns);
+                check("input", a.grad(&of_ours).unwrap(), b.grad(&of_burns).unwrap());
+                parameters("weight", &up.weight, &of_ours, &of_burns);
+                parameters("bias", &up.bias, &of_ours, &of_burns);
+            }
         }
     }
 

@@ -3,12 +3,15 @@
 mod block;
 pub(crate) mod cpu;
 mod error;
+mod gpu;
 mod layers;
 mod predictor;
 mod unet;
 mod weight_init;
 
 pub use error::NetworkError;
+pub use gpu::{GpuForms, InputGradientForm, LayerForm};
+pub use layers::{gpu_convolution, gpu_transposed_convolution};
 pub use predictor::NetworkPredictor;
 pub use unet::UNet;
 

@@ -2,10 +2,10 @@ use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor};
 use sulcus_model::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 
-use super::NetworkError;
 use super::block::{Block, BlockShape, ConvBlock};
 use super::layers::{Conv, NormLayer, Up, max_pool};
 use super::weight_init::WeightInit;
+use super::{GpuForms, NetworkError};
 
 /// A 2-D or 3-D U-Net (Ronneberger, Fischer & Brox 2015), built from a [`NetworkSpec`].
 ///
@@ -140,6 +140,24 @@ impl UNet {
             return Err(NetworkError::Channels { name: name(), input: input_channels, output: output_channels });
         }
         Ok(())
+    }
+
+    /// The same network whose layers are computed in these forms on a GPU. On the processor they change nothing.
+    #[must_use]
+    pub fn with_forms(mut self, forms: GpuForms) -> Self {
+        let encoder =
+            self.encoder.iter_mut().flat_map(|stage| &mut stage.blocks).flat_map(Block::convolutions_mut);
+        let decoder = self.decoder.iter_mut().flat_map(|stage| &mut stage.blocks);
+        for block in self.stem.iter_mut().chain(encoder).chain(decoder) {
+            block.conv.forms = forms;
+        }
+        for head in std::iter::once(&mut self.head).chain(&mut self.side_heads) {
+            head.forms = forms;
+        }
+        for stage in &mut self.decoder {
+            stage.up.form = forms.transposed;
+        }
+        self
     }
 
     /// The logits of a batch. Convolutions compute in the type of the input, everything else in single precision.
