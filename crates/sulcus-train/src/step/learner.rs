@@ -8,8 +8,8 @@ use super::exchange::{Exchange, flatten, mean_on, unflatten};
 use super::loss_scaler::LossScaler;
 use super::optimizer::{OptimizerState, clip};
 use super::placement::Placement;
-use super::replica::Replica;
 pub use super::replica::StepConfig;
+use super::replica::{Replica, read};
 use super::worker::{Command, WorkerReplica};
 use crate::error::TrainError;
 use crate::network::UNet;
@@ -115,20 +115,29 @@ impl Learner {
             worker.compute_gradients(part, scale)?;
         }
         let (loss, gradients) = self.replica.loss_and_gradients(self.config, own, scale)?;
+        let needs_norm = max_norm.is_some() || self.scaler.is_some();
+        // A single device is waited for once in a step. With several, the losses decide whether the gradients are averaged.
+        let (loss, norm) = if needs_norm && self.workers.is_empty() {
+            let (loss, norm) = clip::loss_and_norm(loss, &gradients, self.network())?;
+            (loss, Some(norm))
+        } else {
+            (read(loss)?, None)
+        };
         let mut sum = loss;
         for worker in &self.workers {
             sum += worker.loss()?;
         }
         let loss = sum / devices as f64;
-        let gradients = match gradients {
-            Some(gradients) if loss.is_finite() => gradients,
-            _ => {
-                self.send_all(&Command::SkipUpdate)?;
-                return Ok((self, StepOutput { loss, overflow: None }));
-            }
-        };
+        if !loss.is_finite() {
+            self.send_all(&Command::SkipUpdate)?;
+            return Ok((self, StepOutput { loss, overflow: None }));
+        }
         let gradients = self.average(gradients)?;
-        let Some(gradient_factor) = self.gradient_factor(&gradients, max_norm, scale)? else {
+        let norm = match norm {
+            None if needs_norm => Some(clip::norm(&gradients, self.network())?),
+            norm => norm,
+        };
+        let Some(gradient_factor) = self.gradient_factor(norm, max_norm, scale) else {
             self.send_all(&Command::SkipUpdate)?;
             let lowered = self.scaler.as_mut().is_some_and(LossScaler::record_overflow);
             let overflow = Some(if lowered { Overflow::ScaleLowered } else { Overflow::AtMinimumScale });
@@ -143,22 +152,15 @@ impl Learner {
         Ok((self, StepOutput { loss, overflow: None }))
     }
 
-    /// The factor of the gradients before the update; `None` if they overflowed. It is computed once, so that all replicas
-    /// make the same update.
-    fn gradient_factor(
-        &self,
-        gradients: &GradientsParams,
-        max_norm: Option<f64>,
-        scale: f64,
-    ) -> Result<Option<f64>, TrainError> {
-        if max_norm.is_none() && self.scaler.is_none() {
-            return Ok(Some(1.0));
-        }
-        let norm = clip::norm(gradients, self.network())? / scale;
+    /// The factor of the gradients before the update, from their norm; `None` if they overflowed. It is computed once, so that
+    /// all replicas make the same update.
+    fn gradient_factor(&self, norm: Option<f64>, max_norm: Option<f64>, scale: f64) -> Option<f64> {
+        let Some(norm) = norm else { return Some(1.0) };
+        let norm = norm / scale;
         if self.scaler.is_some() && !norm.is_finite() {
-            return Ok(None);
+            return None;
         }
-        Ok(Some(max_norm.map_or(1.0, |max_norm| clip::factor(norm, max_norm)) / scale))
+        Some(max_norm.map_or(1.0, |max_norm| clip::factor(norm, max_norm)) / scale)
     }
 
     /// The mean of the gradients of all devices.

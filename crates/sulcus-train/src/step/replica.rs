@@ -31,6 +31,11 @@ pub struct StepConfig {
     pub precision: Precision,
 }
 
+/// Reads a loss, `[1]`, which waits for the device.
+pub(super) fn read(loss: Tensor<1>) -> Result<f64, TrainError> {
+    loss.try_into_scalar::<f64>().map_err(|e| TrainError::Tensor(format!("{e:?}")))
+}
+
 impl Replica {
     /// A deep copy on another device. (Clones of Burn's modules share running statistics.)
     pub(super) fn copy_to(&self, spec: &NetworkSpec, device: &Device) -> Result<Self, TrainError> {
@@ -45,25 +50,22 @@ impl Replica {
         Ok(Self { network, optimizer: self.optimizer.clone(), device })
     }
 
-    /// The loss of a batch and, if the loss is finite, the gradients of `scale` times the loss.
+    /// The loss of a batch, `[1]`, and the gradients of `scale` times the loss. Nothing is read back from the device.
     pub(super) fn loss_and_gradients(
         &self,
         config: StepConfig,
         batch: Batch,
         scale: f64,
-    ) -> Result<(f64, Option<GradientsParams>), TrainError> {
+    ) -> Result<(Tensor<1>, GradientsParams), TrainError> {
         let [n, _, d, h, w] = batch.shape;
         let image = Tensor::<5>::from_data(TensorData::new(batch.image, batch.shape), &self.device);
         let targets = Targets::new(batch.classes, [n, d, h, w])?.with_regions(batch.regions);
         // The network computes in the type of its input.
         let image = image.cast(float(config.precision)?);
         let loss = config.objective.loss(&self.network, image, &targets)?;
-        let value = loss.clone().try_into_scalar::<f64>().map_err(|e| TrainError::Tensor(format!("{e:?}")))?;
-        if !value.is_finite() {
-            return Ok((value, None));
-        }
+        let value = loss.clone().inner();
         let loss = if scale == 1.0 { loss } else { loss * scale };
-        Ok((value, Some(GradientsParams::from_grads(loss.backward(), &self.network))))
+        Ok((value, GradientsParams::from_grads(loss.backward(), &self.network)))
     }
 
     /// Updates the weights.

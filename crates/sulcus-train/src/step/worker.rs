@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use sulcus_kernels::StepSize;
 
 use super::exchange::{Exchange, flatten, unflatten};
-use super::replica::{Replica, StepConfig};
+use super::replica::{Replica, StepConfig, read};
 use crate::error::TrainError;
 use crate::sampling::sampler::Batch;
 
@@ -133,6 +133,7 @@ fn serve(
     while let Ok(request) = requests.recv() {
         let Request::ComputeGradients(part, scale) = request else { return Err(unexpected()) };
         let (loss, mut gradients) = replica.loss_and_gradients(config, part, scale)?;
+        let loss = read(loss)?;
         let mut averaged = None;
         if responses.send(Response::Loss(loss)).is_err() {
             return Ok(());
@@ -143,8 +144,7 @@ fn serve(
                 Ok(Request::ComputeGradients(..)) => return Err(unexpected()),
                 Ok(Request::Command(Command::SkipUpdate)) => break,
                 Ok(Request::Command(Command::AverageGradients)) => {
-                    let own = gradients.as_mut().ok_or_else(unexpected)?;
-                    let (flat, order) = flatten(&replica.network, own)?;
+                    let (flat, order) = flatten(&replica.network, &mut gradients)?;
                     let average = match exchange {
                         Exchange::Collective(_) => Some(exchange.mean(flat)?),
                         Exchange::ThroughFirst => {

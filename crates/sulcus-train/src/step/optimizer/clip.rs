@@ -15,24 +15,44 @@ pub(crate) fn factor(norm: f64, max_norm: f64) -> f64 {
 
 /// The norm of the gradient over all weights of a network.
 pub(crate) fn norm(gradients: &GradientsParams, network: &UNet) -> Result<f64, TrainError> {
+    let norms = norms(gradients, network);
+    if norms.is_empty() { Ok(0.0) } else { Ok(total(&read(norms)?)) }
+}
+
+/// A loss, `[1]`, and the norm of the gradient over all weights of a network. Both are read at once, because each read waits
+/// for the device.
+pub(crate) fn loss_and_norm(
+    loss: Tensor<1>,
+    gradients: &GradientsParams,
+    network: &UNet,
+) -> Result<(f64, f64), TrainError> {
+    let mut values = norms(gradients, network);
+    values.push(loss);
+    let mut values = read(values)?;
+    let loss = values.pop().map_or(f64::NAN, f64::from);
+    Ok((loss, total(&values)))
+}
+
+/// The norm of each parameter's gradient, `[1]` each.
+fn norms(gradients: &GradientsParams, network: &UNet) -> Vec<Tensor<1>> {
     let mut collected = GradientNorms { gradients, norms: Vec::new() };
     network.visit(&mut collected);
-    if collected.norms.is_empty() {
-        return Ok(0.0);
-    }
-    // Read once, because each read waits for the device.
-    let norms = Tensor::cat(collected.norms, 0).try_into_vec_as::<f32>();
-    let norms = norms.map_err(|e| TrainError::Tensor(format!("{e:?}")))?;
-    Ok(norms.into_iter().map(|norm| f64::from(norm).powi(2)).sum::<f64>().sqrt())
+    collected.norms
+}
+
+fn read(values: Vec<Tensor<1>>) -> Result<Vec<f32>, TrainError> {
+    Tensor::cat(values, 0).try_into_vec_as::<f32>().map_err(|e| TrainError::Tensor(format!("{e:?}")))
+}
+
+fn total(norms: &[f32]) -> f64 {
+    norms.iter().map(|norm| f64::from(*norm).powi(2)).sum::<f64>().sqrt()
 }
 
 /// Whether all weights are finite.
 pub(crate) fn weights_are_finite(network: &UNet) -> Result<bool, TrainError> {
     let mut weights = WeightNorms(Vec::new());
     network.valid().visit(&mut weights);
-    let norms = Tensor::cat(weights.0, 0).try_into_vec_as::<f32>();
-    let norms = norms.map_err(|e| TrainError::Tensor(format!("{e:?}")))?;
-    Ok(norms.into_iter().all(f32::is_finite))
+    Ok(read(weights.0)?.into_iter().all(f32::is_finite))
 }
 
 /// The norm of each parameter, `[1]`.
