@@ -33,17 +33,16 @@ pub(crate) fn all(root: &Path) -> Result<(), String> {
         ])),
         step::timed("public items of the libraries", || api::check(root, false)),
         // If DOCS_RS is set, the build script of the CUDA backend does not download its compiler, so types can be checked
-        // on a machine without a GPU. The test is that of `cargo xtask test --vulkan`.
+        // on a machine without a GPU. The program is that of `cargo xtask test --vulkan` and of tests/gpu/README.md.
         step::run(step::cargo().current_dir(root).env("DOCS_RS", "1").args([
             "check",
             "--release",
             "-p",
-            "sulcus-train",
+            "sulcus-tests",
             "--features",
             "cuda,vulkan",
-            "--lib",
-            "--test",
-            "vulkan",
+            "--example",
+            "gpu_check",
         ])),
     ];
     let failures: Vec<String> = outcomes.into_iter().filter_map(Result::err).collect();

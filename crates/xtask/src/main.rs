@@ -3,6 +3,7 @@
 
 mod api;
 mod check;
+mod cuda;
 mod deny;
 mod fuzz;
 mod imports;
@@ -27,7 +28,7 @@ cargo xtask TASK
                  the built viewer, the GPU type check
   test           fetches what the tests need, runs check, then every test; ends with 'N passed, N failed, N skipped'
   test --only    the same without check
-  test --vulkan  compares networks on a Vulkan device with those on the processor (slow to build; run it manually)
+  test --vulkan  the checks of tests/gpu on a Vulkan device (slow to build; run it manually)
   test --peers   the comparisons with other projects (slow; run it manually): tests/peers/README.md
   structure [--bless]
                  only the circular imports and long files of check; --bless writes known-structure.txt
@@ -36,6 +37,7 @@ cargo xtask TASK
   sanitize       runs the tests of the unsafe code with the address sanitizer (slow to build; run it manually; Linux on x86_64)
   fuzz [--minutes M] [TARGET]
                  fuzzes the file readers, 20 minutes per target (run it manually; needs a nightly compiler and cargo-fuzz)
+  cuda-link      builds the checks of tests/gpu with CUDA, using an installed LLVM 23 (slow; run it manually)
   viewer         rebuilds wasm/dist, the browser viewer that the binary embeds
   setup          only fetches what the tests need (ONNX Runtime, Chromium)
 ";
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         ["api", "--bless"] => api::check(&root, true),
         ["sbom"] => sbom::write(&root),
         ["sanitize"] => sanitize::run(&root),
+        ["cuda-link"] => cuda::link(&root),
         ["viewer"] => viewer::build(&root),
         ["fuzz", words @ ..] => fuzz::run(&root, words),
         ["setup"] => setup::all().map(|_| ()),

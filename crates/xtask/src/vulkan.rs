@@ -1,4 +1,4 @@
-//! Compares networks on a Vulkan device with the same networks on the processor. Uses a GPU if there is one, else
+//! Runs the checks of `tests/gpu` on a Vulkan device, above all the comparison of networks with those on the processor. Uses a GPU if there is one, else
 //! SwiftShader, the software implementation of Vulkan that is part of Chromium.
 
 use std::path::{Path, PathBuf};
@@ -12,6 +12,9 @@ const SWIFT_SHADER: [&str; 4] = [
     "/opt/google/chrome/vk_swiftshader_icd.json",
     "/snap/chromium/current/usr/lib/chromium-browser/vk_swiftshader_icd.json",
 ];
+
+/// Checks that measure time, which on a software device says nothing and takes many minutes.
+const SLOW_IN_SOFTWARE: &str = "steps-fp32,steps-bf16,steps-nnunet,steps-nnunet-bf16,forms";
 
 /// The variables that select the drivers of Vulkan's loader: the newer and the older name.
 const DRIVERS: [&str; 2] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
@@ -38,8 +41,9 @@ pub(crate) fn all(root: &Path) -> Result<(), String> {
         }
     };
     let mut command = step::cargo();
-    command.current_dir(root).args(["test", "--release", "-p", "sulcus-train", "--features", "vulkan"]);
-    command.args(["--test", "vulkan", "--", "--show-output", "--test-threads", "1"]);
+    command.current_dir(root).args(["run", "--release", "-p", "sulcus-tests", "--features", "vulkan"]);
+    command.args(["--example", "gpu_check", "--", "--device", "vulkan", "--budget", "3600", "--patience", "20"]);
+    command.args(["--output", "target/gpu-check.jsonl", "--skip", SLOW_IN_SOFTWARE]);
     if let Some(manifest) = driver {
         for name in DRIVERS {
             command.env(name, &manifest);
