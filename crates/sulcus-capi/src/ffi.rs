@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::ptr::NonNull;
 
+use sulcus_pipeline::ScanWarning;
+
 /// How a call ended. 0 is success. Later versions may add numbers, so treat unknown ones as failures.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,23 +86,36 @@ impl SulcusStatus {
 }
 
 thread_local! {
-    static LAST_ERROR: RefCell<Option<CString>> = const { RefCell::new(None) };
+    static LAST_ERROR: RefCell<Option<LastError>> = const { RefCell::new(None) };
 }
 
-/// A failed call: its status, and the message for `sulcus_last_error`.
+/// What the thread keeps of its last failed call.
+struct LastError {
+    message: CString,
+    /// A JSON array.
+    warnings: CString,
+}
+
+/// A failed call: its status, the message for `sulcus_last_error`, and the warnings for `sulcus_last_error_warnings_json`.
 #[derive(Debug)]
 pub(crate) struct FfiError {
     status: SulcusStatus,
     message: String,
+    warnings: Vec<ScanWarning>,
 }
 
 impl FfiError {
     pub(crate) fn new(status: SulcusStatus, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), warnings: Vec::new() }
     }
 
     pub(crate) fn argument(message: impl Into<String>) -> Self {
         Self::new(SulcusStatus::InvalidArgument, message)
+    }
+
+    /// Why the scan was refused as implausible.
+    pub(crate) fn with_warnings(self, warnings: &[ScanWarning]) -> Self {
+        Self { warnings: warnings.to_vec(), ..self }
     }
 
     pub(crate) fn with_status(self, status: SulcusStatus) -> Self {
@@ -119,15 +134,30 @@ pub extern "C" fn sulcus_last_error() -> *const c_char {
     let none = c"".as_ptr();
     call_or(none, || {
         // The text keeps its address until it is replaced, which takes another failure in this thread.
-        let last = LAST_ERROR.try_with(|last| last.borrow().as_ref().map(|text| text.as_ptr()));
+        let last = LAST_ERROR.try_with(|last| last.borrow().as_ref().map(|last| last.message.as_ptr()));
+        last.ok().flatten().unwrap_or(none)
+    })
+}
+
+/// Why the scan of this thread's last failed call was refused as implausible, for example with `sulcus_options_set_strict`: a JSON
+/// array of objects with `kind`, `message` and further fields, like the warnings of `sulcus_segmentation_report_json`. An empty array
+/// (`[]`) for other failures, and when no call has failed.
+///
+/// The text is valid as long as that of `sulcus_last_error`. Any thread may call this function and sees only its own errors.
+#[unsafe(no_mangle)]
+pub extern "C" fn sulcus_last_error_warnings_json() -> *const c_char {
+    let none = c"[]".as_ptr();
+    call_or(none, || {
+        let last = LAST_ERROR.try_with(|last| last.borrow().as_ref().map(|last| last.warnings.as_ptr()));
         last.ok().flatten().unwrap_or(none)
     })
 }
 
 fn set_last_error(error: &FfiError) {
-    let text = c_string(&error.message);
+    let warnings = serde_json::to_string(&error.warnings).unwrap_or_else(|_| "[]".into());
+    let last_error = LastError { message: c_string(&error.message), warnings: c_string(&warnings) };
     // A thread that is ending can no longer store it. The status still reports the failure.
-    LAST_ERROR.try_with(|last| *last.borrow_mut() = Some(text)).ok();
+    LAST_ERROR.try_with(|last| *last.borrow_mut() = Some(last_error)).ok();
 }
 
 /// A text for C. A zero byte inside it becomes a replacement character.

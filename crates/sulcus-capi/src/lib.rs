@@ -27,7 +27,7 @@ mod status;
 mod tests;
 mod version;
 
-pub use ffi::{SulcusStatus, sulcus_last_error};
+pub use ffi::{SulcusStatus, sulcus_last_error, sulcus_last_error_warnings_json};
 pub use image::{SulcusImage, sulcus_image_free, sulcus_image_grid, sulcus_image_read, sulcus_image_scan};
 pub use options::{
     SulcusOptions, SulcusPrecision, sulcus_options_add_model_bytes, sulcus_options_add_model_file,

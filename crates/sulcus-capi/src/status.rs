@@ -37,6 +37,7 @@ impl From<IoError> for FfiError {
 impl From<RuntimeError> for FfiError {
     fn from(error: RuntimeError) -> Self {
         let mut message = with_causes(&error);
+        let warnings = error.scan_warnings();
         let status = match error.kind() {
             ErrorKind::NoModel => SulcusStatus::InvalidArgument,
             ErrorKind::ReadModel { .. }
@@ -60,7 +61,7 @@ impl From<RuntimeError> for FfiError {
             ErrorKind::Pipeline(error) => pipeline_status(error),
             _ => SulcusStatus::Failed,
         };
-        Self::new(status, message)
+        Self::new(status, message).with_warnings(warnings)
     }
 }
 

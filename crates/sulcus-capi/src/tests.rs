@@ -94,6 +94,7 @@ const EXPORTED_FUNCTIONS: &[ExportedFunction] = exported_functions![
     sulcus_version(),
     sulcus_status_text(0),
     sulcus_last_error(),
+    sulcus_last_error_warnings_json(),
     sulcus_options_new(null_mut()),
     sulcus_options_free(null_mut()),
     sulcus_options_add_model_file(null_mut(), c"m.onnx".as_ptr()),

@@ -12,7 +12,7 @@ use sulcus_volume::{
 use crate::case::Case;
 use crate::dataset::{Dataset, Layout};
 use crate::finding::FileFinding;
-use crate::text::{count, difference, short};
+use crate::text::{count, difference, first_few, short};
 
 /// The findings about one case, in the order of the checks.
 #[derive(Debug, Default)]
@@ -185,17 +185,13 @@ fn check_mask(dataset: &Dataset, case: &Case, mask: &LabelMap, found: &mut Findi
         let known: Vec<String> =
             dataset.labels().entries().iter().map(|e| format!("{} {}", e.value, e.name)).collect();
         let known = known.join(", ");
-        let more = match unknown.len().saturating_sub(MAX_NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
         found.problem(
             &case.label,
             format!(
-                "{} not among the data set's ({known}): {}{more}; correct the mask, or add them to \
+                "{} not among the data set's ({known}): {}; correct the mask, or add them to \
                  `labels` in dataset.json",
                 if unknown.len() == 1 { "a label value is" } else { "label values are" },
-                unknown.get(..MAX_NAMED).unwrap_or(&unknown).join(", "),
+                first_few(&unknown, MAX_NAMED),
             ),
         );
     }

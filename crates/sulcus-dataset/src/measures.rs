@@ -1,5 +1,5 @@
 use sulcus_model::CropRule;
-use sulcus_pipeline::{ChannelMeasures, Crop, measure_channels, nonzero_box};
+use sulcus_pipeline::{ChannelMeasures, Crop, measure_channels};
 use sulcus_volume::{Image, Label, LabelMap};
 
 /// Intensities and margins of one case.
@@ -46,11 +46,10 @@ impl CaseMeasures {
             ForegroundSample { values: sample.collect(), range }
         });
         // An image of zeros has no box; its whole grid counts as the box.
-        let crop_shape =
-            nonzero_box(image).map_or(image.geometry().shape(), |ranges| ranges.map(|range| range.len()));
+        let part = Crop::to_nonzero(image).ok().flatten().and_then(|crop| crop.image(image).ok());
+        let crop_shape = part.as_ref().unwrap_or(image).geometry().shape();
         let inside: usize = crop_shape.iter().product();
         let channels = measure_channels(image);
-        let part = Crop::to_nonzero(image).ok().flatten().and_then(|crop| crop.image(image).ok());
         let cropped_channels = part.map_or_else(|| channels.clone(), |part| measure_channels(&part));
         Self {
             crop_ratio: inside as f64 / image.geometry().voxels() as f64,

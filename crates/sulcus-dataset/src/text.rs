@@ -25,3 +25,12 @@ pub(crate) fn difference(error: &VolumeError) -> String {
 pub(crate) fn count(number: usize, singular: &str) -> String {
     format!("{number} {singular}{}", if number == 1 { "" } else { "s" })
 }
+
+/// The first names in one line, and how many more there are.
+pub(crate) fn first_few(names: &[impl AsRef<str>], shown: usize) -> String {
+    let named = names.iter().take(shown).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(shown) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}

@@ -160,7 +160,8 @@ fn check_positions(sorted: &[(FrameIndex, &Frame)], along: &dyn Fn(&Frame) -> f6
             DicomErrorKind::MultipleVolumes,
             "one slice at each position",
             format!("{most} at one position, which differ in {name}: the series holds {most} volumes"),
-            "put the files of one volume into a separate folder, or split the series with dcm2niix",
+            "put the files of one volume into a separate folder, give a file by itself if it has all slices of a volume, or split the \
+             series with dcm2niix",
         ));
     }
     Err(DicomError::new(

@@ -63,7 +63,7 @@ fn invalid_axis_lengths_and_ranks_are_refused() {
 
 #[test]
 fn unsupported_voxel_types_are_named() {
-    const COLOUR: &str = "it is a colour image: save its red, green and blue as three channels along a fourth axis (for example with nibabel), or give the scan that the colours were made from";
+    const COLOUR: &str = "it is a colour image: give the scan that the colours were made from, or separate red, green and blue into three channels along a fourth axis with nibabel: `python -c \"import sys, nibabel as n, numpy as np; i = n.load(sys.argv[1]); a = np.asarray(i.dataobj); n.save(n.Nifti1Image(np.stack([a[c] for c in 'RGB'], -1), i.affine), sys.argv[2])\" IN OUT`; if the picture is grey, `a['R']` instead of `np.stack([a[c] for c in 'RGB'], -1)` gives its only channel";
     let types = [
         (32, 64, "complex64", "save its magnitude as float32"),
         (1792, 128, "complex128", "save its magnitude as float32"),

@@ -1,7 +1,7 @@
 use sulcus_model::SpecError;
 use sulcus_volume::VolumeError;
 
-use crate::ScanWarning;
+use crate::{Resampling, ScanWarning};
 
 /// Why a scan could not be preprocessed, predicted or postprocessed.
 #[derive(Debug, thiserror::Error)]
@@ -80,24 +80,24 @@ pub enum PipelineError {
     },
     /// A memory limit that a prediction cannot keep.
     #[error(
-        "the memory limit of {:.0} MB is too small for this scan: with this model it needs at least {:.0} MB; raise the \
-         limit, or give a smaller scan",
-        *limit as f64 / 1e6, (*required as f64 / 1e6).ceil()
+        "the memory limit of {:.0} MB is too small for this scan: with this model it needs at least {:.0} MB{}",
+        *limit as f64 / 1e6, (*required as f64 / 1e6).ceil(), memory_advice(resampling.as_deref())
     )]
     MemoryLimit {
         /// The limit, in bytes.
         limit: u64,
         /// The memory for the smallest chunks, in bytes.
         required: u64,
+        /// The resampling that takes most of it; `None` if no model makes more voxels of the scan than it has.
+        resampling: Option<Box<Resampling>>,
     },
-    /// A scan with an edge that no scan has, before or after it is resampled to the network's voxel size.
-    #[error(
-        "the scan has {} voxels, or would have them after resampling, more than {max_edge} along an axis; the shape or the voxel \
-         size in its header is probably wrong", shape.map(|n| n.to_string()).join(" × ")
-    )]
+    /// A scan that is larger than any, before or after it is resampled to the network's voxel size.
+    #[error("{}", too_large(*shape, resampling.as_deref(), *max_edge))]
     GridTooLarge {
         /// Voxels along x, y, z in the model's orientation.
         shape: [usize; 3],
+        /// The resampling that makes them; `None` if the scan has them itself.
+        resampling: Option<Box<Resampling>>,
         /// The longest edge that can be processed.
         max_edge: usize,
     },
@@ -110,6 +110,29 @@ pub enum PipelineError {
     /// An engine that failed.
     #[error(transparent)]
     Predictor(#[from] PredictorError),
+}
+
+fn memory_advice(resampling: Option<&Resampling>) -> String {
+    match resampling {
+        None => "; raise the limit, or give a smaller scan".into(),
+        Some(resampling) => format!(
+            ", because {resampling}; if the voxel size in the scan's header is wrong, correct it, otherwise raise the limit, or give a \
+             smaller scan"
+        ),
+    }
+}
+
+fn too_large(shape: [usize; 3], resampling: Option<&Resampling>, max_edge: usize) -> String {
+    match resampling {
+        None => format!(
+            "the scan has {} voxels, more than {max_edge} along an axis; the shape in its header is probably wrong: get the file again",
+            shape.map(|n| n.to_string()).join(" × ")
+        ),
+        Some(resampling) => format!(
+            "{resampling}, more than can be processed ({max_edge} along an axis, 2^40 in all); the voxel size in the scan's header is \
+             probably wrong: correct it"
+        ),
+    }
 }
 
 impl From<SpecError> for PipelineError {
@@ -139,6 +162,14 @@ impl PipelineError {
             | Self::MemoryLimit { .. }
             | Self::Cancelled
             | Self::Predictor(_) => false,
+        }
+    }
+
+    /// Why the scan is not plausible; empty for other errors.
+    pub fn scan_warnings(&self) -> &[ScanWarning] {
+        match self {
+            Self::Implausible { reasons } => reasons,
+            _ => &[],
         }
     }
 

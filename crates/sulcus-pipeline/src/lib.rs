@@ -45,7 +45,7 @@ pub use error::{PipelineError, PredictorError};
 pub use inference::{
     ChunkSize, EngineMemory, Execution, GridGroup, InferenceContext, InferencePlan, InferenceSettings,
     LabelAccumulator, LogitSlab, Logits, PlannedModel, PreprocessingGroup, Progress, ScanInput, ScanOwnership,
-    StageSeconds, SyncTileQueue, TileQueue, WeightedGroup, WindowGroup, WindowOptions, count_tiles,
+    StageSeconds, SyncTileQueue, TileQueue, WeightedGroup, WindowGroup, WindowOptions, check_memory, count_tiles,
     count_tiles_in_chunks, decide, execute, min_memory_bytes, plan_inference, predict_logits, tiles_in_flight,
 };
 pub use parity::{Parity, compare_predictors};
@@ -54,7 +54,7 @@ pub use postprocess::{PostprocessingChoice, choose_postprocessing, postprocess};
 pub use prediction::{Outputs, Prediction};
 pub use predictor::{Predictor, Tensor};
 pub use preprocess::{
-    Crop, InverseTransform, Preprocessed, PreprocessedLabels, nonzero_box, preprocess, preprocess_labels,
-    preprocess_owned, preprocessing_bytes,
+    Crop, InverseTransform, Preprocessed, PreprocessedLabels, Resampling, nonzero_box, preprocess,
+    preprocess_labels, preprocess_owned, preprocessing_bytes,
 };
 pub use quantile::quantile;

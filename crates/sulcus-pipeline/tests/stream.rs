@@ -332,7 +332,7 @@ fn memory_limit_is_kept_by_smaller_chunks_or_refused() {
         assert!(matches!(refused, PipelineError::MemoryLimit { required, .. } if required == min), "{refused}");
         assert_eq!(specs.len() > 1, plan(Some(min)).unwrap().chunks.slices < 11);
     }
-    let refused = PipelineError::MemoryLimit { limit: 500_000_000, required: 1_200_000_001 };
+    let refused = PipelineError::MemoryLimit { limit: 500_000_000, required: 1_200_000_001, resampling: None };
     insta::assert_snapshot!(refused, @"the memory limit of 500 MB is too small for this scan: with this model it needs at least 1201 MB; raise the limit, or give a smaller scan");
 }
 

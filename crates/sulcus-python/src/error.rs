@@ -25,7 +25,10 @@ pub(crate) fn runtime_error(error: &RuntimeError) -> PyErr {
         | R::Unchecked { .. }
         | R::NoGoldenCase { .. }
         | R::Pipeline(P::Spec(_) | P::Ensemble(_) | P::AnswerShape { .. }) => ModelError::new_err(text),
-        R::Pipeline(error) if error.is_about_scan() => InputError::new_err(text),
+        R::Pipeline(error) if error.is_about_scan() => {
+            let warnings = serde_json::to_string(error.scan_warnings()).unwrap_or_else(|_| "[]".into());
+            InputError::new_err((text, warnings))
+        }
         _ => SulcusError::new_err(text),
     }
 }

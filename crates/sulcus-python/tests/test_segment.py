@@ -6,6 +6,7 @@ import base64
 import hashlib
 import itertools
 import json
+import pickle
 import subprocess
 from pathlib import Path
 
@@ -248,12 +249,18 @@ def test_implausible_scans_get_typed_warnings_or_are_refused(
     assert isinstance(warning, sulcus.ScanWarning)
     assert (warning.kind, warning.data["found_mm"]) == ("field_of_view", [105.0, 53.0, 36.0])
     assert str(warning) == warning.message and warning.message in caplog.text
-    with pytest.raises(sulcus.InputError, match="the scan covers 105 × 53 × 36 mm"):
+    with pytest.raises(sulcus.InputError, match="the scan covers 105 × 53 × 36 mm") as refused:
         strict.segment(wide, image.affine)
+    assert refused.value.warnings == (warning,)
+    assert pickle.loads(pickle.dumps(refused.value)).warnings == (warning,)
 
     blank = np.full_like(array, 7)
-    with pytest.raises(sulcus.InputError, match="is 7 in every voxel"):
+    with pytest.raises(sulcus.InputError, match="is 7 in every voxel") as refused:
         described.segment(blank, image.affine)
+    assert [warning.kind for warning in refused.value.warnings] == ["constant_channel"]
+    with pytest.raises(sulcus.InputError) as refused:
+        described.segment(array[0, 0], image.affine)
+    assert refused.value.warnings == ()
     nibabel.save(nibabel.Nifti1Image(blank, image.affine), tmp_path / "blank.nii")
     with pytest.raises(sulcus.InputError, match="is 7 in every voxel"):
         described.segment_file(tmp_path / "blank.nii", tmp_path / "mask.nii")

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use sulcus_io::IoError;
 use sulcus_model::{Precision, SpecError};
 use sulcus_onnx::OnnxError;
-use sulcus_pipeline::PipelineError;
+use sulcus_pipeline::{PipelineError, ScanWarning};
 
 use crate::{Device, Engine};
 
@@ -23,6 +23,14 @@ impl Error {
     /// What went wrong, as data.
     pub fn into_kind(self) -> ErrorKind {
         *self.0
+    }
+
+    /// Why the scan is not plausible; empty for other errors.
+    pub fn scan_warnings(&self) -> &[ScanWarning] {
+        match self.kind() {
+            ErrorKind::Pipeline(error) => error.scan_warnings(),
+            _ => &[],
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use sulcus_model::{CropRule, ModelSpec, Precision};
 use sulcus_pipeline::{
     ChunkSize, Crop, EngineMemory, InferencePlan, InferenceSettings, Outputs, PipelineError, PlannedModel,
-    Progress, ScanChecks, ScanInput, WindowOptions, check_scan, execute, min_memory_bytes, plan_inference,
+    Progress, ScanChecks, ScanInput, WindowOptions, check_memory, check_scan, execute, min_memory_bytes,
+    plan_inference,
 };
 use sulcus_volume::{Geometry, Image, Label};
 
@@ -176,11 +177,8 @@ impl Segmenter {
     /// # Errors
     /// When the network's grid would be larger than any that can be processed.
     pub fn min_memory_bytes(&self, geometry: &Geometry, outputs: Outputs) -> Result<u64, Error> {
-        let mut settings = self.inference_settings(outputs, None);
-        settings.scan = sulcus_pipeline::ScanOwnership::Owned;
-        settings.reserved_bytes = crop_reserve(&self.spec, outputs, geometry);
         let models: Vec<PlannedModel<'_>> = self.models.iter().map(Model::planned).collect();
-        Ok(min_memory_bytes(&models, geometry, &settings)?)
+        Ok(min_memory_bytes(&models, geometry, &self.owned_scan_settings(geometry, outputs, None))?)
     }
 
     /// Checks a scan before it is read: whether its header announces voxels that can be read, and segmented by
@@ -196,17 +194,17 @@ impl Segmenter {
         outputs: Outputs,
         max_memory: Option<u64>,
     ) -> Result<(), Error> {
-        // A small scan with large voxels can need far more memory when it is resampled. What a model that crops scans needs is not in
-        // the header.
-        let to_segment = match self.spec.crop {
-            CropRule::Whole => self.min_memory_bytes(geometry, outputs)?,
-            CropRule::Nonzero => 0,
-        };
-        let required = self.loaded_bytes.saturating_add(read_bytes).max(to_segment);
-        match self.memory_limit(max_memory) {
-            Some(limit) if required > limit => Err(PipelineError::MemoryLimit { limit, required }.into()),
-            _ => Ok(()),
-        }
+        let models: Vec<PlannedModel<'_>> = self.models.iter().map(Model::planned).collect();
+        let settings = self.owned_scan_settings(geometry, outputs, self.memory_limit(max_memory));
+        Ok(check_memory(&models, Some(geometry), read_bytes, &settings)?)
+    }
+
+    /// The settings for a scan whose memory is reused.
+    fn owned_scan_settings(&self, geometry: &Geometry, outputs: Outputs, limit: Option<u64>) -> InferenceSettings {
+        let mut settings = self.inference_settings(outputs, limit);
+        settings.scan = sulcus_pipeline::ScanOwnership::Owned;
+        settings.reserved_bytes = crop_reserve(&self.spec, outputs, geometry);
+        settings
     }
 
     fn memory_limit(&self, of_call: Option<u64>) -> Option<u64> {

@@ -73,14 +73,29 @@ fn small_scan_with_huge_voxels_is_refused_before_its_voxels_are_read() {
         // The voxels are missing, but the header is enough.
         for limit in [None, Some(4 << 30)] {
             let refused = segment(scan(500.0, 400), limit).unwrap_err();
-            let ErrorKind::Pipeline(PipelineError::MemoryLimit { limit: used, required }) = refused.kind() else {
+            let ErrorKind::Pipeline(PipelineError::MemoryLimit { limit: used, required, resampling }) =
+                refused.kind()
+            else {
                 panic!("{refused}")
             };
+            assert_eq!(resampling.as_ref().map(|r| (r.from_shape, r.to_shape)), Some(([20; 3], [10_000; 3])));
             // 10 000 voxels along each axis.
             assert!(*required > 4_000_000_000_000 && limit.is_none_or(|limit| limit == *used), "{refused}");
         }
-        let refused = segment(scan(1e6, 400), None).unwrap_err();
-        assert!(matches!(refused.kind(), ErrorKind::Pipeline(PipelineError::GridTooLarge { .. })), "{refused}");
+        // Too many voxels in all, and too many along an axis.
+        for (mm, edge) in [(1000.0, 20_000), (1e6, 20_000_000)] {
+            let refused = segment(scan(mm, 400), None).unwrap_err();
+            assert!(
+                matches!(refused.kind(), ErrorKind::Pipeline(PipelineError::GridTooLarge { .. })),
+                "{refused}"
+            );
+            let text = format!(
+                "resampling from the scan's voxel size of {mm} × {mm} × {mm} mm to the model's 1 × 1 × 1 mm makes {edge} × {edge} × \
+                 {edge} voxels of 20 × 20 × 20, more than can be processed (262144 along an axis, 2^40 in all); the voxel size in the \
+                 scan's header is probably wrong: correct it"
+            );
+            assert_eq!(refused.to_string(), text);
+        }
         assert_eq!(segment(scan(1.0, usize::MAX), None).unwrap().labels.geometry().shape(), [20; 3]);
         // The limit may be removed; what the system refuses is then an error too.
         let image =
@@ -115,7 +130,7 @@ fn required_memory_of_a_cropping_model_includes_the_whole_mask() {
         };
         let expected = segmenter.segment(&scan, SegmentOptions::default()).unwrap().labels;
         assert_eq!(ask(least).unwrap(), expected);
-        let ErrorKind::Pipeline(PipelineError::MemoryLimit { limit, required: told }) =
+        let ErrorKind::Pipeline(PipelineError::MemoryLimit { limit, required: told, resampling: None }) =
             ask(beside + 1).unwrap_err().into_kind()
         else {
             panic!("another error")

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use sulcus_io::IoError;
 use sulcus_pipeline::PipelineError;
-use sulcus_runtime::{Error as RuntimeError, ErrorKind, with_causes};
+use sulcus_runtime::{Error as RuntimeError, ErrorKind, ScanWarning, with_causes};
 
 /// The media type of problem details.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -21,6 +21,8 @@ pub(crate) struct ProblemDetails {
     pub(crate) code: &'static str,
     /// For people: what was expected, what was found, what to do.
     pub(crate) detail: String,
+    /// Why a scan was refused as implausible.
+    warnings: Vec<ScanWarning>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -32,11 +34,13 @@ struct ProblemJson<'a> {
     status: u16,
     detail: &'a str,
     code: &'static str,
+    #[serde(skip_serializing_if = "<[ScanWarning]>::is_empty")]
+    warnings: &'a [ScanWarning],
 }
 
 impl ProblemDetails {
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Display) -> Self {
-        Self { status, code, detail: detail.to_string(), headers: Vec::new() }
+        Self { status, code, detail: detail.to_string(), warnings: Vec::new(), headers: Vec::new() }
     }
 
     fn with_header(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
@@ -198,15 +202,17 @@ impl ProblemDetails {
             }
             _ => with_causes(error),
         };
-        Self::new(status, code, detail)
+        Self { warnings: error.scan_warnings().to_vec(), ..Self::new(status, code, detail) }
     }
 }
 
 impl IntoResponse for ProblemDetails {
     fn into_response(self) -> Response {
         let title = self.status.canonical_reason().unwrap_or("Error");
-        let (status, detail, code) = (self.status.as_u16(), self.detail.as_str(), self.code);
-        let body = serde_json::to_vec(&ProblemJson { r#type: "about:blank", title, status, detail, code });
+        let (status, detail, code, warnings) =
+            (self.status.as_u16(), self.detail.as_str(), self.code, self.warnings.as_slice());
+        let body =
+            serde_json::to_vec(&ProblemJson { r#type: "about:blank", title, status, detail, code, warnings });
         let mut response = (self.status, body.unwrap_or_default()).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use sulcus_dataset::{DatasetError, Finding};
-use sulcus_pipeline::PipelineError;
+use sulcus_pipeline::{PipelineError, Resampling};
 use sulcus_plan::PlanError;
 
 use crate::export::onnx::ExportError;
@@ -32,8 +32,10 @@ pub enum TrainError {
     Case(#[source] Finding),
     /// A case needs more memory than the training may use.
     #[error(
-        "case {case} needs about {:.0} MB of memory {stage}, but the limit is {:.0} MB; the shape or the voxel size in its header may \
-         be wrong", (*required as f64 / 1e6).ceil(), *limit as f64 / 1e6
+        "case {case} needs about {:.0} MB of memory {stage}, but the limit is {:.0} MB{}; the {} in its header may be wrong",
+        (*required as f64 / 1e6).ceil(), *limit as f64 / 1e6,
+        resampling.as_ref().map(|resampling| format!(": {resampling}")).unwrap_or_default(),
+        if resampling.is_some() { "voxel size" } else { "shape" }
     )]
     CaseMemory {
         /// The case's name.
@@ -44,6 +46,16 @@ pub enum TrainError {
         required: u64,
         /// What may be used, in bytes.
         limit: u64,
+        /// The resampling that takes most of it; `None` if there is none, or it makes no more voxels.
+        resampling: Option<Box<Resampling>>,
+    },
+    /// A case would be larger than any when it is resampled.
+    #[error("case {case}")]
+    CaseGrid {
+        /// The case's name.
+        case: String,
+        /// How large it would be.
+        source: PipelineError,
     },
     /// A stage that training shares with prediction failed.
     #[error(transparent)]

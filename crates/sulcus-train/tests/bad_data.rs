@@ -52,8 +52,23 @@ fn case_that_needs_more_memory_than_the_limit_is_named_before_it_is_prepared() {
     let at = root.join("run");
     let refused =
         |limit| train(&dataset, &SplitChoice::All, &config, &at, &mut Limit(limit)).unwrap_err().to_string();
-    insta::assert_snapshot!(refused(20_000_000_000), @"case case_01 needs about 20161 MB of memory to be resampled to the network's voxel size, but the limit is 20000 MB; the shape or the voxel size in its header may be wrong");
-    insta::assert_snapshot!(refused(10_000), @"case case_00 needs about 1 MB of memory to be read, but the limit is 0 MB; the shape or the voxel size in its header may be wrong");
+    insta::assert_snapshot!(refused(20_000_000_000), @"case case_01 needs about 20161 MB of memory to be resampled to the network's voxel size, but the limit is 20000 MB: resampling from the scan's voxel size of 100 × 100 × 100 mm to the model's 1 × 1 × 1 mm makes 1200 × 1400 × 1000 voxels of 12 × 14 × 10; the voxel size in its header may be wrong");
+    insta::assert_snapshot!(refused(10_000), @"case case_00 needs about 1 MB of memory to be read, but the limit is 0 MB; the shape in its header may be wrong");
+    assert!(!at.exists());
+
+    // More than any limit.
+    let (image, labels) = scans::phantom(SHAPE, 2, 0);
+    let wrong = scans::geometry(SHAPE, [10_000.0; 3]);
+    scans::write_image(&scans::image_file(root, &names[1]), wrong, 1, image);
+    scans::write_labels(&scans::label_file(root, &names[1]), wrong, labels);
+    let dataset = Dataset::open(root).unwrap();
+    let refused = train(&dataset, &SplitChoice::All, &config, &at, &mut Limit(u64::MAX)).unwrap_err();
+    assert_eq!(refused.to_string(), "case case_01");
+    let cause = std::error::Error::source(&refused).unwrap().to_string();
+    assert!(cause.starts_with(
+        "resampling from the scan's voxel size of 10000 × 10000 × 10000 mm to the model's 1 × 1 × 1 mm"
+    ));
+    assert!(cause.ends_with("the voxel size in the scan's header is probably wrong: correct it"), "{cause}");
     assert!(!at.exists());
 }
 

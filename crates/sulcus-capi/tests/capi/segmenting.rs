@@ -243,6 +243,8 @@ fn implausible_scans_are_refused_or_get_warnings_as_in_rust() {
     let status = segment(&self_test(), &blank.scan(), None).err().unwrap();
     let message = refused(status, SulcusStatus::Scan);
     assert_eq!(message, "the scan is not plausible: channel `MRI` is 7 in every voxel, so it shows nothing");
+    let refused_because: serde_json::Value =
+        serde_json::from_str(&text(sulcus_last_error_warnings_json())).unwrap();
 
     let options = options_with(SELF_TEST_MODEL, Engine::Tract, None);
     // SAFETY: a live handle.
@@ -264,9 +266,11 @@ fn implausible_scans_are_refused_or_get_warnings_as_in_rust() {
     );
     assert_eq!((&json["engine"], &json["tiles"]), (&"tract".into(), &report(&found).tiles.into()));
     assert_eq!(json["labels"]["Bright"]["value"], 2);
+    assert_eq!(refused_because, json["warnings"], "the same objects in the error and in the report");
     // SAFETY: a live handle and a struct.
     let status = unsafe { sulcus_segmentation_warning(found.pointer, 1, &mut warning) };
     assert_eq!(refused(status, SulcusStatus::NotAvailable), "there is no warning 1: there are 1, counted from 0");
+    assert_eq!(text(sulcus_last_error_warnings_json()), "[]");
 
     // SAFETY: a live handle.
     ok(unsafe { sulcus_options_set_strict(options.pointer, 1) });

@@ -80,9 +80,10 @@ fn runtime(error: &RuntimeError) -> Option<&'static str> {
 
 fn pipeline(error: &PipelineError) -> Option<&'static str> {
     match error {
-        PipelineError::MemoryLimit { .. } => Some(
-            "`--max-memory` sets the limit; `sulcus info SCAN` shows the voxel size in the scan's header, which may be wrong",
-        ),
+        PipelineError::MemoryLimit { resampling: None, .. } => Some("`--max-memory` sets the limit"),
+        PipelineError::MemoryLimit { .. } => {
+            Some("`sulcus info SCAN` shows the scan's header; `--max-memory` sets the limit")
+        }
         PipelineError::GridTooLarge { .. } => Some("`sulcus info SCAN` shows the scan's header"),
         PipelineError::Memory { .. } => Some("`--max-memory 4GB`, for example, processes the scan in chunks"),
         PipelineError::Implausible { reasons } => Some(implausible(reasons)),
@@ -108,7 +109,7 @@ fn training(error: &TrainError) -> Option<&'static str> {
         TrainError::RunData { .. } => {
             Some("`--data DIR` names the folder where the data set is now, unchanged since the run was trained")
         }
-        TrainError::CaseMemory { .. } => Some(
+        TrainError::CaseMemory { .. } | TrainError::CaseGrid { .. } => Some(
             "`sulcus info FILE` shows the header; correct it, leave the case out with `--splits`, or choose larger voxels in a plan",
         ),
         TrainError::Diverged { .. } => Some("`--learning-rate` sets the learning rate"),
@@ -231,7 +232,11 @@ mod tests {
 
     #[test]
     fn hint_is_found_through_transparent_and_boxed_causes() {
-        let limit = RuntimeError::from(ErrorKind::Pipeline(PipelineError::MemoryLimit { limit: 1, required: 2 }));
+        let limit = RuntimeError::from(ErrorKind::Pipeline(PipelineError::MemoryLimit {
+            limit: 1,
+            required: 2,
+            resampling: None,
+        }));
         assert!(hint_for(&limit).unwrap().contains("`--max-memory`"));
         let foreign = OnnxError::NoSpec { producer: String::new() };
         let model = RuntimeError::from(ErrorKind::Model { model: "m.onnx".into(), source: Box::new(foreign) });

@@ -8,6 +8,9 @@ use std::error::Error;
 use std::fmt::Display;
 use std::io;
 
+use sulcus_pipeline::{PipelineError, ScanWarning};
+use sulcus_runtime::Error as RuntimeError;
+
 pub(crate) use sulcus_runtime::with_causes;
 
 /// Why a command did not end with exit code 0.
@@ -119,24 +122,31 @@ impl From<io::Error> for CliError {
 }
 
 /// Why one case of several failed. The other cases are processed nevertheless, unless [`CaseError::is_disk_full`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CaseError {
     /// What failed and why, with the path.
     pub(crate) message: String,
     /// What to do about it.
     pub(crate) hint: Option<String>,
+    /// Why the scan was refused as implausible; empty for other failures.
+    pub(crate) warnings: Vec<ScanWarning>,
     disk_full: bool,
 }
 
 impl CaseError {
     /// A failure without a hint.
     pub(crate) fn new(message: impl Display) -> Self {
-        Self { message: message.to_string(), hint: None, disk_full: false }
+        Self { message: message.to_string(), hint: None, warnings: Vec::new(), disk_full: false }
     }
 
     /// The message, the causes and the hint of a library's error.
     pub(crate) fn caused_by(error: &(dyn Error + 'static)) -> Self {
-        Self { message: with_causes(error), hint: hints::hint_for(error), disk_full: is_disk_full(error) }
+        Self {
+            message: with_causes(error),
+            hint: hints::hint_for(error),
+            warnings: scan_warnings(error),
+            disk_full: is_disk_full(error),
+        }
     }
 
     /// Appends the path of the file to the message.
@@ -165,6 +175,15 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
         next = error.source();
         Some(error)
     })
+}
+
+fn scan_warnings(error: &(dyn Error + 'static)) -> Vec<ScanWarning> {
+    let of_one = |error: &(dyn Error + 'static)| {
+        let of_runtime = error.downcast_ref::<RuntimeError>().map(RuntimeError::scan_warnings);
+        let warnings = of_runtime.or_else(|| Some(error.downcast_ref::<PipelineError>()?.scan_warnings()))?;
+        (!warnings.is_empty()).then(|| warnings.to_vec())
+    };
+    chain(error).find_map(of_one).unwrap_or_default()
 }
 
 fn is_disk_full(error: &(dyn Error + 'static)) -> bool {

@@ -167,6 +167,11 @@ fn grid_that_exceeds_the_memory_of_the_machine_is_refused() {
     // 6.7e11 voxels.
     for input in [scan(), truth()] {
         convert(home, &input, &out, &["--spacing", "0.0046,0.0046,0.0046"]).code(1).says("do not fit in memory");
+        // Too many to be counted.
+        convert(home, &input, &out, &["--spacing", "0.0001,0.0001,0.0001"])
+            .code(1)
+            .says("resampling 35 × 53 × 36 voxels of 1 × 1 × 1 mm to 0.0001 × 0.0001 × 0.0001 mm")
+            .says("choose larger voxels with --spacing");
     }
     assert!(!out.exists());
 }

@@ -68,7 +68,10 @@ fn scan_unlike_the_training_scans_gives_a_warning_and_with_strict_no_mask() {
         .code(1)
         .says("wide.nii")
         .says("--strict");
-    assert!(ended.json_lines()[0]["error"].as_str().unwrap().contains("the scan covers 120 × 40 × 30 mm"));
+    let refused = &ended.json_lines()[0];
+    assert!(refused["error"].as_str().unwrap().contains("the scan covers 120 × 40 × 30 mm"));
+    // The same objects as in the warnings of a case that is predicted.
+    assert_eq!(refused["warnings"], line["warnings"]);
     assert!(!out.exists());
     // A scan like those of the training.
     let ended = predict_with(home.path(), &model, &scan(), &out, &["--json", "--strict"]).code(0);

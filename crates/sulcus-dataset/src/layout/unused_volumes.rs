@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use super::files::{ENDINGS, files};
 use crate::case::Case;
 use crate::finding::FileFinding;
-use crate::text::count;
+use crate::text::{count, first_few};
 
 /// Finds volumes beside the files of the cases that belong to no case: one finding per folder. Users often expect that
 /// these are trained on.
@@ -29,14 +29,10 @@ pub(super) fn unused_volumes(cases: &[Case]) -> Vec<FileFinding> {
         if unused.is_empty() {
             continue;
         }
-        let more = match unused.len().saturating_sub(MAX_NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let named = unused.get(..MAX_NAMED).unwrap_or(&unused).join(", ");
+        let named = first_few(&unused, MAX_NAMED);
         let belong = if unused.len() == 1 { "belongs" } else { "belong" };
         let what = format!(
-            "{} here {belong} to no case (by name and ending, or by dataset.json) and will not be used: {named}{more}",
+            "{} here {belong} to no case (by name and ending, or by dataset.json) and will not be used: {named}",
             count(unused.len(), "volume")
         );
         found.push(FileFinding { file: folder.to_path_buf(), what });

@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::dataset::Dataset;
 use crate::error::DatasetError;
 use crate::split::Split;
+use crate::text::first_few;
 
 pub use grouping::{PatientChoice, PatientSource, Patients};
 use guess::Guess;
@@ -91,14 +92,10 @@ impl Dataset {
         let missing: Vec<&str> =
             names.iter().filter(|name| !of_case.contains_key(**name)).map(|name| name.as_str()).collect();
         if !missing.is_empty() {
-            let more = match missing.len().saturating_sub(MAX_NAMED) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
             return Err(DatasetError::Patients {
                 what: format!(
-                    "it states the patient of some cases, but not of {}{more}",
-                    missing.get(..MAX_NAMED).unwrap_or(&missing).join(", ")
+                    "it states the patient of some cases, but not of {}",
+                    first_few(&missing, MAX_NAMED)
                 ),
                 file: file.to_path_buf(),
             });

@@ -1,6 +1,7 @@
 //! Tables of cases and patients.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 
 use serde_json::Value;
@@ -19,7 +20,8 @@ pub(super) fn read(file: &Path) -> Result<BTreeMap<String, String>, DatasetError
 pub(super) fn from_json(json: &Value, file: &Path) -> Result<BTreeMap<String, String>, DatasetError> {
     let unusable = |what: String| DatasetError::Patients { what, file: file.to_path_buf() };
     let cases = json.as_object().ok_or_else(|| unusable("`patients` is not an object of cases".into()))?;
-    let patient = |(case, patient): (&String, &Value)| {
+    let mut of_case = BTreeMap::new();
+    for (case, patient) in cases {
         let patient = match patient {
             Value::String(text) if !text.trim().is_empty() => text.trim().to_owned(),
             Value::Number(number) => number.to_string(),
@@ -29,9 +31,24 @@ pub(super) fn from_json(json: &Value, file: &Path) -> Result<BTreeMap<String, St
                 )));
             }
         };
-        Ok((case.clone(), patient))
-    };
-    cases.iter().map(patient).collect()
+        add(&mut of_case, case.trim(), patient).map_err(unusable)?;
+    }
+    Ok(of_case)
+}
+
+/// Adds the patient of a case, which may be named by its file.
+fn add(of_case: &mut BTreeMap<String, String>, case: &str, patient: String) -> Result<(), String> {
+    let case = nifti_stem(Path::new(case)).unwrap_or_else(|| case.to_owned());
+    match of_case.entry(case) {
+        Entry::Occupied(known) if *known.get() != patient => {
+            Err(format!("the case `{}` has two patients, `{}` and `{patient}`", known.key(), known.get()))
+        }
+        Entry::Occupied(_) => Ok(()),
+        Entry::Vacant(free) => {
+            free.insert(patient);
+            Ok(())
+        }
+    }
 }
 
 fn from_csv(text: &str) -> Result<BTreeMap<String, String>, String> {
@@ -46,17 +63,14 @@ fn from_csv(text: &str) -> Result<BTreeMap<String, String>, String> {
         })
     };
     let (case, patient) = (column("case")?, column("patient")?);
-    let mut of_case: BTreeMap<String, String> = BTreeMap::new();
+    let mut of_case = BTreeMap::new();
     for (index, line) in lines {
         let row = fields(line, separator);
         let value = |column: usize| row.get(column).filter(|text| !text.is_empty());
         let (Some(case), Some(patient)) = (value(case), value(patient)) else {
             return Err(format!("line {} has no case or no patient", index + 1));
         };
-        let case = nifti_stem(Path::new(case)).unwrap_or_else(|| case.clone());
-        if let Some(other) = of_case.insert(case.clone(), patient.clone()).filter(|other| other != patient) {
-            return Err(format!("the case `{case}` has two patients, `{other}` and `{patient}`"));
-        }
+        add(&mut of_case, case, patient.clone())?;
     }
     Ok(of_case)
 }
@@ -92,6 +106,19 @@ mod tests {
         let expected = Ok(vec![("a".into(), "P, 1".into()), ("b".into(), "2".into())]);
         assert_eq!(read("case,patient\na,\"P, 1\"\nb,2\n"), expected);
         assert_eq!(read("\u{feff}age;Patient;CASE\r\n7;P, 1;a.nii.gz\r\n\r\n8;2;b\r\n"), expected);
+    }
+
+    #[test]
+    fn cases_of_a_dataset_json_are_named_like_those_of_a_table() {
+        let read = |text: &str| from_json(&serde_json::from_str(text).unwrap(), Path::new("dataset.json"));
+        let expected: BTreeMap<String, String> =
+            [("a".into(), "P 1".into()), ("b".into(), "2".into()), ("c.d".into(), "2".into())].into();
+        let found = read(r#"{" a.nii.gz ": " P 1", "a": "P 1", "b.nii": 2, "c.d": "2"}"#).unwrap();
+        assert_eq!(found, expected);
+        let two = read(r#"{"a": "1", "a.nii.gz": "2"}"#).unwrap_err().to_string();
+        assert!(two.contains("the case `a` has two patients, `1` and `2`"), "{two}");
+        let none = read(r#"{"a": " "}"#).unwrap_err().to_string();
+        assert!(none.contains("no text or number for the case `a`"), "{none}");
     }
 
     #[test]

@@ -96,6 +96,21 @@ fn push(word: &str, voxel_type: VoxelType, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
+/// How the name of a data file stands for several files; `None` if it is the name of one.
+pub(super) fn several_data_files(name: &str) -> Option<&'static str> {
+    let is_pattern = name.contains('%') && name.split_ascii_whitespace().count() > 1;
+    match () {
+        () if is_pattern => Some("a pattern of several file names"),
+        () if lists_data_files(name) => Some("a list of several files (LIST)"),
+        () => None,
+    }
+}
+
+/// Whether the names of several data files follow the header.
+pub(super) fn lists_data_files(name: &str) -> bool {
+    name.split_ascii_whitespace().next() == Some("LIST")
+}
+
 /// The shortest text that parses to the same number.
 pub(super) fn exact(value: f64) -> String {
     // −0 + 0 is 0, so no header contains a negative zero.

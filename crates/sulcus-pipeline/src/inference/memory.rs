@@ -8,7 +8,7 @@ use super::resample_back::{resamplings, source_region};
 use super::settings::{InferenceSettings, ScanOwnership};
 use super::tile_grid::TileGrid;
 use crate::preprocess::GridTransform;
-use crate::{Outputs, PipelineError};
+use crate::{Outputs, PipelineError, Resampling};
 
 const BYTES_PER_VALUE: u64 = size_of::<f32>() as u64;
 
@@ -61,8 +61,13 @@ impl<'a> MemoryModel<'a> {
     pub(super) fn largest_chunks(&self, limit: Option<u64>) -> Result<ChunkSize, PipelineError> {
         let Some(limit) = limit else { return Ok(ChunkSize::WHOLE) };
         let required = self.min_bytes()?;
+        let refused = || {
+            let specs = self.grids.iter().flat_map(|grid| grid.specs.iter().copied());
+            let resampling = Resampling::enlarging(specs, self.geometry).map(Box::new);
+            PipelineError::MemoryLimit { limit, required, resampling }
+        };
         if required > limit {
-            return Err(PipelineError::MemoryLimit { limit, required });
+            return Err(refused());
         }
         let [_, ny, nz] = self.geometry.shape();
         let rows = self.grids.iter().map(|grid| grid.transform.reoriented_shape[1]).fold(ny, usize::max);
@@ -75,7 +80,7 @@ impl<'a> MemoryModel<'a> {
                 }
             }
         }
-        Err(PipelineError::MemoryLimit { limit, required })
+        Err(refused())
     }
 
     /// The memory for the smallest chunks.

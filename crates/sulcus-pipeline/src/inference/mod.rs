@@ -28,7 +28,9 @@ pub(crate) use decide::labels_of;
 pub use execute::{Execution, InferenceContext, StageSeconds, WeightedGroup, execute};
 pub use label_accumulator::{LabelAccumulator, LogitSlab};
 pub use logits::Logits;
-pub use plan::{GridGroup, InferencePlan, PreprocessingGroup, WindowGroup, min_memory_bytes, plan_inference};
+pub use plan::{
+    GridGroup, InferencePlan, PreprocessingGroup, WindowGroup, check_memory, min_memory_bytes, plan_inference,
+};
 pub use settings::{EngineMemory, InferenceSettings, PlannedModel, ScanInput, ScanOwnership};
 use sliding_window::{SlidingWindow, WindowSource};
 use tile_grid::TileGrid;

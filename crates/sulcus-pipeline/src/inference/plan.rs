@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use sulcus_model::{CoarseAxis, ModelSpec, SpacingRule};
+use sulcus_model::{CoarseAxis, CropRule, ModelSpec, SpacingRule};
 use sulcus_volume::{Geometry, Spacing};
 
 use super::chunks::{ChunkSize, count_tiles_in_chunks};
 use super::memory::{MemoryModel, engine_workspace_bytes};
 use super::settings::{EngineMemory, InferenceSettings, PlannedModel};
 use super::{WindowOptions, tiles_in_flight};
-use crate::{Outputs, PipelineError};
+use crate::{Outputs, PipelineError, Resampling};
 
 /// How a scan is predicted. Made by [`plan_inference`], executed by [`execute`](super::execute).
 #[derive(Debug, Clone, PartialEq)]
@@ -116,6 +116,37 @@ pub fn min_memory_bytes(
     settings: &InferenceSettings,
 ) -> Result<u64, PipelineError> {
     Planner { models, geometry, settings, grids: group(models) }.memory(1)?.min_bytes()
+}
+
+/// Checks a scan before its voxels are read: whether they can be read, and then segmented, within `settings.memory_limit`.
+/// `read_bytes` is the memory that reading needs; the geometry is unknown where the header cannot be read.
+///
+/// A small scan with large voxels can need far more memory when it is resampled. What a model that crops scans needs is not in the
+/// header, so only reading counts for it.
+///
+/// # Errors
+/// [`PipelineError::MemoryLimit`] with the memory that is needed, or [`PipelineError::GridTooLarge`].
+pub fn check_memory(
+    models: &[PlannedModel<'_>],
+    geometry: Option<&Geometry>,
+    read_bytes: u64,
+    settings: &InferenceSettings,
+) -> Result<(), PipelineError> {
+    // All models of an ensemble have the same rule.
+    let crops = models.iter().any(|model| model.spec.crop != CropRule::Whole);
+    let whole = geometry.filter(|_| !crops);
+    let to_segment = whole.map_or(Ok(0), |geometry| min_memory_bytes(models, geometry, settings))?;
+    let to_read = settings.loaded_bytes.saturating_add(read_bytes);
+    match settings.memory_limit {
+        Some(limit) if to_segment.max(to_read) > limit => {
+            // Reading alone may exceed the limit.
+            let resampled = whole.filter(|_| to_segment > to_read);
+            let specs = || models.iter().map(|model| model.spec);
+            let resampling = resampled.and_then(|geometry| Resampling::enlarging(specs(), geometry)).map(Box::new);
+            Err(PipelineError::MemoryLimit { limit, required: to_segment.max(to_read), resampling })
+        }
+        _ => Ok(()),
+    }
 }
 
 struct Planner<'a> {

@@ -1,6 +1,7 @@
 use sulcus_model::{CoarseAxis, ModelSpec, Normalisation, SpacingRule};
 use sulcus_volume::{Geometry, Interpolation, Reorientation, Spacing};
 
+use super::Resampling;
 use crate::PipelineError;
 
 /// The geometric part of preprocessing: reorientation, then resampling. All shapes are x, y, z.
@@ -54,13 +55,26 @@ impl GridTransform {
         /// Long enough for every scan. The planning of a prediction takes time and memory in proportion to the edges.
         const MAX_EDGE: usize = 1 << 18;
         let transform = Self::new(spec, geometry);
-        for shape in [transform.reoriented_shape, transform.resampled_shape] {
-            if shape.iter().any(|edge| *edge > MAX_EDGE) {
-                return Err(PipelineError::GridTooLarge { shape, max_edge: MAX_EDGE });
-            }
+        let is_too_long = |shape: [usize; 3]| shape.iter().any(|edge| *edge > MAX_EDGE);
+        let shape = transform.reoriented_shape;
+        if is_too_long(shape) {
+            return Err(PipelineError::GridTooLarge { shape, resampling: None, max_edge: MAX_EDGE });
         }
-        geometry.resized(transform.reorientation.inverse().shape(transform.resampled_shape))?;
+        let Some(resampling) = transform.resampling(spec, geometry) else { return Ok(transform) };
+        let shape = transform.resampled_shape;
+        if is_too_long(shape) || geometry.resized(transform.reorientation.inverse().shape(shape)).is_err() {
+            let resampling = Some(Box::new(resampling));
+            return Err(PipelineError::GridTooLarge { shape, resampling, max_edge: MAX_EDGE });
+        }
         Ok(transform)
+    }
+
+    /// The resampling of this scan; `None` if it keeps its shape.
+    pub(crate) fn resampling(&self, spec: &ModelSpec, geometry: &Geometry) -> Option<Resampling> {
+        let from_mm = geometry.spacing().reoriented(self.reorientation);
+        let to_mm = spec.spacing.target_for(from_mm)?;
+        let (from_shape, to_shape) = (self.reoriented_shape, self.resampled_shape);
+        (from_shape != to_shape).then_some(Resampling { from_mm, to_mm, from_shape, to_shape })
     }
 
     /// The temporary memory of preprocessing in bytes, besides the scan and its preprocessed form.

@@ -18,6 +18,7 @@ mod grid_transform;
 mod inverse_transform;
 mod labels;
 mod normalize;
+mod resampling;
 
 use sulcus_model::{ModelSpec, Normalisation, SpacingRule};
 use sulcus_volume::{Geometry, Image, Xyz, resample};
@@ -29,6 +30,7 @@ pub(crate) use grid_transform::GridTransform;
 pub use inverse_transform::InverseTransform;
 pub use labels::{PreprocessedLabels, preprocess_labels};
 use normalize::normalize;
+pub use resampling::Resampling;
 
 /// A scan in the form of a network's input: cropped, reoriented, normalised and resampled. It cannot be preprocessed
 /// twice.

@@ -8,9 +8,10 @@
 """
 
 from ._errors import InputError, ModelError, SulcusError
-from ._segmentation import Report, ScanWarning, Seconds, Segmentation, Structure
+from ._segmentation import Report, Seconds, Segmentation, Structure
 from ._segmenter import Device, Engine, Precision, Segmenter
 from ._sulcus import __version__
+from ._warning import ScanWarning
 
 __all__ = [
     "Device",

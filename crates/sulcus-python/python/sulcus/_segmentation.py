@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._warning import ScanWarning
+
 if TYPE_CHECKING:
     import nibabel
 
@@ -45,22 +47,6 @@ class Seconds:
     """The part of `infer` inside the engine."""
     postprocess: float
     """Postprocessing the mask."""
-
-
-@dataclass(frozen=True)
-class ScanWarning:
-    """A reason to doubt a mask."""
-
-    kind: str
-    """The stable name of its kind: `unknown_orientation`, `constant_channel`, `nearly_constant_channel`, `identical_channels`,
-    `voxel_size`, `field_of_view`, `intensities` or `negative_intensities`. Later versions may have more."""
-    message: str
-    """The warning for people, in one sentence."""
-    data: dict[str, Any]
-    """Its numbers and names, which depend on the kind, such as `found_mm` and `training_max_mm`."""
-
-    def __str__(self) -> str:
-        return self.message
 
 
 @dataclass(frozen=True)
@@ -196,9 +182,7 @@ def _report(native: _sulcus.NativeSegmentation) -> Report:
         seconds=Seconds(*(seconds[stage] for stage in ("preprocess", "infer", "engine", "postprocess"))),
         tiles=found["tiles"],
         peak_memory_bytes=found.get("peak_memory_bytes"),
-        warnings=tuple(
-            ScanWarning(data.pop("kind"), data.pop("message"), data) for data in found.get("warnings", [])
-        ),
+        warnings=ScanWarning._from_json(found.get("warnings", [])),
         structures=tuple(
             Structure(name, value, tuple(values), voxels, ml) for name, value, values, voxels, ml in native.structures
         ),

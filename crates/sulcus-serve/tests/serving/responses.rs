@@ -86,7 +86,9 @@ fn result_counts_the_voxels_of_the_mask() {
     // Where the segmenter is strict it is an error.
     let strict = Segmenter::builder().model_bytes(SELF_TEST_MODEL).engine(Engine::Tract).strict(true).build();
     let running = Running::start(strict.unwrap(), Options::default());
-    let detail = segment(running.address, &unplaced, &[]).problem(422, "implausible-scan");
+    let refused = segment(running.address, &unplaced, &[]);
+    assert_eq!(refused.json()["warnings"], result["warnings"], "the same objects as without `strict`");
+    let detail = refused.problem(422, "implausible-scan");
     assert!(detail.contains("left and right are unknown"), "{detail}");
     assert_eq!(segment(running.address, &scan(2), &[]).status, 200);
 }

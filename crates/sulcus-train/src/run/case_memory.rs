@@ -3,7 +3,7 @@
 
 use sulcus_dataset::{Case, CaseFacts, Dataset, map_parallel};
 use sulcus_model::{CropRule, ModelSpec};
-use sulcus_pipeline::preprocessing_bytes;
+use sulcus_pipeline::{PipelineError, Resampling, preprocessing_bytes};
 use sulcus_volume::{Geometry, Label, OrientationSource, RasFromVoxel};
 
 use super::cases::cases;
@@ -14,7 +14,7 @@ pub(super) fn check_headers(dataset: &Dataset, names: &[String], limit: Option<u
     if limit.is_none() {
         return Ok(());
     }
-    let check_one = |case: &&Case| check(&case.name, CaseStage::Read, read_bytes(case), limit);
+    let check_one = |case: &&Case| check(&case.name, CaseStage::Read, read_bytes(case), limit, || None);
     map_parallel(&cases(dataset, names), check_one).into_iter().collect()
 }
 
@@ -34,17 +34,31 @@ pub(super) fn check_grids(facts: &[CaseFacts], spec: &ModelSpec, limit: Option<u
         let map = RasFromVoxel::aligned(case.orientation, case.spacing);
         let geometry = Geometry::new(shape, map, OrientationSource::Sform)?;
         let labels = (geometry.voxels() as u64).saturating_mul(size_of::<Label>() as u64);
-        let required = preprocessing_bytes(spec, &geometry)?.saturating_add(labels);
-        check(&case.name, CaseStage::Prepare, required, limit)?;
+        let preprocessing = preprocessing_bytes(spec, &geometry).map_err(|error| match error {
+            PipelineError::GridTooLarge { .. } => TrainError::CaseGrid { case: case.name.clone(), source: error },
+            other => other.into(),
+        })?;
+        let required = preprocessing.saturating_add(labels);
+        check(&case.name, CaseStage::Prepare, required, limit, || Resampling::enlarging([spec], &geometry))?;
     }
     Ok(())
 }
 
-fn check(case: &str, stage: CaseStage, required: u64, limit: Option<u64>) -> Result<(), TrainError> {
+fn check(
+    case: &str,
+    stage: CaseStage,
+    required: u64,
+    limit: Option<u64>,
+    resampling: impl Fn() -> Option<Resampling>,
+) -> Result<(), TrainError> {
     match limit {
-        Some(limit) if required > limit => {
-            Err(TrainError::CaseMemory { case: case.to_owned(), stage, required, limit })
-        }
+        Some(limit) if required > limit => Err(TrainError::CaseMemory {
+            case: case.to_owned(),
+            stage,
+            required,
+            limit,
+            resampling: resampling().map(Box::new),
+        }),
         _ => Ok(()),
     }
 }

@@ -14,7 +14,7 @@ use sulcus_io::{StoredVolume, Texts, VolumeMetadata};
 use sulcus_volume::{Geometry, LabelTable, OrientationSource, Reorientation, Spacing};
 
 use crate::args::ConvertArgs;
-use crate::error::{CliError, Context, with_causes};
+use crate::error::{CliError, with_causes};
 use crate::files;
 use crate::input::scans;
 use crate::output::{Ui, join, rounded};
@@ -162,8 +162,17 @@ fn target(args: &ConvertArgs, own: &Geometry) -> Result<Option<Geometry>, CliErr
     let wrong = || CliError::usage("--spacing takes three sizes in millimetres, such as 1,1,1");
     let mm = <[f64; 3]>::try_from(spacing.as_slice()).map_err(|_| wrong())?;
     let spacing = Spacing::new(mm).map_err(|_| wrong())?;
-    let respaced = reoriented.as_ref().unwrap_or(own).respaced(spacing);
-    respaced.map(Some).context("making the new grid")
+    let from = reoriented.as_ref().unwrap_or(own);
+    from.respaced(spacing).map(Some).map_err(|error| {
+        let error = CliError::failed(format_args!(
+            "resampling {} voxels of {} mm to {} mm: {}",
+            join(&from.shape(), " × "),
+            from.spacing().mm().map(rounded).join(" × "),
+            mm.map(|mm| mm.to_string()).join(" × "),
+            with_causes(&error)
+        ));
+        error.hint("choose larger voxels with --spacing; `sulcus info IN` shows the voxel size in the header, which may be wrong")
+    })
 }
 
 fn describe(path: &Path, source: &VolumeMetadata) -> String {

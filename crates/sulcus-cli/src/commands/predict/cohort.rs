@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use serde_json::Value;
 use sulcus_io::VolumeMetadata;
-use sulcus_model::{CropRule, ModelSpec};
+use sulcus_model::ModelSpec;
 use sulcus_pipeline::{
-    EngineMemory, InferenceSettings, Outputs, PipelineError, PlannedModel, Progress, ScanOwnership,
-    min_memory_bytes,
+    EngineMemory, InferenceSettings, Outputs, PipelineError, PlannedModel, Progress, Resampling, ScanOwnership,
+    check_memory,
 };
 use sulcus_runtime::{SegmentOptions, Segmentation, Segmenter, machine_memory_bytes};
 use sulcus_volume::Image;
@@ -95,21 +95,14 @@ impl Cohort<'_> {
     /// Refuses a case whose headers announce more than memory can hold, before its voxels are read. The first case is read while the
     /// models are loaded, so what the engine needs is not known yet; the segmenter checks that.
     fn check_memory(&self, job: &Job) -> Result<(), CaseError> {
-        let Some(limit) = self.args.max_memory.or_else(machine_memory_bytes) else { return Ok(()) };
-        let failed = |error: &PipelineError| CaseError::caused_by(error).at(job.input());
-        let Announced { read_bytes: mut required, geometry } = job.announced(self.args.series.as_deref());
-        if let Some(geometry) = geometry.filter(|_| self.spec.crop == CropRule::Whole) {
-            let mut settings = InferenceSettings::default();
-            settings.outputs = self.outputs();
-            settings.scan = ScanOwnership::Owned;
-            settings.engine_memory = EngineMemory::Device;
-            let to_segment = min_memory_bytes(&[PlannedModel::new(self.spec)], &geometry, &settings);
-            required = required.max(to_segment.map_err(|error| failed(&error))?);
-        }
-        if required > limit {
-            return Err(failed(&PipelineError::MemoryLimit { limit, required }));
-        }
-        Ok(())
+        let mut settings = InferenceSettings::default();
+        settings.memory_limit = self.args.max_memory.or_else(machine_memory_bytes);
+        settings.outputs = self.outputs();
+        settings.scan = ScanOwnership::Owned;
+        settings.engine_memory = EngineMemory::Device;
+        let Announced { read_bytes, geometry } = job.announced(self.args.series.as_deref());
+        let checked = check_memory(&[PlannedModel::new(self.spec)], geometry.as_ref(), read_bytes, &settings);
+        checked.map_err(|error| CaseError::caused_by(&error).at(job.input()))
     }
 }
 
@@ -206,7 +199,11 @@ impl<'a> Prediction<'a> {
         let Cohort { args, ui, .. } = *self.cohort;
         self.failed += 1;
         if args.json {
-            output::json(&FailureLine { input: input.display().to_string(), error: &error.message })?;
+            output::json(&FailureLine {
+                input: input.display().to_string(),
+                error: &error.message,
+                warnings: &error.warnings,
+            })?;
         }
         ui.error(&error.message);
         if let Some(hint) = &error.hint
@@ -342,10 +339,13 @@ impl CaseProcessor<Cohort<'_>> for Prediction<'_> {
     }
 
     fn over_limit(&self, case: usize, limit: u64, needed: u64) -> CaseError {
-        let error = CaseError::caused_by(&PipelineError::MemoryLimit { limit, required: needed });
-        match self.cohort.job(case) {
-            Ok(job) => error.at(job.input()),
-            Err(_) => error,
-        }
+        let failed = |resampling: Option<Resampling>| {
+            let resampling = resampling.map(Box::new);
+            CaseError::caused_by(&PipelineError::MemoryLimit { limit, required: needed, resampling })
+        };
+        let Ok(job) = self.cohort.job(case) else { return failed(None) };
+        let geometry = job.announced(self.cohort.args.series.as_deref()).geometry;
+        let of_scan = |geometry| Resampling::enlarging([self.cohort.spec], &geometry);
+        failed(geometry.and_then(of_scan)).at(job.input())
     }
 }

@@ -1,7 +1,7 @@
 //! The output of `--json` for one case.
 
 use serde::Serialize;
-use sulcus_runtime::Report;
+use sulcus_runtime::{Report, ScanWarning};
 
 /// A successful case.
 #[derive(Serialize)]
@@ -22,11 +22,14 @@ pub(super) struct Line {
 pub(super) struct FailureLine<'a> {
     pub(super) input: String,
     pub(super) error: &'a str,
+    /// Why the scan was refused as implausible.
+    #[serde(skip_serializing_if = "<[ScanWarning]>::is_empty")]
+    pub(super) warnings: &'a [ScanWarning],
 }
 
 #[cfg(test)]
 mod tests {
-    use sulcus_runtime::{LabelVolume, ScanWarning};
+    use sulcus_runtime::LabelVolume;
 
     use super::*;
 

@@ -368,11 +368,10 @@ fn data_file(fields: &Fields<'_>) -> Result<Option<String>, IoErrorKind> {
     if name.eq_ignore_ascii_case("LOCAL") {
         return Ok(None);
     }
-    let pattern = name.contains('%') && name.split_ascii_whitespace().count() > 1;
-    if name.split_ascii_whitespace().next() == Some("LIST") || pattern {
+    if let Some(several) = text_header::several_data_files(name) {
         return Err(header_error(
             "voxels in one file (ElementDataFile)",
-            if pattern { "a pattern of several file names" } else { "a list of several files (LIST)" }.into(),
+            several.into(),
             "save the volume as one .mha file, with 3D Slicer for example",
         ));
     }

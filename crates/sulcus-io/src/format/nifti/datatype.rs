@@ -18,7 +18,11 @@ const SUPPORTED: [(i16, VoxelType); 10] = [
 ];
 
 const COMPLEX: &str = "save its magnitude as float32";
-const COLOUR: &str = "it is a colour image: save its red, green and blue as three channels along a fourth axis (for example with nibabel), or give the scan that the colours were made from";
+/// The command is run by `tests/python/test_nifti_colours.py`.
+const COLOUR: &str = "it is a colour image: give the scan that the colours were made from, or separate red, green and blue into three \
+    channels along a fourth axis with nibabel: `python -c \"import sys, nibabel as n, numpy as np; i = n.load(sys.argv[1]); \
+    a = np.asarray(i.dataobj); n.save(n.Nifti1Image(np.stack([a[c] for c in 'RGB'], -1), i.affine), sys.argv[2])\" IN OUT`; if the \
+    picture is grey, `a['R']` instead of `np.stack([a[c] for c in 'RGB'], -1)` gives its only channel";
 
 /// Codes of types that are not supported: name, what to do.
 const UNSUPPORTED: [(i16, &str, &str); 6] = [

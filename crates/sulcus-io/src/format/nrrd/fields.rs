@@ -120,7 +120,7 @@ impl<'a> Fields<'a> {
 
     /// Whether the voxels are in several files: `data file: LIST`.
     pub(super) fn lists_data_files(&self) -> bool {
-        self.get("data file").is_some_and(|name| name.split_ascii_whitespace().next() == Some("LIST"))
+        self.get("data file").is_some_and(text_header::lists_data_files)
     }
 
     /// The value of a field, if it exists.

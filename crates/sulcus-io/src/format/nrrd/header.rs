@@ -330,11 +330,10 @@ fn big_endian(fields: &Fields<'_>, voxel_type: VoxelType, encoding: Encoding) ->
 
 fn data_file(fields: &Fields<'_>) -> Result<Option<String>, IoErrorKind> {
     let Some(name) = fields.get("data file") else { return Ok(None) };
-    let pattern = name.contains('%') && name.split_ascii_whitespace().count() > 1;
-    if fields.lists_data_files() || pattern {
+    if let Some(several) = text_header::several_data_files(name) {
         return Err(header_error(
             "voxels in one file (`data file`)",
-            if pattern { "a pattern of several file names" } else { "a list of several files (LIST)" }.into(),
+            several.into(),
             "save the volume as one .nrrd file, with 3D Slicer for example",
         ));
     }
