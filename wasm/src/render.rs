@@ -153,6 +153,9 @@ fn draw_image(view: &PlaneView, image: &SliceView<f32>, pixels: &mut [u8]) {
     let (columns, rows) = (view.neighbours(0), view.neighbours(1));
     let (left, top) = (view.frame.visible(0).start, view.frame.visible(1).start);
     let mix = |a: f32, b: f32, weight: f32| if weight > 0.0 { a + (b - a) * weight } else { a };
+    // As [`WindowLevel::grey`], without a division and a rounding function for each pixel. NaN gets the first colour.
+    let (low, scale) = (view.window.low, 255.0 / (view.window.high - view.window.low));
+    let grey = |value: f32| ((value - low) * scale + 0.5) as u8;
     for (y, row) in rows.iter().enumerate() {
         let line = |row: usize| &image.data[row * image.width..][..image.width];
         let (upper, lower) = (line(row.first), line(row.second));
@@ -160,7 +163,7 @@ fn draw_image(view: &PlaneView, image: &SliceView<f32>, pixels: &mut [u8]) {
         for (column, pixel) in columns.iter().zip(out.as_chunks_mut::<4>().0) {
             let above = mix(upper[column.first], upper[column.second], column.weight);
             let below = mix(lower[column.first], lower[column.second], column.weight);
-            let [r, g, b] = view.colors[usize::from(view.window.grey(mix(above, below, row.weight)))];
+            let [r, g, b] = view.colors[usize::from(grey(mix(above, below, row.weight)))];
             *pixel = [r, g, b, 255];
         }
     }

@@ -43,7 +43,13 @@ impl Scene {
 
     /// The smallest and largest finite value of the displayed channel.
     pub fn range(&self) -> Option<[f32; 2]> {
-        range_of(self.values()?)
+        let channel = self.settings.channel;
+        if let Some((_, range)) = self.range.get().filter(|(of, _)| *of == channel) {
+            return range;
+        }
+        let range = range_of(self.values()?);
+        self.range.set(Some((channel, range)));
+        range
     }
 
     /// The voxel under the crosshair, as an index on the axes of the file, and its position in the patient.

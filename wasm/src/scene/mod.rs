@@ -3,6 +3,8 @@
 mod inspect;
 mod navigate;
 
+use std::cell::Cell;
+
 use sulcus_io::{VolumeMetadata, read_image_bytes_without_statistics, read_labels_bytes};
 use sulcus_volume::{
     Geometry, Image, Label, LabelMap, LabelTable, OrientationSource, Plane, SliceView, WindowLevel, extract_slice,
@@ -39,6 +41,8 @@ struct Scan {
 pub struct Scene {
     scan: Option<Scan>,
     layers: [Option<Labels>; 2],
+    /// The range of a channel of the image, once it was asked for.
+    range: Cell<Option<(usize, Option<[f32; 2]>)>>,
     grid: Option<DisplayGrid>,
     cursor: Option<Cursor>,
     /// Whether the user has moved the crosshair. Until then it is set again whenever a file is loaded.
@@ -104,6 +108,7 @@ impl Scene {
     fn show_image(&mut self, image: Image, source: VolumeMetadata) {
         self.settings.channel = 0;
         self.settings.window = WindowLevel::auto(image.channel(0));
+        self.range.set(None);
         self.scan = Some(Scan { image, source });
         self.refresh();
     }
@@ -143,7 +148,10 @@ impl Scene {
     /// Closes a file.
     pub fn remove(&mut self, role: Role) {
         match role.layer() {
-            None => self.scan = None,
+            None => {
+                self.range.set(None);
+                self.scan = None;
+            }
             Some(layer) => self.layers[layer] = None,
         }
         self.refresh();

@@ -13,6 +13,7 @@
 #[macro_use]
 extern crate sulcus_harness;
 
+mod features;
 mod server;
 
 use std::collections::HashMap;
