@@ -30,37 +30,69 @@ pub struct Intensity {
 /// The number of different labels is small, so a table of all possible ones is faster than a map.
 const VALUES: usize = 1 << Label::BITS;
 
-/// The number of voxels of each possible label.
-pub(crate) fn voxels_of_labels(map: &LabelMap) -> Vec<usize> {
-    let mut table = vec![0_usize; VALUES];
-    for label in map.data() {
-        table[usize::from(*label)] += 1;
-    }
-    table
+/// A label map with the number of voxels of each label.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CountedLabels {
+    map: LabelMap,
+    voxels: Vec<usize>,
 }
 
-/// The labels that occur, in ascending order and with the background.
-pub(crate) fn occurring(map: &LabelMap) -> impl Iterator<Item = Label> {
-    (0..=Label::MAX).zip(voxels_of_labels(map)).filter(|(_, n)| *n > 0).map(|(label, _)| label)
+impl CountedLabels {
+    /// Counts the voxels of a label map.
+    pub fn new(map: LabelMap) -> Self {
+        let mut counted = Self::uncounted(map);
+        counted.count();
+        counted
+    }
+
+    /// A label map whose voxels are counted later. Until then every label has no voxel.
+    pub(crate) fn uncounted(map: LabelMap) -> Self {
+        Self { map, voxels: vec![0; VALUES] }
+    }
+
+    pub(crate) fn count(&mut self) {
+        self.voxels.fill(0);
+        for label in self.map.data() {
+            self.voxels[usize::from(*label)] += 1;
+        }
+    }
+
+    /// The label map.
+    pub fn map(&self) -> &LabelMap {
+        &self.map
+    }
+
+    /// The label map without the counts.
+    pub fn into_map(self) -> LabelMap {
+        self.map
+    }
+
+    /// The labels that occur, in ascending order and with the background.
+    pub fn labels(&self) -> impl Iterator<Item = Label> {
+        (0..=Label::MAX).zip(&self.voxels).filter(|(_, n)| **n > 0).map(|(label, _)| label)
+    }
 }
 
 /// Computes the statistics of the labels that occur in a mask, in a reference, or in both, in ascending order. A value
 /// without an entry in `names` is named by its number. If the two are on different grids, there is no Dice. The intensities are
 /// left out.
-pub fn label_stats(mask: Option<&LabelMap>, truth: Option<&LabelMap>, names: &[&LabelTable]) -> Vec<LabelStats> {
+pub fn label_stats(
+    mask: Option<&CountedLabels>,
+    truth: Option<&CountedLabels>,
+    names: &[&LabelTable],
+) -> Vec<LabelStats> {
     let maps = [mask, truth];
-    let counts = maps.map(|map| map.map(voxels_of_labels));
-    let occurs = |value: &Label| counts.iter().flatten().any(|count| count[usize::from(*value)] > 0);
+    let occurs = |value: &Label| maps.iter().flatten().any(|map| map.voxels[usize::from(*value)] > 0);
     let values: Vec<Label> = (1..=Label::MAX).filter(occurs).collect();
     let scores = match maps {
-        [Some(mask), Some(truth)] => count_labels(mask, truth, &values).ok(),
+        [Some(mask), Some(truth)] => count_labels(&mask.map, &truth.map, &values).ok(),
         _ => None,
     };
     let fallback = LabelTable::from_names(values.iter().map(|v| (*v, format!("label {v}")))).unwrap_or_default();
     let entry = |value| names.iter().copied().chain([&fallback]).find_map(|table| table.get(value)).cloned();
     let stats = |(index, value): (usize, Label)| {
-        let voxels = [0, 1].map(|i| counts[i].as_ref().map(|c| c[usize::from(value)]));
-        let ml = [0, 1].map(|i| Some(maps[i]?.geometry().ml(voxels[i]?)));
+        let voxels = maps.map(|map| map.map(|map| map.voxels[usize::from(value)]));
+        let ml = [0, 1].map(|i| Some(maps[i]?.map.geometry().ml(voxels[i]?)));
         let score = scores.as_ref().and_then(|s| s.get(index));
         Some(LabelStats {
             entry: entry(value)?,
@@ -105,9 +137,10 @@ mod tests {
     use super::*;
     use sulcus_volume::{Geometry, Orientation, OrientationSource, RasFromVoxel, Spacing};
 
-    fn map(values: [Label; 6]) -> LabelMap {
+    fn map(values: [Label; 6]) -> CountedLabels {
         let map = RasFromVoxel::aligned(Orientation::RAS, Spacing::new([10.0, 5.0, 2.0]).unwrap());
-        LabelMap::new(Geometry::new([6, 1, 1], map, OrientationSource::Sform).unwrap(), values.to_vec()).unwrap()
+        let geometry = Geometry::new([6, 1, 1], map, OrientationSource::Sform).unwrap();
+        CountedLabels::new(LabelMap::new(geometry, values.to_vec()).unwrap())
     }
 
     #[test]

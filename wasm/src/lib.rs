@@ -42,7 +42,7 @@ pub use compare::{Difference, differences};
 pub use display::{Camera, Cursor, DisplayGrid, Fit, Frame};
 pub use file_names::role_from_name;
 pub use label_heuristic::looks_like_label_map;
-pub use label_stats::{Intensity, LabelStats, intensities, label_stats};
+pub use label_stats::{CountedLabels, Intensity, LabelStats, intensities, label_stats};
 pub use render::{LabelLayer, Palette, PlaneView, render};
 pub use scene::{Region, Scene};
 pub use settings::{Comparison, LabelStyle, Projection, Role, Shading, ViewSettings};

@@ -136,13 +136,14 @@ impl PlaneView<'_> {
     }
 }
 
-fn blend(pixels: &mut [u8], offset: usize, color: [u8; 3], opacity: f32) {
-    let Some(under) = pixels.get_mut(offset..offset + 3) else {
-        return;
-    };
-    for (below, above) in under.iter_mut().zip(color) {
-        let mixed = f32::from(*below) * (1.0 - opacity) + f32::from(above) * opacity;
-        *below = (mixed + 0.5) as u8;
+/// An opacity in 256ths, which blends without floating-point numbers.
+fn alpha(opacity: f32) -> u32 {
+    (opacity.clamp(0.0, 1.0) * 256.0).round() as u32
+}
+
+fn blend(pixel: &mut [u8], color: [u8; 3], alpha: u32) {
+    for (below, above) in pixel.iter_mut().zip(color) {
+        *below = ((u32::from(*below) * (256 - alpha) + u32::from(above) * alpha + 128) >> 8) as u8;
     }
 }
 
@@ -178,29 +179,31 @@ fn draw_labels(view: &PlaneView, layer: &LabelLayer, pixels: &mut [u8]) {
         return;
     }
     let (left, top) = (view.frame.visible(0).start, view.frame.visible(1).start);
-    let label = |x: usize, y: usize| layer.slice.data[rows[y] * layer.slice.width + columns[x]];
-    let (last_x, last_y) = (columns.len() - 1, rows.len() - 1);
+    let (width, height) = (columns.len(), rows.len());
+    // The label of each visible canvas pixel. Outlines look at several pixels around each.
+    let labels: Vec<Label> = rows
+        .iter()
+        .flat_map(|row| {
+            let line = &layer.slice.data[row * layer.slice.width..][..layer.slice.width];
+            columns.iter().map(move |column| line[*column])
+        })
+        .collect();
     let reach = 2 * view.line;
     // A structure may continue beyond the edge of the grid, so its outline is open there.
     let on_edge = |x: usize, y: usize, own: Label| {
-        let (left, right) = (x.saturating_sub(reach), (x + reach).min(last_x));
-        let (top, bottom) = (y.saturating_sub(reach), (y + reach).min(last_y));
-        [(left, y), (right, y), (x, top), (x, bottom), (left, top), (right, top), (left, bottom), (right, bottom)]
-            .into_iter()
-            .any(|(x, y)| label(x, y) != own)
+        let across = [x.saturating_sub(reach), x, (x + reach).min(width - 1)];
+        let down = [y.saturating_sub(reach), y, (y + reach).min(height - 1)];
+        down.into_iter().any(|y| across.into_iter().any(|x| labels[y * width + x] != own))
     };
-    let drawn =
-        layer.columns.start.saturating_sub(left)..layer.columns.end.saturating_sub(left).min(columns.len());
-    for y in 0..rows.len() {
-        for x in drawn.clone() {
-            let own = label(x, y);
-            let Some(color) = layer.palette.of(own) else { continue };
-            match layer.style {
-                LabelStyle::Filled => blend(pixels, view.offset(left + x, top + y), color, layer.opacity),
-                LabelStyle::Outline if on_edge(x, y, own) => {
-                    blend(pixels, view.offset(left + x, top + y), color, 1.0);
-                }
-                _ => {}
+    let drawn = layer.columns.start.saturating_sub(left)..layer.columns.end.saturating_sub(left).min(width);
+    let alpha = alpha(if layer.style == LabelStyle::Filled { layer.opacity } else { 1.0 });
+    for y in 0..height {
+        let line = &labels[y * width..][..width];
+        let out = &mut pixels[view.offset(left, top + y)..][..width * 4];
+        for (x, pixel) in out.as_chunks_mut::<4>().0.iter_mut().enumerate().take(drawn.end).skip(drawn.start) {
+            let Some(color) = layer.palette.of(line[x]) else { continue };
+            if layer.style == LabelStyle::Filled || on_edge(x, y, line[x]) {
+                blend(&mut pixel[..3], color, alpha);
             }
         }
     }
@@ -223,7 +226,8 @@ fn draw_crosshair(view: &PlaneView, cell: [usize; 2], pixels: &mut [u8]) {
             }
             for side in &sides {
                 let (x, y) = if axis == 0 { (along, *side) } else { (*side, along) };
-                blend(pixels, view.offset(x, y), CROSSHAIR, CROSSHAIR_OPACITY);
+                let offset = view.offset(x, y);
+                blend(&mut pixels[offset..offset + 3], CROSSHAIR, alpha(CROSSHAIR_OPACITY));
             }
         }
     }

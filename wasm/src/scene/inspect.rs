@@ -67,7 +67,7 @@ impl Scene {
 
     /// The label under the crosshair in the mask or the reference.
     pub fn label(&self, role: Role) -> Option<Label> {
-        self.labels(role.layer()?)?.map.get(self.position()?.0).copied()
+        self.labels(role.layer()?)?.map().get(self.position()?.0).copied()
     }
 
     /// The image within the ellipse that touches the sides of a rectangle in the displayed slice of a plane, between two corners:

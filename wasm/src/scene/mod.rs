@@ -14,7 +14,7 @@ use crate::compare::{Difference, differences};
 use crate::display::{Cursor, DisplayGrid, Frame, voxel_at};
 use crate::file_names::role_from_name;
 use crate::label_heuristic::looks_like_label_map;
-use crate::label_stats::{LabelStats, intensities, label_stats, occurring};
+use crate::label_stats::{CountedLabels, LabelStats, intensities, label_stats};
 use crate::render::{LabelLayer, Palette, PlaneView, render};
 use crate::settings::{Comparison, LabelStyle, Role, ViewSettings};
 use crate::slab::{project, slab_slices};
@@ -24,9 +24,15 @@ pub use inspect::Region;
 /// A label map with the names from its file.
 #[derive(Debug)]
 struct Labels {
-    map: LabelMap,
+    counted: CountedLabels,
     source: VolumeMetadata,
     names: LabelTable,
+}
+
+impl Labels {
+    fn map(&self) -> &LabelMap {
+        self.counted.map()
+    }
 }
 
 /// The image with the description of its file.
@@ -90,7 +96,8 @@ impl Scene {
             }
             Some(layer) => {
                 let (map, source) = read_labels_bytes(bytes).map_err(message)?;
-                let distinct = occurring(&map).count();
+                let counted = CountedLabels::new(map);
+                let distinct = counted.labels().count();
                 if distinct > MAX_LABELS {
                     return Err(format!(
                         "cannot show this as a {}: expected at most {MAX_LABELS} different labels, found {distinct}; \
@@ -98,7 +105,7 @@ impl Scene {
                         role.name()
                     ));
                 }
-                self.layers[layer] = Some(Labels { map, source, names: LabelTable::default() });
+                self.layers[layer] = Some(Labels { counted, source, names: LabelTable::default() });
                 self.refresh();
             }
         }
@@ -131,17 +138,17 @@ impl Scene {
     fn number_mask_as_reference(&mut self) {
         let [Some(mask), Some(truth)] = &mut self.layers else { return };
         let names = truth.names.completed_by(&mask.names);
-        let numbers = names.numbers_by_name(&mask.names, occurring(&mask.map));
+        let numbers = names.numbers_by_name(&mask.names, mask.counted.labels());
         // The problems name a contradiction.
-        if let Some(map) = numbers.ok().and_then(|numbers| mask.map.with_numbers(&numbers)) {
-            mask.map = map;
+        if let Some(map) = numbers.ok().and_then(|numbers| mask.map().with_numbers(&numbers)) {
+            mask.counted = CountedLabels::new(map);
             mask.names = names;
         }
     }
 
     fn find_name_conflict(&self) -> Option<String> {
         let [Some(mask), Some(truth)] = &self.layers else { return None };
-        let numbers = truth.names.numbers_by_name(&mask.names, occurring(&mask.map));
+        let numbers = truth.names.numbers_by_name(&mask.names, mask.counted.labels());
         numbers.err().map(|error| format!("Mask and reference are not compared: in the mask, {error}."))
     }
 
@@ -167,7 +174,7 @@ impl Scene {
     fn refresh(&mut self) {
         let shown = [0, 1].map(|i| self.labels(i));
         let names: Vec<&LabelTable> = shown.iter().flatten().map(|labels| &labels.names).collect();
-        let mut stats = label_stats(shown[0].map(|l| &l.map), shown[1].map(|l| &l.map), &names);
+        let mut stats = label_stats(shown[0].map(|l| &l.counted), shown[1].map(|l| &l.counted), &names);
         let name_conflict = self.find_name_conflict();
         if name_conflict.is_some() {
             stats.iter_mut().for_each(|label| (label.dice, label.iou) = (None, None));
@@ -186,7 +193,7 @@ impl Scene {
         let inside = self.cursor.filter(|c| self.geometry().is_some_and(|g| voxel_at(g, *c).is_some()));
         self.cursor_was_moved &= inside.is_some();
         if !self.cursor_was_moved {
-            self.cursor = self.voxel_near_centroid(&|label| label != 0).or(Some(grid.center()));
+            self.cursor = self.voxel_near_centroid(None).or(Some(grid.center()));
         }
     }
 
@@ -211,14 +218,14 @@ impl Scene {
 
     /// The grid that everything is drawn on: that of the image, else of the mask, else of the reference.
     pub fn geometry(&self) -> Option<&Geometry> {
-        let labels = self.layers.iter().flatten().map(|l| l.map.geometry());
+        let labels = self.layers.iter().flatten().map(|l| l.map().geometry());
         self.scan.as_ref().map(|scan| scan.image.geometry()).into_iter().chain(labels).next()
     }
 
     /// A label layer, if it is on the displayed grid.
     fn labels(&self, layer: usize) -> Option<&Labels> {
         let labels = self.layers.get(layer)?.as_ref()?;
-        self.geometry()?.check_same_grid(labels.map.geometry()).is_ok().then_some(labels)
+        self.geometry()?.check_same_grid(labels.map().geometry()).is_ok().then_some(labels)
     }
 
     /// One sentence for each layer that is not drawn because it is on another grid, and one if the names of mask and reference
@@ -228,7 +235,7 @@ impl Scene {
         let reference = if self.scan.is_some() { Role::Image } else { Role::Mask };
         let problem = |role: Role| {
             let labels = self.layers.get(role.layer()?)?.as_ref()?;
-            let error = shown.check_same_grid(labels.map.geometry()).err()?;
+            let error = shown.check_same_grid(labels.map().geometry()).err()?;
             Some(format!(
                 "The {} is not drawn: it does not lie on the {}'s grid ({error}). \
                  Load the {0} that was made for this {1}.",
@@ -264,7 +271,7 @@ impl Scene {
         }
         let values: Vec<Label> = self.stats.iter().map(|label| label.entry.value).collect();
         let image = self.scan.as_ref().map(|scan| scan.image.channel(self.settings.channel));
-        let labels = self.labels(0).or(self.labels(1)).map(|labels| labels.map.data());
+        let labels = self.labels(0).or(self.labels(1)).map(|labels| labels.map().data());
         let found =
             image.zip(labels).map(|(image, labels)| intensities(image, labels, &values)).unwrap_or_default();
         let found = found.into_iter().chain(std::iter::repeat(None));
@@ -273,7 +280,7 @@ impl Scene {
 
     /// The voxels of a label layer that is drawn.
     pub fn label_map(&self, role: Role) -> Option<&LabelMap> {
-        self.labels(role.layer()?).map(|labels| &labels.map)
+        self.labels(role.layer()?).map(Labels::map)
     }
 
     /// Adds an empty label map on the grid of the image, unless the role has one.
@@ -282,7 +289,8 @@ impl Scene {
         let geometry = *scan.image.geometry();
         if let (None, Ok(map)) = (&self.layers[layer], LabelMap::new(geometry, vec![0; geometry.voxels()])) {
             let source = VolumeMetadata::from(geometry);
-            self.layers[layer] = Some(Labels { map, source, names: LabelTable::default() });
+            let counted = CountedLabels::new(map);
+            self.layers[layer] = Some(Labels { counted, source, names: LabelTable::default() });
             self.refresh();
         }
     }
@@ -290,19 +298,24 @@ impl Scene {
     /// Changes voxels of a label layer, given by their offsets. The statistics change at [`Scene::finish_painting`].
     pub fn paint(&mut self, role: Role, changes: impl IntoIterator<Item = (usize, Label)>) {
         let Some(slot) = role.layer().and_then(|layer| self.layers.get_mut(layer)) else { return };
-        let Some(Labels { map, source, names }) = slot.take() else { return };
-        let (geometry, mut data) = map.into_parts();
+        let Some(Labels { counted, source, names }) = slot.take() else { return };
+        let (geometry, mut data) = counted.into_map().into_parts();
         for (offset, label) in changes {
             if let Some(voxel) = data.get_mut(offset) {
                 *voxel = label;
             }
         }
         // The number of voxels is the same as before.
-        *slot = LabelMap::new(geometry, data).ok().map(|map| Labels { map, source, names });
+        *slot = LabelMap::new(geometry, data).ok().map(|map| Labels {
+            counted: CountedLabels::uncounted(map),
+            source,
+            names,
+        });
     }
 
     /// Updates what depends on the labels after [`Scene::paint`].
     pub fn finish_painting(&mut self) {
+        self.layers.iter_mut().flatten().for_each(|labels| labels.counted.count());
         self.refresh();
     }
 
@@ -351,7 +364,7 @@ impl Scene {
         let settings = &self.settings;
         let width = frame.canvas[0];
         let labels = |index: usize| -> Option<SliceView<Label>> {
-            let map = &self.labels(index)?.map;
+            let map = self.labels(index)?.map();
             extract_slice(map.geometry(), map.data(), plane, slice)
         };
         let layer = |index: usize, style: LabelStyle, columns| {

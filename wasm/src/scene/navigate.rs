@@ -123,7 +123,7 @@ impl Scene {
 
     /// Moves the crosshair into a label.
     pub fn go_to(&mut self, label: Label) {
-        if let Some(cursor) = self.voxel_near_centroid(&|l| l == label) {
+        if let Some(cursor) = self.voxel_near_centroid(Some(label)) {
             self.move_to(cursor);
         }
     }
@@ -131,7 +131,7 @@ impl Scene {
     /// Moves the crosshair into the slice of a plane in which a label covers most voxels.
     pub fn go_to_largest(&mut self, plane: Plane, label: Label) {
         let found = [0, 1].into_iter().find_map(|layer| {
-            let map = &self.labels(layer)?.map;
+            let map = self.labels(layer)?.map();
             self.fullest_slice(plane, &|slice| {
                 let view = extract_slice(map.geometry(), map.data(), plane, slice)?;
                 Some((view.width, view.data.into_iter().map(|l| l == label).collect()))
@@ -148,7 +148,7 @@ impl Scene {
         let shown = |label: Label| self.palette.of(label).map(|_| label);
         let differing = self.labels(0).zip(self.labels(1)).and_then(|(mask, truth)| {
             self.fullest_slice(plane, &|slice| {
-                let [mask, truth] = [&mask.map, &truth.map].map(|map| {
+                let [mask, truth] = [mask.map(), truth.map()].map(|map| {
                     extract_slice(map.geometry(), map.data(), plane, slice).map(|view| (view.width, view.data))
                 });
                 let ((width, mask), (_, truth)) = mask.zip(truth)?;
@@ -174,37 +174,71 @@ impl Scene {
         }
         let (_, slice, width, marked) = fullest?;
         let positions =
-            || marked.iter().enumerate().filter(|(_, marked)| **marked).map(|(i, _)| [i % width, i / width, 0]);
-        let [column, row, _] = nearest_to_centroid(positions)?;
+            || marked.iter().enumerate().filter(|(_, marked)| **marked).map(|(i, _)| [i % width, i / width]);
+        let [column, row] = nearest_to_centroid(positions)?;
         let mut cursor = Cursor([0; 3]).with_pixel(plane, [column, row]);
         cursor.0[plane_axes(plane)[2]] = slice;
         Some(cursor)
     }
 
-    /// The voxel with a wanted label that is closest to the centroid of all such voxels, in the first layer that has any. The
-    /// result does not depend on the order of axes in the file.
-    pub(super) fn voxel_near_centroid(&self, wanted: &dyn Fn(Label) -> bool) -> Option<Cursor> {
+    /// The voxel with a label, or with any but the background, that is closest to the centroid of all such voxels, in the first
+    /// layer that has any. The result does not depend on the order of axes in the file.
+    pub(super) fn voxel_near_centroid(&self, label: Option<Label>) -> Option<Cursor> {
+        let wanted = |value: Label| label.map_or(value != 0, |label| value == label);
         [0, 1].into_iter().find_map(|layer| {
-            let map = &self.labels(layer)?.map;
-            let positions = || {
-                (0..map.geometry().slices(Plane::Axial)).flat_map(move |slice| {
-                    let view = extract_slice(map.geometry(), map.data(), Plane::Axial, slice);
-                    let (width, data) = view.map_or((1, Vec::new()), |v| (v.width, v.data));
-                    let position = move |i: usize| [i % width, i / width, slice];
-                    data.into_iter().enumerate().filter(move |(_, l)| wanted(*l)).map(move |(i, _)| position(i))
-                })
-            };
-            nearest_to_centroid(positions).map(Cursor)
+            let map = self.labels(layer)?.map();
+            let geometry = map.geometry();
+            let [width, height, _] = geometry.shape();
+            let (mut n, mut sum) = (0_usize, [0_usize; 3]);
+            for (row, labels) in map.data().chunks_exact(width).enumerate() {
+                let (mut in_row, mut along) = (0, 0);
+                for (x, _) in labels.iter().enumerate().filter(|(_, value)| wanted(**value)) {
+                    in_row += 1;
+                    along += x;
+                }
+                n += in_row;
+                sum = [sum[0] + along, sum[1] + in_row * (row % height), sum[2] + in_row * (row / height)];
+            }
+            if n == 0 {
+                return None;
+            }
+            // On the display grid in whole numbers, so that rounding does not depend on the order of axes either.
+            let mut centroid = [0.0; 3];
+            for (axis, direction) in geometry.orientation().axes().into_iter().enumerate() {
+                let last = geometry.shape()[axis] - 1;
+                let sum = if direction.sign() > 0.0 { n * last - sum[axis] } else { sum[axis] };
+                centroid[direction.ras_axis()] = sum as f64 / n as f64;
+            }
+            // From the slice of the centroid outwards, as far as a slice can have a closer voxel.
+            let mut slices: Vec<usize> = (0..geometry.slices(Plane::Axial)).collect();
+            let away = |slice: usize| (slice as f64 - centroid[2]).powi(2);
+            slices.sort_unstable_by(|a, b| away(*a).total_cmp(&away(*b)));
+            let mut nearest: Option<(f64, [usize; 3])> = None;
+            for slice in slices {
+                if nearest.is_some_and(|(squared, _)| squared < away(slice)) {
+                    break;
+                }
+                let view = extract_slice(geometry, map.data(), Plane::Axial, slice)?;
+                for (at, _) in view.data.iter().enumerate().filter(|(_, value)| wanted(**value)) {
+                    let [x, y] = [at % view.width, at / view.width];
+                    let squared =
+                        (x as f64 - centroid[0]).powi(2) + (y as f64 - centroid[1]).powi(2) + away(slice);
+                    if nearest.is_none_or(|found| (squared, [x, y, slice]) < found) {
+                        nearest = Some((squared, [x, y, slice]));
+                    }
+                }
+            }
+            nearest.map(|(_, position)| Cursor(position))
         })
     }
 }
 
-/// The position that is closest to the centroid of all.
-fn nearest_to_centroid<I: Iterator<Item = [usize; 3]>>(positions: impl Fn() -> I) -> Option<[usize; 3]> {
-    let (n, sum) = positions().fold((0_usize, [0_usize; 3]), |(n, sum), position| {
+/// The pixel that is closest to the centroid of all.
+fn nearest_to_centroid<I: Iterator<Item = [usize; 2]>>(positions: impl Fn() -> I) -> Option<[usize; 2]> {
+    let (n, sum) = positions().fold((0_usize, [0_usize; 2]), |(n, sum), position| {
         (n + 1, std::array::from_fn(|axis| sum[axis] + position[axis]))
     });
-    let squared_distance = |position: &[usize; 3]| -> f64 {
+    let squared_distance = |position: &[usize; 2]| -> f64 {
         position.iter().zip(sum).map(|(at, sum)| (*at as f64 - sum as f64 / n as f64).powi(2)).sum()
     };
     positions().min_by(|a, b| squared_distance(a).total_cmp(&squared_distance(b)))
