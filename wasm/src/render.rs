@@ -181,19 +181,26 @@ fn draw_labels(view: &PlaneView, layer: &LabelLayer, pixels: &mut [u8]) {
     let (left, top) = (view.frame.visible(0).start, view.frame.visible(1).start);
     let (width, height) = (columns.len(), rows.len());
     // The label of each visible canvas pixel. Outlines look at several pixels around each.
-    let labels: Vec<Label> = rows
-        .iter()
-        .flat_map(|row| {
-            let line = &layer.slice.data[row * layer.slice.width..][..layer.slice.width];
-            columns.iter().map(move |column| line[*column])
-        })
-        .collect();
+    let mut labels: Vec<Label> = Vec::with_capacity(width * height);
+    for row in &rows {
+        let line = &layer.slice.data[row * layer.slice.width..][..layer.slice.width];
+        labels.extend(columns.iter().map(|column| line[*column]));
+    }
     let reach = 2 * view.line;
-    // A structure may continue beyond the edge of the grid, so its outline is open there.
+    // Whether the pixels beside a pixel have its label. A structure may continue beyond the edge of the grid, so its outline is
+    // open there.
+    let mut uniform: Vec<bool> = Vec::new();
+    if layer.style == LabelStyle::Outline {
+        for line in labels.chunks_exact(width) {
+            uniform.extend(line.iter().enumerate().map(|(x, own)| {
+                line[x.saturating_sub(reach)] == *own && line[(x + reach).min(width - 1)] == *own
+            }));
+        }
+    }
     let on_edge = |x: usize, y: usize, own: Label| {
-        let across = [x.saturating_sub(reach), x, (x + reach).min(width - 1)];
-        let down = [y.saturating_sub(reach), y, (y + reach).min(height - 1)];
-        down.into_iter().any(|y| across.into_iter().any(|x| labels[y * width + x] != own))
+        let [above, here, below] =
+            [y.saturating_sub(reach), y, (y + reach).min(height - 1)].map(|y| y * width + x);
+        !(uniform[here] && labels[above] == own && uniform[above] && labels[below] == own && uniform[below])
     };
     let drawn = layer.columns.start.saturating_sub(left)..layer.columns.end.saturating_sub(left).min(width);
     let alpha = alpha(if layer.style == LabelStyle::Filled { layer.opacity } else { 1.0 });
