@@ -1,174 +1,3 @@
-export class LabelRow {
-static __wrap(ptr) {
-const obj = Object.create(LabelRow.prototype);
-obj.__wbg_ptr = ptr;
-LabelRowFinalization.register(obj, obj.__wbg_ptr, obj);
-return obj;
-}
-__destroy_into_raw() {
-const ptr = this.__wbg_ptr;
-this.__wbg_ptr = 0;
-LabelRowFinalization.unregister(this);
-return ptr;
-}
-free() {
-const ptr = this.__destroy_into_raw();
-wasm.__wbg_labelrow_free(ptr, 0);
-}
-get color() {
-let deferred1_0;
-let deferred1_1;
-try {
-const ret = wasm.__wbg_get_labelrow_color(this.__wbg_ptr);
-deferred1_0 = ret[0];
-deferred1_1 = ret[1];
-return getStringFromWasm0(ret[0], ret[1]);
-} finally {
-wasm.__wbindgen_free(deferred1_0, deferred1_1, 1);
-}
-}
-get dice() {
-const ret = wasm.__wbg_get_labelrow_dice(this.__wbg_ptr);
-return ret[0] === 0 ? undefined : ret[1];
-}
-get mask_ml() {
-const ret = wasm.__wbg_get_labelrow_mask_ml(this.__wbg_ptr);
-return ret[0] === 0 ? undefined : ret[1];
-}
-get mask_voxels() {
-const ret = wasm.__wbg_get_labelrow_mask_voxels(this.__wbg_ptr);
-return ret[0] === 0 ? undefined : ret[1];
-}
-get name() {
-let deferred1_0;
-let deferred1_1;
-try {
-const ret = wasm.__wbg_get_labelrow_name(this.__wbg_ptr);
-deferred1_0 = ret[0];
-deferred1_1 = ret[1];
-return getStringFromWasm0(ret[0], ret[1]);
-} finally {
-wasm.__wbindgen_free(deferred1_0, deferred1_1, 1);
-}
-}
-get truth_ml() {
-const ret = wasm.__wbg_get_labelrow_truth_ml(this.__wbg_ptr);
-return ret[0] === 0 ? undefined : ret[1];
-}
-get truth_voxels() {
-const ret = wasm.__wbg_get_labelrow_truth_voxels(this.__wbg_ptr);
-return ret[0] === 0 ? undefined : ret[1];
-}
-get value() {
-const ret = wasm.__wbg_get_labelrow_value(this.__wbg_ptr);
-return ret;
-}
-set color(arg0) {
-const ptr0 = passStringToWasm0(arg0, wasm.__wbindgen_malloc, wasm.__wbindgen_realloc);
-const len0 = WASM_VECTOR_LEN;
-wasm.__wbg_set_labelrow_color(this.__wbg_ptr, ptr0, len0);
-}
-set dice(arg0) {
-wasm.__wbg_set_labelrow_dice(this.__wbg_ptr, !isLikeNone(arg0), isLikeNone(arg0) ? 0 : arg0);
-}
-set mask_ml(arg0) {
-wasm.__wbg_set_labelrow_mask_ml(this.__wbg_ptr, !isLikeNone(arg0), isLikeNone(arg0) ? 0 : arg0);
-}
-set mask_voxels(arg0) {
-wasm.__wbg_set_labelrow_mask_voxels(this.__wbg_ptr, !isLikeNone(arg0), isLikeNone(arg0) ? 0 : arg0);
-}
-set name(arg0) {
-const ptr0 = passStringToWasm0(arg0, wasm.__wbindgen_malloc, wasm.__wbindgen_realloc);
-const len0 = WASM_VECTOR_LEN;
-wasm.__wbg_set_labelrow_name(this.__wbg_ptr, ptr0, len0);
-}
-set truth_ml(arg0) {
-wasm.__wbg_set_labelrow_truth_ml(this.__wbg_ptr, !isLikeNone(arg0), isLikeNone(arg0) ? 0 : arg0);
-}
-set truth_voxels(arg0) {
-wasm.__wbg_set_labelrow_truth_voxels(this.__wbg_ptr, !isLikeNone(arg0), isLikeNone(arg0) ? 0 : arg0);
-}
-set value(arg0) {
-wasm.__wbg_set_labelrow_value(this.__wbg_ptr, arg0);
-}
-}
-if (Symbol.dispose) LabelRow.prototype[Symbol.dispose] = LabelRow.prototype.free;
-export class Readout {
-static __wrap(ptr) {
-const obj = Object.create(Readout.prototype);
-obj.__wbg_ptr = ptr;
-ReadoutFinalization.register(obj, obj.__wbg_ptr, obj);
-return obj;
-}
-__destroy_into_raw() {
-const ptr = this.__wbg_ptr;
-this.__wbg_ptr = 0;
-ReadoutFinalization.unregister(this);
-return ptr;
-}
-free() {
-const ptr = this.__destroy_into_raw();
-wasm.__wbg_readout_free(ptr, 0);
-}
-get mask() {
-const ret = wasm.__wbg_get_readout_mask(this.__wbg_ptr);
-let v1;
-if (ret[0] !== 0) {
-v1 = getStringFromWasm0(ret[0], ret[1]);
-wasm.__wbindgen_free(ret[0], ret[1] * 1, 1);
-}
-return v1;
-}
-get ras_mm() {
-const ret = wasm.__wbg_get_readout_ras_mm(this.__wbg_ptr);
-var v1 = getArrayF64FromWasm0(ret[0], ret[1]).slice();
-wasm.__wbindgen_free(ret[0], ret[1] * 8, 8);
-return v1;
-}
-get truth() {
-const ret = wasm.__wbg_get_readout_truth(this.__wbg_ptr);
-let v1;
-if (ret[0] !== 0) {
-v1 = getStringFromWasm0(ret[0], ret[1]);
-wasm.__wbindgen_free(ret[0], ret[1] * 1, 1);
-}
-return v1;
-}
-get value() {
-const ret = wasm.__wbg_get_readout_value(this.__wbg_ptr);
-return ret === Number.MAX_SAFE_INTEGER ? undefined : ret;
-}
-get voxel() {
-const ret = wasm.__wbg_get_readout_voxel(this.__wbg_ptr);
-var v1 = getArrayU32FromWasm0(ret[0], ret[1]).slice();
-wasm.__wbindgen_free(ret[0], ret[1] * 4, 4);
-return v1;
-}
-set mask(arg0) {
-var ptr0 = isLikeNone(arg0) ? 0 : passStringToWasm0(arg0, wasm.__wbindgen_malloc, wasm.__wbindgen_realloc);
-var len0 = WASM_VECTOR_LEN;
-wasm.__wbg_set_readout_mask(this.__wbg_ptr, ptr0, len0);
-}
-set ras_mm(arg0) {
-const ptr0 = passArrayF64ToWasm0(arg0, wasm.__wbindgen_malloc);
-const len0 = WASM_VECTOR_LEN;
-wasm.__wbg_set_readout_ras_mm(this.__wbg_ptr, ptr0, len0);
-}
-set truth(arg0) {
-var ptr0 = isLikeNone(arg0) ? 0 : passStringToWasm0(arg0, wasm.__wbindgen_malloc, wasm.__wbindgen_realloc);
-var len0 = WASM_VECTOR_LEN;
-wasm.__wbg_set_readout_truth(this.__wbg_ptr, ptr0, len0);
-}
-set value(arg0) {
-wasm.__wbg_set_readout_value(this.__wbg_ptr, isLikeNone(arg0) ? Number.MAX_SAFE_INTEGER : Math.fround(arg0));
-}
-set voxel(arg0) {
-const ptr0 = passArray32ToWasm0(arg0, wasm.__wbindgen_malloc);
-const len0 = WASM_VECTOR_LEN;
-wasm.__wbg_set_readout_voxel(this.__wbg_ptr, ptr0, len0);
-}
-}
-if (Symbol.dispose) Readout.prototype[Symbol.dispose] = Readout.prototype.free;
 export class Viewer {
 __destroy_into_raw() {
 const ptr = this.__wbg_ptr;
@@ -180,12 +9,35 @@ free() {
 const ptr = this.__destroy_into_raw();
 wasm.__wbg_viewer_free(ptr, 0);
 }
-auto_window() {
-wasm.viewer_auto_window(this.__wbg_ptr);
+add_labels(of_role) {
+wasm.viewer_add_labels(this.__wbg_ptr, of_role);
+}
+camera() {
+const ret = wasm.viewer_camera(this.__wbg_ptr);
+var v1 = getArrayF64FromWasm0(ret[0], ret[1]).slice();
+wasm.__wbindgen_free(ret[0], ret[1] * 8, 8);
+return v1;
+}
+canvas_at(of_plane, width, height, ras_mm) {
+const val2 = +of_plane;
+const val3 = +width;
+const val4 = +height;
+const ptr0 = passArrayF64ToWasm0(ras_mm, wasm.__wbindgen_malloc);
+const len0 = WASM_VECTOR_LEN;
+const ret = wasm.viewer_canvas_at(this.__wbg_ptr, val2, val3, val4, ptr0, len0);
+var v5 = getArrayF64FromWasm0(ret[0], ret[1]).slice();
+wasm.__wbindgen_free(ret[0], ret[1] * 8, 8);
+return v5;
 }
 channels() {
 const ret = wasm.viewer_channels(this.__wbg_ptr);
 return ret >>> 0;
+}
+colors() {
+const ret = wasm.viewer_colors(this.__wbg_ptr);
+var v1 = getArrayU8FromWasm0(ret[0], ret[1]).slice();
+wasm.__wbindgen_free(ret[0], ret[1] * 1, 1);
+return v1;
 }
 draw(of_plane, width, height, line) {
 const ret = wasm.viewer_draw(this.__wbg_ptr, of_plane, width, height, line);
@@ -205,12 +57,63 @@ return getStringFromWasm0(ret[0], ret[1]);
 wasm.__wbindgen_free(deferred1_0, deferred1_1, 1);
 }
 }
+ellipse(of_plane, a, b) {
+const val3 = +of_plane;
+let ptr0, len0, ptr1, len1;
+try {
+ptr0 = passArrayF64ToWasm0(a, wasm.__wbindgen_malloc);
+len0 = WASM_VECTOR_LEN;
+ptr1 = passArrayF64ToWasm0(b, wasm.__wbindgen_malloc);
+len1 = WASM_VECTOR_LEN;
+} catch (e) {
+if (ptr1) { wasm.__wbindgen_free(ptr1, len1 * 8, 8); }
+if (ptr0) { wasm.__wbindgen_free(ptr0, len0 * 8, 8); }
+throw e;
+}
+const ret = wasm.viewer_ellipse(this.__wbg_ptr, val3, ptr0, len0, ptr1, len1);
+var v4 = getArrayF64FromWasm0(ret[0], ret[1]).slice();
+wasm.__wbindgen_free(ret[0], ret[1] * 8, 8);
+return v4;
+}
+finish_painting() {
+wasm.viewer_finish_painting(this.__wbg_ptr);
+}
 go_to(label) {
 wasm.viewer_go_to(this.__wbg_ptr, label);
+}
+go_to_largest(of_plane, label) {
+wasm.viewer_go_to_largest(this.__wbg_ptr, of_plane, label);
+}
+go_to_ras(x, y, z) {
+wasm.viewer_go_to_ras(this.__wbg_ptr, x, y, z);
+}
+go_to_slice(of_plane, slice) {
+wasm.viewer_go_to_slice(this.__wbg_ptr, of_plane, slice);
+}
+go_to_worst(of_plane) {
+wasm.viewer_go_to_worst(this.__wbg_ptr, of_plane);
+}
+grid() {
+const ret = wasm.viewer_grid(this.__wbg_ptr);
+var v1 = getArrayF64FromWasm0(ret[0], ret[1]).slice();
+wasm.__wbindgen_free(ret[0], ret[1] * 8, 8);
+return v1;
 }
 has(of_role) {
 const ret = wasm.viewer_has(this.__wbg_ptr, of_role);
 return ret !== 0;
+}
+header(of_role) {
+let deferred1_0;
+let deferred1_1;
+try {
+const ret = wasm.viewer_header(this.__wbg_ptr, of_role);
+deferred1_0 = ret[0];
+deferred1_1 = ret[1];
+return getStringFromWasm0(ret[0], ret[1]);
+} finally {
+wasm.__wbindgen_free(deferred1_0, deferred1_1, 1);
+}
 }
 label_text(of_role) {
 const ret = wasm.viewer_label_text(this.__wbg_ptr, of_role);
@@ -221,21 +124,40 @@ wasm.__wbindgen_free(ret[0], ret[1] * 1, 1);
 }
 return v1;
 }
-labels() {
-const ret = wasm.viewer_labels(this.__wbg_ptr);
-var v1 = getArrayJsValueFromWasm0(ret[0], ret[1]);
-wasm.__wbindgen_free(ret[0], ret[1] * 4, 4);
+label_values(of_role) {
+const ret = wasm.viewer_label_values(this.__wbg_ptr, of_role);
+var v1 = getArrayU16FromWasm0(ret[0], ret[1]).slice();
+wasm.__wbindgen_free(ret[0], ret[1] * 2, 2);
 return v1;
 }
-load(bytes, as_role) {
-const val2 = +(isLikeNone(as_role) ? 0xFFFFFF : as_role);
-const ptr0 = passArray8ToWasm0(bytes, wasm.__wbindgen_malloc);
-const len0 = WASM_VECTOR_LEN;
-const ret = wasm.viewer_load(this.__wbg_ptr, ptr0, len0, val2);
+labels() {
+const ret = wasm.viewer_labels(this.__wbg_ptr);
+var v1 = getArrayF64FromWasm0(ret[0], ret[1]).slice();
+wasm.__wbindgen_free(ret[0], ret[1] * 8, 8);
+return v1;
+}
+load(bytes, name, as_role) {
+const val3 = +(isLikeNone(as_role) ? 0xFFFFFF : as_role);
+let ptr0, len0, ptr1, len1;
+try {
+ptr0 = passArray8ToWasm0(bytes, wasm.__wbindgen_malloc);
+len0 = WASM_VECTOR_LEN;
+ptr1 = passStringToWasm0(name, wasm.__wbindgen_malloc, wasm.__wbindgen_realloc);
+len1 = WASM_VECTOR_LEN;
+} catch (e) {
+if (ptr1) { wasm.__wbindgen_free(ptr1, len1 * 1, 1); }
+if (ptr0) { wasm.__wbindgen_free(ptr0, len0 * 1, 1); }
+throw e;
+}
+const ret = wasm.viewer_load(this.__wbg_ptr, ptr0, len0, ptr1, len1, val3);
 if (ret[2]) {
 throw takeFromExternrefTable0(ret[1]);
 }
 return ret[0];
+}
+mm_per_pixel(of_plane, width, height) {
+const ret = wasm.viewer_mm_per_pixel(this.__wbg_ptr, of_plane, width, height);
+return ret[0] === 0 ? undefined : ret[1];
 }
 name_labels(of_role, values, names, colors) {
 const val4 = +of_role;
@@ -243,13 +165,13 @@ let ptr0, len0, ptr1, len1, ptr2, len2;
 try {
 ptr0 = passArray16ToWasm0(values, wasm.__wbindgen_malloc);
 len0 = WASM_VECTOR_LEN;
-ptr1 = passArrayJsValueToWasm0(names, wasm.__wbindgen_malloc);
+ptr1 = passStringToWasm0(names, wasm.__wbindgen_malloc, wasm.__wbindgen_realloc);
 len1 = WASM_VECTOR_LEN;
 ptr2 = passArray8ToWasm0(colors, wasm.__wbindgen_malloc);
 len2 = WASM_VECTOR_LEN;
 } catch (e) {
 if (ptr2) { wasm.__wbindgen_free(ptr2, len2 * 1, 1); }
-if (ptr1) { wasm.__externref_drop_slice(ptr1, len1); wasm.__wbindgen_free(ptr1, len1 * 4, 4); }
+if (ptr1) { wasm.__wbindgen_free(ptr1, len1 * 1, 1); }
 if (ptr0) { wasm.__wbindgen_free(ptr0, len0 * 2, 2); }
 throw e;
 }
@@ -258,11 +180,35 @@ if (ret[1]) {
 throw takeFromExternrefTable0(ret[0]);
 }
 }
+names() {
+let deferred1_0;
+let deferred1_1;
+try {
+const ret = wasm.viewer_names(this.__wbg_ptr);
+deferred1_0 = ret[0];
+deferred1_1 = ret[1];
+return getStringFromWasm0(ret[0], ret[1]);
+} finally {
+wasm.__wbindgen_free(deferred1_0, deferred1_1, 1);
+}
+}
 constructor() {
 const ret = wasm.viewer_new();
 this.__wbg_ptr = ret;
 ViewerFinalization.register(this, this.__wbg_ptr, this);
 return this;
+}
+paint(of_role, changes) {
+const val2 = +of_role;
+const ptr0 = passArray32ToWasm0(changes, wasm.__wbindgen_malloc);
+const len0 = WASM_VECTOR_LEN;
+wasm.viewer_paint(this.__wbg_ptr, val2, ptr0, len0);
+}
+pan(of_plane, width, height, x, y) {
+wasm.viewer_pan(this.__wbg_ptr, of_plane, width, height, x, y);
+}
+percentile_window(low, high) {
+wasm.viewer_percentile_window(this.__wbg_ptr, low, high);
 }
 point_at(of_plane, width, height, x, y) {
 wasm.viewer_point_at(this.__wbg_ptr, of_plane, width, height, x, y);
@@ -285,21 +231,49 @@ var v1 = getArrayF32FromWasm0(ret[0], ret[1]).slice();
 wasm.__wbindgen_free(ret[0], ret[1] * 4, 4);
 return v1;
 }
+ras_at(of_plane, width, height, x, y) {
+const ret = wasm.viewer_ras_at(this.__wbg_ptr, of_plane, width, height, x, y);
+var v1 = getArrayF64FromWasm0(ret[0], ret[1]).slice();
+wasm.__wbindgen_free(ret[0], ret[1] * 8, 8);
+return v1;
+}
 readout() {
 const ret = wasm.viewer_readout(this.__wbg_ptr);
-return ret === 0 ? undefined : Readout.__wrap(ret);
+var v1 = getArrayF64FromWasm0(ret[0], ret[1]).slice();
+wasm.__wbindgen_free(ret[0], ret[1] * 8, 8);
+return v1;
 }
 remove(of_role) {
 wasm.viewer_remove(this.__wbg_ptr, of_role);
 }
+set_camera(values) {
+const ptr0 = passArrayF64ToWasm0(values, wasm.__wbindgen_malloc);
+const len0 = WASM_VECTOR_LEN;
+wasm.viewer_set_camera(this.__wbg_ptr, ptr0, len0);
+}
 set_channel(channel) {
 wasm.viewer_set_channel(this.__wbg_ptr, channel);
+}
+set_colormap(number) {
+wasm.viewer_set_colormap(this.__wbg_ptr, number);
+}
+set_comparison(comparison, fraction) {
+wasm.viewer_set_comparison(this.__wbg_ptr, comparison, fraction);
 }
 set_crosshair(shown) {
 wasm.viewer_set_crosshair(this.__wbg_ptr, shown);
 }
+set_neurological(neurological) {
+wasm.viewer_set_neurological(this.__wbg_ptr, neurological);
+}
 set_opacity(opacity) {
 wasm.viewer_set_opacity(this.__wbg_ptr, opacity);
+}
+set_single(single) {
+wasm.viewer_set_single(this.__wbg_ptr, single);
+}
+set_slab(mm, projection) {
+wasm.viewer_set_slab(this.__wbg_ptr, mm, projection);
 }
 set_smooth(smooth) {
 wasm.viewer_set_smooth(this.__wbg_ptr, smooth);
@@ -309,6 +283,9 @@ wasm.viewer_set_style(this.__wbg_ptr, of_role, style);
 }
 set_window(low, high) {
 wasm.viewer_set_window(this.__wbg_ptr, low, high);
+}
+show_label(label, shown) {
+wasm.viewer_show_label(this.__wbg_ptr, label, shown);
 }
 sides_unknown() {
 const ret = wasm.viewer_sides_unknown(this.__wbg_ptr);
@@ -326,31 +303,35 @@ wasm.viewer_step(this.__wbg_ptr, of_plane, columns, rows, slices);
 swap_labels() {
 wasm.viewer_swap_labels(this.__wbg_ptr);
 }
+voxel_at(of_plane, width, height, x, y) {
+const ret = wasm.viewer_voxel_at(this.__wbg_ptr, of_plane, width, height, x, y);
+var v1 = getArrayF64FromWasm0(ret[0], ret[1]).slice();
+wasm.__wbindgen_free(ret[0], ret[1] * 8, 8);
+return v1;
+}
 window() {
 const ret = wasm.viewer_window(this.__wbg_ptr);
 var v1 = getArrayF32FromWasm0(ret[0], ret[1]).slice();
 wasm.__wbindgen_free(ret[0], ret[1] * 4, 4);
 return v1;
 }
+zoom(of_plane, width, height, factor, x, y) {
+wasm.viewer_zoom(this.__wbg_ptr, of_plane, width, height, factor, x, y);
+}
 }
 if (Symbol.dispose) Viewer.prototype[Symbol.dispose] = Viewer.prototype.free;
 function __wbg_get_imports() {
 const import0 = {
 __proto__: null,
-__wbg___wbindgen_string_get_7ce8eee7fd327545: function(arg0, arg1) {
-const obj = arg1;
-const ret = typeof(obj) === 'string' ? obj : undefined;
-var ptr1 = isLikeNone(ret) ? 0 : passStringToWasm0(ret, wasm.__wbindgen_malloc, wasm.__wbindgen_realloc);
-var len1 = WASM_VECTOR_LEN;
-getDataViewMemory0().setInt32((arg0 >>> 0) + 4 * 1, len1, true);
-getDataViewMemory0().setInt32((arg0 >>> 0) + 4 * 0, ptr1, true);
-},
 __wbg___wbindgen_throw_4c88d8bf264fd984: function(arg0, arg1) {
 throw new Error(getStringFromWasm0(arg0, arg1));
 },
-__wbg_labelrow_new: function(arg0) {
-const ret = LabelRow.__wrap(arg0);
-return ret;
+__wbg_call_7408cbcbdddfd465: function(arg0, arg1, arg2) {
+const ret = String.prototype.toLowerCase.call(getStringFromWasm0(arg1, arg2));
+const ptr1 = passStringToWasm0(ret, wasm.__wbindgen_malloc, wasm.__wbindgen_realloc);
+const len1 = WASM_VECTOR_LEN;
+getDataViewMemory0().setInt32((arg0 >>> 0) + 4 * 1, len1, true);
+getDataViewMemory0().setInt32((arg0 >>> 0) + 4 * 0, ptr1, true);
 },
 __wbindgen_generic_0000000000000001: function(arg0, arg1) {
 const ret = getStringFromWasm0(arg0, arg1);
@@ -370,20 +351,9 @@ __proto__: null,
 "./sulcus_viewer_bg.js": import0,
 };
 }
-const LabelRowFinalization = (typeof FinalizationRegistry === 'undefined')
-? { register: () => {}, unregister: () => {} }
-: new FinalizationRegistry(ptr => wasm.__wbg_labelrow_free(ptr, 1));
-const ReadoutFinalization = (typeof FinalizationRegistry === 'undefined')
-? { register: () => {}, unregister: () => {} }
-: new FinalizationRegistry(ptr => wasm.__wbg_readout_free(ptr, 1));
 const ViewerFinalization = (typeof FinalizationRegistry === 'undefined')
 ? { register: () => {}, unregister: () => {} }
 : new FinalizationRegistry(ptr => wasm.__wbg_viewer_free(ptr, 1));
-function addToExternrefTable0(obj) {
-const idx = wasm.__externref_table_alloc();
-wasm.__wbindgen_externrefs.set(idx, obj);
-return idx;
-}
 function getArrayF32FromWasm0(ptr, len) {
 ptr = ptr >>> 0;
 return getFloat32ArrayMemory0().subarray(ptr / 4, ptr / 4 + len);
@@ -392,19 +362,17 @@ function getArrayF64FromWasm0(ptr, len) {
 ptr = ptr >>> 0;
 return getFloat64ArrayMemory0().subarray(ptr / 8, ptr / 8 + len);
 }
-function getArrayJsValueFromWasm0(ptr, len) {
+function getArrayU16FromWasm0(ptr, len) {
 ptr = ptr >>> 0;
-const mem = getDataViewMemory0();
-const result = [];
-for (let i = ptr; i < ptr + 4 * len; i += 4) {
-result.push(wasm.__wbindgen_externrefs.get(mem.getUint32(i, true)));
-}
-wasm.__externref_drop_slice(ptr, len);
-return result;
+return getUint16ArrayMemory0().subarray(ptr / 2, ptr / 2 + len);
 }
 function getArrayU32FromWasm0(ptr, len) {
 ptr = ptr >>> 0;
 return getUint32ArrayMemory0().subarray(ptr / 4, ptr / 4 + len);
+}
+function getArrayU8FromWasm0(ptr, len) {
+ptr = ptr >>> 0;
+return getUint8ArrayMemory0().subarray(ptr / 1, ptr / 1 + len);
 }
 function getClampedArrayU8FromWasm0(ptr, len) {
 ptr = ptr >>> 0;
@@ -488,15 +456,6 @@ function passArrayF64ToWasm0(arg, malloc) {
 const ptr = malloc(arg.length * 8, 8) >>> 0;
 getFloat64ArrayMemory0().set(arg, ptr / 8);
 WASM_VECTOR_LEN = arg.length;
-return ptr;
-}
-function passArrayJsValueToWasm0(array, malloc) {
-const ptr = malloc(array.length * 4, 4) >>> 0;
-for (let i = 0; i < array.length; i++) {
-const add = addToExternrefTable0(array[i]);
-getDataViewMemory0().setUint32(ptr + 4 * i, add, true);
-}
-WASM_VECTOR_LEN = array.length;
 return ptr;
 }
 function passStringToWasm0(arg, malloc, realloc) {

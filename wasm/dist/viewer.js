@@ -2,19 +2,36 @@ import init, { Viewer } from "./sulcus_viewer.js";
 const ROLES = ["image", "mask", "truth"];
 const PLANES = ["Axial", "Coronal", "Sagittal"];
 const STEPS = 1000;
+const MAX_VOLUMES = 6;
+const CINE_MS = 150;
+const FLICKER_MS = 500;
+const CT_WINDOWS = { "soft tissue": [40, 400], lung: [-600, 1500], bone: [400, 1800], brain: [40, 80], liver: [30, 150], mediastinum: [50, 350] };
+const PERCENTILES = { "0.5 to 99.5": [0.5, 99.5], "2 to 98": [2, 98], "5 to 95": [5, 95], "all values": [0, 100] };
 const $ = (selector) => document.querySelector(selector);
 const canvases = [...document.querySelectorAll(".view canvas")];
 const zones = [...document.querySelectorAll(".zone")];
 const names = ["", "", ""];
+const files = [];
 let viewer;
 let loadError = "";
 let began = 0;
 let scheduled = false;
+let current = 0;
+let single = false;
+let labelNames = new Map();
+let surfaces = new Map();
+let flickerRole = 1;
+let timers = {};
+let announcing;
+const afterDraw = [];
 const number = (value) => {
 if (!Number.isFinite(value)) return String(value);
 const size = Math.abs(value);
 return size !== 0 && (size < 0.01 || size >= 1e6) ? value.toExponential(2) : String(+value.toFixed(size < 10 ? 3 : 1));
 };
+const size = (plane) => [plane, canvases[plane].width, canvases[plane].height];
+const labelName = (value) => (value === 0 ? "background" : labelNames.get(value) ?? `label ${value}`);
+const stepsMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 function showError() {
 const text = [loadError, viewer?.problems() ?? ""].filter(Boolean).join("\n");
 $("#error").textContent = text;
@@ -32,34 +49,48 @@ showError();
 return undefined;
 }
 }
-function draw() {
-scheduled = false;
-guarded(() => {
-const line = Math.max(1, Math.round(devicePixelRatio));
-const any = viewer.slices(0).length > 0;
-canvases.forEach((canvas, plane) => {
+function drawPlane(canvas, plane, line, any) {
 const box = canvas.getBoundingClientRect();
 const width = Math.round(box.width * devicePixelRatio);
 const height = Math.round(box.height * devicePixelRatio);
+if (!width || !height) return;
 if (canvas.width !== width) canvas.width = width;
 if (canvas.height !== height) canvas.height = height;
-if (width > 0 && height > 0) {
 canvas.getContext("2d").putImageData(new ImageData(viewer.draw(plane, width, height, line), width, height), 0, 0);
-}
 const view = canvas.parentElement;
 const [slices, slice] = viewer.slices(plane);
-view.querySelector(".slice").textContent = any ? `${slice + 1} / ${slices}` : "";
+const flicker = $("#comparison").selectedIndex === 3 && !$("#compare").hidden ? `${ROLES[flickerRole]} · ` : "";
+view.querySelector(".slice").textContent = any ? `${flicker}${slice + 1} / ${slices}` : "";
 const edges = viewer.edges(plane);
 [..."lrtb"].forEach((side, i) => { view.querySelector(`.edge.${side}`).textContent = edges[i] ?? ""; });
 canvas.setAttribute("aria-label", any ? `${PLANES[plane]} slice ${slice + 1} of ${slices}` : `${PLANES[plane]}, empty`);
 canvas.dataset.box = [box.x, box.y, box.width, box.height].map(Math.round).join(",");
-});
-const at = viewer.readout();
-$("#value").textContent = at?.value === undefined ? "–" : number(at.value);
-$("#ras").textContent = at ? `${[...at.ras_mm].map((v) => v.toFixed(1)).join(", ")} mm` : "–";
-$("#voxel").textContent = at ? [...at.voxel].join(", ") : "–";
-$("#at-mask").textContent = at?.mask === undefined ? "–" : at.mask || "background";
-$("#at-truth").textContent = at?.truth === undefined ? "–" : at.truth || "background";
+showScale(view.querySelector(".scale"), viewer.mm_per_pixel(plane, width, height) * devicePixelRatio, box.width);
+}
+function showScale(bar, mm, width) {
+bar.hidden = !(mm > 0);
+if (bar.hidden) return;
+const most = (mm * width) / 3;
+const power = 10 ** Math.floor(Math.log10(most));
+const length = [5, 2, 1].map((n) => n * power).find((n) => n <= most) ?? power;
+bar.style.width = `${length / mm}px`;
+bar.textContent = `${+length.toPrecision(1)} mm`;
+}
+function draw() {
+scheduled = false;
+guarded(() => {
+const start = performance.now();
+const line = Math.max(1, Math.round(devicePixelRatio));
+const any = viewer.slices(0).length > 0;
+canvases.forEach((canvas, plane) => drawPlane(canvas, plane, line, any));
+document.body.dataset.drawMs = (performance.now() - start).toFixed(2);
+const [i, j, k, x, y, z, mask, truth, value] = viewer.readout();
+$("#value").textContent = value === undefined ? "–" : number(value);
+$("#ras").textContent = any ? `${[x, y, z].map((v) => v.toFixed(1)).join(", ")} mm` : "–";
+$("#voxel").textContent = any ? [i, j, k].join(", ") : "–";
+$("#at-mask").textContent = mask >= 0 ? labelName(mask) : "–";
+$("#at-truth").textContent = truth >= 0 ? labelName(truth) : "–";
+afterDraw.forEach((more) => more());
 if (any && !document.body.dataset.firstPictureMs) {
 const spent = Math.round(performance.now() - began);
 document.body.dataset.firstPictureMs = spent;
@@ -73,17 +104,43 @@ scheduled = true;
 requestAnimationFrame(draw);
 }
 }
+function announce() {
+clearTimeout(announcing);
+announcing = setTimeout(() => guarded(() => {
+const at = viewer.readout();
+if (!at.length) return;
+const [slices, slice] = viewer.slices(current);
+const side = (mm, letters) => `${mm < 0 ? letters[1] : letters[0]} ${Math.abs(mm).toFixed(1)}`;
+const place = [side(at[3], ["right", "left"]), side(at[4], ["anterior", "posterior"]), side(at[5], ["superior", "inferior"])];
+const parts = [`${PLANES[current]} slice ${slice + 1} of ${slices}`, `${place.join(", ")} millimetres`];
+if (at[8] !== undefined) parts.push(`value ${number(at[8])}`);
+if (at[6] >= 0) parts.push(`mask ${labelName(at[6])}`);
+if (at[7] >= 0) parts.push(`truth ${labelName(at[7])}`);
+$("#live").textContent = parts.join("; ");
+}), 300);
+}
+function act(action) {
+guarded(action);
+redraw();
+announce();
+}
 function showWindow() {
 const [min, max] = viewer.range();
 const [low, high] = viewer.window();
 const has = min !== undefined;
-for (const id of ["level", "width", "auto", "smooth"]) $(`#${id}`).disabled = !has;
+for (const id of ["level", "width", "auto", "smooth", "preset", "colormap", "slab"]) $(`#${id}`).disabled = !has;
 const span = has && max > min ? max - min : 1;
 const level = (low + high) / 2;
 $("#level").value = has ? ((level - min) / span) * STEPS : STEPS / 2;
 $("#width").value = has ? ((high - low) / span) * STEPS : STEPS;
 $("#level").nextElementSibling.textContent = has ? number(level) : "";
 $("#width").nextElementSibling.textContent = has ? number(high - low) : "";
+$("#low").textContent = has ? number(low) : "";
+$("#high").textContent = has ? number(high) : "";
+const colors = viewer.colors();
+const pixels = new ImageData(256, 1);
+for (let i = 0; i < 256; i++) pixels.data.set([...colors.subarray(3 * i, 3 * i + 3), 255], 4 * i);
+$("#bar").getContext("2d").putImageData(pixels, 0, 0);
 }
 function setWindow(level, width) {
 const [min, max] = viewer.range();
@@ -100,39 +157,64 @@ element.textContent = text;
 row.append(element);
 return element;
 }
+function labelRows() {
+const values = viewer.labels();
+const texts = viewer.names().split("\n");
+return Array.from({ length: values.length / 13 }, (_, i) => {
+const [value, r, g, b, shown, mask, maskMl, truth, truthMl, dice, iou, mean, sd] = values.subarray(13 * i, 13 * i + 13);
+const [hd95, nsd] = surfaces.get(value) ?? [NaN, NaN];
+return { name: texts[i], value, color: `rgb(${r}, ${g}, ${b})`, shown, mask, maskMl, truth, truthMl, dice, iou, mean, sd, hd95, nsd };
+});
+}
 function showLabels() {
-const rows = viewer.labels();
-const [mask, truth] = [rows[0]?.mask_voxels !== undefined, rows[0]?.truth_voxels !== undefined];
+const rows = labelRows();
+labelNames = new Map(rows.map((row) => [row.value, row.name]));
+const has = (key) => rows.some((row) => !Number.isNaN(row[key]));
+const ml = (volume) => volume.toFixed(3);
+const score = (value) => value.toFixed(4);
+const columns = [
+["Mask ml", "maskMl", ml, (row) => `${row.mask} voxels`],
+["Truth ml", "truthMl", ml, (row) => `${row.truth} voxels`],
+["Dice", "dice", score],
+["IoU", "iou", score],
+["HD95 mm", "hd95", (value) => value.toFixed(2)],
+["NSD", "nsd", score],
+["Mean ± SD", "mean", (value, row) => `${number(value)} ± ${number(row.sd)}`],
+].filter(([, key]) => has(key));
 $("#labels").hidden = rows.length === 0;
 $("#no-labels").hidden = rows.length > 0;
-const [groups, head] = [document.createElement("tr"), document.createElement("tr")];
-const add = (row, text, columns = 1) => Object.assign(cell(row, "th", text), { colSpan: columns, scope: columns > 1 ? "colgroup" : "col" });
-add(groups, "");
-add(head, "Label");
-for (const name of [mask && "Mask", truth && "Truth"].filter(Boolean)) {
-add(groups, name, 2);
-add(head, "voxels");
-add(head, "ml");
-}
-if (mask && truth) {
-add(groups, "");
-add(head, "Dice");
-}
-$("#labels thead").replaceChildren(groups, head);
+const head = document.createElement("tr");
+for (const title of ["Label", ...columns.map(([title]) => title)]) cell(head, "th", title).scope = "col";
+$("#labels thead").replaceChildren(head);
 $("#labels tbody").replaceChildren(...rows.map((label) => {
 const row = document.createElement("tr");
-const go = document.createElement("button");
-go.title = `Value ${label.value}: put the crosshair into it`;
-const swatch = document.createElement("span");
+const [show, go, swatch] = ["input", "button", "span"].map((kind) => document.createElement(kind));
+Object.assign(show, { type: "checkbox", checked: label.shown, ariaLabel: `Show ${label.name}` });
+show.oninput = () => act(() => viewer.show_label(label.value, show.checked));
+go.title = `Value ${label.value}: put the crosshair into its centre (Shift: into its largest slice)`;
 swatch.className = "swatch";
 swatch.style.background = label.color;
 go.append(swatch, label.name);
-go.onclick = () => guarded(() => { viewer.go_to(label.value); redraw(); });
-cell(row, "td", "").append(go);
-if (mask) { cell(row, "td", label.mask_voxels); cell(row, "td", label.mask_ml.toFixed(3)); }
-if (truth) { cell(row, "td", label.truth_voxels); cell(row, "td", label.truth_ml.toFixed(3)); }
-if (mask && truth) cell(row, "td", label.dice === undefined ? "–" : label.dice.toFixed(4));
+go.onclick = (event) => act(() => (event.shiftKey ? viewer.go_to_largest(current, label.value) : viewer.go_to(label.value)));
+cell(row, "td", "").append(show, go);
+for (const [, key, text, title] of columns) {
+const entry = cell(row, "td", Number.isNaN(label[key]) ? "–" : text(label[key], label));
+if (title) entry.title = title(label);
+}
 return row;
+}));
+}
+function showHeaders() {
+$("#header").replaceChildren(...ROLES.flatMap((role, i) => {
+const lines = viewer.header(i).split("\n").filter(Boolean);
+if (!lines.length) return [];
+const [title, list] = [document.createElement("b"), document.createElement("dl")];
+title.textContent = role;
+for (const [name, value] of lines.map((line) => line.split("\t"))) {
+cell(list, "dt", name);
+cell(list, "dd", value);
+}
+return [title, list];
 }));
 }
 function refresh() {
@@ -152,8 +234,11 @@ $("#warning").hidden = !viewer.sides_unknown();
 const channels = viewer.channels();
 $("#channels").hidden = channels < 2;
 $("#channel").max = Math.max(channels - 1, 0);
+$("#compare").hidden = !viewer.has(1) || !viewer.has(2);
 showWindow();
 showLabels();
+showHeaders();
+SETTINGS.comparison();
 });
 showError();
 redraw();
@@ -169,16 +254,72 @@ labels = table.labels.map(({ value, name, color }) => ({ value: Number(value), n
 } catch {
 return; // An unknown format: the labels are named by their numbers.
 }
-viewer.name_labels(role, Uint16Array.from(labels, (l) => l.value), labels.map((l) => l.name), Uint8Array.from(labels.flatMap((l) => l.color)));
+setNames(role, labels);
 }
-function open(bytes, name, role) {
+function setNames(role, labels) {
+const line = ({ name }) => name.replaceAll("\n", " ");
+viewer.name_labels(role, Uint16Array.from(labels, (l) => l.value), labels.map(line).join("\n"), Uint8Array.from(labels.flatMap((l) => l.color)));
+}
+function announcedBytes(start) {
+if (start.length < 544) return undefined;
+const view = new DataView(start.buffer, start.byteOffset);
+const little = [348, 540].includes(view.getInt32(0, true));
+const two = view.getInt32(0, little) === 540;
+if (!two && view.getInt32(0, little) !== 348) return undefined;
+const dim = (i) => (two ? Number(view.getBigInt64(16 + 8 * i, little)) : view.getInt16(40 + 2 * i, little));
+const offset = two ? Number(view.getBigInt64(168, little)) : view.getFloat32(108, little);
+let bits = view.getInt16(two ? 14 : 72, little);
+for (let i = 1; i <= Math.min(dim(0), 7); i++) bits *= dim(i);
+return offset + bits / 8;
+}
+async function content(blob) {
+const [first, second] = new Uint8Array(await blob.slice(0, 2).arrayBuffer());
+const whole = async () => new Uint8Array(await blob.arrayBuffer());
+if (first !== 0x1f || second !== 0x8b) return whole();
 try {
-const got = viewer.load(bytes, role);
+const reader = blob.stream().pipeThrough(new DecompressionStream("gzip")).getReader();
+let bytes = new Uint8Array(0);
+let length = 0;
+let size;
+for (;;) {
+const { done, value } = await reader.read();
+if (done) break;
+if (size === undefined) {
+const start = new Uint8Array(length + value.length);
+start.set(bytes.subarray(0, length));
+start.set(value, length);
+size = announcedBytes(start);
+bytes = start;
+length = start.length;
+if (size === undefined && length < 544) continue;
+if (!(size >= 0 && size <= blob.size * 1032)) throw new RangeError();
+bytes = new Uint8Array(size);
+bytes.set(start.subarray(0, size));
+continue;
+}
+if (length < size) bytes.set(value.subarray(0, size - length), length);
+length += value.length;
+if (length > size + 2 ** 28) throw new RangeError();
+}
+return bytes.subarray(0, length);
+} catch {
+return (await tools()).inflate(await whole());
+}
+}
+const tools = () => import("./tools.js").then((module) => module.connect(host));
+const withTools = (action) => tools().then(action).catch((error) => guarded(() => { throw error; }));
+async function open(blob, path, role) {
+const name = path.split("/").pop();
+try {
+const got = viewer.load(await content(blob), path, role);
 names[got] = name;
+files[got] = blob;
+surfaces = new Map();
 nameLabels(got);
+host.onFiles?.(got);
 if (got === 0) {
 $("#channel").value = 0;
-$("#channel").nextElementSibling.textContent = "1";
+play(false);
 }
 } catch (error) {
 const reason = typeof error === "string" ? error : `the viewer stopped (${error.message ?? error}); reload the page`;
@@ -188,10 +329,19 @@ addError(`${name}: ${reason}.`);
 async function openFiles(files, role) {
 loadError = "";
 began = performance.now();
-const read = await Promise.all([...files].map(async (file) => [new Uint8Array(await file.arrayBuffer()), file.name]));
-for (const [bytes, name] of read) open(bytes, name, files.length === 1 ? role : undefined);
+const other = files.filter(({ path }) => /\.(json|txt|ctbl|csv|label)$/i.test(path));
+const rest = files.filter((file) => !other.includes(file));
+const known = rest.length < 2 ? rest : rest.filter(({ path }) => /\.nii(\.gz)?$/i.test(path));
+if (rest.length && !known.length) addError("None of these files is a NIfTI file (.nii or .nii.gz).");
+if (known.length > MAX_VOLUMES) addError(`${known.length - MAX_VOLUMES} more files were not opened: open at most ${MAX_VOLUMES} at once.`);
+for (const { file, path } of known.slice(0, MAX_VOLUMES)) await open(file, path, known.length === 1 ? role : undefined);
+if (other.length) {
+const module = await tools();
+for (const { file, path } of other) await module.openOther(file, path, role).catch((error) => addError(`${path}: ${error.message ?? error}.`));
+}
 refresh();
 }
+const listed = (files) => [...files].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
 async function fetchFile(role, address, shown) {
 const name = shown ?? decodeURIComponent(address.split(/[?#]/)[0].split("/").pop());
 try {
@@ -199,10 +349,114 @@ const url = new URL(address, location.href);
 if (url.origin !== location.origin) throw new Error("only files served with this page can be opened");
 const answer = await fetch(url);
 if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
-return { role, name, bytes: new Uint8Array(await answer.arrayBuffer()) };
+return { role, name, blob: await answer.blob() };
 } catch (error) {
 return { role, name, error: error.message };
 }
+}
+function showPlanes(plane) {
+single = plane !== undefined;
+if (single) current = plane;
+$("#views").classList.toggle("single", single);
+canvases.forEach((canvas, i) => canvas.parentElement.classList.toggle("on", single && i === plane));
+[...$("#layout").children].forEach((button, i) => button.setAttribute("aria-pressed", single ? i === plane + 1 : i === 0));
+guarded(() => viewer.set_single(single));
+redraw();
+}
+function play(on = !timers.cine) {
+clearInterval(timers.cine);
+timers.cine = undefined;
+if (on && viewer.channels() > 1) timers.cine = setInterval(() => moveChannel(1), CINE_MS);
+$("#play").textContent = timers.cine ? "Pause" : "Play";
+$("#play").setAttribute("aria-pressed", Boolean(timers.cine));
+if (!timers.cine) guarded(showLabels);
+}
+function moveChannel(by) {
+const channels = viewer.channels();
+if (channels < 2) return;
+$("#channel").value = (Number($("#channel").value) + by + channels) % channels;
+SETTINGS.channel($("#channel"));
+redraw();
+}
+function applyComparison() {
+const mode = $("#comparison").selectedIndex;
+viewer.set_comparison(mode === 3 ? 2 + flickerRole : mode, $("#swipe").value / 100);
+}
+function flicker() {
+flickerRole = 3 - flickerRole;
+act(applyComparison);
+}
+const SETTINGS = {
+level: (input) => { const [min, span] = valueSpan(); const [low, high] = viewer.window(); setWindow(min + (input.value / STEPS) * span, high - low); },
+width: (input) => { const [low, high] = viewer.window(); setWindow((low + high) / 2, (input.value / STEPS) * valueSpan()[1]); },
+preset: (input) => {
+const [kind, name] = input.value.split(":");
+if (kind === "ct") setWindow(...CT_WINDOWS[name]);
+if (kind === "percent") viewer.percentile_window(...PERCENTILES[name]);
+input.value = "";
+showWindow();
+},
+colormap: (input) => { viewer.set_colormap(input.selectedIndex); showWindow(); },
+slab: (input) => { SETTINGS.projection(); input.nextElementSibling.textContent = Number(input.value) ? `${input.value} mm` : "1 slice"; $("#projections").hidden = !Number(input.value); },
+projection: () => viewer.set_slab(Number($("#slab").value), $("#projection").selectedIndex),
+channel: (input) => {
+viewer.set_channel(Number(input.value));
+$("#channels label").textContent = `Volume ${Number(input.value) + 1}/${viewer.channels()}`;
+if (!timers.cine) {
+showWindow();
+showLabels();
+}
+},
+smooth: (input) => viewer.set_smooth(input.checked),
+crosshair: (input) => viewer.set_crosshair(input.checked),
+neurological: (input) => viewer.set_neurological(input.checked),
+opacity: (input) => { viewer.set_opacity(input.value / 100); input.nextElementSibling.textContent = `${input.value} %`; },
+"mask-style": (input) => viewer.set_style(1, Number(input.value)),
+"truth-style": (input) => viewer.set_style(2, Number(input.value)),
+comparison: () => {
+const mode = $("#comparison").selectedIndex;
+const both = !$("#compare").hidden;
+$("#legend").hidden = mode !== 1;
+$("#swipes").hidden = mode !== 2;
+clearInterval(timers.flicker);
+if (mode === 3 && both && !stepsMotion()) timers.flicker = setInterval(flicker, FLICKER_MS);
+applyComparison();
+},
+swipe: (input) => { applyComparison(); input.nextElementSibling.textContent = `${input.value} %`; },
+};
+const valueSpan = () => { const [min, max] = viewer.range(); return [min, max > min ? max - min : 1]; };
+const SAVED = ["colormap", "slab", "projection", "channel", "smooth", "crosshair", "neurological", "opacity", "mask-style", "truth-style", "comparison", "swipe"];
+function change(id, value) {
+const input = $(`#${id}`);
+if (input.type === "checkbox") input.checked = value === undefined ? !input.checked : value === true || value === "1" || value === "true";
+else if (value !== undefined && input.options) input.selectedIndex = Math.min(Math.max(Number(value) || 0, 0), input.options.length - 1);
+else if (value !== undefined) input.value = Number(value);
+guarded(() => SETTINGS[id](input));
+redraw();
+}
+function nextOption(id) {
+const input = $(`#${id}`);
+change(id, (input.selectedIndex + 1) % input.options.length);
+}
+function getState() {
+const value = (input) => (input.type === "checkbox" ? input.checked : input.options ? input.selectedIndex : Number(input.value));
+const state = Object.fromEntries(SAVED.map((id) => [id, value($(`#${id}`))]));
+const hidden = labelRows().filter((row) => !row.shown).map((row) => row.value);
+return { ...state, at: [...viewer.readout().slice(3, 6)], window: [...viewer.window()], camera: [...viewer.camera()], plane: single ? current : undefined, hidden };
+}
+function setState(state) {
+const numbers = (list) => (Array.isArray(list) ? list : String(list).split(",")).map(Number);
+guarded(() => {
+for (const id of SAVED) if (state[id] !== undefined && state[id] !== null) change(id, state[id]);
+if (state.window) viewer.set_window(...numbers(state.window));
+if (state.at) viewer.go_to_ras(...numbers(state.at));
+if (state.camera) viewer.set_camera(Float64Array.from(numbers(state.camera)));
+if (state.hidden) for (const label of labelNames.keys()) viewer.show_label(label, !numbers(state.hidden).includes(label));
+if (state.plane !== undefined && state.plane !== null) showPlanes(Math.min(Math.max(Number(state.plane) || 0, 0), 2));
+showWindow();
+showLabels();
+});
+redraw();
 }
 async function start() {
 const query = new URLSearchParams(location.search);
@@ -213,23 +467,46 @@ await init({ module_or_path: new URL("sulcus_viewer_bg.wasm", import.meta.url) }
 viewer = new Viewer();
 listen();
 for (const file of asked) {
-const { role, name, bytes, error } = await file;
+const { role, name, blob, error } = await file;
 if (error) addError(`${name}: could not be loaded: ${error}.`);
-else open(bytes, name, role);
-refresh();
+else await open(blob, name, role);
 }
 refresh();
+setState(Object.fromEntries(query));
 }
+function pressed(key) {
+const middle = [canvases[current].width / 2, canvases[current].height / 2];
+const zoom = (factor) => act(() => viewer.zoom(...size(current), factor, ...middle));
+const actions = {
+1: () => showPlanes(0), 2: () => showPlanes(1), 3: () => showPlanes(2), 4: () => showPlanes(),
+"+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8), 0: fit,
+a: () => $("#auto").click(), c: () => nextOption("colormap"),
+s: () => change("smooth"), x: () => change("crosshair"), n: () => change("neurological"),
+m: () => nextOption("mask-style"), t: () => nextOption("truth-style"),
+"[": () => change("opacity", Number($("#opacity").value) - 5), "]": () => change("opacity", Number($("#opacity").value) + 5),
+b: () => change("comparison", 0), d: () => change("comparison", 1),
+f: () => ($("#comparison").selectedIndex === 3 ? flicker() : change("comparison", 3)),
+w: () => $("#worst").click(), ",": () => moveChannel(-1), ".": () => moveChannel(1), " ": () => play(),
+"?": help,
+};
+actions[key.toLowerCase()]?.();
+return key.toLowerCase() in actions;
+}
+const help = () => withTools((tools) => tools.showHelp());
+const fit = () => act(() => viewer.set_camera(Float64Array.of(1)));
 function listen() {
 addEventListener("resize", redraw);
 zones.forEach((zone, role) => {
 const input = zone.querySelector("input");
-input.onchange = async () => { await openFiles(input.files, role); input.value = ""; };
-zone.querySelector(".close").onclick = () => { loadError = ""; guarded(() => viewer.remove(role)); refresh(); };
+input.onchange = async () => { await openFiles(listed(input.files), role); input.value = ""; };
+zone.querySelector(".close").onclick = () => { loadError = ""; surfaces = new Map(); files[role] = undefined; guarded(() => viewer.remove(role)); host.onFiles?.(role); refresh(); };
 });
 $("#swap").onclick = () => {
 guarded(() => viewer.swap_labels());
 [names[1], names[2]] = [names[2], names[1]];
+[files[1], files[2]] = [files[2], files[1]];
+surfaces = new Map();
+host.onFiles?.(1);
 refresh();
 };
 addEventListener("dragover", (event) => {
@@ -247,64 +524,123 @@ addEventListener("drop", (event) => {
 event.preventDefault();
 leave();
 const zone = event.target.closest?.(".zone");
-if (event.dataTransfer?.files.length) openFiles(event.dataTransfer.files, zone ? Number(zone.dataset.role) : undefined);
+if (!event.dataTransfer?.files.length) return;
+const role = zone ? Number(zone.dataset.role) : undefined;
+const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+if (!entries.some((entry) => entry.isDirectory)) return openFiles(listed(event.dataTransfer.files), role);
+withTools(async (tools) => openFiles(await tools.filesOf(entries), role));
 });
-const act = (id, event, action) => { $(id)[event] = () => { guarded(() => action($(id))); redraw(); }; };
-const share = (id) => Number($(id).value) / STEPS;
-const span = () => { const [min, max] = viewer.range(); return [min, max > min ? max - min : 1]; };
-act("#level", "oninput", () => { const [min, size] = span(); const [low, high] = viewer.window(); setWindow(min + share("#level") * size, high - low); });
-act("#width", "oninput", () => { const [, size] = span(); const [low, high] = viewer.window(); setWindow((low + high) / 2, share("#width") * size); });
-act("#auto", "onclick", () => { viewer.auto_window(); showWindow(); });
-act("#channel", "oninput", (input) => { viewer.set_channel(Number(input.value)); input.nextElementSibling.textContent = Number(input.value) + 1; showWindow(); });
-act("#smooth", "onchange", (input) => viewer.set_smooth(input.checked));
-act("#crosshair", "onchange", (input) => viewer.set_crosshair(input.checked));
-const opacity = (input) => { viewer.set_opacity(input.value / 100); input.nextElementSibling.textContent = `${input.value} %`; };
-act("#opacity", "oninput", opacity);
-opacity($("#opacity"));
-act("#mask-style", "onchange", (input) => viewer.set_style(1, Number(input.value)));
-act("#truth-style", "onchange", (input) => viewer.set_style(2, Number(input.value)));
-canvases.forEach((canvas, plane) => {
+const options = (group, kind, windows, text) => group.append(...Object.entries(windows).map(([name, window]) => new Option(text(name, window), `${kind}:${name}`)));
+const [percent, ct] = $("#preset").querySelectorAll("optgroup");
+options(percent, "percent", PERCENTILES, (name) => name);
+options(ct, "ct", CT_WINDOWS, (name, [level, width]) => `${name} (L ${level}, W ${width})`);
+for (const [id, action] of Object.entries(SETTINGS)) {
+const input = $(`#${id}`);
+input.oninput = () => { guarded(() => action(input)); redraw(); };
+}
+guarded(() => SETTINGS.opacity($("#opacity")));
+$("#auto").onclick = () => act(() => { viewer.percentile_window(0.5, 99.5); showWindow(); });
+$("#play").onclick = () => play();
+$("#worst").onclick = () => act(() => viewer.go_to_worst(current));
+$("#surfaces").onclick = () => withTools(async (tools) => {
+surfaces = await tools.surfaceScores(Number($("#tolerance").value));
+showLabels();
+});
+$("#tools").ontoggle = () => withTools((tools) => tools.showTools());
+[...$("#layout").children].forEach((button, i) => { button.onclick = () => showPlanes(i ? i - 1 : undefined); });
+$("#fit").onclick = fit;
+$("#help-open").onclick = help;
+$("#help button").onclick = () => $("#help").close();
+addEventListener("keydown", (event) => {
+if (event.ctrlKey || event.altKey || event.metaKey || $("#help").open) return;
+const typing = event.target.closest?.("input, select, textarea");
+if (typing || (event.key === " " && event.target.closest?.("button, summary"))) return;
+if (pressed(event.key)) event.preventDefault();
+});
+canvases.forEach(listenToCanvas);
+}
+function listenToCanvas(canvas, plane) {
+const pointers = new Map();
 let drag = null;
-const point = (event) => {
+const scale = () => canvas.width / canvas.getBoundingClientRect().width;
+const place = (event) => {
 const box = canvas.getBoundingClientRect();
-const [x, y] = [(event.clientX - box.x) * (canvas.width / box.width), (event.clientY - box.y) * (canvas.height / box.height)];
-guarded(() => viewer.point_at(plane, canvas.width, canvas.height, x, y));
-redraw();
+return [(event.clientX - box.x) * (canvas.width / box.width), (event.clientY - box.y) * (canvas.height / box.height)];
 };
+const point = (event) => act(() => viewer.point_at(...size(plane), ...place(event)));
+const pinch = () => {
+const [[ax, ay], [bx, by]] = [...pointers.values()];
+return { middle: [(ax + bx) / 2, (ay + by) / 2], apart: Math.max(Math.hypot(ax - bx, ay - by), 1) };
+};
+canvas.onfocus = () => { current = plane; };
 canvas.oncontextmenu = (event) => event.preventDefault();
+canvas.ondblclick = () => showPlanes(single ? undefined : plane);
 canvas.onpointerdown = (event) => {
+current = plane;
 canvas.setPointerCapture(event.pointerId);
+pointers.set(event.pointerId, place(event));
+if (pointers.size === 2) {
+drag = { kind: "pinch", ...pinch() };
+return;
+}
+if (host.tool?.down(event, plane, place(event))) {
+drag = { kind: "tool" };
+return;
+}
 const [low, high] = viewer.window();
-drag = { grey: event.shiftKey || event.button === 2, x: event.clientX, y: event.clientY, level: (low + high) / 2, width: high - low };
-if (!drag.grey) point(event);
+const kind = event.shiftKey || event.button === 2 ? "window" : event.ctrlKey || event.metaKey || event.button === 1 ? "pan" : "point";
+drag = { kind, x: event.clientX, y: event.clientY, level: (low + high) / 2, width: high - low };
+if (kind === "point") point(event);
 };
 canvas.onpointermove = (event) => {
-if (!drag) return;
-if (!drag.grey) return point(event);
-const size = span()[1] / 400;
-guarded(() => setWindow(drag.level - (event.clientY - drag.y) * size, drag.width + (event.clientX - drag.x) * size));
+if (!drag) return host.tool?.hover?.(event, plane, place(event));
+if (pointers.has(event.pointerId)) pointers.set(event.pointerId, place(event));
+if (drag.kind === "tool") return host.tool?.move(event, plane, place(event));
+if (drag.kind === "point") return point(event);
+if (drag.kind === "pinch") {
+if (pointers.size !== 2) return;
+const { middle, apart } = pinch();
+const before = drag;
+drag = { kind: "pinch", middle, apart };
+return act(() => {
+viewer.pan(...size(plane), middle[0] - before.middle[0], middle[1] - before.middle[1]);
+viewer.zoom(...size(plane), apart / before.apart, ...middle);
+});
+}
+const by = [event.clientX - drag.x, event.clientY - drag.y];
+if (drag.kind === "pan") {
+[drag.x, drag.y] = [event.clientX, event.clientY];
+return act(() => viewer.pan(...size(plane), by[0] * scale(), by[1] * scale()));
+}
+const step = valueSpan()[1] / 400;
+guarded(() => setWindow(drag.level - by[1] * step, drag.width + by[0] * step));
 };
-canvas.onpointerup = canvas.onpointercancel = () => { drag = null; };
+canvas.onpointerup = canvas.onpointercancel = (event) => {
+pointers.delete(event.pointerId);
+if (drag?.kind === "tool") host.tool?.up(event, plane, place(event));
+drag = null;
+};
 let wheel = 0;
 canvas.addEventListener("wheel", (event) => {
 event.preventDefault();
+if (event.ctrlKey) return act(() => viewer.zoom(...size(plane), Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.002)), ...place(event)));
 wheel += event.deltaMode === 0 ? event.deltaY / 100 : event.deltaY / 3;
 const steps = Math.abs(wheel) >= 1 || event.deltaMode !== 0 || Math.abs(event.deltaY) >= 40 ? Math.sign(wheel) * Math.max(1, Math.trunc(Math.abs(wheel))) : 0;
 if (steps) {
 wheel = 0;
-guarded(() => viewer.step(plane, 0, 0, steps));
-redraw();
+act(() => viewer.step(plane, 0, 0, steps));
 }
 }, { passive: false });
 canvas.onkeydown = (event) => {
+if (event.ctrlKey || event.altKey || event.metaKey) return;
+const end = { Home: 0, End: 1e6 }[event.key];
 const move = { ArrowLeft: [-1, 0, 0], ArrowRight: [1, 0, 0], ArrowUp: [0, -1, 0], ArrowDown: [0, 1, 0], PageUp: [0, 0, -1], PageDown: [0, 0, 1] }[event.key];
-if (!move || event.ctrlKey || event.altKey || event.metaKey) return;
+if (!move && end === undefined) return;
 event.preventDefault();
-guarded(() => viewer.step(plane, ...move));
-redraw();
+act(() => (move ? viewer.step(plane, ...move) : viewer.go_to_slice(plane, end)));
 };
-});
 }
+const host = { $, canvases, names, files, afterDraw, act, guarded, redraw, refresh, getState, setState, setNames, size, cell, labelRows, number, tool: null, viewer: () => viewer, current: () => current };
 start()
 .catch((error) => {
 loadError = `The viewer could not start: ${error.message ?? error}.`;

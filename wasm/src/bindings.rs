@@ -1,71 +1,17 @@
-//! The interface for JavaScript: thin wrappers around [`Scene`].
+//! The interface for JavaScript: thin wrappers around [`Scene`]. Structures are flat lists of numbers, which need no glue.
 
-use sulcus_volume::{LabelEntry, LabelTable, Plane, Rgb, WindowLevel};
+use sulcus_volume::{LabelEntry, LabelTable, Plane, RasPoint, Rgb, WindowLevel};
 use wasm_bindgen::Clamped;
 use wasm_bindgen::prelude::wasm_bindgen;
 
+use crate::colormap::Colormap;
+use crate::display::Fit;
 use crate::label_stats::LabelStats;
 use crate::scene::Scene;
-use crate::settings::{LabelStyle, Role, Shading};
-
-/// One row of the label table. Unknown values are undefined in JavaScript.
-#[wasm_bindgen(getter_with_clone)]
-#[derive(Debug, Clone)]
-pub struct LabelRow {
-    /// The value of the label.
-    pub value: u16,
-    /// The name of the label.
-    pub name: String,
-    /// The colour as `rgb(r, g, b)`.
-    pub color: String,
-    /// The number of voxels in the mask.
-    pub mask_voxels: Option<f64>,
-    /// The volume in the mask in millilitres.
-    pub mask_ml: Option<f64>,
-    /// The number of voxels in the reference.
-    pub truth_voxels: Option<f64>,
-    /// The volume in the reference in millilitres.
-    pub truth_ml: Option<f64>,
-    /// The Dice of mask and reference.
-    pub dice: Option<f64>,
-}
-
-impl From<&LabelStats> for LabelRow {
-    fn from(stats: &LabelStats) -> Self {
-        let [r, g, b] = stats.entry.color.0;
-        let [mask_voxels, truth_voxels] = stats.voxels.map(|v| v.map(|n| n as f64));
-        let [mask_ml, truth_ml] = stats.ml;
-        Self {
-            value: stats.entry.value,
-            name: stats.entry.name.clone(),
-            color: format!("rgb({r}, {g}, {b})"),
-            mask_voxels,
-            mask_ml,
-            truth_voxels,
-            truth_ml,
-            dice: stats.dice,
-        }
-    }
-}
-
-/// The data under the crosshair.
-#[wasm_bindgen(getter_with_clone)]
-#[derive(Debug, Clone)]
-pub struct Readout {
-    /// The voxel index on the axes of the file.
-    pub voxel: Vec<u32>,
-    /// The position in the patient in RAS+ millimetres.
-    pub ras_mm: Vec<f64>,
-    /// The image value.
-    pub value: Option<f32>,
-    /// The name of the label in the mask; empty for the background.
-    pub mask: Option<String>,
-    /// The name of the label in the reference; empty for the background.
-    pub truth: Option<String>,
-}
+use crate::settings::{Comparison, LabelStyle, Projection, Role, Shading};
 
 /// A [`Scene`] with an interface of numbers and strings. Planes: 0 axial, 1 coronal, 2 sagittal. Roles: 0 image, 1 mask,
-/// 2 reference. Styles: 0 hidden, 1 filled, 2 outline.
+/// 2 reference. Styles: 0 hidden, 1 filled, 2 outline. A value that is not known is NaN.
 #[wasm_bindgen]
 #[derive(Debug, Default)]
 pub struct Viewer {
@@ -88,6 +34,10 @@ fn role(number: u8) -> Role {
     }
 }
 
+fn or_nan(value: Option<f64>) -> f64 {
+    value.unwrap_or(f64::NAN)
+}
+
 #[wasm_bindgen]
 impl Viewer {
     /// An empty viewer.
@@ -100,8 +50,8 @@ impl Viewer {
     ///
     /// # Errors
     /// A sentence that says why the file cannot be shown.
-    pub fn load(&mut self, bytes: &[u8], as_role: Option<u8>) -> Result<u8, String> {
-        self.scene.load(bytes, as_role.map(role)).map(|role| role as u8)
+    pub fn load(&mut self, bytes: &[u8], name: &str, as_role: Option<u8>) -> Result<u8, String> {
+        self.scene.load(bytes, name, as_role.map(role)).map(|role| role as u8)
     }
 
     /// The label names from a file, as JSON.
@@ -109,19 +59,17 @@ impl Viewer {
         self.scene.label_text(role(of_role)).map(str::to_owned)
     }
 
-    /// Sets the names and colours of labels; a colour is three numbers from 0 to 255.
+    /// Sets the names and colours of labels: one name a line; a colour is three numbers from 0 to 255.
     ///
     /// # Errors
     /// A sentence, when a value is 0 or a value or a name occurs twice.
-    pub fn name_labels(
-        &mut self,
-        of_role: u8,
-        values: Vec<u16>,
-        names: Vec<String>,
-        colors: &[u8],
-    ) -> Result<(), String> {
-        let entries = values.into_iter().zip(names).zip(colors.as_chunks::<3>().0);
-        let entries = entries.map(|((value, name), color)| LabelEntry { value, name, color: Rgb(*color) });
+    pub fn name_labels(&mut self, of_role: u8, values: &[u16], names: &str, colors: &[u8]) -> Result<(), String> {
+        let entries = values.iter().zip(names.split('\n')).zip(colors.as_chunks::<3>().0);
+        let entries = entries.map(|((value, name), color)| LabelEntry {
+            value: *value,
+            name: name.to_owned(),
+            color: Rgb(*color),
+        });
         let table = LabelTable::new(entries.collect()).map_err(|e| e.to_string())?;
         self.scene.name_labels(role(of_role), table);
         Ok(())
@@ -152,6 +100,11 @@ impl Viewer {
         self.scene.sides_unknown()
     }
 
+    /// The header of a file: a name, a tab and a value in each line.
+    pub fn header(&self, of_role: u8) -> String {
+        self.scene.header(role(of_role)).iter().flat_map(|(name, value)| [name, "\t", value, "\n"]).collect()
+    }
+
     /// Draws a plane: `[height, width, 4]`, RGBA with 8 bits per channel.
     pub fn draw(&self, of_plane: u8, width: usize, height: usize, line: usize) -> Clamped<Vec<u8>> {
         Clamped(self.scene.draw(plane(of_plane), [width, height], line))
@@ -177,31 +130,154 @@ impl Viewer {
         self.scene.step(plane(of_plane), [columns, rows, slices]);
     }
 
+    /// Moves the crosshair to a slice.
+    pub fn go_to_slice(&mut self, of_plane: u8, slice: usize) {
+        self.scene.go_to_slice(plane(of_plane), slice);
+    }
+
+    /// Moves the crosshair to a patient position.
+    pub fn go_to_ras(&mut self, x: f64, y: f64, z: f64) {
+        self.scene.go_to_ras(RasPoint([x, y, z]));
+    }
+
     /// Moves the crosshair into a label.
     pub fn go_to(&mut self, label: u16) {
         self.scene.go_to(label);
     }
 
-    /// The data under the crosshair.
-    pub fn readout(&self) -> Option<Readout> {
-        let (voxel, ras) = self.scene.position()?;
-        let name = |of_role| {
-            let label = self.scene.label(of_role)?;
-            let stats = self.scene.label_stats().iter().find(|stats| stats.entry.value == label);
-            Some(stats.map(|stats| stats.entry.name.clone()).unwrap_or_default())
-        };
-        Some(Readout {
-            voxel: voxel.0.map(|i| i as u32).to_vec(),
-            ras_mm: ras.0.to_vec(),
-            value: self.scene.value(),
-            mask: name(Role::Mask),
-            truth: name(Role::Truth),
-        })
+    /// Moves the crosshair into the slice with the largest area of a label.
+    pub fn go_to_largest(&mut self, of_plane: u8, label: u16) {
+        self.scene.go_to_largest(plane(of_plane), label);
     }
 
-    /// The label table.
-    pub fn labels(&self) -> Vec<LabelRow> {
-        self.scene.label_stats().iter().map(LabelRow::from).collect()
+    /// Moves the crosshair into the slice in which mask and reference differ most.
+    pub fn go_to_worst(&mut self, of_plane: u8) {
+        self.scene.go_to_worst(plane(of_plane));
+    }
+
+    /// Changes the zoom by a factor, around a canvas position.
+    pub fn zoom(&mut self, of_plane: u8, width: usize, height: usize, factor: f64, x: f64, y: f64) {
+        self.scene.zoom(plane(of_plane), [width, height], factor, [x, y]);
+    }
+
+    /// Moves the picture by canvas pixels.
+    pub fn pan(&mut self, of_plane: u8, width: usize, height: usize, x: f64, y: f64) {
+        self.scene.pan(plane(of_plane), [width, height], [x, y]);
+    }
+
+    /// The zoom and, if the picture was moved, the position in the middle.
+    pub fn camera(&self) -> Vec<f64> {
+        let camera = self.scene.settings.camera;
+        [camera.zoom].into_iter().chain(camera.center.into_iter().flatten()).collect()
+    }
+
+    /// Sets what [`Viewer::camera`] returns.
+    pub fn set_camera(&mut self, values: &[f64]) {
+        let camera = &mut self.scene.settings.camera;
+        let center: Option<[f64; 3]> = values.get(1..4).and_then(|center| center.try_into().ok());
+        if values.iter().all(|v| v.is_finite()) && values.first().is_some_and(|zoom| *zoom > 0.0) {
+            (camera.zoom, camera.center) = (values[0].clamp(0.25, 40.0), center);
+        }
+    }
+
+    /// The length of a canvas pixel in millimetres.
+    pub fn mm_per_pixel(&self, of_plane: u8, width: usize, height: usize) -> Option<f64> {
+        self.scene.mm_per_pixel(plane(of_plane), [width, height])
+    }
+
+    /// The patient position of a canvas position: RAS+ millimetres, empty without a file.
+    pub fn ras_at(&self, of_plane: u8, width: usize, height: usize, x: f64, y: f64) -> Vec<f64> {
+        let at = self.scene.ras_at(plane(of_plane), [width, height], [x, y]);
+        at.map(|at| at.0.to_vec()).unwrap_or_default()
+    }
+
+    /// The voxel index, with fractions, of a canvas position, and the axis of the file across the slices of the plane.
+    pub fn voxel_at(&self, of_plane: u8, width: usize, height: usize, x: f64, y: f64) -> Vec<f64> {
+        let at = self.scene.voxel_at(plane(of_plane), [width, height], [x, y]);
+        let across = self.scene.axis_across(plane(of_plane)).map(|axis| axis as f64);
+        at.into_iter().flatten().chain(across).collect()
+    }
+
+    /// The canvas position of a patient position and its distance from the displayed slice in slices.
+    pub fn canvas_at(&self, of_plane: u8, width: usize, height: usize, ras_mm: &[f64]) -> Vec<f64> {
+        let Ok(ras) = ras_mm.try_into() else { return Vec::new() };
+        let at = self.scene.canvas_at(plane(of_plane), [width, height], RasPoint(ras));
+        at.map(Vec::from).unwrap_or_default()
+    }
+
+    /// The data under the crosshair: three voxel indices on the axes of the file, the position in RAS+ millimetres, the label
+    /// in the mask and in the reference, and the image value. Empty without a file.
+    pub fn readout(&self) -> Vec<f64> {
+        let Some((voxel, ras)) = self.scene.position() else { return Vec::new() };
+        let labels = [Role::Mask, Role::Truth].map(|role| or_nan(self.scene.label(role).map(f64::from)));
+        let value = self.scene.value().map(f64::from);
+        voxel.0.map(|i| i as f64).into_iter().chain(ras.0).chain(labels).chain(value).collect()
+    }
+
+    /// The label table: per label its value, red, green, blue, 1 if it is shown, voxels and ml in the mask, voxels and ml in the
+    /// reference, Dice, IoU, and mean and SD of the image.
+    pub fn labels(&mut self) -> Vec<f64> {
+        self.scene.measure_intensities();
+        let row = |label: &LabelStats| {
+            let [r, g, b] = label.entry.color.0.map(f64::from);
+            let [mask, truth] = label.voxels.map(|v| or_nan(v.map(|n| n as f64)));
+            let [mask_ml, truth_ml] = label.ml.map(or_nan);
+            let value = label.entry.value;
+            let shown = f64::from(u8::from(self.scene.shows_label(value)));
+            let [mean, sd] = label.intensity.map_or([f64::NAN; 2], |i| [i.mean, i.sd]);
+            let scores = [or_nan(label.dice), or_nan(label.iou)];
+            [f64::from(value), r, g, b, shown, mask, mask_ml, truth, truth_ml, scores[0], scores[1], mean, sd]
+        };
+        self.scene.label_stats().iter().flat_map(row).collect()
+    }
+
+    /// The names of the labels in the order of [`Viewer::labels`], one a line.
+    pub fn names(&self) -> String {
+        let names = self.scene.label_stats().iter().map(|label| label.entry.name.replace('\n', " "));
+        names.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Shows or hides a label.
+    pub fn show_label(&mut self, label: u16, shown: bool) {
+        self.scene.show_label(label, shown);
+    }
+
+    /// The displayed grid: its shape and the three rows of its transform from voxels to RAS+ millimetres.
+    pub fn grid(&self) -> Vec<f64> {
+        let Some(geometry) = self.scene.geometry() else { return Vec::new() };
+        let shape = geometry.shape().map(|n| n as f64);
+        shape.into_iter().chain(geometry.ras_from_voxel().rows().into_iter().flatten()).collect()
+    }
+
+    /// The voxels of a label layer, `[z, y, x]`; empty if it is not drawn.
+    pub fn label_values(&self, of_role: u8) -> Vec<u16> {
+        self.scene.label_map(role(of_role)).map(|map| map.data().to_vec()).unwrap_or_default()
+    }
+
+    /// Adds an empty mask or reference on the grid of the image.
+    pub fn add_labels(&mut self, of_role: u8) {
+        self.scene.add_labels(role(of_role));
+    }
+
+    /// Changes voxels of a label layer: pairs of an offset and a label.
+    pub fn paint(&mut self, of_role: u8, changes: &[u32]) {
+        let pairs = changes.as_chunks::<2>().0.iter().map(|[offset, label]| (*offset as usize, *label as u16));
+        self.scene.paint(role(of_role), pairs);
+    }
+
+    /// Updates the label table after painting.
+    pub fn finish_painting(&mut self) {
+        self.scene.finish_painting();
+    }
+
+    /// The image within an ellipse in the displayed slice, between two corners in RAS+ millimetres: the number of voxels, the
+    /// area in mm², mean, SD, minimum and maximum. Empty without a voxel inside.
+    pub fn ellipse(&self, of_plane: u8, a: &[f64], b: &[f64]) -> Vec<f64> {
+        let (Ok(a), Ok(b)) = (a.try_into(), b.try_into()) else { return Vec::new() };
+        let Some(found) = self.scene.ellipse(plane(of_plane), [RasPoint(a), RasPoint(b)]) else {
+            return Vec::new();
+        };
+        vec![found.voxels as f64, found.area_mm2, found.mean, found.sd, found.min.into(), found.max.into()]
     }
 
     /// The smallest and largest value of the displayed channel; empty without an image.
@@ -222,9 +298,19 @@ impl Viewer {
         }
     }
 
-    /// Sets the window automatically.
-    pub fn auto_window(&mut self) {
-        self.scene.settings.window = self.scene.auto_window();
+    /// Sets the window to percentiles, from 0 to 100.
+    pub fn percentile_window(&mut self, low: f64, high: f64) {
+        self.scene.settings.window = self.scene.percentile_window(low, high);
+    }
+
+    /// The colours of the window, 256 times red, green and blue.
+    pub fn colors(&self) -> Vec<u8> {
+        self.scene.settings.colormap.table().as_flattened().to_vec()
+    }
+
+    /// Sets the colour map by its number.
+    pub fn set_colormap(&mut self, number: usize) {
+        self.scene.settings.colormap = Colormap::ALL.get(number).copied().unwrap_or_default();
     }
 
     /// The number of image channels.
@@ -235,6 +321,16 @@ impl Viewer {
     /// Shows another channel.
     pub fn set_channel(&mut self, channel: usize) {
         self.scene.set_channel(channel);
+    }
+
+    /// Sets the slab: its thickness in millimetres and the projection (0 maximum, 1 mean, 2 minimum).
+    pub fn set_slab(&mut self, mm: f64, projection: u8) {
+        self.scene.settings.slab_mm = mm;
+        self.scene.settings.projection = match projection {
+            0 => Projection::Maximum,
+            1 => Projection::Mean,
+            _ => Projection::Minimum,
+        };
     }
 
     /// Sets the style of a label layer.
@@ -253,6 +349,18 @@ impl Viewer {
         self.scene.settings.opacity = opacity.clamp(0.0, 1.0);
     }
 
+    /// Sets how mask and reference are compared: 0 both layers, 1 differences, 2 swipe at a fraction of the canvas, 3 only the
+    /// mask, 4 only the reference.
+    pub fn set_comparison(&mut self, comparison: u8, fraction: f64) {
+        self.scene.settings.comparison = match comparison {
+            0 => Comparison::Layers,
+            1 => Comparison::Difference,
+            2 => Comparison::Swipe(fraction),
+            3 => Comparison::Only(Role::Mask),
+            _ => Comparison::Only(Role::Truth),
+        };
+    }
+
     /// Sets whether intensities are interpolated linearly between voxel centres.
     pub fn set_smooth(&mut self, smooth: bool) {
         self.scene.settings.shading = if smooth { Shading::Smooth } else { Shading::Voxels };
@@ -261,5 +369,15 @@ impl Viewer {
     /// Sets whether the crosshair is drawn.
     pub fn set_crosshair(&mut self, shown: bool) {
         self.scene.settings.crosshair = shown;
+    }
+
+    /// Sets whether the patient's left is on the left of axial and coronal pictures.
+    pub fn set_neurological(&mut self, neurological: bool) {
+        self.scene.settings.camera.neurological = neurological;
+    }
+
+    /// Sets whether one plane fills its canvas, instead of sharing the scale of all planes.
+    pub fn set_single(&mut self, single: bool) {
+        self.scene.settings.camera.fit = if single { Fit::OwnPlane } else { Fit::AllPlanes };
     }
 }

@@ -1,7 +1,7 @@
 //! The browser viewer: a scan, a predicted mask and a reference mask in three planes, in anatomical orientation.
 //!
-//! The viewer reads files, extracts slices, renders them and computes the volume and Dice of each label. It does not run a
-//! model: no scan is preprocessed or segmented in the browser.
+//! The viewer reads files, extracts slices, renders them, and computes the volume, the intensities and the scores of each label. It
+//! does not run a model: no scan is preprocessed or segmented in the browser.
 //!
 //! All computation is in Rust and compiled to WebAssembly. The page (`page/viewer.js`) passes files and events in and draws
 //! the pixels that it gets; it keeps no state of its own. [`Scene`] holds the state, [`render`](render()) turns a slice into pixels, and
@@ -17,7 +17,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let scan = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/case/image.nii.gz"))?;
 //! let mut scene = Scene::default();
-//! assert_eq!(scene.load(&scan, None)?, Role::Image);
+//! assert_eq!(scene.load(&scan, "image.nii.gz", None)?, Role::Image);
 //! let rgba = scene.draw(Plane::Axial, [320, 240], 1);
 //! assert_eq!(rgba.len(), 320 * 240 * 4);
 //! # Ok(())
@@ -25,17 +25,25 @@
 //! ```
 
 mod bindings;
+mod colormap;
+mod compare;
 mod display;
+mod file_names;
 mod label_heuristic;
 mod label_stats;
 mod render;
 mod scene;
 mod settings;
+mod slab;
 
-pub use bindings::{LabelRow, Readout, Viewer};
-pub use display::{Cursor, DisplayGrid, Frame};
+pub use bindings::Viewer;
+pub use colormap::{ColorTable, Colormap};
+pub use compare::{Difference, differences};
+pub use display::{Camera, Cursor, DisplayGrid, Fit, Frame};
+pub use file_names::role_from_name;
 pub use label_heuristic::looks_like_label_map;
-pub use label_stats::{LabelStats, label_stats};
+pub use label_stats::{CountedLabels, Intensity, LabelStats, intensities, label_stats};
 pub use render::{LabelLayer, Palette, PlaneView, render};
-pub use scene::Scene;
-pub use settings::{LabelStyle, Role, Shading, ViewSettings};
+pub use scene::{Region, Scene};
+pub use settings::{Comparison, LabelStyle, Projection, Role, Shading, ViewSettings};
+pub use slab::{project, slab_slices};

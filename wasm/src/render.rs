@@ -1,5 +1,8 @@
+use std::ops::Range;
+
 use sulcus_volume::{Label, SliceView, WindowLevel};
 
+use crate::colormap::ColorTable;
 use crate::display::Frame;
 use crate::settings::{LabelStyle, Shading};
 
@@ -21,7 +24,8 @@ impl Palette {
         Self(table)
     }
 
-    fn of(&self, label: Label) -> Option<[u8; 3]> {
+    /// The colour of a label.
+    pub(crate) fn of(&self, label: Label) -> Option<[u8; 3]> {
         self.0.get(usize::from(label)).copied().flatten()
     }
 }
@@ -37,19 +41,21 @@ pub struct LabelLayer<'a> {
     pub style: LabelStyle,
     /// The opacity of filled regions, 0 to 1.
     pub opacity: f32,
+    /// The canvas columns in which the layer is drawn.
+    pub columns: Range<usize>,
 }
 
 /// The content of one canvas: a slice of the image with labels and crosshair.
 #[derive(Debug)]
 pub struct PlaneView<'a> {
-    /// Width and height of the canvas in pixels.
-    pub canvas: [usize; 2],
-    /// The part of the canvas that the slice covers.
+    /// The canvas and the place of the slice on it.
     pub frame: Frame,
     /// The image slice, if an image is loaded.
     pub image: Option<SliceView<f32>>,
     /// The intensity window.
     pub window: WindowLevel,
+    /// The colours of the window, from its low to its high end.
+    pub colors: &'a ColorTable,
     /// The interpolation between voxel centres.
     pub shading: Shading,
     /// The label layers from bottom to top.
@@ -70,10 +76,10 @@ const CROSSHAIR_GAP: f64 = 7.0;
 /// # Shapes
 /// The result is `[canvas height, canvas width, 4]`: opaque RGBA with 8 bits per channel.
 pub fn render(view: &PlaneView) -> Vec<u8> {
-    let [width, height] = view.canvas;
+    let [width, height] = view.frame.canvas;
     let mut pixels = [0, 0, 0, 255].repeat(width * height);
     if let Some(image) = &view.image {
-        draw_grey(view, image, &mut pixels);
+        draw_image(view, image, &mut pixels);
     }
     for layer in &view.layers {
         draw_labels(view, layer, &mut pixels);
@@ -93,36 +99,36 @@ struct Neighbours {
 }
 
 impl PlaneView<'_> {
-    /// For each canvas pixel of the frame along an axis: the slice pixels that it is interpolated between.
+    /// For each visible canvas pixel of the frame along an axis: the slice pixels that it is interpolated between.
     fn neighbours(&self, axis: usize) -> Vec<Neighbours> {
-        let (frame, last) = (&self.frame, self.frame.cells[axis] - 1);
-        let cell = |i: usize| frame.cell(axis, (frame.start[axis] + i) as f64 + 0.5);
-        (0..frame.size[axis])
-            .map(|i| match self.shading {
+        let last = self.frame.cells[axis] - 1;
+        let neighbours = |i: usize| {
+            let cell = self.frame.cell(axis, i as f64 + 0.5);
+            match self.shading {
                 Shading::Voxels => {
-                    let first = (cell(i) as usize).min(last);
+                    let first = (cell as usize).min(last);
                     Neighbours { first, second: first, weight: 0.0 }
                 }
                 Shading::Smooth => {
-                    let at = (cell(i) - 0.5).clamp(0.0, last as f64);
+                    let at = (cell - 0.5).clamp(0.0, last as f64);
                     let first = at as usize;
                     Neighbours { first, second: (first + 1).min(last), weight: (at - first as f64) as f32 }
                 }
-            })
-            .collect()
+            }
+        };
+        self.frame.visible(axis).map(neighbours).collect()
     }
 
-    /// For each canvas pixel of the frame along an axis: the slice pixel that contains it.
+    /// For each visible canvas pixel of the frame along an axis: the slice pixel that contains it.
     fn cells(&self, axis: usize) -> Vec<usize> {
         let last = self.frame.cells[axis] - 1;
-        let start = self.frame.start[axis];
-        let cell = |i: usize| self.frame.cell(axis, (start + i) as f64 + 0.5) as usize;
-        (0..self.frame.size[axis]).map(|i| cell(i).min(last)).collect()
+        let cell = |i: usize| (self.frame.cell(axis, i as f64 + 0.5) as usize).min(last);
+        self.frame.visible(axis).map(cell).collect()
     }
 
-    /// The offset in the pixel data of a position relative to the corner of the frame.
+    /// The offset of a canvas pixel in the pixel data.
     fn offset(&self, x: usize, y: usize) -> usize {
-        ((self.frame.start[1] + y) * self.canvas[0] + self.frame.start[0] + x) * 4
+        (y * self.frame.canvas[0] + x) * 4
     }
 
     fn fits<T>(&self, slice: &SliceView<T>) -> bool {
@@ -130,31 +136,36 @@ impl PlaneView<'_> {
     }
 }
 
-fn blend(pixels: &mut [u8], offset: usize, color: [u8; 3], opacity: f32) {
-    let Some(under) = pixels.get_mut(offset..offset + 3) else {
-        return;
-    };
-    for (below, above) in under.iter_mut().zip(color) {
-        let mixed = f32::from(*below) * (1.0 - opacity) + f32::from(above) * opacity;
-        *below = mixed.round() as u8;
+/// An opacity in 256ths, which blends without floating-point numbers.
+fn alpha(opacity: f32) -> u32 {
+    (opacity.clamp(0.0, 1.0) * 256.0).round() as u32
+}
+
+fn blend(pixel: &mut [u8], color: [u8; 3], alpha: u32) {
+    for (below, above) in pixel.iter_mut().zip(color) {
+        *below = ((u32::from(*below) * (256 - alpha) + u32::from(above) * alpha + 128) >> 8) as u8;
     }
 }
 
-fn draw_grey(view: &PlaneView, image: &SliceView<f32>, pixels: &mut [u8]) {
+fn draw_image(view: &PlaneView, image: &SliceView<f32>, pixels: &mut [u8]) {
     if !view.fits(image) {
         return;
     }
     let (columns, rows) = (view.neighbours(0), view.neighbours(1));
+    let (left, top) = (view.frame.visible(0).start, view.frame.visible(1).start);
     let mix = |a: f32, b: f32, weight: f32| if weight > 0.0 { a + (b - a) * weight } else { a };
+    // As [`WindowLevel::grey`], without a division and a rounding function for each pixel. NaN gets the first colour.
+    let (low, scale) = (view.window.low, 255.0 / (view.window.high - view.window.low));
+    let grey = |value: f32| ((value - low) * scale + 0.5) as u8;
     for (y, row) in rows.iter().enumerate() {
         let line = |row: usize| &image.data[row * image.width..][..image.width];
         let (upper, lower) = (line(row.first), line(row.second));
-        for (x, column) in columns.iter().enumerate() {
+        let out = &mut pixels[view.offset(left, top + y)..][..columns.len() * 4];
+        for (column, pixel) in columns.iter().zip(out.as_chunks_mut::<4>().0) {
             let above = mix(upper[column.first], upper[column.second], column.weight);
             let below = mix(lower[column.first], lower[column.second], column.weight);
-            let grey = view.window.grey(mix(above, below, row.weight));
-            let offset = view.offset(x, y);
-            pixels[offset..offset + 3].fill(grey);
+            let [r, g, b] = view.colors[usize::from(grey(mix(above, below, row.weight)))];
+            *pixel = [r, g, b, 255];
         }
     }
 }
@@ -164,25 +175,42 @@ fn draw_labels(view: &PlaneView, layer: &LabelLayer, pixels: &mut [u8]) {
         return;
     }
     let (columns, rows) = (view.cells(0), view.cells(1));
-    let label = |x: usize, y: usize| layer.slice.data[rows[y] * layer.slice.width + columns[x]];
-    let (last_x, last_y) = (columns.len() - 1, rows.len() - 1);
+    if columns.is_empty() || rows.is_empty() {
+        return;
+    }
+    let (left, top) = (view.frame.visible(0).start, view.frame.visible(1).start);
+    let (width, height) = (columns.len(), rows.len());
+    // The label of each visible canvas pixel. Outlines look at several pixels around each.
+    let mut labels: Vec<Label> = Vec::with_capacity(width * height);
+    for row in &rows {
+        let line = &layer.slice.data[row * layer.slice.width..][..layer.slice.width];
+        labels.extend(columns.iter().map(|column| line[*column]));
+    }
     let reach = 2 * view.line;
-    // A structure may continue beyond the edge of the grid, so its outline is open there.
+    // Whether the pixels beside a pixel have its label. A structure may continue beyond the edge of the grid, so its outline is
+    // open there.
+    let mut uniform: Vec<bool> = Vec::new();
+    if layer.style == LabelStyle::Outline {
+        for line in labels.chunks_exact(width) {
+            uniform.extend(line.iter().enumerate().map(|(x, own)| {
+                line[x.saturating_sub(reach)] == *own && line[(x + reach).min(width - 1)] == *own
+            }));
+        }
+    }
     let on_edge = |x: usize, y: usize, own: Label| {
-        let (left, right) = (x.saturating_sub(reach), (x + reach).min(last_x));
-        let (top, bottom) = (y.saturating_sub(reach), (y + reach).min(last_y));
-        [(left, y), (right, y), (x, top), (x, bottom), (left, top), (right, top), (left, bottom), (right, bottom)]
-            .into_iter()
-            .any(|(x, y)| label(x, y) != own)
+        let [above, here, below] =
+            [y.saturating_sub(reach), y, (y + reach).min(height - 1)].map(|y| y * width + x);
+        !(uniform[here] && labels[above] == own && uniform[above] && labels[below] == own && uniform[below])
     };
-    for y in 0..rows.len() {
-        for x in 0..columns.len() {
-            let own = label(x, y);
-            let Some(color) = layer.palette.of(own) else { continue };
-            match layer.style {
-                LabelStyle::Filled => blend(pixels, view.offset(x, y), color, layer.opacity),
-                LabelStyle::Outline if on_edge(x, y, own) => blend(pixels, view.offset(x, y), color, 1.0),
-                _ => {}
+    let drawn = layer.columns.start.saturating_sub(left)..layer.columns.end.saturating_sub(left).min(width);
+    let alpha = alpha(if layer.style == LabelStyle::Filled { layer.opacity } else { 1.0 });
+    for y in 0..height {
+        let line = &labels[y * width..][..width];
+        let out = &mut pixels[view.offset(left, top + y)..][..width * 4];
+        for (x, pixel) in out.as_chunks_mut::<4>().0.iter_mut().enumerate().take(drawn.end).skip(drawn.start) {
+            let Some(color) = layer.palette.of(line[x]) else { continue };
+            if layer.style == LabelStyle::Filled || on_edge(x, y, line[x]) {
+                blend(&mut pixel[..3], color, alpha);
             }
         }
     }
@@ -192,20 +220,21 @@ fn draw_crosshair(view: &PlaneView, cell: [usize; 2], pixels: &mut [u8]) {
     let frame = view.frame;
     let middle = frame.center_of(cell);
     let gap = CROSSHAIR_GAP * view.line as f64;
-    let half = view.line / 2;
+    let half = view.line as isize / 2;
     for axis in 0..2 {
         let across = 1 - axis;
         // The line runs along `axis`; `position` is its coordinate on the other axis.
-        let position = (middle[across] as usize - frame.start[across]).saturating_sub(half);
-        for along in 0..frame.size[axis] {
-            let distance = (frame.start[axis] + along) as f64 + 0.5 - middle[axis];
-            if distance.abs() < gap {
+        let position = middle[across].floor() as isize - half;
+        let sides = (position..position + view.line as isize).filter_map(|side| usize::try_from(side).ok());
+        let sides: Vec<usize> = sides.filter(|side| frame.visible(across).contains(side)).collect();
+        for along in frame.visible(axis) {
+            if (along as f64 + 0.5 - middle[axis]).abs() < gap {
                 continue;
             }
-            for width in 0..view.line {
-                let side = (position + width).min(frame.size[across] - 1);
-                let (x, y) = if axis == 0 { (along, side) } else { (side, along) };
-                blend(pixels, view.offset(x, y), CROSSHAIR, CROSSHAIR_OPACITY);
+            for side in &sides {
+                let (x, y) = if axis == 0 { (along, *side) } else { (*side, along) };
+                let offset = view.offset(x, y);
+                blend(&mut pixels[offset..offset + 3], CROSSHAIR, alpha(CROSSHAIR_OPACITY));
             }
         }
     }
@@ -213,9 +242,13 @@ fn draw_crosshair(view: &PlaneView, cell: [usize; 2], pixels: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
+    use crate::colormap::Colormap;
 
     const ORANGE: [u8; 3] = [230, 159, 0];
+    static GREY: LazyLock<ColorTable> = LazyLock::new(|| Colormap::Grey.table());
 
     fn slice<T>(width: usize, height: usize, data: Vec<T>) -> SliceView<T> {
         SliceView { width, height, pixel_mm: [1.0, 1.0], edges: ['R', 'L', 'A', 'P'], data }
@@ -224,10 +257,10 @@ mod tests {
     /// A slice of 2 × 2 pixels, each 4 × 4 canvas pixels, in the middle of a canvas that is two pixels wider.
     fn view(image: Vec<f32>) -> PlaneView<'static> {
         PlaneView {
-            canvas: [10, 8],
-            frame: Frame { start: [1, 0], size: [8, 8], cells: [2, 2] },
+            frame: Frame { canvas: [10, 8], start: [1, 0], size: [8, 8], cells: [2, 2], flipped: false },
             image: Some(slice(2, 2, image)),
             window: WindowLevel { low: 0.0, high: 255.0 },
+            colors: &GREY,
             shading: Shading::Voxels,
             layers: Vec::new(),
             crosshair: None,
@@ -275,6 +308,7 @@ mod tests {
             palette: &palette,
             style: LabelStyle::Filled,
             opacity: 0.5,
+            columns: 0..10,
         });
         let pixels = render(&with_mask);
         assert_eq!(at(&pixels, 1, 0), [165, 130, 50, 255]);
@@ -292,6 +326,7 @@ mod tests {
             palette: &palette,
             style: LabelStyle::Outline,
             opacity: 0.1,
+            columns: 0..10,
         });
         let pixels = render(&outlined);
         let inked = |x, y| at(&pixels, x, y)[..3] == ORANGE;
@@ -303,8 +338,7 @@ mod tests {
     #[test]
     fn crosshair_has_a_gap_at_its_centre() {
         let mut crossed = view(vec![0.0; 4]);
-        crossed.frame = Frame { start: [0, 0], size: [40, 40], cells: [4, 4] };
-        crossed.canvas = [40, 40];
+        crossed.frame = Frame { canvas: [40, 40], start: [0, 0], size: [40, 40], cells: [4, 4], flipped: false };
         crossed.image = None;
         crossed.crosshair = Some([1, 2]);
         let pixels = render(&crossed);
@@ -312,5 +346,35 @@ mod tests {
         // The middle of column 1 is at 15, that of row 2 at 25.
         assert!(lit(15, 0) && lit(15, 39) && lit(0, 25) && lit(39, 25));
         assert!(!lit(15, 25) && !lit(15, 20) && !lit(20, 25) && !lit(3, 3));
+    }
+
+    #[test]
+    fn slices_larger_than_the_canvas_are_cut_and_flipped_ones_mirrored() {
+        let mut large = view(vec![10.0, 20.0, 30.0, 40.0]);
+        large.frame = Frame { canvas: [10, 8], start: [-6, -12], size: [16, 16], cells: [2, 2], flipped: false };
+        let pixels = render(&large);
+        // The second column begins at pixel 2, the second row above the canvas.
+        assert_eq!((at(&pixels, 1, 0)[0], at(&pixels, 2, 0)[0], at(&pixels, 9, 3)[0]), (30, 40, 40));
+        assert_eq!(at(&pixels, 2, 4)[0], 0, "below the slice");
+        let mut flipped = view(vec![10.0, 20.0, 30.0, 40.0]);
+        flipped.frame.flipped = true;
+        let pixels = render(&flipped);
+        assert_eq!((at(&pixels, 1, 0)[0], at(&pixels, 8, 0)[0], at(&pixels, 1, 7)[0]), (20, 10, 40));
+    }
+
+    #[test]
+    fn layer_is_drawn_only_in_its_columns() {
+        let palette = Palette::new(vec![(1, ORANGE)]);
+        let mut half = view(vec![100.0; 4]);
+        let slice = slice(2, 2, vec![1; 4]);
+        half.layers.push(LabelLayer {
+            slice,
+            palette: &palette,
+            style: LabelStyle::Filled,
+            opacity: 1.0,
+            columns: 5..9,
+        });
+        let pixels = render(&half);
+        assert_eq!((&at(&pixels, 4, 2)[..3], &at(&pixels, 5, 2)[..3]), (&[100; 3][..], &ORANGE[..]));
     }
 }

@@ -2,6 +2,9 @@
 
 use sulcus_volume::WindowLevel;
 
+use crate::colormap::Colormap;
+use crate::display::Camera;
+
 /// The style in which a label layer is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -55,6 +58,34 @@ impl Role {
     }
 }
 
+/// How neighbouring slices are combined into one picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Projection {
+    /// The maximum intensity (MIP).
+    #[default]
+    Maximum,
+    /// The mean intensity.
+    Mean,
+    /// The minimum intensity.
+    Minimum,
+}
+
+/// How mask and reference are shown together.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub enum Comparison {
+    /// Both, each in its own style.
+    #[default]
+    Layers,
+    /// Where they agree and where they differ, see [`Difference`](crate::Difference).
+    Difference,
+    /// The mask to the left of this fraction of the canvas, the reference to the right of it.
+    Swipe(f64),
+    /// One of the two, for flicker.
+    Only(Role),
+}
+
 /// The display settings, which the controls of the page change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -63,14 +94,24 @@ pub struct ViewSettings {
     pub window: WindowLevel,
     /// The index of the image channel.
     pub channel: usize,
+    /// The colours of the window.
+    pub colormap: Colormap,
     /// The interpolation between voxel centres.
     pub shading: Shading,
+    /// The thickness of the slab that a picture shows, in millimetres; at 0 it is one slice.
+    pub slab_mm: f64,
+    /// How the slices of the slab are combined.
+    pub projection: Projection,
     /// The styles of the mask and of the reference.
     pub styles: [LabelStyle; 2],
     /// The opacity of filled labels, 0 to 1.
     pub opacity: f32,
+    /// How mask and reference are shown together.
+    pub comparison: Comparison,
     /// Whether the crosshair is drawn.
     pub crosshair: bool,
+    /// The part of the grid that is shown.
+    pub camera: Camera,
 }
 
 impl Default for ViewSettings {
@@ -78,10 +119,15 @@ impl Default for ViewSettings {
         Self {
             window: WindowLevel { low: 0.0, high: 1.0 },
             channel: 0,
+            colormap: Colormap::Grey,
             shading: Shading::Smooth,
+            slab_mm: 0.0,
+            projection: Projection::Maximum,
             styles: [LabelStyle::Filled, LabelStyle::Outline],
             opacity: 0.45,
+            comparison: Comparison::Layers,
             crosshair: true,
+            camera: Camera::default(),
         }
     }
 }

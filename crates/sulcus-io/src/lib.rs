@@ -39,6 +39,8 @@
 //! | feature | default | adds |
 //! | --- | --- | --- |
 //! | `fs` | yes | reading and writing files |
+//! | `gzip` | yes | reading gzipped files |
+//! | `statistics` | yes | scans with their statistics, besides images alone |
 //! | `text-formats` | yes | NRRD and MetaImage |
 //! | `label-tables` | yes | names and colours of labels, in masks and in files of other programs |
 //! | `parallel` | yes | zlib-rs on several threads; without it miniz_oxide on one, which is slower and smaller |
@@ -51,7 +53,11 @@
 
 #![cfg_attr(
     not(all(feature = "fs", feature = "text-formats")),
-    allow(dead_code, reason = "parts of the format interface are used only with files, or only by text formats")
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "parts of the format interface are used only with files, or only by text formats"
+    )
 )]
 
 mod compression;
@@ -89,9 +95,11 @@ pub use info::VolumeInfo;
 pub use label_table::{LabelTableFormat, format_label_table, parse_label_table};
 pub use metadata::{VolumeFormat, VolumeMetadata};
 pub use read::{
-    nifti_geometry, nifti_memory_bytes, read_image_bytes_without_statistics, read_info_bytes, read_labels_bytes,
-    read_labels_pair_bytes, read_scan_bytes, read_scan_pair_bytes,
+    nifti_content, nifti_geometry, nifti_memory_bytes, read_image_bytes_without_statistics, read_info_bytes,
+    read_labels_bytes, read_labels_pair_bytes,
 };
+#[cfg(feature = "statistics")]
+pub use read::{read_scan_bytes, read_scan_pair_bytes};
 pub use scan::Scan;
 pub use stored::StoredVolume;
 pub use voxels::VoxelType;

@@ -1,5 +1,7 @@
 //! Reads volumes from bytes.
 
+use std::borrow::Cow;
+
 use sulcus_volume::{Geometry, Image, LabelMap};
 
 use crate::error::IoError;
@@ -12,6 +14,7 @@ use crate::scan::Scan;
 ///
 /// # Errors
 /// When the bytes have no known format, are inconsistent or incomplete, or the values are not single numbers.
+#[cfg(feature = "statistics")]
 pub fn read_scan_bytes(bytes: &[u8]) -> Result<Scan, IoError> {
     Ok(format::parse(bytes)?.read_scan(VoxelFile::Same, bytes.into())?)
 }
@@ -33,6 +36,14 @@ pub fn nifti_geometry(bytes: &[u8]) -> Result<Geometry, IoError> {
     Ok(nifti::geometry(bytes)?)
 }
 
+/// The bytes of a NIfTI file up to its last voxel, inflated if the file is gzipped.
+///
+/// # Errors
+/// As [`nifti_memory_bytes`]; also when the file is shorter than its header announces.
+pub fn nifti_content(bytes: &[u8]) -> Result<Cow<'_, [u8]>, IoError> {
+    Ok(nifti::content(bytes)?)
+}
+
 /// Reads an image without statistics, which saves a pass over the voxels. Values beyond single precision become infinite.
 ///
 /// # Errors
@@ -45,6 +56,7 @@ pub fn read_image_bytes_without_statistics(bytes: &[u8]) -> Result<(Image, Volum
 ///
 /// # Errors
 /// As [`read_scan_bytes`].
+#[cfg(feature = "statistics")]
 pub fn read_scan_pair_bytes(header: &[u8], voxels: &[u8]) -> Result<Scan, IoError> {
     Ok(nifti::read_pair(header, voxels.into())?.scan()?)
 }

@@ -3,8 +3,6 @@
 //! Programs number structures in different orders: 3D Slicer and DICOM segmentations in the order in which they were made. Where
 //! both sides have names, the names decide.
 
-use std::collections::BTreeMap;
-
 use crate::{Label, LabelEntry, LabelMap, LabelTable, VolumeError};
 
 impl LabelTable {
@@ -24,7 +22,8 @@ impl LabelTable {
     }
 
     /// The number in this table for each of `values`, which a mask names by `own`. A value keeps its number if its name is
-    /// unknown here, or says nothing about the structure, such as 3D Slicer's `Segment_1`.
+    /// unknown here, or says nothing about the structure, such as 3D Slicer's `Segment_1`. The result has pairs of a value and
+    /// its number, in the order of `values` and without the background.
     ///
     /// # Errors
     /// [`VolumeError::LabelName`] when this table has another name for a number whose own name it does not have, and
@@ -33,9 +32,9 @@ impl LabelTable {
         &self,
         own: &LabelTable,
         values: impl IntoIterator<Item = Label>,
-    ) -> Result<BTreeMap<Label, Label>, VolumeError> {
-        let mut numbers: BTreeMap<Label, Label> = BTreeMap::new();
-        let mut taken: BTreeMap<Label, Label> = BTreeMap::new();
+    ) -> Result<Vec<(Label, Label)>, VolumeError> {
+        let mut numbers = Vec::new();
+        let mut taken = vec![None; usize::from(Label::MAX) + 1];
         for value in values.into_iter().filter(|value| *value != 0) {
             let name = own.get(value).map(|entry| entry.name.as_str()).filter(|name| !is_generic(name));
             let number = match (name, name.and_then(|name| self.named(name)), self.get(value)) {
@@ -49,10 +48,10 @@ impl LabelTable {
                 }
                 _ => value,
             };
-            if let Some(other) = taken.insert(number, value).filter(|other| *other != value) {
+            if let Some(other) = taken[usize::from(number)].replace(value).filter(|other| *other != value) {
                 return Err(VolumeError::LabelNumber { values: [other, value], number });
             }
-            numbers.insert(value, number);
+            numbers.push((value, number));
         }
         Ok(numbers)
     }
@@ -72,14 +71,33 @@ impl LabelMap {
 
     /// The mask with other numbers for its labels, such as those of [`LabelTable::numbers_by_name`]. A value that `numbers` lacks
     /// keeps its number. `None` if no number changes.
-    pub fn with_numbers(&self, numbers: &BTreeMap<Label, Label>) -> Option<Self> {
-        let changes = numbers.iter().any(|(from, to)| from != to);
-        changes.then(|| self.map(|value| numbers.get(value).copied().unwrap_or(*value)))
+    pub fn with_numbers(&self, numbers: &[(Label, Label)]) -> Option<Self> {
+        if numbers.iter().all(|(from, to)| from == to) {
+            return None;
+        }
+        let mut number_of: Vec<Label> = (0..=Label::MAX).collect();
+        for (from, to) in numbers {
+            number_of[usize::from(*from)] = *to;
+        }
+        Some(self.map(|value| number_of[usize::from(*value)]))
     }
 }
 
 fn comparable(name: &str) -> String {
-    name.trim().to_lowercase().replace('_', " ")
+    lowercase(name.trim()).replace('_', " ")
+}
+
+#[cfg(not(all(target_arch = "wasm32", feature = "browser")))]
+fn lowercase(text: &str) -> String {
+    text.to_lowercase()
+}
+
+/// The browser has Unicode's tables too.
+#[cfg(all(target_arch = "wasm32", feature = "browser"))]
+#[wasm_bindgen::prelude::wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = ["String", "prototype", "toLowerCase"], js_name = call)]
+    fn lowercase(text: &str) -> String;
 }
 
 /// Whether the name is only a number, such as 3D Slicer's `Segment_1`, and says nothing about the structure.

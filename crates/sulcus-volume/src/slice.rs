@@ -156,6 +156,11 @@ impl WindowLevel {
     /// The window from the 0.5th to the 99.5th percentile of the finite values. Zeros are ignored, since
     /// skull-stripped and padded scans consist mostly of them, unless more than nine in ten values are 0.
     pub fn auto(values: &[f32]) -> Self {
+        Self::percentiles(values, [0.5, 99.5])
+    }
+
+    /// The window from one percentile to another, each from 0 to 100, of the values that [`WindowLevel::auto`] uses.
+    pub fn percentiles(values: &[f32], percents: [f64; 2]) -> Self {
         let step = (values.len() / Self::MAX_SAMPLES).max(1);
         let finite: Vec<f32> = values.iter().step_by(step).copied().filter(|v| v.is_finite()).collect();
         let mut sample: Vec<f32> = finite.iter().copied().filter(|v| *v != 0.0).collect();
@@ -166,8 +171,8 @@ impl WindowLevel {
         let Some(last) = sample.len().checked_sub(1) else {
             return Self { low: 0.0, high: 1.0 };
         };
-        let percentile = |fraction: f64| sample[(fraction * last as f64).round() as usize];
-        let (low, high) = (percentile(0.005), percentile(0.995));
+        let [low, high] =
+            percents.map(|percent| sample[((percent / 100.0 * last as f64).round() as usize).min(last)]);
         if high > low { Self { low, high } } else { Self { low: low - 0.5, high: low + 0.5 } }
     }
 
@@ -244,6 +249,8 @@ mod tests {
         let window = WindowLevel::auto(&values);
         assert_eq!((window.low, window.high), (10.0, 30.0));
         assert_eq!((window.grey(f32::NAN), window.grey(10.0), window.grey(40.0)), (0, 0, 255));
+        let quartiles = WindowLevel::percentiles(&[5.0, 1.0, 3.0, 2.0, 4.0], [25.0, 75.0]);
+        assert_eq!((quartiles.low, quartiles.high), (2.0, 4.0));
         assert!(WindowLevel::auto(&[]).high > WindowLevel::auto(&[]).low);
     }
 }

@@ -61,6 +61,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("sulcus-viewer", &["sulcus-io", "sulcus-metrics", "sulcus-volume"]),
+    ("sulcus-viewer-tools", &["sulcus-io", "sulcus-metrics", "sulcus-volume"]),
     (
         "sulcus-examples",
         &[
@@ -138,6 +139,7 @@ const CONFINED: &[Confined] = &[
             "sulcus-capi",
             "sulcus-python",
             "sulcus-viewer",
+            "sulcus-viewer-tools",
             "xtask",
         ],
     },
@@ -157,6 +159,7 @@ const CONFINED: &[Confined] = &[
             "sulcus-plan",
             "sulcus-train",
             "sulcus-viewer",
+            "sulcus-viewer-tools",
             "embed-burn",
             "xtask",
         ],
@@ -191,6 +194,7 @@ const CONFINED: &[Confined] = &[
             "sulcus-python",
             "sulcus-cli",
             "sulcus-viewer",
+            "sulcus-viewer-tools",
             "sulcus-examples",
             "sulcus-tests",
             "embed-burn",
@@ -214,6 +218,7 @@ const CONFINED: &[Confined] = &[
             "sulcus-train",
             "sulcus-runtime",
             "sulcus-viewer",
+            "sulcus-viewer-tools",
             "sulcus-examples",
             "sulcus-tests",
             "embed-burn",
@@ -238,13 +243,21 @@ const CONFINED: &[Confined] = &[
             "sulcus-capi",
             "sulcus-python",
             "sulcus-viewer",
+            "sulcus-viewer-tools",
         ],
     },
     Confined {
         what: "Python (pyo3, numpy)",
         matches: |name| name == "numpy" || name == "pyo3" || name.starts_with("pyo3-"),
         named_by: &["sulcus-python"],
-        unreachable_from: &["sulcus-runtime", "sulcus-train", "sulcus-cli", "sulcus-viewer", "xtask"],
+        unreachable_from: &[
+            "sulcus-runtime",
+            "sulcus-train",
+            "sulcus-cli",
+            "sulcus-viewer",
+            "sulcus-viewer-tools",
+            "xtask",
+        ],
     },
 ];
 

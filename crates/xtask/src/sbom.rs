@@ -8,11 +8,11 @@ use sha2::{Digest, Sha256};
 
 use crate::step;
 
-/// A shipped package, the kind of its component, and a second package whose built files it embeds.
-const SHIPPED: [(&str, &str, Option<&str>); 3] = [
-    ("sulcus-cli", "application", Some("sulcus-viewer")),
-    ("sulcus-capi", "library", None),
-    ("sulcus-python", "library", None),
+/// A shipped package, the kind of its component, and other packages whose built files it embeds.
+const SHIPPED: [(&str, &str, &[&str]); 3] = [
+    ("sulcus-cli", "application", &["sulcus-viewer", "sulcus-viewer-tools"]),
+    ("sulcus-capi", "library", &[]),
+    ("sulcus-python", "library", &[]),
 ];
 
 /// Writes `NAME.cdx.json` for each shipped package into `target/sbom`.
@@ -46,7 +46,7 @@ fn bills(root: &Path) -> Result<Vec<(&'static str, Value)>, String> {
     SHIPPED
         .into_iter()
         .map(|(name, kind, embedded)| {
-            let members: Vec<&str> = std::iter::once(name).chain(embedded).collect();
+            let members: Vec<&str> = std::iter::once(name).chain(embedded.iter().copied()).collect();
             let linked = resolved(root, &members, "normal", &platform)?;
             let built_with = resolved(root, &members, "normal,build", &platform)?;
             Ok((name, workspace.bill(name, kind, embedded, &linked, &built_with)?))
@@ -69,7 +69,7 @@ type Resolved = BTreeMap<(String, String), bool>;
 fn resolved(root: &Path, members: &[&str], edges: &str, platform: &str) -> Result<Resolved, String> {
     let mut found = Resolved::new();
     for member in members {
-        let target = if *member == "sulcus-viewer" { "wasm32-unknown-unknown" } else { platform };
+        let target = if member.starts_with("sulcus-viewer") { "wasm32-unknown-unknown" } else { platform };
         let mut command = step::cargo();
         command.current_dir(root).args(["tree", "--locked", "--prefix", "none", "--no-dedupe", "-p", member]);
         command.args(["-e", edges, "--target", target]);
@@ -120,7 +120,7 @@ impl Workspace {
         &self,
         name: &str,
         kind: &str,
-        embedded: Option<&str>,
+        embedded: &[&str],
         linked: &Resolved,
         built_with: &Resolved,
     ) -> Result<Value, String> {
@@ -149,7 +149,7 @@ impl Workspace {
                 let mut on: BTreeSet<&String> =
                     package.dependencies.iter().filter_map(|id| refs.get(id.as_str())).collect();
                 if package.id == root.id {
-                    let embedded = included.iter().filter(|other| Some(other.name.as_str()) == embedded);
+                    let embedded = included.iter().filter(|other| embedded.contains(&other.name.as_str()));
                     on.extend(embedded.filter_map(|other| refs.get(other.id.as_str())));
                 }
                 json!({"ref": package.purl(), "dependsOn": on})

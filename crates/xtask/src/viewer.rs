@@ -14,22 +14,34 @@ use sha2::{Digest, Sha256};
 use toolchain::{DEBIAN_RUSTC, Toolchain};
 
 const TARGET: &str = "wasm32-unknown-unknown";
-/// Maximum size of all files that a browser loads, compressed like by a web server.
-const MAX_GZIPPED_BYTES: usize = 100 * 1024;
-/// The files of the page in `wasm/dist`.
-const DIST_FILES: [&str; 4] = ["index.html", "viewer.js", "sulcus_viewer.js", "sulcus_viewer_bg.wasm"];
+/// The files that a browser loads to view and compare NIfTI files, and their maximum size, compressed like by a web server.
+const CORE: Part = Part {
+    package: "sulcus-viewer",
+    module: "sulcus_viewer",
+    pages: &["index.html", "viewer.js"],
+    max_gzipped_bytes: 95 * 1024,
+};
+/// The files that are loaded on demand.
+const TOOLS: Part = Part {
+    package: "sulcus-viewer-tools",
+    module: "sulcus_viewer_tools",
+    pages: &["tools.js"],
+    max_gzipped_bytes: 140 * 1024,
+};
 const RECORD: &str = "sources.sha256";
 /// The files and folders that determine the built viewer.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 11] = [
     "wasm/Cargo.toml",
     "wasm/src",
     "wasm/page",
+    "wasm/tools/Cargo.toml",
+    "wasm/tools/src",
     "crates/sulcus-volume/Cargo.toml",
     "crates/sulcus-volume/src",
     "crates/sulcus-io/Cargo.toml",
     "crates/sulcus-io/src",
-    "crates/sulcus-pipeline/Cargo.toml",
-    "crates/sulcus-pipeline/src",
+    "crates/sulcus-metrics/Cargo.toml",
+    "crates/sulcus-metrics/src",
 ];
 const BINARYEN: &str = "132.0.0";
 /// The WebAssembly features that stable Rust uses for this target and that every browser since 2022 supports. With
@@ -45,42 +57,99 @@ const WASM_FEATURES: [&str; 8] = [
     "--enable-sign-ext",
 ];
 
+/// A WebAssembly module with its glue, and the files of the page that use it.
+struct Part {
+    package: &'static str,
+    module: &'static str,
+    pages: &'static [&'static str],
+    max_gzipped_bytes: usize,
+}
+
+impl Part {
+    fn wasm(&self) -> String {
+        format!("{}_bg.wasm", self.module)
+    }
+
+    fn glue(&self) -> String {
+        format!("{}.js", self.module)
+    }
+
+    /// The files in `wasm/dist`.
+    fn files(&self) -> Vec<String> {
+        self.pages.iter().map(|page| (*page).to_owned()).chain([self.glue(), self.wasm()]).collect()
+    }
+
+    fn build(&self, root: &Path, staging: &Path) -> Result<(), String> {
+        let module = compile(root, self)?;
+        let bindgen = wasm_bindgen(root)?;
+        run(Command::new(bindgen)
+            .args(["--target", "web", "--no-typescript", "--omit-default-module-path"])
+            .args(["--remove-name-section", "--remove-producers-section", "--out-dir"])
+            .args([staging, &module]))?;
+        optimise(&staging.join(self.wasm()))?;
+        for page in self.pages {
+            let text = read(&root.join("wasm/page").join(page))?;
+            write(&staging.join(page), &if page.ends_with(".js") { without_comments(&text) } else { text })?;
+        }
+        let glue = staging.join(self.glue());
+        write(&glue, &without_comments(&read(&glue)?))
+    }
+
+    /// The size of the files, compressed.
+    fn check_size(&self, dist: &Path) -> Result<usize, String> {
+        /// The header and trailer of a gzip member.
+        const FRAME: usize = 18;
+        let mut total = 0;
+        for name in self.files() {
+            let path = dist.join(name);
+            let bytes = fs::read(&path).map_err(|e| format!("reading: {e}: {}", path.display()))?;
+            total += miniz_oxide::deflate::compress_to_vec(&bytes, 9).len() + FRAME;
+        }
+        if total > self.max_gzipped_bytes {
+            return Err(format!(
+                "{} has {total} bytes gzipped, at most {} are allowed: {}",
+                self.package,
+                self.max_gzipped_bytes,
+                dist.display()
+            ));
+        }
+        Ok(total)
+    }
+}
+
+const PARTS: [Part; 2] = [CORE, TOOLS];
+
+/// Two rounds find more than one. Below 1 KiB is only the end of the stack, which begins at 1 MiB, and a browser fills new memory
+/// with zeros.
+const WASM_SHRINKING: [&str; 4] = ["-Oz", "-Oz", "--low-memory-unused", "--zero-filled-memory"];
+
 /// Compiles the viewer and writes `wasm/dist`.
 ///
 /// # Errors
 /// One line with the failed step and what to do.
 pub(crate) fn build(root: &Path) -> Result<(), String> {
     let sources = hash_of_sources(root)?;
-    let module = compile(root)?;
     let staging = root.join("target/wasm/dist");
     remove_folder(&staging)?;
     make_folder(&staging)?;
-    let bindgen = wasm_bindgen(root)?;
-    run(Command::new(bindgen)
-        .args(["--target", "web", "--no-typescript", "--omit-default-module-path"])
-        .args(["--remove-name-section", "--remove-producers-section", "--out-dir"])
-        .args([&staging, &module]))?;
-    optimise(&staging.join("sulcus_viewer_bg.wasm"))?;
-    let pages = root.join("wasm/page");
-    write(&staging.join("index.html"), &read(&pages.join("index.html"))?)?;
-    write(&staging.join("viewer.js"), &without_comments(&read(&pages.join("viewer.js"))?))?;
-    let glue = staging.join("sulcus_viewer.js");
-    write(&glue, &without_comments(&read(&glue)?))?;
-    let total = check_size(&staging)?;
     let mut record = format!("{sources}  sources\n");
-    for name in DIST_FILES {
-        record += &format!("{}  {name}\n", hash_of_file(&staging.join(name))?);
+    for part in PARTS {
+        part.build(root, &staging)?;
+        let size = part.check_size(&staging)?;
+        say(&format!("viewer: {} has {:.1} KB gzipped", part.package, size as f64 / 1024.0));
+        for name in part.files() {
+            record += &format!("{}  {name}\n", hash_of_file(&staging.join(&name))?);
+        }
     }
     write(&staging.join(RECORD), &record)?;
     let dist = root.join("wasm/dist");
     make_folder(&dist)?;
-    for name in DIST_FILES.into_iter().chain([RECORD]) {
+    for name in PARTS.iter().flat_map(Part::files).chain([RECORD.to_owned()]) {
         let partial = dist.join(format!("{name}.partial"));
-        fs::copy(staging.join(name), &partial)
-            .and_then(|_| fs::rename(&partial, dist.join(name)))
-            .map_err(|e| format!("writing the built viewer: {e}: {}", dist.join(name).display()))?;
+        fs::copy(staging.join(&name), &partial)
+            .and_then(|_| fs::rename(&partial, dist.join(&name)))
+            .map_err(|e| format!("writing the built viewer: {e}: {}", dist.join(&name).display()))?;
     }
-    say(&format!("viewer: {:.1} KB gzipped in {}", total as f64 / 1024.0, dist.display()));
     Ok(())
 }
 
@@ -100,12 +169,12 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
     if recorded("sources") != Some(hash_of_sources(root)?.as_str()) {
         return Err(format!("the built viewer is older than its sources; {again}: {}", dist.display()));
     }
-    for name in DIST_FILES {
-        if recorded(name) != Some(hash_of_file(&dist.join(name))?.as_str()) {
-            return Err(format!("this file was changed after the build; {again}: {}", dist.join(name).display()));
+    for name in PARTS.iter().flat_map(Part::files) {
+        if recorded(&name) != Some(hash_of_file(&dist.join(&name))?.as_str()) {
+            return Err(format!("this file was changed after the build; {again}: {}", dist.join(&name).display()));
         }
     }
-    check_size(&dist).map(|_| ())
+    PARTS.iter().try_for_each(|part| part.check_size(&dist).map(|_| ()))
 }
 
 /// A script without indentation, empty lines and whole-line comments. Neither our scripts nor those of wasm-bindgen have
@@ -120,13 +189,13 @@ fn without_comments(script: &str) -> String {
     kept.flat_map(|line| [line, "\n"]).collect()
 }
 
-fn compile(root: &Path) -> Result<PathBuf, String> {
+fn compile(root: &Path, part: &Part) -> Result<PathBuf, String> {
     let target_dir = root.join("target/wasm");
     let mut flags = remapped_paths(root);
     let mut cargo = Command::new("cargo");
     cargo
         .current_dir(root)
-        .args(["build", "--package", "sulcus-viewer", "--lib", "--profile", "viewer", "--target", TARGET])
+        .args(["build", "--package", part.package, "--lib", "--profile", "viewer", "--target", TARGET])
         .arg("--target-dir")
         .arg(&target_dir)
         .env_remove("RUSTFLAGS");
@@ -142,7 +211,7 @@ fn compile(root: &Path) -> Result<PathBuf, String> {
         cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
     }
     run(cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")))?;
-    Ok(target_dir.join(TARGET).join("viewer/sulcus_viewer.wasm"))
+    Ok(target_dir.join(TARGET).join(format!("viewer/{}.wasm", part.module)))
 }
 
 /// Removes the paths of this machine from panic messages, which contain the paths of their sources.
@@ -208,7 +277,7 @@ fn optimise(module: &Path) -> Result<(), String> {
         }
     }
     let small = module.with_extension("small");
-    run(Command::new(tool).arg("-Oz").args(WASM_FEATURES).arg(module).arg("-o").arg(&small))?;
+    run(Command::new(tool).args(WASM_SHRINKING).args(WASM_FEATURES).arg(module).arg("-o").arg(&small))?;
     fs::rename(&small, module).map_err(|e| format!("replacing the module: {e}: {}", module.display()))
 }
 
@@ -257,24 +326,6 @@ fn hash_of_file(path: &Path) -> Result<String, String> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn check_size(dist: &Path) -> Result<usize, String> {
-    /// The header and trailer of a gzip member.
-    const FRAME: usize = 18;
-    let mut total = 0;
-    for name in DIST_FILES {
-        let path = dist.join(name);
-        let bytes = fs::read(&path).map_err(|e| format!("reading: {e}: {}", path.display()))?;
-        total += miniz_oxide::deflate::compress_to_vec(&bytes, 9).len() + FRAME;
-    }
-    if total > MAX_GZIPPED_BYTES {
-        return Err(format!(
-            "the viewer has {total} bytes gzipped, at most {MAX_GZIPPED_BYTES} are allowed: {}",
-            dist.display()
-        ));
-    }
-    Ok(total)
 }
 
 fn run(command: &mut Command) -> Result<(), String> {

@@ -13,6 +13,7 @@
 #[macro_use]
 extern crate sulcus_harness;
 
+mod features;
 mod server;
 
 use std::collections::HashMap;
@@ -205,7 +206,7 @@ fn borrowed<'a>(files: &'a [(&'static str, Vec<u8>)]) -> Vec<(&'a str, &'a [u8])
 fn drawn_natively(files: &[(&'static str, Vec<u8>)], sizes: &[(usize, usize, Vec<u8>)]) -> Vec<Vec<u8>> {
     let mut scene = Scene::default();
     for ((_, bytes), role) in files.iter().zip([Role::Image, Role::Mask, Role::Truth]) {
-        scene.load(bytes, Some(role)).unwrap();
+        scene.load(bytes, "", Some(role)).unwrap();
     }
     let rgb = |rgba: Vec<u8>| rgba.chunks_exact(4).flat_map(|p| p[..3].to_vec()).collect();
     Plane::ALL.iter().zip(sizes).map(|(plane, (w, h, _))| rgb(scene.draw(*plane, [*w, *h], 1))).collect()
@@ -257,7 +258,8 @@ fn case_matches_golden_picture_and_loads_within_a_second() {
     let row = |name: &str, at: usize| {
         let (mask, truth) = (counts[at].n_pred(), counts[at].n_ref());
         let [mask_ml, truth_ml] = [mask, truth].map(|n| case.truth.geometry().ml(n as usize));
-        format!("{name} {mask} {mask_ml:.3} {truth} {truth_ml:.3} {:.4}", counts[at].dice().unwrap())
+        let [dice, iou] = [counts[at].dice().unwrap(), counts[at].iou().unwrap()];
+        format!("{name} {mask_ml:.3} {truth_ml:.3} {dice:.4} {iou:.4}")
     };
     let table = page.text("labels");
     assert!(table.contains(&row("Anterior", 0)), "{table}");
@@ -326,7 +328,7 @@ fn mask_on_another_grid_is_reported_and_not_drawn() {
     let error = page.text("error");
     assert!(error.contains("mask is not drawn") && error.contains("lies at"), "{error}");
     let mut scene = Scene::default();
-    scene.load(&files[0].1, Some(Role::Image)).unwrap();
+    scene.load(&files[0].1, "", Some(Role::Image)).unwrap();
     for (plane, (width, height, seen)) in Plane::ALL.into_iter().zip(page.canvases()) {
         let native: Vec<u8> =
             scene.draw(plane, [width, height], 1).chunks_exact(4).flat_map(|p| p[..3].to_vec()).collect();
@@ -371,7 +373,7 @@ fn drop_keys_wheel_and_clicks_work() {
         await until(() => !$('#warning').hidden);
     ";
     let page = visit("dropped", "", &borrowed(&files), script);
-    assert_eq!(page.data("roles").unwrap(), "image.nii.gz | truth.nii.gz | drop it here");
+    assert_eq!(page.data("roles").unwrap(), "image.nii.gz | drop it here | truth.nii.gz");
     let seen = page.data("seen").unwrap();
     let steps: Vec<[i32; 3]> = seen
         .split(" | ")
@@ -383,7 +385,7 @@ fn drop_keys_wheel_and_clicks_work() {
     let shape = case.image.geometry().shape().map(|n| n as i32);
     assert!((steps[0][1] - shape[1] / 2).abs() <= 1 && (steps[0][2] - shape[0] / 2).abs() <= 1, "{seen}");
     assert!(page.shows("warning"), "left and right are unknown");
-    assert!(page.text("error").contains("not drawn"), "the mask lies on the grid of the first image");
+    assert!(page.text("error").contains("not drawn"), "the truth lies on the grid of the first image");
 }
 
 sulcus_harness::main!();

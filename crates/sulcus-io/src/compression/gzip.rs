@@ -5,8 +5,9 @@ use super::checksum::crc32;
 use super::inflate::{BufferSink, ChunkSink, DefaultInflater, InflateError, Inflater, Remainder, Sink};
 use crate::error::IoErrorKind;
 
+/// Whether to inflate a file. Without the feature none is, so that the inflater is not part of the program.
 pub(crate) fn is_gzip(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[0x1f, 0x8b])
+    cfg!(feature = "gzip") && bytes.starts_with(&[0x1f, 0x8b])
 }
 
 /// Inflates up to `max_bytes` from the start of gzip data, which may be truncated.

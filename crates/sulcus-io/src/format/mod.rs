@@ -104,6 +104,7 @@ pub(crate) trait Header {
 
     /// Reads the volume as an image in single precision. A format may override it to avoid the intermediate copy of
     /// compressed voxels.
+    #[cfg(feature = "statistics")]
     fn read_scan(self: Box<Self>, file: VoxelFile, content: Cow<'_, [u8]>) -> Result<Scan, IoErrorKind> {
         self.read(file, content)?.scan()
     }

@@ -1,6 +1,5 @@
 //! `sulcus convert` with label tables: names for the labels of a mask, and label tables as output.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use sulcus_io::LabelTableFormat;
@@ -87,7 +86,7 @@ pub(super) fn named(
     let table = label_file::read(path)?.table;
     let numbers = match own.filter(|_| !args.rename) {
         Some(own) => table.numbers_by_name(own, mask.counts().into_keys()),
-        None => Ok(BTreeMap::new()),
+        None => Ok(Vec::new()),
     };
     let numbers = numbers.context(format_args!("naming the labels of {}", args.input.display()))?;
     let mask = match mask.with_numbers(&numbers) {

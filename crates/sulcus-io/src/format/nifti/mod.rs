@@ -69,6 +69,11 @@ pub(crate) fn geometry(bytes: &[u8]) -> Result<sulcus_volume::Geometry, IoErrorK
     Ok(*read::metadata(header_of_single_file(bytes)?).geometry())
 }
 
+/// The bytes of a file up to its last voxel.
+pub(crate) fn content(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, IoErrorKind> {
+    read::voxel_content(&header_of_single_file(bytes)?, bytes.into())
+}
+
 /// The memory that reading a file into an image needs besides its bytes, according to its header: the inflated data, and the
 /// voxels in single precision.
 pub(crate) fn memory_bytes(bytes: &[u8]) -> Result<u64, IoErrorKind> {

@@ -54,6 +54,7 @@ impl Header for NiftiHeader {
     }
 
     /// Converts a gzipped file while it is inflated.
+    #[cfg(feature = "statistics")]
     fn read_scan(self: Box<Self>, file: VoxelFile, content: Cow<'_, [u8]>) -> Result<Scan, IoErrorKind> {
         if file == VoxelFile::Same && is_gzip(&content) {
             check_voxel_file(&self, file)?;
@@ -105,7 +106,7 @@ fn check_voxel_file(header: &NiftiHeader, file: VoxelFile) -> Result<(), IoError
 }
 
 /// The content of the voxel file, at least up to the last voxel.
-fn voxel_content<'a>(header: &NiftiHeader, bytes: Cow<'a, [u8]>) -> Result<Cow<'a, [u8]>, IoErrorKind> {
+pub(super) fn voxel_content<'a>(header: &NiftiHeader, bytes: Cow<'a, [u8]>) -> Result<Cow<'a, [u8]>, IoErrorKind> {
     if !is_gzip(&bytes) {
         header.check_file_bytes(bytes.len() as u64, false)?;
         return Ok(bytes);

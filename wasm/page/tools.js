@@ -1,0 +1,401 @@
+// The parts of the viewer that are loaded on demand: measuring, correcting, sessions, label files, surface scores, the list of
+// keys. The computations are in a WebAssembly module of its own.
+import init, * as wasm from "./sulcus_viewer_tools.js";
+
+const KEYS = [
+  ["← → ↑ ↓", "a voxel, in the selected plane"],
+  ["PgUp PgDn", "a slice (also: wheel)"],
+  ["Home End", "first, last slice"],
+  ["1 2 3, 4", "one plane, all planes (also: double click)"],
+  ["+ −, 0", "zoom, fit (also: Ctrl-wheel, two fingers)"],
+  ["Ctrl-drag", "moves the picture (also: middle button, two fingers)"],
+  ["Shift-drag", "window and level (also: right button)"],
+  ["A, C", "automatic window, next colours"],
+  ["S, X, N", "smooth, crosshair, left is left"],
+  ["M, T", "style of the mask, of the truth"],
+  ["[ ]", "opacity"],
+  ["D, F, B", "differences, flicker or its other picture, both layers"],
+  ["W", "slice with most differences"],
+  [", . and Space", "volume before, after, play"],
+  ["Click on a label", "its centre; with Shift: its largest slice"],
+  ["Enter, Esc", "while measuring: a point at the crosshair; ends measuring and correcting"],
+  ["Ctrl-Z, Ctrl-Y", "while correcting: undo, redo"],
+  ["?", "this list"],
+];
+const PLANES = ["axial", "coronal", "sagittal"];
+const SVG = "http://www.w3.org/2000/svg";
+const POINTS = { distance: 2, angle: 3, ellipse: 2 };
+
+let host;
+let ready;
+let editor;
+let unsaved = false;
+// Finished measurements, and the one that is being made.
+const measures = [];
+let open = null;
+
+// Called by the page before anything else.
+export async function connect(page) {
+  host ??= page;
+  ready ??= init({ module_or_path: new URL("sulcus_viewer_tools_bg.wasm", import.meta.url) });
+  await ready;
+  return module;
+}
+
+const viewer = () => host.viewer();
+const element = (kind, properties = {}, ...children) => {
+  const made = Object.assign(document.createElement(kind), properties);
+  made.append(...children);
+  return made;
+};
+
+function download(name, type, data) {
+  const address = URL.createObjectURL(new Blob([data], { type }));
+  element("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10000);
+}
+
+function showHelp() {
+  const list = host.$("#help dl");
+  if (!list.children.length) {
+    for (const [keys, action] of KEYS) {
+      host.cell(list, "dt", keys);
+      host.cell(list, "dd", action);
+    }
+  }
+  host.$("#help").showModal();
+}
+
+function surfaceScores(tolerance) {
+  const values = host.labelRows().map((row) => row.value);
+  const [mask, truth] = [viewer().label_values(1), viewer().label_values(2)];
+  if (!mask.length || !truth.length) throw "HD95 and NSD need a mask and a truth on the same grid.";
+  const scores = wasm.surface_scores(viewer().grid(), mask, truth, Uint16Array.from(values), tolerance);
+  return new Map(values.map((value, i) => [value, [...scores.subarray(2 * i, 2 * i + 2)]]));
+}
+
+// All files in dropped folders, in the order of their paths.
+async function filesOf(entries) {
+  const found = [];
+  const walk = async (entry) => {
+    if (entry.isFile) {
+      found.push({ file: await new Promise((go, fail) => entry.file(go, fail)), path: entry.fullPath.slice(1) });
+      return;
+    }
+    const reader = entry.createReader();
+    for (;;) {
+      const part = await new Promise((go, fail) => reader.readEntries(go, fail));
+      if (!part.length) return;
+      for (const next of part) await walk(next);
+    }
+  };
+  for (const entry of entries) await walk(entry);
+  return found.sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+// A session, or names of labels: of a data set of nnU-Net, or of a label file of another program.
+async function openOther(file, path, role) {
+  const text = await file.text();
+  let data;
+  if (/\.json$/i.test(path)) {
+    try {
+      data = JSON.parse(text);
+    } catch {
+      throw "this is not JSON";
+    }
+    if (data?.format === "sulcus.view") return restore(data);
+  }
+  const roles = [1, 2].filter((layer) => (role ? layer === role : viewer().has(layer)));
+  if (!roles.some((layer) => viewer().has(layer))) throw "open a mask first: this file has names of labels";
+  let labels;
+  if (data && !Array.isArray(data.labels) && typeof data.labels === "object") {
+    labels = namesOfDataset(data.labels);
+  } else if (data?.format === "sulcus.labels") {
+    labels = data.labels;
+  } else {
+    const lines = wasm.label_entries(text).split("\n").filter(Boolean).map((line) => line.split("\t"));
+    labels = lines.map(([value, r, g, b, name]) => ({ value: Number(value), name, color: [r, g, b].map(Number) }));
+  }
+  for (const layer of roles) host.setNames(layer, labels);
+}
+
+// `{ "background": 0, "liver": 1 }`, or in older data sets `{ "0": "background", "1": "liver" }`. Regions are not labels.
+function namesOfDataset(labels) {
+  const pairs = Object.entries(labels).map(([key, value]) => (typeof value === "string" ? [value, Number(key)] : [key, value]));
+  const colors = new Map(host.labelRows().map((row) => [row.value, row.color.match(/\d+/g).map(Number)]));
+  return pairs
+    .filter(([, value]) => Number.isInteger(value) && value > 0)
+    .map(([name, value]) => ({ value, name, color: colors.get(value) ?? [230, 159, 0] }));
+}
+
+function save() {
+  const view = { format: "sulcus.view", format_version: 1, files: [...host.names], ...host.getState(), measures };
+  download("view.json", "application/json", JSON.stringify(view, null, 1));
+}
+
+function restore(view) {
+  if (view.format_version !== 1) throw `this session has version ${view.format_version}; this viewer reads version 1`;
+  host.setState(view);
+  const isPoint = (point) => Array.isArray(point) && point.length === 3 && point.every(Number.isFinite);
+  const isMeasure = (m) => POINTS[m?.kind] === m?.points?.length && m.points.every(isPoint) && PLANES[m.plane];
+  measures.splice(0, measures.length, ...(view.measures ?? []).filter(isMeasure).map(({ kind, plane, points }) => ({ kind, plane, points })));
+  measures.forEach(evaluate);
+  showTools();
+  listMeasures();
+  const other = (view.files ?? []).filter((name, i) => name && name !== host.names[i]);
+  if (other.length) throw `the view was restored, but it was saved with other files: ${other.join(", ")}`;
+}
+
+// The value of a measurement, as data and as text.
+function evaluate(measure) {
+  const [a, b, c] = measure.points.map((point) => Float64Array.from(point));
+  if (measure.kind === "distance") {
+    measure.value = wasm.distance_mm(a, b);
+    measure.text = `${measure.value.toFixed(1)} mm`;
+  } else if (measure.kind === "angle" && c) {
+    measure.value = wasm.angle_degrees(a, b, c);
+    measure.text = `${measure.value.toFixed(1)}°`;
+  } else if (measure.kind === "ellipse") {
+    const found = viewer().ellipse(measure.plane, a, b);
+    // Seen from another slice, the values stay.
+    if (!found.length && measure.region) return;
+    measure.region = [...found];
+    const [, area, mean, sd] = found;
+    measure.text = found.length ? `${host.number(mean)} ± ${host.number(sd)}, ${host.number(area)} mm²` : "no voxel inside";
+  }
+}
+
+function shape(kind, attributes) {
+  const made = document.createElementNS(SVG, kind);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+function drawMeasures() {
+  host.canvases.forEach((canvas, plane) => {
+    const view = canvas.parentElement;
+    let svg = view.querySelector("svg");
+    if (!svg) {
+      if (!measures.length && !open) return;
+      svg = shape("svg", { "aria-hidden": "true" });
+      canvas.after(svg);
+    }
+    svg.setAttribute("viewBox", `0 0 ${canvas.width} ${canvas.height}`);
+    svg.replaceChildren(...[...measures, open].filter((m) => m?.plane === plane && m.points.length).flatMap((m) => drawMeasure(m, plane)));
+  });
+}
+
+function drawMeasure(measure, plane) {
+  const at = measure.points.map((point) => viewer().canvas_at(...host.size(plane), Float64Array.from(point)));
+  if (at.some(([, , away]) => !(Math.abs(away) < 0.5))) return [];
+  const line = { fill: "none", stroke: "#ffe66b", "stroke-width": 2 * devicePixelRatio };
+  const [[ax, ay], [bx, by] = [ax, ay]] = at;
+  const drawn = measure.kind === "ellipse"
+    ? [shape("ellipse", { ...line, cx: (ax + bx) / 2, cy: (ay + by) / 2, rx: Math.abs(ax - bx) / 2, ry: Math.abs(ay - by) / 2 })]
+    : [shape("polyline", { ...line, points: at.map(([x, y]) => `${x},${y}`).join(" ") })];
+  if (measure.text) {
+    const [x, y] = at.at(-1);
+    const text = shape("text", { x: x + 6, y: y - 6, fill: "#ffe66b", stroke: "#000", "stroke-width": 3, "paint-order": "stroke", "font-size": 13 * devicePixelRatio });
+    text.textContent = measure.text;
+    drawn.push(text);
+  }
+  return drawn;
+}
+
+function listMeasures() {
+  const list = host.$("#measures");
+  if (!list) return;
+  list.replaceChildren(...measures.map((measure, i) => {
+    const go = element("button", { textContent: `${i + 1}. ${measure.kind}: ${measure.text ?? ""}` });
+    go.onclick = () => host.act(() => viewer().go_to_ras(...measure.points[0]));
+    const remove = element("button", { textContent: "×", ariaLabel: `Delete measurement ${i + 1}` });
+    remove.onclick = () => { measures.splice(i, 1); listMeasures(); };
+    return element("li", {}, go, " ", remove);
+  }));
+  host.$("#csv").disabled = !measures.length;
+  host.redraw();
+}
+
+function csv() {
+  const rows = measures.map((m, i) => {
+    const [voxels, area, mean, sd, min, max] = m.region ?? [];
+    const unit = { distance: "mm", angle: "degrees", ellipse: "" }[m.kind];
+    const points = [0, 1, 2].flatMap((p) => m.points[p] ?? ["", "", ""]);
+    return [i + 1, m.kind, PLANES[m.plane], ...points, m.value, unit, voxels, area, mean, sd, min, max];
+  });
+  const head = ["number", "kind", "plane", "x1", "y1", "z1", "x2", "y2", "z2", "x3", "y3", "z3", "value", "unit", "voxels", "area_mm2", "mean", "sd", "min", "max"];
+  return [head, ...rows].map((row) => row.map((value) => value ?? "").join(",")).join("\n") + "\n";
+}
+
+function addPoint(kind, plane, point) {
+  if (!open || open.kind !== kind || open.plane !== plane) open = { kind, plane, points: [] };
+  open.points.push(point);
+  if (open.points.length < POINTS[kind]) return;
+  evaluate(open);
+  measures.push(open);
+  open = null;
+  listMeasures();
+}
+
+// Distances and ellipses are drawn by dragging, or like angles by one click for each point.
+function measuring(kind) {
+  const ras = (plane, at) => [...viewer().ras_at(...host.size(plane), ...at)];
+  let start;
+  return {
+    kind,
+    down(event, plane, at) {
+      if (event.button || event.ctrlKey || event.shiftKey || !viewer().slices(0).length) return false;
+      start = at;
+      host.act(() => addPoint(kind, plane, ras(plane, at)));
+      return true;
+    },
+    move(event, plane, at) {
+      if (open?.points.length !== 1 || open.plane !== plane || kind === "angle") return;
+      const preview = { ...open, points: [open.points[0], ras(plane, at)] };
+      host.guarded(() => evaluate(preview));
+      const svg = host.canvases[plane].parentElement.querySelector("svg");
+      svg?.replaceChildren(...drawMeasure(preview, plane));
+    },
+    up(event, plane, at) {
+      const dragged = Math.hypot(at[0] - start[0], at[1] - start[1]) > 5 * devicePixelRatio;
+      if (dragged && open) host.act(() => addPoint(kind, plane, ras(plane, at)));
+    },
+    key(event) {
+      if (event.key !== "Enter" || event.target.closest?.("button, a, summary")) return false;
+      host.act(() => addPoint(kind, host.current(), [...viewer().readout().slice(3, 6)]));
+      return true;
+    },
+  };
+}
+
+function startEditor() {
+  if (!viewer().has(1)) viewer().add_labels(1);
+  editor ??= new wasm.Editor(viewer().grid(), viewer().label_values(1));
+  return editor;
+}
+
+function apply(changes) {
+  if (!changes.length) return;
+  unsaved = true;
+  viewer().paint(1, changes);
+}
+
+function settle() {
+  viewer().finish_painting();
+  host.refresh();
+  const [back, again] = editor?.steps() ?? [0, 0];
+  host.$("#undo").disabled = !back;
+  host.$("#redo").disabled = !again;
+}
+
+function correcting(kind) {
+  const value = (id) => Number(host.$(id).value);
+  const label = () => (kind === "erase" ? 0 : Math.min(Math.max(Math.round(value("#paint")), 1), 65535));
+  const voxel = (plane, at) => [...viewer().voxel_at(...host.size(plane), ...at)];
+  let last;
+  const stroke = (plane, to, across) => {
+    const over = host.$("#keep").checked && kind === "brush" ? 0 : -1;
+    apply(editor.stroke(Float64Array.from([...last, ...to]), host.$("#sphere").checked ? -1 : across, value("#radius"), label(), over));
+    last = to;
+  };
+  return {
+    kind,
+    down(event, plane, at) {
+      if (event.button || event.ctrlKey || event.shiftKey || !viewer().slices(0).length) return false;
+      host.act(() => {
+        startEditor();
+        const [i, j, k, across] = voxel(plane, at);
+        last = [i, j, k];
+        editor.begin();
+        if (kind === "fill") apply(editor.fill(Float64Array.from(last), host.$("#sphere").checked ? -1 : across, label()));
+        else stroke(plane, last, across);
+        // A new label has no colour before its statistics are known.
+        if (!host.labelRows().some((row) => row.value === label())) viewer().finish_painting();
+      });
+      return true;
+    },
+    move(event, plane, at) {
+      if (kind === "fill") return;
+      host.act(() => {
+        const [i, j, k, across] = voxel(plane, at);
+        stroke(plane, [i, j, k], across);
+      });
+    },
+    up() {
+      host.act(settle);
+    },
+    key(event) {
+      const action = (event.ctrlKey || event.metaKey) && { z: undo, y: redo }[event.key.toLowerCase()];
+      if (!action) return false;
+      action();
+      return true;
+    },
+  };
+}
+
+const undo = () => host.act(() => { if (editor) { apply(editor.undo()); settle(); } });
+const redo = () => host.act(() => { if (editor) { apply(editor.redo()); settle(); } });
+
+async function saveMask() {
+  const like = host.files[1] ?? host.files[0];
+  if (!like) throw "There is no file whose grid the mask could have.";
+  const rows = host.labelRows();
+  const colors = Uint8Array.from(rows.flatMap((row) => row.color.match(/\d+/g).map(Number)));
+  const names = rows.map((row) => row.name).join("\n");
+  startEditor();
+  const file = editor.save(new Uint8Array(await like.arrayBuffer()), Uint16Array.from(rows, (row) => row.value), names, colors);
+  const base = (host.names[1] || host.names[0]).replace(/\.nii(\.gz)?$/i, "");
+  download(`${base}_corrected.nii.gz`, "application/gzip", file);
+  unsaved = false;
+}
+
+function use(tool) {
+  host.tool = host.tool?.kind === tool?.kind ? null : tool;
+  open = null;
+  for (const button of document.querySelectorAll("#tools [data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === host.tool?.kind);
+  host.redraw();
+}
+
+function showTools() {
+  const box = host.$("#tools");
+  if (box.children.length > 1) return;
+  const title = (text) => element("h2", { textContent: text });
+  const button = (text, action, properties = {}) => element("button", { textContent: text, onclick: () => host.guarded(action), ...properties });
+  const toolButton = (kind, make) => {
+    const made = button(kind, () => use(make(kind)), { ariaPressed: "false" });
+    made.dataset.tool = kind;
+    return made;
+  };
+  const row = (...children) => element("div", { className: "checks" }, ...children);
+  const labelled = (text, input) => element("label", {}, input, text);
+  box.append(
+    title("Measure"),
+    row(...Object.keys(POINTS).map((kind) => toolButton(kind, measuring)), button("CSV", () => download("measurements.csv", "text/csv", csv()), { id: "csv", disabled: true })),
+    element("ul", { id: "measures" }),
+    title("Correct the mask"),
+    row(...["brush", "erase", "fill"].map((kind) => toolButton(kind, correcting))),
+    row(
+      labelled("label", element("input", { id: "paint", type: "number", min: 1, max: 65535, value: 1 })),
+      labelled("mm radius", element("input", { id: "radius", type: "number", min: 0, max: 100, step: 0.5, value: 2 })),
+      labelled("3-D", element("input", { id: "sphere", type: "checkbox" })),
+      labelled("keep other labels", element("input", { id: "keep", type: "checkbox" })),
+    ),
+    row(button("Undo", undo, { id: "undo", disabled: true }), button("Redo", redo, { id: "redo", disabled: true }), button("Save mask", () => saveMask().catch((error) => host.guarded(() => { throw error; })), { id: "save-mask" })),
+    title("View"),
+    row(button("Save view", save, { id: "save-view" }), element("small", { textContent: "Drop a saved view on the page to restore it." })),
+  );
+  host.afterDraw.push(drawMeasures);
+  host.onFiles = (role) => {
+    if (role < 2) editor = undefined;
+    if (role === 1) unsaved = false;
+    if (role === 0) measures.forEach(evaluate);
+  };
+  addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && host.tool) use(null);
+    else if (host.tool?.key?.(event)) event.preventDefault();
+  });
+  addEventListener("beforeunload", (event) => { if (unsaved) event.preventDefault(); });
+}
+
+const inflate = (bytes) => wasm.inflate(bytes);
+const module = { showHelp, surfaceScores, filesOf, openOther, showTools, inflate };

@@ -1,0 +1,154 @@
+//! What is displayed, in numbers and words.
+
+use sulcus_io::{VolumeFormat, VolumeMetadata};
+use sulcus_volume::{Image, Label, OrientationSource, Plane, RasPoint, VoxelIndex, WindowLevel, extract_slice};
+
+use super::Scene;
+use crate::display::{display_from_voxel, plane_axes, voxel_at};
+use crate::label_stats::intensities;
+use crate::settings::Role;
+
+impl Scene {
+    fn image(&self) -> Option<&Image> {
+        self.scan.as_ref().map(|scan| &scan.image)
+    }
+
+    /// The number of image channels; 0 without an image.
+    pub fn channels(&self) -> usize {
+        self.image().map_or(0, Image::channels)
+    }
+
+    /// Shows another channel. The window stays, so that channels can be compared.
+    pub fn set_channel(&mut self, channel: usize) {
+        if channel < self.channels() {
+            self.settings.channel = channel;
+            self.intensities_are_current = false;
+        }
+    }
+
+    /// The values of the displayed channel.
+    fn values(&self) -> Option<&[f32]> {
+        self.image().map(|image| image.channel(self.settings.channel))
+    }
+
+    /// The automatic window for the displayed channel.
+    pub fn auto_window(&self) -> WindowLevel {
+        self.values().map_or(self.settings.window, WindowLevel::auto)
+    }
+
+    /// The window between two percentiles, 0 to 100, of the finite values of the displayed channel other than 0.
+    pub fn percentile_window(&self, low: f64, high: f64) -> WindowLevel {
+        self.values().map_or(self.settings.window, |values| WindowLevel::percentiles(values, [low, high]))
+    }
+
+    /// The smallest and largest finite value of the displayed channel.
+    pub fn range(&self) -> Option<[f32; 2]> {
+        let channel = self.settings.channel;
+        if let Some((_, range)) = self.range.get().filter(|(of, _)| *of == channel) {
+            return range;
+        }
+        let range = range_of(self.values()?);
+        self.range.set(Some((channel, range)));
+        range
+    }
+
+    /// The voxel under the crosshair, as an index on the axes of the file, and its position in the patient.
+    pub fn position(&self) -> Option<(VoxelIndex, RasPoint)> {
+        let geometry = self.geometry()?;
+        let voxel = voxel_at(geometry, self.cursor?)?;
+        Some((voxel, geometry.ras_from_voxel().apply(voxel.0.map(|i| i as f64))))
+    }
+
+    /// The image value under the crosshair.
+    pub fn value(&self) -> Option<f32> {
+        let offset = self.image()?.geometry().offset(self.position()?.0)?;
+        self.values()?.get(offset).copied()
+    }
+
+    /// The label under the crosshair in the mask or the reference.
+    pub fn label(&self, role: Role) -> Option<Label> {
+        self.labels(role.layer()?)?.map().get(self.position()?.0).copied()
+    }
+
+    /// The image within the ellipse that touches the sides of a rectangle in the displayed slice of a plane, between two corners:
+    /// the voxels whose centres lie inside. `None` without an image or such a voxel with a finite value.
+    pub fn ellipse(&self, plane: Plane, corners: [RasPoint; 2]) -> Option<Region> {
+        let image = self.image()?;
+        let geometry = image.geometry();
+        let slice = extract_slice(geometry, self.values()?, plane, self.cursor?.slice(plane))?;
+        let [across, down, _] = plane_axes(plane);
+        let [a, b] = corners.map(|at| {
+            let display = display_from_voxel(geometry, geometry.ras_from_voxel().inverse().apply(at));
+            [display[across], display[down]]
+        });
+        let [center, radius] = [[0, 1].map(|i| (a[i] + b[i]) / 2.0), [0, 1].map(|i| (a[i] - b[i]).abs() / 2.0)];
+        let inside = |at: usize| {
+            let cell = [at % slice.width, at / slice.width];
+            (0..2).map(|i| ((cell[i] as f64 + 0.5 - center[i]) / radius[i]).powi(2)).sum::<f64>() <= 1.0
+        };
+        let values = slice.data.iter().enumerate().filter(|(at, value)| value.is_finite() && inside(*at));
+        let values: Vec<f32> = values.map(|(_, value)| *value).collect();
+        let found = (*intensities(&values, &vec![1; values.len()], &[1]).first()?)?;
+        let [min, max] = range_of(&values)?;
+        let area_mm2 = values.len() as f64 * slice.pixel_mm[0] * slice.pixel_mm[1];
+        Some(Region { voxels: values.len(), area_mm2, mean: found.mean, sd: found.sd, min, max })
+    }
+
+    /// The header of a file: pairs of a name and a value. It has no texts of the file, which may identify the patient.
+    pub fn header(&self, role: Role) -> Vec<(&'static str, String)> {
+        let source = match role.layer() {
+            None => self.scan.as_ref().map(|scan| &scan.source),
+            Some(layer) => self.layers[layer].as_ref().map(|labels| &labels.source),
+        };
+        source.map(describe).unwrap_or_default()
+    }
+}
+
+/// The smallest and largest finite value.
+fn range_of(values: &[f32]) -> Option<[f32; 2]> {
+    let finite = values.iter().copied().filter(|v| v.is_finite());
+    let range = finite.fold([f32::INFINITY, f32::NEG_INFINITY], |[low, high], v| [low.min(v), high.max(v)]);
+    (range[0] <= range[1]).then_some(range)
+}
+
+/// The finite intensities of a region of a slice.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Region {
+    /// The number of voxels.
+    pub voxels: usize,
+    /// The area of these voxels.
+    pub area_mm2: f64,
+    /// The mean.
+    pub mean: f64,
+    /// The standard deviation, with the number of voxels as the divisor.
+    pub sd: f64,
+    /// The smallest value.
+    pub min: f32,
+    /// The largest value.
+    pub max: f32,
+}
+
+fn describe(source: &VolumeMetadata) -> Vec<(&'static str, String)> {
+    let geometry = source.geometry();
+    let times = |numbers: &mut dyn Iterator<Item = String>| numbers.collect::<Vec<_>>().join(" × ");
+    let format = match source.format() {
+        Some(VolumeFormat::Nifti2) => "NIfTI-2",
+        _ => "NIfTI-1",
+    };
+    let place = match geometry.source() {
+        OrientationSource::Sform => "sform",
+        OrientationSource::Qform => "qform",
+        OrientationSource::None => "nothing: left and right are unknown",
+        _ => "directions",
+    };
+    vec![
+        ("Format", format.to_owned()),
+        ("Shape", times(&mut source.file_shape().iter().map(ToString::to_string))),
+        // Single precision, as in the header, hides the rounding of the transform.
+        ("Voxel size", times(&mut geometry.spacing().mm().iter().map(|v| (*v as f32).to_string())) + " mm"),
+        ("Orientation", geometry.orientation().to_string()),
+        ("Oblique by", format!("{:.1}°", geometry.obliquity_degrees())),
+        ("Placed by", place.to_owned()),
+        ("Type", source.voxel_type().name().to_owned()),
+    ]
+}
