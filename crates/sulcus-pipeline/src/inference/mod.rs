@@ -24,7 +24,7 @@ use crate::{PipelineError, Predictor, Preprocessed};
 
 pub use chunks::{ChunkSize, count_tiles_in_chunks};
 pub use decide::decide;
-pub(crate) use decide::labels_of;
+pub(crate) use decide::{labels_of, mean_of_networks};
 pub use execute::{Execution, InferenceContext, StageSeconds, WeightedGroup, execute};
 pub use label_accumulator::{LabelAccumulator, LogitSlab};
 pub use logits::Logits;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sulcus_model::{CoarseAxis, ModelSpec, SpacingRule};
+use sulcus_model::{CoarseAxis, ModelSpec, NnunetResampling, NnunetSpacing, SpacingRule};
 use sulcus_volume::{Geometry, Spacing};
 
 use super::chunks::{ChunkSize, count_tiles_in_chunks};
@@ -207,11 +207,20 @@ fn partition(
     groups
 }
 
-/// What determines the network's grid for a scan; the interpolation of the image does not.
-fn grid_rule(spec: &ModelSpec) -> Option<(Spacing, CoarseAxis, f64)> {
+/// What determines the network's grid for a scan, and how logits are resampled from it.
+#[derive(PartialEq)]
+enum GridRule {
+    Native,
+    Resample(Spacing, CoarseAxis, f64),
+    Nnunet([Option<f64>; 3], NnunetResampling),
+}
+
+/// The interpolation of the image is not part of it.
+fn grid_rule(spec: &ModelSpec) -> GridRule {
     match spec.spacing {
-        SpacingRule::Native => None,
-        SpacingRule::Resample { mm, coarse_axis, tolerance, .. } => Some((mm, coarse_axis, tolerance)),
+        SpacingRule::Native => GridRule::Native,
+        SpacingRule::Resample { mm, coarse_axis, tolerance, .. } => GridRule::Resample(mm, coarse_axis, tolerance),
+        SpacingRule::Nnunet(NnunetSpacing { mm, logits, .. }) => GridRule::Nnunet(mm, logits),
     }
 }
 

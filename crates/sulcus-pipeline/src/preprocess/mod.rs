@@ -19,7 +19,7 @@ mod inverse_transform;
 mod labels;
 mod normalize;
 
-use sulcus_model::{ModelSpec, Normalisation, SpacingRule};
+use sulcus_model::{ModelSpec, Normalisation};
 use sulcus_volume::{Geometry, Image, Xyz, resample};
 
 use crate::PipelineError;
@@ -163,14 +163,12 @@ fn normalize_and_resample(
     let mut data: Vec<f32> = Vec::new();
     for (channel, mut values) in spec.channels.iter().zip(reoriented) {
         normalize(channel.normalisation, &mut values, inside);
-        if let SpacingRule::Resample { interpolation, .. } = spec.spacing
-            && transform.reoriented_shape != transform.resampled_shape
-        {
+        if transform.reoriented_shape != transform.resampled_shape {
             values = resample(
                 &values,
                 Xyz(transform.reoriented_shape),
                 Xyz(transform.resampled_shape),
-                Xyz(transform.forward(interpolation)),
+                Xyz(transform.forward()),
             )?;
         }
         if data.is_empty() {
