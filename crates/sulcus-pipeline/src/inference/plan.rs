@@ -6,7 +6,8 @@ use sulcus_model::{CoarseAxis, ModelSpec, NnunetResampling, NnunetSpacing, Spaci
 use sulcus_volume::{Geometry, Spacing};
 
 use super::chunks::{ChunkSize, count_tiles_in_chunks};
-use super::exact;
+use super::exact::configurations::check;
+use super::exact::memory::peak_bytes as exact_peak_bytes;
 use super::memory::{MemoryModel, engine_workspace_bytes};
 use super::settings::{EngineMemory, InferenceSettings, Numerics, PlannedModel};
 use super::{WindowOptions, tiles_in_flight};
@@ -126,7 +127,7 @@ pub fn min_memory_bytes(
     let planner = Planner { models, geometry, settings, grids: group(models) };
     match settings.numerics {
         Numerics::Float32 => planner.memory(1)?.min_bytes(),
-        Numerics::Nnunet => planner.exact_bytes(&models.iter().map(|model| model.spec).collect::<Vec<_>>()),
+        Numerics::Nnunet => planner.exact_bytes(&models.iter().map(|model| model.spec).collect::<Vec<_>>(), 1),
     }
 }
 
@@ -137,15 +138,22 @@ fn plan_exact(
     settings: &InferenceSettings,
 ) -> Result<InferencePlan, PipelineError> {
     let specs: Vec<&ModelSpec> = models.iter().map(|model| model.spec).collect();
-    exact::check(&specs)?;
+    check(&specs)?;
     let planner = Planner { models, geometry, settings, grids: group(models) };
-    let required = planner.exact_bytes(&specs)?;
-    if let Some(limit) = settings.memory_limit.filter(|limit| required > *limit) {
+    let fits = |required: u64| settings.memory_limit.is_none_or(|limit| required <= limit);
+    let max_sessions = models.iter().map(|model| model.max_sessions).min().unwrap_or(1).max(1);
+    let mut sessions = 1;
+    let mut required = planner.exact_bytes(&specs, sessions)?;
+    if max_sessions > 1 && planner.exact_bytes(&specs, max_sessions).is_ok_and(fits) {
+        sessions = max_sessions;
+        required = planner.exact_bytes(&specs, sessions)?;
+    }
+    if let Some(limit) = settings.memory_limit.filter(|_| !fits(required)) {
         return Err(PipelineError::MemoryLimit { limit, required });
     }
     let tiles = |spec: &&ModelSpec| count_tiles_in_chunks(spec, geometry, &settings.window, ChunkSize::WHOLE);
     let tiles = specs.iter().map(tiles).sum::<Result<usize, _>>()?;
-    let plan = planner.finish(1, ChunkSize::WHOLE)?;
+    let plan = planner.finish(sessions, ChunkSize::WHOLE)?;
     Ok(InferencePlan { tiles, peak_bytes: required, ..plan })
 }
 
@@ -168,11 +176,11 @@ impl<'a> Planner<'a> {
         specs.map(|spec| count_tiles_in_chunks(spec, self.geometry, &self.settings.window, chunks)).sum()
     }
 
-    fn exact_bytes(&self, specs: &[&ModelSpec]) -> Result<u64, PipelineError> {
+    fn exact_bytes(&self, specs: &[&ModelSpec], sessions: usize) -> Result<u64, PipelineError> {
         let Self { geometry, settings, .. } = self;
         let batch = self.models.iter().map(|model| model.batch).max().unwrap_or(1);
-        let in_flight = tiles_in_flight(batch, settings.engine_threads.max(1));
-        Ok(self.base_bytes(1).saturating_add(exact::peak_bytes(specs, geometry, settings, in_flight)?))
+        let in_flight = tiles_in_flight(batch, settings.engine_threads.max(sessions));
+        Ok(self.base_bytes(sessions).saturating_add(exact_peak_bytes(specs, geometry, settings, in_flight)?))
     }
 
     /// The memory of the process with the engine loaded, of the running engine, and of the caller's data.

@@ -103,6 +103,7 @@ impl Cohort<'_> {
             settings.outputs = self.outputs();
             settings.scan = ScanOwnership::Owned;
             settings.engine_memory = EngineMemory::Device;
+            settings.numerics = self.args.compute.numerics();
             let to_segment = min_memory_bytes(&[PlannedModel::new(self.spec)], &geometry, &settings);
             required = required.max(to_segment.map_err(|error| failed(&error))?);
         }

@@ -3,7 +3,7 @@
 use sulcus_model::ModelSpec;
 use sulcus_volume::{Geometry, Label};
 
-use super::configurations;
+use super::configurations::configurations;
 use crate::inference::settings::InferenceSettings;
 use crate::inference::tile_grid::TileGrid;
 use crate::preprocess::GridTransform;

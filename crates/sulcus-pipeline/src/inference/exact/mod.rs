@@ -8,8 +8,9 @@
 //! Read from the sources of nnU-Net 2.8.1, SciPy 1.17, scikit-image 0.26, NumPy 2.4 and PyTorch 2.15; `tests/peers` has the script that
 //! compares with them. Folds are averaged as logits, configurations as probabilities.
 
+pub(super) mod configurations;
 mod float16;
-mod memory;
+pub(super) mod memory;
 mod normalize;
 mod resample;
 mod spline;
@@ -19,11 +20,10 @@ mod window;
 
 use std::ops::ControlFlow;
 
-use sulcus_model::{
-    GridAxes, ModelSpec, NnunetOrigin, NnunetResampling, Normalisation, OutputActivation, SpacingRule,
-};
+use sulcus_model::{GridAxes, ModelSpec, NnunetResampling, Normalisation, OutputActivation, SpacingRule};
 use sulcus_volume::{Geometry, Image, Label, LabelMap, Orientation, Reorientation};
 
+use self::configurations::{check, configurations};
 use self::float16::F16;
 use self::normalize::{Channel, normalize};
 use self::resample::resample_channel;
@@ -35,35 +35,6 @@ use super::stage_seconds::{StageSeconds, timed};
 use super::tile_queue::TileQueue;
 use crate::preprocess::{GridTransform, check_input, filled_union};
 use crate::{Outputs, PipelineError, Prediction, Preprocessed, postprocess};
-
-pub(super) use memory::peak_bytes;
-
-/// Checks that every model comes from nnU-Net.
-pub(super) fn check(specs: &[&ModelSpec]) -> Result<(), PipelineError> {
-    match specs.iter().find(|spec| spec.nnunet.is_none()) {
-        Some(other) => Err(PipelineError::NotFromNnunet { model: other.name.clone() }),
-        None => Ok(()),
-    }
-}
-
-/// The models of each configuration, in the order in which they were given.
-fn configurations(specs: &[&ModelSpec]) -> Vec<Vec<usize>> {
-    let origin = |model: usize| specs.get(model).and_then(|spec| spec.nnunet.as_ref());
-    let same = |a: Option<&NnunetOrigin>, b: Option<&NnunetOrigin>| {
-        a.zip(b).is_some_and(|(a, b)| a.has_configuration_of(b))
-    };
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    for model in 0..specs.len() {
-        match groups
-            .iter_mut()
-            .find(|group| group.first().is_some_and(|first| same(origin(*first), origin(model))))
-        {
-            Some(group) => group.push(model),
-            None => groups.push(vec![model]),
-        }
-    }
-    groups
-}
 
 /// Predicts a scan, or the box of it that the caller has cut out.
 pub(super) fn run(
