@@ -3,15 +3,16 @@
 use std::ops::{ControlFlow, Range};
 
 use sulcus_model::ModelSpec;
-use web_time::Instant;
 
 use super::chunks::ChunkSize;
+use super::exact;
 use super::label_accumulator::{LabelAccumulator, LogitSlab};
 use super::logits::Logits;
 use super::plan::{GridGroup, InferencePlan};
 use super::resample_back::{ReorientedPlane, resample_region, resamplings, source_region};
-use super::settings::ScanInput;
+use super::settings::{Numerics, ScanInput};
 use super::sliding_window::{SlidingWindow, WindowSource};
+use super::stage_seconds::{StageSeconds, timed};
 use super::tile_grid::TileGrid;
 use super::tile_queue::TileQueue;
 use super::{Progress, WindowOptions};
@@ -27,17 +28,6 @@ pub struct Execution {
     pub tiles: usize,
     /// The duration of each stage.
     pub seconds: StageSeconds,
-}
-
-/// Wall-clock seconds of the stages of one prediction, all models together.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct StageSeconds {
-    /// Reorienting, normalising and resampling.
-    pub preprocess: f64,
-    /// The sliding window, resampling of logits and the choice of labels, which happen at the same time.
-    pub infer: f64,
-    /// Postprocessing of the whole mask.
-    pub postprocess: f64,
 }
 
 /// Models that see the same preprocessed scan through the same sliding window.
@@ -87,8 +77,12 @@ pub fn execute(
         progress.done += 1;
         observer(progress)
     };
-    let mut context = InferenceContext { options: plan.window, chunks: plan.chunks, queue, on_tile: &mut on_tile };
     let mut seconds = StageSeconds::default();
+    if plan.numerics == Numerics::Nnunet {
+        let prediction = exact::run(plan, specs, combined, scan, queue, &mut on_tile, &mut seconds)?;
+        return Ok(Execution { prediction, tiles: progress.done, seconds });
+    }
+    let mut context = InferenceContext { options: plan.window, chunks: plan.chunks, queue, on_tile: &mut on_tile };
     let mut accumulator = LabelAccumulator::new(combined, &geometry, plan.outputs)?;
     if let [grid] = plan.grids.as_slice() {
         let (preprocessed, inverse) = timed(&mut seconds.preprocess, || preprocess_grid(grid, specs, scan))?;
@@ -110,13 +104,6 @@ pub fn execute(
     }
     let prediction = timed(&mut seconds.postprocess, || accumulator.finish())?;
     Ok(Execution { prediction, tiles: progress.done, seconds })
-}
-
-fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let result = work();
-    *seconds += start.elapsed().as_secs_f64();
-    result
 }
 
 /// The scan for each preprocessing group of a grid, and the inverse transform, which they share.

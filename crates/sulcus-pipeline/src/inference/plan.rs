@@ -6,8 +6,9 @@ use sulcus_model::{CoarseAxis, ModelSpec, NnunetResampling, NnunetSpacing, Spaci
 use sulcus_volume::{Geometry, Spacing};
 
 use super::chunks::{ChunkSize, count_tiles_in_chunks};
+use super::exact;
 use super::memory::{MemoryModel, engine_workspace_bytes};
-use super::settings::{EngineMemory, InferenceSettings, PlannedModel};
+use super::settings::{EngineMemory, InferenceSettings, Numerics, PlannedModel};
 use super::{WindowOptions, tiles_in_flight};
 use crate::{Outputs, PipelineError};
 
@@ -32,6 +33,10 @@ pub struct InferencePlan {
     pub window: WindowOptions,
     /// The results to compute.
     pub outputs: Outputs,
+    /// How they are computed.
+    pub numerics: Numerics,
+    /// The shape x, y, z of the scan from which the caller has cut the image, if it has.
+    pub cropped_from: Option<[usize; 3]>,
 }
 
 /// Models with the same network grid: their logits are averaged there.
@@ -94,6 +99,9 @@ pub fn plan_inference(
 ) -> Result<InferencePlan, PipelineError> {
     /// With fewer tiles per session, starting a second session takes longer than it saves.
     const MIN_TILES_PER_SESSION: usize = 2;
+    if settings.numerics == Numerics::Nnunet {
+        return plan_exact(models, geometry, settings);
+    }
     let planner = Planner { models, geometry, settings, grids: group(models) };
     let max_sessions = models.iter().map(|model| model.max_sessions).min().unwrap_or(1).max(1);
     if max_sessions > 1 && planner.tiles(ChunkSize::WHOLE)? >= MIN_TILES_PER_SESSION * max_sessions {
@@ -115,7 +123,30 @@ pub fn min_memory_bytes(
     geometry: &Geometry,
     settings: &InferenceSettings,
 ) -> Result<u64, PipelineError> {
-    Planner { models, geometry, settings, grids: group(models) }.memory(1)?.min_bytes()
+    let planner = Planner { models, geometry, settings, grids: group(models) };
+    match settings.numerics {
+        Numerics::Float32 => planner.memory(1)?.min_bytes(),
+        Numerics::Nnunet => planner.exact_bytes(&models.iter().map(|model| model.spec).collect::<Vec<_>>()),
+    }
+}
+
+/// nnU-Net's computation keeps the whole volume of logits, and predicts each tile with each network file.
+fn plan_exact(
+    models: &[PlannedModel<'_>],
+    geometry: &Geometry,
+    settings: &InferenceSettings,
+) -> Result<InferencePlan, PipelineError> {
+    let specs: Vec<&ModelSpec> = models.iter().map(|model| model.spec).collect();
+    exact::check(&specs)?;
+    let planner = Planner { models, geometry, settings, grids: group(models) };
+    let required = planner.exact_bytes(&specs)?;
+    if let Some(limit) = settings.memory_limit.filter(|limit| required > *limit) {
+        return Err(PipelineError::MemoryLimit { limit, required });
+    }
+    let tiles = |spec: &&ModelSpec| count_tiles_in_chunks(spec, geometry, &settings.window, ChunkSize::WHOLE);
+    let tiles = specs.iter().map(tiles).sum::<Result<usize, _>>()?;
+    let plan = planner.finish(1, ChunkSize::WHOLE)?;
+    Ok(InferencePlan { tiles, peak_bytes: required, ..plan })
 }
 
 struct Planner<'a> {
@@ -137,7 +168,15 @@ impl<'a> Planner<'a> {
         specs.map(|spec| count_tiles_in_chunks(spec, self.geometry, &self.settings.window, chunks)).sum()
     }
 
-    fn memory(&self, sessions: usize) -> Result<MemoryModel<'a>, PipelineError> {
+    fn exact_bytes(&self, specs: &[&ModelSpec]) -> Result<u64, PipelineError> {
+        let Self { geometry, settings, .. } = self;
+        let batch = self.models.iter().map(|model| model.batch).max().unwrap_or(1);
+        let in_flight = tiles_in_flight(batch, settings.engine_threads.max(1));
+        Ok(self.base_bytes(1).saturating_add(exact::peak_bytes(specs, geometry, settings, in_flight)?))
+    }
+
+    /// The memory of the process with the engine loaded, of the running engine, and of the caller's data.
+    fn base_bytes(&self, sessions: usize) -> u64 {
         let mut base_bytes = self.settings.loaded_bytes.saturating_add(self.settings.reserved_bytes);
         for model in self.models {
             // An engine keeps its workspace, so the workspace of the first session is counted too.
@@ -150,17 +189,27 @@ impl<'a> Planner<'a> {
             let kernels = 3 * model.file_bytes * more;
             base_bytes = base_bytes.saturating_add(workspace.saturating_mul(1 + more)).saturating_add(kernels);
         }
+        base_bytes
+    }
+
+    fn memory(&self, sessions: usize) -> Result<MemoryModel<'a>, PipelineError> {
         let batch = self.models.iter().map(|model| model.batch).max().unwrap_or(1);
         let calls = self.settings.engine_threads.max(sessions);
         let grids = self.grids.iter().map(|grid| (self.specs(grid), grid.preprocessings.len()));
-        MemoryModel::new(self.geometry, grids, self.settings, tiles_in_flight(batch, calls), base_bytes)
+        MemoryModel::new(
+            self.geometry,
+            grids,
+            self.settings,
+            tiles_in_flight(batch, calls),
+            self.base_bytes(sessions),
+        )
     }
 
     fn finish(self, sessions: usize, chunks: ChunkSize) -> Result<InferencePlan, PipelineError> {
         let tiles = self.tiles(chunks)?;
         let peak_bytes = self.memory(sessions)?.peak_bytes(chunks)?;
         let concurrent_calls = if sessions > 1 { sessions } else { self.settings.engine_threads.max(1) };
-        let InferenceSettings { window, outputs, .. } = *self.settings;
+        let InferenceSettings { window, outputs, numerics, cropped_from, .. } = *self.settings;
         Ok(InferencePlan {
             grids: self.grids,
             chunks,
@@ -170,6 +219,8 @@ impl<'a> Planner<'a> {
             peak_bytes,
             window,
             outputs,
+            numerics,
+            cropped_from,
         })
     }
 }

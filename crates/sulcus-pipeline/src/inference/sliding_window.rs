@@ -136,7 +136,7 @@ impl<'a> SlidingWindow<'a> {
         self.fill_queue(queue)?;
         let logits = queue.receive(self.source.stream_id)?;
         self.received += 1;
-        self.checked(logits)
+        Ok(mean_of_networks(self.source.spec, checked_answer(self.source.spec, &self.grid, logits)?))
     }
 
     /// The logits of the next tile, averaged over networks and mirrorings.
@@ -154,20 +154,6 @@ impl<'a> SlidingWindow<'a> {
             }
         }
         Ok(mean)
-    }
-
-    fn checked(&self, logits: Tensor) -> Result<Vec<f32>, PipelineError> {
-        let spec = self.source.spec;
-        let spatial = &self.grid.tile()[3 - spec.network.dimensions.count()..];
-        let expected = [&[1, spec.networks * spec.classes()], spatial].concat();
-        let (found, values) = logits.into_parts();
-        if found != expected {
-            return Err(PipelineError::AnswerShape { expected, found });
-        }
-        if !values.iter().all(|v| v.is_finite()) {
-            return Err(PipelineError::AnswerNotFinite);
-        }
-        Ok(mean_of_networks(spec, values))
     }
 
     /// Adds a tile to the planes that it touches.
@@ -212,4 +198,22 @@ impl<'a> SlidingWindow<'a> {
         }
         Ok(())
     }
+}
+
+/// The logits of a tile, `[networks · K, z, y, x]`, after a check of their shape and that they are finite.
+pub(super) fn checked_answer(
+    spec: &ModelSpec,
+    grid: &TileGrid,
+    logits: Tensor,
+) -> Result<Vec<f32>, PipelineError> {
+    let spatial = &grid.tile()[3 - spec.network.dimensions.count()..];
+    let expected = [&[1, spec.networks * spec.classes()], spatial].concat();
+    let (found, values) = logits.into_parts();
+    if found != expected {
+        return Err(PipelineError::AnswerShape { expected, found });
+    }
+    if !values.iter().all(|v| v.is_finite()) {
+        return Err(PipelineError::AnswerNotFinite);
+    }
+    Ok(values)
 }

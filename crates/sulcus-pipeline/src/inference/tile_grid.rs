@@ -112,7 +112,7 @@ impl TileGrid {
     }
 
     /// The offset in the volume, the offset in the tile and the length of each row that both share.
-    fn rows(&self, start: [usize; 3]) -> impl Iterator<Item = (usize, usize, usize)> {
+    pub(super) fn rows(&self, start: [usize; 3]) -> impl Iterator<Item = (usize, usize, usize)> {
         let [dz, dy, dx] = self.inside(start);
         let ([_, ny, nx], [_, ty, tx], [bz, by, bx]) = (self.shape, self.tile, self.before);
         (0..dz).flat_map(move |z| {
@@ -137,7 +137,7 @@ impl TileGrid {
 }
 
 /// nnU-Net's window: `ceil((image − tile) / (step · tile)) + 1` tiles, evenly spaced from edge to edge.
-fn tile_starts(image: usize, tile: usize, step: f64) -> Vec<usize> {
+pub(super) fn tile_starts(image: usize, tile: usize, step: f64) -> Vec<usize> {
     let Some(room) = image.checked_sub(tile).filter(|r| *r > 0) else {
         return vec![0];
     };

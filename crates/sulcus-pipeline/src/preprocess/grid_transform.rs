@@ -135,6 +135,16 @@ impl GridTransform {
         resampling.saturating_add(counted).saturating_mul(BYTES_PER_VALUE).saturating_add(flags)
     }
 
+    /// The axis (0 is x) along which images are resampled separately from the others.
+    pub(crate) fn separate_axis_forward(&self) -> Option<usize> {
+        self.forward.coarse_axis.map(|(axis, _)| axis)
+    }
+
+    /// The same for logits.
+    pub(crate) fn separate_axis_back(&self) -> Option<usize> {
+        self.back.coarse_axis.map(|(axis, _)| axis)
+    }
+
     /// Interpolation of images along x, y, z to the network's grid.
     pub(crate) fn forward(&self) -> [Interpolation; 3] {
         self.forward.per_axis(self.forward.in_plane)

@@ -23,7 +23,7 @@ use sulcus_model::{ModelSpec, Normalisation};
 use sulcus_volume::{Geometry, Image, Xyz, resample};
 
 use crate::PipelineError;
-use crop::filled_union;
+pub(crate) use crop::filled_union;
 pub use crop::{Crop, nonzero_box};
 pub(crate) use grid_transform::GridTransform;
 pub use inverse_transform::InverseTransform;
@@ -131,7 +131,7 @@ fn inside_mask(spec: &ModelSpec, image: &Image, transform: &GridTransform) -> Ve
     transform.reorientation.apply(&filled_union(image), image.geometry().shape())
 }
 
-fn check_input(spec: &ModelSpec, image: &Image) -> Result<(), PipelineError> {
+pub(crate) fn check_input(spec: &ModelSpec, image: &Image) -> Result<(), PipelineError> {
     check_channels(spec, image)?;
     check_finite(image.data())
 }
