@@ -34,7 +34,9 @@ pub use dataset_labels::DatasetLabels;
 pub use error::SpecError;
 pub use golden_case::{GoldenCase, label_hash};
 pub use grid_axes::{AxisOrder, GridAxes};
-pub use network::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
+pub use network::{
+    Activation, Dimensions, Downsampling, Encoder, ImportedNetwork, NetworkSpec, Norm, StageConfig,
+};
 pub use nnunet::{NnunetOrigin, NnunetResampling, NnunetSpacing, ResamplingMethod};
 pub use normalisation::Normalisation;
 pub use postprocess::Postprocess;

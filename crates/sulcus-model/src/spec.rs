@@ -290,6 +290,7 @@ impl ModelSpec {
             || self.tiling == Tiling::CentredPatch
             || self.networks != 1
             || self.nnunet.is_some()
+            || self.network.imported.is_some()
             || self.channels.iter().any(|channel| channel.normalisation.is_of_nnunet())
             || self.postprocessing.iter().any(|step| matches!(step, Postprocess::KeepLargestComponents { .. }))
     }

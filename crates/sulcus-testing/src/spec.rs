@@ -24,6 +24,7 @@ pub fn test_spec(axes: u8) -> TestSpec {
             downsampling: Downsampling::MaxPool,
             encoder: Encoder::Plain,
             deep_supervision: false,
+            imported: None,
         },
         channels: vec![ChannelSpec { name: "MRI".into(), normalisation: Normalisation::ZScore }],
         labels: LabelTable::from_names([(1, "Structure".into())]).unwrap(),
