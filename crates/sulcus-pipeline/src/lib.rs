@@ -43,7 +43,7 @@ mod quantile;
 
 pub use error::{PipelineError, PredictorError};
 pub use inference::{
-    ChunkSize, EngineMemory, Execution, GridGroup, InferenceContext, InferencePlan, InferenceSettings,
+    Average, ChunkSize, EngineMemory, Execution, GridGroup, InferenceContext, InferencePlan, InferenceSettings,
     LabelAccumulator, LogitSlab, Logits, Numerics, PlannedModel, PreprocessingGroup, Progress, ScanInput,
     ScanOwnership, StageSeconds, SyncTileQueue, TileQueue, WeightedGroup, WindowGroup, WindowOptions, count_tiles,
     count_tiles_in_chunks, decide, execute, min_memory_bytes, plan_inference, predict_logits, tiles_in_flight,

@@ -10,8 +10,8 @@ use sulcus_model::{
     OutputActivation, Region, SpacingRule, Tiling,
 };
 use sulcus_pipeline::{
-    Crop, InferenceSettings, Numerics, Outputs, PipelineError, PlannedModel, Prediction, Predictor,
-    PredictorError, ScanInput, SyncTileQueue, Tensor, WindowOptions, execute, plan_inference,
+    Average, Crop, InferenceSettings, Numerics, Outputs, PipelineError, PlannedModel, Prediction, Predictor,
+    PredictorError, ScanInput, SyncTileQueue, Tensor, WindowOptions, execute, min_memory_bytes, plan_inference,
 };
 use sulcus_testing::test_spec;
 use sulcus_volume::{Geometry, Image, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing};
@@ -218,4 +218,81 @@ fn default_mode_gives_almost_the_same_masks() {
         println!("{}: {different} of {}", case.name, case.labels.len());
         assert!(share < 0.01, "{different} of {} voxels of `{}`", case.labels.len(), case.name);
     }
+}
+
+/// nnU-Net averages the probabilities of configurations, in single precision.
+#[test]
+fn probabilities_of_configurations_are_averaged() {
+    let named = |name: &str| cases().into_iter().find(|case| case.name == name).unwrap();
+    let (fine, coarse) = (named("isotropic"), named("step"));
+    let coarse = Case { target: vec![2.0; 3], ..coarse };
+    let (mut first, mut second) = (fine.spec(1), coarse.spec(1));
+    second.nnunet = Some(NnunetOrigin { configuration: "y".into(), ..NnunetOrigin::default() });
+    let networks = [fine.network(0..1), coarse.network(0..1)];
+    let networks: Vec<&dyn Predictor> = networks.iter().map(|network| network as &dyn Predictor).collect();
+    for numerics in [Numerics::Nnunet, Numerics::Float32] {
+        let mut settings = InferenceSettings::default();
+        settings.numerics = numerics;
+        settings.outputs = Outputs::LabelsAndProbabilities;
+        let scan = fine.scan();
+        let alone: Vec<Image> = [(&first, networks[0]), (&second, networks[1])]
+            .map(|(spec, network)| predict(&[spec], &[network], &scan, settings).unwrap().probabilities.unwrap())
+            .into();
+        let both = predict(&[&first, &second], &networks, &scan, settings).unwrap();
+        let mean: Vec<f32> = alone[0].data().iter().zip(alone[1].data()).map(|(a, b)| (a + b) / 2.0).collect();
+        let found = both.probabilities.unwrap();
+        let worst = found.data().iter().zip(&mean).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= if numerics == Numerics::Nnunet { 0.0 } else { 1e-5 }, "{numerics:?}: {worst}");
+        let voxels = both.labels.data().len();
+        let greatest = |voxel: usize| {
+            let of = |class: usize| mean[class * voxels + voxel];
+            (1..4).fold(0, |best, class| if of(class) > of(best) { class } else { best }) as u16
+        };
+        let different = (0..voxels).filter(|voxel| both.labels.data()[*voxel] != greatest(*voxel)).count();
+        assert!(different <= if numerics == Numerics::Nnunet { 0 } else { 5 }, "{numerics:?}: {different}");
+    }
+    // The same configuration again is a fold, whose logits are averaged.
+    second.nnunet.clone_from(&first.nnunet);
+    let planned = [&first, &second].map(PlannedModel::new);
+    let plan = plan_inference(&planned, fine.scan().geometry(), &InferenceSettings::default()).unwrap();
+    assert_eq!(plan.average, Average::Logits);
+    first.nnunet = Some(NnunetOrigin { configuration: "z".into(), ..NnunetOrigin::default() });
+    let planned = [&first, &second].map(PlannedModel::new);
+    let plan = plan_inference(&planned, fine.scan().geometry(), &InferenceSettings::default()).unwrap();
+    assert_eq!(plan.average, Average::Probabilities);
+}
+
+#[test]
+fn other_models_and_too_little_memory_are_refused() {
+    let case = &cases()[0];
+    let (scan, spec) = (case.scan(), case.spec(case.folds));
+    let mut settings = InferenceSettings::default();
+    settings.numerics = Numerics::Nnunet;
+    let own = ModelSpec { nnunet: None, ..spec.clone() };
+    let refused = plan_inference(&[PlannedModel::new(&own)], scan.geometry(), &settings).unwrap_err();
+    assert!(refused.to_string().contains("not imported from nnU-Net"), "{refused}");
+    let planned = [PlannedModel::new(&spec)];
+    let required = min_memory_bytes(&planned, scan.geometry(), &settings).unwrap();
+    let plan = plan_inference(&planned, scan.geometry(), &settings).unwrap();
+    assert_eq!(plan.peak_bytes, required);
+    // Half precision for four classes and the weights, and the scan twice in single precision.
+    let least = case.labels.len() as u64 * (5 * 2 + 2 * 4);
+    assert!(required > least && required < 200 * least, "{required}");
+    settings.memory_limit = Some(required);
+    plan_inference(&planned, scan.geometry(), &settings).unwrap();
+    settings.memory_limit = Some(required - 1);
+    let refused = plan_inference(&planned, scan.geometry(), &settings).unwrap_err();
+    assert!(matches!(refused, PipelineError::MemoryLimit { required: found, .. } if found == required));
+}
+
+/// Sums that half precision cannot hold are an error, as in nnU-Net, and no mask.
+#[test]
+fn logits_beyond_half_precision_are_refused() {
+    let case = &cases()[0];
+    let mut network = case.network(0..1);
+    network.gains.iter_mut().for_each(|gain| *gain *= 1e4);
+    let mut settings = InferenceSettings::default();
+    settings.numerics = Numerics::Nnunet;
+    let refused = predict(&[&case.spec(1)], &[&network], &case.scan(), settings).unwrap_err();
+    assert!(matches!(refused, PipelineError::HalfPrecisionRange), "{refused}");
 }

@@ -5,10 +5,11 @@ use std::ops::{ControlFlow, Range};
 use sulcus_model::ModelSpec;
 
 use super::chunks::ChunkSize;
+use super::decide::to_probabilities;
 use super::exact;
 use super::label_accumulator::{LabelAccumulator, LogitSlab};
 use super::logits::Logits;
-use super::plan::{GridGroup, InferencePlan};
+use super::plan::{Average, GridGroup, InferencePlan};
 use super::resample_back::{ReorientedPlane, resample_region, resamplings, source_region};
 use super::settings::{Numerics, ScanInput};
 use super::sliding_window::{SlidingWindow, WindowSource};
@@ -96,9 +97,18 @@ pub fn execute(
                 let (preprocessed, inverse) =
                     timed(&mut seconds.preprocess, || preprocess_grid(grid, specs, borrowed))?;
                 let groups = weighted_groups(grid, specs, &preprocessed)?;
-                timed(&mut seconds.infer, || inverse.stream_into(&groups, &mut context, &mut slab))?;
+                timed(&mut seconds.infer, || match plan.average {
+                    Average::Logits => inverse.stream_into(&groups, &mut context, &mut slab),
+                    Average::Probabilities => {
+                        let weight = 1.0 / plan.grids.len() as f32;
+                        inverse.stream_probabilities(combined, weight, &groups, &mut context, &mut slab)
+                    }
+                })?;
             }
-            accumulator.add_slab(slab);
+            accumulator.add_slab(match plan.average {
+                Average::Logits => slab,
+                Average::Probabilities => slab.into_logits(combined),
+            });
         }
         drop(scan);
     }
@@ -182,6 +192,25 @@ impl InverseTransform {
         let [nx, ny, _] = self.geometry.shape();
         let region = [0..nx, 0..ny, slab.slices.clone()];
         self.stream_region(groups, context, region, &mut |plane| {
+            slab.add(&self.transform.reorientation, &plane);
+        })
+    }
+
+    /// As [`InverseTransform::stream_into`], but adds probabilities with a weight.
+    fn stream_probabilities(
+        &self,
+        spec: &ModelSpec,
+        weight: f32,
+        groups: &[WeightedGroup<'_>],
+        context: &mut InferenceContext<'_>,
+        slab: &mut LogitSlab,
+    ) -> Result<(), PipelineError> {
+        let [nx, ny, _] = self.geometry.shape();
+        let region = [0..nx, 0..ny, slab.slices.clone()];
+        self.stream_region(groups, context, region, &mut |mut plane| {
+            let voxels = plane.y.len() * plane.x.len();
+            to_probabilities(spec, &mut plane.values, voxels);
+            plane.values.iter_mut().for_each(|p| *p *= weight);
             slab.add(&self.transform.reorientation, &plane);
         })
     }

@@ -30,7 +30,9 @@ pub(crate) use decide::{labels_of, mean_of_networks};
 pub use execute::{Execution, InferenceContext, WeightedGroup, execute};
 pub use label_accumulator::{LabelAccumulator, LogitSlab};
 pub use logits::Logits;
-pub use plan::{GridGroup, InferencePlan, PreprocessingGroup, WindowGroup, min_memory_bytes, plan_inference};
+pub use plan::{
+    Average, GridGroup, InferencePlan, PreprocessingGroup, WindowGroup, min_memory_bytes, plan_inference,
+};
 pub use settings::{EngineMemory, InferenceSettings, Numerics, PlannedModel, ScanInput, ScanOwnership};
 use sliding_window::{SlidingWindow, WindowSource};
 pub use stage_seconds::StageSeconds;

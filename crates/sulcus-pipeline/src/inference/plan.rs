@@ -17,8 +17,10 @@ use crate::{Outputs, PipelineError};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct InferencePlan {
-    /// The models, grouped by network grid. The logits of different grids are averaged on the scan's own grid.
+    /// The models, grouped by network grid. The outputs of different grids are averaged on the scan's own grid.
     pub grids: Vec<GridGroup>,
+    /// What is averaged there.
+    pub average: Average,
     /// How much of the scan is processed at a time.
     pub chunks: ChunkSize,
     /// Sessions of each model.
@@ -38,6 +40,25 @@ pub struct InferencePlan {
     pub numerics: Numerics,
     /// The shape x, y, z of the scan from which the caller has cut the image, if it has.
     pub cropped_from: Option<[usize; 3]>,
+}
+
+/// What of models with different network grids is averaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Average {
+    /// Logits.
+    #[default]
+    Logits,
+    /// The probabilities of configurations of nnU-Net, each with the same weight. The logits of the folds of one are averaged first.
+    Probabilities,
+}
+
+impl Average {
+    fn of(models: &[PlannedModel<'_>]) -> Self {
+        let Some((first, others)) = models.split_first() else { return Self::Logits };
+        let all_of_nnunet = models.iter().all(|model| model.spec.nnunet.is_some());
+        let one_configuration = others.iter().all(|other| same_configuration(first.spec, other.spec));
+        if all_of_nnunet && !one_configuration { Self::Probabilities } else { Self::Logits }
+    }
 }
 
 /// Models with the same network grid: their logits are averaged there.
@@ -219,6 +240,7 @@ impl<'a> Planner<'a> {
         let concurrent_calls = if sessions > 1 { sessions } else { self.settings.engine_threads.max(1) };
         let InferenceSettings { window, outputs, numerics, cropped_from, .. } = *self.settings;
         Ok(InferencePlan {
+            average: Average::of(self.models),
             grids: self.grids,
             chunks,
             sessions,
@@ -237,15 +259,22 @@ impl<'a> Planner<'a> {
 /// given.
 fn group(models: &[PlannedModel<'_>]) -> Vec<GridGroup> {
     let all: Vec<usize> = (0..models.len()).collect();
-    let window = |group: Vec<usize>| {
-        let weight = if group.len() == models.len() { 1.0 } else { group.len() as f32 / models.len() as f32 };
+    let window = |group: Vec<usize>, averaged: usize| {
+        let weight = if group.len() == averaged { 1.0 } else { group.len() as f32 / averaged as f32 };
         WindowGroup { models: group, weight }
     };
-    let preprocessing = |group: Vec<usize>| PreprocessingGroup {
-        windows: partition(models, &group, same_window).into_iter().map(window).collect(),
+    let preprocessing = |group: Vec<usize>, averaged: usize| {
+        let windows = partition(models, &group, same_window).into_iter();
+        PreprocessingGroup { windows: windows.map(|group| window(group, averaged)).collect() }
     };
-    let grid = |group: Vec<usize>| GridGroup {
-        preprocessings: partition(models, &group, same_preprocessing).into_iter().map(preprocessing).collect(),
+    let average = Average::of(models);
+    let grid = |group: Vec<usize>| {
+        let averaged = match average {
+            Average::Logits => models.len(),
+            Average::Probabilities => group.len(),
+        };
+        let preprocessings = partition(models, &group, same_preprocessing).into_iter();
+        GridGroup { preprocessings: preprocessings.map(|group| preprocessing(group, averaged)).collect() }
     };
     partition(models, &all, same_grid).into_iter().map(grid).collect()
 }
@@ -284,7 +313,12 @@ fn grid_rule(spec: &ModelSpec) -> GridRule {
 }
 
 fn same_grid(a: &ModelSpec, b: &ModelSpec) -> bool {
-    a.orientation == b.orientation && grid_rule(a) == grid_rule(b)
+    a.orientation == b.orientation && grid_rule(a) == grid_rule(b) && same_configuration(a, b)
+}
+
+/// Whether models are folds of one configuration of nnU-Net, if both come from it.
+fn same_configuration(a: &ModelSpec, b: &ModelSpec) -> bool {
+    a.nnunet.as_ref().zip(b.nnunet.as_ref()).is_none_or(|(a, b)| a.has_configuration_of(b))
 }
 
 fn same_preprocessing(a: &ModelSpec, b: &ModelSpec) -> bool {
