@@ -95,6 +95,7 @@ fn other_kinds() -> Vec<NetworkSpec> {
         downsampling: Downsampling::StridedConvolution,
         encoder: Encoder::Plain,
         deep_supervision: true,
+        imported: None,
     };
     let residual = NetworkSpec { name: "residual".into(), encoder: Encoder::Residual, ..blocks.clone() };
     let pooled = NetworkSpec {

@@ -10,6 +10,7 @@
 extern crate sulcus_harness;
 
 mod golden;
+mod nnunet;
 mod orientation;
 mod parity;
 mod surface;

@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         downsampling: Downsampling::MaxPool,
         encoder: Encoder::Plain,
         deep_supervision: false,
+        imported: None,
     });
     config.time_budget_secs = Some(SECONDS);
     config.device = DeviceChoice::Cpu.into();

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::{Arguments, Command, RuntimeCommand};
+use crate::args::{Arguments, Command, ImportCommand, RuntimeCommand};
 use crate::environment::Environment;
 use crate::error::CliError;
 use crate::output::Ui;
@@ -63,6 +63,7 @@ fn run(arguments: &Arguments, environment: &Environment, ui: Ui) -> Result<(), C
         Command::Plan(args) => commands::plan::run(args, ui),
         Command::Train(args) => commands::train::run(args, &library(), ui),
         Command::Export(args) => commands::export::run(args, &library(), ui),
+        Command::Import(ImportCommand::Nnunet(args)) => commands::import::nnunet(args, &library(), ui),
         Command::Predict(args) => commands::predict::run(args, library(), environment, ui),
         Command::Evaluate(args) => commands::evaluate::run(args, ui),
         Command::Figure(args) => commands::figure::run(args, ui),

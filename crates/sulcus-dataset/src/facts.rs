@@ -40,7 +40,7 @@ impl CaseFacts {
     }
 
     fn reorientation(&self, axes: GridAxes) -> Reorientation {
-        Reorientation::between(self.orientation, axes.orientation(self.acquired))
+        Reorientation::between(self.orientation, axes.orientation(self.orientation, self.acquired))
     }
 
     /// As [`CaseFacts::oriented`], of the part of the scan that this crop rule keeps.

@@ -20,6 +20,7 @@ mod error;
 mod golden_case;
 mod grid_axes;
 mod network;
+mod nnunet;
 mod normalisation;
 mod postprocess;
 mod precision;
@@ -32,8 +33,11 @@ pub use crop::CropRule;
 pub use dataset_labels::DatasetLabels;
 pub use error::SpecError;
 pub use golden_case::{GoldenCase, label_hash};
-pub use grid_axes::GridAxes;
-pub use network::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
+pub use grid_axes::{AxisOrder, GridAxes};
+pub use network::{
+    Activation, Dimensions, Downsampling, Encoder, ImportedNetwork, NetworkSpec, Norm, StageConfig,
+};
+pub use nnunet::{NnunetOrigin, NnunetResampling, NnunetSpacing, ResamplingMethod};
 pub use normalisation::Normalisation;
 pub use postprocess::Postprocess;
 pub use precision::{Calibration, Precision, QuantizationReport, UnknownPrecision};

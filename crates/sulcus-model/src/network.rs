@@ -119,6 +119,26 @@ pub struct NetworkSpec {
     /// exported file has only the output of the finest resolution.
     #[serde(default, skip_serializing_if = "is_default")]
     pub deep_supervision: bool,
+    /// What a network of another program has besides the other fields; `None` for networks of Sulcus. An imported network is
+    /// run as its graph says, and cannot be built or trained by Sulcus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<ImportedNetwork>,
+}
+
+/// The properties of an imported network that networks of Sulcus do not have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportedNetwork {
+    /// Class of the network in the program that trained it, such as nnU-Net's `PlainConvUNet`.
+    pub class: String,
+    /// SHA-256 of the checkpoint of each network in the file.
+    pub checkpoints_sha256: Vec<String>,
+    /// Number of convolutions in each stage of the decoder, finest first: one stage less than the encoder has.
+    pub decoder_convolutions: Vec<usize>,
+    /// Number of channels inside the residual blocks of each stage that reduce it (`BottleneckD`), finest first; empty for
+    /// other blocks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bottleneck_channels: Vec<usize>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -127,14 +147,17 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 impl NetworkSpec {
     /// With more stages, the input would have to be divisible by more than 4096.
-    const MAX_STAGES: usize = 13;
+    pub const MAX_STAGES: usize = 13;
     /// The kernels for processors support no larger sizes.
     const MAX_KERNEL: usize = 7;
     /// Maximum number of channels of a stage, of the input and of the output. Eight times the width of the widest networks in
     /// use. Parameters of such networks can be counted without overflow.
     pub const MAX_CHANNELS: usize = 8192;
     /// Maximum number of convolutions in one stage.
-    const MAX_CONVOLUTIONS: usize = 64;
+    pub const MAX_CONVOLUTIONS: usize = 64;
+    /// Maximum kernel and stride of an imported network, which other engines compute.
+    const MAX_IMPORTED_KERNEL: usize = 31;
+    const MAX_IMPORTED_STRIDE: usize = 16;
 
     /// The number by which each spatial axis of the input, (D,) H, W, must be divisible: the product of the strides.
     pub fn padding_multiple(&self) -> Vec<usize> {
@@ -163,6 +186,10 @@ impl NetworkSpec {
     /// A sentence that names the first problem.
     pub fn check(&self) -> Result<(), String> {
         let axes = self.dimensions.count();
+        let (max_kernel, max_stride) = match self.imported {
+            Some(_) => (Self::MAX_IMPORTED_KERNEL, Self::MAX_IMPORTED_STRIDE),
+            None => (Self::MAX_KERNEL, 2),
+        };
         let Some(first) = self.stages.first() else {
             return Err("the network has no stage".into());
         };
@@ -195,16 +222,39 @@ impl NetworkSpec {
                     stage.convolutions
                 ));
             }
-            if stage.kernel.iter().any(|k| k % 2 == 0 || *k > Self::MAX_KERNEL) {
+            if stage.kernel.iter().any(|k| k % 2 == 0 || *k > max_kernel) {
                 return Err(format!(
-                    "stage {i} must have odd kernel sizes up to {}, found {:?}",
-                    Self::MAX_KERNEL,
+                    "stage {i} must have odd kernel sizes up to {max_kernel}, found {:?}",
                     stage.kernel
                 ));
             }
-            if stage.stride.iter().any(|s| !(1..=2).contains(s)) {
-                return Err(format!("stage {i} must have strides of 1 or 2, found {:?}", stage.stride));
+            if stage.stride.iter().any(|s| !(1..=max_stride).contains(s)) {
+                return Err(format!("stage {i} must have strides of 1 to {max_stride}, found {:?}", stage.stride));
             }
+        }
+        self.check_imported()
+    }
+    fn check_imported(&self) -> Result<(), String> {
+        let Some(imported) = &self.imported else { return Ok(()) };
+        let stages = self.stages.len();
+        let decoder = &imported.decoder_convolutions;
+        if decoder.len() + 1 != stages || decoder.iter().any(|n| !(1..=Self::MAX_CONVOLUTIONS).contains(n)) {
+            return Err(format!(
+                "an imported network of {stages} stages has a decoder of {decoder:?} convolutions"
+            ));
+        }
+        let bottlenecks = &imported.bottleneck_channels;
+        let is_plain = self.encoder == Encoder::Plain;
+        let is_possible = |channels: &usize| (1..=Self::MAX_CHANNELS).contains(channels);
+        if !bottlenecks.is_empty()
+            && (is_plain || bottlenecks.len() != stages || !bottlenecks.iter().all(is_possible))
+        {
+            return Err(format!(
+                "an imported network of {stages} stages has bottlenecks of {bottlenecks:?} channels"
+            ));
+        }
+        if imported.checkpoints_sha256.is_empty() {
+            return Err("an imported network names no checkpoint".into());
         }
         Ok(())
     }

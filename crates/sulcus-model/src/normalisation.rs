@@ -6,7 +6,11 @@ use crate::SpecError;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "scheme", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Normalisation {
-    /// Maps the minimum to 0 and the maximum to 1.
+    /// Leaves the intensities as they are (nnU-Net's `NoNormalization`).
+    None,
+    /// Divides by 255, for the channels of colour images, whose values lie in 0 to 255 (nnU-Net's `RGBTo01Normalization`).
+    RgbTo01,
+    /// Maps the minimum to 0 and the maximum to 1 (nnU-Net's `RescaleTo01Normalization`).
     MinMax,
     /// Maps the mean to 0 and the standard deviation to 1, separately for each case.
     ZScore,
@@ -33,13 +37,18 @@ pub enum Normalisation {
 }
 
 impl Normalisation {
+    /// Whether only nnU-Net models have this scheme; it came with format version 6.
+    pub(crate) fn is_of_nnunet(&self) -> bool {
+        matches!(self, Self::None | Self::RgbTo01)
+    }
+
     /// Checks the parameters.
     ///
     /// # Errors
     /// If they are invalid.
     pub fn check(&self) -> Result<(), SpecError> {
         let is_valid = match *self {
-            Self::MinMax | Self::ZScore | Self::ZScoreNonzero => true,
+            Self::None | Self::RgbTo01 | Self::MinMax | Self::ZScore | Self::ZScoreNonzero => true,
             Self::Percentile { low, high } => (0.0..=100.0).contains(&low) && low < high && high <= 100.0,
             Self::Ct { clip, mean, sd } => {
                 clip.iter().chain([&mean]).all(|v| v.is_finite())
@@ -65,6 +74,8 @@ mod tests {
         assert!(Normalisation::Percentile { low: 99.0, high: 1.0 }.check().is_err());
         assert!(Normalisation::Ct { clip: [0.0, 1.0], mean: 0.0, sd: 0.0 }.check().is_err());
         let valid = [
+            Normalisation::None,
+            Normalisation::RgbTo01,
             Normalisation::MinMax,
             Normalisation::ZScore,
             Normalisation::ZScoreNonzero,

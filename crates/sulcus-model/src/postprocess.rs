@@ -11,15 +11,27 @@ pub enum Postprocess {
         /// The labels, which form components together.
         labels: Vec<Label>,
     },
+    /// As `KeepLargestComponent`, but where several components are the largest, all of them are kept, as nnU-Net does.
+    KeepLargestComponents {
+        /// The labels, which form components together.
+        labels: Vec<Label>,
+    },
 }
 
 impl Postprocess {
+    /// The labels whose components it keeps or removes.
+    pub fn labels(&self) -> &[Label] {
+        match self {
+            Self::KeepLargestComponent { labels } | Self::KeepLargestComponents { labels } => labels,
+        }
+    }
+
     /// Checks that the step names labels and that the table contains them.
     ///
     /// # Errors
     /// A sentence that describes the problem.
     pub(crate) fn check(&self, table: &LabelTable) -> Result<(), String> {
-        let Self::KeepLargestComponent { labels } = self;
+        let labels = self.labels();
         if labels.is_empty() {
             return Err("a postprocessing step names no label".into());
         }

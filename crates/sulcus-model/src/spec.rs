@@ -2,15 +2,15 @@ use serde::{Deserialize, Serialize};
 use sulcus_volume::{Interpolation, LabelTable, Spacing};
 
 use crate::{
-    CropRule, GoldenCase, GridAxes, NetworkSpec, Normalisation, Postprocess, Precision, QuantizationReport,
-    Region, SpecError, Structure, TrainingScans,
+    CropRule, GoldenCase, GridAxes, NetworkSpec, NnunetOrigin, NnunetSpacing, Normalisation, Postprocess,
+    Precision, QuantizationReport, Region, SpecError, Structure, TrainingScans,
 };
 
 /// The key of the ONNX metadata entry that holds the specification.
 pub const SPEC_KEY: &str = "sulcus.spec";
 
 /// The newest format version that this code reads.
-pub const FORMAT_VERSION: u32 = 5;
+pub const FORMAT_VERSION: u32 = 6;
 /// The oldest format version. A specification that needs no newer feature is written in it.
 const OLDEST_VERSION: u32 = 1;
 /// The first version with regions.
@@ -21,6 +21,9 @@ const CROP_VERSION: u32 = 3;
 const UNCHECKED_VERSION: u32 = 4;
 /// The first version with acquired axes, a tolerance of the voxel size, and a description of the training scans.
 const TRAINING_SCANS_VERSION: u32 = 5;
+/// The first version with models from nnU-Net: stored axes, its resampling, tiles and largest components, images that are not
+/// normalised, and several networks in one file.
+const NNUNET_VERSION: u32 = 6;
 
 /// Everything that prediction needs to know about a model besides its graph. It is stored in the `.onnx` file as JSON,
 /// under [`SPEC_KEY`].
@@ -43,6 +46,10 @@ pub struct ModelSpec {
     pub regions: Vec<Region>,
     /// The meaning of the channels of `logits`.
     pub activation: OutputActivation,
+    /// Number of networks in the file, such as the folds of a cross-validation. Their logits follow one after the other along the
+    /// channel axis, `[N, networks · K, (D,) H, W]`, and are averaged.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub networks: usize,
     /// The part of a scan that the model sees.
     #[serde(default, skip_serializing_if = "CropRule::is_whole")]
     pub crop: CropRule,
@@ -67,6 +74,9 @@ pub struct ModelSpec {
     pub postprocessing: Vec<Postprocess>,
     /// Origin of the weights.
     pub training: Training,
+    /// Where the model comes from, if it was imported from nnU-Net.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nnunet: Option<NnunetOrigin>,
     /// The properties of the training scans, if they are known. A scan that differs from them is reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_scans: Option<TrainingScans>,
@@ -124,12 +134,18 @@ pub enum SpacingRule {
         #[serde(default = "exact", skip_serializing_if = "is_exact")]
         tolerance: f64,
     },
+    /// Scans are resampled as nnU-Net v2 does.
+    Nnunet(NnunetSpacing),
 }
 
 impl SpacingRule {
     /// The voxel size that a scan is resampled to; `None` if it keeps its own. Both along the axes of the preprocessed grid.
     pub fn target_for(&self, scan: Spacing) -> Option<Spacing> {
-        let Self::Resample { mm, tolerance, .. } = *self else { return None };
+        let (mm, tolerance) = match self {
+            Self::Native => return None,
+            Self::Resample { mm, tolerance, .. } => (*mm, *tolerance),
+            Self::Nnunet(rule) => return Some(rule.target_for(scan)),
+        };
         let is_within = |(own, target): (f64, f64)| own <= target * tolerance && target <= own * tolerance;
         let keeps_own = tolerance > 1.0 && scan.mm().into_iter().zip(mm.mm()).all(is_within);
         (!keeps_own).then_some(mm)
@@ -137,12 +153,16 @@ impl SpacingRule {
 
     /// Whether all preprocessed scans have the same voxel size.
     pub fn resamples_every_scan(&self) -> bool {
-        matches!(self, Self::Resample { tolerance, .. } if is_exact(tolerance))
+        match self {
+            Self::Native => false,
+            Self::Resample { tolerance, .. } => is_exact(tolerance),
+            Self::Nnunet(rule) => rule.mm.iter().all(Option::is_some),
+        }
     }
 
     fn tolerance(&self) -> f64 {
         match self {
-            Self::Native => exact(),
+            Self::Native | Self::Nnunet(_) => exact(),
             Self::Resample { tolerance, .. } => *tolerance,
         }
     }
@@ -184,6 +204,17 @@ pub enum Tiling {
     Whole,
     /// A sliding window of the size of the training patch, weighted with a Gaussian.
     Patch,
+    /// As `Patch`, with nnU-Net's positions: a scan that is smaller than the patch lies in the middle of the tile, half of the missing
+    /// voxels (rounded down) before it, and the Gaussian has its maximum at voxel `patch / 2`.
+    CentredPatch,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(networks: &usize) -> bool {
+    *networks == 1
 }
 
 /// Origin of a model's weights.
@@ -213,8 +244,10 @@ impl ModelSpec {
     const MAX_TILE_VOXELS: usize = 1 << 27;
     /// Networks do not recognise structures that are more than twice as large or small as in training.
     const MAX_TOLERANCE: f64 = 2.0;
+    /// More folds than anyone trains.
+    const MAX_NETWORKS: usize = 64;
 
-    /// Number of channels of `logits`.
+    /// Number of classes or regions: the channels of `logits` of one network.
     pub fn classes(&self) -> usize {
         match self.activation {
             OutputActivation::Softmax => self.labels.entries().len() + 1,
@@ -236,6 +269,9 @@ impl ModelSpec {
     /// The oldest format version that has every feature of this specification. Files are written in it, so that older
     /// programs can read all files whose features they know.
     pub fn min_format_version(&self) -> u32 {
+        if self.needs_nnunet_version() {
+            return NNUNET_VERSION;
+        }
         let tolerant = self.orientation == GridAxes::Acquired || self.spacing.tolerance() != exact();
         if tolerant || self.training_scans.is_some() {
             return TRAINING_SCANS_VERSION;
@@ -246,6 +282,17 @@ impl ModelSpec {
         let coarse = matches!(self.spacing, SpacingRule::Resample { coarse_axis: CoarseAxis::Nearest, .. });
         let inside = self.channels.iter().any(|c| c.normalisation == Normalisation::ZScoreNonzero);
         if coarse || inside || !self.crop.is_whole() { CROP_VERSION } else { Self::version_for(&self.regions) }
+    }
+
+    fn needs_nnunet_version(&self) -> bool {
+        matches!(self.orientation, GridAxes::Stored(_))
+            || matches!(self.spacing, SpacingRule::Nnunet(_))
+            || self.tiling == Tiling::CentredPatch
+            || self.networks != 1
+            || self.nnunet.is_some()
+            || self.network.imported.is_some()
+            || self.channels.iter().any(|channel| channel.normalisation.is_of_nnunet())
+            || self.postprocessing.iter().any(|step| matches!(step, Postprocess::KeepLargestComponents { .. }))
     }
 
     /// The precision of the model file.
@@ -311,6 +358,12 @@ impl ModelSpec {
         }
         if !(self.tile_step > 0.0 && self.tile_step <= 1.0) {
             return bad(format!("its window step must lie in (0, 1], found {}", self.tile_step));
+        }
+        if !(1..=Self::MAX_NETWORKS).contains(&self.networks) {
+            return bad(format!("it has {} networks, possible are 1 to {}", self.networks, Self::MAX_NETWORKS));
+        }
+        if let SpacingRule::Nnunet(rule) = &self.spacing {
+            rule.check().map_err(SpecError::Invalid)?;
         }
         if !(1.0..=Self::MAX_TOLERANCE).contains(&self.spacing.tolerance()) {
             return bad(format!(

@@ -56,6 +56,19 @@ pub enum PipelineError {
     /// A network's output contains NaN or infinity.
     #[error("the network returned NaN or infinity: its weights or its input are invalid")]
     AnswerNotFinite,
+    /// Logits that half precision cannot express.
+    #[error(
+        "the logits exceed the range of half precision, in which nnU-Net computes; predict without `exact`, in single precision"
+    )]
+    HalfPrecisionRange,
+    /// A model that cannot be computed as nnU-Net computes.
+    #[error(
+        "`{model}` was not imported from nnU-Net, so there is no nnU-Net computation to repeat; predict without `exact`"
+    )]
+    NotFromNnunet {
+        /// Name of the model.
+        model: String,
+    },
     /// Models that cannot be averaged.
     #[error("these models cannot be averaged: {0}")]
     Ensemble(String),
@@ -155,6 +168,8 @@ impl PipelineError {
             | Self::TensorLength { .. }
             | Self::AnswerShape { .. }
             | Self::AnswerNotFinite
+            | Self::HalfPrecisionRange
+            | Self::NotFromNnunet { .. }
             | Self::Ensemble(_)
             | Self::CroppedStream
             | Self::UnknownLabels { .. }

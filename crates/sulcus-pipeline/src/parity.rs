@@ -1,4 +1,4 @@
-use crate::inference::labels_of;
+use crate::inference::{labels_of, mean_of_networks};
 use crate::{PipelineError, Predictor, Tensor};
 use sulcus_model::ModelSpec;
 
@@ -49,7 +49,8 @@ pub fn compare_predictors(
             continue;
         }
         for (left, right) in left.chunks_exact(classes * space).zip(right.chunks_exact(classes * space)) {
-            let decided = [left, right].map(|values| labels_of(spec, values, space));
+            let decided =
+                [left, right].map(|values| labels_of(spec, &mean_of_networks(spec, values.to_vec()), space));
             let [left, right] = &decided;
             parity.class_disagreements += left.iter().zip(right).filter(|(l, r)| l != r).count();
         }

@@ -133,6 +133,7 @@ fn pooled_2d(name: &str, base: usize) -> NetworkSpec {
         downsampling: Downsampling::MaxPool,
         encoder: Encoder::Plain,
         deep_supervision: false,
+        imported: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sulcus_model::Dimensions;
 use sulcus_model::{ModelSpec, Precision};
 use sulcus_onnx::read_spec;
-use sulcus_pipeline::{ScanChecks, WindowOptions};
+use sulcus_pipeline::{Numerics, PipelineError, ScanChecks, WindowOptions};
 
 use crate::device::compute_precision;
 use crate::engine::SessionPool;
@@ -31,6 +31,7 @@ pub struct SegmenterBuilder {
     #[cfg(feature = "ort")]
     library: Option<OrtLibrary>,
     window: WindowOptions,
+    numerics: Numerics,
     checks: ScanChecks,
     max_memory: Option<u64>,
     allow_unchecked: bool,
@@ -178,6 +179,14 @@ impl SegmenterBuilder {
         self
     }
 
+    /// How predictions are computed. Defaults to [`Numerics::Float32`]; [`Numerics::Nnunet`] repeats the computation of nnU-Net's own
+    /// predictor, for models that were imported from nnU-Net. nnU-Net mirrors by default: use it with [`mirror`](Self::mirror) to get the
+    /// same masks.
+    pub fn numerics(mut self, numerics: Numerics) -> Self {
+        self.numerics = numerics;
+        self
+    }
+
     /// Limits the memory of the process, in bytes. By default the limit is the memory of the machine or its container, if the
     /// system reports it (Linux); `u64::MAX` removes the limit. The limit is kept by processing the scan in chunks, which
     /// takes longer and gives the same mask to the last bit; a scan that needs more memory even then is refused with the
@@ -224,6 +233,11 @@ impl SegmenterBuilder {
         let files: Vec<ModelFile> =
             self.models.iter().enumerate().map(|(i, source)| read(source, i, total)).collect::<Result<_, _>>()?;
         let unchecked = self.check_unchecked(&files)?;
+        if self.numerics == Numerics::Nnunet
+            && let Some(other) = files.iter().find(|file| file.spec.nnunet.is_none())
+        {
+            return Err(PipelineError::NotFromNnunet { model: other.name.clone() }.into());
+        }
         if let Some((first, others)) = files.split_first() {
             for other in others {
                 check_member((&first.name, &first.spec), (&other.name, &other.spec))?;
@@ -277,7 +291,7 @@ impl SegmenterBuilder {
             // On a GPU, the batch of one thread is copied while that of another one is computed.
             engine_threads: if choice.device.is_gpu() { 2 } else { 1 },
         };
-        Segmenter::new(models, settings, self.window, self.checks, choice.notes)
+        Segmenter::new(models, settings, (self.window, self.numerics), self.checks, choice.notes)
     }
 
     /// Refuses a precision that the device cannot compute the models in.

@@ -19,6 +19,7 @@ fn shared_properties(spec: &ModelSpec) -> [(&'static str, String); 5] {
         crop,
         // These may differ, because they only affect how logits are computed.
         network: _,
+        networks: _,
         orientation: _,
         spacing: _,
         patch: _,
@@ -32,6 +33,7 @@ fn shared_properties(spec: &ModelSpec) -> [(&'static str, String); 5] {
         format_version: _,
         name: _,
         training: _,
+        nnunet: _,
         // A scan is compared with the training scans of each model.
         training_scans: _,
         // Models of different precision can be averaged.

@@ -1,7 +1,7 @@
 //! The result of one segmentation as data, the same for the command line, HTTP, C and Python.
 
 use serde::{Serialize, Serializer};
-use sulcus_pipeline::{ScanWarning, StageSeconds};
+use sulcus_pipeline::{Numerics, ScanWarning, StageSeconds};
 use sulcus_volume::Label;
 
 /// The description of a segmented scan besides its mask. It serializes to the JSON object that every front end returns.
@@ -14,6 +14,9 @@ pub struct Report {
     pub device: String,
     /// The precision of the arithmetic: `fp32`, `fp16`, `bf16` or `int8`; `fp32+int8` for an ensemble of both.
     pub precision: String,
+    /// How it was computed: `nnunet` if it repeated nnU-Net's computation, else absent.
+    #[serde(skip_serializing_if = "Numerics::is_default")]
+    pub numerics: Numerics,
     /// The duration of each stage.
     pub seconds: Seconds,
     /// Number of tiles that the scan was divided into.

@@ -1,7 +1,7 @@
 use std::ops::ControlFlow;
 
 use sulcus_model::Structure;
-use sulcus_pipeline::{Outputs, Progress, ScanWarning};
+use sulcus_pipeline::{Numerics, Outputs, Progress, ScanWarning};
 use sulcus_volume::{Image, LabelMap, LabelTable};
 
 use crate::{Device, Engine, LabelVolume, Report, Seconds};
@@ -69,6 +69,8 @@ pub struct Segmentation {
     pub device: Device,
     /// The precision of the arithmetic: `fp32`, `bf16`, `fp16` or `int8`; `fp32+int8` for an ensemble of both.
     pub precision: String,
+    /// How it was computed.
+    pub numerics: Numerics,
 }
 
 impl Segmentation {
@@ -78,6 +80,7 @@ impl Segmentation {
             engine: self.engine.name().to_owned(),
             device: self.device.to_string(),
             precision: self.precision.clone(),
+            numerics: self.numerics,
             seconds: self.seconds,
             tiles: self.tiles,
             peak_memory_bytes: self.peak_memory_bytes,

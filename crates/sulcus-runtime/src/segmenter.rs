@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use sulcus_model::{CropRule, ModelSpec, Precision};
 use sulcus_pipeline::{
-    ChunkSize, Crop, EngineMemory, InferencePlan, InferenceSettings, Outputs, PipelineError, PlannedModel,
-    Progress, ScanChecks, ScanInput, WindowOptions, check_memory, check_scan, execute, min_memory_bytes,
-    plan_inference,
+    ChunkSize, Crop, EngineMemory, InferencePlan, InferenceSettings, Numerics, Outputs, PipelineError,
+    PlannedModel, Progress, ScanChecks, ScanInput, WindowOptions, check_memory, check_scan, execute,
+    min_memory_bytes, plan_inference,
 };
 use sulcus_volume::{Geometry, Image, Label};
 
@@ -26,6 +26,7 @@ pub struct Segmenter {
     settings: EngineSettings,
     precision: String,
     window: WindowOptions,
+    numerics: Numerics,
     checks: ScanChecks,
     loaded_bytes: u64,
     /// The memory limit where the caller sets none.
@@ -61,6 +62,7 @@ struct Request<'a> {
     /// The specification that they share, with the postprocessing that is applied.
     spec: &'a ModelSpec,
     window: &'a WindowOptions,
+    numerics: Numerics,
     /// `None` for a scan that is not checked.
     checks: Option<ScanChecks>,
 }
@@ -121,7 +123,7 @@ impl Segmenter {
     pub(crate) fn new(
         models: Vec<Model>,
         settings: EngineSettings,
-        window: WindowOptions,
+        (window, numerics): (WindowOptions, Numerics),
         checks: ScanChecks,
         notes: Vec<Note>,
     ) -> Result<Self, Error> {
@@ -131,7 +133,18 @@ impl Segmenter {
         let loaded_bytes = loaded_bytes(models.iter().map(|m| m.file_bytes).sum());
         let default_memory_limit = default_memory_limit(loaded_bytes);
         let precision = precision_names(&models, &settings);
-        Ok(Self { spec, models, settings, precision, window, checks, loaded_bytes, default_memory_limit, notes })
+        Ok(Self {
+            spec,
+            models,
+            settings,
+            precision,
+            window,
+            numerics,
+            checks,
+            loaded_bytes,
+            default_memory_limit,
+            notes,
+        })
     }
 
     /// The specification of the model. For an ensemble: that of the first model, with only the postprocessing steps that
@@ -295,7 +308,8 @@ impl Segmenter {
             let max_memory = Some(self.default_memory_limit.unwrap_or(u64::MAX));
             let options = SegmentOptions { max_memory, ..SegmentOptions::default() };
             // It is a part of a training scan, so it is not compared with whole ones.
-            let request = Request { models: one, spec, window: &window, checks: None };
+            let request =
+                Request { models: one, spec, window: &window, numerics: Numerics::Float32, checks: None };
             let found = self.run(request, ScanInput::Borrowed(&image), options)?;
             golden.check(&found.labels)?;
         }
@@ -303,7 +317,8 @@ impl Segmenter {
     }
 
     fn request(&self) -> Request<'_> {
-        Request { models: &self.models, spec: &self.spec, window: &self.window, checks: Some(self.checks) }
+        let Self { models, spec, window, numerics, checks, .. } = self;
+        Request { models, spec, window, numerics: *numerics, checks: Some(*checks) }
     }
 
     /// Crops the scan if the models require it, checks it, makes a plan, and executes the plan on the engine.
@@ -313,13 +328,14 @@ impl Segmenter {
         scan: ScanInput<'_>,
         options: SegmentOptions<'_>,
     ) -> Result<Segmentation, Error> {
-        let Request { models, spec, window, checks } = request;
+        let Request { models, spec, window, numerics, checks } = request;
         let SegmentOptions { outputs, observer, max_memory } = options;
         let mut ignore_progress = |_: Progress| ControlFlow::Continue(());
         let observer = observer.unwrap_or(&mut ignore_progress);
 
         let mut settings = self.inference_settings(outputs, self.memory_limit(max_memory));
         settings.window = *window;
+        settings.numerics = numerics;
         let (scan, crop) = cropped(spec, scan, &mut settings)?;
         settings.scan = scan.ownership();
         let specs: Vec<&ModelSpec> = models.iter().map(|model| &model.spec).collect();
@@ -358,12 +374,14 @@ impl Segmenter {
             engine: self.settings.engine,
             device: self.settings.device,
             precision: self.precision.clone(),
+            numerics,
         })
     }
 
     fn inference_settings(&self, outputs: Outputs, limit: Option<u64>) -> InferenceSettings {
         let mut settings = InferenceSettings::default();
         settings.window = self.window;
+        settings.numerics = self.numerics;
         settings.outputs = outputs;
         settings.engine_threads = self.settings.engine_threads;
         settings.engine_memory =
@@ -394,6 +412,7 @@ fn cropped<'a>(
 ) -> Result<(ScanInput<'a>, Option<Crop>), Error> {
     let Some(crop) = Crop::of(spec, scan.image())? else { return Ok((scan, None)) };
     settings.reserved_bytes = crop_reserve(spec, settings.outputs, crop.full());
+    settings.cropped_from = Some(crop.full().shape());
     if let ScanInput::Borrowed(image) = &scan {
         settings.reserved_bytes += size_of_val(image.data()) as u64;
     }

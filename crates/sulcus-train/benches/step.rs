@@ -59,6 +59,7 @@ impl Case {
             downsampling: if flat { Downsampling::MaxPool } else { Downsampling::StridedConvolution },
             encoder: Encoder::Plain,
             deep_supervision: false,
+            imported: None,
         }
     }
 

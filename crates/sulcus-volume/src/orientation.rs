@@ -82,6 +82,21 @@ impl Orientation {
         Self(order.map(|(axis, reversed)| if reversed { self.0[axis].opposite() } else { self.0[axis] }))
     }
 
+    /// The orientation of a grid whose axes are these axes in another order: axis `i` of it is axis `order[i]` of this one. `None` if
+    /// `order` does not name each axis once.
+    ///
+    /// ```
+    /// use sulcus_volume::Orientation;
+    ///
+    /// assert_eq!(Orientation::LPI.permuted([2, 0, 1]), Some("ILP".parse()?));
+    /// assert_eq!(Orientation::LPI.permuted([2, 2, 1]), None);
+    /// # Ok::<(), sulcus_volume::VolumeError>(())
+    /// ```
+    pub fn permuted(self, order: [usize; 3]) -> Option<Self> {
+        let names_each = (0..3).all(|axis| order.contains(&axis));
+        names_each.then(|| self.rearranged(order.map(|axis| (axis, false))))
+    }
+
     /// All 48 orientations.
     pub fn all() -> impl Iterator<Item = Self> {
         const ORDERS: [[u8; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];

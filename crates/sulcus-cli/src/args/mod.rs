@@ -1,5 +1,6 @@
 //! The command line: commands, options and their help. [`values`] parses the values of options.
 
+mod import;
 mod precision;
 mod prediction;
 mod scans;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub(crate) use import::{ImportCommand, NnunetArgs};
 pub(crate) use prediction::{ComputeArgs, DoctorArgs, InstallArgs, PredictArgs, ServeArgs};
 pub(crate) use scans::{ConvertArgs, EvaluateArgs, FigureArgs, InfoArgs, ViewArgs};
 pub(crate) use training::{DemoArgs, ExportArgs, PlanArgs, PlanChoices, SplitArgs, TrainArgs};
@@ -59,6 +61,9 @@ pub(crate) enum Command {
     /// Write the network of a run as one ONNX file, after a check that the file gives the same results
     #[command(after_help = "Example:\n  sulcus export run -o model.onnx --checkpoint best")]
     Export(ExportArgs),
+    /// Write a trained model of another program as one ONNX file
+    #[command(subcommand, after_help = "Example:\n  sulcus import nnunet MODEL_FOLDER -o model.onnx")]
+    Import(ImportCommand),
     /// Segment scans
     #[command(after_help = "Example:\n  sulcus predict -m model.onnx scan.nii.gz -o mask.nii.gz")]
     Predict(PredictArgs),

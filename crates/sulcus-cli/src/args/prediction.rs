@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use sulcus_pipeline::Numerics;
 use sulcus_runtime::{Device, Engine};
 
 use super::precision::PrecisionArgs;
@@ -87,9 +88,20 @@ pub(crate) struct ComputeArgs {
     /// Also predict mirrored copies, along the axes that were mirrored in training, and average
     #[arg(long)]
     pub(crate) mirror: bool,
+    /// Compute as nnU-Net's own predictor does, so that masks are equal to its masks; only for models imported from nnU-Net. It
+    /// mirrors by default: add --mirror
+    #[arg(long)]
+    pub(crate) exact: bool,
     /// Step of the sliding window as a fraction of the tile size [default: from the model]
     #[arg(long, value_name = "STEP", value_parser = window_step)]
     pub(crate) step: Option<f64>,
+}
+
+impl ComputeArgs {
+    /// How predictions are computed.
+    pub(crate) fn numerics(&self) -> Numerics {
+        if self.exact { Numerics::Nnunet } else { Numerics::Float32 }
+    }
 }
 
 #[derive(Debug, Args)]

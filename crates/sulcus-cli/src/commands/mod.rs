@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod figure;
+pub(crate) mod import;
 pub(crate) mod info;
 pub(crate) mod plan;
 pub(crate) mod predict;

@@ -53,6 +53,7 @@ pub(crate) fn load(
         .allow_constant(args.allow_constant)
         .ort_library(library)
         .mirror(args.mirror)
+        .numerics(args.numerics())
         .step(args.step);
     if let Some(precision) = args.precision.requested(args.device, args.engine)? {
         builder = builder.precision(precision);

@@ -1,7 +1,7 @@
 //! Preprocessing rules of models and plans as text.
 
 use sulcus_dataset::{PatientSource, Patients};
-use sulcus_model::{CropRule, GridAxes, Normalisation, SpacingRule};
+use sulcus_model::{CropRule, GridAxes, NnunetSpacing, Normalisation, SpacingRule};
 
 use super::text::significant;
 
@@ -35,12 +35,18 @@ pub(crate) fn spacing(rule: &SpacingRule) -> String {
                 format!("{target} (scans within a factor of {} of it keep their own)", significant(*tolerance))
             }
         }
+        SpacingRule::Nnunet(NnunetSpacing { mm, .. }) => {
+            let along = |mm: Option<f64>| mm.map_or_else(|| "own".to_owned(), significant);
+            format!("{} mm, resampled as nnU-Net does", mm.map(along).join(" × "))
+        }
     }
 }
 
 /// An intensity normalisation.
 pub(crate) fn normalisation(rule: &Normalisation) -> String {
     match rule {
+        Normalisation::None => "none".to_owned(),
+        Normalisation::RgbTo01 => "divided by 255".to_owned(),
         Normalisation::MinMax => "min-max".to_owned(),
         Normalisation::ZScore => "z-score".to_owned(),
         Normalisation::ZScoreNonzero => "z-score of the non-zero part".to_owned(),

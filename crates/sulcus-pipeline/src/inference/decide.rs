@@ -48,6 +48,24 @@ pub(crate) fn labels_of(spec: &ModelSpec, values: &[f32], voxels: usize) -> Vec<
     labels
 }
 
+/// The mean logits of the networks of a file.
+///
+/// # Shapes
+/// `values` `[networks · K, voxels]` → `[K, voxels]`.
+pub(crate) fn mean_of_networks(spec: &ModelSpec, mut values: Vec<f32>) -> Vec<f32> {
+    if spec.networks <= 1 {
+        return values;
+    }
+    let length = values.len() / spec.networks;
+    let (mean, others) = values.split_at_mut(length);
+    for other in others.chunks_exact(length.max(1)) {
+        mean.iter_mut().zip(other).for_each(|(sum, v)| *sum += v);
+    }
+    mean.iter_mut().for_each(|sum| *sum /= spec.networks as f32);
+    values.truncate(length);
+    values
+}
+
 /// Replaces logits by probabilities.
 ///
 /// # Shapes

@@ -3,15 +3,17 @@
 use std::ops::{ControlFlow, Range};
 
 use sulcus_model::ModelSpec;
-use web_time::Instant;
 
 use super::chunks::ChunkSize;
+use super::decide::to_probabilities;
+use super::exact;
 use super::label_accumulator::{LabelAccumulator, LogitSlab};
 use super::logits::Logits;
-use super::plan::{GridGroup, InferencePlan};
+use super::plan::{Average, GridGroup, InferencePlan};
 use super::resample_back::{ReorientedPlane, resample_region, resamplings, source_region};
-use super::settings::ScanInput;
+use super::settings::{Numerics, ScanInput};
 use super::sliding_window::{SlidingWindow, WindowSource};
+use super::stage_seconds::{StageSeconds, timed};
 use super::tile_grid::TileGrid;
 use super::tile_queue::TileQueue;
 use super::{Progress, WindowOptions};
@@ -27,17 +29,6 @@ pub struct Execution {
     pub tiles: usize,
     /// The duration of each stage.
     pub seconds: StageSeconds,
-}
-
-/// Wall-clock seconds of the stages of one prediction, all models together.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct StageSeconds {
-    /// Reorienting, normalising and resampling.
-    pub preprocess: f64,
-    /// The sliding window, resampling of logits and the choice of labels, which happen at the same time.
-    pub infer: f64,
-    /// Postprocessing of the whole mask.
-    pub postprocess: f64,
 }
 
 /// Models that see the same preprocessed scan through the same sliding window.
@@ -87,8 +78,12 @@ pub fn execute(
         progress.done += 1;
         observer(progress)
     };
-    let mut context = InferenceContext { options: plan.window, chunks: plan.chunks, queue, on_tile: &mut on_tile };
     let mut seconds = StageSeconds::default();
+    if plan.numerics == Numerics::Nnunet {
+        let prediction = exact::run(plan, specs, combined, scan, queue, &mut on_tile, &mut seconds)?;
+        return Ok(Execution { prediction, tiles: progress.done, seconds });
+    }
+    let mut context = InferenceContext { options: plan.window, chunks: plan.chunks, queue, on_tile: &mut on_tile };
     let mut accumulator = LabelAccumulator::new(combined, &geometry, plan.outputs)?;
     if let [grid] = plan.grids.as_slice() {
         let (preprocessed, inverse) = timed(&mut seconds.preprocess, || preprocess_grid(grid, specs, scan))?;
@@ -102,21 +97,23 @@ pub fn execute(
                 let (preprocessed, inverse) =
                     timed(&mut seconds.preprocess, || preprocess_grid(grid, specs, borrowed))?;
                 let groups = weighted_groups(grid, specs, &preprocessed)?;
-                timed(&mut seconds.infer, || inverse.stream_into(&groups, &mut context, &mut slab))?;
+                timed(&mut seconds.infer, || match plan.average {
+                    Average::Logits => inverse.stream_into(&groups, &mut context, &mut slab),
+                    Average::Probabilities => {
+                        let weight = 1.0 / plan.grids.len() as f32;
+                        inverse.stream_probabilities(combined, weight, &groups, &mut context, &mut slab)
+                    }
+                })?;
             }
-            accumulator.add_slab(slab);
+            accumulator.add_slab(match plan.average {
+                Average::Logits => slab,
+                Average::Probabilities => slab.into_logits(combined),
+            });
         }
         drop(scan);
     }
     let prediction = timed(&mut seconds.postprocess, || accumulator.finish())?;
     Ok(Execution { prediction, tiles: progress.done, seconds })
-}
-
-fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let result = work();
-    *seconds += start.elapsed().as_secs_f64();
-    result
 }
 
 /// The scan for each preprocessing group of a grid, and the inverse transform, which they share.
@@ -195,6 +192,25 @@ impl InverseTransform {
         let [nx, ny, _] = self.geometry.shape();
         let region = [0..nx, 0..ny, slab.slices.clone()];
         self.stream_region(groups, context, region, &mut |plane| {
+            slab.add(&self.transform.reorientation, &plane);
+        })
+    }
+
+    /// As [`InverseTransform::stream_into`], but adds probabilities with a weight.
+    fn stream_probabilities(
+        &self,
+        spec: &ModelSpec,
+        weight: f32,
+        groups: &[WeightedGroup<'_>],
+        context: &mut InferenceContext<'_>,
+        slab: &mut LogitSlab,
+    ) -> Result<(), PipelineError> {
+        let [nx, ny, _] = self.geometry.shape();
+        let region = [0..nx, 0..ny, slab.slices.clone()];
+        self.stream_region(groups, context, region, &mut |mut plane| {
+            let voxels = plane.y.len() * plane.x.len();
+            to_probabilities(spec, &mut plane.values, voxels);
+            plane.values.iter_mut().for_each(|p| *p *= weight);
             slab.add(&self.transform.reorientation, &plane);
         })
     }

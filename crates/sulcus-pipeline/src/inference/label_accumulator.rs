@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use sulcus_model::ModelSpec;
+use sulcus_model::{ModelSpec, OutputActivation};
 use sulcus_volume::{Geometry, Image, Label, LabelMap, Reorientation};
 
 use super::decide::{labels_of, to_probabilities};
@@ -94,6 +94,18 @@ impl LogitSlab {
         let [nx, ny, _] = geometry.shape();
         let values = zeros((nx * ny * slices.len()).checked_mul(classes))?;
         Ok(Self { shape: geometry.shape(), slices, values })
+    }
+
+    /// Replaces mean probabilities by logits that give the same labels and probabilities.
+    pub(super) fn into_logits(mut self, spec: &ModelSpec) -> Self {
+        let logit = |p: f32| match spec.activation {
+            OutputActivation::Softmax => p.max(f32::MIN_POSITIVE).ln(),
+            OutputActivation::Sigmoid | OutputActivation::Regions => {
+                p.max(f32::MIN_POSITIVE).ln() - (1.0 - p).max(f32::MIN_POSITIVE).ln()
+            }
+        };
+        self.values.iter_mut().for_each(|v| *v = logit(*v));
+        self
     }
 
     pub(super) fn add(&mut self, reorientation: &Reorientation, plane: &ReorientedPlane) {

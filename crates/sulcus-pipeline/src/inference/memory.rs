@@ -139,7 +139,8 @@ impl<'a> MemoryModel<'a> {
                 let open_planes = tiles.tile()[0].min(region[0].len()) as u64;
                 let weights = u64::from(tiles.weights().is_some());
                 // Logits of a tile, their mean or mirrored copy, and a copy inside the engine.
-                let per_voxel = classes * 2 + (classes + channels) * self.tiles_in_flight as u64;
+                let outputs = classes.saturating_mul(spec.networks as u64);
+                let per_voxel = outputs + classes + (outputs + channels) * self.tiles_in_flight as u64;
                 bytes = sum([
                     bytes,
                     bytes_of([open_planes, source_plane, classes + weights]),
@@ -175,7 +176,7 @@ pub(super) fn engine_workspace_bytes(spec: &ModelSpec, geometry: &Geometry) -> u
     const ARENA_OVERHEAD: f64 = 1.6;
     let network = &spec.network;
     let edges: Vec<usize> = match spec.tiling {
-        Tiling::Patch => spec.patch.clone(),
+        Tiling::Patch | Tiling::CentredPatch => spec.patch.clone(),
         Tiling::Whole => {
             let reorientation =
                 Reorientation::between(geometry.orientation(), spec.orientation.orientation_for(geometry));

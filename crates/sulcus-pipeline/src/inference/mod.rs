@@ -2,6 +2,7 @@
 
 mod chunks;
 mod decide;
+mod exact;
 mod execute;
 mod label_accumulator;
 mod logits;
@@ -11,6 +12,7 @@ mod plan;
 mod resample_back;
 mod settings;
 mod sliding_window;
+mod stage_seconds;
 mod tile_grid;
 mod tile_queue;
 
@@ -24,15 +26,17 @@ use crate::{PipelineError, Predictor, Preprocessed};
 
 pub use chunks::{ChunkSize, count_tiles_in_chunks};
 pub use decide::decide;
-pub(crate) use decide::labels_of;
-pub use execute::{Execution, InferenceContext, StageSeconds, WeightedGroup, execute};
+pub(crate) use decide::{labels_of, mean_of_networks};
+pub use execute::{Execution, InferenceContext, WeightedGroup, execute};
 pub use label_accumulator::{LabelAccumulator, LogitSlab};
 pub use logits::Logits;
 pub use plan::{
-    GridGroup, InferencePlan, PreprocessingGroup, WindowGroup, check_memory, min_memory_bytes, plan_inference,
+    Average, GridGroup, InferencePlan, PreprocessingGroup, WindowGroup, check_memory, min_memory_bytes,
+    plan_inference,
 };
-pub use settings::{EngineMemory, InferenceSettings, PlannedModel, ScanInput, ScanOwnership};
+pub use settings::{EngineMemory, InferenceSettings, Numerics, PlannedModel, ScanInput, ScanOwnership};
 use sliding_window::{SlidingWindow, WindowSource};
+pub use stage_seconds::StageSeconds;
 use tile_grid::TileGrid;
 pub use tile_queue::{SyncTileQueue, TileQueue};
 

@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use sulcus_model::{CoarseAxis, CropRule, ModelSpec, SpacingRule};
+use sulcus_model::{CoarseAxis, CropRule, ModelSpec, NnunetResampling, NnunetSpacing, SpacingRule};
 use sulcus_volume::{Geometry, Spacing};
 
 use super::chunks::{ChunkSize, count_tiles_in_chunks};
+use super::exact::configurations::check;
+use super::exact::memory::peak_bytes as exact_peak_bytes;
 use super::memory::{MemoryModel, engine_workspace_bytes};
-use super::settings::{EngineMemory, InferenceSettings, PlannedModel};
+use super::settings::{EngineMemory, InferenceSettings, Numerics, PlannedModel};
 use super::{WindowOptions, tiles_in_flight};
 use crate::{Outputs, PipelineError, Resampling};
 
@@ -15,8 +17,10 @@ use crate::{Outputs, PipelineError, Resampling};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct InferencePlan {
-    /// The models, grouped by network grid. The logits of different grids are averaged on the scan's own grid.
+    /// The models, grouped by network grid. The outputs of different grids are averaged on the scan's own grid.
     pub grids: Vec<GridGroup>,
+    /// What is averaged there.
+    pub average: Average,
     /// How much of the scan is processed at a time.
     pub chunks: ChunkSize,
     /// Sessions of each model.
@@ -32,6 +36,29 @@ pub struct InferencePlan {
     pub window: WindowOptions,
     /// The results to compute.
     pub outputs: Outputs,
+    /// How they are computed.
+    pub numerics: Numerics,
+    /// The shape x, y, z of the scan from which the caller has cut the image, if it has.
+    pub cropped_from: Option<[usize; 3]>,
+}
+
+/// What of models with different network grids is averaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Average {
+    /// Logits.
+    #[default]
+    Logits,
+    /// The probabilities of configurations of nnU-Net, each with the same weight. The logits of the folds of one are averaged first.
+    Probabilities,
+}
+
+impl Average {
+    fn of(models: &[PlannedModel<'_>]) -> Self {
+        let Some((first, others)) = models.split_first() else { return Self::Logits };
+        let all_of_nnunet = models.iter().all(|model| model.spec.nnunet.is_some());
+        let one_configuration = others.iter().all(|other| same_configuration(first.spec, other.spec));
+        if all_of_nnunet && !one_configuration { Self::Probabilities } else { Self::Logits }
+    }
 }
 
 /// Models with the same network grid: their logits are averaged there.
@@ -94,6 +121,9 @@ pub fn plan_inference(
 ) -> Result<InferencePlan, PipelineError> {
     /// With fewer tiles per session, starting a second session takes longer than it saves.
     const MIN_TILES_PER_SESSION: usize = 2;
+    if settings.numerics == Numerics::Nnunet {
+        return plan_exact(models, geometry, settings);
+    }
     let planner = Planner { models, geometry, settings, grids: group(models) };
     let max_sessions = models.iter().map(|model| model.max_sessions).min().unwrap_or(1).max(1);
     if max_sessions > 1 && planner.tiles(ChunkSize::WHOLE)? >= MIN_TILES_PER_SESSION * max_sessions {
@@ -115,7 +145,38 @@ pub fn min_memory_bytes(
     geometry: &Geometry,
     settings: &InferenceSettings,
 ) -> Result<u64, PipelineError> {
-    Planner { models, geometry, settings, grids: group(models) }.memory(1)?.min_bytes()
+    let planner = Planner { models, geometry, settings, grids: group(models) };
+    match settings.numerics {
+        Numerics::Float32 => planner.memory(1)?.min_bytes(),
+        Numerics::Nnunet => planner.exact_bytes(&models.iter().map(|model| model.spec).collect::<Vec<_>>(), 1),
+    }
+}
+
+/// nnU-Net's computation keeps the whole volume of logits, and predicts each tile with each network file.
+fn plan_exact(
+    models: &[PlannedModel<'_>],
+    geometry: &Geometry,
+    settings: &InferenceSettings,
+) -> Result<InferencePlan, PipelineError> {
+    let specs: Vec<&ModelSpec> = models.iter().map(|model| model.spec).collect();
+    check(&specs)?;
+    let planner = Planner { models, geometry, settings, grids: group(models) };
+    let fits = |required: u64| settings.memory_limit.is_none_or(|limit| required <= limit);
+    let max_sessions = models.iter().map(|model| model.max_sessions).min().unwrap_or(1).max(1);
+    let mut sessions = 1;
+    let mut required = planner.exact_bytes(&specs, sessions)?;
+    if max_sessions > 1 && planner.exact_bytes(&specs, max_sessions).is_ok_and(fits) {
+        sessions = max_sessions;
+        required = planner.exact_bytes(&specs, sessions)?;
+    }
+    if let Some(limit) = settings.memory_limit.filter(|_| !fits(required)) {
+        let resampling = Resampling::enlarging(specs.iter().copied(), geometry).map(Box::new);
+        return Err(PipelineError::MemoryLimit { limit, required, resampling });
+    }
+    let tiles = |spec: &&ModelSpec| count_tiles_in_chunks(spec, geometry, &settings.window, ChunkSize::WHOLE);
+    let tiles = specs.iter().map(tiles).sum::<Result<usize, _>>()?;
+    let plan = planner.finish(sessions, ChunkSize::WHOLE)?;
+    Ok(InferencePlan { tiles, peak_bytes: required, ..plan })
 }
 
 /// Checks a scan before its voxels are read: whether they can be read, and then segmented, within `settings.memory_limit`.
@@ -168,7 +229,15 @@ impl<'a> Planner<'a> {
         specs.map(|spec| count_tiles_in_chunks(spec, self.geometry, &self.settings.window, chunks)).sum()
     }
 
-    fn memory(&self, sessions: usize) -> Result<MemoryModel<'a>, PipelineError> {
+    fn exact_bytes(&self, specs: &[&ModelSpec], sessions: usize) -> Result<u64, PipelineError> {
+        let Self { geometry, settings, .. } = self;
+        let batch = self.models.iter().map(|model| model.batch).max().unwrap_or(1);
+        let in_flight = tiles_in_flight(batch, settings.engine_threads.max(sessions));
+        Ok(self.base_bytes(sessions).saturating_add(exact_peak_bytes(specs, geometry, settings, in_flight)?))
+    }
+
+    /// The memory of the process with the engine loaded, of the running engine, and of the caller's data.
+    fn base_bytes(&self, sessions: usize) -> u64 {
         let mut base_bytes = self.settings.loaded_bytes.saturating_add(self.settings.reserved_bytes);
         for model in self.models {
             // An engine keeps its workspace, so the workspace of the first session is counted too.
@@ -181,18 +250,29 @@ impl<'a> Planner<'a> {
             let kernels = 3 * model.file_bytes * more;
             base_bytes = base_bytes.saturating_add(workspace.saturating_mul(1 + more)).saturating_add(kernels);
         }
+        base_bytes
+    }
+
+    fn memory(&self, sessions: usize) -> Result<MemoryModel<'a>, PipelineError> {
         let batch = self.models.iter().map(|model| model.batch).max().unwrap_or(1);
         let calls = self.settings.engine_threads.max(sessions);
         let grids = self.grids.iter().map(|grid| (self.specs(grid), grid.preprocessings.len()));
-        MemoryModel::new(self.geometry, grids, self.settings, tiles_in_flight(batch, calls), base_bytes)
+        MemoryModel::new(
+            self.geometry,
+            grids,
+            self.settings,
+            tiles_in_flight(batch, calls),
+            self.base_bytes(sessions),
+        )
     }
 
     fn finish(self, sessions: usize, chunks: ChunkSize) -> Result<InferencePlan, PipelineError> {
         let tiles = self.tiles(chunks)?;
         let peak_bytes = self.memory(sessions)?.peak_bytes(chunks)?;
         let concurrent_calls = if sessions > 1 { sessions } else { self.settings.engine_threads.max(1) };
-        let InferenceSettings { window, outputs, .. } = *self.settings;
+        let InferenceSettings { window, outputs, numerics, cropped_from, .. } = *self.settings;
         Ok(InferencePlan {
+            average: Average::of(self.models),
             grids: self.grids,
             chunks,
             sessions,
@@ -201,6 +281,8 @@ impl<'a> Planner<'a> {
             peak_bytes,
             window,
             outputs,
+            numerics,
+            cropped_from,
         })
     }
 }
@@ -209,15 +291,22 @@ impl<'a> Planner<'a> {
 /// given.
 fn group(models: &[PlannedModel<'_>]) -> Vec<GridGroup> {
     let all: Vec<usize> = (0..models.len()).collect();
-    let window = |group: Vec<usize>| {
-        let weight = if group.len() == models.len() { 1.0 } else { group.len() as f32 / models.len() as f32 };
+    let window = |group: Vec<usize>, averaged: usize| {
+        let weight = if group.len() == averaged { 1.0 } else { group.len() as f32 / averaged as f32 };
         WindowGroup { models: group, weight }
     };
-    let preprocessing = |group: Vec<usize>| PreprocessingGroup {
-        windows: partition(models, &group, same_window).into_iter().map(window).collect(),
+    let preprocessing = |group: Vec<usize>, averaged: usize| {
+        let windows = partition(models, &group, same_window).into_iter();
+        PreprocessingGroup { windows: windows.map(|group| window(group, averaged)).collect() }
     };
-    let grid = |group: Vec<usize>| GridGroup {
-        preprocessings: partition(models, &group, same_preprocessing).into_iter().map(preprocessing).collect(),
+    let average = Average::of(models);
+    let grid = |group: Vec<usize>| {
+        let averaged = match average {
+            Average::Logits => models.len(),
+            Average::Probabilities => group.len(),
+        };
+        let preprocessings = partition(models, &group, same_preprocessing).into_iter();
+        GridGroup { preprocessings: preprocessings.map(|group| preprocessing(group, averaged)).collect() }
     };
     partition(models, &all, same_grid).into_iter().map(grid).collect()
 }
@@ -238,16 +327,30 @@ fn partition(
     groups
 }
 
-/// What determines the network's grid for a scan; the interpolation of the image does not.
-fn grid_rule(spec: &ModelSpec) -> Option<(Spacing, CoarseAxis, f64)> {
+/// What determines the network's grid for a scan, and how logits are resampled from it.
+#[derive(PartialEq)]
+enum GridRule {
+    Native,
+    Resample(Spacing, CoarseAxis, f64),
+    Nnunet([Option<f64>; 3], NnunetResampling),
+}
+
+/// The interpolation of the image is not part of it.
+fn grid_rule(spec: &ModelSpec) -> GridRule {
     match spec.spacing {
-        SpacingRule::Native => None,
-        SpacingRule::Resample { mm, coarse_axis, tolerance, .. } => Some((mm, coarse_axis, tolerance)),
+        SpacingRule::Native => GridRule::Native,
+        SpacingRule::Resample { mm, coarse_axis, tolerance, .. } => GridRule::Resample(mm, coarse_axis, tolerance),
+        SpacingRule::Nnunet(NnunetSpacing { mm, logits, .. }) => GridRule::Nnunet(mm, logits),
     }
 }
 
 fn same_grid(a: &ModelSpec, b: &ModelSpec) -> bool {
-    a.orientation == b.orientation && grid_rule(a) == grid_rule(b)
+    a.orientation == b.orientation && grid_rule(a) == grid_rule(b) && same_configuration(a, b)
+}
+
+/// Whether models are folds of one configuration of nnU-Net, if both come from it.
+fn same_configuration(a: &ModelSpec, b: &ModelSpec) -> bool {
+    a.nnunet.as_ref().zip(b.nnunet.as_ref()).is_none_or(|(a, b)| a.has_configuration_of(b))
 }
 
 fn same_preprocessing(a: &ModelSpec, b: &ModelSpec) -> bool {

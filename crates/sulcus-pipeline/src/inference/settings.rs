@@ -72,6 +72,25 @@ pub enum EngineMemory {
     Device,
 }
 
+/// How a prediction is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Numerics {
+    /// In single precision, plane by plane.
+    #[default]
+    Float32,
+    /// As nnU-Net's predictor computes on a processor, so that masks are equal to its masks: splines in double precision, sums of logits
+    /// in half precision, and the whole volume of logits in memory. Only for models that were imported from nnU-Net.
+    Nnunet,
+}
+
+impl Numerics {
+    /// Whether it is the default.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What [`plan_inference`](super::plan_inference) decides by, besides models and scan.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
@@ -80,8 +99,12 @@ pub struct InferenceSettings {
     pub window: WindowOptions,
     /// What is computed.
     pub outputs: Outputs,
+    /// How it is computed.
+    pub numerics: Numerics,
     /// Who owns the scan.
     pub scan: ScanOwnership,
+    /// The shape x, y, z of the scan from which the caller has cut the image, if it has. NumPy's sums depend on it.
+    pub cropped_from: Option<[usize; 3]>,
     /// Threads that call the engine at the same time where models have one session. 0 counts as 1.
     pub engine_threads: usize,
     /// Where the engine's workspace lies.

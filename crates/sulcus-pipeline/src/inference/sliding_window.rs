@@ -3,6 +3,7 @@ use std::ops::ControlFlow;
 
 use sulcus_model::ModelSpec;
 
+use super::decide::mean_of_networks;
 use super::mirror::{flip_axes, flips};
 use super::tile_grid::{TileGrid, ZyxRanges};
 use super::tile_queue::TileQueue;
@@ -135,7 +136,7 @@ impl<'a> SlidingWindow<'a> {
         self.fill_queue(queue)?;
         let logits = queue.receive(self.source.stream_id)?;
         self.received += 1;
-        self.checked(logits)
+        Ok(mean_of_networks(self.source.spec, checked_answer(self.source.spec, &self.grid, logits)?))
     }
 
     /// The logits of the next tile, averaged over networks and mirrorings.
@@ -155,20 +156,6 @@ impl<'a> SlidingWindow<'a> {
         Ok(mean)
     }
 
-    fn checked(&self, logits: Tensor) -> Result<Vec<f32>, PipelineError> {
-        let spec = self.source.spec;
-        let spatial = &self.grid.tile()[3 - spec.network.dimensions.count()..];
-        let expected = [&[1, spec.classes()], spatial].concat();
-        let (found, values) = logits.into_parts();
-        if found != expected {
-            return Err(PipelineError::AnswerShape { expected, found });
-        }
-        if !values.iter().all(|v| v.is_finite()) {
-            return Err(PipelineError::AnswerNotFinite);
-        }
-        Ok(values)
-    }
-
     /// Adds a tile to the planes that it touches.
     fn blend(&mut self, logits: &[f32], start: [usize; 3]) -> Result<(), PipelineError> {
         let [tz, ty, tx] = self.grid.tile();
@@ -178,7 +165,9 @@ impl<'a> SlidingWindow<'a> {
         let z = start[0].max(rz.start)..(start[0] + tz).min(rz.end);
         let y = start[1].max(ry.start)..(start[1] + ty).min(ry.end);
         let x = start[2].max(rx.start)..(start[2] + tx).min(rx.end);
-        let weights = self.grid.weights();
+        let (weights, before) = (self.grid.weights(), self.grid.before());
+        // The columns of the tile.
+        let columns = x.start - start[2] + before[2]..x.end - start[2] + before[2];
         while self.next_z + self.open_planes.len() < z.end {
             let sum = zeros((height * width).checked_mul(self.source.spec.classes()))?;
             let weight = if weights.is_some() { zeros(Some(height * width))? } else { Vec::new() };
@@ -186,11 +175,11 @@ impl<'a> SlidingWindow<'a> {
         }
         for z in z {
             let Some(plane) = self.open_planes.get_mut(z - self.next_z) else { continue };
-            let dz = z - start[0];
+            let dz = z - start[0] + before[0];
             for y in y.clone() {
-                let dy = y - start[1];
+                let dy = y - start[1] + before[1];
                 let row = (y - ry.start) * width + x.start - rx.start;
-                let tile_row = (dz * ty + dy) * tx + x.start - start[2];
+                let tile_row = (dz * ty + dy) * tx + columns.start;
                 let channels = plane.sum.chunks_exact_mut(height * width).zip(logits.chunks_exact(tz * ty * tx));
                 let Some([wz, wy, wx]) = weights else {
                     for (sum, tile) in channels {
@@ -199,7 +188,7 @@ impl<'a> SlidingWindow<'a> {
                     continue;
                 };
                 let w = wz[dz] * wy[dy];
-                let wx = &wx[x.start - start[2]..x.end - start[2]];
+                let wx = &wx[columns.clone()];
                 for (sum, tile) in channels {
                     let values = tile[tile_row..tile_row + x.len()].iter().zip(wx);
                     sum[row..row + x.len()].iter_mut().zip(values).for_each(|(s, (v, x))| *s += v * x * w);
@@ -209,4 +198,22 @@ impl<'a> SlidingWindow<'a> {
         }
         Ok(())
     }
+}
+
+/// The logits of a tile, `[networks · K, z, y, x]`, after a check of their shape and that they are finite.
+pub(super) fn checked_answer(
+    spec: &ModelSpec,
+    grid: &TileGrid,
+    logits: Tensor,
+) -> Result<Vec<f32>, PipelineError> {
+    let spatial = &grid.tile()[3 - spec.network.dimensions.count()..];
+    let expected = [&[1, spec.networks * spec.classes()], spatial].concat();
+    let (found, values) = logits.into_parts();
+    if found != expected {
+        return Err(PipelineError::AnswerShape { expected, found });
+    }
+    if !values.iter().all(|v| v.is_finite()) {
+        return Err(PipelineError::AnswerNotFinite);
+    }
+    Ok(values)
 }

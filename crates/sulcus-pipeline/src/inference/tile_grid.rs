@@ -12,6 +12,8 @@ pub(super) struct TileGrid {
     shape: [usize; 3],
     tile: [usize; 3],
     starts: [Vec<usize>; 3],
+    /// The voxels of a tile before the first one of the grid, along axes where the grid is shorter than the tile.
+    before: [usize; 3],
     /// Weights of a tile along z, y, x; `None` if tiles do not overlap.
     weights: Option<[Vec<f32>; 3]>,
 }
@@ -22,15 +24,29 @@ impl TileGrid {
         let missing = 3 - spec.network.dimensions.count();
         let along = |values: &[usize], axis: usize| axis.checked_sub(missing).and_then(|a| values.get(a)).copied();
         let tile: [usize; 3] = std::array::from_fn(|axis| match spec.tiling {
-            Tiling::Patch => along(&spec.patch, axis).unwrap_or(1),
+            Tiling::Patch | Tiling::CentredPatch => along(&spec.patch, axis).unwrap_or(1),
             Tiling::Whole => {
                 along(&spec.padding_multiple, axis).map_or(1, |m| shape[axis].next_multiple_of(m.max(1)))
             }
         });
         let starts: [Vec<usize>; 3] = std::array::from_fn(|axis| tile_starts(shape[axis], tile[axis], step));
         let overlapping = (missing..3).any(|axis| starts[axis].len() > 1);
-        let weights = overlapping.then(|| std::array::from_fn(|axis| gaussian(tile[axis])));
-        Self { shape, tile, starts, weights }
+        let is_centred = spec.tiling == Tiling::CentredPatch;
+        let centre_and_floor = |tile: usize| match is_centred {
+            true => ((tile / 2) as f64, 0.0),
+            false => ((tile as f64 - 1.0) / 2.0, MIN_WEIGHT),
+        };
+        let weights = overlapping.then(|| {
+            tile.map(|tile| {
+                let (centre, floor) = centre_and_floor(tile);
+                gaussian(tile, centre, floor)
+            })
+        });
+        let before = std::array::from_fn(|axis| match is_centred {
+            true => tile[axis].saturating_sub(shape[axis]) / 2,
+            false => 0,
+        });
+        Self { shape, tile, starts, before, weights }
     }
 
     pub(super) fn tiles(&self) -> usize {
@@ -65,6 +81,11 @@ impl TileGrid {
         self.tile
     }
 
+    /// The voxels of a tile before the first one of the grid, along z, y, x; 0 where the grid is as long as a tile or longer.
+    pub(super) fn before(&self) -> [usize; 3] {
+        self.before
+    }
+
     /// The region that covers the whole grid.
     pub(super) fn whole(&self) -> ZyxRanges {
         self.shape.map(|edge| 0..edge)
@@ -91,11 +112,14 @@ impl TileGrid {
     }
 
     /// The offset in the volume, the offset in the tile and the length of each row that both share.
-    fn rows(&self, start: [usize; 3]) -> impl Iterator<Item = (usize, usize, usize)> {
+    pub(super) fn rows(&self, start: [usize; 3]) -> impl Iterator<Item = (usize, usize, usize)> {
         let [dz, dy, dx] = self.inside(start);
-        let ([_, ny, nx], [_, ty, tx]) = (self.shape, self.tile);
+        let ([_, ny, nx], [_, ty, tx], [bz, by, bx]) = (self.shape, self.tile, self.before);
         (0..dz).flat_map(move |z| {
-            (0..dy).map(move |y| (((start[0] + z) * ny + start[1] + y) * nx + start[2], (z * ty + y) * tx, dx))
+            (0..dy).map(move |y| {
+                let in_volume = ((start[0] + z) * ny + start[1] + y) * nx + start[2];
+                (in_volume, ((z + bz) * ty + y + by) * tx + bx, dx)
+            })
         })
     }
 
@@ -113,7 +137,7 @@ impl TileGrid {
 }
 
 /// nnU-Net's window: `ceil((image − tile) / (step · tile)) + 1` tiles, evenly spaced from edge to edge.
-fn tile_starts(image: usize, tile: usize, step: f64) -> Vec<usize> {
+pub(super) fn tile_starts(image: usize, tile: usize, step: f64) -> Vec<usize> {
     let Some(room) = image.checked_sub(tile).filter(|r| *r > 0) else {
         return vec![0];
     };
@@ -126,13 +150,13 @@ fn tile_starts(image: usize, tile: usize, step: f64) -> Vec<usize> {
     starts
 }
 
+/// A voxel that is covered only by the corner of one tile still needs a positive weight, the product of three of these.
+const MIN_WEIGHT: f64 = 1e-4;
+
 /// Gaussian weights along one axis with σ = tile / 8 (nnU-Net): the centre of a tile has the greatest weight.
-fn gaussian(tile: usize) -> Vec<f32> {
-    /// A voxel that is covered only by the corner of one tile still needs a positive weight, the product of three of
-    /// these.
-    const MIN_WEIGHT: f64 = 1e-4;
-    let (centre, sigma) = ((tile as f64 - 1.0) / 2.0, tile as f64 / 8.0);
-    (0..tile).map(|i| (-0.5 * ((i as f64 - centre) / sigma).powi(2)).exp().max(MIN_WEIGHT) as f32).collect()
+fn gaussian(tile: usize, centre: f64, floor: f64) -> Vec<f32> {
+    let sigma = tile as f64 / 8.0;
+    (0..tile).map(|i| (-0.5 * ((i as f64 - centre) / sigma).powi(2)).exp().max(floor) as f32).collect()
 }
 
 #[cfg(test)]

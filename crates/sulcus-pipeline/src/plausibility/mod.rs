@@ -167,7 +167,7 @@ fn geometry(spec: &ModelSpec, scan: &Geometry, training: &TrainingScans) -> Vec<
     let extent_mm: [f64; 3] = std::array::from_fn(|axis| shape[axis] as f64 * spacing_mm[axis]);
     let spacing_factor = match spec.spacing {
         SpacingRule::Native => NATIVE_SPACING_FACTOR,
-        SpacingRule::Resample { .. } => RESAMPLED_SPACING_FACTOR,
+        SpacingRule::Resample { .. } | SpacingRule::Nnunet(_) => RESAMPLED_SPACING_FACTOR,
     };
     let TrainingScans { spacing_mm: spacing, extent_mm: extent, .. } = training;
     let voxel_size = is_outside(spacing_mm, spacing, spacing_factor).then_some(ScanWarning::VoxelSize {

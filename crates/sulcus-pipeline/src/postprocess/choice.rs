@@ -5,7 +5,7 @@ use sulcus_volume::{Label, LabelMap};
 use sulcus_metrics::{count_structures, mean_defined};
 use sulcus_model::{Postprocess, Structure};
 
-use super::{apply, keep_largest};
+use super::{Ties, apply, keep_largest};
 use crate::PipelineError;
 
 /// The postprocessing that was chosen for a model, and the reasons.
@@ -39,7 +39,8 @@ where
     let labels: Vec<Label> = labels.into_iter().collect();
     let (mut steps, mut why) = (Vec::new(), Vec::new());
 
-    let (before, after) = effect(structures, cases(), |mask, shape| keep_largest(mask, shape, &[&labels]))?;
+    let (before, after) =
+        effect(structures, cases(), |mask, shape| keep_largest(mask, shape, &[&labels], Ties::KeepFirst))?;
     let (mean_before, mean_after) = (before.mean(), after.mean());
     if before.dice != after.dice {
         let worse = worse(structures, &before, &after);
@@ -60,7 +61,8 @@ where
             Ok::<_, E>((changed(&prediction, start)?, reference))
         });
         // The structures of a group are independent, so that one pass tries all of them.
-        let (before, after) = effect(structures, prepared, |mask, shape| keep_largest(mask, shape, &each))?;
+        let (before, after) =
+            effect(structures, prepared, |mask, shape| keep_largest(mask, shape, &each, Ties::KeepFirst))?;
         let means = before.label_means().zip(after.label_means());
         let dice = before.dice.iter().zip(&after.dice);
         for ((structure, (mean_before, mean_after)), (dice_before, dice_after)) in

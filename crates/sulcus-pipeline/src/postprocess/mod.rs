@@ -10,7 +10,8 @@ pub use choice::{PostprocessingChoice, choose_postprocessing};
 /// Applies one step in place to `[z, y, x]` labels of shape x, y, z.
 fn apply(step: &Postprocess, mask: &mut [Label], shape: [usize; 3]) {
     match step {
-        Postprocess::KeepLargestComponent { labels } => keep_largest(mask, shape, &[labels]),
+        Postprocess::KeepLargestComponent { labels } => keep_largest(mask, shape, &[labels], Ties::KeepFirst),
+        Postprocess::KeepLargestComponents { labels } => keep_largest(mask, shape, &[labels], Ties::KeepAll),
     }
 }
 
@@ -24,17 +25,24 @@ pub fn postprocess(steps: &[Postprocess], mask: LabelMap) -> Result<LabelMap, Pi
     Ok(LabelMap::new(geometry, values)?)
 }
 
+/// Which of several components of the largest size are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ties {
+    /// The first one in file order, so that the result depends only on the mask.
+    KeepFirst,
+    KeepAll,
+}
+
 /// Keeps the largest connected component of each group of labels. A label belongs to one group at most.
-fn keep_largest(mask: &mut [Label], [nx, ny, nz]: [usize; 3], groups: &[&[Label]]) {
+fn keep_largest(mask: &mut [Label], [nx, ny, nz]: [usize; 3], groups: &[&[Label]], ties: Ties) {
     const UNSEEN: u32 = 0;
     let mut group_of: Vec<Option<usize>> = vec![None; usize::from(Label::MAX) + 1];
     for (group, labels) in groups.iter().enumerate() {
         labels.iter().for_each(|label| group_of[usize::from(*label)] = Some(group));
     }
     let mut component = vec![UNSEEN; mask.len()];
-    // Size and number of each group's largest component. If components are equal, the first one is chosen, so that the
-    // result depends only on the mask.
-    let mut largest = vec![(0_usize, UNSEEN); groups.len()];
+    // Size and numbers of each group's largest components.
+    let mut largest = vec![(0_usize, Vec::new()); groups.len()];
     let mut components = UNSEEN;
     let mut stack = Vec::new();
     for seed in 0..mask.len() {
@@ -60,12 +68,16 @@ fn keep_largest(mask: &mut [Label], [nx, ny, nz]: [usize; 3], groups: &[&[Label]
                 }
             }
         }
-        if size > largest[group].0 {
-            largest[group] = (size, components);
+        let (most, kept) = &mut largest[group];
+        if size > *most {
+            *most = size;
+            *kept = vec![components];
+        } else if size == *most && ties == Ties::KeepAll {
+            kept.push(components);
         }
     }
     for (label, id) in mask.iter_mut().zip(component) {
-        if group_of[usize::from(*label)].is_some_and(|group| largest[group].1 != id) {
+        if group_of[usize::from(*label)].is_some_and(|group| !largest[group].1.contains(&id)) {
             *label = 0;
         }
     }
@@ -89,7 +101,14 @@ mod tests {
     #[test]
     fn groups_stay_separate_and_the_first_of_equal_components_wins() {
         let mut mask = vec![1, 2, 2, 0, 1, 0, 2];
-        keep_largest(&mut mask, [7, 1, 1], &[&[1], &[2]]);
+        keep_largest(&mut mask, [7, 1, 1], &[&[1], &[2]], Ties::KeepFirst);
         assert_eq!(mask, [1, 2, 2, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn all_components_that_tie_for_the_largest_are_kept_where_a_step_says_so() {
+        let mut mask = vec![1, 1, 0, 2, 1, 0, 1, 0, 3];
+        apply(&Postprocess::KeepLargestComponents { labels: vec![1, 2] }, &mut mask, [9, 1, 1]);
+        assert_eq!(mask, [1, 1, 0, 2, 1, 0, 0, 0, 3]);
     }
 }

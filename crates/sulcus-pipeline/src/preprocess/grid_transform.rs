@@ -1,5 +1,5 @@
-use sulcus_model::{CoarseAxis, ModelSpec, Normalisation, SpacingRule};
-use sulcus_volume::{Geometry, Interpolation, Reorientation, Spacing};
+use sulcus_model::{CoarseAxis, ModelSpec, NnunetResampling, Normalisation, ResamplingMethod, SpacingRule};
+use sulcus_volume::{Geometry, Interpolation, Reorientation};
 
 use super::Resampling;
 use crate::PipelineError;
@@ -11,10 +11,44 @@ pub(crate) struct GridTransform {
     pub(crate) reoriented_shape: [usize; 3],
     /// The shape after resampling, which is that of the array for the network.
     pub(crate) resampled_shape: [usize; 3],
-    /// The reoriented axis along which the nearest slice is used when resampling to the network's grid.
-    coarse_axis_forward: Option<usize>,
-    /// The same when resampling back.
-    coarse_axis_back: Option<usize>,
+    /// How images are resampled to the network's grid; masks use the same coarse axis.
+    forward: Interpolations,
+    /// How logits are resampled back.
+    back: Interpolations,
+}
+
+/// The interpolation along the axes of a grid.
+#[derive(Debug, Clone, Copy)]
+struct Interpolations {
+    in_plane: Interpolation,
+    /// The reoriented axis that has another interpolation than the others.
+    coarse_axis: Option<(usize, Interpolation)>,
+}
+
+impl Interpolations {
+    const LINEAR: Self = Self { in_plane: Interpolation::Linear, coarse_axis: None };
+
+    /// The same function of nnU-Net in single precision, one axis after the other.
+    fn of_nnunet(rule: &NnunetResampling, from_mm: [f64; 3], to_mm: [f64; 3]) -> Self {
+        let of_order = |order| match order {
+            0 => Interpolation::Nearest,
+            1 => Interpolation::Linear,
+            _ => Interpolation::Cubic,
+        };
+        let [in_plane, along_coarse] = match rule.method {
+            ResamplingMethod::Spline { order, order_z } => [order, order_z].map(of_order),
+            ResamplingMethod::Interpolate => [Interpolation::Linear, Interpolation::Nearest],
+        };
+        let coarse_axis = rule.separate_axis(from_mm, to_mm).map(|axis| (axis, along_coarse));
+        Self { in_plane, coarse_axis }
+    }
+
+    fn per_axis(&self, in_plane: Interpolation) -> [Interpolation; 3] {
+        std::array::from_fn(|axis| match self.coarse_axis {
+            Some((coarse, interpolation)) if coarse == axis => interpolation,
+            _ => in_plane,
+        })
+    }
 }
 
 impl std::fmt::Debug for GridTransform {
@@ -33,17 +67,30 @@ impl GridTransform {
             reorientation,
             reoriented_shape,
             resampled_shape: reoriented_shape,
-            coarse_axis_forward: None,
-            coarse_axis_back: None,
+            forward: Interpolations::LINEAR,
+            back: Interpolations::LINEAR,
         };
-        if let SpacingRule::Resample { coarse_axis, .. } = spec.spacing
-            && let Some(mm) = spec.spacing.target_for(from_mm)
-        {
-            let from_mm = from_mm.mm();
-            transform.resampled_shape = resampled_shape(reoriented_shape, from_mm, mm);
-            if coarse_axis == CoarseAxis::Nearest {
-                transform.coarse_axis_forward = coarse_axis_of(from_mm, mm.mm());
-                transform.coarse_axis_back = coarse_axis_of(mm.mm(), from_mm);
+        let (from, to) = (from_mm.mm(), spec.spacing.target_for(from_mm).unwrap_or(from_mm).mm());
+        match &spec.spacing {
+            SpacingRule::Native => {}
+            SpacingRule::Resample { interpolation, coarse_axis, .. } => {
+                transform.forward.in_plane = *interpolation;
+                if to != from {
+                    let voxels = |a: usize| reoriented_shape[a] as f64 * from[a] / to[a];
+                    transform.resampled_shape = std::array::from_fn(|a| whole_voxels(voxels(a)));
+                }
+                if *coarse_axis == CoarseAxis::Nearest {
+                    let nearest = |axis| (axis, Interpolation::Nearest);
+                    transform.forward.coarse_axis = coarse_axis_of(from, to).map(nearest);
+                    transform.back.coarse_axis = coarse_axis_of(to, from).map(nearest);
+                }
+            }
+            SpacingRule::Nnunet(rule) => {
+                // In nnU-Net's order: the product of the other two first rounds differently where a half is met.
+                let voxels = |a: usize| from[a] / to[a] * reoriented_shape[a] as f64;
+                transform.resampled_shape = std::array::from_fn(|a| whole_voxels(voxels(a)));
+                transform.forward = Interpolations::of_nnunet(&rule.image, from, to);
+                transform.back = Interpolations::of_nnunet(&rule.logits, to, from);
             }
         }
         transform
@@ -102,19 +149,30 @@ impl GridTransform {
         resampling.saturating_add(counted).saturating_mul(BYTES_PER_VALUE).saturating_add(flags)
     }
 
-    /// Interpolation along x, y, z to the network's grid.
-    pub(crate) fn forward(&self, interpolation: Interpolation) -> [Interpolation; 3] {
-        per_axis(interpolation, self.coarse_axis_forward)
+    /// The axis (0 is x) along which images are resampled separately from the others.
+    pub(crate) fn separate_axis_forward(&self) -> Option<usize> {
+        self.forward.coarse_axis.map(|(axis, _)| axis)
+    }
+
+    /// The same for logits.
+    pub(crate) fn separate_axis_back(&self) -> Option<usize> {
+        self.back.coarse_axis.map(|(axis, _)| axis)
+    }
+
+    /// Interpolation of images along x, y, z to the network's grid.
+    pub(crate) fn forward(&self) -> [Interpolation; 3] {
+        self.forward.per_axis(self.forward.in_plane)
+    }
+
+    /// Interpolation of masks along x, y, z to the network's grid.
+    pub(crate) fn forward_labels(&self) -> [Interpolation; 3] {
+        self.forward.per_axis(Interpolation::Linear)
     }
 
     /// Interpolation along x, y, z of logits to the scan's voxel size.
     pub(crate) fn back(&self) -> [Interpolation; 3] {
-        per_axis(Interpolation::Linear, self.coarse_axis_back)
+        self.back.per_axis(self.back.in_plane)
     }
-}
-
-fn per_axis(interpolation: Interpolation, coarse_axis: Option<usize>) -> [Interpolation; 3] {
-    std::array::from_fn(|axis| if coarse_axis == Some(axis) { Interpolation::Nearest } else { interpolation })
 }
 
 /// The axis with the longest voxel edge of an anisotropic grid: of the source grid, or else of the target grid. `None` if
@@ -131,6 +189,6 @@ fn coarse_axis_of(from_mm: [f64; 3], to_mm: [f64; 3]) -> Option<usize> {
 }
 
 /// Rounds halves to even, as nnU-Net does, so that its networks get the same grid.
-fn resampled_shape(shape: [usize; 3], from_mm: [f64; 3], to: Spacing) -> [usize; 3] {
-    std::array::from_fn(|a| ((shape[a] as f64 * from_mm[a] / to.mm()[a]).round_ties_even() as usize).max(1))
+fn whole_voxels(voxels: f64) -> usize {
+    (voxels.round_ties_even() as usize).max(1)
 }

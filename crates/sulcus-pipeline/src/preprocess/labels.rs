@@ -1,6 +1,6 @@
 use sulcus_model::ModelSpec;
 use sulcus_model::SpecError;
-use sulcus_volume::{Image, Interpolation, Label, LabelMap, Xyz, resample};
+use sulcus_volume::{Image, Label, LabelMap, Xyz, resample};
 
 use super::check_length;
 use super::crop::Crop;
@@ -112,7 +112,7 @@ fn resample_classes(
     occurring: impl Iterator<Item = u8>,
 ) -> Result<Vec<u8>, PipelineError> {
     let (from, to) = (Xyz(transform.reoriented_shape), Xyz(transform.resampled_shape));
-    let interpolation = Xyz(transform.forward(Interpolation::Linear));
+    let interpolation = Xyz(transform.forward_labels());
     let mut out = vec![0_u8; transform.resampled_shape.iter().product()];
     for class in occurring {
         let indicator: Vec<f32> = classes.iter().map(|c| f32::from(*c == class)).collect();

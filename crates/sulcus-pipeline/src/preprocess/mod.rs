@@ -20,11 +20,11 @@ mod labels;
 mod normalize;
 mod resampling;
 
-use sulcus_model::{ModelSpec, Normalisation, SpacingRule};
+use sulcus_model::{ModelSpec, Normalisation};
 use sulcus_volume::{Geometry, Image, Xyz, resample};
 
 use crate::PipelineError;
-use crop::filled_union;
+pub(crate) use crop::filled_union;
 pub use crop::{Crop, nonzero_box};
 pub(crate) use grid_transform::GridTransform;
 pub use inverse_transform::InverseTransform;
@@ -133,7 +133,7 @@ fn inside_mask(spec: &ModelSpec, image: &Image, transform: &GridTransform) -> Ve
     transform.reorientation.apply(&filled_union(image), image.geometry().shape())
 }
 
-fn check_input(spec: &ModelSpec, image: &Image) -> Result<(), PipelineError> {
+pub(crate) fn check_input(spec: &ModelSpec, image: &Image) -> Result<(), PipelineError> {
     check_channels(spec, image)?;
     check_finite(image.data())
 }
@@ -165,14 +165,12 @@ fn normalize_and_resample(
     let mut data: Vec<f32> = Vec::new();
     for (channel, mut values) in spec.channels.iter().zip(reoriented) {
         normalize(channel.normalisation, &mut values, inside);
-        if let SpacingRule::Resample { interpolation, .. } = spec.spacing
-            && transform.reoriented_shape != transform.resampled_shape
-        {
+        if transform.reoriented_shape != transform.resampled_shape {
             values = resample(
                 &values,
                 Xyz(transform.reoriented_shape),
                 Xyz(transform.resampled_shape),
-                Xyz(transform.forward(interpolation)),
+                Xyz(transform.forward()),
             )?;
         }
         if data.is_empty() {

@@ -6,6 +6,8 @@ use crate::quantile::quantile;
 /// [`Normalisation::ZScoreNonzero`] uses; it is empty if all are used.
 pub(super) fn normalize(scheme: Normalisation, values: &mut [f32], inside: &[bool]) {
     match scheme {
+        Normalisation::None => {}
+        Normalisation::RgbTo01 => values.iter_mut().for_each(|v| *v /= 255.0),
         Normalisation::MinMax => {
             let (low, high) = values
                 .iter()
@@ -101,6 +103,10 @@ mod tests {
         assert_eq!(apply(Normalisation::Percentile { low: 25.0, high: 75.0 }), [0.0, 0.0, 0.5, 1.0, 1.0]);
         let ct = apply(Normalisation::Ct { clip: [1.0, 3.0], mean: 2.0, sd: 0.5 });
         assert_eq!(ct, [-2.0, -2.0, 0.0, 2.0, 2.0]);
+        assert_eq!(apply(Normalisation::None), scan);
+        let mut colours = [0.0, 51.0, 255.0];
+        normalize(Normalisation::RgbTo01, &mut colours, &[]);
+        assert_eq!(colours, [0.0, 0.2, 1.0]);
     }
 
     #[test]

@@ -122,6 +122,7 @@ impl Topology {
             downsampling: Downsampling::StridedConvolution,
             encoder: width.encoder,
             deep_supervision: self.stages.len() > 2,
+            imported: None,
         }
     }
 }

@@ -135,6 +135,10 @@ impl UNet {
     ) -> Result<(), NetworkError> {
         let name = || spec.name.clone();
         spec.check().map_err(|reason| NetworkError::Spec { name: name(), reason })?;
+        if spec.imported.is_some() {
+            let reason = "it was imported from another program, and such networks can only be run".to_owned();
+            return Err(NetworkError::Spec { name: name(), reason });
+        }
         let possible = 1..=NetworkSpec::MAX_CHANNELS;
         if !possible.contains(&input_channels) || !possible.contains(&output_channels) {
             return Err(NetworkError::Channels { name: name(), input: input_channels, output: output_channels });
@@ -293,6 +297,7 @@ impl UNet {
             },
             encoder: if self.stem.is_some() { Encoder::Residual } else { Encoder::Plain },
             deep_supervision: like.deep_supervision,
+            imported: None,
         }
     }
 

@@ -74,7 +74,7 @@ pub(super) fn sampler(
     let [x, y, z] = match plan.spacing {
         SpacingRule::Resample { mm, .. } => mm.mm(),
         // Replaced by the spacing of each case below.
-        SpacingRule::Native => [1.0; 3],
+        SpacingRule::Native | SpacingRule::Nnunet(_) => [1.0; 3],
     };
     let mut augmentation = config.augmentation;
     augmentation.flips = plan.flips;

@@ -28,7 +28,7 @@ const BLOCKS_PER_SIZE: usize = 6;
 ///
 /// # Errors
 /// When a sample cannot be prepared, or the predictor fails.
-pub(crate) fn golden_case(
+pub fn golden_case(
     spec: &ModelSpec,
     samples: &[GoldenCase],
     predictor: &dyn Predictor,

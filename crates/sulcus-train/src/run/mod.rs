@@ -9,7 +9,7 @@ pub(crate) mod cross_validation;
 pub(crate) mod cross_validation_manifest;
 mod curves;
 mod files;
-mod golden_case;
+pub(crate) mod golden_case;
 pub(crate) mod history;
 pub(crate) mod init;
 pub(crate) mod manifest;

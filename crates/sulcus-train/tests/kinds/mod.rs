@@ -22,6 +22,7 @@ pub(crate) fn uneven(norm: Norm, activation: Activation, downsampling: Downsampl
         downsampling,
         encoder: Encoder::Plain,
         deep_supervision: false,
+        imported: None,
     }
 }
 

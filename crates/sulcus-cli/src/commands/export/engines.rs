@@ -9,25 +9,25 @@ use crate::error::{CliError, Context};
 
 /// Maximum difference between the logits of the trainer and of the file. Engines sum in different orders, which in single
 /// precision gives differences a hundred times smaller.
-pub(super) const TOLERANCE: f32 = 1e-4;
+pub(in crate::commands) const TOLERANCE: f32 = 1e-4;
 /// The same before training. Random weights amplify rounding errors more than trained ones, and a wrong graph differs by far more.
-pub(super) const UNTRAINED_TOLERANCE: f32 = 1e-3;
+pub(in crate::commands) const UNTRAINED_TOLERANCE: f32 = 1e-3;
 
 /// The engines of this machine: tract, and ONNX Runtime if it is found.
-pub(super) struct Engines {
-    pub(super) runtime: Option<OnnxRuntime>,
-    pub(super) library: OrtLibrary,
+pub(in crate::commands) struct Engines {
+    pub(in crate::commands) runtime: Option<OnnxRuntime>,
+    pub(in crate::commands) library: OrtLibrary,
 }
 
 /// A model file, and the network that it was exported from.
-pub(super) struct ModelFile<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) spec: &'a ModelSpec,
-    pub(super) trainer: &'a dyn Predictor,
+pub(in crate::commands) struct ModelFile<'a> {
+    pub(in crate::commands) bytes: &'a [u8],
+    pub(in crate::commands) spec: &'a ModelSpec,
+    pub(in crate::commands) trainer: &'a dyn Predictor,
     /// Real inputs, which both compute.
-    pub(super) inputs: &'a [Tensor],
+    pub(in crate::commands) inputs: &'a [Tensor],
     /// Maximum difference of a logit.
-    pub(super) tolerance: f32,
+    pub(in crate::commands) tolerance: f32,
 }
 
 impl Engines {
@@ -35,7 +35,7 @@ impl Engines {
     ///
     /// # Errors
     /// When a named library cannot be used.
-    pub(super) fn find(library: &OrtLibrary) -> Result<Self, CliError> {
+    pub(in crate::commands) fn find(library: &OrtLibrary) -> Result<Self, CliError> {
         let (runtime, _) = sulcus_runtime::ort::find_onnx_runtime(library).context("looking for ONNX Runtime")?;
         Ok(Self { runtime, library: library.clone() })
     }
@@ -44,7 +44,7 @@ impl Engines {
     ///
     /// # Errors
     /// When an engine refuses the file, its logits differ by more than the tolerance, or its golden mask differs.
-    pub(super) fn check(&self, model: &ModelFile<'_>) -> Result<Vec<String>, CliError> {
+    pub(in crate::commands) fn check(&self, model: &ModelFile<'_>) -> Result<Vec<String>, CliError> {
         let mut checked = Vec::new();
         let shape = [&[1, model.spec.channels.len()], model.spec.patch.as_slice()].concat();
         let tract =
@@ -62,11 +62,52 @@ impl Engines {
         Ok(checked)
     }
 
+    /// The differences between the engines themselves, for people: the check of a file whose network no trainer of Sulcus computes.
+    ///
+    /// # Errors
+    /// When an engine refuses the file, their logits differ by more than the tolerance, or the golden mask differs.
+    pub(in crate::commands) fn agree(
+        &self,
+        bytes: &[u8],
+        spec: &ModelSpec,
+        inputs: &[Tensor],
+    ) -> Result<Vec<String>, CliError> {
+        let shape = [&[1, spec.channels.len()], spec.patch.as_slice()].concat();
+        let tract = TractPredictor::new(bytes, &shape, None).context("loading the imported file in tract")?;
+        let model = ModelFile { bytes, spec, trainer: &tract, inputs, tolerance: UNTRAINED_TOLERANCE };
+        self.replay(Engine::Tract, &model)?;
+        let mut checked = Vec::new();
+        if let Some(runtime) = &self.runtime {
+            let ort = OrtPredictor::new(runtime, bytes, Device::Cpu, None)
+                .context("loading the imported file in ONNX Runtime")?;
+            checked.push(model.compare("ONNX Runtime", &ort)?);
+            drop(ort);
+            self.replay(Engine::Ort, &model)?;
+        }
+        Ok(checked)
+    }
+
+    /// The fastest engine for this file.
+    ///
+    /// # Errors
+    /// When the engine refuses the file.
+    pub(in crate::commands) fn fastest(
+        &self,
+        bytes: &[u8],
+        shape: &[usize],
+    ) -> Result<Box<dyn Predictor>, CliError> {
+        let loading = "loading the imported file";
+        Ok(match &self.runtime {
+            Some(runtime) => Box::new(OrtPredictor::new(runtime, bytes, Device::Cpu, None).context(loading)?),
+            None => Box::new(TractPredictor::new(bytes, shape, None).context(loading)?),
+        })
+    }
+
     /// The model as `sulcus predict` loads it.
     ///
     /// # Errors
     /// When the engine refuses the file.
-    pub(super) fn segmenter(&self, engine: Engine, bytes: &[u8]) -> Result<Segmenter, CliError> {
+    pub(in crate::commands) fn segmenter(&self, engine: Engine, bytes: &[u8]) -> Result<Segmenter, CliError> {
         // It segments the run's own cases, which were checked when the training began.
         let builder =
             Segmenter::builder().model_bytes(bytes).engine(engine).device(Device::Cpu).allow_constant(true);
@@ -85,7 +126,7 @@ impl Engines {
 impl ModelFile<'_> {
     fn compare(&self, engine: &str, exported: &dyn Predictor) -> Result<String, CliError> {
         let parity: Parity = compare_predictors(self.spec, self.trainer, exported, self.inputs)
-            .context(format_args!("checking the exported file in {engine}"))?;
+            .context(format_args!("checking the file in {engine}"))?;
         if parity.values == 0 {
             return Err(CliError::failed(
                 "the exported file cannot be checked: the run has no patches to compare",
@@ -94,7 +135,7 @@ impl ModelFile<'_> {
         let (difference, tolerance) = (parity.max_abs_difference, self.tolerance);
         if difference > tolerance {
             return Err(CliError::failed(format_args!(
-                "the exported file gives other results in {engine}: logits differ by up to {difference:e} \
+                "the file gives other results in {engine}: logits differ by up to {difference:e} \
                  (expected at most {tolerance:e}), {} of {} voxels get another label",
                 parity.class_disagreements, parity.voxels
             )));

@@ -1,7 +1,7 @@
 //! `sulcus export`: writes the network of a run as one file, or adds it to a model repository of Triton.
 
 mod checked;
-mod engines;
+pub(super) mod engines;
 pub(crate) mod preflight;
 mod reduced;
 mod request;

@@ -107,9 +107,12 @@ fn training_scans(scans: &TrainingScans) -> String {
 /// The postprocessing steps, one per line.
 fn postprocessing(steps: &[Postprocess], labels: &LabelTable) -> String {
     let line = |step: &Postprocess| {
-        let Postprocess::KeepLargestComponent { labels: kept } = step;
+        let what = match step {
+            Postprocess::KeepLargestComponent { .. } => "largest component",
+            Postprocess::KeepLargestComponents { .. } => "largest component (all that tie)",
+        };
         let name = |value: &u16| labels.get(*value).map_or_else(|| value.to_string(), |entry| entry.name.clone());
-        format!("largest component of {}", kept.iter().map(name).collect::<Vec<_>>().join(" and "))
+        format!("{what} of {}", step.labels().iter().map(name).collect::<Vec<_>>().join(" and "))
     };
     if steps.is_empty() { "none".to_owned() } else { steps.iter().map(line).collect::<Vec<_>>().join("\n") }
 }

@@ -100,6 +100,7 @@ impl Cohort<'_> {
         settings.outputs = self.outputs();
         settings.scan = ScanOwnership::Owned;
         settings.engine_memory = EngineMemory::Device;
+        settings.numerics = self.args.compute.numerics();
         let Announced { read_bytes, geometry } = job.announced(self.args.series.as_deref());
         let checked = check_memory(&[PlannedModel::new(self.spec)], geometry.as_ref(), read_bytes, &settings);
         checked.map_err(|error| CaseError::caused_by(&error).at(job.input()))

@@ -40,6 +40,9 @@ struct MaskSettings {
     #[serde(default)]
     half: bool,
     mirror: bool,
+    /// Whether nnU-Net's computation was repeated.
+    #[serde(default)]
+    exact: bool,
     step: Option<f64>,
     probabilities: bool,
     /// Whether implausible scans were refused.
@@ -92,6 +95,7 @@ impl<'a> Records<'a> {
                     .ok()?
                     .is_some_and(|precision| args.compute.device.half_precision() == Some(precision)),
                 mirror: args.compute.mirror,
+                exact: args.compute.exact,
                 step: args.compute.step,
                 probabilities: args.probabilities,
                 strict: args.compute.strict,

@@ -27,7 +27,7 @@ pub(super) fn config(name: &str, spec: &ModelSpec, device: TritonDevice) -> Resu
     let name = quoted(name);
     let batch = max_batch(&spec.patch);
     let free = vec!["-1"; spec.patch.len()].join(", ");
-    let (channels, classes) = (spec.channels.len(), spec.classes());
+    let (channels, classes) = (spec.channels.len(), spec.networks * spec.classes());
     let mut text = format!(
         "# The network only: its input are tiles of prepared scans, its output are logits. The parameter {SPEC_KEY} describes\n\
          # how a scan becomes tiles and how logits become a mask.\n\

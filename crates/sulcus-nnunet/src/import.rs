@@ -1,0 +1,124 @@
+use std::path::{Path, PathBuf};
+
+use sulcus_model::{ModelSpec, SPEC_KEY};
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::error::ImportError;
+use crate::folder::{CheckpointChoice, Fold, ModelFolder};
+use crate::network::GraphWriter;
+use crate::plans::{Dataset, Plans, PlansError};
+use crate::spec::{Networks, model_spec};
+
+/// What is imported of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImportOptions {
+    /// The configuration, where a folder or archive has several.
+    pub configuration: Option<String>,
+    /// The folds. If there are none: every numbered fold, or else the training on all cases, as nnU-Net does.
+    pub folds: Vec<Fold>,
+    /// The checkpoint of each fold.
+    pub checkpoint: CheckpointChoice,
+}
+
+/// An imported model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportedModel {
+    /// The model file. It has no golden case, because that needs an engine.
+    pub bytes: Vec<u8>,
+    /// Its specification.
+    pub spec: ModelSpec,
+    /// The folder of the model, inside the archive if it is one.
+    pub source: PathBuf,
+}
+
+/// Files of 2 GiB or more are no valid protobuf messages. A part is left for the specification.
+const MAX_BYTES: u64 = (2 << 30) - (64 << 20);
+
+/// Imports a model from its folder or from an exported archive.
+///
+/// # Errors
+/// When there is no model, or it asks for something that is not supported; the error names it.
+pub fn import(path: &Path, options: &ImportOptions) -> Result<ImportedModel, ImportError> {
+    let mut folder = ModelFolder::open(path, options.configuration.as_deref())?;
+    let source = folder.path();
+    let in_plans = |error| ImportError::Plans { source: error, path: source.join("plans.json") };
+    let plans = Plans::parse(&folder.text("plans.json")?).map_err(in_plans)?;
+    let dataset = Dataset::parse(&folder.text("dataset.json")?)
+        .map_err(|error| ImportError::Plans { source: error, path: source.join("dataset.json") })?;
+    let folds = folder.folds(&options.folds, options.checkpoint)?;
+    let choice = options.checkpoint;
+
+    // Like nnU-Net, the first fold says what holds for all.
+    let Some(first) = folds.first().copied() else {
+        return Err(ImportError::Layout { reason: "there is no fold".to_owned(), path: source });
+    };
+    let in_checkpoint = |error, path: PathBuf| ImportError::Checkpoint { source: error, path };
+    let first_path = folder.checkpoint_path(first, choice);
+    let (opened, _) = folder.checkpoint(first, choice)?;
+    let info = Checkpoint::open(opened)
+        .and_then(|checkpoint| checkpoint.info())
+        .map_err(|error| in_checkpoint(error, first_path))?;
+    if let Some(wanted) = options.configuration.as_ref().filter(|wanted| **wanted != info.configuration) {
+        return Err(ImportError::Layout {
+            reason: format!("its configuration is `{}`, not `{wanted}`", info.configuration),
+            path: source,
+        });
+    }
+    let configuration = plans.configuration(&info.configuration, dataset.channels.len()).map_err(in_plans)?;
+    let classes = match dataset.labels.regions.len() {
+        0 => dataset.labels.labels.entries().len() + 1,
+        regions => regions,
+    };
+    let architecture = &configuration.architecture;
+    let mut graph = GraphWriter::new(architecture, dataset.channels.len(), classes);
+    let mut networks = Networks { info: &info, folds: &folds, choice, sha256: Vec::new(), has_batch_norm: false };
+    let mut bytes = 0_u64;
+    for fold in &folds {
+        let path = folder.checkpoint_path(*fold, choice);
+        let (opened, sha256) = folder.checkpoint(*fold, choice)?;
+        let name = (folds.len() > 1).then(|| format!("fold_{fold}"));
+        let added = add_network(&mut graph, opened, &info.configuration, name.as_deref());
+        let (has_batch_norm, added) = added.map_err(|error| in_checkpoint(error, path))?;
+        networks.has_batch_norm |= has_batch_norm;
+        networks.sha256.push(sha256);
+        bytes = bytes.saturating_add(added);
+        if bytes > MAX_BYTES {
+            return Err(in_plans(PlansError::unsupported(
+                format!("a file with {} folds", folds.len()),
+                "its weights would take more than 2 GB, which ONNX files cannot hold; import fewer folds",
+            )));
+        }
+    }
+    let spec = model_spec(&configuration, &dataset, &networks).map_err(in_plans)?;
+    let doc = format!(
+        "{}: {} of nnU-Net v2 (configuration {}, trainer {}, fold {}). Everything that prediction needs besides this graph is in \
+         the metadata entry {SPEC_KEY}.",
+        spec.name,
+        architecture.class,
+        info.configuration,
+        info.trainer,
+        folds.iter().map(Fold::to_string).collect::<Vec<_>>().join(", ")
+    );
+    let bytes = graph.finish().finish(&spec, &doc, env!("CARGO_PKG_VERSION"))?;
+    Ok(ImportedModel { bytes, spec, source })
+}
+
+/// Adds the network of a checkpoint. Returns whether it has batch normalisation, and the bytes of its weights.
+fn add_network(
+    graph: &mut GraphWriter<'_>,
+    opened: Box<dyn crate::checkpoint::Source>,
+    configuration: &str,
+    name: Option<&str>,
+) -> Result<(bool, u64), CheckpointError> {
+    let checkpoint = Checkpoint::open(opened)?;
+    let found = checkpoint.info()?.configuration;
+    if found != configuration {
+        return Err(CheckpointError::Weights {
+            reason: format!("its configuration is `{found}`, that of the first fold is `{configuration}`"),
+        });
+    }
+    let weights = checkpoint.into_weights()?;
+    let has_batch_norm = weights.any_ends_with(".running_mean");
+    let bytes = graph.add(weights, name)?;
+    Ok((has_batch_norm, bytes))
+}

@@ -1,0 +1,6 @@
+//! Networks of `dynamic-network-architectures` as ONNX graphs.
+
+mod graph;
+mod layers;
+
+pub(crate) use graph::GraphWriter;

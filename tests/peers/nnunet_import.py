@@ -1,0 +1,315 @@
+"""Makes models with nnU-Net's own classes, as its trainer saves them, and the logits of its own predictor's network.
+
+    pip install nnunetv2==2.8.1 dynamic-network-architectures==0.4.4 onnxruntime
+    python nnunet_import.py fixtures ../../crates/sulcus-nnunet/tests/fixtures
+    python nnunet_import.py compare path/to/sulcus
+
+`fixtures` writes small models that the tests of `sulcus import nnunet` read. `compare` makes larger ones, imports them with the given
+program, and compares the logits of the imported file in ONNX Runtime with PyTorch's.
+"""
+
+import argparse
+import contextlib
+import copy
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(tempfile.mkdtemp(prefix="nnunet-"))
+for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+    (ROOT / variable).mkdir()
+    os.environ[variable] = str(ROOT / variable)
+os.environ["nnUNet_compile"] = "false"
+
+import numpy as np
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
+from torch import nn
+
+TRAINERS = {"nnUNetTrainer": nnUNetTrainer, "nnUNetTrainerBN": nnUNetTrainerBN}
+RESIDUAL = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+PLAIN = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+# An unequal share of weights hides no mistake in their order; three labels and the background.
+LABELS = {"background": 0, "front": 1, "back": 2}
+REGIONS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "inner": 3}
+
+
+def architecture(axes, features, residual=False, **changes):
+    """The entry `architecture` of a plan with kernels and strides that differ by axis."""
+    stages = len(features)
+    kernels = [[1, 3, 3], [3, 3, 3], [3, 3, 1], [3, 3, 3]][:stages]
+    strides = [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 1, 2]][:stages]
+    arguments = {
+        "n_stages": stages,
+        "features_per_stage": features,
+        "conv_op": f"torch.nn.modules.conv.Conv{axes}d",
+        "kernel_sizes": [kernel[3 - axes :] for kernel in kernels],
+        "strides": [stride[3 - axes :] for stride in strides],
+        "n_conv_per_stage_decoder": [2, 1, 3][: stages - 1],
+        "conv_bias": True,
+        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{axes}d",
+        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+    arguments["n_blocks_per_stage" if residual else "n_conv_per_stage"] = [1, 2, 1, 1][:stages]
+    arguments.update(changes)
+    return {
+        "network_class_name": RESIDUAL if residual else PLAIN,
+        "arch_kwargs": arguments,
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"] + (["block"] if "block" in changes else []),
+    }
+
+
+def bottleneck(axes, features):
+    return architecture(
+        axes,
+        features,
+        residual=True,
+        block="dynamic_network_architectures.building_blocks.residual.BottleneckD",
+        bottleneck_channels=[max(1, feature - 1) for feature in features],
+        stem_channels=features[0] + 1,
+    )
+
+
+def old_plain(features, most):
+    """The entries of a configuration of nnU-Net v2 before 2.4."""
+    return {
+        "UNet_class_name": "PlainConvUNet",
+        "UNet_base_num_features": features,
+        "unet_max_num_features": most,
+        "n_conv_per_stage_encoder": [2, 1, 1],
+        "n_conv_per_stage_decoder": [1, 2],
+        "num_pool_per_axis": [1, 2, 2],
+        "pool_op_kernel_sizes": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
+        "conv_kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
+    }
+
+
+def configuration(axes, network, spacing=None, **changes):
+    return {
+        "data_identifier": "nnUNetPlans",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": [8, 16, 16][3 - axes :],
+        "median_image_size_in_voxels": [8.0, 16.0, 16.0][3 - axes :],
+        "spacing": spacing or [3.0, 1.0, 1.5][3 - axes :],
+        "normalization_schemes": ["ZScoreNormalization", "CTNormalization"],
+        "use_mask_for_norm": [False, False],
+        "resampling_fn_data": "resample_data_or_seg_to_shape",
+        "resampling_fn_seg": "resample_data_or_seg_to_shape",
+        "resampling_fn_data_kwargs": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None},
+        "resampling_fn_seg_kwargs": {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None},
+        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+        "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None},
+        "batch_dice": True,
+        **(network if "UNet_class_name" in network else {"architecture": network}),
+        **changes,
+    }
+
+
+def plans(name, configurations, **changes):
+    properties = {"max": 900.0, "mean": 60.5, "median": 55.0, "min": -200.0, "percentile_00_5": -90.0, "percentile_99_5": 240.0, "std": 45.25}
+    return {
+        "dataset_name": name,
+        "plans_name": "nnUNetPlans",
+        "original_median_spacing_after_transp": [3.0, 1.0, 1.5],
+        "original_median_shape_after_transp": [8, 16, 16],
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "configurations": configurations,
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {"0": properties, "1": properties},
+        "continue_training": False,
+        **changes,
+    }
+
+
+def dataset_json(labels=LABELS, channels=("MRI", "CT")):
+    described = {
+        "channel_names": {str(i): name for i, name in enumerate(channels)},
+        "labels": labels,
+        "numTraining": 12,
+        "file_ending": ".nii.gz",
+    }
+    if labels is REGIONS:
+        described["regions_class_order"] = [1, 2, 3]
+    return described
+
+
+def models():
+    """Name, plan, configuration, trainer, folds, data set: one model for each row of the networks that can be imported."""
+    two, three = [3, 4, 4], [2, 3, 4]
+    simple = {
+        "plain_2d": (2, architecture(2, two), "nnUNetTrainer"),
+        "plain_3d": (3, architecture(3, three), "nnUNetTrainer"),
+        "plain_2d_bn": (2, architecture(2, two), "nnUNetTrainerBN"),
+        "plain_3d_bn": (3, architecture(3, three), "nnUNetTrainerBN"),
+        "residual_2d": (2, architecture(2, two, residual=True), "nnUNetTrainer"),
+        "residual_3d": (3, architecture(3, [2, 3, 3, 4], residual=True), "nnUNetTrainer"),
+        "residual_2d_bn": (2, architecture(2, two, residual=True), "nnUNetTrainerBN"),
+        "residual_3d_bn": (3, architecture(3, three, residual=True), "nnUNetTrainerBN"),
+        "bottleneck_2d": (2, bottleneck(2, two), "nnUNetTrainer"),
+        "bottleneck_3d": (3, bottleneck(3, three), "nnUNetTrainer"),
+        "activation_first_2d": (2, architecture(2, two, nonlin_first=True, nonlin="torch.nn.ReLU"), "nnUNetTrainer"),
+        "activation_first_2d_bn": (2, architecture(2, two, nonlin_first=True), "nnUNetTrainerBN"),
+        "scalars_2d": (2, architecture(2, two, kernel_sizes=3, strides=[1, 2, 2], n_conv_per_stage=1, n_conv_per_stage_decoder=1, conv_bias=False), "nnUNetTrainer"),
+    }
+    for name, (axes, network, trainer) in simple.items():
+        which = "2d" if axes == 2 else "3d_fullres"
+        yield name, plans(name, {which: configuration(axes, network)}), which, trainer, [0], dataset_json()
+    old = plans("old_3d", {"3d_fullres": configuration(3, old_plain(2, 5))})
+    old["foreground_intensity_properties_by_modality"] = old.pop("foreground_intensity_properties_per_channel")
+    del old["label_manager"]
+    yield "old_3d", old, "3d_fullres", "nnUNetTrainer", [0], {**dataset_json(), "modality": {"0": "MRI", "1": "CT"}}
+    inherited = {
+        "3d_fullres": configuration(3, architecture(3, three), batch_size=7),
+        "3d_small": {"inherits_from": "3d_fullres", "spacing": [2.0, 2.0, 2.0], "batch_size": 1},
+    }
+    yield "folds_regions_3d", plans("folds_regions_3d", inherited), "3d_small", "nnUNetTrainer", [0, 1], dataset_json(REGIONS)
+
+
+def randomise(network):
+    with torch.no_grad():
+        for parameter in network.parameters():
+            # Normalisation layers with initial weights would hide a mistake in reading them.
+            nn.init.uniform_(parameter, 0.2, 0.9) if parameter.ndim == 1 else nn.init.normal_(parameter, 0, 0.3)
+        for name, buffer in network.named_buffers():
+            if name.endswith("running_mean"):
+                nn.init.normal_(buffer, 0, 0.5)
+            elif name.endswith("running_var"):
+                nn.init.uniform_(buffer, 0.5, 2)
+
+
+def save(folder, plan, which, trainer_name, folds, described):
+    """Writes a trained model as nnU-Net does. Returns its folder."""
+    # The trainer looks for preprocessed cases, which it does not read before it trains.
+    cases = ROOT / "nnUNet_preprocessed" / plan["dataset_name"] / "nnUNetPlans"
+    cases.mkdir(parents=True, exist_ok=True)
+    (cases / "case.b2nd").touch()
+    target = folder / plan["dataset_name"] / f"{trainer_name}__{plan['plans_name']}__{which}"
+    for fold in folds:
+        with contextlib.redirect_stdout(sys.stderr):
+            trainer = TRAINERS[trainer_name](copy.deepcopy(plan), which, fold, copy.deepcopy(described), torch.device("cpu"))
+            trainer.initialize()
+            if "UNet_class_name" not in plan["configurations"][which]:
+                # Sets the axes along which prediction may mirror. Checkpoints of old versions lack them.
+                trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        randomise(trainer.network)
+        trainer._best_ema = np.float64(0.75)
+        trainer.current_epoch = 4
+        (target / f"fold_{fold}").mkdir(parents=True)
+        trainer.save_checkpoint(str(target / f"fold_{fold}" / "checkpoint_final.pth"))
+    written = {key: value for key, value in plan.items() if key != "continue_training"}
+    (target / "plans.json").write_text(json.dumps(written, indent=1))
+    (target / "dataset.json").write_text(json.dumps(described, indent=1))
+    return target
+
+
+def noise(shape, seed=99):
+    """The same numbers as `noise` in the tests."""
+    values, state = np.empty(int(np.prod(shape)), np.float32), seed
+    for i in range(values.size):
+        state = (state * 1_664_525 + 1_013_904_223) % 2**32
+        values[i] = np.float32((state >> 8) / 2**23) - np.float32(1)
+    return torch.from_numpy(values.reshape(shape))
+
+
+def pytorch_logits(target, folds, shape):
+    """The logits of each fold's network as nnU-Net's predictor loads it, one after the other along the channel axis."""
+    predictor = nnUNetPredictor(device=torch.device("cpu"))
+    with contextlib.redirect_stdout(sys.stderr):
+        predictor.initialize_from_trained_model_folder(str(target), folds)
+    found = []
+    for parameters in predictor.list_of_parameters:
+        predictor.network.load_state_dict(parameters)
+        predictor.network.eval()
+        with torch.no_grad():
+            found.append(predictor.network(noise(shape)))
+    return torch.cat(found, 1)
+
+
+def archive(target, file):
+    """An archive with the layout and compression of nnUNetv2_export_model_to_zip."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as written:
+        for path in sorted(target.rglob("*")):
+            if path.is_file():
+                inside = zipfile.ZipInfo(str(path.relative_to(target.parent.parent)), (2026, 1, 1, 0, 0, 0))
+                inside.compress_type = zipfile.ZIP_DEFLATED
+                written.writestr(inside, path.read_bytes(), compresslevel=9)
+
+
+def fixtures(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    logits = {}
+    for name, plan, which, trainer, folds, described in models():
+        if name in ("bottleneck_2d", "activation_first_2d"):
+            # Only in `compare`, to keep the fixtures small.
+            continue
+        torch.manual_seed(len(name))
+        target = save(ROOT / "models", plan, which, trainer, folds, described)
+        axes = 2 if which == "2d" else 3
+        shape = [1, 2, *[4, 8, 8][3 - axes :]]
+        found = pytorch_logits(target, folds, shape)
+        archive(target, folder / f"{name}.zip")
+        logits[name] = {"input": shape, "shape": list(found.shape), "every_fifth": [round(float(v), 6) for v in found.flatten()[::5]]}
+    (folder / "logits.json").write_text(json.dumps(logits) + "\n")
+
+
+def compare(sulcus):
+    import onnxruntime
+
+    worst = 0.0
+    for name, plan, which, trainer, folds, described in models():
+        plan = copy.deepcopy(plan)
+        for found in plan["configurations"].values():
+            arguments = found.get("architecture", {}).get("arch_kwargs")
+            if arguments is not None:
+                arguments["features_per_stage"] = [8 * feature for feature in arguments["features_per_stage"]]
+                for key in ("stem_channels", "bottleneck_channels"):
+                    if key in arguments:
+                        arguments[key] = (np.array(arguments[key]) * 8).tolist()
+            elif "UNet_base_num_features" in found:
+                found["UNet_base_num_features"], found["unet_max_num_features"] = 16, 40
+        torch.manual_seed(0)
+        target = save(ROOT / "larger", plan, which, trainer, folds, described)
+        axes = 2 if which == "2d" else 3
+        shape = [1, 2, *[16, 32, 48][3 - axes :]]
+        expected = pytorch_logits(target, folds, shape).numpy()
+        file = ROOT / f"{name}.onnx"
+        subprocess.run([sulcus, "import", "nnunet", str(target), "-o", str(file), "-q"], check=True)
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        [found] = session.run(None, {"image": noise(shape).numpy()})
+        difference = float(np.abs(found - expected).max())
+        worst = max(worst, difference)
+        print(f"{name:24} {found.shape!s:24} largest difference {difference:.1e} of {np.abs(expected).max():.1f}")
+    print(f"largest difference of all: {worst:.1e}")
+    return 0 if worst < 1e-4 else 1
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["fixtures", "compare"])
+    parser.add_argument("path", type=Path)
+    arguments = parser.parse_args()
+    try:
+        if arguments.what == "fixtures":
+            return fixtures(arguments.path)
+        return compare(arguments.path)
+    finally:
+        shutil.rmtree(ROOT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
