@@ -33,6 +33,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
 from torch import nn
 
+SCAN = Path(__file__).parents[2] / "examples/data/case/image.nii.gz"
 TRAINERS = {"nnUNetTrainer": nnUNetTrainer, "nnUNetTrainerBN": nnUNetTrainerBN}
 RESIDUAL = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
 PLAIN = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
@@ -148,6 +149,25 @@ def dataset_json(labels=LABELS, channels=("MRI", "CT")):
     return described
 
 
+ONE_CHANNEL = {"normalization_schemes": ["ZScoreNormalization"], "use_mask_for_norm": [False]}
+# Models of one channel, with which a real scan is predicted.
+PREDICTS = {
+    # Thick slices: separate resampling along z.
+    "plain_3d": {"configuration": {**ONE_CHANNEL, "spacing": [3.6, 0.8, 1.1]}, "plan": {}},
+    "plain_2d": {"configuration": {**ONE_CHANNEL, "spacing": [0.9, 1.2]}, "plan": {}},
+    # Slices along x of the file.
+    "residual_3d": {
+        "configuration": {**ONE_CHANNEL, "spacing": [1.2, 0.9, 1.0], "use_mask_for_norm": [True]},
+        "plan": {"transpose_forward": [2, 0, 1], "transpose_backward": [1, 2, 0]},
+    },
+    "plain_3d_bn": {
+        "configuration": {**ONE_CHANNEL, "normalization_schemes": ["CTNormalization"], "spacing": [1.0, 1.0, 1.0]},
+        "plan": {"image_reader_writer": "NibabelIOWithReorient"},
+    },
+    "folds_regions_3d": {"configuration": ONE_CHANNEL, "plan": {}},
+}
+
+
 def models():
     """Name, plan, configuration, trainer, folds, data set: one model for each row of the networks that can be imported."""
     two, three = [3, 4, 4], [2, 3, 4]
@@ -168,16 +188,22 @@ def models():
     }
     for name, (axes, network, trainer) in simple.items():
         which = "2d" if axes == 2 else "3d_fullres"
-        yield name, plans(name, {which: configuration(axes, network)}), which, trainer, [0], dataset_json()
+        changes = PREDICTS.get(name)
+        if changes is None:
+            yield name, plans(name, {which: configuration(axes, network)}), which, trainer, [0], dataset_json()
+        else:
+            plan = plans(name, {which: configuration(axes, network, **changes["configuration"])}, **changes["plan"])
+            yield name, plan, which, trainer, [0], dataset_json(channels=["MRI"])
     old = plans("old_3d", {"3d_fullres": configuration(3, old_plain(2, 5))})
     old["foreground_intensity_properties_by_modality"] = old.pop("foreground_intensity_properties_per_channel")
     del old["label_manager"]
     yield "old_3d", old, "3d_fullres", "nnUNetTrainer", [0], {**dataset_json(), "modality": {"0": "MRI", "1": "CT"}}
+    name, changes = "folds_regions_3d", PREDICTS["folds_regions_3d"]
     inherited = {
-        "3d_fullres": configuration(3, architecture(3, three), batch_size=7),
-        "3d_small": {"inherits_from": "3d_fullres", "spacing": [2.0, 2.0, 2.0], "batch_size": 1},
+        "3d_fullres": configuration(3, architecture(3, three), batch_size=7, **changes["configuration"]),
+        "3d_small": {"inherits_from": "3d_fullres", "spacing": [1.3, 1.3, 1.3], "batch_size": 1},
     }
-    yield "folds_regions_3d", plans("folds_regions_3d", inherited), "3d_small", "nnUNetTrainer", [0, 1], dataset_json(REGIONS)
+    yield name, plans(name, inherited), "3d_small", "nnUNetTrainer", [0, 1], dataset_json(REGIONS, ["MRI"])
 
 
 def randomise(network):
@@ -240,6 +266,17 @@ def pytorch_logits(target, folds, shape):
     return torch.cat(found, 1)
 
 
+def predict(target, folds, scan, output, mirror):
+    """The mask of nnU-Net's own predictor on the processor."""
+    predictor = nnUNetPredictor(use_mirroring=mirror, device=torch.device("cpu"), allow_tqdm=False)
+    with contextlib.redirect_stdout(sys.stderr):
+        predictor.initialize_from_trained_model_folder(str(target), folds)
+        truncated = str(output).removesuffix(".nii.gz")
+        predictor.predict_from_files_sequential([[str(scan)]], [truncated], overwrite=True)
+    for left in ("dataset.json", "plans.json", "predict_from_raw_data_args.json"):
+        (output.parent / left).unlink(missing_ok=True)
+
+
 def archive(target, file):
     """An archive with the layout and compression of nnUNetv2_export_model_to_zip."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as written:
@@ -260,9 +297,12 @@ def fixtures(folder):
         torch.manual_seed(len(name))
         target = save(ROOT / "models", plan, which, trainer, folds, described)
         axes = 2 if which == "2d" else 3
-        shape = [1, 2, *[4, 8, 8][3 - axes :]]
+        shape = [1, len(described["channel_names"]), *[4, 8, 8][3 - axes :]]
         found = pytorch_logits(target, folds, shape)
         archive(target, folder / f"{name}.zip")
+        if name in PREDICTS:
+            for mirror in (False, True):
+                predict(target, folds, SCAN, folder / f"{name}{'_mirrored' if mirror else ''}.nii.gz", mirror)
         logits[name] = {"input": shape, "shape": list(found.shape), "every_fifth": [round(float(v), 6) for v in found.flatten()[::5]]}
     (folder / "logits.json").write_text(json.dumps(logits) + "\n")
 
@@ -285,7 +325,7 @@ def compare(sulcus):
         torch.manual_seed(0)
         target = save(ROOT / "larger", plan, which, trainer, folds, described)
         axes = 2 if which == "2d" else 3
-        shape = [1, 2, *[16, 32, 48][3 - axes :]]
+        shape = [1, len(described["channel_names"]), *[16, 32, 48][3 - axes :]]
         expected = pytorch_logits(target, folds, shape).numpy()
         file = ROOT / f"{name}.onnx"
         subprocess.run([sulcus, "import", "nnunet", str(target), "-o", str(file), "-q"], check=True)
