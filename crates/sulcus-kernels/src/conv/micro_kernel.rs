@@ -32,11 +32,11 @@ pub(crate) struct MicroKernelArgs<'a> {
     pub(crate) panel_step: usize,
     /// The initial value of the accumulators, `[16]` per panel.
     pub(crate) initial: *const f32,
-    /// Where the results are written, `[columns][16]` per panel and row, and the strides from one panel and from one row to
-    /// the next.
+    /// Where the results are written, and the strides from one panel, row and column to the next. Each is sixteen floats.
     pub(crate) sums: *mut f32,
     pub(crate) sums_panel: usize,
     pub(crate) sums_row: usize,
+    pub(crate) sums_column: usize,
 }
 
 /// A micro-kernel for one tile size and instruction set.
@@ -50,7 +50,8 @@ pub(crate) const MAX_POSITIONS: usize = 24;
 /// The processor must have `V`'s instruction set. For each segment, channel, row, column and tap,
 /// `input + segment.input + channel·channel_step + row·row_step + column + tap` must be readable. `weights` must have
 /// `channels·TAPS·16` floats from each segment's offset on for each of the `PANELS`, `initial` `PANELS·16`, and `sums`
-/// must be writable for `COLUMNS·16` floats from `panel·sums_panel + row·sums_row` on for every panel and row.
+/// must be writable for sixteen floats from `panel·sums_panel + row·sums_row + column·sums_column` on for every panel, row and
+/// column.
 #[inline(always)]
 #[expect(unsafe_code, reason = "vector instructions over raw pointers")]
 unsafe fn micro_kernel<
@@ -100,7 +101,9 @@ unsafe fn micro_kernel<
         for (row, sum) in sum.iter().enumerate() {
             for (column, sum) in sum.iter().enumerate() {
                 for (panel, sum) in sum.iter().enumerate() {
-                    sum.store(args.sums.add(panel * args.sums_panel + row * args.sums_row + column * 16));
+                    sum.store(
+                        args.sums.add(panel * args.sums_panel + row * args.sums_row + column * args.sums_column),
+                    );
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Runs a [`PackedConv`]: splits it into blocks, packs the input, calls the micro-kernels and the epilogue.
+//! Runs a convolution with [`PackedWeights`]: splits it into blocks, packs the input, calls the micro-kernels and the epilogue.
 
 use std::ops::Range;
 
@@ -7,10 +7,10 @@ use rayon::prelude::*;
 use super::epilogue::{Epilogue, MAX_COLUMNS, MAX_ROWS, MAX_SUMS, Run, Sums, Target};
 use super::moments::{RowSegments, SegmentMoments, SegmentSums};
 use super::pack::{PaddedInput, Region};
-use super::packed_conv::PackedConv;
 use super::tensor::LayerOutput;
+use super::weights::PackedWeights;
 use crate::conv::micro_kernel::{MicroKernel, MicroKernelArgs, TapSegment, TileSize, choose_tile};
-use crate::scratch::{LANES, Scratch, SharedMut};
+use crate::scratch::{LANES, Scratch};
 
 /// Blocks pack their own input if the weights have at most this many cells.
 const MAX_SELF_PACKING_WEIGHTS: usize = 64 << 10;
@@ -38,24 +38,33 @@ const MAX_BLOCK_COLUMNS: usize = 288;
 
 /// The computation of one batch.
 pub(super) struct Execution<'a> {
-    conv: &'a PackedConv,
+    weights: &'a PackedWeights,
     batch: usize,
     input: &'a PaddedInput<'a>,
     kernel: [usize; 3],
     stride: [usize; 3],
-    /// D′, H′ and W′ of the output.
+    /// D′, H′ and W′: the number of positions of the micro-kernels along each axis. A transposed convolution enlarges them.
     out: [usize; 3],
-    /// The number of columns of a block, which is the length of a segment of the statistics. It depends on the shape alone.
+    /// The number of columns of a block, which gives the segments of the statistics. It depends on the shape alone.
     block_columns: usize,
 }
 
-/// A unit of parallel work: some panels for some columns of some rows of some planes.
+/// A unit of parallel work: some groups of panels for some columns of some rows of some planes.
 struct Block {
     sample: usize,
-    panels: Range<usize>,
+    groups: Range<usize>,
     planes: Range<usize>,
     rows: Range<usize>,
     columns: Range<usize>,
+}
+
+/// Panels that are computed together.
+struct PanelGroup {
+    /// The panels of the weights.
+    panels: Range<usize>,
+    /// The panels of the output, and the position in the block that a transposed convolution makes of each voxel.
+    out_panels: Range<usize>,
+    offset: [usize; 2],
 }
 
 /// The parts into which an axis is cut.
@@ -76,52 +85,82 @@ impl Parts {
 }
 
 impl<'a> Execution<'a> {
-    pub(super) fn new(conv: &'a PackedConv, batch: usize, input: &'a PaddedInput<'a>, out: [usize; 3]) -> Self {
+    pub(super) fn new(
+        weights: &'a PackedWeights,
+        batch: usize,
+        input: &'a PaddedInput<'a>,
+        out: [usize; 3],
+    ) -> Self {
         let width = out[2];
-        let block_columns = if conv.kernel.is_pointwise() {
+        let block_columns = if weights.is_pointwise() {
             (POINTWISE_BLOCK / input.groups() / MAX_COLUMNS).clamp(1, 20) * MAX_COLUMNS
         } else {
             // Blocks of equal width, in whole vectors.
             width.div_ceil(width.div_ceil(MAX_BLOCK_COLUMNS)).next_multiple_of(LANES)
         };
-        let (kernel, stride) = (conv.kernel.kernel, conv.kernel.stride);
-        Self { conv, batch, input, kernel, stride, out, block_columns: block_columns.min(width) }
+        let (kernel, stride) = (weights.kernel, weights.stride);
+        Self { weights, batch, input, kernel, stride, out, block_columns: block_columns.min(width) }
     }
 
     /// Computes the batch.
     pub(super) fn run(&self, output: LayerOutput<'_>) {
-        let segments =
-            RowSegments { rows: self.out[0] * self.out[1], width: self.out[2], length: self.block_columns };
+        let enlarged: [usize; 3] = std::array::from_fn(|axis| self.out[axis] * self.weights.upsampling[axis]);
+        let segments = RowSegments {
+            rows: enlarged[0] * enlarged[1],
+            width: enlarged[2],
+            length: self.block_columns * self.weights.upsampling[2],
+        };
         let LayerOutput { values, moments, residual, slope } = output;
-        let mut records = moments
-            .is_some()
-            .then(|| SegmentMoments::new(self.batch, self.panels(), segments.rows * segments.per_row()));
+        let panels = self.weights.outputs.div_ceil(LANES);
+        let mut records =
+            moments.is_some().then(|| SegmentMoments::new(self.batch, panels, segments.rows * segments.per_row()));
         let epilogue = Epilogue {
-            instruction_set: self.conv.instruction_set,
+            instruction_set: self.weights.instruction_set,
             target: Target::new(values),
             moments: records.as_mut().map(SegmentMoments::writer),
             residual,
             slope,
-            dequantize: self.conv.dequantize(),
-            outputs: self.conv.kernel.outputs,
-            plane: self.out.iter().product(),
+            dequantize: self.weights.dequantize(),
+            outputs: self.weights.outputs,
+            plane: enlarged.iter().product(),
         };
-        if self.conv.weights.len() <= MAX_SELF_PACKING_WEIGHTS || self.conv.kernel.is_pointwise() {
+        if self.weights.cells.len() <= MAX_SELF_PACKING_WEIGHTS || self.weights.is_pointwise() {
             self.run_self_packing(&epilogue);
         } else {
             self.run_shared(&epilogue);
         }
         if let (Some(records), Some(moments)) = (records, moments) {
-            records.finish(self.conv.kernel.outputs, segments, moments);
+            records.finish(self.weights.outputs, segments, moments);
         }
     }
 
-    fn panels(&self) -> usize {
-        self.conv.kernel.outputs.div_ceil(LANES)
+    /// The tile for the largest group of panels.
+    fn tile(&self) -> TileSize {
+        let panels = if self.is_transposed() { self.weights.upsampling[2] } else { self.weights.panels() };
+        choose_tile(self.weights.instruction_set, self.block_columns, panels, self.weights.taps)
     }
 
-    fn tile(&self, panels: usize) -> TileSize {
-        choose_tile(self.conv.instruction_set, self.block_columns, panels, self.conv.taps)
+    fn is_transposed(&self) -> bool {
+        self.weights.upsampling != [1; 3]
+    }
+
+    /// The number of panels in a group: as many as a tile has, or those of neighbouring output columns.
+    fn group_panels(&self) -> usize {
+        if self.is_transposed() { self.weights.upsampling[2] } else { self.tile().panels }
+    }
+
+    fn groups(&self) -> usize {
+        self.weights.panels().div_ceil(self.group_panels())
+    }
+
+    fn group(&self, index: usize) -> PanelGroup {
+        let panels = Parts { length: self.weights.panels(), part: self.group_panels() }.range(index);
+        if !self.is_transposed() {
+            return PanelGroup { panels: panels.clone(), out_panels: panels, offset: [0; 2] };
+        }
+        let [depth, height, _] = self.weights.upsampling;
+        let (out_panel, position) = (index / (depth * height), index % (depth * height));
+        PanelGroup { panels, out_panels: out_panel..out_panel + 1, offset: [position / height, position % height] }
     }
 
     /// The padded input that some outputs read, with room for `planes` planes.
@@ -164,7 +203,7 @@ impl<'a> Execution<'a> {
             self.run_ring(
                 &Block {
                     sample,
-                    panels: 0..self.panels(),
+                    groups: 0..self.groups(),
                     planes: planes.range(plane),
                     rows: rows.range(row),
                     columns: columns.range(column),
@@ -188,16 +227,14 @@ impl<'a> Execution<'a> {
                 // Planes of padding are not read.
                 if !(self.input.format.padding_is_zero() && self.input.is_padding(0, packed)) {
                     let target = &mut cells[packed % ring * plane_cells..][..plane_cells];
-                    let instruction_set = self.conv.instruction_set;
+                    let instruction_set = self.weights.instruction_set;
                     let at = [block.sample, packed, 0];
                     self.input.pack(instruction_set, &region, at, target, temporary);
                 }
                 packed += 1;
             }
-            let step = self.tile(block.panels.len()).panels;
-            for panel in block.panels.clone().step_by(step) {
-                let panels = panel..block.panels.end.min(panel + step);
-                self.run_plane(block, panels, d, &region, cells, epilogue);
+            for group in block.groups.clone() {
+                self.run_plane(block, &self.group(group), d, &region, cells, epilogue);
             }
         }
     }
@@ -211,7 +248,7 @@ impl<'a> Execution<'a> {
         let sample_cells = padded_planes * region.plane_step();
         let pass = (MAX_SHARED_INPUT / sample_cells).clamp(1, self.batch);
         let mut cells = Scratch::take(pass * sample_cells);
-        let size = self.tile(self.panels());
+        let size = self.tile();
         for first in (0..self.batch).step_by(pass) {
             let samples = pass.min(self.batch - first);
             self.pack_samples(first, samples, &region, &mut cells);
@@ -219,31 +256,31 @@ impl<'a> Execution<'a> {
             let row_cells = region.row_step() * self.kernel[0] * self.stride[1];
             let mut rows = (MAX_BLOCK_ROWS / row_cells).max(size.rows * 2).next_multiple_of(size.rows);
             rows = rows.min(height);
-            let groups = Parts { length: self.panels(), part: size.panels };
+            let groups = self.groups();
             // With few planes, the rows must provide the parallelism.
-            while samples * groups.count() * depth * height.div_ceil(rows) < MIN_BLOCKS && rows > size.rows {
+            while samples * groups * depth * height.div_ceil(rows) < MIN_BLOCKS && rows > size.rows {
                 rows = (rows / 2).next_multiple_of(size.rows);
             }
             let rows = Parts { length: height, part: rows };
-            let wanted = MIN_BLOCKS.div_ceil(samples * groups.count() * rows.count()).clamp(1, depth);
+            let wanted = MIN_BLOCKS.div_ceil(samples * groups * rows.count()).clamp(1, depth);
             let planes = Parts { length: depth, part: depth.div_ceil(wanted) };
             let columns = Parts { length: width, part: self.block_columns };
-            let blocks = groups.count() * samples * planes.count() * rows.count() * columns.count();
+            let blocks = groups * samples * planes.count() * rows.count() * columns.count();
             (0..blocks).into_par_iter().with_max_len(1).for_each(|index| {
                 let (index, column) = (index / columns.count(), index % columns.count());
                 let (index, row) = (index / rows.count(), index % rows.count());
                 let (index, plane) = (index / planes.count(), index % planes.count());
-                let (panel, sample) = (index / samples, index % samples);
+                let (group, sample) = (index / samples, index % samples);
                 let block = Block {
                     sample: first + sample,
-                    panels: groups.range(panel),
+                    groups: group..group + 1,
                     planes: planes.range(plane),
                     rows: rows.range(row),
                     columns: columns.range(column),
                 };
                 let cells = &cells[sample * sample_cells..][..sample_cells];
                 for d in block.planes.clone() {
-                    self.run_plane(&block, block.panels.clone(), d, &region, cells, epilogue);
+                    self.run_plane(&block, &self.group(group), d, &region, cells, epilogue);
                 }
             });
         }
@@ -260,61 +297,68 @@ impl<'a> Execution<'a> {
             let (sample, d) = (first + plane / region.planes, plane % region.planes);
             target.par_chunks_mut(rows * region.row_step()).enumerate().for_each(|(piece, target)| {
                 let mut temporary = Scratch::take(temporary);
-                let instruction_set = self.conv.instruction_set;
+                let instruction_set = self.weights.instruction_set;
                 let at = [sample, d, piece * rows];
                 self.input.pack(instruction_set, region, at, target, &mut temporary);
             });
         });
     }
 
-    /// Computes the outputs of some panels for the rows and columns of a block in one plane.
+    /// Computes the outputs of a group of panels for the rows and columns of a block in one plane.
     fn run_plane(
         &self,
         block: &Block,
-        panels: Range<usize>,
+        group: &PanelGroup,
         d: usize,
         region: &Region,
         cells: &[f32],
         epilogue: &Epilogue<'_>,
     ) {
-        let size = self.tile(panels.len());
+        let size = self.tile();
+        let size = TileSize { panels: size.panels.min(group.panels.len()), ..size };
         let width = block.columns.len();
-        let taps = TapRows::new(self, d, region);
-        let [_, out_height, out_width] = self.out;
-        let per_row = out_width.div_ceil(self.block_columns);
-        let panel_step = self.kernel.iter().product::<usize>() * region.groups * LANES;
-        let weights = &self.conv.weights[panels.start * panel_step..];
-        let initial = &self.conv.initial[panels.start * LANES..];
+        let taps = TapRows { execution: self, d, region };
+        let [depth_factor, height_factor, width_factor] = self.weights.upsampling;
+        let panel_step = self.weights.panel_cells();
         let mut sums = Sums([0.0; MAX_SUMS * LANES]);
         let mut moments = [SegmentSums::EMPTY; MAX_ROWS];
         let mut segments = [TapSegment::default(); MAX_TAP_ROWS];
         // Whole tiles go through the epilogue together.
-        let run_columns = (MAX_COLUMNS / size.columns).max(1) * size.columns;
-        let micro_kernels = MicroKernels::new(self.conv, size, width);
+        let run_columns = (MAX_COLUMNS / width_factor / size.columns).max(1) * size.columns;
+        let micro_kernels = MicroKernels::new(self.weights, size, width);
         let mut h = block.rows.start;
         while h < block.rows.end {
             let rows = size.rows.min(1 << (block.rows.end - h).ilog2());
             let segments = taps.segments(h, rows, &mut segments);
             for first in (0..width).step_by(run_columns) {
                 let columns = run_columns.min(width - first);
-                for w in (first..first + columns).step_by(size.columns) {
+                let row_sums = columns * width_factor * LANES;
+                // The panels of a transposed convolution are neighbouring columns of the output.
+                let (sums_panel, sums_column) =
+                    if self.is_transposed() { (LANES, width_factor * LANES) } else { (rows * row_sums, LANES) };
+                let tiles = (first..first + columns).step_by(size.columns);
+                for (w, panel) in
+                    tiles.flat_map(|w| group.panels.clone().step_by(size.panels).map(move |panel| (w, panel)))
+                {
                     let tile_columns = size.columns.min(first + columns - w);
                     // The test `every_tile_size_has_a_micro_kernel` proves that none is missing.
                     let Some(micro_kernel) = micro_kernels.get(rows, tile_columns) else { continue };
                     let row = h * self.stride[1] - region.first_row;
                     let column = block.columns.start + w - region.first_column / self.stride[2];
+                    let at = (panel - group.panels.start) * sums_panel + (w - first) * sums_column;
                     let args = MicroKernelArgs {
                         segments,
                         channels: region.groups,
                         channel_step: region.group_step(),
                         input: cells[row * region.row_step() + column..].as_ptr(),
                         row_step: region.row_step() * self.stride[1],
-                        weights: weights.as_ptr(),
+                        weights: self.weights.cells[panel * panel_step..].as_ptr(),
                         panel_step,
-                        initial: initial.as_ptr(),
-                        sums: SharedMut::new(&mut sums.0).offset((w - first) * LANES).pointer(),
-                        sums_panel: rows * columns * LANES,
-                        sums_row: columns * LANES,
+                        initial: self.weights.initial[panel * LANES..].as_ptr(),
+                        sums: sums.0[at..].as_mut_ptr(),
+                        sums_panel,
+                        sums_row: row_sums,
+                        sums_column,
                     };
                     #[expect(unsafe_code, reason = "the micro-kernel reads and writes through pointers")]
                     // SAFETY: the micro-kernel uses the detected instruction set. The region holds every row and plane that the
@@ -326,16 +370,22 @@ impl<'a> Execution<'a> {
                     }
                 }
                 let column = block.columns.start + first;
+                let [_, height, out_width] = self.out;
+                let out_row = (d * depth_factor + group.offset[0]) * height * height_factor
+                    + h * height_factor
+                    + group.offset[1];
+                let out_width = out_width * width_factor;
+                let per_row = self.out[2].div_ceil(self.block_columns);
                 let run = Run {
                     sample: block.sample,
-                    first_panel: panels.start,
-                    panels: panels.len(),
+                    first_panel: group.out_panels.start,
+                    panels: group.out_panels.len(),
                     rows,
-                    columns,
-                    offset: (d * out_height + h) * out_width + column,
-                    row_step: out_width,
-                    segment: (d * out_height + h) * per_row + column / self.block_columns,
-                    segment_step: per_row,
+                    columns: columns * width_factor,
+                    offset: out_row * out_width + column * width_factor,
+                    row_step: height_factor * out_width,
+                    segment: out_row * per_row + column / self.block_columns,
+                    segment_step: height_factor * per_row,
                     is_last: first + columns == width,
                 };
                 #[expect(unsafe_code, reason = "several threads write disjoint elements of one tensor")]
@@ -359,11 +409,7 @@ struct TapRows<'a> {
     region: &'a Region,
 }
 
-impl<'a> TapRows<'a> {
-    fn new(execution: &'a Execution<'a>, d: usize, region: &'a Region) -> Self {
-        Self { execution, d, region }
-    }
-
+impl TapRows<'_> {
     /// The tap rows that some output rows read. Those that read only padding are skipped.
     fn segments<'s>(
         &self,
@@ -371,11 +417,11 @@ impl<'a> TapRows<'a> {
         rows: usize,
         segments: &'s mut [TapSegment; MAX_TAP_ROWS],
     ) -> &'s [TapSegment] {
-        let Execution { conv, input, kernel, stride, .. } = self.execution;
+        let Execution { weights, input, kernel, stride, .. } = self.execution;
         let skips_padding = input.format.padding_is_zero();
         let [kd, kh, kw] = *kernel;
-        let per_row = kw / conv.taps;
-        let row_cells = self.region.groups * conv.taps * LANES;
+        let per_row = kw / weights.taps;
+        let row_cells = self.region.groups * weights.taps * LANES;
         let mut count = 0;
         for a in 0..kd {
             let plane = self.d * stride[0] + a;
@@ -388,7 +434,7 @@ impl<'a> TapRows<'a> {
                     continue;
                 }
                 for c in 0..per_row {
-                    let column = c * conv.taps;
+                    let column = c * weights.taps;
                     let phase = column % self.region.phases * self.region.phase() + column / self.region.phases;
                     segments[count] = TapSegment {
                         input: plane % self.region.planes * self.region.plane_step()
@@ -411,10 +457,10 @@ struct MicroKernels {
 }
 
 impl MicroKernels {
-    fn new(conv: &PackedConv, size: TileSize, width: usize) -> Self {
+    fn new(weights: &PackedWeights, size: TileSize, width: usize) -> Self {
         let kernels = [1, 2, 4].map(|rows| {
             [size.columns, width % size.columns]
-                .map(|columns| conv.micro_kernel(TileSize { rows, columns, ..size }))
+                .map(|columns| weights.micro_kernel(TileSize { rows, columns, ..size }))
         });
         Self { columns: size.columns, kernels }
     }

@@ -17,13 +17,18 @@ mod execute;
 mod moments;
 mod pack;
 mod packed_conv;
+mod packed_conv_transpose;
+mod pointwise;
 mod rows;
 mod tensor;
+mod weights;
 
 #[cfg(test)]
 mod tests;
 
 pub use packed_conv::{ConvKernel, PackedConv};
+pub use packed_conv_transpose::PackedConvTranspose;
+pub use pointwise::{Pooling, apply_transform, pool};
 pub use tensor::{InputTransform, LayerInput, LayerOutput, MomentsMut, Quantization, Values, ValuesMut};
 
 use crate::error::{KernelError, check_length};

@@ -3,11 +3,10 @@
 use super::execute::Execution;
 use super::pack::{CellFormat, PaddedInput};
 use super::tensor::{LayerInput, LayerOutput};
+use super::weights::PackedWeights;
 use crate::conv::ConvShape;
-use crate::conv::micro_kernel::{MicroKernel, TileSize, micro_kernel_for};
 use crate::error::{KernelError, check_length};
 use crate::instruction_set::{InstructionSet, instruction_set};
-use crate::scratch::{AlignedFloats, LANES};
 
 /// The channels, the kernel and the stride of a convolution. The padding is `kernel / 2` zeros on both sides of each axis. A
 /// 2-D convolution has a kernel edge and a stride of 1 along the depth.
@@ -32,11 +31,6 @@ impl ConvKernel {
     /// The number of taps.
     pub(super) fn taps(&self) -> usize {
         self.kernel.iter().product()
-    }
-
-    /// Whether every output reads one input at the same position.
-    pub(super) fn is_pointwise(&self) -> bool {
-        self.kernel == [1; 3] && self.stride == [1; 3]
     }
 }
 
@@ -65,15 +59,8 @@ impl ConvKernel {
 /// ```
 #[derive(Debug, Clone)]
 pub struct PackedConv {
-    pub(super) kernel: ConvKernel,
-    pub(super) instruction_set: InstructionSet,
-    pub(super) format: CellFormat,
-    /// The number of neighbouring taps that share their inputs: 1 or 3.
-    pub(super) taps: usize,
-    /// `[panel][tap row][channel group][tap][16]`, in cells.
-    pub(super) weights: AlignedFloats,
-    /// The initial value of the accumulators, `[panel][16]`: the bias.
-    pub(super) initial: AlignedFloats,
+    kernel: ConvKernel,
+    weights: PackedWeights,
 }
 
 impl PackedConv {
@@ -101,22 +88,10 @@ impl PackedConv {
     ) -> Result<Self, KernelError> {
         check_kernel(kernel, weight.len(), bias.map(<[f32]>::len))?;
         let taps = kernel.taps();
-        let weights = pack_cells(kernel, CellFormat::F32, |output, channel, tap| {
-            weight[(output * kernel.inputs + channel[0]) * taps + tap].to_bits()
-        });
-        let initial = pack_initial(kernel, |output| bias.map_or(0.0, |bias| bias[output]));
-        let format = CellFormat::F32;
-        Ok(Self { kernel, instruction_set, format, taps: tap_group(kernel), weights, initial })
-    }
-
-    /// The factors that turn integer sums into values, `[panel][16]`.
-    pub(super) fn dequantize(&self) -> Option<&[f32]> {
-        None
-    }
-
-    /// The micro-kernel for a tile size.
-    pub(super) fn micro_kernel(&self, size: TileSize) -> Option<MicroKernel> {
-        micro_kernel_for(self.instruction_set, size)
+        let value = |output, channel, tap| weight[(output * kernel.inputs + channel) * taps + tap];
+        let initial = |output| bias.map_or(0.0, |bias| bias[output]);
+        let weights = PackedWeights::floats(instruction_set, CellFormat::F32, kernel, value, initial);
+        Ok(Self { kernel, weights })
     }
 
     /// The channels, kernel and stride.
@@ -150,16 +125,7 @@ impl PackedConv {
     ) -> Result<(), KernelError> {
         let shape = self.kernel.shape(batch, size);
         shape.check()?;
-        let voxels: usize = size.iter().product();
-        let mut channels = [0; 2];
-        if inputs.is_empty() || inputs.len() > 2 {
-            return Err(KernelError::Shape("the input's channels must come in one or two tensors".into()));
-        }
-        for (channels, input) in channels.iter_mut().zip(inputs) {
-            *channels = input.channels("an input", batch, voxels)?;
-        }
-        let expected = batch * voxels * self.kernel.inputs;
-        check_length("the inputs", batch * voxels * (channels[0] + channels[1]), expected)?;
+        let channels = input_channels(inputs, batch, size.iter().product(), self.kernel.inputs)?;
         output.check(batch, self.kernel.outputs, shape.output_plane())?;
         // A pointwise convolution is one over a single long row.
         let shape = shape.flattened();
@@ -168,59 +134,35 @@ impl PackedConv {
             channels,
             size: shape.size,
             padding: shape.kernel.map(|edge| edge / 2),
-            format: self.format,
+            format: self.weights.format,
         };
-        Execution::new(self, batch, &input, shape.output_size()).run(output);
+        Execution::new(&self.weights, batch, &input, shape.output_size()).run(output);
         Ok(())
     }
 }
 
-/// The number of neighbouring taps along W that share their inputs.
-pub(super) fn tap_group(kernel: ConvKernel) -> usize {
-    if kernel.kernel[2] == 3 && kernel.stride[2] == 1 { 3 } else { 1 }
+/// Checks the lengths of one or two inputs with `expected` channels together; returns the channels of each.
+pub(super) fn input_channels(
+    inputs: &[LayerInput<'_>],
+    batch: usize,
+    voxels: usize,
+    expected: usize,
+) -> Result<[usize; 2], KernelError> {
+    if inputs.is_empty() || inputs.len() > 2 {
+        return Err(KernelError::Shape("the input's channels must come in one or two tensors".into()));
+    }
+    let mut channels = [0; 2];
+    for (channels, input) in channels.iter_mut().zip(inputs) {
+        *channels = input.channels("an input", batch, voxels)?;
+    }
+    check_length("the inputs", batch * voxels * (channels[0] + channels[1]), batch * voxels * expected)?;
+    Ok(channels)
 }
 
 /// Checks a kernel and the lengths of its weights.
-pub(super) fn check_kernel(kernel: ConvKernel, weights: usize, bias: Option<usize>) -> Result<(), KernelError> {
+fn check_kernel(kernel: ConvKernel, weights: usize, bias: Option<usize>) -> Result<(), KernelError> {
     let shape = kernel.shape(1, [1; 3]);
     shape.check()?;
     check_length("weight", weights, shape.weight_length())?;
     bias.map_or(Ok(()), |bias| check_length("bias", bias, kernel.outputs))
-}
-
-/// Packs weights as `[panel][tap row][channel group][tap][16]`. `cell` gives the cell of an output channel, of the input
-/// channels of a group and of a tap.
-pub(super) fn pack_cells(
-    kernel: ConvKernel,
-    format: CellFormat,
-    cell: impl Fn(usize, &[usize], usize) -> u32,
-) -> AlignedFloats {
-    let members = format.channels();
-    let (groups, row) = (kernel.inputs.div_ceil(members), tap_group(kernel));
-    let panel_cells = kernel.taps() * groups * LANES;
-    let mut packed = AlignedFloats::zeros(kernel.outputs.div_ceil(LANES) * panel_cells);
-    let mut channels = [0; 4];
-    for output in 0..kernel.outputs {
-        let target = &mut packed[output / LANES * panel_cells..][..panel_cells];
-        for tap in 0..kernel.taps() {
-            for group in 0..groups {
-                let count = members.min(kernel.inputs - group * members);
-                for (member, channel) in channels[..count].iter_mut().enumerate() {
-                    *channel = group * members + member;
-                }
-                let at = ((tap / row * groups + group) * row + tap % row) * LANES + output % LANES;
-                target[at] = f32::from_bits(cell(output, &channels[..count], tap));
-            }
-        }
-    }
-    packed
-}
-
-/// The initial values of the accumulators, padded with zeros.
-pub(super) fn pack_initial(kernel: ConvKernel, value: impl Fn(usize) -> f32) -> AlignedFloats {
-    let mut initial = AlignedFloats::zeros(kernel.outputs.next_multiple_of(LANES));
-    for (output, initial) in initial[..kernel.outputs].iter_mut().enumerate() {
-        *initial = value(output);
-    }
-    initial
 }

@@ -177,7 +177,7 @@ pub(crate) fn dispatch_on<K: Kernel>(instruction_set: InstructionSet, kernel: K)
 }
 
 /// The widest instruction set that may be used. Tests run with each of them.
-fn max_instruction_set() -> InstructionSet {
+pub(crate) fn max_instruction_set() -> InstructionSet {
     #[cfg(test)]
     return crate::tests::max_instruction_set();
     #[cfg(not(test))]

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod conv;
+mod conv_transpose;
+mod pointwise;
 
 use proptest::test_runner::TestCaseError;
 
