@@ -137,7 +137,7 @@ impl<'a> Execution<'a> {
     /// The tile for the largest group of panels.
     fn tile(&self) -> TileSize {
         let panels = if self.is_transposed() { self.weights.upsampling[2] } else { self.weights.panels() };
-        choose_tile(self.weights.instruction_set, self.block_columns, panels, self.weights.taps)
+        choose_tile(self.weights.lanes, self.block_columns, panels, self.weights.taps)
     }
 
     fn is_transposed(&self) -> bool {

@@ -19,6 +19,7 @@ mod pack;
 mod packed_conv;
 mod packed_conv_transpose;
 mod pointwise;
+mod precision;
 mod rows;
 mod tensor;
 mod weights;
@@ -26,9 +27,10 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
-pub use packed_conv::{ConvKernel, PackedConv};
+pub use packed_conv::{ConvKernel, Int8Weights, PackedConv};
 pub use packed_conv_transpose::PackedConvTranspose;
 pub use pointwise::{Pooling, apply_transform, pool};
+pub use precision::{Emulation, Precision};
 pub use tensor::{InputTransform, LayerInput, LayerOutput, MomentsMut, Quantization, Values, ValuesMut};
 
 use crate::error::{KernelError, check_length};

@@ -7,7 +7,6 @@ use crate::simd::{Kernel, Simd, dispatch_on};
 
 /// What a cell, the 32 bits that a micro-kernel broadcasts, holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[allow(dead_code, reason = "the formats of the other precisions")]
 pub(super) enum CellFormat {
     /// One channel in single precision.
     F32,

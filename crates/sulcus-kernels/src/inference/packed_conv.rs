@@ -1,12 +1,13 @@
 //! A convolution with packed weights, for inference.
 
 use super::execute::Execution;
-use super::pack::{CellFormat, PaddedInput};
-use super::tensor::{LayerInput, LayerOutput};
+use super::pack::PaddedInput;
+use super::precision::{Emulation, Machine, Precision};
+use super::tensor::{LayerInput, LayerOutput, Quantization};
 use super::weights::PackedWeights;
 use crate::conv::ConvShape;
 use crate::error::{KernelError, check_length};
-use crate::instruction_set::{InstructionSet, instruction_set};
+use crate::instruction_set::instruction_set;
 
 /// The channels, the kernel and the stride of a convolution. The padding is `kernel / 2` zeros on both sides of each axis. A
 /// 2-D convolution has a kernel edge and a stride of 1 along the depth.
@@ -32,6 +33,19 @@ impl ConvKernel {
     pub(super) fn taps(&self) -> usize {
         self.kernel.iter().product()
     }
+}
+
+/// The weights of a convolution in 8-bit integers, and the quantization of its input.
+#[derive(Debug, Clone, Copy)]
+pub struct Int8Weights<'a> {
+    /// The integers, symmetric around 0: `[O, I, kd, kh, kw]`.
+    pub weight: &'a [i8],
+    /// The scale of each output channel's weights, `[O]`.
+    pub scale: &'a [f32],
+    /// The biases in units of the input's scale times the weights' scale, `[O]`.
+    pub bias: &'a [i32],
+    /// The quantization of the input.
+    pub input: Quantization,
 }
 
 /// A convolution whose weights are packed once, for any size of its input: `y = x ∗ weight + bias`.
@@ -76,12 +90,42 @@ impl PackedConv {
     /// [`KernelError::Length`] for a slice whose length does not match the kernel, [`KernelError::Shape`] for a kernel that is
     /// not supported.
     pub fn new(kernel: ConvKernel, weight: &[f32], bias: Option<&[f32]>) -> Result<Self, KernelError> {
-        Self::on(instruction_set(), kernel, weight, bias)
+        Self::on(Machine::new(instruction_set(), Precision::F32, 0)?, kernel, weight, bias)
     }
 
-    /// [`Self::new`] for an instruction set that this processor has.
+    /// Packs the weights in bfloat16: the inputs are rounded to bfloat16 while they are packed, after their transform, and the
+    /// products are summed in single precision.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`], and [`KernelError::Unsupported`] when the processor has no instructions for bfloat16 and emulation is
+    /// refused.
+    pub fn bf16(
+        kernel: ConvKernel,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        emulation: Emulation,
+    ) -> Result<Self, KernelError> {
+        let machine = Machine::with_emulation(instruction_set(), Precision::Bf16, 0, emulation)?;
+        Self::on(machine, kernel, weight, bias)
+    }
+
+    /// Packs quantized weights: the inputs are quantized while they are packed, after their transform, and the products are
+    /// summed exactly.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`], and [`KernelError::Unsupported`] when the processor has no instructions for such weights and emulation
+    /// is refused.
+    pub fn int8(kernel: ConvKernel, weights: Int8Weights<'_>, emulation: Emulation) -> Result<Self, KernelError> {
+        let max_weight = weights.weight.iter().map(|weight| weight.unsigned_abs()).max().unwrap_or(0);
+        let machine = Machine::with_emulation(instruction_set(), Precision::Int8, max_weight, emulation)?;
+        Self::int8_on(machine, kernel, weights)
+    }
+
+    /// [`Self::new`] or [`Self::bf16`] with some instructions.
     pub(super) fn on(
-        instruction_set: InstructionSet,
+        machine: Machine,
         kernel: ConvKernel,
         weight: &[f32],
         bias: Option<&[f32]>,
@@ -89,9 +133,23 @@ impl PackedConv {
         check_kernel(kernel, weight.len(), bias.map(<[f32]>::len))?;
         let taps = kernel.taps();
         let value = |output, channel, tap| weight[(output * kernel.inputs + channel) * taps + tap];
-        let initial = |output| bias.map_or(0.0, |bias| bias[output]);
-        let weights = PackedWeights::floats(instruction_set, CellFormat::F32, kernel, value, initial);
-        Ok(Self { kernel, weights })
+        let bias = |output| bias.map_or(0.0, |bias| bias[output]);
+        Ok(Self { kernel, weights: PackedWeights::floats(machine, kernel, value, bias) })
+    }
+
+    /// [`Self::int8`] with some instructions.
+    pub(super) fn int8_on(
+        machine: Machine,
+        kernel: ConvKernel,
+        weights: Int8Weights<'_>,
+    ) -> Result<Self, KernelError> {
+        check_kernel(kernel, weights.weight.len(), Some(weights.bias.len()))?;
+        check_length("the scales of the weights", weights.scale.len(), kernel.outputs)?;
+        let scales = weights.scale.iter().chain([&weights.input.scale]);
+        if let Some(scale) = scales.into_iter().find(|scale| !(**scale > 0.0 && scale.is_finite())) {
+            return Err(KernelError::Shape(format!("a quantization with a scale of {scale}")));
+        }
+        Ok(Self { kernel, weights: PackedWeights::integers(machine, kernel, &weights) })
     }
 
     /// The channels, kernel and stride.

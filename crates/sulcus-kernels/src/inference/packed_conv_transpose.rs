@@ -1,12 +1,13 @@
 //! A transposed convolution with packed weights, for inference.
 
 use super::execute::Execution;
-use super::pack::{CellFormat, PaddedInput};
+use super::pack::PaddedInput;
 use super::packed_conv::{ConvKernel, input_channels};
+use super::precision::{Emulation, Machine, Precision};
 use super::tensor::{LayerInput, LayerOutput};
 use super::weights::PackedWeights;
 use crate::error::{KernelError, check_length};
-use crate::instruction_set::{InstructionSet, instruction_set};
+use crate::instruction_set::instruction_set;
 use crate::scratch::LANES;
 
 /// A transposed convolution whose kernel size equals its stride, with weights that are packed once. Each voxel becomes a
@@ -39,13 +40,29 @@ impl PackedConvTranspose {
         weight: &[f32],
         bias: Option<&[f32]>,
     ) -> Result<Self, KernelError> {
-        Self::on(instruction_set(), CellFormat::F32, channels, stride, weight, bias)
+        Self::on(Machine::new(instruction_set(), Precision::F32, 0)?, channels, stride, weight, bias)
     }
 
-    /// [`Self::new`] for an instruction set that this processor has.
+    /// Packs the weights in bfloat16, as [`PackedConv::bf16`](super::PackedConv::bf16).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`], and [`KernelError::Unsupported`] when the processor has no instructions for bfloat16 and emulation is
+    /// refused.
+    pub fn bf16(
+        channels: [usize; 2],
+        stride: [usize; 3],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        emulation: Emulation,
+    ) -> Result<Self, KernelError> {
+        let machine = Machine::with_emulation(instruction_set(), Precision::Bf16, 0, emulation)?;
+        Self::on(machine, channels, stride, weight, bias)
+    }
+
+    /// [`Self::new`] or [`Self::bf16`] with some instructions.
     pub(super) fn on(
-        instruction_set: InstructionSet,
-        format: CellFormat,
+        machine: Machine,
         [inputs, outputs]: [usize; 2],
         stride: [usize; 3],
         weight: &[f32],
@@ -74,7 +91,7 @@ impl PackedConvTranspose {
             place(lane).map_or(0.0, |(output, position)| weight[(channel * outputs + output) * block + position])
         };
         let initial = |lane| place(lane).map_or(0.0, |(output, _)| bias.map_or(0.0, |bias| bias[output]));
-        let weights = PackedWeights::floats(instruction_set, format, kernel, value, initial);
+        let weights = PackedWeights::floats(machine, kernel, value, initial);
         Ok(Self { inputs, outputs, stride, weights: PackedWeights { outputs, upsampling: stride, ..weights } })
     }
 

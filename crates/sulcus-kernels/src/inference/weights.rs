@@ -2,8 +2,10 @@
 
 use super::pack::CellFormat;
 use super::packed_conv::ConvKernel;
+use super::packed_conv::Int8Weights;
+use super::precision::{Machine, Precision};
 use super::rows::to_bf16;
-use crate::conv::micro_kernel::{MicroKernel, TileSize, micro_kernel_for};
+use crate::conv::micro_kernel::{LaneType, MicroKernel, TileSize, micro_kernel_for};
 use crate::instruction_set::InstructionSet;
 use crate::scratch::{AlignedFloats, LANES};
 
@@ -11,6 +13,7 @@ use crate::scratch::{AlignedFloats, LANES};
 #[derive(Debug, Clone)]
 pub(super) struct PackedWeights {
     pub(super) instruction_set: InstructionSet,
+    pub(super) lanes: LaneType,
     pub(super) format: CellFormat,
     /// The number of output channels of the layer.
     pub(super) outputs: usize,
@@ -25,18 +28,20 @@ pub(super) struct PackedWeights {
     pub(super) cells: AlignedFloats,
     /// The initial value of the accumulators, `[panel][16]`: the bias.
     pub(super) initial: AlignedFloats,
+    /// The factors that turn integer sums into values, `[panel][16]`.
+    pub(super) factors: Option<AlignedFloats>,
 }
 
 impl PackedWeights {
-    /// Packs weights in single precision or bfloat16. `value` gives the weight of an output, an input and a tap, `initial` the
-    /// bias of an output.
+    /// Packs weights in single precision or bfloat16. `value` gives the weight of an output, an input and a tap, `bias` the bias
+    /// of an output.
     pub(super) fn floats(
-        instruction_set: InstructionSet,
-        format: CellFormat,
+        machine: Machine,
         kernel: ConvKernel,
         value: impl Fn(usize, usize, usize) -> f32,
-        initial: impl Fn(usize) -> f32,
+        bias: impl Fn(usize) -> f32,
     ) -> Self {
+        let format = if machine.precision == Precision::Bf16 { CellFormat::Bf16 } else { CellFormat::F32 };
         let cells = pack_cells(kernel, format, |output, channels, tap| match format {
             CellFormat::Bf16 => {
                 let member =
@@ -45,23 +50,49 @@ impl PackedWeights {
             }
             _ => value(output, channels[0], tap).to_bits(),
         });
-        Self::new(instruction_set, format, kernel, cells, initial)
+        Self::new(machine, format, kernel, cells, bias)
+    }
+
+    /// Packs weights in 8-bit integers. The sums of a quantized input exceed those of its values by the zero point times the
+    /// sum of the weights, which is therefore subtracted from the bias. Zero padding is packed as the zero point.
+    pub(super) fn integers(machine: Machine, kernel: ConvKernel, weights: &Int8Weights<'_>) -> Self {
+        let format = CellFormat::U8(weights.input);
+        let taps = kernel.taps();
+        let cells = pack_cells(kernel, format, |output, channels, tap| {
+            let byte = |&channel: &usize| weights.weight[(output * kernel.inputs + channel) * taps + tap];
+            channels.iter().rev().fold(0, |cell, channel| cell << 8 | u32::from(byte(channel).cast_unsigned()))
+        });
+        let per_output = kernel.inputs * taps;
+        let bias = |output: usize| {
+            let of_output = &weights.weight[output * per_output..][..per_output];
+            let sum = of_output.iter().fold(0_i32, |sum, weight| sum.wrapping_add(i32::from(*weight)));
+            let offset = sum.wrapping_mul(i32::from(weights.input.zero_point));
+            f32::from_bits(weights.bias[output].wrapping_sub(offset).cast_unsigned())
+        };
+        let mut packed = Self::new(machine, format, kernel, cells, bias);
+        let mut factors = AlignedFloats::zeros(packed.initial.len());
+        for (factor, scale) in factors.iter_mut().zip(weights.scale) {
+            *factor = weights.input.scale * scale;
+        }
+        packed.factors = Some(factors);
+        packed
     }
 
     fn new(
-        instruction_set: InstructionSet,
+        machine: Machine,
         format: CellFormat,
         kernel: ConvKernel,
         cells: AlignedFloats,
-        value: impl Fn(usize) -> f32,
+        bias: impl Fn(usize) -> f32,
     ) -> Self {
         let mut initial = AlignedFloats::zeros(kernel.outputs.next_multiple_of(LANES));
         for (output, initial) in initial[..kernel.outputs].iter_mut().enumerate() {
-            *initial = value(output);
+            *initial = bias(output);
         }
+        let Machine { instruction_set, lanes, .. } = machine;
         let ConvKernel { outputs, kernel, stride, .. } = kernel;
-        let (taps, upsampling) = (tap_group(kernel, stride), [1; 3]);
-        Self { instruction_set, format, outputs, kernel, stride, upsampling, taps, cells, initial }
+        let (taps, upsampling, factors) = (tap_group(kernel, stride), [1; 3], None);
+        Self { instruction_set, lanes, format, outputs, kernel, stride, upsampling, taps, cells, initial, factors }
     }
 
     /// Whether every output reads one input at the same position.
@@ -81,12 +112,12 @@ impl PackedWeights {
 
     /// The factors that turn integer sums into values, `[panel][16]`.
     pub(super) fn dequantize(&self) -> Option<&[f32]> {
-        None
+        self.factors.as_deref()
     }
 
     /// The micro-kernel for a tile size.
     pub(super) fn micro_kernel(&self, size: TileSize) -> Option<MicroKernel> {
-        micro_kernel_for(self.instruction_set, size)
+        micro_kernel_for(self.lanes, size)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Tensor, assert_same_on_any_threads, available, bits, close, moments, noise};
+use super::{Tensor, assert_same_on_any_threads, available, bits, close, moments, noise, single};
 use crate::conv::forward_with;
 use crate::inference::{ConvKernel, LayerInput, LayerOutput, PackedConv};
 use crate::instruction_set::InstructionSet;
@@ -63,7 +63,7 @@ fn check(with: InstructionSet, case: &Case, seed: u64) -> Result<(), TestCaseErr
     let mut expected = vec![f32::NAN; shape.output_length()];
     forward_with(with, &shape, &parts, &weight, Some(&bias), &mut expected).unwrap();
 
-    let conv = PackedConv::on(with, case.kernel, &weight, Some(&bias)).unwrap();
+    let conv = PackedConv::on(single(with), case.kernel, &weight, Some(&bias)).unwrap();
     let voxels = shape.output_plane();
     for residual in [None, Some(Tensor::noise([case.batch, shape.outputs, voxels], seed + 20))] {
         if let Some(residual) = &residual {
@@ -154,7 +154,7 @@ fn large_offset_costs_the_variance_no_precision() {
     let kernel = ConvKernel { inputs: 1, outputs: 1, kernel: [1; 3], stride: [1; 3] };
     let case = Case { batch: 1, kernel, size: [20, 30, 40], cut: 1 };
     for with in available() {
-        let conv = PackedConv::on(with, kernel, &[1.0], Some(&[3000.0])).unwrap();
+        let conv = PackedConv::on(single(with), kernel, &[1.0], Some(&[3000.0])).unwrap();
         let [y, mean, variance] = run(&conv, &case, &case.inputs(1), None);
         let [expected_mean, expected_variance] = moments(&y, y.len());
         assert!((mean[0] - expected_mean[0]).abs() < 1e-3);

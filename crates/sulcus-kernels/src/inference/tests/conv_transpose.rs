@@ -1,7 +1,6 @@
 //! [`PackedConvTranspose`] against [`ConvTranspose`] of the transformed input.
 
-use super::{Tensor, assert_same_on_any_threads, available, bits, close, moments, noise};
-use crate::inference::pack::CellFormat;
+use super::{Tensor, assert_same_on_any_threads, available, bits, close, moments, noise, single};
 use crate::inference::{LayerInput, LayerOutput, PackedConvTranspose};
 use crate::{ConvTranspose, KernelError};
 
@@ -42,8 +41,7 @@ fn equals_the_transposed_convolution_of_the_transformed_input() {
         let [mean, variance] = moments(&expected, voxels * block);
         for with in available() {
             let channels = [inputs, outputs];
-            let layer =
-                PackedConvTranspose::on(with, CellFormat::F32, channels, stride, &weight, Some(&bias)).unwrap();
+            let layer = PackedConvTranspose::on(single(with), channels, stride, &weight, Some(&bias)).unwrap();
             let found = run(&layer, batch, size, &x);
             for (found, expected) in found.iter().zip([&expected, &mean, &variance]) {
                 close("y", found, expected, TOLERANCE)

@@ -4,10 +4,12 @@
 mod conv;
 mod conv_transpose;
 mod pointwise;
+mod precision;
 
 use proptest::test_runner::TestCaseError;
 
-use super::{InputTransform, LayerInput, Values};
+use super::precision::Machine;
+use super::{InputTransform, LayerInput, Precision, Values};
 use crate::instruction_set::{InstructionSet, instruction_set};
 use crate::tests::max_instruction_set;
 pub(super) use crate::tests::{assert_same_on_any_threads, bits, noise};
@@ -17,6 +19,11 @@ pub(super) fn available() -> Vec<InstructionSet> {
     let widest = instruction_set().min(max_instruction_set());
     let all = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512];
     all.into_iter().filter(|set| *set <= widest).collect()
+}
+
+/// Single precision on an instruction set.
+pub(super) fn single(with: InstructionSet) -> Machine {
+    Machine::new(with, Precision::F32, 0).unwrap()
 }
 
 /// A tensor with its transform.
