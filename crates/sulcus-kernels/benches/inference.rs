@@ -2,7 +2,7 @@
 //!
 //! - `cargo bench -p sulcus-kernels --bench inference`: a convolution with normalisation and activation, fused and as separate
 //!   layers
-//! - `cargo bench -p sulcus-kernels --bench inference -- shares [rounds]`: the share of a core's multiply-add peak that each
+//! - `cargo bench -p sulcus-kernels --bench inference -- shares [rounds] [f32|bf16|int8] [layer]`: the share of a core's multiply-add peak that each
 //!   fused layer reaches on one thread. Each round measures the peak beside the layer, and processor time is counted where the
 //!   system tells it, so that the share means something on a busy machine
 #![allow(clippy::expect_used, reason = "a bench that can't be set up has nothing to measure")]
@@ -14,7 +14,8 @@ use std::time::Instant;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use sulcus_kernels::inference::{
-    ConvKernel, InputTransform, LayerInput, LayerOutput, PackedConv, instance_norm_transform,
+    ConvKernel, Emulation, InputTransform, Int8Weights, LayerInput, LayerOutput, PackedConv, Precision,
+    Quantization, instance_norm_transform,
 };
 use sulcus_kernels::{ConvShape, Norm, NormScope, NormShape, conv_forward};
 
@@ -98,10 +99,21 @@ impl Layer {
         }
     }
 
-    fn pack(&self) -> PackedConv {
+    fn pack(&self, precision: Precision) -> PackedConv {
         let ConvShape { inputs, outputs, kernel, stride, .. } = self.shape;
         let kernel = ConvKernel { inputs, outputs, kernel, stride };
-        PackedConv::new(kernel, &self.weight, None).expect("a layer")
+        let conv = match precision {
+            Precision::Bf16 => PackedConv::bf16(kernel, &self.weight, None, Emulation::Refused),
+            Precision::Int8 => {
+                let weight: Vec<i8> = self.weight.iter().map(|weight| (weight * 120.0) as i8).collect();
+                let (scale, bias) = (vec![0.01; outputs], vec![0; outputs]);
+                let input = Quantization { scale: 0.01, zero_point: 9 };
+                let weights = Int8Weights { weight: &weight, scale: &scale, bias: &bias, input };
+                PackedConv::int8(kernel, weights, Emulation::Refused)
+            }
+            _ => PackedConv::new(kernel, &self.weight, None),
+        };
+        conv.expect("a layer")
     }
 
     /// The convolution of normalised and activated inputs, with the statistics of its output.
@@ -130,7 +142,7 @@ impl Layer {
 #[divan::bench(args = CASES)]
 fn fused(bencher: Bencher, case: &Case) {
     let mut layer = Layer::new(case);
-    let conv = layer.pack();
+    let conv = layer.pack(Precision::F32);
     let (mut scale, mut shift) = (vec![0.0; case.outputs], vec![0.0; case.outputs]);
     let ones = vec![1.0; case.outputs];
     bencher.counter(ItemsCount::new(layer.operations())).bench_local(|| {
@@ -194,17 +206,27 @@ fn seconds(mut work: impl FnMut()) -> f64 {
 }
 
 /// Multiply-adds of registers only: operations per second.
-fn peak() -> f64 {
+fn peak(precision: Precision) -> f64 {
     const STEPS: usize = 200_000;
     let mut operations = 0;
-    let time = seconds(|| operations = multiply_add(STEPS));
+    let time = seconds(|| operations = multiply_add(precision, STEPS));
     operations as f64 / time
 }
 
 /// Runs `steps` times some independent multiply-adds of the widest registers; returns the number of operations.
-fn multiply_add(steps: usize) -> usize {
+fn multiply_add(precision: Precision, steps: usize) -> usize {
     #[cfg(target_arch = "x86_64")]
     {
+        if precision == Precision::Bf16 && is_x86_feature_detected!("avx512bf16") {
+            #[expect(unsafe_code, reason = "vector instructions")]
+            // SAFETY: AVX512-BF16 was detected.
+            return unsafe { multiply_add_bf16(steps) };
+        }
+        if precision == Precision::Int8 && is_x86_feature_detected!("avx512vnni") {
+            #[expect(unsafe_code, reason = "vector instructions")]
+            // SAFETY: AVX512-VNNI was detected.
+            return unsafe { multiply_add_vnni(steps) };
+        }
         if is_x86_feature_detected!("avx512f") {
             #[expect(unsafe_code, reason = "vector instructions")]
             // SAFETY: AVX-512F was detected.
@@ -248,6 +270,35 @@ fn multiply_add_avx512(steps: usize) -> usize {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn multiply_add_bf16(steps: usize) -> usize {
+    use std::arch::x86_64::{
+        _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    };
+    let one = _mm512_set1_ps(black_box(1.0));
+    let (a, b) = (_mm512_cvtne2ps_pbh(one, one), _mm512_cvtne2ps_pbh(one, one));
+    let sums = independent_chains!(steps, _mm512_setzero_ps(), |sum| _mm512_dpbf16_ps(sum, a, b));
+    for sum in sums {
+        black_box(_mm512_reduce_add_ps(sum));
+    }
+    steps * sums.len() * 32 * 2
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn multiply_add_vnni(steps: usize) -> usize {
+    use std::arch::x86_64::{
+        _mm512_dpbusd_epi32, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512,
+    };
+    let (a, b) = (_mm512_set1_epi8(black_box(1)), _mm512_set1_epi8(black_box(2)));
+    let sums = independent_chains!(steps, _mm512_setzero_si512(), |sum| _mm512_dpbusd_epi32(sum, a, b));
+    for sum in sums {
+        black_box(_mm512_reduce_add_epi32(sum));
+    }
+    steps * sums.len() * 64 * 2
+}
+
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn multiply_add_avx2(steps: usize) -> usize {
     use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps};
@@ -286,18 +337,18 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Prints the median time of each layer and its share of the peak.
-fn shares(rounds: usize) {
+fn shares(rounds: usize, precision: Precision, layer: &str) {
     let (mut total, mut ideal) = (0.0, 0.0);
     println!("{:<26} {:>9} {:>9} {:>7}", "layer", "ms", "GFLOP/s", "share");
-    for case in &CASES {
+    for case in CASES.iter().filter(|case| case.name.contains(layer)) {
         let mut layer = Layer::new(case);
-        let conv = layer.pack();
+        let conv = layer.pack(precision);
         layer.run(&conv);
         let (mut times, mut ratios) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
-            let before = peak();
+            let before = peak(precision);
             let time = seconds(|| layer.run(&conv));
-            let peak = f64::midpoint(before, peak());
+            let peak = f64::midpoint(before, peak(precision));
             times.push(time);
             ratios.push(layer.operations() as f64 / time / peak);
         }
@@ -316,7 +367,13 @@ fn main() {
         Some("shares") => {
             let rounds = arguments.get(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(9);
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
-            pool.expect("a thread pool").install(|| shares(rounds));
+            let precision = match arguments.get(2).map(String::as_str) {
+                Some("bf16") => Precision::Bf16,
+                Some("int8") => Precision::Int8,
+                _ => Precision::F32,
+            };
+            let layer = arguments.get(3).map_or("", String::as_str);
+            pool.expect("a thread pool").install(|| shares(rounds, precision, layer));
         }
         _ => divan::main(),
     }

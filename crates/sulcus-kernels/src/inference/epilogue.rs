@@ -1,6 +1,7 @@
 //! What happens to the sums of the micro-kernels before they are written: residual, activation, statistics and storage.
 
 use super::moments::{SegmentSums, SegmentWriter};
+use super::prefetch::prefetch_write_range;
 use super::rows::{bf16_row, load_row, quantize_row};
 use super::tensor::{ChannelTransform, LayerInput, Quantization, ValuesMut};
 use crate::conv::channel_layout::{deinterleave, interleave};
@@ -72,6 +73,23 @@ pub(super) struct Run {
 }
 
 impl Epilogue<'_> {
+    /// Asks for the memory of some columns of a run that will be written.
+    pub(super) fn prefetch(&self, run: Run, first_column: usize, columns: usize) {
+        let first = run.first_panel * LANES;
+        for channel in first..self.outputs.min(first + run.panels * LANES) {
+            for row in 0..run.rows {
+                let offset = run.offset + row * run.row_step + first_column;
+                let at = (run.sample * self.outputs + channel) * self.plane + offset;
+                let (address, size) = match self.target {
+                    Target::F32(values) => (values.offset(at).pointer().cast::<u8>(), size_of::<f32>()),
+                    Target::Bf16(values) => (values.offset(at).pointer().cast::<u8>(), size_of::<u16>()),
+                    Target::U8(values, _) => (values.offset(at).pointer(), size_of::<u8>()),
+                };
+                prefetch_write_range(address, columns * size);
+            }
+        }
+    }
+
     /// Writes a run. `sums` is `[panel][row][column][16]`, `moments` `[panel][row]`.
     ///
     /// # Safety

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::epilogue::{Epilogue, MAX_COLUMNS, MAX_ROWS, MAX_SUMS, Run, Sums, Target};
 use super::moments::{RowSegments, SegmentMoments, SegmentSums};
 use super::pack::{PaddedInput, Region};
+use super::prefetch::PlanePrefetch;
 use super::tensor::LayerOutput;
 use super::weights::PackedWeights;
 use crate::conv::micro_kernel::{MicroKernel, MicroKernelArgs, TapSegment, TileSize, choose_tile};
@@ -65,6 +66,13 @@ struct PanelGroup {
     /// The panels of the output, and the position in the block that a transposed convolution makes of each voxel.
     out_panels: Range<usize>,
     offset: [usize; 2],
+}
+
+/// The packed input of a block, and the plane that it packs next.
+struct View<'a> {
+    region: &'a Region,
+    cells: &'a [f32],
+    next: Option<PlanePrefetch<'a>>,
 }
 
 /// The parts into which an axis is cut.
@@ -233,8 +241,14 @@ impl<'a> Execution<'a> {
                 }
                 packed += 1;
             }
+            let next = (d + 1 < block.planes.end).then(|| {
+                let steps =
+                    block.groups.len() * block.rows.len() * block.columns.len().div_ceil(self.tile().columns);
+                PlanePrefetch::new(self.input, &region, block.sample, packed, steps)
+            });
+            let mut view = View { region: &region, cells, next };
             for group in block.groups.clone() {
-                self.run_plane(block, &self.group(group), d, &region, cells, epilogue);
+                self.run_plane(block, &self.group(group), d, &mut view, epilogue);
             }
         }
     }
@@ -279,8 +293,9 @@ impl<'a> Execution<'a> {
                     columns: columns.range(column),
                 };
                 let cells = &cells[sample * sample_cells..][..sample_cells];
+                let mut view = View { region: &region, cells, next: None };
                 for d in block.planes.clone() {
-                    self.run_plane(&block, &self.group(group), d, &region, cells, epilogue);
+                    self.run_plane(&block, &self.group(group), d, &mut view, epilogue);
                 }
             });
         }
@@ -304,16 +319,21 @@ impl<'a> Execution<'a> {
         });
     }
 
+    /// The number of columns that go through the epilogue together: whole tiles.
+    fn run_columns(&self, size: TileSize) -> usize {
+        (MAX_COLUMNS / self.weights.upsampling[2] / size.columns).max(1) * size.columns
+    }
+
     /// Computes the outputs of a group of panels for the rows and columns of a block in one plane.
     fn run_plane(
         &self,
         block: &Block,
         group: &PanelGroup,
         d: usize,
-        region: &Region,
-        cells: &[f32],
+        view: &mut View<'_>,
         epilogue: &Epilogue<'_>,
     ) {
+        let (region, cells) = (view.region, view.cells);
         let size = self.tile();
         let size = TileSize { panels: size.panels.min(group.panels.len()), ..size };
         let width = block.columns.len();
@@ -323,8 +343,7 @@ impl<'a> Execution<'a> {
         let mut sums = Sums([0.0; MAX_SUMS * LANES]);
         let mut moments = [SegmentSums::EMPTY; MAX_ROWS];
         let mut segments = [TapSegment::default(); MAX_TAP_ROWS];
-        // Whole tiles go through the epilogue together.
-        let run_columns = (MAX_COLUMNS / width_factor / size.columns).max(1) * size.columns;
+        let run_columns = self.run_columns(size);
         let micro_kernels = MicroKernels::new(self.weights, size, width);
         let mut h = block.rows.start;
         while h < block.rows.end {
@@ -332,6 +351,25 @@ impl<'a> Execution<'a> {
             let segments = taps.segments(h, rows, &mut segments);
             for first in (0..width).step_by(run_columns) {
                 let columns = run_columns.min(width - first);
+                let column = block.columns.start + first;
+                let [_, height, out_width] = self.out;
+                let out_row = (d * depth_factor + group.offset[0]) * height * height_factor
+                    + h * height_factor
+                    + group.offset[1];
+                let out_width = out_width * width_factor;
+                let per_row = self.out[2].div_ceil(self.block_columns);
+                let run = Run {
+                    sample: block.sample,
+                    first_panel: group.out_panels.start,
+                    panels: group.out_panels.len(),
+                    rows,
+                    columns: columns * width_factor,
+                    offset: out_row * out_width + column * width_factor,
+                    row_step: height_factor * out_width,
+                    segment: out_row * per_row + column / self.block_columns,
+                    segment_step: height_factor * per_row,
+                    is_last: first + columns == width,
+                };
                 let row_sums = columns * width_factor * LANES;
                 // The panels of a transposed convolution are neighbouring columns of the output.
                 let (sums_panel, sums_column) =
@@ -343,6 +381,10 @@ impl<'a> Execution<'a> {
                     let tile_columns = size.columns.min(first + columns - w);
                     // The test `every_tile_size_has_a_micro_kernel` proves that none is missing.
                     let Some(micro_kernel) = micro_kernels.get(rows, tile_columns) else { continue };
+                    epilogue.prefetch(run, (w - first) * width_factor, tile_columns * width_factor);
+                    if let Some(next) = &mut view.next {
+                        next.step();
+                    }
                     let row = h * self.stride[1] - region.first_row;
                     let column = block.columns.start + w - region.first_column / self.stride[2];
                     let at = (panel - group.panels.start) * sums_panel + (w - first) * sums_column;
@@ -369,25 +411,6 @@ impl<'a> Execution<'a> {
                         micro_kernel(&args);
                     }
                 }
-                let column = block.columns.start + first;
-                let [_, height, out_width] = self.out;
-                let out_row = (d * depth_factor + group.offset[0]) * height * height_factor
-                    + h * height_factor
-                    + group.offset[1];
-                let out_width = out_width * width_factor;
-                let per_row = self.out[2].div_ceil(self.block_columns);
-                let run = Run {
-                    sample: block.sample,
-                    first_panel: group.out_panels.start,
-                    panels: group.out_panels.len(),
-                    rows,
-                    columns: columns * width_factor,
-                    offset: out_row * out_width + column * width_factor,
-                    row_step: height_factor * out_width,
-                    segment: out_row * per_row + column / self.block_columns,
-                    segment_step: height_factor * per_row,
-                    is_last: first + columns == width,
-                };
                 #[expect(unsafe_code, reason = "several threads write disjoint elements of one tensor")]
                 // SAFETY: the rows, columns and panels of a block lie within the output, and each belongs to exactly one block.
                 unsafe {

@@ -20,6 +20,7 @@ mod packed_conv;
 mod packed_conv_transpose;
 mod pointwise;
 mod precision;
+mod prefetch;
 mod rows;
 mod tensor;
 mod weights;

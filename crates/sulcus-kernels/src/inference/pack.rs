@@ -120,6 +120,11 @@ impl<'a> PaddedInput<'a> {
         Some((input.values.part(index * voxels, voxels), input.channel_transform(index)))
     }
 
+    /// The values of a channel of a sample; `None` beyond the last channel.
+    pub(super) fn channel_values(&self, sample: usize, channel: usize) -> Option<Values<'a>> {
+        self.channel(sample, channel).map(|(values, _)| values)
+    }
+
     /// Packs the rows of a padded plane `d` of a sample from the region's row `from` on. The target holds these rows and gives
     /// their number.
     pub(super) fn pack(
