@@ -75,8 +75,13 @@ fn values(length: usize) -> Vec<f32> {
 struct Layer {
     shape: ConvShape,
     x: Vec<Vec<f32>>,
+    /// The same in bfloat16 and in integers, for the layers of these precisions.
+    halves: Vec<Vec<u16>>,
+    bytes: Vec<Vec<u8>>,
     weight: Vec<f32>,
     y: Vec<f32>,
+    y_halves: Vec<u16>,
+    y_bytes: Vec<u8>,
     /// The scale, the shift and the other per-channel values.
     channel: Vec<f32>,
     moments: [Vec<f32>; 2],
@@ -89,11 +94,18 @@ impl Layer {
         let shape = ConvShape { batch: 1, inputs, outputs: case.outputs, size, kernel, stride };
         let voxels = |size: [usize; 3]| size.iter().product::<usize>();
         let inputs_of = case.inputs.iter().filter(|&&channels| channels > 0);
+        let x: Vec<Vec<f32>> = inputs_of.map(|channels| values(channels * voxels(size))).collect();
+        let y = values(case.outputs * voxels(shape.output_size()));
+        let half = |value: &f32| (value.to_bits() >> 16) as u16;
         Self {
             shape,
-            x: inputs_of.map(|channels| values(channels * voxels(size))).collect(),
+            halves: x.iter().map(|x| x.iter().map(half).collect()).collect(),
+            bytes: x.iter().map(|x| x.iter().map(|value| (value * 100.0 + 60.0) as u8).collect()).collect(),
+            x,
             weight: values(case.outputs * inputs * voxels(kernel)),
-            y: values(case.outputs * voxels(shape.output_size())),
+            y_halves: vec![0; y.len()],
+            y_bytes: vec![0; y.len()],
+            y,
             channel: vec![1.1; 512],
             moments: [vec![0.0; case.outputs], vec![0.0; case.outputs]],
         }
@@ -116,19 +128,30 @@ impl Layer {
         conv.expect("a layer")
     }
 
-    /// The convolution of normalised and activated inputs, with the statistics of its output.
-    fn run(&mut self, conv: &PackedConv) {
-        let inputs: Vec<LayerInput> = self
-            .x
-            .iter()
-            .map(|x| {
-                let channels = x.len() / self.shape.size.iter().product::<usize>();
-                let values = &self.channel[..channels];
-                LayerInput::transformed(x, InputTransform { scale: values, shift: values, slope: 0.01 })
-            })
-            .collect();
+    /// The convolution of normalised and activated inputs, with the statistics of its output. The tensors are stored in the
+    /// precision of the layer.
+    fn run(&mut self, conv: &PackedConv, precision: Precision) {
+        let voxels: usize = self.shape.size.iter().product();
+        let values: Vec<Values> = match precision {
+            Precision::Bf16 => self.halves.iter().map(|x| Values::Bf16(x)).collect(),
+            Precision::Int8 => self.bytes.iter().map(|x| Values::U8(x)).collect(),
+            _ => self.x.iter().map(|x| Values::F32(x)).collect(),
+        };
+        let input = |values: Values<'_>| {
+            let channel = &self.channel[..values.len() / voxels];
+            LayerInput { values, transform: Some(InputTransform { scale: channel, shift: channel, slope: 0.01 }) }
+        };
+        let inputs: Vec<LayerInput> = values.into_iter().map(input).collect();
         let [mean, variance] = &mut self.moments;
-        let output = LayerOutput::raw(&mut self.y).with_moments(mean, variance);
+        let values = match precision {
+            Precision::Bf16 => ValuesMut::Bf16(&mut self.y_halves),
+            Precision::Int8 => {
+                let quantization = Quantization { scale: 0.1, zero_point: 128 };
+                ValuesMut::U8 { values: &mut self.y_bytes, quantization }
+            }
+            _ => ValuesMut::F32(&mut self.y),
+        };
+        let output = LayerOutput::new(values).with_moments(mean, variance);
         conv.forward(1, self.shape.size, &inputs, output).expect("a layer");
     }
 
@@ -146,7 +169,7 @@ fn fused(bencher: Bencher, case: &Case) {
     let (mut scale, mut shift) = (vec![0.0; case.outputs], vec![0.0; case.outputs]);
     let ones = vec![1.0; case.outputs];
     bencher.counter(ItemsCount::new(layer.operations())).bench_local(|| {
-        layer.run(&conv);
+        layer.run(&conv, Precision::F32);
         let [mean, variance] = &layer.moments;
         instance_norm_transform([mean, variance], [&ones, &ones], 1e-5, [&mut scale, &mut shift])
     });
@@ -343,11 +366,11 @@ fn shares(rounds: usize, precision: Precision, layer: &str) {
     for case in CASES.iter().filter(|case| case.name.contains(layer)) {
         let mut layer = Layer::new(case);
         let conv = layer.pack(precision);
-        layer.run(&conv);
+        layer.run(&conv, precision);
         let (mut times, mut ratios) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
             let before = peak(precision);
-            let time = seconds(|| layer.run(&conv));
+            let time = seconds(|| layer.run(&conv, precision));
             let peak = f64::midpoint(before, peak(precision));
             times.push(time);
             ratios.push(layer.operations() as f64 / time / peak);
