@@ -17,6 +17,9 @@ pub enum KernelError {
     /// The layer cannot be computed with this shape or configuration.
     #[error("{0}")]
     Shape(String),
+    /// The processor has no instructions for a precision, and emulation was not allowed.
+    #[error("this processor has no instructions for {0}")]
+    Unsupported(&'static str),
     /// The optimizer cannot take this step.
     #[error("{0}")]
     Step(String),

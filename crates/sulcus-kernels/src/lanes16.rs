@@ -1,7 +1,16 @@
-//! Sixteen `f32` lanes on each instruction set: one AVX-512 register, two AVX registers or an array. The convolution
+//! Sixteen 32-bit lanes on each instruction set: one AVX-512 register, two AVX registers or an array. The convolution
 //! micro-kernels are written against this trait.
+//!
+//! For training the lanes are `f32`. For inference in other precisions the operands are two bfloat16 or four 8-bit values per
+//! lane, and a multiply-add is a dot product of a lane's values ([`low_precision`]).
 
-/// Sixteen `f32` lanes. Every method is inlined into a caller that enables the target features it needs.
+mod low_precision;
+
+pub(crate) use low_precision::{ArrayBf16, ArrayInt8};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use low_precision::{Avx2Int8, Avx512Bf16, Avx512Vnni, AvxVnni};
+
+/// Sixteen lanes. Every method is inlined into a caller that enables the target features it needs.
 pub(crate) trait Lanes16: Copy {
     /// How many sixteen-lane accumulators fit in the register file beside the operands of a multiply-add.
     const ACCUMULATORS: usize;
@@ -21,7 +30,7 @@ pub(crate) trait Lanes16: Copy {
     #[expect(unsafe_code, reason = "vector instructions")]
     unsafe fn store(self, to: *mut f32);
 
-    /// `self + a·b`.
+    /// `self + a·b`. The convolutions for inference pass weights as `a` and inputs as `b`.
     ///
     /// # Safety
     /// As [`Lanes16::splat`].

@@ -1,53 +1,59 @@
 //! The micro-kernel of the forward pass and the input gradient: one or two panels of sixteen output channels for a few
-//! neighbouring positions, accumulated in registers. The vector lanes are output channels; inputs are broadcast.
+//! neighbouring positions, accumulated in registers. The vector lanes are output channels; inputs are broadcast. The same
+//! micro-kernel serves every precision ([`LaneType`]); where this file says *float*, other precisions have 32 bits that hold
+//! two or four channels.
 
 use crate::instruction_set::InstructionSet;
-use crate::lanes16::{Array, Lanes16};
+use crate::lanes16::{Array, ArrayBf16, ArrayInt8, Lanes16};
 #[cfg(target_arch = "x86_64")]
-use crate::lanes16::{Avx2, Avx512};
+use crate::lanes16::{Avx2, Avx2Int8, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni};
 
 /// One tap row that contributes to a tile.
 #[derive(Clone, Copy, Default)]
-pub(super) struct TapSegment {
+pub(crate) struct TapSegment {
     /// The offset of the first channel's input from the position's own input, in floats.
-    pub(super) input: usize,
+    pub(crate) input: usize,
     /// The offset of its weights in the panel, in floats.
-    pub(super) weights: usize,
+    pub(crate) weights: usize,
 }
 
 /// The arguments of a micro-kernel. Strides and steps are in floats.
 #[derive(Clone, Copy)]
-pub(super) struct MicroKernelArgs<'a> {
+pub(crate) struct MicroKernelArgs<'a> {
     /// The tap rows to accumulate.
-    pub(super) segments: &'a [TapSegment],
+    pub(crate) segments: &'a [TapSegment],
     /// The number of input channels, and the stride from one channel's input to the next.
-    pub(super) channels: usize,
-    pub(super) channel_step: usize,
+    pub(crate) channels: usize,
+    pub(crate) channel_step: usize,
     /// The input of the first position of the tile.
-    pub(super) input: *const f32,
+    pub(crate) input: *const f32,
     /// The stride from one row of the tile to the next in the input.
-    pub(super) row_step: usize,
+    pub(crate) row_step: usize,
     /// Packed weights `[tap row][channel][tap][16]`, and the stride from one panel to the next.
-    pub(super) weights: *const f32,
-    pub(super) panel_step: usize,
+    pub(crate) weights: *const f32,
+    pub(crate) panel_step: usize,
     /// The initial value of the accumulators, `[16]` per panel.
-    pub(super) initial: *const f32,
-    /// Where the results are written, `[rows·columns][16]` per panel.
-    pub(super) sums: *mut f32,
+    pub(crate) initial: *const f32,
+    /// Where the results are written, and the strides from one panel, row and column to the next. Each is sixteen floats.
+    pub(crate) sums: *mut f32,
+    pub(crate) sums_panel: usize,
+    pub(crate) sums_row: usize,
+    pub(crate) sums_column: usize,
 }
 
 /// A micro-kernel for one tile size and instruction set.
-pub(super) type MicroKernel = unsafe fn(&MicroKernelArgs<'_>);
+pub(crate) type MicroKernel = unsafe fn(&MicroKernelArgs<'_>);
 
 /// The largest number of positions of a tile on any instruction set.
-pub(super) const MAX_POSITIONS: usize = 24;
+pub(crate) const MAX_POSITIONS: usize = 24;
 
 /// # Safety
 ///
 /// The processor must have `V`'s instruction set. For each segment, channel, row, column and tap,
 /// `input + segment.input + channel·channel_step + row·row_step + column + tap` must be readable. `weights` must have
 /// `channels·TAPS·16` floats from each segment's offset on for each of the `PANELS`, `initial` `PANELS·16`, and `sums`
-/// `PANELS·ROWS·COLUMNS·16`.
+/// must be writable for sixteen floats from `panel·sums_panel + row·sums_row + column·sums_column` on for every panel, row and
+/// column.
 #[inline(always)]
 #[expect(unsafe_code, reason = "vector instructions over raw pointers")]
 unsafe fn micro_kernel<
@@ -97,7 +103,9 @@ unsafe fn micro_kernel<
         for (row, sum) in sum.iter().enumerate() {
             for (column, sum) in sum.iter().enumerate() {
                 for (panel, sum) in sum.iter().enumerate() {
-                    sum.store(args.sums.add(((panel * ROWS + row) * COLUMNS + column) * 16));
+                    sum.store(
+                        args.sums.add(panel * args.sums_panel + row * args.sums_row + column * args.sums_column),
+                    );
                 }
             }
         }
@@ -148,38 +156,100 @@ unsafe fn accumulate_row<V: Lanes16, const COLUMNS: usize, const PANELS: usize, 
     });
 }
 
-/// # Safety
-/// As [`micro_kernel`].
-#[expect(unsafe_code, reason = "vector instructions over raw pointers")]
-unsafe fn portable<const ROWS: usize, const COLUMNS: usize, const PANELS: usize, const TAPS: usize>(
-    args: &MicroKernelArgs<'_>,
-) {
-    // SAFETY: guaranteed by the caller.
-    unsafe { micro_kernel::<Array, ROWS, COLUMNS, PANELS, TAPS>(args) }
+/// Defines the micro-kernels of a lane type, compiled for the target features that it needs.
+macro_rules! micro_kernel_functions {
+    ($($(#[$attribute:meta])* $function:ident: $lanes:ty;)+) => {
+        $(
+            /// # Safety
+            /// As [`micro_kernel`].
+            $(#[$attribute])*
+            #[expect(unsafe_code, reason = "vector instructions over raw pointers")]
+            unsafe fn $function<const ROWS: usize, const COLUMNS: usize, const PANELS: usize, const TAPS: usize>(
+                args: &MicroKernelArgs<'_>,
+            ) {
+                // SAFETY: guaranteed by the caller.
+                unsafe { micro_kernel::<$lanes, ROWS, COLUMNS, PANELS, TAPS>(args) }
+            }
+        )+
+    };
 }
 
-/// # Safety
-/// As [`micro_kernel`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-#[expect(unsafe_code, reason = "vector instructions over raw pointers")]
-unsafe fn avx2<const ROWS: usize, const COLUMNS: usize, const PANELS: usize, const TAPS: usize>(
-    args: &MicroKernelArgs<'_>,
-) {
-    // SAFETY: guaranteed by the caller.
-    unsafe { micro_kernel::<Avx2, ROWS, COLUMNS, PANELS, TAPS>(args) }
+micro_kernel_functions! {
+    portable: Array;
+    portable_bf16: ArrayBf16;
+    portable_int8: ArrayInt8;
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    avx2: Avx2;
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    avx512: Avx512;
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    avx512_bf16: Avx512Bf16;
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    avx512_vnni: Avx512Vnni;
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,avxvnni")]
+    avx_vnni: AvxVnni;
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    avx2_int8: Avx2Int8;
 }
 
-/// # Safety
-/// As [`micro_kernel`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-#[expect(unsafe_code, reason = "vector instructions over raw pointers")]
-unsafe fn avx512<const ROWS: usize, const COLUMNS: usize, const PANELS: usize, const TAPS: usize>(
-    args: &MicroKernelArgs<'_>,
-) {
-    // SAFETY: guaranteed by the caller.
-    unsafe { micro_kernel::<Avx512, ROWS, COLUMNS, PANELS, TAPS>(args) }
+/// The lanes of a micro-kernel: the instructions and the operands of its multiply-adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LaneType {
+    Array,
+    ArrayBf16,
+    ArrayInt8,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx2Int8,
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+}
+
+impl LaneType {
+    /// The lanes for single precision.
+    pub(crate) fn single(instruction_set: InstructionSet) -> Self {
+        match instruction_set {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => Self::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => Self::Avx2,
+            _ => Self::Array,
+        }
+    }
+
+    /// How many sixteen-lane accumulators a tile may have.
+    fn accumulators(self) -> usize {
+        match self {
+            Self::Array => Array::ACCUMULATORS,
+            Self::ArrayBf16 => ArrayBf16::ACCUMULATORS,
+            Self::ArrayInt8 => ArrayInt8::ACCUMULATORS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => Avx2::ACCUMULATORS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Int8 => Avx2Int8::ACCUMULATORS,
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => AvxVnni::ACCUMULATORS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => Avx512::ACCUMULATORS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => Avx512Bf16::ACCUMULATORS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => Avx512Vnni::ACCUMULATORS,
+        }
+    }
 }
 
 /// Lists the micro-kernels of one instruction set as `panels x rows: columns…`.
@@ -195,23 +265,17 @@ macro_rules! micro_kernels {
 
 /// The size of a register tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TileSize {
-    pub(super) panels: usize,
-    pub(super) rows: usize,
-    pub(super) columns: usize,
+pub(crate) struct TileSize {
+    pub(crate) panels: usize,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
     /// The number of neighbouring taps that share their inputs: 1 or 3.
-    pub(super) taps: usize,
+    pub(crate) taps: usize,
 }
 
 /// The largest tile for rows of `width` positions and at most `panels` panels.
-pub(super) fn choose_tile(instruction_set: InstructionSet, width: usize, panels: usize, taps: usize) -> TileSize {
-    let accumulators = match instruction_set {
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 => Avx512::ACCUMULATORS,
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx2 => Avx2::ACCUMULATORS,
-        _ => Array::ACCUMULATORS,
-    };
+pub(crate) fn choose_tile(lanes: LaneType, width: usize, panels: usize, taps: usize) -> TileSize {
+    let accumulators = lanes.accumulators();
     let panels = if accumulators >= 16 { panels.clamp(1, 2) } else { 1 };
     let positions = accumulators / panels;
     let rows = match positions / width.max(1) {
@@ -226,20 +290,38 @@ pub(super) fn choose_tile(instruction_set: InstructionSet, width: usize, panels:
     TileSize { panels, rows, columns, taps }
 }
 
-/// The micro-kernel for this tile size, if there is one.
-pub(super) fn micro_kernel_for(instruction_set: InstructionSet, size: TileSize) -> Option<MicroKernel> {
-    match instruction_set {
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 => micro_kernels!(avx512, size;
+/// The micro-kernels with 24 accumulators.
+#[cfg(target_arch = "x86_64")]
+macro_rules! micro_kernels_24 {
+    ($function:ident, $size:expr) => {
+        micro_kernels!($function, $size;
             1 x 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24;
             1 x 2: 1 2 3 4 5 6 7 8 9 10 11 12;
             1 x 4: 1 2 3 4 5 6;
             2 x 1: 1 2 3 4 5 6 7 8 9 10 11 12;
             2 x 2: 1 2 3 4 5 6;
             2 x 4: 1 2 3;
-        ),
+        )
+    };
+}
+
+/// The micro-kernel for this tile size, if there is one.
+pub(crate) fn micro_kernel_for(lanes: LaneType, size: TileSize) -> Option<MicroKernel> {
+    match lanes {
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx2 => micro_kernels!(avx2, size; 1 x 1: 1 2 3 4 5 6;),
-        _ => micro_kernels!(portable, size; 1 x 1: 1 2;),
+        LaneType::Avx512 => micro_kernels_24!(avx512, size),
+        #[cfg(target_arch = "x86_64")]
+        LaneType::Avx512Bf16 => micro_kernels_24!(avx512_bf16, size),
+        #[cfg(target_arch = "x86_64")]
+        LaneType::Avx512Vnni => micro_kernels_24!(avx512_vnni, size),
+        #[cfg(target_arch = "x86_64")]
+        LaneType::Avx2 => micro_kernels!(avx2, size; 1 x 1: 1 2 3 4 5 6;),
+        #[cfg(target_arch = "x86_64")]
+        LaneType::AvxVnni => micro_kernels!(avx_vnni, size; 1 x 1: 1 2 3 4 5 6;),
+        #[cfg(target_arch = "x86_64")]
+        LaneType::Avx2Int8 => micro_kernels!(avx2_int8, size; 1 x 1: 1 2 3 4 5 6;),
+        LaneType::Array => micro_kernels!(portable, size; 1 x 1: 1 2;),
+        LaneType::ArrayBf16 => micro_kernels!(portable_bf16, size; 1 x 1: 1 2;),
+        LaneType::ArrayInt8 => micro_kernels!(portable_int8, size; 1 x 1: 1 2;),
     }
 }

@@ -1,6 +1,6 @@
 //! Tests of the convolutions against the definition in double precision.
 
-use super::micro_kernel::{MAX_POSITIONS, TileSize, choose_tile, micro_kernel_for};
+use super::micro_kernel::{LaneType, MAX_POSITIONS, TileSize, choose_tile, micro_kernel_for};
 use super::weight_micro_kernel::{WeightTileSize, choose_weight_tile, weight_micro_kernel_for};
 use super::{
     ConvShape, conv_forward, conv_input_gradient, conv_weight_gradient, forward_with, input_gradient_with,
@@ -170,7 +170,24 @@ proptest! {
 /// A missing micro-kernel would leave outputs unwritten.
 #[test]
 fn every_tile_size_has_a_micro_kernel() {
-    for with in available() {
+    let lane_types = [
+        LaneType::Array,
+        LaneType::ArrayBf16,
+        LaneType::ArrayInt8,
+        #[cfg(target_arch = "x86_64")]
+        LaneType::Avx2,
+        #[cfg(target_arch = "x86_64")]
+        LaneType::Avx2Int8,
+        #[cfg(target_arch = "x86_64")]
+        LaneType::AvxVnni,
+        #[cfg(target_arch = "x86_64")]
+        LaneType::Avx512,
+        #[cfg(target_arch = "x86_64")]
+        LaneType::Avx512Bf16,
+        #[cfg(target_arch = "x86_64")]
+        LaneType::Avx512Vnni,
+    ];
+    for with in lane_types {
         for (width, panels, taps) in
             (1..=200).flat_map(|w| [(w, 1, 1), (w, 1, 3), (w, 2, 1), (w, 2, 3), (w, 9, 3)])
         {
@@ -185,6 +202,8 @@ fn every_tile_size_has_a_micro_kernel() {
                 }
             }
         }
+    }
+    for with in available() {
         for (panels, taps) in [(1, 1), (1, 3), (2, 1), (2, 3), (5, 5)] {
             let size = choose_weight_tile(with, taps, panels);
             for (panels, rows) in

@@ -3,7 +3,7 @@
 use super::{Correlation, PhaseCorrelation, TapRow};
 use crate::conv::channel_layout::deinterleave;
 use crate::conv::micro_kernel::{
-    MAX_POSITIONS, MicroKernel, MicroKernelArgs, TapSegment, TileSize, choose_tile, micro_kernel_for,
+    LaneType, MAX_POSITIONS, MicroKernel, MicroKernelArgs, TapSegment, TileSize, choose_tile, micro_kernel_for,
 };
 use crate::conv::pack::{pack_input, pack_rows};
 use crate::conv::shape::ChannelSplit;
@@ -94,7 +94,7 @@ impl Execution<'_> {
         }
         let padded = &self.correlation.padded;
         let panels = self.correlation.outputs.div_ceil(LANES);
-        let size = choose_tile(self.instruction_set, width, panels, phase.taps);
+        let size = choose_tile(LaneType::single(self.instruction_set), width, panels, phase.taps);
         let row_floats = padded.row() * phase.axes[0].taps.len().max(1) * phase.axes[1].in_step;
         let mut rows =
             (MAX_BLOCK_ROWS_FLOATS / row_floats).max(size.rows * 2).next_multiple_of(size.rows).min(height);
@@ -173,7 +173,9 @@ impl Execution<'_> {
         let rows = (block.rows[1] - block.rows[0] - 1) * height.in_step + halo;
         let plane_floats = rows * padded.row();
         let mut ring = Scratch::take(planes * plane_floats);
-        let panels = choose_tile(self.instruction_set, width.count, block.panels.len(), block.phase.taps).panels;
+        let panels =
+            choose_tile(LaneType::single(self.instruction_set), width.count, block.panels.len(), block.phase.taps)
+                .panels;
         let mut packed = block.planes[0] * depth.in_step;
         for d in block.planes[0]..block.planes[1] {
             packed = packed.max(d * depth.in_step);
@@ -209,7 +211,7 @@ impl Execution<'_> {
         let Correlation { padded, channels, .. } = self.correlation;
         let phase = block.phase;
         let [depth, height, width] = &phase.axes;
-        let size = choose_tile(self.instruction_set, width.count, panels.len(), phase.taps);
+        let size = choose_tile(LaneType::single(self.instruction_set), width.count, panels.len(), phase.taps);
         let panel_step = phase.tap_rows.len() * phase.taps * channels * LANES;
         let weights = &phase.weights[panels.start * panel_step..];
         let initial = &self.correlation.initial[panels.start * LANES..];
@@ -221,8 +223,9 @@ impl Execution<'_> {
         let rest = width.count % size.columns;
         // Micro-kernels by the logarithm of their number of rows, for full tiles and for the remainder of a row.
         let micro_kernels: [[Option<MicroKernel>; 2]; 3] = [1, 2, 4].map(|rows| {
-            [size.columns, rest]
-                .map(|columns| micro_kernel_for(self.instruction_set, TileSize { rows, columns, ..size }))
+            [size.columns, rest].map(|columns| {
+                micro_kernel_for(LaneType::single(self.instruction_set), TileSize { rows, columns, ..size })
+            })
         });
         let mut h = block.rows[0];
         while h < block.rows[1] {
@@ -255,6 +258,9 @@ impl Execution<'_> {
                     panel_step,
                     initial: initial.as_ptr(),
                     sums: sums.0.as_mut_ptr(),
+                    sums_panel: rows * columns * LANES,
+                    sums_row: columns * LANES,
+                    sums_column: LANES,
                 };
                 #[expect(unsafe_code, reason = "the micro-kernel reads and writes through pointers")]
                 // SAFETY: the micro-kernel uses the detected instruction set. The view holds every row and plane that the taps

@@ -1,0 +1,155 @@
+//! Packed weights of a convolution or a transposed convolution.
+
+use super::pack::CellFormat;
+use super::packed_conv::ConvKernel;
+use super::packed_conv::Int8Weights;
+use super::precision::{Machine, Precision};
+use super::rows::to_bf16;
+use crate::conv::micro_kernel::{LaneType, MicroKernel, TileSize, micro_kernel_for};
+use crate::instruction_set::InstructionSet;
+use crate::scratch::{AlignedFloats, LANES};
+
+/// Packed weights, and what the execution has to know of the layer.
+#[derive(Debug, Clone)]
+pub(super) struct PackedWeights {
+    pub(super) instruction_set: InstructionSet,
+    pub(super) lanes: LaneType,
+    pub(super) format: CellFormat,
+    /// The number of output channels of the layer.
+    pub(super) outputs: usize,
+    pub(super) kernel: [usize; 3],
+    pub(super) stride: [usize; 3],
+    /// The factors by which a transposed convolution enlarges D, H and W; 1 for a convolution. Each input position becomes a
+    /// block of this size, and each position of the block has panels of its own: `[block of 16 outputs][d][h][w]`.
+    pub(super) upsampling: [usize; 3],
+    /// The number of neighbouring taps that share their inputs: 1 or 3.
+    pub(super) taps: usize,
+    /// `[panel][tap row][channel group][tap][16]`, in cells.
+    pub(super) cells: AlignedFloats,
+    /// The initial value of the accumulators, `[panel][16]`: the bias.
+    pub(super) initial: AlignedFloats,
+    /// The factors that turn integer sums into values, `[panel][16]`.
+    pub(super) factors: Option<AlignedFloats>,
+}
+
+impl PackedWeights {
+    /// Packs weights in single precision or bfloat16. `value` gives the weight of an output, an input and a tap, `bias` the bias
+    /// of an output.
+    pub(super) fn floats(
+        machine: Machine,
+        kernel: ConvKernel,
+        value: impl Fn(usize, usize, usize) -> f32,
+        bias: impl Fn(usize) -> f32,
+    ) -> Self {
+        let format = if machine.precision == Precision::Bf16 { CellFormat::Bf16 } else { CellFormat::F32 };
+        let cells = pack_cells(kernel, format, |output, channels, tap| match format {
+            CellFormat::Bf16 => {
+                let member =
+                    |index: usize| channels.get(index).map_or(0.0, |&channel| value(output, channel, tap));
+                u32::from(to_bf16(member(0))) | u32::from(to_bf16(member(1))) << 16
+            }
+            _ => value(output, channels[0], tap).to_bits(),
+        });
+        Self::new(machine, format, kernel, cells, bias)
+    }
+
+    /// Packs weights in 8-bit integers. The sums of a quantized input exceed those of its values by the zero point times the
+    /// sum of the weights, which is therefore subtracted from the bias. Zero padding is packed as the zero point.
+    pub(super) fn integers(machine: Machine, kernel: ConvKernel, weights: &Int8Weights<'_>) -> Self {
+        let format = CellFormat::U8(weights.input);
+        let taps = kernel.taps();
+        let cells = pack_cells(kernel, format, |output, channels, tap| {
+            let byte = |&channel: &usize| weights.weight[(output * kernel.inputs + channel) * taps + tap];
+            channels.iter().rev().fold(0, |cell, channel| cell << 8 | u32::from(byte(channel).cast_unsigned()))
+        });
+        let per_output = kernel.inputs * taps;
+        let bias = |output: usize| {
+            let of_output = &weights.weight[output * per_output..][..per_output];
+            let sum = of_output.iter().fold(0_i32, |sum, weight| sum.wrapping_add(i32::from(*weight)));
+            let offset = sum.wrapping_mul(i32::from(weights.input.zero_point));
+            f32::from_bits(weights.bias[output].wrapping_sub(offset).cast_unsigned())
+        };
+        let mut packed = Self::new(machine, format, kernel, cells, bias);
+        let mut factors = AlignedFloats::zeros(packed.initial.len());
+        for (factor, scale) in factors.iter_mut().zip(weights.scale) {
+            *factor = weights.input.scale * scale;
+        }
+        packed.factors = Some(factors);
+        packed
+    }
+
+    fn new(
+        machine: Machine,
+        format: CellFormat,
+        kernel: ConvKernel,
+        cells: AlignedFloats,
+        bias: impl Fn(usize) -> f32,
+    ) -> Self {
+        let mut initial = AlignedFloats::zeros(kernel.outputs.next_multiple_of(LANES));
+        for (output, initial) in initial[..kernel.outputs].iter_mut().enumerate() {
+            *initial = bias(output);
+        }
+        let Machine { instruction_set, lanes, .. } = machine;
+        let ConvKernel { outputs, kernel, stride, .. } = kernel;
+        let (taps, upsampling, factors) = (tap_group(kernel, stride), [1; 3], None);
+        Self { instruction_set, lanes, format, outputs, kernel, stride, upsampling, taps, cells, initial, factors }
+    }
+
+    /// Whether every output reads one input at the same position.
+    pub(super) fn is_pointwise(&self) -> bool {
+        self.kernel == [1; 3] && self.stride == [1; 3] && self.upsampling == [1; 3]
+    }
+
+    /// The number of panels of the weights.
+    pub(super) fn panels(&self) -> usize {
+        self.initial.len() / LANES
+    }
+
+    /// Cells from one panel to the next.
+    pub(super) fn panel_cells(&self) -> usize {
+        self.cells.len() / self.panels()
+    }
+
+    /// The factors that turn integer sums into values, `[panel][16]`.
+    pub(super) fn dequantize(&self) -> Option<&[f32]> {
+        self.factors.as_deref()
+    }
+
+    /// The micro-kernel for a tile size.
+    pub(super) fn micro_kernel(&self, size: TileSize) -> Option<MicroKernel> {
+        micro_kernel_for(self.lanes, size)
+    }
+}
+
+/// The number of neighbouring taps along W that share their inputs.
+fn tap_group(kernel: [usize; 3], stride: [usize; 3]) -> usize {
+    if kernel[2] == 3 && stride[2] == 1 { 3 } else { 1 }
+}
+
+/// Packs weights as `[panel][tap row][channel group][tap][16]`. `cell` gives the cell of an output channel, of the input
+/// channels of a group and of a tap.
+fn pack_cells(
+    kernel: ConvKernel,
+    format: CellFormat,
+    cell: impl Fn(usize, &[usize], usize) -> u32,
+) -> AlignedFloats {
+    let members = format.channels();
+    let (groups, row) = (kernel.inputs.div_ceil(members), tap_group(kernel.kernel, kernel.stride));
+    let panel_cells = kernel.taps() * groups * LANES;
+    let mut packed = AlignedFloats::zeros(kernel.outputs.div_ceil(LANES) * panel_cells);
+    let mut channels = [0; 4];
+    for output in 0..kernel.outputs {
+        let target = &mut packed[output / LANES * panel_cells..][..panel_cells];
+        for tap in 0..kernel.taps() {
+            for group in 0..groups {
+                let count = members.min(kernel.inputs - group * members);
+                for (member, channel) in channels[..count].iter_mut().enumerate() {
+                    *channel = group * members + member;
+                }
+                let at = ((tap / row * groups + group) * row + tap % row) * LANES + output % LANES;
+                target[at] = f32::from_bits(cell(output, &channels[..count], tap));
+            }
+        }
+    }
+    packed
+}
