@@ -46,7 +46,8 @@ pub use inference::{
     ChunkSize, EngineMemory, Execution, GridGroup, InferenceContext, InferencePlan, InferenceSettings,
     LabelAccumulator, LogitSlab, Logits, PlannedModel, PreprocessingGroup, Progress, ScanInput, ScanOwnership,
     StageSeconds, SyncTileQueue, TileQueue, WeightedGroup, WindowGroup, WindowOptions, count_tiles,
-    count_tiles_in_chunks, decide, execute, min_memory_bytes, plan_inference, predict_logits, tiles_in_flight,
+    count_tiles_in_chunks, decide, execute, min_memory_bytes, plan_inference, predict_logits, tile_edges,
+    tiles_in_flight,
 };
 pub use parity::{Parity, compare_predictors};
 pub use plausibility::{ChannelMeasures, ScanChecks, ScanWarning, check_scan, measure_channels};

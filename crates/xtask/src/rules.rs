@@ -23,6 +23,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("sulcus-pipeline", &["sulcus-metrics", "sulcus-model", "sulcus-volume"]),
     ("sulcus-onnx", &["sulcus-model", "sulcus-volume"]),
     ("sulcus-kernels", &[]),
+    ("sulcus-engine", &["sulcus-kernels", "sulcus-model", "sulcus-onnx", "sulcus-volume"]),
     ("sulcus-dataset", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-volume"]),
     ("sulcus-plan", &["sulcus-dataset", "sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-volume"]),
     (
@@ -39,7 +40,10 @@ const MEMBERS: &[(&str, &[&str])] = &[
             "sulcus-volume",
         ],
     ),
-    ("sulcus-runtime", &["sulcus-io", "sulcus-model", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"]),
+    (
+        "sulcus-runtime",
+        &["sulcus-engine", "sulcus-io", "sulcus-model", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"],
+    ),
     ("sulcus-capi", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
     ("sulcus-python", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
     ("sulcus-serve", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
@@ -251,6 +255,7 @@ const CONFINED: &[Confined] = &[
 const LIBRARIES_WITH_THREADS: &[&str] = &[
     "sulcus-io",
     "sulcus-kernels",
+    "sulcus-engine",
     "sulcus-pipeline",
     "sulcus-dataset",
     "sulcus-train",

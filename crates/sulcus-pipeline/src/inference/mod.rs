@@ -28,6 +28,7 @@ pub(crate) use decide::labels_of;
 pub use execute::{Execution, InferenceContext, StageSeconds, WeightedGroup, execute};
 pub use label_accumulator::{LabelAccumulator, LogitSlab};
 pub use logits::Logits;
+pub use memory::tile_edges;
 pub use plan::{GridGroup, InferencePlan, PreprocessingGroup, WindowGroup, min_memory_bytes, plan_inference};
 pub use settings::{EngineMemory, InferenceSettings, PlannedModel, ScanInput, ScanOwnership};
 use sliding_window::{SlidingWindow, WindowSource};
