@@ -11,6 +11,7 @@
 //! - [`Norm`]: instance or batch normalisation, fused with a residual addition and (leaky) ReLU
 //! - [`SegmentationLoss`]: nnU-Net's Dice and cross-entropy loss
 //! - [`Adam`], [`Sgd`]: optimizer steps
+//! - [`inference`]: layers for inference, with packed weights and fused normalisation
 //!
 //! Instruction sets (AVX-512, AVX2 with FMA, or the target's baseline) are detected at run time. Work is distributed over
 //! rayon's current thread pool. The results are identical to the bit on any number of threads; they may differ in the last
@@ -32,6 +33,7 @@
 mod conv;
 mod conv_transpose;
 mod error;
+pub mod inference;
 mod instruction_set;
 mod lanes16;
 mod loss;

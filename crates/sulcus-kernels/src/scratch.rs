@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
 /// Sixteen floats on one cache line.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(crate) struct CacheLine([f32; LANES]);
 
@@ -98,26 +98,54 @@ impl AsFloats for [CacheLine] {
 
 /// A pointer through which several threads write to disjoint elements of one tensor.
 #[derive(Clone, Copy)]
-pub(crate) struct SharedMut(*mut f32);
+pub(crate) struct SharedMut<T = f32>(*mut T);
 
 #[expect(unsafe_code, reason = "threads write disjoint elements of one tensor")]
 // SAFETY: the pointer is dereferenced only in `unsafe` blocks that state why no two threads access the same element.
-unsafe impl Send for SharedMut {}
+unsafe impl<T: Send> Send for SharedMut<T> {}
 #[expect(unsafe_code, reason = "threads write disjoint elements of one tensor")]
 // SAFETY: as above.
-unsafe impl Sync for SharedMut {}
+unsafe impl<T: Send> Sync for SharedMut<T> {}
 
-impl SharedMut {
-    pub(crate) fn new(slice: &mut [f32]) -> Self {
+impl<T> SharedMut<T> {
+    pub(crate) fn new(slice: &mut [T]) -> Self {
         Self(slice.as_mut_ptr())
     }
 
-    pub(crate) fn pointer(self) -> *mut f32 {
+    pub(crate) fn pointer(self) -> *mut T {
         self.0
     }
 
-    /// The pointer moved by `floats`. It must point into the original slice when it is dereferenced.
-    pub(crate) fn offset(self, floats: usize) -> Self {
-        Self(self.0.wrapping_add(floats))
+    /// The pointer moved by `count` elements. It must point into the original slice when it is dereferenced.
+    pub(crate) fn offset(self, count: usize) -> Self {
+        Self(self.0.wrapping_add(count))
+    }
+}
+
+/// Floats aligned to a cache line that are kept, such as packed weights.
+#[derive(Debug, Clone)]
+pub(crate) struct AlignedFloats {
+    lines: Vec<CacheLine>,
+    floats: usize,
+}
+
+impl AlignedFloats {
+    /// `floats` zeros.
+    pub(crate) fn zeros(floats: usize) -> Self {
+        Self { lines: vec![CacheLine([0.0; LANES]); floats.div_ceil(LANES)], floats }
+    }
+}
+
+impl Deref for AlignedFloats {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.lines.as_flattened_floats()[..self.floats]
+    }
+}
+
+impl DerefMut for AlignedFloats {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        let floats = self.floats;
+        &mut self.lines.as_flattened_floats_mut()[..floats]
     }
 }

@@ -5,7 +5,7 @@ use crate::instruction_set::InstructionSet;
 use crate::scratch::{LANES, SharedMut};
 
 /// Fills `target`, `[positions][16]`, from `used` channels that are `plane` floats apart. The other lanes become zero.
-pub(super) fn interleave(
+pub(crate) fn interleave(
     instruction_set: InstructionSet,
     source: &[f32],
     plane: usize,
@@ -66,7 +66,7 @@ fn interleave_wide(_: InstructionSet, _: &[f32], _: usize, _: usize, _: &mut [f3
 /// The processor must have the instruction set. Each of at most sixteen `channels` must be writable at `offset + step·p` for
 /// every position, and no other thread may access these elements.
 #[expect(unsafe_code, reason = "several threads write disjoint elements of one tensor")]
-pub(super) unsafe fn deinterleave(
+pub(crate) unsafe fn deinterleave(
     instruction_set: InstructionSet,
     sums: &[f32],
     channels: &[SharedMut],

@@ -8,46 +8,50 @@ use crate::lanes16::{Avx2, Avx512};
 
 /// One tap row that contributes to a tile.
 #[derive(Clone, Copy, Default)]
-pub(super) struct TapSegment {
+pub(crate) struct TapSegment {
     /// The offset of the first channel's input from the position's own input, in floats.
-    pub(super) input: usize,
+    pub(crate) input: usize,
     /// The offset of its weights in the panel, in floats.
-    pub(super) weights: usize,
+    pub(crate) weights: usize,
 }
 
 /// The arguments of a micro-kernel. Strides and steps are in floats.
 #[derive(Clone, Copy)]
-pub(super) struct MicroKernelArgs<'a> {
+pub(crate) struct MicroKernelArgs<'a> {
     /// The tap rows to accumulate.
-    pub(super) segments: &'a [TapSegment],
+    pub(crate) segments: &'a [TapSegment],
     /// The number of input channels, and the stride from one channel's input to the next.
-    pub(super) channels: usize,
-    pub(super) channel_step: usize,
+    pub(crate) channels: usize,
+    pub(crate) channel_step: usize,
     /// The input of the first position of the tile.
-    pub(super) input: *const f32,
+    pub(crate) input: *const f32,
     /// The stride from one row of the tile to the next in the input.
-    pub(super) row_step: usize,
+    pub(crate) row_step: usize,
     /// Packed weights `[tap row][channel][tap][16]`, and the stride from one panel to the next.
-    pub(super) weights: *const f32,
-    pub(super) panel_step: usize,
+    pub(crate) weights: *const f32,
+    pub(crate) panel_step: usize,
     /// The initial value of the accumulators, `[16]` per panel.
-    pub(super) initial: *const f32,
-    /// Where the results are written, `[rows·columns][16]` per panel.
-    pub(super) sums: *mut f32,
+    pub(crate) initial: *const f32,
+    /// Where the results are written, and the strides from one panel, row and column to the next. Each is sixteen floats.
+    pub(crate) sums: *mut f32,
+    pub(crate) sums_panel: usize,
+    pub(crate) sums_row: usize,
+    pub(crate) sums_column: usize,
 }
 
 /// A micro-kernel for one tile size and instruction set.
-pub(super) type MicroKernel = unsafe fn(&MicroKernelArgs<'_>);
+pub(crate) type MicroKernel = unsafe fn(&MicroKernelArgs<'_>);
 
 /// The largest number of positions of a tile on any instruction set.
-pub(super) const MAX_POSITIONS: usize = 24;
+pub(crate) const MAX_POSITIONS: usize = 24;
 
 /// # Safety
 ///
 /// The processor must have `V`'s instruction set. For each segment, channel, row, column and tap,
 /// `input + segment.input + channel·channel_step + row·row_step + column + tap` must be readable. `weights` must have
 /// `channels·TAPS·16` floats from each segment's offset on for each of the `PANELS`, `initial` `PANELS·16`, and `sums`
-/// `PANELS·ROWS·COLUMNS·16`.
+/// must be writable for sixteen floats from `panel·sums_panel + row·sums_row + column·sums_column` on for every panel, row and
+/// column.
 #[inline(always)]
 #[expect(unsafe_code, reason = "vector instructions over raw pointers")]
 unsafe fn micro_kernel<
@@ -97,7 +101,9 @@ unsafe fn micro_kernel<
         for (row, sum) in sum.iter().enumerate() {
             for (column, sum) in sum.iter().enumerate() {
                 for (panel, sum) in sum.iter().enumerate() {
-                    sum.store(args.sums.add(((panel * ROWS + row) * COLUMNS + column) * 16));
+                    sum.store(
+                        args.sums.add(panel * args.sums_panel + row * args.sums_row + column * args.sums_column),
+                    );
                 }
             }
         }
@@ -195,16 +201,16 @@ macro_rules! micro_kernels {
 
 /// The size of a register tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TileSize {
-    pub(super) panels: usize,
-    pub(super) rows: usize,
-    pub(super) columns: usize,
+pub(crate) struct TileSize {
+    pub(crate) panels: usize,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
     /// The number of neighbouring taps that share their inputs: 1 or 3.
-    pub(super) taps: usize,
+    pub(crate) taps: usize,
 }
 
 /// The largest tile for rows of `width` positions and at most `panels` panels.
-pub(super) fn choose_tile(instruction_set: InstructionSet, width: usize, panels: usize, taps: usize) -> TileSize {
+pub(crate) fn choose_tile(instruction_set: InstructionSet, width: usize, panels: usize, taps: usize) -> TileSize {
     let accumulators = match instruction_set {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512 => Avx512::ACCUMULATORS,
@@ -227,7 +233,7 @@ pub(super) fn choose_tile(instruction_set: InstructionSet, width: usize, panels:
 }
 
 /// The micro-kernel for this tile size, if there is one.
-pub(super) fn micro_kernel_for(instruction_set: InstructionSet, size: TileSize) -> Option<MicroKernel> {
+pub(crate) fn micro_kernel_for(instruction_set: InstructionSet, size: TileSize) -> Option<MicroKernel> {
     match instruction_set {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512 => micro_kernels!(avx512, size;

@@ -61,9 +61,9 @@
 //! the partial sums of the weight gradient depend on the shape alone. Results differ in the last bits between instruction
 //! sets ([`InstructionSet`]).
 
-mod channel_layout;
+pub(crate) mod channel_layout;
 mod correlation;
-mod micro_kernel;
+pub(crate) mod micro_kernel;
 mod pack;
 mod shape;
 mod weight_gradient;
@@ -160,7 +160,7 @@ pub fn conv_weight_gradient(
     weight_gradient_with(instruction_set(), shape, x, dy, dw, db)
 }
 
-fn forward_with(
+pub(crate) fn forward_with(
     instruction_set: InstructionSet,
     shape: &ConvShape,
     x: &[&[f32]],

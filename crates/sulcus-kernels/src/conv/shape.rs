@@ -31,29 +31,29 @@ impl ConvShape {
     }
 
     /// The number of elements in one channel of the input.
-    pub(super) fn input_plane(&self) -> usize {
+    pub(crate) fn input_plane(&self) -> usize {
         self.size.iter().product()
     }
 
     /// The number of elements in one channel of the output.
-    pub(super) fn output_plane(&self) -> usize {
+    pub(crate) fn output_plane(&self) -> usize {
         self.output_size().iter().product()
     }
 
-    pub(super) fn output_length(&self) -> usize {
+    pub(crate) fn output_length(&self) -> usize {
         self.batch * self.outputs * self.output_plane()
     }
 
-    pub(super) fn taps(&self) -> usize {
+    pub(crate) fn taps(&self) -> usize {
         self.kernel.iter().product()
     }
 
-    pub(super) fn weight_length(&self) -> usize {
+    pub(crate) fn weight_length(&self) -> usize {
         self.outputs * self.inputs * self.taps()
     }
 
     /// Checks that the shape is supported and that no size computed from it overflows.
-    pub(super) fn check(&self) -> Result<(), KernelError> {
+    pub(crate) fn check(&self) -> Result<(), KernelError> {
         let rule = |holds: bool, rule: &str| if holds { Ok(()) } else { Err(KernelError::Shape(rule.into())) };
         rule(self.kernel.iter().all(|edge| edge % 2 == 1), "every kernel edge must be odd")?;
         rule(self.kernel.iter().all(|&edge| edge <= MAX_KERNEL_EDGE), "no kernel edge may be larger than 7")?;
@@ -85,7 +85,7 @@ impl ConvShape {
     }
 
     /// A convolution with kernel 1 and stride 1 as one over a single long row; any other shape unchanged.
-    pub(super) fn flattened(&self) -> Self {
+    pub(crate) fn flattened(&self) -> Self {
         if self.kernel == [1; 3] && self.stride == [1; 3] {
             Self { size: [1, 1, self.input_plane()], ..*self }
         } else {
@@ -96,19 +96,19 @@ impl ConvShape {
 
 /// How the channels of an input are distributed over one or two tensors, which the convolution treats as concatenated.
 #[derive(Debug, Clone)]
-pub(super) struct ChannelSplit {
+pub(crate) struct ChannelSplit {
     /// The number of channels of each tensor.
     channels: Vec<usize>,
 }
 
 impl ChannelSplit {
     /// All channels are in one tensor.
-    pub(super) fn whole(channels: usize) -> Self {
+    pub(crate) fn whole(channels: usize) -> Self {
         Self { channels: vec![channels] }
     }
 
     /// Derives the split of the input's channels from the lengths of the tensors.
-    pub(super) fn new(shape: &ConvShape, argument: &'static str, lengths: &[usize]) -> Result<Self, KernelError> {
+    pub(crate) fn new(shape: &ConvShape, argument: &'static str, lengths: &[usize]) -> Result<Self, KernelError> {
         if lengths.is_empty() || lengths.len() > 2 {
             return Err(KernelError::Shape("the input's channels must come in one or two blocks".into()));
         }
@@ -123,7 +123,7 @@ impl ChannelSplit {
     }
 
     /// The tensor that holds a channel, the channel's index in it, and the number of channels of that tensor.
-    pub(super) fn locate(&self, channel: usize) -> (usize, usize, usize) {
+    pub(crate) fn locate(&self, channel: usize) -> (usize, usize, usize) {
         let mut local = channel;
         for (part, &channels) in self.channels.iter().enumerate() {
             if local < channels {
@@ -136,6 +136,6 @@ impl ChannelSplit {
 }
 
 /// Returns an error for a slice of the wrong length.
-pub(super) fn length(argument: &'static str, expected: usize, found: usize) -> Result<(), KernelError> {
+pub(crate) fn length(argument: &'static str, expected: usize, found: usize) -> Result<(), KernelError> {
     if expected == found { Ok(()) } else { Err(KernelError::Length { what: argument, expected, found }) }
 }

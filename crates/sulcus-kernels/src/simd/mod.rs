@@ -9,7 +9,6 @@
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-#[cfg(target_arch = "x86_64")]
 use crate::instruction_set::InstructionSet;
 
 /// `f32` vectors of one instruction set. A value of an implementing type is a token that proves that the processor has the
@@ -153,15 +152,21 @@ pub(crate) trait Kernel {
 
 /// Runs a kernel with the widest vectors of this processor.
 pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+    dispatch_on(max_instruction_set(), kernel)
+}
+
+/// Runs a kernel with the vectors of an instruction set, or the widest narrower ones that this processor has.
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "there is one instruction set"))]
+pub(crate) fn dispatch_on<K: Kernel>(instruction_set: InstructionSet, kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     {
-        if max_instruction_set() >= InstructionSet::Avx512
+        if instruction_set >= InstructionSet::Avx512
             && let Some(simd) = x86::Avx512::detect()
         {
             // SAFETY: `detect` found every target feature that `avx512` enables.
             return unsafe { x86::avx512(simd, kernel) };
         }
-        if max_instruction_set() >= InstructionSet::Avx2
+        if instruction_set >= InstructionSet::Avx2
             && let Some(simd) = x86::Avx2::detect()
         {
             // SAFETY: `detect` found every target feature that `avx2` enables.
@@ -172,8 +177,7 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
 }
 
 /// The widest instruction set that may be used. Tests run with each of them.
-#[cfg(target_arch = "x86_64")]
-fn max_instruction_set() -> InstructionSet {
+pub(crate) fn max_instruction_set() -> InstructionSet {
     #[cfg(test)]
     return crate::tests::max_instruction_set();
     #[cfg(not(test))]

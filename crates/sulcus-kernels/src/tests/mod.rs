@@ -13,6 +13,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::InstructionSet;
+pub(crate) use common::{assert_same_on_any_threads, bits, noise};
 
 /// The environment variable with the widest instruction set that a run of the tests may use.
 const LIMIT_VARIABLE: &str = "SULCUS_TEST_INSTRUCTIONS";

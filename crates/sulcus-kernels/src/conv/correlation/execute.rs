@@ -255,6 +255,9 @@ impl Execution<'_> {
                     panel_step,
                     initial: initial.as_ptr(),
                     sums: sums.0.as_mut_ptr(),
+                    sums_panel: rows * columns * LANES,
+                    sums_row: columns * LANES,
+                    sums_column: LANES,
                 };
                 #[expect(unsafe_code, reason = "the micro-kernel reads and writes through pointers")]
                 // SAFETY: the micro-kernel uses the detected instruction set. The view holds every row and plane that the taps

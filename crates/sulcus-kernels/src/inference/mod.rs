@@ -1,0 +1,67 @@
+//! Layers for inference.
+//!
+//! Unlike the layers for training, these keep packed weights, and a normalisation is never a layer of its own: the layer before
+//! it gathers the statistics of its output while it writes ([`LayerOutput::moments`]), [`instance_norm_transform`] turns them
+//! into a scale and a shift for each channel, and the layer after it applies these and the activation while it reads
+//! ([`InputTransform`]). A concatenation is two inputs.
+//!
+//! # Convolution
+//!
+//! [`PackedConv`] uses the algorithm, the micro-kernels and the layouts of the training convolutions (see `conv`), with three
+//! differences. The input is converted and transformed while it is packed, so that its storage may be `f32`, bfloat16 or 8-bit
+//! integers. What is packed are *cells* of 32 bits that hold one, two or four channels: the micro-kernels broadcast a cell,
+//! whatever it holds. And the sums of up to 96 columns go through an epilogue ([`epilogue`]) before they are written.
+
+mod epilogue;
+mod execute;
+mod moments;
+mod pack;
+mod packed_conv;
+mod packed_conv_transpose;
+mod pointwise;
+mod rows;
+mod tensor;
+mod weights;
+
+#[cfg(test)]
+mod tests;
+
+pub use packed_conv::{ConvKernel, PackedConv};
+pub use packed_conv_transpose::PackedConvTranspose;
+pub use pointwise::{Pooling, apply_transform, pool};
+pub use tensor::{InputTransform, LayerInput, LayerOutput, MomentsMut, Quantization, Values, ValuesMut};
+
+use crate::error::{KernelError, check_length};
+
+/// Computes the scale and the shift of an instance normalisation from the statistics of its input:
+/// `scale = γ / √(variance + ε)`, `shift = β − mean · scale`.
+///
+/// # Shapes
+///
+/// - `mean`, `variance`: `[N, C]`
+/// - `gamma`, `beta`: `[C]`
+/// - `scale`, `shift`: `[N, C]`, overwritten
+///
+/// # Errors
+///
+/// [`KernelError::Length`] for a slice whose length does not match the others.
+pub fn instance_norm_transform(
+    [mean, variance]: [&[f32]; 2],
+    [gamma, beta]: [&[f32]; 2],
+    epsilon: f32,
+    [scale, shift]: [&mut [f32]; 2],
+) -> Result<(), KernelError> {
+    let channels = gamma.len();
+    check_length("beta", beta.len(), channels)?;
+    check_length("variance", variance.len(), mean.len())?;
+    check_length("scale", scale.len(), mean.len())?;
+    check_length("shift", shift.len(), mean.len())?;
+    check_length("mean", mean.len() % channels.max(1), 0)?;
+    for (index, (scale, shift)) in scale.iter_mut().zip(shift).enumerate() {
+        let channel = index % channels;
+        let factor = f64::from(gamma[channel]) / (f64::from(variance[index]) + f64::from(epsilon)).sqrt();
+        *scale = factor as f32;
+        *shift = (f64::from(beta[channel]) - f64::from(mean[index]) * factor) as f32;
+    }
+    Ok(())
+}

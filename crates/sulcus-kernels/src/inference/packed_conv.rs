@@ -1,0 +1,168 @@
+//! A convolution with packed weights, for inference.
+
+use super::execute::Execution;
+use super::pack::{CellFormat, PaddedInput};
+use super::tensor::{LayerInput, LayerOutput};
+use super::weights::PackedWeights;
+use crate::conv::ConvShape;
+use crate::error::{KernelError, check_length};
+use crate::instruction_set::{InstructionSet, instruction_set};
+
+/// The channels, the kernel and the stride of a convolution. The padding is `kernel / 2` zeros on both sides of each axis. A
+/// 2-D convolution has a kernel edge and a stride of 1 along the depth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvKernel {
+    /// The number of input channels.
+    pub inputs: usize,
+    /// The number of output channels.
+    pub outputs: usize,
+    /// The kernel edges along D, H and W: odd, at most 7.
+    pub kernel: [usize; 3],
+    /// The stride along D, H and W: 1 or 2.
+    pub stride: [usize; 3],
+}
+
+impl ConvKernel {
+    pub(super) fn shape(&self, batch: usize, size: [usize; 3]) -> ConvShape {
+        let Self { inputs, outputs, kernel, stride } = *self;
+        ConvShape { batch, inputs, outputs, size, kernel, stride }
+    }
+
+    /// The number of taps.
+    pub(super) fn taps(&self) -> usize {
+        self.kernel.iter().product()
+    }
+}
+
+/// A convolution whose weights are packed once, for any size of its input: `y = x ∗ weight + bias`.
+///
+/// Its inputs may carry an [`InputTransform`](super::InputTransform), which is applied while they are packed, and its output's
+/// mean and variance can be gathered while it is written. A chain of convolutions with instance normalisation and leaky ReLU
+/// between them therefore reads and writes each tensor once.
+///
+/// ```
+/// use sulcus_kernels::inference::{ConvKernel, InputTransform, LayerInput, LayerOutput, PackedConv};
+///
+/// // One channel, a kernel of three along W that computes x[w − 1] − x[w + 1].
+/// let kernel = ConvKernel { inputs: 1, outputs: 1, kernel: [1, 1, 3], stride: [1, 1, 1] };
+/// let conv = PackedConv::new(kernel, &[1.0, 0.0, -1.0], Some(&[10.0]))?;
+/// let (mut y, mut mean, mut variance) = ([0.0; 4], [0.0], [0.0]);
+///
+/// // The input is doubled and rectified while it is read: 2, 4, 6, 0.
+/// let transform = InputTransform { scale: &[2.0], shift: &[0.0], slope: 0.0 };
+/// let input = LayerInput::transformed(&[1.0, 2.0, 3.0, -4.0], transform);
+/// let output = LayerOutput::raw(&mut y).with_moments(&mut mean, &mut variance);
+/// conv.forward(1, [1, 1, 4], &[input], output)?;
+/// assert_eq!(y, [6.0, 6.0, 14.0, 16.0]);
+/// assert_eq!((mean, variance), ([10.5], [20.75]));
+/// # Ok::<(), sulcus_kernels::KernelError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct PackedConv {
+    kernel: ConvKernel,
+    weights: PackedWeights,
+}
+
+impl PackedConv {
+    /// Packs the weights of a convolution in single precision.
+    ///
+    /// # Shapes
+    ///
+    /// - `weight`: `[O, I, kd, kh, kw]`
+    /// - `bias`: `[O]`
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Length`] for a slice whose length does not match the kernel, [`KernelError::Shape`] for a kernel that is
+    /// not supported.
+    pub fn new(kernel: ConvKernel, weight: &[f32], bias: Option<&[f32]>) -> Result<Self, KernelError> {
+        Self::on(instruction_set(), kernel, weight, bias)
+    }
+
+    /// [`Self::new`] for an instruction set that this processor has.
+    pub(super) fn on(
+        instruction_set: InstructionSet,
+        kernel: ConvKernel,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Result<Self, KernelError> {
+        check_kernel(kernel, weight.len(), bias.map(<[f32]>::len))?;
+        let taps = kernel.taps();
+        let value = |output, channel, tap| weight[(output * kernel.inputs + channel) * taps + tap];
+        let initial = |output| bias.map_or(0.0, |bias| bias[output]);
+        let weights = PackedWeights::floats(instruction_set, CellFormat::F32, kernel, value, initial);
+        Ok(Self { kernel, weights })
+    }
+
+    /// The channels, kernel and stride.
+    pub fn kernel(&self) -> &ConvKernel {
+        &self.kernel
+    }
+
+    /// D′, H′ and W′ of the output for an input of `size`: the size divided by the stride, rounded up.
+    pub fn output_size(&self, size: [usize; 3]) -> [usize; 3] {
+        self.kernel.shape(1, size).output_size()
+    }
+
+    /// Computes the convolution of a batch.
+    ///
+    /// # Shapes
+    ///
+    /// - `size`: D, H and W of the input
+    /// - `inputs`: one tensor `[N, I, D, H, W]`, or two whose channels are concatenated without a copy
+    /// - `output`: `[N, O, D′, H′, W′]`
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Length`] for a slice whose length does not match the shape, [`KernelError::Shape`] for an empty or too
+    /// large shape.
+    pub fn forward(
+        &self,
+        batch: usize,
+        size: [usize; 3],
+        inputs: &[LayerInput<'_>],
+        output: LayerOutput<'_>,
+    ) -> Result<(), KernelError> {
+        let shape = self.kernel.shape(batch, size);
+        shape.check()?;
+        let channels = input_channels(inputs, batch, size.iter().product(), self.kernel.inputs)?;
+        output.check(batch, self.kernel.outputs, shape.output_plane())?;
+        // A pointwise convolution is one over a single long row.
+        let shape = shape.flattened();
+        let input = PaddedInput {
+            tensors: inputs,
+            channels,
+            size: shape.size,
+            padding: shape.kernel.map(|edge| edge / 2),
+            format: self.weights.format,
+        };
+        Execution::new(&self.weights, batch, &input, shape.output_size()).run(output);
+        Ok(())
+    }
+}
+
+/// Checks the lengths of one or two inputs with `expected` channels together; returns the channels of each.
+pub(super) fn input_channels(
+    inputs: &[LayerInput<'_>],
+    batch: usize,
+    voxels: usize,
+    expected: usize,
+) -> Result<[usize; 2], KernelError> {
+    if inputs.is_empty() || inputs.len() > 2 {
+        return Err(KernelError::Shape("the input's channels must come in one or two tensors".into()));
+    }
+    let mut channels = [0; 2];
+    for (channels, input) in channels.iter_mut().zip(inputs) {
+        *channels = input.channels("an input", batch, voxels)?;
+    }
+    check_length("the inputs", batch * voxels * (channels[0] + channels[1]), batch * voxels * expected)?;
+    Ok(channels)
+}
+
+/// Checks a kernel and the lengths of its weights.
+fn check_kernel(kernel: ConvKernel, weights: usize, bias: Option<usize>) -> Result<(), KernelError> {
+    let shape = kernel.shape(1, [1; 3]);
+    shape.check()?;
+    check_length("weight", weights, shape.weight_length())?;
+    bias.map_or(Ok(()), |bias| check_length("bias", bias, kernel.outputs))
+}

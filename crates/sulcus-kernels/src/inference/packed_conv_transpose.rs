@@ -1,0 +1,122 @@
+//! A transposed convolution with packed weights, for inference.
+
+use super::execute::Execution;
+use super::pack::{CellFormat, PaddedInput};
+use super::packed_conv::{ConvKernel, input_channels};
+use super::tensor::{LayerInput, LayerOutput};
+use super::weights::PackedWeights;
+use crate::error::{KernelError, check_length};
+use crate::instruction_set::{InstructionSet, instruction_set};
+use crate::scratch::LANES;
+
+/// A transposed convolution whose kernel size equals its stride, with weights that are packed once. Each voxel becomes a
+/// block: `y[n, o, d·sd + a, h·sh + b, w·sw + c] = Σᵢ x[n, i, d, h, w] · weight[i, o, a, b, c] + bias[o]`.
+///
+/// It is a pointwise convolution to `O·sd·sh·sw` channels whose results go to different voxels.
+#[derive(Debug, Clone)]
+pub struct PackedConvTranspose {
+    inputs: usize,
+    outputs: usize,
+    stride: [usize; 3],
+    weights: PackedWeights,
+}
+
+impl PackedConvTranspose {
+    /// Packs the weights of a layer from `inputs` to `outputs` channels that multiplies each axis by `stride`.
+    ///
+    /// # Shapes
+    ///
+    /// - `weight`: `[I, O, sd, sh, sw]`
+    /// - `bias`: `[O]`
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Length`] for a slice whose length does not match, [`KernelError::Shape`] for a stride other than 1 or 2 or
+    /// a layer without channels.
+    pub fn new(
+        channels: [usize; 2],
+        stride: [usize; 3],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Result<Self, KernelError> {
+        Self::on(instruction_set(), CellFormat::F32, channels, stride, weight, bias)
+    }
+
+    /// [`Self::new`] for an instruction set that this processor has.
+    pub(super) fn on(
+        instruction_set: InstructionSet,
+        format: CellFormat,
+        [inputs, outputs]: [usize; 2],
+        stride: [usize; 3],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Result<Self, KernelError> {
+        if stride.iter().any(|step| !(1..=2).contains(step)) {
+            return Err(KernelError::Shape(format!(
+                "transposed convolution of stride {stride:?}: each has to be 1 or 2"
+            )));
+        }
+        let block: usize = stride.iter().product();
+        let lanes = outputs.div_ceil(LANES) * block * LANES;
+        let kernel = ConvKernel { inputs, outputs: lanes, kernel: [1; 3], stride: [1; 3] };
+        kernel.shape(1, [1; 3]).check()?;
+        check_length("weight", weight.len(), inputs * outputs * block)?;
+        if let Some(bias) = bias {
+            check_length("bias", bias.len(), outputs)?;
+        }
+        // The panels of one block of sixteen outputs are ordered by the position in the block.
+        let place = |lane: usize| {
+            let (panel, lane) = (lane / LANES, lane % LANES);
+            let output = panel / block * LANES + lane;
+            (output < outputs).then_some((output, panel % block))
+        };
+        let value = |lane, channel, _| {
+            place(lane).map_or(0.0, |(output, position)| weight[(channel * outputs + output) * block + position])
+        };
+        let initial = |lane| place(lane).map_or(0.0, |(output, _)| bias.map_or(0.0, |bias| bias[output]));
+        let weights = PackedWeights::floats(instruction_set, format, kernel, value, initial);
+        Ok(Self { inputs, outputs, stride, weights: PackedWeights { outputs, upsampling: stride, ..weights } })
+    }
+
+    /// The numbers of input and output channels.
+    pub fn channels(&self) -> [usize; 2] {
+        [self.inputs, self.outputs]
+    }
+
+    /// The stride along D, H and W.
+    pub fn stride(&self) -> [usize; 3] {
+        self.stride
+    }
+
+    /// Computes the transposed convolution of a batch.
+    ///
+    /// # Shapes
+    ///
+    /// - `size`: D, H and W of the input
+    /// - `inputs`: one tensor `[N, I, D, H, W]`, or two whose channels are concatenated without a copy
+    /// - `output`: `[N, O, D·sd, H·sh, W·sw]`
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Length`] for a slice whose length does not match the shape, [`KernelError::Shape`] for an empty or too
+    /// large shape.
+    pub fn forward(
+        &self,
+        batch: usize,
+        size: [usize; 3],
+        inputs: &[LayerInput<'_>],
+        output: LayerOutput<'_>,
+    ) -> Result<(), KernelError> {
+        let enlarged = std::array::from_fn(|axis| size[axis].saturating_mul(self.stride[axis]));
+        // No sample may be too large before or after.
+        for (size, channels) in [(size, self.inputs), (enlarged, self.outputs)] {
+            let kernel = ConvKernel { inputs: channels, outputs: channels, kernel: [1; 3], stride: [1; 3] };
+            kernel.shape(batch, size).check()?;
+        }
+        let channels = input_channels(inputs, batch, size.iter().product(), self.inputs)?;
+        output.check(batch, self.outputs, enlarged.iter().product())?;
+        let input = PaddedInput { tensors: inputs, channels, size, padding: [0; 3], format: self.weights.format };
+        Execution::new(&self.weights, batch, &input, size).run(output);
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! Rows of values: conversion to single precision with the transform of their channel, and back to storage.
+
+use super::tensor::{ChannelTransform, Quantization, Values};
+use crate::simd::{Simd, copy};
+
+/// The number of values that are converted at a time.
+const STEP: usize = 16;
+
+/// Converts a row to single precision and applies the transform of its channel. Both have the same length.
+#[inline(always)]
+pub(super) fn load_row<S: Simd>(
+    simd: S,
+    source: Values<'_>,
+    transform: Option<ChannelTransform>,
+    target: &mut [f32],
+) {
+    match source {
+        Values::F32(source) => match transform {
+            None => copy(simd, source, target),
+            Some(transform) => transform_row(simd, source, transform, target),
+        },
+        Values::Bf16(source) => {
+            convert(source, target, |bits| f32::from_bits(u32::from(bits) << 16));
+            transform_in_place(simd, transform, target);
+        }
+        Values::U8(source) => {
+            convert(source, target, f32::from);
+            transform_in_place(simd, transform, target);
+        }
+    }
+}
+
+/// Converts each value. The fixed length of the inner loop lets the compiler use full registers.
+#[inline(always)]
+fn convert<T: Copy>(source: &[T], target: &mut [f32], value: impl Fn(T) -> f32) {
+    let (chunks, rest) = target.as_chunks_mut::<STEP>();
+    let (sources, source_rest) = source.as_chunks::<STEP>();
+    for (target, source) in chunks.iter_mut().zip(sources) {
+        for (target, source) in target.iter_mut().zip(source) {
+            *target = value(*source);
+        }
+    }
+    for (target, source) in rest.iter_mut().zip(source_rest) {
+        *target = value(*source);
+    }
+}
+
+/// `leaky_relu(x · scale + shift)` of one register.
+#[inline(always)]
+fn transform_vector<S: Simd>(simd: S, x: S::Vector, [scale, shift, slope]: [S::Vector; 3]) -> S::Vector {
+    let value = simd.fma(x, scale, shift);
+    simd.select_positive(value, value, simd.mul(value, slope))
+}
+
+#[inline(always)]
+fn transform_row<S: Simd>(simd: S, source: &[f32], transform: ChannelTransform, target: &mut [f32]) {
+    let factors = [transform.scale, transform.shift, transform.slope].map(|factor| simd.splat(factor));
+    let source = &source[..target.len()];
+    let (chunks, rest) = simd.chunks(source);
+    if let Some(last) = target.len().checked_sub(S::LANES) {
+        let (targets, _) = simd.chunks_mut(target);
+        for (target, source) in targets.iter_mut().zip(chunks) {
+            simd.store(transform_vector(simd, simd.load(source), factors), target);
+        }
+        // The last register may overlap the one before it.
+        if let ([source], [target]) = (simd.chunks(&source[last..]).0, simd.chunks_mut(&mut target[last..]).0) {
+            simd.store(transform_vector(simd, simd.load(source), factors), target);
+        }
+    } else {
+        simd.store_partial(transform_vector(simd, simd.load_partial(rest, 0.0), factors), target);
+    }
+}
+
+/// Applies the transform of a channel to values that are already in single precision.
+#[inline(always)]
+pub(super) fn transform_in_place<S: Simd>(simd: S, transform: Option<ChannelTransform>, values: &mut [f32]) {
+    let Some(transform) = transform else { return };
+    let factors = [transform.scale, transform.shift, transform.slope].map(|factor| simd.splat(factor));
+    let (chunks, rest) = simd.chunks_mut(values);
+    for chunk in chunks {
+        simd.store(transform_vector(simd, simd.load(chunk), factors), chunk);
+    }
+    if !rest.is_empty() {
+        let value = transform_vector(simd, simd.load_partial(rest, 0.0), factors);
+        simd.store_partial(value, rest);
+    }
+}
+
+/// The bits of the bfloat16 value that is nearest to `value`; ties go to the even one. NaN stays NaN.
+#[inline(always)]
+pub(super) fn to_bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    // Rounding could carry a NaN into the sign; a quiet NaN is made of it instead.
+    (if value.is_nan() { bits >> 16 | 0x40 } else { rounded }) as u16
+}
+
+impl Quantization {
+    /// The integer of a value, as ONNX's `QuantizeLinear`: rounded half to even, saturated.
+    #[inline(always)]
+    pub(super) fn quantize(self, value: f32) -> u8 {
+        quantize(value / self.scale, f32::from(self.zero_point))
+    }
+
+    /// The value of an integer.
+    #[inline(always)]
+    pub(super) fn dequantize(self, quantized: u8) -> f32 {
+        (f32::from(quantized) - f32::from(self.zero_point)) * self.scale
+    }
+}
+
+/// Rounds half to even, adds the zero point and saturates. Adding and subtracting 1.5 · 2²³ rounds to an integer in the
+/// processor's default mode; the clamp before it keeps the value in the range in which this holds, and maps NaN to 0.
+#[inline(always)]
+fn quantize(steps: f32, zero_point: f32) -> u8 {
+    const ROUND: f32 = 12_582_912.0;
+    let steps = if steps > -512.0 { steps } else { -512.0 };
+    let steps = if steps < 512.0 { steps } else { 512.0 };
+    let rounded = (steps + ROUND) - ROUND + zero_point;
+    let clamped = if rounded > 0.0 { rounded } else { 0.0 };
+    let clamped = if clamped < 255.0 { clamped } else { 255.0 };
+    clamped as u8
+}
+
+/// Quantizes a row.
+#[inline(always)]
+pub(super) fn quantize_row(source: &[f32], quantization: Quantization, target: &mut [u8]) {
+    let (scale, zero_point) = (quantization.scale, f32::from(quantization.zero_point));
+    let (chunks, rest) = target.as_chunks_mut::<STEP>();
+    let (sources, source_rest) = source.as_chunks::<STEP>();
+    for (target, source) in chunks.iter_mut().zip(sources) {
+        for (target, source) in target.iter_mut().zip(source) {
+            *target = quantize(source / scale, zero_point);
+        }
+    }
+    for (target, source) in rest.iter_mut().zip(source_rest) {
+        *target = quantize(source / scale, zero_point);
+    }
+}
+
+/// Rounds a row to bfloat16.
+#[inline(always)]
+pub(super) fn bf16_row(source: &[f32], target: &mut [u16]) {
+    let (chunks, rest) = target.as_chunks_mut::<STEP>();
+    let (sources, source_rest) = source.as_chunks::<STEP>();
+    for (target, source) in chunks.iter_mut().zip(sources) {
+        for (target, source) in target.iter_mut().zip(source) {
+            *target = to_bf16(*source);
+        }
+    }
+    for (target, source) in rest.iter_mut().zip(source_rest) {
+        *target = to_bf16(*source);
+    }
+}
