@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::EngineError;
-use crate::execute::Workspace;
+use crate::execute::{StepInfo, Workspace};
 use crate::memory_plan::MemoryPlan;
 use crate::program::Program;
 use crate::read::read_network;
@@ -48,7 +48,7 @@ impl Engine {
     /// [`EngineError::Model`] for bytes that are not a readable file, [`EngineError::Graph`] and [`EngineError::Node`] for a graph that is
     /// not supported, [`EngineError::Threads`] if the threads cannot be started.
     pub fn new(model: &[u8], options: &EngineOptions) -> Result<Self, EngineError> {
-        let program = schedule(read_network(model)?);
+        let program = schedule(read_network(model)?)?;
         let pool = options.threads.map(thread_pool).transpose()?.flatten();
         Ok(Self { program, pool, workspaces: Mutex::new(Vec::new()) })
     }
@@ -113,15 +113,38 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let (per_input, per_output) = (input.len() / batch.max(1), output.len() / batch.max(1));
         let samples = input.chunks_exact(per_input.max(1)).zip(output.chunks_exact_mut(per_output.max(1)));
-        let run = || {
+        self.install(|| {
             for (input, output) in samples {
-                workspace.run(&self.program, input, output)?;
+                workspace.run(&self.program, input, output, &mut |_| {})?;
             }
             Ok(())
-        };
+        })
+    }
+
+    /// As [`Engine::run`] on one sample; calls `after` after every step, to measure where the time goes.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub fn run_observed(
+        &self,
+        shape: &[usize],
+        input: &[f32],
+        output: &mut [f32],
+        after: &mut (dyn FnMut(StepInfo<'_>) + Send),
+    ) -> Result<(), EngineError> {
+        let (_, grid) = self.grid(shape)?;
+        check_length("input", shape, input.len())?;
+        let mut workspace = self.take_workspace(grid)?;
+        let result = check_length("output", &self.shape_of_output(1, &workspace.plan), output.len())
+            .and_then(|()| self.install(|| workspace.run(&self.program, input, output, after)));
+        self.return_workspace(grid, workspace);
+        result
+    }
+
+    fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         match &self.pool {
-            Some(pool) => pool.install(run),
-            None => run(),
+            Some(pool) => pool.install(work),
+            None => work(),
         }
     }
 
@@ -163,7 +186,7 @@ impl Engine {
                 kept.remove(0);
             }
         }
-        Workspace::new(MemoryPlan::new(&self.program, grid)?)
+        Workspace::new(&self.program, MemoryPlan::new(&self.program, grid)?)
     }
 
     fn return_workspace(&self, grid: [usize; 3], workspace: Workspace) {

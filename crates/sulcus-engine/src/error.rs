@@ -42,13 +42,13 @@ pub enum EngineError {
         found: usize,
     },
     /// A node cannot be computed for the spatial size of this input.
-    #[error("the node `{node}` ({operator}) cannot be computed for an input of shape {input:?}: {reason}")]
+    #[error("the node `{node}` ({operator}) cannot be computed for an input of size {input:?}: {reason}")]
     Size {
         /// The name of the node.
         node: String,
         /// Its operator.
         operator: &'static str,
-        /// The shape of the graph's input.
+        /// D, H and W of the input of the graph; D is 1 for a 2-D graph.
         input: Vec<usize>,
         /// The reason.
         reason: String,

@@ -2,14 +2,33 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-use sulcus_kernels::{ConvShape, ConvTranspose, KernelError, MaxPool, Norm, NormScope, NormShape, conv_forward};
+use sulcus_kernels::inference::{
+    InputTransform, LayerInput, LayerOutput, Pooling, ValuesMut, apply_transform, instance_norm_transform, pool,
+};
+use sulcus_kernels::{KernelError, Norm, NormScope, NormShape};
 
 use crate::error::EngineError;
 use crate::layer::PoolKind;
 use crate::memory_plan::{ALIGNMENT, MemoryPlan, Place};
 use crate::pointwise;
 use crate::program::{Normalization, Program, Step, StepKind, View};
+
+/// The largest number of tensors that a step reads: two inputs and a residual.
+const MAX_READS: usize = 3;
+
+/// A step that [`Engine::run_observed`](crate::Engine::run_observed) has computed.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct StepInfo<'a> {
+    /// The name of its node.
+    pub node: &'a str,
+    /// The operator of its node.
+    pub operator: &'static str,
+    /// D, H and W of its output.
+    pub grid: [usize; 3],
+    /// The number of multiplications of a convolution, each with an addition; 0 for other steps.
+    pub multiply_adds: u64,
+}
 
 /// The memory for one sample of one size.
 #[derive(Debug)]
@@ -18,27 +37,63 @@ pub(crate) struct Workspace {
     arena: Vec<f32>,
     /// Where the first cache line of the arena begins.
     start: usize,
+    channels: ChannelValues,
+}
+
+/// Values per channel.
+#[derive(Debug)]
+struct ChannelValues {
+    /// The factors and summands of each normalisation.
+    transforms: Vec<[Vec<f32>; 2]>,
+    /// The mean and the variance of the tensor that was computed last.
+    mean: Vec<f32>,
+    variance: Vec<f32>,
+}
+
+impl ChannelValues {
+    fn new(program: &Program) -> Self {
+        let transform = |normalization: &Normalization| match normalization {
+            Normalization::Instance { scale, .. } => [vec![0.0; scale.len()], vec![0.0; scale.len()]],
+            Normalization::Fixed { scale, shift } => [scale.clone(), shift.clone()],
+        };
+        let largest = program.channels.iter().copied().max().unwrap_or_default();
+        Self {
+            transforms: program.norms.iter().map(transform).collect(),
+            mean: vec![0.0; largest],
+            variance: vec![0.0; largest],
+        }
+    }
 }
 
 impl Workspace {
     /// Requests the memory of a plan from the system.
-    pub(crate) fn new(plan: MemoryPlan) -> Result<Self, EngineError> {
+    pub(crate) fn new(program: &Program, plan: MemoryPlan) -> Result<Self, EngineError> {
         let length = plan.arena_length + ALIGNMENT;
         let mut arena = Vec::new();
         arena.try_reserve_exact(length).map_err(|_| EngineError::Memory { bytes: 4 * length as u64 })?;
         arena.resize(length, 0.0);
         let start = arena.as_ptr().align_offset(size_of::<f32>() * ALIGNMENT).min(ALIGNMENT);
-        Ok(Self { plan, arena, start })
+        Ok(Self { plan, arena, start, channels: ChannelValues::new(program) })
     }
 
     /// Runs the program on one sample: `input` `[C, D, H, W]`, `output` `[K, D′, H′, W′]`.
-    pub(crate) fn run(&mut self, program: &Program, input: &[f32], output: &mut [f32]) -> Result<(), EngineError> {
+    pub(crate) fn run(
+        &mut self,
+        program: &Program,
+        input: &[f32],
+        output: &mut [f32],
+        after: &mut (dyn FnMut(StepInfo<'_>) + Send),
+    ) -> Result<(), EngineError> {
         for step in &program.steps {
             self.step(program, step, input, output).map_err(|source| EngineError::Kernel {
                 node: step.name.clone(),
                 operator: step.operator,
                 source,
             })?;
+            let grid = self.plan.grid(step.output);
+            let multiply_adds =
+                step.multiply_adds_per_voxel() * grid.iter().map(|edge| *edge as u64).product::<u64>();
+            after(StepInfo { node: &step.name, operator: step.operator, grid, multiply_adds });
         }
         Ok(())
     }
@@ -50,32 +105,34 @@ impl Workspace {
         input: &[f32],
         output: &mut [f32],
     ) -> Result<(), KernelError> {
-        let plan = &self.plan;
-        let arena = self.arena.get_mut(self.start..).unwrap_or_default();
-        let first = step.inputs.first().map_or(Place::Input, |view| plan.place(view.tensor));
-        let second = step.inputs.get(1).map(|view| plan.place(view.tensor));
+        let Self { plan, arena, start, channels } = self;
+        let arena = arena.get_mut(*start..).unwrap_or_default();
+        let mut places: [Place; MAX_READS] = [Place::Input, Place::Input, Place::Input];
+        for (place, view) in places.iter_mut().zip(step.reads()) {
+            *place = plan.place(view.tensor);
+        }
         let call = StepCall { program, step, plan };
         match plan.place(step.output) {
             Place::Arena(to) => {
-                let range = |place: &Place| match place {
-                    Place::Arena(range) => range.clone(),
+                // A tensor that is read twice is borrowed once.
+                let range = |index: usize| match &places[index] {
+                    Place::Arena(range) if !places[..index].contains(&places[index]) => range.clone(),
                     _ => 0..0,
                 };
-                let a = range(&first);
-                // A tensor that is read twice is borrowed once.
-                let b = second.as_ref().filter(|second| **second != first).map_or(0..0, range);
-                let Ok([y, a, b]) = arena.get_disjoint_mut([to, a, b]) else { return Err(overlap()) };
-                let (a, b): (&[f32], &[f32]) = (a, b);
+                let ranges = [to, range(0), range(1), range(2)];
+                let Ok([y, a, b, c]) = arena.get_disjoint_mut(ranges) else { return Err(overlap()) };
+                let borrowed: [&[f32]; MAX_READS] = [a, b, c];
                 let output: &[f32] = output;
-                let slice = |place: &Place, stored| match place {
+                let slice = |place: &Place| match place {
                     Place::Input => input,
                     Place::Output => output,
-                    Place::Arena(_) => stored,
+                    Place::Arena(_) => places
+                        .iter()
+                        .position(|other| other == place)
+                        .and_then(|index| borrowed.get(index).copied())
+                        .unwrap_or_default(),
                 };
-                let a = slice(&first, a);
-                let b =
-                    second.as_ref().map_or(&[][..], |second| if *second == first { a } else { slice(second, b) });
-                call.run(a, b, y)
+                call.run(places.each_ref().map(slice), channels, y)
             }
             Place::Output => {
                 let arena: &[f32] = arena;
@@ -83,7 +140,7 @@ impl Workspace {
                     Place::Arena(range) => arena.get(Range::clone(range)).unwrap_or_default(),
                     _ => input,
                 };
-                call.run(slice(&first), second.as_ref().map_or(&[][..], slice), output)
+                call.run(places.each_ref().map(slice), channels, output)
             }
             Place::Input => Err(overlap()),
         }
@@ -102,44 +159,40 @@ struct StepCall<'a> {
 }
 
 impl StepCall<'_> {
-    fn run(&self, a: &[f32], b: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
-        let Some(view) = self.step.inputs.first() else { return Err(overlap()) };
+    /// `read` are the tensors of [`Step::reads`].
+    fn run(
+        &self,
+        read: [&[f32]; MAX_READS],
+        values: &mut ChannelValues,
+        y: &mut [f32],
+    ) -> Result<(), KernelError> {
+        let step = self.step;
+        let Some(view) = step.inputs.first() else { return Err(overlap()) };
         let grid = self.plan.grid(view.tensor);
         let channels = self.program.channels_of(view.tensor);
-        match &self.step.kind {
-            StepKind::Conv(conv) => {
-                let shape = ConvShape {
-                    batch: 1,
-                    inputs: conv.inputs,
-                    outputs: conv.outputs,
-                    size: grid,
-                    kernel: conv.kernel,
-                    stride: conv.stride,
+        let [a, b, _] = read;
+        match &step.kind {
+            StepKind::Conv(_) | StepKind::ConvTranspose(_) => {
+                self.convolve(grid, read, values, y)?;
+                if step.moments { self.normalize(values) } else { Ok(()) }
+            }
+            StepKind::Pool { kind, window } => {
+                let pooling = match kind {
+                    PoolKind::Max => Pooling::Max,
+                    PoolKind::Average => Pooling::Average,
                 };
-                let both = [a, b];
-                let x = if self.step.inputs.len() == 1 { &both[..1] } else { &both[..] };
-                conv_forward(&shape, x, &conv.weight, Some(&conv.bias), y)
+                pool(pooling, [1, channels], grid, *window, &input(a, view, &values.transforms), ValuesMut::F32(y))
             }
-            StepKind::ConvTranspose(conv) => {
-                let layer = ConvTranspose::new(1, [conv.inputs, conv.outputs], grid, conv.stride)?;
-                layer.forward(a, &conv.weight, &conv.bias, y)
+            StepKind::Store => {
+                let shape = [1, channels, grid.iter().product()];
+                let residual = step.residual.as_ref().map(|view| input(b, view, &values.transforms));
+                let x = input(a, view, &values.transforms);
+                apply_transform(shape, &x, residual.as_ref(), step.slope, ValuesMut::F32(y))
             }
-            StepKind::Pool { kind: PoolKind::Max, window } => {
-                let mut argmax = vec![0; y.len()];
-                MaxPool::new(channels, grid, *window)?.forward(a, y, &mut argmax)
-            }
-            StepKind::Pool { kind: PoolKind::Average, window } => {
-                pointwise::average_pool(grid, *window, a, y);
-                Ok(())
-            }
-            StepKind::Store => self.store(*view, channels, grid.iter().product(), a, y),
-            StepKind::Add => {
-                y.par_chunks_mut(1 << 14).zip(a.par_chunks(1 << 14)).zip(b.par_chunks(1 << 14)).for_each(
-                    |((y, a), b)| {
-                        y.iter_mut().zip(a).zip(b).for_each(|((y, a), b)| *y = a + b);
-                    },
-                );
-                Ok(())
+            StepKind::Normalize { scale, shift, epsilon } => {
+                let voxels = grid.iter().product();
+                let shape = NormShape { batch: 1, channels, voxels, scope: NormScope::Instance };
+                Norm::new(shape, scale, shift, 1.0)?.forward_train(a, None, *epsilon, y).map(|_| ())
             }
             StepKind::Concat => {
                 let (first, second) = y.split_at_mut(a.len().min(y.len()));
@@ -166,28 +219,59 @@ impl StepCall<'_> {
         }
     }
 
-    fn store(
+    fn convolve(
         &self,
-        view: View,
-        channels: usize,
-        voxels: usize,
-        x: &[f32],
+        grid: [usize; 3],
+        read: [&[f32]; MAX_READS],
+        values: &mut ChannelValues,
         y: &mut [f32],
     ) -> Result<(), KernelError> {
-        let shape = NormShape { batch: 1, channels, voxels, scope: NormScope::Instance };
-        match view.norm.and_then(|norm| self.program.norms.get(norm.0)) {
-            Some(Normalization::Instance { scale, shift, epsilon, .. }) => {
-                Norm::new(shape, scale, shift, view.slope)?.forward_train(x, None, *epsilon, y)?;
-                Ok(())
-            }
-            Some(Normalization::Fixed { scale, shift }) => {
-                let (mean, inv_sd) = (vec![0.0; channels], vec![1.0; channels]);
-                Norm::new(shape, scale, shift, view.slope)?.forward_fixed(x, &mean, &inv_sd, None, y)
-            }
-            None => {
-                let (zero, one) = (vec![0.0; channels], vec![1.0; channels]);
-                Norm::new(shape, &one, &zero, view.slope)?.forward_fixed(x, &zero, &one, None, y)
-            }
+        let step = self.step;
+        let ChannelValues { transforms, mean, variance } = values;
+        let mut inputs = step.inputs.iter().zip(read).map(|(view, tensor)| input(tensor, view, transforms));
+        let (Some(first), second) = (inputs.next(), inputs.next()) else { return Err(overlap()) };
+        let both = [first, second.unwrap_or(first)];
+        let inputs = both.get(..step.inputs.len()).unwrap_or_default();
+        let channels = self.program.channels_of(step.output);
+        let residual = step.residual.as_ref().zip(read.get(step.inputs.len()));
+        let mut output = LayerOutput::raw(y);
+        output.residual = residual.map(|(view, tensor)| input(tensor, view, transforms));
+        output.slope = step.slope;
+        if step.moments
+            && let (Some(mean), Some(variance)) = (mean.get_mut(..channels), variance.get_mut(..channels))
+        {
+            output = output.with_moments(mean, variance);
         }
+        match &step.kind {
+            StepKind::Conv(conv) => conv.forward(1, grid, inputs, output),
+            StepKind::ConvTranspose(conv) => conv.forward(1, grid, inputs, output),
+            _ => Err(overlap()),
+        }
+    }
+
+    /// Computes the transforms of the normalisations of the output from its statistics.
+    fn normalize(&self, values: &mut ChannelValues) -> Result<(), KernelError> {
+        let ChannelValues { transforms, mean, variance } = values;
+        for (normalization, transform) in self.program.norms.iter().zip(transforms) {
+            let Normalization::Instance { tensor, scale, shift, epsilon } = normalization else { continue };
+            if *tensor != self.step.output {
+                continue;
+            }
+            let channels = scale.len();
+            let moments = [mean.get(..channels).unwrap_or_default(), variance.get(..channels).unwrap_or_default()];
+            let [factors, summands] = transform;
+            instance_norm_transform(moments, [scale, shift], *epsilon, [factors, summands])?;
+        }
+        Ok(())
+    }
+}
+
+/// A tensor as a view reads it.
+fn input<'a>(tensor: &'a [f32], view: &View, transforms: &'a [[Vec<f32>; 2]]) -> LayerInput<'a> {
+    match view.norm.and_then(|norm| transforms.get(norm.0)) {
+        Some([scale, shift]) => {
+            LayerInput::transformed(tensor, InputTransform { scale, shift, slope: view.slope })
+        }
+        None => LayerInput::raw(tensor),
     }
 }

@@ -34,3 +34,4 @@ mod schedule;
 
 pub use engine::{Engine, EngineOptions};
 pub use error::{EngineError, GraphProblem, NodeProblem};
+pub use execute::StepInfo;

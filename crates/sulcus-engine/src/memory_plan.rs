@@ -99,7 +99,7 @@ fn lifetimes(program: &Program) -> Vec<Option<Lifetime>> {
         if let Some(lifetime) = lifetimes.get_mut(step.output.0) {
             *lifetime = Some(Lifetime { first: index, last: index });
         }
-        for view in &step.inputs {
+        for view in step.reads() {
             if let Some(Some(lifetime)) = lifetimes.get_mut(view.tensor.0) {
                 lifetime.last = index;
             }
@@ -121,8 +121,14 @@ fn grids(program: &Program, input: [usize; 3]) -> Result<Vec<[usize; 3]>, Engine
         {
             return Err(size_error(step, input, format!("its inputs have the sizes {first:?} and {other:?}")));
         }
+        let residual = step.residual.as_ref().map(of);
         let grid = output_grid(&step.kind, first)
             .ok_or_else(|| size_error(step, input, format!("its input has the size {first:?}")))?;
+        if let Some(other) = residual
+            && other != grid
+        {
+            return Err(size_error(step, input, format!("the sizes {grid:?} and {other:?} cannot be added")));
+        }
         if let Some(output) = grids.get_mut(step.output.0) {
             *output = grid;
         }
@@ -139,12 +145,15 @@ fn output_grid(kind: &StepKind, input: [usize; 3]) -> Option<[usize; 3]> {
         Some(grid)
     };
     let grid = match kind {
-        StepKind::Conv(conv) => std::array::from_fn(|axis| input[axis].div_ceil(conv.stride[axis])),
-        StepKind::ConvTranspose(conv) => multiplied(&conv.stride)?,
+        StepKind::Conv(conv) => {
+            let stride = conv.kernel().stride;
+            std::array::from_fn(|axis| input[axis].div_ceil(stride[axis]))
+        }
+        StepKind::ConvTranspose(conv) => multiplied(&conv.stride())?,
         StepKind::Resize { factor, .. } => multiplied(factor)?,
         StepKind::Pool { window, .. } => std::array::from_fn(|axis| input[axis] / window[axis]),
         StepKind::Store
-        | StepKind::Add
+        | StepKind::Normalize { .. }
         | StepKind::Concat
         | StepKind::Sigmoid
         | StepKind::Softmax

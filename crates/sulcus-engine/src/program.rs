@@ -3,7 +3,9 @@
 //! A step reads *views*: a stored tensor, and what has to be applied to its values when they are read, a normalisation and the slope of
 //! an activation. So normalised, activated and concatenated values need not be stored.
 
-use crate::layer::{ConvLayer, ConvTransposeLayer, PoolKind, Quantization, ResizeKind};
+use sulcus_kernels::inference::{PackedConv, PackedConvTranspose};
+
+use crate::layer::{PoolKind, Quantization, ResizeKind};
 
 /// The index of a stored tensor. Tensor 0 is the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,7 +38,8 @@ impl View {
 /// y = scale · x + shift for each channel.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Normalization {
-    /// Of (x − mean) / √(variance + ε), with the mean and variance of each channel of the tensor.
+    /// Of (x − mean) / √(variance + ε), with the mean and variance of each channel of the tensor, which the step that computes it
+    /// gathers.
     Instance { tensor: TensorId, scale: Vec<f32>, shift: Vec<f32>, epsilon: f32 },
     /// Of x.
     Fixed { scale: Vec<f32>, shift: Vec<f32> },
@@ -46,17 +49,23 @@ pub(crate) enum Normalization {
 #[derive(Debug)]
 pub(crate) enum StepKind {
     /// One or two views, whose channels are concatenated.
-    Conv(ConvLayer),
-    ConvTranspose(ConvTransposeLayer),
+    Conv(PackedConv),
+    /// One or two views, as above.
+    ConvTranspose(PackedConvTranspose),
+    /// One view.
     Pool {
         kind: PoolKind,
         window: [usize; 3],
     },
     /// The values of one view, stored.
     Store,
-    /// The sum of two views.
-    Add,
-    /// The channels of two views.
+    /// The instance normalisation of a stored tensor whose statistics are not known.
+    Normalize {
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+        epsilon: f32,
+    },
+    /// The channels of two stored tensors. Each of the following reads one.
     Concat,
     Resize {
         kind: ResizeKind,
@@ -75,8 +84,38 @@ pub(crate) struct Step {
     /// Its operator.
     pub(crate) operator: &'static str,
     pub(crate) kind: StepKind,
+    /// One or two views.
     pub(crate) inputs: Vec<View>,
+    /// What is added to the result of a convolution or to a view that is stored.
+    pub(crate) residual: Option<View>,
+    /// The slope of the activation of the result, after the residual; 1 for none. Only for steps that can have a residual.
+    pub(crate) slope: f32,
+    /// Whether the mean and variance of the channels are gathered. Only for convolutions.
+    pub(crate) moments: bool,
     pub(crate) output: TensorId,
+}
+
+impl Step {
+    /// The views that it reads, the residual last.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &View> {
+        self.inputs.iter().chain(&self.residual)
+    }
+
+    /// The multiplications for one voxel of the output.
+    pub(crate) fn multiply_adds_per_voxel(&self) -> u64 {
+        let product = |factors: [usize; 3]| factors.into_iter().map(|factor| factor as u64).product::<u64>();
+        match &self.kind {
+            StepKind::Conv(conv) => {
+                let kernel = conv.kernel();
+                product([kernel.inputs, kernel.outputs, 1]) * product(kernel.kernel)
+            }
+            StepKind::ConvTranspose(conv) => {
+                let [inputs, outputs] = conv.channels();
+                product([inputs, outputs, 1])
+            }
+            _ => 0,
+        }
+    }
 }
 
 /// A network that can be run.

@@ -1,6 +1,11 @@
 //! Graphs that the engine refuses, each with a typed error, and damaged files.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot be set up has failed"
+)]
 
 mod common;
 
@@ -45,7 +50,10 @@ fn the_small_graph_itself_is_accepted() {
 #[test]
 fn unknown_operators_and_domains_are_named() {
     let error = with(|model| node_of(model, "logits").op_type = "Einsum".into());
-    assert_eq!(error.to_string(), "the node `logits` (Einsum) is not supported: the engine does not know this operator");
+    assert_eq!(
+        error.to_string(),
+        "the node `logits` (Einsum) is not supported: the engine does not know this operator"
+    );
     assert_eq!(node_problem(error, "logits", "Einsum"), NodeProblem::Operator);
     let error = with(|model| node_of(model, "c").domain = "com.microsoft".into());
     assert_eq!(node_problem(error, "c", "Conv"), NodeProblem::Domain("com.microsoft".into()));
@@ -149,7 +157,9 @@ fn wrong_types_ranks_and_sizes_are_named() {
         let tensor = &mut model.graph.as_mut().unwrap().initializer[0];
         tensor.data_type = 6;
     });
-    assert!(matches!(node_problem(error, "c", "Conv"), NodeProblem::Input { found, .. } if found.contains("int32")));
+    assert!(
+        matches!(node_problem(error, "c", "Conv"), NodeProblem::Input { found, .. } if found.contains("int32"))
+    );
 }
 
 #[test]
@@ -162,7 +172,10 @@ fn graphs_with_other_inputs_outputs_or_versions_are_refused() {
     });
     assert_eq!(graph_problem(error), GraphProblem::Inputs(2));
     assert_eq!(graph_problem(with(|model| model.graph.as_mut().unwrap().input.clear())), GraphProblem::Inputs(0));
-    assert_eq!(graph_problem(with(|model| model.graph.as_mut().unwrap().output.clear())), GraphProblem::Outputs(0));
+    assert_eq!(
+        graph_problem(with(|model| model.graph.as_mut().unwrap().output.clear())),
+        GraphProblem::Outputs(0)
+    );
     for version in [0, 9, 99] {
         let set = OperatorSetIdProto { domain: String::new(), version };
         let error = with(|model| model.opset_import = vec![set]);
@@ -180,7 +193,10 @@ fn even_kernels_and_other_upsampling_are_refused() {
     let mut graph = TestGraph::new(2, 1, 2);
     graph.random("w", &[1, 2, 3, 3], 1.0);
     graph.node("ConvTranspose", &["image", "w"], "logits", vec![attribute::ints("strides", &[2, 2])]);
-    assert!(matches!(node_problem(refusal(&graph.bytes()), "logits", "ConvTranspose"), NodeProblem::Attribute { .. }));
+    assert!(matches!(
+        node_problem(refusal(&graph.bytes()), "logits", "ConvTranspose"),
+        NodeProblem::Attribute { .. }
+    ));
     let mut graph = TestGraph::new(2, 1, 2);
     graph.conv("image", "c", [1, 2], 1, 1).constant("f", &[4], &[1.0, 1.0, 1.5, 2.0]);
     graph.node("Resize", &["c", "", "f"], "logits", vec![]);

@@ -68,7 +68,7 @@ class Report:
     """What is reported about a segmentation besides its mask."""
 
     engine: str
-    """The engine that ran the network: `ort` or `tract`."""
+    """The engine that ran the network: `native`, `ort` or `tract`."""
     device: str
     """The device that it ran on."""
     precision: str
@@ -133,7 +133,7 @@ class Segmentation:
 
     @property
     def engine(self) -> str:
-        """The engine that ran the network: `ort` or `tract`."""
+        """The engine that ran the network: `native`, `ort` or `tract`."""
         return self.report.engine
 
     @property

@@ -3,7 +3,7 @@
 use sulcus_model::ModelSpec;
 use sulcus_pipeline::{Parity, Predictor, Tensor, compare_predictors};
 use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary, OrtPredictor};
-use sulcus_runtime::{Device, Engine, Segmenter, TractPredictor};
+use sulcus_runtime::{Device, Engine, NativePredictor, Segmenter, TractPredictor};
 
 use crate::error::{CliError, Context};
 
@@ -13,7 +13,7 @@ pub(super) const TOLERANCE: f32 = 1e-4;
 /// The same before training. Random weights amplify rounding errors more than trained ones, and a wrong graph differs by far more.
 pub(super) const UNTRAINED_TOLERANCE: f32 = 1e-3;
 
-/// The engines of this machine: tract, and ONNX Runtime if it is found.
+/// The engines of this machine: native and tract, and ONNX Runtime if it is found.
 pub(super) struct Engines {
     pub(super) runtime: Option<OnnxRuntime>,
     pub(super) library: OrtLibrary,
@@ -45,7 +45,11 @@ impl Engines {
     /// # Errors
     /// When an engine refuses the file, its logits differ by more than the tolerance, or its golden mask differs.
     pub(super) fn check(&self, model: &ModelFile<'_>) -> Result<Vec<String>, CliError> {
-        let mut checked = Vec::new();
+        let native =
+            NativePredictor::new(model.bytes, None).context("loading the exported file in the native engine")?;
+        let mut checked = vec![model.compare("native", &native)?];
+        drop(native);
+        self.replay(Engine::Native, model)?;
         let shape = [&[1, model.spec.channels.len()], model.spec.patch.as_slice()].concat();
         let tract =
             TractPredictor::new(model.bytes, &shape, None).context("loading the exported file in tract")?;
