@@ -1,4 +1,4 @@
-//! Segments one scan with both engines and compares their results and times.
+//! Segments one scan with all engines and compares their results and times.
 //!
 //! `cargo run --release -p sulcus-examples --bin compare_engines -- SCAN.nii.gz [LIBRARY]`
 //!
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let image = sulcus_io::read_scan(scan.as_ref())?.image;
 
     let mut answers: Vec<Segmentation> = Vec::new();
-    for engine in [Engine::Tract, Engine::Ort] {
+    for engine in [Engine::Tract, Engine::Native, Engine::Ort] {
         let mut builder = Segmenter::builder().model(model).engine(engine);
         if let Some(library) = &library {
             builder = builder.ort_library(OrtLibrary::Path(library.into()));

@@ -11,7 +11,7 @@ use sulcus_tests::{builder, engines, held_out_cases, shipped_int8_model, shipped
 fn shipped_models_pass_their_golden_case_in_every_engine() {
     for model in shipped_models() {
         for (engine, builder) in engines() {
-            // The built-in engine refuses such models, which another test checks.
+            // tract refuses such models, which another test checks.
             if engine == Engine::Tract && model == shipped_int8_model() {
                 continue;
             }

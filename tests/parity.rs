@@ -1,4 +1,4 @@
-//! One suite for Burn, ONNX Runtime and tract: the same file and the same scans give the same results.
+//! One suite for Burn, ONNX Runtime, tract and the native engine: the same file and the same scans give the same results.
 
 use std::ops::ControlFlow;
 
@@ -7,7 +7,7 @@ use sulcus_model::{Activation, Dimensions, Downsampling, Encoder, ModelSpec, Net
 use sulcus_pipeline::{Outputs, Predictor, Tensor, WindowOptions, predict_logits, preprocess};
 use sulcus_plan::DeviceChoice;
 use sulcus_runtime::ort::{OrtPredictor, find_onnx_runtime};
-use sulcus_runtime::{Device, Engine, SegmentOptions, TractPredictor};
+use sulcus_runtime::{Device, Engine, NativePredictor, SegmentOptions, TractPredictor};
 use sulcus_tests::{
     builder, development_data, engines, held_out_cases, onnx_runtime, shipped_model, shipped_spec,
 };
@@ -43,12 +43,15 @@ fn engine_predictor(engine: Engine, spec: &ModelSpec, file: &[u8]) -> Option<Box
         let shape = [&[1, spec.channels.len()], spec.patch.as_slice()].concat();
         return Some(Box::new(TractPredictor::new(file, &shape, None).unwrap()));
     }
+    if engine == Engine::Native {
+        return Some(Box::new(NativePredictor::new(file, None).unwrap()));
+    }
     let runtime = find_onnx_runtime(&onnx_runtime()?).unwrap().0.unwrap();
     Some(Box::new(OrtPredictor::new(&runtime, file, Device::Cpu, None).unwrap()))
 }
 
 #[test]
-fn burn_and_both_engines_agree_on_a_newly_exported_network() {
+fn burn_and_all_engines_agree_on_a_newly_exported_network() {
     let mut spec = shipped_spec().unwrap();
     spec.golden_case = None;
     let (device, _) = find_device(DeviceChoice::Cpu).unwrap();
@@ -61,7 +64,7 @@ fn burn_and_both_engines_agree_on_a_newly_exported_network() {
         let image = read_scan(&image).unwrap().image;
         let expected = logits(&spec, &image, &burn);
         let expected_labels = labels(&spec, &image, &burn);
-        for engine in [Engine::Tract, Engine::Ort] {
+        for engine in [Engine::Tract, Engine::Native, Engine::Ort] {
             let Some(predictor) = engine_predictor(engine, &spec, &file) else { continue };
             let found = logits(&spec, &image, predictor.as_ref());
             let apart = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -115,7 +118,7 @@ fn other_kinds() -> Vec<NetworkSpec> {
 }
 
 #[test]
-fn burn_and_both_engines_agree_on_every_kind_of_network() {
+fn burn_and_all_engines_agree_on_every_kind_of_network() {
     let (device, _) = find_device(DeviceChoice::Cpu).unwrap();
     for network in other_kinds() {
         let mut spec = shipped_spec().unwrap();
@@ -130,7 +133,7 @@ fn burn_and_both_engines_agree_on_every_kind_of_network() {
         let values = (0..shape.iter().product()).map(|i: usize| ((i * 37) % 101) as f32 / 50.0 - 1.0);
         let input = Tensor::new(shape, values.collect()).unwrap();
         let expected = burn.logits(input.clone()).unwrap();
-        for engine in [Engine::Tract, Engine::Ort] {
+        for engine in [Engine::Tract, Engine::Native, Engine::Ort] {
             let Some(predictor) = engine_predictor(engine, &spec, &file) else { continue };
             let found = predictor.logits(input.clone()).unwrap();
             assert_eq!(found.shape(), expected.shape());
@@ -141,18 +144,26 @@ fn burn_and_both_engines_agree_on_every_kind_of_network() {
 }
 
 #[test]
-fn both_engines_give_the_same_masks_with_the_shipped_model() {
+fn all_engines_give_the_same_masks_with_the_shipped_model() {
     let mut scans: Vec<_> = held_out_cases().unwrap().into_iter().take(3).map(|(_, image, _)| image).collect();
     scans.extend(development_data("colin27/t1.nii.gz"));
     let Some(ort) = builder(Engine::Ort) else { return };
     let ort = ort.model(shipped_model()).build().unwrap();
-    let tract = builder(Engine::Tract).unwrap().model(shipped_model()).build().unwrap();
+    let others = [Engine::Tract, Engine::Native]
+        .map(|engine| builder(engine).unwrap().model(shipped_model()).build().unwrap());
     for scan in scans {
         let image = read_scan(&scan).unwrap().image;
-        let a = ort.segment(&image, SegmentOptions::default()).unwrap();
-        let b = tract.segment(&image, SegmentOptions::default()).unwrap();
-        let share = differing_share(&a.labels, &b.labels);
-        assert!(share <= MAX_DIFFERING_SHARE, "{}: {share} of the voxels differ", scan.display());
+        let expected = ort.segment(&image, SegmentOptions::default()).unwrap();
+        for other in &others {
+            let found = other.segment(&image, SegmentOptions::default()).unwrap();
+            let share = differing_share(&expected.labels, &found.labels);
+            assert!(
+                share <= MAX_DIFFERING_SHARE,
+                "{}, {}: {share} of the voxels differ",
+                other.engine(),
+                scan.display()
+            );
+        }
     }
 }
 
@@ -180,7 +191,7 @@ fn mirrored_predictions_agree_and_follow_what_the_model_was_trained_with() {
         mirrored.push(mask(&mirrored_file));
     }
     assert!(differing_share(&mirrored[0], &plain) > MAX_DIFFERING_SHARE, "mirroring did nothing");
-    if let [tract, ort] = &mirrored[..] {
-        assert!(differing_share(tract, ort) <= MAX_DIFFERING_SHARE);
+    for mask in &mirrored {
+        assert!(differing_share(&mirrored[0], mask) <= MAX_DIFFERING_SHARE);
     }
 }

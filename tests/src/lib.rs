@@ -16,7 +16,7 @@ pub fn shipped_model() -> PathBuf {
     root().join("models/hippocampus/model.onnx")
 }
 
-/// The shipped model in 8-bit integers, which only ONNX Runtime supports.
+/// The shipped model in 8-bit integers, which tract does not support.
 pub fn shipped_int8_model() -> PathBuf {
     root().join("models/hippocampus-3d/model-int8.onnx")
 }
@@ -85,7 +85,10 @@ pub fn onnx_runtime() -> Option<OrtLibrary> {
     library.map(|library| OrtLibrary::Path(library.into()))
 }
 
-/// Both engines. If one is missing, that part of the test counts as skipped.
+/// All engines. If one is missing, that part of the test counts as skipped.
 pub fn engines() -> Vec<(Engine, SegmenterBuilder)> {
-    [Engine::Tract, Engine::Ort].into_iter().filter_map(|engine| Some((engine, builder(engine)?))).collect()
+    [Engine::Tract, Engine::Native, Engine::Ort]
+        .into_iter()
+        .filter_map(|engine| Some((engine, builder(engine)?)))
+        .collect()
 }

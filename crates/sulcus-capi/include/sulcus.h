@@ -198,7 +198,7 @@ typedef struct SulcusSegmenterInfo {
      */
     const char *model_name;
     /**
-     * The engine in use: `ort` or `tract`.
+     * The engine in use: `native`, `ort` or `tract`.
      */
     const char *engine;
     /**
@@ -345,7 +345,7 @@ typedef struct SulcusReport {
      */
     size_t struct_size;
     /**
-     * The engine that ran the network: `ort` or `tract`.
+     * The engine that ran the network: `native`, `ort` or `tract`.
      */
     const char *engine;
     /**
@@ -487,7 +487,7 @@ SulcusStatus sulcus_options_add_model_file(struct SulcusOptions *options,
 SulcusStatus sulcus_options_add_model_bytes(struct SulcusOptions *options, const uint8_t *bytes, size_t length);
 
 /**
- * Sets the engine: `auto` (ONNX Runtime if it is found, the built-in engine otherwise), `ort` or `tract`.
+ * Sets the engine: `auto` (ONNX Runtime if it is found, a built-in engine otherwise), `native`, `ort` or `tract`.
  * `sulcus_segmenter_info` reports the engine in use.
  *
  * The name is copied. One thread at a time may use the options.

@@ -142,7 +142,7 @@ pub unsafe extern "C" fn sulcus_options_add_model_bytes(
     }
 }
 
-/// Sets the engine: `auto` (ONNX Runtime if it is found, the built-in engine otherwise), `ort` or `tract`.
+/// Sets the engine: `auto` (ONNX Runtime if it is found, a built-in engine otherwise), `native`, `ort` or `tract`.
 /// `sulcus_segmenter_info` reports the engine in use.
 ///
 /// The name is copied. One thread at a time may use the options.

@@ -71,7 +71,7 @@ unsafe impl Growing for SulcusStructure {
 pub struct SulcusReport {
     /// Set by the caller: sizeof(SulcusReport).
     pub struct_size: usize,
-    /// The engine that ran the network: `ort` or `tract`.
+    /// The engine that ran the network: `native`, `ort` or `tract`.
     pub engine: *const c_char,
     /// The device that it ran on, such as `cpu` or `cuda:0`.
     pub device: *const c_char,

@@ -46,7 +46,7 @@ pub struct SulcusSegmenterInfo {
     pub struct_size: usize,
     /// The name of the model; of several models the name of the first.
     pub model_name: *const c_char,
-    /// The engine in use: `ort` or `tract`.
+    /// The engine in use: `native`, `ort` or `tract`.
     pub engine: *const c_char,
     /// The device in use, such as `cpu` or `cuda:0`.
     pub device: *const c_char,

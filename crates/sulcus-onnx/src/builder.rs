@@ -62,6 +62,7 @@ impl GraphBuilder {
             name: output.to_owned(),
             op_type: operator.to_owned(),
             attribute: attributes,
+            domain: String::new(),
         });
     }
 

@@ -5,7 +5,7 @@ use sulcus_model::{ModelSpec, SPEC_KEY};
 
 use crate::OnnxError;
 use crate::external::{MessageKind, refuse_external_data};
-use crate::messages::StringStringEntryProto;
+use crate::messages::{ModelProto, StringStringEntryProto};
 use crate::wire::next_field;
 
 /// Field numbers of `ModelProto`.
@@ -48,6 +48,15 @@ pub fn with_spec(onnx_bytes: &[u8], spec: &ModelSpec) -> Result<Vec<u8>, OnnxErr
     encode_varint(entry.len() as u64, &mut changed);
     changed.extend_from_slice(&entry);
     Ok(changed)
+}
+
+/// Decodes a model file: its graph with all constants. Any ONNX file can be read; it need not contain a specification.
+///
+/// # Errors
+/// [`OnnxError::NotOnnx`], [`OnnxError::Damaged`], and [`OnnxError::ExternalData`] for a file with tensors in other files.
+pub fn read_model(bytes: &[u8]) -> Result<ModelProto, OnnxError> {
+    ModelFields::read(bytes)?;
+    ModelProto::decode(bytes).map_err(|e| OnnxError::Damaged { reason: format!("its graph is broken: {e}") })
 }
 
 /// The encoded graph of a model file.

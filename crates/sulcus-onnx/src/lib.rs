@@ -6,7 +6,7 @@
 //! - [`read_spec`] and [`with_spec`] read and replace the specification. They work on the outermost protobuf fields, so they
 //!   neither decode nor change the graph.
 //! - [`GraphBuilder`] builds a graph, as the exporter does.
-//! - [`read_constants`] reads the weights of a file.
+//! - [`read_constants`] reads the weights of a file, [`read_model`] the whole graph.
 //! - [`precision`] converts a model to half-precision weights or to 8-bit integers.
 //!
 //! ```
@@ -46,4 +46,4 @@ mod wire;
 pub use builder::{Axis, GraphBuilder, attribute};
 pub use constants::{Constant, read_constants};
 pub use error::OnnxError;
-pub use file::{read_spec, with_spec};
+pub use file::{read_model, read_spec, with_spec};

@@ -100,6 +100,9 @@ pub struct NodeProto {
     /// The attributes of the operator.
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
+    /// The domain of the operator; empty for the standard operators of ONNX.
+    #[prost(string, tag = "7")]
+    pub domain: String,
 }
 
 /// An attribute of a node.

@@ -47,7 +47,7 @@ pub use inference::{
     LabelAccumulator, LogitSlab, Logits, Numerics, PlannedModel, PreprocessingGroup, Progress, ScanInput,
     ScanOwnership, StageSeconds, SyncTileQueue, TileQueue, WeightedGroup, WindowGroup, WindowOptions,
     check_memory, count_tiles, count_tiles_in_chunks, decide, execute, min_memory_bytes, plan_inference,
-    predict_logits, tiles_in_flight,
+    predict_logits, tile_edges, tiles_in_flight,
 };
 pub use parity::{Parity, compare_predictors};
 pub use plausibility::{ChannelMeasures, ScanChecks, ScanWarning, check_scan, measure_channels};

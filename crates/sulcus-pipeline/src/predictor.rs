@@ -55,6 +55,15 @@ pub trait Predictor {
         1
     }
 
+    /// The memory for the intermediate values of a call, in bytes, if the engine knows it.
+    ///
+    /// # Shapes
+    /// `input` is `[N, C, (D,) H, W]`.
+    fn workspace_bytes(&self, input: &[usize]) -> Option<u64> {
+        let _ = input;
+        None
+    }
+
     /// Evaluates several inputs of one shape, in order.
     ///
     /// # Shapes
@@ -76,6 +85,10 @@ impl<P: Predictor + ?Sized> Predictor for &P {
         (**self).batch()
     }
 
+    fn workspace_bytes(&self, input: &[usize]) -> Option<u64> {
+        (**self).workspace_bytes(input)
+    }
+
     fn logits_batch(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
         (**self).logits_batch(inputs)
     }
@@ -88,6 +101,10 @@ impl<P: Predictor + ?Sized> Predictor for Box<P> {
 
     fn batch(&self) -> usize {
         (**self).batch()
+    }
+
+    fn workspace_bytes(&self, input: &[usize]) -> Option<u64> {
+        (**self).workspace_bytes(input)
     }
 
     fn logits_batch(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {

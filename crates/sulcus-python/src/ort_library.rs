@@ -41,8 +41,8 @@ pub(crate) fn choose_engine(
     device: Device,
     library: &OrtLibrary,
 ) -> Result<(Engine, Option<String>), PyErr> {
-    if wanted == Engine::Tract {
-        return Ok((Engine::Tract, None));
+    if matches!(wanted, Engine::Native | Engine::Tract) {
+        return Ok((wanted, None));
     }
     let (runtime, places) = find_onnx_runtime(library).map_err(|e: RuntimeError| error::runtime_error(&e))?;
     if runtime.is_some() {

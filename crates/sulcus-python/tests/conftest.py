@@ -57,7 +57,7 @@ def options(engine: str) -> dict[str, object]:
     return {"engine": engine, **({"ort_library": named("SULCUS_ORT_LIB"), "device": "cpu"} if engine == "ort" else {})}
 
 
-@pytest.fixture(scope="session", params=["tract", "ort"])
+@pytest.fixture(scope="session", params=["tract", "native", "ort"])
 def engine(request: pytest.FixtureRequest) -> str:
     options(request.param)
     return request.param

@@ -117,7 +117,7 @@ def test_an_unchecked_model_is_taken_where_it_is_allowed() -> None:
 
 
 OPTIONS = {
-    "engine": ({"engine": "torch"}, "`torch` is not an engine: expected auto, ort or tract"),
+    "engine": ({"engine": "torch"}, "`torch` is not an engine: expected auto, native, ort or tract"),
     "device": ({"device": "tpu"}, "`tpu`"),
     "a device that the engine lacks": ({"engine": "tract", "device": "cuda"}, "the device `cuda.*` cannot be used"),
     "a device for training": ({"engine": "tract", "device": "vulkan"}, "training device"),

@@ -323,8 +323,11 @@ impl SegmenterBuilder {
         if let Some(factory) = &self.custom_engine {
             return Ok(Choice::on_processor(Engine::Custom(factory.name())));
         }
+        if matches!(self.engine, Engine::Native | Engine::Tract) {
+            return self.choose_embedded(self.engine);
+        }
         #[cfg(feature = "ort")]
-        if self.engine != Engine::Tract {
+        {
             let default = OrtLibrary::Search(OrtSearch::local());
             let (runtime, places) = engine::find_onnx_runtime(self.library.as_ref().unwrap_or(&default))?;
             if let Some(runtime) = runtime {
@@ -333,14 +336,16 @@ impl SegmenterBuilder {
             if self.engine == Engine::Ort || !cfg!(feature = "tract") || self.device_needs_ort() {
                 return Err(ErrorKind::LibraryNotFound { looked: places.len() }.into());
             }
-            let mut choice = self.choose_tract()?;
+            let mut choice = self.choose_embedded(Engine::Tract)?;
             choice.notes.push(Note::OnnxRuntimeNotFound { searched: places.len() });
-            return Ok(choice);
+            Ok(choice)
         }
-        if self.engine == Engine::Ort {
-            return Err(ErrorKind::EngineNotBuilt { engine: Engine::Ort }.into());
+        #[cfg(not(feature = "ort"))]
+        match self.engine {
+            Engine::Ort => Err(ErrorKind::EngineNotBuilt { engine: Engine::Ort }.into()),
+            _ if cfg!(feature = "tract") => self.choose_embedded(Engine::Tract),
+            _ => self.choose_embedded(Engine::Native),
         }
-        self.choose_tract()
     }
 
     #[cfg(feature = "ort")]
@@ -367,27 +372,30 @@ impl SegmenterBuilder {
         Ok(Choice { engine: Engine::Ort, device, runtime: Some(runtime), notes })
     }
 
-    fn choose_tract(&self) -> Result<Choice, Error> {
-        if !cfg!(feature = "tract") {
-            return Err(ErrorKind::EngineNotBuilt { engine: Engine::Tract }.into());
+    /// A built-in engine, which runs only on the processor.
+    fn choose_embedded(&self, engine: Engine) -> Result<Choice, Error> {
+        let is_built = if engine == Engine::Native { cfg!(feature = "native") } else { cfg!(feature = "tract") };
+        if !is_built {
+            return Err(ErrorKind::EngineNotBuilt { engine }.into());
         }
         let reason = match self.device {
-            Device::Auto | Device::Cpu => {
-                return Ok(Choice::on_processor(Engine::Tract));
+            Device::Auto | Device::Cpu => return Ok(Choice::on_processor(engine)),
+            Device::Vulkan(_) => {
+                "inference runs on cpu, openvino, cuda and tensorrt; vulkan is a training device".to_owned()
             }
-            Device::Vulkan(_) => "inference runs on cpu, openvino, cuda and tensorrt; vulkan is a training device",
             Device::Cuda(_) | Device::TensorRt(_) => {
-                "the built-in engine (tract) runs only on the processor; GPUs need the engine `ort`"
+                format!("the built-in engine ({engine}) runs only on the processor; GPUs need the engine `ort`")
             }
-            Device::OpenVino => "OpenVINO is a provider of ONNX Runtime, so it needs the engine `ort`",
+            Device::OpenVino => "OpenVINO is a provider of ONNX Runtime, so it needs the engine `ort`".to_owned(),
         };
-        Err(ErrorKind::Device { device: self.device, reason: reason.into() }.into())
+        Err(ErrorKind::Device { device: self.device, reason }.into())
     }
 
     fn load(&self, files: &[ModelFile], choice: &Choice) -> Result<Vec<Box<dyn SharedPredictor>>, Error> {
         let load = |file: &ModelFile| match choice.engine {
             Engine::Ort => self.load_ort(file, choice),
             Engine::Custom(_) => self.load_custom(file),
+            Engine::Native => self.load_native(&file.bytes),
             Engine::Tract | Engine::Auto => self.load_tract(&file.bytes, &file.spec),
         };
         files.iter().map(load).collect()
@@ -454,6 +462,16 @@ impl SegmenterBuilder {
     #[cfg(not(feature = "ort"))]
     fn load_ort(&self, _: &ModelFile, choice: &Choice) -> Result<Box<dyn SharedPredictor>, Error> {
         Err(ErrorKind::EngineNotBuilt { engine: choice.engine }.into())
+    }
+
+    #[cfg(feature = "native")]
+    fn load_native(&self, bytes: &[u8]) -> Result<Box<dyn SharedPredictor>, Error> {
+        Ok(Box::new(crate::engine::NativePredictor::new(bytes, self.threads)?))
+    }
+
+    #[cfg(not(feature = "native"))]
+    fn load_native(&self, _: &[u8]) -> Result<Box<dyn SharedPredictor>, Error> {
+        Err(ErrorKind::EngineNotBuilt { engine: Engine::Native }.into())
     }
 
     #[cfg(feature = "tract")]

@@ -1,7 +1,7 @@
 //! Segments medical scans with an exported model.
 //!
 //! A [`Segmenter`] contains one model or an ensemble, ready to run: in ONNX Runtime, which is loaded from a library at
-//! run time, or in the built-in engine tract, which needs no other files. It is `Send + Sync`, reads no environment
+//! run time, or in a built-in engine (native or tract), which needs no other files. It is `Send + Sync`, reads no environment
 //! variables and prints nothing. Scans are [`Image`](volume::Image)s in memory or files.
 //!
 //! ```
@@ -84,7 +84,8 @@
 //!
 //! # Engines and devices
 //!
-//! [`Engine::Auto`] is ONNX Runtime if [`OrtSearch`] finds it, and tract otherwise. [`Device::Auto`] is CUDA if ONNX
+//! [`Engine::Auto`] is ONNX Runtime if [`OrtSearch`] finds it, and tract otherwise. [`Engine::Native`] runs the graphs that Sulcus
+//! exports on this project's own kernels, including those in 8-bit integers, and refuses others by name. [`Device::Auto`] is CUDA if ONNX
 //! Runtime's provider starts, and the processor otherwise. [`Segmenter::engine`], [`Segmenter::device`] and
 //! [`Segmenter::notes`] return the choice. A *named* engine or device is used, or an error is returned: there is no
 //! silent fallback. An [`EngineFactory`] adds an engine of your own.
@@ -112,12 +113,12 @@
 //!
 //! # Features
 //!
-//! `ort` and `tract` are the engines, both on by default; `cuda`, `tensorrt` and `openvino` add ONNX Runtime's providers
-//! and compile without any SDK. With only `tract`, no library is loaded at run time. The crates whose types are part of
+//! `native`, `ort` and `tract` are the engines, all on by default; `cuda`, `tensorrt` and `openvino` add ONNX Runtime's providers
+//! and compile without any SDK. Without `ort`, no library is loaded at run time. The crates whose types are part of
 //! this interface are re-exported as [`model`], [`pipeline`], [`volume`] and [`io`].
 
-#[cfg(not(any(feature = "ort", feature = "tract")))]
-compile_error!("sulcus-runtime needs an engine: turn on its feature `ort` or `tract`");
+#[cfg(not(any(feature = "native", feature = "ort", feature = "tract")))]
+compile_error!("sulcus-runtime needs an engine: turn on its feature `native`, `ort` or `tract`");
 
 mod builder;
 mod device;
@@ -140,6 +141,8 @@ pub use sulcus_volume as volume;
 
 pub use builder::SegmenterBuilder;
 pub use device::{Device, UnknownDevice};
+#[cfg(feature = "native")]
+pub use engine::NativePredictor;
 #[cfg(feature = "tract")]
 pub use engine::TractPredictor;
 pub use engine::{Engine, EngineFactory, SharedPredictor, UnknownEngine};

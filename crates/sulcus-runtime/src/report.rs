@@ -8,7 +8,7 @@ use sulcus_volume::Label;
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// The engine: `ort` or `tract`.
+    /// The engine: `native`, `ort` or `tract`.
     pub engine: String,
     /// The device, such as `cpu` or `cuda:0`.
     pub device: String,

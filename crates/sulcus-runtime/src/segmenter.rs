@@ -6,7 +6,7 @@ use sulcus_model::{CropRule, ModelSpec, Precision};
 use sulcus_pipeline::{
     ChunkSize, Crop, EngineMemory, InferencePlan, InferenceSettings, Numerics, Outputs, PipelineError,
     PlannedModel, Progress, ScanChecks, ScanInput, WindowOptions, check_memory, check_scan, execute,
-    min_memory_bytes, plan_inference,
+    min_memory_bytes, plan_inference, tile_edges,
 };
 use sulcus_volume::{Geometry, Image, Label};
 
@@ -83,8 +83,11 @@ impl Sessions<'_> {
 }
 
 impl Model {
-    fn planned(&self) -> PlannedModel<'_> {
+    /// What planning needs to know for a scan of this geometry.
+    fn planned(&self, geometry: &Geometry) -> PlannedModel<'_> {
         let mut planned = PlannedModel::new(&self.spec);
+        let tile = [&[1, self.spec.channels.len()], tile_edges(&self.spec, geometry).as_slice()].concat();
+        planned.workspace_bytes = self.predictor.workspace_bytes(&tile);
         planned.max_sessions = self.session_pool.as_ref().map_or(1, SessionPool::count);
         planned.batch = self.predictor.batch();
         planned.file_bytes = self.file_bytes;
@@ -190,8 +193,11 @@ impl Segmenter {
     /// # Errors
     /// When the network's grid would be larger than any that can be processed.
     pub fn min_memory_bytes(&self, geometry: &Geometry, outputs: Outputs) -> Result<u64, Error> {
-        let models: Vec<PlannedModel<'_>> = self.models.iter().map(Model::planned).collect();
-        Ok(min_memory_bytes(&models, geometry, &self.owned_scan_settings(geometry, outputs, None))?)
+        Ok(min_memory_bytes(
+            &self.planned(geometry),
+            geometry,
+            &self.owned_scan_settings(geometry, outputs, None),
+        )?)
     }
 
     /// Checks a scan before it is read: whether its header announces voxels that can be read, and segmented by
@@ -207,9 +213,12 @@ impl Segmenter {
         outputs: Outputs,
         max_memory: Option<u64>,
     ) -> Result<(), Error> {
-        let models: Vec<PlannedModel<'_>> = self.models.iter().map(Model::planned).collect();
         let settings = self.owned_scan_settings(geometry, outputs, self.memory_limit(max_memory));
-        Ok(check_memory(&models, Some(geometry), read_bytes, &settings)?)
+        Ok(check_memory(&self.planned(geometry), Some(geometry), read_bytes, &settings)?)
+    }
+
+    fn planned(&self, geometry: &Geometry) -> Vec<PlannedModel<'_>> {
+        self.models.iter().map(|model| model.planned(geometry)).collect()
     }
 
     /// The settings for a scan whose memory is reused.
@@ -231,7 +240,7 @@ impl Segmenter {
     /// When the memory limit is too small for the scan, or the network's grid would be larger than any that can be processed.
     pub fn plan(&self, geometry: &Geometry, outputs: Outputs) -> Result<InferencePlan, Error> {
         let settings = self.inference_settings(outputs, self.memory_limit(None));
-        let models: Vec<PlannedModel<'_>> = self.models.iter().map(Model::planned).collect();
+        let models: Vec<PlannedModel<'_>> = self.models.iter().map(|model| model.planned(geometry)).collect();
         Ok(plan_inference(&models, geometry, &settings)?)
     }
 
@@ -342,8 +351,9 @@ impl Segmenter {
         let warnings =
             checks.map(|checks| check_scan(&specs, scan.image(), checks)).transpose()?.unwrap_or_default();
 
-        let planned: Vec<PlannedModel<'_>> = models.iter().map(Model::planned).collect();
-        let plan = plan_inference(&planned, scan.image().geometry(), &settings)?;
+        let geometry = scan.image().geometry();
+        let planned: Vec<PlannedModel<'_>> = models.iter().map(|model| model.planned(geometry)).collect();
+        let plan = plan_inference(&planned, geometry, &settings)?;
         tracing::debug!("plan: {plan}");
         check_available(plan.peak_bytes.saturating_sub(self.loaded_bytes))?;
         let is_limited = max_memory.or(self.settings.memory_limit).is_some() || plan.chunks != ChunkSize::WHOLE;

@@ -13,7 +13,9 @@ use sulcus_model::{Dimensions, GoldenCase, label_hash};
 use sulcus_onnx::{GraphBuilder, attribute, with_spec};
 use sulcus_pipeline::{Predictor, Progress, Tensor, compare_predictors};
 use sulcus_runtime::ort::{OrtLibrary, OrtPredictor};
-use sulcus_runtime::{Device, Engine, SegmentOptions, Segmenter, SegmenterBuilder, TractPredictor, with_causes};
+use sulcus_runtime::{
+    Device, Engine, NativePredictor, SegmentOptions, Segmenter, SegmenterBuilder, TractPredictor, with_causes,
+};
 use sulcus_volume::{Image, LabelTable};
 
 /// Engines sum in different orders. The same tolerance is used in all crates.
@@ -22,7 +24,7 @@ const MAX_LOGIT_DIFFERENCE: f32 = 1e-3;
 const MAX_DISAGREEMENT: f64 = 1e-4;
 
 #[test]
-fn both_engines_give_the_same_logits() {
+fn all_engines_give_the_same_logits() {
     let runtime = onnx_runtime();
     for (axes, shapes) in [
         (2, vec![vec![1, 1, 16, 16], vec![1, 1, 34, 50], vec![3, 1, 2, 8], vec![1, 1, 16, 16]]),
@@ -39,17 +41,20 @@ fn both_engines_give_the_same_logits() {
                 Tensor::new(shape, values).unwrap()
             })
             .collect();
-        let parity = compare_predictors(&spec(axes), &tract, &ort, &inputs).unwrap();
-        assert!(parity.max_abs_difference < MAX_LOGIT_DIFFERENCE, "{axes}-D: {parity:?}");
-        assert!(
-            parity.class_disagreements as f64 <= MAX_DISAGREEMENT * parity.voxels as f64,
-            "{axes}-D: {parity:?}"
-        );
+        let native = NativePredictor::new(&bytes, Some(2)).unwrap();
+        for other in [&tract as &dyn Predictor, &native] {
+            let parity = compare_predictors(&spec(axes), other, &ort, &inputs).unwrap();
+            assert!(parity.max_abs_difference < MAX_LOGIT_DIFFERENCE, "{axes}-D: {parity:?}");
+            assert!(
+                parity.class_disagreements as f64 <= MAX_DISAGREEMENT * parity.voxels as f64,
+                "{axes}-D: {parity:?}"
+            );
+        }
     }
 }
 
 #[test]
-fn both_engines_give_the_same_masks() {
+fn all_engines_give_the_same_masks() {
     onnx_runtime();
     for axes in [2, 3] {
         for mirror in [false, true] {
@@ -61,10 +66,12 @@ fn both_engines_give_the_same_masks() {
                     segmenter.segment(&scan, SegmentOptions::default()).unwrap().labels
                 })
                 .collect();
-            let [tract, ort] = &masks[..] else { panic!("two engines") };
-            let different = tract.data().iter().zip(ort.data()).filter(|(a, b)| a != b).count();
-            let allowed = MAX_DISAGREEMENT * tract.data().len() as f64;
-            assert!(different as f64 <= allowed, "{axes}-D: {different} voxels");
+            let [tract, others @ ..] = &masks[..] else { panic!("no engine") };
+            for other in others {
+                let different = tract.data().iter().zip(other.data()).filter(|(a, b)| a != b).count();
+                let allowed = MAX_DISAGREEMENT * tract.data().len() as f64;
+                assert!(different as f64 <= allowed, "{axes}-D: {different} voxels");
+            }
             assert!(tract.counts().len() == 3, "the masks hold both labels and background: {:?}", tract.counts());
         }
     }

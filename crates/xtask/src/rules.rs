@@ -24,6 +24,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("sulcus-onnx", &["sulcus-model", "sulcus-volume"]),
     ("sulcus-nnunet", &["sulcus-model", "sulcus-onnx", "sulcus-volume"]),
     ("sulcus-kernels", &[]),
+    ("sulcus-engine", &["sulcus-kernels", "sulcus-model", "sulcus-onnx", "sulcus-volume"]),
     ("sulcus-dataset", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-volume"]),
     ("sulcus-plan", &["sulcus-dataset", "sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-volume"]),
     (
@@ -40,7 +41,10 @@ const MEMBERS: &[(&str, &[&str])] = &[
             "sulcus-volume",
         ],
     ),
-    ("sulcus-runtime", &["sulcus-io", "sulcus-model", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"]),
+    (
+        "sulcus-runtime",
+        &["sulcus-engine", "sulcus-io", "sulcus-model", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"],
+    ),
     ("sulcus-capi", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
     ("sulcus-python", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
     ("sulcus-serve", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
@@ -267,6 +271,7 @@ const CONFINED: &[Confined] = &[
 const LIBRARIES_WITH_THREADS: &[&str] = &[
     "sulcus-io",
     "sulcus-kernels",
+    "sulcus-engine",
     "sulcus-pipeline",
     "sulcus-dataset",
     "sulcus-train",

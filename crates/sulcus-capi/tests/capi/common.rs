@@ -23,7 +23,7 @@ pub(crate) fn bundled_scan() -> PathBuf {
 
 /// The engines that this machine has, each with its library.
 pub(crate) fn engines() -> Vec<(Engine, Option<PathBuf>)> {
-    let mut engines = vec![(Engine::Tract, None)];
+    let mut engines = vec![(Engine::Tract, None), (Engine::Native, None)];
     match std::env::var_os("SULCUS_ORT_LIB") {
         Some(library) => engines.push((Engine::Ort, Some(library.into()))),
         None => sulcus_harness::skip_part("there is no ONNX Runtime; set SULCUS_ORT_LIB"),

@@ -79,7 +79,7 @@ pub(crate) struct ComputeArgs {
     /// cache folder for TensorRT, none for other devices]
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
-    /// The inference engine: auto, ort (ONNX Runtime) or tract (built in)
+    /// The inference engine: auto, native (built in), ort (ONNX Runtime) or tract (built in, any graph)
     #[arg(long, value_name = "E", default_value = "auto")]
     pub(crate) engine: Engine,
     /// Threads of the engine [default: all processors]

@@ -18,6 +18,7 @@ use crate::output::Ui;
 pub(crate) fn check(args: &ComputeArgs) -> Result<(), CliError> {
     args.precision.requested(args.device, args.engine)?;
     let without_cache = match (args.engine, args.device) {
+        (Engine::Native, _) => "the built-in engine (native)",
         (Engine::Tract, _) => "the built-in engine (tract)",
         (_, Device::Cuda(_) | Device::OpenVino) => "that device",
         _ => return Ok(()),

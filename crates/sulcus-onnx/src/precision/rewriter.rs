@@ -109,6 +109,7 @@ impl GraphRewriter {
             name: output.clone(),
             op_type: operator.to_owned(),
             attribute,
+            domain: String::new(),
         });
         output
     }
@@ -131,9 +132,7 @@ fn old_head(name: String, doc_string: String) -> GraphProto {
 }
 
 fn decode(onnx_bytes: &[u8]) -> Result<ModelProto, OnnxError> {
-    // Identifies files of other kinds, with the errors of `read_spec`.
-    crate::file::graph(onnx_bytes)?;
-    ModelProto::decode(onnx_bytes).map_err(|e| OnnxError::Damaged { reason: format!("its graph is broken: {e}") })
+    crate::read_model(onnx_bytes)
 }
 
 /// The error for a graph that cannot be converted.

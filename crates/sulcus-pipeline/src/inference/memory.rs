@@ -175,16 +175,7 @@ pub(super) fn engine_workspace_bytes(spec: &ModelSpec, geometry: &Geometry) -> u
     /// were not measured.
     const ARENA_OVERHEAD: f64 = 1.6;
     let network = &spec.network;
-    let edges: Vec<usize> = match spec.tiling {
-        Tiling::Patch | Tiling::CentredPatch => spec.patch.clone(),
-        Tiling::Whole => {
-            let reorientation =
-                Reorientation::between(geometry.orientation(), spec.orientation.orientation_for(geometry));
-            let [x, y, z] = reorientation.shape(geometry.shape());
-            let padded = [z, y, x].into_iter().skip(3 - spec.padding_multiple.len()).zip(&spec.padding_multiple);
-            padded.map(|(edge, multiple)| edge.next_multiple_of((*multiple).max(1))).collect()
-        }
-    };
+    let edges = tile_edges(spec, geometry);
     let mut downsampling = vec![1; edges.len()];
     let mut feature_maps = Vec::new();
     for stage in &network.stages {
@@ -195,6 +186,20 @@ pub(super) fn engine_workspace_bytes(spec: &ModelSpec, geometry: &Geometry) -> u
     let all: f64 = feature_maps.iter().sum();
     let peak = feature_maps.iter().map(|map| all + 4.0 * map).fold(0.0, f64::max);
     (peak * ARENA_OVERHEAD) as u64
+}
+
+/// The spatial edges of the tiles in which a model sees a scan of this geometry, `[(D,) H, W]`.
+pub fn tile_edges(spec: &ModelSpec, geometry: &Geometry) -> Vec<usize> {
+    match spec.tiling {
+        Tiling::Patch | Tiling::CentredPatch => spec.patch.clone(),
+        Tiling::Whole => {
+            let reorientation =
+                Reorientation::between(geometry.orientation(), spec.orientation.orientation_for(geometry));
+            let [x, y, z] = reorientation.shape(geometry.shape());
+            let padded = [z, y, x].into_iter().skip(3 - spec.padding_multiple.len()).zip(&spec.padding_multiple);
+            padded.map(|(edge, multiple)| edge.next_multiple_of((*multiple).max(1))).collect()
+        }
+    }
 }
 
 /// The whole, a half, a third, … down to one.

@@ -30,6 +30,7 @@ pub(crate) use decide::{labels_of, mean_of_networks};
 pub use execute::{Execution, InferenceContext, WeightedGroup, execute};
 pub use label_accumulator::{LabelAccumulator, LogitSlab};
 pub use logits::Logits;
+pub use memory::tile_edges;
 pub use plan::{
     Average, GridGroup, InferencePlan, PreprocessingGroup, WindowGroup, check_memory, min_memory_bytes,
     plan_inference,

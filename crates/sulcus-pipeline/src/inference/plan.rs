@@ -243,7 +243,9 @@ impl<'a> Planner<'a> {
             // An engine keeps its workspace, so the workspace of the first session is counted too.
             let more = if sessions > 1 && model.max_sessions > 1 { model.max_sessions as u64 } else { 0 };
             let workspace = match self.settings.engine_memory {
-                EngineMemory::Process => engine_workspace_bytes(model.spec, self.geometry),
+                EngineMemory::Process => {
+                    model.workspace_bytes.unwrap_or_else(|| engine_workspace_bytes(model.spec, self.geometry))
+                }
                 EngineMemory::Device => 0,
             };
             // A further session has the weights as in the file, and in the layout of the engine's kernels.

@@ -16,12 +16,14 @@ pub struct PlannedModel<'a> {
     pub batch: usize,
     /// Length of its file in bytes.
     pub file_bytes: u64,
+    /// Memory for the intermediate values of one call of its engine, in bytes; estimated from the network if it is not known.
+    pub workspace_bytes: Option<u64>,
 }
 
 impl<'a> PlannedModel<'a> {
     /// A model with one session, whose engine takes one tile per call.
     pub fn new(spec: &'a ModelSpec) -> Self {
-        Self { spec, max_sessions: 1, batch: 1, file_bytes: 0 }
+        Self { spec, max_sessions: 1, batch: 1, file_bytes: 0, workspace_bytes: None }
     }
 }
 

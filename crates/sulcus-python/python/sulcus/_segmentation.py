@@ -54,7 +54,7 @@ class Report:
     """What is reported about a segmentation besides its mask."""
 
     engine: str
-    """The engine that ran the network: `ort` or `tract`."""
+    """The engine that ran the network: `native`, `ort` or `tract`."""
     device: str
     """The device that it ran on."""
     precision: str
@@ -119,7 +119,7 @@ class Segmentation:
 
     @property
     def engine(self) -> str:
-        """The engine that ran the network: `ort` or `tract`."""
+        """The engine that ran the network: `native`, `ort` or `tract`."""
         return self.report.engine
 
     @property

@@ -22,8 +22,9 @@ Path = str | os.PathLike[str]
 Model = Path | bytes | bytearray | memoryview
 Progress = Callable[[int, int], object]
 
-Engine = Literal["auto", "ort", "tract"]
-"""`ort` is ONNX Runtime, `tract` is built in. `auto` is ONNX Runtime if it is found, otherwise tract."""
+Engine = Literal["auto", "native", "ort", "tract"]
+"""`ort` is ONNX Runtime; `native` and `tract` are built in, the first for the models of Sulcus. `auto` is ONNX Runtime if it is found,
+otherwise tract."""
 Device = Literal[
     "auto",
     "cpu",
@@ -63,7 +64,7 @@ class Segmenter:
     `model`
         A model file, the bytes of one, or a sequence of these. Several models are averaged.
     `engine`
-        The engine: `ort`, `tract` or `auto`. A named engine is used, or an error is raised.
+        The engine: `native`, `ort`, `tract` or `auto`. A named engine is used, or an error is raised.
     `device`
         The device: `cpu`, `openvino`, `cuda`, `cuda:1`, `tensorrt` or `auto`. A named device is used, or an error is raised.
     `precision`
@@ -145,7 +146,7 @@ class Segmenter:
 
     @property
     def engine(self) -> str:
-        """The engine in use, `ort` or `tract`."""
+        """The engine in use: `native`, `ort` or `tract`."""
         return self._native.engine
 
     @property

@@ -5,20 +5,22 @@ use std::str::FromStr;
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Engine {
-    /// ONNX Runtime if it is found, the built-in engine otherwise.
+    /// ONNX Runtime if it is found, a built-in engine otherwise.
     #[default]
     Auto,
     /// ONNX Runtime, loaded at run time.
     Ort,
-    /// The embedded pure-Rust engine.
+    /// The embedded pure-Rust engine for any graph.
     Tract,
+    /// The engine of this project for the graphs that Sulcus exports, on its own kernels, on the processor.
+    Native,
     /// An engine of the caller, by its name; see [`EngineFactory`](crate::EngineFactory).
     Custom(&'static str),
 }
 
 /// An unknown engine name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an engine: expected auto, ort or tract")]
+#[error("`{0}` is not an engine: expected auto, native, ort or tract")]
 pub struct UnknownEngine(String);
 
 impl FromStr for Engine {
@@ -29,6 +31,7 @@ impl FromStr for Engine {
             "auto" => Ok(Self::Auto),
             "ort" => Ok(Self::Ort),
             "tract" => Ok(Self::Tract),
+            "native" => Ok(Self::Native),
             other => Err(UnknownEngine(other.to_owned())),
         }
     }
@@ -41,12 +44,13 @@ impl fmt::Display for Engine {
 }
 
 impl Engine {
-    /// `auto`, `ort`, `tract`, or the name of a custom engine.
+    /// `auto`, `native`, `ort`, `tract`, or the name of a custom engine.
     pub fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Ort => "ort",
             Self::Tract => "tract",
+            Self::Native => "native",
             Self::Custom(name) => name,
         }
     }

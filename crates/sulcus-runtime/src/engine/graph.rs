@@ -6,7 +6,7 @@ pub(super) const INPUT: &str = "image";
 pub(super) const OUTPUT: &str = "logits";
 
 /// The default number of threads of an engine: all that the process may use.
-#[cfg(any(feature = "ort", not(target_family = "wasm")))]
+#[cfg(any(feature = "ort", feature = "native", not(target_family = "wasm")))]
 pub(crate) fn all_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -3,6 +3,8 @@
 mod choice;
 mod custom;
 mod graph;
+#[cfg(feature = "native")]
+mod native;
 #[cfg(feature = "ort")]
 mod ort;
 #[cfg(feature = "ort")]
@@ -22,8 +24,10 @@ mod tract;
 
 pub use self::choice::{Engine, UnknownEngine};
 pub use self::custom::{EngineFactory, SharedPredictor};
-#[cfg(any(feature = "ort", not(target_family = "wasm")))]
+#[cfg(any(feature = "ort", feature = "native", not(target_family = "wasm")))]
 pub(crate) use self::graph::all_threads;
+#[cfg(feature = "native")]
+pub use self::native::NativePredictor;
 #[cfg(feature = "ort")]
 pub use self::ort::{OrtOptions, OrtPredictor};
 #[cfg(feature = "ort")]

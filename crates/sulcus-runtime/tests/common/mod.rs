@@ -40,7 +40,7 @@ const NO_ORT: &str = "there is no ONNX Runtime; set SULCUS_ORT_LIB";
 
 /// A builder for each engine of this machine. A missing engine counts as a skipped part.
 pub(crate) fn builders() -> Vec<SegmenterBuilder> {
-    let mut builders = vec![Segmenter::builder().engine(Engine::Tract)];
+    let mut builders = [Engine::Tract, Engine::Native].map(|engine| Segmenter::builder().engine(engine)).to_vec();
     if has_onnx_runtime() {
         let library = OrtLibrary::Search(search());
         builders.push(Segmenter::builder().engine(Engine::Ort).device(Device::Cpu).ort_library(library));

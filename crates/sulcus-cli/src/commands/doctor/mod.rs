@@ -26,7 +26,8 @@ pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(),
     let changed_installation = check_installation(library);
     let (runtime, mut onnx_runtime) = find_library(library);
     onnx_runtime.changed_installation = changed_installation;
-    let mut engines = vec![replay_engine(Engine::Tract, &model, library)];
+    let mut engines =
+        [Engine::Native, Engine::Tract].map(|engine| replay_engine(engine, &model, library)).to_vec();
     if runtime.is_some() {
         engines.insert(0, replay_engine(Engine::Ort, &model, library));
     } else {
@@ -119,8 +120,13 @@ fn failed(error: &RuntimeError) -> Golden {
 
 fn replay_engine(engine: Engine, model: &[u8], library: &OrtLibrary) -> EngineReport {
     let replayed = replay(engine, Device::Cpu, model, library);
-    let available =
-        !replayed.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::NeedsOnnxRuntime { .. }));
+    // The native engine refuses graphs of other projects, which another engine can run.
+    let cannot_run = |error: &RuntimeError| match error.kind() {
+        ErrorKind::NeedsOnnxRuntime { .. } => true,
+        ErrorKind::Graph { engine, .. } => *engine == Engine::Native,
+        _ => false,
+    };
+    let available = !replayed.as_ref().is_err_and(cannot_run);
     let golden = replayed.unwrap_or_else(|error| failed(&error));
     EngineReport { name: EngineName(engine), available, golden }
 }

@@ -3,7 +3,7 @@
 use sulcus_model::ModelSpec;
 use sulcus_pipeline::{Parity, Predictor, Tensor, compare_predictors};
 use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary, OrtPredictor};
-use sulcus_runtime::{Device, Engine, Segmenter, TractPredictor};
+use sulcus_runtime::{Device, Engine, NativePredictor, Segmenter, TractPredictor};
 
 use crate::error::{CliError, Context};
 
@@ -13,7 +13,7 @@ pub(in crate::commands) const TOLERANCE: f32 = 1e-4;
 /// The same before training. Random weights amplify rounding errors more than trained ones, and a wrong graph differs by far more.
 pub(in crate::commands) const UNTRAINED_TOLERANCE: f32 = 1e-3;
 
-/// The engines of this machine: tract, and ONNX Runtime if it is found.
+/// The engines of this machine: native and tract, and ONNX Runtime if it is found.
 pub(in crate::commands) struct Engines {
     pub(in crate::commands) runtime: Option<OnnxRuntime>,
     pub(in crate::commands) library: OrtLibrary,
@@ -45,7 +45,11 @@ impl Engines {
     /// # Errors
     /// When an engine refuses the file, its logits differ by more than the tolerance, or its golden mask differs.
     pub(in crate::commands) fn check(&self, model: &ModelFile<'_>) -> Result<Vec<String>, CliError> {
-        let mut checked = Vec::new();
+        let native =
+            NativePredictor::new(model.bytes, None).context("loading the exported file in the native engine")?;
+        let mut checked = vec![model.compare("native", &native)?];
+        drop(native);
+        self.replay(Engine::Native, model)?;
         let shape = [&[1, model.spec.channels.len()], model.spec.patch.as_slice()].concat();
         let tract =
             TractPredictor::new(model.bytes, &shape, None).context("loading the exported file in tract")?;
@@ -76,7 +80,11 @@ impl Engines {
         let tract = TractPredictor::new(bytes, &shape, None).context("loading the imported file in tract")?;
         let model = ModelFile { bytes, spec, trainer: &tract, inputs, tolerance: UNTRAINED_TOLERANCE };
         self.replay(Engine::Tract, &model)?;
-        let mut checked = Vec::new();
+        let native =
+            NativePredictor::new(bytes, None).context("loading the imported file in the native engine")?;
+        let mut checked = vec![model.compare("native", &native)?];
+        drop(native);
+        self.replay(Engine::Native, &model)?;
         if let Some(runtime) = &self.runtime {
             let ort = OrtPredictor::new(runtime, bytes, Device::Cpu, None)
                 .context("loading the imported file in ONNX Runtime")?;
