@@ -151,7 +151,7 @@ mod tests {
             attribute::ints("pads", pads),
         ];
         graph.node(OPERATOR, &["image", "w", "b"], "logits", attributes);
-        graph.finish(&test_spec(), "", "0").unwrap()
+        graph.finish(&test_spec(2).build(), "", "0").unwrap()
     }
 
     #[test]
