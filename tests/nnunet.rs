@@ -1,4 +1,4 @@
-//! Imported models of nnU-Net in both engines: the logits are those that PyTorch computes with nnU-Net's own classes.
+//! Imported models of nnU-Net in every engine: the logits are those that PyTorch computes with nnU-Net's own classes.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 use sulcus_nnunet::{ImportOptions, import};
 use sulcus_pipeline::{Predictor, Tensor};
 use sulcus_runtime::ort::{OrtPredictor, find_onnx_runtime};
-use sulcus_runtime::{Device, TractPredictor};
+use sulcus_runtime::{Device, NativePredictor, TractPredictor};
 use sulcus_tests::{onnx_runtime, root};
 
 /// Maximum difference between a logit and PyTorch's: single precision, other orders of summation. The file of expected logits has
@@ -46,6 +46,7 @@ fn logits_of_every_imported_network_are_pytorchs() {
         let input = noise(&numbers(&expected["input"]));
         let mut predictors: Vec<(&str, Box<dyn Predictor>)> = Vec::new();
         predictors.push(("tract", Box::new(TractPredictor::new(&model.bytes, input.shape(), None).unwrap())));
+        predictors.push(("native", Box::new(NativePredictor::new(&model.bytes, Some(2)).unwrap())));
         if let Some(runtime) = &runtime {
             predictors
                 .push(("ORT", Box::new(OrtPredictor::new(runtime, &model.bytes, Device::Cpu, None).unwrap())));

@@ -106,7 +106,8 @@ impl Model {
 fn precision_names(models: &[Model], settings: &EngineSettings) -> String {
     let stored: BTreeSet<Precision> = models.iter().map(|m| m.spec.precision()).collect();
     // The builder has refused precisions that the device does not support.
-    let computed = |stored| compute_precision(settings.precision, settings.device, stored).unwrap_or(stored);
+    let EngineSettings { engine, device, precision, .. } = *settings;
+    let computed = |stored| compute_precision(precision, engine, device, stored).unwrap_or(stored);
     let mut names: Vec<&str> = stored.into_iter().map(|stored| computed(stored).name()).collect();
     names.dedup();
     names.join("+")

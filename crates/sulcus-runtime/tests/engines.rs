@@ -333,8 +333,12 @@ fn unavailable_device_is_refused_with_the_reason() {
         let error = refusal(ort(), device);
         assert!(error.starts_with(&format!("the device `{device}` cannot be used: ")), "{error}");
     }
-    // Without a named device, the processor is used if there is no GPU, and a note says so.
+    // Without a named device, the processor is used if there is no GPU. With ONNX Runtime, a note says so.
     let auto = ort().model_bytes(model(2)).build().unwrap();
+    if auto.device() == Device::Cpu && sulcus_engine::has_vector_kernels() {
+        assert_eq!(auto.engine(), Engine::Native);
+        return;
+    }
     assert_eq!(auto.engine(), Engine::Ort);
     assert!(
         auto.device() == Device::Cuda(0)
