@@ -56,7 +56,7 @@ pub enum VolumeError {
     Labels(String),
     /// A mask and the table that it is compared with name a label differently.
     #[error(
-        "label {value} is named `{name}`, but `{expected}` is expected for this number, and `{name}` is no expected name"
+        "label {value} is named `{name}`, but `{expected}` is expected for this number, and `{name}` is not an expected name"
     )]
     LabelName {
         /// The number of the label.

@@ -96,7 +96,7 @@ fn is_series(path: &Path) -> bool {
     scans::is_dicom(path) && !sulcus_dicom::is_segmentation(path)
 }
 
-/// The volume of `--like`; where IN is no series, `--series` selects a series of REF.
+/// The volume of `--like`; where IN is not a series, `--series` selects a series of REF.
 fn reference_source(reference: &Path, args: &ConvertArgs) -> Result<VolumeMetadata, CliError> {
     let read = match args.series.as_deref() {
         Some(uid) if is_series(reference) && !is_series(&args.input) => {
