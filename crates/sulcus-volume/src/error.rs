@@ -46,7 +46,7 @@ pub enum VolumeError {
         voxels: usize,
     },
     /// The result does not fit in memory.
-    #[error("the new grid needs {bytes} bytes, which do not fit in memory; choose a coarser or smaller one")]
+    #[error("the grid needs {bytes} bytes, which do not fit in memory; choose a coarser or smaller one")]
     Memory {
         /// Bytes that were requested.
         bytes: u64,
