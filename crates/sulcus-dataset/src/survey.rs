@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use crate::background::constant_backgrounds;
 use crate::case::Case;
 use crate::checks::{self, CaseTraits, Findings};
 use crate::comparison::{Checked, compare_cases};
@@ -45,7 +46,7 @@ impl Dataset {
     /// Warnings: a mask without foreground; a structure of one voxel; a channel with one value in every voxel; a label
     /// that no mask has; the same image under two names; voxels ten times as large or small as the median; a header
     /// without an orientation; two structures in the opposite direction of the other masks; volumes that belong to no
-    /// case.
+    /// case; a constant negative background.
     pub fn survey(&self, names: &[String]) -> Survey {
         self.survey_watched(names, &|| {})
     }
@@ -69,6 +70,7 @@ impl Dataset {
             checked.push((case, traits));
         }
         compare_cases(self, &checked, &mut problems, &mut warnings);
+        warnings.extend(constant_backgrounds(self, &facts));
         Survey { facts, problems, warnings }
     }
 }

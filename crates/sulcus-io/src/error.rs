@@ -258,9 +258,9 @@ pub enum IoErrorKind {
         /// The number of bytes that were inflated.
         found: usize,
     },
-    /// The compressed data goes on long after the last voxel.
+    /// The compressed data continues long after the last voxel.
     #[error(
-        "cannot decompress the file: the header announces {expected} bytes, but its compressed data has more than {surplus} bytes after them; the header is wrong or the file is no volume, get it again"
+        "cannot decompress the file: the header announces {expected} bytes, but its compressed data has more than {surplus} bytes after them; the header is wrong or the file is not a volume, get it again"
     )]
     TrailingData {
         /// The number of bytes that the volume needs.

@@ -117,7 +117,7 @@ mod infinity_as_text {
         Text(String),
     }
 
-    #[expect(clippy::ref_option, reason = "serde asks for this signature")]
+    #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
     pub(super) fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
         match value {
             Some(number) if number.is_infinite() => INFINITE.serialize(serializer),

@@ -314,7 +314,8 @@ impl Segmenter {
             // The recorded mask was computed with the window of the model, so the settings of this segmenter are ignored.
             let window = WindowOptions::default();
             let one = std::slice::from_ref(model);
-            // So is the limit, which may be too small for it. A stranger's model may ask for more than the machine has.
+            // Its memory limit is ignored too, because it may be too small for the golden case. The limit of the machine stays: an
+            // untrusted model file may require more memory than there is.
             let max_memory = Some(self.default_memory_limit.unwrap_or(u64::MAX));
             let options = SegmentOptions { max_memory, ..SegmentOptions::default() };
             // It is a part of a training scan, so it is not compared with whole ones.

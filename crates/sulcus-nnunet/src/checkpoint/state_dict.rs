@@ -41,7 +41,7 @@ impl StateDict {
         for (name, value) in entries {
             let unusable = |reason| CheckpointError::Tensor { name: printable(name), reason };
             let Value::Tensor(tensor) = *pickle.value(value) else {
-                return Err(unusable("it is no tensor".to_owned()));
+                return Err(unusable("it is not a tensor".to_owned()));
             };
             let view = View::new(&pickle, tensor).map_err(unusable)?;
             let named =
@@ -88,7 +88,7 @@ impl StateDict {
             reason: reason.to_owned(),
         };
         if matches!(first.kind, ElementType::Other(_)) {
-            return Err(unusable(file_name, "its values are no floating-point numbers"));
+            return Err(unusable(file_name, "its values are not floating-point numbers"));
         }
         let values = read(&mut self.archive, &mut self.budget, file_name, first)?;
         if values.iter().any(|value| !value.is_finite()) {

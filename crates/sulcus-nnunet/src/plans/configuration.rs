@@ -110,7 +110,7 @@ impl Plans {
         let multiple = architecture.padding_multiple();
         if patch.iter().zip(&multiple).any(|(edge, multiple)| *edge == 0 || edge % multiple != 0) {
             return Err(PlansError::Contradiction {
-                reason: format!("its patch {patch:?} is no multiple of the network's strides {multiple:?}"),
+                reason: format!("its patch {patch:?} is not a multiple of the network's strides {multiple:?}"),
             });
         }
         let text =

@@ -146,7 +146,7 @@ pub(crate) fn decide_plan(
     let spacing = spacing_rule(config.spacing, orientation, shape, &spacings, &mut why)?;
     let native = AxisRange::of(spacings.into_iter()).median;
     let (shape, mm) = match spacing {
-        // Plans have no rule of nnU-Net: only imported models do.
+        // Only imported models have nnU-Net's rule, never plans.
         SpacingRule::Native | SpacingRule::Nnunet(_) => (shape, native),
         SpacingRule::Resample { mm, .. } => {
             (std::array::from_fn(|a| (shape[a] * native[a] / mm.mm()[a]).round_ties_even().max(1.0)), mm.mm())

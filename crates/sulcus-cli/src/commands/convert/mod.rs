@@ -17,6 +17,7 @@ use crate::args::ConvertArgs;
 use crate::error::{CliError, with_causes};
 use crate::files;
 use crate::input::scans;
+use crate::memory;
 use crate::output::{Ui, join, rounded};
 
 pub(crate) fn run(args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
@@ -24,6 +25,7 @@ pub(crate) fn run(args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
     if label_names::is_table(&args.output) {
         return label_names::write_table(args, ui);
     }
+    memory::check_volume(&args.input, 0)?;
     let volume =
         scans::read_stored(&args.input, own_series(args), ui).map_err(|error| CliError::caused_by(&error))?;
     let target = target(args, volume.metadata().geometry())?;
@@ -96,7 +98,7 @@ fn is_series(path: &Path) -> bool {
     scans::is_dicom(path) && !sulcus_dicom::is_segmentation(path)
 }
 
-/// The volume of `--like`; where IN is no series, `--series` selects a series of REF.
+/// The volume of `--like`; where IN is not a series, `--series` selects a series of REF.
 fn reference_source(reference: &Path, args: &ConvertArgs) -> Result<VolumeMetadata, CliError> {
     let read = match args.series.as_deref() {
         Some(uid) if is_series(reference) && !is_series(&args.input) => {

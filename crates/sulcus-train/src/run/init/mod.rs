@@ -66,7 +66,7 @@ pub struct OtherShape {
 
 /// Replaces the weights of a network by those of a file where name and shape agree. The other weights stay unchanged.
 ///
-/// Weights of 2-D networks may lack the depth axis of ours. Input channels of a decoder's first convolution in nnU-Net's
+/// Weights of 2-D networks may lack the depth axis, which Sulcus stores with size 1. Input channels of a decoder's first convolution in nnU-Net's
 /// order are reordered.
 ///
 /// # Errors

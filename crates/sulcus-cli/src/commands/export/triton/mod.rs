@@ -54,7 +54,7 @@ impl Repository<'_> {
     /// scans in the same way. The folder appears only when it is complete.
     ///
     /// # Errors
-    /// When the file is no model of sulcus, its golden case gives another mask, or another model has its name.
+    /// When the file is not a model of Sulcus, its golden case gives another mask, or another model has its name.
     pub(crate) fn add(&self, bytes: &[u8], library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
         let spec = read_spec(bytes).context("reading the model")?;
         if let Some(reason) = config::refusal(&spec, self.device) {
