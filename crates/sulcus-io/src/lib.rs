@@ -74,14 +74,15 @@ mod metadata;
 mod read;
 mod scan;
 mod stored;
+#[cfg(any(feature = "fs", feature = "dicom"))]
+mod system_error;
 mod text;
 mod voxels;
 
 pub use compression::Compression;
 pub use error::{IoError, IoErrorKind};
-#[cfg(feature = "fs")]
 pub use format::Texts;
-pub use format::nifti::{encode_image, encode_labels};
+pub use format::nifti::{encode_image, encode_labels, encode_stored};
 pub use format::{case_name, is_volume_file};
 #[cfg(all(feature = "fs", feature = "label-tables"))]
 pub use fs::write_label_table;
@@ -96,7 +97,7 @@ pub use label_table::{LabelTableFormat, format_label_table, parse_label_table};
 pub use metadata::{VolumeFormat, VolumeMetadata};
 pub use read::{
     nifti_content, nifti_geometry, nifti_memory_bytes, read_image_bytes_without_statistics, read_info_bytes,
-    read_labels_bytes, read_labels_pair_bytes,
+    read_labels_bytes, read_labels_pair_bytes, read_stored_bytes, read_stored_pair_bytes,
 };
 #[cfg(feature = "statistics")]
 pub use read::{read_scan_bytes, read_scan_pair_bytes};

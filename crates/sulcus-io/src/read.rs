@@ -9,6 +9,7 @@ use crate::format::{self, VoxelFile, nifti};
 use crate::info::VolumeInfo;
 use crate::metadata::VolumeMetadata;
 use crate::scan::Scan;
+use crate::stored::StoredVolume;
 
 /// Reads an image from the bytes of a file. The format is detected from the content.
 ///
@@ -75,6 +76,24 @@ pub fn read_labels_bytes(bytes: &[u8]) -> Result<(LabelMap, VolumeMetadata), IoE
 /// As [`read_labels_bytes`].
 pub fn read_labels_pair_bytes(header: &[u8], voxels: &[u8]) -> Result<(LabelMap, VolumeMetadata), IoError> {
     Ok(nifti::read_pair(header, voxels.into())?.labels()?)
+}
+
+/// Reads a volume in its own type from the bytes of a file.
+///
+/// # Errors
+/// When the bytes have no known format, are inconsistent or incomplete, or the values are not single numbers.
+pub fn read_stored_bytes(bytes: &[u8]) -> Result<StoredVolume<'_>, IoError> {
+    Ok(format::read(bytes.into())?)
+}
+
+/// Reads a volume in its own type from the bytes of a header file and of the file with its voxels.
+///
+/// # Errors
+/// As [`read_stored_bytes`].
+pub fn read_stored_pair_bytes<'a>(header: &[u8], voxels: &'a [u8]) -> Result<StoredVolume<'a>, IoError> {
+    let mut parsed = format::parse(header)?;
+    parsed.read_header_file(header)?;
+    Ok(parsed.read(VoxelFile::Separate, voxels.into())?)
 }
 
 /// Describes the volume in the bytes of a file.

@@ -96,9 +96,11 @@ impl Scene {
 
     /// The header of a file: pairs of a name and a value. It has no texts of the file, which may identify the patient.
     pub fn header(&self, role: Role) -> Vec<(&'static str, String)> {
-        let source = match role.layer() {
-            None => self.scan.as_ref().map(|scan| &scan.source),
-            Some(layer) => self.layers[layer].as_ref().map(|labels| &labels.source),
+        let source = match role {
+            Role::Image => self.scan.as_ref().map(|scan| &scan.source),
+            Role::Map => self.map.as_ref().map(|map| &map.source),
+            Role::Mask => self.layers[0].as_ref().map(|labels| &labels.source),
+            Role::Truth => self.layers[1].as_ref().map(|labels| &labels.source),
         };
         source.map(describe).unwrap_or_default()
     }

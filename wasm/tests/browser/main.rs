@@ -14,6 +14,7 @@
 extern crate sulcus_harness;
 
 mod features;
+mod loading;
 mod server;
 
 use std::collections::HashMap;
@@ -373,7 +374,7 @@ fn drop_keys_wheel_and_clicks_work() {
         await until(() => !$('#warning').hidden);
     ";
     let page = visit("dropped", "", &borrowed(&files), script);
-    assert_eq!(page.data("roles").unwrap(), "image.nii.gz | drop it here | truth.nii.gz");
+    assert_eq!(page.data("roles").unwrap(), "image.nii.gz | drop it here | truth.nii.gz | drop it here");
     let seen = page.data("seen").unwrap();
     let steps: Vec<[i32; 3]> = seen
         .split(" | ")

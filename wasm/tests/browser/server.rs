@@ -113,8 +113,9 @@ fn built(path: &str) -> (&'static str, Vec<u8>) {
     let name = path.trim_start_matches('/');
     let kind = match name {
         "index.html" => "text/html",
-        "viewer.js" | "sulcus_viewer.js" | "tools.js" | "sulcus_viewer_tools.js" => "text/javascript",
-        "sulcus_viewer_bg.wasm" | "sulcus_viewer_tools_bg.wasm" => "application/wasm",
+        _ if name.contains('/') => return ("", b"not found".to_vec()),
+        _ if name.ends_with(".js") => "text/javascript",
+        _ if name.ends_with(".wasm") => "application/wasm",
         _ => return ("", b"not found".to_vec()),
     };
     let body = fs::read(dist.join(name)).unwrap_or_default();

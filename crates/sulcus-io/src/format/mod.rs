@@ -17,7 +17,6 @@
 //! Its tests belong into `tests/`. For the fuzzer and `tests/mutation.rs`, add a target (`tests/fuzz/src/targets.rs`, a program in
 //! `tests/fuzz/fuzz_targets`, its name in `crates/xtask/src/fuzz.rs`) and small valid files (`tests/fuzz/src/seeds.rs`).
 
-#[cfg(feature = "fs")]
 mod encodable;
 mod files;
 #[cfg(feature = "text-formats")]
@@ -32,7 +31,6 @@ mod unrecognized;
 
 use std::borrow::Cow;
 
-#[cfg(feature = "fs")]
 pub use encodable::Texts;
 #[cfg(feature = "fs")]
 pub(crate) use encodable::VolumeToEncode;
