@@ -126,8 +126,7 @@ mod tests {
 
     #[test]
     fn reasons_name_what_nnunet_lacks() {
-        let mut spec = sulcus_testing::model_spec();
-        spec.network.downsampling = sulcus_model::Downsampling::MaxPool;
+        let mut spec = sulcus_testing::test_spec(3).build();
         insta::assert_snapshot!(NnunetModel::new(&spec).unwrap_err(), @"");
         spec.network.downsampling = sulcus_model::Downsampling::StridedConvolution;
         spec.tiling = Tiling::Whole;

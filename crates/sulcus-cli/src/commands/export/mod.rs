@@ -56,7 +56,7 @@ pub(crate) fn run(args: &ExportArgs, library: &OrtLibrary, ui: Ui) -> Result<(),
     repository.as_ref().map_or(Ok(()), Repository::check)?;
     args.bundle.as_deref().map_or(Ok(()), bundle::check)?;
     if let Some(target) = &args.nnunet {
-        nnunet_folder(args, &request, &[args.run.clone()], target, library, ui)?;
+        nnunet_folder(args, &request, std::slice::from_ref(&args.run), target, library, ui)?;
     }
     if args.output.is_none() && repository.is_none() && args.bundle.is_none() {
         return Ok(());

@@ -32,9 +32,9 @@ pub(super) fn rename_to(made: TempDir, name: &Path) -> Result<(), CliError> {
 
 /// Refuses a folder that has content, before anything is computed.
 pub(super) fn check_empty(folder: &Path, option: &str) -> Result<(), CliError> {
-    match fs::read_dir(folder) {
-        Ok(mut entries) if entries.next().is_none() => Ok(()),
-        Ok(_) => Err(CliError::usage(format_args!(
+    match fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(CliError::usage(format_args!(
             "{option} writes a new folder, but this one has content: {}",
             folder.display()
         ))

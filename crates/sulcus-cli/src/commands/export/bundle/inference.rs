@@ -94,7 +94,7 @@ fn cases(channels: usize) -> String {
 fn orientation(spec: &ModelSpec) -> Result<Option<Value>, String> {
     match spec.orientation {
         GridAxes::Anatomical(orientation) => Ok(Some(json!({
-            "_target_": "Orientationd", "keys": "image", "axcodes": orientation.to_string(),
+            "_target_": "Orientationd", "keys": "image", "axcodes": orientation.to_string(), "labels": null,
         }))),
         GridAxes::Stored(order) if order == sulcus_model::AxisOrder::STORED => Ok(None),
         other => Err(format!("its axes are `{other}`, and MONAI turns scans only to fixed patient axes")),
@@ -135,7 +135,7 @@ fn normalisation(spec: &ModelSpec) -> Result<Vec<Value>, String> {
     })
 }
 
-/// Resampling to a grid with the same outer faces.
+/// Resampling. MONAI's grid has the same first voxel as the scan, that of Sulcus the same outer faces.
 fn spacing(rule: &SpacingRule) -> Option<Value> {
     /// MONAI keeps the scan's own voxel size along such an axis.
     const OWN: f64 = -1.0;
@@ -159,7 +159,6 @@ fn spacing(rule: &SpacingRule) -> Option<Value> {
     };
     Some(json!({
         "_target_": "Spacingd", "keys": "image", "pixdim": mm, "mode": order, "padding_mode": "nearest",
-        "scale_extent": true,
     }))
 }
 
