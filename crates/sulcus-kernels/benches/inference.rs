@@ -15,7 +15,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use sulcus_kernels::inference::{
     ConvKernel, Emulation, InputTransform, Int8Weights, LayerInput, LayerOutput, PackedConv, Precision,
-    Quantization, instance_norm_transform,
+    Quantization, Values, ValuesMut, instance_norm_transform,
 };
 use sulcus_kernels::{ConvShape, Norm, NormScope, NormShape, conv_forward};
 
@@ -137,11 +137,16 @@ impl Layer {
             Precision::Int8 => self.bytes.iter().map(|x| Values::U8(x)).collect(),
             _ => self.x.iter().map(|x| Values::F32(x)).collect(),
         };
-        let input = |values: Values<'_>| {
-            let channel = &self.channel[..values.len() / voxels];
-            LayerInput { values, transform: Some(InputTransform { scale: channel, shift: channel, slope: 0.01 }) }
-        };
-        let inputs: Vec<LayerInput> = values.into_iter().map(input).collect();
+        let inputs: Vec<LayerInput> = values
+            .into_iter()
+            .map(|values| {
+                let channel = &self.channel[..values.len() / voxels];
+                LayerInput {
+                    values,
+                    transform: Some(InputTransform { scale: channel, shift: channel, slope: 0.01 }),
+                }
+            })
+            .collect();
         let [mean, variance] = &mut self.moments;
         let values = match precision {
             Precision::Bf16 => ValuesMut::Bf16(&mut self.y_halves),

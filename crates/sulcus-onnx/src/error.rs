@@ -38,6 +38,14 @@ pub enum OnnxError {
         /// The reason.
         reason: String,
     },
+    /// A transposed convolution that cannot be written as a convolution.
+    #[error("the transposed convolution `{node}` cannot be written as a convolution: {reason}")]
+    ConvTranspose {
+        /// The name of its node.
+        node: String,
+        /// The reason.
+        reason: String,
+    },
     /// A model whose specification is invalid or of an unknown version.
     #[error(transparent)]
     Spec(#[from] SpecError),

@@ -7,6 +7,7 @@
 //!   neither decode nor change the graph.
 //! - [`GraphBuilder`] builds a graph, as the exporter does.
 //! - [`read_constants`] reads the weights of a file, [`read_model`] the whole graph.
+//! - [`conv_transpose_to_conv`] replaces an operator that some engines lack.
 //! - [`precision`] converts a model to half-precision weights or to 8-bit integers.
 //!
 //! ```
@@ -36,14 +37,17 @@
 
 mod builder;
 mod constants;
+mod conv_transpose;
 mod error;
 mod external;
 mod file;
 pub mod messages;
 pub mod precision;
+mod rewriter;
 mod wire;
 
 pub use builder::{Axis, GraphBuilder, attribute};
 pub use constants::{Constant, read_constants};
+pub use conv_transpose::conv_transpose_to_conv;
 pub use error::OnnxError;
 pub use file::{read_model, read_spec, with_spec};

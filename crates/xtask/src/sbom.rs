@@ -301,7 +301,7 @@ mod tests {
     fn bill(workspace: &Workspace) -> Result<Value, String> {
         let linked = [("app", false), ("page", false), ("serde", false), ("serde_derive", true)];
         let built_with = [&linked[..], &[("cc", false)]].concat();
-        workspace.bill("app", "application", Some("page"), &resolved(&linked), &resolved(&built_with))
+        workspace.bill("app", "application", &["page"], &resolved(&linked), &resolved(&built_with))
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl Case {
             downsampling: if flat { Downsampling::MaxPool } else { Downsampling::StridedConvolution },
             encoder: Encoder::Plain,
             deep_supervision,
+            imported: None,
         }
     }
 

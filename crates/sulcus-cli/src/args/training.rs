@@ -166,6 +166,10 @@ pub(crate) struct ExportArgs {
     /// if the mean Dice over the held-out cases of the run drops by less than 0.002
     #[arg(long, value_name = "P", default_value = "fp32", value_parser = file_precision(), hide_possible_values = true)]
     pub(crate) precision: Precision,
+    /// Write transposed convolutions as 1×1 convolutions and permutations, for engines without ConvTranspose in 3-D, such as the
+    /// WebGPU provider of ONNX Runtime Web. The results are the same
+    #[arg(long)]
+    pub(crate) conv_transpose_to_conv: bool,
     /// Write the model even if an engine gives other results than the trainer. It is marked, and other commands refuse it
     /// without this option
     #[arg(long)]

@@ -1,7 +1,7 @@
 use crate::OnnxError;
 use crate::builder::{attribute, value_info};
 use crate::precision::int8::QuantizationPlan;
-use crate::precision::rewriter::GraphRewriter;
+use crate::rewriter::GraphRewriter;
 
 /// The names of two scalar outputs of [`calibration_model`]: the range of one value.
 #[derive(Debug, Clone, PartialEq, Eq)]

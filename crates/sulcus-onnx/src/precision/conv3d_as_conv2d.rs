@@ -10,7 +10,7 @@
 use crate::OnnxError;
 use crate::builder::attribute;
 use crate::messages::{AttributeProto, NodeProto};
-use crate::precision::rewriter::{GraphRewriter, Weights, ints_attribute};
+use crate::rewriter::{GraphRewriter, Weights, ints_attribute};
 
 /// The axes of `[N, C, D, H, W]`.
 const DEPTH: i64 = 2;

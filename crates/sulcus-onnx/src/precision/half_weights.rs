@@ -3,7 +3,7 @@ use half::f16;
 use crate::OnnxError;
 use crate::builder::attribute;
 use crate::messages::{DataType, NodeProto};
-use crate::precision::rewriter::{GraphRewriter, name_at, unsupported};
+use crate::rewriter::{GraphRewriter, name_at, unsupported};
 
 /// Stores the weights of the convolutions in half precision, which halves the size of the file. An engine converts them to
 /// single precision once, when it loads the file. The arithmetic stays in single precision, so the speed does not change.

@@ -15,7 +15,7 @@ use crate::messages::{AttributeProto, DataType, NodeProto};
 use crate::precision::conv3d_as_conv2d::Conv3d;
 use crate::precision::half_weights::store_weights_in_half;
 use crate::precision::quantization::{QuantizationParams, QuantizedWeights, ValueRange};
-use crate::precision::rewriter::{GraphRewriter, Weights, name_at, unsupported};
+use crate::rewriter::{GraphRewriter, Weights, name_at, unsupported};
 
 /// Quantizes the convolutions of a model to 8-bit integers. `ranges` are the ranges of the values that
 /// [`calibration_model`](crate::precision::calibration_model) measures, by their names.

@@ -14,7 +14,6 @@ mod conv3d_as_conv2d;
 mod half_weights;
 mod int8;
 mod quantization;
-mod rewriter;
 
 pub use calibration::{RangeOutput, calibration_model};
 pub(crate) use half_weights::HALF_SUFFIX;

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(),
     let (runtime, mut onnx_runtime) = find_library(library);
     onnx_runtime.changed_installation = changed_installation;
     let mut engines =
-        [Engine::Native, Engine::Tract].map(|engine| replay_engine(engine, &model, library)).to_vec();
+        Vec::from([Engine::Native, Engine::Tract].map(|engine| replay_engine(engine, &model, library)));
     if runtime.is_some() {
         engines.insert(0, replay_engine(Engine::Ort, &model, library));
     } else {

@@ -92,7 +92,7 @@ pub(crate) fn checked(
 ) -> Result<ExportedModel, CliError> {
     let run = Run::open(folder).context("opening the run")?;
     let engines = Engines::find(library)?;
-    let SinglePrecision { bytes, check } = single_precision(&run, request.weights, &engines)?;
+    let SinglePrecision { bytes, check } = single_precision(&run, request, &engines)?;
     let fp32_size = bytes.len();
     let checked = match check {
         Ok(checked) => checked,
@@ -139,7 +139,12 @@ struct SinglePrecision {
     check: Result<Vec<String>, CliError>,
 }
 
-fn single_precision(run: &Run, weights: Weights, engines: &Engines) -> Result<SinglePrecision, CliError> {
+fn single_precision(
+    run: &Run,
+    request: &ExportRequest<'_>,
+    engines: &Engines,
+) -> Result<SinglePrecision, CliError> {
+    let weights = request.weights;
     let folder = run.folder();
     let (device, _) = find_device(DeviceChoice::Cpu).context("exporting")?;
     let network = run.load_network(weights, &device).context("loading the weights").map_err(|error| {
@@ -156,10 +161,21 @@ fn single_precision(run: &Run, weights: Weights, engines: &Engines) -> Result<Si
     })?;
     let trainer = NetworkPredictor::new(&network, &device);
     let spec = run.model_spec(weights, &trainer).context("describing the model")?;
-    let bytes = export_onnx(&network, &spec).context("exporting")?;
+    let mut bytes = export_onnx(&network, &spec).context("exporting")?;
+    if request.conv_transpose_to_conv {
+        bytes = sulcus_onnx::conv_transpose_to_conv(&bytes).context("exporting")?;
+    }
 
     let inputs = run.parity_inputs(PATCHES).context("reading the patches for the check")?;
-    let model = ModelFile { bytes: &bytes, spec: &spec, trainer: &trainer, inputs: &inputs, tolerance: TOLERANCE };
+    let model = ModelFile {
+        bytes: &bytes,
+        spec: &spec,
+        trainer: &trainer,
+        inputs: &inputs,
+        tolerance: TOLERANCE,
+        // It has no permutations.
+        native: !request.conv_transpose_to_conv,
+    };
     let check = engines.check(&model);
     Ok(SinglePrecision { bytes, check })
 }

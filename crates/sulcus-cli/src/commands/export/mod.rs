@@ -31,6 +31,7 @@ pub(crate) fn run(args: &ExportArgs, library: &OrtLibrary, ui: Ui) -> Result<(),
         weights: args.checkpoint.into(),
         precision: args.precision,
         data: args.data.as_deref(),
+        conv_transpose_to_conv: args.conv_transpose_to_conv,
         allow_unchecked: args.allow_unchecked,
     };
     if args.run.is_file() {
@@ -76,10 +77,11 @@ fn add_file(args: &ExportArgs, request: &ExportRequest<'_>, library: &OrtLibrary
     if args.output.is_some()
         || request.data.is_some()
         || request.precision != Precision::Fp32
+        || request.conv_transpose_to_conv
         || args.checkpoint != CheckpointName::Best
     {
         return Err(CliError::usage(format_args!(
-            "-o, --precision, --checkpoint and --data apply to a run, but this is a file: {model}"
+            "-o, --precision, --conv-transpose-to-conv, --checkpoint and --data apply to a run, but this is a file: {model}"
         ))
         .hint("leave them out, or give the folder of the run"));
     }

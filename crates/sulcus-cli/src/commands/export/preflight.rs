@@ -26,7 +26,14 @@ fn in_engines(model: &Preflight<'_>, library: &OrtLibrary) -> Result<Vec<String>
     let engines = Engines::find(library)?;
     let (bytes, spec) = (model.file(), model.spec());
     let (trainer, inputs) = (model.trainer(), model.inputs());
-    let seen = engines.check(&ModelFile { bytes, spec, trainer, inputs, tolerance: UNTRAINED_TOLERANCE })?;
+    let seen = engines.check(&ModelFile {
+        bytes,
+        spec,
+        trainer,
+        inputs,
+        tolerance: UNTRAINED_TOLERANCE,
+        native: true,
+    })?;
     let doing = || format!("predicting the case {}", model.case());
     let scan = model.scan().context(doing())?;
     let found = engines.segmenter(Engine::Auto, bytes)?.segment(&scan, SegmentOptions::default());

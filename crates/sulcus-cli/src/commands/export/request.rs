@@ -12,6 +12,8 @@ pub(crate) struct ExportRequest<'a> {
     pub(crate) precision: Precision,
     /// The data set of the run, if it was moved.
     pub(crate) data: Option<&'a Path>,
+    /// Whether transposed convolutions are written as 1×1 convolutions and permutations.
+    pub(crate) conv_transpose_to_conv: bool,
     /// Whether a model that fails its check is written nevertheless. It is marked, and programs refuse it by default.
     pub(crate) allow_unchecked: bool,
 }

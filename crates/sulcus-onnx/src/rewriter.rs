@@ -8,13 +8,13 @@ use crate::OnnxError;
 use crate::messages::{AttributeProto, DataType, GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// A float32 constant of the source graph.
-pub(super) struct Weights {
-    pub(super) shape: Vec<usize>,
-    pub(super) values: Vec<f32>,
+pub(crate) struct Weights {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Vec<f32>,
 }
 
 /// Writes a new graph for a model, node by node.
-pub(super) struct GraphRewriter {
+pub(crate) struct GraphRewriter {
     model: ModelProto,
     constants: BTreeMap<String, TensorProto>,
     graph: GraphProto,
@@ -23,7 +23,7 @@ pub(super) struct GraphRewriter {
 
 impl GraphRewriter {
     /// Decodes a model. Also returns its nodes in the order of their evaluation.
-    pub(super) fn new(onnx_bytes: &[u8]) -> Result<(Self, Vec<NodeProto>), OnnxError> {
+    pub(crate) fn new(onnx_bytes: &[u8]) -> Result<(Self, Vec<NodeProto>), OnnxError> {
         let mut model = decode(onnx_bytes)?;
         let old = model.graph.take().unwrap_or_default();
         let constants = old.initializer.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
@@ -33,26 +33,26 @@ impl GraphRewriter {
     }
 
     /// Encodes the model with the new graph.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         self.model.graph = Some(self.graph);
         self.model.encode_to_vec()
     }
 
     /// The names of the graph's outputs.
-    pub(super) fn outputs(&self) -> Vec<String> {
+    pub(crate) fn outputs(&self) -> Vec<String> {
         self.graph.output.iter().map(|o| o.name.clone()).collect()
     }
 
-    pub(super) fn set_outputs(&mut self, outputs: Vec<crate::messages::ValueInfoProto>) {
+    pub(crate) fn set_outputs(&mut self, outputs: Vec<crate::messages::ValueInfoProto>) {
         self.graph.output = outputs;
     }
 
-    pub(super) fn is_constant(&self, name: &str) -> bool {
+    pub(crate) fn is_constant(&self, name: &str) -> bool {
         self.constants.contains_key(name)
     }
 
     /// The values of a float32 constant of the source graph.
-    pub(super) fn weights(&self, name: &str) -> Result<Weights, OnnxError> {
+    pub(crate) fn weights(&self, name: &str) -> Result<Weights, OnnxError> {
         let tensor = self.constants.get(name).filter(|t| t.data_type == DataType::Float as i32);
         let tensor =
             tensor.ok_or_else(|| unsupported(format!("`{name}` is not a constant in single precision")))?;
@@ -67,7 +67,7 @@ impl GraphRewriter {
     }
 
     /// Adds a constant, unless one with this name was added before; returns the name.
-    pub(super) fn constant(&mut self, name: String, dims: &[usize], kind: DataType, raw_data: Vec<u8>) -> String {
+    pub(crate) fn constant(&mut self, name: String, dims: &[usize], kind: DataType, raw_data: Vec<u8>) -> String {
         if self.written.insert(name.clone()) {
             let dims = dims.iter().map(|edge| *edge as i64).collect();
             self.graph.initializer.push(TensorProto {
@@ -81,12 +81,12 @@ impl GraphRewriter {
     }
 
     /// Adds a float32 constant, likewise.
-    pub(super) fn floats(&mut self, name: String, dims: &[usize], values: &[f32]) -> String {
+    pub(crate) fn floats(&mut self, name: String, dims: &[usize], values: &[f32]) -> String {
         self.constant(name, dims, DataType::Float, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
     /// Adds a list of int64 numbers, likewise.
-    pub(super) fn integers(&mut self, name: String, values: &[i64]) -> String {
+    pub(crate) fn integers(&mut self, name: String, values: &[i64]) -> String {
         self.constant(
             name,
             &[values.len()],
@@ -96,7 +96,7 @@ impl GraphRewriter {
     }
 
     /// Adds a node that computes one value; returns the name of the value.
-    pub(super) fn node(
+    pub(crate) fn node(
         &mut self,
         operator: &str,
         inputs: &[&str],
@@ -115,7 +115,7 @@ impl GraphRewriter {
     }
 
     /// Copies a node of the source graph together with the constants that it reads.
-    pub(super) fn copy_node(&mut self, node: NodeProto) {
+    pub(crate) fn copy_node(&mut self, node: NodeProto) {
         for name in &node.input {
             if let Some(tensor) = self.constants.get(name)
                 && self.written.insert(name.clone())
@@ -136,17 +136,17 @@ fn decode(onnx_bytes: &[u8]) -> Result<ModelProto, OnnxError> {
 }
 
 /// The error for a graph that cannot be converted.
-pub(super) fn unsupported(reason: String) -> OnnxError {
+pub(crate) fn unsupported(reason: String) -> OnnxError {
     OnnxError::Precision { reason }
 }
 
 /// The value of a node's `INTS` attribute; empty if the node does not have it.
-pub(super) fn ints_attribute(node: &NodeProto, name: &str) -> Vec<usize> {
+pub(crate) fn ints_attribute(node: &NodeProto, name: &str) -> Vec<usize> {
     let found = node.attribute.iter().find(|a| a.name == name).map(|a| a.ints.as_slice()).unwrap_or_default();
     found.iter().map(|v| usize::try_from(*v).unwrap_or_default()).collect()
 }
 
 /// The name of a node's input or output.
-pub(super) fn name_at(names: &[String], index: usize) -> Result<&str, OnnxError> {
+pub(crate) fn name_at(names: &[String], index: usize) -> Result<&str, OnnxError> {
     names.get(index).map(String::as_str).ok_or_else(|| unsupported("a node lacks an input or output".into()))
 }
