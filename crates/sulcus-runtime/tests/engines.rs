@@ -86,7 +86,7 @@ fn boxes_are_found_and_measured_in_every_orientation() {
         let volumes = found.label_volumes();
         let voxels: Vec<_> = volumes.iter().map(|v| (v.name.as_str(), v.value, v.voxels)).collect();
         assert_eq!(voxels, [("Middle", 1, 6 * 6 * 4 - 8), ("Bright", 2, 8)]);
-        assert!((volumes[1].ml - 8.0 * 1.5 / 1000.0).abs() < 1e-12);
+        assert!((volumes[1].ml.unwrap() - 8.0 * 1.5 / 1000.0).abs() < 1e-12);
         assert_eq!((found.tiles, found.precision.as_str(), found.device), (4, "fp32", Device::Cpu));
         assert!(found.seconds.engine > 0.0 && found.seconds.engine <= found.seconds.infer);
 

@@ -85,7 +85,7 @@ fn mask_has_the_grid_of_the_scan() {
             (amount["value"].as_u64(), amount["voxels"].as_u64()),
             (Some(entry.value.into()), Some(voxels as u64))
         );
-        let ml = labels.geometry().ml(voxels);
+        let ml = labels.geometry().ml(voxels).unwrap();
         assert!((amount["ml"].as_f64().unwrap() - ml).abs() < 1e-9);
     }
     assert!(counts.len() > 1, "the tiny model finds something: {counts:?}");
