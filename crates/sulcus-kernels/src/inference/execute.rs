@@ -9,8 +9,8 @@ use super::moments::{RowSegments, SegmentMoments, SegmentSums};
 use super::pack::{PaddedInput, Region};
 use super::prefetch::PlanePrefetch;
 use super::tensor::LayerOutput;
-use super::weights::PackedWeights;
-use crate::conv::micro_kernel::{MicroKernel, MicroKernelArgs, TapSegment, TileSize, choose_tile};
+use super::weights::{MicroKernels, PackedWeights};
+use crate::conv::micro_kernel::{MicroKernelArgs, TapSegment, TileSize, choose_tile};
 use crate::scratch::{LANES, Scratch};
 
 /// Blocks pack their own input if the weights have at most this many cells.
@@ -486,25 +486,5 @@ impl TapRows<'_> {
             }
         }
         &segments[..count]
-    }
-}
-
-/// Micro-kernels by the logarithm of their number of rows, for full tiles and for the remainder of a row.
-struct MicroKernels {
-    columns: usize,
-    kernels: [[Option<MicroKernel>; 2]; 3],
-}
-
-impl MicroKernels {
-    fn new(weights: &PackedWeights, size: TileSize, width: usize) -> Self {
-        let kernels = [1, 2, 4].map(|rows| {
-            [size.columns, width % size.columns]
-                .map(|columns| weights.micro_kernel(TileSize { rows, columns, ..size }))
-        });
-        Self { columns: size.columns, kernels }
-    }
-
-    fn get(&self, rows: usize, columns: usize) -> Option<MicroKernel> {
-        self.kernels[rows.ilog2() as usize][usize::from(columns < self.columns)]
     }
 }

@@ -3,50 +3,11 @@
 use super::execute::Execution;
 use super::pack::PaddedInput;
 use super::precision::{Emulation, Machine, Precision};
-use super::tensor::{LayerInput, LayerOutput, Quantization};
-use super::weights::PackedWeights;
+use super::tensor::{LayerInput, LayerOutput};
+use super::weights::{ConvKernel, Int8Weights, PackedWeights};
 use crate::conv::ConvShape;
 use crate::error::{KernelError, check_length};
 use crate::instruction_set::instruction_set;
-
-/// The channels, the kernel and the stride of a convolution. The padding is `kernel / 2` zeros on both sides of each axis. A
-/// 2-D convolution has a kernel edge and a stride of 1 along the depth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConvKernel {
-    /// The number of input channels.
-    pub inputs: usize,
-    /// The number of output channels.
-    pub outputs: usize,
-    /// The kernel edges along D, H and W: odd, at most 7.
-    pub kernel: [usize; 3],
-    /// The stride along D, H and W: 1 or 2.
-    pub stride: [usize; 3],
-}
-
-impl ConvKernel {
-    pub(super) fn shape(&self, batch: usize, size: [usize; 3]) -> ConvShape {
-        let Self { inputs, outputs, kernel, stride } = *self;
-        ConvShape { batch, inputs, outputs, size, kernel, stride }
-    }
-
-    /// The number of taps.
-    pub(super) fn taps(&self) -> usize {
-        self.kernel.iter().product()
-    }
-}
-
-/// The weights of a convolution in 8-bit integers, and the quantization of its input.
-#[derive(Debug, Clone, Copy)]
-pub struct Int8Weights<'a> {
-    /// The integers, symmetric around 0: `[O, I, kd, kh, kw]`.
-    pub weight: &'a [i8],
-    /// The scale of each output channel's weights, `[O]`.
-    pub scale: &'a [f32],
-    /// The biases in units of the input's scale times the weights' scale, `[O]`.
-    pub bias: &'a [i32],
-    /// The quantization of the input.
-    pub input: Quantization,
-}
 
 /// A convolution whose weights are packed once, for any size of its input: `y = x ∗ weight + bias`.
 ///

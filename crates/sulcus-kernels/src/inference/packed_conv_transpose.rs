@@ -2,10 +2,10 @@
 
 use super::execute::Execution;
 use super::pack::PaddedInput;
-use super::packed_conv::{ConvKernel, input_channels};
+use super::packed_conv::input_channels;
 use super::precision::{Emulation, Machine, Precision};
 use super::tensor::{LayerInput, LayerOutput};
-use super::weights::PackedWeights;
+use super::weights::{ConvKernel, PackedWeights};
 use crate::error::{KernelError, check_length};
 use crate::instruction_set::instruction_set;
 use crate::scratch::LANES;

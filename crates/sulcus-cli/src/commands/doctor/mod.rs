@@ -15,7 +15,9 @@ use crate::error::{CliError, Context, with_causes};
 use crate::ort_package::record::InstallRecord;
 use crate::output::{self, Ui};
 use crate::tiny;
-use report::{AutoReport, DeviceReport, DoctorReport, EngineName, EngineReport, Golden, LibraryReport, PlaceReport};
+use report::{
+    AutoReport, DeviceReport, DoctorReport, EngineName, EngineReport, Golden, LibraryReport, PlaceReport,
+};
 
 pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     let model = match &args.model {
