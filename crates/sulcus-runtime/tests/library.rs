@@ -88,13 +88,15 @@ fn onnx_runtime_is_found_once() {
     let builder = || Segmenter::builder().model_bytes(model(2)).ort_library(OrtLibrary::Search(local.clone()));
     let segmenter = builder().build().unwrap();
     assert_eq!((segmenter.engine(), segmenter.device()), (fastest(Engine::Tract), Device::Cpu));
-    let of_others = Segmenter::builder().ort_library(OrtLibrary::Search(local.clone())).model_bytes(unknown_to_native());
+    let of_others =
+        Segmenter::builder().ort_library(OrtLibrary::Search(local.clone())).model_bytes(unknown_to_native());
     let segmenter = of_others.clone().build().unwrap();
     assert_eq!((segmenter.engine(), segmenter.device()), (Engine::Tract, Device::Cpu));
     let notes = segmenter.notes();
     assert!(notes.iter().any(|note| matches!(note, Note::OnnxRuntimeNotFound { .. })), "{notes:?}");
     if fastest(Engine::Tract) == Engine::Native {
-        let (note, refused) = (notes[0].to_string(), of_others.clone().engine(Engine::Native).build().unwrap_err());
+        let (note, refused) =
+            (notes[0].to_string(), of_others.clone().engine(Engine::Native).build().unwrap_err());
         assert!(note.starts_with("running on the engine tract: the native engine cannot run the model"), "{note}");
         assert!(note.contains("Sqrt") && matches!(refused.kind(), ErrorKind::Graph { .. }), "{note}, {refused}");
     }

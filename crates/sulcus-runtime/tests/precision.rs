@@ -133,7 +133,8 @@ fn native_computes_in_bfloat16_on_request() {
     };
     for axes in [2, 3] {
         let (whole, inputs) = (model(axes), inputs(axes));
-        let [half, single] = [NativePredictor::bf16, NativePredictor::new].map(|new| new(&whole, Some(2)).unwrap());
+        let [half, single] =
+            [NativePredictor::bf16, NativePredictor::new].map(|new| new(&whole, Some(2)).unwrap());
         let (error, _) = compare(&single, &half, &inputs);
         assert!(error > 1e-5 && error < BF16_ERROR, "{axes}-D: {error}");
         // Values between layers take half the memory.
@@ -150,7 +151,8 @@ fn native_computes_in_bfloat16_on_request() {
             assert_eq!((found.precision.as_str(), found.engine), ("bf16", Engine::Native));
         }
     }
-    let refused = |builder: SegmenterBuilder, bytes: &[u8]| builder.model_bytes(bytes).build().unwrap_err().to_string();
+    let refused =
+        |builder: SegmenterBuilder, bytes: &[u8]| builder.model_bytes(bytes).build().unwrap_err().to_string();
     let native = |precision| builder(precision).engine(Engine::Native);
     let int8 = declared(Precision::Int8, &whole);
     assert!(refused(native(Precision::Bf16), &int8).contains("an int8 model computes in int8"));

@@ -15,7 +15,9 @@ use crate::error::{CliError, Context, with_causes};
 use crate::ort_package::record::InstallRecord;
 use crate::output::{self, Ui};
 use crate::tiny;
-use report::{AutoReport, DeviceReport, DoctorReport, EngineName, EngineReport, Golden, LibraryReport, PlaceReport};
+use report::{
+    AutoReport, DeviceReport, DoctorReport, EngineName, EngineReport, Golden, LibraryReport, PlaceReport,
+};
 
 pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     let model = match &args.model {
@@ -27,7 +29,7 @@ pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(),
     let (runtime, mut onnx_runtime) = find_library(library);
     onnx_runtime.changed_installation = changed_installation;
     let mut engines =
-        [Engine::Native, Engine::Tract].map(|engine| replay_engine(engine, &model, library)).to_vec();
+        Vec::from([Engine::Native, Engine::Tract].map(|engine| replay_engine(engine, &model, library)));
     if runtime.is_some() {
         engines.insert(0, replay_engine(Engine::Ort, &model, library));
     } else {
