@@ -168,8 +168,11 @@ fn all_engines_give_the_same_masks_with_the_shipped_model() {
     }
 }
 
-/// In 8 bits a value next to the middle between two integers is rounded up by one engine and down by the other.
-const MAX_LOGIT_DIFFERENCE_INT8: f32 = 0.3;
+/// In 8 bits a value next to the middle between two integers is rounded up by one engine and down by the other. The logits of the shipped
+/// model reach 10.
+const MAX_LOGIT_DIFFERENCE_INT8: f32 = 0.6;
+/// The share of voxels that then get another label.
+const MAX_DIFFERING_SHARE_INT8: f64 = 5e-4;
 
 #[test]
 fn native_and_onnx_runtime_agree_on_the_golden_case_of_every_shipped_model() {
@@ -190,7 +193,8 @@ fn native_and_onnx_runtime_agree_on_the_golden_case_of_every_shipped_model() {
         let [found, expected] = [&native, &ort].map(|engine| labels(&spec, &image, engine.as_ref()));
         assert!(expected.data().iter().any(|label| *label != 0), "an empty mask tests nothing");
         let share = differing_share(&expected, &found);
-        assert!(share <= MAX_DIFFERING_SHARE, "{}: {share} of the voxels differ", path.display());
+        let allowed = if in_bytes { MAX_DIFFERING_SHARE_INT8 } else { MAX_DIFFERING_SHARE };
+        assert!(share <= allowed, "{}: {share} of the voxels differ", path.display());
     }
 }
 

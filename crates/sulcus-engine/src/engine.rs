@@ -66,6 +66,16 @@ impl Engine {
         Ok(Self { program, pool, workspaces: Mutex::new(Vec::new()) })
     }
 
+    /// The name of the input in the graph.
+    pub fn input_name(&self) -> &str {
+        &self.program.names[0]
+    }
+
+    /// The name of the output in the graph.
+    pub fn output_name(&self) -> &str {
+        &self.program.names[1]
+    }
+
     /// The number of channels of the input.
     pub fn input_channels(&self) -> usize {
         self.program.channels_of(TensorId(0))

@@ -9,6 +9,8 @@ pub(crate) struct ValueId(pub(crate) usize);
 /// A network. Value 0 is its input; layers are in the order of their evaluation.
 #[derive(Debug)]
 pub(crate) struct Network {
+    /// The names of the input and the output in the graph.
+    pub(crate) names: [String; 2],
     /// The number of spatial axes: 2 or 3.
     pub(crate) spatial_axes: usize,
     /// The number of channels of each value.

@@ -162,6 +162,8 @@ impl Step {
 /// A network that can be run.
 #[derive(Debug)]
 pub(crate) struct Program {
+    /// The names of the input and the output in the graph.
+    pub(crate) names: [String; 2],
     /// The number of spatial axes: 2 or 3.
     pub(crate) spatial_axes: usize,
     pub(crate) tensors: Vec<StoredTensor>,

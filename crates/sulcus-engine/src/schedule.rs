@@ -23,7 +23,7 @@ const MAX_VIEWS: usize = 8;
 /// Orders the steps of a network, packs its weights and decides what is stored.
 pub(crate) fn schedule(network: Network, arithmetic: Arithmetic) -> Result<Program, EngineError> {
     let heads = head_values(&network);
-    let Network { spatial_axes, channels, layers, output } = network;
+    let Network { names, spatial_axes, channels, layers, output } = network;
     let mut readers = HashMap::from([(output, 1)]);
     for input in layers.iter().flat_map(|layer| &layer.inputs) {
         *readers.entry(*input).or_insert(0) += 1;
@@ -49,7 +49,7 @@ pub(crate) fn schedule(network: Network, arithmetic: Arithmetic) -> Result<Progr
     let output = scheduler.stored(&node, output);
     let Scheduler { tensors, norms, mut steps, .. } = scheduler;
     remove_unused(&mut steps, output);
-    Ok(Program { spatial_axes, tensors, norms, steps, output })
+    Ok(Program { names, spatial_axes, tensors, norms, steps, output })
 }
 
 /// Removes the steps whose outputs do not contribute to the output.

@@ -123,7 +123,9 @@ impl Reader {
         let (channels, spatial_axes) =
             input_axes(input).ok_or_else(|| EngineError::Graph(GraphProblem::InputType(input.name.clone())))?;
         symbols.insert(input.name.clone(), Symbol::Value(ValueId(0)));
-        let network = Network { spatial_axes, channels: vec![channels], layers: Vec::new(), output: ValueId(0) };
+        let names = [input.name.clone(), output.name.clone()];
+        let network =
+            Network { names, spatial_axes, channels: vec![channels], layers: Vec::new(), output: ValueId(0) };
         let [factor, least] = MAX_COPIES;
         let copies_left = Cell::new(file_bytes.saturating_mul(factor).max(least));
         Ok(Self { network, symbols, readers, quantized: HashMap::new(), copies_left, output: output.name.clone() })

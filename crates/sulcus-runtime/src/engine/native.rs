@@ -1,7 +1,7 @@
 use sulcus_engine::{Arithmetic, EngineOptions};
 use sulcus_pipeline::{Predictor, PredictorError, Tensor};
 
-use super::graph::all_threads;
+use super::graph::{INPUT, OUTPUT, all_threads};
 use crate::{Engine, Error, ErrorKind};
 
 /// A model in the engine of this project, which runs the graphs that Sulcus exports on its own kernels, on the processor.
@@ -34,6 +34,14 @@ impl NativePredictor {
         let options = EngineOptions::default().with_threads(threads).with_arithmetic(arithmetic);
         let engine = sulcus_engine::Engine::new(model, &options)
             .map_err(|e| ErrorKind::Graph { engine: Engine::Native, message: crate::with_causes(&e) })?;
+        for (what, found, expected) in
+            [("input", engine.input_name(), INPUT), ("output", engine.output_name(), OUTPUT)]
+        {
+            if found != expected {
+                let message = format!("its {what} is named `{found}`, expected `{expected}`");
+                return Err(ErrorKind::Graph { engine: Engine::Native, message }.into());
+            }
+        }
         Ok(Self { engine })
     }
 }
