@@ -120,7 +120,7 @@ fn volume_that_announces_more_than_the_memory_is_refused_by_its_header() {
     let home = home.path();
     let mut scan = nifti(&[8, 8, 8], &[1.0; 512], Some(RAS));
     for axis in 0..3 {
-        scan[42 + 2 * axis..44 + 2 * axis].copy_from_slice(&30_000_i16.to_le_bytes());
+        scan[42 + 2 * axis..44 + 2 * axis].copy_from_slice(&10_000_i16.to_le_bytes());
     }
     // Whether the file holds the voxels is known only after it is inflated.
     let scan = file(home, "scan.nii.gz", &sulcus_testing::gzip(&scan, false));

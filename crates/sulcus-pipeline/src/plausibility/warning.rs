@@ -165,8 +165,8 @@ impl fmt::Display for ScanWarning {
                 f,
                 "the voxels measure {} mm along right, anterior, superior, in the training scans {} mm: the voxel size may be \
                  wrong, or the scan is of another kind",
-                times(*found_mm, |v| format!("{v:.2}")),
-                ranges(*training_min_mm, *training_max_mm, |v| format!("{v:.2}")),
+                times(*found_mm, |v| decimals(v, 2)),
+                ranges(*training_min_mm, *training_max_mm, |v| decimals(v, 2)),
             ),
             Self::UnknownPixelSize { training_min_mm } => {
                 f.write_str("the picture does not state the size of its pixels, which are taken for 1 mm")?;
@@ -187,20 +187,24 @@ impl fmt::Display for ScanWarning {
                 f,
                 "the scan covers {} mm along right, anterior, superior, the training scans {} mm: the scan may show another part \
                  of the body, or more of it",
-                times(*found_mm, |v| format!("{v:.0}")),
-                ranges(*training_min_mm, *training_max_mm, |v| format!("{v:.0}")),
+                times(*found_mm, |v| decimals(v, 0)),
+                ranges(*training_min_mm, *training_max_mm, |v| decimals(v, 0)),
             ),
             Self::Intensities { channel, found: [low, high], training_low, training_high } => write!(
                 f,
-                "the intensities of channel `{channel}` are from {low:.0} to {high:.0} (0.5th and 99.5th percentile), in the \
+                "the intensities of channel `{channel}` are from {} to {} (0.5th and 99.5th percentile), in the \
                  training scans from {} to {}: they may be in other units, or the scan is of another modality",
+                decimals(*low, 0),
+                decimals(*high, 0),
                 range(*training_low),
                 range(*training_high),
             ),
             Self::NegativeIntensities { channel, found, training_min } => write!(
                 f,
-                "channel `{channel}` has values below zero (0.5th percentile {found:.0}, in the training scans at least \
-                 {training_min:.0}): the scan may be of another modality, such as CT"
+                "channel `{channel}` has values below zero (0.5th percentile {}, in the training scans at least {}): the scan may be of \
+                 another modality, such as CT",
+                decimals(*found, 0),
+                decimals(*training_min, 0),
             ),
         }
     }
@@ -225,5 +229,27 @@ fn ranges(min: [f64; 3], max: [f64; 3], text: impl Fn(f64) -> String) -> String 
 
 /// `-1000…-900`
 fn range([min, max]: [f64; 2]) -> String {
-    format!("{min:.0}…{max:.0}")
+    format!("{}…{}", decimals(min, 0), decimals(max, 0))
+}
+
+/// A number with so many decimals, or with two significant digits if it is too small for them: 0.4 is not shown as 0.
+fn decimals(value: f64, count: usize) -> String {
+    let smallest = 10.0_f64.powi(-(count as i32));
+    if value == 0.0 || value.abs() >= smallest {
+        return format!("{value:.count$}");
+    }
+    let shortened: f64 = format!("{value:.1e}").parse().unwrap_or(value);
+    format!("{shortened}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_numbers_are_not_shown_as_zero() {
+        let shown = |value, count| decimals(value, count);
+        assert_eq!([shown(1.0, 2), shown(0.006, 2), shown(1e-6, 2)], ["1.00", "0.006", "0.000001"]);
+        assert_eq!([shown(-0.437, 0), shown(-12.6, 0), shown(0.0, 0)], ["-0.44", "-13", "0"]);
+    }
 }
