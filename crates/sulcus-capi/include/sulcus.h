@@ -439,6 +439,15 @@ const char *sulcus_version(void);
 const char *sulcus_last_error(void);
 
 /**
+ * Why the scan of this thread's last failed call was refused as implausible, for example with `sulcus_options_set_strict`: a JSON
+ * array of objects with `kind`, `message` and further fields, like the warnings of `sulcus_segmentation_report_json`. An empty array
+ * (`[]`) for other failures, and when no call has failed.
+ *
+ * The text is valid as long as that of `sulcus_last_error`. Any thread may call this function and sees only its own errors.
+ */
+const char *sulcus_last_error_warnings_json(void);
+
+/**
  * A short description of a status; `sulcus_last_error` has the details. An unknown number gets a description too.
  *
  * The text is static. Any thread may call this function.

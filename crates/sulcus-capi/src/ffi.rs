@@ -342,7 +342,7 @@ impl<T> OutPointer<*mut T> {
 pub(crate) unsafe fn free<T>(pointer: *mut T) {
     call_or((), || {
         if !pointer.is_null() {
-            // SAFETY: the caller promises that it is a box of ours.
+            // SAFETY: the caller promises that this library created the box.
             drop(unsafe { Box::from_raw(pointer) });
         }
     });

@@ -66,7 +66,7 @@ pub(crate) unsafe fn read_growing<T: Growing>(pointer: *const T, name: &str) -> 
     }
 }
 
-/// A struct of the caller's that is filled in as far as its `struct_size` says.
+/// A struct of the caller. Only the fields within its `struct_size` are filled in.
 pub(crate) struct OutStruct<T> {
     place: NonNull<T>,
     size: usize,

@@ -70,7 +70,7 @@ fn data_home(path: &impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     path("HOME").map(|home| home.join("Library/Application Support"))
 }
 
-/// The XDG base directory specification asks to ignore a relative `XDG_DATA_HOME`.
+/// The XDG base directory specification requires that a relative `XDG_DATA_HOME` is ignored.
 #[cfg(not(any(target_os = "windows", target_os = "macos")))]
 fn data_home(path: &impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     path("XDG_DATA_HOME")

@@ -79,7 +79,7 @@ fn run(arguments: &Arguments, environment: &Environment, ui: Ui) -> Result<(), C
 
 /// Prints help and version on standard output with exit code 0, and usage errors on standard error with exit code 2.
 fn print_usage(error: &clap::Error) -> ExitCode {
-    // A closed pipe is no failure.
+    // A closed pipe is not a failure.
     let _ = error.print();
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }

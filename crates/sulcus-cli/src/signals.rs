@@ -5,7 +5,7 @@
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "the standard library has no interface to signals")]
 pub(crate) fn file_size_limit_is_an_error() {
-    // SAFETY: both arguments are constants of the C library, and no handler of ours runs.
+    // SAFETY: both arguments are constants of the C library, and no Rust code runs as a handler.
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
@@ -20,15 +20,16 @@ pub(crate) fn file_size_limit_is_an_error() {}
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "the standard library has no interface to signals")]
 pub(crate) fn keep_hangup_ignored<T>(install: impl FnOnce() -> T) -> T {
-    // SAFETY: `sigaction` is a plain C struct for which zeros are valid, and a null pointer for the new action only asks for
-    // the present one.
+    // SAFETY: `sigaction` is a plain C struct for which zeros are valid. With a null pointer as the new action, the call only
+    // returns the current one.
     let before = unsafe {
         let mut before: libc::sigaction = std::mem::zeroed();
         (libc::sigaction(libc::SIGHUP, std::ptr::null(), &raw mut before) == 0).then_some(before)
     };
     let installed = install();
     if let Some(before) = before.filter(|before| before.sa_sigaction == libc::SIG_IGN) {
-        // SAFETY: the action is what the C library returned above: to ignore the signal, without a handler of ours.
+        // SAFETY: the action is the one that the C library returned above: the signal is ignored, and no Rust code runs as a
+        // handler.
         unsafe {
             libc::sigaction(libc::SIGHUP, &raw const before, std::ptr::null_mut());
         }

@@ -30,6 +30,7 @@
 //! # }
 //! ```
 
+mod background;
 mod cache;
 mod case;
 mod checks;

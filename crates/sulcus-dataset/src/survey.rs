@@ -1,5 +1,8 @@
 use std::collections::BTreeSet;
 
+use sulcus_io::VoxelType;
+
+use crate::background::constant_backgrounds;
 use crate::case::Case;
 use crate::checks::{self, CaseTraits, Findings};
 use crate::comparison::{Checked, compare_cases};
@@ -45,7 +48,7 @@ impl Dataset {
     /// Warnings: a mask without foreground; a structure of one voxel; a channel with one value in every voxel; a label
     /// that no mask has; the same image under two names; voxels ten times as large or small as the median; a header
     /// without an orientation; two structures in the opposite direction of the other masks; volumes that belong to no
-    /// case.
+    /// case; a constant negative background.
     pub fn survey(&self, names: &[String]) -> Survey {
         self.survey_watched(names, &|| {})
     }
@@ -69,11 +72,14 @@ impl Dataset {
             checked.push((case, traits));
         }
         compare_cases(self, &checked, &mut problems, &mut warnings);
+        warnings.extend(constant_backgrounds(self, &facts));
         Survey { facts, problems, warnings }
     }
 }
 
 fn examine(dataset: &Dataset, case: &Case) -> (Option<CaseFacts>, Option<CaseTraits>, Findings) {
+    /// Red, green and blue.
+    const RGB: usize = 3;
     let mut found = Findings::default();
     let volumes = checks::read(case, &mut found);
     let traits = checks::check_case(dataset, case, &volumes, &mut found);
@@ -91,6 +97,11 @@ fn examine(dataset: &Dataset, case: &Case) -> (Option<CaseFacts>, Option<CaseTra
         name: case.name.clone(),
         shape: image.geometry().shape(),
         spacing: image.geometry().spacing(),
+        unit: image.geometry().unit(),
+        picture: image.geometry().is_picture(),
+        rgb: image.geometry().is_picture()
+            && image.channels() == RGB
+            && volumes.image_source.is_some_and(|source| source.voxel_type() == VoxelType::Uint8),
         orientation: image.geometry().orientation(),
         acquired: image.geometry().acquired_orientation(),
         obliquity_degrees: image.geometry().obliquity_degrees(),

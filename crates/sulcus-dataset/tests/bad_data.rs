@@ -398,3 +398,24 @@ fn all_findings_are_reported_at_once() {
     case_10: dataset.json lists this case twice; remove one of the two: labelsTr/case_10.nii.gz
     ");
 }
+
+/// The scans were normalised after skull stripping: their background is a constant negative value.
+#[test]
+fn constant_negative_background_of_most_cases_is_reported() {
+    let normalised = |root: &Path, cases: usize| {
+        for seed in 0..cases {
+            let (mut image, _) = phantom(SHAPE, 2, seed);
+            let half = image.len() / 2;
+            image.iter_mut().take(half).for_each(|v| *v = -0.75);
+            write_image(&image_file(root, &format!("case_{seed:02}")), geometry(SHAPE, [1.0; 3]), 1, image);
+        }
+    };
+    assert_eq!(findings(|root| normalised(root, 3)), "");
+    insta::assert_snapshot!(findings(|root| normalised(root, 4)), @"warning: channel `MRI` has the same negative value in at least 25 % of the voxels of 4 of 6 cases (-0.75 in case_00), probably the background; scans are cropped to their non-zero voxels and normalised inside them only if the background is 0, so set these voxels to 0: ROOT");
+    let ct = findings(|root| {
+        normalised(root, 6);
+        let file = root.join("dataset.json");
+        std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("\"MRI\"", "\"CT\"")).unwrap();
+    });
+    assert_eq!(ct, "");
+}

@@ -1,7 +1,12 @@
 //! The exact Euclidean distance transform with voxel sizes (Felzenszwalb & Huttenlocher 2012), in linear time.
 
+use sulcus_volume::VolumeError;
+
 /// Squared distance in mm² from each grid point to the nearest one for which `is_feature` is true; infinite if there is
 /// no such point.
+///
+/// # Errors
+/// [`VolumeError::Memory`] if the distances do not fit in memory.
 ///
 /// # Shapes
 /// `features` and the result are `[z, y, x]` for a `shape` of x, y, z; `spacing_mm` is x, y, z.
@@ -10,9 +15,9 @@ pub(super) fn squared_mm2(
     is_feature: impl Fn(u8) -> bool,
     shape: [usize; 3],
     spacing_mm: [f64; 3],
-) -> Vec<f64> {
+) -> Result<Vec<f64>, VolumeError> {
     let [nx, ny, _] = shape;
-    let mut squared = vec![f64::INFINITY; features.len()];
+    let mut squared = filled(f64::INFINITY, features.len())?;
     for (row, out) in features.chunks_exact(nx).zip(squared.chunks_exact_mut(nx)) {
         along_row(row, &is_feature, out, spacing_mm[0]);
     }
@@ -21,7 +26,19 @@ pub(super) fn squared_mm2(
         lower_all(slice, nx, &mut envelope, spacing_mm[1]);
     }
     lower_all(&mut squared, nx * ny, &mut envelope, spacing_mm[2]);
-    squared
+    Ok(squared)
+}
+
+/// A vector of equal values.
+///
+/// # Errors
+/// [`VolumeError::Memory`] if it does not fit in memory.
+pub(super) fn filled<T: Copy>(value: T, length: usize) -> Result<Vec<T>, VolumeError> {
+    let mut out = Vec::new();
+    let bytes = (length as u64).saturating_mul(size_of::<T>() as u64);
+    out.try_reserve_exact(length).map_err(|_| VolumeError::Memory { bytes })?;
+    out.resize(length, value);
+    Ok(out)
 }
 
 /// Number of lines that are processed together: neighbours that share a cache line.
@@ -142,7 +159,7 @@ mod tests {
             }),
             mm in [0.2..5.0_f64, 0.2..5.0_f64, 0.2..5.0_f64],
         ) {
-            let found = squared_mm2(&features, |v| v != 0, shape, mm);
+            let found = squared_mm2(&features, |v| v != 0, shape, mm).unwrap();
             for (found, expected) in found.into_iter().zip(by_trying_all(&features, shape, mm)) {
                 prop_assert!(found == expected || (found - expected).abs() <= ROUNDING * expected, "{found} {expected}");
             }

@@ -33,7 +33,7 @@ struct Element {
 /// The distances of each of `labels`, in their order.
 ///
 /// # Errors
-/// If the masks lie on different grids.
+/// If the masks lie on different grids, or the distances do not fit in memory.
 pub fn surface_distances(
     prediction: &LabelMap,
     reference: &LabelMap,
@@ -45,9 +45,9 @@ pub fn surface_distances(
     let boxes = boxes(prediction, reference, labels);
     let of_label = |(label, found): (&Label, &Option<Bounds>)| match found {
         Some(bounds) => cells.distances(prediction, reference, *label, bounds),
-        None => SurfaceDistances { from_prediction: Vec::new(), from_reference: Vec::new() },
+        None => Ok(SurfaceDistances { from_prediction: Vec::new(), from_reference: Vec::new() }),
     };
-    Ok(labels.iter().zip(&boxes).map(of_label).collect())
+    labels.iter().zip(&boxes).map(of_label).collect()
 }
 
 impl SurfaceDistances {
@@ -162,13 +162,13 @@ impl Cells {
         reference: &LabelMap,
         label: Label,
         bounds: &Bounds,
-    ) -> SurfaceDistances {
-        let of_prediction = self.codes(prediction, label, bounds);
-        let of_reference = self.codes(reference, label, bounds);
-        SurfaceDistances {
-            from_prediction: self.elements(&of_prediction, &of_reference, bounds),
-            from_reference: self.elements(&of_reference, &of_prediction, bounds),
-        }
+    ) -> Result<SurfaceDistances, VolumeError> {
+        let of_prediction = self.codes(prediction, label, bounds)?;
+        let of_reference = self.codes(reference, label, bounds)?;
+        Ok(SurfaceDistances {
+            from_prediction: self.elements(&of_prediction, &of_reference, bounds)?,
+            from_reference: self.elements(&of_reference, &of_prediction, bounds)?,
+        })
     }
 
     /// Cells along each axis around the voxels within bounds, including cells that are half outside.
@@ -178,10 +178,10 @@ impl Cells {
     }
 
     /// The corners of each cell that have the label, as a bit mask with the bit order of [`surfels`].
-    fn codes(&self, mask: &Volume<Label>, label: Label, bounds: &Bounds) -> Vec<u8> {
+    fn codes(&self, mask: &Volume<Label>, label: Label, bounds: &Bounds) -> Result<Vec<u8>, VolumeError> {
         let shape = self.shape(bounds);
         let [nx, ny, nz] = shape;
-        let mut codes = vec![0_u8; nx * ny * nz];
+        let mut codes = distance::filled(0_u8, nx * ny * nz)?;
         let [grid_x, grid_y, _] = mask.geometry().shape();
         let strides = [1, grid_x, grid_x * grid_y];
         let steps = self.axes.map(|axis| strides[axis]);
@@ -202,7 +202,7 @@ impl Cells {
                 }
             }
         }
-        codes
+        Ok(codes)
     }
 
     fn corners(&self) -> usize {
@@ -210,13 +210,13 @@ impl Cells {
     }
 
     /// Elements of one surface, sorted by distance to the other.
-    fn elements(&self, own: &[u8], other: &[u8], bounds: &Bounds) -> Vec<Element> {
+    fn elements(&self, own: &[u8], other: &[u8], bounds: &Bounds) -> Result<Vec<Element>, VolumeError> {
         let full = u8::MAX >> (8 - self.corners());
         let holds_surface = |code: u8| code != 0 && code != full;
         if !own.iter().any(|code| holds_surface(*code)) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let squared = distance::squared_mm2(other, holds_surface, self.shape(bounds), self.spacing_mm);
+        let squared = distance::squared_mm2(other, holds_surface, self.shape(bounds), self.spacing_mm)?;
         let cells = own.iter().zip(squared).filter(|(code, _)| holds_surface(**code));
         let element = |(code, squared): (&u8, f64)| Element {
             distance_mm: squared.sqrt(),
@@ -224,7 +224,7 @@ impl Cells {
         };
         let mut elements: Vec<Element> = cells.map(element).collect();
         elements.sort_unstable_by(|a, b| a.distance_mm.total_cmp(&b.distance_mm));
-        elements
+        Ok(elements)
     }
 }
 

@@ -119,8 +119,8 @@ pub struct NetworkSpec {
     /// exported file has only the output of the finest resolution.
     #[serde(default, skip_serializing_if = "is_default")]
     pub deep_supervision: bool,
-    /// What a network of another program has besides the other fields; `None` for networks of Sulcus. An imported network is
-    /// run as its graph says, and cannot be built or trained by Sulcus.
+    /// Further properties of a network of another program; `None` for networks of Sulcus. Only the graph in the model file
+    /// describes an imported network completely, so Sulcus can neither build nor train it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported: Option<ImportedNetwork>,
 }

@@ -37,7 +37,7 @@ pub enum Normalisation {
 }
 
 impl Normalisation {
-    /// Whether only nnU-Net models have this scheme; it came with format version 6.
+    /// Whether only nnU-Net models have this scheme; it exists since format version 6.
     pub(crate) fn is_of_nnunet(&self) -> bool {
         matches!(self, Self::None | Self::RgbTo01)
     }

@@ -244,7 +244,7 @@ impl ModelSpec {
     const MAX_TILE_VOXELS: usize = 1 << 27;
     /// Networks do not recognise structures that are more than twice as large or small as in training.
     const MAX_TOLERANCE: f64 = 2.0;
-    /// More folds than anyone trains.
+    /// Far more folds than are used in practice. A file with more networks is damaged.
     const MAX_NETWORKS: usize = 64;
 
     /// Number of classes or regions: the channels of `logits` of one network.
@@ -309,7 +309,7 @@ impl ModelSpec {
         check_version(self.format_version)?;
         if self.format_version < self.min_format_version() {
             return bad(format!(
-                "what it asks for came with format version {}, but it says {}",
+                "it uses features of format version {}, but states format version {}",
                 self.min_format_version(),
                 self.format_version
             ));
@@ -317,10 +317,10 @@ impl ModelSpec {
         self.network.check().map_err(SpecError::Invalid)?;
         let axes = self.network.dimensions.count();
         if self.channels.is_empty() {
-            return bad("it names no input channel".into());
+            return bad("it has no input channel".into());
         }
         if self.labels.entries().is_empty() {
-            return bad("it names no label".into());
+            return bad("it has no label".into());
         }
         if self.activation == OutputActivation::Sigmoid && self.labels.entries().len() != 1 {
             return bad(format!("a sigmoid output has one label, found {}", self.labels.entries().len()));

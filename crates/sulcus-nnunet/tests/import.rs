@@ -203,7 +203,7 @@ fn plans_that_ask_for_more_are_refused_by_name() {
     insta::assert_snapshot!(changed("normalization_schemes", json!(["CTNormalization"])), @"cannot import the nnU-Net model: the data set has 2 channel(s), but the plan normalises 1 and has `use_mask_for_norm` for 2: PATH/plans.json");
     insta::assert_snapshot!(changed("inherits_from", json!("2d")), @"cannot import the nnU-Net model: its configurations inherit from each other: 2d → 2d: PATH/plans.json");
     insta::assert_snapshot!(changed("inherits_from", json!("3d")), @"cannot import the nnU-Net model: it has no configuration `3d`, but 2d: PATH/plans.json");
-    insta::assert_snapshot!(changed("patch_size", json!([7, 16])), @"cannot import the nnU-Net model: its patch [7, 16] is no multiple of the network's strides [4, 4]: PATH/plans.json");
+    insta::assert_snapshot!(changed("patch_size", json!([7, 16])), @"cannot import the nnU-Net model: its patch [7, 16] is not a multiple of the network's strides [4, 4]: PATH/plans.json");
     let argument = |key: &str, value: serde_json::Value| {
         let key = key.to_owned();
         refused_plan("plain_2d", |plans| {

@@ -29,7 +29,7 @@ pub enum PipelineError {
         /// Number of such voxels.
         count: usize,
     },
-    /// A scan that the model should not be trusted with.
+    /// A scan on which the model is unreliable.
     #[error("the scan is not plausible: {}", reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Implausible {
         /// What is wrong with it.

@@ -228,7 +228,7 @@ fn models_have_the_oldest_version_with_their_features() {
         let mut newer = plain.clone();
         change(&mut newer);
         let refused = newer.check().unwrap_err().to_string();
-        assert!(refused.contains("came with format version 3, but it says 1"), "{refused}");
+        assert!(refused.contains("uses features of format version 3, but states format version 1"), "{refused}");
         newer.format_version = newer.min_format_version();
         assert_eq!(ModelSpec::from_json(&newer.to_json().unwrap()).unwrap(), newer);
     }

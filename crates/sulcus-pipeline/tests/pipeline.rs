@@ -205,7 +205,7 @@ fn mark_of_an_unchecked_model_needs_its_format_version() {
     marked.unchecked = Some("logits differ".into());
     assert_eq!((version, marked.min_format_version()), (1, 4));
     marked.format_version = 3;
-    insta::assert_snapshot!(marked.check().unwrap_err(), @"this model cannot be used: what it asks for came with format version 4, but it says 3");
+    insta::assert_snapshot!(marked.check().unwrap_err(), @"this model cannot be used: it uses features of format version 4, but states format version 3");
     marked.format_version = 4;
     let json = marked.to_json().unwrap();
     assert!(json.contains(r#""unchecked":"logits differ""#), "{json}");
@@ -316,7 +316,7 @@ fn regions_are_written_in_order_and_have_their_own_probabilities() {
         change(&mut spec);
         spec.check().unwrap_err().to_string()
     };
-    insta::assert_snapshot!(refused(&|s| s.format_version = 1), @"this model cannot be used: what it asks for came with format version 2, but it says 1");
+    insta::assert_snapshot!(refused(&|s| s.format_version = 1), @"this model cannot be used: it uses features of format version 2, but states format version 1");
     insta::assert_snapshot!(refused(&|s| s.activation = OutputActivation::Softmax), @"this model cannot be used: it names region `never`, but its output is of no regions");
     insta::assert_snapshot!(refused(&|s| s.regions.clear()), @"this model cannot be used: its output is of regions, but it names none");
     insta::assert_snapshot!(refused(&|s| { s.regions.remove(0); }), @"this model cannot be used: its label 9 belongs to no region");

@@ -1,4 +1,4 @@
-//! Scans that a model should not be trusted with are named, and others are not.
+//! Scans on which a model is unreliable get a warning, and others do not.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use sulcus_model::{AxisRange, ChannelRange, ChannelSpec, ModelSpec, Normalisation, SpacingRule, TrainingScans};
@@ -86,7 +86,7 @@ fn description_of_the_training_scans_needs_its_format_version_and_is_absent_othe
     let read = ModelSpec::from_json(&described.to_json().unwrap()).unwrap();
     assert_eq!(read, described);
     described.format_version = 4;
-    insta::assert_snapshot!(described.check().unwrap_err(), @"this model cannot be used: what it asks for came with format version 5, but it says 4");
+    insta::assert_snapshot!(described.check().unwrap_err(), @"this model cannot be used: it uses features of format version 5, but states format version 4");
     described.training_scans = None;
     assert_eq!(described.min_format_version(), 1);
     assert!(!described.to_json().unwrap().contains("training_scans"));
@@ -202,7 +202,7 @@ fn the_same_image_in_two_channels_gives_a_warning() {
     };
     assert_eq!(warnings(&spec, &scan(2.0, 3.0)), []);
     insta::assert_snapshot!(messages(&spec, &scan(2.0, 1.0)), @"channels `T1` and `FLAIR` are equal in every voxel: the same image may have been given twice");
-    // Two empty channels are equal too, but that they are empty says more.
+    // Two empty channels are equal too. Only the more specific warning is given: that they are empty.
     let empty = scan(0.0, 0.0);
     assert_eq!(kinds(&spec, &empty), ["constant_channel", "constant_channel"]);
     let error = check_scan(&[&spec], &empty, ScanChecks::default()).unwrap_err().to_string();

@@ -106,7 +106,8 @@ impl Model {
 fn precision_names(models: &[Model], settings: &EngineSettings) -> String {
     let stored: BTreeSet<Precision> = models.iter().map(|m| m.spec.precision()).collect();
     // The builder has refused precisions that the device does not support.
-    let computed = |stored| compute_precision(settings.precision, settings.device, stored).unwrap_or(stored);
+    let EngineSettings { engine, device, precision, .. } = *settings;
+    let computed = |stored| compute_precision(precision, engine, device, stored).unwrap_or(stored);
     let mut names: Vec<&str> = stored.into_iter().map(|stored| computed(stored).name()).collect();
     names.dedup();
     names.join("+")
@@ -313,7 +314,8 @@ impl Segmenter {
             // The recorded mask was computed with the window of the model, so the settings of this segmenter are ignored.
             let window = WindowOptions::default();
             let one = std::slice::from_ref(model);
-            // So is the limit, which may be too small for it. A stranger's model may ask for more than the machine has.
+            // Its memory limit is ignored too, because it may be too small for the golden case. The limit of the machine stays: an
+            // untrusted model file may require more memory than there is.
             let max_memory = Some(self.default_memory_limit.unwrap_or(u64::MAX));
             let options = SegmentOptions { max_memory, ..SegmentOptions::default() };
             // It is a part of a training scan, so it is not compared with whole ones.

@@ -180,7 +180,7 @@ struct TicketGuard {
 impl Drop for TicketGuard {
     fn drop(&mut self) {
         let mut inner = self.queue.lock();
-        // A running job is told to stop. A waiting job is removed with its upload.
+        // A running job is cancelled. A waiting job is removed, and its upload is freed.
         if let Some(state) = inner.running.get(&self.number) {
             state.cancel();
         }

@@ -92,7 +92,7 @@ pub enum TrainError {
         /// The file.
         file: PathBuf,
     },
-    /// The folder is no run.
+    /// The folder is not a run.
     #[error("this folder is not a training run: it has no run.json: {folder}", folder = folder.display())]
     NotARun {
         /// The folder.
@@ -128,7 +128,7 @@ pub enum TrainError {
         /// The fold's run.
         folder: PathBuf,
     },
-    /// The folder is no cross-validation.
+    /// The folder is not a cross-validation.
     #[error("this folder holds no cross-validation: it lacks this file: {file}", file = file.display())]
     NotACrossValidation {
         /// The missing file.

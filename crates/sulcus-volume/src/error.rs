@@ -46,7 +46,7 @@ pub enum VolumeError {
         voxels: usize,
     },
     /// The result does not fit in memory.
-    #[error("the new grid needs {bytes} bytes, which do not fit in memory; choose a coarser or smaller one")]
+    #[error("the grid needs {bytes} bytes, which do not fit in memory; choose a coarser or smaller one")]
     Memory {
         /// Bytes that were requested.
         bytes: u64,
@@ -56,7 +56,7 @@ pub enum VolumeError {
     Labels(String),
     /// A mask and the table that it is compared with name a label differently.
     #[error(
-        "label {value} is named `{name}`, but `{expected}` is expected for this number, and `{name}` is no expected name"
+        "label {value} is named `{name}`, but `{expected}` is expected for this number, and `{name}` is not an expected name"
     )]
     LabelName {
         /// The number of the label.

@@ -13,7 +13,7 @@ const SWIFT_SHADER: [&str; 4] = [
     "/snap/chromium/current/usr/lib/chromium-browser/vk_swiftshader_icd.json",
 ];
 
-/// Checks that measure time, which on a software device says nothing and takes many minutes.
+/// Checks that measure time, which takes many minutes on a software device and is meaningless there.
 const SLOW_IN_SOFTWARE: &str = "steps-fp32,steps-bf16,steps-nnunet,steps-nnunet-bf16,forms";
 
 /// The variables that select the drivers of Vulkan's loader: the newer and the older name.

@@ -76,6 +76,7 @@ pub fn all(model: &[u8]) -> Vec<Seed> {
         seed("dataset", "nnunet", NNUNET.as_bytes().to_vec()),
         seed("dataset", "listed", LISTED.as_bytes().to_vec()),
         seed("model", "small", small_model(&spec)),
+        seed("model", "layers", small_unet(&spec)),
         seed("model", "bare", small_model(&ModelSpec { golden_case: None, ..spec })),
     ]
 }
@@ -345,6 +346,44 @@ impl Nifti {
         file.extend((0..values * bits as usize / 8).map(|i| (i % 7) as u8));
         file
     }
+}
+
+/// Two levels with every kind of layer of a U-Net, with this specification.
+fn small_unet(spec: &ModelSpec) -> Vec<u8> {
+    let axes = |channels| [Axis::Dynamic("N"), Axis::Fixed(channels), Axis::Dynamic("H"), Axis::Dynamic("W")];
+    let square = |edge: usize, stride: usize| {
+        let (kernel, strides, pads) = ([edge; 2], [stride; 2], [edge / 2; 4]);
+        vec![
+            attribute::ints("kernel_shape", &kernel),
+            attribute::ints("strides", &strides),
+            attribute::ints("pads", &pads),
+        ]
+    };
+    let mut graph = GraphBuilder::new("layers");
+    graph.input("image", &axes(1), "");
+    let mut constant = |name: &str, shape: &[usize]| {
+        let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| 0.25 * (i % 7) as f32 - 0.5).collect();
+        graph.constant(name, shape, &values);
+    };
+    constant("fine.weight", &[2, 1, 3, 3]);
+    constant("fine.bias", &[2]);
+    constant("scale", &[2]);
+    constant("shift", &[2]);
+    constant("coarse.weight", &[3, 2, 1, 1]);
+    constant("up.weight", &[3, 2, 2, 2]);
+    constant("last.weight", &[3, 4, 1, 1]);
+    graph.node("Conv", &["image", "fine.weight", "fine.bias"], "fine", square(3, 1));
+    let epsilon = vec![attribute::float("epsilon", 1e-5)];
+    graph.node("InstanceNormalization", &["fine", "scale", "shift"], "normalised", epsilon);
+    graph.node("LeakyRelu", &["normalised"], "active", vec![attribute::float("alpha", 0.01)]);
+    let pool = |edge: &[usize]| vec![attribute::ints("kernel_shape", edge), attribute::ints("strides", edge)];
+    graph.node("MaxPool", &["active"], "pooled", pool(&[2, 2]));
+    graph.node("Conv", &["pooled", "coarse.weight"], "coarse", square(1, 1));
+    graph.node("ConvTranspose", &["coarse", "up.weight"], "up", pool(&[2, 2]));
+    graph.node("Concat", &["active", "up"], "joined", vec![attribute::int("axis", 1)]);
+    graph.node("Conv", &["joined", "last.weight"], "logits", square(1, 1));
+    graph.output("logits", &axes(3), "");
+    graph.finish(spec, "", "0").expect("a specification that was read can be written")
 }
 
 /// A graph of one convolution with this specification.

@@ -15,6 +15,7 @@ use sulcus_io::{
 use sulcus_model::ModelSpec;
 use sulcus_pipeline::{InferenceSettings, PlannedModel, plan_inference};
 use sulcus_plan::{DeviceKind, Optimizer, PlanFile};
+use sulcus_runtime::NativePredictor;
 use sulcus_train::{Checkpoint, InitSource};
 use sulcus_volume::{Geometry, Orientation, OrientationSource, RasFromVoxel, Spacing};
 
@@ -201,13 +202,15 @@ pub fn tables(data: &[u8]) {
     }
 }
 
-/// A model file: its outer message, the specification in it, and its weights.
+/// A model file: its outer message, the specification in it, its weights, and its graph as the native engine reads it.
 pub fn model(data: &[u8]) {
     if let Ok(spec) = sulcus_onnx::read_spec(data) {
         let again = sulcus_onnx::with_spec(data, &spec).expect("a file that was read accepts a specification");
         assert_eq!(sulcus_onnx::read_spec(&again).expect("a written file can be read"), spec);
     }
     let _ = sulcus_onnx::read_constants(data);
+    // The graph, with its weights packed for the kernels.
+    let _ = NativePredictor::new(data, Some(1));
 }
 
 /// The specification in a model file, and the plan of a prediction with it.
@@ -304,7 +307,7 @@ fn volume(data: &[u8]) {
         assert_eq!(labels.data().len(), labels.geometry().voxels());
     }
     if let Ok(info) = read_info_bytes(data) {
-        assert!(info.min <= info.max && info.spacing_mm.iter().all(|mm| *mm > 0.0));
+        assert!(info.min <= info.max && info.spacing_mm.iter().flatten().all(|mm| *mm > 0.0));
     }
 }
 

@@ -118,7 +118,7 @@ fn all(args: &Args, precision: Precision) -> Outcome {
     let mut results = serde_json::Map::new();
     for case in &CASES {
         let result = measure(args, case, precision, Optimizer::AdamW { weight_decay: 1e-2 }, false)?;
-        // Shown at once, so that a run that is cut short tells what it measured.
+        // Printed at once, so that an interrupted run shows what it measured.
         println!("{} {result}", case.name);
         results.insert(case.name.to_owned(), result);
     }

@@ -263,7 +263,7 @@ fn case_matches_golden_picture_and_loads_within_a_second() {
     let counts = count_labels(&case.mask, &case.truth, &[1, 2]).unwrap();
     let row = |name: &str, at: usize| {
         let (mask, truth) = (counts[at].n_pred(), counts[at].n_ref());
-        let [mask_ml, truth_ml] = [mask, truth].map(|n| case.truth.geometry().ml(n as usize));
+        let [mask_ml, truth_ml] = [mask, truth].map(|n| case.truth.geometry().ml(n as usize).unwrap());
         let [dice, iou] = [counts[at].dice().unwrap(), counts[at].iou().unwrap()];
         format!("{name} {mask_ml:.3} {truth_ml:.3} {dice:.4} {iou:.4}")
     };

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sulcus_metrics::Summary;
 use sulcus_model::Structure;
-use sulcus_volume::{LabelMap, LabelTable};
+use sulcus_volume::{Label, LabelMap, LabelTable};
 
 use super::predict::PROBABILITIES_SUFFIX;
 use crate::args::EvaluateArgs;
 use crate::error::{CliError, with_causes};
 use crate::files;
 use crate::input::{cases, label_file};
+use crate::memory;
 use crate::output::{self, Ui, count, printable};
 use crate::report::{self, Report};
 use crate::scores::{self, ScoreCollector, ScoredLabels};
@@ -107,6 +108,9 @@ fn add(
         return Err(format!("there is no prediction with this name in {}", predictions.display()));
     };
     let read = |what: &str, path: &Path| {
+        // Both masks are held at the same time.
+        memory::check_volume(path, 2 * size_of::<Label>())
+            .map_err(|error| format!("{what}: {}", error.message()))?;
         sulcus_io::read_labels(path).map_err(|error| format!("{what}: {}", with_causes(&error)))
     };
     let (predicted, source) = read("the prediction", prediction)?;

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use sulcus_volume::{Geometry, LabelMap, LabelTable};
+use sulcus_volume::{Geometry, Label, LabelMap, LabelTable};
 
 use crate::args::FigureArgs;
 use crate::error::{CliError, Context};
 use crate::figure::{self, Figure};
 use crate::files;
 use crate::input::{cases, label_file, scans};
+use crate::memory;
 use crate::output::Ui;
 
 pub(crate) fn run(args: &FigureArgs, ui: Ui) -> Result<(), CliError> {
@@ -19,12 +20,13 @@ pub(crate) fn run(args: &FigureArgs, ui: Ui) -> Result<(), CliError> {
         )));
     }
     scans::check_series(&args.image, args.series.as_deref())?;
+    memory::check_volume(&args.image, size_of::<f32>())?;
     let (scan, _) = scans::read_scan(&args.image, args.series.as_deref(), ui).context("reading the image")?;
     let image = scan.image;
     let grid = image.geometry();
     let mut truth = args.truth.as_deref().map(|path| mask_on(path, grid, "truth")).transpose()?;
     let mut prediction = args.prediction.as_deref().map(|path| mask_on(path, grid, "prediction")).transpose()?;
-    if image.channels() > 1 {
+    if image.channels() > 1 && !(grid.is_picture() && image.channels() == 3) {
         ui.note(format_args!("the image has {} channels, of which the first is drawn", image.channels()));
     }
     let given = args.labels.as_deref().map(label_file::read).transpose()?.map(|file| file.table);
@@ -73,6 +75,7 @@ impl NamedMask {
 }
 
 fn mask_on(path: &Path, grid: &Geometry, what: &str) -> Result<NamedMask, CliError> {
+    memory::check_volume(path, size_of::<Label>())?;
     let (labels, source) = sulcus_io::read_labels(path).context(format_args!("reading the {what}"))?;
     grid.check_same_grid(labels.geometry()).map_err(|error| {
         CliError::failed(format_args!("image and {what} do not belong together: {error}: {}", path.display()))

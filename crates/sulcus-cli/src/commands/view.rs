@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use include_dir::{Dir, include_dir};
 use sulcus_io::{Texts, VolumeFormat, VolumeMetadata};
 use sulcus_serve::{ServeError, ViewerServer};
-use sulcus_volume::{LabelMap, LabelTable};
+use sulcus_volume::{Label, LabelMap, LabelTable};
 use tempfile::TempDir;
 
 use crate::args::ViewArgs;
 use crate::error::{CliError, Context, with_causes};
 use crate::input::scans;
 use crate::output::Ui;
-use crate::{interrupt, output};
+use crate::{interrupt, memory, output};
 
 /// The built viewer.
 static PAGE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wasm/dist");
@@ -122,6 +122,9 @@ impl RenumberedMask {
 /// The viewer compares numbers. Where mask and truth have names for their labels, the names decide; `None` where the numbers
 /// agree already.
 fn numbered_as_truth(mask: &Path, truth: &Path) -> Result<Option<RenumberedMask>, CliError> {
+    for path in [mask, truth] {
+        memory::check_volume(path, 2 * size_of::<Label>())?;
+    }
     // What cannot be read is reported when it is opened.
     let Ok((labels, source)) = sulcus_io::read_labels(mask) else { return Ok(None) };
     let Some(own) = source.label_table() else { return Ok(None) };
@@ -168,6 +171,7 @@ fn as_nifti(
             return Ok(None);
         }
     }
+    memory::check_volume(path, if what == "image" { 0 } else { size_of::<Label>() })?;
     let file = converted_file(what, folder)?;
     if matches!(what, "image" | "map") {
         let volume = scans::read_stored(path, series.filter(|_| what == "image"), ui).context(what)?;

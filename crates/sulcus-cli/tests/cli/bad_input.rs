@@ -113,3 +113,29 @@ fn invalid_wheel_is_refused_and_nothing_is_installed() {
     super::support::ended(ended).code(1).says("wheel");
     assert!(!home.path().join("data/sulcus/onnxruntime").exists());
 }
+
+#[test]
+fn volume_that_announces_more_than_the_memory_is_refused_by_its_header() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let mut scan = nifti(&[8, 8, 8], &[1.0; 512], Some(RAS));
+    for axis in 0..3 {
+        scan[42 + 2 * axis..44 + 2 * axis].copy_from_slice(&30_000_i16.to_le_bytes());
+    }
+    // Whether the file holds the voxels is known only after it is inflated.
+    let scan = file(home, "scan.nii.gz", &sulcus_testing::gzip(&scan, false));
+    let (picture, copy) = (home.join("picture.png"), home.join("copy.nii"));
+    let commands: [&[&dyn AsRef<std::ffi::OsStr>]; 3] = [
+        &[&"evaluate", &"-p", &scan, &"-t", &scan],
+        &[&"figure", &scan, &"-o", &picture],
+        &[&"convert", &scan, &copy],
+    ];
+    for command in commands {
+        run(home, command)
+            .code(1)
+            .says("the volume needs ")
+            .says(" of memory, but this machine ")
+            .says("scan.nii.gz");
+    }
+    assert!(!picture.exists() && !copy.exists());
+}

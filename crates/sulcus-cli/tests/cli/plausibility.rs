@@ -1,4 +1,4 @@
-//! Scans that the model should not be trusted with: warnings, `--strict` and `--allow-constant`.
+//! Scans on which the model is unreliable: warnings, `--strict` and `--allow-constant`.
 
 use std::path::{Path, PathBuf};
 

@@ -55,10 +55,10 @@ const COMMON: &[&str] = &[
     "split", "train", "test",
 ];
 
-/// With fewer patients, or more cases per patient, names alone do not tell patients from hospitals.
+/// With fewer groups, or more cases per group, the common part of the names may be a hospital rather than a patient.
 const MIN_PATIENTS: usize = 5;
 const MAX_MEAN_CASES: usize = 10;
-/// Nobody collects data from so many hospitals.
+/// More groups than a data set has hospitals, so the groups are patients.
 const MANY_PATIENTS: usize = 20;
 
 pub(super) fn guess(names: &BTreeSet<&str>) -> Guess {

@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(
             inflate_gzip(&refused, wanted).unwrap_err().to_string(),
             "cannot decompress the file: the header announces 1000 bytes, but its compressed data has more than 268435456 \
-             bytes after them; the header is wrong or the file is no volume, get it again"
+             bytes after them; the header is wrong or the file is not a volume, get it again"
         );
     }
 

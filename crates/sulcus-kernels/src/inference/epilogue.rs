@@ -73,7 +73,7 @@ pub(super) struct Run {
 }
 
 impl Epilogue<'_> {
-    /// Asks for the memory of some columns of a run that will be written.
+    /// Prefetches the memory of some columns of a run that will be written.
     pub(super) fn prefetch(&self, run: Run, first_column: usize, columns: usize) {
         let first = run.first_panel * LANES;
         for channel in first..self.outputs.min(first + run.panels * LANES) {

@@ -162,6 +162,31 @@ impl PackedConv {
         self.kernel.shape(1, size).output_size()
     }
 
+    /// The memory that a call with `batch` samples of `size` takes for a packed copy of its input, in bytes; 0 where threads pack
+    /// parts of it, which needs a few hundred KiB each. The memory is kept for later calls, up to a limit.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Shape`] for an empty or too large shape.
+    pub fn packed_input_bytes(&self, batch: usize, size: [usize; 3]) -> Result<usize, KernelError> {
+        let shape = self.kernel.shape(batch, size);
+        shape.check()?;
+        let shape = shape.flattened();
+        let input = self.padded_input(&[], [self.kernel.inputs, 0], &shape);
+        let execution = Execution::new(&self.weights, batch, &input, shape.output_size());
+        Ok(execution.shared_floats() * size_of::<f32>())
+    }
+
+    fn padded_input<'a>(
+        &self,
+        tensors: &'a [LayerInput<'a>],
+        channels: [usize; 2],
+        shape: &ConvShape,
+    ) -> PaddedInput<'a> {
+        let padding = shape.kernel.map(|edge| edge / 2);
+        PaddedInput { tensors, channels, size: shape.size, padding, format: self.weights.format }
+    }
+
     /// Computes the convolution of a batch.
     ///
     /// # Shapes
@@ -187,13 +212,7 @@ impl PackedConv {
         output.check(batch, self.kernel.outputs, shape.output_plane())?;
         // A pointwise convolution is one over a single long row.
         let shape = shape.flattened();
-        let input = PaddedInput {
-            tensors: inputs,
-            channels,
-            size: shape.size,
-            padding: shape.kernel.map(|edge| edge / 2),
-            format: self.weights.format,
-        };
+        let input = self.padded_input(inputs, channels, &shape);
         Execution::new(&self.weights, batch, &input, shape.output_size()).run(output);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Asks the memory for cache lines ahead of their use, while the multiply-adds run.
+//! Prefetches cache lines while the multiply-adds run.
 
 use super::pack::{PaddedInput, Region};
 use super::tensor::Values;
@@ -6,7 +6,7 @@ use super::tensor::Values;
 /// The size of a cache line.
 const LINE: usize = 64;
 
-/// Asks for the cache line of an address to be read into the L2 cache. Any address is allowed.
+/// Prefetches the cache line of an address into the L2 cache. Any address is allowed.
 #[inline(always)]
 fn prefetch_read(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
@@ -19,7 +19,7 @@ fn prefetch_read(address: *const u8) {
     let _ = address;
 }
 
-/// Asks for the cache line of an address to be brought into the L1 cache for writing. Any address is allowed.
+/// Prefetches the cache line of an address into the L1 cache for writing. Any address is allowed.
 #[inline(always)]
 pub(super) fn prefetch_write(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
@@ -32,7 +32,7 @@ pub(super) fn prefetch_write(address: *const u8) {
     let _ = address;
 }
 
-/// Asks for `bytes` bytes to be brought into the cache for writing.
+/// Prefetches `bytes` bytes into the L1 cache for writing.
 #[inline(always)]
 pub(super) fn prefetch_write_range(address: *const u8, bytes: usize) {
     for offset in (0..bytes).step_by(LINE) {
@@ -65,14 +65,14 @@ impl<'a> PlanePrefetch<'a> {
         // There is nothing to prefetch in the padding.
         let values = if plane < depth { (end - first) * width } else { 0 };
         let channels = input.channels[0] + input.channels[1];
-        // Of four bytes each; smaller storage needs fewer lines, and asks for some twice.
+        // For values of four bytes. Smaller values fill fewer lines, some of which are then prefetched twice.
         let lines = (values * size_of::<f32>()).div_ceil(LINE);
         let quota = (channels * lines).div_ceil(steps.max(1));
         let start = plane.wrapping_mul(height).wrapping_add(first).wrapping_mul(width);
         Self { input, sample, start, values, lines, channel: 0, line: 0, quota }
     }
 
-    /// Asks for the next lines.
+    /// Prefetches the next lines.
     pub(super) fn step(&mut self) {
         let mut left = self.quota;
         while left > 0 && self.lines > 0 {

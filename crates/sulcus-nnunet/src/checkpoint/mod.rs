@@ -15,7 +15,7 @@ use archive::Archive;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// It is no archive that `torch.save` writes.
+    /// It is not an archive as `torch.save` writes it.
     #[error("it is {found}, expected a checkpoint that nnU-Net v2 has written with torch.save()")]
     NotACheckpoint {
         /// What it is.

@@ -41,7 +41,7 @@ impl StateDict {
         for (name, value) in entries {
             let unusable = |reason| CheckpointError::Tensor { name: printable(name), reason };
             let Value::Tensor(tensor) = *pickle.value(value) else {
-                return Err(unusable("it is no tensor".to_owned()));
+                return Err(unusable("it is not a tensor".to_owned()));
             };
             let view = View::new(&pickle, tensor).map_err(unusable)?;
             let named =
@@ -88,7 +88,7 @@ impl StateDict {
             reason: reason.to_owned(),
         };
         if matches!(first.kind, ElementType::Other(_)) {
-            return Err(unusable(file_name, "its values are no floating-point numbers"));
+            return Err(unusable(file_name, "its values are not floating-point numbers"));
         }
         let values = read(&mut self.archive, &mut self.budget, file_name, first)?;
         if values.iter().any(|value| !value.is_finite()) {
@@ -138,8 +138,8 @@ impl StateDict {
 }
 
 fn read(archive: &mut Archive, budget: &mut u64, name: &str, view: &View) -> Result<Vec<f32>, CheckpointError> {
-    let bytes = (view.len() as u64).saturating_mul(size_of::<f32>() as u64);
-    *budget = budget.checked_sub(bytes).ok_or_else(|| CheckpointError::Tensor {
+    // Thousands of tensors that share one large storage would read it as often.
+    *budget = budget.checked_sub(view.cost()).ok_or_else(|| CheckpointError::Tensor {
         name: name.to_owned(),
         reason: format!("its tensors take more than {MAX_GROWTH} times the file's size"),
     })?;

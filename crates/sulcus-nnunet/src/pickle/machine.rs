@@ -186,7 +186,7 @@ impl<'a> Machine<'a> {
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let (Some(module), Some(name)) = (self.text_of(module), self.text_of(name)) else {
-                    return Err(self.damaged("a name is no text"));
+                    return Err(self.damaged("a name is not a text"));
                 };
                 self.global(module, name)?;
             }
@@ -299,7 +299,7 @@ impl<'a> Machine<'a> {
             Some(Value::List(list)) => list.extend(items),
             // A byte array or an array of NumPy.
             Some(Value::Opaque) => {}
-            _ => return Err(self.damaged("it appends to a value that is no list")),
+            _ => return Err(self.damaged("it appends to a value that is not a list")),
         }
         Ok(())
     }
@@ -312,7 +312,7 @@ impl<'a> Machine<'a> {
         }
         match self.values.get_mut(top.0 as usize) {
             Some(Value::Dict(entries)) => entries.extend(pairs.iter().map(|[key, value]| (*key, *value))),
-            _ => return Err(self.damaged("it sets an item of a value that is no dictionary")),
+            _ => return Err(self.damaged("it sets an item of a value that is not a dictionary")),
         }
         Ok(())
     }

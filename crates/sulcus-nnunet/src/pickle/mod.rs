@@ -148,7 +148,7 @@ mod tests {
         insta::assert_snapshot!(message(b"0"), @"its pickle is damaged at byte 3: it takes a value from an empty stack");
         insta::assert_snapshot!(message(b"(0"), @"its pickle is damaged at byte 4: it takes a value from an empty stack");
         insta::assert_snapshot!(message(b"h\x07"), @"its pickle is damaged at byte 4: it recalls a value that it did not store");
-        insta::assert_snapshot!(message(b"K\x01K\x02a"), @"its pickle is damaged at byte 7: it appends to a value that is no list");
+        insta::assert_snapshot!(message(b"K\x01K\x02a"), @"its pickle is damaged at byte 7: it appends to a value that is not a list");
         insta::assert_snapshot!(message(b"}(K\x01u"), @"its pickle is damaged at byte 7: a key has no value");
     }
 }

@@ -104,13 +104,14 @@ impl Plans {
             None => Architecture::old(&json, dimensions)?,
         };
         let spacing = json.get("spacing")?.numbers()?;
-        if spacing.len() != patch.len() || spacing.iter().any(|edge| *edge <= 0.0) {
+        // nnU-Net plans two for slices, but takes three as well.
+        if ![patch.len(), 3].contains(&spacing.len()) || spacing.iter().any(|edge| *edge <= 0.0) {
             return Err(wrong(&json, "spacing", "a positive number for each axis of the patch"));
         }
         let multiple = architecture.padding_multiple();
         if patch.iter().zip(&multiple).any(|(edge, multiple)| *edge == 0 || edge % multiple != 0) {
             return Err(PlansError::Contradiction {
-                reason: format!("its patch {patch:?} is no multiple of the network's strides {multiple:?}"),
+                reason: format!("its patch {patch:?} is not a multiple of the network's strides {multiple:?}"),
             });
         }
         let text =

@@ -11,7 +11,9 @@ pub struct ChannelMeasures {
     /// The 0.5th, 5th, 50th, 95th and 99.5th percentiles of the finite voxels; 0 if there is none. At most 100,000 voxels,
     /// evenly spaced in the order of the file, are used.
     pub percentiles: [f64; 5],
-    /// The fraction of these voxels that share the most frequent value.
+    /// The most frequent value of these voxels; 0 if there is none.
+    pub mode: f32,
+    /// The fraction of these voxels that have the most frequent value.
     pub mode_fraction: f64,
 }
 
@@ -29,11 +31,12 @@ fn measure(values: &[f32], slice: usize) -> ChannelMeasures {
     let mut sample: Vec<f32> =
         values.iter().step_by(step(values.len(), slice)).copied().filter(|v| v.is_finite()).collect();
     sample.sort_unstable_by(f32::total_cmp);
-    let most_frequent = sample.chunk_by(|a, b| a == b).map(<[f32]>::len).max().unwrap_or(0);
+    let most_frequent = sample.chunk_by(|a, b| a == b).max_by_key(|equal| equal.len()).unwrap_or_default();
     ChannelMeasures {
         range,
         percentiles: [0.005, 0.05, 0.5, 0.95, 0.995].map(|share| quantile(&sample, share)),
-        mode_fraction: most_frequent as f64 / sample.len().max(1) as f64,
+        mode: most_frequent.first().copied().unwrap_or_default(),
+        mode_fraction: most_frequent.len() as f64 / sample.len().max(1) as f64,
     }
 }
 
@@ -61,9 +64,9 @@ mod tests {
 
     #[test]
     fn measures_ignore_voxels_that_are_not_finite() {
-        let values = [f32::NAN, 0.0, 0.0, 0.0, 4.0, f32::INFINITY];
+        let values = [f32::NAN, -1.0, -1.0, -1.0, 4.0, f32::INFINITY];
         let found = measure(&values, 6);
-        assert_eq!((found.range, found.mode_fraction), (Some([0.0, 4.0]), 0.75));
+        assert_eq!((found.range, found.mode, found.mode_fraction), (Some([-1.0, 4.0]), -1.0, 0.75));
         assert_eq!(measure(&[f32::NAN], 1).range, None);
     }
 

@@ -15,7 +15,7 @@ use crate::error::{CliError, Context, with_causes};
 use crate::ort_package::record::InstallRecord;
 use crate::output::{self, Ui};
 use crate::tiny;
-use report::{DeviceReport, DoctorReport, EngineName, EngineReport, Golden, LibraryReport, PlaceReport};
+use report::{AutoReport, DeviceReport, DoctorReport, EngineName, EngineReport, Golden, LibraryReport, PlaceReport};
 
 pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     let model = match &args.model {
@@ -42,6 +42,7 @@ pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(),
         model: args.model.as_deref().map_or_else(|| "built in".to_owned(), |path| path.display().to_string()),
         onnx_runtime,
         engines,
+        auto: automatic_choice(&model, library),
         devices: devices(runtime.as_ref(), &model, library),
     };
     if args.json {
@@ -52,7 +53,17 @@ pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(),
     report::verdict(&report, ui)
 }
 
-/// Reads a model file. A file that is no model is refused here, once instead of once per engine.
+/// What `auto` takes for a model.
+fn automatic_choice(model: &[u8], library: &OrtLibrary) -> Option<AutoReport> {
+    let segmenter = Segmenter::builder().model_bytes(model).ort_library(library.clone()).build().ok()?;
+    Some(AutoReport {
+        engine: EngineName(segmenter.engine()),
+        device: segmenter.device().to_string(),
+        notes: segmenter.notes().iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// Reads a model file. A file that is not a model is refused here, once instead of once per engine.
 fn read_model(path: &Path) -> Result<Vec<u8>, CliError> {
     let bytes = std::fs::read(path).context(format_args!("reading the model {}", path.display()))?;
     sulcus_onnx::read_spec(&bytes).context(format_args!("reading the model {}", path.display()))?;

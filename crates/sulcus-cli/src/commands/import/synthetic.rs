@@ -7,7 +7,7 @@ use sulcus_volume::{Geometry, Image, LabelMap, OrientationSource, RasFromVoxel, 
 /// Maximum edge of a synthetic slice and block; every model file contains one.
 const MAX_SLICE_EDGE: usize = 64;
 const MAX_BLOCK_EDGE: usize = 32;
-/// Maximum edge of a compared tile, unless the network's strides ask for more.
+/// Maximum edge of a compared tile, unless the network's strides require more.
 const MAX_TILE_EDGE: usize = 64;
 
 /// A scan of waves and noise, with the model's voxel size and intensities of its channels.

@@ -42,7 +42,7 @@ pub(super) fn is_metaimage(start: &[u8]) -> bool {
         let (line, after) = text_header::split_line(at);
         match split(line) {
             Some(("ObjectType", "Image") | ("NDims", _)) => return true,
-            // Other text is no reason to give up: ITK ignores it.
+            // Other text is skipped, as in ITK.
             _ if is_text(line) => {}
             _ => return false,
         }

@@ -85,7 +85,7 @@ fn resampling_equals_nnunets() {
                 .map(|b| f64::from(F16::from_bits(u16::from_le_bytes(b)).to_f32()))
                 .collect(),
         };
-        // The rule is asked along x, y, z.
+        // The rule takes sizes in the order x, y, z.
         let reversed = |[z, y, x]: [f64; 3]| [x, y, z];
         let separate = rule.separate_axis(reversed(case.from_mm), reversed(case.to_mm)).map(|axis| 2 - axis);
         let found = resample_channel(&rule, values, from, to, separate).unwrap();

@@ -5,7 +5,6 @@
 
 mod error;
 mod names;
-mod network_tensors;
 mod safetensors;
 mod source;
 
@@ -19,7 +18,7 @@ pub use error::InitError;
 pub use source::InitSource;
 
 use crate::network::UNet;
-use network_tensors::{NetworkTensor, network_tensors};
+use crate::network::tensors::{NetworkTensor, network_tensors};
 use source::FileTensor;
 
 /// The result of starting a network from pretrained weights.
@@ -66,7 +65,7 @@ pub struct OtherShape {
 
 /// Replaces the weights of a network by those of a file where name and shape agree. The other weights stay unchanged.
 ///
-/// Weights of 2-D networks may lack the depth axis of ours. Input channels of a decoder's first convolution in nnU-Net's
+/// Weights of 2-D networks may lack the depth axis, which Sulcus stores with size 1. Input channels of a decoder's first convolution in nnU-Net's
 /// order are reordered.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Maps the tensor names of other programs to ours.
+//! Maps the tensor names of other programs to those of Sulcus.
 //!
 //! nnU-Net's two networks (`PlainConvUNet` and `ResidualEncoderUNet` of the package dynamic-network-architectures) have the
 //! same layers under other names, with one difference: their decoder concatenates the upsampled maps before the encoder's,
