@@ -234,8 +234,9 @@ async function choose(series, segmentations) {
     const place = element("td");
     const name = [modality, description].filter(Boolean).join(" ") || "without a description";
     const label = element("label", { title: uid }, radio, ` ${name}`);
-    label.style.whiteSpace = "normal";
-    body.append(element("tr", {}, place, element("td", {}, label), element("td", { textContent: slices }), element("td", { textContent: `${columns} × ${rows}` })));
+    const text = element("td", {}, label);
+    text.style.cssText = "text-align:left;white-space:normal";
+    body.append(element("tr", {}, place, text, element("td", { textContent: slices }), element("td", { textContent: `${columns} × ${rows}` })));
     return { uid, place };
   });
   const boxes = segmentations.map((path, i) => element("input", { type: "checkbox", value: i, checked: i < MAX_SEGMENTATIONS }));

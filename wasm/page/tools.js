@@ -420,7 +420,16 @@ function use(tool) {
 function showTools() {
   const box = host.$("#tools");
   if (box.children.length > 1) return;
-  const title = (text) => element("h2", { textContent: text });
+  const title = (text) => {
+    const made = element("h2", { textContent: text });
+    made.style.marginTop = "12px";
+    return made;
+  };
+  const paint = element("input", { id: "paint", type: "number", min: 1, max: 65535, value: 1 });
+  // The labels that exist are offered by name; any other number is a new label.
+  const known = element("datalist", { id: "labels-known" });
+  paint.setAttribute("list", "labels-known");
+  paint.onfocus = () => known.replaceChildren(...host.labelRows().map((row) => element("option", { value: row.value, label: row.name })));
   const button = (text, action, properties = {}) => element("button", { textContent: text, onclick: () => host.guarded(action), ...properties });
   const toolButton = (kind, make) => {
     const made = button(kind[0].toUpperCase() + kind.slice(1), () => use(make(kind)), { ariaPressed: "false" });
@@ -437,7 +446,8 @@ function showTools() {
     title("Correct the mask"),
     row(...["brush", "erase", "fill"].map((kind) => toolButton(kind, correcting))),
     row(
-      labelled("Label", element("input", { id: "paint", type: "number", min: 1, max: 65535, value: 1 })),
+      labelled("Label", paint),
+      known,
       labelled("Radius", element("input", { id: "radius", type: "number", min: 0, max: 100, step: 0.5, value: 2 }), "mm"),
     ),
     row(

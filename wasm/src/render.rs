@@ -94,10 +94,10 @@ pub fn render(view: &PlaneView) -> Vec<u8> {
     let [width, height] = view.frame.canvas;
     let mut pixels = [0, 0, 0, 255].repeat(width * height);
     if let Some(image) = &view.image {
-        draw_image(view, image, &mut pixels);
+        draw_values(view, image, view.window, view.colors, None, &mut pixels);
     }
     if let Some(map) = &view.map {
-        draw_map(view, map, &mut pixels);
+        draw_values(view, &map.slice, map.window, map.colors, Some(alpha(map.opacity)), &mut pixels);
     }
     for layer in &view.layers {
         draw_labels(view, layer, &mut pixels);
@@ -165,42 +165,39 @@ fn blend(pixel: &mut [u8], color: [u8; 3], alpha: u32) {
     }
 }
 
-fn draw_image(view: &PlaneView, image: &SliceView<f32>, pixels: &mut [u8]) {
-    // As [`WindowLevel::grey`], without a division and a rounding function for each pixel. NaN gets the first colour.
-    let (low, scale) = (view.window.low, 255.0 / (view.window.high - view.window.low));
-    each_value(view, image, pixels, |value, pixel| {
-        let [r, g, b] = view.colors[usize::from(((value - low) * scale + 0.5) as u8)];
-        *pixel = [r, g, b, 255];
-    });
-}
-
-fn draw_map(view: &PlaneView, map: &MapLayer, pixels: &mut [u8]) {
-    let (low, scale) = (map.window.low, 255.0 / (map.window.high - map.window.low));
-    let alpha = alpha(map.opacity);
-    each_value(view, &map.slice, pixels, |value, pixel| {
-        if value >= low {
-            blend(&mut pixel[..3], map.colors[usize::from(((value - low) * scale + 0.5) as u8)], alpha);
-        }
-    });
-}
-
-/// Calls `draw` with the interpolated value at each visible canvas pixel of the slice.
-#[inline]
-fn each_value(view: &PlaneView, image: &SliceView<f32>, pixels: &mut [u8], draw: impl Fn(f32, &mut [u8; 4])) {
-    if !view.fits(image) {
+/// Draws a slice of values in colours. Without `over` every pixel is set; with it, an opacity in 256ths, values within the window
+/// and above are blended with what is there.
+fn draw_values(
+    view: &PlaneView,
+    slice: &SliceView<f32>,
+    window: WindowLevel,
+    colors: &ColorTable,
+    over: Option<u32>,
+    pixels: &mut [u8],
+) {
+    if !view.fits(slice) {
         return;
     }
     let (columns, rows) = (view.neighbours(0), view.neighbours(1));
     let (left, top) = (view.frame.visible(0).start, view.frame.visible(1).start);
     let mix = |a: f32, b: f32, weight: f32| if weight > 0.0 { a + (b - a) * weight } else { a };
+    // As [`WindowLevel::grey`], without a division and a rounding function for each pixel. NaN gets the first colour.
+    let (low, scale) = (window.low, 255.0 / (window.high - window.low));
+    let grey = |value: f32| ((value - low) * scale + 0.5) as u8;
     for (y, row) in rows.iter().enumerate() {
-        let line = |row: usize| &image.data[row * image.width..][..image.width];
+        let line = |row: usize| &slice.data[row * slice.width..][..slice.width];
         let (upper, lower) = (line(row.first), line(row.second));
         let out = &mut pixels[view.offset(left, top + y)..][..columns.len() * 4];
         for (column, pixel) in columns.iter().zip(out.as_chunks_mut::<4>().0) {
             let above = mix(upper[column.first], upper[column.second], column.weight);
             let below = mix(lower[column.first], lower[column.second], column.weight);
-            draw(mix(above, below, row.weight), pixel);
+            let value = mix(above, below, row.weight);
+            let color = colors[usize::from(grey(value))];
+            match over {
+                None => pixel[..3].copy_from_slice(&color),
+                Some(alpha) if value >= low => blend(&mut pixel[..3], color, alpha),
+                Some(_) => {}
+            }
         }
     }
 }

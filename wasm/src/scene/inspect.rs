@@ -107,7 +107,7 @@ impl Scene {
 }
 
 /// The smallest and largest finite value.
-fn range_of(values: &[f32]) -> Option<[f32; 2]> {
+pub(super) fn range_of(values: &[f32]) -> Option<[f32; 2]> {
     let finite = values.iter().copied().filter(|v| v.is_finite());
     let range = finite.fold([f32::INFINITY, f32::NEG_INFINITY], |[low, high], v| [low.min(v), high.max(v)]);
     (range[0] <= range[1]).then_some(range)

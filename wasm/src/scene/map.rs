@@ -3,8 +3,11 @@
 use sulcus_io::VolumeMetadata;
 use sulcus_volume::{Image, Plane, SliceView, WindowLevel, extract_slice};
 
+use super::inspect::range_of;
 use super::{Scan, Scene};
+use crate::colormap::ColorTable;
 use crate::render::MapLayer;
+use crate::settings::MapSettings;
 
 /// The window of probabilities. Smaller ones are not drawn.
 const PROBABILITIES: WindowLevel = WindowLevel { low: 0.1, high: 1.0 };
@@ -40,40 +43,43 @@ impl Scene {
             return UNCERTAINTY;
         }
         let values = image.channel(channel);
-        let are_probabilities = values.iter().all(|v| v.is_nan() || (0.0..=1.0).contains(v));
-        if are_probabilities { PROBABILITIES } else { WindowLevel::auto(values) }
+        match range_of(values) {
+            Some([low, high]) if low >= 0.0 && high <= 1.0 => PROBABILITIES,
+            _ => WindowLevel::auto(values),
+        }
     }
 
     pub(super) fn map_layer<'a>(
-        &'a self,
+        &self,
         plane: Plane,
         slice: usize,
-        colors: &'a [[u8; 3]; 256],
+        colors: &'a ColorTable,
     ) -> Option<MapLayer<'a>> {
-        let (image, settings) = (self.drawn_map()?, &self.settings.map);
+        let MapSettings { window, opacity, .. } = self.settings.map;
+        Some(MapLayer { slice: self.map_slice(plane, slice)?, window, colors, opacity })
+    }
+
+    /// A slice of the displayed channel of the map.
+    fn map_slice(&self, plane: Plane, slice: usize) -> Option<SliceView<f32>> {
+        let (image, shown) = (self.drawn_map()?, self.settings.map.channel);
         let channel = |channel| extract_slice(image.geometry(), image.channel(channel), plane, slice);
-        let slice: SliceView<f32> = if settings.channel < image.channels() {
-            channel(settings.channel)?
-        } else {
-            let mut most = channel(0)?;
-            for other in 1..image.channels() {
-                most.data.iter_mut().zip(channel(other)?.data).for_each(|(most, value)| *most = most.max(value));
-            }
-            most.data.iter_mut().for_each(|most| *most = 1.0 - *most);
-            most
-        };
-        Some(MapLayer { slice, window: settings.window, colors, opacity: settings.opacity })
+        if shown < image.channels() {
+            return channel(shown);
+        }
+        let mut most = channel(0)?;
+        for other in 1..image.channels() {
+            most.data.iter_mut().zip(channel(other)?.data).for_each(|(most, value)| *most = most.max(value));
+        }
+        most.data.iter_mut().for_each(|most| *most = 1.0 - *most);
+        Some(most)
     }
 
     /// The value of the map under the crosshair.
     pub fn map_value(&self) -> Option<f32> {
-        let image = self.drawn_map()?;
-        let offset = image.geometry().offset(self.position()?.0)?;
-        let value = |channel: usize| image.channel(channel).get(offset).copied();
-        if self.settings.map.channel < image.channels() {
-            return value(self.settings.map.channel);
-        }
-        (0..image.channels()).filter_map(value).reduce(f32::max).map(|most| 1.0 - most)
+        let cursor = self.cursor?;
+        let slice = self.map_slice(Plane::Axial, cursor.slice(Plane::Axial))?;
+        let [column, row] = cursor.pixel(Plane::Axial);
+        slice.data.get(row * slice.width + column).copied()
     }
 }
 

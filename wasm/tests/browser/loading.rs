@@ -17,7 +17,7 @@ const DROP: &str = "
     };
     const dropAll = async (...names) => drop(await Promise.all(names.map(file)));
     const rested = async () => { await until(() => $('#busy').hidden && !$('#welcome:not([hidden])')); await rest(); };
-    const failed = async () => { await until(() => !$('#error').hidden && $('#busy').hidden); const text = $('#error').textContent; $('#error').textContent = ''; return text; };
+    const failed = async () => { await until(() => $('#error').textContent && $('#busy').hidden); const text = $('#error').textContent; $('#error').textContent = ''; return text; };
     const names = () => [...document.querySelectorAll('.zone .name')].map((n) => n.textContent).join(' | ');
 ";
 
@@ -136,6 +136,7 @@ fn nrrd_metaimage_and_pairs_are_opened_together() {
         await dropAll('scan.nhdr');
         note('alone', await failed());
         await dropAll('scan.mha');
+        await until(() => names().startsWith('scan.mha'));
         await rested();
         note('second', names());
     ";

@@ -115,6 +115,11 @@ fn browser() -> Option<PathBuf> {
 
 /// Opens the viewer with `query`. The test is skipped where there is no browser.
 fn visit(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Visit {
+    visit_at("1200,1000", name, query, files, script)
+}
+
+/// Opens the viewer in a window of this width and height.
+fn visit_at(size: &str, name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Visit {
     let Some(browser) = browser() else {
         sulcus_harness::skip("there is no Chromium on PATH, in CHROME or in SULCUS_CHROMIUM");
     };
@@ -127,7 +132,7 @@ fn visit(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Visi
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
         .args(["--disable-dev-shm-usage", "--hide-scrollbars", "--force-color-profile=srgb"])
-        .args(["--force-device-scale-factor=1", "--window-size=1200,800"])
+        .args(["--force-device-scale-factor=1", &format!("--window-size={size}")])
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(format!("--screenshot={}", picture.display()))
         .arg(format!("http://{}/index.html?{query}", server.address))

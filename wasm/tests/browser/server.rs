@@ -39,7 +39,8 @@ impl Server {
              const $ = (selector) => document.querySelector(selector);
              try {{
                await until(() => document.body.dataset.ready);
-               document.querySelectorAll('.view').forEach((view) => {{ view.style.height = '330px'; }});
+               // The browser changes the height of the window before it takes the screenshot.
+               $('#views').style.gridAutoRows = '330px';
                dispatchEvent(new Event('resize'));
                {script}
              }} catch (error) {{ $('#error').textContent += ` The test's script failed: ${{error}}`; }}

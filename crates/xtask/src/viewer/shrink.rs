@@ -54,12 +54,23 @@ pub(super) fn optimise(module: &Path) -> Result<(), String> {
     fs::rename(&small, module).map_err(|e| format!("replacing the module: {e}: {}", module.display()))
 }
 
-/// Shortens a script: names of variables too, or comments and indentation alone.
-pub(super) fn shorten(script: &str) -> Result<String, String> {
+/// Shortens a page: its style, and indentation.
+pub(super) fn shorten_page(page: &str) -> Result<String, String> {
+    let parts = page.split_once("<style>").and_then(|(before, rest)| Some((before, rest.split_once("</style>")?)));
+    let Some((before, (style, after))) = parts else { return Err("the page has no style".to_owned()) };
+    let lines = |text: &str| text.lines().map(str::trim_start).collect::<Vec<_>>().join("\n");
+    let style = shorten(style, "css")?;
+    Ok(format!("{}<style>{}</style>{}\n", lines(before), style.trim(), lines(after)))
+}
+
+/// Shortens a script (`js`), names of variables too, or a style (`css`). Without esbuild only comments and indentation are
+/// removed.
+pub(super) fn shorten(script: &str, language: &str) -> Result<String, String> {
     let Some(tool) = program(ESBUILD)? else { return Ok(without_comments(script)) };
     let fail = |e: std::io::Error| format!("running {}: {e}", tool.display());
     let mut command = Command::new(&tool);
     command.args(["--minify", "--format=esm", "--target=es2022", "--charset=utf8"]);
+    command.arg(format!("--loader={language}"));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(fail)?;
     let mut input = child.stdin.take().ok_or("esbuild takes no input")?;
     // It reads all of its input before it writes anything.
