@@ -233,8 +233,8 @@ fn archives(refused: &mut Refused, folder: &Path, canary: &Path) {
         fs::write(&path, bytes).unwrap();
         refused.add(what, &path, bytes.len());
     };
-    for part in 0..16 {
-        add(&format!("{part}/16 of an archive"), &whole[..whole.len() * part / 16]);
+    for part in 0..20 {
+        add(&format!("{part}/20 of an archive"), &whole[..whole.len() * part / 20]);
     }
     // Compressed bytes that were changed.
     let mut random = Random(5);
