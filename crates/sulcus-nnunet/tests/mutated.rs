@@ -163,6 +163,7 @@ fn checkpoints(refused: &mut Refused, canary: &Path) {
         refused.add_model(&format!("{part}/16 of a pickle"), &model);
     }
     // Weights whose bytes were changed without their checksum.
+    let whole = Model::new("plain_2d").read(CHECKPOINT);
     let files = unpack(&whole);
     let mut random = Random(3);
     for key in 0..10 {
@@ -170,14 +171,14 @@ fn checkpoints(refused: &mut Refused, canary: &Path) {
         let at = whole.windows(values.len()).position(|window| window == values.as_slice()).unwrap();
         let mut changed = whole.clone();
         changed[at + random.below(values.len())] ^= 0x11;
-        let model = Model::new("plain_2d_bn");
+        let model = Model::new("plain_2d");
         model.write(CHECKPOINT, &changed);
         refused.add_model(&format!("a changed weight of storage {key}"), &model);
     }
     // Storages that are missing, or larger than the pickle says.
     for key in 0..6 {
         let name = format!("checkpoint_final/data/{key}");
-        let model = Model::new("plain_2d_bn");
+        let model = Model::new("plain_2d");
         model.edit_checkpoint(|files| match key % 2 {
             0 => drop(files.remove(&name).unwrap()),
             _ => files.get_mut(&name).unwrap().extend([0; 4]),
@@ -232,8 +233,8 @@ fn archives(refused: &mut Refused, folder: &Path, canary: &Path) {
         fs::write(&path, bytes).unwrap();
         refused.add(what, &path, bytes.len());
     };
-    for part in 0..16 {
-        add(&format!("{part}/16 of an archive"), &whole[..whole.len() * part / 16]);
+    for part in 0..20 {
+        add(&format!("{part}/20 of an archive"), &whole[..whole.len() * part / 20]);
     }
     // Compressed bytes that were changed.
     let mut random = Random(5);

@@ -36,7 +36,11 @@ pub(super) fn write(
         pickle.json(value);
     }
     pickle.text("inference_allowed_mirroring_axes");
-    pickle.ints(mirror_axes.iter().copied());
+    match mirror_axes {
+        // nnU-Net's predictor fails with an empty tuple.
+        [] => pickle.json(&Value::Null),
+        axes => pickle.ints(axes.iter().copied()),
+    }
     pickle.end_items();
 
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));

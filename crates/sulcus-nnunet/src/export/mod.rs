@@ -120,17 +120,26 @@ impl NnunetModel {
 
 #[cfg(test)]
 mod tests {
-    use sulcus_model::{Postprocess, Tiling};
+    use sulcus_model::{GridAxes, Postprocess, Tiling};
 
     use super::*;
 
     #[test]
     fn reasons_name_what_nnunet_lacks() {
         let mut spec = sulcus_testing::test_spec(3).build();
-        insta::assert_snapshot!(NnunetModel::new(&spec).unwrap_err(), @"");
+        insta::assert_snapshot!(NnunetModel::new(&spec).unwrap_err(), @"cannot write the model for nnU-Net: its network `test` pools with maxima between its resolutions, which nnU-Net cannot do: nnU-Net's networks have strided convolutions");
         spec.network.downsampling = sulcus_model::Downsampling::StridedConvolution;
         spec.tiling = Tiling::Whole;
         spec.postprocessing = vec![Postprocess::KeepLargestComponent { labels: vec![1] }];
-        insta::assert_snapshot!(NnunetModel::new(&spec).unwrap().differences().join("\n"), @"");
+        let differences = NnunetModel::new(&spec).unwrap().differences().join("\n");
+        insta::assert_snapshot!(differences, @r"
+        nnU-Net crops every scan to its voxels that are not 0, which this model was trained without; scans without a margin of zeros are the same
+        Sulcus predicts whole slices or scans at once, nnU-Net with a window of [8, 8, 8] voxels
+        the model's postprocessing is not in the folder: nnU-Net's predictor keeps the mask as it is
+        ");
+        spec.orientation = "LPS".parse().unwrap();
+        insta::assert_snapshot!(NnunetModel::new(&spec).unwrap_err(), @"cannot write the model for nnU-Net: it sees scans in the orientation LPS, which nnU-Net cannot do: possible are R, A and S in any order");
+        spec.orientation = GridAxes::Acquired;
+        insta::assert_snapshot!(NnunetModel::new(&spec).unwrap_err(), @"cannot write the model for nnU-Net: it sees scans along their acquired axes, which nnU-Net cannot do: train with another orientation: R, A and S in any order");
     }
 }

@@ -110,7 +110,7 @@ fn axes(axes: GridAxes) -> Result<(&'static str, [usize; 3]), ExportError> {
         }
         _ => Err(unsupported(
             "it sees scans along their acquired axes",
-            "train with --orientation RAS, or another order of R, A and S",
+            "train with another orientation: R, A and S in any order",
         )),
     }
 }
@@ -129,7 +129,7 @@ fn normalisation(spec: &ModelSpec) -> Result<Schemes, ExportError> {
             Normalisation::Percentile { low, high } => {
                 return Err(unsupported(
                     format!("channel `{}` is scaled by its percentiles {low} and {high}", channel.name),
-                    "train with --normalisation zscore, zscore-nonzero, minmax or ct",
+                    "possible are z-score, minimum and maximum, and the scheme of CT",
                 ));
             }
         };
@@ -200,7 +200,7 @@ fn architecture(network: &NetworkSpec) -> Result<Value, ExportError> {
     if network.downsampling == Downsampling::MaxPool && has_strides {
         return Err(unsupported(
             format!("its network `{}` pools with maxima between its resolutions", network.name),
-            "the presets nnunet-2d, nnunet-3d, resenc-3d and auto have strided convolutions, as nnU-Net has",
+            "nnU-Net's networks have strided convolutions",
         ));
     }
     let axes = network.dimensions.count();

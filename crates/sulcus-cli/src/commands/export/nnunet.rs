@@ -105,6 +105,7 @@ fn write_fold(
         trainer: &trainer,
         inputs: &inputs,
         tolerance: TOLERANCE,
+        native: true,
     })?;
     Ok((model, checked))
 }
