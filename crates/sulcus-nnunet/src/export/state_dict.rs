@@ -160,7 +160,7 @@ impl Writer<'_> {
             if self.spec.activation == OutputActivation::Sigmoid {
                 // Background has the logit 0: the label's is greater exactly where it is above 0.
                 tensor.values.splice(0..0, vec![0.0; tensor.values.len()]);
-                tensor.shape[0] = 2;
+                tensor.shape.iter_mut().take(1).for_each(|classes| *classes = 2);
             }
             self.add(&[format!("{theirs}.{part}")], tensor);
         }
