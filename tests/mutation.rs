@@ -132,11 +132,23 @@ fn dicom_limit(file: &[u8]) -> usize {
     FIXED + if compressed { 8 * MAX_COMPRESSED_PIXELS } else { 2 * 4 * bytes }
 }
 
+/// The same for pictures, whose values may be compressed as far as the format allows.
+fn picture_limit(file: &[u8]) -> usize {
+    /// Tables of the decoders, and the values of a directory.
+    const FIXED: usize = 1 << 21;
+    const MAX_EXPANSION: usize = 1500;
+    FIXED + size_of::<f32>() * MAX_EXPANSION * file.len()
+}
+
 /// Runs the target on a file.
 fn check(target: &str, file: &[u8], what: &str) {
     let (_, run) = targets::TARGETS.iter().find(|(name, _)| *name == target).expect("a target of this name");
     // Computed first, because the computation allocates memory too.
-    let most = if target == "dicom" { dicom_limit(file) } else { limit(file) };
+    let most = match target {
+        "dicom" => dicom_limit(file),
+        "pictures" => picture_limit(file),
+        _ => limit(file),
+    };
     LARGEST.set(0);
     let sound = catch_unwind(AssertUnwindSafe(|| run(file))).is_ok();
     let asked = LARGEST.get();

@@ -331,7 +331,7 @@ typedef struct SulcusStructure {
      */
     uint64_t voxels;
     /**
-     * The volume of these voxels in millilitres.
+     * The volume of these voxels in millilitres; NaN in a picture, whose pixels have no volume.
      */
     double ml;
 } SulcusStructure;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sulcus_model::AxisRange;
 use sulcus_pipeline::quantile;
+use sulcus_volume::GridUnit;
 
 use crate::dataset::{Dataset, Layout};
 use crate::facts::CaseFacts;
@@ -40,6 +41,9 @@ pub struct DatasetSummary {
     pub shape: AxisRange,
     /// Voxel size along right, anterior, superior, in millimetres.
     pub spacing_mm: AxisRange,
+    /// The unit of the voxel size: pixels, if that of any case is.
+    #[serde(default, skip_serializing_if = "is_millimetre")]
+    pub unit: GridUnit,
     /// Orientation codes of the files.
     pub orientations: Vec<String>,
     /// Number of cases with each orientation.
@@ -110,6 +114,10 @@ pub struct CaseSummary {
     pub ml: BTreeMap<String, f64>,
 }
 
+fn is_millimetre(unit: &GridUnit) -> bool {
+    *unit == GridUnit::Millimetre
+}
+
 impl Dataset {
     /// Describes the data set from a survey of it.
     pub fn summary(&self, survey: &Survey) -> DatasetSummary {
@@ -132,6 +140,11 @@ impl Dataset {
             regions: self.regions().iter().map(|region| region_volumes(region, facts)).collect(),
             shape: AxisRange::of(along.iter().map(|(shape, _)| shape.map(|n| n as f64))),
             spacing_mm: AxisRange::of(along.iter().map(|(_, spacing)| *spacing)),
+            unit: if facts.iter().any(|f| f.unit == GridUnit::Pixel) {
+                GridUnit::Pixel
+            } else {
+                GridUnit::Millimetre
+            },
             orientations: orientations.keys().cloned().collect(),
             orientation_cases: orientations,
             intensity: intensity.map(|v| if v.is_finite() { v } else { 0.0 }),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use scans::{decathlon, geometry, image_file, label_file, phantom, write_image, write_labels};
 use sulcus_dataset::{Case, Dataset, Layout};
+use sulcus_volume::{Geometry, GridUnit, Spacing};
 
 const SHAPE: [usize; 3] = [12, 14, 10];
 
@@ -337,3 +338,67 @@ fn whole_hippocampus_task_has_no_findings() {
 }
 
 sulcus_harness::main!();
+
+/// A colour picture, and a mask with one label, as PNG.
+fn picture(root: &Path, image: &str, label: &str, seed: u16, mm: Option<f64>) {
+    let (unit, size) = match mm {
+        Some(mm) => (GridUnit::MillimetreInPlane, mm),
+        None => (GridUnit::Pixel, 1.0),
+    };
+    let grid = Geometry::of_picture([8, 6, 1], Spacing::new([size; 3]).unwrap(), unit).unwrap();
+    let (image, label) = (root.join(image), root.join(label));
+    [&image, &label].iter().for_each(|file| std::fs::create_dir_all(file.parent().unwrap()).unwrap());
+    write_image(&image, grid, 3, (0..144_u16).map(|i| f32::from((i * 7 + seed * 3) % 256)).collect());
+    write_labels(&label, grid, (0..48).map(|i| if i % 8 < 3 { 255 } else { 0 }).collect());
+}
+
+#[test]
+fn pictures_in_images_and_masks_are_cases() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    picture(root, "images/b.png", "masks/b.png", 1, None);
+    // The endings of picture and mask may differ.
+    picture(root, "images/a.tif", "masks/a.png", 2, None);
+    let dataset = Dataset::open(root).unwrap();
+    assert_eq!(dataset.layout(), Layout::Folders);
+    assert_eq!(dataset.channels(), ["red", "green", "blue"]);
+    let names: Vec<_> = dataset.labels().entries().iter().map(|e| (e.value, e.name.as_str())).collect();
+    assert_eq!(names, [(255, "Foreground")]);
+    assert_eq!(files(root, &dataset.cases()[0]), ["images/a.tif", "masks/a.png"]);
+    assert_eq!(findings(root), "");
+    let facts = dataset.survey(&[]).into_facts().unwrap();
+    assert!(facts.iter().all(|f| f.rgb && f.picture && f.unit == GridUnit::Pixel && f.volume_ml(255).is_none()));
+    let summary = dataset.summary(&dataset.survey(&[]));
+    assert_eq!((summary.labels[0].ml, summary.labels[0].pixels), (None, Some([18.0; 3])));
+}
+
+#[test]
+fn colour_picture_of_nnunet_has_its_channels_in_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for (seed, name) in ["a", "b"].into_iter().enumerate() {
+        picture(root, &format!("imagesTr/{name}_0000.png"), &format!("labelsTr/{name}.png"), seed as u16, None);
+    }
+    describe(
+        root,
+        r#"{"channel_names":{"0":"R","1":"G","2":"B"},"labels":{"background":0,"vessel":255},"numTraining":2,
+        "file_ending":".png"}"#,
+    );
+    let dataset = Dataset::open(root).unwrap();
+    assert_eq!(files(root, &dataset.cases()[0]), ["imagesTr/a_0000.png", "labelsTr/a.png"]);
+    assert_eq!(findings(root), "");
+    assert_eq!(dataset.cases()[0].read_image().unwrap().0.channels(), 3);
+}
+
+#[test]
+fn pictures_with_and_without_a_pixel_size_are_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    picture(root, "images/a.png", "masks/a.png", 1, Some(0.1));
+    picture(root, "images/b.png", "masks/b.png", 2, None);
+    assert_eq!(
+        findings(root),
+        "warning: 1 of 2 images do not state the size of their pixels, the others do; all are used pixel by pixel, without regard \
+         to their sizes: ROOT\n"
+    );
+}

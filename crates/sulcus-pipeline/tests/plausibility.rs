@@ -1,11 +1,13 @@
 //! Scans on which a model is unreliable get a warning, and others do not.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use sulcus_model::{AxisRange, ChannelRange, ChannelSpec, ModelSpec, Normalisation, SpacingRule, TrainingScans};
+use sulcus_model::{
+    AxisRange, ChannelRange, ChannelSpec, CoarseAxis, ModelSpec, Normalisation, SpacingRule, TrainingScans,
+};
 use sulcus_pipeline::{PipelineError, ScanChecks, ScanWarning, check_scan};
 use sulcus_testing::test_spec;
 use sulcus_volume::{
-    Geometry, Image, Interpolation, Orientation, OrientationSource, RasFromVoxel, Reorientation, Spacing,
+    Geometry, GridUnit, Image, Interpolation, Orientation, OrientationSource, RasFromVoxel, Reorientation, Spacing,
 };
 
 const CT: Normalisation = Normalisation::Ct { clip: [-800.0, 300.0], mean: -100.0, sd: 200.0 };
@@ -266,4 +268,41 @@ fn json_has_the_kind_the_data_and_the_message() {
         assert_eq!((&json["kind"], &json["message"]), (&warning.kind().into(), &warning.to_string().into()));
     }
     insta::assert_snapshot!(serde_json::to_string(&all[5]).unwrap(), @r#"{"kind":"field_of_view","found_mm":[1.0,1.0,1.0],"training_min_mm":[2.0,2.0,2.0],"training_max_mm":[3.0,3.0,3.0],"message":"the scan covers 1 × 1 × 1 mm along right, anterior, superior, the training scans 2–3 × 2–3 × 2–3 mm: the scan may show another part of the body, or more of it"}"#);
+}
+
+/// A picture of 25 × 35 pixels like those of the training, unless another size is given.
+fn picture(size: [usize; 2], unit: GridUnit) -> Image {
+    let spacing = Spacing::new([1.0; 3]).unwrap();
+    let geometry = Geometry::of_picture([size[0], size[1], 1], spacing, unit).unwrap();
+    let value = ramp(0.0, 100.0);
+    Image::new(geometry, 1, (0..geometry.voxels()).map(value).collect()).unwrap()
+}
+
+#[test]
+fn picture_of_unknown_pixel_size_is_a_warning_of_models_that_resample() {
+    let mut spec = mr();
+    let mm = Spacing::new([0.5; 3]).unwrap();
+    let (interpolation, coarse_axis) = (Interpolation::Cubic, CoarseAxis::AsOthers);
+    spec.spacing = SpacingRule::Resample { mm, interpolation, coarse_axis, tolerance: 1.0 };
+    assert_eq!(kinds(&spec, &picture([25, 35], GridUnit::Pixel)), ["unknown_pixel_size"]);
+    assert_eq!(
+        messages(&spec, &picture([25, 35], GridUnit::Pixel)),
+        "the picture does not state the size of its pixels, which are taken for 1 mm; the model was trained on voxels of \
+         1.00 × 1.00 × 2.00 mm"
+    );
+}
+
+#[test]
+fn picture_is_compared_in_pixels_with_a_model_of_pixels() {
+    let mut spec = mr();
+    spec.spacing = SpacingRule::Native;
+    // Neither the orientation nor the size of the pixels is missed.
+    for unit in [GridUnit::Pixel, GridUnit::MillimetreInPlane] {
+        assert_eq!(kinds(&spec, &picture([25, 35], unit)), [""; 0]);
+    }
+    assert_eq!(
+        messages(&spec, &picture([70, 35], GridUnit::Pixel)),
+        "the picture has 70 × 35 pixels, the training pictures 20 × 30 to 30 × 40: what it shows may be larger or smaller than the \
+         model expects; scale it to a similar size"
+    );
 }

@@ -6,7 +6,7 @@ use sulcus_dataset::{
 };
 use sulcus_model::{AxisRange, Region};
 use sulcus_pipeline::quantile;
-use sulcus_volume::{LabelTable, Orientation};
+use sulcus_volume::{GridUnit, LabelTable, Orientation};
 
 /// The properties of the training cases from which a plan is made: shapes, spacings, intensities and structures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Fingerprint {
     pub shape: AxisRange,
     /// Voxel size along right, anterior, superior, in millimetres.
     pub spacing_mm: AxisRange,
+    /// The unit of the voxel size: pixels, if that of any case is.
+    #[serde(default, skip_serializing_if = "is_millimetre")]
+    pub unit: GridUnit,
     /// Orientation codes of the files.
     pub orientations: Vec<String>,
     /// Median fraction of a scan inside the bounding box of its non-zero voxels; 1 without a margin of zeros.
@@ -46,6 +49,10 @@ pub struct ChannelIntensities {
     pub foreground: Option<Intensities>,
 }
 
+fn is_millimetre(unit: &GridUnit) -> bool {
+    *unit == GridUnit::Millimetre
+}
+
 impl Fingerprint {
     /// Summarises the cases.
     pub fn new(channels: &[String], labels: &LabelTable, regions: &[Region], facts: &[CaseFacts]) -> Self {
@@ -61,6 +68,11 @@ impl Fingerprint {
             cases: facts.len(),
             shape: AxisRange::of(along.iter().map(|(shape, _)| shape.map(|n| n as f64))),
             spacing_mm: AxisRange::of(along.iter().map(|(_, spacing)| *spacing)),
+            unit: if facts.iter().any(|f| f.unit == GridUnit::Pixel) {
+                GridUnit::Pixel
+            } else {
+                GridUnit::Millimetre
+            },
             orientations: orientations.into_iter().collect(),
             crop_ratio: if ratios.is_empty() { 1.0 } else { quantile(&ratios, 0.5) },
             rgb: !facts.is_empty() && facts.iter().all(|f| f.rgb),

@@ -6,8 +6,20 @@ use std::process::Command;
 use crate::step;
 
 /// The targets of tests/fuzz.
-const TARGETS: [&str; 11] =
-    ["nifti", "dicom", "nrrd", "metaimage", "tables", "model", "spec", "plan", "checkpoint", "weights", "dataset"];
+const TARGETS: [&str; 11] = [
+    "nifti",
+    "dicom",
+    "nrrd",
+    "metaimage",
+    "pictures",
+    "tables",
+    "model",
+    "spec",
+    "plan",
+    "checkpoint",
+    "weights",
+    "dataset",
+];
 
 /// A few kilobytes reach every branch of a reader. Longer files slow down the fuzzer, and compressed voxels may then
 /// legitimately need more memory than the limit.

@@ -7,6 +7,7 @@ use super::targets::elements::{element, file, pixels, sequence, short, slice};
 use super::targets::{FRAME, NEXT_FILE, gzip};
 use sulcus_model::ModelSpec;
 use sulcus_onnx::{Axis, GraphBuilder, attribute};
+use sulcus_volume::{Geometry, GridUnit, LabelMap, LabelTable, Spacing};
 
 /// A file, and the target that it is for.
 pub struct Seed {
@@ -53,6 +54,10 @@ pub fn all(model: &[u8]) -> Vec<Seed> {
         seed("nrrd", "channels", CHANNELS.bytes().chain(counting(48)).collect()),
         seed("nrrd", "spacings", SPACINGS.bytes().chain(counting(24)).collect()),
         seed("nrrd", "segments", segments()),
+        seed("pictures", "png", png()),
+        seed("pictures", "tiff", tiff(false)),
+        seed("pictures", "tiff-big", tiff(true)),
+        seed("pictures", "jpeg", jpeg()),
         seed("metaimage", "uint8", metaimage("ElementType = MET_UCHAR\n", &counting(24))),
         seed("metaimage", "text", metaimage("BinaryData = False\nElementType = MET_FLOAT\n", counted(".5").as_bytes())),
         seed("metaimage", "zlib", metaimage("CompressedData = True\nElementType = MET_UCHAR\n", &zlib(&counting(24)))),
@@ -256,6 +261,41 @@ fn segments() -> Vec<u8> {
     }
     let voxels = (0..24).flat_map(|i| [u8::from(i % 3 == 0), u8::from(i % 3 == 1)]);
     file.bytes().chain(*b"\n").chain(voxels).collect()
+}
+
+/// A mask with a palette.
+fn png() -> Vec<u8> {
+    let spacing = Spacing::new([1.0; 3]).expect("a size");
+    let grid = Geometry::of_picture([5, 4, 1], spacing, GridUnit::Pixel).expect("a grid");
+    let labels = LabelMap::new(grid, (0..20).map(|i| i % 3).collect()).expect("as many labels as pixels");
+    let names = LabelTable::from_names([(1, "One".to_owned()), (2, "Two".to_owned())]).expect("names");
+    sulcus_io::encode_labels_png(&labels, &grid.into(), &names).expect("a mask")
+}
+
+/// Two pages of 3 × 2 pixels of 8 bits, uncompressed.
+fn tiff(big_endian: bool) -> Vec<u8> {
+    let short = |v: u16| if big_endian { v.to_be_bytes() } else { v.to_le_bytes() };
+    let long = |v: u32| if big_endian { v.to_be_bytes() } else { v.to_le_bytes() };
+    let mut out = [if big_endian { b"MM" } else { b"II" }.as_slice(), &short(42), &long(8)].concat();
+    for page in 0..2_u32 {
+        // Width, length, bits, compression, meaning, offset, rows, bytes.
+        let start = out.len() as u32 + 2 + 8 * 12 + 4;
+        let tags = [(256, 3), (257, 2), (258, 8), (259, 1), (262, 1), (273, start), (278, 2), (279, 6)];
+        out.extend(short(tags.len() as u16));
+        for (tag, value) in tags {
+            out.extend([short(tag), short(4)].concat());
+            out.extend([long(1), long(value)].concat());
+        }
+        out.extend(long(if page == 0 { start + 6 } else { 0 }));
+        out.extend(counting(6));
+    }
+    out
+}
+
+/// The picture in a DICOM file.
+fn jpeg() -> Vec<u8> {
+    let start = JPEG.windows(3).position(|bytes| bytes == [0xff, 0xd8, 0xff]).expect("a picture");
+    JPEG.get(start..).expect("it is there").to_vec()
 }
 
 fn metaimage(fields: &str, voxels: &[u8]) -> Vec<u8> {

@@ -28,6 +28,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dicom", dicom),
     ("nrrd", nrrd),
     ("metaimage", metaimage),
+    ("pictures", pictures),
     ("tables", tables),
     ("model", model),
     ("spec", spec),
@@ -179,6 +180,14 @@ pub fn nrrd(data: &[u8]) {
     if let Some(end) = data.windows(2).position(|two| two == b"\n\n") {
         let (header, voxels) = data.split_at(end + 2);
         volume(&[header, &gzip(voxels)].concat());
+    }
+}
+
+/// PNG, JPEG and TIFF.
+pub fn pictures(data: &[u8]) {
+    volume(data);
+    if let Err(error) = sulcus_io::announced(data) {
+        assert!(error.to_string().starts_with("cannot "), "{error}");
     }
 }
 

@@ -17,11 +17,12 @@ pub(crate) struct PredictArgs {
     /// A model file; several models are averaged
     #[arg(short, long = "model", value_name = "M.onnx", required = true)]
     pub(crate) models: Vec<PathBuf>,
-    /// NIfTI files (.nii, .nii.gz, .hdr/.img), DICOM series (one folder of slices each), or folders of them
+    /// NIfTI files (.nii, .nii.gz, .hdr/.img), pictures (.png, .jpg, .tif), DICOM series (one folder of slices each), or folders
+    /// of them
     #[arg(required = true, value_name = "INPUT")]
     pub(crate) inputs: Vec<PathBuf>,
-    /// A mask file for one scan (.nii, .nii.gz; .dcm for a DICOM segmentation of a DICOM series), or a folder in which each
-    /// mask has the name of its scan
+    /// A mask file for one scan (.nii, .nii.gz; .png or .tif; .dcm for a DICOM segmentation of a DICOM series), or a folder in
+    /// which each mask has the name of its scan: .nii.gz, for PNG and JPEG pictures .png, for TIFF .tif
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
     /// SeriesInstanceUID of the series to take from a DICOM folder [default: the largest that is not a localizer]

@@ -70,7 +70,7 @@ pub(crate) struct InfoArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// The volume: NIfTI, NRRD, MetaImage, the folder of a DICOM series, or a DICOM segmentation. If OUT is a label
+    /// The volume: NIfTI, NRRD, MetaImage, a picture (PNG, JPEG, TIFF), the folder of a DICOM series, or a DICOM segmentation. If OUT is a label
     /// table, IN may also be a model, a dataset.json or another label table
     #[arg(value_name = "IN")]
     pub(crate) input: PathBuf,

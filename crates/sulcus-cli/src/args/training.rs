@@ -26,7 +26,7 @@ pub(crate) struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
-    /// A Medical Segmentation Decathlon task, an nnU-Net raw folder, or a folder with images/ and labels/
+    /// A Medical Segmentation Decathlon task, an nnU-Net raw folder, or a folder with images/ and labels/ (or masks/)
     pub(crate) dataset: PathBuf,
     /// Also write the plan to this file, which can be edited before `sulcus train --plan`
     #[arg(short, long, value_name = "plan.json")]
@@ -97,7 +97,7 @@ pub(crate) struct SplitArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
-    /// A Medical Segmentation Decathlon task, an nnU-Net raw folder, or a folder with images/ and labels/
+    /// A Medical Segmentation Decathlon task, an nnU-Net raw folder, or a folder with images/ and labels/ (or masks/)
     pub(crate) dataset: PathBuf,
     /// The folder of the run
     #[arg(short, long, value_name = "RUN")]

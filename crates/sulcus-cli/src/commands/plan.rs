@@ -3,6 +3,7 @@
 use sulcus_model::AxisRange;
 use sulcus_plan::{DeviceKind, Fingerprint, Plan, PlanFile, TrainConfig};
 use sulcus_train::device_kind;
+use sulcus_volume::GridUnit;
 
 use super::train::config;
 use super::train::progress::TrainingProgress;
@@ -87,7 +88,10 @@ fn data_rows(data: &Fingerprint) -> Vec<(&'static str, String)> {
     let mut rows = vec![
         ("cases", data.cases.to_string()),
         ("shape (R, A, S)", range(&data.shape)),
-        ("spacing in mm", range(&data.spacing_mm)),
+        match data.unit {
+            GridUnit::Pixel => ("spacing", "not stated: the unit is the pixel".to_owned()),
+            _ => ("spacing in mm", range(&data.spacing_mm)),
+        },
         ("orientations", data.orientations.join(", ")),
         ("non-zero box", format!("{:.0} % of the median scan", 100.0 * data.crop_ratio)),
         ("foreground", intensities.join("\n")),

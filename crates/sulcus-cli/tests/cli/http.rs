@@ -102,6 +102,28 @@ fn served_mask_equals_the_file_of_predict() {
     }
 }
 
+#[test]
+fn picture_is_served_as_predict_writes_it() {
+    let home = tempfile::tempdir().unwrap();
+    let served = Served::start(&mut sulcus(home.path()), &[]);
+    let spacing = sulcus_volume::Spacing::new([1.0; 3]).unwrap();
+    let grid = sulcus_volume::Geometry::of_picture([40, 30, 1], spacing, sulcus_volume::GridUnit::Pixel).unwrap();
+    let image = sulcus_volume::Image::new(grid, 1, (0..1200).map(|i| (i % 199) as f32).collect()).unwrap();
+    let (file, mask) = (home.path().join("eye.png"), home.path().join("mask.png"));
+    sulcus_io::write_image(&file, &image, &grid.into()).unwrap();
+    predict(home.path(), &[&file], &mask, &[]).code(0);
+    let types = "Content-Type: image/png\r\nAccept: image/png\r\n";
+    let (status, head, body) = answer(served.ask("POST /v1/segment", types, &std::fs::read(&file).unwrap()));
+    assert_eq!(status, 200, "{head}");
+    assert!(body == std::fs::read(&mask).unwrap());
+    assert!(head.to_ascii_lowercase().contains("content-type: image/png"), "{head}");
+    // A scan of several slices does not fit into a PNG, which is known before it is segmented.
+    let volume = std::fs::read(scan()).unwrap();
+    let (status, _, body) = answer(served.ask("POST /v1/segment", "Accept: image/png\r\n", &volume));
+    assert_eq!(status, 406);
+    assert!(String::from_utf8_lossy(&body).contains("a PNG holds one slice, the scan has 36"));
+}
+
 #[cfg(unix)]
 #[test]
 fn signal_stops_the_server_after_the_accepted_scans() {

@@ -19,6 +19,11 @@ pub(crate) fn volume_parts(path: &Path) -> Option<(&str, &str)> {
     (!stem.is_empty() && !stem.starts_with("._")).then_some((stem, ending))
 }
 
+/// Whether the file is a picture, by its name.
+pub(crate) fn is_picture(path: &Path) -> bool {
+    volume_parts(path).is_some_and(|(_, ending)| !NIFTI_ENDINGS.contains(&ending.to_ascii_lowercase().as_str()))
+}
+
 /// File name without the ending of a scan or picture, or `None` for any other file.
 pub(crate) fn volume_stem(path: &Path) -> Option<String> {
     volume_parts(path).map(|(stem, _)| stem.to_owned())

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sulcus_volume::{Label, LabelTable};
 
 use super::description::check_count;
-use super::files::{channel_of, files, folder_name, volume_parts, volume_stem};
+use super::files::{channel_of, files, folder_name, is_picture, volume_parts, volume_stem};
 use super::unused_volumes::unused_volumes;
 use crate::case::Case;
 use crate::dataset::{Dataset, Layout};
@@ -21,8 +21,10 @@ pub(super) fn open(root: &Path) -> Result<Dataset, DatasetError> {
     let channels = channels(&cases);
     complete(&mut cases, channels);
     let table = label_table(&cases).map_err(|what| DatasetError::Description { what, file: labels.clone() })?;
+    let are_pictures = cases.iter().flat_map(|case| &case.images).all(|file| is_picture(file));
     let channels = match channels {
         1 => vec!["image".to_owned()],
+        3 if are_pictures => ["red", "green", "blue"].map(str::to_owned).to_vec(),
         n => (0..n).map(|c| format!("image {c}")).collect(),
     };
     let notes = unused_volumes(&cases);

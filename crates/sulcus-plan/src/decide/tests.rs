@@ -403,3 +403,38 @@ fn regions_have_one_channel_each_unless_another_output_is_configured() {
         Plan::decide(&config, kind(&config), &["MRI".into()], &labels(2), &scans).unwrap_err().to_string();
     assert!(refused.contains("the data set has no regions"), "{refused}");
 }
+
+/// A colour photograph of the eye: its pixels have no physical size.
+fn photograph(width: usize) -> CaseFacts {
+    let grid = Geometry::of_picture([width, 960, 1], Spacing::new([1.0; 3]).unwrap(), GridUnit::Pixel).unwrap();
+    CaseFacts {
+        channels: 3,
+        rgb: true,
+        spacing: grid.spacing(),
+        unit: grid.unit(),
+        picture: true,
+        orientation: grid.orientation(),
+        acquired: grid.acquired_orientation(),
+        ..facts(grid.shape(), [1.0; 3])
+    }
+}
+
+#[test]
+fn colour_pictures_are_divided_by_255_and_not_resampled() {
+    let config = preset("auto", DeviceChoice::Cpu);
+    let names = ["R".into(), "G".into(), "B".into()];
+    let decide = |cases: &[CaseFacts]| Plan::decide(&config, kind(&config), &names, &labels(1), cases).unwrap();
+    let plan = decide(&[photograph(999), photograph(1200)]);
+    assert_eq!(plan.normalisation, [Normalisation::RgbTo01; 3]);
+    assert_eq!((plan.spacing, plan.orientation.to_string()), (SpacingRule::Native, "LPS".into()));
+    assert_eq!(plan.network.dimensions, Dimensions::Two);
+    // One picture that states the size of its pixels beside one that does not.
+    let mut stated = photograph(999);
+    (stated.unit, stated.spacing) = (GridUnit::MillimetreInPlane, Spacing::new([0.01, 0.01, 1.0]).unwrap());
+    let mixed = decide(&[photograph(999), stated.clone()]);
+    assert_eq!((mixed.spacing, &mixed.patch), (SpacingRule::Native, &decide(&[photograph(999); 2]).patch));
+    assert!(matches!(decide(&[stated]).spacing, SpacingRule::Resample { .. }));
+    // Values of 16 bits are not in 0 to 255.
+    let deep = CaseFacts { rgb: false, ..photograph(999) };
+    assert_eq!(decide(&[deep, photograph(999)]).normalisation, [Normalisation::ZScore; 3]);
+}

@@ -145,14 +145,14 @@ pub(crate) fn evenly_spaced(names: &[String], n: usize) -> Vec<String> {
     (0..count).filter_map(|i| names.get(i * names.len() / count)).cloned().collect()
 }
 
-/// The default number of steps per epoch: about one patch per slice with foreground for 2-D networks, four patches per case
+/// The default number of steps per epoch: for 2-D networks as many patches as cover the slices with foreground, four patches per case
 /// for 3-D networks. The maximum is nnU-Net's 250, since the state is saved only after each epoch.
 pub(super) fn default_steps(sampler: &Sampler, plan: &Plan) -> usize {
     let cases = sampler.cases();
     match plan.network.dimensions {
         Dimensions::Two => {
-            let slices: usize = cases.iter().map(TrainingCase::foreground_slices).sum();
-            slices.div_ceil(plan.batch_size).clamp(1, 250)
+            let patches = |case: &TrainingCase| case.foreground_slices() * case.patches_per_slice(&plan.patch);
+            cases.iter().map(patches).sum::<usize>().div_ceil(plan.batch_size).clamp(1, 250)
         }
         Dimensions::Three => (4 * cases.len()).div_ceil(plan.batch_size).clamp(1, 250),
     }

@@ -80,6 +80,12 @@ impl TrainingCase {
         self.foreground_slices
     }
 
+    /// The number of patches, of this size along H and W, that cover a slice.
+    pub(crate) fn patches_per_slice(&self, patch: &[usize]) -> usize {
+        let [_, height, width] = self.shape();
+        [height, width].iter().zip(patch).map(|(edge, patch)| edge.div_ceil((*patch).max(1))).product()
+    }
+
     /// The shape along z, y, x.
     pub(super) fn shape(&self) -> [usize; 3] {
         let [nx, ny, nz] = self.image.shape();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use sulcus_dataset::{Dataset, DatasetSummary, MAX_ROBUST_SDS, Outlier};
 use sulcus_model::AxisRange;
+use sulcus_volume::GridUnit;
 
 use super::json_text;
 use crate::error::{CliError, Context};
@@ -77,7 +78,9 @@ fn ranges(summary: &DatasetSummary) -> Vec<Vec<String>> {
         }
     };
     triple("voxels", &summary.shape);
-    triple("spacing in mm", &summary.spacing_mm);
+    if summary.unit != GridUnit::Pixel {
+        triple("spacing in mm", &summary.spacing_mm);
+    }
     for channel in &summary.intensities {
         let p = &channel.percentiles;
         for (name, values) in [("0.5th percentile", p.p00_5), ("median", p.p50), ("99.5th percentile", p.p99_5)] {
