@@ -3,11 +3,11 @@ use std::borrow::Cow;
 use serde::Serialize;
 #[cfg(feature = "dicom")]
 use sulcus_dicom::Series;
+#[cfg(feature = "pictures")]
+use sulcus_volume::Rgb;
 use sulcus_volume::{Geometry, LabelTable};
 
 use crate::error::{IoError, IoErrorKind};
-#[cfg(feature = "pictures")]
-use crate::format::PictureMetadata;
 use crate::format::nifti::header::NiftiHeader;
 use crate::text::shape_text;
 use crate::voxels::VoxelType;
@@ -81,6 +81,20 @@ pub(crate) enum FormatMetadata {
     /// The colours of a picture with a palette.
     #[cfg(feature = "pictures")]
     Picture(PictureMetadata),
+}
+
+/// The colours of an indexed picture.
+#[cfg(feature = "pictures")]
+pub(crate) type Palette = Vec<Rgb>;
+
+/// What the metadata of a picture contains besides its grid.
+#[cfg(feature = "pictures")]
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PictureMetadata {
+    /// The colours of the indices.
+    pub(crate) palette: Option<Palette>,
+    /// The number of values of a pixel, as an image.
+    pub(crate) image_channels: usize,
 }
 
 impl VolumeMetadata {

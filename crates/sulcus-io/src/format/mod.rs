@@ -43,8 +43,6 @@ pub(crate) use files::{Ending, FileRole, VoxelFile, VoxelLocation};
 #[cfg(feature = "fs")]
 pub(crate) use names::{all_endings, split_ending, with_ending};
 pub use names::{case_name, is_volume_file};
-#[cfg(feature = "pictures")]
-pub(crate) use picture::PictureMetadata;
 
 use crate::error::IoErrorKind;
 use crate::metadata::VolumeMetadata;

@@ -37,13 +37,13 @@ mod tiff_pages;
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sulcus_volume::{Geometry, GridUnit, LabelTable, Rgb, Spacing};
+use sulcus_volume::{Geometry, GridUnit, LabelTable, Spacing};
 
 #[cfg(feature = "fs")]
 use super::{EncodedFile, EncodedVolume, OutputTarget, VolumeToEncode};
 use super::{Ending, Format, Header, VoxelFile, VoxelLocation};
 use crate::error::IoErrorKind;
-use crate::metadata::{FormatMetadata, VolumeFormat, VolumeMetadata};
+use crate::metadata::{FormatMetadata, Palette, PictureMetadata, VolumeFormat, VolumeMetadata};
 use crate::scan::Scan;
 use crate::stored::StoredVolume;
 use crate::text::shape_text;
@@ -172,18 +172,6 @@ impl PictureFormat {
         let decoded = catch_unwind(AssertUnwindSafe(decode));
         decoded.unwrap_or_else(|_| Err(self.damaged("its data is damaged")))
     }
-}
-
-/// The colours of an indexed picture.
-pub(crate) type Palette = Vec<Rgb>;
-
-/// What the metadata of a picture contains besides its grid.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct PictureMetadata {
-    /// The colours of the indices.
-    pub(crate) palette: Option<Palette>,
-    /// The number of values of a pixel, as an image.
-    pub(crate) image_channels: usize,
 }
 
 /// The values of one pixel.
