@@ -546,7 +546,8 @@ enum NativeRank {
 }
 
 impl NativeRank {
-    /// As it was measured on processors with AVX2 and AVX-512, where the native engine has kernels of its own.
+    /// With AVX-512 the native engine takes half the time of ONNX Runtime for 3-D networks, the same for 2-D networks, and as much or slightly
+    /// more in 8-bit integers. With AVX2 its kernels reach the same share of the processor's peak. Elsewhere nothing was measured.
     #[cfg(feature = "native")]
     fn new(files: &[ModelFile]) -> Self {
         let in_bytes = files.iter().any(|file| file.spec.precision() == Precision::Int8);
