@@ -146,7 +146,7 @@ enum SulcusPrecision
      */
     SULCUS_PRECISION_NATIVE = 0,
     /**
-     * bfloat16, on `openvino`.
+     * bfloat16, in the engine `native` on processors with AVX512-BF16, and on `openvino`.
      */
     SULCUS_PRECISION_BF16 = 1,
     /**
@@ -439,6 +439,15 @@ const char *sulcus_version(void);
 const char *sulcus_last_error(void);
 
 /**
+ * Why the scan of this thread's last failed call was refused as implausible, for example with `sulcus_options_set_strict`: a JSON
+ * array of objects with `kind`, `message` and further fields, like the warnings of `sulcus_segmentation_report_json`. An empty array
+ * (`[]`) for other failures, and when no call has failed.
+ *
+ * The text is valid as long as that of `sulcus_last_error`. Any thread may call this function and sees only its own errors.
+ */
+const char *sulcus_last_error_warnings_json(void);
+
+/**
  * A short description of a status; `sulcus_last_error` has the details. An unknown number gets a description too.
  *
  * The text is static. Any thread may call this function.
@@ -487,7 +496,8 @@ SulcusStatus sulcus_options_add_model_file(struct SulcusOptions *options,
 SulcusStatus sulcus_options_add_model_bytes(struct SulcusOptions *options, const uint8_t *bytes, size_t length);
 
 /**
- * Sets the engine: `auto` (ONNX Runtime if it is found, a built-in engine otherwise), `native`, `ort` or `tract`.
+ * Sets the engine: `native`, `ort`, `tract` or `auto`: on processors with AVX2 the built-in engine `native`; for models that it does not
+ * run, and on GPUs, ONNX Runtime if it is found and otherwise the built-in engine `tract`.
  * `sulcus_segmenter_info` reports the engine in use.
  *
  * The name is copied. One thread at a time may use the options.
@@ -495,7 +505,8 @@ SulcusStatus sulcus_options_add_model_bytes(struct SulcusOptions *options, const
  * # Safety
  * `options` is from `sulcus_options_new`; `engine` is a zero-terminated string.
  */
-SulcusStatus sulcus_options_set_engine(struct SulcusOptions *options, const char *engine);
+SulcusStatus sulcus_options_set_engine(struct SulcusOptions *options,
+                                       const char *engine);
 
 /**
  * Sets the device: `auto`, `cpu`, `openvino`, `cuda`, `cuda:N`, `tensorrt` or `tensorrt:N`. If a named device is not
