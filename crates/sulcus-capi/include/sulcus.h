@@ -146,7 +146,7 @@ enum SulcusPrecision
      */
     SULCUS_PRECISION_NATIVE = 0,
     /**
-     * bfloat16, on `openvino`.
+     * bfloat16, in the engine `native` on processors with AVX512-BF16, and on `openvino`.
      */
     SULCUS_PRECISION_BF16 = 1,
     /**
@@ -496,7 +496,8 @@ SulcusStatus sulcus_options_add_model_file(struct SulcusOptions *options,
 SulcusStatus sulcus_options_add_model_bytes(struct SulcusOptions *options, const uint8_t *bytes, size_t length);
 
 /**
- * Sets the engine: `auto` (ONNX Runtime if it is found, a built-in engine otherwise), `native`, `ort` or `tract`.
+ * Sets the engine: `native`, `ort`, `tract` or `auto`: on processors with AVX2 the built-in engine `native`; for models that it does not
+ * run, and on GPUs, ONNX Runtime if it is found and otherwise the built-in engine `tract`.
  * `sulcus_segmenter_info` reports the engine in use.
  *
  * The name is copied. One thread at a time may use the options.
@@ -504,7 +505,8 @@ SulcusStatus sulcus_options_add_model_bytes(struct SulcusOptions *options, const
  * # Safety
  * `options` is from `sulcus_options_new`; `engine` is a zero-terminated string.
  */
-SulcusStatus sulcus_options_set_engine(struct SulcusOptions *options, const char *engine);
+SulcusStatus sulcus_options_set_engine(struct SulcusOptions *options,
+                                       const char *engine);
 
 /**
  * Sets the device: `auto`, `cpu`, `openvino`, `cuda`, `cuda:N`, `tensorrt` or `tensorrt:N`. If a named device is not

@@ -11,7 +11,7 @@ pub enum Note {
         /// The number of places that were searched.
         searched: usize,
     },
-    /// The native engine, which is the fastest on the processor, does not run the models.
+    /// The native engine, which `auto` prefers on the processor, does not run the models.
     NativeRefused {
         /// What it does not run.
         reason: String,

@@ -458,7 +458,7 @@ fn scan_that_needs_more_memory_than_the_machine_has_is_refused_by_its_header() {
     for more in [&[][..], &["--max-memory", "2GB"]] {
         let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"predict", &"-m", &model, &scan, &"-o", &mask];
         arguments.extend(more.iter().map(|word| word as &dyn AsRef<std::ffi::OsStr>));
-        run(home, &arguments).code(1).says("the memory limit of").says("hint: `--max-memory` sets the limit");
+        run(home, &arguments).code(1).says("the memory limit of").says("`--max-memory` sets the limit");
     }
     assert!(!mask.exists());
 }

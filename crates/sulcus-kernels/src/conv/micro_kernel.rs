@@ -230,6 +230,11 @@ impl LaneType {
         }
     }
 
+    /// Whether the weights of several taps fit in registers beside the accumulators.
+    pub(crate) fn has_many_registers(self) -> bool {
+        self.accumulators() >= 16
+    }
+
     /// How many sixteen-lane accumulators a tile may have.
     fn accumulators(self) -> usize {
         match self {

@@ -81,7 +81,8 @@ impl PackedWeights {
         bias: impl Fn(usize) -> f32,
     ) -> Self {
         let format = if machine.precision == Precision::Bf16 { CellFormat::Bf16 } else { CellFormat::F32 };
-        let cells = pack_cells(kernel, format, |output, channels, tap| match format {
+        let taps = tap_group(machine, kernel);
+        let cells = pack_cells(kernel, format, taps, |output, channels, tap| match format {
             CellFormat::Bf16 => {
                 let member =
                     |index: usize| channels.get(index).map_or(0.0, |&channel| value(output, channel, tap));
@@ -97,7 +98,7 @@ impl PackedWeights {
     pub(super) fn integers(machine: Machine, kernel: ConvKernel, weights: &Int8Weights<'_>) -> Self {
         let format = CellFormat::U8(weights.input);
         let taps = kernel.taps();
-        let cells = pack_cells(kernel, format, |output, channels, tap| {
+        let cells = pack_cells(kernel, format, tap_group(machine, kernel), |output, channels, tap| {
             let byte = |&channel: &usize| weights.weight[(output * kernel.inputs + channel) * taps + tap];
             channels.iter().rev().fold(0, |cell, channel| cell << 8 | u32::from(byte(channel).cast_unsigned()))
         });
@@ -129,8 +130,8 @@ impl PackedWeights {
             *initial = bias(output);
         }
         let Machine { instruction_set, lanes, .. } = machine;
+        let (taps, upsampling, factors) = (tap_group(machine, kernel), [1; 3], None);
         let ConvKernel { outputs, kernel, stride, .. } = kernel;
-        let (taps, upsampling, factors) = (tap_group(kernel, stride), [1; 3], None);
         Self { instruction_set, lanes, format, outputs, kernel, stride, upsampling, taps, cells, initial, factors }
     }
 
@@ -160,20 +161,22 @@ impl PackedWeights {
     }
 }
 
-/// The number of neighbouring taps along W that share their inputs.
-fn tap_group(kernel: [usize; 3], stride: [usize; 3]) -> usize {
-    if kernel[2] == 3 && stride[2] == 1 { 3 } else { 1 }
+/// The number of neighbouring taps along W that share their inputs. The weights of all of them have to be in registers.
+fn tap_group(machine: Machine, kernel: ConvKernel) -> usize {
+    let ConvKernel { kernel, stride, .. } = kernel;
+    if kernel[2] == 3 && stride[2] == 1 && machine.lanes.has_many_registers() { 3 } else { 1 }
 }
 
-/// Packs weights as `[panel][tap row][channel group][tap][16]`. `cell` gives the cell of an output channel, of the input
+/// Packs weights as `[panel][tap row][channel group][tap][16]`, where a tap row has `row` taps. `cell` gives the cell of an output channel, of the input
 /// channels of a group and of a tap.
 fn pack_cells(
     kernel: ConvKernel,
     format: CellFormat,
+    row: usize,
     cell: impl Fn(usize, &[usize], usize) -> u32,
 ) -> AlignedFloats {
     let members = format.channels();
-    let (groups, row) = (kernel.inputs.div_ceil(members), tap_group(kernel.kernel, kernel.stride));
+    let groups = kernel.inputs.div_ceil(members);
     let panel_cells = kernel.taps() * groups * LANES;
     let mut packed = AlignedFloats::zeros(kernel.outputs.div_ceil(LANES) * panel_cells);
     let mut channels = [0; 4];
