@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let segmentation = segmenter.segment_file(scan, mask)?;
     println!("{} on {}", segmentation.engine, segmentation.device);
     for label in segmentation.label_volumes() {
-        println!("{}: {} voxels, {:.2} ml", label.name, label.voxels, label.ml);
+        println!("{}: {} voxels, {:.2} ml", label.name, label.voxels, label.ml.unwrap_or_default());
     }
     Ok(())
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use sulcus_io::{read_labels, read_scan};
 use sulcus_metrics::{CaseScores, DEFAULT_NSD_MM, Summary};
-use sulcus_runtime::{Engine, SegmentOptions, SegmenterBuilder};
+use sulcus_model::Precision;
+use sulcus_runtime::{Engine, NativePredictor, SegmentOptions, SegmenterBuilder};
 use sulcus_tests::{builder, engines, held_out_cases, shipped_int8_model, shipped_models};
 
 #[test]
@@ -36,9 +37,27 @@ fn shipped_models_segment_the_bundled_held_out_cases() {
     assert!(slices >= MIN_MEAN_DICE, "mean Dice {slices}");
     let volumes = mean_dice(tract(), &volumes);
     assert!(volumes >= MIN_MEAN_DICE_IN_3_D, "mean Dice {volumes}");
+    let native = || builder(Engine::Native).unwrap();
+    let check = |dice: f64, what: &str| {
+        assert!((volumes - dice).abs() < MAX_DICE_LOSS, "mean Dice {volumes}, {what} {dice}");
+    };
+    check(mean_dice(native(), &in_integers), "in 8-bit integers in the native engine");
     let Some(ort) = builder(Engine::Ort) else { return };
-    let in_integers = mean_dice(ort, &in_integers);
-    assert!((volumes - in_integers).abs() < MAX_DICE_LOSS, "mean Dice {volumes}, in 8-bit integers {in_integers}");
+    check(mean_dice(ort, &in_integers), "in 8-bit integers in ONNX Runtime");
+}
+
+/// The limit for the loss of Dice is that of the files in 8-bit integers.
+#[test]
+fn shipped_models_lose_little_in_bfloat16() {
+    if !NativePredictor::bf16(&std::fs::read(shipped_models()[0].as_path()).unwrap(), None).is_ok() {
+        sulcus_harness::skip("the processor has no AVX512-BF16");
+    }
+    let native = || builder(Engine::Native).unwrap();
+    for model in &shipped_models()[..2] {
+        let whole = mean_dice(native(), model);
+        let half = mean_dice(native().precision(Precision::Bf16), model);
+        assert!((whole - half).abs() < MAX_DICE_LOSS, "{}: mean Dice {whole}, in bf16 {half}", model.display());
+    }
 }
 
 fn mean_dice(builder: SegmenterBuilder, model: &Path) -> f64 {

@@ -9,7 +9,8 @@ use sulcus_plan::DeviceChoice;
 use sulcus_runtime::ort::{OrtPredictor, find_onnx_runtime};
 use sulcus_runtime::{Device, Engine, NativePredictor, SegmentOptions, TractPredictor};
 use sulcus_tests::{
-    builder, development_data, engines, held_out_cases, onnx_runtime, shipped_model, shipped_spec,
+    builder, development_data, engines, held_out_cases, onnx_runtime, shipped_int8_model, shipped_model,
+    shipped_models, shipped_spec,
 };
 use sulcus_train::{NetworkPredictor, UNet, export_onnx, find_device};
 use sulcus_volume::{Image, LabelMap};
@@ -164,6 +165,36 @@ fn all_engines_give_the_same_masks_with_the_shipped_model() {
                 scan.display()
             );
         }
+    }
+}
+
+/// In 8 bits a value next to the middle between two integers is rounded up by one engine and down by the other. The logits of the shipped
+/// model reach 10.
+const MAX_LOGIT_DIFFERENCE_INT8: f32 = 0.6;
+/// The share of voxels that then get another label.
+const MAX_DIFFERING_SHARE_INT8: f64 = 5e-4;
+
+#[test]
+fn native_and_onnx_runtime_agree_on_the_golden_case_of_every_shipped_model() {
+    if onnx_runtime().is_none() {
+        return;
+    }
+    for path in shipped_models() {
+        let file = std::fs::read(&path).unwrap();
+        let spec = sulcus_onnx::read_spec(&file).unwrap();
+        let image = spec.golden_case.as_ref().unwrap().image(spec.orientation.nominal()).unwrap();
+        let [native, ort] =
+            [Engine::Native, Engine::Ort].map(|engine| engine_predictor(engine, &spec, &file).unwrap());
+        let [found, expected] = [&native, &ort].map(|engine| logits(&spec, &image, engine.as_ref()));
+        let apart = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let in_bytes = path == shipped_int8_model();
+        let allowed = if in_bytes { MAX_LOGIT_DIFFERENCE_INT8 } else { MAX_LOGIT_DIFFERENCE };
+        assert!(apart <= allowed, "{}: logits differ by {apart}", path.display());
+        let [found, expected] = [&native, &ort].map(|engine| labels(&spec, &image, engine.as_ref()));
+        assert!(expected.data().iter().any(|label| *label != 0), "an empty mask tests nothing");
+        let share = differing_share(&expected, &found);
+        let allowed = if in_bytes { MAX_DIFFERING_SHARE_INT8 } else { MAX_DIFFERING_SHARE };
+        assert!(share <= allowed, "{}: {share} of the voxels differ", path.display());
     }
 }
 

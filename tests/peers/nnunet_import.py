@@ -26,10 +26,12 @@ for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
     os.environ[variable] = str(ROOT / variable)
 os.environ["nnUNet_compile"] = "false"
 
+import nibabel
 import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
 from torch import nn
 
@@ -150,7 +152,7 @@ def dataset_json(labels=LABELS, channels=("MRI", "CT")):
 
 
 ONE_CHANNEL = {"normalization_schemes": ["ZScoreNormalization"], "use_mask_for_norm": [False]}
-# Models of one channel, with which a real scan is predicted.
+# Models of one channel, with which a real scan is predicted. Those with `turned` predict the scan of `turned_scan`.
 PREDICTS = {
     # Thick slices: separate resampling along z.
     "plain_3d": {"configuration": {**ONE_CHANNEL, "spacing": [3.6, 0.8, 1.1]}, "plan": {}},
@@ -159,10 +161,12 @@ PREDICTS = {
     "residual_3d": {
         "configuration": {**ONE_CHANNEL, "spacing": [1.2, 0.9, 1.0], "use_mask_for_norm": [True]},
         "plan": {"transpose_forward": [2, 0, 1], "transpose_backward": [1, 2, 0]},
+        "turned": True,
     },
     "plain_3d_bn": {
         "configuration": {**ONE_CHANNEL, "normalization_schemes": ["CTNormalization"], "spacing": [1.0, 1.0, 1.0]},
         "plan": {"image_reader_writer": "NibabelIOWithReorient"},
+        "turned": True,
     },
     "folds_regions_3d": {"configuration": ONE_CHANNEL, "plan": {}},
 }
@@ -218,8 +222,45 @@ def randomise(network):
                 nn.init.uniform_(buffer, 0.5, 2)
 
 
-def save(folder, plan, which, trainer_name, folds, described):
-    """Writes a trained model as nnU-Net does. Returns its folder."""
+def turned_scan(file):
+    """The scan with another order and direction of its axes, and an uneven margin of zeros, which nnU-Net crops."""
+    image = nibabel.load(SCAN)
+    turn = nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), nibabel.orientations.axcodes2ornt("PSL"))
+    image = image.as_reoriented(turn)
+    before, after = (3, 0, 2), (1, 4, 0)
+    values = np.pad(np.asarray(image.dataobj).astype(np.int16), list(zip(before, after)))
+    affine = image.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ before
+    nibabel.save(nibabel.Nifti1Image(values, affine), file)
+
+
+def balance(trainer, scan, described):
+    """Shifts and scales the logits of random weights, so that every class occurs in the mask of the scan."""
+    preprocessor = trainer.configuration_manager.preprocessor_class(verbose=False)
+    data = preprocessor.run_case([str(scan)], None, trainer.plans_manager, trainer.configuration_manager, described)[0]
+    patch = trainer.configuration_manager.patch_size
+    data = torch.from_numpy(np.asarray(data[:], np.float32))
+    if len(patch) == 2:
+        data = data[:, data.shape[1] // 2]
+    for axis, edge in enumerate(patch, 1):
+        start = max(0, (data.shape[axis] - edge) // 2)
+        data = data.narrow(axis, start, min(edge, data.shape[axis]))
+    missing = [m for n, p in zip(reversed(data.shape[1:]), reversed(patch)) for m in (0, p - n)]
+    trainer.network.eval()
+    with torch.no_grad():
+        logits = trainer.network(torch.nn.functional.pad(data, missing)[None])
+        logits = (logits[0] if isinstance(logits, (list, tuple)) else logits)[0].flatten(1)
+        head = trainer.network.decoder.seg_layers[-1]
+        scale = 2 / logits.std(1)
+        # Regions lie inside each other, so each is smaller than the one before.
+        shares = torch.linspace(0.4, 0.8, len(logits)) if "regions_class_order" in described else torch.full([len(logits)], 0.5)
+        middle = torch.stack([torch.quantile(values, share) for values, share in zip(logits, shares)])
+        head.bias.copy_((head.bias - middle) * scale)
+        head.weight.mul_(scale.view(-1, *[1] * (head.weight.ndim - 1)))
+
+
+def save(folder, plan, which, trainer_name, folds, described, scan=None):
+    """Writes a trained model as nnU-Net does. With a scan, every class occurs in its mask. Returns the model's folder."""
     # The trainer looks for preprocessed cases, which it does not read before it trains.
     cases = ROOT / "nnUNet_preprocessed" / plan["dataset_name"] / "nnUNetPlans"
     cases.mkdir(parents=True, exist_ok=True)
@@ -233,6 +274,9 @@ def save(folder, plan, which, trainer_name, folds, described):
                 # Sets the axes along which prediction may mirror. Checkpoints of old versions lack them.
                 trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         randomise(trainer.network)
+        if scan is not None:
+            with contextlib.redirect_stdout(sys.stderr):
+                balance(trainer, scan, described)
         trainer._best_ema = np.float64(0.75)
         trainer.current_epoch = 4
         (target / f"fold_{fold}").mkdir(parents=True)
@@ -277,6 +321,24 @@ def predict(target, folds, scan, output, mirror):
         (output.parent / left).unlink(missing_ok=True)
 
 
+def near_ties(self, logits):
+    """The voxels whose decision a unit in the last place of half precision can change, in place of the labels."""
+    logits = torch.as_tensor(logits).float()
+    if self.has_regions:
+        return (logits.abs() <= 2.0**-10).any(0).to(torch.uint8)
+    second, first = logits.topk(2, 0).values.flip(0)
+    return (first - second <= torch.from_numpy(np.spacing(first.abs().numpy().astype(np.float16)).astype(np.float32))).to(torch.uint8)
+
+
+def ties(target, folds, scan, mirror):
+    """The indices of near ties in the scan, x fastest."""
+    original, LabelManager.convert_logits_to_segmentation = LabelManager.convert_logits_to_segmentation, near_ties
+    output = ROOT / "ties.nii.gz"
+    predict(target, folds, scan, output, mirror)
+    LabelManager.convert_logits_to_segmentation = original
+    return np.flatnonzero(np.asarray(nibabel.load(output).dataobj).flatten(order="F")).tolist()
+
+
 def archive(target, file):
     """An archive with the layout and compression of nnUNetv2_export_model_to_zip."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as written:
@@ -289,22 +351,28 @@ def archive(target, file):
 
 def fixtures(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    logits = {}
+    logits, of_masks = {}, {}
+    turned = folder / "turned.nii.gz"
+    turned_scan(turned)
     for name, plan, which, trainer, folds, described in models():
         if name in ("bottleneck_2d", "activation_first_2d"):
             # Only in `compare`, to keep the fixtures small.
             continue
         torch.manual_seed(len(name))
-        target = save(ROOT / "models", plan, which, trainer, folds, described)
+        scan = (turned if PREDICTS[name].get("turned") else SCAN) if name in PREDICTS else None
+        target = save(ROOT / "models", plan, which, trainer, folds, described, scan)
         axes = 2 if which == "2d" else 3
         shape = [1, len(described["channel_names"]), *[4, 8, 8][3 - axes :]]
         found = pytorch_logits(target, folds, shape)
         archive(target, folder / f"{name}.zip")
         if name in PREDICTS:
             for mirror in (False, True):
-                predict(target, folds, SCAN, folder / f"{name}{'_mirrored' if mirror else ''}.nii.gz", mirror)
+                mask = f"{name}{'_mirrored' if mirror else ''}"
+                predict(target, folds, scan, folder / f"{mask}.nii.gz", mirror)
+                of_masks[mask] = ties(target, folds, scan, mirror)
         logits[name] = {"input": shape, "shape": list(found.shape), "every_fifth": [round(float(v), 6) for v in found.flatten()[::5]]}
     (folder / "logits.json").write_text(json.dumps(logits) + "\n")
+    (folder / "ties.json").write_text(json.dumps(of_masks) + "\n")
 
 
 def compare(sulcus):

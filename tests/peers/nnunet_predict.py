@@ -170,7 +170,7 @@ def their_mask(target, folds, scan, mirror, out):
 
 def our_mask(sulcus, model, scan, out, *options):
     start = time.time()
-    done = subprocess.run([sulcus, "predict", "-m", model, "-i", scan, "-o", out, "--json", *options], check=True, capture_output=True, text=True)
+    done = subprocess.run([sulcus, "predict", "-m", model, scan, "-o", out, "--json", *options], check=True, capture_output=True, text=True)
     line = json.loads(done.stdout.strip().splitlines()[-1])
     return {"seconds": round(time.time() - start, 2), "mb": round(line["peak_memory_bytes"] / 1e6), "numerics": line.get("numerics", "float32")}
 

@@ -1,5 +1,5 @@
-// The parts of the viewer that are loaded on demand: measuring, correcting, sessions, label files, surface scores, the list of
-// keys. The computations are in a WebAssembly module of its own.
+// The parts of the viewer that are loaded on demand: measuring, correcting, sessions, label files, surface scores, resampling, the
+// list of keys. The computations are in a WebAssembly module of its own.
 import init, * as wasm from "./sulcus_viewer_tools.js";
 
 const KEYS = [
@@ -24,7 +24,17 @@ const KEYS = [
 ];
 const PLANES = ["axial", "coronal", "sagittal"];
 const SVG = "http://www.w3.org/2000/svg";
+const SAVED = ["colormap", "slab", "projection", "channel", "smooth", "crosshair", "neurological", "opacity", "mask-style", "truth-style", "comparison", "swipe"];
 const POINTS = { distance: 2, angle: 3, ellipse: 2 };
+
+const HINTS = {
+  distance: "Drag on a picture, or click at both ends.",
+  angle: "Click at an end, the corner and the other end.",
+  ellipse: "Drag on a picture from one corner of the ellipse to the other.",
+  brush: "Drag on a picture to paint the label. Esc ends it.",
+  erase: "Drag on a picture to erase. Esc ends it.",
+  fill: "Click into a region to give it the label. Esc ends it.",
+};
 
 let host;
 let ready;
@@ -74,25 +84,6 @@ function surfaceScores(tolerance) {
   return new Map(values.map((value, i) => [value, [...scores.subarray(2 * i, 2 * i + 2)]]));
 }
 
-// All files in dropped folders, in the order of their paths.
-async function filesOf(entries) {
-  const found = [];
-  const walk = async (entry) => {
-    if (entry.isFile) {
-      found.push({ file: await new Promise((go, fail) => entry.file(go, fail)), path: entry.fullPath.slice(1) });
-      return;
-    }
-    const reader = entry.createReader();
-    for (;;) {
-      const part = await new Promise((go, fail) => reader.readEntries(go, fail));
-      if (!part.length) return;
-      for (const next of part) await walk(next);
-    }
-  };
-  for (const entry of entries) await walk(entry);
-  return found.sort((a, b) => (a.path < b.path ? -1 : 1));
-}
-
 // A session, or names of labels: of a data set of nnU-Net, or of a label file of another program.
 async function openOther(file, path, role) {
   const text = await file.text();
@@ -128,14 +119,57 @@ function namesOfDataset(labels) {
     .map(([name, value]) => ({ value, name, color: colors.get(value) ?? [230, 159, 0] }));
 }
 
+// The view as plain data: what a session file has, and what an address can have.
+function getState() {
+  const value = (input) => (input.type === "checkbox" ? input.checked : input.options ? input.selectedIndex : Number(input.value));
+  const state = Object.fromEntries(SAVED.map((id) => [id, value(host.$(`#${id}`))]));
+  const hidden = host.labelRows().filter((row) => !row.shown).map((row) => row.value);
+  return { ...state, at: [...viewer().readout().slice(3, 6)], window: [...viewer().window()], camera: [...viewer().camera()], plane: host.single() ? host.current() : undefined, hidden };
+}
+
+function setState(state) {
+  const numbers = (list) => (Array.isArray(list) ? list : String(list).split(",")).map(Number);
+  host.guarded(() => {
+    for (const id of SAVED) if (state[id] !== undefined && state[id] !== null) host.change(id, state[id]);
+    if (state.window) viewer().set_window(...numbers(state.window));
+    if (state.at) viewer().go_to_ras(...numbers(state.at));
+    if (state.camera) viewer().set_camera(Float64Array.from(numbers(state.camera)));
+    if (state.hidden) for (const { value: label } of host.labelRows()) viewer().show_label(label, !numbers(state.hidden).includes(label));
+    if (state.plane !== undefined && state.plane !== null) host.showPlanes(Math.min(Math.max(Number(state.plane) || 0, 0), 2));
+    host.showWindow();
+    host.showLabels();
+  });
+  host.redraw();
+}
+
+// Puts layers that lie on another grid on that of the image.
+async function resample() {
+  if (viewer().sides_unknown()) throw "The image does not state where it lies in the patient, so nothing can be resampled to it.";
+  for (const role of viewer().misplaced()) {
+    const name = host.names[role];
+    host.busy(`Resampling ${name}`);
+    // The page shows that before the work begins.
+    await new Promise((go) => setTimeout(go, 30));
+    try {
+      const bytes = wasm.resampled(new Uint8Array(await host.files[role].arrayBuffer()), viewer().grid(), role < 3);
+      await host.open(new Blob([bytes]), name, role, `${name.replace(/\.gz$/i, "")} (resampled)`);
+    } catch (error) {
+      throw `${name}: ${error.message ?? error}.`;
+    } finally {
+      host.busy();
+    }
+  }
+  host.refresh();
+}
+
 function save() {
-  const view = { format: "sulcus.view", format_version: 1, files: [...host.names], ...host.getState(), measures };
+  const view = { format: "sulcus.view", format_version: 1, files: [...host.names], ...getState(), measures };
   download("view.json", "application/json", JSON.stringify(view, null, 1));
 }
 
 function restore(view) {
   if (view.format_version !== 1) throw `this session has version ${view.format_version}; this viewer reads version 1`;
-  host.setState(view);
+  setState(view);
   const isPoint = (point) => Array.isArray(point) && point.length === 3 && point.every(Number.isFinite);
   const isMeasure = (m) => POINTS[m?.kind] === m?.points?.length && m.points.every(isPoint) && PLANES[m.plane];
   measures.splice(0, measures.length, ...(view.measures ?? []).filter(isMeasure).map(({ kind, plane, points }) => ({ kind, plane, points })));
@@ -176,7 +210,7 @@ function drawMeasures() {
     const view = canvas.parentElement;
     let svg = view.querySelector("svg");
     if (!svg) {
-      if (!measures.length && !open) return;
+      if (!measures.length && !open && !host.tool) return;
       svg = shape("svg", { "aria-hidden": "true" });
       canvas.after(svg);
     }
@@ -269,6 +303,7 @@ function measuring(kind) {
 }
 
 function startEditor() {
+  if (viewer().misplaced().includes(1)) throw "The mask lies on another grid than the image: resample it before you correct it.";
   if (!viewer().has(1)) viewer().add_labels(1);
   editor ??= new wasm.Editor(viewer().grid(), viewer().label_values(1));
   return editor;
@@ -324,6 +359,15 @@ function correcting(kind) {
     up() {
       host.act(settle);
     },
+    // A ring of the brush's size.
+    hover(event, plane, at) {
+      const svg = host.canvases[plane].parentElement.querySelector("svg");
+      const pixel = viewer().mm_per_pixel(...host.size(plane));
+      svg?.querySelector(".ring")?.remove();
+      if (kind === "fill" || !svg || !pixel) return;
+      const r = Math.max(value("#radius") / pixel, 2);
+      svg.append(shape("circle", { class: "ring", cx: at[0], cy: at[1], r, fill: "none", stroke: "#fff", "stroke-width": devicePixelRatio }));
+    },
     key(event) {
       const action = (event.ctrlKey || event.metaKey) && { z: undo, y: redo }[event.key.toLowerCase()];
       if (!action) return false;
@@ -336,6 +380,22 @@ function correcting(kind) {
 const undo = () => host.act(() => { if (editor) { apply(editor.undo()); settle(); } });
 const redo = () => host.act(() => { if (editor) { apply(editor.redo()); settle(); } });
 
+// A correction of a whole label, as one step.
+function refine(change) {
+  host.act(() => {
+    if (!viewer().slices(0).length) throw "Open a scan first.";
+    startEditor();
+    editor.begin();
+    const changes = change(Math.min(Math.max(Math.round(Number(host.$("#paint").value)), 1), 65535));
+    apply(changes);
+    settle();
+    host.$("#done").textContent = changes.length ? `${changes.length / 2} voxels changed` : "nothing to change";
+  });
+}
+
+const interpolate = () => refine((label) => editor.interpolate(label, viewer().voxel_at(...host.size(host.current()), 0, 0)[3]));
+const keepLargest = () => refine((label) => editor.keep_largest(label));
+
 async function saveMask() {
   const like = host.files[1] ?? host.files[0];
   if (!like) throw "There is no file whose grid the mask could have.";
@@ -344,7 +404,7 @@ async function saveMask() {
   const names = rows.map((row) => row.name).join("\n");
   startEditor();
   const file = editor.save(new Uint8Array(await like.arrayBuffer()), Uint16Array.from(rows, (row) => row.value), names, colors);
-  const base = (host.names[1] || host.names[0]).replace(/\.nii(\.gz)?$/i, "");
+  const base = (host.names[1] || host.names[0]).replace(/( \(resampled\))?$/, "").replace(/(\.seg)?\.(nii|nrrd|nhdr|mha|mhd|hdr|img|dcm)(\.gz)?$/i, "").replace(/[^\w.-]+/g, "_") || "mask";
   download(`${base}_corrected.nii.gz`, "application/gzip", file);
   unsaved = false;
 }
@@ -352,6 +412,7 @@ async function saveMask() {
 function use(tool) {
   host.tool = host.tool?.kind === tool?.kind ? null : tool;
   open = null;
+  host.$("#hint").textContent = HINTS[host.tool?.kind] ?? "";
   for (const button of document.querySelectorAll("#tools [data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === host.tool?.kind);
   host.redraw();
 }
@@ -359,26 +420,44 @@ function use(tool) {
 function showTools() {
   const box = host.$("#tools");
   if (box.children.length > 1) return;
-  const title = (text) => element("h2", { textContent: text });
+  const title = (text) => {
+    const made = element("h2", { textContent: text });
+    made.style.marginTop = "12px";
+    return made;
+  };
+  const paint = element("input", { id: "paint", type: "number", min: 1, max: 65535, value: 1 });
+  // The labels that exist are offered by name; any other number is a new label.
+  const known = element("datalist", { id: "labels-known" });
+  paint.setAttribute("list", "labels-known");
+  paint.onfocus = () => known.replaceChildren(...host.labelRows().map((row) => element("option", { value: row.value, label: row.name })));
   const button = (text, action, properties = {}) => element("button", { textContent: text, onclick: () => host.guarded(action), ...properties });
   const toolButton = (kind, make) => {
-    const made = button(kind, () => use(make(kind)), { ariaPressed: "false" });
+    const made = button(kind[0].toUpperCase() + kind.slice(1), () => use(make(kind)), { ariaPressed: "false" });
     made.dataset.tool = kind;
     return made;
   };
   const row = (...children) => element("div", { className: "checks" }, ...children);
-  const labelled = (text, input) => element("label", {}, input, text);
+  const labelled = (text, input, unit = "") => element("label", {}, text, input, unit);
   box.append(
+    element("p", { id: "hint", className: "hint", role: "status" }),
     title("Measure"),
     row(...Object.keys(POINTS).map((kind) => toolButton(kind, measuring)), button("CSV", () => download("measurements.csv", "text/csv", csv()), { id: "csv", disabled: true })),
     element("ul", { id: "measures" }),
     title("Correct the mask"),
     row(...["brush", "erase", "fill"].map((kind) => toolButton(kind, correcting))),
     row(
-      labelled("label", element("input", { id: "paint", type: "number", min: 1, max: 65535, value: 1 })),
-      labelled("mm radius", element("input", { id: "radius", type: "number", min: 0, max: 100, step: 0.5, value: 2 })),
-      labelled("3-D", element("input", { id: "sphere", type: "checkbox" })),
-      labelled("keep other labels", element("input", { id: "keep", type: "checkbox" })),
+      labelled("Label", paint),
+      known,
+      labelled("Radius", element("input", { id: "radius", type: "number", min: 0, max: 100, step: 0.5, value: 2 }), "mm"),
+    ),
+    row(
+      labelled("In 3-D", element("input", { id: "sphere", type: "checkbox" })),
+      labelled("Keep other labels", element("input", { id: "keep", type: "checkbox" })),
+    ),
+    row(
+      button("Interpolate slices", interpolate, { id: "interpolate", title: "Fills the slices of the selected plane between those with this label" }),
+      button("Keep largest island", keepLargest, { id: "largest", title: "Removes all connected parts of this label but the largest" }),
+      element("small", { id: "done", role: "status" }),
     ),
     row(button("Undo", undo, { id: "undo", disabled: true }), button("Redo", redo, { id: "redo", disabled: true }), button("Save mask", () => saveMask().catch((error) => host.guarded(() => { throw error; })), { id: "save-mask" })),
     title("View"),
@@ -398,4 +477,4 @@ function showTools() {
 }
 
 const inflate = (bytes) => wasm.inflate(bytes);
-const module = { showHelp, surfaceScores, filesOf, openOther, showTools, inflate };
+const module = { showHelp, surfaceScores, openOther, showTools, inflate, resample, setState };

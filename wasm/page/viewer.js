@@ -2,7 +2,7 @@
 // settings in the controls of the page.
 import init, { Viewer } from "./sulcus_viewer.js";
 
-const ROLES = ["image", "mask", "truth"];
+const ROLES = ["image", "mask", "truth", "map"];
 const PLANES = ["Axial", "Coronal", "Sagittal"];
 const STEPS = 1000;
 // Volumes of one drop. A folder can have thousands.
@@ -15,7 +15,7 @@ const PERCENTILES = { "0.5 to 99.5": [0.5, 99.5], "2 to 98": [2, 98], "5 to 95":
 const $ = (selector) => document.querySelector(selector);
 const canvases = [...document.querySelectorAll(".view canvas")];
 const zones = [...document.querySelectorAll(".zone")];
-const names = ["", "", ""];
+const names = ["", "", "", ""];
 // What was opened for each role.
 const files = [];
 let viewer;
@@ -35,13 +35,23 @@ let announcing;
 // Functions that draw more after each picture; modules that are loaded later add theirs.
 const afterDraw = [];
 
-const number = (value) => {
-  if (!Number.isFinite(value)) return String(value);
+const number = (value, none = String(value)) => {
+  if (!Number.isFinite(value)) return none;
   const size = Math.abs(value);
   return size !== 0 && (size < 0.01 || size >= 1e6) ? value.toExponential(2) : String(+value.toFixed(size < 10 ? 3 : 1));
 };
+const side = (mm, names) => `${names[mm < 0 ? 1 : 0]} ${Math.abs(mm).toFixed(1)}`;
 const size = (plane) => [plane, canvases[plane].width, canvases[plane].height];
 const labelName = (value) => (value === 0 ? "background" : labelNames.get(value) ?? `label ${value}`);
+// What the page is busy with, and how much of it is done, from 0 to 1; nothing hides it.
+function busy(text, done) {
+  const [bar, words] = $("#busy").children;
+  $("#busy").hidden = !text;
+  words.textContent = text ?? "";
+  if (done >= 0) bar.value = done;
+  else bar.removeAttribute("value");
+}
+
 const stepsMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 function showError() {
@@ -80,6 +90,8 @@ function drawPlane(canvas, plane, line, any) {
   const edges = viewer.edges(plane);
   [..."lrtb"].forEach((side, i) => { view.querySelector(`.edge.${side}`).textContent = edges[i] ?? ""; });
   canvas.setAttribute("aria-label", any ? `${PLANES[plane]} slice ${slice + 1} of ${slices}` : `${PLANES[plane]}, empty`);
+  const slide = view.querySelector(".slide");
+  [slide.disabled, slide.max, slide.value] = [!any, slices ?? 1, slice + 1 || 1];
   canvas.dataset.box = [box.x, box.y, box.width, box.height].map(Math.round).join(",");
   showScale(view.querySelector(".scale"), viewer.mm_per_pixel(plane, width, height) * devicePixelRatio, box.width);
 }
@@ -105,16 +117,13 @@ function draw() {
     document.body.dataset.drawMs = (performance.now() - start).toFixed(2);
     const [i, j, k, x, y, z, mask, truth, value] = viewer.readout();
     $("#value").textContent = value === undefined ? "–" : number(value);
-    $("#ras").textContent = any ? `${[x, y, z].map((v) => v.toFixed(1)).join(", ")} mm` : "–";
+    $("#ras").textContent = any ? `${side(x, "RL")}, ${side(y, "AP")}, ${side(z, "SI")} mm` : "–";
     $("#voxel").textContent = any ? [i, j, k].join(", ") : "–";
     $("#at-mask").textContent = mask >= 0 ? labelName(mask) : "–";
     $("#at-truth").textContent = truth >= 0 ? labelName(truth) : "–";
+    $("#at-map").textContent = number(viewer.map_value(), "–");
     afterDraw.forEach((more) => more());
-    if (any && !document.body.dataset.firstPictureMs) {
-      const spent = Math.round(performance.now() - began);
-      document.body.dataset.firstPictureMs = spent;
-      $("#timing").textContent = `first picture in ${spent} ms`;
-    }
+    if (any) document.body.dataset.firstPictureMs ??= Math.round(performance.now() - began);
   });
 }
 
@@ -132,7 +141,6 @@ function announce() {
     const at = viewer.readout();
     if (!at.length) return;
     const [slices, slice] = viewer.slices(current);
-    const side = (mm, letters) => `${mm < 0 ? letters[1] : letters[0]} ${Math.abs(mm).toFixed(1)}`;
     const place = [side(at[3], ["right", "left"]), side(at[4], ["anterior", "posterior"]), side(at[5], ["superior", "inferior"])];
     const parts = [`${PLANES[current]} slice ${slice + 1} of ${slices}`, `${place.join(", ")} millimetres`];
     if (at[8] !== undefined) parts.push(`value ${number(at[8])}`);
@@ -166,6 +174,18 @@ function showWindow() {
   const pixels = new ImageData(256, 1);
   for (let i = 0; i < 256; i++) pixels.data.set([...colors.subarray(3 * i, 3 * i + 3), 255], 4 * i);
   $("#bar").getContext("2d").putImageData(pixels, 0, 0);
+}
+
+// The controls of the map follow its file and its channel.
+function showMap() {
+  const channels = viewer.map_channels();
+  $("#map-box").hidden = !channels;
+  $("#map-channels").hidden = channels < 2;
+  const texts = Array.from({ length: channels }, (_, i) => (i ? labelNames.get(i) ?? `class ${i}` : "background"));
+  $("#map-channel").replaceChildren(...[...texts, "uncertainty"].map((text) => new Option(text)));
+  const [channel, low, high] = viewer.map_window();
+  $("#map-channel").selectedIndex = channel;
+  [$("#map-low").value, $("#map-high").value] = [low, high].map((value) => +value.toPrecision(4));
 }
 
 function setWindow(level, width) {
@@ -259,6 +279,13 @@ function refresh() {
       zone.querySelector(".name").title = names[role];
       zone.querySelector(".close").hidden = !full;
     });
+    const any = ROLES.some((_, role) => viewer.has(role));
+    $("#welcome").hidden = any;
+    $("#views").classList.toggle("empty", !any);
+    $("#tools").hidden = $("#headers").hidden = !any;
+    $("#image-box").hidden = !viewer.has(0);
+    $("#overlay-box").hidden = !viewer.has(1) && !viewer.has(2);
+    $("#resample").hidden = !viewer.misplaced().length;
     $("#swap").disabled = !viewer.has(1) && !viewer.has(2);
     $("#case").textContent = names.find(Boolean) ?? "";
     document.title = names.find(Boolean) ? `${names.find(Boolean)} – Sulcus viewer` : "Sulcus viewer";
@@ -269,6 +296,7 @@ function refresh() {
     $("#compare").hidden = !viewer.has(1) || !viewer.has(2);
     showWindow();
     showLabels();
+    showMap();
     showHeaders();
     SETTINGS.comparison();
   });
@@ -312,7 +340,7 @@ function announcedBytes(start) {
 
 // The bytes of a file, inflated by the browser on a thread of its own. What the browser cannot inflate, such as damaged data,
 // is left to the module of the tools, which names the reason.
-async function content(blob) {
+async function content(blob, name) {
   const [first, second] = new Uint8Array(await blob.slice(0, 2).arrayBuffer());
   const whole = async () => new Uint8Array(await blob.arrayBuffer());
   if (first !== 0x1f || second !== 0x8b) return whole();
@@ -324,6 +352,7 @@ async function content(blob) {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) break;
+      if (size > 1e7) busy(`Reading ${name}`, length / size);
       if (size === undefined) {
         // The header came in one piece or in several.
         const start = new Uint8Array(length + value.length);
@@ -350,13 +379,16 @@ async function content(blob) {
 }
 
 const tools = () => import("./tools.js").then((module) => module.connect(host));
-const withTools = (action) => tools().then(action).catch((error) => guarded(() => { throw error; }));
+const loading = () => import("./loading.js").then((module) => module.connect(host));
+const failed = (error) => { busy(); guarded(() => { throw error; }); };
+const withTools = (action) => tools().then(action).catch(failed);
 
-async function open(blob, path, role) {
-  const name = path.split("/").pop();
+// Returns the role that the file got.
+async function open(blob, path, role, name = path.split("/").pop()) {
   try {
-    const got = viewer.load(await content(blob), path, role);
+    const got = viewer.load(await content(blob, name), path, role);
     names[got] = name;
+    if (got === 3) $("#map-colors").selectedIndex = 2;
     files[got] = blob;
     surfaces = new Map();
     nameLabels(got);
@@ -365,26 +397,31 @@ async function open(blob, path, role) {
       $("#channel").value = 0;
       play(false);
     }
+    return got;
   } catch (error) {
     const reason = typeof error === "string" ? error : `the viewer stopped (${error.message ?? error}); reload the page`;
     addError(`${name}: ${reason}.`);
+  } finally {
+    busy();
   }
+  return undefined;
 }
 
+// NIfTI files are opened here; whatever else is among the files needs another module.
 async function openFiles(files, role) {
   loadError = "";
   began = performance.now();
-  const other = files.filter(({ path }) => /\.(json|txt|ctbl|csv|label)$/i.test(path));
-  const rest = files.filter((file) => !other.includes(file));
-  const known = rest.length < 2 ? rest : rest.filter(({ path }) => /\.nii(\.gz)?$/i.test(path));
-  if (rest.length && !known.length) addError("None of these files is a NIfTI file (.nii or .nii.gz).");
-  if (known.length > MAX_VOLUMES) addError(`${known.length - MAX_VOLUMES} more files were not opened: open at most ${MAX_VOLUMES} at once.`);
-  for (const { file, path } of known.slice(0, MAX_VOLUMES)) await open(file, path, known.length === 1 ? role : undefined);
-  if (other.length) {
-    const module = await tools();
-    for (const { file, path } of other) await module.openOther(file, path, role).catch((error) => addError(`${path}: ${error.message ?? error}.`));
-  }
+  if (files.length > MAX_VOLUMES || !files.every(({ path }) => /\.nii(\.gz)?$/i.test(path))) await (await loading()).openAll(files, role);
+  else await openVolumes(files, role);
   refresh();
+}
+
+async function openVolumes(files, role) {
+  const images = [];
+  for (const { file, path, role: own } of files) {
+    if ((await open(file, path, own ?? (files.length === 1 ? role : undefined))) === 0) images.push(path);
+  }
+  if (images.length > 1) addError(`Only one image is shown at a time: ${images.pop()}. Open ${images.join(" or ")} alone to see it.`);
 }
 
 const listed = (files) => [...files].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
@@ -467,6 +504,11 @@ const SETTINGS = {
   opacity: (input) => { viewer.set_opacity(input.value / 100); input.nextElementSibling.textContent = `${input.value} %`; },
   "mask-style": (input) => viewer.set_style(1, Number(input.value)),
   "truth-style": (input) => viewer.set_style(2, Number(input.value)),
+  "map-channel": (input) => { viewer.set_map_channel(input.selectedIndex); showMap(); },
+  "map-colors": () => viewer.set_map($("#map-colors").selectedIndex, Number($("#map-low").value), Number($("#map-high").value), $("#map-opacity").value / 100),
+  "map-opacity": (input) => { SETTINGS["map-colors"](); input.nextElementSibling.textContent = `${input.value} %`; },
+  "map-low": () => SETTINGS["map-colors"](),
+  "map-high": () => SETTINGS["map-colors"](),
   comparison: () => {
     const mode = $("#comparison").selectedIndex;
     const both = !$("#compare").hidden;
@@ -479,7 +521,6 @@ const SETTINGS = {
   swipe: (input) => { applyComparison(); input.nextElementSibling.textContent = `${input.value} %`; },
 };
 const valueSpan = () => { const [min, max] = viewer.range(); return [min, max > min ? max - min : 1]; };
-const SAVED = ["colormap", "slab", "projection", "channel", "smooth", "crosshair", "neurological", "opacity", "mask-style", "truth-style", "comparison", "swipe"];
 
 function change(id, value) {
   const input = $(`#${id}`);
@@ -495,29 +536,6 @@ function nextOption(id) {
   change(id, (input.selectedIndex + 1) % input.options.length);
 }
 
-// The view as plain data: what a session file has, and what an address can have.
-function getState() {
-  const value = (input) => (input.type === "checkbox" ? input.checked : input.options ? input.selectedIndex : Number(input.value));
-  const state = Object.fromEntries(SAVED.map((id) => [id, value($(`#${id}`))]));
-  const hidden = labelRows().filter((row) => !row.shown).map((row) => row.value);
-  return { ...state, at: [...viewer.readout().slice(3, 6)], window: [...viewer.window()], camera: [...viewer.camera()], plane: single ? current : undefined, hidden };
-}
-
-function setState(state) {
-  const numbers = (list) => (Array.isArray(list) ? list : String(list).split(",")).map(Number);
-  guarded(() => {
-    for (const id of SAVED) if (state[id] !== undefined && state[id] !== null) change(id, state[id]);
-    if (state.window) viewer.set_window(...numbers(state.window));
-    if (state.at) viewer.go_to_ras(...numbers(state.at));
-    if (state.camera) viewer.set_camera(Float64Array.from(numbers(state.camera)));
-    if (state.hidden) for (const label of labelNames.keys()) viewer.show_label(label, !numbers(state.hidden).includes(label));
-    if (state.plane !== undefined && state.plane !== null) showPlanes(Math.min(Math.max(Number(state.plane) || 0, 0), 2));
-    showWindow();
-    showLabels();
-  });
-  redraw();
-}
-
 async function start() {
   const query = new URLSearchParams(location.search);
   const asked = ROLES.map((role, number) => [number, query.get(role), query.get(`${role}_name`) ?? undefined])
@@ -526,13 +544,15 @@ async function start() {
   await init({ module_or_path: new URL("sulcus_viewer_bg.wasm", import.meta.url) });
   viewer = new Viewer();
   listen();
+  if (matchMedia("(max-width: 560px)").matches) showPlanes(0);
   for (const file of asked) {
     const { role, name, blob, error } = await file;
     if (error) addError(`${name}: could not be loaded: ${error}.`);
     else await open(blob, name, role);
   }
   refresh();
-  setState(Object.fromEntries(query));
+  const state = Object.fromEntries(query);
+  if (Object.keys(state).some((key) => !/^(image|mask|truth|map)(_name)?$/.test(key))) (await tools()).setState(state);
 }
 
 // A key that works everywhere on the page.
@@ -560,9 +580,13 @@ const fit = () => act(() => viewer.set_camera(Float64Array.of(1)));
 
 function listen() {
   addEventListener("resize", redraw);
+  // Open files in a role, or recognise their roles.
+  for (const input of document.querySelectorAll("input[type=file]")) {
+    const role = zones.indexOf(input.closest(".zone"));
+    input.onchange = async () => { await openFiles(listed(input.files), role < 0 ? undefined : role).catch(failed); input.value = ""; };
+  }
+  $("#resample button").onclick = () => withTools((tools) => tools.resample());
   zones.forEach((zone, role) => {
-    const input = zone.querySelector("input");
-    input.onchange = async () => { await openFiles(listed(input.files), role); input.value = ""; };
     zone.querySelector(".close").onclick = () => { loadError = ""; surfaces = new Map(); files[role] = undefined; guarded(() => viewer.remove(role)); host.onFiles?.(role); refresh(); };
   });
   $("#swap").onclick = () => {
@@ -591,8 +615,8 @@ function listen() {
     if (!event.dataTransfer?.files.length) return;
     const role = zone ? Number(zone.dataset.role) : undefined;
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-    if (!entries.some((entry) => entry.isDirectory)) return openFiles(listed(event.dataTransfer.files), role);
-    withTools(async (tools) => openFiles(await tools.filesOf(entries), role));
+    const whole = entries.some((entry) => entry.isDirectory) ? loading().then((module) => module.filesOf(entries)) : Promise.resolve(listed(event.dataTransfer.files));
+    whole.then((files) => openFiles(files, role)).catch(failed);
   });
 
   const options = (group, kind, windows, text) => group.append(...Object.entries(windows).map(([name, window]) => new Option(text(name, window), `${kind}:${name}`)));
@@ -640,7 +664,9 @@ function listenToCanvas(canvas, plane) {
     const [[ax, ay], [bx, by]] = [...pointers.values()];
     return { middle: [(ax + bx) / 2, (ay + by) / 2], apart: Math.max(Math.hypot(ax - bx, ay - by), 1) };
   };
-  canvas.onfocus = () => { current = plane; };
+  const slide = canvas.parentElement.querySelector(".slide");
+  slide.oninput = () => act(() => viewer.go_to_slice(plane, slide.value - 1));
+  slide.onfocus = canvas.onfocus = () => { current = plane; };
   canvas.oncontextmenu = (event) => event.preventDefault();
   canvas.ondblclick = () => showPlanes(single ? undefined : plane);
   canvas.onpointerdown = (event) => {
@@ -711,7 +737,10 @@ function listenToCanvas(canvas, plane) {
 }
 
 // What modules that are loaded on demand work with.
-const host = { $, canvases, names, files, afterDraw, act, guarded, redraw, refresh, getState, setState, setNames, size, cell, labelRows, number, tool: null, viewer: () => viewer, current: () => current };
+const host = {
+  $, canvases, names, files, afterDraw, act, guarded, failed, redraw, refresh, busy, addError, open, openVolumes, tools, change, showPlanes, showWindow, showLabels, setNames, size, cell, labelRows, number,
+  tool: null, viewer: () => viewer, current: () => current, single: () => single,
+};
 
 start()
   .catch((error) => {

@@ -11,7 +11,7 @@ use crate::scene::Scene;
 use crate::settings::{Comparison, LabelStyle, Projection, Role, Shading};
 
 /// A [`Scene`] with an interface of numbers and strings. Planes: 0 axial, 1 coronal, 2 sagittal. Roles: 0 image, 1 mask,
-/// 2 reference. Styles: 0 hidden, 1 filled, 2 outline. A value that is not known is NaN.
+/// 2 reference, 3 map. Styles: 0 hidden, 1 filled, 2 outline. A value that is not known is NaN.
 #[wasm_bindgen]
 #[derive(Debug, Default)]
 pub struct Viewer {
@@ -30,7 +30,8 @@ fn role(number: u8) -> Role {
     match number {
         0 => Role::Image,
         1 => Role::Mask,
-        _ => Role::Truth,
+        2 => Role::Truth,
+        _ => Role::Map,
     }
 }
 
@@ -93,6 +94,11 @@ impl Viewer {
     /// Says which layers are not drawn, and why.
     pub fn problems(&self) -> String {
         self.scene.problems().join(" ")
+    }
+
+    /// The roles of the layers that are not drawn because they lie on another grid than the image.
+    pub fn misplaced(&self) -> Vec<u8> {
+        self.scene.misplaced().into_iter().map(|role| role as u8).collect()
     }
 
     /// Whether left and right are a guess, because the file has no orientation.
@@ -311,6 +317,38 @@ impl Viewer {
     /// Sets the colour map by its number.
     pub fn set_colormap(&mut self, number: usize) {
         self.scene.settings.colormap = Colormap::ALL.get(number).copied().unwrap_or_default();
+    }
+
+    /// The number of channels of the map.
+    pub fn map_channels(&self) -> usize {
+        self.scene.map_channels()
+    }
+
+    /// The value of the map under the crosshair; NaN without one.
+    pub fn map_value(&self) -> f64 {
+        or_nan(self.scene.map_value().map(f64::from))
+    }
+
+    /// The channel of the map, and the values of its first and last colour.
+    pub fn map_window(&self) -> Vec<f32> {
+        let map = self.scene.settings.map;
+        vec![map.channel as f32, map.window.low, map.window.high]
+    }
+
+    /// Shows another channel of the map, with a window that suits it.
+    pub fn set_map_channel(&mut self, channel: usize) {
+        self.scene.settings.map.channel = channel;
+        self.scene.settings.map.window = self.scene.default_map_window();
+    }
+
+    /// Sets how the map is drawn: the number of its colour map, its window, and its opacity from 0 to 1.
+    pub fn set_map(&mut self, colormap: usize, low: f32, high: f32, opacity: f32) {
+        let map = &mut self.scene.settings.map;
+        map.colormap = Colormap::ALL.get(colormap).copied().unwrap_or_default();
+        map.opacity = opacity;
+        if low < high {
+            map.window = WindowLevel { low, high };
+        }
     }
 
     /// The number of image channels.

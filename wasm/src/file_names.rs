@@ -6,6 +6,26 @@ const TRUTH: [&str; 9] =
     ["truth", "gt", "groundtruth", "reference", "ref", "manual", "annotation", "labelstr", "labelsts"];
 const MASK: [&str; 6] = ["mask", "pred", "prediction", "predicted", "predictions", "auto"];
 
+const MAP: [&str; 9] = [
+    "probabilities",
+    "probability",
+    "probs",
+    "prob",
+    "softmax",
+    "uncertainty",
+    "entropy",
+    "confidence",
+    "heatmap",
+];
+
+/// Whether the name of a file says that its values are a map over an image, as in `case_001_probabilities.nii.gz`. The folder
+/// does not count.
+pub fn names_a_map(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or_default();
+    file.split(|c: char| !c.is_ascii_alphanumeric())
+        .any(|word| MAP.iter().any(|map| word.eq_ignore_ascii_case(map)))
+}
+
 /// The role of a label map according to its name and folder, such as `labelsTr/case_001.nii.gz` or `case_001_pred.nii.gz`. The
 /// last word that says anything decides.
 pub fn role_from_name(name: &str) -> Option<Role> {
@@ -36,6 +56,16 @@ mod tests {
         ];
         for (name, role) in cases {
             assert_eq!(role_from_name(name), role, "{name}");
+        }
+    }
+
+    #[test]
+    fn maps_are_recognised_by_their_own_names() {
+        for name in ["case_probabilities.nii.gz", "out/a-Entropy.nii", "confidence.nrrd"] {
+            assert!(names_a_map(name), "{name}");
+        }
+        for name in ["probabilities/case_001.nii.gz", "t1_map.nii", "probe.nii.gz", ""] {
+            assert!(!names_a_map(name), "{name}");
         }
     }
 }

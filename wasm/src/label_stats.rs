@@ -92,7 +92,7 @@ pub fn label_stats(
     let entry = |value| names.iter().copied().chain([&fallback]).find_map(|table| table.get(value)).cloned();
     let stats = |(index, value): (usize, Label)| {
         let voxels = maps.map(|map| map.map(|map| map.voxels[usize::from(value)]));
-        let ml = [0, 1].map(|i| Some(maps[i]?.map.geometry().ml(voxels[i]?)));
+        let ml = [0, 1].map(|i| maps[i]?.map.geometry().ml(voxels[i]?));
         let score = scores.as_ref().and_then(|s| s.get(index));
         Some(LabelStats {
             entry: entry(value)?,

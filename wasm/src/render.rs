@@ -45,6 +45,19 @@ pub struct LabelLayer<'a> {
     pub columns: Range<usize>,
 }
 
+/// One slice of values that is drawn over the image in colours.
+#[derive(Debug)]
+pub struct MapLayer<'a> {
+    /// The values. Those below the window are not drawn.
+    pub slice: SliceView<f32>,
+    /// The values of the first and the last colour.
+    pub window: WindowLevel,
+    /// The colours.
+    pub colors: &'a ColorTable,
+    /// The opacity, 0 to 1.
+    pub opacity: f32,
+}
+
 /// The content of one canvas: a slice of the image with labels and crosshair.
 #[derive(Debug)]
 pub struct PlaneView<'a> {
@@ -58,6 +71,8 @@ pub struct PlaneView<'a> {
     pub colors: &'a ColorTable,
     /// The interpolation between voxel centres.
     pub shading: Shading,
+    /// The map over the image, if there is one.
+    pub map: Option<MapLayer<'a>>,
     /// The label layers from bottom to top.
     pub layers: Vec<LabelLayer<'a>>,
     /// The column and row of the crosshair.
@@ -79,7 +94,10 @@ pub fn render(view: &PlaneView) -> Vec<u8> {
     let [width, height] = view.frame.canvas;
     let mut pixels = [0, 0, 0, 255].repeat(width * height);
     if let Some(image) = &view.image {
-        draw_image(view, image, &mut pixels);
+        draw_values(view, image, view.window, view.colors, None, &mut pixels);
+    }
+    if let Some(map) = &view.map {
+        draw_values(view, &map.slice, map.window, map.colors, Some(alpha(map.opacity)), &mut pixels);
     }
     for layer in &view.layers {
         draw_labels(view, layer, &mut pixels);
@@ -147,25 +165,39 @@ fn blend(pixel: &mut [u8], color: [u8; 3], alpha: u32) {
     }
 }
 
-fn draw_image(view: &PlaneView, image: &SliceView<f32>, pixels: &mut [u8]) {
-    if !view.fits(image) {
+/// Draws a slice of values in colours. Without `over` every pixel is set; with it, an opacity in 256ths, values within the window
+/// and above are blended with what is there.
+fn draw_values(
+    view: &PlaneView,
+    slice: &SliceView<f32>,
+    window: WindowLevel,
+    colors: &ColorTable,
+    over: Option<u32>,
+    pixels: &mut [u8],
+) {
+    if !view.fits(slice) {
         return;
     }
     let (columns, rows) = (view.neighbours(0), view.neighbours(1));
     let (left, top) = (view.frame.visible(0).start, view.frame.visible(1).start);
     let mix = |a: f32, b: f32, weight: f32| if weight > 0.0 { a + (b - a) * weight } else { a };
     // As [`WindowLevel::grey`], without a division and a rounding function for each pixel. NaN gets the first colour.
-    let (low, scale) = (view.window.low, 255.0 / (view.window.high - view.window.low));
+    let (low, scale) = (window.low, 255.0 / (window.high - window.low));
     let grey = |value: f32| ((value - low) * scale + 0.5) as u8;
     for (y, row) in rows.iter().enumerate() {
-        let line = |row: usize| &image.data[row * image.width..][..image.width];
+        let line = |row: usize| &slice.data[row * slice.width..][..slice.width];
         let (upper, lower) = (line(row.first), line(row.second));
         let out = &mut pixels[view.offset(left, top + y)..][..columns.len() * 4];
         for (column, pixel) in columns.iter().zip(out.as_chunks_mut::<4>().0) {
             let above = mix(upper[column.first], upper[column.second], column.weight);
             let below = mix(lower[column.first], lower[column.second], column.weight);
-            let [r, g, b] = view.colors[usize::from(grey(mix(above, below, row.weight)))];
-            *pixel = [r, g, b, 255];
+            let value = mix(above, below, row.weight);
+            let color = colors[usize::from(grey(value))];
+            match over {
+                None => pixel[..3].copy_from_slice(&color),
+                Some(alpha) if value >= low => blend(&mut pixel[..3], color, alpha),
+                Some(_) => {}
+            }
         }
     }
 }
@@ -262,6 +294,7 @@ mod tests {
             window: WindowLevel { low: 0.0, high: 255.0 },
             colors: &GREY,
             shading: Shading::Voxels,
+            map: None,
             layers: Vec::new(),
             crosshair: None,
             line: 1,
@@ -296,6 +329,17 @@ mod tests {
     fn nan_is_black_and_does_not_affect_its_neighbours() {
         let pixels = render(&view(vec![f32::NAN, 20.0, 30.0, f32::INFINITY]));
         assert_eq!((at(&pixels, 1, 0)[0], at(&pixels, 5, 0)[0], at(&pixels, 8, 7)[0]), (0, 20, 255));
+    }
+
+    #[test]
+    fn map_is_blended_where_its_values_reach_the_window() {
+        let mut mapped = view(vec![100.0; 4]);
+        let values = slice(2, 2, vec![0.5, 0.49, 1.0, f32::NAN]);
+        let window = WindowLevel { low: 0.5, high: 1.0 };
+        mapped.map = Some(MapLayer { slice: values, window, colors: &GREY, opacity: 0.5 });
+        let pixels = render(&mapped);
+        let seen = [(1, 0), (8, 0), (1, 7), (8, 7)].map(|(x, y)| at(&pixels, x, y)[0]);
+        assert_eq!(seen, [50, 100, 178, 100]);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub enum Role {
     Mask,
     /// The reference segmentation that the prediction is compared with.
     Truth,
+    /// Values over the image: probabilities, uncertainty, or another scan.
+    Map,
 }
 
 impl Role {
@@ -45,13 +47,14 @@ impl Role {
             Self::Image => "image",
             Self::Mask => "mask",
             Self::Truth => "truth",
+            Self::Map => "map",
         }
     }
 
-    /// The index of the label layer; `None` for the image.
+    /// The index of the label layer; `None` for the image and the map.
     pub(crate) fn layer(self) -> Option<usize> {
         match self {
-            Self::Image => None,
+            Self::Image | Self::Map => None,
             Self::Mask => Some(0),
             Self::Truth => Some(1),
         }
@@ -86,6 +89,19 @@ pub enum Comparison {
     Only(Role),
 }
 
+/// How the map is drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MapSettings {
+    /// The channel; the one after the last is the uncertainty.
+    pub channel: usize,
+    /// The values that get the first and the last colour. Those below the first are not drawn.
+    pub window: WindowLevel,
+    /// The colours.
+    pub colormap: Colormap,
+    /// The opacity, 0 to 1.
+    pub opacity: f32,
+}
+
 /// The display settings, which the controls of the page change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -108,6 +124,8 @@ pub struct ViewSettings {
     pub opacity: f32,
     /// How mask and reference are shown together.
     pub comparison: Comparison,
+    /// How the map is drawn.
+    pub map: MapSettings,
     /// Whether the crosshair is drawn.
     pub crosshair: bool,
     /// The part of the grid that is shown.
@@ -126,6 +144,12 @@ impl Default for ViewSettings {
             styles: [LabelStyle::Filled, LabelStyle::Outline],
             opacity: 0.45,
             comparison: Comparison::Layers,
+            map: MapSettings {
+                channel: 0,
+                window: WindowLevel { low: 0.0, high: 1.0 },
+                colormap: Colormap::Hot,
+                opacity: 0.6,
+            },
             crosshair: true,
             camera: Camera::default(),
         }

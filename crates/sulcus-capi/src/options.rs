@@ -21,7 +21,7 @@ pub struct SulcusOptions {
 pub enum SulcusPrecision {
     /// The model's own: single precision, unless it was exported in fewer bits.
     Native = 0,
-    /// bfloat16, on `openvino`.
+    /// bfloat16, in the engine `native` on processors with AVX512-BF16, and on `openvino`.
     Bf16 = 1,
     /// IEEE half precision, on `tensorrt`.
     Fp16 = 2,
@@ -142,7 +142,8 @@ pub unsafe extern "C" fn sulcus_options_add_model_bytes(
     }
 }
 
-/// Sets the engine: `auto` (ONNX Runtime if it is found, a built-in engine otherwise), `native`, `ort` or `tract`.
+/// Sets the engine: `native`, `ort`, `tract` or `auto`: on processors with AVX2 the built-in engine `native`; for models that it does not
+/// run, and on GPUs, ONNX Runtime if it is found and otherwise the built-in engine `tract`.
 /// `sulcus_segmenter_info` reports the engine in use.
 ///
 /// The name is copied. One thread at a time may use the options.

@@ -55,7 +55,7 @@ pub struct SulcusStructure {
     pub value: u16,
     /// The number of voxels that have any of the values.
     pub voxels: u64,
-    /// The volume of these voxels in millilitres.
+    /// The volume of these voxels in millilitres; NaN in a picture, whose pixels have no volume.
     pub ml: f64,
 }
 
@@ -239,7 +239,7 @@ pub unsafe extern "C" fn sulcus_segmentation_structure(
             values_length: volume.values.len(),
             value: volume.value,
             voxels: volume.voxels as u64,
-            ml: volume.ml,
+            ml: volume.ml.unwrap_or(f64::NAN),
         });
         Ok(())
     })

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sulcus_metrics::{CaseScores, LabelScores, MeanScores, Summary, mask_ignored_voxels};
 use sulcus_model::Structure;
 use sulcus_pipeline::PipelineError;
-use sulcus_volume::{Label, LabelMap, LabelTable};
+use sulcus_volume::{GridUnit, Label, LabelMap, LabelTable};
 
 use crate::error::CliError;
 use crate::input::{cases, label_file};
@@ -180,8 +180,9 @@ fn cells(scores: Option<&LabelScores>) -> [String; 3] {
 
 /// Rows of a table below a header: one label per row, then the mean over all labels.
 pub(crate) fn means(summary: &Summary, structures: &[Structure]) -> Vec<Vec<String>> {
-    let nsd = summary.nsd_mm.map_or_else(|| "NSD".to_owned(), |mm| format!("NSD at {mm} mm"));
-    let header = ["mean of", "Dice", "IoU", "HD95 in mm", &nsd, "volume error in ml", "cases"];
+    let unit = distance_unit(summary);
+    let nsd = summary.nsd_mm.map_or_else(|| "NSD".to_owned(), |distance| format!("NSD at {distance} {unit}"));
+    let header = ["mean of", "Dice", "IoU", &format!("HD95 in {unit}"), &nsd, "volume error in ml", "cases"];
     let row = |name: &str, mean: &MeanScores| {
         let infinite =
             if mean.HD95_infinite > 0 { format!(", {} infinite", mean.HD95_infinite) } else { String::new() };
@@ -205,6 +206,11 @@ pub(crate) fn means(summary: &Summary, structures: &[Structure]) -> Vec<Vec<Stri
         rows.push(row("all labels", &summary.foreground_mean));
     }
     rows
+}
+
+/// The unit of HD95 and of the tolerance of NSD.
+pub(crate) fn distance_unit(summary: &Summary) -> &'static str {
+    if summary.distance_unit() == GridUnit::Pixel { "pixels" } else { "mm" }
 }
 
 /// The name of a case, from the file of its truth.

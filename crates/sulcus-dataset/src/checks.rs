@@ -6,7 +6,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use sulcus_io::VolumeMetadata;
 use sulcus_volume::{
-    Image, Label, LabelMap, LabelTable, Orientation, OrientationSource, Reorientation, VolumeError,
+    GridUnit, Image, Label, LabelMap, LabelTable, Orientation, OrientationSource, Reorientation, VolumeError,
 };
 
 use crate::case::Case;
@@ -36,6 +36,7 @@ impl Findings {
 /// The volumes of a case that could be read.
 pub(crate) struct CaseVolumes {
     pub(crate) image: Option<Image>,
+    pub(crate) image_source: Option<VolumeMetadata>,
     pub(crate) mask: Option<LabelMap>,
     mask_source: Option<VolumeMetadata>,
 }
@@ -44,8 +45,8 @@ pub(crate) struct CaseVolumes {
 pub(crate) fn read(case: &Case, found: &mut Findings) -> CaseVolumes {
     let image = case.read_channels().map_err(|problems| found.problems.extend(problems)).ok();
     let labels = case.read_mask_file().map_err(|problem| found.problems.push(problem)).ok();
-    let (mask, mask_source) = labels.unzip();
-    CaseVolumes { image: image.map(|(image, _)| image), mask, mask_source }
+    let ((image, image_source), (mask, mask_source)) = (image.unzip(), labels.unzip());
+    CaseVolumes { image, image_source, mask, mask_source }
 }
 
 /// The properties of a case that are compared between cases.
@@ -53,6 +54,7 @@ pub(crate) struct CaseTraits {
     /// Hash of the image's voxels, which stays the same when a file is compressed again.
     pub(crate) image_sha256: [u8; 32],
     pub(crate) source: OrientationSource,
+    pub(crate) unit: GridUnit,
     /// Along right, anterior, superior.
     pub(crate) spacing_mm: [f64; 3],
     pub(crate) labels: BTreeMap<Label, LabelExtent>,
@@ -98,6 +100,7 @@ pub(crate) fn check_case(
     Some(CaseTraits {
         image_sha256: voxel_hash(image),
         source: geometry.source(),
+        unit: geometry.unit(),
         spacing_mm: to_ras.permute(geometry.spacing().mm()),
         labels: label_extents(mask, dataset.ignore()),
     })

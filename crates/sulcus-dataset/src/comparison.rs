@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sulcus_volume::OrientationSource;
+use sulcus_volume::{GridUnit, OrientationSource};
 
 use crate::case::Case;
 use crate::checks::CaseTraits;
 use crate::dataset::{Dataset, Layout};
 use crate::exchanged_labels::exchanged_labels;
 use crate::finding::Finding;
+use crate::layout::labels_folder;
 use crate::text::count;
 
 /// A case and its traits, if its files could be read.
@@ -37,6 +38,7 @@ pub(crate) fn compare_cases(
         warnings.extend(rare_values(dataset, &readable));
     }
     warnings.extend(equal_images(&readable));
+    warnings.extend(mixed_units(dataset, &readable));
     warnings.extend(odd_spacings(&readable));
     warnings.extend(guessed_orientations(dataset, &readable));
     warnings.extend(exchanged_labels(dataset, &readable));
@@ -71,7 +73,7 @@ pub(crate) fn equal_names(cases: &[&Case]) -> Vec<Finding> {
 fn absent_labels(dataset: &Dataset, readable: &[(&Case, &CaseTraits)]) -> Vec<Finding> {
     let source = match dataset.layout() {
         Layout::Decathlon | Layout::NnUnet => dataset.root.join("dataset.json"),
-        Layout::Folders => dataset.root.join("labels"),
+        Layout::Folders => labels_folder(&dataset.root),
     };
     let absent = dataset
         .labels()
@@ -134,11 +136,25 @@ fn equal_images(readable: &[(&Case, &CaseTraits)]) -> Vec<Finding> {
     found
 }
 
+/// Pictures that state the size of their pixels beside others that do not.
+fn mixed_units(dataset: &Dataset, readable: &[(&Case, &CaseTraits)]) -> Option<Finding> {
+    let in_pixels = readable.iter().filter(|(_, traits)| traits.unit == GridUnit::Pixel).count();
+    let what = format!(
+        "{in_pixels} of {} images do not state the size of their pixels, the others do; all are used pixel by pixel, without \
+         regard to their sizes",
+        readable.len()
+    );
+    (in_pixels > 0 && in_pixels < readable.len()).then(|| Finding::of_dataset(&dataset.root, what))
+}
+
 /// A voxel size that differs by a large factor is often given in another unit.
 fn odd_spacings(readable: &[(&Case, &CaseTraits)]) -> Vec<Finding> {
     const FACTOR: f64 = 10.0;
     const MIN_CASES: usize = 3;
     if readable.len() < MIN_CASES {
+        return Vec::new();
+    }
+    if readable.iter().any(|(_, traits)| traits.unit == GridUnit::Pixel) {
         return Vec::new();
     }
     let median: [f64; 3] = std::array::from_fn(|axis| {

@@ -39,7 +39,7 @@ pub enum Layout {
     /// nnU-Net raw: one file per channel, `imagesTr/CASE_0000.nii.gz`, and `labelsTr/CASE.nii.gz`. The
     /// `dataset.json` of version 1 has the Decathlon's form, that of version 2 has `channel_names`.
     NnUnet,
-    /// The folders `images/` and `labels/`, whose files have the same names; `CASE_0000`, `CASE_0001` are channels.
+    /// The folders `images/` and `labels/` (or `masks/`), whose files have the same names; `CASE_0000`, `CASE_0001` are channels.
     Folders,
 }
 

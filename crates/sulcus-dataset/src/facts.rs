@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use sulcus_model::{CropRule, GridAxes};
-use sulcus_volume::{Label, Orientation, Reorientation, Spacing};
+use sulcus_volume::{GridUnit, Label, Orientation, Reorientation, Spacing};
 
 use crate::measures::CaseMeasures;
 
@@ -14,6 +14,12 @@ pub struct CaseFacts {
     pub shape: [usize; 3],
     /// Voxel size along the axes of the file.
     pub spacing: Spacing,
+    /// The unit of the voxel size.
+    pub unit: GridUnit,
+    /// Whether the image is a picture.
+    pub picture: bool,
+    /// Whether the image is a colour picture of 8 bits: red, green and blue.
+    pub rgb: bool,
     /// The orientation of the file's axes.
     pub orientation: Orientation,
     /// The orientation closest to that of the acquisition.
@@ -33,6 +39,12 @@ pub struct CaseFacts {
 }
 
 impl CaseFacts {
+    /// The same facts in pixels: without the size of the voxels.
+    pub fn in_pixels(&self) -> Self {
+        let spacing = Spacing::new([1.0; 3]).unwrap_or(self.spacing);
+        Self { spacing, unit: GridUnit::Pixel, ..self.clone() }
+    }
+
     /// Shape and spacing along these axes.
     pub fn oriented(&self, axes: impl Into<GridAxes>) -> ([usize; 3], [f64; 3]) {
         let reorientation = self.reorientation(axes.into());
@@ -53,9 +65,9 @@ impl CaseFacts {
         }
     }
 
-    /// Volume of a label in millilitres; `None` if the case does not have it.
+    /// Volume of a label in millilitres; `None` if the case does not have it, or is a picture, whose pixels have no volume.
     pub fn volume_ml(&self, value: Label) -> Option<f64> {
         let voxels = *self.label_voxels.get(&value)? as f64;
-        Some(voxels * self.spacing.mm().iter().product::<f64>() / 1000.0)
+        (self.unit == GridUnit::Millimetre).then(|| voxels * self.spacing.mm().iter().product::<f64>() / 1000.0)
     }
 }

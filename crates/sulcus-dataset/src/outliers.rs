@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sulcus_pipeline::quantile;
-use sulcus_volume::Orientation;
+use sulcus_volume::{GridUnit, Orientation};
 
 use crate::dataset::Dataset;
 use crate::facts::CaseFacts;
@@ -80,9 +80,14 @@ pub(crate) fn find_outliers(dataset: &Dataset, facts: &[CaseFacts]) -> Vec<Outli
         }
     }
     for entry in dataset.labels().entries() {
-        let what = format!("volume of label {} ({}) in ml", entry.value, entry.name);
+        let is_measured = facts.iter().all(|f| f.unit == GridUnit::Millimetre);
+        let (quantity, unit) = if is_measured { ("volume", "ml") } else { ("area", "pixels") };
+        let what = format!("{quantity} of label {} ({}) in {unit}", entry.value, entry.name);
         numbers.extend(far_from_median(dataset, facts, OfFile::Mask, &what, Scale::Ratios, |f| {
-            f.volume_ml(entry.value)
+            if is_measured {
+                return f.volume_ml(entry.value);
+            }
+            f.label_voxels.get(&entry.value).map(|pixels| *pixels as f64)
         }));
     }
     let distance = |outlier: &Outlier| outlier.robust_sds.unwrap_or(f64::INFINITY);

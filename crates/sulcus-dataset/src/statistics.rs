@@ -43,8 +43,12 @@ pub struct LabelVolumes {
     pub cases: usize,
     /// Voxels in all cases.
     pub voxels: usize,
-    /// Minimum, median and maximum volume in millilitres, over the cases that have it.
-    pub ml: [f64; 3],
+    /// Minimum, median and maximum volume in millilitres, over the cases that have it; `None` for pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ml: Option<[f64; 3]>,
+    /// Minimum, median and maximum number of pixels, over the cases that have it; `None` for scans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<[f64; 3]>,
 }
 
 /// The size of a region over the cases.
@@ -60,8 +64,12 @@ pub struct RegionVolumes {
     pub cases: usize,
     /// Voxels in all cases.
     pub voxels: usize,
-    /// Minimum, median and maximum volume in millilitres, over the cases that have it.
-    pub ml: [f64; 3],
+    /// Minimum, median and maximum volume in millilitres, over the cases that have it; `None` for pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ml: Option<[f64; 3]>,
+    /// Minimum, median and maximum number of pixels, over the cases that have it; `None` for scans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<[f64; 3]>,
 }
 
 /// The distribution of all samples together; `None` without samples.
@@ -95,28 +103,50 @@ pub fn intensities<'a>(samples: impl Iterator<Item = &'a ForegroundSample>) -> O
 
 /// The size of a label over the cases.
 pub fn label_volumes(value: Label, name: &str, facts: &[CaseFacts]) -> LabelVolumes {
-    let ml = sorted(facts.iter().filter_map(|f| f.volume_ml(value)).collect());
+    let found = || facts.iter().filter(|f| f.label_voxels.contains_key(&value));
+    let voxels = |f: &CaseFacts| f.label_voxels.get(&value).copied().unwrap_or_default();
+    let (ml, pixels) = sizes(found(), |f| f.volume_ml(value), voxels);
     LabelVolumes {
         value,
         name: name.to_owned(),
-        cases: ml.len(),
-        voxels: facts.iter().filter_map(|f| f.label_voxels.get(&value)).sum(),
-        ml: [0.0, 0.5, 1.0].map(|share| quantile(&ml, share)),
+        cases: found().count(),
+        voxels: found().map(voxels).sum(),
+        ml,
+        pixels,
     }
 }
 
 /// The size of a region over the cases.
 pub fn region_volumes(region: &Region, facts: &[CaseFacts]) -> RegionVolumes {
     let voxels = |f: &CaseFacts| region.values.iter().filter_map(|value| f.label_voxels.get(value)).sum::<usize>();
-    let ml = |f: &CaseFacts| -> f64 { region.values.iter().filter_map(|value| f.volume_ml(*value)).sum() };
+    let of_value =
+        |f: &CaseFacts| region.values.iter().filter_map(|value| f.volume_ml(*value)).collect::<Vec<_>>();
+    let ml = |f: &CaseFacts| Some(of_value(f)).filter(|ml| !ml.is_empty()).map(|ml| ml.iter().sum());
     let found = || facts.iter().filter(|f| voxels(f) > 0);
-    let ml = sorted(found().map(ml).collect());
+    let (ml, pixels) = sizes(found(), ml, voxels);
     RegionVolumes {
         values: region.values.clone(),
         name: region.name.clone(),
-        cases: ml.len(),
+        cases: found().count(),
         voxels: found().map(voxels).sum(),
-        ml: [0.0, 0.5, 1.0].map(|share| quantile(&ml, share)),
+        ml,
+        pixels,
+    }
+}
+
+/// Minimum, median and maximum: volumes if every case has one, otherwise pixels.
+fn sizes<'a>(
+    cases: impl Iterator<Item = &'a CaseFacts> + Clone,
+    ml: impl Fn(&CaseFacts) -> Option<f64>,
+    voxels: impl Fn(&CaseFacts) -> usize,
+) -> (Option<[f64; 3]>, Option<[f64; 3]>) {
+    let spread = |values: Vec<f64>| {
+        let values = sorted(values);
+        [0.0, 0.5, 1.0].map(|share| quantile(&values, share))
+    };
+    match cases.clone().map(ml).collect::<Option<Vec<f64>>>() {
+        Some(volumes) => (Some(spread(volumes)), None),
+        None => (None, Some(spread(cases.map(|f| voxels(f) as f64).collect()))),
     }
 }
 

@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use sulcus_io::VoxelType;
+
 use crate::background::constant_backgrounds;
 use crate::case::Case;
 use crate::checks::{self, CaseTraits, Findings};
@@ -76,6 +78,8 @@ impl Dataset {
 }
 
 fn examine(dataset: &Dataset, case: &Case) -> (Option<CaseFacts>, Option<CaseTraits>, Findings) {
+    /// Red, green and blue.
+    const RGB: usize = 3;
     let mut found = Findings::default();
     let volumes = checks::read(case, &mut found);
     let traits = checks::check_case(dataset, case, &volumes, &mut found);
@@ -93,6 +97,11 @@ fn examine(dataset: &Dataset, case: &Case) -> (Option<CaseFacts>, Option<CaseTra
         name: case.name.clone(),
         shape: image.geometry().shape(),
         spacing: image.geometry().spacing(),
+        unit: image.geometry().unit(),
+        picture: image.geometry().is_picture(),
+        rgb: image.geometry().is_picture()
+            && image.channels() == RGB
+            && volumes.image_source.is_some_and(|source| source.voxel_type() == VoxelType::Uint8),
         orientation: image.geometry().orientation(),
         acquired: image.geometry().acquired_orientation(),
         obliquity_degrees: image.geometry().obliquity_degrees(),

@@ -54,5 +54,8 @@ mod transfer_syntax;
 pub use error::{DicomError, DicomErrorKind};
 pub use instance::PixelType;
 pub use segmentation::{SegmentationOptions, encode_segmentation, read_segmentation, read_segmentation_bytes};
-pub use series_index::{SeriesList, SeriesSummary, holds_dicom, is_dicom_file, is_segmentation, list_series};
+pub use series_index::{
+    SeriesList, SeriesSummary, holds_dicom, is_dicom_file, is_segmentation, is_segmentation_bytes, list_series,
+    list_series_bytes,
+};
 pub use series_reader::{Rescale, Series, SeriesReader, SliceEncoding};

@@ -40,7 +40,8 @@ pub struct SeriesSummary {
     pub columns: usize,
     /// The number of files.
     pub files: usize,
-    /// SeriesDescription. It is free text that may name the patient, so front ends show it only on request.
+    /// SeriesDescription. It is free text that may name the patient, so front ends show it only on request, or on the
+    /// screen of the person who opened the files.
     #[serde(skip)]
     pub description: Option<String>,
 }
@@ -177,6 +178,12 @@ pub fn is_segmentation(path: &Path) -> bool {
     open().is_some_and(|entry| instance::is_segmentation_class(&entry.sop_class))
 }
 
+/// Whether the bytes of a file are a DICOM segmentation.
+pub fn is_segmentation_bytes(bytes: &[u8]) -> bool {
+    let entry = read_entry(FileLocation::Number(0), bytes).ok().flatten();
+    entry.is_some_and(|entry| instance::is_segmentation_class(&entry.sop_class))
+}
+
 /// Whether the folder or one of its subfolders contains a DICOM file. Only the first 256 files are examined.
 pub fn holds_dicom(folder: &Path) -> bool {
     const MAX_FILES: usize = 256;
@@ -262,6 +269,10 @@ impl SeriesIndex {
         out.into_iter().map(|(_, summary)| summary).collect()
     }
 
+    fn list(&self) -> SeriesList {
+        SeriesList { series: self.summaries(), other_files: self.other_files }
+    }
+
     /// Takes the requested series, or the first of [`Self::summaries`]; returns its UID, its files, and the number of series with images.
     pub(crate) fn choose(mut self, uid: Option<&str>) -> Result<(String, Vec<InstanceHeader>, usize), DicomError> {
         let summaries = self.summaries();
@@ -329,8 +340,15 @@ fn summary(uid: &str, entries: &[InstanceHeader]) -> SeriesSummary {
 /// # Errors
 /// When the folder or a file in it cannot be read.
 pub fn list_series(folder: &Path) -> Result<SeriesList, DicomError> {
-    let index = SeriesIndex::read(InputFiles::At(folder))?;
-    Ok(SeriesList { series: index.summaries(), other_files: index.other_files })
+    SeriesIndex::read(InputFiles::At(folder)).map(|index| index.list())
+}
+
+/// Lists the series of files in memory.
+///
+/// # Errors
+/// When a file is damaged so that its series is unknown. The error names it by its number, from 1.
+pub fn list_series_bytes(files: &[&[u8]]) -> Result<SeriesList, DicomError> {
+    SeriesIndex::read(InputFiles::InMemory(files)).map(|index| index.list())
 }
 
 /// Collects files, sorted by name so that the result is reproducible. Links to folders are not followed, because they

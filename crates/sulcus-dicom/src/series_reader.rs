@@ -180,6 +180,22 @@ impl<'a> SeriesReader<'a> {
         }
         Ok(())
     }
+
+    /// Reads the pixels of one slice, counted from 0 in the order of the grid; `None` after the last.
+    ///
+    /// # Shapes
+    /// `[y, x]` row-major.
+    ///
+    /// # Errors
+    /// As [`SeriesReader::for_each_slice`].
+    pub fn slice(&self, number: usize, rescale: Rescale) -> Result<Option<Vec<f64>>, DicomError> {
+        let Some(index) = self.order.get(number) else { return Ok(None) };
+        let Some(entry) = self.entries.get(index.file) else { return Ok(None) };
+        let mut values = Vec::new();
+        let one = std::slice::from_ref(index);
+        read_slices(self.files, entry, one, rescale, &mut |slice| values = slice.to_vec())?;
+        Ok(Some(values))
+    }
 }
 
 /// The slices of every file, or the error of the first file without usable ones.

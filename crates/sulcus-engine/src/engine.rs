@@ -2,14 +2,15 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::arithmetic::Arithmetic;
 use crate::error::EngineError;
 use crate::execute::{StepInfo, Workspace};
 use crate::memory_plan::MemoryPlan;
-use crate::program::Program;
+use crate::program::{Program, TensorId};
 use crate::read::read_network;
 use crate::schedule::schedule;
 
-/// The number of workspaces that are kept between calls.
+/// The number of workspaces that are kept between calls, all for the size of the last call.
 const MAX_WORKSPACES: usize = 4;
 
 /// How an [`Engine`] runs.
@@ -19,6 +20,8 @@ pub struct EngineOptions {
     /// The number of threads of one call. Without a number, calls use the thread pool of rayon that they are made in, which by default
     /// has a thread per core. Without support for threads (WebAssembly) a call computes everything on its own thread.
     pub threads: Option<usize>,
+    /// The arithmetic of networks in single or half precision. Networks in 8-bit integers are always computed as their files state.
+    pub arithmetic: Arithmetic,
 }
 
 impl EngineOptions {
@@ -26,6 +29,13 @@ impl EngineOptions {
     #[must_use]
     pub fn with_threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads.max(1));
+        self
+    }
+
+    /// Computes in this precision.
+    #[must_use]
+    pub fn with_arithmetic(mut self, arithmetic: Arithmetic) -> Self {
+        self.arithmetic = arithmetic;
         self
     }
 }
@@ -37,7 +47,6 @@ impl EngineOptions {
 pub struct Engine {
     program: Program,
     pool: Option<rayon::ThreadPool>,
-    /// The most recently used one is last.
     workspaces: Mutex<Vec<([usize; 3], Workspace)>>,
 }
 
@@ -46,16 +55,30 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Model`] for bytes that are not a readable file, [`EngineError::Graph`] and [`EngineError::Node`] for a graph that is
-    /// not supported, [`EngineError::Threads`] if the threads cannot be started.
+    /// not supported, [`EngineError::Arithmetic`] if the processor lacks the instructions, [`EngineError::Threads`] if the threads cannot
+    /// be started.
     pub fn new(model: &[u8], options: &EngineOptions) -> Result<Self, EngineError> {
-        let program = schedule(read_network(model)?)?;
+        if !options.arithmetic.is_supported() {
+            return Err(EngineError::Arithmetic);
+        }
+        let program = schedule(read_network(model)?, options.arithmetic)?;
         let pool = options.threads.map(thread_pool).transpose()?.flatten();
         Ok(Self { program, pool, workspaces: Mutex::new(Vec::new()) })
     }
 
+    /// The name of the input in the graph.
+    pub fn input_name(&self) -> &str {
+        &self.program.names[0]
+    }
+
+    /// The name of the output in the graph.
+    pub fn output_name(&self) -> &str {
+        &self.program.names[1]
+    }
+
     /// The number of channels of the input.
     pub fn input_channels(&self) -> usize {
-        self.program.channels.first().copied().unwrap_or_default()
+        self.program.channels_of(TensorId(0))
     }
 
     /// The number of channels of the output.
@@ -77,13 +100,13 @@ impl Engine {
     }
 
     /// The memory that a call needs for the intermediate values of an input of this shape, in bytes: what [`Engine::run`] allocates the
-    /// first time, without the working buffers of the kernels, which are at most a few MiB per thread. Nothing is allocated here.
+    /// first time, without the small buffers of the kernels, at most a few MiB per thread. Nothing is allocated here.
     ///
     /// # Errors
     /// As [`Engine::output_shape`].
     pub fn workspace_bytes(&self, input: &[usize]) -> Result<u64, EngineError> {
         let (_, grid) = self.grid(input)?;
-        Ok(MemoryPlan::new(&self.program, grid)?.arena_length as u64 * size_of::<f32>() as u64)
+        Ok(MemoryPlan::new(&self.program, grid)?.bytes(&self.program))
     }
 
     /// Runs the network.
@@ -178,22 +201,19 @@ impl Engine {
     fn take_workspace(&self, grid: [usize; 3]) -> Result<Workspace, EngineError> {
         {
             let mut kept = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(at) = kept.iter().rposition(|(size, _)| *size == grid) {
-                return Ok(kept.remove(at).1);
+            if let Some(at) = kept.iter().position(|(size, _)| *size == grid) {
+                return Ok(kept.swap_remove(at).1);
             }
             // The memory of other sizes is freed before more is requested.
-            if kept.len() >= MAX_WORKSPACES {
-                kept.remove(0);
-            }
+            kept.clear();
         }
         Workspace::new(&self.program, MemoryPlan::new(&self.program, grid)?)
     }
 
     fn return_workspace(&self, grid: [usize; 3], workspace: Workspace) {
         let mut kept = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push((grid, workspace));
-        while kept.len() > MAX_WORKSPACES {
-            kept.remove(0);
+        if kept.len() < MAX_WORKSPACES && kept.iter().all(|(size, _)| *size == grid) {
+            kept.push((grid, workspace));
         }
     }
 }

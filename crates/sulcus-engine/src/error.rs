@@ -69,6 +69,9 @@ pub enum EngineError {
         /// The kernel's error.
         source: KernelError,
     },
+    /// The processor lacks the instructions for the requested precision.
+    #[error("this processor has no instructions for bfloat16 (AVX512-BF16)")]
+    Arithmetic,
     /// The threads could not be started.
     #[error("{threads} threads could not be started: {reason}")]
     Threads {
@@ -110,6 +113,14 @@ pub enum GraphProblem {
     /// Two nodes or constants have the same name.
     #[error("`{0}` is defined twice")]
     DefinedTwice(String),
+    /// It has too many nodes.
+    #[error("it has {found} nodes; at most {most} are supported")]
+    Nodes {
+        /// The number of nodes.
+        found: usize,
+        /// The largest supported number.
+        most: usize,
+    },
     /// A constant cannot be read.
     #[error("the constant `{name}` cannot be read: {reason}")]
     Constant {
@@ -150,6 +161,9 @@ pub enum NodeProblem {
     /// a missing constant.
     #[error("no constant or earlier node has the name of its input `{0}`")]
     Undefined(String),
+    /// The constants are used so often that they would need many times the memory of the file.
+    #[error("the constants up to it would need many times the memory of the file")]
+    Copies,
     /// An input of the wrong kind.
     #[error("its input `{name}` is {found}, expected {expected}")]
     Input {

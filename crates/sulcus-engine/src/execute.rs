@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use sulcus_kernels::inference::{
-    InputTransform, LayerInput, LayerOutput, Pooling, ValuesMut, apply_transform, instance_norm_transform, pool,
+    InputTransform, LayerInput, LayerOutput, Pooling, Values, ValuesMut, apply_transform, instance_norm_transform,
+    pool,
 };
 use sulcus_kernels::{KernelError, Norm, NormScope, NormShape};
 
@@ -11,7 +12,7 @@ use crate::error::EngineError;
 use crate::layer::PoolKind;
 use crate::memory_plan::{ALIGNMENT, MemoryPlan, Place};
 use crate::pointwise;
-use crate::program::{Normalization, Program, Step, StepKind, View};
+use crate::program::{Normalization, Program, Step, StepKind, Storage, TensorId, View};
 
 /// The largest number of tensors that a step reads: two inputs and a residual.
 const MAX_READS: usize = 3;
@@ -56,7 +57,7 @@ impl ChannelValues {
             Normalization::Instance { scale, .. } => [vec![0.0; scale.len()], vec![0.0; scale.len()]],
             Normalization::Fixed { scale, shift } => [scale.clone(), shift.clone()],
         };
-        let largest = program.channels.iter().copied().max().unwrap_or_default();
+        let largest = program.tensors.iter().map(|tensor| tensor.channels).max().unwrap_or_default();
         Self {
             transforms: program.norms.iter().map(transform).collect(),
             mean: vec![0.0; largest],
@@ -181,13 +182,14 @@ impl StepCall<'_> {
                     PoolKind::Max => Pooling::Max,
                     PoolKind::Average => Pooling::Average,
                 };
-                pool(pooling, [1, channels], grid, *window, &input(a, view, &values.transforms), ValuesMut::F32(y))
+                let x = self.input(a, view, &values.transforms);
+                pool(pooling, [1, channels], grid, *window, &x, self.output(y))
             }
             StepKind::Store => {
                 let shape = [1, channels, grid.iter().product()];
-                let residual = step.residual.as_ref().map(|view| input(b, view, &values.transforms));
-                let x = input(a, view, &values.transforms);
-                apply_transform(shape, &x, residual.as_ref(), step.slope, ValuesMut::F32(y))
+                let residual = step.residual.as_ref().map(|view| self.input(b, view, &values.transforms));
+                let x = self.input(a, view, &values.transforms);
+                apply_transform(shape, &x, residual.as_ref(), step.slope, self.output(y))
             }
             StepKind::Normalize { scale, shift, epsilon } => {
                 let voxels = grid.iter().product();
@@ -228,14 +230,14 @@ impl StepCall<'_> {
     ) -> Result<(), KernelError> {
         let step = self.step;
         let ChannelValues { transforms, mean, variance } = values;
-        let mut inputs = step.inputs.iter().zip(read).map(|(view, tensor)| input(tensor, view, transforms));
+        let mut inputs = step.inputs.iter().zip(read).map(|(view, tensor)| self.input(tensor, view, transforms));
         let (Some(first), second) = (inputs.next(), inputs.next()) else { return Err(overlap()) };
         let both = [first, second.unwrap_or(first)];
         let inputs = both.get(..step.inputs.len()).unwrap_or_default();
         let channels = self.program.channels_of(step.output);
         let residual = step.residual.as_ref().zip(read.get(step.inputs.len()));
-        let mut output = LayerOutput::raw(y);
-        output.residual = residual.map(|(view, tensor)| input(tensor, view, transforms));
+        let mut output = LayerOutput::new(self.output(y));
+        output.residual = residual.map(|(view, tensor)| self.input(tensor, view, transforms));
         output.slope = step.slope;
         if step.moments
             && let (Some(mean), Some(variance)) = (mean.get_mut(..channels), variance.get_mut(..channels))
@@ -253,7 +255,9 @@ impl StepCall<'_> {
     fn normalize(&self, values: &mut ChannelValues) -> Result<(), KernelError> {
         let ChannelValues { transforms, mean, variance } = values;
         for (normalization, transform) in self.program.norms.iter().zip(transforms) {
-            let Normalization::Instance { tensor, scale, shift, epsilon } = normalization else { continue };
+            let Normalization::Instance { tensor, scale, shift, epsilon, quantization } = normalization else {
+                continue;
+            };
             if *tensor != self.step.output {
                 continue;
             }
@@ -261,17 +265,48 @@ impl StepCall<'_> {
             let moments = [mean.get(..channels).unwrap_or_default(), variance.get(..channels).unwrap_or_default()];
             let [factors, summands] = transform;
             instance_norm_transform(moments, [scale, shift], *epsilon, [factors, summands])?;
+            // The statistics are those of the values, and what is read are their integers.
+            if let Some(quantization) = quantization {
+                let zero = f32::from(quantization.zero_point);
+                for (factor, summand) in factors.iter_mut().zip(summands) {
+                    *factor *= quantization.scale;
+                    *summand -= zero * *factor;
+                }
+            }
         }
         Ok(())
     }
-}
 
-/// A tensor as a view reads it.
-fn input<'a>(tensor: &'a [f32], view: &View, transforms: &'a [[Vec<f32>; 2]]) -> LayerInput<'a> {
-    match view.norm.and_then(|norm| transforms.get(norm.0)) {
-        Some([scale, shift]) => {
-            LayerInput::transformed(tensor, InputTransform { scale, shift, slope: view.slope })
+    /// The number of values of a tensor.
+    fn length(&self, tensor: TensorId) -> usize {
+        self.program.channels_of(tensor) * self.plan.grid(tensor).iter().product::<usize>()
+    }
+
+    /// A tensor as a view reads it.
+    fn input<'a>(&self, words: &'a [f32], view: &View, transforms: &'a [[Vec<f32>; 2]]) -> LayerInput<'a> {
+        let length = self.length(view.tensor);
+        let values = match self.program.storage_of(view.tensor) {
+            Storage::F32 => Values::F32(words),
+            Storage::Bf16 => Values::Bf16(bytemuck::cast_slice(words).get(..length).unwrap_or_default()),
+            Storage::U8(_) => Values::U8(bytemuck::cast_slice(words).get(..length).unwrap_or_default()),
+        };
+        let transform = view.norm.and_then(|norm| transforms.get(norm.0));
+        let transform = transform.map(|[scale, shift]| InputTransform { scale, shift, slope: view.slope });
+        LayerInput { values, transform }
+    }
+
+    /// The output of the step in its storage.
+    fn output<'a>(&self, words: &'a mut [f32]) -> ValuesMut<'a> {
+        let length = self.length(self.step.output);
+        match self.program.storage_of(self.step.output) {
+            Storage::F32 => ValuesMut::F32(words),
+            Storage::Bf16 => {
+                ValuesMut::Bf16(bytemuck::cast_slice_mut(words).get_mut(..length).unwrap_or_default())
+            }
+            Storage::U8(quantization) => {
+                let values = bytemuck::cast_slice_mut(words).get_mut(..length).unwrap_or_default();
+                ValuesMut::U8 { values, quantization }
+            }
         }
-        None => LayerInput::raw(tensor),
     }
 }

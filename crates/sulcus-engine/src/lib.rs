@@ -22,16 +22,26 @@
 //! # }
 //! ```
 
+mod arithmetic;
 mod engine;
 mod error;
 mod execute;
 mod layer;
 mod memory_plan;
+mod pack;
 mod pointwise;
 mod program;
 mod read;
 mod schedule;
 
+pub use arithmetic::Arithmetic;
 pub use engine::{Engine, EngineOptions};
 pub use error::{EngineError, GraphProblem, NodeProblem};
 pub use execute::StepInfo;
+
+/// Whether the kernels have vector instructions of their own for this processor (AVX2 or AVX-512). On other processors they are plain
+/// Rust, compiled for its baseline.
+#[must_use]
+pub fn has_vector_kernels() -> bool {
+    sulcus_kernels::instruction_set() != sulcus_kernels::InstructionSet::Portable
+}

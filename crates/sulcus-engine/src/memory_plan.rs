@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use crate::error::EngineError;
-use crate::program::{Program, Step, StepKind, TensorId, View};
+use crate::program::{Program, Step, StepKind, StoredTensor, TensorId, View};
 
-/// Tensors begin at multiples of this many values: a cache line.
+/// Tensors begin at multiples of this many words of 32 bits: a cache line.
 pub(crate) const ALIGNMENT: usize = 16;
 
 /// Where a tensor is.
@@ -15,7 +15,7 @@ pub(crate) enum Place {
     Input,
     /// The output of the caller.
     Output,
-    /// A range of the arena.
+    /// A range of the arena, in words of 32 bits.
     Arena(Range<usize>),
 }
 
@@ -25,7 +25,7 @@ pub(crate) struct MemoryPlan {
     /// D, H and W of each tensor.
     pub(crate) grids: Vec<[usize; 3]>,
     pub(crate) places: Vec<Place>,
-    /// The number of values in the arena.
+    /// The number of words of 32 bits in the arena.
     pub(crate) arena_length: usize,
 }
 
@@ -37,7 +37,7 @@ impl MemoryPlan {
         let grids = grids(program, grid)?;
         let lengths = lengths(program, &grids)?;
         let lifetimes = lifetimes(program);
-        let mut places = vec![Place::Input; program.channels.len()];
+        let mut places = vec![Place::Input; program.tensors.len()];
         let mut order: Vec<usize> = (1..places.len())
             .filter(|tensor| lifetimes.get(*tensor).is_some_and(Option::is_some))
             .filter(|tensor| *tensor != program.output.0)
@@ -77,6 +77,22 @@ impl MemoryPlan {
         Ok(Self { grids, places, arena_length })
     }
 
+    /// The memory for one sample: the arena, and the largest copy of an input that a step packs.
+    pub(crate) fn bytes(&self, program: &Program) -> u64 {
+        let packed = |step: &Step| {
+            let grid = step.inputs.first().map(|view| self.grid(view.tensor)).unwrap_or_default();
+            let bytes = match &step.kind {
+                StepKind::Conv(conv) => conv.packed_input_bytes(1, grid),
+                StepKind::ConvTranspose(conv) => conv.packed_input_bytes(1, grid),
+                _ => Ok(0),
+            };
+            // A shape that the kernel refuses allocates nothing.
+            bytes.unwrap_or(0) as u64
+        };
+        let packed = program.steps.iter().map(packed).max().unwrap_or(0);
+        self.arena_length as u64 * size_of::<f32>() as u64 + packed
+    }
+
     pub(crate) fn grid(&self, tensor: TensorId) -> [usize; 3] {
         self.grids.get(tensor.0).copied().unwrap_or([0; 3])
     }
@@ -94,7 +110,7 @@ struct Lifetime {
 }
 
 fn lifetimes(program: &Program) -> Vec<Option<Lifetime>> {
-    let mut lifetimes: Vec<Option<Lifetime>> = vec![None; program.channels.len()];
+    let mut lifetimes: Vec<Option<Lifetime>> = vec![None; program.tensors.len()];
     for (index, step) in program.steps.iter().enumerate() {
         if let Some(lifetime) = lifetimes.get_mut(step.output.0) {
             *lifetime = Some(Lifetime { first: index, last: index });
@@ -109,7 +125,7 @@ fn lifetimes(program: &Program) -> Vec<Option<Lifetime>> {
 }
 
 fn grids(program: &Program, input: [usize; 3]) -> Result<Vec<[usize; 3]>, EngineError> {
-    let mut grids = vec![[0; 3]; program.channels.len()];
+    let mut grids = vec![[0; 3]; program.tensors.len()];
     if let Some(grid) = grids.first_mut() {
         *grid = input;
     }
@@ -162,13 +178,14 @@ fn output_grid(kind: &StepKind, input: [usize; 3]) -> Option<[usize; 3]> {
     grid.iter().all(|edge| *edge > 0).then_some(grid)
 }
 
-/// The number of values of each tensor. The sum of all is less than a fourth of the address space, so that sizes computed from them do
+/// The number of words of 32 bits of each tensor. The sum of all is less than a fourth of the address space, so that sizes computed from them do
 /// not overflow.
 fn lengths(program: &Program, grids: &[[usize; 3]]) -> Result<Vec<usize>, EngineError> {
     let mut total = 0_usize;
     let mut lengths = Vec::with_capacity(grids.len());
-    for (channels, [d, h, w]) in program.channels.iter().zip(grids) {
-        let length = [*d, *h, *w].into_iter().try_fold(*channels, usize::checked_mul);
+    for (StoredTensor { channels, storage }, [d, h, w]) in program.tensors.iter().zip(grids) {
+        let values = [*d, *h, *w].into_iter().try_fold(*channels, usize::checked_mul);
+        let length = values.map(|values| values.div_ceil(size_of::<f32>() / storage.bytes()));
         let length = length.filter(|length| *length <= usize::MAX / 64);
         let sum =
             length.and_then(|length| total.checked_add(length + ALIGNMENT)).filter(|sum| *sum <= usize::MAX / 32);

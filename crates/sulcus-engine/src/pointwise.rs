@@ -2,7 +2,9 @@
 
 use rayon::prelude::*;
 
-use crate::layer::{Quantization, ResizeKind};
+use sulcus_kernels::inference::Quantization;
+
+use crate::layer::ResizeKind;
 
 /// A task has at least this many values.
 const TASK_VALUES: usize = 1 << 14;
@@ -37,36 +39,11 @@ pub(crate) fn softmax(channels: usize, x: &[f32], y: &mut [f32]) {
 
 /// Rounds to the nearest value that 8 bits can have; halves to even, as `QuantizeLinear` does.
 pub(crate) fn quantize(quantization: Quantization, x: &[f32], y: &mut [f32]) {
-    let Quantization { scale, zero } = quantization;
-    let zero = f32::from(zero);
+    let (scale, zero) = (quantization.scale, f32::from(quantization.zero_point));
     y.par_chunks_mut(TASK_VALUES).zip(x.par_chunks(TASK_VALUES)).for_each(|(y, x)| {
         for (y, x) in y.iter_mut().zip(x) {
             let quantized = ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0);
             *y = (quantized - zero) * scale;
-        }
-    });
-}
-
-/// Means over windows of `[planes, D, H, W]`; incomplete windows at the end of an axis are left out.
-pub(crate) fn average_pool(grid: [usize; 3], window: [usize; 3], x: &[f32], y: &mut [f32]) {
-    let to: [usize; 3] = std::array::from_fn(|axis| grid[axis] / window[axis]);
-    let (from_plane, to_plane) = (grid.iter().product::<usize>(), to.iter().product::<usize>());
-    let factor = 1.0 / window.iter().product::<usize>() as f32;
-    let planes = x.par_chunks_exact(from_plane.max(1)).zip(y.par_chunks_exact_mut(to_plane.max(1)));
-    planes.for_each(|(x, y)| {
-        for (row, y) in y.chunks_exact_mut(to[2].max(1)).enumerate() {
-            let (d, h) = (row / to[1], row % to[1]);
-            y.fill(0.0);
-            for a in 0..window[0] {
-                for b in 0..window[1] {
-                    let start = ((d * window[0] + a) * grid[1] + h * window[1] + b) * grid[2];
-                    let x = x.get(start..start + to[2] * window[2]).unwrap_or_default();
-                    for (y, x) in y.iter_mut().zip(x.chunks_exact(window[2])) {
-                        *y += x.iter().sum::<f32>();
-                    }
-                }
-            }
-            y.iter_mut().for_each(|y| *y *= factor);
         }
     });
 }
@@ -137,17 +114,9 @@ mod tests {
     }
 
     #[test]
-    fn average_pool_leaves_incomplete_windows_out() {
-        let x = [1.0, 3.0, 100.0, 5.0, 7.0, 100.0];
-        let mut y = [0.0; 1];
-        average_pool([1, 2, 3], [1, 2, 2], &x, &mut y);
-        assert_eq!(y, [4.0]);
-    }
-
-    #[test]
     fn quantize_rounds_halves_to_even_and_saturates() {
         let mut y = [0.0; 5];
-        quantize(Quantization { scale: 2.0, zero: 10 }, &[1.0, 3.0, -3.0, 1e9, -1e9], &mut y);
+        quantize(Quantization { scale: 2.0, zero_point: 10 }, &[1.0, 3.0, -3.0, 1e9, -1e9], &mut y);
         assert_eq!(y, [0.0, 4.0, -4.0, 490.0, -20.0]);
     }
 

@@ -1,11 +1,12 @@
 //! A network as a list of steps over tensors in memory.
 //!
 //! A step reads *views*: a stored tensor, and what has to be applied to its values when they are read, a normalisation and the slope of
-//! an activation. So normalised, activated and concatenated values need not be stored.
+//! an activation. So normalised, activated and concatenated values need not be stored. Tensors may be stored in fewer bits than their
+//! values have.
 
-use sulcus_kernels::inference::{PackedConv, PackedConvTranspose};
+use sulcus_kernels::inference::{PackedConv, PackedConvTranspose, Quantization};
 
-use crate::layer::{PoolKind, Quantization, ResizeKind};
+use crate::layer::{PoolKind, ResizeKind};
 
 /// The index of a stored tensor. Tensor 0 is the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,32 +16,72 @@ pub(crate) struct TensorId(pub(crate) usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NormId(pub(crate) usize);
 
-/// A tensor as a step reads it: act(norm(x)) with act(u) = u for u > 0, slope · u otherwise.
+/// How the values of a tensor are stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Storage {
+    F32,
+    Bf16,
+    /// Integers; the normalisation of a view turns them into values.
+    U8(Quantization),
+}
+
+impl Storage {
+    /// Bytes per value.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+            Self::U8(_) => 1,
+        }
+    }
+}
+
+/// A tensor in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredTensor {
+    pub(crate) channels: usize,
+    pub(crate) storage: Storage,
+}
+
+/// A tensor as a step reads it: round(act(norm(x))) with act(u) = u for u > 0, slope · u otherwise.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct View {
     pub(crate) tensor: TensorId,
     pub(crate) norm: Option<NormId>,
     /// 1 for no activation.
     pub(crate) slope: f32,
+    /// The integers to which the value is rounded, if any. Only convolutions in integers read such views: they round what they read.
+    pub(crate) round: Option<Quantization>,
 }
 
 impl View {
     pub(crate) fn stored(tensor: TensorId) -> Self {
-        Self { tensor, norm: None, slope: 1.0 }
+        Self { tensor, norm: None, slope: 1.0, round: None }
+    }
+
+    /// The same values, rounded.
+    pub(crate) fn rounded(self, quantization: Quantization) -> Self {
+        Self { round: Some(quantization), ..self }
     }
 
     /// Whether the values are those that are stored.
     pub(crate) fn is_stored(&self) -> bool {
-        self.norm.is_none() && self.slope == 1.0
+        self.norm.is_none() && self.slope == 1.0 && self.round.is_none()
     }
 }
 
-/// y = scale · x + shift for each channel.
+/// y = scale · x + shift for each channel, where x is what is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Normalization {
-    /// Of (x − mean) / √(variance + ε), with the mean and variance of each channel of the tensor, which the step that computes it
-    /// gathers.
-    Instance { tensor: TensorId, scale: Vec<f32>, shift: Vec<f32>, epsilon: f32 },
+    /// Of (v − mean) / √(variance + ε), with the mean and variance of each channel of the tensor, which the step that computes it
+    /// gathers. v is the value that x stands for, according to the quantization.
+    Instance {
+        tensor: TensorId,
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+        epsilon: f32,
+        quantization: Option<Quantization>,
+    },
     /// Of x.
     Fixed { scale: Vec<f32>, shift: Vec<f32> },
 }
@@ -121,10 +162,11 @@ impl Step {
 /// A network that can be run.
 #[derive(Debug)]
 pub(crate) struct Program {
+    /// The names of the input and the output in the graph.
+    pub(crate) names: [String; 2],
     /// The number of spatial axes: 2 or 3.
     pub(crate) spatial_axes: usize,
-    /// The number of channels of each tensor.
-    pub(crate) channels: Vec<usize>,
+    pub(crate) tensors: Vec<StoredTensor>,
     pub(crate) norms: Vec<Normalization>,
     pub(crate) steps: Vec<Step>,
     pub(crate) output: TensorId,
@@ -132,6 +174,10 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn channels_of(&self, tensor: TensorId) -> usize {
-        self.channels.get(tensor.0).copied().unwrap_or_default()
+        self.tensors.get(tensor.0).map(|tensor| tensor.channels).unwrap_or_default()
+    }
+
+    pub(crate) fn storage_of(&self, tensor: TensorId) -> Storage {
+        self.tensors.get(tensor.0).map_or(Storage::F32, |tensor| tensor.storage)
     }
 }

@@ -203,6 +203,30 @@ fn even_kernels_and_other_upsampling_are_refused() {
     assert!(matches!(node_problem(refusal(&graph.bytes()), "logits", "Resize"), NodeProblem::Input { .. }));
 }
 
+/// A small file must not request a large amount of memory by using its constants again and again.
+#[test]
+fn graphs_that_multiply_their_constants_are_refused() {
+    let mut graph = TestGraph::new(2, 1, 1);
+    graph.random("w", &[512, 1, 3, 3], 1.0).random("v", &[1, 512, 3, 3], 1.0);
+    let mut value = "image".to_owned();
+    for layer in 0..5000 {
+        let (wide, next) = (format!("wide{layer}"), format!("next{layer}"));
+        graph.node("Conv", &[&value, "w"], &wide, conv_attributes(&[3, 3], 1));
+        graph.node("Conv", &[&wide, "v"], &next, conv_attributes(&[3, 3], 1));
+        value = next;
+    }
+    graph.conv(&value, "logits", [1, 1], 1, 1);
+    let error = refusal(&graph.bytes());
+    assert!(error.to_string().contains("many times the memory of the file"), "{error}");
+
+    let mut graph = TestGraph::new(2, 1, 1);
+    graph.node("LeakyRelu", &["image"], "0", vec![]);
+    for layer in 0..1 << 15 {
+        graph.node("LeakyRelu", &[&layer.to_string()], &(layer + 1).to_string(), vec![]);
+    }
+    assert!(matches!(graph_problem(refusal(&graph.bytes())), GraphProblem::Nodes { found: 32769, most: 32768 }));
+}
+
 #[test]
 fn damaged_files_never_panic() {
     let mut noise = Noise(9);

@@ -136,6 +136,43 @@ fn a_value_with_several_readers_keeps_its_memory() {
     }
 }
 
+/// An identity gives two names to the same values. What happens to one of them must not happen to the other.
+#[test]
+fn identities_keep_values_apart() {
+    let alpha = |alpha: f32| vec![attribute::float("alpha", alpha)];
+    let mut graph = TestGraph::new(2, 1, 4);
+    graph.conv("image", "a", [1, 2], 3, 1);
+    graph.node("LeakyRelu", &["a"], "same", alpha(1.0));
+    graph.node("LeakyRelu", &["same"], "b", alpha(0.0));
+    graph.concat(&["a", "b"], "logits");
+    let mut plain = TestGraph::new(2, 1, 2);
+    plain.conv("image", "logits", [1, 2], 3, 1);
+    let shape = [1, 1, 5, 6];
+    let input = Noise(6).take(30, 1.0);
+    let a = run(&engine(&plain.bytes(), 1), &shape, &input).unwrap();
+    assert!(a.iter().any(|value| *value < 0.0));
+    let found = run(&engine(&graph.bytes(), 2), &shape, &input).unwrap();
+    assert_eq!(found[..60], a);
+    assert_eq!(found[60..], a.iter().map(|value| value.max(0.0)).collect::<Vec<_>>());
+
+    // A network that changes nothing.
+    let mut graph = TestGraph::new(2, 1, 1);
+    graph.node("LeakyRelu", &["image"], "logits", alpha(1.0));
+    assert_eq!(run(&engine(&graph.bytes(), 1), &shape, &input).unwrap(), input);
+}
+
+/// The networks of an ensemble in one file, and values that are concatenated again and again.
+#[test]
+fn many_values_are_concatenated() {
+    let mut graph = TestGraph::new(2, 1, 5);
+    graph.concat(&["image"; 5], "logits");
+    let (shape, input) = ([1, 1, 3, 4], Noise(7).take(12, 1.0));
+    assert_eq!(run(&engine(&graph.bytes(), 1), &shape, &input).unwrap(), input.repeat(5));
+    let mut graph = TestGraph::new(2, 1, 64);
+    graph.concat(&["image"; 4], "a").concat(&["a"; 4], "b").concat(&["b"; 4], "logits");
+    assert_eq!(run(&engine(&graph.bytes(), 1), &shape, &input).unwrap(), input.repeat(64));
+}
+
 #[test]
 fn softmax_sigmoid_and_resize_end_a_network() {
     let head = |operator: &str| {
@@ -213,6 +250,12 @@ fn workspace_is_smaller_than_all_values_together() {
     // The finest level holds at least the skip connection and the upsampled values.
     assert!(bytes >= 4 * voxels * 16, "{bytes}");
     assert!(bytes <= 4 * voxels * 48, "{bytes}");
+    // The padded copy of the input of a layer whose weights do not fit a cache is counted.
+    let mut graph = TestGraph::new(3, 1, 64);
+    graph.conv("image", "a", [1, 64], 3, 1).conv("a", "logits", [64, 64], 3, 1);
+    let wide = engine(&graph.bytes(), 1);
+    let bytes = wide.workspace_bytes(&[1, 1, 32, 32, 32]).unwrap();
+    assert_eq!(bytes, 4 * 64 * (voxels + 34_u64.pow(3)));
     assert_eq!(three.input_channels(), 2);
     assert_eq!(three.output_shape(&shape).unwrap(), [1, 3, 32, 32, 32]);
 }

@@ -142,6 +142,28 @@ pub enum IoErrorKind {
         /// What to do.
         hint: &'static str,
     },
+    /// A picture is damaged, or not of a kind that can be used.
+    #[cfg(feature = "pictures")]
+    #[error("cannot read the {format} picture: {what}; {hint}")]
+    Picture {
+        /// `PNG`, `JPEG` or `TIFF`.
+        format: &'static str,
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A volume cannot be written as a picture.
+    #[cfg(all(feature = "pictures", feature = "fs"))]
+    #[error("cannot write the volume as {format}: {what}; {hint}")]
+    PictureOutput {
+        /// `PNG`, `JPEG` or `TIFF`.
+        format: &'static str,
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// The zlib data is damaged or ends early.
     #[error(
         "cannot decompress the voxels: their zlib data {reason} after {found} of {expected} bytes; get the file again"

@@ -1,5 +1,5 @@
 use serde::Serialize;
-use sulcus_volume::{Orientation, OrientationSource};
+use sulcus_volume::{GridUnit, Orientation, OrientationSource};
 
 use crate::metadata::{VolumeFormat, VolumeMetadata};
 use crate::voxels::Statistics;
@@ -16,8 +16,10 @@ pub struct VolumeInfo {
     pub shape: Vec<usize>,
     /// NumPy's name of the stored type.
     pub dtype: &'static str,
-    /// The distance between neighbouring voxels along x, y and z, in millimetres.
-    pub spacing_mm: [f64; 3],
+    /// The distance between neighbouring voxels along x, y and z, in millimetres; `None` for a picture that does not state the size
+    /// of its pixels. A single picture has no depth: its third size is 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spacing_mm: Option<[f64; 3]>,
     /// The orientation code, as nibabel's `aff2axcodes`.
     pub orientation: Orientation,
     /// The 4×4 transform from voxel indices to RAS+ millimetres.
@@ -30,8 +32,8 @@ pub struct VolumeInfo {
     pub mean: Option<f64>,
     /// The number of values that are NaN or infinite; the statistics exclude them.
     pub non_finite: usize,
-    /// Set to [`OrientationSource::None`] only when the file does not state the position in the patient. Left and right
-    /// are then a guess.
+    /// Set to [`OrientationSource::None`] only when the file does not state the position in the patient: left and right
+    /// are then a guess. [`OrientationSource::Picture`] for a picture, which has no position.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orientation_source: Option<OrientationSource>,
     /// The angle between the slice normal and the nearest axis of the patient, in degrees. Set only above 30: slices that
@@ -46,21 +48,22 @@ const MAX_UNREPORTED_DEGREES: f64 = 30.0;
 impl VolumeInfo {
     pub(crate) fn new(metadata: &VolumeMetadata, statistics: &Statistics) -> Self {
         let geometry = metadata.geometry();
-        let unknown = geometry.source() == OrientationSource::None;
+        let source = geometry.source();
+        let without_position = matches!(source, OrientationSource::None | OrientationSource::Picture);
         let obliquity = (geometry.slice_obliquity_degrees() * 100.0).round() / 100.0;
         let finite = |v: f64| v.is_finite().then_some(v);
         Self {
             format: metadata.format(),
             shape: metadata.file_shape().to_vec(),
             dtype: metadata.voxel_type().name(),
-            spacing_mm: geometry.spacing().mm(),
+            spacing_mm: (geometry.unit() != GridUnit::Pixel).then(|| geometry.spacing().mm()),
             orientation: geometry.orientation(),
             ras_from_voxel: geometry.ras_from_voxel().matrix(),
             min: finite(statistics.min),
             max: finite(statistics.max),
             mean: finite(statistics.sum / statistics.finite as f64),
             non_finite: statistics.non_finite,
-            orientation_source: unknown.then_some(OrientationSource::None),
+            orientation_source: without_position.then_some(source),
             slice_obliquity_degrees: Some(obliquity).filter(|degrees| *degrees > MAX_UNREPORTED_DEGREES),
         }
     }

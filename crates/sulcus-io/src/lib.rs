@@ -1,5 +1,5 @@
 //! Reads and writes volumes: NIfTI-1 and NIfTI-2 (`.nii`, `.nii.gz` and `.hdr`/`.img` pairs), NRRD with 3D Slicer's
-//! segmentations, MetaImage, and through `sulcus-dicom` DICOM series and segmentations.
+//! segmentations, MetaImage, pictures (PNG, JPEG, TIFF), and through `sulcus-dicom` DICOM series and segmentations.
 //!
 //! A header is checked before memory is allocated for the voxels. An inconsistent file is an [`IoError`] that describes the
 //! fault, never a panic and never shifted or rescaled voxels. The choice of the transform (sform, then qform, then voxel
@@ -42,6 +42,7 @@
 //! | `gzip` | yes | reading gzipped files |
 //! | `statistics` | yes | scans with their statistics, besides images alone |
 //! | `text-formats` | yes | NRRD and MetaImage |
+//! | `pictures` | yes | PNG, JPEG and TIFF |
 //! | `label-tables` | yes | names and colours of labels, in masks and in files of other programs |
 //! | `parallel` | yes | zlib-rs on several threads; without it miniz_oxide on one, which is slower and smaller |
 //! | `dicom` | no | DICOM |
@@ -74,14 +75,17 @@ mod metadata;
 mod read;
 mod scan;
 mod stored;
+#[cfg(any(feature = "fs", feature = "dicom"))]
+mod system_error;
 mod text;
 mod voxels;
 
 pub use compression::Compression;
 pub use error::{IoError, IoErrorKind};
-#[cfg(feature = "fs")]
 pub use format::Texts;
-pub use format::nifti::{encode_image, encode_labels};
+#[cfg(feature = "fs")]
+pub use format::mask_ending;
+pub use format::nifti::{encode_image, encode_labels, encode_stored};
 pub use format::{case_name, is_volume_file};
 #[cfg(all(feature = "fs", feature = "label-tables"))]
 pub use fs::write_label_table;
@@ -94,9 +98,13 @@ pub use info::VolumeInfo;
 #[cfg(feature = "label-tables")]
 pub use label_table::{LabelTableFormat, format_label_table, parse_label_table};
 pub use metadata::{VolumeFormat, VolumeMetadata};
+#[cfg(feature = "pictures")]
+pub use read::announced;
+#[cfg(all(feature = "pictures", feature = "fs"))]
+pub use read::encode_labels_png;
 pub use read::{
     nifti_content, nifti_geometry, nifti_memory_bytes, read_image_bytes_without_statistics, read_info_bytes,
-    read_labels_bytes, read_labels_pair_bytes,
+    read_labels_bytes, read_labels_pair_bytes, read_stored_bytes, read_stored_pair_bytes,
 };
 #[cfg(feature = "statistics")]
 pub use read::{read_scan_bytes, read_scan_pair_bytes};

@@ -6,6 +6,8 @@ use sulcus_dicom::Series;
 use sulcus_volume::{Geometry, LabelTable};
 
 use crate::error::{IoError, IoErrorKind};
+#[cfg(feature = "pictures")]
+use crate::format::PictureMetadata;
 use crate::format::nifti::header::NiftiHeader;
 use crate::text::shape_text;
 use crate::voxels::VoxelType;
@@ -29,6 +31,15 @@ pub enum VolumeFormat {
     /// MetaImage, in one file or two.
     #[serde(rename = "metaimage")]
     MetaImage,
+    /// A PNG picture.
+    #[serde(rename = "png")]
+    Png,
+    /// A JPEG picture.
+    #[serde(rename = "jpeg")]
+    Jpeg,
+    /// A TIFF picture, or a stack of them.
+    #[serde(rename = "tiff")]
+    Tiff,
 }
 
 /// Everything that a file states about a volume besides its voxels: grid, voxel type, label names, and the data that its
@@ -67,6 +78,9 @@ pub(crate) enum FormatMetadata {
     /// The series, which a segmentation references.
     #[cfg(feature = "dicom")]
     Dicom(Box<Series>),
+    /// The colours of a picture with a palette.
+    #[cfg(feature = "pictures")]
+    Picture(PictureMetadata),
 }
 
 impl VolumeMetadata {
@@ -160,11 +174,32 @@ impl VolumeMetadata {
         self.channels
     }
 
+    /// The number of channels when the volume is read as an image: that of the values, but 3 for a picture with a palette, whose
+    /// values are indices of colours.
+    pub fn image_channels(&self) -> usize {
+        #[cfg(feature = "pictures")]
+        if let FormatMetadata::Picture(picture) = &self.format_metadata {
+            return picture.image_channels;
+        }
+        self.channels
+    }
+
+    /// The colours of the values, if the file is a picture with a palette.
+    #[cfg(feature = "pictures")]
+    pub(crate) fn palette(&self) -> Option<&[sulcus_volume::Rgb]> {
+        match &self.format_metadata {
+            FormatMetadata::Picture(picture) => picture.palette.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The memory in bytes that reading the volume as an image needs at most, beside the bytes of its file: the values as they are
-    /// stored, and in single precision.
+    /// stored, and in single precision. The pixels of a picture are decoded first, then separated into channels.
     pub fn memory_bytes(&self) -> u64 {
-        let values = (self.geometry.voxels() as u64).saturating_mul(self.channels as u64);
-        values.saturating_mul((self.voxel_type.bytes() + size_of::<f32>()) as u64)
+        let values = (self.geometry.voxels() as u64).saturating_mul(self.image_channels() as u64);
+        // A progressive JPEG keeps two bytes for each value while it is decoded.
+        let copies = if self.geometry.is_picture() { 4 } else { 1 };
+        values.saturating_mul((copies * self.voxel_type.bytes() + size_of::<f32>()) as u64)
     }
 
     /// The type of a value in the file.

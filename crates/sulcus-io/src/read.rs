@@ -9,6 +9,7 @@ use crate::format::{self, VoxelFile, nifti};
 use crate::info::VolumeInfo;
 use crate::metadata::VolumeMetadata;
 use crate::scan::Scan;
+use crate::stored::StoredVolume;
 
 /// Reads an image from the bytes of a file. The format is detected from the content.
 ///
@@ -34,6 +35,36 @@ pub fn nifti_memory_bytes(bytes: &[u8]) -> Result<u64, IoError> {
 /// As [`nifti_memory_bytes`].
 pub fn nifti_geometry(bytes: &[u8]) -> Result<Geometry, IoError> {
     Ok(nifti::geometry(bytes)?)
+}
+
+/// The grid of a NIfTI file or a picture, and the memory that [`read_scan_bytes`] needs besides its bytes: both according to its
+/// header alone. Programs that accept files from unknown senders can check them before they read.
+///
+/// # Errors
+/// When the bytes are neither a picture nor a NIfTI file in one piece, the header is invalid, or the file is too short for it.
+#[cfg(feature = "pictures")]
+pub fn announced(bytes: &[u8]) -> Result<(Geometry, u64), IoError> {
+    if !format::is_picture(bytes) {
+        return Ok((nifti::geometry(bytes)?, nifti::memory_bytes(bytes)?));
+    }
+    let header = format::parse(bytes)?;
+    header.check_length(VoxelFile::Same, bytes.len() as u64)?;
+    let metadata = header.metadata()?;
+    Ok((*metadata.geometry(), metadata.memory_bytes()))
+}
+
+/// Encodes a label map of one slice as a PNG whose indices are the labels, with a palette of their colours and with their names; with
+/// a label above 255 as grey values of 16 bits.
+///
+/// # Errors
+/// When the labels lie on another grid than `like`, or on several slices.
+#[cfg(all(feature = "pictures", feature = "fs"))]
+pub fn encode_labels_png(
+    labels: &LabelMap,
+    like: &VolumeMetadata,
+    table: &sulcus_volume::LabelTable,
+) -> Result<Vec<u8>, IoError> {
+    Ok(format::encode_png(&format::VolumeToEncode::Labels { labels, metadata: like, table })?)
 }
 
 /// The bytes of a NIfTI file up to its last voxel, inflated if the file is gzipped.
@@ -75,6 +106,24 @@ pub fn read_labels_bytes(bytes: &[u8]) -> Result<(LabelMap, VolumeMetadata), IoE
 /// As [`read_labels_bytes`].
 pub fn read_labels_pair_bytes(header: &[u8], voxels: &[u8]) -> Result<(LabelMap, VolumeMetadata), IoError> {
     Ok(nifti::read_pair(header, voxels.into())?.labels()?)
+}
+
+/// Reads a volume in its own type from the bytes of a file.
+///
+/// # Errors
+/// When the bytes have no known format, are inconsistent or incomplete, or the values are not single numbers.
+pub fn read_stored_bytes(bytes: &[u8]) -> Result<StoredVolume<'_>, IoError> {
+    Ok(format::read(bytes.into())?)
+}
+
+/// Reads a volume in its own type from the bytes of a header file and of the file with its voxels.
+///
+/// # Errors
+/// As [`read_stored_bytes`].
+pub fn read_stored_pair_bytes<'a>(header: &[u8], voxels: &'a [u8]) -> Result<StoredVolume<'a>, IoError> {
+    let mut parsed = format::parse(header)?;
+    parsed.read_header_file(header)?;
+    Ok(parsed.read(VoxelFile::Separate, voxels.into())?)
 }
 
 /// Describes the volume in the bytes of a file.

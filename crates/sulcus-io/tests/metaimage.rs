@@ -78,7 +78,7 @@ fn older_keys_are_read_and_missing_matrix_means_unknown_orientation() {
         "ElementSize = 4 5 6",
     ];
     let scan = read_scan_bytes(&file(&old, &counting(24))).unwrap();
-    assert_eq!(scan.info.spacing_mm, [4.0, 5.0, 6.0]);
+    assert_eq!(scan.info.spacing_mm, Some([4.0, 5.0, 6.0]));
     assert_eq!(scan.image.geometry().ras_from_voxel().apply([0.0; 3]).0, [-1.0, -2.0, 3.0]);
     assert_eq!(scan.image.geometry().ras_from_voxel().column(0), [0.0, -4.0, 0.0]);
     let scan = read_scan_bytes(&file(&["TransformMatrix = "], &counting(24))).unwrap();
@@ -124,7 +124,7 @@ fn other_text_in_a_header_is_ignored() {
     let extra: Vec<u8> = extra.chars().map(|c| c as u8).chain(*b"\n\n").collect();
     let bytes = [extra.clone(), b"NDims = 3\n".to_vec(), extra, file(&["NDims = "], &counting(24))].concat();
     let scan = read_scan_bytes(&bytes).unwrap();
-    assert_eq!((scan.info.shape, scan.info.spacing_mm), (vec![2, 3, 4], [1.0, 2.0, 3.0]));
+    assert_eq!((scan.info.shape, scan.info.spacing_mm), (vec![2, 3, 4], Some([1.0, 2.0, 3.0])));
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn channels_are_interleaved_or_a_fourth_axis() {
     ];
     let scan = read_scan_bytes(&file(&fourth, &counting(48))).unwrap();
     assert_eq!((scan.image.channel(0)[1], scan.image.channel(1)[1]), (1.0, 25.0));
-    assert_eq!(scan.info.spacing_mm, [1.0, 2.0, 3.0]);
+    assert_eq!(scan.info.spacing_mm, Some([1.0, 2.0, 3.0]));
     let flat = ["NDims = 2", "DimSize = 4 6", "ElementSpacing = 1 2", "Offset = 1 2", "TransformMatrix = 0 1 1 0"];
     assert_eq!(read_scan_bytes(&file(&flat, &counting(24))).unwrap().info.shape, [4, 6, 1]);
 }

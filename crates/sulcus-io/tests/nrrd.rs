@@ -83,11 +83,11 @@ fn every_space_is_converted_to_ras() {
 fn missing_directions_mean_unknown_orientation() {
     let plain = ["space: ", "space directions: ", "space origin: "];
     let scan = read_scan_bytes(&file(&plain, &counting(24))).unwrap();
-    assert_eq!(scan.info.spacing_mm, [1.0; 3]);
+    assert_eq!(scan.info.spacing_mm, Some([1.0; 3]));
     assert_eq!(scan.info.orientation_source, Some(OrientationSource::None));
     let sized = ["spacings: 1 2.5 3", "axis mins: 5 6 7", "centerings: cell node ???"];
     let scan = read_scan_bytes(&file(&[&plain[..], &sized].concat(), &counting(24))).unwrap();
-    assert_eq!(scan.info.spacing_mm, [1.0, 2.5, 3.0]);
+    assert_eq!(scan.info.spacing_mm, Some([1.0, 2.5, 3.0]));
     let map = scan.image.geometry().ras_from_voxel();
     assert_eq!(map.apply([0.0; 3]).0, [-5.5, -6.0, 8.5]);
 }
@@ -130,7 +130,7 @@ fn axis_outside_space_becomes_channels() {
         let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
         let scan = read_scan_bytes(&file(&fields, &counting(48))).unwrap();
         assert_eq!(scan.info.shape, [2, 3, 4, 2], "{directions}");
-        assert_eq!(scan.info.spacing_mm, [1.0, 2.0, 3.0]);
+        assert_eq!(scan.info.spacing_mm, Some([1.0, 2.0, 3.0]));
         // The second channel of the first voxel is `step` values after its first channel.
         assert_eq!((scan.image.channel(0)[0], scan.image.channel(1)[0]), (0.0, step as f32), "{directions}");
         let mut all = scan.image.data().to_vec();
@@ -168,7 +168,7 @@ fn range_of_an_axis_implies_its_spacing() {
     ];
     let read = |centers: &str| {
         let bytes = [format!("NRRD0004\n{}\n{centers}\n\n", lines.join("\n")).into_bytes(), counting(24)].concat();
-        read_scan_bytes(&bytes).unwrap().info.spacing_mm
+        read_scan_bytes(&bytes).unwrap().info.spacing_mm.unwrap()
     };
     assert_eq!(read("centers: cell cell cell"), [2.0, 2.0, 3.0]);
     assert_eq!(read("centers: node node node"), [4.0, 3.0, 4.0]);

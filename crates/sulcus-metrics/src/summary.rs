@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sulcus_volume::{LabelMap, VolumeError};
+use sulcus_volume::{GridUnit, LabelMap, VolumeError};
 
 use crate::{Counts, SurfaceDistances, count_structures, mean_defined, structure_distances};
 use sulcus_model::Structure;
@@ -27,8 +27,15 @@ pub struct CaseScores {
     pub prediction_file: String,
     /// File of the reference.
     pub reference_file: String,
+    /// The unit of distances: not millimetres if a mask does not state the size of its pixels.
+    #[serde(default, skip_serializing_if = "is_millimetre")]
+    pub unit: GridUnit,
     /// By [`Structure::key`].
     pub metrics: BTreeMap<String, LabelScores>,
+}
+
+fn is_millimetre(unit: &GridUnit) -> bool {
+    *unit == GridUnit::Millimetre
 }
 
 /// Scores of one label in one case. Undefined scores (both masks are empty) are `null`. In files that were written before
@@ -187,16 +194,16 @@ impl CaseScores {
             LabelScores {
                 HD95: distances.hd95_mm(),
                 NSD: distances.surface_dice(nsd_mm),
-                volume_ml_pred: Some(predicted),
-                volume_ml_ref: Some(truth),
-                volume_error_ml: Some(predicted - truth),
+                volume_ml_pred: predicted,
+                volume_ml_ref: truth,
+                volume_error_ml: predicted.zip(truth).map(|(predicted, truth)| predicted - truth),
                 ..counts.into()
             }
         };
         let scores = counts.into_iter().zip(distances).map(scores);
         let metrics = structures.iter().map(Structure::key).zip(scores).collect();
         let [prediction_file, reference_file] = files;
-        Ok(Self { prediction_file, reference_file, metrics })
+        Ok(Self { prediction_file, reference_file, unit: reference.geometry().unit(), metrics })
     }
 
     /// Mean Dice over the labels whose Dice is defined in this case.
@@ -281,6 +288,12 @@ impl Summary {
             by_label.into_iter().map(|(label, scores)| (label, MeanScores::over(&scores))).collect();
         let foreground_mean = MeanScores::of_means(&mean.values().copied().collect::<Vec<_>>(), &metric_per_case);
         Self { metric_per_case, mean, foreground_mean, nsd_mm: Some(nsd_mm) }
+    }
+
+    /// The unit of the distances: pixels if that is the unit of any case.
+    pub fn distance_unit(&self) -> GridUnit {
+        let is_in_pixels = |case: &CaseScores| case.unit == GridUnit::Pixel;
+        if self.metric_per_case.iter().any(is_in_pixels) { GridUnit::Pixel } else { GridUnit::Millimetre }
     }
 
     /// Mean Dice over labels and cases; `None` if it is defined nowhere.

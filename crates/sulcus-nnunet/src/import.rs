@@ -4,9 +4,9 @@ use sulcus_model::{ModelSpec, SPEC_KEY};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::error::ImportError;
-use crate::folder::{CheckpointChoice, Fold, ModelFolder};
+use crate::folder::{CheckpointChoice, Fold, ModelFolder, read_text};
 use crate::network::GraphWriter;
-use crate::plans::{Dataset, Plans, PlansError};
+use crate::plans::{Dataset, Plans, PlansError, postprocessing};
 use crate::spec::{Networks, model_spec};
 
 /// What is imported of a model.
@@ -18,6 +18,8 @@ pub struct ImportOptions {
     pub folds: Vec<Fold>,
     /// The checkpoint of each fold.
     pub checkpoint: CheckpointChoice,
+    /// A `postprocessing.json` that nnU-Net wrote. Without it masks are kept as they are, as nnU-Net's predictor does.
+    pub postprocessing: Option<PathBuf>,
 }
 
 /// An imported model.
@@ -89,7 +91,12 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<ImportedModel, Imp
             )));
         }
     }
-    let spec = model_spec(&configuration, &dataset, &networks).map_err(in_plans)?;
+    let mut spec = model_spec(&configuration, &dataset, &networks).map_err(in_plans)?;
+    if let Some(file) = &options.postprocessing {
+        let in_file = |error| ImportError::Plans { source: error, path: file.clone() };
+        spec.postprocessing = postprocessing(&read_text(file)?).map_err(in_file)?;
+        spec.check().map_err(|e| in_file(PlansError::Contradiction { reason: e.to_string() }))?;
+    }
     let doc = format!(
         "{}: {} of nnU-Net v2 (configuration {}, trainer {}, fold {}). Everything that prediction needs besides this graph is in \
          the metadata entry {SPEC_KEY}.",

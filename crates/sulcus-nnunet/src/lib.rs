@@ -3,9 +3,12 @@
 //! [`import`] reads a model's folder, or the archive that nnU-Net exports, and returns a model file: the networks of the chosen folds
 //! as one ONNX graph, with a specification that has everything about pre- and postprocessing. Checkpoints are pickles, which may
 //! contain programs; they are read as data by a reader that executes nothing. What cannot be imported is refused by its name.
+//!
+//! [`NnunetModel`] is the other way: a network that Sulcus has trained as a folder that nnU-Net's own predictor loads.
 
 mod checkpoint;
 mod error;
+mod export;
 mod folder;
 mod import;
 mod network;
@@ -15,6 +18,7 @@ mod spec;
 
 pub use checkpoint::CheckpointError;
 pub use error::ImportError;
+pub use export::{ExportError, NamedTensor, NnunetModel};
 pub use folder::{CheckpointChoice, Fold};
 pub use import::{ImportOptions, ImportedModel, import};
 pub use pickle::PickleError;

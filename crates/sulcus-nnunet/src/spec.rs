@@ -133,17 +133,15 @@ fn normalisation(scheme: Scheme) -> Normalisation {
 }
 
 fn orientation(configuration: &Configuration) -> Result<GridAxes, PlansError> {
-    let is_transposed = configuration.transpose != [0, 1, 2];
+    let order = AxisOrder::of_transpose_forward(configuration.transpose)
+        .ok_or_else(|| PlansError::unsupported("`transpose_forward`", "it must name each axis once"))?;
     match configuration.reader.as_str() {
-        "SimpleITKIOWithReorient" | "NibabelIOWithReorient" if is_transposed => Err(PlansError::unsupported(
-            format!("`transpose_forward` with {}", configuration.reader),
-            "the axes of a reoriented scan cannot change places",
-        )),
-        "SimpleITKIOWithReorient" | "NibabelIOWithReorient" => Ok(Orientation::RAS.into()),
+        // Scans are turned to RAS, then their axes change places.
+        "SimpleITKIOWithReorient" | "NibabelIOWithReorient" => {
+            Ok(Orientation::RAS.permuted(order.stored_axes()).unwrap_or(Orientation::RAS).into())
+        }
         // No reader is named in plans of the first versions.
-        "SimpleITKIO" | "NibabelIO" | "" => AxisOrder::of_transpose_forward(configuration.transpose)
-            .map(GridAxes::Stored)
-            .ok_or_else(|| PlansError::unsupported("`transpose_forward`", "it must name each axis once")),
+        "SimpleITKIO" | "NibabelIO" | "" => Ok(GridAxes::Stored(order)),
         "NaturalImage2DIO" | "Tiff3DIO" => Err(PlansError::unsupported(
             format!("the reader `{}`", configuration.reader),
             "models of pictures cannot be imported yet",

@@ -108,7 +108,7 @@ fn wrong_entries_of_plan_and_data_set_are_refused() {
             if (entry.ends_with("/mean") || entry.ends_with("_00_5")) && value.is_number() {
                 continue;
             }
-            let model = Model::new("plain_2d");
+            let model = Model::new("plain_2d_bn");
             model.edit(file, |json| *json.pointer_mut(&entry).unwrap() = value.clone());
             let reason = reason(&model);
             assert!(reason.len() > 30, "{file}{entry} = {value}: {reason}");

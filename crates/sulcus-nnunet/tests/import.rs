@@ -16,7 +16,8 @@ use std::path::Path;
 use common::{CHECKPOINT, Model, fixture};
 use serde_json::json;
 use sulcus_model::{
-    Activation, Dimensions, Encoder, Norm, Normalisation, OutputActivation, ResamplingMethod, SpacingRule, Tiling,
+    Activation, Dimensions, Encoder, Norm, Normalisation, OutputActivation, Postprocess, ResamplingMethod,
+    SpacingRule, Tiling,
 };
 use sulcus_nnunet::{CheckpointChoice, Fold, ImportOptions, ImportedModel, import};
 use sulcus_onnx::{read_constants, read_spec};
@@ -41,9 +42,9 @@ fn refused_plan(fixture: &str, change: impl FnOnce(&mut serde_json::Value)) -> S
 
 #[test]
 fn everything_about_preprocessing_is_in_the_specification() {
-    let ImportedModel { bytes, spec, .. } = imported("plain_3d");
+    let ImportedModel { bytes, spec, .. } = imported("bottleneck_3d");
     assert_eq!(read_spec(&bytes).unwrap(), spec);
-    assert_eq!(spec.name, "plain_3d");
+    assert_eq!(spec.name, "bottleneck_3d");
     assert_eq!(spec.network.dimensions, Dimensions::Three);
     assert_eq!(spec.patch, [8, 16, 16]);
     assert_eq!(spec.padding_multiple, [2, 4, 4]);
@@ -80,7 +81,7 @@ fn everything_about_preprocessing_is_in_the_specification() {
 fn slices_keep_their_own_distance() {
     let spec = imported("plain_2d").spec;
     let SpacingRule::Nnunet(rule) = spec.spacing else { panic!("{:?}", spec.spacing) };
-    assert_eq!(rule.mm, [Some(1.5), Some(1.0), None]);
+    assert_eq!(rule.mm, [Some(1.2), Some(0.9), None]);
     assert_eq!((spec.network.dimensions, spec.mirror_axes.as_slice()), (Dimensions::Two, [0, 1].as_slice()));
 }
 
@@ -119,7 +120,7 @@ fn inherited_configuration_with_regions_and_two_folds() {
         spec.regions.iter().map(|r| format!("{} {:?} writes {}", r.name, r.values, r.writes)).collect();
     assert_eq!(regions, ["whole [1, 2, 3] writes 1", "core [2, 3] writes 2", "inner [3] writes 3"]);
     let SpacingRule::Nnunet(rule) = spec.spacing else { panic!("{:?}", spec.spacing) };
-    assert_eq!(rule.mm, [Some(2.0); 3], "its own entries win");
+    assert_eq!(rule.mm, [Some(1.3); 3], "its own entries win");
     assert_eq!(spec.patch, [8, 16, 16], "the rest is inherited");
     assert_eq!(spec.nnunet.unwrap().configuration, "3d_small");
     let options = ImportOptions { folds: vec![Fold::Number(1)], ..ImportOptions::default() };
@@ -199,8 +200,8 @@ fn plans_that_ask_for_more_are_refused_by_name() {
     insta::assert_snapshot!(changed("previous_stage", json!("3d_lowres")), @"cannot import the nnU-Net model: a cascade is not supported: the network needs the mask of the configuration `3d_lowres` as input: PATH/plans.json");
     insta::assert_snapshot!(changed("preprocessor_name", json!("MyPreprocessor")), @"cannot import the nnU-Net model: `preprocessor_name` MyPreprocessor is not supported: only nnU-Net's own DefaultPreprocessor is known: PATH/plans.json");
     insta::assert_snapshot!(changed("resampling_fn_data", json!("my_resampling")), @"cannot import the nnU-Net model: the resampling `my_resampling` is not supported: it is not one of nnU-Net's own functions: PATH/plans.json");
-    insta::assert_snapshot!(changed("normalization_schemes", json!(["Mine", "CTNormalization"])), @"cannot import the nnU-Net model: the normalisation `Mine` is not supported: it is not one of nnU-Net's own schemes: PATH/plans.json");
-    insta::assert_snapshot!(changed("normalization_schemes", json!(["CTNormalization"])), @"cannot import the nnU-Net model: the data set has 2 channel(s), but the plan normalises 1 and has `use_mask_for_norm` for 2: PATH/plans.json");
+    insta::assert_snapshot!(changed("normalization_schemes", json!(["Mine"])), @"cannot import the nnU-Net model: the normalisation `Mine` is not supported: it is not one of nnU-Net's own schemes: PATH/plans.json");
+    insta::assert_snapshot!(changed("normalization_schemes", json!(["CTNormalization", "CTNormalization"])), @"cannot import the nnU-Net model: the data set has 1 channel(s), but the plan normalises 2 and has `use_mask_for_norm` for 1: PATH/plans.json");
     insta::assert_snapshot!(changed("inherits_from", json!("2d")), @"cannot import the nnU-Net model: its configurations inherit from each other: 2d → 2d: PATH/plans.json");
     insta::assert_snapshot!(changed("inherits_from", json!("3d")), @"cannot import the nnU-Net model: it has no configuration `3d`, but 2d: PATH/plans.json");
     insta::assert_snapshot!(changed("patch_size", json!([7, 16])), @"cannot import the nnU-Net model: its patch [7, 16] is not a multiple of the network's strides [4, 4]: PATH/plans.json");
@@ -264,7 +265,7 @@ fn weights_of_another_network_are_refused() {
 #[test]
 fn other_schemes_and_readers() {
     let spec_with = |change: &dyn Fn(&mut serde_json::Value)| {
-        let model = Model::new("plain_3d");
+        let model = Model::new("bottleneck_3d");
         model.edit("plans.json", change);
         import(model.path(), &ImportOptions::default()).unwrap().spec
     };
@@ -284,6 +285,19 @@ fn other_schemes_and_readers() {
     assert_eq!(spec.orientation.to_string(), "RAS");
     let spec = spec_with(&|plans| plans["transpose_forward"] = json!([2, 0, 1]));
     assert_eq!(spec.orientation.to_string(), "stored:yzx");
+    // Turned to RAS, then slices are stacked along R.
+    let spec = spec_with(&|plans| {
+        plans["image_reader_writer"] = json!("SimpleITKIOWithReorient");
+        plans["transpose_forward"] = json!([2, 0, 1]);
+    });
+    assert_eq!(spec.orientation.to_string(), "ASR");
+    // nnU-Net takes three voxel sizes for slices, too.
+    let model = Model::new("plain_2d");
+    model.edit("plans.json", |plans| plans["configurations"]["2d"]["spacing"] = json!([4.0, 0.9, 1.2]));
+    let SpacingRule::Nnunet(rule) = import(model.path(), &ImportOptions::default()).unwrap().spec.spacing else {
+        panic!("another rule")
+    };
+    assert_eq!(rule.mm, [Some(1.2), Some(0.9), Some(4.0)]);
     let spec = spec_with(&|plans| {
         let configuration = &mut plans["configurations"]["3d_fullres"];
         for key in ["resampling_fn_data", "resampling_fn_probabilities"] {
@@ -299,4 +313,22 @@ fn other_schemes_and_readers() {
         configuration["resampling_fn_probabilities"] = json!("no_resampling_hack");
     });
     assert_eq!(spec.spacing, SpacingRule::Native);
+}
+
+#[test]
+fn postprocessing_is_applied_where_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("postprocessing.json");
+    let keep = "remove_all_but_largest_component_from_segmentation";
+    let options = ImportOptions { postprocessing: Some(file.clone()), ..ImportOptions::default() };
+    let steps = |kwargs: serde_json::Value| {
+        let json = json!({"postprocessing_fns": [keep], "postprocessing_kwargs": [kwargs]});
+        fs::write(&file, json.to_string()).unwrap();
+        import(&fixture("plain_2d"), &options)
+    };
+    let spec = steps(json!({"labels_or_regions": [1, 2]})).unwrap().spec;
+    assert_eq!(spec.postprocessing, [Postprocess::KeepLargestComponents { labels: vec![1, 2] }]);
+    assert!(imported("plain_2d").spec.postprocessing.is_empty());
+    let message = steps(json!({"labels_or_regions": 7})).unwrap_err().to_string();
+    assert!(message.contains("label 7"), "{message}");
 }

@@ -23,6 +23,9 @@ pub struct Fingerprint {
     pub orientations: Vec<String>,
     /// Median fraction of a scan inside the bounding box of its non-zero voxels; 1 without a margin of zeros.
     pub crop_ratio: f64,
+    /// Whether all images are colour pictures of 8 bits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rgb: bool,
     /// Intensities in the foreground, for each channel.
     pub channels: Vec<ChannelIntensities>,
     /// The labels.
@@ -60,6 +63,7 @@ impl Fingerprint {
             spacing_mm: AxisRange::of(along.iter().map(|(_, spacing)| *spacing)),
             orientations: orientations.into_iter().collect(),
             crop_ratio: if ratios.is_empty() { 1.0 } else { quantile(&ratios, 0.5) },
+            rgb: !facts.is_empty() && facts.iter().all(|f| f.rgb),
             channels: channels.iter().enumerate().map(channel).collect(),
             labels: labels.entries().iter().map(|entry| label_volumes(entry.value, &entry.name, facts)).collect(),
             regions: regions.iter().map(|region| region_volumes(region, facts)).collect(),
@@ -70,7 +74,7 @@ impl Fingerprint {
 #[cfg(test)]
 mod tests {
     use sulcus_dataset::{CaseMeasures, ForegroundSample};
-    use sulcus_volume::Spacing;
+    use sulcus_volume::{GridUnit, Spacing};
 
     use super::*;
 
@@ -81,6 +85,9 @@ mod tests {
             name: "a".into(),
             shape: [10, 20, 30],
             spacing: Spacing::new([1.0, 1.0, 2.0]).unwrap(),
+            unit: GridUnit::Millimetre,
+            picture: false,
+            rgb: false,
             orientation: Orientation::RAS,
             acquired: Orientation::LPI,
             obliquity_degrees: 0.0,
@@ -106,8 +113,8 @@ mod tests {
         assert!((ct.sd - (1000.0 * 1002.0 / 12.0_f64).sqrt()).abs() < 1e-9);
         assert_eq!(fingerprint.channels[1].foreground, None);
         assert_eq!((fingerprint.labels[0].cases, fingerprint.labels[0].voxels), (3, 3 * VOXELS));
-        assert_eq!(fingerprint.labels[0].ml, [VOXELS as f64 * 0.002; 3]);
-        assert_eq!((fingerprint.labels[1].cases, fingerprint.labels[1].ml), (0, [0.0; 3]));
+        assert_eq!(fingerprint.labels[0].ml, Some([VOXELS as f64 * 0.002; 3]));
+        assert_eq!((fingerprint.labels[1].cases, fingerprint.labels[1].ml), (0, Some([0.0; 3])));
         let json = serde_json::to_string(&fingerprint).unwrap();
         assert_eq!(serde_json::from_str::<Fingerprint>(&json).unwrap(), fingerprint);
     }

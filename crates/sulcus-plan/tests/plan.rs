@@ -41,7 +41,11 @@ fn bundled_scans_get_nnunets_patch_and_round_trip_through_the_file() {
     let data = &made.fingerprint;
     // Only the training cases of the fold.
     assert_eq!((data.cases, data.spacing_mm.median), (36, [1.0; 3]));
-    assert!(data.labels.iter().all(|l| l.cases == 36 && l.ml[0] > 0.5 && l.ml[2] < 4.0), "{:?}", data.labels);
+    assert!(
+        data.labels.iter().all(|l| l.cases == 36 && l.ml.is_some_and(|ml| ml[0] > 0.5 && ml[2] < 4.0)),
+        "{:?}",
+        data.labels
+    );
     let inside = data.channels[0].foreground.unwrap();
     assert!(inside.min <= inside.percentile_00_5 && inside.percentile_00_5 < inside.median, "{inside:?}");
     assert!(inside.median < inside.percentile_99_5 && inside.percentile_99_5 <= inside.max, "{inside:?}");

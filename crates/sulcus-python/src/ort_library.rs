@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pyo3::PyErr;
 use sulcus_runtime::ort::{NamedLibrary, OrtLibrary, OrtSearch, SearchOutcome, SearchedPlace, find_onnx_runtime};
-use sulcus_runtime::{Device, Engine, Error as RuntimeError};
+use sulcus_runtime::{Device, Engine, Error as RuntimeError, Note};
 
 use crate::error::{self, SulcusError};
 
@@ -33,37 +33,42 @@ impl SearchPaths {
     }
 }
 
-/// The engine to use, with a note for the user when `auto` selects the slower one.
+/// Refuses an engine or device that needs ONNX Runtime if it is not found.
 ///
-/// The runtime makes the same decision. This function makes it first, to give hints for Python.
-pub(crate) fn choose_engine(
-    wanted: Engine,
-    device: Device,
-    library: &OrtLibrary,
-) -> Result<(Engine, Option<String>), PyErr> {
-    if matches!(wanted, Engine::Native | Engine::Tract) {
-        return Ok((wanted, None));
+/// The runtime does the same. This function does it first, to give hints for Python.
+pub(crate) fn require_library(wanted: Engine, device: Device, library: &OrtLibrary) -> Result<(), PyErr> {
+    let device_needs_ort = matches!(device, Device::OpenVino | Device::Cuda(_) | Device::TensorRt(_));
+    if matches!(wanted, Engine::Native | Engine::Tract) || !(wanted == Engine::Ort || device_needs_ort) {
+        return Ok(());
     }
     let (runtime, places) = find_onnx_runtime(library).map_err(|e: RuntimeError| error::runtime_error(&e))?;
     if runtime.is_some() {
-        return Ok((Engine::Ort, None));
+        return Ok(());
     }
-    let searched = describe(&places);
-    let device_needs_ort = matches!(device, Device::OpenVino | Device::Cuda(_) | Device::TensorRt(_));
-    if wanted == Engine::Ort || device_needs_ort {
-        let setting =
-            if wanted == Engine::Ort { format!("engine `{wanted}`") } else { format!("device `{device}`") };
-        return Err(SulcusError::new_err(format!(
-            "the {setting} needs the ONNX Runtime library, which was not found{searched}\nhint: `pip install onnxruntime` \
-             (`onnxruntime-gpu` for CUDA, `onnxruntime-openvino` for OpenVINO) or `sulcus runtime install` installs it, and \
-             `ort_library` sets its path"
-        )));
+    let setting = if wanted == Engine::Ort { format!("engine `{wanted}`") } else { format!("device `{device}`") };
+    Err(SulcusError::new_err(format!(
+        "the {setting} needs the ONNX Runtime library, which was not found{}\nhint: `pip install onnxruntime` \
+         (`onnxruntime-gpu` for CUDA, `onnxruntime-openvino` for OpenVINO) or `sulcus runtime install` installs it, and \
+         `ort_library` sets its path",
+        describe(&places)
+    )))
+}
+
+/// A note of the runtime, with a hint for Python.
+pub(crate) fn note_text(note: &Note, library: &OrtLibrary) -> String {
+    match (note, find_places(note, library)) {
+        (Note::OnnxRuntimeNotFound { .. }, Some(places)) => format!(
+            "ONNX Runtime was not found{}\nrunning on the built-in engine (tract), which is slower; \
+             `pip install onnxruntime` installs it",
+            describe(&places)
+        ),
+        _ => note.to_string(),
     }
-    let note = format!(
-        "ONNX Runtime was not found{searched}\nrunning on the built-in engine (tract), which is slower; \
-         `pip install onnxruntime` installs it"
-    );
-    Ok((Engine::Tract, Some(note)))
+}
+
+/// Where ONNX Runtime was searched, for the note that says so.
+fn find_places(note: &Note, library: &OrtLibrary) -> Option<Vec<SearchedPlace>> {
+    matches!(note, Note::OnnxRuntimeNotFound { .. }).then(|| find_onnx_runtime(library).ok())?.map(|found| found.1)
 }
 
 fn describe(places: &[SearchedPlace]) -> String {

@@ -7,7 +7,7 @@ use sulcus_volume::Label;
 use crate::error::SulcusError;
 
 /// Name, value in the mask, all values, number of voxels, millilitres.
-type Structure = (String, Label, Vec<Label>, usize, f64);
+type Structure = (String, Label, Vec<Label>, usize, Option<f64>);
 
 /// A segmentation. The Python half converts it to its public class.
 #[pyclass(frozen, get_all, module = "sulcus._sulcus")]

@@ -9,7 +9,7 @@ use sulcus_runtime::{Device, Engine, Error as RuntimeError, ErrorKind, SegmentOp
 use sulcus_volume::{Geometry, Image, LabelMap, OrientationSource, RasFromVoxel, VolumeError};
 
 use crate::error::{self, InputError, ModelError, SulcusError};
-use crate::ort_library::{SearchPaths, choose_engine};
+use crate::ort_library::{SearchPaths, note_text, require_library};
 use crate::progress::ProgressCallback;
 use crate::scan::Scan;
 use crate::segmentation::NativeSegmentation;
@@ -62,11 +62,11 @@ impl Segmenter {
             data_folder: options.ort_data,
         };
         let library = paths.into_library();
-        let (engine, note) = py.detach(|| choose_engine(wanted, device, &library))?;
+        py.detach(|| require_library(wanted, device, &library))?;
         let mut builder = sulcus_runtime::Segmenter::builder()
-            .engine(engine)
+            .engine(wanted)
             .device(device)
-            .ort_library(library)
+            .ort_library(library.clone())
             .mirror(options.mirror)
             .step(options.step)
             .allow_unchecked(options.allow_unchecked)
@@ -91,7 +91,7 @@ impl Segmenter {
             builder = builder.cache_folder(folder);
         }
         let segmenter = py.detach(|| builder.build()).map_err(|e| error::runtime_error(&e))?;
-        let notes = note.into_iter().chain(segmenter.notes().iter().map(ToString::to_string)).collect();
+        let notes = segmenter.notes().iter().map(|note| note_text(note, &library)).collect();
         Ok(Self { segmenter, notes })
     }
 

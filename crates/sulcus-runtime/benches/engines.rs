@@ -1,18 +1,18 @@
 //! Compares the native engine with ONNX Runtime on one model, in turn in one process, so that both have the same machine.
 //!
 //! ```sh
-//! SULCUS_ORT_LIB=… cargo bench -p sulcus-runtime --bench engines -- model.onnx 1,1,96,96,96 [threads] [rounds] [--steps]
+//! SULCUS_ORT_LIB=… cargo bench -p sulcus-runtime --bench engines -- model.onnx 1,1,96,96,96 [threads] [rounds] [--bf16] [--steps]
 //! ```
 //!
 //! It prints the median seconds of each engine, the median of the ratios of the rounds, and the greatest difference of a logit. With
-//! `--steps` it also prints the time of each step of the native engine (the fastest of the rounds) and its share of all multiplications
-//! per second.
+//! `--bf16` the native engine computes in bfloat16; ONNX Runtime always computes as the file states. With `--steps` it also prints the
+//! time of each step of the native engine (the fastest of the rounds) and its share of all multiplications per second.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, reason = "a tool for developers")]
 
 use std::time::Instant;
 
-use sulcus_engine::{Engine, EngineOptions};
+use sulcus_engine::{Arithmetic, Engine, EngineOptions};
 use sulcus_pipeline::{Predictor, Tensor};
 use sulcus_runtime::ort::{OrtLibrary, OrtPredictor, find_onnx_runtime};
 use sulcus_runtime::{Device, NativePredictor};
@@ -31,7 +31,9 @@ fn main() {
     let values = (0..shape.iter().product()).map(|i: usize| ((i * 7919 % 2003) as f32 / 1001.0) - 1.0).collect();
     let input = Tensor::new(shape.clone(), values).unwrap();
 
-    let native = NativePredictor::new(&model, Some(threads)).expect("the native engine takes the model");
+    let half = more.iter().any(|argument| argument == "--bf16");
+    let new = if half { NativePredictor::bf16 } else { NativePredictor::new };
+    let native = new(&model, Some(threads)).expect("the native engine takes the model");
     let library = std::env::var_os("SULCUS_ORT_LIB").expect("SULCUS_ORT_LIB names ONNX Runtime");
     let runtime = find_onnx_runtime(&OrtLibrary::Path(library.into())).unwrap().0.expect("ONNX Runtime");
     let ort = OrtPredictor::new(&runtime, &model, Device::Cpu, Some(threads)).unwrap();
@@ -60,7 +62,9 @@ fn main() {
         of_native[0] / of_ort[0],
     );
     if more.iter().any(|argument| argument == "--steps") {
-        steps(&model, threads, rounds, &shape, input.data());
+        let arithmetic = if half { Arithmetic::Bfloat16 } else { Arithmetic::Single };
+        let options = EngineOptions::default().with_threads(threads).with_arithmetic(arithmetic);
+        steps(&Engine::new(&model, &options).unwrap(), rounds, &shape, input.data());
     }
 }
 
@@ -69,8 +73,7 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-fn steps(model: &[u8], threads: usize, rounds: usize, shape: &[usize], input: &[f32]) {
-    let engine = Engine::new(model, &EngineOptions::default().with_threads(threads)).unwrap();
+fn steps(engine: &Engine, rounds: usize, shape: &[usize], input: &[f32]) {
     let mut output = vec![0.0; engine.output_shape(shape).unwrap().iter().product()];
     let mut found: Vec<(String, f64, u64)> = Vec::new();
     for round in 0..=rounds {

@@ -7,6 +7,8 @@ use sulcus_model::{ModelSpec, Precision};
 use sulcus_onnx::read_spec;
 use sulcus_pipeline::{Numerics, PipelineError, ScanChecks, WindowOptions};
 
+#[cfg(feature = "native")]
+use crate::NativePredictor;
 use crate::device::compute_precision;
 use crate::engine::SessionPool;
 use crate::ensemble::{check_member, common_postprocessing};
@@ -126,13 +128,15 @@ impl SegmenterBuilder {
     }
 
     /// The precision in which the device computes. Defaults to the precision of the model file, which is always accepted.
-    /// [`Device::OpenVino`] also computes in bf16 and [`Device::TensorRt`] in fp16: faster, and masks may differ at single voxels.
+    /// [`Engine::Native`] and [`Device::OpenVino`] also compute in bf16 and [`Device::TensorRt`] in fp16: faster, and masks may differ at
+    /// single voxels.
     pub fn precision(mut self, precision: Precision) -> Self {
         self.precision = Some(precision);
         self
     }
 
-    /// Computes in the half precision of the device: bf16 on [`Device::OpenVino`], fp16 on [`Device::TensorRt`]. Set the device first.
+    /// Computes in the half precision of the device: bf16 on [`Device::OpenVino`], fp16 on [`Device::TensorRt`]. Set the device first; other
+    /// devices have none.
     pub fn half_precision(self) -> Self {
         let precision = self.device.half_precision().unwrap_or(Precision::Fp16);
         self.precision(precision)
@@ -243,35 +247,17 @@ impl SegmenterBuilder {
                 check_member((&first.name, &first.spec), (&other.name, &other.spec))?;
             }
         }
-        if self.device != Device::Auto {
-            self.check_precision(self.device, &files)?;
+        // Before a library is loaded. On the processor the precision depends on the engine.
+        if !matches!(self.device, Device::Auto | Device::Cpu) {
+            self.check_precision(self.engine, self.device, &files)?;
         }
-        let mut choice = self.choose()?;
+        let (mut choice, predictors) = self.choose_and_load(&files)?;
         choice.notes.extend(unchecked);
-        let in_bytes = files.iter().find(|file| file.spec.precision() == Precision::Int8);
-        if let (Engine::Tract, Some(file)) = (choice.engine, in_bytes) {
-            return Err(
-                ErrorKind::NeedsOnnxRuntime { precision: Precision::Int8, model: file.name.clone() }.into()
-            );
-        }
-        self.check_precision(choice.device, &files)?;
         let specs: Vec<&ModelSpec> = files.iter().map(|f| &f.spec).collect();
         let common = common_postprocessing(&specs);
         if specs.iter().any(|spec| spec.postprocessing.len() > common.len()) {
             choice.notes.push(Note::PostprocessingDiffers { common_steps: common.len() });
         }
-        let predictors = match self.load(&files, &choice) {
-            // `auto` chose the GPU because its provider started; the models may still not fit it.
-            Err(error) if self.device == Device::Auto => match error.into_kind() {
-                ErrorKind::Device { device, reason } => {
-                    choice.notes.push(Note::DeviceFailed { device, reason });
-                    choice.device = Device::Cpu;
-                    self.load(&files, &choice)?
-                }
-                other => return Err(other.into()),
-            },
-            loaded => loaded?,
-        };
         // ONNX Runtime optimises graphs on the processor, TensorRT compiles engines.
         let stores = choice.engine == Engine::Ort && matches!(choice.device, Device::Cpu | Device::TensorRt(_));
         if self.cache_folder.is_some() && !stores {
@@ -294,12 +280,54 @@ impl SegmenterBuilder {
         Segmenter::new(models, settings, (self.window, self.numerics), self.checks, choice.notes)
     }
 
+    /// Chooses engine and device, and loads the models. `auto` prefers the native engine, and another one for graphs that it does not know.
+    fn choose_and_load(&self, files: &[ModelFile]) -> Result<(Choice, Vec<Box<dyn SharedPredictor>>), Error> {
+        let choice = self.choose(NativeRank::new(files))?;
+        let is_automatic = self.engine == Engine::Auto && choice.engine == Engine::Native;
+        let loaded = self.check_and_load(files, choice);
+        match loaded.map_err(Error::into_kind) {
+            Ok(loaded) => Ok(loaded),
+            Err(ErrorKind::Graph { engine: Engine::Native, message }) if is_automatic => {
+                let (mut choice, predictors) = self.check_and_load(files, self.choose(NativeRank::Last)?)?;
+                choice.notes.insert(0, Note::NativeRefused { reason: message, engine: choice.engine });
+                Ok((choice, predictors))
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    fn check_and_load(
+        &self,
+        files: &[ModelFile],
+        mut choice: Choice,
+    ) -> Result<(Choice, Vec<Box<dyn SharedPredictor>>), Error> {
+        let in_bytes = files.iter().find(|file| file.spec.precision() == Precision::Int8);
+        if let (Engine::Tract, Some(file)) = (choice.engine, in_bytes) {
+            let (precision, model) = (Precision::Int8, file.name.clone());
+            return Err(ErrorKind::NeedsOnnxRuntime { precision, model }.into());
+        }
+        self.check_precision(choice.engine, choice.device, files)?;
+        let predictors = match self.load(files, &choice) {
+            // `auto` chose the GPU because its provider started; the models may still not fit it.
+            Err(error) if self.device == Device::Auto => match error.into_kind() {
+                ErrorKind::Device { device, reason } => {
+                    choice.notes.push(Note::DeviceFailed { device, reason });
+                    choice.device = Device::Cpu;
+                    self.load(files, &choice)?
+                }
+                other => return Err(other.into()),
+            },
+            loaded => loaded?,
+        };
+        Ok((choice, predictors))
+    }
+
     /// Refuses a precision that the device cannot compute the models in.
-    fn check_precision(&self, device: Device, files: &[ModelFile]) -> Result<(), Error> {
+    fn check_precision(&self, engine: Engine, device: Device, files: &[ModelFile]) -> Result<(), Error> {
         for file in files {
             let precision = self.precision.unwrap_or_default();
             let model = file.name.clone();
-            compute_precision(self.precision, device, file.spec.precision())
+            compute_precision(self.precision, engine, device, file.spec.precision())
                 .map_err(|reason| ErrorKind::Precision { precision, device, reason, model })?;
         }
         Ok(())
@@ -319,7 +347,8 @@ impl SegmenterBuilder {
             .collect()
     }
 
-    fn choose(&self) -> Result<Choice, Error> {
+    /// `rank` says what `auto` means on the processor.
+    fn choose(&self, rank: NativeRank) -> Result<Choice, Error> {
         if let Some(factory) = &self.custom_engine {
             return Ok(Choice::on_processor(Engine::Custom(factory.name())));
         }
@@ -328,23 +357,39 @@ impl SegmenterBuilder {
         }
         #[cfg(feature = "ort")]
         {
+            let prefers_native = rank == NativeRank::First && self.engine == Engine::Auto;
             let default = OrtLibrary::Search(OrtSearch::local());
-            let (runtime, places) = engine::find_onnx_runtime(self.library.as_ref().unwrap_or(&default))?;
-            if let Some(runtime) = runtime {
-                return self.choose_ort_device(runtime);
+            let library = self.library.as_ref().unwrap_or(&default);
+            let may_be_gpu = self.device == Device::Auto && may_have_cuda();
+            // A library that the caller names is never skipped: it is used or refused.
+            if prefers_native && !may_be_gpu && !self.device_needs_ort() && !library.is_named() {
+                return self.choose_embedded(Engine::Native);
             }
-            if self.engine == Engine::Ort || !cfg!(feature = "tract") || self.device_needs_ort() {
+            let (runtime, places) = engine::find_onnx_runtime(library)?;
+            if let Some(runtime) = runtime {
+                let choice = self.choose_ort_device(runtime)?;
+                return match choice.device {
+                    Device::Cpu if prefers_native => self.choose_embedded(Engine::Native),
+                    _ => Ok(choice),
+                };
+            }
+            if self.engine == Engine::Ort || self.device_needs_ort() {
                 return Err(ErrorKind::LibraryNotFound { looked: places.len() }.into());
             }
-            let mut choice = self.choose_embedded(Engine::Tract)?;
-            choice.notes.push(Note::OnnxRuntimeNotFound { searched: places.len() });
+            let engine = rank.embedded();
+            let mut choice = self.choose_embedded(engine).map_err(|error| match error.into_kind() {
+                ErrorKind::EngineNotBuilt { .. } => ErrorKind::LibraryNotFound { looked: places.len() }.into(),
+                other => Error::from(other),
+            })?;
+            if engine == Engine::Tract {
+                choice.notes.push(Note::OnnxRuntimeNotFound { searched: places.len() });
+            }
             Ok(choice)
         }
         #[cfg(not(feature = "ort"))]
         match self.engine {
             Engine::Ort => Err(ErrorKind::EngineNotBuilt { engine: Engine::Ort }.into()),
-            _ if cfg!(feature = "tract") => self.choose_embedded(Engine::Tract),
-            _ => self.choose_embedded(Engine::Native),
+            _ => self.choose_embedded(rank.embedded()),
         }
     }
 
@@ -464,9 +509,12 @@ impl SegmenterBuilder {
         Err(ErrorKind::EngineNotBuilt { engine: choice.engine }.into())
     }
 
+    /// The precision has been checked: bf16 is requested for models in fp32 and fp16 only.
     #[cfg(feature = "native")]
     fn load_native(&self, bytes: &[u8]) -> Result<Box<dyn SharedPredictor>, Error> {
-        Ok(Box::new(crate::engine::NativePredictor::new(bytes, self.threads)?))
+        let half = self.precision == Some(Precision::Bf16);
+        let new = if half { NativePredictor::bf16 } else { NativePredictor::new };
+        Ok(Box::new(new(bytes, self.threads)?))
     }
 
     #[cfg(not(feature = "native"))]
@@ -484,6 +532,52 @@ impl SegmenterBuilder {
     fn load_tract(&self, _: &[u8], _: &ModelSpec) -> Result<Box<dyn SharedPredictor>, Error> {
         Err(ErrorKind::EngineNotBuilt { engine: Engine::Tract }.into())
     }
+}
+
+/// The place of the native engine among those that `auto` may take on the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NativeRank {
+    /// Before ONNX Runtime.
+    First,
+    /// After ONNX Runtime, before tract.
+    BeforeTract,
+    /// It is taken only if the build has no other engine.
+    Last,
+}
+
+impl NativeRank {
+    /// As it was measured on processors with AVX2 and AVX-512, where the native engine has kernels of its own.
+    #[cfg(feature = "native")]
+    fn new(files: &[ModelFile]) -> Self {
+        let in_bytes = files.iter().any(|file| file.spec.precision() == Precision::Int8);
+        match (sulcus_engine::has_vector_kernels(), in_bytes) {
+            (true, false) => Self::First,
+            // tract does not run models in 8-bit integers.
+            (_, true) => Self::BeforeTract,
+            (false, false) => Self::Last,
+        }
+    }
+
+    #[cfg(not(feature = "native"))]
+    fn new(_: &[ModelFile]) -> Self {
+        Self::Last
+    }
+
+    /// The built-in engine that `auto` takes.
+    fn embedded(self) -> Engine {
+        match self {
+            Self::Last if cfg!(feature = "tract") => Engine::Tract,
+            _ if cfg!(feature = "native") => Engine::Native,
+            _ => Engine::Tract,
+        }
+    }
+}
+
+/// Whether a CUDA device may be present, which only ONNX Runtime can tell for certain. Its driver has device files on Linux.
+#[cfg(feature = "ort")]
+fn may_have_cuda() -> bool {
+    let devices = ["/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/dxg"];
+    cfg!(feature = "cuda") && (!cfg!(target_os = "linux") || devices.iter().any(|file| Path::new(file).exists()))
 }
 
 fn read(source: &ModelSource, index: usize, total: usize) -> Result<ModelFile, Error> {

@@ -3,6 +3,8 @@ use std::str::FromStr;
 
 use sulcus_model::Precision;
 
+use crate::Engine;
+
 /// Where a network runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Device {
@@ -30,7 +32,8 @@ pub enum Device {
 pub struct UnknownDevice(String);
 
 impl Device {
-    /// The half precision that this device can compute fp32 models in, if any: bf16 on OpenVINO, fp16 on TensorRT.
+    /// The half precision that this device has of its own for fp32 models, if any: bf16 on OpenVINO, fp16 on TensorRT. The native engine
+    /// computes in bf16 on [`Device::Cpu`].
     pub fn half_precision(self) -> Option<Precision> {
         match self {
             Self::OpenVino => Some(Precision::Bf16),
@@ -51,14 +54,19 @@ impl Device {
 /// The reason, when the device cannot compute this model in the requested precision.
 pub(crate) fn compute_precision(
     requested: Option<Precision>,
+    engine: Engine,
     device: Device,
     model: Precision,
 ) -> Result<Precision, String> {
     let Some(requested) = requested else { return Ok(model) };
-    if requested == model && device.half_precision() != Some(requested) {
+    let half = match (engine, device) {
+        (Engine::Native, Device::Cpu) => Some(Precision::Bf16),
+        _ => device.half_precision(),
+    };
+    if requested == model && half != Some(requested) {
         return Ok(model);
     }
-    match device.half_precision() {
+    match half {
         Some(half) if half == requested => match (half, model) {
             (_, Precision::Int8) => {
                 Err("an int8 model computes in int8; half precision is for fp32 and fp16 models".into())
@@ -70,13 +78,13 @@ pub(crate) fn compute_precision(
         },
         Some(half) => Err(format!("it computes in {half} or in the precision of the model, {model}")),
         None => Err(format!(
-            "it has no half precision of its own and computes in the precision of the model, {model}; openvino computes in bf16 \
-             and tensorrt in fp16"
+            "it has no half precision of its own and computes in the precision of the model, {model}; the native engine and \
+             openvino compute in bf16, tensorrt in fp16"
         )),
     }
 }
 
-/// Without bf16 instructions OpenVINO computes in single precision, even if bf16 is requested.
+/// Without bf16 instructions OpenVINO computes in single precision, even if bf16 is requested, and the native engine refuses.
 #[cfg(target_arch = "x86_64")]
 fn has_bf16() -> bool {
     std::is_x86_feature_detected!("avx512bf16")
@@ -129,16 +137,25 @@ mod tests {
 
     #[test]
     fn unsupported_half_precision_is_an_error() {
-        let half = |device, precision, model| compute_precision(Some(precision), device, model);
+        let half = |device, precision, model| compute_precision(Some(precision), Engine::Ort, device, model);
         assert_eq!(half(Device::TensorRt(0), Precision::Fp16, Precision::Fp32), Ok(Precision::Fp16));
         assert_eq!(half(Device::OpenVino, Precision::Bf16, Precision::Fp32).is_ok(), has_bf16());
         assert!(half(Device::TensorRt(0), Precision::Fp16, Precision::Int8).unwrap_err().contains("int8"));
         for device in [Device::Cpu, Device::Cuda(0)] {
             assert!(
-                half(device, Precision::Bf16, Precision::Fp32).unwrap_err().contains("openvino computes in bf16")
+                half(device, Precision::Bf16, Precision::Fp32).unwrap_err().contains("openvino compute in bf16")
             );
-            assert_eq!(compute_precision(None, device, Precision::Int8), Ok(Precision::Int8));
+            assert_eq!(compute_precision(None, Engine::Ort, device, Precision::Int8), Ok(Precision::Int8));
             assert_eq!(half(device, Precision::Int8, Precision::Int8), Ok(Precision::Int8));
+        }
+        let native = |precision, model| compute_precision(Some(precision), Engine::Native, Device::Cpu, model);
+        for model in [Precision::Fp32, Precision::Fp16] {
+            assert_eq!(native(Precision::Bf16, model).is_ok(), has_bf16());
+        }
+        assert!(native(Precision::Bf16, Precision::Int8).unwrap_err().contains("an int8 model computes in int8"));
+        assert!(native(Precision::Fp16, Precision::Fp32).unwrap_err().contains("it computes in bf16 or in"));
+        for same in [Precision::Fp32, Precision::Fp16, Precision::Int8] {
+            assert_eq!(native(same, same), Ok(same));
         }
     }
 

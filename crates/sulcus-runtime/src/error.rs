@@ -107,7 +107,9 @@ pub enum ErrorKind {
         engine: Engine,
     },
     /// A model that the built-in engine cannot run.
-    #[error("the built-in engine (tract) does not support {precision} models, ONNX Runtime does: {model}")]
+    #[error(
+        "the built-in engine (tract) does not support {precision} models, the native engine and ONNX Runtime do: {model}"
+    )]
     NeedsOnnxRuntime {
         /// The model's precision.
         precision: Precision,

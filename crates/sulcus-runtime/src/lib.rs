@@ -84,11 +84,12 @@
 //!
 //! # Engines and devices
 //!
-//! [`Engine::Auto`] is ONNX Runtime if [`OrtSearch`] finds it, and tract otherwise. [`Engine::Native`] runs the graphs that Sulcus
-//! exports on this project's own kernels, including those in 8-bit integers, and refuses others by name. [`Device::Auto`] is CUDA if ONNX
-//! Runtime's provider starts, and the processor otherwise. [`Segmenter::engine`], [`Segmenter::device`] and
-//! [`Segmenter::notes`] return the choice. A *named* engine or device is used, or an error is returned: there is no
-//! silent fallback. An [`EngineFactory`] adds an engine of your own.
+//! [`Engine::Native`] runs the graphs that Sulcus exports and imports on this project's own kernels, including those in 8-bit integers,
+//! and refuses others by name. [`Engine::Auto`] is the native engine on processors with AVX2 or AVX-512, where it is the fastest. For
+//! graphs that it does not know, on other processors, and on GPUs it is ONNX Runtime if [`OrtSearch`] finds it, and tract otherwise.
+//! [`Device::Auto`] is CUDA if ONNX Runtime's provider starts, and the processor otherwise. [`Segmenter::engine`],
+//! [`Segmenter::device`] and [`Segmenter::notes`] return the choice. A *named* engine, device or library is used, or an error is
+//! returned: there is no silent fallback. An [`EngineFactory`] adds an engine of your own.
 //!
 //! [`Device::OpenVino`] is also the processor, through a provider that some builds of ONNX Runtime have (PyPI's
 //! `onnxruntime-openvino`). It takes half the time for 3-D networks, and a quarter in bf16

@@ -31,6 +31,16 @@ pub struct OrtSearch {
     pub system: bool,
 }
 
+impl OrtLibrary {
+    /// Whether the caller names a library, which is never skipped.
+    pub(crate) fn is_named(&self) -> bool {
+        match self {
+            Self::Path(_) => true,
+            Self::Search(search) => !search.named.is_empty(),
+        }
+    }
+}
+
 /// A library, or a folder that contains it, that the user named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedLibrary {

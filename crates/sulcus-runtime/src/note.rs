@@ -11,6 +11,13 @@ pub enum Note {
         /// The number of places that were searched.
         searched: usize,
     },
+    /// The native engine, which is the fastest on the processor, does not run the models.
+    NativeRefused {
+        /// What it does not run.
+        reason: String,
+        /// The engine that runs them.
+        engine: Engine,
+    },
     /// No CUDA device can be used, so the processor computes.
     NoCuda,
     /// A device was found but cannot run the models, so the processor computes.
@@ -48,6 +55,9 @@ impl fmt::Display for Note {
                 f,
                 "ONNX Runtime was not found in {searched} place(s): running on the built-in engine (tract), which is slower"
             ),
+            Self::NativeRefused { reason, engine } => {
+                write!(f, "running on the engine {engine}: the native engine cannot run the model: {reason}")
+            }
             Self::NoCuda => f.write_str("running on the processor: no CUDA device can be used"),
             Self::DeviceFailed { device, reason } => {
                 write!(f, "running on the processor: {device} cannot be used: {reason}")

@@ -88,12 +88,14 @@ pub struct LabelVolume {
     pub values: Vec<Label>,
     /// Voxels with any of these values.
     pub voxels: usize,
-    /// Their volume in millilitres.
-    pub ml: f64,
+    /// Their volume in millilitres; `None` in a picture, whose pixels have no volume.
+    pub ml: Option<f64>,
+    /// Their area in square millimetres, in a picture that states the size of its pixels.
+    pub mm2: Option<f64>,
 }
 
 /// For `#[serde(serialize_with)]`: `{"Anterior": {"value": 1, "voxels": 10, "ml": 0.01}}`, in the order given; a region has `values`
-/// in place of `value`.
+/// in place of `value`, a picture `mm2` or only the number of pixels in place of `ml`.
 ///
 /// # Errors
 /// Those of the serializer.
@@ -105,13 +107,16 @@ pub fn serialize_labels<S: Serializer>(labels: &[LabelVolume], serializer: S) ->
         #[serde(skip_serializing_if = "Option::is_none")]
         values: Option<&'a [Label]>,
         voxels: usize,
-        ml: f64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ml: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mm2: Option<f64>,
     }
     serializer.collect_map(labels.iter().map(|label| {
         let (value, values) = match label.values.as_slice() {
             [value] => (Some(*value), None),
             values => (None, Some(values)),
         };
-        (&label.name, Amount { value, values, voxels: label.voxels, ml: label.ml })
+        (&label.name, Amount { value, values, voxels: label.voxels, ml: label.ml, mm2: label.mm2 })
     }))
 }

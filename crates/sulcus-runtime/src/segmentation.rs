@@ -102,6 +102,7 @@ impl Segmentation {
                 values: structure.values.clone(),
                 voxels,
                 ml: geometry.ml(voxels),
+                mm2: geometry.mm2(voxels),
             }
         };
         self.structures.iter().map(volume).collect()

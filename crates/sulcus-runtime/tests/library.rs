@@ -10,7 +10,8 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{model, search};
+use common::{model, search, spec};
+use sulcus_onnx::{Axis, GraphBuilder, attribute};
 use sulcus_runtime::ort::{LibraryOrigin, OrtLibrary, OrtSearch, SearchOutcome, find_onnx_runtime};
 use sulcus_runtime::{Device, Engine, ErrorKind, Note, Segmenter};
 
@@ -82,11 +83,23 @@ fn onnx_runtime_is_found_once() {
     assert_eq!((places.len(), &places[0].origin, &places[0].path), (1, &LibraryOrigin::DataFolder, &old));
     assert!(matches!(&places[0].outcome, SearchOutcome::Refused(reason) if reason.contains("1.17.3")));
 
-    // Without a library, `auto` runs the built-in engine and reports it; a named engine `ort` or GPU is an error.
+    // Without a library, `auto` runs a built-in engine: native, and for graphs that it does not know tract, which is reported. A named
+    // engine `ort` or GPU is an error.
     let builder = || Segmenter::builder().model_bytes(model(2)).ort_library(OrtLibrary::Search(local.clone()));
     let segmenter = builder().build().unwrap();
+    assert_eq!((segmenter.engine(), segmenter.device()), (fastest(Engine::Tract), Device::Cpu));
+    let of_others =
+        Segmenter::builder().ort_library(OrtLibrary::Search(local.clone())).model_bytes(unknown_to_native());
+    let segmenter = of_others.clone().build().unwrap();
     assert_eq!((segmenter.engine(), segmenter.device()), (Engine::Tract, Device::Cpu));
-    assert!(matches!(segmenter.notes()[0], Note::OnnxRuntimeNotFound { .. }), "{:?}", segmenter.notes());
+    let notes = segmenter.notes();
+    assert!(notes.iter().any(|note| matches!(note, Note::OnnxRuntimeNotFound { .. })), "{notes:?}");
+    if fastest(Engine::Tract) == Engine::Native {
+        let (note, refused) =
+            (notes[0].to_string(), of_others.clone().engine(Engine::Native).build().unwrap_err());
+        assert!(note.starts_with("running on the engine tract: the native engine cannot run the model"), "{note}");
+        assert!(note.contains("Sqrt") && matches!(refused.kind(), ErrorKind::Graph { .. }), "{note}, {refused}");
+    }
     for builder in [builder().engine(Engine::Ort), builder().device(Device::Cuda(0))] {
         let error = builder.build().unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::LibraryNotFound { looked: 1 }), "{error}");
@@ -111,7 +124,28 @@ fn onnx_runtime_is_found_once() {
     assert!(find_onnx_runtime(&named(runtime.path())).unwrap().0.is_some());
     let error = message(named(&old));
     assert!(error.contains("can load only one ONNX Runtime"), "{error}");
-    assert_eq!(builder().build().unwrap().engine(), Engine::Ort);
+    assert_eq!(builder().build().unwrap().engine(), fastest(Engine::Ort));
+    let segmenter = of_others.build().unwrap();
+    assert_eq!(segmenter.engine(), Engine::Ort);
+    assert!(!segmenter.notes().iter().any(|note| matches!(note, Note::OnnxRuntimeNotFound { .. })));
+}
+
+/// What `auto` takes on this processor, where the other engine is the next.
+fn fastest(next: Engine) -> Engine {
+    if sulcus_engine::has_vector_kernels() { Engine::Native } else { next }
+}
+
+/// A model with an operator that the native engine does not know.
+fn unknown_to_native() -> Vec<u8> {
+    let mut graph = GraphBuilder::new("foreign");
+    let axes = |channels| [Axis::Dynamic("n"), Axis::Fixed(channels), Axis::Dynamic("h"), Axis::Dynamic("w")];
+    graph.input("image", &axes(1), "");
+    graph.output("logits", &axes(3), "");
+    graph.constant("w", &[3, 1, 1, 1], &[1.0, 2.0, 3.0]);
+    graph.constant("b", &[3], &[0.0; 3]);
+    graph.node("Conv", &["image", "w", "b"], "sums", vec![attribute::ints("kernel_shape", &[1, 1])]);
+    graph.node("Sqrt", &["sums"], "logits", vec![]);
+    graph.finish(&spec(2), "", "test").unwrap()
 }
 
 sulcus_harness::main!();

@@ -15,7 +15,9 @@ use sulcus_onnx::precision::{ValueRange, calibration_model, to_half, to_int8};
 use sulcus_onnx::{Axis, GraphBuilder, attribute, with_spec};
 use sulcus_pipeline::{Predictor, Tensor};
 use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary, OrtMeasurements, OrtPredictor, OrtSearch};
-use sulcus_runtime::{Device, Engine, ErrorKind, SegmentOptions, Segmenter, TractPredictor};
+use sulcus_runtime::{
+    Device, Engine, ErrorKind, NativePredictor, SegmentOptions, Segmenter, SegmenterBuilder, TractPredictor,
+};
 
 /// Root mean square of the error of the logits relative to the logits: 8 bits, of which 7 are used, give an error of one
 /// percent per layer.
@@ -100,6 +102,62 @@ fn int8_models_give_nearly_the_same_logits_and_labels() {
         let (error, _) = compare(&expected, &ort(&runtime, &wrong), &inputs);
         assert!(error > INT8_ERROR, "{axes}-D: halved ranges leave an error of {error}");
     }
+}
+
+/// The native engine sums the same integers, so that only values next to the middle between two integers differ.
+#[test]
+fn native_computes_int8_models_as_onnx_runtime_does() {
+    let runtime = onnx_runtime();
+    for axes in [2, 3] {
+        let (whole, inputs) = (model(axes), inputs(axes));
+        let bytes = to_int8(&whole, &ranges(&runtime, &whole, &inputs)).unwrap();
+        let native = NativePredictor::new(&bytes, Some(2)).unwrap();
+        let (error, agreement) = compare(&ort(&runtime, &bytes), &native, &inputs);
+        assert!(error < INT8_ERROR / 2.0 && agreement > INT8_AGREEMENT, "{axes}-D: {error}, {agreement}");
+        let (error, _) = compare(&ort(&runtime, &whole), &native, &inputs);
+        assert!(error < INT8_ERROR && error > 1e-6, "{axes}-D: {error} from single precision");
+    }
+}
+
+/// Relative error of the logits in bfloat16, which has eight significant bits.
+const BF16_ERROR: f64 = 0.02;
+
+#[test]
+fn native_computes_in_bfloat16_on_request() {
+    let whole = model(3);
+    let Ok(half) = NativePredictor::bf16(&whole, Some(2)) else {
+        let refused = Segmenter::builder().model_bytes(whole).engine(Engine::Native).precision(Precision::Bf16);
+        let error = refused.build().unwrap_err();
+        assert!(error.to_string().contains("no bf16 arithmetic"), "{error}");
+        sulcus_harness::skip("the rest, which needs AVX512-BF16");
+    };
+    for axes in [2, 3] {
+        let (whole, inputs) = (model(axes), inputs(axes));
+        let [half, single] =
+            [NativePredictor::bf16, NativePredictor::new].map(|new| new(&whole, Some(2)).unwrap());
+        let (error, _) = compare(&single, &half, &inputs);
+        assert!(error > 1e-5 && error < BF16_ERROR, "{axes}-D: {error}");
+        // Values between layers take half the memory.
+        let [half, single] = [half, single].map(|engine| engine.workspace_bytes(inputs[0].shape()).unwrap());
+        assert!(2 * half <= single + 4096, "{half} and {single} bytes");
+    }
+    drop(half);
+    let scan = noise_scan([12, 12, 8], 4);
+    let builder = |precision| Segmenter::builder().device(Device::Cpu).precision(precision);
+    for engine in [Engine::Native, Engine::Auto] {
+        for bytes in [whole.clone(), declared(Precision::Fp16, &to_half(&whole).unwrap())] {
+            let segmenter = builder(Precision::Bf16).engine(engine).model_bytes(bytes).build().unwrap();
+            let found = segmenter.segment(&scan, SegmentOptions::default()).unwrap();
+            assert_eq!((found.precision.as_str(), found.engine), ("bf16", Engine::Native));
+        }
+    }
+    let refused =
+        |builder: SegmenterBuilder, bytes: &[u8]| builder.model_bytes(bytes).build().unwrap_err().to_string();
+    let native = |precision| builder(precision).engine(Engine::Native);
+    let int8 = declared(Precision::Int8, &whole);
+    assert!(refused(native(Precision::Bf16), &int8).contains("an int8 model computes in int8"));
+    assert!(refused(native(Precision::Fp16), &whole).contains("it computes in bf16"));
+    assert!(refused(builder(Precision::Bf16).engine(Engine::Tract), &whole).contains("no half precision"));
 }
 
 #[test]
@@ -188,11 +246,14 @@ fn convolution_3d_in_8_bits_is_exact_for_integers() {
         let step = (sums.high().max(0.0) - sums.low().min(0.0)) / 255.0;
         let bytes = to_int8(&whole, &ranges).unwrap();
         let (expected_shape, expected) = ort(&runtime, &whole).logits(image.clone()).unwrap().into_parts();
-        let (found_shape, found) = ort(&runtime, &bytes).logits(image).unwrap().into_parts();
-        assert_eq!(expected_shape, found_shape, "{kernel:?} {stride:?}");
-        let worst = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        // Half a step, and another half at the ends for the rounding of the zero point.
-        assert!(worst <= step * 1.001, "{kernel:?} {stride:?}: off by {worst}, a step is {step}");
+        let native = NativePredictor::new(&bytes, Some(2)).unwrap();
+        for engine in [&ort(&runtime, &bytes) as &dyn Predictor, &native] {
+            let (found_shape, found) = engine.logits(image.clone()).unwrap().into_parts();
+            assert_eq!(expected_shape, found_shape, "{kernel:?} {stride:?}");
+            let worst = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            // Half a step, and another half at the ends for the rounding of the zero point.
+            assert!(worst <= step * 1.001, "{kernel:?} {stride:?}: off by {worst}, a step is {step}");
+        }
     }
 }
 
@@ -216,26 +277,24 @@ fn results_report_the_precision_and_ensembles_may_mix_precisions() {
         (vec![&int8, &whole, &int8], "fp32+int8"),
     ] {
         let builder = models.iter().fold(Segmenter::builder(), |b, model| b.model_bytes(model.as_slice()));
-        let segmenter = builder.ort_library(OrtLibrary::Search(search())).device(Device::Cpu).build().unwrap();
+        let builder = builder.engine(Engine::Ort).ort_library(OrtLibrary::Search(search()));
+        let segmenter = builder.device(Device::Cpu).build().unwrap();
         let found = segmenter.segment(&scan, SegmentOptions::default()).unwrap();
         assert_eq!((found.precision.as_str(), found.engine), (expected, Engine::Ort));
     }
 }
 
 #[test]
-fn embedded_engine_refuses_int8_and_names_onnx_runtime() {
+fn tract_refuses_int8_and_names_the_other_engines() {
     // The specification decides; the graph is not examined.
     let int8 = declared(Precision::Int8, &model(3));
-    let nowhere = OrtLibrary::Search(OrtSearch::default());
-    let tract = Segmenter::builder().model_bytes(int8.as_slice()).engine(Engine::Tract);
-    let mut tried = vec![tract];
+    let error = Segmenter::builder().model_bytes(int8.as_slice()).engine(Engine::Tract).build().unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::NeedsOnnxRuntime { precision: Precision::Int8, .. }), "{error}");
+    assert!(error.to_string().contains("the native engine and ONNX Runtime do"), "{error}");
     if !has_onnx_runtime() {
-        tried.push(Segmenter::builder().model_bytes(int8.as_slice()).ort_library(nowhere));
-    }
-    for builder in tried {
-        let error = builder.build().unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::NeedsOnnxRuntime { precision: Precision::Int8, .. }), "{error}");
-        assert!(error.to_string().contains("does not support int8 models, ONNX Runtime does"), "{error}");
+        let nowhere = OrtLibrary::Search(OrtSearch::default());
+        let auto = Segmenter::builder().model_bytes(int8.as_slice()).ort_library(nowhere).build().unwrap();
+        assert_eq!(auto.engine(), Engine::Native);
     }
     let half = declared(Precision::Fp16, &to_half(&model(3)).unwrap());
     assert!(Segmenter::builder().model_bytes(half).engine(Engine::Tract).build().is_ok());

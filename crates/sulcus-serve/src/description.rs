@@ -87,7 +87,9 @@ pub(crate) fn openapi_json(token_required: bool, max_body_bytes: u64) -> Vec<u8>
     };
     replace("/info/version", json!(env!("CARGO_PKG_VERSION")));
     replace("/security", if token_required { json!([{"token": []}]) } else { json!([]) });
-    for media_type in ["application~1gzip", "application~1octet-stream"] {
+    for media_type in
+        ["application~1gzip", "application~1octet-stream", "image~1png", "image~1jpeg", "image~1tiff"]
+    {
         let pointer = format!("/paths/~1v1~1segment/post/requestBody/content/{media_type}/schema/maxLength");
         replace(&pointer, json!(max_body_bytes));
     }

@@ -76,9 +76,14 @@ impl ProblemDetails {
             StatusCode::NOT_ACCEPTABLE,
             "not-acceptable",
             "the response is available as application/gzip (the mask, .nii.gz), application/octet-stream (the mask, .nii), \
-             application/json (the result without the mask), multipart/form-data or multipart/mixed (the result and the \
+             image/png (the mask of a picture or one slice), application/json (the result without the mask), multipart/form-data or multipart/mixed (the result and the \
              mask, .nii.gz); name one of them in Accept",
         )
+    }
+
+    pub(crate) fn not_one_slice(slices: usize) -> Self {
+        let detail = format!("a PNG holds one slice, the scan has {slices}; name another type in Accept");
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", detail)
     }
 
     pub(crate) fn unauthorized() -> Self {
@@ -101,7 +106,8 @@ impl ProblemDetails {
 
     pub(crate) fn unsupported_media_type(found: impl Display) -> Self {
         let detail = format!(
-            "expected a NIfTI file (.nii or .nii.gz) as the body, sent as application/gzip or application/octet-stream, \
+            "expected a NIfTI file (.nii or .nii.gz) as the body, sent as application/gzip or application/octet-stream, or a picture, \
+             sent as image/png, image/jpeg or image/tiff, \
              found {found}; with curl: --data-binary @scan.nii.gz -H 'Content-Type: application/gzip'"
         );
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-type", detail)
@@ -111,7 +117,7 @@ impl ProblemDetails {
         Self::new(
             StatusCode::BAD_REQUEST,
             "empty-body",
-            "the body is empty: send a NIfTI file (.nii or .nii.gz); with curl: --data-binary @scan.nii.gz",
+            "the body is empty: send a NIfTI file (.nii or .nii.gz) or a picture; with curl: --data-binary @scan.nii.gz",
         )
     }
 

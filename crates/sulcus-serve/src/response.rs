@@ -20,6 +20,8 @@ pub(crate) enum ResponseFormat {
     GzippedMask,
     /// The mask as `.nii`.
     PlainMask,
+    /// The mask as `.png`, for a picture or one slice.
+    Png,
     /// The result without the mask.
     Json,
     /// The result and the mask as `.nii.gz`. Browsers and other JavaScript programs parse this multipart type, and no
@@ -31,12 +33,14 @@ pub(crate) enum ResponseFormat {
 
 impl ResponseFormat {
     /// In order of preference where the client has none.
-    const ALL: [Self; 5] = [Self::GzippedMask, Self::PlainMask, Self::Json, Self::FormData, Self::Multipart];
+    const ALL: [Self; 6] =
+        [Self::GzippedMask, Self::PlainMask, Self::Png, Self::Json, Self::FormData, Self::Multipart];
 
     fn media_type(self) -> &'static str {
         match self {
             Self::GzippedMask => "application/gzip",
             Self::PlainMask => "application/octet-stream",
+            Self::Png => "image/png",
             Self::Json => "application/json",
             Self::FormData => "multipart/form-data",
             Self::Multipart => "multipart/mixed",
@@ -115,9 +119,10 @@ impl IntoResponse for SegmentResponse {
         let mut content_type = HeaderValue::from_static(format.media_type());
         let body = match format {
             ResponseFormat::Json => serde_json::to_vec(&result).unwrap_or_default(),
-            ResponseFormat::GzippedMask | ResponseFormat::PlainMask => {
+            ResponseFormat::GzippedMask | ResponseFormat::PlainMask | ResponseFormat::Png => {
                 let disposition = match format {
                     ResponseFormat::GzippedMask => "attachment; filename=\"mask.nii.gz\"",
+                    ResponseFormat::Png => "attachment; filename=\"mask.png\"",
                     _ => "attachment; filename=\"mask.nii\"",
                 };
                 headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static(disposition));
@@ -211,7 +216,8 @@ mod tests {
             value: i as u16,
             values: vec![i as u16],
             voxels: 10,
-            ml: 0.01,
+            ml: Some(0.01),
+            mm2: None,
         };
         let mut report = Report::default();
         report.engine = "tract".into();

@@ -36,11 +36,11 @@ pub(crate) struct UploadLimits {
     pub(crate) min_rate: MinRate,
 }
 
-/// Refuses a `Content-Type` or `Content-Encoding` that names something other than a NIfTI file, before the body is sent.
+/// Refuses a `Content-Type` or `Content-Encoding` that names something other than a NIfTI file or a picture, before the body is sent.
 /// What the body is, its content decides.
 pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), ProblemDetails> {
     /// `application/x-nifti` and similar types are not registered, but programs send them.
-    const ACCEPTED: [&str; 8] = [
+    const ACCEPTED: [&str; 11] = [
         "application/gzip",
         "application/octet-stream",
         "application/x-gzip",
@@ -49,6 +49,9 @@ pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), ProblemDetai
         "application/vnd.nifti",
         "image/nifti",
         "binary/octet-stream",
+        "image/png",
+        "image/jpeg",
+        "image/tiff",
     ];
     let text = |value: &HeaderValue| value.to_str().unwrap_or("(not text)").to_ascii_lowercase();
     for value in headers.get_all(CONTENT_TYPE) {

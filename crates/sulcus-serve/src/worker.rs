@@ -80,7 +80,7 @@ impl Worker {
             problem
         };
         let read_start = Instant::now();
-        self.check_memory(&upload.bytes).map_err(failed)?;
+        self.check_header(&upload.bytes, format).map_err(failed)?;
         let scan =
             sulcus_io::read_scan_bytes(&upload.bytes).map_err(|e| failed(ProblemDetails::unreadable_scan(&e)))?;
         drop(upload);
@@ -117,10 +117,15 @@ impl Worker {
                 Some(Compression::Gzip)
             }
             ResponseFormat::PlainMask => Some(Compression::None),
-            ResponseFormat::Json => None,
+            ResponseFormat::Json | ResponseFormat::Png => None,
         };
-        let encode = |c| sulcus_io::encode_labels(&segmentation.labels, &scan.metadata, &segmentation.table, c);
-        let mask = compression.map(encode).transpose().map_err(|e| {
+        let (labels, table) = (&segmentation.labels, &segmentation.table);
+        let encoded = match (format, compression) {
+            (ResponseFormat::Png, _) => Some(sulcus_io::encode_labels_png(labels, &scan.metadata, table)),
+            (_, Some(compression)) => Some(sulcus_io::encode_labels(labels, &scan.metadata, table, compression)),
+            (_, None) => None,
+        };
+        let mask = encoded.transpose().map_err(|e| {
             tracing::error!("a mask was not encoded: {}", with_causes(&e));
             failed(ProblemDetails::internal())
         })?;
@@ -136,13 +141,18 @@ impl Worker {
         Ok(SegmentResponse { format, mask: mask.unwrap_or_default(), result })
     }
 
-    /// Compares the memory that the header announces with the limits, before anything is inflated.
-    fn check_memory(&self, bytes: &[u8]) -> Result<(), ProblemDetails> {
-        let read_bytes = sulcus_io::nifti_memory_bytes(bytes).map_err(|e| ProblemDetails::unreadable_scan(&e))?;
+    /// Compares the memory that the header announces with the limits, before anything is inflated, and the grid with what the response
+    /// can hold.
+    fn check_header(&self, bytes: &[u8], format: ResponseFormat) -> Result<(), ProblemDetails> {
+        let (geometry, read_bytes) =
+            sulcus_io::announced(bytes).map_err(|e| ProblemDetails::unreadable_scan(&e))?;
         if read_bytes > self.max_read_bytes {
             return Err(ProblemDetails::scan_too_large(self.max_read_bytes, read_bytes));
         }
-        let geometry = sulcus_io::nifti_geometry(bytes).map_err(|e| ProblemDetails::unreadable_scan(&e))?;
+        let [_, _, slices] = geometry.shape();
+        if format == ResponseFormat::Png && slices > 1 {
+            return Err(ProblemDetails::not_one_slice(slices));
+        }
         let checked =
             self.service.segmenter().check_memory(&geometry, read_bytes, Outputs::Labels, self.max_memory);
         checked.map_err(|error| ProblemDetails::segmentation_failed(&error))

@@ -40,6 +40,7 @@ mod step;
 pub use error::{CaseStage, PreflightError, TrainError};
 pub use export::calibration::{HeldOutScan, RunData};
 pub use export::onnx::{ExportError, export_onnx};
+pub use export::weights::{NetworkWeights, network_weights};
 pub use network::{
     GpuForms, InputGradientForm, LayerForm, NetworkError, NetworkPredictor, UNet, gpu_convolution,
     gpu_transposed_convolution,

@@ -173,6 +173,21 @@ pub enum OrientationSource {
     Directions,
     /// The file has no orientation. Only the voxel sizes are known; left and right are a guess.
     None,
+    /// A picture (PNG, JPEG, TIFF): its columns and rows are no directions of a patient, and none are expected.
+    Picture,
+}
+
+/// The unit of the distance between neighbouring voxels of a grid. It decides what a number of voxels can be converted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GridUnit {
+    /// Millimetres along all three axes. Voxels have a volume.
+    #[default]
+    Millimetre,
+    /// Millimetres along x and y of a single picture, which has no depth. Pixels have an area.
+    MillimetreInPlane,
+    /// Pixels: the grid has no physical size. Each distance is 1.
+    Pixel,
 }
 
 /// A grid of voxels in the patient: its shape and its transform.
@@ -181,6 +196,7 @@ pub struct Geometry {
     shape: [usize; 3],
     ras_from_voxel: RasFromVoxel,
     source: OrientationSource,
+    unit: GridUnit,
 }
 
 impl Geometry {
@@ -203,7 +219,29 @@ impl Geometry {
         if !voxels.is_some_and(|v| v > 0 && v <= limit) {
             return Err(VolumeError::Shape(shape));
         }
-        Ok(Self { shape, ras_from_voxel, source })
+        Ok(Self { shape, ras_from_voxel, source, unit: GridUnit::Millimetre })
+    }
+
+    /// The grid of a picture, or of a stack of pictures along z. Columns run to the left and rows to posterior (orientation
+    /// LPS), so that an axial view shows the picture upright. `spacing` is in `unit`; it is ignored for [`GridUnit::Pixel`].
+    ///
+    /// # Errors
+    /// As [`Geometry::new`].
+    pub fn of_picture(shape: [usize; 3], spacing: Spacing, unit: GridUnit) -> Result<Self, VolumeError> {
+        let spacing = match unit {
+            GridUnit::Millimetre | GridUnit::MillimetreInPlane => spacing,
+            GridUnit::Pixel => Spacing([1.0; 3]),
+        };
+        let grid = Self::new(shape, RasFromVoxel::aligned(Orientation::LPS, spacing), OrientationSource::Picture)?;
+        Ok(Self { unit, ..grid })
+    }
+
+    /// Another grid of the same scan: with the source of this one's transform, and its unit.
+    ///
+    /// # Errors
+    /// As [`Geometry::new`].
+    pub fn with_grid(&self, shape: [usize; 3], ras_from_voxel: RasFromVoxel) -> Result<Self, VolumeError> {
+        Ok(Self { unit: self.unit, ..Self::new(shape, ras_from_voxel, self.source)? })
     }
 
     /// The number of voxels along each axis, x first. [`Xyz`](crate::Xyz) names this order as a type.
@@ -232,10 +270,28 @@ impl Geometry {
     }
 
     /// The volume of `voxels` voxels in millilitres (1 ml = 1000 mm³). Sheared grids, as a tilted gantry produces, are
-    /// taken into account.
-    pub fn ml(&self, voxels: usize) -> f64 {
+    /// taken into account. `None` for a picture, whose pixels have no volume.
+    pub fn ml(&self, voxels: usize) -> Option<f64> {
         // The division comes last: 0.001 ml has no exact binary representation, but 1896 / 1000 is rounded once.
-        voxels as f64 * self.ras_from_voxel.determinant().abs() / 1000.0
+        (self.unit == GridUnit::Millimetre)
+            .then(|| voxels as f64 * self.ras_from_voxel.determinant().abs() / 1000.0)
+    }
+
+    /// The area of `pixels` pixels of a picture in square millimetres; `None` for scans, and for pictures whose pixel size is
+    /// unknown.
+    pub fn mm2(&self, pixels: usize) -> Option<f64> {
+        let [x, y, _] = self.spacing().mm();
+        (self.unit == GridUnit::MillimetreInPlane).then_some(pixels as f64 * (x * y))
+    }
+
+    /// The unit of the spacing.
+    pub fn unit(&self) -> GridUnit {
+        self.unit
+    }
+
+    /// Whether this is the grid of a picture, which has no position in a patient.
+    pub fn is_picture(&self) -> bool {
+        self.source == OrientationSource::Picture
     }
 
     /// The part of the file that the transform was read from.
@@ -249,7 +305,8 @@ impl Geometry {
         (x < nx && y < ny && z < nz).then(|| (z * ny + y) * nx + x)
     }
 
-    /// Checks that `other` has the same shape and that its voxels lie at the same positions in the patient.
+    /// Checks that `other` has the same shape and that its voxels lie at the same positions in the patient. Two pictures have no
+    /// positions, so only their shapes count: a mask that was painted over a picture rarely states the size of its pixels.
     ///
     /// # Errors
     /// [`VolumeError::GridMismatch`], which says how they differ.
@@ -257,7 +314,7 @@ impl Geometry {
         if self.shape != other.shape {
             return Err(VolumeError::GridMismatch(format!("shapes {:?} and {:?}", self.shape, other.shape)));
         }
-        if self.ras_from_voxel == other.ras_from_voxel {
+        if self.ras_from_voxel == other.ras_from_voxel || (self.is_picture() && other.is_picture()) {
             // Far from the origin the round trip below loses whole voxels to rounding, even between equal transforms.
             return Ok(());
         }
@@ -334,7 +391,34 @@ mod tests {
     fn volume_in_ml_accounts_for_shear() {
         let map = RasFromVoxel::new([[1.0, 0.0, 0.0, 0.0], [0.0, 2.0, 1.0, 0.0], [0.0, 0.0, 3.0, 0.0]]).unwrap();
         let grid = Geometry::new([4, 5, 6], map, OrientationSource::Sform).unwrap();
-        assert_eq!(grid.ml(500), 3.0);
+        assert_eq!((grid.ml(500), grid.mm2(500)), (Some(3.0), None));
+    }
+
+    #[test]
+    fn pictures_measure_what_their_unit_allows() {
+        let spacing = Spacing::new([0.5, 0.25, 2.0]).unwrap();
+        let picture = |unit| Geometry::of_picture([4, 3, 1], spacing, unit).unwrap();
+        let (pixels, area, volume) =
+            (picture(GridUnit::Pixel), picture(GridUnit::MillimetreInPlane), picture(GridUnit::Millimetre));
+        assert_eq!((pixels.ml(8), pixels.mm2(8), pixels.spacing().mm()), (None, None, [1.0; 3]));
+        assert_eq!((area.ml(8), area.mm2(8)), (None, Some(1.0)));
+        assert_eq!((volume.ml(8), volume.mm2(8)), (Some(0.002), None));
+        assert_eq!(pixels.orientation().to_string(), "LPS");
+        // What is made from a grid has its unit.
+        let coarse = area.respaced(Spacing::new([1.0, 0.5, 2.0]).unwrap()).unwrap();
+        assert_eq!((coarse.unit(), coarse.source()), (GridUnit::MillimetreInPlane, OrientationSource::Picture));
+    }
+
+    #[test]
+    fn pictures_of_one_shape_share_a_grid_whatever_their_pixel_sizes_are() {
+        let fine = Spacing::new([0.5; 3]).unwrap();
+        let stated = Geometry::of_picture([4, 3, 1], fine, GridUnit::MillimetreInPlane).unwrap();
+        let painted = Geometry::of_picture([4, 3, 1], fine, GridUnit::Pixel).unwrap();
+        assert!(stated.check_same_grid(&painted).is_ok());
+        let turned = Geometry::of_picture([3, 4, 1], fine, GridUnit::Pixel).unwrap();
+        assert!(stated.check_same_grid(&turned).is_err());
+        let scan = Geometry::new([4, 3, 1], oblique(), OrientationSource::Sform).unwrap();
+        assert!(painted.check_same_grid(&scan).is_err());
     }
 
     #[test]

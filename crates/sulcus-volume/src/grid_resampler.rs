@@ -273,7 +273,7 @@ impl Geometry {
             }
             new
         });
-        Self::new(shape, crate::RasFromVoxel::new(rows)?, self.source())
+        self.with_grid(shape, crate::RasFromVoxel::new(rows)?)
     }
 }
 

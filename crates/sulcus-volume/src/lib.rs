@@ -51,7 +51,9 @@ mod volume;
 
 pub use axes::{GridAxis, Xyz, Zyx};
 pub use error::VolumeError;
-pub use geometry::{Geometry, OrientationSource, RasFromVoxel, RasPoint, Spacing, VoxelFromRas, VoxelIndex};
+pub use geometry::{
+    Geometry, GridUnit, OrientationSource, RasFromVoxel, RasPoint, Spacing, VoxelFromRas, VoxelIndex,
+};
 pub use grid_resampler::GridResampler;
 pub use label::{LabelEntry, LabelTable, Rgb};
 pub use orientation::{AxisDirection, Orientation};

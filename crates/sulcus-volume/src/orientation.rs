@@ -64,6 +64,13 @@ impl Orientation {
         AxisDirection { ras_axis: 2, positive: true },
     ]);
 
+    /// Left, posterior, superior: the columns and rows of a picture, and the axes of DICOM and ITK.
+    pub const LPS: Self = Self([
+        AxisDirection { ras_axis: 0, positive: false },
+        AxisDirection { ras_axis: 1, positive: false },
+        AxisDirection { ras_axis: 2, positive: true },
+    ]);
+
     /// Left, posterior, inferior.
     pub const LPI: Self = Self([
         AxisDirection { ras_axis: 0, positive: false },

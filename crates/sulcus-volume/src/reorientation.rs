@@ -159,7 +159,7 @@ impl Reorientation {
             reoriented
         });
         // A signed permutation of a valid transform's columns is a valid transform, so the error cannot occur.
-        match RasFromVoxel::new(rows).and_then(|map| Geometry::new(self.shape(shape), map, source.source())) {
+        match RasFromVoxel::new(rows).and_then(|map| source.with_grid(self.shape(shape), map)) {
             Ok(geometry) => geometry,
             Err(_) => *source,
         }

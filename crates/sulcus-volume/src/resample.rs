@@ -29,7 +29,7 @@ impl Geometry {
             }
             scaled
         });
-        Self::new(shape, RasFromVoxel::new(rows)?, self.source())
+        self.with_grid(shape, RasFromVoxel::new(rows)?)
     }
 }
 

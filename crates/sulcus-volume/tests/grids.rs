@@ -97,7 +97,7 @@ proptest! {
         let reorientation = Reorientation::between(source.orientation(), to);
         let reoriented = reorientation.geometry(&source);
         prop_assert!(distance(reoriented.spacing().mm(), reorientation.permute(source.spacing().mm())) < POSITION_TOLERANCE_MM);
-        prop_assert!((reoriented.ml(1000) / source.ml(1000) - 1.0).abs() < POSITION_TOLERANCE_MM);
+        prop_assert!((reoriented.ml(1000).unwrap() / source.ml(1000).unwrap() - 1.0).abs() < POSITION_TOLERANCE_MM);
     }
 
     #[test]

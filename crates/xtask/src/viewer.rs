@@ -3,6 +3,7 @@
 //! The built files are committed, so that a plain `cargo build` of the command line embeds them. Only this task creates
 //! them.
 
+mod shrink;
 mod toolchain;
 
 use std::fs;
@@ -11,6 +12,7 @@ use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
 
+use shrink::{optimise, shorten, shorten_page};
 use toolchain::{DEBIAN_RUSTC, Toolchain};
 
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -26,16 +28,27 @@ const TOOLS: Part = Part {
     package: "sulcus-viewer-tools",
     module: "sulcus_viewer_tools",
     pages: &["tools.js"],
-    max_gzipped_bytes: 140 * 1024,
+    max_gzipped_bytes: 160 * 1024,
+};
+/// The files that are loaded to read DICOM and other formats.
+const FORMATS: Part = Part {
+    package: "sulcus-viewer-formats",
+    module: "sulcus_viewer_formats",
+    pages: &["loading.js", "worker.js"],
+    max_gzipped_bytes: 400 * 1024,
 };
 const RECORD: &str = "sources.sha256";
 /// The files and folders that determine the built viewer.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 15] = [
     "wasm/Cargo.toml",
     "wasm/src",
     "wasm/page",
+    "wasm/formats/Cargo.toml",
+    "wasm/formats/src",
     "wasm/tools/Cargo.toml",
     "wasm/tools/src",
+    "crates/sulcus-dicom/Cargo.toml",
+    "crates/sulcus-dicom/src",
     "crates/sulcus-volume/Cargo.toml",
     "crates/sulcus-volume/src",
     "crates/sulcus-io/Cargo.toml",
@@ -43,20 +56,6 @@ const SOURCES: [&str; 11] = [
     "crates/sulcus-metrics/Cargo.toml",
     "crates/sulcus-metrics/src",
 ];
-const BINARYEN: &str = "132.0.0";
-/// The WebAssembly features that stable Rust uses for this target and that every browser since 2022 supports. With
-/// `--all-features`, wasm-opt could use features that Chromium refuses.
-const WASM_FEATURES: [&str; 8] = [
-    "--enable-bulk-memory",
-    "--enable-bulk-memory-opt",
-    "--enable-call-indirect-overlong",
-    "--enable-multivalue",
-    "--enable-mutable-globals",
-    "--enable-nontrapping-float-to-int",
-    "--enable-reference-types",
-    "--enable-sign-ext",
-];
-
 /// A WebAssembly module with its glue, and the files of the page that use it.
 struct Part {
     package: &'static str,
@@ -89,10 +88,13 @@ impl Part {
         optimise(&staging.join(self.wasm()))?;
         for page in self.pages {
             let text = read(&root.join("wasm/page").join(page))?;
-            write(&staging.join(page), &if page.ends_with(".js") { without_comments(&text) } else { text })?;
+            write(
+                &staging.join(page),
+                &if page.ends_with(".js") { shorten(&text, "js")? } else { shorten_page(&text)? },
+            )?;
         }
         let glue = staging.join(self.glue());
-        write(&glue, &without_comments(&read(&glue)?))
+        write(&glue, &shorten(&read(&glue)?, "js")?)
     }
 
     /// The size of the files, compressed.
@@ -117,11 +119,7 @@ impl Part {
     }
 }
 
-const PARTS: [Part; 2] = [CORE, TOOLS];
-
-/// Two rounds find more than one. Below 1 KiB is only the end of the stack, which begins at 1 MiB, and a browser fills new memory
-/// with zeros.
-const WASM_SHRINKING: [&str; 4] = ["-Oz", "-Oz", "--low-memory-unused", "--zero-filled-memory"];
+const PARTS: [Part; 3] = [CORE, TOOLS, FORMATS];
 
 /// Compiles the viewer and writes `wasm/dist`.
 ///
@@ -175,18 +173,6 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
         }
     }
     PARTS.iter().try_for_each(|part| part.check_size(&dist).map(|_| ()))
-}
-
-/// A script without indentation, empty lines and whole-line comments. Neither our scripts nor those of wasm-bindgen have
-/// multi-line strings, in which this would change the meaning.
-fn without_comments(script: &str) -> String {
-    let mut inside = false;
-    let kept = script.lines().map(str::trim).filter(|line| {
-        let comment = inside || line.starts_with("/*");
-        inside = comment && !line.ends_with("*/");
-        !comment && !line.is_empty() && !line.starts_with("//")
-    });
-    kept.flat_map(|line| [line, "\n"]).collect()
 }
 
 fn compile(root: &Path, part: &Part) -> Result<PathBuf, String> {
@@ -260,25 +246,6 @@ fn locked_version(root: &Path, package: &str) -> Result<String, String> {
         .and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"'))
         .map(str::to_owned)
         .ok_or_else(|| format!("{package} is not in the lock file: {}", path.display()))
-}
-
-/// Shrinks the module with binaryen's wasm-opt if npm can install it; otherwise the module is not changed.
-fn optimise(module: &Path) -> Result<(), String> {
-    let folder = tools_folder()?.join(format!("binaryen-{BINARYEN}"));
-    let tool = folder.join("node_modules/.bin/wasm-opt");
-    if !tool.is_file() {
-        make_folder(&folder)?;
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(&folder);
-        npm.arg(format!("binaryen@{BINARYEN}")).stdout(Stdio::null());
-        if let Err(reason) = run(&mut npm) {
-            say(&format!("viewer: not optimised, because npm could not install binaryen ({reason})"));
-            return Ok(());
-        }
-    }
-    let small = module.with_extension("small");
-    run(Command::new(tool).args(WASM_SHRINKING).args(WASM_FEATURES).arg(module).arg("-o").arg(&small))?;
-    fs::rename(&small, module).map_err(|e| format!("replacing the module: {e}: {}", module.display()))
 }
 
 /// The folder for build tools: `$SULCUS_TOOLS`, else the user's cache folder; never inside the clone.
@@ -375,12 +342,6 @@ fn say(line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_comments_and_indentation_are_removed_from_scripts() {
-        let script = "/**\n * What it does.\n */\nexport function f() {\n  // why\n\n  return a / 2; // rest\n}\n/* one line */\nf();\n";
-        assert_eq!(without_comments(script), "export function f() {\nreturn a / 2; // rest\n}\nf();\n");
-    }
 
     #[test]
     fn changed_sources_change_the_hash_but_line_ends_do_not() {

@@ -307,7 +307,7 @@ fn volume(data: &[u8]) {
         assert_eq!(labels.data().len(), labels.geometry().voxels());
     }
     if let Ok(info) = read_info_bytes(data) {
-        assert!(info.min <= info.max && info.spacing_mm.iter().all(|mm| *mm > 0.0));
+        assert!(info.min <= info.max && info.spacing_mm.iter().flatten().all(|mm| *mm > 0.0));
     }
 }
 

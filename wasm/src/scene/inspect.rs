@@ -96,16 +96,18 @@ impl Scene {
 
     /// The header of a file: pairs of a name and a value. It has no texts of the file, which may identify the patient.
     pub fn header(&self, role: Role) -> Vec<(&'static str, String)> {
-        let source = match role.layer() {
-            None => self.scan.as_ref().map(|scan| &scan.source),
-            Some(layer) => self.layers[layer].as_ref().map(|labels| &labels.source),
+        let source = match role {
+            Role::Image => self.scan.as_ref().map(|scan| &scan.source),
+            Role::Map => self.map.as_ref().map(|map| &map.source),
+            Role::Mask => self.layers[0].as_ref().map(|labels| &labels.source),
+            Role::Truth => self.layers[1].as_ref().map(|labels| &labels.source),
         };
         source.map(describe).unwrap_or_default()
     }
 }
 
 /// The smallest and largest finite value.
-fn range_of(values: &[f32]) -> Option<[f32; 2]> {
+pub(super) fn range_of(values: &[f32]) -> Option<[f32; 2]> {
     let finite = values.iter().copied().filter(|v| v.is_finite());
     let range = finite.fold([f32::INFINITY, f32::NEG_INFINITY], |[low, high], v| [low.min(v), high.max(v)]);
     (range[0] <= range[1]).then_some(range)

@@ -1,6 +1,7 @@
 //! The state of the viewer.
 
 mod inspect;
+mod map;
 mod navigate;
 
 use std::cell::Cell;
@@ -12,7 +13,7 @@ use sulcus_volume::{
 
 use crate::compare::{Difference, differences};
 use crate::display::{Cursor, DisplayGrid, Frame, voxel_at};
-use crate::file_names::role_from_name;
+use crate::file_names::{names_a_map, role_from_name};
 use crate::label_heuristic::looks_like_label_map;
 use crate::label_stats::{CountedLabels, LabelStats, intensities, label_stats};
 use crate::render::{LabelLayer, Palette, PlaneView, render};
@@ -46,6 +47,7 @@ struct Scan {
 #[derive(Debug, Default)]
 pub struct Scene {
     scan: Option<Scan>,
+    map: Option<Scan>,
     layers: [Option<Labels>; 2],
     /// The range of a channel of the image, once it was asked for.
     range: Cell<Option<(usize, Option<[f32; 2]>)>>,
@@ -70,7 +72,7 @@ pub struct Scene {
 const MAX_LABELS: usize = 1024;
 
 impl Scene {
-    /// Reads a file and shows it as `role`. Without a role, a label map becomes the mask or the reference, as its name says or
+    /// Reads a file and shows it as `role`. Without a role, a file whose name says so becomes the map, a label map becomes the mask or the reference, as its name says or
     /// the reference if there is already a mask, and anything else the image. Returns the role.
     ///
     /// # Errors
@@ -79,6 +81,7 @@ impl Scene {
         let message = |e: sulcus_io::IoError| e.to_string();
         let role = match role {
             Some(role) => role,
+            None if names_a_map(name) => Role::Map,
             None => {
                 let (image, source) = read_image_bytes_without_statistics(bytes).map_err(message)?;
                 if !source.is_label_map() && !looks_like_label_map(&image) {
@@ -92,7 +95,11 @@ impl Scene {
         match role.layer() {
             None => {
                 let (image, source) = read_image_bytes_without_statistics(bytes).map_err(message)?;
-                self.show_image(image, source);
+                if role == Role::Map {
+                    self.show_map(image, source);
+                } else {
+                    self.show_image(image, source);
+                }
             }
             Some(layer) => {
                 let (map, source) = read_labels_bytes(bytes).map_err(message)?;
@@ -155,6 +162,7 @@ impl Scene {
     /// Closes a file.
     pub fn remove(&mut self, role: Role) {
         match role.layer() {
+            None if role == Role::Map => self.map = None,
             None => {
                 self.range.set(None);
                 self.scan = None;
@@ -216,10 +224,11 @@ impl Scene {
         !self.hidden.contains(&label)
     }
 
-    /// The grid that everything is drawn on: that of the image, else of the mask, else of the reference.
+    /// The grid that everything is drawn on: that of the image, else of the mask, else of the reference, else of the map.
     pub fn geometry(&self) -> Option<&Geometry> {
         let labels = self.layers.iter().flatten().map(|l| l.map().geometry());
-        self.scan.as_ref().map(|scan| scan.image.geometry()).into_iter().chain(labels).next()
+        let [scan, map] = [&self.scan, &self.map].map(|scan| scan.as_ref().map(|scan| scan.image.geometry()));
+        scan.into_iter().chain(labels).chain(map).next()
     }
 
     /// A label layer, if it is on the displayed grid.
@@ -234,8 +243,7 @@ impl Scene {
         let Some(shown) = self.geometry() else { return Vec::new() };
         let reference = if self.scan.is_some() { Role::Image } else { Role::Mask };
         let problem = |role: Role| {
-            let labels = self.layers.get(role.layer()?)?.as_ref()?;
-            let error = shown.check_same_grid(labels.map().geometry()).err()?;
+            let error = shown.check_same_grid(self.geometry_of(role)?).err()?;
             Some(format!(
                 "The {} is not drawn: it does not lie on the {}'s grid ({error}). \
                  Load the {0} that was made for this {1}.",
@@ -243,7 +251,28 @@ impl Scene {
                 reference.name()
             ))
         };
-        [Role::Mask, Role::Truth].into_iter().filter_map(problem).chain(self.name_conflict.clone()).collect()
+        [Role::Mask, Role::Truth, Role::Map]
+            .into_iter()
+            .filter_map(problem)
+            .chain(self.name_conflict.clone())
+            .collect()
+    }
+
+    /// The roles of the layers that are not drawn because they lie on another grid than the image.
+    pub fn misplaced(&self) -> Vec<Role> {
+        let Some(scan) = &self.scan else { return Vec::new() };
+        let lies_elsewhere = |role: &Role| {
+            self.geometry_of(*role).is_some_and(|own| scan.image.geometry().check_same_grid(own).is_err())
+        };
+        [Role::Mask, Role::Truth, Role::Map].into_iter().filter(lies_elsewhere).collect()
+    }
+
+    fn geometry_of(&self, role: Role) -> Option<&Geometry> {
+        match role {
+            Role::Image => self.scan.as_ref().map(|scan| scan.image.geometry()),
+            Role::Map => self.map.as_ref().map(|map| map.image.geometry()),
+            _ => self.layers.get(role.layer()?)?.as_ref().map(|labels| labels.map().geometry()),
+        }
     }
 
     /// Whether left and right are a guess, because the file has no orientation.
@@ -253,10 +282,7 @@ impl Scene {
 
     /// Whether a file is loaded for a role.
     pub fn has(&self, role: Role) -> bool {
-        match role.layer() {
-            None => self.scan.is_some(),
-            Some(layer) => self.layers[layer].is_some(),
-        }
+        self.geometry_of(role).is_some()
     }
 
     /// The statistics of the displayed labels, in ascending order of their value.
@@ -340,12 +366,13 @@ impl Scene {
             let (geometry, data) = (scan.image.geometry(), scan.image.channel(settings.channel));
             project(geometry, data, plane, slices, settings.projection)
         });
-        let differences_palette = Difference::palette();
+        let (differences_palette, map_colors) = (Difference::palette(), settings.map.colormap.table());
         render(&PlaneView {
             image,
             window: settings.window,
             colors: &settings.colormap.table(),
             shading: settings.shading,
+            map: self.map_layer(plane, slice, &map_colors),
             layers: self.layers_of(plane, slice, &frame, &differences_palette),
             crosshair: settings.crosshair.then(|| cursor.pixel(plane)),
             line: line.max(1),

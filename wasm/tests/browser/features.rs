@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{ALL_THREE, Case, Visit, borrowed, differing, visit};
+use super::{ALL_THREE, Case, Visit, borrowed, differing, visit, visit_at};
 use sulcus_io::{Compression, encode_image, encode_labels, read_labels_bytes};
 use sulcus_metrics::surface_distances;
 use sulcus_viewer::{Colormap, Comparison, LabelStyle, Projection, Role, Scene};
@@ -46,11 +46,11 @@ const HELP: &str = "
     await rest();
 ";
 
-fn used(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Visit {
+pub(crate) fn used(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Visit {
     visit(name, query, files, &format!("{HELP}{script}"))
 }
 
-fn data(page: &Visit, name: &str) -> String {
+pub(crate) fn data(page: &Visit, name: &str) -> String {
     page.data(name).unwrap_or_else(|| panic!("the script did not get to {name}: {}", page.text("error")))
 }
 
@@ -62,8 +62,12 @@ fn scene_of(files: &[(&'static str, Vec<u8>)]) -> Scene {
     scene
 }
 
+pub(crate) fn from_hex(hex: &str) -> Vec<u8> {
+    (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect()
+}
+
 /// Checks that the canvases show what the scene draws.
-fn check_drawn(page: &Visit, scene: &Scene) {
+pub(crate) fn check_drawn(page: &Visit, scene: &Scene) {
     assert_eq!(page.text("error"), "");
     for (plane, (width, height, seen)) in Plane::ALL.into_iter().zip(page.canvases()) {
         let native: Vec<u8> =
@@ -390,7 +394,7 @@ fn gzip_members_are_joined_and_addresses_set_the_view() {
     let script = "note('ras', $('#ras').textContent); note('low', $('#low').textContent); note('single', $('#views').className);";
     let page = used("members", query, &[("members.nii.gz", &members)], script);
     assert_eq!(page.text("error"), "");
-    assert_eq!((data(&page, "ras"), data(&page, "low")), ("3.0, 20.0, 5.0 mm".to_owned(), "10".to_owned()));
+    assert_eq!((data(&page, "ras"), data(&page, "low")), ("R 3.0, A 20.0, S 5.0 mm".to_owned(), "10".to_owned()));
     assert_eq!(data(&page, "single"), "single");
 }
 
@@ -421,11 +425,11 @@ fn distances_angles_and_ellipses_are_measured_and_saved_as_csv() {
     ";
     let page = used("measure", ALL_THREE, &borrowed(&files), script);
     assert_eq!(page.text("error"), "");
-    assert!(
-        data(&page, "list").contains(&format!("distance: {} mm", data(&page, "expected"))),
-        "{}",
-        data(&page, "list")
-    );
+    // The picture has a whole number of pixels, so that a pixel is not exactly as wide as it is high.
+    let measured =
+        data(&page, "list").split("distance: ").nth(1).unwrap().split(' ').next().unwrap().parse::<f64>();
+    let expected = data(&page, "expected").parse::<f64>().unwrap();
+    assert!((measured.unwrap() - expected).abs() < 0.15, "{} {expected}", data(&page, "list"));
     assert_eq!(data(&page, "drawn"), "polyline,text,polyline,text,ellipse,text||");
     assert_eq!((data(&page, "off"), data(&page, "other")), ("3".to_owned(), "0".to_owned()));
     let csv = data(&page, "csv");
@@ -474,9 +478,7 @@ fn corrected_mask_is_saved_on_the_same_grid() {
         (data(&page, "rows"), data(&page, "undone"), data(&page, "redone")),
         ("3".into(), "true".into(), "true".into())
     );
-    let hex = data(&page, "bytes");
-    let bytes: Vec<u8> =
-        (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect();
+    let bytes = from_hex(&data(&page, "bytes"));
     let (map, metadata) = read_labels_bytes(&bytes).unwrap();
     assert_eq!(map.geometry(), case.mask.geometry());
     assert_eq!(metadata.label_text().map(|text| text.contains("Posterior <&>")), Some(true));
@@ -487,6 +489,78 @@ fn corrected_mask_is_saved_on_the_same_grid() {
     };
     assert!(differ(1, 0) + differ(2, 0) > 0);
     assert_eq!(differ(1, 2) + differ(2, 1), 0);
+}
+
+#[test]
+fn small_screens_show_one_plane_with_a_slider_and_nothing_is_cut() {
+    let files = Case::load().files();
+    let script = "
+        const shown = () => [...document.querySelectorAll('.view')].map((view) => getComputedStyle(view).display).join(' ');
+        note('shown', shown());
+        note('fits', String(document.documentElement.scrollWidth <= innerWidth));
+        const slide = $('.view.on .slide');
+        note('range', `${slide.min} ${slide.max} ${slide.value}`);
+        slide.value = 3;
+        slide.dispatchEvent(new Event('input', { bubbles: true }));
+        await rest();
+        note('moved', slices().split(' ')[0]);
+        document.querySelectorAll('#layout button')[2].click();
+        await rest();
+        note('coronal', shown());
+        await openTools();
+        note('fitsTools', String(document.documentElement.scrollWidth <= innerWidth));
+    ";
+    let page = visit_at("500,900", "small", ALL_THREE, &borrowed(&files), &format!("{HELP}{script}"));
+    assert_eq!(page.text("error"), "");
+    assert_eq!((data(&page, "shown"), data(&page, "coronal")), ("grid none none".into(), "none grid none".into()));
+    assert_eq!((data(&page, "range"), data(&page, "moved")), ("1 36 21".into(), "3".into()));
+    assert_eq!((data(&page, "fits"), data(&page, "fits-tools")), ("true".into(), "true".into()));
+}
+
+#[test]
+fn slices_are_interpolated_and_islands_removed() {
+    let case = Case::load();
+    let files = case.files();
+    let script = "
+        await openTools();
+        tool('brush').click();
+        note('hint', $('#hint').textContent);
+        $('#paint').value = 7;
+        $('#radius').value = 3;
+        const voxels = () => { const row = [...document.querySelectorAll('#labels tbody tr')].find((row) => row.textContent.includes('label 7')); return row ? parseInt(row.cells[1].title) : 0; };
+        const slide = $('.slide');
+        const go = async (slice) => { slide.value = slice; slide.dispatchEvent(new Event('input', { bubbles: true })); await rest(); };
+        await go(5);
+        await drag([0.5, 0.5], [0.5, 0.5]);
+        const one = voxels();
+        await go(9);
+        await drag([0.5, 0.5], [0.5, 0.5]);
+        await pointer('move', 0.5, 0.5);
+        note('ring', String(document.querySelectorAll('.view svg .ring').length));
+        note('two', String(voxels() === 2 * one));
+        $('#interpolate').click();
+        await rest();
+        note('filled', String(voxels() === 5 * one) + ' ' + $('#done').textContent);
+        await key('z', { ctrlKey: true });
+        note('undone', String(voxels() === 2 * one));
+        await go(5);
+        tool('erase').click();
+        $('#radius').value = 0;
+        await drag([0.5, 0.5], [0.5, 0.5]);
+        $('#largest').click();
+        await rest();
+        note('largest', String(voxels() === one));
+        note('again', (await (async () => { $('#largest').click(); await rest(); return $('#done').textContent; })()));
+    ";
+    let page = used("refine", "image=/data/image.nii.gz", &borrowed(&files), script);
+    assert_eq!(page.text("error"), "");
+    assert!(data(&page, "hint").starts_with("Drag on a picture"));
+    for name in ["two", "undone", "largest"] {
+        assert_eq!(data(&page, name), "true", "{name}");
+    }
+    assert_eq!(data(&page, "ring"), "1");
+    assert!(data(&page, "filled").starts_with("true ") && data(&page, "filled").ends_with(" voxels changed"));
+    assert_eq!(data(&page, "again"), "nothing to change");
 }
 
 #[test]

@@ -14,6 +14,7 @@
 extern crate sulcus_harness;
 
 mod features;
+mod loading;
 mod server;
 
 use std::collections::HashMap;
@@ -114,6 +115,11 @@ fn browser() -> Option<PathBuf> {
 
 /// Opens the viewer with `query`. The test is skipped where there is no browser.
 fn visit(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Visit {
+    visit_at("1200,1000", name, query, files, script)
+}
+
+/// Opens the viewer in a window of this width and height.
+fn visit_at(size: &str, name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Visit {
     let Some(browser) = browser() else {
         sulcus_harness::skip("there is no Chromium on PATH, in CHROME or in SULCUS_CHROMIUM");
     };
@@ -126,7 +132,7 @@ fn visit(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Visi
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
         .args(["--disable-dev-shm-usage", "--hide-scrollbars", "--force-color-profile=srgb"])
-        .args(["--force-device-scale-factor=1", "--window-size=1200,800"])
+        .args(["--force-device-scale-factor=1", &format!("--window-size={size}")])
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(format!("--screenshot={}", picture.display()))
         .arg(format!("http://{}/index.html?{query}", server.address))
@@ -257,7 +263,7 @@ fn case_matches_golden_picture_and_loads_within_a_second() {
     let counts = count_labels(&case.mask, &case.truth, &[1, 2]).unwrap();
     let row = |name: &str, at: usize| {
         let (mask, truth) = (counts[at].n_pred(), counts[at].n_ref());
-        let [mask_ml, truth_ml] = [mask, truth].map(|n| case.truth.geometry().ml(n as usize));
+        let [mask_ml, truth_ml] = [mask, truth].map(|n| case.truth.geometry().ml(n as usize).unwrap());
         let [dice, iou] = [counts[at].dice().unwrap(), counts[at].iou().unwrap()];
         format!("{name} {mask_ml:.3} {truth_ml:.3} {dice:.4} {iou:.4}")
     };
@@ -373,7 +379,7 @@ fn drop_keys_wheel_and_clicks_work() {
         await until(() => !$('#warning').hidden);
     ";
     let page = visit("dropped", "", &borrowed(&files), script);
-    assert_eq!(page.data("roles").unwrap(), "image.nii.gz | drop it here | truth.nii.gz");
+    assert_eq!(page.data("roles").unwrap(), "image.nii.gz | drop it here | truth.nii.gz | drop it here");
     let seen = page.data("seen").unwrap();
     let steps: Vec<[i32; 3]> = seen
         .split(" | ")

@@ -39,7 +39,8 @@ impl Server {
              const $ = (selector) => document.querySelector(selector);
              try {{
                await until(() => document.body.dataset.ready);
-               document.querySelectorAll('.view').forEach((view) => {{ view.style.height = '330px'; }});
+               // The browser changes the height of the window before it takes the screenshot.
+               $('#views').style.gridAutoRows = '330px';
                dispatchEvent(new Event('resize'));
                {script}
              }} catch (error) {{ $('#error').textContent += ` The test's script failed: ${{error}}`; }}
@@ -113,8 +114,9 @@ fn built(path: &str) -> (&'static str, Vec<u8>) {
     let name = path.trim_start_matches('/');
     let kind = match name {
         "index.html" => "text/html",
-        "viewer.js" | "sulcus_viewer.js" | "tools.js" | "sulcus_viewer_tools.js" => "text/javascript",
-        "sulcus_viewer_bg.wasm" | "sulcus_viewer_tools_bg.wasm" => "application/wasm",
+        _ if name.contains('/') => return ("", b"not found".to_vec()),
+        _ if name.ends_with(".js") => "text/javascript",
+        _ if name.ends_with(".wasm") => "application/wasm",
         _ => return ("", b"not found".to_vec()),
     };
     let body = fs::read(dist.join(name)).unwrap_or_default();

@@ -1,11 +1,13 @@
 //! The interface for JavaScript. A grid is its shape and the three rows of its transform from voxels to RAS+ millimetres.
 
 use sulcus_io::{
-    Compression, encode_labels, nifti_content, parse_label_table, read_image_bytes_without_statistics,
+    Compression, encode_image, encode_labels, nifti_content, parse_label_table,
+    read_image_bytes_without_statistics, read_labels_bytes,
 };
 use sulcus_metrics::surface_distances;
 use sulcus_volume::{
-    Geometry, LabelEntry, LabelMap, LabelTable, OrientationSource, RasFromVoxel, RasPoint, Rgb, VoxelIndex,
+    Geometry, Interpolation, LabelEntry, LabelMap, LabelTable, OrientationSource, RasFromVoxel, RasPoint, Rgb,
+    VoxelIndex,
 };
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -31,6 +33,58 @@ fn labels(numbers: &[f64], data: Vec<u16>) -> Result<LabelMap, String> {
 #[wasm_bindgen]
 pub fn inflate(bytes: &[u8]) -> Result<Vec<u8>, String> {
     nifti_content(bytes).map(|content| content.into_owned()).map_err(|e| e.to_string())
+}
+
+/// A NIfTI file resampled to another grid: labels to the nearest voxel, so that no value is invented, other values linearly.
+/// Outside the file the result is 0.
+///
+/// # Errors
+/// A sentence, if the file cannot be read, lacks an orientation, or lies entirely outside the grid.
+#[wasm_bindgen]
+pub fn resampled(file: &[u8], to_grid: &[f64], are_labels: bool) -> Result<Vec<u8>, String> {
+    let target = grid(to_grid)?;
+    let placed = |source: &Geometry| {
+        if source.source() == OrientationSource::None {
+            return Err(
+                "the file does not state where it lies in the patient, so it cannot be resampled".to_owned()
+            );
+        }
+        if !overlap(source, &target) {
+            return Err("the file lies outside the image: it belongs to another scan".to_owned());
+        }
+        Ok(())
+    };
+    if are_labels {
+        let (labels, metadata) = read_labels_bytes(file).map_err(|e| e.to_string())?;
+        placed(labels.geometry())?;
+        let labels = labels.resample_to(&target, 0).map_err(|e| e.to_string())?;
+        let no_names = LabelTable::default();
+        let table = metadata.label_table().unwrap_or(&no_names);
+        return encode_labels(&labels, &target.into(), table, Compression::None).map_err(|e| e.to_string());
+    }
+    let (image, _) = read_image_bytes_without_statistics(file).map_err(|e| e.to_string())?;
+    placed(image.geometry())?;
+    let image = image.resample_to(&target, Interpolation::Linear, 0.0).map_err(|e| e.to_string())?;
+    encode_image(&image, &target.into(), Compression::None).map_err(|e| e.to_string())
+}
+
+/// Whether the centre of a voxel of one of two grids lies in the other, looking at up to 17 positions along each axis.
+fn overlap(a: &Geometry, b: &Geometry) -> bool {
+    const STEPS: usize = 16;
+    let any = |from: &Geometry, to: &Geometry| {
+        let (inverse, shape) = (to.ras_from_voxel().inverse(), to.shape());
+        let position = |axis: usize, step: usize| (from.shape()[axis] - 1) as f64 * step as f64 / STEPS as f64;
+        (0..=STEPS).any(|x| {
+            (0..=STEPS).any(|y| {
+                (0..=STEPS).any(|z| {
+                    let at = from.ras_from_voxel().apply([position(0, x), position(1, y), position(2, z)]);
+                    let voxel = inverse.apply(at);
+                    (0..3).all(|axis| voxel[axis] > -0.5 && voxel[axis] < shape[axis] as f64 - 0.5)
+                })
+            })
+        })
+    };
+    any(a, b) || any(b, a)
 }
 
 /// HD95 in millimetres and NSD of each label, by the code of `sulcus evaluate`; NaN if both masks lack it.
@@ -132,6 +186,16 @@ impl EditorHandle {
             return Vec::new();
         }
         pairs(self.editor.fill(VoxelIndex(seed.map(|at| at as usize)), axis(across), label))
+    }
+
+    /// Fills the slices between those with a label, along an axis of the grid.
+    pub fn interpolate(&mut self, label: u16, axis: usize) -> Vec<u32> {
+        pairs(self.editor.interpolate(label, axis))
+    }
+
+    /// Removes all islands of a label but the largest.
+    pub fn keep_largest(&mut self, label: u16) -> Vec<u32> {
+        pairs(self.editor.keep_largest(label))
     }
 
     /// Takes the last step back.
@@ -236,6 +300,34 @@ mod tests {
         assert_eq!(&whole[344..347], b"n+1");
         let file = case("image.nii.gz");
         assert!(inflate(&file[..file.len() / 2]).unwrap_err().contains("cut short"));
+    }
+
+    #[test]
+    fn mask_on_another_grid_is_resampled_and_one_elsewhere_is_refused() {
+        let source = case("truth.nii.gz");
+        let (map, _) = read_labels_bytes(&source).unwrap();
+        let mut finer = grid_of(&map);
+        // Twice the voxels along x, with half the size: the centres of both halves lie in the old voxel.
+        finer[0] *= 2.0;
+        for row in 0..3 {
+            let [first, offset] = [3 + 4 * row, 6 + 4 * row];
+            finer[first] /= 2.0;
+            finer[offset] -= finer[first] / 2.0;
+        }
+        let (found, _) = read_labels_bytes(&resampled(&source, &finer, true).unwrap()).unwrap();
+        let [nx, ..] = map.geometry().shape();
+        let expected: Vec<u16> = map.data().chunks(nx).flat_map(|row| row.iter().flat_map(|v| [*v; 2])).collect();
+        assert_eq!(found.data(), expected);
+        let image =
+            read_image_bytes_without_statistics(&resampled(&source, &grid_of(&map), false).unwrap()).unwrap().0;
+        assert!(image.data().iter().zip(map.data()).all(|(a, b)| *a == f32::from(*b)), "the same grid");
+        let mut elsewhere = grid_of(&map);
+        elsewhere[6] += 1000.0;
+        assert!(resampled(&source, &elsewhere, true).unwrap_err().contains("outside the image"));
+        // A file without sform and qform.
+        let mut unplaced = inflate(&source).unwrap();
+        unplaced[252..256].fill(0);
+        assert!(resampled(&unplaced, &grid_of(&map), true).unwrap_err().contains("where it lies"));
     }
 
     #[test]

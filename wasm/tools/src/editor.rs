@@ -1,4 +1,6 @@
-//! Corrects a label map: brush, eraser and fill, with undo and redo.
+//! Corrects a label map: brush, eraser, fill, interpolation between slices and removal of islands, with undo and redo.
+
+mod refine;
 
 use sulcus_volume::{Geometry, Label, LabelMap, VolumeError, VoxelIndex};
 

@@ -8,5 +8,5 @@ mod bindings;
 mod editor;
 mod measure;
 
-pub use bindings::{EditorHandle, angle_degrees, distance_mm, inflate, label_entries, surface_scores};
+pub use bindings::{EditorHandle, angle_degrees, distance_mm, inflate, label_entries, resampled, surface_scores};
 pub use editor::{Brush, Change, Editor};

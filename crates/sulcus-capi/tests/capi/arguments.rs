@@ -213,6 +213,11 @@ fn unavailable_engines_devices_and_precisions_are_refused_with_the_reason() {
     precision(SulcusPrecision::Bf16);
     let message = refused(build(c"ort", c"tensorrt:1").unwrap(), SulcusStatus::Device);
     assert!(message.starts_with("`tensorrt:1` cannot compute in bf16: it computes in fp16 or "), "{message}");
+    // The native engine computes in bf16 where the processor can.
+    if let Some(error) = build(c"native", c"cpu") {
+        let message = refused(error, SulcusStatus::Device);
+        assert!(message.contains("no bf16 arithmetic"), "{message}");
+    }
     precision(SulcusPrecision::Native);
     // SAFETY: a live handle and a text.
     ok(unsafe { sulcus_options_set_ort_library(options.pointer, c"/nowhere/libonnxruntime.so".as_ptr()) });

@@ -104,7 +104,7 @@ fn compare(program: &Path, folder: &Path) {
             expected
                 .label_volumes()
                 .iter()
-                .map(|v| format!("{} = {}: {} voxels, {:.3} ml", v.name, v.value, v.voxels, v.ml)),
+                .map(|v| format!("{} = {}: {} voxels, {:.3} ml", v.name, v.value, v.voxels, v.ml.unwrap())),
         );
         let tiles = expected.tiles;
         lines.push(format!("stopped after {} of {tiles} tiles", tiles.div_ceil(2)));

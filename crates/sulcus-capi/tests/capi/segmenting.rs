@@ -36,7 +36,7 @@ fn arrays_and_files_give_the_masks_of_rust() {
             let values = unsafe { std::slice::from_raw_parts(structure.values, structure.values_length) };
             assert_eq!((text(structure.name), structure.value), (volume.name.clone(), volume.value));
             assert_eq!((values, structure.voxels), (&volume.values[..], volume.voxels as u64));
-            assert_eq!(structure.ml, volume.ml);
+            assert_eq!(Some(structure.ml), volume.ml);
         }
 
         let (mut probabilities, mut classes, mut length) = (null(), 0, 0);

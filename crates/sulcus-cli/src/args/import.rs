@@ -35,6 +35,9 @@ pub(crate) struct NnunetArgs {
     /// Which checkpoint of each fold
     #[arg(long, value_name = "WHICH", default_value = "final")]
     pub(crate) checkpoint: NnunetCheckpointName,
+    /// Apply this postprocessing.json, which nnU-Net wrote beside its cross-validation [default: none, as nnUNetv2_predict]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) postprocessing: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,

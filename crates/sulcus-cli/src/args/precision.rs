@@ -35,8 +35,9 @@ pub(super) fn file_precision() -> impl TypedValueParser<Value = Precision> {
 /// The precision to compute in.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PrecisionArgs {
-    /// Precision to compute in: bf16 on openvino and fp16 on tensorrt are faster, and voxels at the borders of structures
-    /// may change; any other value must be the precision of the model file [default: the precision of the model file]
+    /// Precision to compute in: bf16 (native engine on processors with AVX512-BF16, or openvino) and fp16 (tensorrt) are
+    /// faster, and voxels at the borders of structures may change; any other value must be the precision of the model file
+    /// [default: the precision of the model file]
     #[arg(long, value_name = "P", value_parser = any_precision())]
     precision: Option<Precision>,
     /// The same as `--precision bf16` on openvino and `--precision fp16` on tensorrt
@@ -53,10 +54,14 @@ impl PrecisionArgs {
         match (self.precision, device, engine) {
             (None, ..) if self.half => Ok(Some(device.half_precision().unwrap_or(Precision::Fp16))),
             (Some(Precision::Bf16), Device::OpenVino, Engine::Auto | Engine::Ort) => Ok(Some(Precision::Bf16)),
+            (Some(Precision::Bf16), Device::Auto | Device::Cpu, Engine::Auto | Engine::Native) => {
+                Ok(Some(Precision::Bf16))
+            }
             (Some(Precision::Bf16), device, engine) => Err(CliError::usage(format_args!(
-                "--precision bf16 needs the device openvino and ONNX Runtime, found --device {device} --engine {engine}"
+                "--precision bf16 needs the native engine on the processor, or ONNX Runtime on the device openvino, found \
+                 --device {device} --engine {engine}"
             ))
-            .hint("use `--device openvino`, or leave --precision out to compute as the model file does")),
+            .hint("use `--engine native` or `--device openvino`, or leave --precision out to compute as the model file does")),
             (precision, ..) => Ok(precision),
         }
     }
@@ -87,6 +92,8 @@ mod tests {
         for (options, expected) in [
             ("", None),
             ("--precision bf16 --device openvino", Some(Precision::Bf16)),
+            ("--precision bf16", Some(Precision::Bf16)),
+            ("--precision bf16 --engine native --device cpu", Some(Precision::Bf16)),
             ("--precision fp16 --device tensorrt", Some(Precision::Fp16)),
             ("--half --device openvino", Some(Precision::Bf16)),
             ("--half --device tensorrt:1", Some(Precision::Fp16)),
@@ -95,9 +102,11 @@ mod tests {
         ] {
             assert_eq!(requested(options).unwrap(), expected, "{options}");
         }
-        for options in
-            ["--precision bf16", "--precision bf16 --device tensorrt", "--precision bf16 --engine tract"]
-        {
+        for options in [
+            "--precision bf16 --engine ort",
+            "--precision bf16 --device tensorrt",
+            "--precision bf16 --engine tract",
+        ] {
             assert!(matches!(requested(options), Err(CliError::Usage { .. })), "{options}");
         }
     }

@@ -121,6 +121,10 @@ pub(crate) struct ViewArgs {
     /// A reference mask to compare with
     #[arg(long, value_name = "F")]
     pub(crate) truth: Option<PathBuf>,
+    /// Values to show over it in colours: probabilities, as `predict --probabilities` writes them, uncertainty, or another
+    /// scan on the same grid
+    #[arg(long, value_name = "F")]
+    pub(crate) map: Option<PathBuf>,
     /// SeriesInstanceUID of the series to take from a DICOM folder [default: the largest that is not a localizer]
     #[arg(long, value_name = "UID", requires = "image")]
     pub(crate) series: Option<String>,

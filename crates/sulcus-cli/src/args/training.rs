@@ -156,10 +156,10 @@ pub(crate) struct TrainArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// A run folder of `sulcus train`; with --triton also a model file
+    /// A run folder of `sulcus train`; with --triton or --bundle also a model file
     pub(crate) run: PathBuf,
     /// The model file; for a run with `--fold all` a folder, in which each fold becomes fold_K.onnx
-    #[arg(short, long, value_name = "M.onnx", required_unless_present = "triton")]
+    #[arg(short, long, value_name = "M.onnx", required_unless_present_any = ["triton", "nnunet", "bundle"])]
     pub(crate) output: Option<PathBuf>,
     /// Precision of the model file: fp32; fp16 stores weights in half the size and computes in fp32; int8 computes convolutions
     /// in 8-bit integers, has a quarter of the size, is faster on CPUs and needs ONNX Runtime. fp16 and int8 are written only
@@ -190,4 +190,11 @@ pub(crate) struct ExportArgs {
     /// Where Triton runs the model
     #[arg(long, value_name = "D", requires = "triton", default_value = "auto")]
     pub(crate) triton_device: TritonDevice,
+    /// Write a model folder of nnU-Net v2: plans.json, dataset.json and the checkpoint of each fold, which nnU-Net's own
+    /// predictor loads
+    #[arg(long, value_name = "DIR")]
+    pub(crate) nnunet: Option<PathBuf>,
+    /// Write a MONAI bundle: the model file with configs/metadata.json and configs/inference.json
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
 }

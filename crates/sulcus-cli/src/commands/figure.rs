@@ -26,7 +26,7 @@ pub(crate) fn run(args: &FigureArgs, ui: Ui) -> Result<(), CliError> {
     let grid = image.geometry();
     let mut truth = args.truth.as_deref().map(|path| mask_on(path, grid, "truth")).transpose()?;
     let mut prediction = args.prediction.as_deref().map(|path| mask_on(path, grid, "prediction")).transpose()?;
-    if image.channels() > 1 {
+    if image.channels() > 1 && !(grid.is_picture() && image.channels() == 3) {
         ui.note(format_args!("the image has {} channels, of which the first is drawn", image.channels()));
     }
     let given = args.labels.as_deref().map(label_file::read).transpose()?.map(|file| file.table);

@@ -71,23 +71,18 @@ fn data_rows(data: &Fingerprint) -> Vec<(&'static str, String)> {
             ),
         });
     }
+    let size = |ml: Option<[f64; 3]>, pixels: Option<[f64; 3]>| {
+        let unit = if ml.is_some() { "ml" } else { "pixels" };
+        let [min, median, max] = ml.or(pixels).unwrap_or_default().map(rounded);
+        format!("median {median} {unit} ({min} to {max})")
+    };
     let volume = |label: &sulcus_dataset::LabelVolumes| {
-        let [min, median, max] = label.ml.map(rounded);
-        format!(
-            "{} {}: in {}, median {median} ml ({min} to {max})",
-            label.value,
-            label.name,
-            count(label.cases, "case")
-        )
+        let size = size(label.ml, label.pixels);
+        format!("{} {}: in {}, {size}", label.value, label.name, count(label.cases, "case"))
     };
     let region = |region: &sulcus_dataset::RegionVolumes| {
-        let [min, median, max] = region.ml.map(rounded);
-        format!(
-            "{} {:?}: in {}, median {median} ml ({min} to {max})",
-            region.name,
-            region.values,
-            count(region.cases, "case")
-        )
+        let size = size(region.ml, region.pixels);
+        format!("{} {:?}: in {}, {size}", region.name, region.values, count(region.cases, "case"))
     };
     let mut rows = vec![
         ("cases", data.cases.to_string()),

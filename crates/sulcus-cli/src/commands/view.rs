@@ -23,7 +23,7 @@ use crate::{interrupt, memory, output};
 static PAGE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wasm/dist");
 
 pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
-    let named = [("image", &args.image), ("mask", &args.mask), ("truth", &args.truth)];
+    let named = [("image", &args.image), ("mask", &args.mask), ("truth", &args.truth), ("map", &args.map)];
     if let Some(image) = &args.image {
         scans::check_series(image, args.series.as_deref())?;
     }
@@ -46,10 +46,10 @@ pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
         let (name, file) = open(what, path, converted.as_deref())?;
         server.share(name, file).context(format_args!("{what}: {}", path.display()))?;
         query.push(format!("{what}=data/{name}"));
-    }
-    if let Some(path) = &args.image {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        query.push(format!("image_name={}", percent_encode(&name)));
+        let own_name = path.file_name().unwrap_or_default().to_string_lossy();
+        if own_name != name {
+            query.push(format!("{what}_name={}", percent_encode(&own_name)));
+        }
     }
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
     let url = server.url(&format!("index.html{query}"));
@@ -173,8 +173,8 @@ fn as_nifti(
     }
     memory::check_volume(path, if what == "image" { 0 } else { size_of::<Label>() })?;
     let file = converted_file(what, folder)?;
-    if what == "image" {
-        let volume = scans::read_stored(path, series, ui).context(what)?;
+    if matches!(what, "image" | "map") {
+        let volume = scans::read_stored(path, series.filter(|_| what == "image"), ui).context(what)?;
         sulcus_io::write_stored(&file, &volume, None, Texts::Drop).context(what)?;
     } else {
         let (labels, source) = sulcus_io::read_labels(path).context(what)?;
@@ -207,6 +207,7 @@ fn check(what: &'static str, path: &Path) -> Result<&'static str, CliError> {
     Ok(match what {
         "image" => "image.nii.gz",
         "mask" => "mask.nii.gz",
+        "map" => "map.nii.gz",
         _ => "truth.nii.gz",
     })
 }

@@ -53,8 +53,7 @@ fn runtime(error: &RuntimeError) -> Option<&'static str> {
              that were searched",
         ),
         ErrorKind::NeedsOnnxRuntime { .. } => Some(
-            "use `--engine auto` or `--engine ort`; `sulcus runtime install` fetches ONNX Runtime, and a model exported \
-             with `--precision fp32` runs on both engines",
+            "use `--engine auto` or `--engine native`; a model exported with `--precision fp32` runs on every engine",
         ),
         ErrorKind::EngineNotBuilt { .. } => Some("use `--engine auto`"),
         ErrorKind::Library { .. } => Some("`sulcus doctor` lists the libraries that were found"),

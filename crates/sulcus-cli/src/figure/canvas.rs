@@ -41,8 +41,18 @@ impl Canvas {
     }
 
     /// Sets a pixel; has no effect outside the image.
-    pub(crate) fn set(&mut self, x: usize, y: usize, color: Color) {
+    fn set(&mut self, x: usize, y: usize, color: Color) {
         self.blend(x, y, color, 1.0);
+    }
+
+    /// Sets red (0), green (1) or blue (2) of a pixel; has no effect outside the image.
+    pub(crate) fn set_component(&mut self, x: usize, y: usize, component: usize, value: u8) {
+        if x < self.width
+            && let Some(pixel) = self.pixels.get_mut(y * self.width + x)
+            && let Some(own) = pixel.get_mut(component)
+        {
+            *own = value;
+        }
     }
 
     /// Blends a colour into a pixel, with an opacity from 0 to 1.
@@ -142,7 +152,7 @@ mod tests {
     #[test]
     fn drawing_outside_has_no_effect_and_png_has_the_size() {
         let mut canvas = Canvas::new(3, 2, [9; 3]);
-        canvas.set(3, 0, [1; 3]);
+        canvas.set_component(3, 0, 1, 1);
         canvas.fill([2, 1], [5, 5], [7; 3]);
         assert_eq!((canvas.get(0, 1), canvas.get(2, 1)), ([9; 3], [7; 3]));
         let png = canvas.png().unwrap();

@@ -14,6 +14,9 @@ const TEXT: Color = [225, 228, 232];
 const DIM: Color = [150, 156, 164];
 /// Longer edge of a slice in pixels.
 const CELL: usize = 220;
+/// Longer edge where there is only one slice, such as a picture with fine structures. A smaller one is not enlarged beyond
+/// [`CELL`].
+const SINGLE_CELL: usize = 640;
 const GAP: usize = 8;
 const MARGIN: usize = 14;
 /// Maximum number of slices side by side.
@@ -54,7 +57,7 @@ pub(crate) fn draw(figure: &Figure<'_>) -> Option<Canvas> {
     let geometry = figure.geometry()?;
     let plane = natural_plane(geometry);
     let slices = choose_slices(figure, geometry, plane);
-    let grey = figure.image.map(|image| (image.channel(0), WindowLevel::auto(image.channel(0))));
+    let shades = figure.image.map(Shades::of);
 
     let mut rows: Vec<(&str, Option<&LabelMap>)> = Vec::new();
     if figure.image.is_some() {
@@ -64,7 +67,7 @@ pub(crate) fn draw(figure: &Figure<'_>) -> Option<Canvas> {
     rows.extend(figure.prediction.map(|mask| ("prediction", Some(mask))));
 
     let first = extract_slice(geometry, &positions(geometry), plane, *slices.first()?)?;
-    let cell = cell_size(&first);
+    let cell = cell_size(&first, if slices.len() == 1 { SINGLE_CELL } else { CELL });
     let gutter = MARGIN + text_width("prediction") + 2 * GAP;
     let header = MARGIN + 2 * (TEXT_HEIGHT + 4);
     let width = gutter + slices.len() * (cell[0] + GAP) - GAP + MARGIN;
@@ -84,10 +87,10 @@ pub(crate) fn draw(figure: &Figure<'_>) -> Option<Canvas> {
                 canvas.text([middle, header - TEXT_HEIGHT - 4], &place, DIM);
             }
             canvas.fill(corner, cell, [0; 3]);
-            if let Some((values, window)) = grey
-                && let Some(view) = extract_slice(geometry, values, plane, *slice)
-            {
-                paint_grey(&mut canvas, corner, cell, &view, window);
+            if let Some(shades) = &shades {
+                paint_image(&mut canvas, corner, cell, shades, |values| {
+                    extract_slice(geometry, values, plane, *slice)
+                });
             }
             if let Some(mask) = mask
                 && let Some(view) = extract_slice(geometry, mask.data(), plane, *slice)
@@ -142,9 +145,10 @@ fn positions(geometry: &Geometry) -> Vec<()> {
 }
 
 /// Size of a drawn slice, with the aspect ratio of its pixels in millimetres.
-fn cell_size<T>(view: &SliceView<T>) -> [usize; 2] {
+fn cell_size<T>(view: &SliceView<T>, longest: usize) -> [usize; 2] {
     let mm = [view.width as f64 * view.pixel_mm[0], view.height as f64 * view.pixel_mm[1]];
-    let scale = CELL as f64 / mm[0].max(mm[1]);
+    let edge = view.width.max(view.height).clamp(CELL, longest);
+    let scale = edge as f64 / mm[0].max(mm[1]);
     mm.map(|edge| ((edge * scale).round() as usize).max(1))
 }
 
@@ -159,6 +163,10 @@ fn place_of(geometry: &Geometry, plane: Plane, slice: usize) -> String {
     let Some(voxel) = geometry.voxel_at(plane, slice, size[0] / 2, size[1] / 2) else {
         return String::new();
     };
+    if geometry.is_picture() {
+        // The pages of a stack are numbered from 1.
+        return if geometry.shape()[2] > 1 { format!("page {}", voxel.0[2] + 1) } else { String::new() };
+    }
     let mm = geometry.ras_from_voxel().apply(voxel.0.map(|i| i as f64)).0[axis];
     let letter = if geometry.source() == OrientationSource::None {
         '?'
@@ -170,9 +178,13 @@ fn place_of(geometry: &Geometry, plane: Plane, slice: usize) -> String {
     format!("{letter} {:.1} mm", mm.abs())
 }
 
-/// Direction letters at the left, right, top and bottom edge; question marks where the orientation is unknown.
+/// Direction letters at the left, right, top and bottom edge; question marks where the orientation is unknown, none for a picture.
 fn edge_letters<T>(geometry: &Geometry, view: &SliceView<T>) -> [char; 4] {
-    if geometry.source() == OrientationSource::None { ['?'; 4] } else { view.edges }
+    match geometry.source() {
+        OrientationSource::None => ['?'; 4],
+        OrientationSource::Picture => [' '; 4],
+        _ => view.edges,
+    }
 }
 
 fn write_edges(canvas: &mut Canvas, [x, y]: [usize; 2], [width, height]: [usize; 2], letters: [char; 4]) {
@@ -192,13 +204,46 @@ fn write_edges(canvas: &mut Canvas, [x, y]: [usize; 2], [width, height]: [usize;
     }
 }
 
-/// Interpolates linearly between pixel centres, so that small scans do not look blocky.
-fn paint_grey(
+/// The values that red, green and blue show, and their windows.
+struct Shades<'a>([(&'a [f32], WindowLevel); 3]);
+
+impl<'a> Shades<'a> {
+    /// A picture of three channels has colours; of any other image the first channel is shown in grey.
+    fn of(image: &'a Image) -> Self {
+        /// The greatest values of 8 and 16 bits.
+        const WHITE: [f32; 2] = [255.0, 65535.0];
+        if image.geometry().is_picture() && image.channels() == 3 {
+            let max = image.data().iter().copied().fold(0.0, f32::max);
+            let high = WHITE.into_iter().find(|white| max <= *white).unwrap_or(max);
+            return Self([0, 1, 2].map(|channel| (image.channel(channel), WindowLevel { low: 0.0, high })));
+        }
+        Self([(image.channel(0), WindowLevel::auto(image.channel(0))); 3])
+    }
+}
+
+/// Draws a slice of an image, which `slice` takes from the values of a channel.
+fn paint_image<'a>(
+    canvas: &mut Canvas,
+    corner: [usize; 2],
+    cell: [usize; 2],
+    Shades(shades): &Shades<'a>,
+    slice: impl Fn(&'a [f32]) -> Option<SliceView<f32>>,
+) {
+    for (component, (values, window)) in shades.iter().enumerate() {
+        if let Some(view) = slice(values) {
+            paint_component(canvas, corner, cell, &view, *window, component);
+        }
+    }
+}
+
+/// Draws red, green or blue. Interpolates linearly between pixel centres, so that small scans do not look blocky.
+fn paint_component(
     canvas: &mut Canvas,
     corner: [usize; 2],
     cell: [usize; 2],
     view: &SliceView<f32>,
     window: WindowLevel,
+    component: usize,
 ) {
     let at = |column: usize, row: usize| {
         let value = view.data.get(row * view.width + column).copied().unwrap_or(0.0);
@@ -216,7 +261,7 @@ fn paint_grey(
             let top = at(x0, y0) * (1.0 - fx) + at(x1, y0) * fx;
             let bottom = at(x0, y1) * (1.0 - fx) + at(x1, y1) * fx;
             let grey = (top * (1.0 - fy) + bottom * fy).round() as u8;
-            canvas.set(corner[0] + x, corner[1] + y, [grey; 3]);
+            canvas.set_component(corner[0] + x, corner[1] + y, component, grey);
         }
     }
 }
@@ -366,7 +411,7 @@ mod tests {
         let figure = Figure { title: "", image: None, truth: Some(&truth), prediction: None, labels: &table };
         assert_eq!(choose_slices(&figure, &grid, Plane::Axial), [20, 25]);
         let view = extract_slice(&grid, truth.data(), Plane::Axial, 20).unwrap();
-        assert_eq!(cell_size(&view), [CELL / 2, CELL]);
+        assert_eq!(cell_size(&view, SINGLE_CELL), [CELL / 2, CELL]);
     }
 
     #[test]

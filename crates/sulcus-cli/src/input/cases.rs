@@ -98,7 +98,9 @@ pub(crate) fn find(inputs: &[PathBuf], channels: usize) -> Result<(Vec<Case>, Ve
                 Ok(found) => {
                     let of_dicom = series_in(input);
                     if found.is_empty() && of_dicom.is_empty() {
-                        refuse("the folder has no volume (NIfTI, NRRD or MetaImage) and no DICOM series");
+                        refuse(
+                            "the folder has no volume (NIfTI, NRRD or MetaImage), no picture (PNG, JPEG or TIFF) and no DICOM series",
+                        );
                     }
                     files.extend(found);
                     series.extend(of_dicom.into_iter().map(series_case));
@@ -114,7 +116,8 @@ pub(crate) fn find(inputs: &[PathBuf], channels: usize) -> Result<(Vec<Case>, Ve
             series.push(series_case(input.clone()));
         } else {
             refuse(
-                "expected a volume whose name ends in .nii, .nii.gz, .hdr, .img, .nrrd, .nhdr, .mha or .mhd, or a folder with DICOM",
+                "expected a volume whose name ends in .nii, .nii.gz, .hdr, .img, .nrrd, .nhdr, .mha or .mhd, a picture (.png, .jpg, \
+                 .jpeg, .tif, .tiff), or a folder with DICOM",
             );
         }
     }
@@ -215,7 +218,7 @@ mod tests {
         assert_eq!(name("a/lab.seg.nii").as_deref(), Some("lab.seg"));
         assert_eq!(name("X.NII.GZ").as_deref(), Some("X"));
         assert_eq!(name("pair.hdr").as_deref(), Some("pair"));
-        assert_eq!((name("._x.nii.gz"), name(".nii.gz"), name("x.png")), (None, None, None));
+        assert_eq!((name("._x.nii.gz"), name(".nii.gz"), name("x.bmp")), (None, None, None));
     }
 
     #[test]

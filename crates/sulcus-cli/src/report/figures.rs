@@ -46,19 +46,19 @@ fn image_on(file: &Path, truth: &LabelMap) -> Option<Image> {
     image.geometry().check_same_grid(truth.geometry()).is_ok().then_some(image)
 }
 
-/// The scan of a truth in the usual layouts: for `labels*/CASE.nii.gz` either `images*/CASE.nii.gz` or
-/// `images*/CASE_0000.nii.gz`.
+/// The scan of a truth in the usual layouts: for `labels*/CASE.nii.gz` (or `masks/CASE.png`) either `images*/CASE.nii.gz` or
+/// `images*/CASE_0000.nii.gz`. A picture may have another ending than its mask.
 fn image_of(truth: &Path) -> Option<PathBuf> {
     let folder = truth.parent()?;
-    let kind = folder.file_name()?.to_str()?.strip_prefix("labels")?;
+    let folder_name = folder.file_name()?.to_str()?;
+    let kind = folder_name.strip_prefix("labels").or_else(|| folder_name.strip_prefix("masks"))?;
     let images = folder.with_file_name(format!("images{kind}"));
     let file = truth.file_name()?.to_str()?;
     let name = cases::case_name(truth)?;
     let ending = file.strip_prefix(&name)?;
-    [file.to_owned(), format!("{name}_0000{ending}")]
-        .map(|file| images.join(file))
-        .into_iter()
-        .find(|p| p.is_file())
+    let endings = [ending, ".png", ".jpg", ".jpeg", ".tif", ".tiff"];
+    let files = endings.iter().flat_map(|ending| [format!("{name}{ending}"), format!("{name}_0000{ending}")]);
+    files.map(|file| images.join(file)).find(|p| p.is_file())
 }
 
 #[cfg(test)]

@@ -125,11 +125,12 @@ fn data_url(media_type: &str, bytes: &[u8]) -> String {
 fn headline(summary: &Summary, structures: &[Structure]) -> Markup {
     let mean = summary.foreground_mean;
     let mut figures = vec![(scores::score(mean.Dice), "mean Dice".to_owned())];
-    if let Some(mm) = summary.nsd_mm {
+    if let Some(distance) = summary.nsd_mm {
+        let unit = scores::distance_unit(summary);
         let infinite =
             if mean.HD95_infinite > 0 { format!(" ({} infinite)", mean.HD95_infinite) } else { String::new() };
-        figures.push((scores::millimetres(mean.HD95), format!("mean HD95 in mm{infinite}")));
-        figures.push((scores::score(mean.NSD), format!("mean NSD at {mm} mm")));
+        figures.push((scores::millimetres(mean.HD95), format!("mean HD95 in {unit}{infinite}")));
+        figures.push((scores::score(mean.NSD), format!("mean NSD at {distance} {unit}")));
     }
     let undefined: usize = summary.mean.values().map(|label| label.undefined).sum();
     let noun = if structures.iter().any(|s| s.values.len() > 1) { "region" } else { "label" };
@@ -186,6 +187,7 @@ fn table(rows: &[Vec<String>], totals: usize) -> Markup {
 #[cfg(test)]
 mod tests {
     use sulcus_metrics::{CaseScores, Counts, LabelScores};
+    use sulcus_volume::GridUnit;
 
     use super::*;
 
@@ -194,6 +196,7 @@ mod tests {
         CaseScores {
             prediction_file: format!("p/{name}.nii"),
             reference_file: format!("t/{name}.nii"),
+            unit: GridUnit::Millimetre,
             metrics: [("1".to_owned(), LabelScores { HD95: Some(1.5), NSD: Some(0.5), ..counts.into() })].into(),
         }
     }

@@ -103,6 +103,10 @@ fn doctor_replays_the_golden_case_without_onnx_runtime() {
     let engines = report["engines"].as_array().unwrap();
     let tract = engines.iter().find(|e| e["name"] == "tract").unwrap();
     assert_eq!((&tract["available"], &tract["golden"]["passed"]), (&true.into(), &true.into()), "{json}");
+    let native = engines.iter().find(|e| e["name"] == "native").unwrap();
+    assert_eq!((&native["available"], &native["golden"]["passed"]), (&true.into(), &true.into()), "{json}");
+    assert!(["native", "tract"].contains(&report["auto"]["engine"].as_str().unwrap()), "{json}");
+    assert_eq!(report["auto"]["device"], "cpu");
     assert!(report["devices"].as_array().unwrap().iter().any(|d| d["name"] == "cpu" && d["available"] == true));
     let looked: Vec<&str> =
         report["onnx_runtime"]["looked"].as_array().unwrap().iter().filter_map(|p| p["origin"].as_str()).collect();

@@ -21,6 +21,7 @@ mod exit_codes;
 mod faults;
 mod http;
 mod label_tables;
+mod nnunet;
 mod plan;
 mod plausibility;
 mod precision;

@@ -72,8 +72,8 @@ fn model_is_exported_in_every_precision_with_its_loss_of_dice() {
     reduced.code(0).says("ranges from").says("of 3 training cases");
     let mask = |kind: &str| {
         let (model, mask) = (at(&format!("{kind}.onnx")), at(&format!("{kind}.nii.gz")));
-        let words: [&dyn AsRef<std::ffi::OsStr>; 9] =
-            [&"predict", &"-m", &model, &scan(), &"-o", &mask, &"--json", &"--ort-lib", &library];
+        let words: [&dyn AsRef<std::ffi::OsStr>; 10] =
+            [&"predict", &"-m", &model, &scan(), &"-o", &mask, &"--json", &"--engine=ort", &"--ort-lib", &library];
         let line = run(home.path(), &words).code(0).json_lines().remove(0);
         assert_eq!(line["engine"], "ort");
         (line["precision"].clone(), mask)
@@ -102,8 +102,10 @@ fn model_is_exported_in_every_precision_with_its_loss_of_dice() {
         let doctor = run(home.path(), &[&"doctor", &"-m", &model, &"--ort-lib", &library]).code(0).stdout;
         assert!(doctor.contains("golden prediction passed"), "{doctor}");
     }
-    run(home.path(), &[&"predict", &"-m", &at("int8.onnx"), &scan(), &"-o", &at("no.nii.gz")])
-        .code(1)
-        .says("does not support int8 models, ONNX Runtime does");
-    run(home.path(), &[&"doctor", &"-m", &at("int8.onnx")]).code(1).says("does not support int8 models");
+    let words: [&dyn AsRef<std::ffi::OsStr>; 8] =
+        [&"predict", &"-m", &at("int8.onnx"), &scan(), &"-o", &at("no.nii.gz"), &"--engine", &"tract"];
+    run(home.path(), &words).code(1).says("the native engine and ONNX Runtime do");
+    let doctor = run(home.path(), &[&"doctor", &"-m", &at("int8.onnx"), &"--json"]).code(0).stdout;
+    let doctor: Value = serde_json::from_str(&doctor).unwrap();
+    assert_eq!(doctor["auto"]["engine"], "native", "{doctor}");
 }

@@ -11,11 +11,47 @@ fn cache_without_effect_is_reported() {
     let (mask, cache) = (home.path().join("mask.nii"), home.path().join("cache"));
     let mut command = super::support::sulcus(home.path());
     command.args(["predict", "-m"]).arg(super::support::tiny_model()).arg(scan()).arg("-o").arg(&mask);
-    // No ONNX Runtime is found, so `auto` takes the built-in engine.
+    // No ONNX Runtime is found, so `auto` takes a built-in engine.
     super::support::ended(command.arg("--cache").arg(&cache).output().unwrap())
         .code(0)
-        .says("nothing is kept in the cache folder: the engine tract stores nothing on the device cpu");
+        .says("nothing is kept in the cache folder: the engine ")
+        .says(" stores nothing on the device cpu");
     assert!(!cache.exists());
+}
+
+/// Whether the processor has instructions that kernels were written for.
+fn has_vectors() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+#[test]
+fn auto_takes_the_native_engine_and_says_so() {
+    if !has_vectors() {
+        sulcus_harness::skip("the processor has no AVX2, so `auto` is not the native engine");
+    }
+    let home = tempfile::tempdir().unwrap();
+    let predict = |name: &str, more: &[&str]| {
+        let mask = home.path().join(name);
+        let mut command = sulcus(home.path());
+        command.args(["predict", "--json", "-m"]).arg(tiny_model()).arg(scan()).arg("-o").arg(&mask).args(more);
+        let ended = super::support::ended(command.output().unwrap());
+        (ended, mask)
+    };
+    let (auto, mask) = predict("auto.nii", &[]);
+    let auto = auto.code(0).says("engine native on cpu");
+    assert_eq!(auto.json_lines()[0]["engine"], "native");
+    let (named, same) = predict("native.nii", &["--engine", "native", "--threads", "1"]);
+    named.code(0).says("engine native on cpu");
+    assert_eq!(std::fs::read(&mask).unwrap(), std::fs::read(same).unwrap(), "threads change no bit");
+    let (half, _) = predict("half.nii", &["--precision", "bf16"]);
+    if sulcus_runtime::NativePredictor::bf16(&std::fs::read(tiny_model()).unwrap(), None).is_ok() {
+        assert_eq!(half.code(0).json_lines()[0]["precision"], "bf16");
+    } else {
+        half.code(1).says("no bf16 arithmetic");
+    }
 }
 
 #[test]
@@ -49,7 +85,7 @@ fn mask_has_the_grid_of_the_scan() {
             (amount["value"].as_u64(), amount["voxels"].as_u64()),
             (Some(entry.value.into()), Some(voxels as u64))
         );
-        let ml = labels.geometry().ml(voxels);
+        let ml = labels.geometry().ml(voxels).unwrap();
         assert!((amount["ml"].as_f64().unwrap() - ml).abs() < 1e-9);
     }
     assert!(counts.len() > 1, "the tiny model finds something: {counts:?}");

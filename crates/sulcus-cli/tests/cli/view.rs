@@ -75,7 +75,7 @@ fn viewer_serves_the_named_files_to_this_machine_only() {
     let (url, address) = (&served.url, &served.address);
     assert!(address.starts_with("127.0.0.1:"), "{url}");
     assert!(
-        url.ends_with("/index.html?image=data/image.nii.gz&mask=data/mask.nii.gz&image_name=image.nii.gz"),
+        url.ends_with("/index.html?image=data/image.nii.gz&mask=data/mask.nii.gz&mask_name=truth.nii.gz"),
         "{url}"
     );
 

@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 
 use crate::error::DatasetError;
 
-pub(crate) const ENDINGS: [&str; 4] = [".nii.gz", ".nii", ".img.gz", ".img"];
+pub(crate) const NIFTI_ENDINGS: [&str; 4] = [".nii.gz", ".nii", ".img.gz", ".img"];
+/// NIfTI and pictures.
+pub(crate) const ENDINGS: [&str; 9] =
+    [".nii.gz", ".nii", ".img.gz", ".img", ".png", ".tif", ".tiff", ".jpg", ".jpeg"];
 
-/// A file's name without its NIfTI ending, and the ending. `None` for any other file.
-pub(crate) fn nifti_parts(path: &Path) -> Option<(&str, &str)> {
+/// A file's name without the ending of a scan or picture, and the ending. `None` for any other file.
+pub(crate) fn volume_parts(path: &Path) -> Option<(&str, &str)> {
     let name = path.file_name()?.to_str()?;
     let lower = name.to_ascii_lowercase();
     let ending = ENDINGS.into_iter().find(|e| lower.ends_with(e))?;
@@ -16,9 +19,9 @@ pub(crate) fn nifti_parts(path: &Path) -> Option<(&str, &str)> {
     (!stem.is_empty() && !stem.starts_with("._")).then_some((stem, ending))
 }
 
-/// File name without a NIfTI ending, or `None` for any other file.
-pub(crate) fn nifti_stem(path: &Path) -> Option<String> {
-    nifti_parts(path).map(|(stem, _)| stem.to_owned())
+/// File name without the ending of a scan or picture, or `None` for any other file.
+pub(crate) fn volume_stem(path: &Path) -> Option<String> {
+    volume_parts(path).map(|(stem, _)| stem.to_owned())
 }
 
 /// `CASE_0001` is channel 1 of `CASE`.
@@ -30,7 +33,7 @@ pub(crate) fn channel_of(stem: &str) -> Option<(&str, usize)> {
 
 /// The file of a channel, in the same folder as `file`, which is named without a channel number.
 pub(crate) fn channel_file(file: &Path, channel: usize) -> Option<PathBuf> {
-    let (stem, ending) = nifti_parts(file)?;
+    let (stem, ending) = volume_parts(file)?;
     Some(file.with_file_name(format!("{stem}_{channel:04}{ending}")))
 }
 

@@ -1,4 +1,4 @@
-//! A data set without a description: `images/` and `labels/`.
+//! A data set without a description: `images/`, and `labels/` or `masks/`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sulcus_volume::{Label, LabelTable};
 
 use super::description::check_count;
-use super::files::{channel_of, files, folder_name, nifti_parts, nifti_stem};
+use super::files::{channel_of, files, folder_name, volume_parts, volume_stem};
 use super::unused_volumes::unused_volumes;
 use crate::case::Case;
 use crate::dataset::{Dataset, Layout};
@@ -16,12 +16,11 @@ use crate::patients::Patients;
 
 /// Opens such a folder. The label values come from the masks, the number of channels from the images' headers.
 pub(super) fn open(root: &Path) -> Result<Dataset, DatasetError> {
-    let (images, labels) = (root.join("images"), root.join("labels"));
+    let (images, labels) = (root.join("images"), labels_folder(root));
     let mut cases = pair([&images, &labels], files(&images)?, files(&labels)?);
     let channels = channels(&cases);
     complete(&mut cases, channels);
-    let labels =
-        label_table(&cases).map_err(|what| DatasetError::Description { what, file: root.join("labels") })?;
+    let table = label_table(&cases).map_err(|what| DatasetError::Description { what, file: labels.clone() })?;
     let channels = match channels {
         1 => vec!["image".to_owned()],
         n => (0..n).map(|c| format!("image {c}")).collect(),
@@ -32,7 +31,7 @@ pub(super) fn open(root: &Path) -> Result<Dataset, DatasetError> {
         layout: Layout::Folders,
         name: folder_name(root),
         channels,
-        labels,
+        labels: table,
         regions: Vec::new(),
         ignore: None,
         cases,
@@ -42,18 +41,24 @@ pub(super) fn open(root: &Path) -> Result<Dataset, DatasetError> {
     })
 }
 
-/// Pairs images and masks of equal names; their NIfTI endings may differ. `CASE_0000`, `CASE_0001` are channels of
+/// The folder of the masks.
+pub(crate) fn labels_folder(root: &Path) -> PathBuf {
+    let masks = root.join("masks");
+    if !root.join("labels").is_dir() && masks.is_dir() { masks } else { root.join("labels") }
+}
+
+/// Pairs images and masks of equal names; their endings may differ. `CASE_0000`, `CASE_0001` are channels of
 /// `CASE`, unless there is a mask `CASE_0000`. A name with several images or masks becomes several cases, so that the
 /// check finds them.
 fn pair(folders: [&Path; 2], images: Vec<PathBuf>, labels: Vec<PathBuf>) -> Vec<Case> {
     let mut masks: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     for label in labels {
-        if let Some(stem) = nifti_stem(&label) {
+        if let Some(stem) = volume_stem(&label) {
             masks.entry(stem).or_default().push(label);
         }
     }
     let stems: Vec<(String, PathBuf)> =
-        images.into_iter().filter_map(|image| nifti_stem(&image).map(|stem| (stem, image))).collect();
+        images.into_iter().filter_map(|image| volume_stem(&image).map(|stem| (stem, image))).collect();
     let channel = |stem: &str| match channel_of(stem) {
         Some((case, number)) if !masks.contains_key(stem) => Some((case.to_owned(), number)),
         _ => None,
@@ -97,12 +102,12 @@ fn pair(folders: [&Path; 2], images: Vec<PathBuf>, labels: Vec<PathBuf>) -> Vec<
 
 /// The ending of a file that belongs to `file`.
 fn ending(file: Option<&PathBuf>) -> &str {
-    file.and_then(|file| nifti_parts(file)).map_or(".nii.gz", |(_, ending)| ending)
+    file.and_then(|file| volume_parts(file)).map_or(".nii.gz", |(_, ending)| ending)
 }
 
 /// The channel number in a file's name, if the file is one channel of the case.
 fn number(case: &Case, file: &Path) -> Option<usize> {
-    let stem = nifti_stem(file).filter(|stem| *stem != case.name)?;
+    let stem = volume_stem(file).filter(|stem| *stem != case.name)?;
     channel_of(&stem).map(|(_, number)| number)
 }
 
@@ -110,7 +115,7 @@ fn number(case: &Case, file: &Path) -> Option<usize> {
 fn channels(cases: &[Case]) -> usize {
     let counts = map_parallel(cases, |case| match case.images.as_slice() {
         [.., last] if number(case, last).is_some() => number(case, last).map(|n| n + 1),
-        [file, ..] => sulcus_io::read_metadata(file).ok().map(|source| source.channels()),
+        [file, ..] => sulcus_io::read_metadata(file).ok().map(|source| source.image_channels()),
         [] => None,
     });
     let mut cases_with: BTreeMap<usize, usize> = BTreeMap::new();

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::files::{ENDINGS, channel_file, channel_of, files, nifti_stem};
+use super::files::{ENDINGS, NIFTI_ENDINGS, channel_file, channel_of, files, volume_stem};
 use crate::case::Case;
 use crate::dataset::Layout;
 use crate::error::DatasetError;
 
 pub(super) fn check_ending(ending: &str) -> Result<(), String> {
-    if nifti_stem(Path::new(&format!("case{ending}"))).as_deref() == Some("case") {
+    if volume_stem(Path::new(&format!("case{ending}"))).as_deref() == Some("case") {
         return Ok(());
     }
     Err(format!(
-        "its `file_ending` is `{ending}`, but only NIfTI files are read ({}); convert the files and change it",
+        "its `file_ending` is `{ending}`, but only NIfTI files and pictures are read ({}); convert the files and change it",
         ENDINGS.join(", ")
     ))
 }
@@ -35,7 +35,8 @@ pub(super) fn training_cases(root: &Path, json: &Value, channels: usize) -> Resu
         if image.file_name().is_some_and(|n| n.to_string_lossy().starts_with("._")) {
             continue;
         }
-        let name = nifti_stem(&image).ok_or(format!("an image of `training` is not a NIfTI file: {pair}"))?;
+        let name = volume_stem(&image)
+            .ok_or(format!("an image of `training` is neither a NIfTI file nor a picture: {pair}"))?;
         cases.push(Case { name, images: vec![image], label });
     }
     let numbered = |image: &Path| channel_file(image, 0).is_some_and(|file| file.exists());
@@ -84,8 +85,12 @@ pub(super) fn nnunet_cases(root: &Path, ending: &str, channels: usize) -> Result
         let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         names.extend(name.strip_suffix(ending).and_then(channel_of).map(|(case, _)| case.to_owned()));
     }
+    let image = |name: &str, channel: usize| root.join("imagesTr").join(format!("{name}_{channel:04}{ending}"));
+    // The channels of a colour picture are in one file.
+    let is_picture = !NIFTI_ENDINGS.contains(&ending);
+    let is_alone = |name: &str| is_picture && channels > 1 && !(1..channels).any(|c| image(name, c).exists());
     let case = |name: String| Case {
-        images: (0..channels).map(|c| root.join("imagesTr").join(format!("{name}_{c:04}{ending}"))).collect(),
+        images: (0..if is_alone(&name) { 1 } else { channels }).map(|c| image(&name, c)).collect(),
         label: root.join("labelsTr").join(format!("{name}{ending}")),
         name,
     };

@@ -19,15 +19,19 @@ use crate::text::count;
 
 use description::{labels, numbered_names};
 use files::folder_name;
-pub(crate) use files::nifti_stem;
+pub(crate) use files::volume_stem;
+pub(crate) use folders::labels_folder;
 use listed::{check_ending, listed_cases, nnunet_cases, training_cases};
 use unused_volumes::unused_volumes;
 
 impl Dataset {
     /// Opens a Medical Segmentation Decathlon task folder, an nnU-Net raw folder (of version 1 or 2), or a folder with
-    /// `images/` and `labels/` whose files have equal names.
+    /// `images/` and `labels/` (or `masks/`) whose files have equal names.
     ///
     /// Channels are indices of the fourth axis of one file, or files `CASE_0000`, `CASE_0001` and so on.
+    ///
+    /// Scans are NIfTI files, pictures PNG, JPEG or TIFF. A colour picture has its three channels in one file, also in nnU-Net's
+    /// layout (`imagesTr/CASE_0000.png`).
     ///
     /// A folder with `images/` and `labels/` has no description. Its masks are read here to find the label values.
     ///
@@ -42,7 +46,7 @@ impl Dataset {
         let (mut dataset, description) = if root.join("dataset.json").is_file() {
             let (dataset, json) = open_described(root)?;
             (dataset, Some(json))
-        } else if root.join("images").is_dir() && root.join("labels").is_dir() {
+        } else if root.join("images").is_dir() && labels_folder(root).is_dir() {
             (folders::open(root)?, None)
         } else {
             return Err(DatasetError::NotADataset { root: root.to_path_buf() });

@@ -52,9 +52,9 @@ fn voxel_files(header: &Path) -> impl Iterator<Item = PathBuf> {
 
 /// Decides by the file name. A name that is not UTF-8 counts as a volume: it may be one, and no case uses it.
 fn looks_like_a_volume(file: &Path) -> bool {
-    const OTHERS: [&str; 17] = [
-        ".hdr", ".hdr.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgh", ".mgz", ".dcm", ".ima", ".png", ".tif",
-        ".tiff", ".jpg", ".bmp", ".npy", ".npz",
+    const OTHERS: [&str; 13] = [
+        ".hdr", ".hdr.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgh", ".mgz", ".dcm", ".ima", ".bmp", ".npy",
+        ".npz",
     ];
     let Some(name) = file.file_name().and_then(|n| n.to_str()) else { return true };
     let lower = name.to_ascii_lowercase();

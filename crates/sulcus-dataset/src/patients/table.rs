@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::error::DatasetError;
-use crate::layout::nifti_stem;
+use crate::layout::volume_stem;
 
 /// Reads a CSV file with the columns `case` and `patient`, separated by commas, semicolons or tabs.
 pub(super) fn read(file: &Path) -> Result<BTreeMap<String, String>, DatasetError> {
@@ -38,7 +38,7 @@ pub(super) fn from_json(json: &Value, file: &Path) -> Result<BTreeMap<String, St
 
 /// Adds the patient of a case, which may be named by its file.
 fn add(of_case: &mut BTreeMap<String, String>, case: &str, patient: String) -> Result<(), String> {
-    let case = nifti_stem(Path::new(case)).unwrap_or_else(|| case.to_owned());
+    let case = volume_stem(Path::new(case)).unwrap_or_else(|| case.to_owned());
     match of_case.entry(case) {
         Entry::Occupied(known) if *known.get() != patient => {
             Err(format!("the case `{}` has two patients, `{}` and `{patient}`", known.key(), known.get()))

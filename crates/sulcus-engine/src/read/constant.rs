@@ -22,6 +22,18 @@ pub(super) enum Values {
     Int8(Vec<i8>),
     Int32(Vec<i32>),
     Int64(Vec<i64>),
+    /// Integers that stand for float32 values: each times the scale of its output channel, the first axis.
+    Scaled {
+        integers: Integers,
+        scales: Vec<f32>,
+    },
+}
+
+/// The integers of scaled values.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Integers {
+    Int8(Vec<i8>),
+    Int32(Vec<i32>),
 }
 
 impl Values {
@@ -33,6 +45,7 @@ impl Values {
             Self::Int8(_) => "int8",
             Self::Int32(_) => "int32",
             Self::Int64(_) => "int64",
+            Self::Scaled { .. } => "float32",
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Convolutions and the normalisation that is folded into them.
 
+use sulcus_kernels::inference::Quantization;
 use sulcus_onnx::messages::NodeProto;
 
 use super::attributes::{Attributes, attribute_problem};
+use super::constant::{Constant, Integers, Values};
 use super::{Reader, Symbol, arity, check_inputs, input_name};
 use crate::error::NodeProblem;
-use crate::layer::{ConvLayer, ConvTransposeLayer, Operation, ValueId};
+use crate::layer::{ConvLayer, ConvTransposeLayer, ConvWeights, Operation, ValueId};
 
 /// The largest kernel edge of the kernels.
 const MAX_KERNEL: usize = 7;
@@ -21,7 +23,7 @@ impl Reader {
         }
         let input = self.value(node, 0)?;
         let axes = self.network.spatial_axes;
-        let weight = self.float_constant(node, 1)?;
+        let weight = self.number_constant(node, 1)?;
         let [outputs, inputs, edges @ ..] = weight.shape.as_slice() else {
             return Err(self.weight_problem(node, &weight.shape));
         };
@@ -39,7 +41,9 @@ impl Reader {
         check_centred(attributes, kernel)?;
         common_attributes(attributes)?;
         let bias = self.bias(node, outputs)?;
-        let layer = ConvLayer { weight: weight.into_floats(), bias, inputs, outputs, kernel, stride };
+        let input_quantization = self.quantized.get(&input).copied();
+        let weights = Weights { weight: weight.values, bias, input: input_quantization }.into_layer(outputs);
+        let layer = ConvLayer { weights, inputs, outputs, kernel, stride };
         Ok(self.layer(node, Operation::Conv(layer), vec![input], outputs))
     }
 
@@ -54,12 +58,20 @@ impl Reader {
         }
     }
 
-    /// The third input of a convolution, or zeros.
-    pub(super) fn bias(&mut self, node: &NodeProto, outputs: usize) -> Result<Vec<f32>, NodeProblem> {
-        match node.input.get(2).map(String::as_str) {
-            None | Some("") => Ok(vec![0.0; outputs]),
-            Some(_) => self.floats(node, 2, &[outputs]),
+    /// The third input of a convolution.
+    pub(super) fn bias(&mut self, node: &NodeProto, outputs: usize) -> Result<Option<Values>, NodeProblem> {
+        if matches!(node.input.get(2).map(String::as_str), None | Some("")) {
+            return Ok(None);
         }
+        let Constant { shape, values } = self.number_constant(node, 2)?;
+        if shape == [outputs] {
+            return Ok(Some(values));
+        }
+        Err(NodeProblem::Input {
+            name: input_name(node, 2)?.to_owned(),
+            expected: format!("a constant of shape {:?}", [outputs]),
+            found: format!("of shape {shape:?}"),
+        })
     }
 
     pub(super) fn conv_transpose(
@@ -93,8 +105,8 @@ impl Reader {
             return Err(attribute_problem("output_shape", "it is not supported"));
         }
         common_attributes(attributes)?;
-        let bias = self.bias(node, outputs)?;
-        let layer = ConvTransposeLayer { weight: weight.into_floats(), bias, inputs, outputs, stride };
+        let bias = self.bias(node, outputs)?.map_or_else(|| vec![0.0; outputs], Values::into_floats);
+        let layer = ConvTransposeLayer { weight: weight.values.into_floats(), bias, inputs, outputs, stride };
         Ok(self.layer(node, Operation::ConvTranspose(layer), vec![input], outputs))
     }
 
@@ -153,9 +165,10 @@ impl Reader {
     fn fold(&mut self, value: ValueId, scale: &[f64], shift: &[f64]) -> bool {
         let layer = self.network.layers.iter_mut().find(|layer| layer.output == value);
         let Some(Operation::Conv(conv)) = layer.map(|layer| &mut layer.operation) else { return false };
-        let per_output = (conv.weight.len() / conv.outputs).max(1);
-        let kernels = conv.weight.chunks_exact_mut(per_output);
-        for ((kernel, bias), (scale, shift)) in kernels.zip(&mut conv.bias).zip(scale.iter().zip(shift)) {
+        let ConvWeights::Floats { weight, bias } = &mut conv.weights else { return false };
+        let per_output = (weight.len() / conv.outputs).max(1);
+        let kernels = weight.chunks_exact_mut(per_output);
+        for ((kernel, bias), (scale, shift)) in kernels.zip(bias).zip(scale.iter().zip(shift)) {
             kernel.iter_mut().for_each(|weight| *weight = (f64::from(*weight) * scale) as f32);
             *bias = (f64::from(*bias) * scale + shift) as f32;
         }
@@ -174,6 +187,35 @@ impl Reader {
             });
         }
         Ok(self.layer(node, Operation::Add, vec![a, b], channels))
+    }
+}
+
+/// The weights of a convolution as the graph has them.
+pub(super) struct Weights {
+    pub(super) weight: Values,
+    pub(super) bias: Option<Values>,
+    /// The quantization of the input, if it has one.
+    pub(super) input: Option<Quantization>,
+}
+
+impl Weights {
+    /// Integers if weights, biases and input are integers whose units fit together, and single precision otherwise.
+    pub(super) fn into_layer(self, outputs: usize) -> ConvWeights {
+        match self {
+            Self {
+                weight: Values::Scaled { integers: Integers::Int8(weight), scales: scale },
+                bias: Some(Values::Scaled { integers: Integers::Int32(bias), scales: units }),
+                input: Some(input),
+            } if scale.iter().map(|scale| scale * input.scale).eq(units.iter().copied())
+                && scale.iter().all(|scale| scale.is_normal() && *scale > 0.0) =>
+            {
+                ConvWeights::Integers { weight, scale, bias, input }
+            }
+            Self { weight, bias, .. } => ConvWeights::Floats {
+                weight: weight.into_floats(),
+                bias: bias.map_or_else(|| vec![0.0; outputs], Values::into_floats),
+            },
+        }
     }
 }
 

@@ -7,10 +7,12 @@ use super::constant::{Constant, Values};
 use super::convolution::MAX_CHANNELS;
 use super::{Reader, Symbol, check_inputs, input_name, input_problem};
 use crate::error::NodeProblem;
-use crate::layer::{Operation, PoolKind, ResizeKind};
+use crate::layer::{Operation, PoolKind, ResizeKind, ValueId};
 
 /// The slope of ONNX's leaky ReLU where a node has none.
 const DEFAULT_SLOPE: f32 = 0.01;
+/// The largest number of values that one node concatenates: a skip connection has two, the networks of an ensemble a few.
+const MAX_CONCATENATED: usize = 64;
 /// The largest factor of a resizing.
 const MAX_FACTOR: f32 = 16.0;
 
@@ -79,13 +81,14 @@ impl Reader {
         if axis != 1 && axis != 1 - rank {
             return Err(attribute_problem("axis", format!("it is {axis}, supported are the channels, 1")));
         }
-        check_inputs(node, 2..=2)?;
-        let [a, b] = [self.value(node, 0)?, self.value(node, 1)?];
-        let channels = self.channels(a) + self.channels(b);
+        check_inputs(node, 1..=MAX_CONCATENATED)?;
+        let inputs: Vec<ValueId> =
+            (0..node.input.len()).map(|index| self.value(node, index)).collect::<Result<_, _>>()?;
+        let channels = inputs.iter().map(|input| self.channels(*input)).sum();
         if channels > MAX_CHANNELS {
             return Err(attribute_problem("axis", format!("{channels} channels are too many")));
         }
-        Ok(self.layer(node, Operation::Concat, vec![a, b], channels))
+        Ok(self.layer(node, Operation::Concat, inputs, channels))
     }
 
     pub(super) fn softmax(
@@ -131,7 +134,7 @@ impl Reader {
             }
         };
         let constant = self.float_constant(node, 2)?;
-        let factors = constant.into_floats();
+        let factors = constant.values.into_floats();
         let whole = |factor: &f32| factor.fract() == 0.0 && (1.0..=MAX_FACTOR).contains(factor);
         let factor = match factors.as_slice() {
             [1.0, 1.0, space @ ..] if space.len() == axes && space.iter().all(whole) => {
@@ -159,7 +162,10 @@ impl Reader {
             return Err(attribute_problem("to", format!("it is {to}, supported is float32, 1")));
         }
         match self.symbol(node, 0)? {
-            Symbol::Constant(Constant { shape, values: Values::Half(values) | Values::Float(values) }) => {
+            Symbol::Constant(
+                constant @ Constant { shape, values: Values::Half(values) | Values::Float(values) },
+            ) => {
+                self.count_copy(constant)?;
                 Ok(Symbol::Constant(Constant { shape: shape.clone(), values: Values::Float(values.clone()) }))
             }
             other => Err(input_problem(node, 0, "a constant of type float16", other)),

@@ -9,22 +9,31 @@ mod convolution;
 mod elementwise;
 mod quantized;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
+use sulcus_kernels::inference::Quantization;
 use sulcus_onnx::messages::{DataType, DimensionValue, GraphProto, NodeProto, TypeValue, ValueInfoProto};
 
 use crate::error::{EngineError, GraphProblem, NodeProblem};
-use crate::layer::{Layer, Network, Operation, Quantization, ValueId};
+use crate::layer::{Layer, Network, Operation, ValueId, scaled_values};
 use attributes::Attributes;
-use constant::{Constant, Values};
+use constant::{Constant, Integers, Values};
 use quantized::Flattened;
 
 /// The versions of ONNX's operators whose definitions this module follows.
 const OPERATOR_SETS: std::ops::RangeInclusive<i64> = 13..=24;
 
+/// A graph of more nodes is refused: planning takes time in proportion to the square of their number.
+const MAX_NODES: usize = 1 << 15;
+
+/// The values that constants may have in memory besides those that the file stores: this many times the size of the file, and at least
+/// the second number of bytes. A network in 8-bit integers needs four times its size.
+const MAX_COPIES: [usize; 2] = [8, 64 << 20];
+
 /// What the name of a value in the graph stands for.
 #[derive(Debug, Clone)]
-pub(self) enum Symbol {
+pub(super) enum Symbol {
     Value(ValueId),
     Constant(Constant),
     /// The 8-bit form of a value that is rounded to it.
@@ -48,6 +57,7 @@ impl Symbol {
 
 /// Decodes a model file and reads its graph.
 pub(crate) fn read_network(model: &[u8]) -> Result<Network, EngineError> {
+    let file_bytes = model.len();
     let model = sulcus_onnx::read_model(model)?;
     let version = model.opset_import.iter().find(|set| matches!(set.domain.as_str(), "" | "ai.onnx"));
     let version = version.map_or(0, |set| set.version);
@@ -57,7 +67,10 @@ pub(crate) fn read_network(model: &[u8]) -> Result<Network, EngineError> {
     }
     let mut graph = model.graph.unwrap_or_default();
     let nodes = std::mem::take(&mut graph.node);
-    let mut reader = Reader::new(graph, &nodes)?;
+    if nodes.len() > MAX_NODES {
+        return Err(EngineError::Graph(GraphProblem::Nodes { found: nodes.len(), most: MAX_NODES }));
+    }
+    let mut reader = Reader::new(graph, &nodes, file_bytes)?;
     for node in &nodes {
         reader.node(node).map_err(|reason| EngineError::Node {
             node: node_name(node),
@@ -73,18 +86,20 @@ fn node_name(node: &NodeProto) -> String {
     if node.name.is_empty() { output.to_owned() } else { node.name.clone() }
 }
 
-pub(self) struct Reader {
+pub(super) struct Reader {
     network: Network,
     symbols: HashMap<String, Symbol>,
     /// How often each name is read by a node or is the output of the graph.
     readers: HashMap<String, usize>,
     /// Values that are rounded to 8 bits already.
     quantized: HashMap<ValueId, Quantization>,
+    /// The bytes of constants that may still be copied or converted.
+    copies_left: Cell<usize>,
     output: String,
 }
 
 impl Reader {
-    fn new(graph: GraphProto, nodes: &[NodeProto]) -> Result<Self, EngineError> {
+    fn new(graph: GraphProto, nodes: &[NodeProto], file_bytes: usize) -> Result<Self, EngineError> {
         let mut symbols = HashMap::new();
         for tensor in graph.initializer {
             let (name, constant) = Constant::decode(tensor)?;
@@ -108,8 +123,12 @@ impl Reader {
         let (channels, spatial_axes) =
             input_axes(input).ok_or_else(|| EngineError::Graph(GraphProblem::InputType(input.name.clone())))?;
         symbols.insert(input.name.clone(), Symbol::Value(ValueId(0)));
-        let network = Network { spatial_axes, channels: vec![channels], layers: Vec::new(), output: ValueId(0) };
-        Ok(Self { network, symbols, readers, quantized: HashMap::new(), output: output.name.clone() })
+        let names = [input.name.clone(), output.name.clone()];
+        let network =
+            Network { names, spatial_axes, channels: vec![channels], layers: Vec::new(), output: ValueId(0) };
+        let [factor, least] = MAX_COPIES;
+        let copies_left = Cell::new(file_bytes.saturating_mul(factor).max(least));
+        Ok(Self { network, symbols, readers, quantized: HashMap::new(), copies_left, output: output.name.clone() })
     }
 
     fn finish(mut self) -> Result<Network, EngineError> {
@@ -193,7 +212,7 @@ impl Reader {
     fn floats(&mut self, node: &NodeProto, index: usize, shape: &[usize]) -> Result<Vec<f32>, NodeProblem> {
         let constant = self.float_constant(node, index)?;
         if constant.shape == shape {
-            return Ok(constant.into_floats());
+            return Ok(constant.values.into_floats());
         }
         Err(NodeProblem::Input {
             name: input_name(node, index)?.to_owned(),
@@ -202,13 +221,20 @@ impl Reader {
         })
     }
 
-    /// A constant of float32 values. The last reader of a constant gets its memory.
+    /// A constant of float32 values.
     fn float_constant(&mut self, node: &NodeProto, index: usize) -> Result<Constant, NodeProblem> {
+        let Constant { shape, values } = self.number_constant(node, index)?;
+        Ok(Constant { shape, values: Values::Float(values.into_floats()) })
+    }
+
+    /// A constant of float32 values, as numbers or as scaled integers. The last reader of a constant gets its memory.
+    fn number_constant(&mut self, node: &NodeProto, index: usize) -> Result<Constant, NodeProblem> {
         let name = input_name(node, index)?;
         let float = match self.symbol(node, index)? {
-            Symbol::Constant(Constant { values: Values::Float(values), .. }) => {
-                values.iter().all(|value| value.is_finite())
-            }
+            Symbol::Constant(Constant {
+                values: Values::Float(values) | Values::Scaled { scales: values, .. },
+                ..
+            }) => values.iter().all(|value| value.is_finite()),
             other => return Err(input_problem(node, index, "a constant of type float32", other)),
         };
         if !float {
@@ -219,11 +245,22 @@ impl Reader {
             });
         }
         let single_reader = self.readers.get(name) == Some(&1);
+        if let (false, Some(Symbol::Constant(constant))) = (single_reader, self.symbols.get(name)) {
+            self.count_copy(constant)?;
+        }
         let found = if single_reader { self.symbols.remove(name) } else { self.symbols.get(name).cloned() };
         match found {
             Some(Symbol::Constant(constant)) => Ok(constant),
             _ => Err(NodeProblem::Undefined(name.to_owned())),
         }
+    }
+
+    /// Counts the values that are made of a constant. Without a limit a small file could request any amount of memory.
+    fn count_copy(&self, constant: &Constant) -> Result<(), NodeProblem> {
+        let bytes = constant.shape.iter().product::<usize>().saturating_mul(size_of::<f32>());
+        let left = self.copies_left.get().checked_sub(bytes).ok_or(NodeProblem::Copies)?;
+        self.copies_left.set(left);
+        Ok(())
     }
 
     /// A constant of int64 values.
@@ -235,10 +272,13 @@ impl Reader {
     }
 }
 
-impl Constant {
+impl Values {
+    /// The float32 values; none if they have another type.
     fn into_floats(self) -> Vec<f32> {
-        match self.values {
-            Values::Float(values) => values,
+        match self {
+            Self::Float(values) => values,
+            Self::Scaled { integers: Integers::Int8(integers), scales } => scaled_values(&integers, &scales),
+            Self::Scaled { integers: Integers::Int32(integers), scales } => scaled_values(&integers, &scales),
             _ => Vec::new(),
         }
     }

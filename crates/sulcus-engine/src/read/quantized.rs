@@ -4,14 +4,15 @@
 //! a 2-D one over a tall image (all slices one below the other, the neighbouring slices as channels); the nodes around it are followed
 //! here and give the 3-D convolution back.
 
+use sulcus_kernels::inference::Quantization;
 use sulcus_onnx::messages::NodeProto;
 
 use super::attributes::{Attributes, attribute_problem};
-use super::constant::{Constant, Values};
-use super::convolution::{MAX_CHANNELS, check_kernel, common_attributes, stride};
+use super::constant::{Constant, Integers, Values};
+use super::convolution::{MAX_CHANNELS, Weights, check_kernel, common_attributes, stride};
 use super::{Reader, Symbol, arity, check_inputs, input_name, input_problem};
 use crate::error::NodeProblem;
-use crate::layer::{ConvLayer, Operation, Quantization, ValueId};
+use crate::layer::{ConvLayer, Operation, ValueId};
 
 /// The axes of `[N, C, D, H, W]`.
 const DEPTH: i64 = 2;
@@ -108,7 +109,7 @@ impl Reader {
         };
         match self.symbol(node, 2)? {
             Symbol::Constant(Constant { values: Values::Uint8(values), .. }) if values.len() == 1 => {
-                Ok(Quantization { scale, zero: values.first().copied().unwrap_or_default() })
+                Ok(Quantization { scale, zero_point: values.first().copied().unwrap_or_default() })
             }
             other => Err(input_problem(node, 2, "one constant of type uint8", other)),
         }
@@ -165,21 +166,17 @@ impl Reader {
         if !zeros {
             return Err(input_problem(node, 2, "zeros of the same type", self.symbol(node, 2)?));
         }
-        let integers: Vec<f64> = match &stored.values {
-            Values::Int8(values) => values.iter().map(|value| f64::from(*value)).collect(),
-            Values::Int32(values) => values.iter().map(|value| f64::from(*value)).collect(),
+        self.count_copy(stored)?;
+        let integers = match &stored.values {
+            Values::Int8(values) => Integers::Int8(values.clone()),
+            Values::Int32(values) => Integers::Int32(values.clone()),
             _ => return Err(input_problem(node, 0, "a constant of type int8 or int32", self.symbol(node, 0)?)),
         };
         if stored.shape.first() != Some(&scales.len()) || scales.is_empty() {
             return Err(input_problem(node, 1, "one scale per output channel", self.symbol(node, 1)?));
         }
-        let per_output = (integers.len() / scales.len()).max(1);
-        let values = integers
-            .chunks(per_output)
-            .zip(scales)
-            .flat_map(|(values, scale)| values.iter().map(move |value| (value * f64::from(*scale)) as f32))
-            .collect();
-        Ok(Symbol::Constant(Constant { shape: stored.shape.clone(), values: Values::Float(values) }))
+        let values = Values::Scaled { integers, scales: scales.clone() };
+        Ok(Symbol::Constant(Constant { shape: stored.shape.clone(), values }))
     }
 
     /// The 8-bit value of an input, if it can still be padded or stacked.
@@ -214,7 +211,7 @@ impl Reader {
         }
         match self.symbol(node, 2)? {
             Symbol::Constant(Constant { values: Values::Uint8(zero), .. })
-                if zero.as_slice() == [stack.quantization.zero] => {}
+                if zero.as_slice() == [stack.quantization.zero_point] => {}
             other => return Err(input_problem(node, 2, "the zero point of the value", other)),
         }
         Ok(Symbol::Flattened(Flattened::Padded(stack)))
@@ -342,7 +339,7 @@ impl Reader {
         let Flattened::Image { stack, stacked } = input else {
             return Err(input_problem(node, 0, "a float32 tensor", &Symbol::Flattened(input)));
         };
-        let weight = self.float_constant(node, 1)?;
+        let weight = self.number_constant(node, 1)?;
         let channels = self.channels(stack.value);
         let [outputs, inputs, height, width] = *weight.shape.as_slice() else { return Err(arity(node)) };
         if inputs != channels * stack.depth || outputs == 0 || outputs > MAX_CHANNELS {
@@ -369,19 +366,16 @@ impl Reader {
         }
         common_attributes(attributes)?;
         let bias = self.bias(node, outputs)?;
-        // From [outputs, depth · channels, h, w] to [outputs, channels, depth, h, w].
-        let plane = height * width;
-        let flat = weight.into_floats();
-        let mut unflattened = Vec::with_capacity(flat.len());
-        for kernel in flat.chunks_exact((inputs * plane).max(1)) {
-            for channel in 0..channels {
-                for slice in 0..stack.depth {
-                    unflattened.extend(kernel.iter().skip((slice * channels + channel) * plane).take(plane));
-                }
+        let unflatten = Unflatten { depth: stack.depth, channels, plane: height * width };
+        let values = match weight.values {
+            Values::Scaled { integers: Integers::Int8(flat), scales } => {
+                Values::Scaled { integers: Integers::Int8(unflatten.apply(&flat)), scales }
             }
-        }
+            other => Values::Float(unflatten.apply(&other.into_floats())),
+        };
+        let weights = Weights { weight: values, bias, input: Some(stack.quantization) }.into_layer(outputs);
         let stride = [step, row_step, column_step];
-        let layer = ConvLayer { weight: unflattened, bias, inputs: channels, outputs, kernel, stride };
+        let layer = ConvLayer { weights, inputs: channels, outputs, kernel, stride };
         let Symbol::Value(value) = self.layer(node, Operation::Conv(layer), vec![stack.value], outputs) else {
             return Err(arity(node));
         };
@@ -408,6 +402,29 @@ impl Reader {
             }
             other => Err(input_problem(node, 0, "a float32 tensor", &Symbol::Flattened(other))),
         }
+    }
+}
+
+/// From weights `[outputs, depth · channels, h, w]` to `[outputs, channels, depth, h, w]`.
+struct Unflatten {
+    depth: usize,
+    channels: usize,
+    /// h · w
+    plane: usize,
+}
+
+impl Unflatten {
+    fn apply<T: Copy>(&self, flat: &[T]) -> Vec<T> {
+        let Self { depth, channels, plane } = *self;
+        let mut unflattened = Vec::with_capacity(flat.len());
+        for kernel in flat.chunks_exact((depth * channels * plane).max(1)) {
+            for channel in 0..channels {
+                for slice in 0..depth {
+                    unflattened.extend(kernel.iter().skip((slice * channels + channel) * plane).take(plane));
+                }
+            }
+        }
+        unflattened
     }
 }
 

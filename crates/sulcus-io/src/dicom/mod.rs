@@ -5,17 +5,21 @@ mod stored;
 
 use std::path::Path;
 
-use sulcus_dicom::{
-    DicomError, DicomErrorKind, PixelType, Rescale, SegmentationOptions, Series, SeriesReader, encode_segmentation,
-};
+use sulcus_dicom::{DicomError, DicomErrorKind, PixelType, Rescale, Series, SeriesReader};
+#[cfg(feature = "fs")]
+use sulcus_dicom::{SegmentationOptions, encode_segmentation};
 use sulcus_volume::{LabelMap, LabelTable};
 
+#[cfg(feature = "fs")]
 pub use stored::read_series_stored;
+pub use stored::read_series_stored_bytes;
 
 use crate::error::{IoError, IoErrorKind};
-use crate::fs::{io_error_kind, write_atomically};
+#[cfg(feature = "fs")]
+use crate::fs::write_atomically;
 use crate::metadata::{FormatMetadata, VolumeFormat, VolumeMetadata};
 use crate::scan::{Scan, ScanBuilder};
+use crate::system_error::io_error_kind;
 use crate::voxels::{VoxelType, reserve};
 
 /// A DICOM series as an image.
@@ -34,6 +38,7 @@ pub struct SeriesScan {
 ///
 /// # Errors
 /// As [`SeriesReader::open`]; also when the pixels cannot be decoded or exceed single precision.
+#[cfg(feature = "fs")]
 pub fn read_series(folder: &Path, uid: Option<&str>) -> Result<SeriesScan, IoError> {
     read(&SeriesReader::open(folder, uid)?)
 }
@@ -41,7 +46,7 @@ pub fn read_series(folder: &Path, uid: Option<&str>) -> Result<SeriesScan, IoErr
 /// Reads a series from the bytes of its files, in any order, as they come from an archive or a network.
 ///
 /// # Errors
-/// As [`read_series`]. The error names a file by its number, from 1.
+/// As [`SeriesReader::from_bytes`]; also when the pixels exceed single precision. The error names a file by its number, from 1.
 pub fn read_series_bytes(files: &[&[u8]], uid: Option<&str>) -> Result<SeriesScan, IoError> {
     read(&SeriesReader::from_bytes(files, uid)?)
 }
@@ -50,6 +55,7 @@ pub fn read_series_bytes(files: &[&[u8]], uid: Option<&str>) -> Result<SeriesSca
 ///
 /// # Errors
 /// As [`SeriesReader::open`].
+#[cfg(feature = "fs")]
 pub fn read_series_metadata(folder: &Path, uid: Option<&str>) -> Result<VolumeMetadata, IoError> {
     let reader = SeriesReader::open(folder, uid)?;
     let voxel_type = stored_type(&reader);
@@ -60,6 +66,7 @@ pub fn read_series_metadata(folder: &Path, uid: Option<&str>) -> Result<VolumeMe
 ///
 /// # Errors
 /// As [`encode_segmentation`]; also when the file cannot be written.
+#[cfg(feature = "fs")]
 pub fn write_segmentation(
     path: &Path,
     labels: &LabelMap,
@@ -72,18 +79,34 @@ pub fn write_segmentation(
 }
 
 /// Reads a DICOM SEG file as a label map; its metadata contain the names.
+#[cfg(feature = "fs")]
 pub(crate) fn read_segmentation(path: &Path) -> Result<(LabelMap, VolumeMetadata), IoError> {
     let (labels, table) = sulcus_dicom::read_segmentation(path)?;
+    Ok(described(labels, table))
+}
+
+/// Reads the bytes of a DICOM SEG file as a label map; its metadata contain the names.
+///
+/// # Errors
+/// As [`sulcus_dicom::read_segmentation_bytes`].
+pub fn read_segmentation_bytes(bytes: &[u8]) -> Result<(LabelMap, VolumeMetadata), IoError> {
+    let (labels, table) = sulcus_dicom::read_segmentation_bytes(bytes)?;
+    Ok(described(labels, table))
+}
+
+fn described(labels: LabelMap, table: LabelTable) -> (LabelMap, VolumeMetadata) {
     let metadata = VolumeMetadata::new(VolumeFormat::Dicom, *labels.geometry(), VoxelType::Uint16);
-    Ok((labels, metadata.with_names(table)))
+    (labels, metadata.with_names(table))
 }
 
 /// Whether the path is a DICOM file or a folder that contains one.
+#[cfg(feature = "fs")]
 pub(crate) fn is_dicom(path: &Path) -> bool {
     if path.is_dir() { sulcus_dicom::holds_dicom(path) } else { sulcus_dicom::is_dicom_file(path) }
 }
 
 /// Whether the name is that of a DICOM file.
+#[cfg(feature = "fs")]
 pub(crate) fn is_dicom_name(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("dcm"))
 }

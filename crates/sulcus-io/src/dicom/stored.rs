@@ -1,5 +1,6 @@
 //! Reads a series with integer voxels where that is possible without loss.
 
+#[cfg(feature = "fs")]
 use std::path::Path;
 
 use sulcus_dicom::{PixelType, Rescale, SeriesReader, SliceEncoding};
@@ -9,18 +10,33 @@ use crate::error::IoError;
 use crate::stored::StoredVolume;
 use crate::voxels::{VoxelType, reserve};
 
-/// Reads a series as [`read_series`](super::read_series) does, with integer voxels if possible. Values that are integers
+/// Reads a series as `read_series` does, with integer voxels if possible. Values that are integers
 /// after slope and intercept are stored as such. Other values are stored with the slope and intercept that all slices share.
 /// If the slices have different fractional scales, the volume is float32. The second value contains decisions of the reader
 /// that a user should know.
 ///
 /// # Errors
-/// As [`read_series`](super::read_series).
+/// As [`SeriesReader::open`].
+#[cfg(feature = "fs")]
 pub fn read_series_stored(
     folder: &Path,
     uid: Option<&str>,
 ) -> Result<(StoredVolume<'static>, Vec<String>), IoError> {
-    let reader = SeriesReader::open(folder, uid)?;
+    stored(SeriesReader::open(folder, uid)?)
+}
+
+/// Reads a series from the bytes of its files, in any order, with integer voxels if that is possible without loss.
+///
+/// # Errors
+/// As [`read_series_bytes`](super::read_series_bytes).
+pub fn read_series_stored_bytes(
+    files: &[&[u8]],
+    uid: Option<&str>,
+) -> Result<(StoredVolume<'static>, Vec<String>), IoError> {
+    stored(SeriesReader::from_bytes(files, uid)?)
+}
+
+fn stored(reader: SeriesReader<'_>) -> Result<(StoredVolume<'static>, Vec<String>), IoError> {
     if let Some(scaling) = Scaling::of(&reader)
         && let Some(volume) = read_integers(&reader, scaling)?
     {

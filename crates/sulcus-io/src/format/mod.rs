@@ -17,22 +17,23 @@
 //! Its tests belong into `tests/`. For the fuzzer and `tests/mutation.rs`, add a target (`tests/fuzz/src/targets.rs`, a program in
 //! `tests/fuzz/fuzz_targets`, its name in `crates/xtask/src/fuzz.rs`) and small valid files (`tests/fuzz/src/seeds.rs`).
 
-#[cfg(feature = "fs")]
 mod encodable;
 mod files;
+mod label_text;
 #[cfg(feature = "text-formats")]
 mod metaimage;
 mod names;
 pub(crate) mod nifti;
 #[cfg(feature = "text-formats")]
 mod nrrd;
+#[cfg(feature = "pictures")]
+mod picture;
 #[cfg(feature = "text-formats")]
 mod text_header;
 mod unrecognized;
 
 use std::borrow::Cow;
 
-#[cfg(feature = "fs")]
 pub use encodable::Texts;
 #[cfg(feature = "fs")]
 pub(crate) use encodable::VolumeToEncode;
@@ -42,6 +43,8 @@ pub(crate) use files::{Ending, FileRole, VoxelFile, VoxelLocation};
 #[cfg(feature = "fs")]
 pub(crate) use names::{all_endings, split_ending, with_ending};
 pub use names::{case_name, is_volume_file};
+#[cfg(feature = "pictures")]
+pub(crate) use picture::PictureMetadata;
 
 use crate::error::IoErrorKind;
 use crate::metadata::VolumeMetadata;
@@ -55,6 +58,12 @@ const FORMATS: &[&dyn Format] = &[
     &nrrd::Nrrd,
     #[cfg(feature = "text-formats")]
     &metaimage::MetaImage,
+    #[cfg(feature = "pictures")]
+    &picture::PictureFormat::Png,
+    #[cfg(feature = "pictures")]
+    &picture::PictureFormat::Jpeg,
+    #[cfg(feature = "pictures")]
+    &picture::PictureFormat::Tiff,
 ];
 
 /// A file format.
@@ -70,6 +79,18 @@ pub(crate) trait Format: Sync {
 
     /// Parses and checks the header at the start of a file.
     fn parse(&self, start: &[u8]) -> Result<Box<dyn Header>, IoErrorKind>;
+
+    /// Whether volumes can be written in the format.
+    #[cfg(feature = "fs")]
+    fn is_written(&self) -> bool {
+        true
+    }
+
+    /// The ending of the file of a mask of a scan in the format.
+    #[cfg(feature = "fs")]
+    fn mask_ending(&self) -> &'static str {
+        ".nii.gz"
+    }
 
     /// Encodes a volume as the content of one file, or of two.
     #[cfg(feature = "fs")]
@@ -116,6 +137,19 @@ pub(crate) fn detect(start: &[u8]) -> Result<&'static dyn Format, IoErrorKind> {
     format.ok_or_else(|| unrecognized::describe(start))
 }
 
+/// Whether a file with this start is a picture.
+#[cfg(feature = "pictures")]
+pub(crate) fn is_picture(start: &[u8]) -> bool {
+    picture::FORMATS.iter().any(|format| format.sniff(start))
+}
+
+/// The content of a PNG file.
+#[cfg(all(feature = "pictures", feature = "fs"))]
+pub(crate) fn encode_png(volume: &VolumeToEncode<'_>) -> Result<Vec<u8>, IoErrorKind> {
+    volume.check_grid()?;
+    picture::encode_png(volume)
+}
+
 /// Parses the header of a file in memory.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Box<dyn Header>, IoErrorKind> {
     detect(bytes)?.parse(bytes)
@@ -124,6 +158,13 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Box<dyn Header>, IoErrorKind> {
 /// Reads a volume from one file in memory.
 pub(crate) fn read(bytes: Cow<'_, [u8]>) -> Result<StoredVolume<'_>, IoErrorKind> {
     parse(&bytes)?.read(VoxelFile::Same, bytes)
+}
+
+/// The ending that the file of a mask gets by default, from the name of its scan: `.nii.gz`, of a PNG or JPEG picture `.png`, and of a
+/// TIFF, which may be a stack, `.tif`.
+#[cfg(feature = "fs")]
+pub fn mask_ending(scan: &std::path::Path) -> &'static str {
+    by_name(scan).map_or(".nii.gz", |(format, _)| format.mask_ending())
 }
 
 /// The format and the ending of a file name.

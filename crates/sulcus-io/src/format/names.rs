@@ -20,7 +20,8 @@ pub(crate) fn split_ending(name: &str) -> Option<(&str, &'static Ending)> {
 /// All endings that a volume can be written with, as a list for people.
 #[cfg(feature = "fs")]
 pub(crate) fn all_endings() -> String {
-    let endings = FORMATS.iter().flat_map(|format| format.endings()).map(|ending| ending.text);
+    let written = FORMATS.iter().filter(|format| format.is_written());
+    let endings = written.flat_map(|format| format.endings()).map(|ending| ending.text);
     let endings: Vec<&str> = endings.collect();
     match endings.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),

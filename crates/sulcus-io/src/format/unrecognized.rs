@@ -5,6 +5,7 @@ use crate::error::IoErrorKind;
 /// Signatures of other kinds of files: offset and bytes, the kind of file, what to do.
 const SIGNATURES: &[(usize, &[u8], &str, &str)] = &[
     (128, b"DICM", "a DICOM file", "give the folder of its series, or convert it with dcm2niix"),
+    // For builds without the feature `pictures`.
     (0, b"\x89PNG", "a PNG image", "give the volume that the image was made from"),
     (0, b"\xff\xd8\xff", "a JPEG image", "give the volume that the image was made from"),
     (0, b"II*\0", "a TIFF image", "give the volume that the image was made from"),

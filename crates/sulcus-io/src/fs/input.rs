@@ -2,10 +2,10 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use super::atomic::io_error_kind;
 use crate::compression::is_gzip;
 use crate::error::{IoError, IoErrorKind};
 use crate::format::{self, Header, VoxelFile};
+use crate::system_error::io_error_kind;
 
 const ACTION: &str = "read the volume";
 

@@ -6,8 +6,6 @@ mod pairs;
 mod read;
 mod write;
 
-#[cfg(feature = "dicom")]
-pub(crate) use atomic::io_error_kind;
 pub use atomic::{remove_temporary_files, write_atomically};
 pub use read::{input_files, read_info, read_labels, read_metadata, read_scan, read_stored};
 #[cfg(feature = "label-tables")]

@@ -2,7 +2,7 @@
 
 use super::moments::{SegmentSums, SegmentWriter};
 use super::prefetch::prefetch_write_range;
-use super::rows::{bf16_row, load_row, quantize_row};
+use super::rows::{Quantizer, bf16_row, load_row, quantize_row};
 use super::tensor::{ChannelTransform, LayerInput, Quantization, ValuesMut};
 use crate::conv::channel_layout::{deinterleave, interleave};
 use crate::instruction_set::InstructionSet;
@@ -184,8 +184,9 @@ impl Epilogue<'_> {
             }
         }
         if let (Target::U8(_, quantization), Some(_)) = (self.target, self.moments) {
+            let quantizer = Quantizer::new(quantization);
             for sum in &mut *sums {
-                *sum = quantization.dequantize(quantization.quantize(*sum));
+                *sum = quantizer.nearest(*sum);
             }
         }
     }

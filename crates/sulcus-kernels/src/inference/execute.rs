@@ -9,8 +9,8 @@ use super::moments::{RowSegments, SegmentMoments, SegmentSums};
 use super::pack::{PaddedInput, Region};
 use super::prefetch::PlanePrefetch;
 use super::tensor::LayerOutput;
-use super::weights::PackedWeights;
-use crate::conv::micro_kernel::{MicroKernel, MicroKernelArgs, TapSegment, TileSize, choose_tile};
+use super::weights::{MicroKernels, PackedWeights};
+use crate::conv::micro_kernel::{MicroKernelArgs, TapSegment, TileSize, choose_tile};
 use crate::scratch::{LANES, Scratch};
 
 /// Blocks pack their own input if the weights have at most this many cells.
@@ -132,7 +132,7 @@ impl<'a> Execution<'a> {
             outputs: self.weights.outputs,
             plane: enlarged.iter().product(),
         };
-        if self.weights.cells.len() <= MAX_SELF_PACKING_WEIGHTS || self.weights.is_pointwise() {
+        if self.packs_in_blocks() {
             self.run_self_packing(&epilogue);
         } else {
             self.run_shared(&epilogue);
@@ -140,6 +140,22 @@ impl<'a> Execution<'a> {
         if let (Some(records), Some(moments)) = (records, moments) {
             records.finish(self.weights.outputs, segments, moments);
         }
+    }
+
+    /// Whether each block packs its own input, or the input is packed once for all.
+    fn packs_in_blocks(&self) -> bool {
+        self.weights.cells.len() <= MAX_SELF_PACKING_WEIGHTS || self.weights.is_pointwise()
+    }
+
+    /// The number of floats of a packed input that all blocks share; 0 if there is none.
+    pub(super) fn shared_floats(&self) -> usize {
+        if self.packs_in_blocks() {
+            return 0;
+        }
+        let [depth, height, width] = self.out;
+        let planes = (depth - 1) * self.stride[0] + self.kernel[0];
+        let sample = planes * self.region(planes, &(0..height), &(0..width)).plane_step();
+        sample * (MAX_SHARED_INPUT / sample).clamp(1, self.batch)
     }
 
     /// The tile for the largest group of panels.
@@ -470,25 +486,5 @@ impl TapRows<'_> {
             }
         }
         &segments[..count]
-    }
-}
-
-/// Micro-kernels by the logarithm of their number of rows, for full tiles and for the remainder of a row.
-struct MicroKernels {
-    columns: usize,
-    kernels: [[Option<MicroKernel>; 2]; 3],
-}
-
-impl MicroKernels {
-    fn new(weights: &PackedWeights, size: TileSize, width: usize) -> Self {
-        let kernels = [1, 2, 4].map(|rows| {
-            [size.columns, width % size.columns]
-                .map(|columns| weights.micro_kernel(TileSize { rows, columns, ..size }))
-        });
-        Self { columns: size.columns, kernels }
-    }
-
-    fn get(&self, rows: usize, columns: usize) -> Option<MicroKernel> {
-        self.kernels[rows.ilog2() as usize][usize::from(columns < self.columns)]
     }
 }

@@ -10,7 +10,7 @@
 //! [`PackedConv`] uses the algorithm, the micro-kernels and the layouts of the training convolutions (see `conv`), with three
 //! differences. The input is converted and transformed while it is packed, so that its storage may be `f32`, bfloat16 or 8-bit
 //! integers. What is packed are *cells* of 32 bits that hold one, two or four channels: the micro-kernels broadcast a cell,
-//! whatever it holds. And the sums of up to 96 columns go through an epilogue ([`epilogue`]) before they are written.
+//! whatever it holds. And the sums of up to 96 columns go through an epilogue before they are written.
 
 mod epilogue;
 mod execute;
@@ -28,11 +28,12 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
-pub use packed_conv::{ConvKernel, Int8Weights, PackedConv};
+pub use packed_conv::PackedConv;
 pub use packed_conv_transpose::PackedConvTranspose;
 pub use pointwise::{Pooling, apply_transform, pool};
 pub use precision::{Emulation, Precision};
 pub use tensor::{InputTransform, LayerInput, LayerOutput, MomentsMut, Quantization, Values, ValuesMut};
+pub use weights::{ConvKernel, Int8Weights};
 
 use crate::error::{KernelError, check_length};
 

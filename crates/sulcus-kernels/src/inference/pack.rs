@@ -1,6 +1,6 @@
 //! Packs the input of a convolution: conversion, transform, zero padding and the cells that the micro-kernels broadcast.
 
-use super::rows::{load_row, to_bf16};
+use super::rows::{Quantizer, load_row, to_bf16};
 use super::tensor::{ChannelTransform, LayerInput, Quantization, Values};
 use crate::instruction_set::InstructionSet;
 use crate::simd::{Kernel, Simd, dispatch_on};
@@ -267,10 +267,11 @@ fn quad_cells<const PHASES: usize>(values: &[f32], phase: usize, quantization: Q
     let row = PHASES * phase;
     let rows: [&[[f32; PHASES]]; 4] = std::array::from_fn(|member| values[member * row..][..row].as_chunks().0);
     let [a, b, c, d] = rows;
+    let quantizer = Quantizer::new(quantization);
     for (offset, target) in target.chunks_exact_mut(phase).enumerate() {
         let rows = a.iter().zip(b).zip(c).zip(d);
         for (target, (((a, b), c), d)) in target.iter_mut().zip(rows) {
-            let byte = |value: f32| u32::from(quantization.quantize(value));
+            let byte = |value: f32| quantizer.integer(value);
             let cell = byte(a[offset]) | byte(b[offset]) << 8 | byte(c[offset]) << 16 | byte(d[offset]) << 24;
             *target = f32::from_bits(cell);
         }

@@ -3,50 +3,11 @@
 use super::execute::Execution;
 use super::pack::PaddedInput;
 use super::precision::{Emulation, Machine, Precision};
-use super::tensor::{LayerInput, LayerOutput, Quantization};
-use super::weights::PackedWeights;
+use super::tensor::{LayerInput, LayerOutput};
+use super::weights::{ConvKernel, Int8Weights, PackedWeights};
 use crate::conv::ConvShape;
 use crate::error::{KernelError, check_length};
 use crate::instruction_set::instruction_set;
-
-/// The channels, the kernel and the stride of a convolution. The padding is `kernel / 2` zeros on both sides of each axis. A
-/// 2-D convolution has a kernel edge and a stride of 1 along the depth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConvKernel {
-    /// The number of input channels.
-    pub inputs: usize,
-    /// The number of output channels.
-    pub outputs: usize,
-    /// The kernel edges along D, H and W: odd, at most 7.
-    pub kernel: [usize; 3],
-    /// The stride along D, H and W: 1 or 2.
-    pub stride: [usize; 3],
-}
-
-impl ConvKernel {
-    pub(super) fn shape(&self, batch: usize, size: [usize; 3]) -> ConvShape {
-        let Self { inputs, outputs, kernel, stride } = *self;
-        ConvShape { batch, inputs, outputs, size, kernel, stride }
-    }
-
-    /// The number of taps.
-    pub(super) fn taps(&self) -> usize {
-        self.kernel.iter().product()
-    }
-}
-
-/// The weights of a convolution in 8-bit integers, and the quantization of its input.
-#[derive(Debug, Clone, Copy)]
-pub struct Int8Weights<'a> {
-    /// The integers, symmetric around 0: `[O, I, kd, kh, kw]`.
-    pub weight: &'a [i8],
-    /// The scale of each output channel's weights, `[O]`.
-    pub scale: &'a [f32],
-    /// The biases in units of the input's scale times the weights' scale, `[O]`.
-    pub bias: &'a [i32],
-    /// The quantization of the input.
-    pub input: Quantization,
-}
 
 /// A convolution whose weights are packed once, for any size of its input: `y = x ∗ weight + bias`.
 ///
@@ -162,6 +123,31 @@ impl PackedConv {
         self.kernel.shape(1, size).output_size()
     }
 
+    /// The memory that a call with `batch` samples of `size` takes for a packed copy of its input, in bytes; 0 where threads pack
+    /// parts of it, which needs a few hundred KiB each. The memory is kept for later calls, up to a limit.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Shape`] for an empty or too large shape.
+    pub fn packed_input_bytes(&self, batch: usize, size: [usize; 3]) -> Result<usize, KernelError> {
+        let shape = self.kernel.shape(batch, size);
+        shape.check()?;
+        let shape = shape.flattened();
+        let input = self.padded_input(&[], [self.kernel.inputs, 0], &shape);
+        let execution = Execution::new(&self.weights, batch, &input, shape.output_size());
+        Ok(execution.shared_floats() * size_of::<f32>())
+    }
+
+    fn padded_input<'a>(
+        &self,
+        tensors: &'a [LayerInput<'a>],
+        channels: [usize; 2],
+        shape: &ConvShape,
+    ) -> PaddedInput<'a> {
+        let padding = shape.kernel.map(|edge| edge / 2);
+        PaddedInput { tensors, channels, size: shape.size, padding, format: self.weights.format }
+    }
+
     /// Computes the convolution of a batch.
     ///
     /// # Shapes
@@ -187,13 +173,7 @@ impl PackedConv {
         output.check(batch, self.kernel.outputs, shape.output_plane())?;
         // A pointwise convolution is one over a single long row.
         let shape = shape.flattened();
-        let input = PaddedInput {
-            tensors: inputs,
-            channels,
-            size: shape.size,
-            padding: shape.kernel.map(|edge| edge / 2),
-            format: self.weights.format,
-        };
+        let input = self.padded_input(inputs, channels, &shape);
         Execution::new(&self.weights, batch, &input, shape.output_size()).run(output);
         Ok(())
     }

@@ -2,10 +2,10 @@
 
 use super::execute::Execution;
 use super::pack::PaddedInput;
-use super::packed_conv::{ConvKernel, input_channels};
+use super::packed_conv::input_channels;
 use super::precision::{Emulation, Machine, Precision};
 use super::tensor::{LayerInput, LayerOutput};
-use super::weights::PackedWeights;
+use super::weights::{ConvKernel, PackedWeights};
 use crate::error::{KernelError, check_length};
 use crate::instruction_set::instruction_set;
 use crate::scratch::LANES;
@@ -105,6 +105,34 @@ impl PackedConvTranspose {
         self.stride
     }
 
+    /// The memory that a call takes for a packed copy of its input, as
+    /// [`PackedConv::packed_input_bytes`](super::PackedConv::packed_input_bytes).
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Shape`] for an empty or too large shape.
+    pub fn packed_input_bytes(&self, batch: usize, size: [usize; 3]) -> Result<usize, KernelError> {
+        self.check_shape(batch, size)?;
+        let input = PaddedInput {
+            tensors: &[],
+            channels: [self.inputs, 0],
+            size,
+            padding: [0; 3],
+            format: self.weights.format,
+        };
+        Ok(Execution::new(&self.weights, batch, &input, size).shared_floats() * size_of::<f32>())
+    }
+
+    /// Checks that no sample is too large before or after; returns the size after.
+    fn check_shape(&self, batch: usize, size: [usize; 3]) -> Result<[usize; 3], KernelError> {
+        let enlarged = std::array::from_fn(|axis| size[axis].saturating_mul(self.stride[axis]));
+        for (size, channels) in [(size, self.inputs), (enlarged, self.outputs)] {
+            let kernel = ConvKernel { inputs: channels, outputs: channels, kernel: [1; 3], stride: [1; 3] };
+            kernel.shape(batch, size).check()?;
+        }
+        Ok(enlarged)
+    }
+
     /// Computes the transposed convolution of a batch.
     ///
     /// # Shapes
@@ -124,12 +152,7 @@ impl PackedConvTranspose {
         inputs: &[LayerInput<'_>],
         output: LayerOutput<'_>,
     ) -> Result<(), KernelError> {
-        let enlarged = std::array::from_fn(|axis| size[axis].saturating_mul(self.stride[axis]));
-        // No sample may be too large before or after.
-        for (size, channels) in [(size, self.inputs), (enlarged, self.outputs)] {
-            let kernel = ConvKernel { inputs: channels, outputs: channels, kernel: [1; 3], stride: [1; 3] };
-            kernel.shape(batch, size).check()?;
-        }
+        let enlarged = self.check_shape(batch, size)?;
         let channels = input_channels(inputs, batch, size.iter().product(), self.inputs)?;
         output.check(batch, self.outputs, enlarged.iter().product())?;
         let input = PaddedInput { tensors: inputs, channels, size, padding: [0; 3], format: self.weights.format };

@@ -95,46 +95,64 @@ pub(super) fn to_bf16(value: f32) -> u16 {
     (if value.is_nan() { bits >> 16 | 0x40 } else { rounded }) as u16
 }
 
-impl Quantization {
-    /// The integer of a value, as ONNX's `QuantizeLinear`: rounded half to even, saturated.
-    #[inline(always)]
-    pub(super) fn quantize(self, value: f32) -> u8 {
-        quantize(value / self.scale, f32::from(self.zero_point))
-    }
-
-    /// The value of an integer.
-    #[inline(always)]
-    pub(super) fn dequantize(self, quantized: u8) -> f32 {
-        (f32::from(quantized) - f32::from(self.zero_point)) * self.scale
-    }
+/// A [`Quantization`] in the form that needs few instructions for a value.
+#[derive(Clone, Copy)]
+pub(super) struct Quantizer {
+    inverse: f32,
+    scale: f32,
+    /// The smallest and the largest number of steps from 0.
+    low: f32,
+    high: f32,
+    zero_point: u32,
 }
 
-/// Rounds half to even, adds the zero point and saturates. Adding and subtracting 1.5 · 2²³ rounds to an integer in the
-/// processor's default mode; the clamp before it keeps the value in the range in which this holds, and maps NaN to 0.
-#[inline(always)]
-fn quantize(steps: f32, zero_point: f32) -> u8 {
+impl Quantizer {
+    /// 1.5 · 2²³. Adding it to a small number rounds that to an integer, half to even, in the processor's default mode, and leaves the
+    /// integer in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    let steps = if steps > -512.0 { steps } else { -512.0 };
-    let steps = if steps < 512.0 { steps } else { 512.0 };
-    let rounded = (steps + ROUND) - ROUND + zero_point;
-    let clamped = if rounded > 0.0 { rounded } else { 0.0 };
-    let clamped = if clamped < 255.0 { clamped } else { 255.0 };
-    clamped as u8
+
+    #[inline(always)]
+    pub(super) fn new(quantization: Quantization) -> Self {
+        let Quantization { scale, zero_point } = quantization;
+        let (low, high) = (-f32::from(zero_point), 255.0 - f32::from(zero_point));
+        Self { inverse: 1.0 / scale, scale, low, high, zero_point: u32::from(zero_point) }
+    }
+
+    /// The steps of a value from 0 plus [`Self::ROUND`], saturated. NaN becomes the smallest integer.
+    #[inline(always)]
+    fn rounded(self, value: f32) -> f32 {
+        let steps = value * self.inverse;
+        let steps = if steps > self.low { steps } else { self.low };
+        let steps = if steps < self.high { steps } else { self.high };
+        steps + Self::ROUND
+    }
+
+    /// The integer of a value.
+    #[inline(always)]
+    pub(super) fn integer(self, value: f32) -> u32 {
+        self.rounded(value).to_bits().wrapping_add(self.zero_point) & 0xff
+    }
+
+    /// The value that the integer of a value stands for.
+    #[inline(always)]
+    pub(super) fn nearest(self, value: f32) -> f32 {
+        (self.rounded(value) - Self::ROUND) * self.scale
+    }
 }
 
 /// Quantizes a row.
 #[inline(always)]
 pub(super) fn quantize_row(source: &[f32], quantization: Quantization, target: &mut [u8]) {
-    let (scale, zero_point) = (quantization.scale, f32::from(quantization.zero_point));
+    let quantizer = Quantizer::new(quantization);
     let (chunks, rest) = target.as_chunks_mut::<STEP>();
     let (sources, source_rest) = source.as_chunks::<STEP>();
     for (target, source) in chunks.iter_mut().zip(sources) {
         for (target, source) in target.iter_mut().zip(source) {
-            *target = quantize(source / scale, zero_point);
+            *target = quantizer.integer(*source) as u8;
         }
     }
     for (target, source) in rest.iter_mut().zip(source_rest) {
-        *target = quantize(source / scale, zero_point);
+        *target = quantizer.integer(*source) as u8;
     }
 }
 

@@ -1,13 +1,52 @@
 //! Packed weights of a convolution or a transposed convolution.
 
 use super::pack::CellFormat;
-use super::packed_conv::ConvKernel;
-use super::packed_conv::Int8Weights;
 use super::precision::{Machine, Precision};
 use super::rows::to_bf16;
+use super::tensor::Quantization;
+use crate::conv::ConvShape;
 use crate::conv::micro_kernel::{LaneType, MicroKernel, TileSize, micro_kernel_for};
 use crate::instruction_set::InstructionSet;
 use crate::scratch::{AlignedFloats, LANES};
+
+/// The channels, the kernel and the stride of a convolution. The padding is `kernel / 2` zeros on both sides of each axis. A
+/// 2-D convolution has a kernel edge and a stride of 1 along the depth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvKernel {
+    /// The number of input channels.
+    pub inputs: usize,
+    /// The number of output channels.
+    pub outputs: usize,
+    /// The kernel edges along D, H and W: odd, at most 7.
+    pub kernel: [usize; 3],
+    /// The stride along D, H and W: 1 or 2.
+    pub stride: [usize; 3],
+}
+
+impl ConvKernel {
+    pub(super) fn shape(&self, batch: usize, size: [usize; 3]) -> ConvShape {
+        let Self { inputs, outputs, kernel, stride } = *self;
+        ConvShape { batch, inputs, outputs, size, kernel, stride }
+    }
+
+    /// The number of taps.
+    pub(super) fn taps(&self) -> usize {
+        self.kernel.iter().product()
+    }
+}
+
+/// The weights of a convolution in 8-bit integers, and the quantization of its input.
+#[derive(Debug, Clone, Copy)]
+pub struct Int8Weights<'a> {
+    /// The integers, symmetric around 0: `[O, I, kd, kh, kw]`.
+    pub weight: &'a [i8],
+    /// The scale of each output channel's weights, `[O]`.
+    pub scale: &'a [f32],
+    /// The biases in units of the input's scale times the weights' scale, `[O]`.
+    pub bias: &'a [i32],
+    /// The quantization of the input.
+    pub input: Quantization,
+}
 
 /// Packed weights, and what the execution has to know of the layer.
 #[derive(Debug, Clone)]
@@ -152,4 +191,24 @@ fn pack_cells(
         }
     }
     packed
+}
+
+/// Micro-kernels by the logarithm of their number of rows, for full tiles and for the remainder of a row.
+pub(super) struct MicroKernels {
+    columns: usize,
+    kernels: [[Option<MicroKernel>; 2]; 3],
+}
+
+impl MicroKernels {
+    pub(super) fn new(weights: &PackedWeights, size: TileSize, width: usize) -> Self {
+        let kernels = [1, 2, 4].map(|rows| {
+            [size.columns, width % size.columns]
+                .map(|columns| weights.micro_kernel(TileSize { rows, columns, ..size }))
+        });
+        Self { columns: size.columns, kernels }
+    }
+
+    pub(super) fn get(&self, rows: usize, columns: usize) -> Option<MicroKernel> {
+        self.kernels[rows.ilog2() as usize][usize::from(columns < self.columns)]
+    }
 }

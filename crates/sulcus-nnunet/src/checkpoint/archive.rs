@@ -91,7 +91,8 @@ impl Archive {
         let mut bytes = Vec::new();
         let room = usize::try_from(size).ok().and_then(|size| bytes.try_reserve_exact(size).ok());
         room.ok_or_else(|| damaged(name, format!("there is no memory for its {size} bytes")))?;
-        entry.take(size).read_to_end(&mut bytes).map_err(|e| damaged(name, e.to_string()))?;
+        // The checksum is compared when the end is reached, so one byte more is asked for.
+        entry.take(size.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| damaged(name, e.to_string()))?;
         Ok(bytes)
     }
 }

@@ -80,6 +80,12 @@ impl View {
         self.shape.iter().product()
     }
 
+    /// The bytes that reading takes: of the whole storage, or of the values in single precision.
+    pub(super) fn cost(&self) -> u64 {
+        let values = (self.len() as u64).saturating_mul(size_of::<f32>() as u64);
+        values.max(self.storage_elements.saturating_mul(self.kind.bytes()))
+    }
+
     /// Reads the values in single precision, last axis fastest.
     pub(super) fn read(&self, archive: &mut Archive) -> Result<Vec<f32>, CheckpointError> {
         let width = self.kind.bytes();

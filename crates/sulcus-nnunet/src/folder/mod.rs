@@ -5,13 +5,26 @@
 
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::Source;
 use crate::error::ImportError;
 use tree::Tree;
+
+/// Plans have less than 1 MB, data sets of thousands of cases a few.
+const MAX_TEXT_BYTES: u64 = 16 << 20;
+
+/// The text of a JSON file that is not a part of the model.
+///
+/// # Errors
+/// When it cannot be read, is too long or not UTF-8.
+pub(crate) fn read_text(path: &Path) -> Result<String, ImportError> {
+    let failed = |source| ImportError::Read { path: path.to_path_buf(), source };
+    let bytes = tree::read_at_most(std::fs::File::open(path).map_err(failed)?, MAX_TEXT_BYTES).map_err(failed)?;
+    String::from_utf8(bytes).map_err(|_| failed(std::io::Error::other("it is not UTF-8")))
+}
 
 /// Which of the checkpoints of a fold is imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -127,10 +140,8 @@ impl ModelFolder {
     /// # Errors
     /// When it is missing, too long or not UTF-8.
     pub(crate) fn text(&mut self, name: &str) -> Result<String, ImportError> {
-        /// Plans have less than 1 MB.
-        const MAX_BYTES: u64 = 64 << 20;
         let file = format!("{}{name}", self.inside);
-        let bytes = self.tree.read(&file, MAX_BYTES)?;
+        let bytes = self.tree.read(&file, MAX_TEXT_BYTES)?;
         String::from_utf8(bytes).map_err(|_| ImportError::Layout {
             reason: format!("{name} is not UTF-8"),
             path: self.tree.path().join(file),
@@ -190,21 +201,16 @@ impl ModelFolder {
 
 /// The folders that have a plan and folds with checkpoints. (The folders of cross-validation results have a plan, too.)
 fn find_models(files: &[String]) -> BTreeMap<String, BTreeMap<Fold, Vec<String>>> {
-    let mut models = BTreeMap::new();
-    for inside in files.iter().filter_map(|file| file.strip_suffix("plans.json")) {
-        if !(inside.is_empty() || inside.ends_with('/')) {
-            continue;
-        }
-        let mut folds: BTreeMap<Fold, Vec<String>> = BTreeMap::new();
-        for file in files.iter().filter_map(|file| file.strip_prefix(inside)) {
-            let Some((folder, name)) = file.split_once('/') else { continue };
-            let is_checkpoint = name.starts_with("checkpoint_") && name.ends_with(".pth");
-            if let Some(fold) = Fold::from_folder(folder).filter(|_| is_checkpoint) {
-                folds.entry(fold).or_default().push(name.to_owned());
-            }
-        }
-        if !folds.is_empty() {
-            models.insert(inside.to_owned(), folds);
+    let of_plan = |file: &'_ String| file.strip_suffix("plans.json").map(str::to_owned);
+    let has_plan = |inside: &String| inside.is_empty() || inside.ends_with('/');
+    let plans: BTreeSet<String> = files.iter().filter_map(of_plan).filter(has_plan).collect();
+    let mut models: BTreeMap<String, BTreeMap<Fold, Vec<String>>> = BTreeMap::new();
+    for file in files {
+        let Some((path, name)) = file.rsplit_once('/') else { continue };
+        let (inside, folder) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
+        let is_checkpoint = name.starts_with("checkpoint_") && name.ends_with(".pth");
+        if let Some(fold) = Fold::from_folder(folder).filter(|_| is_checkpoint && plans.contains(inside)) {
+            models.entry(inside.to_owned()).or_default().entry(fold).or_default().push(name.to_owned());
         }
     }
     models

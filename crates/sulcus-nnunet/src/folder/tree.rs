@@ -19,9 +19,11 @@ pub(super) struct Tree {
 const MAX_DEPTH: usize = 5;
 /// Results of a cross-validation lie beside the checkpoints.
 const MAX_FILES: usize = 100_000;
-/// A compressed checkpoint may inflate to this many times the archive's size: weights do not become much smaller, but the state of an
+/// A compressed file may inflate to this many times the archive's size: weights do not become much smaller, but the state of an
 /// optimiser that was not used does.
 const MAX_INFLATION: u64 = 20;
+/// A small file may be all that an archive has.
+const ALWAYS_INFLATED: u64 = 1 << 20;
 
 impl Tree {
     pub(super) fn open(path: &Path) -> Result<Self, ImportError> {
@@ -63,6 +65,8 @@ impl Tree {
         let Some(zip) = &mut self.zip else {
             return read_at_most(File::open(&path).map_err(failed)?, most).map_err(failed);
         };
+        let size = std::fs::metadata(&self.path).map_err(failed)?.len();
+        let most = most.min(size.saturating_mul(MAX_INFLATION).saturating_add(ALWAYS_INFLATED));
         let entry = entry(zip, file).ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
         let entry = zip.by_index(entry).map_err(|e| failed(std::io::Error::other(e)))?;
         read_at_most(entry, most).map_err(failed)
@@ -73,8 +77,7 @@ impl Tree {
         let path = self.path.join(file);
         let failed = |source| ImportError::Read { path: path.clone(), source };
         if self.zip.is_some() {
-            let size = std::fs::metadata(&self.path).map_err(failed)?.len();
-            let bytes = self.read(file, size.saturating_mul(MAX_INFLATION).saturating_add(1 << 20))?;
+            let bytes = self.read(file, u64::MAX)?;
             let sha256 = hex(&Sha256::digest(&bytes));
             return Ok((Box::new(Cursor::new(bytes)), sha256));
         }
@@ -101,7 +104,7 @@ fn entry(zip: &ZipArchive<BufReader<File>>, file: &str) -> Option<usize> {
     zip.index_for_name(file).or_else(|| zip.index_for_name(&file.replace('/', "\\")))
 }
 
-fn read_at_most(source: impl Read, most: u64) -> std::io::Result<Vec<u8>> {
+pub(super) fn read_at_most(source: impl Read, most: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     source.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {

@@ -7,8 +7,24 @@ use super::{Global, Pickle, PickleError, Tensor, Value, ValueId};
 /// The most values that are read. A checkpoint of nnU-Net has less than 100,000.
 const MAX_VALUES: usize = 1 << 20;
 
+impl Pickle {
+    /// The longest pickle that is read. Those of nnU-Net have less than 3 MB; the weights are in other files.
+    pub(crate) const MAX_BYTES: u64 = 16 << 20;
+
+    /// Reads a pickle.
+    ///
+    /// # Errors
+    /// [`PickleError`].
+    pub(crate) fn read(bytes: Vec<u8>) -> Result<Self, PickleError> {
+        if bytes.len() as u64 > Self::MAX_BYTES {
+            return Err(PickleError::TooLong { bytes: bytes.len() as u64, most: Self::MAX_BYTES });
+        }
+        run(bytes)
+    }
+}
+
 /// Reads the instructions up to `STOP`.
-pub(super) fn run(bytes: Vec<u8>) -> Result<Pickle, PickleError> {
+fn run(bytes: Vec<u8>) -> Result<Pickle, PickleError> {
     let mut machine = Machine {
         bytes: &bytes,
         at: 0,

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::{ElementType, Global, PickleError, machine};
+use super::{ElementType, Global};
 
 /// The index of a value in its pickle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,20 +54,6 @@ pub(crate) struct Pickle {
 }
 
 impl Pickle {
-    /// The longest pickle that is read. Those of nnU-Net have less than 3 MB; the weights are in other files.
-    pub(crate) const MAX_BYTES: u64 = 16 << 20;
-
-    /// Reads a pickle.
-    ///
-    /// # Errors
-    /// [`PickleError`].
-    pub(crate) fn read(bytes: Vec<u8>) -> Result<Self, PickleError> {
-        if bytes.len() as u64 > Self::MAX_BYTES {
-            return Err(PickleError::TooLong { bytes: bytes.len() as u64, most: Self::MAX_BYTES });
-        }
-        machine::run(bytes)
-    }
-
     /// The value that the pickle describes.
     pub(crate) fn top(&self) -> ValueId {
         self.top

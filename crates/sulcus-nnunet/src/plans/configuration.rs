@@ -104,7 +104,8 @@ impl Plans {
             None => Architecture::old(&json, dimensions)?,
         };
         let spacing = json.get("spacing")?.numbers()?;
-        if spacing.len() != patch.len() || spacing.iter().any(|edge| *edge <= 0.0) {
+        // nnU-Net plans two for slices, but takes three as well.
+        if ![patch.len(), 3].contains(&spacing.len()) || spacing.iter().any(|edge| *edge <= 0.0) {
             return Err(wrong(&json, "spacing", "a positive number for each axis of the patch"));
         }
         let multiple = architecture.padding_multiple();

@@ -4,10 +4,12 @@ mod architecture;
 mod configuration;
 mod dataset;
 mod json;
+mod postprocessing;
 
 pub(crate) use architecture::{Architecture, Block, Stage};
 pub(crate) use configuration::{Configuration, Plans, Resampling, ResamplingKind, Scheme};
 pub(crate) use dataset::Dataset;
+pub(crate) use postprocessing::postprocessing;
 
 /// Why a plan or the description of a data set cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

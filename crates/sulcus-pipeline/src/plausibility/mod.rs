@@ -4,7 +4,7 @@ mod channels;
 mod warning;
 
 use sulcus_model::{AxisRange, ChannelRange, ModelSpec, Normalisation, SpacingRule, TrainingScans};
-use sulcus_volume::{Geometry, Image, Orientation, OrientationSource, Reorientation};
+use sulcus_volume::{Geometry, GridUnit, Image, Orientation, OrientationSource, Reorientation};
 
 use crate::PipelineError;
 use crate::preprocess::{check_channels, check_finite};
@@ -29,6 +29,8 @@ const NATIVE_SPACING_FACTOR: f64 = 1.2;
 const RESAMPLED_SPACING_FACTOR: f64 = 2.0;
 /// The field of view may be larger or smaller than that of the training scans by this factor.
 const EXTENT_FACTOR: f64 = 1.5;
+/// A picture may have more or fewer pixels along an edge than the training pictures by this factor.
+const PICTURE_FACTOR: f64 = 2.0;
 /// Percentiles of absolute intensities may lie outside those of the training scans by this fraction of the training scans'
 /// whole range.
 const INTENSITY_TOLERANCE: f64 = 0.25;
@@ -170,6 +172,13 @@ fn geometry(spec: &ModelSpec, scan: &Geometry, training: &TrainingScans) -> Vec<
         SpacingRule::Resample { .. } | SpacingRule::Nnunet(_) => RESAMPLED_SPACING_FACTOR,
     };
     let TrainingScans { spacing_mm: spacing, extent_mm: extent, .. } = training;
+    if scan.is_picture() && spec.spacing == SpacingRule::Native {
+        // Pixels of any size are one step of the network's grid.
+        return picture_size(scan, training).into_iter().collect();
+    }
+    if scan.unit() == GridUnit::Pixel {
+        return vec![ScanWarning::UnknownPixelSize { training_min_mm: Some(spacing.min) }];
+    }
     let voxel_size = is_outside(spacing_mm, spacing, spacing_factor).then_some(ScanWarning::VoxelSize {
         found_mm: spacing_mm,
         training_min_mm: spacing.min,
@@ -181,6 +190,20 @@ fn geometry(spec: &ModelSpec, scan: &Geometry, training: &TrainingScans) -> Vec<
         training_max_mm: extent.max,
     });
     voxel_size.into_iter().chain(field_of_view).collect()
+}
+
+/// Compares the numbers of pixels.
+fn picture_size(scan: &Geometry, training: &TrainingScans) -> Option<ScanWarning> {
+    let TrainingScans { spacing_mm: spacing, extent_mm: extent, .. } = training;
+    let pixels = |extent: [f64; 3], mm: [f64; 3]| [0, 1].map(|axis| (extent[axis] / mm[axis]).round() as usize);
+    let (least, most) = (pixels(extent.min, spacing.max), pixels(extent.max, spacing.min));
+    let [width, height, _] = scan.shape();
+    let found = [width, height];
+    let is_outside = (0..2).any(|axis| {
+        let (n, factor) = (found[axis] as f64, PICTURE_FACTOR);
+        n * factor < least[axis] as f64 || n > most[axis] as f64 * factor
+    });
+    is_outside.then_some(ScanWarning::PictureSize { found, training_min: least, training_max: most })
 }
 
 fn is_outside(found: [f64; 3], range: &AxisRange, factor: f64) -> bool {

@@ -45,6 +45,20 @@ pub enum ScanWarning {
         /// Maximum of the training scans.
         training_max_mm: [f64; 3],
     },
+    /// A picture does not state the size of its pixels, and the model works on voxels of a size in millimetres.
+    UnknownPixelSize {
+        /// The minimum of the training scans along right, anterior, superior, in millimetres; `None` where they are unknown.
+        training_min_mm: Option<[f64; 3]>,
+    },
+    /// A picture has far more or fewer pixels than the training pictures, whose pixels have no physical size.
+    PictureSize {
+        /// Columns and rows.
+        found: [usize; 2],
+        /// Minimum of the training pictures.
+        training_min: [usize; 2],
+        /// Maximum of the training pictures.
+        training_max: [usize; 2],
+    },
     /// The field of view is outside the range of the training scans.
     FieldOfView {
         /// Along right, anterior, superior, in millimetres.
@@ -85,6 +99,8 @@ impl ScanWarning {
             Self::NearlyConstantChannel { .. } => "nearly_constant_channel",
             Self::IdenticalChannels { .. } => "identical_channels",
             Self::VoxelSize { .. } => "voxel_size",
+            Self::UnknownPixelSize { .. } => "unknown_pixel_size",
+            Self::PictureSize { .. } => "picture_size",
             Self::FieldOfView { .. } => "field_of_view",
             Self::Intensities { .. } => "intensities",
             Self::NegativeIntensities { .. } => "negative_intensities",
@@ -99,7 +115,11 @@ impl ScanWarning {
             | Self::IdenticalChannels { channel, .. }
             | Self::Intensities { channel, .. }
             | Self::NegativeIntensities { channel, .. } => Some(channel),
-            Self::UnknownOrientation | Self::VoxelSize { .. } | Self::FieldOfView { .. } => None,
+            Self::UnknownOrientation
+            | Self::VoxelSize { .. }
+            | Self::UnknownPixelSize { .. }
+            | Self::PictureSize { .. }
+            | Self::FieldOfView { .. } => None,
         }
     }
 }
@@ -148,6 +168,21 @@ impl fmt::Display for ScanWarning {
                 times(*found_mm, |v| decimals(v, 2)),
                 ranges(*training_min_mm, *training_max_mm, |v| decimals(v, 2)),
             ),
+            Self::UnknownPixelSize { training_min_mm } => {
+                f.write_str("the picture does not state the size of its pixels, which are taken for 1 mm")?;
+                if let Some(mm) = training_min_mm {
+                    write!(f, "; the model was trained on voxels of {} mm", times(*mm, |v| format!("{v:.2}")))?;
+                }
+                Ok(())
+            }
+            Self::PictureSize { found, training_min, training_max } => {
+                let [fewest, most] = [training_min, training_max].map(|[x, y]| format!("{x} × {y}"));
+                write!(f, "the picture has {} × {} pixels, the training pictures {fewest}", found[0], found[1])?;
+                if fewest != most {
+                    write!(f, " to {most}")?;
+                }
+                f.write_str(": what it shows may be larger or smaller than the model expects; scale it to a similar size")
+            }
             Self::FieldOfView { found_mm, training_min_mm, training_max_mm } => write!(
                 f,
                 "the scan covers {} mm along right, anterior, superior, the training scans {} mm: the scan may show another part \

@@ -38,7 +38,7 @@ impl Crop {
         let first = full.ras_from_voxel().apply(ranges.clone().map(|range| range.start as f64)).0;
         let mut rows = full.ras_from_voxel().rows();
         rows.iter_mut().zip(first).for_each(|(row, origin)| row[3] = origin);
-        let part = Geometry::new(shape, RasFromVoxel::new(rows)?, full.source())?;
+        let part = full.with_grid(shape, RasFromVoxel::new(rows)?)?;
         Ok(Some(Self { full, part, ranges }))
     }
 

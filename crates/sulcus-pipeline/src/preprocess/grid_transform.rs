@@ -192,3 +192,17 @@ fn coarse_axis_of(from_mm: [f64; 3], to_mm: [f64; 3]) -> Option<usize> {
 fn whole_voxels(voxels: f64) -> usize {
     (voxels.round_ties_even() as usize).max(1)
 }
+
+impl Resampling {
+    /// The resampling of a scan with this geometry, of these models that with the largest result; `None` if no model makes more
+    /// voxels of the scan than it has.
+    pub fn enlarging<'a>(specs: impl IntoIterator<Item = &'a ModelSpec>, geometry: &Geometry) -> Option<Self> {
+        let voxels =
+            |shape: [usize; 3]| shape.iter().fold(1_u128, |product, n| product.saturating_mul(*n as u128));
+        specs
+            .into_iter()
+            .filter_map(|spec| GridTransform::new(spec, geometry).resampling(spec, geometry))
+            .filter(|resampling| voxels(resampling.to_shape) > voxels(resampling.from_shape))
+            .max_by_key(|resampling| voxels(resampling.to_shape))
+    }
+}

@@ -1,9 +1,6 @@
 use std::fmt;
 
-use sulcus_model::ModelSpec;
-use sulcus_volume::{Geometry, Spacing};
-
-use super::GridTransform;
+use sulcus_volume::Spacing;
 
 /// How a scan is resampled to the voxel size of a network. Its own data and the network's are along the axes of the model's
 /// orientation.
@@ -17,20 +14,6 @@ pub struct Resampling {
     pub from_shape: [usize; 3],
     /// The voxels after resampling. An axis that is too long for its type has its maximum.
     pub to_shape: [usize; 3],
-}
-
-impl Resampling {
-    /// The resampling of a scan with this geometry, of these models that with the largest result; `None` if no model makes more
-    /// voxels of the scan than it has.
-    pub fn enlarging<'a>(specs: impl IntoIterator<Item = &'a ModelSpec>, geometry: &Geometry) -> Option<Self> {
-        let voxels =
-            |shape: [usize; 3]| shape.iter().fold(1_u128, |product, n| product.saturating_mul(*n as u128));
-        specs
-            .into_iter()
-            .filter_map(|spec| GridTransform::new(spec, geometry).resampling(spec, geometry))
-            .filter(|resampling| voxels(resampling.to_shape) > voxels(resampling.from_shape))
-            .max_by_key(|resampling| voxels(resampling.to_shape))
-    }
 }
 
 /// A clause, such as `resampling from the scan's voxel size of 1000 × 1000 × 1000 mm to the model's 1 × 1 × 1 mm makes …`.

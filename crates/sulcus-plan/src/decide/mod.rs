@@ -9,7 +9,7 @@ use sulcus_model::{
     AxisRange, CoarseAxis, CropRule, Dimensions, GridAxes, Normalisation, OutputActivation, Region, SpacingRule,
 };
 use sulcus_pipeline::{PipelineError, quantile};
-use sulcus_volume::{Interpolation, LabelTable, Orientation, Reorientation, Spacing};
+use sulcus_volume::{GridUnit, Interpolation, LabelTable, Orientation, Reorientation, Spacing};
 
 use crate::augmentation::Flips;
 use crate::config::{SpacingChoice, TrainConfig};
@@ -110,6 +110,11 @@ fn needs_acquired_axes(facts: &[CaseFacts], why: &mut Vec<String>) -> bool {
     false
 }
 
+/// The facts in pixels, if the size of a pixel is not known of all cases.
+fn pixels(facts: &[CaseFacts]) -> Option<Vec<CaseFacts>> {
+    facts.iter().any(|f| f.unit == GridUnit::Pixel).then(|| facts.iter().map(CaseFacts::in_pixels).collect())
+}
+
 /// Decides everything that `config` leaves open.
 pub(crate) fn decide_plan(
     config: &TrainConfig,
@@ -121,6 +126,8 @@ pub(crate) fn decide_plan(
 ) -> Result<Plan, PlanError> {
     config.check()?;
     let mut why = Vec::new();
+    let in_pixels = pixels(facts);
+    let facts = in_pixels.as_deref().unwrap_or(facts);
     let output = output(config, labels, regions, &mut why)?;
     // With another output the label values themselves are learnt.
     let regions = if output == OutputActivation::Regions { regions } else { &[] };
@@ -136,6 +143,10 @@ pub(crate) fn decide_plan(
     let orientation = match (config.orientation, dimensions) {
         (Some(axes), _) => axes,
         (None, _) if acquired => GridAxes::Acquired,
+        (None, Dimensions::Two) if facts.iter().all(|f| f.picture) => {
+            why.push("pictures as they are stored: rows along H, columns along W".into());
+            Orientation::LPS.into()
+        }
         (None, Dimensions::Two) => slice_plane(&scan, &mut why)?,
         (None, Dimensions::Three) => block_axes(&scan, &mut why)?,
     };
@@ -143,7 +154,14 @@ pub(crate) fn decide_plan(
     let (shapes, spacings): (Vec<_>, Vec<_>) =
         facts.iter().map(|f| f.cropped_and_oriented(crop, orientation)).unzip();
     let shape = AxisRange::of(shapes.iter().map(|s: &[usize; 3]| s.map(|n| n as f64))).median;
-    let spacing = spacing_rule(config.spacing, orientation, shape, &spacings, &mut why)?;
+    let choice = match config.spacing {
+        SpacingChoice::Auto if in_pixels.is_some() => {
+            why.push("no resampling: the size of the pixels is not known".into());
+            SpacingChoice::Native
+        }
+        choice => choice,
+    };
+    let spacing = spacing_rule(choice, orientation, shape, &spacings, &mut why)?;
     let native = AxisRange::of(spacings.into_iter()).median;
     let (shape, mm) = match spacing {
         // Only imported models have nnU-Net's rule, never plans.
@@ -394,6 +412,9 @@ fn normalisation(config: &TrainConfig, fingerprint: &Fingerprint, why: &mut Vec<
         if let Some(normalisation) = config.normalisation {
             return normalisation;
         }
+        if fingerprint.rgb {
+            return Normalisation::RgbTo01;
+        }
         let z_score = if fingerprint.crop_ratio < MAX_CROP_RATIO {
             Normalisation::ZScoreNonzero
         } else {
@@ -421,6 +442,9 @@ fn normalisation(config: &TrainConfig, fingerprint: &Fingerprint, why: &mut Vec<
                 "channel `{name}` is clipped to {low:.0} to {high:.0} (0.5th and 99.5th percentile of the foreground), \
                  then scaled to mean 0 and standard deviation 1 with the data set's {mean:.0} ± {sd:.0}"
             ),
+            Normalisation::RgbTo01 => {
+                format!("channel `{name}` is divided by 255: the images are colour pictures of 8 bits")
+            }
             Normalisation::ZScoreNonzero => format!(
                 "channel `{name}` is scaled to mean 0 and standard deviation 1 in each scan, computed inside its non-zero part"
             ),

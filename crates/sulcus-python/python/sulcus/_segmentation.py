@@ -31,8 +31,8 @@ class Structure:
     """All label values that belong to the structure."""
     voxels: int
     """The number of voxels with any of these values; 0 if the structure was not found."""
-    ml: float
-    """The volume of these voxels in millilitres."""
+    ml: float | None
+    """The volume of these voxels in millilitres; None in a picture, whose pixels have no volume."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,9 @@ class Segmentation:
 
     def __repr__(self) -> str:
         shape = " × ".join(map(str, self.labels.shape))
-        volumes = ", ".join(f"{s.name} {s.ml:.3f} ml" for s in self.structures)
+        volumes = ", ".join(
+            f"{s.name} {s.voxels} pixels" if s.ml is None else f"{s.name} {s.ml:.3f} ml" for s in self.structures
+        )
         return f"<sulcus.Segmentation of {shape} voxels: {volumes}>"
 
     def to_nibabel(self) -> nibabel.Nifti1Image:

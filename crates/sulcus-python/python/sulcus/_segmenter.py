@@ -23,8 +23,8 @@ Model = Path | bytes | bytearray | memoryview
 Progress = Callable[[int, int], object]
 
 Engine = Literal["auto", "native", "ort", "tract"]
-"""`ort` is ONNX Runtime; `native` and `tract` are built in, the first for the models of Sulcus. `auto` is ONNX Runtime if it is found,
-otherwise tract."""
+"""`ort` is ONNX Runtime; `native` and `tract` are built in, the first for the models of Sulcus. `auto` is `native` on processors with AVX2;
+for models that it does not run, and on GPUs, ONNX Runtime if it is found, otherwise `tract`."""
 Device = Literal[
     "auto",
     "cpu",
@@ -50,7 +50,8 @@ Device = Literal[
 ]
 """`auto` is CUDA if it is available, otherwise the CPU. Numbers above 7 work too; type checkers do not know them."""
 Precision = Literal["native", "bf16", "fp16"]
-"""`native` is the model's own precision. `bf16` needs the device `openvino`, `fp16` needs `tensorrt`."""
+"""`native` is the model's own precision. `bf16` needs the engine `native` and AVX512-BF16, or the device `openvino`; `fp16` needs
+`tensorrt`."""
 
 _log = logging.getLogger("sulcus")
 
@@ -68,7 +69,8 @@ class Segmenter:
     `device`
         The device: `cpu`, `openvino`, `cuda`, `cuda:1`, `tensorrt` or `auto`. A named device is used, or an error is raised.
     `precision`
-        The precision that the device computes in: `bf16` on `openvino`, `fp16` on `tensorrt`, or `native`, the model's own.
+        The precision that the device computes in: `bf16` in the engine `native` or on `openvino`, `fp16` on `tensorrt`, or `native`, the
+        model's own.
         Half precision is faster, and voxels at the surface of structures may change. An unavailable one is an error.
     `threads`
         Number of threads of the engine. Defaults to all that the process may use.

@@ -5,7 +5,8 @@ use std::str::FromStr;
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Engine {
-    /// ONNX Runtime if it is found, a built-in engine otherwise.
+    /// On the processor the native engine where it is the fastest and runs the model. Otherwise, and on GPUs, ONNX Runtime; without it a
+    /// built-in engine.
     #[default]
     Auto,
     /// ONNX Runtime, loaded at run time.

@@ -29,7 +29,7 @@ fn mask_equals_that_of_the_runtime() {
 
 #[test]
 fn mask_of_each_engine_equals_that_of_the_runtime() {
-    let mut builders = vec![Segmenter::builder().engine(Engine::Tract)];
+    let mut builders = [Engine::Tract, Engine::Native].map(|engine| Segmenter::builder().engine(engine)).to_vec();
     match std::env::var_os("SULCUS_ORT_LIB") {
         None => sulcus_harness::skip_part("there is no ONNX Runtime; set SULCUS_ORT_LIB"),
         Some(path) => {

@@ -6,6 +6,7 @@ mod error;
 mod gpu;
 mod layers;
 mod predictor;
+pub(crate) mod tensors;
 mod unet;
 mod weight_init;
 

@@ -8,7 +8,7 @@ use std::ops::{ControlFlow, Range};
 
 use sulcus_model::{GoldenCase, ModelSpec, OutputActivation};
 use sulcus_pipeline::{Outputs, PipelineError, Predictor, WindowOptions, predict_logits, preprocess};
-use sulcus_volume::{Geometry, Image, LabelMap, RasFromVoxel};
+use sulcus_volume::{Image, LabelMap, RasFromVoxel};
 
 /// Minimum margin between the two largest logits of every voxel. A logit of an exported file may differ by 1e-4, before the
 /// training by 1e-3, and a margin by twice that. Processors differ by about 1e-6 from each other, GPUs by more.
@@ -78,7 +78,7 @@ pub(crate) fn cut(image: &Image, ranges: &[Range<usize>; 3]) -> Result<Image, Pi
     let first = geometry.ras_from_voxel().apply(ranges.each_ref().map(|range| range.start as f64)).0;
     let mut rows = geometry.ras_from_voxel().rows();
     rows.iter_mut().zip(first).for_each(|(row, origin)| row[3] = origin);
-    let part = Geometry::new(ranges.each_ref().map(Range::len), RasFromVoxel::new(rows)?, geometry.source())?;
+    let part = geometry.with_grid(ranges.each_ref().map(Range::len), RasFromVoxel::new(rows)?)?;
     let offsets: Vec<usize> = offsets(geometry.shape(), ranges).collect();
     let mut values = Vec::with_capacity(offsets.len() * image.channels());
     for channel in 0..image.channels() {

@@ -11,7 +11,7 @@ use burn::tensor::Device;
 use sulcus_dataset::{Case, Dataset};
 use sulcus_model::{Dimensions, ModelSpec, NetworkSpec};
 use sulcus_pipeline::{PipelineError, Tensor, WindowOptions, count_tiles};
-use sulcus_volume::{Geometry, Image};
+use sulcus_volume::Image;
 
 use super::cases::read_case;
 use super::golden_case::{cut, golden_case};
@@ -137,7 +137,7 @@ fn few_tiles(
     let geometry = image.geometry();
     let full = geometry.shape();
     let tiles = |shape: [usize; 3]| {
-        let part = Geometry::new(shape, *geometry.ras_from_voxel(), geometry.source())?;
+        let part = geometry.with_grid(shape, *geometry.ras_from_voxel())?;
         count_tiles(spec, &part, &WindowOptions::default())
     };
     let mut shape = full;

@@ -139,7 +139,8 @@ pub(crate) fn predict_and_score(
 }
 
 fn mask_file(folder: &Path, case: &Case) -> PathBuf {
-    folder.join(format!("{}.nii.gz", case.name))
+    let ending = case.images.first().map_or(".nii.gz", |image| sulcus_io::mask_ending(image));
+    folder.join(format!("{}{ending}", case.name))
 }
 
 fn read_mask(file: &Path) -> Result<(LabelMap, VolumeMetadata), TrainError> {

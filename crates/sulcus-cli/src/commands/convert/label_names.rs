@@ -16,9 +16,11 @@ pub(super) fn is_table(path: &Path) -> bool {
     LabelTableFormat::of_name(path).is_some()
 }
 
-/// Whether the format of a volume of this name can store label names; MetaImage cannot.
+/// Whether the format of a volume of this name can store label names; MetaImage and TIFF
+/// cannot.
 pub(super) fn can_store(path: &Path) -> bool {
-    !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("mha") || e.eq_ignore_ascii_case("mhd"))
+    const WITHOUT_NAMES: [&str; 4] = ["mha", "mhd", "tif", "tiff"];
+    !path.extension().is_some_and(|e| WITHOUT_NAMES.iter().any(|without| e.eq_ignore_ascii_case(without)))
 }
 
 /// Writes the names and colours of IN as a label table.

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use sulcus_io::dicom;
 use sulcus_io::{StoredVolume, Texts, VolumeMetadata};
-use sulcus_volume::{Geometry, LabelTable, OrientationSource, Reorientation, Spacing};
+use sulcus_volume::{Geometry, GridUnit, LabelTable, OrientationSource, Reorientation, Spacing};
 
 use crate::args::ConvertArgs;
 use crate::error::{CliError, with_causes};
@@ -39,6 +39,20 @@ pub(crate) fn run(args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
             args.input.display()
         ));
     }
+    let is_picture = volume.metadata().geometry().is_picture();
+    if !is_picture && is_picture_name(&args.output) {
+        ui.warn(format_args!(
+            "a picture cannot store where the voxels are in the patient; its columns and rows are x and y of the scan: {}",
+            args.output.display()
+        ));
+    }
+    if target.is_none() && volume.metadata().geometry().unit() == GridUnit::Pixel && !is_picture_name(&args.output)
+    {
+        ui.warn(format_args!(
+            "the picture does not state the size of its pixels; the output states voxels of 1 mm: {}",
+            args.output.display()
+        ));
+    }
     let mut names = volume.metadata().label_table().cloned();
     let mut converted = match target {
         None => volume,
@@ -53,7 +67,7 @@ pub(crate) fn run(args: &ConvertArgs, ui: Ui) -> Result<(), CliError> {
         converted = resample::label_volume(&source, labels.geometry(), &labels)?;
     }
     if names.is_some() && !label_names::can_store(&args.output) {
-        ui.warn(format_args!("MetaImage cannot store the names of labels: {}", args.output.display()));
+        ui.warn(format_args!("the format cannot store the names of labels: {}", args.output.display()));
     }
     files::ensure_writable(&files::folder_of(&args.output))?;
     if scans::is_dicom_name(&args.output) {
@@ -150,9 +164,14 @@ fn check_usage(args: &ConvertArgs) -> Result<(), CliError> {
 
 /// Extensions of the files that can be written.
 const EXTENSIONS: &[&str] = &[
-    ".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".txt",
-    ".label", ".ctbl", ".csv", ".json",
+    ".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".tif",
+    ".tiff", ".dcm", ".txt", ".label", ".ctbl", ".csv", ".json",
 ];
+
+/// Whether a file of this name is written as a picture.
+fn is_picture_name(path: &Path) -> bool {
+    sulcus_io::mask_ending(path) != ".nii.gz"
+}
 
 /// The requested grid; `None` where the grid stays the same.
 fn target(args: &ConvertArgs, own: &Geometry) -> Result<Option<Geometry>, CliError> {
@@ -161,6 +180,12 @@ fn target(args: &ConvertArgs, own: &Geometry) -> Result<Option<Geometry>, CliErr
     }
     let reoriented = args.orient.map(|to| Reorientation::between(own.orientation(), to).geometry(own));
     let Some(spacing) = &args.spacing else { return Ok(reoriented) };
+    if own.unit() == GridUnit::Pixel {
+        return Err(CliError::usage(format_args!(
+            "--spacing takes sizes in millimetres, but the picture does not state the size of its pixels: {}",
+            args.input.display()
+        )));
+    }
     let wrong = || CliError::usage("--spacing takes three sizes in millimetres, such as 1,1,1");
     let mm = <[f64; 3]>::try_from(spacing.as_slice()).map_err(|_| wrong())?;
     let spacing = Spacing::new(mm).map_err(|_| wrong())?;
@@ -178,6 +203,10 @@ fn target(args: &ConvertArgs, own: &Geometry) -> Result<Option<Geometry>, CliErr
 }
 
 fn describe(path: &Path, source: &VolumeMetadata) -> String {
+    if source.geometry().unit() == GridUnit::Pixel {
+        let shape = join(source.file_shape(), " × ");
+        return format!("{}: {shape} pixels, {}", path.display(), source.voxel_type().name());
+    }
     format!(
         "{}: {} voxels of {} mm, {}, {}",
         path.display(),

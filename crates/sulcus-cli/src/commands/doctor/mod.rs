@@ -15,7 +15,9 @@ use crate::error::{CliError, Context, with_causes};
 use crate::ort_package::record::InstallRecord;
 use crate::output::{self, Ui};
 use crate::tiny;
-use report::{DeviceReport, DoctorReport, EngineName, EngineReport, Golden, LibraryReport, PlaceReport};
+use report::{
+    AutoReport, DeviceReport, DoctorReport, EngineName, EngineReport, Golden, LibraryReport, PlaceReport,
+};
 
 pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     let model = match &args.model {
@@ -42,6 +44,7 @@ pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(),
         model: args.model.as_deref().map_or_else(|| "built in".to_owned(), |path| path.display().to_string()),
         onnx_runtime,
         engines,
+        auto: automatic_choice(&model, library),
         devices: devices(runtime.as_ref(), &model, library),
     };
     if args.json {
@@ -50,6 +53,16 @@ pub(crate) fn run(args: &DoctorArgs, library: &OrtLibrary, ui: Ui) -> Result<(),
         report::print(&report)?;
     }
     report::verdict(&report, ui)
+}
+
+/// What `auto` takes for a model.
+fn automatic_choice(model: &[u8], library: &OrtLibrary) -> Option<AutoReport> {
+    let segmenter = Segmenter::builder().model_bytes(model).ort_library(library.clone()).build().ok()?;
+    Some(AutoReport {
+        engine: EngineName(segmenter.engine()),
+        device: segmenter.device().to_string(),
+        notes: segmenter.notes().iter().map(ToString::to_string).collect(),
+    })
 }
 
 /// Reads a model file. A file that is not a model is refused here, once instead of once per engine.

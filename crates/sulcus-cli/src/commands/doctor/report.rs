@@ -16,7 +16,18 @@ pub(super) struct DoctorReport {
     pub(super) model: String,
     pub(super) onnx_runtime: LibraryReport,
     pub(super) engines: Vec<EngineReport>,
+    /// What `auto` takes for the model; absent if it cannot be loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) auto: Option<AutoReport>,
     pub(super) devices: Vec<DeviceReport>,
+}
+
+/// The engine and device that `auto` takes.
+#[derive(Serialize)]
+pub(super) struct AutoReport {
+    pub(super) engine: EngineName,
+    pub(super) device: String,
+    pub(super) notes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -98,7 +109,7 @@ pub(super) fn print(report: &DoctorReport) -> Result<(), CliError> {
     match (&library.path, &library.version, &library.error) {
         (Some(path), Some(version), _) => output::line(format_args!("  version {version}: {}", path.display()))?,
         (_, _, Some(error)) => output::line(format_args!("  cannot be used: {error}"))?,
-        _ => output::line("  not found; predictions run on the built-in engine, which is slower")?,
+        _ => output::line("  not found; it runs on GPUs, and models that the native engine does not know")?,
     }
     if let Some(changed) = &library.changed_installation {
         output::line(format_args!("  FAILED: {changed}"))?;
@@ -121,6 +132,10 @@ pub(super) fn print(report: &DoctorReport) -> Result<(), CliError> {
         output::line(format_args!("  {:<6} {state}", engine.name.0.name()))?;
     }
     output::line(format_args!("  model: {}", report.model))?;
+    if let Some(auto) = &report.auto {
+        output::line(format_args!("  auto: {} on {}", auto.engine.0.name(), auto.device))?;
+        auto.notes.iter().try_for_each(|note| output::line(format_args!("    {note}")))?;
+    }
     output::line("\ndevices")?;
     for device in &report.devices {
         let mark = if device.available { "yes" } else { "no" };
@@ -174,7 +189,7 @@ pub(super) fn verdict(report: &DoctorReport, ui: Ui) -> Result<(), CliError> {
         return Err(CliError::failed(why));
     }
     if !report.onnx_runtime.found {
-        ui.advice("`sulcus runtime install` fetches ONNX Runtime, which is faster");
+        ui.advice("`sulcus runtime install` fetches ONNX Runtime, for GPUs and for models that the native engine does not know");
     }
     Ok(())
 }

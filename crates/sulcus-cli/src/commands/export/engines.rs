@@ -111,6 +111,9 @@ impl Engines {
         shape: &[usize],
     ) -> Result<Box<dyn Predictor>, CliError> {
         let loading = "loading the imported file";
+        if let Ok(native) = NativePredictor::new(bytes, None) {
+            return Ok(Box::new(native));
+        }
         Ok(match &self.runtime {
             Some(runtime) => Box::new(OrtPredictor::new(runtime, bytes, Device::Cpu, None).context(loading)?),
             None => Box::new(TractPredictor::new(bytes, shape, None).context(loading)?),

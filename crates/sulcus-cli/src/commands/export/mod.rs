@@ -1,7 +1,11 @@
-//! `sulcus export`: writes the network of a run as one file, or adds it to a model repository of Triton.
+//! `sulcus export`: writes the network of a run as one file, adds it to a model repository of Triton, or writes it as a MONAI bundle or
+//! as a model of nnU-Net.
 
+mod bundle;
 mod checked;
 pub(super) mod engines;
+mod new_folder;
+mod nnunet;
 pub(crate) mod preflight;
 mod reduced;
 mod request;
@@ -9,7 +13,7 @@ mod request;
 mod tests;
 mod triton;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sulcus_model::Precision;
 use sulcus_runtime::ort::OrtLibrary;
@@ -51,9 +55,34 @@ pub(crate) fn run(args: &ExportArgs, library: &OrtLibrary, ui: Ui) -> Result<(),
     }
     let repository = repository(args);
     repository.as_ref().map_or(Ok(()), Repository::check)?;
+    args.bundle.as_deref().map_or(Ok(()), bundle::check)?;
+    if let Some(target) = &args.nnunet {
+        nnunet_folder(args, &request, std::slice::from_ref(&args.run), target, library, ui)?;
+    }
+    if args.output.is_none() && repository.is_none() && args.bundle.is_none() {
+        return Ok(());
+    }
     let exported = checked::checked(&args.run, &request, library, ui)?;
     args.output.as_deref().map_or(Ok(()), |output| exported.write(output, ui))?;
+    args.bundle.as_deref().map_or(Ok(()), |target| bundle::write(&exported.bytes, target, ui))?;
     repository.map_or(Ok(()), |repository| repository.add(&exported.bytes, library, ui))
+}
+
+/// Writes runs for nnU-Net, whose weights are in single precision.
+fn nnunet_folder(
+    args: &ExportArgs,
+    request: &ExportRequest<'_>,
+    runs: &[PathBuf],
+    target: &Path,
+    library: &OrtLibrary,
+    ui: Ui,
+) -> Result<(), CliError> {
+    if request.precision != Precision::Fp32 && args.output.is_none() {
+        return Err(CliError::usage(
+            "`--precision` applies to model files: a model of nnU-Net has single precision",
+        ));
+    }
+    nnunet::write(runs, request.weights, target, library, ui)
 }
 
 fn repository(args: &ExportArgs) -> Option<Repository<'_>> {
@@ -68,12 +97,13 @@ fn is_onnx(path: &Path) -> bool {
 /// Adds an existing model file to a repository.
 fn add_file(args: &ExportArgs, request: &ExportRequest<'_>, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     let model = args.run.display();
-    let Some(repository) = repository(args) else {
+    let repository = repository(args);
+    if args.nnunet.is_some() || (repository.is_none() && args.bundle.is_none()) {
         return Err(CliError::usage(format_args!(
             "this is a file, but a run is a folder of `sulcus train`: {model}"
         ))
-        .hint("--triton DIR adds a model file to a model repository of Triton"));
-    };
+        .hint("--triton DIR adds a model file to a model repository of Triton, --bundle DIR writes it as a MONAI bundle"));
+    }
     if args.output.is_some()
         || request.data.is_some()
         || request.precision != Precision::Fp32
@@ -85,8 +115,11 @@ fn add_file(args: &ExportArgs, request: &ExportRequest<'_>, library: &OrtLibrary
         ))
         .hint("leave them out, or give the folder of the run"));
     }
-    repository.check()?;
-    repository.add(&triton::read(&args.run)?, library, ui)
+    repository.as_ref().map_or(Ok(()), Repository::check)?;
+    args.bundle.as_deref().map_or(Ok(()), bundle::check)?;
+    let bytes = triton::read(&args.run)?;
+    args.bundle.as_deref().map_or(Ok(()), |target| bundle::write(&bytes, target, ui))?;
+    repository.map_or(Ok(()), |repository| repository.add(&bytes, library, ui))
 }
 
 fn export_folds(
@@ -96,12 +129,24 @@ fn export_folds(
     ui: Ui,
 ) -> Result<(), CliError> {
     let first = args.run.join("fold_0");
-    if args.triton.is_some() {
+    if args.triton.is_some() || args.bundle.is_some() {
+        let (option, example) = match args.triton {
+            Some(_) => ("--triton adds", "--triton DIR --triton-name NAME"),
+            None => ("--bundle writes", "--bundle DIR"),
+        };
         return Err(CliError::usage(format_args!(
-            "a cross-validation has a model for each fold, but --triton adds one model: {}",
+            "a cross-validation has a model for each fold, but {option} one model: {}",
             args.run.display()
         ))
-        .hint(format_args!("for one fold: sulcus export {} --triton DIR --triton-name NAME", first.display())));
+        .hint(format_args!("for one fold: sulcus export {} {example}", first.display())));
+    }
+    if let Some(target) = &args.nnunet {
+        let all = CrossValidation::open(&args.run).context("opening the cross-validation")?;
+        let runs: Vec<PathBuf> = (0..all.folds().len()).map(|fold| all.fold_folder(fold)).collect();
+        nnunet_folder(args, request, &runs, target, library, ui)?;
+        if args.output.is_none() {
+            return Ok(());
+        }
     }
     match args.output.as_deref() {
         Some(output) if !is_onnx(output) => {

@@ -44,6 +44,7 @@ pub(crate) fn nnunet(args: &NnunetArgs, library: &OrtLibrary, ui: Ui) -> Result<
         configuration: args.configuration.clone(),
         folds: args.fold.clone(),
         checkpoint: args.checkpoint.into(),
+        postprocessing: args.postprocessing.clone(),
     };
     let ImportedModel { bytes, mut spec, source } =
         import(&args.model, &options).map_err(|error| CliError::caused_by(&error))?;

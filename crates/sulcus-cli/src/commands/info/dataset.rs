@@ -85,12 +85,20 @@ fn ranges(summary: &DatasetSummary) -> Vec<Vec<String>> {
         }
     }
     for label in &summary.labels {
-        row(format!("label {} {}, ml", label.value, label.name), label.ml, label.cases);
+        let (unit, size) = size(label.ml, label.pixels);
+        row(format!("label {} {}, {unit}", label.value, label.name), size, label.cases);
     }
     for region in &summary.regions {
-        row(format!("region {} {:?}, ml", region.name, region.values), region.ml, region.cases);
+        let (unit, size) = size(region.ml, region.pixels);
+        row(format!("region {} {:?}, {unit}", region.name, region.values), size, region.cases);
     }
     rows
+}
+
+/// The sizes of a structure and their unit.
+fn size(ml: Option<[f64; 3]>, pixels: Option<[f64; 3]>) -> (&'static str, [f64; 3]) {
+    let unit = if ml.is_some() || pixels.is_none() { "ml" } else { "pixels" };
+    (unit, ml.or(pixels).unwrap_or_default())
 }
 
 /// Cases that differ from the others, one per line, the most different first.

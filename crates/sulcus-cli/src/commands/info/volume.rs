@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use sulcus_io::VolumeInfo;
+use sulcus_volume::OrientationSource;
 
 use super::json_text;
 use crate::error::CliError;
@@ -25,9 +26,15 @@ pub(super) fn rows(path: &Path, info: &VolumeInfo) -> Vec<(&'static str, String)
         .map(|row| row.iter().map(|v| format!("{v:>10.4}")).collect::<Vec<_>>().join(" "))
         .collect();
     let mut orientation = info.orientation.to_string();
-    if info.orientation_source.is_some() {
-        orientation.push_str(" (a guess: the file does not define the orientation)");
+    match info.orientation_source {
+        Some(OrientationSource::Picture) => "none: a picture".clone_into(&mut orientation),
+        Some(_) => orientation.push_str(" (a guess: the file does not define the orientation)"),
+        None => {}
     }
+    let spacing = info.spacing_mm.map_or_else(
+        || "not stated: the unit is the pixel".to_owned(),
+        |mm| format!("{} mm", mm.map(significant).join(" × ")),
+    );
     if let Some(degrees) = info.slice_obliquity_degrees {
         orientation.push_str(&format!(
             " (oblique: the slice normal is {degrees:.0}° away from the nearest patient axis)"
@@ -38,7 +45,7 @@ pub(super) fn rows(path: &Path, info: &VolumeInfo) -> Vec<(&'static str, String)
         ("format", info.format.as_ref().map(json_text).unwrap_or_default()),
         ("shape", join(&info.shape, " × ")),
         ("type", info.dtype.to_owned()),
-        ("spacing", format!("{} mm", info.spacing_mm.map(significant).join(" × "))),
+        ("spacing", spacing),
         ("orientation", orientation),
         ("RAS from voxel", matrix.join("\n")),
         ("minimum", number(info.min)),

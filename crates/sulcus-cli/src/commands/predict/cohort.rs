@@ -12,7 +12,7 @@ use sulcus_pipeline::{
     EngineMemory, InferenceSettings, Outputs, PipelineError, PlannedModel, Progress, Resampling, ScanOwnership,
     check_memory,
 };
-use sulcus_runtime::{SegmentOptions, Segmentation, Segmenter, machine_memory_bytes};
+use sulcus_runtime::{LabelVolume, SegmentOptions, Segmentation, Segmenter, machine_memory_bytes};
 use sulcus_volume::Image;
 
 use super::job::Job;
@@ -224,8 +224,7 @@ impl<'a> Prediction<'a> {
                     output::json(line)?;
                 }
                 let report = &line.report;
-                let volumes: Vec<String> =
-                    report.labels.iter().map(|l| format!("{} {:.2} ml", l.name, l.ml)).collect();
+                let volumes: Vec<String> = report.labels.iter().map(amount).collect();
                 let secs = human_secs(report.seconds.total);
                 ui.note(format_args!("{}  {}  in {secs}", line.output, volumes.join(", ")));
             }
@@ -348,5 +347,14 @@ impl CaseProcessor<Cohort<'_>> for Prediction<'_> {
         let geometry = job.announced(self.cohort.args.series.as_deref()).geometry;
         let of_scan = |geometry| Resampling::enlarging([self.cohort.spec], &geometry);
         failed(geometry.and_then(of_scan)).at(job.input())
+    }
+}
+
+/// The size of a structure, such as `Vessel 2.31 ml`.
+fn amount(label: &LabelVolume) -> String {
+    match (label.ml, label.mm2) {
+        (Some(ml), _) => format!("{} {ml:.2} ml", label.name),
+        (None, Some(mm2)) => format!("{} {mm2:.2} mm²", label.name),
+        (None, None) => format!("{} {}", label.name, count(label.voxels, "pixel")),
     }
 }

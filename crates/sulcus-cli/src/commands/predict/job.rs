@@ -61,8 +61,9 @@ pub(super) fn plan_outputs(args: &PredictArgs, cases: Vec<Case>, bad: usize) -> 
     let jobs: Vec<Job> = cases
         .into_iter()
         .map(|case| {
+            let ending = case.files.first().map_or(".nii.gz", |file| sulcus_io::mask_ending(file));
             let mask =
-                if single { args.output.clone() } else { args.output.join(format!("{}.nii.gz", case.name)) };
+                if single { args.output.clone() } else { args.output.join(format!("{}{ending}", case.name)) };
             let beside = || {
                 let stem = cases::case_name(&mask).unwrap_or_else(|| case.name.clone());
                 mask.with_file_name(format!("{stem}{PROBABILITIES_SUFFIX}.nii.gz"))
@@ -70,6 +71,9 @@ pub(super) fn plan_outputs(args: &PredictArgs, cases: Vec<Case>, bad: usize) -> 
             Job { probabilities: args.probabilities.then(beside), mask, case, announced: OnceLock::new() }
         })
         .collect();
+    if single {
+        check_picture(&args.output, &jobs, args.series.as_deref())?;
+    }
     // -o may name either file of a volume of two files.
     let written: Vec<PathBuf> =
         jobs.iter().flat_map(Job::outputs).flat_map(|output| sulcus_io::output_files(output)).collect();
@@ -88,6 +92,27 @@ pub(super) fn plan_outputs(args: &PredictArgs, cases: Vec<Case>, bad: usize) -> 
         .hint("rename the scan, or predict the two scans separately into two output folders"));
     }
     Ok(jobs)
+}
+
+/// Refuses a picture as the mask file where it cannot hold the mask, before anything is predicted.
+fn check_picture(output: &Path, jobs: &[Job], series: Option<&str>) -> Result<(), CliError> {
+    let ending = output.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    if matches!(ending.as_str(), "jpg" | "jpeg") {
+        return Err(CliError::usage(format_args!(
+            "a JPEG cannot hold a mask, whose values it changes: {}",
+            output.display()
+        ))
+        .hint("name the mask .png, .tif or .nii.gz"));
+    }
+    let slices = |job: &Job| job.announced(series).geometry.map_or(1, |geometry| geometry.shape()[2]);
+    match jobs.first().map(slices) {
+        Some(slices @ 2..) if ending == "png" => Err(CliError::usage(format_args!(
+            "a PNG holds one slice, the scan has {slices}: {}",
+            output.display()
+        ))
+        .hint("name the mask .nii.gz, or .tif for a stack of pictures")),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

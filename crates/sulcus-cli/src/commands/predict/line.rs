@@ -50,9 +50,30 @@ mod tests {
         report.peak_memory_bytes = Some(4096);
         report.warnings = vec![ScanWarning::ConstantChannel { channel: "MRI".into(), min: 7.0, max: 7.0 }];
         report.labels = vec![
-            LabelVolume { name: "Posterior".into(), value: 1, values: vec![1], voxels: 10, ml: 0.5 },
-            LabelVolume { name: "Anterior".into(), value: 2, values: vec![2], voxels: 0, ml: 0.0 },
-            LabelVolume { name: "Both".into(), value: 1, values: vec![1, 2], voxels: 10, ml: 0.5 },
+            LabelVolume {
+                name: "Posterior".into(),
+                value: 1,
+                values: vec![1],
+                voxels: 10,
+                ml: Some(0.5),
+                mm2: None,
+            },
+            LabelVolume {
+                name: "Anterior".into(),
+                value: 2,
+                values: vec![2],
+                voxels: 0,
+                ml: Some(0.0),
+                mm2: None,
+            },
+            LabelVolume {
+                name: "Both".into(),
+                value: 1,
+                values: vec![1, 2],
+                voxels: 10,
+                ml: Some(0.5),
+                mm2: None,
+            },
         ];
         let line = Line {
             input: "a.nii.gz".into(),

@@ -24,7 +24,7 @@ pub(super) fn announced(paths: &[PathBuf], series: Option<&str>) -> Announced {
         let (Ok(source), Ok(file)) = (scans::read_metadata(path, series), std::fs::metadata(path)) else {
             continue;
         };
-        let values = (source.geometry().voxels() as u64).saturating_mul(source.channels() as u64);
+        let values = (source.geometry().voxels() as u64).saturating_mul(source.image_channels() as u64);
         // Several files are stacked.
         let stacked = if paths.len() > 1 { values.saturating_mul(size_of::<f32>() as u64) } else { 0 };
         let of_file = source.memory_bytes().saturating_add(stacked).saturating_add(file.len());
@@ -66,6 +66,11 @@ pub(super) fn read_channels(
     if stacked.is_empty() {
         return match image.channels() {
             found if found == expected => Ok((image, source)),
+            found if image.geometry().is_picture() => Err(CaseError::new(format_args!(
+                "the model expects {expected} channel(s), the picture has {found} (grey pictures have 1, colour pictures 3); save it \
+                 in the colours that the model was trained on: {}",
+                paths.first().map(|p| p.display().to_string()).unwrap_or_default()
+            ))),
             found => Err(CaseError::new(format_args!(
                 "the model expects {expected} channel(s), found {found}; give a 4-D file with the channels along its fourth \
                  axis, or one file per channel named CASE_0000, CASE_0001, …: {}",

@@ -7,10 +7,10 @@ use super::header::INTENT_LABEL;
 use super::layout::{Key, Version};
 use crate::compression::{Compression, write_compressed};
 use crate::error::{IoError, IoErrorKind};
+use crate::format::Texts;
 #[cfg(feature = "fs")]
-use crate::format::{EncodedFile, EncodedVolume, OutputTarget, Texts, VolumeToEncode};
+use crate::format::{EncodedFile, EncodedVolume, OutputTarget, VolumeToEncode};
 use crate::metadata::VolumeMetadata;
-#[cfg(feature = "fs")]
 use crate::stored::StoredVolume;
 use crate::voxels::{VoxelEncoder, VoxelType};
 
@@ -34,7 +34,6 @@ const POSITION_FIELDS: &[Key] = &[
     Key::Srow,
 ];
 /// Other fields about the values.
-#[cfg(feature = "fs")]
 const VALUE_FIELDS: &[Key] = &[
     Key::IntentP,
     Key::IntentCode,
@@ -47,7 +46,6 @@ const VALUE_FIELDS: &[Key] = &[
     Key::Toffset,
 ];
 /// Texts, which may name the patient.
-#[cfg(feature = "fs")]
 const TEXT_FIELDS: &[Key] = &[Key::DbName, Key::Descrip, Key::AuxFile, Key::IntentName];
 
 /// The bytes of a label map as a NIfTI file on the grid of `like`.
@@ -81,6 +79,20 @@ pub fn encode_image(image: &Image, like: &VolumeMetadata, compression: Compressi
     let action = "write the image on the grid of its input";
     same.map_err(|cause| IoErrorKind::Volume { action, cause: cause.into() })?;
     let (start, values) = image_file(image, like, Layout::Single)?;
+    to_bytes(&start, &values, compression)
+}
+
+/// The bytes of a volume in its own type and scale as a NIfTI file; a label map with these names if there is a `table`.
+///
+/// # Errors
+/// When a NIfTI header cannot describe the grid, or there is not enough memory.
+pub fn encode_stored(
+    volume: &StoredVolume<'_>,
+    table: Option<&LabelTable>,
+    texts: Texts,
+    compression: Compression,
+) -> Result<Vec<u8>, IoError> {
+    let (start, values) = stored_file(volume, table, texts, Layout::Single)?;
     to_bytes(&start, &values, compression)
 }
 
@@ -139,7 +151,6 @@ fn image_file<'a>(image: &'a Image, like: &VolumeMetadata, layout: Layout) -> Re
 }
 
 /// A volume in its own type and scale; a label map if there is a table.
-#[cfg(feature = "fs")]
 fn stored_file<'a>(
     volume: &'a StoredVolume<'_>,
     table: Option<&LabelTable>,

@@ -5,13 +5,12 @@
 //! `{"format":"sulcus.labels","format_version":1,"labels":[{"value":1,"name":"Anterior","color":[230,159,0]}]}`,
 //! padded with zero bytes to a multiple of 16, as the standard requires.
 
-use serde::{Deserialize, Serialize};
 use sulcus_volume::LabelTable;
+
+use crate::format::label_text;
 
 /// `NIFTI_ECODE_COMMENT`.
 const COMMENT: i32 = 6;
-const FORMAT: &str = "sulcus.labels";
-const FORMAT_VERSION: u32 = 1;
 
 /// One extension.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,20 +19,11 @@ pub(crate) struct Extension {
     data: Vec<u8>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Content {
-    format: String,
-    format_version: u32,
-    labels: LabelTable,
-}
-
 /// Encodes the four bytes that state whether extensions follow, and the extensions: those of `others` without a label
 /// table, then that of `table` unless it is empty.
 pub(crate) fn encode(others: &[Extension], table: &LabelTable) -> Vec<u8> {
-    let content = Content { format: FORMAT.into(), format_version: FORMAT_VERSION, labels: table.clone() };
-    let text = if table.entries().is_empty() { None } else { serde_json::to_string(&content).ok() };
-    let ours = text.map(|text| Extension { code: COMMENT, data: text.into_bytes() });
-    let foreign = others.iter().filter(|other| label_text(other).is_none());
+    let ours = label_text::of_table(table).map(|text| Extension { code: COMMENT, data: text.into_bytes() });
+    let foreign = others.iter().filter(|other| text_of_labels(other).is_none());
     let mut out = vec![0; 4];
     for extension in foreign.chain(&ours) {
         // The first eight bytes contain size and code.
@@ -71,21 +61,8 @@ pub(crate) fn read(after: &[u8], big_endian: bool) -> Vec<Extension> {
 }
 
 /// The text of the label table, if the extension contains one.
-pub(crate) fn label_text(extension: &Extension) -> Option<&str> {
+pub(crate) fn text_of_labels(extension: &Extension) -> Option<&str> {
     let data = extension.data.as_slice();
     let end = data.iter().rposition(|b| *b != 0).filter(|_| extension.code == COMMENT)?;
-    std::str::from_utf8(data.get(..=end)?).ok().filter(|text| text.contains(FORMAT))
-}
-
-/// Parses a label table; `None` if it is damaged or has a later version.
-#[cfg(feature = "label-tables")]
-pub(crate) fn label_table(text: &str) -> Option<LabelTable> {
-    let content: Content = serde_json::from_str(text).ok()?;
-    (content.format == FORMAT && content.format_version == FORMAT_VERSION).then_some(content.labels)
-}
-
-/// Without a JSON parser there is no label table.
-#[cfg(not(feature = "label-tables"))]
-pub(crate) fn label_table(_text: &str) -> Option<LabelTable> {
-    None
+    std::str::from_utf8(data.get(..=end)?).ok().filter(|text| text.contains(label_text::FORMAT))
 }

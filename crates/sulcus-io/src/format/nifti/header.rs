@@ -1,4 +1,4 @@
-use sulcus_volume::{Geometry, OrientationSource};
+use sulcus_volume::{Geometry, GridUnit, OrientationSource};
 
 use super::fields::Fields;
 use super::layout::{Key, Version};
@@ -60,8 +60,8 @@ impl NiftiHeader {
         let shape = geometry.shape().to_vec();
         let short = shape.iter().all(|n| *n <= Version::One.longest_axis());
         let mut fields = Fields::blank(if short { Version::One } else { Version::Two });
-        // Millimetres.
-        fields.set_int(Key::XyztUnits, 0, 2);
+        // Millimetres, or no unit.
+        fields.set_int(Key::XyztUnits, 0, if geometry.unit() == GridUnit::Pixel { 0 } else { 2 });
         fields.set_floats(Key::Pixdim, 0, &[1.0; 8]);
         fields.set_floats(Key::Pixdim, 1, &geometry.spacing().mm());
         fields.set_int(Key::Dim, 0, 3);
@@ -108,7 +108,7 @@ impl NiftiHeader {
 
     /// The label names as the unparsed JSON text in the file.
     pub(crate) fn label_text(&self) -> Option<&str> {
-        self.extensions.iter().find_map(extension::label_text)
+        self.extensions.iter().find_map(extension::text_of_labels)
     }
 
     pub(super) fn extensions(&self) -> &[extension::Extension] {

@@ -20,7 +20,7 @@ use super::{Ending, Format, Header};
 use crate::compression::is_gzip;
 use crate::error::IoErrorKind;
 
-pub use encode::{encode_image, encode_labels};
+pub use encode::{encode_image, encode_labels, encode_stored};
 pub(crate) use read::{header_of_single_file, read_pair};
 
 /// The format NIfTI.

@@ -2,10 +2,10 @@ use std::borrow::Cow;
 
 use super::header::NiftiHeader;
 use super::layout::{Key, Version};
-use super::{extension, streaming};
+use super::streaming;
 use crate::compression::{inflate_gzip, inflate_gzip_start, is_gzip, max_inflated_bytes};
 use crate::error::IoErrorKind;
-use crate::format::{Header, VoxelFile, VoxelLocation};
+use crate::format::{Header, VoxelFile, VoxelLocation, label_text};
 use crate::metadata::{FormatMetadata, LengthUnit, VolumeFormat, VolumeMetadata};
 use crate::scan::Scan;
 use crate::stored::StoredVolume;
@@ -129,7 +129,7 @@ pub(super) fn metadata(header: NiftiHeader) -> VolumeMetadata {
         3 => LengthUnit::Ambiguous("micrometres"),
         _ => LengthUnit::Millimetre,
     };
-    let label_table = header.label_text().and_then(extension::label_table);
+    let label_table = header.label_text().and_then(label_text::parse);
     let is_label_map = header.is_label_map();
     let metadata = VolumeMetadata::new(format, *header.geometry(), header.voxel_type())
         .with_shape(header.channels(), header.shape().to_vec())

@@ -5,7 +5,6 @@
 
 mod error;
 mod names;
-mod network_tensors;
 mod safetensors;
 mod source;
 
@@ -19,7 +18,7 @@ pub use error::InitError;
 pub use source::InitSource;
 
 use crate::network::UNet;
-use network_tensors::{NetworkTensor, network_tensors};
+use crate::network::tensors::{NetworkTensor, network_tensors};
 use source::FileTensor;
 
 /// The result of starting a network from pretrained weights.

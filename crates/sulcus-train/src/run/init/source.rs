@@ -10,8 +10,8 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::error::InitError;
 use super::names::{is_duplicate, map_names, strip_wrappers};
-use super::network_tensors::network_tensors;
 use super::safetensors::Safetensors;
+use crate::network::tensors::network_tensors;
 use crate::run::checkpoint::Checkpoint;
 use crate::run::files::hex;
 use crate::run::manifest::Manifest;

@@ -10,8 +10,8 @@ use std::path::Path;
 use sulcus_onnx::read_spec;
 use sulcus_runtime::ort::OrtLibrary;
 use sulcus_runtime::{Device, Segmenter};
-use tempfile::TempDir;
 
+use super::new_folder::{rename_to, temporary_folder, write_error};
 use crate::args::values::{TritonDevice, triton_folder};
 use crate::error::{CliError, Context};
 use crate::files;
@@ -143,33 +143,6 @@ fn find_existing(model: &Path, config: &str, labels: &str) -> Result<Existing, C
          file, with -o {}",
         next.display()
     )))
-}
-
-/// A folder with a temporary name for incomplete results. Triton may run as another user, so the folder gets the permissions
-/// of any new folder.
-fn temporary_folder(folder: &Path) -> Result<TempDir, CliError> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".sulcus-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o777));
-    }
-    builder.tempdir_in(folder).map_err(|error| write_error(&error, folder))
-}
-
-/// Renames a complete folder. An existing folder with content is kept, and the call fails.
-fn rename_to(made: TempDir, name: &Path) -> Result<(), CliError> {
-    // Windows cannot rename to the path of an existing folder, even an empty one. Folders with content are not removed.
-    let _ = fs::remove_dir(name);
-    fs::rename(made.path(), name).map_err(|error| write_error(&error, name))?;
-    // The temporary name no longer exists and must not be removed.
-    let _ = made.keep();
-    Ok(())
-}
-
-fn write_error(error: &io::Error, path: &Path) -> CliError {
-    CliError::failed(format_args!("writing the model repository: {error}: {}", path.display()))
 }
 
 /// Replays the golden case and returns the engine: ONNX Runtime, which Triton uses too, where it is found.

@@ -1,10 +1,12 @@
 use burn::module::{Param, RunningState};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::network::{Block, Conv, ConvBlock, NormLayer, UNet};
+use super::block::{Block, ConvBlock};
+use super::layers::{Conv, NormLayer};
+use super::unet::UNet;
 
 /// A tensor of a network that can be read or replaced.
-pub(super) enum NetworkTensor<'a> {
+pub(crate) enum NetworkTensor<'a> {
     /// `[out, in, D, H, W]` of a convolution, `[in, out, D, H, W]` of a transposed convolution.
     Weight(&'a mut Param<Tensor<5>>),
     /// `[channels]`
@@ -14,7 +16,7 @@ pub(super) enum NetworkTensor<'a> {
 }
 
 impl NetworkTensor<'_> {
-    pub(super) fn shape(&self) -> Vec<usize> {
+    pub(crate) fn shape(&self) -> Vec<usize> {
         match self {
             Self::Weight(weight) => weight.dims().to_vec(),
             Self::Vector(vector) => vector.dims().to_vec(),
@@ -23,7 +25,7 @@ impl NetworkTensor<'_> {
     }
 
     /// The values, last axis fastest.
-    pub(super) fn values(&self) -> Result<Vec<f32>, String> {
+    pub(crate) fn values(&self) -> Result<Vec<f32>, String> {
         match self {
             Self::Weight(weight) => weight.val().try_into_vec_as::<f32>(),
             Self::Vector(vector) => vector.val().try_into_vec_as::<f32>(),
@@ -33,7 +35,7 @@ impl NetworkTensor<'_> {
     }
 
     /// Replaces the values; their number must match [`Self::shape`].
-    pub(super) fn replace(&mut self, values: Vec<f32>, device: &Device) {
+    pub(crate) fn replace(&mut self, values: Vec<f32>, device: &Device) {
         let data = TensorData::new(values, self.shape());
         match self {
             Self::Weight(weight) => **weight = Param::from_data(data, device),
@@ -45,7 +47,7 @@ impl NetworkTensor<'_> {
 
 /// All tensors of a network by name, in the order of the forward pass. The names are those of an exported graph, where it has
 /// the tensor.
-pub(super) fn network_tensors(network: &mut UNet) -> Vec<(String, NetworkTensor<'_>)> {
+pub(crate) fn network_tensors(network: &mut UNet) -> Vec<(String, NetworkTensor<'_>)> {
     let mut tensors = Vec::new();
     if let Some(stem) = &mut network.stem {
         block(stem, "stem", &mut tensors);
