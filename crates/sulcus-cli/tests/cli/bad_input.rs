@@ -127,7 +127,7 @@ fn volume_that_announces_more_than_the_memory_is_refused_by_its_header() {
     let (picture, copy) = (home.join("picture.png"), home.join("copy.nii"));
     let commands: [&[&dyn AsRef<std::ffi::OsStr>]; 3] = [
         &[&"evaluate", &"-p", &scan, &"-t", &scan],
-        &[&"figure", &scan, &"-o", &picture],
+        &[&"figure", &"--image", &scan, &"-o", &picture],
         &[&"convert", &scan, &copy],
     ];
     for command in commands {
