@@ -258,7 +258,7 @@ fn invalid_descriptions_are_refused() {
         describe(root, json);
         message(Dataset::open(root).unwrap_err(), root)
     };
-    insta::assert_snapshot!(refused(r#"{"channel_names":{"0":"CT"},"labels":{"background":0,"A":1},"file_ending":".mha"}"#), @"this data set's description cannot be used: its `file_ending` is `.mha`, but only NIfTI files are read (.nii.gz, .nii, .img.gz, .img); convert the files and change it: dataset.json");
+    insta::assert_snapshot!(refused(r#"{"channel_names":{"0":"CT"},"labels":{"background":0,"A":1},"file_ending":".mha"}"#), @"this data set's description cannot be used: its `file_ending` is `.mha`, but only NIfTI files and pictures are read (.nii.gz, .nii, .img.gz, .img, .png, .tif, .tiff, .jpg, .jpeg); convert the files and change it: dataset.json");
     insta::assert_snapshot!(refused(r#"{"channel_names":{"0":"CT"},"labels":{"background":0,"core":[2],"whole":[1,2]},"regions_class_order":[2,1]}"#), @"this data set's description cannot be used: a voxel of value 2 belongs to region `core` and `whole`, but the last of these writes 1, which belongs to `whole`; list each region before the regions inside it, and let it write a value that these do not have: dataset.json");
     insta::assert_snapshot!(refused(r#"{"channel_names":{"0":"CT"},"labels":{"background":0,"A":1,"B":1}}"#), @"this data set's description cannot be used: label table: value 1 occurs twice: dataset.json");
     insta::assert_snapshot!(refused(r#"{"modality":{"0":"CT"},"training":[],"labels":{"0":"background","1":"A","3":"ignore","4":"ignore"}}"#), @"this data set's description cannot be used: two labels are named `ignore`; only one value can mark the voxels without a label: dataset.json");
@@ -358,13 +358,13 @@ fn pictures_in_images_and_masks_are_cases() {
     let root = folder.path();
     picture(root, "images/b.png", "masks/b.png", 1, None);
     // The endings of picture and mask may differ.
-    picture(root, "images/a.tif", "masks/a.png", 2, None);
+    picture(root, "images/a.png", "masks/a.tif", 2, None);
     let dataset = Dataset::open(root).unwrap();
     assert_eq!(dataset.layout(), Layout::Folders);
     assert_eq!(dataset.channels(), ["red", "green", "blue"]);
     let names: Vec<_> = dataset.labels().entries().iter().map(|e| (e.value, e.name.as_str())).collect();
     assert_eq!(names, [(255, "Foreground")]);
-    assert_eq!(files(root, &dataset.cases()[0]), ["images/a.tif", "masks/a.png"]);
+    assert_eq!(files(root, &dataset.cases()[0]), ["images/a.png", "masks/a.tif"]);
     assert_eq!(findings(root), "");
     let facts = dataset.survey(&[]).into_facts().unwrap();
     assert!(facts.iter().all(|f| f.rgb && f.picture && f.unit == GridUnit::Pixel && f.volume_ml(255).is_none()));

@@ -184,7 +184,7 @@ fn inputs_are_not_overwritten_and_wrong_options_are_named() {
     let before = std::fs::read(&source).unwrap();
     convert(home, &source, &source, &["--orient", "RAS"]).code(2).says("overwrite the input");
     convert(home, &scan(), &source, &["--like", source.to_str().unwrap()]).code(2).says("the reference");
-    convert(home, &source, &home.join("x.png"), &[]).code(2).says(".nii.gz");
+    convert(home, &source, &home.join("x.bmp"), &[]).code(2).says(".nii.gz");
     convert(home, &source, &home.join("x.nii"), &["--spacing", "1,1"]).code(2).says("three sizes");
     convert(home, &source, &home.join("x.nii"), &["--spacing", "1,0,1"]).code(2).says("greater than 0");
     assert_eq!(std::fs::read(&source).unwrap(), before);

@@ -50,7 +50,7 @@ fn mistakes(home: &Path) -> Vec<(i32, Vec<String>)> {
         (1, vec!["convert", &rubbish, "C.nii"]),
         (1, vec!["convert", &scan, "C.nii", "--like", &gone]),
         (1, vec!["convert", &scan, "BELOW/C.nii"]),
-        (2, vec!["convert", &scan, "C.png"]),
+        (2, vec!["convert", &scan, "C.bmp"]),
         (2, vec!["convert", &scan, "C.nii", "--spacing", "1,1"]),
         (2, vec!["convert", &scan, "C.nii", "--orient", "RAX"]),
         (2, vec!["convert", &scan, "C.nii", "--like", &truth, "--orient", "RAS"]),
@@ -62,7 +62,7 @@ fn mistakes(home: &Path) -> Vec<(i32, Vec<String>)> {
     ];
     let place = |word: &str| match word.strip_prefix("BELOW/") {
         Some(name) => below(name),
-        None if ["RUN", "M.onnx", "MASK.nii", "MASKS", "F.png", "C.nii", "C.png"].contains(&word) => out(word),
+        None if ["RUN", "M.onnx", "MASK.nii", "MASKS", "F.png", "C.nii", "C.bmp"].contains(&word) => out(word),
         None => word.to_owned(),
     };
     rows.into_iter().map(|(code, words)| (code, words.into_iter().map(place).collect())).collect()

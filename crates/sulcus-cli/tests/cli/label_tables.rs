@@ -48,7 +48,7 @@ fn label_names_survive_every_table_and_mask_format() {
     }
     run(home, &[&"convert", &truth(), &home.join("mask.mha"), &"--names", &from])
         .code(0)
-        .says("MetaImage cannot store the names of labels");
+        .says("the format cannot store the names of labels");
 }
 
 #[test]
