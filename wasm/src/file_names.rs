@@ -35,7 +35,7 @@ pub fn role_from_name(name: &str) -> Option<Role> {
         _ if MASK.contains(&word) => Some(Role::Mask),
         _ => None,
     };
-    name.split(|c: char| !c.is_ascii_alphanumeric()).filter_map(role).last()
+    name.split(|c: char| !c.is_ascii_alphanumeric()).filter_map(role).next_back()
 }
 
 #[cfg(test)]
