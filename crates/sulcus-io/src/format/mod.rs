@@ -42,9 +42,9 @@ pub(crate) use encodable::VolumeToEncode;
 #[cfg(feature = "fs")]
 pub(crate) use files::{EncodedFile, EncodedVolume, OutputTarget};
 pub(crate) use files::{Ending, FileRole, VoxelFile, VoxelLocation};
+#[cfg(feature = "fs")]
 pub(crate) use names::{all_endings, split_ending, with_ending};
 pub use names::{case_name, is_volume_file};
-#[cfg(feature = "fs")]
 #[cfg(feature = "pictures")]
 pub(crate) use picture::PictureMetadata;
 
