@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::step;
 
 /// The targets of tests/fuzz.
-const TARGETS: [&str; 11] = [
+const TARGETS: [&str; 12] = [
     "nifti",
     "dicom",
     "nrrd",

@@ -33,7 +33,7 @@ const MAX_COPIES: [usize; 2] = [8, 64 << 20];
 
 /// What the name of a value in the graph stands for.
 #[derive(Debug, Clone)]
-pub(super) enum Symbol {
+enum Symbol {
     Value(ValueId),
     Constant(Constant),
     /// The 8-bit form of a value that is rounded to it.
@@ -86,7 +86,7 @@ fn node_name(node: &NodeProto) -> String {
     if node.name.is_empty() { output.to_owned() } else { node.name.clone() }
 }
 
-pub(super) struct Reader {
+struct Reader {
     network: Network,
     symbols: HashMap<String, Symbol>,
     /// How often each name is read by a node or is the output of the graph.

@@ -432,7 +432,10 @@ fn colour_pictures_are_divided_by_255_and_not_resampled() {
     let mut stated = photograph(999);
     (stated.unit, stated.spacing) = (GridUnit::MillimetreInPlane, Spacing::new([0.01, 0.01, 1.0]).unwrap());
     let mixed = decide(&[photograph(999), stated.clone()]);
-    assert_eq!((mixed.spacing, &mixed.patch), (SpacingRule::Native, &decide(&[photograph(999); 2]).patch));
+    assert_eq!(
+        (mixed.spacing, &mixed.patch),
+        (SpacingRule::Native, &decide(&[photograph(999), photograph(999)]).patch)
+    );
     assert!(matches!(decide(&[stated]).spacing, SpacingRule::Resample { .. }));
     // Values of 16 bits are not in 0 to 255.
     let deep = CaseFacts { rgb: false, ..photograph(999) };

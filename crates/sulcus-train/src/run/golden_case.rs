@@ -204,7 +204,7 @@ mod tests {
     use sulcus_pipeline::{PredictorError, Tensor};
     use sulcus_plan::preset;
     use sulcus_testing::test_spec;
-    use sulcus_volume::{Orientation, OrientationSource, Spacing};
+    use sulcus_volume::{Geometry, Orientation, OrientationSource, Spacing};
 
     use super::*;
 

@@ -2,10 +2,11 @@
 
 use super::{Tensor, available, bits, close, noise};
 use crate::conv::forward_with;
-use crate::inference::packed_conv::{ConvKernel, Int8Weights, PackedConv};
+use crate::inference::packed_conv::PackedConv;
 use crate::inference::pointwise::apply_on;
 use crate::inference::precision::{MAX_AVX2_WEIGHT, Machine};
 use crate::inference::rows::to_bf16;
+use crate::inference::{ConvKernel, Int8Weights};
 use crate::inference::{
     Emulation, LayerInput, LayerOutput, PackedConvTranspose, Precision, Quantization, Values, ValuesMut,
 };
