@@ -49,7 +49,7 @@ fn shipped_models_segment_the_bundled_held_out_cases() {
 /// The limit for the loss of Dice is that of the files in 8-bit integers.
 #[test]
 fn shipped_models_lose_little_in_bfloat16() {
-    if !NativePredictor::bf16(&std::fs::read(shipped_models()[0].as_path()).unwrap(), None).is_ok() {
+    if NativePredictor::bf16(&std::fs::read(shipped_models()[0].as_path()).unwrap(), None).is_err() {
         sulcus_harness::skip("the processor has no AVX512-BF16");
     }
     let native = || builder(Engine::Native).unwrap();

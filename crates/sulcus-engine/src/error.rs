@@ -21,7 +21,7 @@ pub enum EngineError {
         /// Its operator.
         operator: String,
         /// What is not supported.
-        reason: NodeProblem,
+        reason: Box<NodeProblem>,
     },
     /// The input does not fit the graph.
     #[error("the graph takes an input of shape {expected}, found {found:?}")]

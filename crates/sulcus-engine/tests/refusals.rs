@@ -29,7 +29,7 @@ fn node_problem(error: EngineError, name: &str, operator: &str) -> NodeProblem {
     match error {
         EngineError::Node { node, operator: found, reason } => {
             assert_eq!((node.as_str(), found.as_str()), (name, operator), "{reason}");
-            reason
+            *reason
         }
         other => panic!("{other}"),
     }

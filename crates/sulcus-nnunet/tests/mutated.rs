@@ -245,7 +245,8 @@ fn archives(refused: &mut Refused, folder: &Path, canary: &Path) {
         changed[at] ^= 0x55;
         add(&format!("changed byte {i}"), &changed);
     }
-    let changed = |change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>)| {
+    type Files = BTreeMap<String, Vec<u8>>;
+    let changed = |change: &dyn Fn(&mut Files)| {
         let mut files = files.clone();
         change(&mut files);
         pack(&files, CompressionMethod::Deflated)

@@ -416,8 +416,8 @@ impl SegmenterBuilder {
 
     /// A built-in engine, which runs only on the processor.
     fn choose_embedded(&self, engine: Engine) -> Result<Choice, Error> {
-        let is_built = if engine == Engine::Native { cfg!(feature = "native") } else { cfg!(feature = "tract") };
-        if !is_built {
+        let built = [(Engine::Native, cfg!(feature = "native")), (Engine::Tract, cfg!(feature = "tract"))];
+        if built.contains(&(engine, false)) {
             return Err(ErrorKind::EngineNotBuilt { engine }.into());
         }
         let reason = match self.device {

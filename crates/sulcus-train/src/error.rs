@@ -55,7 +55,7 @@ pub enum TrainError {
         /// The case's name.
         case: String,
         /// How large it would be.
-        source: PipelineError,
+        source: Box<PipelineError>,
     },
     /// A stage that training shares with prediction failed.
     #[error(transparent)]

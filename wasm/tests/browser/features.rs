@@ -223,7 +223,7 @@ fn labels_are_hidden_described_and_found() {
     let found = scene.label_stats()[0].intensity.unwrap();
     let [mean, sd] = data(&page, "mean").split(" ± ").map(|n| n.parse::<f64>().unwrap()).collect::<Vec<_>>()[..]
     else {
-        panic!()
+        panic!("mean ± standard deviation")
     };
     assert!((mean - found.mean).abs() <= 0.05 && (sd - found.sd).abs() <= 0.05, "{mean} {sd} {found:?}");
     scene.go_to_largest(Plane::Axial, 2);

@@ -75,7 +75,7 @@ pub(crate) fn read_network(model: &[u8]) -> Result<Network, EngineError> {
         reader.node(node).map_err(|reason| EngineError::Node {
             node: node_name(node),
             operator: node.op_type.clone(),
-            reason,
+            reason: Box::new(reason),
         })?;
     }
     reader.finish()

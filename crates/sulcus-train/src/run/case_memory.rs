@@ -35,7 +35,9 @@ pub(super) fn check_grids(facts: &[CaseFacts], spec: &ModelSpec, limit: Option<u
         let geometry = Geometry::new(shape, map, OrientationSource::Sform)?;
         let labels = (geometry.voxels() as u64).saturating_mul(size_of::<Label>() as u64);
         let preprocessing = preprocessing_bytes(spec, &geometry).map_err(|error| match error {
-            PipelineError::GridTooLarge { .. } => TrainError::CaseGrid { case: case.name.clone(), source: error },
+            PipelineError::GridTooLarge { .. } => {
+                TrainError::CaseGrid { case: case.name.clone(), source: Box::new(error) }
+            }
             other => other.into(),
         })?;
         let required = preprocessing.saturating_add(labels);
