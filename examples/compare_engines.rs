@@ -35,13 +35,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{engine}: {:.3} s in the engine, {} tiles", answer.seconds.engine, answer.tiles);
         answers.push(answer);
     }
-    if let [first, second] = answers.as_slice() {
-        let differing = first.labels.data().iter().zip(second.labels.data()).filter(|(a, b)| a != b).count();
-        println!("{differing} of {} voxels differ", image.geometry().voxels());
+    let Some((first, others)) = answers.split_first() else { return Ok(()) };
+    for other in others {
+        let differing = first.labels.data().iter().zip(other.labels.data()).filter(|(a, b)| a != b).count();
+        println!(
+            "{} and {}: {differing} of {} voxels differ",
+            first.engine,
+            other.engine,
+            image.geometry().voxels()
+        );
         let values: Vec<u16> = first.table.entries().iter().map(|e| e.value).collect();
-        let counts = count_labels(&first.labels, &second.labels, &values)?;
+        let counts = count_labels(&first.labels, &other.labels, &values)?;
         for (entry, counts) in first.table.entries().iter().zip(counts) {
-            println!("{}: Dice between the engines {:?}", entry.name, counts.dice());
+            println!("  {}: Dice between the engines {:.4}", entry.name, counts.dice().unwrap_or(f64::NAN));
         }
     }
     Ok(())

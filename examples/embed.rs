@@ -15,7 +15,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let segmentation = segmenter.segment_file(scan, mask)?;
     println!("{} on {}", segmentation.engine, segmentation.device);
     for label in segmentation.label_volumes() {
-        println!("{}: {} voxels, {:.2} ml", label.name, label.voxels, label.ml.unwrap_or_default());
+        // A picture whose pixels have no size has no volumes.
+        let ml = label.ml.map_or("unknown".into(), |ml| format!("{ml:.2} ml"));
+        println!("{}: {} voxels, {ml}", label.name, label.voxels);
     }
     Ok(())
 }

@@ -107,7 +107,7 @@ fn file_references_slices_and_contains_no_patient_data() {
     let path = folder.path().join("mask.dcm");
     write_segmentation(&path, &labels(&image), &series, &table(), &SegmentationOptions::new("1.0")).unwrap();
     let bytes = std::fs::read(&path).unwrap();
-    for secret in ["Doe", "4711", "19700229", "20200131", "Described"] {
+    for secret in ["Doe", "ID-4711", "19700229", "20200131", "Described"] {
         assert!(!bytes.windows(secret.len()).any(|w| w == secret.as_bytes()), "{secret}");
     }
     let object = dicom_object::open_file(&path).unwrap();

@@ -153,8 +153,14 @@ fn other_kinds_of_files_are_named() {
         format!("cannot read a volume: expected NIfTI (.nii, .nii.gz or .hdr/.img), found {found}; {hint}")
     };
     refused(&dicom, &not("a DICOM file", "give the folder of its series, or convert it with dcm2niix"));
-    refused(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", &not("a PNG image", "give the volume that the image was made from"));
-    refused(b"II+\0\x08\0\0\0", &not("a TIFF image (BigTIFF)", "give the volume that the image was made from"));
+    refused(
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        "cannot read the PNG picture: its data ends early: the file was cut short; get the file again",
+    );
+    refused(
+        b"II+\0\x08\0\0\0",
+        "cannot read the TIFF picture: its data ends early: the file was cut short; get the file again",
+    );
     refused(
         b"NRRD1004\ntype: short\n",
         &not("an NRRD file of an unknown version", "save the file again with a current 3D Slicer or teem"),

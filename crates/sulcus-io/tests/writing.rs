@@ -274,12 +274,12 @@ fn output_name_selects_compression_in_any_case() {
     }
     let names = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(names, 4, "a file was renamed or left behind");
-    for name in ["a.png", "a.analyze", "nii", "a"] {
+    for name in ["a.bmp", "a.analyze", "nii", "a"] {
         let path = folder.path().join(name);
         assert_eq!(
             write_labels(&path, &labels, &header, &table()).unwrap_err().to_string(),
             format!(
-                "cannot write the volume: expected a file name that ends in .nii, .nii.gz, .hdr, .hdr.gz, .img, .img.gz, .nrrd, .seg.nrrd, .nhdr, .mha or .mhd; rename the output: {}",
+                "cannot write the volume: expected a file name that ends in .nii, .nii.gz, .hdr, .hdr.gz, .img, .img.gz, .nrrd, .seg.nrrd, .nhdr, .mha, .mhd, .png, .tif or .tiff; rename the output: {}",
                 path.display()
             )
         );

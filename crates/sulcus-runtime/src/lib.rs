@@ -22,7 +22,10 @@
 //!
 //! let found = segmenter.segment(&scan, SegmentOptions::default())?;
 //! for label in found.label_volumes() {
-//!     println!("{}: {:.3} ml", label.name, label.ml);
+//!     // The grid of a picture has no volumes.
+//!     if let Some(ml) = label.ml {
+//!         println!("{}: {ml:.3} ml", label.name);
+//!     }
 //! }
 //! # assert_eq!(found.label_volumes()[1].voxels, 8);
 //! # Ok(())

@@ -123,7 +123,7 @@ fn wrapper(tool: &Path) -> String {
 tool='{}'
 case " $* " in
 *" --libs "* | *" --libnames "*) "$tool" "$@" | tr ' ' '\n' | grep -vi polly | tr '\n' ' ' ;;
-*" --system-libs "*) "$tool" "$@" | tr ' ' '\n' | sed -E 's|^.*/lib([^/]*)\.(so|a)[0-9.]*$|-l\1|' | tr '\n' ' ' ;;
+*" --system-libs "*) "$tool" "$@" | tr ' ' '\n' | sed -E 's#^.*/lib([^/]*)\.(so|a)[0-9.]*$#-l\1#' | tr '\n' ' ' ;;
 *) exec "$tool" "$@" ;;
 esac
 "#,

@@ -162,7 +162,7 @@ pub(crate) struct ExportArgs {
     #[arg(short, long, value_name = "M.onnx", required_unless_present_any = ["triton", "nnunet", "bundle"])]
     pub(crate) output: Option<PathBuf>,
     /// Precision of the model file: fp32; fp16 stores weights in half the size and computes in fp32; int8 computes convolutions
-    /// in 8-bit integers, has a quarter of the size, is faster on CPUs and needs ONNX Runtime. fp16 and int8 are written only
+    /// in 8-bit integers, has a quarter of the size and is faster on CPUs with instructions for them. fp16 and int8 are written only
     /// if the mean Dice over the held-out cases of the run drops by less than 0.002
     #[arg(long, value_name = "P", default_value = "fp32", value_parser = file_precision(), hide_possible_values = true)]
     pub(crate) precision: Precision,

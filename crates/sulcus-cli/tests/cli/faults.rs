@@ -208,7 +208,7 @@ fn precision_must_be_that_of_the_model_or_of_the_device() {
             .says("hint: leave `--precision` out")
             .says("sulcus export --precision");
     }
-    with(&["--precision", "bf16"]).code(2).says("needs the device openvino").says("hint: ");
+    with(&["--precision", "bf16"]).code(2).says("or ONNX Runtime on the device openvino").says("hint: ");
     with(&["--precision", "fp64"]).code(2).says("fp32, bf16, fp16, int8");
     with(&["--half", "--precision", "fp32"]).code(2).says("cannot be used with");
     with(&["--half"]).code(1).says("hint: leave `--precision` out");

@@ -50,7 +50,7 @@ fn regions_are_trained_scored_exported_predicted_and_described() {
         home.path(),
         &[&"train", &set, &"-o", &folder, &"--preset", &"unet2d-lite", &"--epochs", &"10", &"--device", &"cpu"],
     );
-    let trained = trained.code(0).says("logits against the trainer's: tract within");
+    let trained = trained.code(0).says("logits against the trainer's: native within");
     assert!(trained.stdout.contains("hippocampus Dice"), "{}", trained.stdout);
     let json =
         |file: &str| -> Value { serde_json::from_slice(&std::fs::read(folder.join(file)).unwrap()).unwrap() };

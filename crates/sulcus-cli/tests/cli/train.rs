@@ -29,7 +29,8 @@ fn run_is_trained_exported_described_resumed_and_used() {
             .args(more);
         super::support::ended(command.output().unwrap())
     };
-    let ended = train(&["--epochs", "1"]).code(0).says("logits against the trainer's: tract within").says("next:");
+    let ended =
+        train(&["--epochs", "1"]).code(0).says("logits against the trainer's: native within").says("next:");
     assert!(ended.stdout.contains("mean Dice"), "{}", ended.stdout);
     for part in [
         "run.json",
@@ -60,7 +61,7 @@ fn run_is_trained_exported_described_resumed_and_used() {
     run(home.path(), &[&"export", &folder, &"-o", &model, &"--checkpoint", &"last"]).code(0);
     // The same network for Triton, with and without a file beside it.
     let (served, beside) = (home.path().join("served"), home.path().join("beside.onnx"));
-    run(home.path(), &[&"export", &folder, &"--triton", &served]).code(0).says("golden case passed in tract");
+    run(home.path(), &[&"export", &folder, &"--triton", &served]).code(0).says("golden case passed in native");
     run(home.path(), &[&"export", &folder, &"-o", &beside, &"--triton", &served])
         .code(0)
         .says("has this model already");

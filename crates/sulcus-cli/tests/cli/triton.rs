@@ -49,7 +49,7 @@ fn model_file_becomes_a_repository_and_a_new_training_its_next_version() {
     let models = home.path().join("models");
     let exported = export(home.path(), &tiny_model(), &["--triton-name", "Tiny"]).code(0);
     assert!(exported.stdout.is_empty(), "{}", exported.stdout);
-    exported.says("version 1").says("golden case passed in tract").says("up to the client");
+    exported.says("version 1").says("golden case passed in native").says("up to the client");
     assert_eq!(files(&models), ["Tiny/1/model.onnx", "Tiny/config.pbtxt", "Tiny/labels.txt"]);
     assert_eq!(
         std::fs::read(models.join("Tiny/1/model.onnx")).unwrap(),

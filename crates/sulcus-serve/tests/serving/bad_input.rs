@@ -28,7 +28,12 @@ fn unusable_scans_are_refused_with_the_reason() {
     for (name, body, (status, code), says) in [
         ("text", b"hello, I am not a scan at all".to_vec(), unreadable, "expected NIfTI"),
         ("zeros", vec![0; 4000], unreadable, "only zeros"),
-        ("a picture", b"\x89PNG\r\n\x1a\n and so on".to_vec(), unreadable, "a PNG image"),
+        (
+            "a picture",
+            b"\x89PNG\r\n\x1a\n and so on".to_vec(),
+            unreadable,
+            "cannot read the PNG picture: its data is damaged",
+        ),
         ("an NRRD file", b"NRRD0004\ntype: float\n".to_vec(), unreadable, "an NRRD file"),
         ("half a header", whole[..200].to_vec(), unreadable, "348"),
         ("half its voxels", whole[..900].to_vec(), unreadable, "8 × 8 × 8"),

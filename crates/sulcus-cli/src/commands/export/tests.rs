@@ -295,7 +295,7 @@ fn model_that_fails_its_check_after_training_is_marked_and_refused_by_default() 
     let Err(CliError::Failed { message, hint }) = write_trained(&run, &model, &library(), ui) else {
         panic!("logits that differ by more than the tolerance were accepted");
     };
-    assert!(message.contains("gives other results in tract: logits differ by up to"), "{message}");
+    assert!(message.contains("gives other results in native: logits differ by up to"), "{message}");
     assert!(message.contains("the trained weights are kept: "), "{message}");
     assert!(hint.unwrap().contains("sulcus export"));
     let bytes = std::fs::read(&model).unwrap();

@@ -30,6 +30,7 @@ mod png;
 #[cfg(feature = "fs")]
 mod png_encode;
 mod tiff;
+mod tiff_directory;
 #[cfg(feature = "fs")]
 mod tiff_encode;
 mod tiff_pages;

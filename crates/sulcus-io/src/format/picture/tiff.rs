@@ -10,6 +10,7 @@ use tiff::{ColorType, TiffError, TiffFormatError};
 
 use super::bits::unpack;
 use super::density::{Density, pixel_mm};
+use super::tiff_directory;
 use super::tiff_pages::PageOrder;
 use super::{PictureFormat, PictureHeader, Samples, exif};
 use crate::error::IoErrorKind;
@@ -21,6 +22,9 @@ const SAVE: &str = "save it as grey values or RGB with the program that made it"
 type TiffDecoder<'a> = Decoder<Cursor<&'a [u8]>>;
 
 fn open(content: &[u8], decoded_bytes: u64) -> Result<TiffDecoder<'_>, IoErrorKind> {
+    if tiff_directory::fits(content) == Some(false) {
+        return Err(describe(TiffError::LimitsExceeded));
+    }
     let decoder = Decoder::new(Cursor::new(content)).map_err(describe)?;
     let mut limits = Limits::default();
     // This also limits texts.
