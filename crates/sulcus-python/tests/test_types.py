@@ -21,7 +21,7 @@ device: sulcus.Device = "cuda:1"
 precision: sulcus.Precision = "bf16"
 segmenter = sulcus.Segmenter(["a.onnx", b"..."], engine="ort", device=device, precision=precision, threads=2)
 found = segmenter.segment(np.zeros((3, 3, 3)), np.eye(4), progress=lambda done, total: print(done, total))
-volumes: dict[str, float] = {s.name: s.ml for s in found.structures}
+volumes: dict[str, float | None] = {s.name: s.ml for s in found.structures}
 probabilities: NDArray[np.float32] | None = found.probabilities
 report: sulcus.Report = found.report
 kinds: list[str] = [warning.kind for warning in report.warnings]

@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let counts = labels.counts();
     for entry in spec.labels.entries() {
         let voxels = counts.get(&entry.value).copied().unwrap_or(0);
-        println!("{}: {voxels} voxels, {:.2} ml", entry.name, labels.geometry().ml(voxels).unwrap_or_default());
+        println!("{}: {voxels} voxels, {:.2} ml", entry.name, labels.geometry().ml(voxels).unwrap_or(f64::NAN));
     }
     Ok(())
 }
