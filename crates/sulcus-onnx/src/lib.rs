@@ -35,6 +35,7 @@
 //! assert!(error.to_string().contains("a PNG picture"));
 //! ```
 
+mod batch_norm;
 mod builder;
 mod constants;
 mod conv_transpose;
@@ -46,6 +47,7 @@ pub mod precision;
 mod rewriter;
 mod wire;
 
+pub use batch_norm::BatchNorm;
 pub use builder::{Axis, GraphBuilder, attribute};
 pub use constants::{Constant, read_constants};
 pub use conv_transpose::conv_transpose_to_conv;

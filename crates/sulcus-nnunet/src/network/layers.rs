@@ -1,7 +1,7 @@
 //! Single layers: their weights from the checkpoint, and their nodes.
 
 use sulcus_model::{Activation, Dimensions};
-use sulcus_onnx::{GraphBuilder, attribute};
+use sulcus_onnx::{BatchNorm, GraphBuilder, attribute};
 
 use crate::checkpoint::{CheckpointError, StateDict};
 
@@ -45,36 +45,24 @@ impl LayerWriter<'_> {
         let norm = self.norm_weights(&format!("{}.norm", layer.name), layer.output)?;
         let sums = format!("{name}.conv");
         let is_last_norm = !layer.activation_first || layer.activation.is_none();
-        let normalised = match norm {
+        let is_folded = match &norm {
             Norm::Batch { scale, shift, mean, variance } if is_last_norm => {
-                fold(&scale, &shift, &mean, &variance, self.epsilon, &mut weight, &mut bias);
-                self.convolution(
-                    layer.kernel,
-                    layer.stride,
-                    [layer.output, layer.input],
-                    &weight,
-                    &bias,
-                    value,
-                    &sums,
-                );
-                sums
+                let norm = BatchNorm { scale, shift, mean, variance, epsilon: self.epsilon };
+                norm.fold_into(&mut weight, &mut bias);
+                true
             }
-            norm => {
-                self.convolution(
-                    layer.kernel,
-                    layer.stride,
-                    [layer.output, layer.input],
-                    &weight,
-                    &bias,
-                    value,
-                    &sums,
-                );
-                let before = match layer.activation.filter(|_| !is_last_norm) {
-                    Some(activation) => self.activation(activation, &sums, format!("{name}.nonlin")),
-                    None => sums,
-                };
-                self.norm(norm, &before, format!("{name}.norm"))
-            }
+            _ => false,
+        };
+        let channels = [layer.output, layer.input];
+        self.convolution(layer.kernel, layer.stride, channels, &weight, &bias, value, &sums);
+        let normalised = if is_folded {
+            sums
+        } else {
+            let before = match layer.activation.filter(|_| !is_last_norm) {
+                Some(activation) => self.activation(activation, &sums, format!("{name}.nonlin")),
+                None => sums,
+            };
+            self.norm(norm, &before, format!("{name}.norm"))
         };
         Ok(match layer.activation.filter(|_| is_last_norm) {
             Some(activation) => self.activation(activation, &normalised, format!("{name}.nonlin")),
@@ -229,31 +217,5 @@ impl LayerWriter<'_> {
             attribute::ints("pads", &[half.as_slice(), half.as_slice()].concat()),
         ];
         self.graph.node("Conv", &[value, &weights, &biases], output, attributes);
-    }
-}
-
-/// Folds a batch normalisation with its running statistics into the preceding convolution: γ (w·x + b − μ) / √(σ² + ε) + β is a
-/// convolution again. It rounds once, at the end.
-///
-/// # Shapes
-/// `weight` `[out, …]`, all others `[out]`.
-fn fold(
-    scale: &[f32],
-    shift: &[f32],
-    mean: &[f32],
-    variance: &[f32],
-    epsilon: f64,
-    weight: &mut [f32],
-    bias: &mut [f32],
-) {
-    let per_output = weight.len() / bias.len().max(1);
-    let kernels = weight.chunks_exact_mut(per_output.max(1));
-    let statistics = scale.iter().zip(shift).zip(mean.iter().zip(variance));
-    for ((kernel, bias), ((scale, shift), (mean, variance))) in kernels.zip(bias).zip(statistics) {
-        let factor = f64::from(*scale) / (f64::from(*variance) + epsilon).sqrt();
-        for weight in kernel {
-            *weight = (f64::from(*weight) * factor) as f32;
-        }
-        *bias = ((f64::from(*bias) - f64::from(*mean)) * factor + f64::from(*shift)) as f32;
     }
 }

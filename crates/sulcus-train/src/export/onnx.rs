@@ -258,26 +258,22 @@ impl GraphWriter {
     }
 }
 
-/// Folds a batch normalisation with its running statistics into the preceding convolution:
-/// γ (w·x + b − μ) / √(σ² + ε) + β is a convolution again. It rounds once, at the end.
+/// Folds a batch normalisation into the preceding convolution.
 ///
 /// # Shapes
 /// `weight` `[out, …]`, `bias` `[out]`.
 fn fold(norm: &BatchNorm, weight: &mut [f32], bias: &mut [f32], layer: &str) -> Result<(), ExportError> {
-    let gamma = read(&norm.gamma, layer)?;
-    let beta = read(&norm.beta, layer)?;
+    let (scale, shift) = (read(&norm.gamma, layer)?, read(&norm.beta, layer)?);
     let mean = values(norm.running_mean.value(), layer)?;
     let variance = values(norm.running_var.value(), layer)?;
-    let per_output = weight.len() / bias.len().max(1);
-    let kernels = weight.chunks_exact_mut(per_output.max(1));
-    let statistics = gamma.iter().zip(&beta).zip(mean.iter().zip(&variance));
-    for ((kernel, bias), ((gamma, beta), (mean, variance))) in kernels.zip(bias).zip(statistics) {
-        let scale = f64::from(*gamma) / (f64::from(*variance) + norm.epsilon).sqrt();
-        for weight in kernel {
-            *weight = (f64::from(*weight) * scale) as f32;
-        }
-        *bias = ((f64::from(*bias) - f64::from(*mean)) * scale + f64::from(*beta)) as f32;
-    }
+    let norm = sulcus_onnx::BatchNorm {
+        scale: &scale,
+        shift: &shift,
+        mean: &mean,
+        variance: &variance,
+        epsilon: norm.epsilon,
+    };
+    norm.fold_into(weight, bias);
     Ok(())
 }
 
