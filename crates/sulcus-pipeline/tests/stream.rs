@@ -76,7 +76,7 @@ mod plain {
         let tile: [usize; 3] = match (spec.tiling, flat) {
             (Tiling::Patch, true) => [1, spec.patch[0], spec.patch[1]],
             (Tiling::Patch, false) => std::array::from_fn(|a| spec.patch[a]),
-            (Tiling::CentredPatch, _) => unimplemented!("it has its own tests"),
+            (Tiling::CentredPatch, _) => unreachable!("`nnunet_exact.rs` tests it"),
             (Tiling::Whole, _) => {
                 std::array::from_fn(|a| if flat && a == 0 { 1 } else { shape[a].next_multiple_of(2) })
             }

@@ -189,11 +189,7 @@ impl InverseTransform {
         context: &mut InferenceContext<'_>,
         slab: &mut LogitSlab,
     ) -> Result<(), PipelineError> {
-        let [nx, ny, _] = self.geometry.shape();
-        let region = [0..nx, 0..ny, slab.slices.clone()];
-        self.stream_region(groups, context, region, &mut |plane| {
-            slab.add(&self.transform.reorientation, &plane);
-        })
+        self.stream_slab(groups, context, slab, |_| ())
     }
 
     /// As [`InverseTransform::stream_into`], but adds probabilities with a weight.
@@ -205,12 +201,25 @@ impl InverseTransform {
         context: &mut InferenceContext<'_>,
         slab: &mut LogitSlab,
     ) -> Result<(), PipelineError> {
-        let [nx, ny, _] = self.geometry.shape();
-        let region = [0..nx, 0..ny, slab.slices.clone()];
-        self.stream_region(groups, context, region, &mut |mut plane| {
+        self.stream_slab(groups, context, slab, |plane| {
             let voxels = plane.y.len() * plane.x.len();
             to_probabilities(spec, &mut plane.values, voxels);
             plane.values.iter_mut().for_each(|p| *p *= weight);
+        })
+    }
+
+    /// Changes each plane of logits, and adds it to the slab.
+    fn stream_slab(
+        &self,
+        groups: &[WeightedGroup<'_>],
+        context: &mut InferenceContext<'_>,
+        slab: &mut LogitSlab,
+        change: impl Fn(&mut ReorientedPlane),
+    ) -> Result<(), PipelineError> {
+        let [nx, ny, _] = self.geometry.shape();
+        let region = [0..nx, 0..ny, slab.slices.clone()];
+        self.stream_region(groups, context, region, &mut |mut plane| {
+            change(&mut plane);
             slab.add(&self.transform.reorientation, &plane);
         })
     }

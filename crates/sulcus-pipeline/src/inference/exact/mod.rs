@@ -14,6 +14,7 @@ pub(super) mod memory;
 mod normalize;
 mod resample;
 mod spline;
+mod sum;
 #[cfg(test)]
 mod tests;
 mod window;

@@ -2,6 +2,8 @@
 
 use sulcus_model::Normalisation;
 
+use super::sum::pairwise_sum;
+
 /// Below this nnU-Net's divisors are replaced by it.
 const SMALLEST_DIVISOR: f32 = 1e-8;
 
@@ -61,30 +63,6 @@ fn shift_and_divide(values: &mut [f32], shift: f32, divisor: f32) {
 /// NumPy divides by the number of values in double precision.
 fn mean(sum: f32, count: usize) -> f32 {
     (f64::from(sum) / count as f64) as f32
-}
-
-/// NumPy's sum of contiguous values: pairs of halves, down to blocks of 128 with eight running sums.
-fn pairwise_sum(values: &[f32]) -> f32 {
-    const BLOCK: usize = 128;
-    let n = values.len();
-    if n < 8 {
-        return values.iter().fold(0.0, |sum, v| sum + v);
-    }
-    if n > BLOCK {
-        let half = n / 2 / 8 * 8;
-        let (left, right) = values.split_at(half);
-        return pairwise_sum(left) + pairwise_sum(right);
-    }
-    let (eights, rest) = values.as_chunks::<8>();
-    let mut sums = [0.0; 8];
-    if let Some((first, others)) = eights.split_first() {
-        sums = *first;
-        for eight in others {
-            sums.iter_mut().zip(eight).for_each(|(sum, v)| *sum += v);
-        }
-    }
-    let [a, b, c, d, e, f, g, h] = sums;
-    rest.iter().fold(((a + b) + (c + d)) + ((e + f) + (g + h)), |sum, v| sum + v)
 }
 
 /// NumPy's (2.4) sum of a part of an array. Where rows of the part are not next to each other in memory, it adds as many of them at

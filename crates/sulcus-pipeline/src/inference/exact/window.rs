@@ -6,6 +6,7 @@ use sulcus_model::ModelSpec;
 
 use super::float16::F16;
 use super::spline::reserved;
+use super::sum::pairwise_sum;
 use crate::inference::mirror::flip_axes;
 use crate::inference::sliding_window::checked_answer;
 use crate::inference::tile_grid::TileGrid;
@@ -196,28 +197,6 @@ fn filtered_impulse(n: usize, is_missing: bool) -> Vec<f64> {
     let radius = (TRUNCATE * sigma + 0.5) as usize;
     let phi = |distance: f64| (-0.5 / (sigma * sigma) * (distance * distance)).exp();
     let kernel: Vec<f64> = (0..=2 * radius).map(|i| phi(i as f64 - radius as f64)).collect();
-    let sum = pairwise(&kernel);
+    let sum = pairwise_sum(&kernel);
     (0..n).map(|i| i.abs_diff(n / 2)).map(|d| if d > radius { 0.0 } else { kernel[radius + d] / sum }).collect()
-}
-
-/// NumPy's sum of contiguous values in double precision.
-fn pairwise(values: &[f64]) -> f64 {
-    let n = values.len();
-    if n < 8 {
-        return values.iter().fold(0.0, |sum, v| sum + v);
-    }
-    if n > 128 {
-        let (left, right) = values.split_at(n / 2 / 8 * 8);
-        return pairwise(left) + pairwise(right);
-    }
-    let (eights, rest) = values.as_chunks::<8>();
-    let mut sums = [0.0; 8];
-    if let Some((first, others)) = eights.split_first() {
-        sums = *first;
-        for eight in others {
-            sums.iter_mut().zip(eight).for_each(|(sum, v)| *sum += v);
-        }
-    }
-    let [a, b, c, d, e, f, g, h] = sums;
-    rest.iter().fold(((a + b) + (c + d)) + ((e + f) + (g + h)), |sum, v| sum + v)
 }
