@@ -24,18 +24,8 @@ impl Reader {
         let input = self.value(node, 0)?;
         let axes = self.network.spatial_axes;
         let weight = self.number_constant(node, 1)?;
-        let [outputs, inputs, edges @ ..] = weight.shape.as_slice() else {
-            return Err(self.weight_problem(node, &weight.shape));
-        };
-        let (outputs, inputs) = (*outputs, *inputs);
-        if edges.len() != axes || inputs != self.channels(input) || outputs == 0 || outputs > MAX_CHANNELS {
-            return Err(self.weight_problem(node, &weight.shape));
-        }
-        let mut kernel = [1; 3];
-        kernel[3 - axes..].copy_from_slice(edges);
-        if attributes.spatial("kernel_shape", axes, 1)?.is_some_and(|stated| stated != kernel) {
-            return Err(attribute_problem("kernel_shape", "it is not the shape of the weights"));
-        }
+        let ([outputs, inputs], kernel) = self.kernel(node, attributes, &weight.shape)?;
+        self.check_channels(node, &weight.shape, input, [inputs, outputs])?;
         check_kernel(kernel)?;
         let stride = stride(attributes, axes)?;
         check_centred(attributes, kernel)?;
@@ -45,6 +35,39 @@ impl Reader {
         let weights = Weights { weight: weight.values, bias, input: input_quantization }.into_layer(outputs);
         let layer = ConvLayer { weights, inputs, outputs, kernel, stride };
         Ok(self.layer(node, Operation::Conv(layer), vec![input], outputs))
+    }
+
+    /// The first two edges of the weights of a node, and its kernel.
+    fn kernel(
+        &self,
+        node: &NodeProto,
+        attributes: &Attributes<'_>,
+        weights: &[usize],
+    ) -> Result<([usize; 2], [usize; 3]), NodeProblem> {
+        let axes = self.network.spatial_axes;
+        let ([first, second], edges) = match weights {
+            [first, second, edges @ ..] if edges.len() == axes => ([*first, *second], edges),
+            _ => return Err(self.weight_problem(node, weights)),
+        };
+        let mut kernel = [1; 3];
+        kernel[3 - axes..].copy_from_slice(edges);
+        if attributes.spatial("kernel_shape", axes, 1)?.is_some_and(|stated| stated != kernel) {
+            return Err(attribute_problem("kernel_shape", "it is not the shape of the weights"));
+        }
+        Ok(([first, second], kernel))
+    }
+
+    fn check_channels(
+        &self,
+        node: &NodeProto,
+        weights: &[usize],
+        input: ValueId,
+        [inputs, outputs]: [usize; 2],
+    ) -> Result<(), NodeProblem> {
+        if inputs != self.channels(input) || outputs == 0 || outputs > MAX_CHANNELS {
+            return Err(self.weight_problem(node, weights));
+        }
+        Ok(())
     }
 
     fn weight_problem(&self, node: &NodeProto, found: &[usize]) -> NodeProblem {
@@ -83,18 +106,8 @@ impl Reader {
         let input = self.value(node, 0)?;
         let axes = self.network.spatial_axes;
         let weight = self.float_constant(node, 1)?;
-        let [inputs, outputs, edges @ ..] = weight.shape.as_slice() else {
-            return Err(self.weight_problem(node, &weight.shape));
-        };
-        let (inputs, outputs) = (*inputs, *outputs);
-        if edges.len() != axes || inputs != self.channels(input) || outputs == 0 || outputs > MAX_CHANNELS {
-            return Err(self.weight_problem(node, &weight.shape));
-        }
-        let mut kernel = [1; 3];
-        kernel[3 - axes..].copy_from_slice(edges);
-        if attributes.spatial("kernel_shape", axes, 1)?.is_some_and(|stated| stated != kernel) {
-            return Err(attribute_problem("kernel_shape", "it is not the shape of the weights"));
-        }
+        let ([inputs, outputs], kernel) = self.kernel(node, attributes, &weight.shape)?;
+        self.check_channels(node, &weight.shape, input, [inputs, outputs])?;
         let stride = stride(attributes, axes)?;
         if stride != kernel {
             return Err(attribute_problem("strides", format!("they are {stride:?} for a kernel of {kernel:?}")));

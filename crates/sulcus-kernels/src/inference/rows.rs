@@ -32,7 +32,7 @@ pub(super) fn load_row<S: Simd>(
 
 /// Converts each value. The fixed length of the inner loop lets the compiler use full registers.
 #[inline(always)]
-fn convert<T: Copy>(source: &[T], target: &mut [f32], value: impl Fn(T) -> f32) {
+fn convert<T: Copy, U>(source: &[T], target: &mut [U], value: impl Fn(T) -> U) {
     let (chunks, rest) = target.as_chunks_mut::<STEP>();
     let (sources, source_rest) = source.as_chunks::<STEP>();
     for (target, source) in chunks.iter_mut().zip(sources) {
@@ -144,29 +144,11 @@ impl Quantizer {
 #[inline(always)]
 pub(super) fn quantize_row(source: &[f32], quantization: Quantization, target: &mut [u8]) {
     let quantizer = Quantizer::new(quantization);
-    let (chunks, rest) = target.as_chunks_mut::<STEP>();
-    let (sources, source_rest) = source.as_chunks::<STEP>();
-    for (target, source) in chunks.iter_mut().zip(sources) {
-        for (target, source) in target.iter_mut().zip(source) {
-            *target = quantizer.integer(*source) as u8;
-        }
-    }
-    for (target, source) in rest.iter_mut().zip(source_rest) {
-        *target = quantizer.integer(*source) as u8;
-    }
+    convert(source, target, |value| quantizer.integer(value) as u8);
 }
 
 /// Rounds a row to bfloat16.
 #[inline(always)]
 pub(super) fn bf16_row(source: &[f32], target: &mut [u16]) {
-    let (chunks, rest) = target.as_chunks_mut::<STEP>();
-    let (sources, source_rest) = source.as_chunks::<STEP>();
-    for (target, source) in chunks.iter_mut().zip(sources) {
-        for (target, source) in target.iter_mut().zip(source) {
-            *target = to_bf16(*source);
-        }
-    }
-    for (target, source) in rest.iter_mut().zip(source_rest) {
-        *target = to_bf16(*source);
-    }
+    convert(source, target, to_bf16);
 }
