@@ -24,6 +24,7 @@ use sulcus_volume::{
 };
 
 use super::checked::checked;
+use super::engines::Engines;
 use super::*;
 
 /// The properties of a plan that affect its export.
@@ -254,6 +255,13 @@ fn transposed_convolutions_are_written_as_convolutions_where_asked() {
         assert!(operators(&plain).iter().any(|operator| operator == "ConvTranspose"));
         assert!(!operators(&rewritten).iter().any(|operator| operator == "ConvTranspose"));
         // `checked` has compared the logits and the mask of the golden case on every engine but native, which refuses it by name.
+        let run = sulcus_train::Run::open(&run).unwrap();
+        let spec = sulcus_onnx::read_spec(&rewritten).unwrap();
+        let inputs = run.parity_inputs(1).unwrap();
+        let agreed = Engines::find(&library()).unwrap().agree(&rewritten, &spec, &inputs).unwrap();
+        assert!(!agreed.iter().any(|engine| engine.contains("native")), "{agreed:?}");
+        let agreed = Engines::find(&library()).unwrap().agree(&plain, &spec, &inputs).unwrap();
+        assert!(agreed.iter().any(|engine| engine.contains("native")), "{agreed:?}");
         let native = Segmenter::builder().model_bytes(rewritten).engine(Engine::Native).build().unwrap_err();
         assert!(native.to_string().contains("(Shape) is not supported"), "{native}");
     }

@@ -31,7 +31,7 @@ struct ImportRecord<'a> {
     checked: &'a [String],
 }
 
-/// Writes a model of nnU-Net as one file, after a check that every engine computes the same with it.
+/// Writes a model of nnU-Net as one file, after a check that every engine that can run it computes the same with it.
 pub(crate) fn nnunet(args: &NnunetArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     if !args.output.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
         return Err(CliError::usage(format_args!(
@@ -53,7 +53,7 @@ pub(crate) fn nnunet(args: &NnunetArgs, library: &OrtLibrary, ui: Ui) -> Result<
     let checking = "checking the imported file";
     let sample = synthetic::sample(&spec).context(checking)?;
     spec.golden_case = {
-        let predictor = engines.fastest(&bytes, &shape)?;
+        let predictor = engines.reference(&bytes, &shape)?;
         golden_case(&spec, &[sample], &*predictor).context(checking)?
     };
     let bytes = sulcus_onnx::with_spec(&bytes, &spec).context("importing")?;
