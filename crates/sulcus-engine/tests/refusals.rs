@@ -9,10 +9,11 @@
 
 mod common;
 
-use common::{Noise, TestGraph, changed, conv_attributes, engine, node_of, refusal, run, unet};
+use common::{TestGraph, changed, conv_attributes, engine, node_of, refusal, run, unet};
 use sulcus_engine::{Engine, EngineError, EngineOptions, GraphProblem, NodeProblem};
 use sulcus_onnx::attribute;
 use sulcus_onnx::messages::{DimensionValue, ModelProto, OperatorSetIdProto, TypeValue};
+use sulcus_testing::Noise;
 
 /// One convolution and one pooling.
 fn tiny() -> Vec<u8> {

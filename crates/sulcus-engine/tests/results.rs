@@ -4,9 +4,10 @@
 
 mod common;
 
-use common::{Noise, TestGraph, engine, run, unet};
+use common::{TestGraph, engine, run, unet};
 use sulcus_engine::{Engine, EngineError, EngineOptions};
 use sulcus_onnx::attribute;
+use sulcus_testing::Noise;
 
 /// The sum of a few rounding errors of values near 1.
 const ROUNDING: f32 = 2e-5;

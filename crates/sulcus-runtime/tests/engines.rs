@@ -8,7 +8,7 @@ mod common;
 
 use std::ops::ControlFlow;
 
-use common::{Noise, box_scan, builders, encoded, geometry, graph, model, noise_scan, onnx_runtime, search, spec};
+use common::{box_scan, builders, encoded, geometry, graph, model, noise_scan, onnx_runtime, search, spec};
 use sulcus_model::{Dimensions, GoldenCase, label_hash};
 use sulcus_onnx::{GraphBuilder, attribute, with_spec};
 use sulcus_pipeline::{Predictor, Progress, Tensor, compare_predictors};
@@ -16,6 +16,7 @@ use sulcus_runtime::ort::{OrtLibrary, OrtPredictor};
 use sulcus_runtime::{
     Device, Engine, NativePredictor, SegmentOptions, Segmenter, SegmenterBuilder, TractPredictor, with_causes,
 };
+use sulcus_testing::Noise;
 use sulcus_volume::{Image, LabelTable};
 
 /// Engines sum in different orders. The same tolerance is used in all crates.

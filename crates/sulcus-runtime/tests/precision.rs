@@ -9,7 +9,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Noise, has_onnx_runtime, model, noise_scan, onnx_runtime, search, spec};
+use common::{has_onnx_runtime, model, noise_scan, onnx_runtime, search, spec};
 use sulcus_model::{Precision, QuantizationReport};
 use sulcus_onnx::precision::{ValueRange, calibration_model, to_half, to_int8};
 use sulcus_onnx::{Axis, GraphBuilder, attribute, with_spec};
@@ -18,6 +18,7 @@ use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary, OrtMeasurements, OrtPredictor
 use sulcus_runtime::{
     Device, Engine, ErrorKind, NativePredictor, SegmentOptions, Segmenter, SegmenterBuilder, TractPredictor,
 };
+use sulcus_testing::Noise;
 
 /// Root mean square of the error of the logits relative to the logits: 8 bits, of which 7 are used, give an error of one
 /// percent per layer.

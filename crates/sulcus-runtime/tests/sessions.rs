@@ -6,10 +6,11 @@ extern crate sulcus_harness;
 
 mod common;
 
-use common::{Noise, builders, model, noise_scan, onnx_runtime, search, spec};
+use common::{builders, model, noise_scan, onnx_runtime, search, spec};
 use sulcus_pipeline::{Predictor, Tensor};
 use sulcus_runtime::ort::{OrtLibrary, OrtPredictor};
 use sulcus_runtime::{Device, Engine, ErrorKind, SegmentOptions, Segmenter};
+use sulcus_testing::Noise;
 
 #[test]
 fn several_sessions_give_identical_masks() {

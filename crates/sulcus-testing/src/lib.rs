@@ -19,6 +19,6 @@ mod spec;
 
 pub use fixtures::{bundled, bundled_scan, bundled_truth, repository, shared_data};
 pub use nifti::{NiftiFile, gzip, nifti};
-pub use random::Random;
+pub use random::{Noise, Random};
 #[cfg(feature = "model")]
 pub use spec::{TestSpec, test_spec, test_stage};

@@ -5,10 +5,9 @@ use std::fmt;
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use sulcus_model::{
-    Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, OutputActivation, StageConfig,
-};
+use sulcus_model::{NetworkSpec, OutputActivation, StageConfig};
 use sulcus_plan::{DiceScope, Loss, Optimizer};
+use sulcus_testing::{test_spec, test_stage};
 use sulcus_train::{OptimizerState, Targets, UNet, segmentation_loss};
 
 fn main() {
@@ -45,22 +44,13 @@ impl Case {
         let flat = self.shape[1] == 1;
         let axes = if flat { 2 } else { 3 };
         let stage = |(depth, channels): (usize, &usize)| StageConfig {
-            channels: *channels,
             convolutions: 2,
-            kernel: vec![3; axes],
-            stride: vec![if depth == 0 { 1 } else { 2 }; axes],
+            ..test_stage(axes, *channels, if depth == 0 { 1 } else { 2 })
         };
-        NetworkSpec {
-            name: self.name.into(),
-            dimensions: if flat { Dimensions::Two } else { Dimensions::Three },
-            stages: self.channels.iter().enumerate().map(stage).collect(),
-            norm: if flat { Norm::Batch } else { Norm::Instance },
-            activation: if flat { Activation::Relu } else { Activation::LeakyRelu { slope: 0.01 } },
-            downsampling: if flat { Downsampling::MaxPool } else { Downsampling::StridedConvolution },
-            encoder: Encoder::Plain,
-            deep_supervision: false,
-            imported: None,
-        }
+        let spec =
+            test_spec(axes as u8).name(self.name).stages(self.channels.iter().enumerate().map(stage).collect());
+        let spec = if flat { spec } else { spec.strided() };
+        spec.build().network
     }
 
     fn batch(&self, device: &Device) -> (Tensor<5>, Targets) {

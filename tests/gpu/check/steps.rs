@@ -4,10 +4,9 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use sulcus_model::{
-    Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, OutputActivation, Precision, StageConfig,
-};
+use sulcus_model::{NetworkSpec, OutputActivation, Precision, StageConfig};
 use sulcus_plan::{DiceScope, Loss, Optimizer};
+use sulcus_testing::{test_spec, test_stage};
 use sulcus_train::{
     Batch, Exchange, Learner, Objective, OptimizerState, Placement, StepConfig, UNet, check_precision,
 };
@@ -44,22 +43,13 @@ impl Case {
         let flat = self.shape[1] == 1;
         let axes = if flat { 2 } else { 3 };
         let stage = |(depth, channels): (usize, &usize)| StageConfig {
-            channels: *channels,
             convolutions: 2,
-            kernel: vec![3; axes],
-            stride: vec![if depth == 0 { 1 } else { 2 }; axes],
+            ..test_stage(axes, *channels, if depth == 0 { 1 } else { 2 })
         };
-        NetworkSpec {
-            name: self.name.into(),
-            dimensions: if flat { Dimensions::Two } else { Dimensions::Three },
-            stages: self.channels.iter().enumerate().map(stage).collect(),
-            norm: if flat { Norm::Batch } else { Norm::Instance },
-            activation: if flat { Activation::Relu } else { Activation::LeakyRelu { slope: 0.01 } },
-            downsampling: if flat { Downsampling::MaxPool } else { Downsampling::StridedConvolution },
-            encoder: Encoder::Plain,
-            deep_supervision,
-            imported: None,
-        }
+        let spec =
+            test_spec(axes as u8).name(self.name).stages(self.channels.iter().enumerate().map(stage).collect());
+        let network = if flat { spec } else { spec.strided() }.build().network;
+        NetworkSpec { deep_supervision, ..network }
     }
 
     fn batch(&self) -> Batch {

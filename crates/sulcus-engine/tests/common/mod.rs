@@ -6,27 +6,7 @@ use sulcus_engine::{Engine, EngineError, EngineOptions};
 use sulcus_model::{ModelSpec, StageConfig};
 use sulcus_onnx::messages::{AttributeProto, ModelProto, NodeProto};
 use sulcus_onnx::{Axis, GraphBuilder, attribute};
-use sulcus_testing::test_spec;
-
-/// Numbers in [-1, 1), the same on every machine.
-pub(crate) struct Noise(pub(crate) u64);
-
-impl Noise {
-    pub(crate) fn next(&mut self) -> f32 {
-        // Knuth's MMIX generator; its high bits have the best quality.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 40) as f32 / (1 << 23) as f32) - 1.0
-    }
-
-    pub(crate) fn take(&mut self, n: usize, scale: f32) -> Vec<f32> {
-        (0..n).map(|_| self.next() * scale).collect()
-    }
-
-    /// A number below `n`.
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        (((self.next() + 1.0) * 0.5) * n as f32) as usize % n.max(1)
-    }
-}
+use sulcus_testing::{Noise, test_spec};
 
 pub(crate) fn spec() -> ModelSpec {
     let stage = StageConfig { channels: 2, convolutions: 1, kernel: vec![1, 1], stride: vec![1, 1] };

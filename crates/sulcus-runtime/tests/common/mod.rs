@@ -5,7 +5,7 @@ use sulcus_model::{ModelSpec, Normalisation, Tiling};
 use sulcus_onnx::{Axis, GraphBuilder, attribute};
 use sulcus_runtime::ort::{NamedLibrary, OnnxRuntime, OrtLibrary, OrtSearch, find_onnx_runtime, python_prefixes};
 use sulcus_runtime::{Device, Engine, Segmenter, SegmenterBuilder};
-use sulcus_testing::test_spec;
+use sulcus_testing::{Noise, test_spec};
 use sulcus_volume::{Geometry, Image, LabelTable, OrientationSource, RasFromVoxel, Spacing};
 
 /// The places where the test machine has ONNX Runtime, searched like on the command line.
@@ -46,21 +46,6 @@ pub(crate) fn builders() -> Vec<SegmenterBuilder> {
         builders.push(Segmenter::builder().engine(Engine::Ort).device(Device::Cpu).ort_library(library));
     }
     builders
-}
-
-/// Numbers in [-1, 1), the same on every machine.
-pub(crate) struct Noise(pub(crate) u64);
-
-impl Noise {
-    pub(crate) fn next(&mut self) -> f32 {
-        // Knuth's MMIX generator; its high bits have the best quality.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 40) as f32 / (1 << 23) as f32) - 1.0
-    }
-
-    pub(crate) fn take(&mut self, n: usize, scale: f32) -> Vec<f32> {
-        (0..n).map(|_| self.next() * scale).collect()
-    }
 }
 
 pub(crate) fn labels() -> LabelTable {
