@@ -71,9 +71,12 @@ impl Worker {
     }
 
     fn process(&self, upload: Upload, format: ResponseFormat, queue_secs: f64, state: &JobState) -> JobReply {
-        if state.is_cancelled() {
+        let cancelled = || {
             self.metrics.job_ended(JobEnd::Cancelled);
-            return Err(ProblemDetails::stopping());
+            ProblemDetails::stopping()
+        };
+        if state.is_cancelled() {
+            return Err(cancelled());
         }
         let failed = |problem: ProblemDetails| {
             self.metrics.job_ended(JobEnd::Failed);
@@ -85,6 +88,9 @@ impl Worker {
             sulcus_io::read_scan_bytes(&upload.bytes).map_err(|e| failed(ProblemDetails::unreadable_scan(&e)))?;
         drop(upload);
         let read_secs = read_start.elapsed().as_secs_f64();
+        if state.is_cancelled() {
+            return Err(cancelled());
+        }
 
         let mut observer = |_: Progress| match state.is_cancelled() {
             true => ControlFlow::Break(()),
@@ -98,8 +104,7 @@ impl Worker {
         let segmentation = match self.service.segment(scan.image, options) {
             Ok(segmentation) => segmentation,
             Err(error) if matches!(error.kind(), ErrorKind::Pipeline(PipelineError::Cancelled)) => {
-                self.metrics.job_ended(JobEnd::Cancelled);
-                return Err(ProblemDetails::stopping());
+                return Err(cancelled());
             }
             Err(error) => {
                 let problem = failed(ProblemDetails::segmentation_failed(&error));

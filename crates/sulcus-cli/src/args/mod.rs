@@ -106,7 +106,7 @@ pub(crate) enum Command {
     /// Check the engines, devices and libraries of this machine with a golden prediction
     #[command(after_help = "Example:\n  sulcus doctor -m model.onnx")]
     Doctor(DoctorArgs),
-    /// Manage ONNX Runtime, the faster engine
+    /// Manage ONNX Runtime, the engine for GPUs
     #[command(subcommand, after_help = "Example:\n  sulcus runtime install")]
     Runtime(RuntimeCommand),
     /// Print a completion script for a shell

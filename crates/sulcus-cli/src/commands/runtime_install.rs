@@ -95,7 +95,7 @@ fn fetch(args: &InstallArgs, folder: &Path, ui: Ui) -> Result<Checked, CliError>
                 System::THIS.os,
                 System::THIS.arch
             ))
-            .hint("without ONNX Runtime the built-in engine is used; it gives the same masks, but is slower")
+            .hint("without ONNX Runtime the built-in engines are used; they give the same masks")
         })?),
     };
     let client = Client::new(if args.allow_http { Protocols::HttpsAndHttp } else { Protocols::Https });
