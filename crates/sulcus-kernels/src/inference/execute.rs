@@ -6,10 +6,11 @@ use rayon::prelude::*;
 
 use super::epilogue::{Epilogue, MAX_COLUMNS, MAX_ROWS, MAX_SUMS, Run, Sums, Target};
 use super::moments::{RowSegments, SegmentMoments, SegmentSums};
-use super::pack::{PaddedInput, Region};
+use super::pack::{ColumnLayout, PaddedInput, Region};
 use super::prefetch::PlanePrefetch;
 use super::tensor::LayerOutput;
 use super::weights::{MicroKernels, PackedWeights};
+use super::winograd::{FREQUENCIES, HALO, TILE};
 use crate::conv::micro_kernel::{MicroKernelArgs, TapSegment, TileSize, choose_tile};
 use crate::scratch::{LANES, Scratch};
 
@@ -48,6 +49,8 @@ pub(super) struct Execution<'a> {
     out: [usize; 3],
     /// The number of columns of a block, which gives the segments of the statistics. It depends on the shape alone.
     block_columns: usize,
+    /// The weights for Winograd's filtering, if it is used.
+    winograd: Option<&'a [f32]>,
 }
 
 /// A unit of parallel work: some groups of panels for some columns of some rows of some planes.
@@ -92,6 +95,8 @@ impl Parts {
     }
 }
 
+mod winograd;
+
 impl<'a> Execution<'a> {
     pub(super) fn new(
         weights: &'a PackedWeights,
@@ -107,7 +112,8 @@ impl<'a> Execution<'a> {
             width.div_ceil(width.div_ceil(MAX_BLOCK_COLUMNS)).next_multiple_of(LANES)
         };
         let (kernel, stride) = (weights.kernel, weights.stride);
-        Self { weights, batch, input, kernel, stride, out, block_columns: block_columns.min(width) }
+        let winograd = weights.prefers_winograd(out).then(|| weights.winograd_cells());
+        Self { weights, batch, input, kernel, stride, out, block_columns: block_columns.min(width), winograd }
     }
 
     /// Computes the batch.
@@ -161,7 +167,15 @@ impl<'a> Execution<'a> {
     /// The tile for the largest group of panels.
     fn tile(&self) -> TileSize {
         let panels = if self.is_transposed() { self.weights.upsampling[2] } else { self.weights.panels() };
-        choose_tile(self.weights.lanes, self.block_columns, panels, self.weights.taps)
+        match self.winograd {
+            Some(_) => choose_tile(self.weights.lanes, self.block_columns.div_ceil(TILE), panels, 1),
+            None => choose_tile(self.weights.lanes, self.block_columns, panels, self.weights.taps),
+        }
+    }
+
+    /// The positions of the micro-kernels in a row of some columns.
+    fn positions(&self, columns: usize) -> usize {
+        if self.winograd.is_some() { columns.div_ceil(TILE) } else { columns }
     }
 
     fn is_transposed(&self) -> bool {
@@ -189,14 +203,18 @@ impl<'a> Execution<'a> {
 
     /// The padded input that some outputs read, with room for `planes` planes.
     fn region(&self, planes: usize, rows: &Range<usize>, columns: &Range<usize>) -> Region {
+        let (layout, padded_columns) = match self.winograd {
+            Some(_) => (ColumnLayout::Winograd, columns.len().next_multiple_of(TILE) + HALO),
+            None => (ColumnLayout::Phases(self.stride[2]), (columns.len() - 1) * self.stride[2] + self.kernel[2]),
+        };
         Region {
             planes,
             first_row: rows.start * self.stride[1],
             rows: (rows.len() - 1) * self.stride[1] + self.kernel[1],
             first_column: columns.start * self.stride[2],
-            columns: (columns.len() - 1) * self.stride[2] + self.kernel[2],
+            columns: padded_columns,
             groups: self.input.groups(),
-            phases: self.stride[2],
+            layout,
         }
     }
 
@@ -258,8 +276,9 @@ impl<'a> Execution<'a> {
                 packed += 1;
             }
             let next = (d + 1 < block.planes.end).then(|| {
-                let steps =
-                    block.groups.len() * block.rows.len() * block.columns.len().div_ceil(self.tile().columns);
+                let steps = block.groups.len()
+                    * block.rows.len()
+                    * self.positions(block.columns.len()).div_ceil(self.tile().columns);
                 PlanePrefetch::new(self.input, &region, block.sample, packed, steps)
             });
             let mut view = View { region: &region, cells, next };
@@ -340,6 +359,29 @@ impl<'a> Execution<'a> {
         (MAX_COLUMNS / self.weights.upsampling[2] / size.columns).max(1) * size.columns
     }
 
+    /// Some columns of a block, from plane `d` and row `h` on for a number of rows.
+    fn run_of(&self, block: &Block, group: &PanelGroup, [d, h, rows]: [usize; 3], columns: Range<usize>) -> Run {
+        let [depth_factor, height_factor, width_factor] = self.weights.upsampling;
+        let [_, height, width] = self.out;
+        let out_row =
+            (d * depth_factor + group.offset[0]) * height * height_factor + h * height_factor + group.offset[1];
+        let width = width * width_factor;
+        let per_row = self.out[2].div_ceil(self.block_columns);
+        let column = block.columns.start + columns.start;
+        Run {
+            sample: block.sample,
+            first_panel: group.out_panels.start,
+            panels: group.out_panels.len(),
+            rows,
+            columns: columns.len() * width_factor,
+            offset: out_row * width + column * width_factor,
+            row_step: height_factor * width,
+            segment: out_row * per_row + column / self.block_columns,
+            segment_step: height_factor * per_row,
+            is_last: columns.end == block.columns.len(),
+        }
+    }
+
     /// Computes the outputs of a group of panels for the rows and columns of a block in one plane.
     fn run_plane(
         &self,
@@ -349,12 +391,15 @@ impl<'a> Execution<'a> {
         view: &mut View<'_>,
         epilogue: &Epilogue<'_>,
     ) {
+        if let Some(weights) = self.winograd {
+            return self.run_plane_winograd(weights, block, group, d, view, epilogue);
+        }
         let (region, cells) = (view.region, view.cells);
         let size = self.tile();
         let size = TileSize { panels: size.panels.min(group.panels.len()), ..size };
         let width = block.columns.len();
         let taps = TapRows { execution: self, d, region };
-        let [depth_factor, height_factor, width_factor] = self.weights.upsampling;
+        let [_, _, width_factor] = self.weights.upsampling;
         let panel_step = self.weights.panel_cells();
         let mut sums = Sums([0.0; MAX_SUMS * LANES]);
         let mut moments = [SegmentSums::EMPTY; MAX_ROWS];
@@ -367,25 +412,7 @@ impl<'a> Execution<'a> {
             let segments = taps.segments(h, rows, &mut segments);
             for first in (0..width).step_by(run_columns) {
                 let columns = run_columns.min(width - first);
-                let column = block.columns.start + first;
-                let [_, height, out_width] = self.out;
-                let out_row = (d * depth_factor + group.offset[0]) * height * height_factor
-                    + h * height_factor
-                    + group.offset[1];
-                let out_width = out_width * width_factor;
-                let per_row = self.out[2].div_ceil(self.block_columns);
-                let run = Run {
-                    sample: block.sample,
-                    first_panel: group.out_panels.start,
-                    panels: group.out_panels.len(),
-                    rows,
-                    columns: columns * width_factor,
-                    offset: out_row * out_width + column * width_factor,
-                    row_step: height_factor * out_width,
-                    segment: out_row * per_row + column / self.block_columns,
-                    segment_step: height_factor * per_row,
-                    is_last: first + columns == width,
-                };
+                let run = self.run_of(block, group, [d, h, rows], first..first + columns);
                 let row_sums = columns * width_factor * LANES;
                 // The panels of a transposed convolution are neighbouring columns of the output.
                 let (sums_panel, sums_column) =
@@ -459,8 +486,12 @@ impl TapRows<'_> {
         let Execution { weights, input, kernel, stride, .. } = self.execution;
         let skips_padding = input.format.padding_is_zero();
         let [kd, kh, kw] = *kernel;
-        let per_row = kw / weights.taps;
-        let row_cells = self.region.groups * weights.taps * LANES;
+        // With Winograd's filtering, these are the tap rows of the first frequency.
+        let (per_row, taps, used) = match self.execution.winograd {
+            Some(_) => (FREQUENCIES, 1, 1),
+            None => (kw / weights.taps, weights.taps, kw / weights.taps),
+        };
+        let row_cells = self.region.groups * taps * LANES;
         let mut count = 0;
         for a in 0..kd {
             let plane = self.d * stride[0] + a;
@@ -472,9 +503,10 @@ impl TapRows<'_> {
                 if skips_padding && (h..h + rows).all(is_padding) {
                     continue;
                 }
-                for c in 0..per_row {
-                    let column = c * weights.taps;
-                    let phase = column % self.region.phases * self.region.phase() + column / self.region.phases;
+                for c in 0..used {
+                    let column = c * taps;
+                    let phases = self.region.phases();
+                    let phase = column % phases * self.region.phase() + column / phases;
                     segments[count] = TapSegment {
                         input: plane % self.region.planes * self.region.plane_step()
                             + b * self.region.row_step()

@@ -2,6 +2,7 @@
 
 use super::rows::{Quantizer, load_row, to_bf16};
 use super::tensor::{ChannelTransform, LayerInput, Quantization, Values};
+use super::winograd;
 use crate::instruction_set::InstructionSet;
 use crate::simd::{Kernel, Simd, dispatch_on};
 
@@ -53,8 +54,17 @@ pub(super) struct PaddedInput<'a> {
     pub(super) format: CellFormat,
 }
 
+/// How the columns of a packed row lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ColumnLayout {
+    /// As many phases as the stride along W has: with a stride of 2, even columns come before odd ones.
+    Phases(usize),
+    /// A phase for each frequency, with one value per tile.
+    Winograd,
+}
+
 /// The part of the padded input that is packed in memory: `[plane][row][group][phase][column]`, in cells. A *group* is the
-/// channels of one cell. With a stride of 2 along W, even columns come before odd ones.
+/// channels of one cell.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Region {
     /// The number of planes in memory. Plane `d` is at index `d` modulo this number.
@@ -65,19 +75,29 @@ pub(super) struct Region {
     pub(super) first_column: usize,
     pub(super) columns: usize,
     pub(super) groups: usize,
-    /// The number of column phases: the stride along W.
-    pub(super) phases: usize,
+    pub(super) layout: ColumnLayout,
 }
 
 impl Region {
+    /// The number of column phases.
+    pub(super) fn phases(&self) -> usize {
+        match self.layout {
+            ColumnLayout::Phases(phases) => phases,
+            ColumnLayout::Winograd => winograd::FREQUENCIES,
+        }
+    }
+
     /// Cells per column phase of a row.
     pub(super) fn phase(&self) -> usize {
-        self.columns.div_ceil(self.phases)
+        match self.layout {
+            ColumnLayout::Phases(phases) => self.columns.div_ceil(phases),
+            ColumnLayout::Winograd => (self.columns - winograd::HALO) / winograd::TILE,
+        }
     }
 
     /// Cells from one group to the next.
     pub(super) fn group_step(&self) -> usize {
-        self.phases * self.phase()
+        self.phases() * self.phase()
     }
 
     /// Cells from one row to the next.
@@ -92,7 +112,11 @@ impl Region {
 
     /// The number of floats of working memory that packing needs.
     pub(super) fn temporary(&self, format: CellFormat) -> usize {
-        if self.phases == 1 && format == CellFormat::F32 { 0 } else { format.channels() * self.group_step() }
+        match self.layout {
+            ColumnLayout::Phases(1) if format == CellFormat::F32 => 0,
+            ColumnLayout::Phases(_) => format.channels() * self.group_step(),
+            ColumnLayout::Winograd => self.columns + winograd::row_memory(self.phase()),
+        }
     }
 }
 
@@ -190,20 +214,28 @@ impl Kernel for PackPlane<'_> {
                     continue;
                 }
                 let line = ((d - input.padding[0]) * height + h - input.padding[1]) * width;
-                if region.phases == 1 && input.format == CellFormat::F32 {
+                if region.layout == ColumnLayout::Phases(1) && input.format == CellFormat::F32 {
                     fill_row(simd, sources[0], line, span, target);
+                    continue;
+                }
+                let phase = region.phase();
+                if region.layout == ColumnLayout::Winograd {
+                    let (values, memory) = temporary.split_at_mut(region.columns);
+                    fill_row(simd, sources[0], line, span, values);
+                    winograd::transform_row(values, phase, memory, target);
                     continue;
                 }
                 for (source, values) in sources.iter().zip(temporary.chunks_exact_mut(group_step)) {
                     fill_row(simd, *source, line, span, values);
                 }
-                let phase = region.phase();
-                match (input.format, region.phases) {
+                match (input.format, region.layout) {
                     (CellFormat::F32, _) => split_phases(temporary, phase, target),
-                    (CellFormat::Bf16, 1) => pair_cells::<1>(temporary, phase, target),
-                    (CellFormat::Bf16, _) => pair_cells::<2>(temporary, phase, target),
-                    (CellFormat::U8(quantization), 1) => quad_cells::<1>(temporary, phase, quantization, target),
-                    (CellFormat::U8(quantization), _) => quad_cells::<2>(temporary, phase, quantization, target),
+                    (CellFormat::Bf16, ColumnLayout::Phases(2)) => pair_cells::<2>(temporary, phase, target),
+                    (CellFormat::Bf16, _) => pair_cells::<1>(temporary, phase, target),
+                    (CellFormat::U8(quantization), ColumnLayout::Phases(2)) => {
+                        quad_cells::<2>(temporary, phase, quantization, target);
+                    }
+                    (CellFormat::U8(quantization), _) => quad_cells::<1>(temporary, phase, quantization, target),
                 }
             }
         }

@@ -1,9 +1,12 @@
 //! Packed weights of a convolution or a transposed convolution.
 
+use std::sync::OnceLock;
+
 use super::pack::CellFormat;
 use super::precision::{Machine, Precision};
 use super::rows::to_bf16;
 use super::tensor::Quantization;
+use super::winograd;
 use crate::conv::ConvShape;
 use crate::conv::micro_kernel::{LaneType, MicroKernel, TileSize, micro_kernel_for};
 use crate::instruction_set::InstructionSet;
@@ -65,6 +68,8 @@ pub(super) struct PackedWeights {
     pub(super) taps: usize,
     /// `[panel][tap row][channel group][tap][16]`, in cells.
     pub(super) cells: AlignedFloats,
+    /// The same transformed for Winograd's filtering, from the first call on that uses it.
+    pub(super) winograd: OnceLock<AlignedFloats>,
     /// The initial value of the accumulators, `[panel][16]`: the bias.
     pub(super) initial: AlignedFloats,
     /// The factors that turn integer sums into values, `[panel][16]`.
@@ -132,12 +137,47 @@ impl PackedWeights {
         let Machine { instruction_set, lanes, .. } = machine;
         let (taps, upsampling, factors) = (tap_group(machine, kernel), [1; 3], None);
         let ConvKernel { outputs, kernel, stride, .. } = kernel;
-        Self { instruction_set, lanes, format, outputs, kernel, stride, upsampling, taps, cells, initial, factors }
+        let winograd = OnceLock::new();
+        Self {
+            instruction_set,
+            lanes,
+            format,
+            outputs,
+            kernel,
+            stride,
+            upsampling,
+            taps,
+            cells,
+            winograd,
+            initial,
+            factors,
+        }
     }
 
     /// Whether every output reads one input at the same position.
     pub(super) fn is_pointwise(&self) -> bool {
         self.kernel == [1; 3] && self.stride == [1; 3] && self.upsampling == [1; 3]
+    }
+
+    /// Whether Winograd's filtering can compute the layer.
+    fn allows_winograd(&self) -> bool {
+        self.format == CellFormat::F32 && self.kernel[2] == 3 && self.stride == [1; 3] && self.upsampling == [1; 3]
+    }
+
+    /// Whether Winograd's filtering takes fewer multiplications for an output of D′, H′ and W′. With few voxels, reading the weights
+    /// takes most of the time, and the transformed ones are twice as large.
+    pub(super) fn prefers_winograd(&self, [depth, height, width]: [usize; 3]) -> bool {
+        let tiles = width.div_ceil(winograd::TILE);
+        self.allows_winograd()
+            && tiles * winograd::FREQUENCIES < width * 3
+            && depth * height * tiles >= MIN_WINOGRAD_TILES
+    }
+
+    /// The weights for Winograd's filtering, `[panel][tap row][frequency][channel][16]`.
+    pub(super) fn winograd_cells(&self) -> &[f32] {
+        let rows = self.panels() * self.kernel[0] * self.kernel[1];
+        let channels = self.cells.len() / (rows * 3 * LANES);
+        self.winograd.get_or_init(|| winograd::transform_weights(&self.cells, channels, self.taps))
     }
 
     /// The number of panels of the weights.
@@ -160,6 +200,9 @@ impl PackedWeights {
         micro_kernel_for(self.lanes, size)
     }
 }
+
+/// Winograd's filtering is used from this number of tiles on.
+const MIN_WINOGRAD_TILES: usize = 200;
 
 /// The number of neighbouring taps along W that share their inputs. The weights of all of them have to be in registers.
 fn tap_group(machine: Machine, kernel: ConvKernel) -> usize {
