@@ -32,6 +32,7 @@
 
 mod conv;
 mod conv_transpose;
+mod convolution;
 mod error;
 pub mod inference;
 mod instruction_set;
@@ -45,8 +46,9 @@ mod simd;
 #[cfg(test)]
 mod tests;
 
-pub use conv::{ConvShape, conv_forward, conv_input_gradient, conv_weight_gradient};
+pub use conv::{ConvShape, conv_weight_gradient};
 pub use conv_transpose::{ConvTranspose, ConvTransposeGradients};
+pub use convolution::{conv_forward, conv_input_gradient};
 pub use error::KernelError;
 pub use instruction_set::{InstructionSet, instruction_set};
 pub use loss::{DiceReduction, LossActivation, LossTerms, Regions, SegmentationLoss};

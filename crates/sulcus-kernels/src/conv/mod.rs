@@ -64,7 +64,7 @@
 pub(crate) mod channel_layout;
 mod correlation;
 pub(crate) mod micro_kernel;
-mod pack;
+pub(crate) mod pack;
 mod shape;
 mod weight_gradient;
 mod weight_micro_kernel;
@@ -77,66 +77,7 @@ pub use shape::ConvShape;
 use crate::error::KernelError;
 use crate::instruction_set::{InstructionSet, instruction_set};
 use correlation::Correlation;
-use shape::ChannelSplit;
-
-/// Convolution: `y = x ∗ weight + bias`.
-///
-/// As in all deep-learning frameworks this is a cross-correlation. The input is padded with `kernel / 2` zeros on both sides
-/// of each axis, and every `stride`-th position is computed.
-///
-/// ```
-/// use sulcus_kernels::{ConvShape, conv_forward};
-///
-/// // One channel, a row of four voxels, a kernel of three.
-/// let shape =
-///     ConvShape { batch: 1, inputs: 1, outputs: 1, size: [1, 1, 4], kernel: [1, 1, 3], stride: [1, 1, 1] };
-/// let mut y = [0.0; 4];
-/// conv_forward(&shape, &[&[1.0, 2.0, 3.0, 4.0]], &[1.0, 0.0, -1.0], Some(&[10.0]), &mut y)?;
-/// assert_eq!(y, [8.0, 8.0, 8.0, 13.0]);
-/// # Ok::<(), sulcus_kernels::KernelError>(())
-/// ```
-///
-/// # Shapes
-///
-/// - `x`: one tensor `[N, C, D, H, W]`, or two tensors `[N, C₁, D, H, W]` and `[N, C₂, D, H, W]` that are concatenated
-///   along the channels without a copy, `C₁ + C₂ = shape.inputs`. The lengths of the slices give C₁ and C₂
-/// - `weight`: `[O, I, kd, kh, kw]`
-/// - `bias`: `[O]`
-/// - `y`: `[N, O, D′, H′, W′]`, overwritten; the last three are [`ConvShape::output_size`]
-///
-/// # Errors
-///
-/// [`KernelError::Length`] for a slice whose length does not match the shape, [`KernelError::Shape`] for a shape that is not
-/// supported: an even kernel edge, a kernel edge above 7, a stride above 2, an empty axis.
-pub fn conv_forward(
-    shape: &ConvShape,
-    x: &[&[f32]],
-    weight: &[f32],
-    bias: Option<&[f32]>,
-    y: &mut [f32],
-) -> Result<(), KernelError> {
-    forward_with(instruction_set(), shape, x, weight, bias, y)
-}
-
-/// The gradient of a convolution with respect to its input: computes `dx` from `dy`.
-///
-/// # Shapes
-///
-/// - `weight`: `[O, I, kd, kh, kw]`
-/// - `dy`: `[N, O, D′, H′, W′]`
-/// - `dx`: one or two tensors, as `x` of [`conv_forward`], overwritten
-///
-/// # Errors
-///
-/// As [`conv_forward`].
-pub fn conv_input_gradient(
-    shape: &ConvShape,
-    weight: &[f32],
-    dy: &[f32],
-    dx: &mut [&mut [f32]],
-) -> Result<(), KernelError> {
-    input_gradient_with(instruction_set(), shape, weight, dy, dx)
-}
+pub(crate) use shape::ChannelSplit;
 
 /// The gradients of a convolution with respect to its weights and bias: computes `dw` and `db` from `x` and `dy`.
 ///
@@ -160,14 +101,14 @@ pub fn conv_weight_gradient(
     weight_gradient_with(instruction_set(), shape, x, dy, dw, db)
 }
 
-pub(crate) fn forward_with(
-    instruction_set: InstructionSet,
+/// Checks the lengths of the slices of a forward pass; returns the channels of each input.
+pub(crate) fn check_forward(
     shape: &ConvShape,
     x: &[&[f32]],
     weight: &[f32],
     bias: Option<&[f32]>,
-    y: &mut [f32],
-) -> Result<(), KernelError> {
+    y: &[f32],
+) -> Result<ChannelSplit, KernelError> {
     shape.check()?;
     let lengths: Vec<usize> = x.iter().map(|tensor| tensor.len()).collect();
     let split = ChannelSplit::new(shape, "x", &lengths)?;
@@ -176,6 +117,34 @@ pub(crate) fn forward_with(
         shape::length("bias", shape.outputs, bias.len())?;
     }
     shape::length("y", shape.output_length(), y.len())?;
+    Ok(split)
+}
+
+/// Checks the lengths of the slices of an input gradient; returns the channels of each tensor.
+pub(crate) fn check_input_gradient(
+    shape: &ConvShape,
+    weight: &[f32],
+    dy: &[f32],
+    dx: &[&mut [f32]],
+) -> Result<ChannelSplit, KernelError> {
+    shape.check()?;
+    let lengths: Vec<usize> = dx.iter().map(|tensor| tensor.len()).collect();
+    let split = ChannelSplit::new(shape, "dx", &lengths)?;
+    shape::length("weight", shape.weight_length(), weight.len())?;
+    shape::length("dy", shape.output_length(), dy.len())?;
+    Ok(split)
+}
+
+/// The forward pass as a direct sum.
+pub(crate) fn forward_with(
+    instruction_set: InstructionSet,
+    shape: &ConvShape,
+    x: &[&[f32]],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) -> Result<(), KernelError> {
+    let split = check_forward(shape, x, weight, bias, y)?;
     let shape = shape.flattened();
     let correlation = Correlation::forward(&shape, weight, bias);
     let outputs = ChannelSplit::whole(shape.outputs);
@@ -183,18 +152,15 @@ pub(crate) fn forward_with(
     Ok(())
 }
 
-fn input_gradient_with(
+/// The input gradient as a direct sum.
+pub(crate) fn input_gradient_with(
     instruction_set: InstructionSet,
     shape: &ConvShape,
     weight: &[f32],
     dy: &[f32],
     dx: &mut [&mut [f32]],
 ) -> Result<(), KernelError> {
-    shape.check()?;
-    let lengths: Vec<usize> = dx.iter().map(|tensor| tensor.len()).collect();
-    let split = ChannelSplit::new(shape, "dx", &lengths)?;
-    shape::length("weight", shape.weight_length(), weight.len())?;
-    shape::length("dy", shape.output_length(), dy.len())?;
+    let split = check_input_gradient(shape, weight, dy, dx)?;
     let shape = shape.flattened();
     let inputs = ChannelSplit::whole(shape.outputs);
     Correlation::input_gradient(&shape, weight).run(instruction_set, shape.batch, &[dy], &inputs, dx, &split);

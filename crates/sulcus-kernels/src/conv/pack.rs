@@ -199,15 +199,15 @@ fn pack_row(padded: &PaddedLayout, source: &[f32], target: &mut [f32]) {
 
 /// The strides of the weight tensor: from one output lane to the next and from one summed channel to the next.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct WeightStrides {
-    pub(super) lane: usize,
-    pub(super) channel: usize,
+pub(crate) struct WeightStrides {
+    pub(crate) lane: usize,
+    pub(crate) channel: usize,
 }
 
 /// Packs weights as `[panel][tap row][channel][tap][16]`, padded with zero lanes.
 ///
 /// `taps` are flat indices into the kernel, in groups of `row` taps.
-pub(super) fn pack_weights(
+pub(crate) fn pack_weights(
     weight: &[f32],
     strides: WeightStrides,
     lanes: usize,

@@ -122,6 +122,11 @@ impl ChannelSplit {
         Ok(Self { channels: lengths.iter().map(|length| length / channel).collect() })
     }
 
+    /// The number of channels of each tensor.
+    pub(crate) fn channels(&self) -> &[usize] {
+        &self.channels
+    }
+
     /// The tensor that holds a channel, the channel's index in it, and the number of channels of that tensor.
     pub(crate) fn locate(&self, channel: usize) -> (usize, usize, usize) {
         let mut local = channel;

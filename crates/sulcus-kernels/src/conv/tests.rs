@@ -2,10 +2,8 @@
 
 use super::micro_kernel::{LaneType, MAX_POSITIONS, TileSize, choose_tile, micro_kernel_for};
 use super::weight_micro_kernel::{WeightTileSize, choose_weight_tile, weight_micro_kernel_for};
-use super::{
-    ConvShape, conv_forward, conv_input_gradient, conv_weight_gradient, forward_with, input_gradient_with,
-    weight_gradient_with,
-};
+use super::{ConvShape, conv_weight_gradient, forward_with, input_gradient_with, weight_gradient_with};
+use crate::convolution::{conv_forward, conv_input_gradient};
 use crate::error::KernelError;
 use crate::instruction_set::{InstructionSet, instruction_set};
 use proptest::prelude::*;

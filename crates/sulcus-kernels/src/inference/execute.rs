@@ -150,7 +150,9 @@ impl<'a> Execution<'a> {
 
     /// Whether each block packs its own input, or the input is packed once for all.
     fn packs_in_blocks(&self) -> bool {
-        self.weights.cells.len() <= MAX_SELF_PACKING_WEIGHTS || self.weights.is_pointwise()
+        self.weights.panels() * self.weights.kernel.iter().product::<usize>() * self.input.groups() * LANES
+            <= MAX_SELF_PACKING_WEIGHTS
+            || self.weights.is_pointwise()
     }
 
     /// The number of floats of a packed input that all blocks share; 0 if there is none.

@@ -28,7 +28,8 @@ mod prefetch;
 mod rows;
 mod tensor;
 mod weights;
-mod winograd;
+pub(crate) mod winograd;
+mod winograd_conv;
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use pointwise::{Pooling, apply_transform, pool};
 pub use precision::{Emulation, Precision};
 pub use tensor::{InputTransform, LayerInput, LayerOutput, MomentsMut, Quantization, Values, ValuesMut};
 pub use weights::{ConvKernel, Int8Weights};
+pub(crate) use winograd_conv::convolve;
 
 use crate::error::{KernelError, check_length};
 

@@ -154,30 +154,38 @@ impl PackedWeights {
         }
     }
 
+    /// The weights of a convolution that is computed once, by Winograd's filtering. `cells` are packed as
+    /// `[panel][tap row][channel][3 taps][16]`.
+    pub(super) fn winograd_only(
+        instruction_set: InstructionSet,
+        kernel: ConvKernel,
+        cells: &[f32],
+        bias: impl Fn(usize) -> f32,
+    ) -> Self {
+        let machine =
+            Machine { instruction_set, lanes: LaneType::single(instruction_set), precision: Precision::F32 };
+        let transformed = winograd::transform_weights(instruction_set, cells, kernel.inputs, 3);
+        let packed = Self::new(machine, CellFormat::F32, kernel, AlignedFloats::zeros(0), bias);
+        Self { winograd: OnceLock::from(transformed), ..packed }
+    }
+
     /// Whether every output reads one input at the same position.
     pub(super) fn is_pointwise(&self) -> bool {
         self.kernel == [1; 3] && self.stride == [1; 3] && self.upsampling == [1; 3]
     }
 
-    /// Whether Winograd's filtering can compute the layer.
-    fn allows_winograd(&self) -> bool {
-        self.format == CellFormat::F32 && self.kernel[2] == 3 && self.stride == [1; 3] && self.upsampling == [1; 3]
-    }
-
-    /// Whether Winograd's filtering takes fewer multiplications for an output of D′, H′ and W′. With few voxels, reading the weights
-    /// takes most of the time, and the transformed ones are twice as large.
-    pub(super) fn prefers_winograd(&self, [depth, height, width]: [usize; 3]) -> bool {
-        let tiles = width.div_ceil(winograd::TILE);
-        self.allows_winograd()
-            && tiles * winograd::FREQUENCIES < width * 3
-            && depth * height * tiles >= MIN_WINOGRAD_TILES
+    /// Whether Winograd's filtering computes an output of D′, H′ and W′.
+    pub(super) fn prefers_winograd(&self, out: [usize; 3]) -> bool {
+        let is_convolution = self.format == CellFormat::F32 && self.upsampling == [1; 3];
+        is_convolution && winograd::is_faster(self.kernel, self.stride, out)
     }
 
     /// The weights for Winograd's filtering, `[panel][tap row][frequency][channel][16]`.
     pub(super) fn winograd_cells(&self) -> &[f32] {
         let rows = self.panels() * self.kernel[0] * self.kernel[1];
         let channels = self.cells.len() / (rows * 3 * LANES);
-        self.winograd.get_or_init(|| winograd::transform_weights(&self.cells, channels, self.taps))
+        self.winograd
+            .get_or_init(|| winograd::transform_weights(self.instruction_set, &self.cells, channels, self.taps))
     }
 
     /// The number of panels of the weights.
@@ -200,9 +208,6 @@ impl PackedWeights {
         micro_kernel_for(self.lanes, size)
     }
 }
-
-/// Winograd's filtering is used from this number of tiles on.
-const MIN_WINOGRAD_TILES: usize = 200;
 
 /// The number of neighbouring taps along W that share their inputs. The weights of all of them have to be in registers.
 fn tap_group(machine: Machine, kernel: ConvKernel) -> usize {

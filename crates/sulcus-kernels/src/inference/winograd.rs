@@ -12,7 +12,11 @@
 //! Single precision only: in bfloat16 the rounding of the frequencies doubles the error of a layer, and rows are packed as slowly as
 //! multiplied.
 
+use rayon::prelude::*;
+
+use crate::instruction_set::InstructionSet;
 use crate::scratch::{AlignedFloats, LANES};
+use crate::simd::{Kernel, Simd, dispatch_on};
 
 /// Output columns of a tile.
 pub(super) const TILE: usize = 4;
@@ -29,36 +33,80 @@ const B: f32 = 1.5;
 const A2: f32 = A * A;
 const B2: f32 = B * B;
 
-/// The frequencies of the weights of three taps: the polynomial at each point, divided by the product of the point's
-/// distances from the other ones.
-fn weight_frequencies(taps: [f32; 3]) -> [f32; FREQUENCIES] {
-    let [g0, g1, g2] = taps.map(f64::from);
-    let (a, b) = (f64::from(A), f64::from(B));
-    let (a2, b2) = (a * a, b * b);
-    let at = |x: f64, distances: f64| ((g0 + x * g1 + x * x * g2) / distances) as f32;
-    let (of_a, of_b) = (2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2));
-    [at(0.0, a2 * b2), at(a, of_a), at(-a, of_a), at(b, of_b), at(-b, of_b), g2 as f32]
+/// The factors of the weights' frequencies: one over the product of a point's distances from the other ones.
+const AT_0: f32 = 1.0 / (A2 * B2);
+const AT_A: f32 = 1.0 / (2.0 * A2 * (A2 - B2));
+const AT_B: f32 = 1.0 / (2.0 * B2 * (B2 - A2));
+
+/// Winograd's filtering is used from this number of tiles on. With few voxels, reading the weights takes most of the time, and the
+/// transformed ones are twice as large.
+const MIN_TILES: usize = 200;
+
+/// Whether the filtering is faster for a convolution with an output of D′, H′ and W′.
+pub(crate) fn is_faster(kernel: [usize; 3], stride: [usize; 3], [depth, height, width]: [usize; 3]) -> bool {
+    let tiles = width.div_ceil(TILE);
+    kernel[2] == 3 && stride == [1; 3] && tiles * FREQUENCIES < width * 3 && depth * height * tiles >= MIN_TILES
+}
+
+/// The frequencies of the weights of three taps for sixteen outputs: the polynomial of the taps at each point, times its factor.
+#[inline(always)]
+fn weight_frequencies([g0, g1, g2]: [&[f32; LANES]; 3]) -> [[f32; LANES]; FREQUENCIES] {
+    let mut found = [[0.0; LANES]; FREQUENCIES];
+    for lane in 0..LANES {
+        let [g0, g1, g2] = [g0[lane], g1[lane], g2[lane]];
+        let (even_a, odd_a) = (g0 + A2 * g2, A * g1);
+        let (even_b, odd_b) = (g0 + B2 * g2, B * g1);
+        found[0][lane] = AT_0 * g0;
+        found[1][lane] = AT_A * (even_a + odd_a);
+        found[2][lane] = AT_A * (even_a - odd_a);
+        found[3][lane] = AT_B * (even_b + odd_b);
+        found[4][lane] = AT_B * (even_b - odd_b);
+        found[5][lane] = g2;
+    }
+    found
 }
 
 /// Transforms packed weights `[panel][tap row][channel][3 taps][16]`, or with tap rows of a single tap
 /// `[panel][tap row][tap][channel][16]`, to `[panel][tap row][frequency][channel][16]`.
-pub(super) fn transform_weights(cells: &[f32], channels: usize, taps: usize) -> AlignedFloats {
+pub(super) fn transform_weights(
+    instruction_set: InstructionSet,
+    cells: &[f32],
+    channels: usize,
+    taps: usize,
+) -> AlignedFloats {
     let row = 3 * channels * LANES;
     let mut transformed = AlignedFloats::zeros(cells.len() / 3 * FREQUENCIES);
-    for (cells, target) in cells.chunks_exact(row).zip(transformed.chunks_exact_mut(2 * row)) {
+    let rows = cells.par_chunks_exact(row).zip(transformed.par_chunks_exact_mut(2 * row));
+    rows.for_each(|(cells, target)| {
+        dispatch_on(instruction_set, TransformWeights { cells, channels, taps, target });
+    });
+    transformed
+}
+
+/// Transforms a tap row.
+struct TransformWeights<'a> {
+    cells: &'a [f32],
+    channels: usize,
+    taps: usize,
+    target: &'a mut [f32],
+}
+
+impl Kernel for TransformWeights<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { cells, channels, taps, target } = self;
+        let (cells, _) = cells.as_chunks::<LANES>();
+        let (target, _) = target.as_chunks_mut::<LANES>();
         for channel in 0..channels {
-            for lane in 0..LANES {
-                let tap = |tap: usize| {
-                    let at = if taps == 3 { channel * 3 + tap } else { tap * channels + channel };
-                    cells[at * LANES + lane]
-                };
-                for (frequency, value) in weight_frequencies([0, 1, 2].map(tap)).into_iter().enumerate() {
-                    target[(frequency * channels + channel) * LANES + lane] = value;
-                }
+            let tap = |tap: usize| &cells[if taps == 3 { channel * 3 + tap } else { tap * channels + channel }];
+            let frequencies = weight_frequencies([tap(0), tap(1), tap(2)]);
+            for (frequency, values) in frequencies.iter().enumerate() {
+                target[frequency * channels + channel] = *values;
             }
         }
     }
-    transformed
 }
 
 /// Floats of working memory for [`transform_row`].
@@ -119,7 +167,7 @@ pub(super) fn outputs(sums: [&[f32; LANES]; FREQUENCIES], bias: &[f32; LANES]) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::tests::noise;
+    use crate::tests::noise;
 
     #[test]
     fn tiles_equal_the_direct_sum() {
@@ -128,10 +176,11 @@ mod tests {
             let mut frequencies = vec![f32::NAN; FREQUENCIES * tiles];
             transform_row(&row, tiles, &mut vec![f32::NAN; row_memory(tiles)], &mut frequencies);
             let taps = [0.3, -0.7, 0.45];
-            let weights = weight_frequencies(taps);
+            let [g0, g1, g2] = taps.map(|tap| [tap; LANES]);
+            let weights = weight_frequencies([&g0, &g1, &g2]);
             for tile in 0..tiles {
                 let sums: [[f32; LANES]; FREQUENCIES] =
-                    std::array::from_fn(|f| [weights[f] * frequencies[f * tiles + tile]; LANES]);
+                    std::array::from_fn(|f| weights[f].map(|weight| weight * frequencies[f * tiles + tile]));
                 let found = outputs(sums.each_ref(), &[2.0; LANES]);
                 for (column, found) in found.iter().enumerate() {
                     let at = TILE * tile + column;

@@ -12,7 +12,7 @@ mod pool;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::InstructionSet;
+use crate::{InstructionSet, instruction_set};
 pub(crate) use common::{assert_same_on_any_threads, bits, noise};
 
 /// The environment variable with the widest instruction set that a run of the tests may use.
@@ -26,6 +26,13 @@ pub(crate) fn max_instruction_set() -> InstructionSet {
         Ok("avx2") => InstructionSet::Avx2,
         _ => InstructionSet::Avx512,
     })
+}
+
+/// The instruction sets that this processor can run.
+pub(crate) fn available() -> Vec<InstructionSet> {
+    let widest = instruction_set().min(max_instruction_set());
+    let all = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512];
+    all.into_iter().filter(|set| *set <= widest).collect()
 }
 
 #[test]

@@ -10,16 +10,8 @@ use proptest::test_runner::TestCaseError;
 
 use super::precision::Machine;
 use super::{InputTransform, LayerInput, Precision, Values};
-use crate::instruction_set::{InstructionSet, instruction_set};
-use crate::tests::max_instruction_set;
-pub(super) use crate::tests::{assert_same_on_any_threads, bits, noise};
-
-/// The instruction sets that this processor can run.
-pub(super) fn available() -> Vec<InstructionSet> {
-    let widest = instruction_set().min(max_instruction_set());
-    let all = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512];
-    all.into_iter().filter(|set| *set <= widest).collect()
-}
+use crate::instruction_set::InstructionSet;
+pub(super) use crate::tests::{assert_same_on_any_threads, available, bits, noise};
 
 /// Single precision on an instruction set.
 pub(super) fn single(with: InstructionSet) -> Machine {
