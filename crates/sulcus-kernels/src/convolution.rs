@@ -76,7 +76,7 @@ fn forward_on(
 ) -> Result<(), KernelError> {
     let split = check_forward(shape, x, weight, bias, y)?;
     let ConvShape { batch, inputs, outputs, size, kernel, stride } = *shape;
-    if !winograd::is_faster(kernel, stride, size) {
+    if !winograd::is_faster(inputs, kernel, stride, size) {
         return forward_with(instruction_set, shape, x, weight, bias, y);
     }
     let taps: Vec<usize> = (0..shape.taps()).collect();
@@ -98,7 +98,7 @@ fn input_gradient_on(
 ) -> Result<(), KernelError> {
     let split = check_input_gradient(shape, weight, dy, dx)?;
     let ConvShape { batch, inputs, outputs, size, kernel, stride } = *shape;
-    if !winograd::is_faster(kernel, stride, size) {
+    if !winograd::is_faster(outputs, kernel, stride, size) {
         return input_gradient_with(instruction_set, shape, weight, dy, dx);
     }
     let taps: Vec<usize> = (0..shape.taps()).rev().collect();
@@ -126,7 +126,7 @@ mod tests {
     const SHAPES: [(ConvShape, usize); 4] = [
         (shape(2, [20, 33], [5, 12, 37], [3; 3]), 7),
         (shape(1, [64, 48], [6, 30, 7], [3; 3]), 64),
-        (shape(2, [3, 16], [1, 40, 50], [1, 3, 3]), 1),
+        (shape(2, [9, 16], [1, 40, 50], [1, 3, 3]), 1),
         (shape(1, [130, 70], [4, 9, 22], [3; 3]), 128),
     ];
 
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn both_passes_equal_the_direct_sum() {
         for (shape, cut) in SHAPES {
-            assert!(winograd::is_faster(shape.kernel, shape.stride, shape.size));
+            assert!(winograd::is_faster(shape.inputs, shape.kernel, shape.stride, shape.size));
             let x = noise(shape.batch * shape.inputs * shape.input_plane(), 1);
             let (first, second) = x.split_at(shape.batch * cut * shape.input_plane());
             let (weight, bias) = (noise(shape.weight_length(), 2), noise(shape.outputs, 3));

@@ -112,7 +112,7 @@ impl<'a> Execution<'a> {
             width.div_ceil(width.div_ceil(MAX_BLOCK_COLUMNS)).next_multiple_of(LANES)
         };
         let (kernel, stride) = (weights.kernel, weights.stride);
-        let winograd = weights.prefers_winograd(out).then(|| weights.winograd_cells());
+        let winograd = weights.prefers_winograd(input.groups(), out).then(|| weights.winograd_cells());
         Self { weights, batch, input, kernel, stride, out, block_columns: block_columns.min(width), winograd }
     }
 

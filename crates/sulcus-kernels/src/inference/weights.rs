@@ -174,10 +174,10 @@ impl PackedWeights {
         self.kernel == [1; 3] && self.stride == [1; 3] && self.upsampling == [1; 3]
     }
 
-    /// Whether Winograd's filtering computes an output of D′, H′ and W′.
-    pub(super) fn prefers_winograd(&self, out: [usize; 3]) -> bool {
+    /// Whether Winograd's filtering computes an output of D′, H′ and W′ from some input channels.
+    pub(super) fn prefers_winograd(&self, inputs: usize, out: [usize; 3]) -> bool {
         let is_convolution = self.format == CellFormat::F32 && self.upsampling == [1; 3];
-        is_convolution && winograd::is_faster(self.kernel, self.stride, out)
+        is_convolution && winograd::is_faster(inputs, self.kernel, self.stride, out)
     }
 
     /// The weights for Winograd's filtering, `[panel][tap row][frequency][channel][16]`.

@@ -42,10 +42,22 @@ const AT_B: f32 = 1.0 / (2.0 * B2 * (B2 - A2));
 /// transformed ones are twice as large.
 const MIN_TILES: usize = 200;
 
-/// Whether the filtering is faster for a convolution with an output of D′, H′ and W′.
-pub(crate) fn is_faster(kernel: [usize; 3], stride: [usize; 3], [depth, height, width]: [usize; 3]) -> bool {
+/// And from this number of input channels on: with fewer ones, packing the input takes most of the time.
+const MIN_INPUTS: usize = 8;
+
+/// Whether the filtering is faster for a convolution of `inputs` channels with an output of D′, H′ and W′.
+pub(crate) fn is_faster(
+    inputs: usize,
+    kernel: [usize; 3],
+    stride: [usize; 3],
+    [depth, height, width]: [usize; 3],
+) -> bool {
     let tiles = width.div_ceil(TILE);
-    kernel[2] == 3 && stride == [1; 3] && tiles * FREQUENCIES < width * 3 && depth * height * tiles >= MIN_TILES
+    inputs >= MIN_INPUTS
+        && kernel[2] == 3
+        && stride == [1; 3]
+        && tiles * FREQUENCIES < width * 3
+        && depth * height * tiles >= MIN_TILES
 }
 
 /// The frequencies of the weights of three taps for sixteen outputs: the polynomial of the taps at each point, times its factor.
