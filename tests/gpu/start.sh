@@ -12,9 +12,6 @@ for name in libcuda.so.1 libnvrtc.so.12 libnvrtc.so.13; do
   found=$(find /usr /opt "$HOME/.local" ${VIRTUAL_ENV:-} -name "$name" 2>/dev/null | head -1)
   [ -z "$found" ] || libraries=$libraries:$(dirname "$found")
 done
-# The program starts itself for each check, which needs the loader too.
-SULCUS_CHECK_LOADER="$loader --library-path $libraries $unpacked/program"
-export SULCUS_CHECK_LOADER
 check() {
-  $SULCUS_CHECK_LOADER "$@"
+  "$loader" --library-path "$libraries" "$unpacked/program" "$@"
 }

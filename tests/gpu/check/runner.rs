@@ -1,5 +1,6 @@
 //! Runs each check in a process of its own.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
@@ -128,13 +129,8 @@ fn observe(check: &Check, args: &Args, limit: f64) -> std::io::Result<(&'static 
 
 /// This program with the arguments of a single check.
 pub(crate) fn command(check: &str, args: &Args) -> std::io::Result<Command> {
-    // A packed program is started through its own loader, which it then has to name again.
-    let mut words = match std::env::var_os("SULCUS_CHECK_LOADER") {
-        Some(words) => words.to_string_lossy().split_whitespace().map(Into::into).collect(),
-        None => vec![std::env::current_exe()?.into_os_string()],
-    }
-    .into_iter();
-    let program = words.next().ok_or_else(|| std::io::Error::other("SULCUS_CHECK_LOADER is empty"))?;
+    let mut words = start_of_this_program()?.into_iter();
+    let program = words.next().ok_or_else(|| std::io::Error::other("this process has no name"))?;
     let mut command = Command::new(program);
     command.args(words).args(["--run", check, "--device", &args.device.to_string()]);
     command.arg("--data").arg(&args.data);
@@ -150,6 +146,20 @@ pub(crate) fn command(check: &str, args: &Args) -> std::io::Result<Command> {
         command.arg("--ort-library").arg(library);
     }
     Ok(command)
+}
+
+/// The words that start this program again. A packed program is started through its own loader, which is then the executable: the
+/// loader, its options and the program come before the program's arguments on the command line of the process.
+fn start_of_this_program() -> std::io::Result<Vec<OsString>> {
+    let executable = std::env::current_exe()?;
+    let is_loader = executable.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-"));
+    if !is_loader {
+        return Ok(vec![executable.into_os_string()]);
+    }
+    let line = std::fs::read_to_string("/proc/self/cmdline")?;
+    let words: Vec<OsString> = line.trim_end_matches('\0').split('\0').map(Into::into).collect();
+    let arguments = std::env::args_os().count() - 1;
+    Ok(words[..words.len().saturating_sub(arguments)].to_vec())
 }
 
 /// The exit status, or `None` if the process was stopped at its limit.
