@@ -161,10 +161,11 @@ async function predict() {
   if (host.unsaved?.()) return fail("The mask has corrections that are not saved: save or close it, and predict again.");
   const run = ++number;
   running = run;
+  const focused = document.activeElement === ui.go;
   enable();
   ui.go.hidden = true;
   ui.cancel.hidden = ui.bar.hidden = false;
-  ui.cancel.focus();
+  if (focused) ui.cancel.focus();
   ui.bar.removeAttribute("value");
   ui.warnings.hidden = true;
   say("Predicting");

@@ -24,6 +24,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("sulcus-onnx", &["sulcus-model", "sulcus-volume"]),
     ("sulcus-nnunet", &["sulcus-model", "sulcus-onnx", "sulcus-volume"]),
     ("sulcus-kernels", &[]),
+    ("sulcus-kernels-digest", &["sulcus-kernels"]),
     ("sulcus-engine", &["sulcus-kernels", "sulcus-model", "sulcus-onnx", "sulcus-volume"]),
     ("sulcus-dataset", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-volume"]),
     ("sulcus-plan", &["sulcus-dataset", "sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-volume"]),

@@ -236,9 +236,8 @@ pub(crate) fn check_kernels(root: &Path) -> Result<(), String> {
     const RUN: &str = "WebAssembly.instantiate(require('fs').readFileSync(process.argv[1])).then(({ instance }) => \
                        console.log(BigInt.asUintN(64, instance.exports.digest()).toString()))";
     let digest = |features: &str| {
-        let built =
-            compile_target(root, &["--package", "sulcus-kernels", "--example", "digest"], Speed::Fast, features)?;
-        let module = built.join("examples/digest.wasm");
+        let built = compile_target(root, &["--package", "sulcus-kernels-digest", "--lib"], Speed::Fast, features)?;
+        let module = built.join("sulcus_kernels_digest.wasm");
         let printed = output(Command::new("node").args(["--eval", RUN]).arg(&module))?;
         printed.parse::<u64>().map_err(|e| format!("the digest of the kernels is no number: {e}: {printed}"))
     };

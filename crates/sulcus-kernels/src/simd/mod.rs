@@ -4,7 +4,13 @@
 //! kernel inside a function that is compiled for it. Everything that a kernel calls must be `#[inline(always)]`; otherwise
 //! it is compiled for the target's baseline and runs about twenty times slower. The same holds for a closure that uses
 //! vectors and is passed to a function that is not inlined.
-#![expect(unsafe_code, reason = "vector instructions beyond the target's baseline are reached through intrinsics")]
+#![cfg_attr(
+    any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")),
+    expect(
+        unsafe_code,
+        reason = "vector instructions beyond the target's baseline are reached through intrinsics"
+    )
+)]
 
 #[cfg(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
 mod intrinsics;
