@@ -1,5 +1,6 @@
 // Opens what the page itself does not: folders, DICOM, NRRD, MetaImage, volumes in two files. A worker converts them to NIfTI.
 const LABEL_FILE = /\.(json|txt|ctbl|csv|label)$/i;
+const MODEL = /\.onnx$/i;
 const NIFTI = /\.nii(\.gz)?$/i;
 const SINGLE = /\.(nrrd|mha)$/i;
 // A header in a file of its own, and the endings of the file with the voxels.
@@ -108,11 +109,12 @@ async function openAll(files, role) {
 }
 
 async function openSorted(files, role) {
-  const kinds = { labels: [], nifti: [], single: [], headers: [], dicom: [], voxels: [], other: [] };
+  const kinds = { models: [], labels: [], nifti: [], single: [], headers: [], dicom: [], voxels: [], other: [] };
   for (const [i, item] of files.entries()) {
     const { path } = item;
     if (i % 50 === 49) host.busy(`Looking at ${plural(files.length, "file")}`, i / files.length);
     if (NIFTI.test(path)) kinds.nifti.push(item);
+    else if (MODEL.test(path)) kinds.models.push(item);
     else if (SINGLE.test(path)) kinds.single.push(item);
     else if (path.split(".").pop().toLowerCase() in HEADERS) kinds.headers.push(item);
     else if (await isDicom(item)) kinds.dicom.push(item);
@@ -137,7 +139,8 @@ async function openSorted(files, role) {
   if (volumes.length) host.busy(`Opening ${plural(volumes.length, "volume")}`);
   await host.openVolumes(volumes, role);
   if (kinds.labels.length) await openLabels(kinds.labels, role, volumes.length);
-  if (!volumes.length && !kinds.labels.length && kinds.other.length + kinds.voxels.length) host.addError(reason(files));
+  for (const { file, path } of kinds.models.slice(0, 1)) await (await host.load("predict")).useModel(file, nameOf(path));
+  if (!volumes.length && !kinds.labels.length && !kinds.models.length && kinds.other.length + kinds.voxels.length) host.addError(reason(files));
 }
 
 // Why none of the files is a volume.

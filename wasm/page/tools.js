@@ -47,6 +47,7 @@ let open = null;
 // Called by the page before anything else.
 export async function connect(page) {
   host ??= page;
+  host.unsaved = () => unsaved;
   ready ??= init({ module_or_path: new URL("sulcus_viewer_tools_bg.wasm", import.meta.url) });
   await ready;
   return module;
@@ -140,6 +141,12 @@ function setState(state) {
     host.showLabels();
   });
   host.redraw();
+}
+
+// What an address asks for: a view, and a model to predict with.
+async function follow(state) {
+  setState(state);
+  if (state.model) await (await host.load("predict")).useAddress(state.model, state.model_name);
 }
 
 // Puts layers that lie on another grid on that of the image.
@@ -477,4 +484,4 @@ function showTools() {
 }
 
 const inflate = (bytes) => wasm.inflate(bytes);
-const module = { showHelp, surfaceScores, openOther, showTools, inflate, resample, setState };
+const module = { showHelp, surfaceScores, openOther, showTools, inflate, resample, follow };

@@ -378,8 +378,8 @@ async function content(blob, name) {
   }
 }
 
-const tools = () => import("./tools.js").then((module) => module.connect(host));
-const loading = () => import("./loading.js").then((module) => module.connect(host));
+const load = (name) => import(`./${name}.js`).then((module) => module.connect(host));
+const tools = () => load("tools");
 const failed = (error) => { busy(); guarded(() => { throw error; }); };
 const withTools = (action) => tools().then(action).catch(failed);
 
@@ -411,7 +411,7 @@ async function open(blob, path, role, name = path.split("/").pop()) {
 async function openFiles(files, role) {
   loadError = "";
   began = performance.now();
-  if (files.length > MAX_VOLUMES || !files.every(({ path }) => /\.nii(\.gz)?$/i.test(path))) await (await loading()).openAll(files, role);
+  if (files.length > MAX_VOLUMES || !files.every(({ path }) => /\.nii(\.gz)?$/i.test(path))) await (await load("loading")).openAll(files, role);
   else await openVolumes(files, role);
   refresh();
 }
@@ -552,7 +552,7 @@ async function start() {
   }
   refresh();
   const state = Object.fromEntries(query);
-  if (Object.keys(state).some((key) => !/^(image|mask|truth|map)(_name)?$/.test(key))) (await tools()).setState(state);
+  if (Object.keys(state).some((key) => !/^(image|mask|truth|map)(_name)?$/.test(key))) (await tools()).follow(state);
 }
 
 // A key that works everywhere on the page.
@@ -615,7 +615,7 @@ function listen() {
     if (!event.dataTransfer?.files.length) return;
     const role = zone ? Number(zone.dataset.role) : undefined;
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-    const whole = entries.some((entry) => entry.isDirectory) ? loading().then((module) => module.filesOf(entries)) : Promise.resolve(listed(event.dataTransfer.files));
+    const whole = entries.some((entry) => entry.isDirectory) ? load("loading").then((module) => module.filesOf(entries)) : Promise.resolve(listed(event.dataTransfer.files));
     whole.then((files) => openFiles(files, role)).catch(failed);
   });
 
@@ -636,6 +636,7 @@ function listen() {
     showLabels();
   });
   $("#tools").ontoggle = () => withTools((tools) => tools.showTools());
+  $("#predict").ontoggle = () => load("predict").then((module) => module.show()).catch(failed);
   [...$("#layout").children].forEach((button, i) => { button.onclick = () => showPlanes(i ? i - 1 : undefined); });
   $("#fit").onclick = fit;
   $("#help-open").onclick = help;
@@ -738,7 +739,7 @@ function listenToCanvas(canvas, plane) {
 
 // What modules that are loaded on demand work with.
 const host = {
-  $, canvases, names, files, afterDraw, act, guarded, failed, redraw, refresh, busy, addError, open, openVolumes, tools, change, showPlanes, showWindow, showLabels, setNames, size, cell, labelRows, number,
+  $, canvases, names, files, afterDraw, act, guarded, failed, redraw, refresh, busy, addError, open, openVolumes, fetchFile, load, tools, change, showPlanes, showWindow, showLabels, setNames, size, cell, labelRows, number,
   tool: null, viewer: () => viewer, current: () => current, single: () => single,
 };
 

@@ -6,8 +6,11 @@ use std::sync::OnceLock;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum InstructionSet {
-    /// Portable Rust, auto-vectorised by the compiler for the target's baseline (SSE2, NEON or simd128).
+    /// Portable Rust, auto-vectorised by the compiler for the target's baseline (SSE2 or NEON).
     Portable,
+    /// WebAssembly with SIMD128: 4 lanes of `f32` per register. Known when a module is compiled, because browsers without it refuse
+    /// the whole module.
+    Simd128,
     /// x86-64 with AVX2 and FMA: 8 lanes of `f32` per register.
     Avx2,
     /// x86-64 with AVX-512F: 16 lanes of `f32` per register.
@@ -28,6 +31,10 @@ pub fn instruction_set() -> InstructionSet {
                 return InstructionSet::Avx2;
             }
         }
-        InstructionSet::Portable
+        if cfg!(all(target_arch = "wasm32", target_feature = "simd128")) {
+            InstructionSet::Simd128
+        } else {
+            InstructionSet::Portable
+        }
     })
 }

@@ -1,4 +1,4 @@
-//! Sixteen 32-bit lanes on each instruction set: one AVX-512 register, two AVX registers or an array. The convolution
+//! Sixteen 32-bit lanes on each instruction set: one AVX-512 register, two AVX registers, four SIMD128 registers or an array. The convolution
 //! micro-kernels are written against this trait.
 //!
 //! For training the lanes are `f32`. For inference in other precisions the operands are two bfloat16 or four 8-bit values per
@@ -153,6 +153,58 @@ mod x86 {
         unsafe fn add_product(self, a: Self, b: Self) -> Self {
             // SAFETY: the caller guarantees AVX2 and FMA.
             unsafe { Self(_mm256_fmadd_ps(a.0, b.0, self.0), _mm256_fmadd_ps(a.1, b.1, self.1)) }
+        }
+    }
+}
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub(crate) use wasm::Simd128;
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm {
+    use super::Lanes16;
+    use std::arch::wasm32::{f32x4_add, f32x4_mul, f32x4_splat, v128, v128_load, v128_store};
+
+    /// Sixteen lanes in four registers. The products are rounded before they are added: a fused multiply-add is part of relaxed SIMD, which
+    /// not every browser has, and whose results depend on the processor.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Simd128([v128; 4]);
+
+    #[expect(unsafe_code, reason = "vector instructions")]
+    impl Lanes16 for Simd128 {
+        // Browsers compile to processors with sixteen registers.
+        const ACCUMULATORS: usize = 2;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            Self([f32x4_splat(value); 4])
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            let from = from.cast::<v128>();
+            // SAFETY: the caller guarantees sixteen floats. Registers are loaded from any address.
+            unsafe {
+                Self([v128_load(from), v128_load(from.add(1)), v128_load(from.add(2)), v128_load(from.add(3))])
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            let to = to.cast::<v128>();
+            let [a, b, c, d] = self.0;
+            // SAFETY: the caller guarantees sixteen floats. Registers are stored to any address.
+            unsafe {
+                v128_store(to, a);
+                v128_store(to.add(1), b);
+                v128_store(to.add(2), c);
+                v128_store(to.add(3), d);
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn add_product(self, a: Self, b: Self) -> Self {
+            Self(std::array::from_fn(|i| f32x4_add(self.0[i], f32x4_mul(a.0[i], b.0[i]))))
         }
     }
 }

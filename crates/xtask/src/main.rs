@@ -38,6 +38,7 @@ cargo xtask TASK
   fuzz [--minutes M] [TARGET]
                  fuzzes the file readers, 20 minutes per target (run it manually; needs a nightly compiler and cargo-fuzz)
   cuda-link      builds the checks of tests/gpu with CUDA, using an installed LLVM 23 (slow; run it manually)
+  wasm-kernels   compares the kernels in WebAssembly with SIMD128 and in plain Rust (needs Node.js; run it manually)
   viewer         rebuilds wasm/dist, the browser viewer that the binary embeds
   setup          only fetches what the tests need (ONNX Runtime, Chromium)
 ";
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         ["sanitize"] => sanitize::run(&root),
         ["cuda-link"] => cuda::link(&root),
         ["viewer"] => viewer::build(&root),
+        ["wasm-kernels"] => step::timed("the kernels in WebAssembly", || viewer::check_kernels(&root)),
         ["fuzz", words @ ..] => fuzz::run(&root, words),
         ["setup"] => setup::all().map(|_| ()),
         [] | ["help" | "--help" | "-h"] => {

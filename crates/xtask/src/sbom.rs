@@ -10,7 +10,11 @@ use crate::step;
 
 /// A shipped package, the kind of its component, and other packages whose built files it embeds.
 const SHIPPED: [(&str, &str, &[&str]); 3] = [
-    ("sulcus-cli", "application", &["sulcus-viewer", "sulcus-viewer-formats", "sulcus-viewer-tools"]),
+    (
+        "sulcus-cli",
+        "application",
+        &["sulcus-viewer", "sulcus-viewer-engine", "sulcus-viewer-formats", "sulcus-viewer-tools"],
+    ),
     ("sulcus-capi", "library", &[]),
     ("sulcus-python", "library", &[]),
 ];

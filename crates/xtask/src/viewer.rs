@@ -19,6 +19,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 /// The files that a browser loads to view and compare NIfTI files, and their maximum size, compressed like by a web server.
 const CORE: Part = Part {
     package: "sulcus-viewer",
+    speed: Speed::Small,
     module: "sulcus_viewer",
     pages: &["index.html", "viewer.js"],
     max_gzipped_bytes: 95 * 1024,
@@ -26,6 +27,7 @@ const CORE: Part = Part {
 /// The files that are loaded on demand.
 const TOOLS: Part = Part {
     package: "sulcus-viewer-tools",
+    speed: Speed::Small,
     module: "sulcus_viewer_tools",
     pages: &["tools.js"],
     max_gzipped_bytes: 160 * 1024,
@@ -33,16 +35,27 @@ const TOOLS: Part = Part {
 /// The files that are loaded to read DICOM and other formats.
 const FORMATS: Part = Part {
     package: "sulcus-viewer-formats",
+    speed: Speed::Small,
     module: "sulcus_viewer_formats",
     pages: &["loading.js", "worker.js"],
     max_gzipped_bytes: 400 * 1024,
 };
+/// The files that are loaded to predict.
+const ENGINE: Part = Part {
+    package: "sulcus-viewer-engine",
+    speed: Speed::Fast,
+    module: "sulcus_viewer_engine",
+    pages: &["predict.js", "engine.js"],
+    max_gzipped_bytes: 400 * 1024,
+};
 const RECORD: &str = "sources.sha256";
 /// The files and folders that determine the built viewer.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 29] = [
     "wasm/Cargo.toml",
     "wasm/src",
     "wasm/page",
+    "wasm/engine/Cargo.toml",
+    "wasm/engine/src",
     "wasm/formats/Cargo.toml",
     "wasm/formats/src",
     "wasm/tools/Cargo.toml",
@@ -55,10 +68,50 @@ const SOURCES: [&str; 15] = [
     "crates/sulcus-io/src",
     "crates/sulcus-metrics/Cargo.toml",
     "crates/sulcus-metrics/src",
+    "crates/sulcus-model/Cargo.toml",
+    "crates/sulcus-model/src",
+    "crates/sulcus-onnx/Cargo.toml",
+    "crates/sulcus-onnx/src",
+    "crates/sulcus-pipeline/Cargo.toml",
+    "crates/sulcus-pipeline/src",
+    "crates/sulcus-kernels/Cargo.toml",
+    "crates/sulcus-kernels/src",
+    "crates/sulcus-engine/Cargo.toml",
+    "crates/sulcus-engine/src",
+    "crates/sulcus-runtime/Cargo.toml",
+    "crates/sulcus-runtime/src",
 ];
+/// What a module is compiled for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speed {
+    /// Small.
+    Small,
+    /// Fast, with SIMD128, which browsers have had since 2021 (Safari: 2023).
+    Fast,
+}
+
+impl Speed {
+    /// The profile in the workspace's `Cargo.toml`.
+    fn profile(self) -> &'static str {
+        match self {
+            Self::Small => "viewer",
+            Self::Fast => "viewer-engine",
+        }
+    }
+
+    /// The target features beyond those that every browser since 2022 has.
+    fn features(self) -> &'static str {
+        match self {
+            Self::Small => "",
+            Self::Fast => "+simd128",
+        }
+    }
+}
+
 /// A WebAssembly module with its glue, and the files of the page that use it.
 struct Part {
     package: &'static str,
+    speed: Speed,
     module: &'static str,
     pages: &'static [&'static str],
     max_gzipped_bytes: usize,
@@ -85,7 +138,7 @@ impl Part {
             .args(["--target", "web", "--no-typescript", "--omit-default-module-path"])
             .args(["--remove-name-section", "--remove-producers-section", "--out-dir"])
             .args([staging, &module]))?;
-        optimise(&staging.join(self.wasm()))?;
+        optimise(&staging.join(self.wasm()), self.speed)?;
         for page in self.pages {
             let text = read(&root.join("wasm/page").join(page))?;
             write(
@@ -119,7 +172,7 @@ impl Part {
     }
 }
 
-const PARTS: [Part; 3] = [CORE, TOOLS, FORMATS];
+const PARTS: [Part; 4] = [CORE, TOOLS, FORMATS, ENGINE];
 
 /// Compiles the viewer and writes `wasm/dist`.
 ///
@@ -175,16 +228,51 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
     PARTS.iter().try_for_each(|part| part.check_size(&dist).map(|_| ()))
 }
 
+/// Compares the kernels in WebAssembly with SIMD128 and in plain Rust, on Node.js: both must give the same bits.
+///
+/// # Errors
+/// One line with the difference, or what is missing.
+pub(crate) fn check_kernels(root: &Path) -> Result<(), String> {
+    const RUN: &str = "WebAssembly.instantiate(require('fs').readFileSync(process.argv[1])).then(({ instance }) => \
+                       console.log(BigInt.asUintN(64, instance.exports.digest()).toString()))";
+    let digest = |features: &str| {
+        let built = compile_target(root, &["--package", "sulcus-kernels-digest", "--lib"], Speed::Fast, features)?;
+        let module = built.join("sulcus_kernels_digest.wasm");
+        let printed = output(Command::new("node").args(["--eval", RUN]).arg(&module))?;
+        printed.parse::<u64>().map_err(|e| format!("the digest of the kernels is no number: {e}: {printed}"))
+    };
+    let (vectors, plain) = (digest(Speed::Fast.features())?, digest("")?);
+    // The lowest bit tells which instructions were used.
+    if vectors % 2 != 1 || plain % 2 != 0 {
+        return Err("the kernels did not use the instructions that they were compiled for".to_owned());
+    }
+    if vectors / 2 != plain / 2 {
+        return Err(format!("the kernels give other bits with SIMD128: {vectors:x} instead of {plain:x}"));
+    }
+    Ok(())
+}
+
 fn compile(root: &Path, part: &Part) -> Result<PathBuf, String> {
+    let built = compile_target(root, &["--package", part.package, "--lib"], part.speed, part.speed.features())?;
+    Ok(built.join(format!("{}.wasm", part.module)))
+}
+
+/// Compiles a target of a package for WebAssembly with target features; returns the folder with what was built.
+fn compile_target(root: &Path, target: &[&str], speed: Speed, features: &str) -> Result<PathBuf, String> {
     let target_dir = root.join("target/wasm");
     let mut flags = remapped_paths(root);
     let mut cargo = Command::new("cargo");
     cargo
         .current_dir(root)
-        .args(["build", "--package", part.package, "--lib", "--profile", "viewer", "--target", TARGET])
+        .arg("build")
+        .args(target)
+        .args(["--profile", speed.profile(), "--target", TARGET])
         .arg("--target-dir")
         .arg(&target_dir)
         .env_remove("RUSTFLAGS");
+    if !features.is_empty() {
+        flags.push(format!("-Ctarget-feature={features}"));
+    }
     let toolchain = Toolchain::find()?;
     if !matches!(toolchain, Toolchain::Plain) {
         // A standard library that is compiled with the viewer, for size and without the texts of panics, saves a fifth.
@@ -197,7 +285,7 @@ fn compile(root: &Path, part: &Part) -> Result<PathBuf, String> {
         cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
     }
     run(cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")))?;
-    Ok(target_dir.join(TARGET).join(format!("viewer/{}.wasm", part.module)))
+    Ok(target_dir.join(TARGET).join(speed.profile()))
 }
 
 /// Removes the paths of this machine from panic messages, which contain the paths of their sources.

@@ -125,6 +125,9 @@ pub(crate) struct ViewArgs {
     /// scan on the same grid
     #[arg(long, value_name = "F")]
     pub(crate) map: Option<PathBuf>,
+    /// A model (.onnx), with which the browser segments the scan if there is no mask
+    #[arg(short, long, value_name = "F")]
+    pub(crate) model: Option<PathBuf>,
     /// SeriesInstanceUID of the series to take from a DICOM folder [default: the largest that is not a localizer]
     #[arg(long, value_name = "UID", requires = "image")]
     pub(crate) series: Option<String>,

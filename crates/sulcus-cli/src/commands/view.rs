@@ -45,11 +45,11 @@ pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
         };
         let (name, file) = open(what, path, converted.as_deref())?;
         server.share(name, file).context(format_args!("{what}: {}", path.display()))?;
-        query.push(format!("{what}=data/{name}"));
-        let own_name = path.file_name().unwrap_or_default().to_string_lossy();
-        if own_name != name {
-            query.push(format!("{what}_name={}", percent_encode(&own_name)));
-        }
+        query.extend(shown(what, name, path));
+    }
+    if let Some(path) = &args.model {
+        server.share("model.onnx", open_model(path)?).context(format_args!("model: {}", path.display()))?;
+        query.extend(shown("model", "model.onnx", path));
     }
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
     let url = server.url(&format!("index.html{query}"));
@@ -64,6 +64,20 @@ pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
         ui.hint("no browser could be started: open the address above in a browser");
     }
     server.run().context("serving")
+}
+
+/// The parts of the address for a shared file. The page shows the file's own name.
+fn shown(what: &str, name: &str, path: &Path) -> Vec<String> {
+    let own_name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name_part = (own_name != name).then(|| format!("{what}_name={}", percent_encode(&own_name)));
+    [format!("{what}=data/{name}")].into_iter().chain(name_part).collect()
+}
+
+/// Opens a model file, which must have a specification.
+fn open_model(path: &Path) -> Result<File, CliError> {
+    let bytes = std::fs::read(path).context(format_args!("model: {}", path.display()))?;
+    sulcus_onnx::read_spec(&bytes).context(format_args!("model: {}", path.display()))?;
+    File::open(path).context(format_args!("model: {}", path.display()))
 }
 
 fn refused(error: &ServeError) -> CliError {

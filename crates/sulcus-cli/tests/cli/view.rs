@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::score::named_truth;
-use super::support::{RAS, file, nifti, run, scan, sulcus, truth};
+use super::support::{RAS, file, nifti, run, scan, sulcus, tiny_model, truth};
 
 struct Served {
     child: Child,
@@ -111,6 +111,25 @@ fn other_formats_are_served_as_nifti() {
     assert_eq!(labels.data(), sulcus_io::read_labels(&truth()).unwrap().0.data());
     let called: Vec<&str> = source.label_table().unwrap().entries().iter().map(|e| e.name.as_str()).collect();
     assert_eq!(called, ["Head", "Tail"]);
+}
+
+#[test]
+fn model_is_served_and_must_be_one() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = sulcus(home.path());
+    command.args(["view", "--no-open", "--model"]).arg(tiny_model()).arg(scan());
+    let served = Served::spawn(command);
+    let name = tiny_model().file_name().unwrap().to_string_lossy().into_owned();
+    let (_, query) = served.url.split_once('?').unwrap();
+    assert!(query.starts_with("image=data/image.nii.gz&model=data/model.onnx"), "{query}");
+    assert_eq!(query.contains(&format!("model_name={name}")), name != "model.onnx", "{query}");
+    let (status, _, bytes) = served.get("data/model.onnx", &served.address);
+    assert_eq!((status, bytes == std::fs::read(tiny_model()).unwrap()), (200, true));
+    for module in ["predict.js", "engine.js", "sulcus_viewer_engine.js", "sulcus_viewer_engine_bg.wasm"] {
+        assert_eq!(served.get(module, &served.address).0, 200, "{module}");
+    }
+    run(home.path(), &[&"view", &"--no-open", &scan(), &"--model", &scan()]).code(1).says("model: ");
+    run(home.path(), &[&"view", &"--no-open", &scan(), &"--model", &"none.onnx"]).code(1).says("none.onnx");
 }
 
 /// The page compares numbers, so the mask gets those that the truth has for the same names.

@@ -73,22 +73,69 @@ pub(crate) unsafe fn deinterleave(
     offset: usize,
     step: usize,
 ) {
-    #[cfg(target_arch = "x86_64")]
-    if instruction_set == InstructionSet::Avx512 && step <= 2 {
-        for (index, sums) in sums.chunks(LANES * LANES).enumerate() {
-            // SAFETY: AVX-512 was detected, and the caller guarantees the elements.
-            unsafe { x86::deinterleave_16(sums, channels, offset + step * LANES * index, step) };
-        }
-        return;
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = instruction_set;
+    // SAFETY: guaranteed by the caller.
+    let done = unsafe { deinterleave_wide(instruction_set, sums, channels, [offset, step]) };
     for (lane, channel) in channels.iter().enumerate() {
-        for (position, sums) in sums.chunks_exact(LANES).enumerate() {
+        for (position, sums) in sums.chunks_exact(LANES).enumerate().skip(done) {
             // SAFETY: the caller guarantees the element.
             unsafe { channel.pointer().add(offset + step * position).write(sums[lane]) };
         }
     }
+}
+
+/// The part of [`deinterleave`] that vector instructions do; returns the number of positions done. `place` is the offset and the
+/// step.
+///
+/// # Safety
+///
+/// As [`deinterleave`].
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "several threads write disjoint elements of one tensor")]
+unsafe fn deinterleave_wide(
+    instruction_set: InstructionSet,
+    sums: &[f32],
+    channels: &[SharedMut],
+    [offset, step]: [usize; 2],
+) -> usize {
+    if instruction_set != InstructionSet::Avx512 || step > 2 {
+        return 0;
+    }
+    for (index, sums) in sums.chunks(LANES * LANES).enumerate() {
+        // SAFETY: AVX-512 was detected, and the caller guarantees the elements.
+        unsafe { x86::deinterleave_16(sums, channels, offset + step * LANES * index, step) };
+    }
+    sums.len() / LANES
+}
+
+/// As on x86-64.
+///
+/// # Safety
+///
+/// As [`deinterleave`].
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[expect(unsafe_code, reason = "several threads write disjoint elements of one tensor")]
+unsafe fn deinterleave_wide(
+    instruction_set: InstructionSet,
+    sums: &[f32],
+    channels: &[SharedMut],
+    [offset, step]: [usize; 2],
+) -> usize {
+    if instruction_set != InstructionSet::Simd128 || step > 1 {
+        return 0;
+    }
+    // SAFETY: the caller guarantees the elements.
+    unsafe { wasm::deinterleave_4(sums, channels, offset) }
+}
+
+/// Elsewhere the scalar loop does everything.
+///
+/// # Safety
+///
+/// None; the function is unsafe as its other versions.
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128"))))]
+#[expect(unsafe_code, reason = "as its other versions")]
+unsafe fn deinterleave_wide(_: InstructionSet, _: &[f32], _: &[SharedMut], _: [usize; 2]) -> usize {
+    0
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -190,5 +237,46 @@ mod x86 {
                 }
             }
         }
+    }
+}
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm {
+    use crate::scratch::{LANES, SharedMut};
+    use std::arch::wasm32::{i32x4_shuffle, i64x2_shuffle, v128, v128_load, v128_store};
+
+    /// Transposes a 4×4 matrix.
+    #[inline(always)]
+    fn transpose([a, b, c, d]: [v128; 4]) -> [v128; 4] {
+        let (low, high) = (i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<2, 6, 3, 7>(a, b));
+        let (next_low, next_high) = (i32x4_shuffle::<0, 4, 1, 5>(c, d), i32x4_shuffle::<2, 6, 3, 7>(c, d));
+        [
+            i64x2_shuffle::<0, 2>(low, next_low),
+            i64x2_shuffle::<1, 3>(low, next_low),
+            i64x2_shuffle::<0, 2>(high, next_high),
+            i64x2_shuffle::<1, 3>(high, next_high),
+        ]
+    }
+
+    /// The positions of [`super::deinterleave`] in whole groups of four, with a step of 1; returns their number.
+    ///
+    /// # Safety
+    ///
+    /// As [`super::deinterleave`].
+    #[expect(unsafe_code, reason = "vector instructions")]
+    pub(super) unsafe fn deinterleave_4(sums: &[f32], channels: &[SharedMut], offset: usize) -> usize {
+        let (fours, _) = sums.as_chunks::<{ 4 * LANES }>();
+        for (group, channels) in channels.chunks(4).enumerate() {
+            for (index, sums) in fours.iter().enumerate() {
+                let at = |position: usize| sums[position * LANES + 4 * group..].as_ptr().cast::<v128>();
+                // SAFETY: each position has sixteen sums, four of each group.
+                let positions = unsafe { [0, 1, 2, 3].map(|position| v128_load(at(position))) };
+                for (channel, values) in channels.iter().zip(transpose(positions)) {
+                    // SAFETY: the caller guarantees the elements of four positions. Registers are stored to any address.
+                    unsafe { v128_store(channel.pointer().add(offset + 4 * index).cast(), values) };
+                }
+            }
+        }
+        4 * fours.len()
     }
 }

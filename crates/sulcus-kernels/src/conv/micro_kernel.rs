@@ -4,6 +4,8 @@
 //! two or four channels.
 
 use crate::instruction_set::InstructionSet;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use crate::lanes16::Simd128;
 use crate::lanes16::{Array, ArrayBf16, ArrayInt8, Lanes16};
 #[cfg(target_arch = "x86_64")]
 use crate::lanes16::{Avx2, Avx2Int8, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni};
@@ -178,6 +180,8 @@ micro_kernel_functions! {
     portable: Array;
     portable_bf16: ArrayBf16;
     portable_int8: ArrayInt8;
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    simd128: Simd128;
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
     avx2: Avx2;
@@ -204,6 +208,8 @@ pub(crate) enum LaneType {
     Array,
     ArrayBf16,
     ArrayInt8,
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Simd128,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
@@ -226,6 +232,8 @@ impl LaneType {
             InstructionSet::Avx512 => Self::Avx512,
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 => Self::Avx2,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            InstructionSet::Simd128 => Self::Simd128,
             _ => Self::Array,
         }
     }
@@ -241,6 +249,8 @@ impl LaneType {
             Self::Array => Array::ACCUMULATORS,
             Self::ArrayBf16 => ArrayBf16::ACCUMULATORS,
             Self::ArrayInt8 => ArrayInt8::ACCUMULATORS,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Self::Simd128 => Simd128::ACCUMULATORS,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => Avx2::ACCUMULATORS,
             #[cfg(target_arch = "x86_64")]
@@ -325,6 +335,8 @@ pub(crate) fn micro_kernel_for(lanes: LaneType, size: TileSize) -> Option<MicroK
         LaneType::AvxVnni => micro_kernels!(avx_vnni, size; 1 x 1: 1 2 3 4 5 6;),
         #[cfg(target_arch = "x86_64")]
         LaneType::Avx2Int8 => micro_kernels!(avx2_int8, size; 1 x 1: 1 2 3 4 5 6;),
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        LaneType::Simd128 => micro_kernels!(simd128, size; 1 x 1: 1 2;),
         LaneType::Array => micro_kernels!(portable, size; 1 x 1: 1 2;),
         LaneType::ArrayBf16 => micro_kernels!(portable_bf16, size; 1 x 1: 1 2;),
         LaneType::ArrayInt8 => micro_kernels!(portable_int8, size; 1 x 1: 1 2;),

@@ -16,6 +16,7 @@ fn available() -> Vec<InstructionSet> {
     match instruction_set() {
         InstructionSet::Avx512 => vec![InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512],
         InstructionSet::Avx2 => vec![InstructionSet::Portable, InstructionSet::Avx2],
+        InstructionSet::Simd128 => vec![InstructionSet::Portable, InstructionSet::Simd128],
         InstructionSet::Portable => vec![InstructionSet::Portable],
     }
 }
@@ -172,6 +173,8 @@ fn every_tile_size_has_a_micro_kernel() {
         LaneType::Array,
         LaneType::ArrayBf16,
         LaneType::ArrayInt8,
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        LaneType::Simd128,
         #[cfg(target_arch = "x86_64")]
         LaneType::Avx2,
         #[cfg(target_arch = "x86_64")]

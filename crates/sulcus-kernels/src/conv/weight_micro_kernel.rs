@@ -144,6 +144,7 @@ macro_rules! weight_micro_kernels {
 }
 
 /// The largest tile for `taps` neighbouring taps and at most `panels` panels.
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "tiles have one panel"))]
 pub(super) fn choose_weight_tile(instruction_set: InstructionSet, taps: usize, panels: usize) -> WeightTileSize {
     let taps = if taps == 3 { 3 } else { 1 };
     let (panels, rows) = match instruction_set {

@@ -4,8 +4,20 @@
 //! kernel inside a function that is compiled for it. Everything that a kernel calls must be `#[inline(always)]`; otherwise
 //! it is compiled for the target's baseline and runs about twenty times slower. The same holds for a closure that uses
 //! vectors and is passed to a function that is not inlined.
-#![expect(unsafe_code, reason = "vector instructions beyond the target's baseline are reached through intrinsics")]
+#![cfg_attr(
+    any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")),
+    expect(
+        unsafe_code,
+        reason = "vector instructions beyond the target's baseline are reached through intrinsics"
+    )
+)]
 
+#[cfg(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
+mod intrinsics;
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+mod portable;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -173,7 +185,11 @@ pub(crate) fn dispatch_on<K: Kernel>(instruction_set: InstructionSet, kernel: K)
             return unsafe { x86::avx2(simd, kernel) };
         }
     }
-    kernel.run(Portable)
+    // A module that is compiled for SIMD128 does not run without it.
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    return kernel.run(wasm::Simd128::new());
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+    kernel.run(portable::Portable)
 }
 
 /// The widest instruction set that may be used. Tests run with each of them.
@@ -182,77 +198,4 @@ pub(crate) fn max_instruction_set() -> InstructionSet {
     return crate::tests::max_instruction_set();
     #[cfg(not(test))]
     InstructionSet::Avx512
-}
-
-/// Four lanes in portable Rust, compiled to SSE2, NEON or simd128 depending on the target's baseline.
-#[derive(Clone, Copy)]
-pub(crate) struct Portable;
-
-/// Whether the target has a fused multiply-add instruction; otherwise `mul_add` is a library call.
-const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
-
-#[inline(always)]
-fn per_lane(f: impl Fn(usize) -> f32) -> [f32; 4] {
-    [f(0), f(1), f(2), f(3)]
-}
-
-impl Simd for Portable {
-    type Vector = [f32; 4];
-    type Chunk = [f32; 4];
-    const LANES: usize = 4;
-    const HAS_32_REGISTERS: bool = cfg!(target_arch = "aarch64");
-
-    #[inline(always)]
-    fn chunks(self, values: &[f32]) -> (&[[f32; 4]], &[f32]) {
-        values.as_chunks()
-    }
-    #[inline(always)]
-    fn chunks_mut(self, values: &mut [f32]) -> (&mut [[f32; 4]], &mut [f32]) {
-        values.as_chunks_mut()
-    }
-    #[inline(always)]
-    fn load(self, from: &[f32; 4]) -> [f32; 4] {
-        *from
-    }
-    #[inline(always)]
-    fn store(self, value: [f32; 4], to: &mut [f32; 4]) {
-        *to = value;
-    }
-    #[inline(always)]
-    fn splat(self, value: f32) -> [f32; 4] {
-        [value; 4]
-    }
-    #[inline(always)]
-    fn splat_chunk(self, value: f32) -> [f32; 4] {
-        [value; 4]
-    }
-    #[inline(always)]
-    fn splat_pair(self, both: u64) -> [f32; 4] {
-        let (a, b) = (f32::from_bits(both as u32), f32::from_bits((both >> 32) as u32));
-        [a, b, a, b]
-    }
-    #[inline(always)]
-    fn sum_pairs(self, value: [f32; 4]) -> [f32; 2] {
-        [value[0] + value[2], value[1] + value[3]]
-    }
-    #[inline(always)]
-    fn add(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        per_lane(|i| a[i] + b[i])
-    }
-    #[inline(always)]
-    fn sub(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        per_lane(|i| a[i] - b[i])
-    }
-    #[inline(always)]
-    fn mul(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        per_lane(|i| a[i] * b[i])
-    }
-    #[inline(always)]
-    fn fma(self, a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
-        if FUSED { per_lane(|i| a[i].mul_add(b[i], c[i])) } else { per_lane(|i| a[i] * b[i] + c[i]) }
-    }
-    #[inline(always)]
-    fn select_positive(self, condition: [f32; 4], a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        per_lane(|i| if condition[i] > 0.0 { a[i] } else { b[i] })
-    }
 }

@@ -24,7 +24,7 @@ mod tract;
 
 pub use self::choice::{Engine, UnknownEngine};
 pub use self::custom::{EngineFactory, SharedPredictor};
-#[cfg(any(feature = "ort", feature = "native", not(target_family = "wasm")))]
+#[cfg(feature = "ort")]
 pub(crate) use self::graph::all_threads;
 #[cfg(feature = "native")]
 pub use self::native::NativePredictor;

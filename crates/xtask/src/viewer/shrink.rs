@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{make_folder, run, say, tools_folder};
+use super::{Speed, make_folder, run, say, tools_folder};
 
 /// A tool: its package, its version and its program.
 type Tool = [&'static str; 3];
@@ -28,6 +28,7 @@ const WASM_FEATURES: [&str; 8] = [
 /// Two rounds find more than one. Below 1 KiB is only the end of the stack, which begins at 1 MiB, and a browser fills new memory
 /// with zeros.
 const WASM_SHRINKING: [&str; 4] = ["-Oz", "-Oz", "--low-memory-unused", "--zero-filled-memory"];
+const WASM_SPEEDING: [&str; 4] = ["-O3", "--enable-simd", "--low-memory-unused", "--zero-filled-memory"];
 
 /// The program of a tool; `None` if npm cannot install it.
 fn program([package, version, program]: Tool) -> Result<Option<PathBuf>, String> {
@@ -46,11 +47,15 @@ fn program([package, version, program]: Tool) -> Result<Option<PathBuf>, String>
     Ok(Some(path))
 }
 
-/// Shrinks a WebAssembly module.
-pub(super) fn optimise(module: &Path) -> Result<(), String> {
+/// Shrinks a WebAssembly module, or makes it faster.
+pub(super) fn optimise(module: &Path, speed: Speed) -> Result<(), String> {
     let Some(tool) = program(BINARYEN)? else { return Ok(()) };
     let small = module.with_extension("small");
-    run(Command::new(tool).args(WASM_SHRINKING).args(WASM_FEATURES).arg(module).arg("-o").arg(&small))?;
+    let passes = match speed {
+        Speed::Small => WASM_SHRINKING,
+        Speed::Fast => WASM_SPEEDING,
+    };
+    run(Command::new(tool).args(passes).args(WASM_FEATURES).arg(module).arg("-o").arg(&small))?;
     fs::rename(&small, module).map_err(|e| format!("replacing the module: {e}: {}", module.display()))
 }
 
