@@ -196,9 +196,8 @@ fn cascade(folds: &[u16]) -> Vec<u8> {
 fn stages_of_a_cascade_share_progress_and_memory() {
     let scan = CASES[5].scan();
     for numerics in [Numerics::Float32, Numerics::Nnunet] {
-        let build =
-            || builder(Engine::Tract).unwrap().model_bytes(cascade(&[])).numerics(numerics).build().unwrap();
-        let segmenter = build();
+        let builder = builder(Engine::Tract).unwrap().model_bytes(cascade(&[])).numerics(numerics);
+        let segmenter = builder.build().unwrap();
         let mut seen = Vec::new();
         let mut observer = |progress: Progress| {
             seen.push((progress.done, progress.total));
@@ -214,7 +213,7 @@ fn stages_of_a_cascade_share_progress_and_memory() {
         let required = segmenter.min_memory_bytes(scan.geometry(), Outputs::Labels).unwrap();
         let limited = |bytes: u64| {
             let options = SegmentOptions::default().with_max_memory(bytes);
-            build().segment_owned(scan.clone(), options)
+            segmenter.segment_owned(scan.clone(), options)
         };
         assert_eq!(limited(required).unwrap().labels, found.labels);
         let error = limited(segmenter.loaded_memory_bytes() + 1).unwrap_err().to_string();

@@ -63,6 +63,9 @@ fn settings_of(
     (last, previous)
 }
 
+/// What [`for_each_stage`] calls.
+pub(crate) type StageCheck<'c> = dyn FnMut(&[PlannedModel<'_>], &InferenceSettings) -> Result<(), Error> + 'c;
+
 /// Calls `check` for models and for the networks before them, with the settings that each has.
 ///
 /// # Errors
@@ -71,7 +74,7 @@ pub(crate) fn for_each_stage(
     models: &[&Model],
     geometry: &Geometry,
     settings: &InferenceSettings,
-    check: &mut dyn FnMut(&[PlannedModel<'_>], &InferenceSettings) -> Result<(), Error>,
+    check: &mut StageCheck<'_>,
 ) -> Result<(), Error> {
     let (last, of_previous) = settings_of(models, geometry, settings);
     for network in models.iter().filter_map(|model| model.previous.as_deref()) {
