@@ -73,8 +73,9 @@ def cases(scans):
             torch_only[key] = {"is_seg": False, "force_separate_z": None, "memefficient_seg_resampling": False}
         yield "thick slices, PyTorch's resampling", scans["thick"], 3, thick | torch_only, {}, [0], False
     if "large" in scans:
-        large = iso | dict(patch_size=[96, 96, 96], spacing=[1.2, 1.2, 1.2])
-        yield "whole head", scans["large"], 3, large | dict(use_mask_for_norm=[True]), {}, [0], False
+        large = iso | dict(patch_size=[64, 64, 64], use_mask_for_norm=[True])
+        yield "whole head, 2 mm", scans["large"], 3, large | dict(spacing=[2.0, 2.0, 2.0]), {}, [0], False
+        yield "whole head, 1.2 mm", scans["large"], 3, large | dict(patch_size=[96, 96, 96], spacing=[1.2, 1.2, 1.2]), {}, [0], False
 
 
 def plan_of(name, axes, changes, plan_changes):
