@@ -3,10 +3,12 @@
     pip install nnunetv2==2.8.1 dynamic-network-architectures==0.4.4 onnxruntime pytorch-ignite fire jsonschema
     pip install --no-deps monai==1.6.1
     python nnunet_export.py path/to/sulcus [--minutes 1] [--runs RUN ...] [--schema meta_schema.json]
+    python nnunet_export.py path/to/sulcus --cross-validation nnunet-2d [--minutes 1]
 
 Trains networks on the bundled scans (or takes runs that exist), exports each, and predicts the held-out scans with nnU-Net's own predictor:
 with `import nnunet` and `predict --exact` not one voxel may differ. The MONAI bundle of each model is checked with MONAI's own verification and
-run; its Dice with the masks of `sulcus predict` is printed. MONAI checks metadata.json against a schema that it downloads; `--schema` names a copy.
+run; its Dice with the masks of `sulcus predict` is printed. With `--cross-validation` five folds of a preset are trained, exported as one
+folder, and averaged by both programs. MONAI checks metadata.json against a schema that it downloads; `--schema` names a copy.
 """
 
 import argparse
@@ -44,9 +46,34 @@ def dice(a, b):
 def nnunet_masks(folder, scans, out, mirror):
     predictor = nnUNetPredictor(use_mirroring=mirror, device=torch.device("cpu"), allow_tqdm=False)
     with contextlib.redirect_stdout(sys.stderr):
-        predictor.initialize_from_trained_model_folder(str(folder), (0,))
+        folds = sorted(int(path.name.removeprefix("fold_")) for path in folder.glob("fold_*"))
+        predictor.initialize_from_trained_model_folder(str(folder), folds)
         targets = [str(out / scan.name.removesuffix(".nii.gz")) for scan in scans]
         predictor.predict_from_files_sequential([[str(scan)] for scan in scans], targets, overwrite=True)
+
+
+def cross_validation(sulcus, preset, minutes, scans, work):
+    """All folds of a cross-validation as one folder: the number of voxels that differ, of each scan, with and without mirroring."""
+    folder, exported, back = work / "folds", work / "folds-nnunet", work / "folds.onnx"
+    run(sulcus, "train", DATA, "-o", folder, "--preset", preset, "--fold", "all", "--time-budget", f"{minutes}m", "-q")
+    run(sulcus, "export", folder, "--nnunet", exported)
+    run(sulcus, "import", "nnunet", exported, "-o", back, "-q")
+    line = {"cross-validation": preset, "folds": len(list(exported.glob("fold_*")))}
+    for mirror in (False, True):
+        out = work / f"folds-{mirror}"
+        out.mkdir()
+        nnunet_masks(exported, scans, out, mirror)
+        different = {"exact": [], "default": [], "foreground": []}
+        for scan in scans:
+            theirs, options = voxels(out / scan.name), ["--mirror"] if mirror else []
+            for mode in ("exact", "default"):
+                ours = work / f"{mode}.nii.gz"
+                run(sulcus, "predict", "-m", back, scan, "-o", ours, "-q", *options, *(["--exact"] if mode == "exact" else []))
+                different[mode].append(int((voxels(ours) != theirs).sum()))
+            different["foreground"].append(int((theirs > 0).sum()))
+        line["mirrored" if mirror else "plain"] = different
+    print(json.dumps(line), flush=True)
+    return any(any(line[key]["exact"]) for key in ("plain", "mirrored"))
 
 
 def check_bundle(sulcus, bundle, scans, work, schema):
@@ -92,10 +119,15 @@ def main():
     parser.add_argument("--runs", nargs="*", type=Path)
     parser.add_argument("--scans", type=int, default=4)
     parser.add_argument("--schema")
+    parser.add_argument("--cross-validation")
     arguments = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="sulcus-"))
     held_out = json.loads((DATA / "splits_final.json").read_text())[0]["val"][: arguments.scans]
     scans = [DATA / "imagesTr" / f"{name}.nii.gz" for name in held_out]
+    if arguments.cross_validation:
+        failed = cross_validation(arguments.sulcus, arguments.cross_validation, arguments.minutes, scans, work)
+        shutil.rmtree(work)
+        return int(failed)
     runs = {path.name: path for path in arguments.runs or []}
     if not runs:
         for preset in PRESETS:

@@ -28,10 +28,14 @@ os.environ["nnUNet_compile"] = "false"
 
 import nibabel
 import numpy as np
+import PIL.Image
+import skimage.io
+import tifffile
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from nnunetv2.utilities.label_handling.label_handling import LabelManager, convert_labelmap_to_one_hot
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
 from torch import nn
 
@@ -139,12 +143,12 @@ def plans(name, configurations, **changes):
     }
 
 
-def dataset_json(labels=LABELS, channels=("MRI", "CT")):
+def dataset_json(labels=LABELS, channels=("MRI", "CT"), ending=".nii.gz"):
     described = {
         "channel_names": {str(i): name for i, name in enumerate(channels)},
         "labels": labels,
         "numTraining": 12,
-        "file_ending": ".nii.gz",
+        "file_ending": ending,
     }
     if labels is REGIONS:
         described["regions_class_order"] = [1, 2, 3]
@@ -170,6 +174,39 @@ PREDICTS = {
     },
     "folds_regions_3d": {"configuration": ONE_CHANNEL, "plan": {}},
 }
+# Models of pictures, which nnU-Net's readers of pictures read: the data set's ending, the scan, the model.
+PICTURES = {
+    "picture_2d": {
+        "ending": ".png",
+        "channels": ["R", "G", "B"],
+        "configuration": {"normalization_schemes": ["RGBTo01Normalization"] * 3, "use_mask_for_norm": [False] * 3, "spacing": [0.8, 1.3]},
+        "plan": {"image_reader_writer": "NaturalImage2DIO", "original_median_spacing_after_transp": [999.0, 1.0, 1.0]},
+    },
+    "tiff_3d": {
+        "ending": ".tif",
+        "channels": ["MRI"],
+        "configuration": {**ONE_CHANNEL, "spacing": [1.2, 0.9, 1.3]},
+        "plan": {"image_reader_writer": "Tiff3DIO", "original_median_spacing_after_transp": [1.0, 1.0, 1.0]},
+    },
+}
+# The first stage of a cascade by the name of the second.
+BEFORE = {"3d_cascade_fullres": "3d_lowres"}
+
+
+def cascade():
+    """Two stages of one plan, of which the second sees the mask of the first, as nnU-Net plans them."""
+    network = architecture(3, [2, 3, 4])
+    first = configuration(3, network, **ONE_CHANNEL, spacing=[3.5, 1.9, 2.1], next_stage="3d_cascade_fullres")
+    fine = configuration(3, network, **ONE_CHANNEL | {"use_mask_for_norm": [True]}, spacing=[2.0, 1.0, 1.2])
+    second = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    return plans("cascade_3d", {"3d_fullres": fine, "3d_lowres": first, "3d_cascade_fullres": second})
+
+
+def add_mask(preprocessed, plan, described):
+    """The preprocessed scan with the channels of the first stage's mask, as nnU-Net's data iterators add them."""
+    data, mask, _ = preprocessed
+    labels = PlansManager(plan).get_label_manager(described).foreground_labels
+    return np.vstack((np.asarray(data[:]), convert_labelmap_to_one_hot(np.asarray(mask[0]), labels, np.float32)))
 
 
 def models():
@@ -234,10 +271,12 @@ def turned_scan(file):
     nibabel.save(nibabel.Nifti1Image(values, affine), file)
 
 
-def balance(trainer, scan, described):
-    """Shifts and scales the logits of random weights, so that every class occurs in the mask of the scan."""
+def balance(trainer, scan, described, mask=None):
+    """Shifts and scales the logits of random weights, so that every class occurs in the mask of the scan. `mask` is that of the first stage
+    of a cascade."""
     preprocessor = trainer.configuration_manager.preprocessor_class(verbose=False)
-    data = preprocessor.run_case([str(scan)], None, trainer.plans_manager, trainer.configuration_manager, described)[0]
+    case = preprocessor.run_case([str(scan)], mask and str(mask), trainer.plans_manager, trainer.configuration_manager, described)
+    data = case[0] if mask is None else add_mask(case, trainer.plans_manager.plans, described)
     patch = trainer.configuration_manager.patch_size
     data = torch.from_numpy(np.asarray(data[:], np.float32))
     if len(patch) == 2:
@@ -259,8 +298,9 @@ def balance(trainer, scan, described):
         head.weight.mul_(scale.view(-1, *[1] * (head.weight.ndim - 1)))
 
 
-def save(folder, plan, which, trainer_name, folds, described, scan=None):
-    """Writes a trained model as nnU-Net does. With a scan, every class occurs in its mask. Returns the model's folder."""
+def save(folder, plan, which, trainer_name, folds, described, scan=None, mask=None):
+    """Writes a trained model as nnU-Net does. With a scan (and the mask of the first stage of a cascade), every class occurs in its mask.
+    Returns the model's folder."""
     # The trainer looks for preprocessed cases, which it does not read before it trains.
     cases = ROOT / "nnUNet_preprocessed" / plan["dataset_name"] / "nnUNetPlans"
     cases.mkdir(parents=True, exist_ok=True)
@@ -276,7 +316,7 @@ def save(folder, plan, which, trainer_name, folds, described, scan=None):
         randomise(trainer.network)
         if scan is not None:
             with contextlib.redirect_stdout(sys.stderr):
-                balance(trainer, scan, described)
+                balance(trainer, scan, described, mask)
         trainer._best_ema = np.float64(0.75)
         trainer.current_epoch = 4
         (target / f"fold_{fold}").mkdir(parents=True)
@@ -310,14 +350,20 @@ def pytorch_logits(target, folds, shape):
     return torch.cat(found, 1)
 
 
-def predict(target, folds, scan, output, mirror):
-    """The mask of nnU-Net's own predictor on the processor."""
+def predict(target, folds, scan, output, mirror, mask=None):
+    """The mask of nnU-Net's own predictor on the processor. `mask` is that of the first stage of a cascade."""
+    before = None
+    if mask is not None:
+        # The name of the scan without the number of its channel.
+        before = ROOT / "before"
+        before.mkdir(exist_ok=True)
+        shutil.copy(mask, before / f"{Path(scan).name[:-len('_0000.nii.gz')]}.nii.gz")
     predictor = nnUNetPredictor(use_mirroring=mirror, device=torch.device("cpu"), allow_tqdm=False)
     with contextlib.redirect_stdout(sys.stderr):
         predictor.initialize_from_trained_model_folder(str(target), folds)
-        truncated = str(output).removesuffix(".nii.gz")
-        predictor.predict_from_files_sequential([[str(scan)]], [truncated], overwrite=True)
-    for left in ("dataset.json", "plans.json", "predict_from_raw_data_args.json"):
+        truncated = str(output).removesuffix(predictor.dataset_json["file_ending"])
+        predictor.predict_from_files_sequential([[str(scan)]], [truncated], overwrite=True, folder_with_segs_from_prev_stage=before and str(before))
+    for left in ("dataset.json", "plans.json", "predict_from_raw_data_args.json", output.with_suffix(".json").name):
         (output.parent / left).unlink(missing_ok=True)
 
 
@@ -330,21 +376,22 @@ def near_ties(self, logits):
     return (first - second <= torch.from_numpy(np.spacing(first.abs().numpy().astype(np.float16)).astype(np.float32))).to(torch.uint8)
 
 
-def ties(target, folds, scan, mirror):
+def ties(target, folds, scan, mirror, mask=None):
     """The indices of near ties in the scan, x fastest."""
     original, LabelManager.convert_logits_to_segmentation = LabelManager.convert_logits_to_segmentation, near_ties
-    output = ROOT / "ties.nii.gz"
-    predict(target, folds, scan, output, mirror)
+    output = ROOT / f"ties{json.loads((target / 'dataset.json').read_text())['file_ending']}"
+    predict(target, folds, scan, output, mirror, mask)
     LabelManager.convert_logits_to_segmentation = original
-    return np.flatnonzero(np.asarray(nibabel.load(output).dataobj).flatten(order="F")).tolist()
+    values = skimage.io.imread(output) if output.suffix in (".png", ".tif") else np.asarray(nibabel.load(output).dataobj).T
+    return np.flatnonzero(values).tolist()
 
 
-def archive(target, file):
+def archive(targets, file):
     """An archive with the layout and compression of nnUNetv2_export_model_to_zip."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as written:
-        for path in sorted(target.rglob("*")):
+        for path in sorted(path for target in targets for path in target.rglob("*")):
             if path.is_file():
-                inside = zipfile.ZipInfo(str(path.relative_to(target.parent.parent)), (2026, 1, 1, 0, 0, 0))
+                inside = zipfile.ZipInfo(str(path.relative_to(targets[0].parent.parent)), (2026, 1, 1, 0, 0, 0))
                 inside.compress_type = zipfile.ZIP_DEFLATED
                 written.writestr(inside, path.read_bytes(), compresslevel=9)
 
@@ -355,24 +402,77 @@ def fixtures(folder):
     turned = folder / "turned.nii.gz"
     turned_scan(turned)
     for name, plan, which, trainer, folds, described in models():
-        if name in ("bottleneck_2d", "activation_first_2d"):
-            # Only in `compare`, to keep the fixtures small.
-            continue
         torch.manual_seed(len(name))
         scan = (turned if PREDICTS[name].get("turned") else SCAN) if name in PREDICTS else None
         target = save(ROOT / "models", plan, which, trainer, folds, described, scan)
         axes = 2 if which == "2d" else 3
         shape = [1, len(described["channel_names"]), *[4, 8, 8][3 - axes :]]
         found = pytorch_logits(target, folds, shape)
-        archive(target, folder / f"{name}.zip")
+        archive([target], folder / f"{name}.zip")
         if name in PREDICTS:
             for mirror in (False, True):
                 mask = f"{name}{'_mirrored' if mirror else ''}"
                 predict(target, folds, scan, folder / f"{mask}.nii.gz", mirror)
                 of_masks[mask] = ties(target, folds, scan, mirror)
         logits[name] = {"input": shape, "shape": list(found.shape), "every_fifth": [round(float(v), 6) for v in found.flatten()[::5]]}
+    of_masks |= cascade_fixture(folder, turned) | picture_fixtures(folder)
     (folder / "logits.json").write_text(json.dumps(logits) + "\n")
     (folder / "ties.json").write_text(json.dumps(of_masks) + "\n")
+
+
+def picture_scans(folder):
+    """A colour picture and a TIFF of several pages. Both state a pixel size, which nnU-Net does not read."""
+    random = np.random.default_rng(3)
+    y, x = np.mgrid[:45, :52]
+    waves = [np.sin(0.2 * x + c) + np.cos(0.15 * y * (c + 1)) for c in range(3)]
+    colours = np.stack([np.clip(127 + 50 * wave + random.normal(0, 8, wave.shape), 0, 255).astype(np.uint8) for wave in waves], -1)
+    PIL.Image.fromarray(colours).save(folder / "picture.png", dpi=(254, 254))
+    z, y, x = np.mgrid[:11, :34, :29]
+    pages = 900 + 300 * (np.sin(0.25 * x) + np.cos(0.2 * y + 0.4 * z)) + random.normal(0, 40, z.shape)
+    tifffile.imwrite(folder / "pages.tif", pages.astype(np.uint16), compression="zlib", photometric="minisblack", resolution=(25.4, 25.4), resolutionunit="INCH")
+
+
+def picture_fixtures(folder):
+    """Models of pictures and their masks. Returns the near ties."""
+    picture_scans(folder)
+    of_masks = {}
+    for (name, changes), scan in zip(PICTURES.items(), ("picture.png", "pages.tif")):
+        torch.manual_seed(len(name))
+        axes, which = (2, "2d") if name == "picture_2d" else (3, "3d_fullres")
+        network = architecture(axes, [3, 4, 4] if axes == 2 else [2, 3, 4])
+        plan = plans(name, {which: configuration(axes, network, **changes["configuration"])}, **changes["plan"])
+        for channel in range(len(changes["channels"])):
+            plan["foreground_intensity_properties_per_channel"][str(channel)] = plan["foreground_intensity_properties_per_channel"]["0"]
+        described = dataset_json(channels=changes["channels"], ending=changes["ending"])
+        target = save(ROOT / "models", plan, which, "nnUNetTrainer", [0], described, folder / scan)
+        archive([target], folder / f"{name}.zip")
+        for mirror in (False, True):
+            mask = f"{name}{'_mirrored' if mirror else ''}"
+            predict(target, [0], folder / scan, folder / f"{mask}{changes['ending']}", mirror)
+            of_masks[mask] = ties(target, [0], folder / scan, mirror)
+    return of_masks
+
+
+def cascade_fixture(folder, scan):
+    """Both stages of a cascade, the second with two folds, and its masks. Returns the near ties of both stages."""
+    torch.manual_seed(5)
+    plan, described = cascade(), dataset_json(channels=["MRI"])
+    second, first = next(iter(BEFORE.items()))
+    # Both stages have the folds, because an import takes the same ones of both.
+    folds = [0, 1]
+    targets = [save(ROOT / "models", plan, first, "nnUNetTrainer", folds, described, scan)]
+    before = {mirror: ROOT / f"lowres_{mirror}.nii.gz" for mirror in (False, True)}
+    for mirror, mask in before.items():
+        predict(targets[0], folds, scan, mask, mirror)
+    targets.append(save(ROOT / "models", plan, second, "nnUNetTrainer", folds, described, scan, before[False]))
+    archive(targets, folder / "cascade_3d.zip")
+    of_masks = {}
+    for mirror, mask in before.items():
+        name = f"cascade_3d{'_mirrored' if mirror else ''}"
+        predict(targets[1], folds, scan, folder / f"{name}.nii.gz", mirror, mask)
+        of_masks[name] = ties(targets[1], folds, scan, mirror, mask)
+        of_masks[f"{name}_first"] = ties(targets[0], folds, scan, mirror)
+    return of_masks
 
 
 def compare(sulcus):

@@ -1,10 +1,12 @@
 """Masks of imported nnU-Net models against those of nnU-Net's own predictor, voxel by voxel, with times and memory.
 
     pip install nnunetv2==2.8.1
-    python nnunet_predict.py path/to/sulcus examples/data/hippocampus [--thick SCAN.nii.gz] [--large SCAN.nii.gz]
+    python nnunet_predict.py path/to/sulcus examples/data/hippocampus [--thick SCAN.nii.gz] [--large SCAN.nii.gz] [--rounds 3]
 
 Networks of nnU-Net's architectures are trained for some seconds, on the hippocampus cases or, for the other scans, on classes of
 intensity, so that few voxels lie near a tie. Each model is saved as nnU-Net does and imported; its masks in the exact mode must be equal.
+Both programs predict in turn, each in processes of their own. Times are the least of the rounds: wall time and time of all processors. Ours
+are of the whole process, theirs begin when Python has loaded the packages and the model. Memory is the peak of the process.
 Prints a line of JSON for each case.
 """
 
@@ -12,10 +14,10 @@ import argparse
 import contextlib
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -56,6 +58,9 @@ def cases(scans):
     yield "3-D regions", small, 3, iso, {"regions": True}, [0, 1], False
     yield "3-D transposed", small, 3, iso, {"transpose_forward": [1, 2, 0], "transpose_backward": [2, 0, 1]}, [0], True
     yield "3-D reoriented", small, 3, iso, {"image_reader_writer": "SimpleITKIOWithReorient"}, [0], False
+    low = dict(spacing=[2.0, 2.0, 2.0], patch_size=[24, 32, 24])
+    yield "3-D cascade", small, 3, iso | dict(before=low), {}, [0, 1], False
+    yield "3-D cascade, mirrored", small, 3, iso | dict(before=low, spacing=[0.9, 1.1, 1.0]), {}, [0], True
     yield "2-D", small, 2, flat, {}, [0], False
     yield "2-D mirrored, resampled", small, 2, flat | dict(spacing=[0.8, 1.2]), {"transpose_forward": [2, 0, 1], "transpose_backward": [1, 2, 0]}, [0, 1], True
     if "thick" in scans:
@@ -68,17 +73,24 @@ def cases(scans):
             torch_only[key] = {"is_seg": False, "force_separate_z": None, "memefficient_seg_resampling": False}
         yield "thick slices, PyTorch's resampling", scans["thick"], 3, thick | torch_only, {}, [0], False
     if "large" in scans:
-        large = iso | dict(patch_size=[96, 96, 96], spacing=[1.2, 1.2, 1.2])
-        yield "whole head", scans["large"], 3, large | dict(use_mask_for_norm=[True]), {}, [0], False
+        large = iso | dict(patch_size=[64, 64, 64], use_mask_for_norm=[True])
+        yield "whole head, 2 mm", scans["large"], 3, large | dict(spacing=[2.0, 2.0, 2.0]), {}, [0], False
+        yield "whole head, 1.2 mm", scans["large"], 3, large | dict(patch_size=[96, 96, 96], spacing=[1.2, 1.2, 1.2]), {}, [0], False
 
 
 def plan_of(name, axes, changes, plan_changes):
+    """The plan, its configurations in the order in which they predict, and the data set."""
     changes = dict(changes)
+    before = changes.pop("before", None)
     network = architecture(axes, changes.pop("features"), changes.pop("strides"), changes.pop("residual", False))
-    which = "2d" if axes == 2 else "3d_fullres"
+    which = ["2d" if axes == 2 else "3d_fullres"]
     base = dict(normalization_schemes=["ZScoreNormalization"], use_mask_for_norm=[False])
-    configuration = models.configuration(axes, network, **(base | changes))
-    plan = models.plans(f"Dataset001_{''.join(c if c.isalnum() else '_' for c in name)}", {which: configuration})
+    configurations = {which[0]: models.configuration(axes, network, **(base | changes))}
+    if before is not None:
+        configurations["3d_lowres"] = models.configuration(axes, network, **(base | changes | before), next_stage="3d_cascade_fullres")
+        configurations["3d_cascade_fullres"] = {"inherits_from": which[0], "previous_stage": "3d_lowres"}
+        which = ["3d_lowres", "3d_cascade_fullres"]
+    plan = models.plans(f"Dataset001_{''.join(c if c.isalnum() else '_' for c in name)}", configurations)
     regions = plan_changes.get("regions", False)
     plan.update({key: value for key, value in plan_changes.items() if key != "regions"})
     labels = {"background": 0, "whole": [1, 2], "posterior": [2]} if regions else {"background": 0, "anterior": 1, "posterior": 2}
@@ -109,6 +121,10 @@ def train(network, pairs, plan, which, described, iterations, seed):
     prepared = []
     for image, seg, properties in pairs:
         data, seg, _ = configuration.preprocessor_class(verbose=False).run_case_npy(image, seg, dict(properties), manager, configuration, described)
+        if configuration.previous_stage_name is not None:
+            # The reference is the mask of the first stage.
+            labels = manager.get_label_manager(described).foreground_labels
+            data = np.vstack((data, models.convert_labelmap_to_one_hot(seg[0], labels, data.dtype)))
         prepared.append((torch.from_numpy(data.astype("f4")), torch.from_numpy(np.maximum(seg[0], 0).astype("i8"))))
     generator = np.random.default_rng(seed)
     optimiser = torch.optim.Adam(network.parameters(), 2e-3)
@@ -151,28 +167,58 @@ def save(folder, plan, which, folds, described, kind, scan, iterations):
     return models.save(folder, plan, which, "nnUNetTrainer", folds, described)
 
 
-def their_mask(target, folds, scan, mirror, out):
-    """In a process of its own, for its peak of memory."""
-    code = (
-        "import sys, json, time, resource; sys.path.insert(0, %r)\n"
-        "import torch; from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor\n"
-        "torch.set_num_threads(%d)\n"
-        "p = nnUNetPredictor(use_mirroring=%r, perform_everything_on_device=False, device=torch.device('cpu'), allow_tqdm=False)\n"
-        "p.initialize_from_trained_model_folder(%r, %r)\n"
-        "rw = p.plans_manager.image_reader_writer_class()\n"
-        "start = time.time(); image, properties = rw.read_images([%r])\n"
-        "seg = p.predict_single_npy_array(image, properties); rw.write_seg(seg, %r, properties)\n"
-        "print(json.dumps({'seconds': time.time() - start, 'mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}))\n"
-    ) % (str(Path(__file__).parent), os.cpu_count(), mirror, str(target), tuple(folds), str(scan), str(out))
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def measured(command):
+    """The output of a process, its wall time, the time of all processors, and its peak of memory."""
+    start = time.time()
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=out, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.time() - start
+        out.seek(0), errors.seek(0)
+        if process.returncode != 0:
+            raise RuntimeError(errors.read())
+        return out.read(), {"wall": round(wall, 2), "cpu": round(usage.ru_utime + usage.ru_stime, 2), "mb": round(usage.ru_maxrss / 1e3)}
+
+
+PREDICT = """
+import json, resource, sys, time, torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+threads, mirror, targets, folds, scan, outputs = json.loads(sys.argv[1])
+torch.set_num_threads(threads)
+predictors = []
+for target in targets:
+    p = nnUNetPredictor(use_mirroring=mirror, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False)
+    p.initialize_from_trained_model_folder(target, folds)
+    predictors.append(p)
+def cpu():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+start, start_cpu, before = time.time(), cpu(), None
+for p, output in zip(predictors, outputs):
+    rw = p.plans_manager.image_reader_writer_class()
+    image, properties = rw.read_images([scan])
+    seg = p.predict_single_npy_array(image, properties, None if before is None else rw.read_seg(before)[0])
+    rw.write_seg(seg, output, properties)
+    before = output
+print(json.dumps({"wall": round(time.time() - start, 2), "cpu": round(cpu() - start_cpu, 2)}))
+"""
+
+
+def their_mask(targets, folds, scan, mirror, out):
+    """In a process of its own, for its peak of memory. The last output is the mask."""
+    outputs = [f"{out}.{i}.nii.gz" for i in range(len(targets) - 1)] + [str(out)]
+    options = json.dumps([os.cpu_count(), mirror, [str(target) for target in targets], folds, str(scan), outputs])
+    printed, of_process = measured([sys.executable, "-c", PREDICT, options])
+    return json.loads(printed.strip().splitlines()[-1]) | {"mb": of_process["mb"]}
 
 
 def our_mask(sulcus, model, scan, out, *options):
-    start = time.time()
-    done = subprocess.run([sulcus, "predict", "-m", model, scan, "-o", out, "--json", *options], check=True, capture_output=True, text=True)
-    line = json.loads(done.stdout.strip().splitlines()[-1])
-    return {"seconds": round(time.time() - start, 2), "mb": round(line["peak_memory_bytes"] / 1e6), "numerics": line.get("numerics", "float32")}
+    return measured([sulcus, "predict", "-m", model, scan, "-o", out, "--json", "-q", *options])[1]
+
+
+def least(rounds):
+    return {key: min(of_round[key] for of_round in rounds) for key in rounds[0]}
 
 
 def differences(ours, theirs):
@@ -189,6 +235,7 @@ def main():
     parser.add_argument("--thick")
     parser.add_argument("--large")
     parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only")
     arguments = parser.parse_args()
     # Not one of those that the network was trained with.
@@ -203,14 +250,25 @@ def main():
                 continue
             plan, which, described = plan_of(name, axes, changes, plan_changes)
             with contextlib.redirect_stdout(sys.stderr):
-                target = save(models.ROOT / "trained", plan, which, folds, described, kinds[scan], scan, arguments.iterations)
+                iterations = arguments.iterations
+                targets = [save(models.ROOT / "trained", plan, of, folds, described, kinds[scan], scan, iterations) for of in which]
             model = str(models.ROOT / "model.onnx")
-            subprocess.run([arguments.sulcus, "import", "nnunet", str(target), "--fold", ",".join(map(str, folds)), "-o", model, "-q"], check=True)
+            options = ["--fold", ",".join(map(str, folds)), "--configuration", which[-1], "-o", model, "-q"]
+            subprocess.run([arguments.sulcus, "import", "nnunet", str(targets[-1]), *options], check=True)
             theirs, exact, default = (models.ROOT / f"{which}.nii.gz" for which in ("theirs", "exact", "default"))
             options = ["--mirror"] if mirror else []
-            line = {"case": name, "theirs": their_mask(target, folds, scan, mirror, theirs)}
-            line["exact"] = our_mask(arguments.sulcus, model, scan, str(exact), "--exact", *options) | differences(exact, theirs)
-            line["default"] = our_mask(arguments.sulcus, model, scan, str(default), *options) | differences(default, theirs)
+            rounds = []
+            for _ in range(arguments.rounds):
+                rounds.append({
+                    "theirs": their_mask(targets, folds, scan, mirror, theirs),
+                    "exact": our_mask(arguments.sulcus, model, scan, str(exact), "--exact", *options),
+                    "default": our_mask(arguments.sulcus, model, scan, str(default), *options),
+                })
+            line = {"case": name} | {key: least([of_round[key] for of_round in rounds]) for key in rounds[0]}
+            line["exact"] |= differences(exact, theirs)
+            line["default"] |= differences(default, theirs)
+            for mode in ("exact", "default"):
+                line[mode]["ratios"] = {key: round(line[mode][key] / line["theirs"][key], 2) for key in ("wall", "cpu", "mb")}
             failed |= line["exact"]["different"] > 0
             print(json.dumps(line), flush=True)
             os.remove(model)

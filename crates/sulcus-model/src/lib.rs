@@ -43,7 +43,8 @@ pub use postprocess::Postprocess;
 pub use precision::{Calibration, Precision, QuantizationReport, UnknownPrecision};
 pub use region::Region;
 pub use spec::{
-    ChannelSpec, CoarseAxis, FORMAT_VERSION, ModelSpec, OutputActivation, SPEC_KEY, SpacingRule, Tiling, Training,
+    ChannelSpec, CoarseAxis, FORMAT_VERSION, MaskUse, ModelSpec, OutputActivation, PreviousNetwork, SPEC_KEY,
+    SpacingRule, Tiling, Training,
 };
 pub use structure::Structure;
 pub use training_scans::{AxisRange, ChannelRange, TrainingScans};

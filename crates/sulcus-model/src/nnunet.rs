@@ -4,6 +4,9 @@ use sulcus_volume::Spacing;
 /// A voxel size above this ratio to the smallest is anisotropic for nnU-Net.
 const ANISOTROPY_THRESHOLD: f64 = 3.0;
 
+/// The greatest order of a spline in SciPy.
+const MAX_ORDER: u8 = 5;
+
 /// Where a model that was imported from nnU-Net v2 comes from. Only such models can be computed as nnU-Net computes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,9 +88,9 @@ pub struct NnunetResampling {
 pub enum ResamplingMethod {
     /// `resample_data_or_seg_to_shape`: splines, as scikit-image's `resize` computes them, clipped to the range of the source.
     Spline {
-        /// Order of the spline: 0, 1 or 3.
+        /// Order of the spline: 0 to 5.
         order: u8,
-        /// Order along a coarse axis: 0, 1 or 3.
+        /// Order along a coarse axis: 0 to 5.
         order_z: u8,
     },
     /// `resample_torch_fornnunet`: PyTorch's `interpolate`, linear, and the nearest slice along a coarse axis.
@@ -103,6 +106,12 @@ impl NnunetResampling {
     const fn spline(order: u8) -> Self {
         let method = ResamplingMethod::Spline { order, order_z: 0 };
         Self { method, separate_z: None, anisotropy_threshold: ANISOTROPY_THRESHOLD }
+    }
+
+    /// Whether it has splines that exist only since format version 7.
+    pub(crate) fn has_other_orders(&self) -> bool {
+        let ResamplingMethod::Spline { order, order_z } = self.method else { return false };
+        [order, order_z].iter().any(|order| ![0, 1, 3].contains(order))
     }
 
     /// The coarse axis (0 is x) along which values are resampled separately from the others, if there is one
@@ -121,12 +130,12 @@ impl NnunetResampling {
         axes.next().is_none().then_some(axis)
     }
 
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         if let ResamplingMethod::Spline { order, order_z } = self.method
-            && [order, order_z].iter().any(|order| ![0, 1, 3].contains(order))
+            && order.max(order_z) > MAX_ORDER
         {
             return Err(format!(
-                "it resamples with splines of order {order} and {order_z}, possible are 0, 1 and 3"
+                "it resamples with splines of order {order} and {order_z}, possible are 0 to {MAX_ORDER}"
             ));
         }
         if !(self.anisotropy_threshold >= 1.0 && self.anisotropy_threshold.is_finite()) {
@@ -177,9 +186,10 @@ mod tests {
         for mm in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert!(rule(default, [Some(mm), None, None]).check().is_err());
         }
-        let quadratic = ResamplingMethod::Spline { order: 2, order_z: 0 };
-        let message = rule(NnunetResampling { method: quadratic, ..default }, [None; 3]).check().unwrap_err();
-        assert!(message.contains("order 2"), "{message}");
+        let of_order = |order| ResamplingMethod::Spline { order, order_z: 0 };
+        assert!(rule(NnunetResampling { method: of_order(5), ..default }, [None; 3]).check().is_ok());
+        let message = rule(NnunetResampling { method: of_order(6), ..default }, [None; 3]).check().unwrap_err();
+        assert!(message.contains("order 6"), "{message}");
         assert!(rule(NnunetResampling { anisotropy_threshold: 0.5, ..default }, [None; 3]).check().is_err());
     }
 

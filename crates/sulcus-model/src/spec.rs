@@ -1,16 +1,20 @@
+mod previous;
+
 use serde::{Deserialize, Serialize};
-use sulcus_volume::{Interpolation, LabelTable, Spacing};
+use sulcus_volume::{Geometry, Interpolation, LabelTable, Spacing};
 
 use crate::{
     CropRule, GoldenCase, GridAxes, NetworkSpec, NnunetOrigin, NnunetSpacing, Normalisation, Postprocess,
     Precision, QuantizationReport, Region, SpecError, Structure, TrainingScans,
 };
 
+pub use previous::{MaskUse, PreviousNetwork};
+
 /// The key of the ONNX metadata entry that holds the specification.
 pub const SPEC_KEY: &str = "sulcus.spec";
 
 /// The newest format version that this code reads.
-pub const FORMAT_VERSION: u32 = 6;
+pub const FORMAT_VERSION: u32 = 7;
 /// The oldest format version. A specification that needs no newer feature is written in it.
 const OLDEST_VERSION: u32 = 1;
 /// The first version with regions.
@@ -24,6 +28,9 @@ const TRAINING_SCANS_VERSION: u32 = 5;
 /// The first version with models from nnU-Net: stored axes, its resampling, tiles and largest components, images that are not
 /// normalised, and several networks in one file.
 const NNUNET_VERSION: u32 = 6;
+/// The first version with networks that use the mask of another network, splines of order 2, 4 and 5, and assumed voxel
+/// sizes.
+const PREVIOUS_VERSION: u32 = 7;
 
 /// Everything that prediction needs to know about a model besides its graph. It is stored in the `.onnx` file as JSON,
 /// under [`SPEC_KEY`].
@@ -50,6 +57,9 @@ pub struct ModelSpec {
     /// channel axis, `[N, networks · K, (D,) H, W]`, and are averaged.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub networks: usize,
+    /// The network of this file whose mask this one uses, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Box<PreviousNetwork>>,
     /// The part of a scan that the model sees.
     #[serde(default, skip_serializing_if = "CropRule::is_whole")]
     pub crop: CropRule,
@@ -57,6 +67,10 @@ pub struct ModelSpec {
     pub orientation: GridAxes,
     /// The voxel size that the network works on.
     pub spacing: SpacingRule,
+    /// The voxel size along x, y, z of the file that every scan counts as having, in millimetres, whatever its file states; absent for the
+    /// stated one. (nnU-Net's readers of pictures read no voxel sizes.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assumed_mm: Option<Spacing>,
     /// Patch size of the training, (D,) H, W.
     pub patch: Vec<usize>,
     /// How a volume is divided into tiles at prediction.
@@ -256,6 +270,22 @@ impl ModelSpec {
         }
     }
 
+    /// Number of channels of the graph's input: those of the scan, and those that the mask of the previous network becomes.
+    pub fn input_channels(&self) -> usize {
+        let of_mask = self.previous.as_ref().map_or(0, |previous| previous.mask.input_channels());
+        self.channels.len().saturating_add(of_mask)
+    }
+
+    /// The voxel size of a scan on this grid, along the axes of its file.
+    pub fn scan_spacing(&self, geometry: &Geometry) -> Spacing {
+        self.assumed_mm.unwrap_or_else(|| geometry.spacing())
+    }
+
+    /// The previous network, the one before it, and so on.
+    pub fn previous_networks(&self) -> impl Iterator<Item = &PreviousNetwork> {
+        std::iter::successors(self.previous.as_deref(), |network| network.spec.previous.as_deref())
+    }
+
     /// The structures to segment: the regions, or the labels if there are no regions.
     pub fn structures(&self) -> Vec<Structure> {
         Structure::all(&self.labels, &self.regions)
@@ -269,6 +299,13 @@ impl ModelSpec {
     /// The oldest format version that has every feature of this specification. Files are written in it, so that older
     /// programs can read all files whose features they know.
     pub fn min_format_version(&self) -> u32 {
+        let other_splines = match &self.spacing {
+            SpacingRule::Nnunet(rule) => rule.image.has_other_orders() || rule.logits.has_other_orders(),
+            _ => false,
+        };
+        if self.previous.is_some() || other_splines || self.assumed_mm.is_some() {
+            return PREVIOUS_VERSION;
+        }
         if self.needs_nnunet_version() {
             return NNUNET_VERSION;
         }
@@ -371,6 +408,9 @@ impl ModelSpec {
                 Self::MAX_TOLERANCE,
                 self.spacing.tolerance()
             ));
+        }
+        if let Some(previous) = &self.previous {
+            previous.check(self).map_err(SpecError::Invalid)?;
         }
         if let Some(scans) = &self.training_scans {
             scans.check(self.channels.len()).map_err(SpecError::Invalid)?;

@@ -1,15 +1,17 @@
 //! The specification of an imported model.
 
 use sulcus_model::{
-    AxisOrder, ChannelSpec, CropRule, Dimensions, Downsampling, Encoder, GridAxes, ImportedNetwork, ModelSpec,
-    NetworkSpec, NnunetOrigin, NnunetResampling, NnunetSpacing, Norm, Normalisation, OutputActivation,
-    ResamplingMethod, SpacingRule, StageConfig, Tiling, Training,
+    AxisOrder, ChannelSpec, CropRule, Dimensions, Downsampling, Encoder, GridAxes, ImportedNetwork, MaskUse,
+    ModelSpec, NetworkSpec, NnunetOrigin, NnunetResampling, NnunetSpacing, Norm, Normalisation, OutputActivation,
+    PreviousNetwork, ResamplingMethod, SpacingRule, StageConfig, Tiling, Training,
 };
-use sulcus_volume::Orientation;
+use sulcus_volume::{Label, Orientation, Spacing};
 
 use crate::checkpoint::CheckpointInfo;
 use crate::folder::{CheckpointChoice, Fold};
-use crate::plans::{Architecture, Block, Configuration, Dataset, PlansError, Resampling, ResamplingKind, Scheme};
+use crate::plans::{
+    Architecture, Block, Configuration, Dataset, PlansError, Previous, Resampling, ResamplingKind, Scheme,
+};
 
 /// The step of nnU-Net's window: half a patch.
 const TILE_STEP: f64 = 0.5;
@@ -26,7 +28,7 @@ pub(crate) struct Networks<'a> {
     pub(crate) has_batch_norm: bool,
 }
 
-/// Describes a model.
+/// Describes a model. `previous` is the first stage of a cascade.
 ///
 /// # Errors
 /// For what the pipeline cannot do as nnU-Net does, by its name.
@@ -34,6 +36,7 @@ pub(crate) fn model_spec(
     configuration: &Configuration,
     dataset: &Dataset,
     networks: &Networks<'_>,
+    previous: Option<ModelSpec>,
 ) -> Result<ModelSpec, PlansError> {
     let architecture = &configuration.architecture;
     let has_regions = !dataset.labels.regions.is_empty();
@@ -57,6 +60,7 @@ pub(crate) fn model_spec(
         crop: CropRule::Nonzero,
         orientation: orientation(configuration)?,
         spacing: spacing(configuration)?,
+        assumed_mm: assumed_mm(configuration)?,
         patch: configuration.patch.clone(),
         tiling: Tiling::CentredPatch,
         tile_step: TILE_STEP,
@@ -85,10 +89,32 @@ pub(crate) fn model_spec(
         precision: None,
         unchecked: None,
         golden_case: None,
+        previous: previous_network(configuration, dataset, previous)?,
     };
     spec.format_version = spec.min_format_version();
     spec.check().map_err(|e| PlansError::Contradiction { reason: e.to_string() })?;
     Ok(spec)
+}
+
+/// The first stage of a cascade, and how the second one sees its mask.
+fn previous_network(
+    configuration: &Configuration,
+    dataset: &Dataset,
+    spec: Option<ModelSpec>,
+) -> Result<Option<Box<PreviousNetwork>>, PlansError> {
+    let Some((spec, Previous { configuration, mask })) = spec.zip(configuration.previous.as_ref()) else {
+        return Ok(None);
+    };
+    let labels = mask_labels(dataset);
+    let mask = MaskUse::InputChannels { labels, resampling: resampling(*mask)? };
+    Ok(Some(Box::new(PreviousNetwork { name: configuration.clone(), spec, mask })))
+}
+
+/// The labels of a mask that the second stage of a cascade sees, in the order of its input channels.
+pub(crate) fn mask_labels(dataset: &Dataset) -> Vec<Label> {
+    let mut labels: Vec<Label> = dataset.labels.labels.entries().iter().map(|entry| entry.value).collect();
+    labels.sort_unstable();
+    labels
 }
 
 fn network_spec(architecture: &Architecture, networks: &Networks<'_>) -> NetworkSpec {
@@ -141,15 +167,36 @@ fn orientation(configuration: &Configuration) -> Result<GridAxes, PlansError> {
             Ok(Orientation::RAS.permuted(order.stored_axes()).unwrap_or(Orientation::RAS).into())
         }
         // No reader is named in plans of the first versions.
-        "SimpleITKIO" | "NibabelIO" | "" => Ok(GridAxes::Stored(order)),
-        "NaturalImage2DIO" | "Tiff3DIO" => Err(PlansError::unsupported(
-            format!("the reader `{}`", configuration.reader),
-            "models of pictures cannot be imported yet",
-        )),
+        "SimpleITKIO" | "NibabelIO" | PICTURES | TIFF | "" => Ok(GridAxes::Stored(order)),
         other => {
             Err(PlansError::unsupported(format!("the reader `{other}`"), "it is not one of nnU-Net's own readers"))
         }
     }
+}
+
+/// nnU-Net's readers of pictures: of a single one, and of the pages of a TIFF.
+const PICTURES: &str = "NaturalImage2DIO";
+const TIFF: &str = "Tiff3DIO";
+
+/// The readers of pictures ignore what a file states. That of TIFF takes voxel sizes from JSON files beside the scans, if there are any.
+fn assumed_mm(configuration: &Configuration) -> Result<Option<Spacing>, PlansError> {
+    let along_xyz = match configuration.reader.as_str() {
+        PICTURES => [1.0, 1.0, 999.0],
+        TIFF => [1.0; 3],
+        _ => return Ok(None),
+    };
+    let is_one = |mm: &f64| *mm == 1.0;
+    if configuration.reader == TIFF && !configuration.median_spacing.iter().all(is_one) {
+        return Err(PlansError::unsupported(
+            format!("the reader `{TIFF}` with voxel sizes"),
+            format!(
+                "its training scans had voxels of {:?}, which nnU-Net reads from JSON files beside the scans; only scans without such \
+                 files, whose voxels count as 1, can be predicted",
+                configuration.median_spacing
+            ),
+        ));
+    }
+    Ok(Spacing::new(along_xyz).ok())
 }
 
 fn spacing(configuration: &Configuration) -> Result<SpacingRule, PlansError> {

@@ -16,11 +16,12 @@ use std::path::Path;
 use common::{CHECKPOINT, Model, fixture};
 use serde_json::json;
 use sulcus_model::{
-    Activation, Dimensions, Encoder, Norm, Normalisation, OutputActivation, Postprocess, ResamplingMethod,
-    SpacingRule, Tiling,
+    Activation, Dimensions, Encoder, MaskUse, Norm, Normalisation, OutputActivation, Postprocess,
+    ResamplingMethod, SpacingRule, Tiling,
 };
 use sulcus_nnunet::{CheckpointChoice, Fold, ImportOptions, ImportedModel, import};
-use sulcus_onnx::{read_constants, read_spec};
+use sulcus_onnx::{read_constants, read_model, read_spec, split_networks};
+use sulcus_volume::Spacing;
 
 fn imported(name: &str) -> ImportedModel {
     import(&fixture(name), &ImportOptions::default()).unwrap()
@@ -128,6 +129,97 @@ fn inherited_configuration_with_regions_and_two_folds() {
     assert_eq!((one.networks, one.nnunet.unwrap().folds), (1, vec!["1".to_owned()]));
 }
 
+fn cascade() -> ImportOptions {
+    ImportOptions { configuration: Some("3d_cascade_fullres".to_owned()), ..ImportOptions::default() }
+}
+
+#[test]
+fn cascade_is_one_file() {
+    let ImportedModel { bytes, spec, .. } = import(&fixture("cascade_3d"), &cascade()).unwrap();
+    assert_eq!(read_spec(&bytes).unwrap(), spec);
+    assert_eq!((spec.channels.len(), spec.input_channels(), spec.networks), (1, 3, 2));
+    let previous = spec.previous.as_ref().unwrap();
+    assert_eq!((previous.name.as_str(), previous.spec.networks), ("3d_lowres", 2));
+    let SpacingRule::Nnunet(rule) = previous.spec.spacing else { panic!("{:?}", previous.spec.spacing) };
+    assert_eq!(rule.mm, [Some(2.1), Some(1.9), Some(3.5)]);
+    let MaskUse::InputChannels { labels, resampling } = &previous.mask else { panic!("{:?}", previous.mask) };
+    assert_eq!(labels.as_slice(), [1, 2]);
+    assert_eq!(resampling.method, ResamplingMethod::Spline { order: 1, order_z: 0 });
+    assert_eq!(previous.spec.nnunet.as_ref().unwrap().configuration, "3d_lowres");
+    // Each network as a file of its own is the one that is imported alone, apart from its names.
+    let files = split_networks(bytes, &spec).unwrap();
+    let low = ImportOptions { configuration: Some("3d_lowres".to_owned()), ..ImportOptions::default() };
+    let alone = import(&fixture("cascade_3d"), &low).unwrap();
+    assert_eq!(alone.spec, previous.spec);
+    let weights = |file: &[u8]| {
+        let mut constants = read_constants(file).unwrap();
+        constants.iter_mut().for_each(|c| c.name = c.name.replace("3d_lowres.", ""));
+        constants.sort_by(|a, b| a.name.cmp(&b.name));
+        constants
+    };
+    assert_eq!(files.len(), 2);
+    assert_eq!(weights(&files[1]), weights(&alone.bytes));
+    let model = read_model(&files[1]).unwrap().graph.unwrap();
+    assert_eq!((model.input[0].name.as_str(), model.output[0].name.as_str()), ("image", "logits"));
+    assert_eq!(model.node.len(), read_model(&alone.bytes).unwrap().graph.unwrap().node.len());
+}
+
+/// The first stage lies beside the second, whether the archive, its folder, or the folder of the second is given.
+#[test]
+fn both_stages_of_a_cascade_are_found() {
+    let model = Model::new("cascade_3d");
+    let expected = import(&fixture("cascade_3d"), &cascade()).unwrap();
+    let second = model.path().with_file_name("nnUNetTrainer__nnUNetPlans__3d_cascade_fullres");
+    for path in [model.root(), second.parent().unwrap(), &second] {
+        assert_eq!(import(path, &cascade()).unwrap().bytes, expected.bytes, "{}", path.display());
+    }
+    let one = ImportOptions { folds: vec![Fold::Number(1)], ..cascade() };
+    let spec = import(&second, &one).unwrap().spec;
+    assert_eq!((spec.networks, spec.previous.as_ref().unwrap().spec.networks), (1, 1));
+    fs::remove_dir_all(second.with_file_name("nnUNetTrainer__nnUNetPlans__3d_lowres").join("fold_1")).unwrap();
+    let message = import(&second, &one).unwrap_err().to_string();
+    assert!(message.contains("there is no fold 1") && message.contains("3d_lowres"), "{message}");
+    let plans = second.join("plans.json");
+    let original = fs::read(&plans).unwrap();
+    let changed = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut value: serde_json::Value = serde_json::from_slice(&original).unwrap();
+        change(&mut value["configurations"]);
+        fs::write(&plans, value.to_string()).unwrap();
+        let message = import(&second, &ImportOptions::default()).unwrap_err().to_string();
+        message.replace(&second.parent().unwrap().display().to_string(), "PATH")
+    };
+    insta::assert_snapshot!(changed(&|c| c["3d_fullres"]["resampling_fn_seg_kwargs"]["is_seg"] = json!(false)), @"cannot import the nnU-Net model: the resampling of masks with `is_seg` false is not supported: it is not what nnU-Net plans: PATH/nnUNetTrainer__nnUNetPlans__3d_cascade_fullres/plans.json");
+    insta::assert_snapshot!(changed(&|c| c["3d_cascade_fullres"]["previous_stage"] = json!("3d_cascade_fullres")), @"cannot import the nnU-Net model: its configurations need each other's masks: 3d_cascade_fullres → 3d_cascade_fullres: PATH/nnUNetTrainer__nnUNetPlans__3d_cascade_fullres/plans.json");
+    fs::write(&plans, &original).unwrap();
+    fs::remove_dir_all(second.with_file_name("nnUNetTrainer__nnUNetPlans__3d_lowres")).unwrap();
+    let message = import(&second, &cascade()).unwrap_err().to_string();
+    insta::assert_snapshot!(message.replace(&second.parent().unwrap().display().to_string(), "PATH"), @"cannot import this as a model of nnU-Net: the network needs the mask of the configuration `3d_lowres`, and there is no model of it in `nnUNetTrainer__nnUNetPlans__3d_lowres`; put both beside each other as nnU-Net does, or give an archive or a folder above both: PATH/nnUNetTrainer__nnUNetPlans__3d_cascade_fullres");
+}
+
+#[test]
+fn pictures_have_no_voxel_size() {
+    let spec = imported("picture_2d").spec;
+    assert_eq!(spec.assumed_mm.map(Spacing::mm), Some([1.0, 1.0, 999.0]));
+    assert_eq!((spec.orientation.to_string().as_str(), spec.format_version), ("stored", 7));
+    assert_eq!(imported("tiff_3d").spec.assumed_mm.map(Spacing::mm), Some([1.0; 3]));
+    assert_eq!(imported("plain_2d").spec.assumed_mm, None);
+}
+
+#[test]
+fn splines_of_every_order() {
+    for order in 0..=5 {
+        let model = Model::new("bottleneck_3d");
+        model.edit("plans.json", |plans| {
+            plans["configurations"]["3d_fullres"]["resampling_fn_data_kwargs"]["order"] = json!(order);
+        });
+        let spec = import(model.path(), &ImportOptions::default()).unwrap().spec;
+        let SpacingRule::Nnunet(rule) = spec.spacing else { panic!("{:?}", spec.spacing) };
+        assert_eq!(rule.image.method, ResamplingMethod::Spline { order, order_z: 0 });
+        // Older programs do not know the others.
+        assert_eq!(spec.format_version, if [0, 1, 3].contains(&order) { 6 } else { 7 });
+    }
+}
+
 #[test]
 fn every_level_of_the_layout_can_be_given() {
     let model = Model::new("plain_2d");
@@ -197,7 +289,6 @@ fn plans_that_ask_for_more_are_refused_by_name() {
         let key = key.to_owned();
         refused_plan("plain_2d", |plans| plans["configurations"]["2d"][key] = value)
     };
-    insta::assert_snapshot!(changed("previous_stage", json!("3d_lowres")), @"cannot import the nnU-Net model: a cascade is not supported: the network needs the mask of the configuration `3d_lowres` as input: PATH/plans.json");
     insta::assert_snapshot!(changed("preprocessor_name", json!("MyPreprocessor")), @"cannot import the nnU-Net model: `preprocessor_name` MyPreprocessor is not supported: only nnU-Net's own DefaultPreprocessor is known: PATH/plans.json");
     insta::assert_snapshot!(changed("resampling_fn_data", json!("my_resampling")), @"cannot import the nnU-Net model: the resampling `my_resampling` is not supported: it is not one of nnU-Net's own functions: PATH/plans.json");
     insta::assert_snapshot!(changed("normalization_schemes", json!(["Mine"])), @"cannot import the nnU-Net model: the normalisation `Mine` is not supported: it is not one of nnU-Net's own schemes: PATH/plans.json");
@@ -222,7 +313,8 @@ fn plans_that_ask_for_more_are_refused_by_name() {
         let key = key.to_owned();
         refused_plan("plain_2d", |plans| plans[key] = value)
     };
-    insta::assert_snapshot!(root("image_reader_writer", json!("NaturalImage2DIO")), @"cannot import the nnU-Net model: the reader `NaturalImage2DIO` is not supported: models of pictures cannot be imported yet: PATH/plans.json");
+    insta::assert_snapshot!(root("image_reader_writer", json!("MyReader")), @"cannot import the nnU-Net model: the reader `MyReader` is not supported: it is not one of nnU-Net's own readers: PATH/plans.json");
+    insta::assert_snapshot!(root("image_reader_writer", json!("Tiff3DIO")), @"cannot import the nnU-Net model: the reader `Tiff3DIO` with voxel sizes is not supported: its training scans had voxels of [3.0, 1.0, 1.5], which nnU-Net reads from JSON files beside the scans; only scans without such files, whose voxels count as 1, can be predicted: PATH/plans.json");
     insta::assert_snapshot!(root("label_manager", json!("MyLabelManager")), @"cannot import the nnU-Net model: `label_manager` MyLabelManager is not supported: only nnU-Net's own LabelManager is known: PATH/plans.json");
     insta::assert_snapshot!(root("transpose_forward", json!([0, 0, 1])), @"cannot import the nnU-Net model: its entry `transpose_forward` must be an order of the axes 0, 1, 2, found [0,0,1]: PATH/plans.json");
 }

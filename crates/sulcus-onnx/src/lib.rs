@@ -7,6 +7,7 @@
 //!   neither decode nor change the graph.
 //! - [`GraphBuilder`] builds a graph, as the exporter does.
 //! - [`read_constants`] reads the weights of a file, [`read_model`] the whole graph.
+//! - [`split_networks`] divides a file in which one network uses the mask of another.
 //! - [`conv_transpose_to_conv`] replaces an operator that some engines lack.
 //! - [`precision`] converts a model to half-precision weights or to 8-bit integers.
 //!
@@ -43,6 +44,7 @@ mod error;
 mod external;
 mod file;
 pub mod messages;
+mod networks;
 pub mod precision;
 mod rewriter;
 mod wire;
@@ -53,3 +55,4 @@ pub use constants::{Constant, read_constants};
 pub use conv_transpose::conv_transpose_to_conv;
 pub use error::OnnxError;
 pub use file::{read_model, read_spec, with_spec};
+pub use networks::split_networks;

@@ -69,6 +69,17 @@ pub enum PipelineError {
         /// Name of the model.
         model: String,
     },
+    /// A model whose previous network has not segmented the scan, or a mask for a model that needs none.
+    #[error("{}", match needs {
+        Some(name) => format!("`{model}` needs the mask of its previous network `{name}`, and there is none"),
+        None => format!("there is a mask of a previous network, but `{model}` has none"),
+    })]
+    PreviousMask {
+        /// Name of the model.
+        model: String,
+        /// Name of its previous network.
+        needs: Option<String>,
+    },
     /// Models that cannot be averaged.
     #[error("these models cannot be averaged: {0}")]
     Ensemble(String),
@@ -171,6 +182,7 @@ impl PipelineError {
             | Self::HalfPrecisionRange
             | Self::NotFromNnunet { .. }
             | Self::Ensemble(_)
+            | Self::PreviousMask { .. }
             | Self::CroppedStream
             | Self::UnknownLabels { .. }
             | Self::Memory { .. }

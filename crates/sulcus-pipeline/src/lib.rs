@@ -33,6 +33,7 @@
 
 mod error;
 mod inference;
+mod nnunet;
 mod parity;
 mod plausibility;
 mod postprocess;
@@ -44,10 +45,10 @@ mod quantile;
 pub use error::{PipelineError, PredictorError};
 pub use inference::{
     Average, ChunkSize, EngineMemory, Execution, GridGroup, InferenceContext, InferencePlan, InferenceSettings,
-    LabelAccumulator, LogitSlab, Logits, Numerics, PlannedModel, PreprocessingGroup, Progress, ScanInput,
-    ScanOwnership, StageSeconds, SyncTileQueue, TileQueue, WeightedGroup, WindowGroup, WindowOptions,
+    LabelAccumulator, LogitSlab, Logits, ModelInput, Numerics, PlannedModel, PreprocessingGroup, Progress,
+    ScanInput, ScanOwnership, StageSeconds, SyncTileQueue, TileQueue, WeightedGroup, WindowGroup, WindowOptions,
     check_memory, count_tiles, count_tiles_in_chunks, decide, execute, min_memory_bytes, plan_inference,
-    predict_logits, tile_edges, tiles_in_flight,
+    predict_logits, tile_edges, tiles_in_flight, workspace_bytes,
 };
 pub use parity::{Parity, compare_predictors};
 pub use plausibility::{ChannelMeasures, ScanChecks, ScanWarning, check_scan, measure_channels};
@@ -56,6 +57,6 @@ pub use prediction::{Outputs, Prediction};
 pub use predictor::{Predictor, Tensor};
 pub use preprocess::{
     Crop, InverseTransform, Preprocessed, PreprocessedLabels, Resampling, nonzero_box, preprocess,
-    preprocess_labels, preprocess_owned, preprocessing_bytes,
+    preprocess_labels, preprocess_owned, preprocess_with_mask, preprocessing_bytes,
 };
 pub use quantile::quantile;

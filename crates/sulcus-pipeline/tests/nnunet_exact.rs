@@ -6,15 +6,18 @@ use std::ops::ControlFlow;
 
 use serde::Deserialize;
 use sulcus_model::{
-    AxisOrder, CropRule, GridAxes, ModelSpec, NnunetOrigin, NnunetResampling, NnunetSpacing, Normalisation,
-    OutputActivation, Region, SpacingRule, Tiling,
+    AxisOrder, CropRule, GridAxes, MaskUse, ModelSpec, NnunetOrigin, NnunetResampling, NnunetSpacing,
+    Normalisation, OutputActivation, PreviousNetwork, Region, SpacingRule, Tiling,
 };
 use sulcus_pipeline::{
-    Average, Crop, InferenceSettings, Numerics, Outputs, PipelineError, PlannedModel, Prediction, Predictor,
-    PredictorError, ScanInput, SyncTileQueue, Tensor, WindowOptions, execute, min_memory_bytes, plan_inference,
+    Average, Crop, InferenceSettings, ModelInput, Numerics, Outputs, PipelineError, PlannedModel, Prediction,
+    Predictor, PredictorError, ScanInput, SyncTileQueue, Tensor, WindowOptions, execute, min_memory_bytes,
+    plan_inference,
 };
 use sulcus_testing::test_spec;
-use sulcus_volume::{Geometry, Image, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing};
+use sulcus_volume::{
+    Geometry, Image, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing,
+};
 
 #[derive(Deserialize)]
 struct Case {
@@ -37,6 +40,11 @@ struct Case {
     step: f64,
     image: NnunetResampling,
     logits: NnunetResampling,
+    /// The voxels where z + y + x is less are 0.
+    corner: usize,
+    /// How the mask of the previous network is resampled.
+    mask: NnunetResampling,
+    previous: Option<Box<Case>>,
     gains: String,
     slopes: String,
     labels: String,
@@ -54,8 +62,10 @@ fn floats(hexadecimal: &str) -> Vec<f32> {
     digits.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
 }
 
-/// The networks of a case: `logits[k] = x·gain[k] + ((z·slope[k, 0] + y·slope[k, 1]) + x·slope[k, 2])`.
+/// The networks of a case: `logits[k] = v·gain[k] + ((z·slope[k, 0] + y·slope[k, 1]) + x·slope[k, 2])`, where v is the sum of the channels;
+/// those of a mask count ½, 1, 1½, …
 struct Affine {
+    channels: usize,
     gains: Vec<f32>,
     slopes: Vec<f32>,
 }
@@ -65,8 +75,14 @@ impl Predictor for Affine {
         let (mut shape, values) = input.into_parts();
         let (ny, nx) = (shape[shape.len() - 2], shape[shape.len() - 1]);
         let voxels: usize = shape[2..].iter().product();
-        let mut sum = values[..voxels].to_vec();
-        values[voxels..].chunks_exact(voxels).for_each(|c| sum.iter_mut().zip(c).for_each(|(s, v)| *s += v));
+        let weight = |channel: usize| match channel.checked_sub(self.channels) {
+            None => 1.0,
+            Some(of_mask) => (of_mask + 1) as f32 / 2.0,
+        };
+        let mut sum = vec![0.0; voxels];
+        for (i, channel) in values.chunks_exact(voxels).enumerate() {
+            sum.iter_mut().zip(channel).for_each(|(s, v)| *s += v * weight(i));
+        }
         shape[1] = self.gains.len();
         let class = |(gain, slope): (&f32, &[f32])| -> Vec<f32> {
             let at = |i: usize| ((i / (ny * nx)) as f32, (i / nx % ny) as f32, (i % nx) as f32);
@@ -103,6 +119,13 @@ impl Case {
             spec.regions =
                 vec![region("whole", &[1, 2, 3], 1), region("core", &[2, 3], 2), region("inner", &[3], 3)];
         }
+        if let Some(previous) = &self.previous {
+            let name = "low".to_owned();
+            let mask = MaskUse::InputChannels { labels: vec![1, 2, 3], resampling: self.mask };
+            let mut of_previous = previous.spec(previous.folds);
+            of_previous.nnunet.as_mut().unwrap().configuration = name.clone();
+            spec.previous = Some(Box::new(PreviousNetwork { name, spec: of_previous, mask }));
+        }
         spec.format_version = spec.min_format_version();
         spec.check().unwrap();
         assert_eq!(spec.classes(), self.classes);
@@ -117,7 +140,9 @@ impl Case {
             let value =
                 (index * 7919 + channel * 104_729) % 1009 / 4 + 20 * ((z / 2 + y / 3 + x / 3 + channel) % 7) + 1;
             let [mz, my, mx] = self.margin;
-            if inside(z, nz, mz) && inside(y, ny, my) && inside(x, nx, mx) { value as f32 } else { 0.0 }
+            let is_inside =
+                inside(z, nz, mz) && inside(y, ny, my) && inside(x, nx, mx) && z + y + x >= self.corner;
+            if is_inside { value as f32 } else { 0.0 }
         };
         let mut data = Vec::new();
         for channel in 0..self.channels {
@@ -136,7 +161,8 @@ impl Case {
     fn network(&self, folds: std::ops::Range<usize>) -> Affine {
         let (gains, slopes) = (floats(&self.gains), floats(&self.slopes));
         let of = |all: &[f32], length: usize| all[folds.start * length..folds.end * length].to_vec();
-        Affine { gains: of(&gains, self.classes), slopes: of(&slopes, 3 * self.classes) }
+        let channels = self.channels;
+        Affine { channels, gains: of(&gains, self.classes), slopes: of(&slopes, 3 * self.classes) }
     }
 
     /// Each file has some of the folds.
@@ -156,7 +182,10 @@ impl Case {
         settings.window = WindowOptions { step: None, mirror: self.mirror.is_some() };
         settings.outputs = outputs;
         settings.numerics = numerics;
-        predict(&specs, &networks, &self.scan(), settings).unwrap()
+        let before =
+            self.previous.as_ref().map(|previous| previous.predict(&[previous.folds], numerics, Outputs::Labels));
+        let mask = before.as_ref().map(|before| &before.labels);
+        predict(&specs, &networks, &self.scan(), mask, settings).unwrap()
     }
 
     fn expected(&self) -> Vec<u16> {
@@ -168,6 +197,7 @@ fn predict(
     specs: &[&ModelSpec],
     networks: &[&dyn Predictor],
     scan: &Image,
+    mask: Option<&LabelMap>,
     mut settings: InferenceSettings,
 ) -> Result<Prediction, PipelineError> {
     let crop = Crop::of(specs[0], scan)?;
@@ -178,7 +208,10 @@ fn predict(
     let plan = plan_inference(&models, image.geometry(), &settings)?;
     let mut queue = SyncTileQueue::new(networks);
     let mut last = None;
-    let found = execute(&plan, specs, specs[0], ScanInput::Borrowed(image), &mut queue, &mut |progress| {
+    let part_of_mask = crop.as_ref().zip(mask).map(|(crop, mask)| crop.labels(mask)).transpose()?;
+    let mask = part_of_mask.as_ref().or(mask);
+    let inputs: Vec<ModelInput<'_>> = specs.iter().map(|spec| ModelInput { spec, mask }).collect();
+    let found = execute(&plan, &inputs, specs[0], ScanInput::Borrowed(image), &mut queue, &mut |progress| {
         last = Some((progress.done, progress.total));
         ControlFlow::Continue(())
     })?;
@@ -236,9 +269,11 @@ fn probabilities_of_configurations_are_averaged() {
         settings.outputs = Outputs::LabelsAndProbabilities;
         let scan = fine.scan();
         let alone: Vec<Image> = [(&first, networks[0]), (&second, networks[1])]
-            .map(|(spec, network)| predict(&[spec], &[network], &scan, settings).unwrap().probabilities.unwrap())
+            .map(|(spec, network)| {
+                predict(&[spec], &[network], &scan, None, settings).unwrap().probabilities.unwrap()
+            })
             .into();
-        let both = predict(&[&first, &second], &networks, &scan, settings).unwrap();
+        let both = predict(&[&first, &second], &networks, &scan, None, settings).unwrap();
         let mean: Vec<f32> = alone[0].data().iter().zip(alone[1].data()).map(|(a, b)| (a + b) / 2.0).collect();
         let found = both.probabilities.unwrap();
         let worst = found.data().iter().zip(&mean).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -293,6 +328,28 @@ fn logits_beyond_half_precision_are_refused() {
     network.gains.iter_mut().for_each(|gain| *gain *= 1e4);
     let mut settings = InferenceSettings::default();
     settings.numerics = Numerics::Nnunet;
-    let refused = predict(&[&case.spec(1)], &[&network], &case.scan(), settings).unwrap_err();
+    let refused = predict(&[&case.spec(1)], &[&network], &case.scan(), None, settings).unwrap_err();
     assert!(matches!(refused, PipelineError::HalfPrecisionRange), "{refused}");
+}
+
+/// A model with a previous network needs its mask, and only such a model takes one.
+#[test]
+fn masks_are_needed_where_there_is_a_previous_network() {
+    let named = |name: &str| cases().into_iter().find(|case| case.name == name).unwrap();
+    let (cascade, alone) = (named("cascade"), named("isotropic"));
+    let mask = LabelMap::new(*alone.scan().geometry(), vec![0; alone.labels.len()]).unwrap();
+    for numerics in [Numerics::Nnunet, Numerics::Float32] {
+        let mut settings = InferenceSettings::default();
+        settings.numerics = numerics;
+        let network = cascade.network(0..1);
+        let message = |case: &Case, mask: Option<&LabelMap>| {
+            predict(&[&case.spec(1)], &[&network], &case.scan(), mask, settings).unwrap_err().to_string()
+        };
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(message(&cascade, None), @"`test` needs the mask of its previous network `low`, and there is none");
+            insta::assert_snapshot!(message(&alone, Some(&mask)), @"there is a mask of a previous network, but `test` has none");
+        }
+        let other = LabelMap::new(*named("thick_slices").scan().geometry(), vec![0; 9 * 30 * 28]).unwrap();
+        assert!(message(&cascade, Some(&other)).contains("grid"), "{}", message(&cascade, Some(&other)));
+    }
 }

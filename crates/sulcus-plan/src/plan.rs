@@ -201,6 +201,8 @@ impl Plan {
             precision: None,
             unchecked: None,
             golden_case: None,
+            previous: None,
+            assumed_mm: None,
         };
         spec.format_version = spec.min_format_version();
         spec

@@ -1,18 +1,19 @@
 mod load;
+mod model_file;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sulcus_model::{ModelSpec, Precision};
-use sulcus_onnx::read_spec;
 use sulcus_pipeline::{Numerics, PipelineError, ScanChecks, WindowOptions};
 
 use crate::device::compute_precision;
 use crate::ensemble::{check_member, common_postprocessing};
-use crate::segmenter::{EngineSettings, Model};
+use crate::segmenter::EngineSettings;
 use crate::{Device, Engine, EngineFactory, Error, ErrorKind, Note, Segmenter, SharedPredictor};
 #[cfg(feature = "ort")]
 use crate::{OrtLibrary, OrtSearch, engine};
+use model_file::{ModelFile, ModelSource, assemble, read};
 
 /// Builds a [`Segmenter`]; created by [`Segmenter::builder`].
 #[derive(Clone, Default)]
@@ -34,20 +35,6 @@ pub struct SegmenterBuilder {
     checks: ScanChecks,
     max_memory: Option<u64>,
     allow_unchecked: bool,
-}
-
-#[derive(Debug, Clone)]
-enum ModelSource {
-    File(PathBuf),
-    Bytes(Vec<u8>),
-}
-
-/// A model file that was read but not loaded yet.
-struct ModelFile {
-    /// Its path, or `model 2 of 3`, for messages.
-    name: String,
-    bytes: Vec<u8>,
-    spec: ModelSpec,
 }
 
 /// The chosen engine and device.
@@ -231,16 +218,19 @@ impl SegmenterBuilder {
             return Err(ErrorKind::NoModel.into());
         }
         let total = self.models.len();
-        let files: Vec<ModelFile> =
-            self.models.iter().enumerate().map(|(i, source)| read(source, i, total)).collect::<Result<_, _>>()?;
+        let mut files: Vec<ModelFile> = Vec::new();
+        for (i, source) in self.models.iter().enumerate() {
+            files.extend(read(source, i, total)?);
+        }
         let unchecked = self.check_unchecked(&files)?;
         if self.numerics == Numerics::Nnunet
             && let Some(other) = files.iter().find(|file| file.spec.nnunet.is_none())
         {
             return Err(PipelineError::NotFromNnunet { model: other.name.clone() }.into());
         }
-        if let Some((first, others)) = files.split_first() {
-            for other in others {
+        let mut last = files.iter().filter(|file| !file.is_previous);
+        if let Some(first) = last.next() {
+            for other in last {
                 check_member((&first.name, &first.spec), (&other.name, &other.spec))?;
             }
         }
@@ -250,7 +240,7 @@ impl SegmenterBuilder {
         }
         let (mut choice, predictors) = self.choose_and_load(&files)?;
         choice.notes.extend(unchecked);
-        let specs: Vec<&ModelSpec> = files.iter().map(|f| &f.spec).collect();
+        let specs: Vec<&ModelSpec> = files.iter().filter(|file| !file.is_previous).map(|f| &f.spec).collect();
         let common = common_postprocessing(&specs);
         if specs.iter().any(|spec| spec.postprocessing.len() > common.len()) {
             choice.notes.push(Note::PostprocessingDiffers { common_steps: common.len() });
@@ -260,12 +250,7 @@ impl SegmenterBuilder {
         if self.cache_folder.is_some() && !stores {
             choice.notes.push(Note::CacheUnused { engine: choice.engine, device: choice.device });
         }
-        let mut models = Vec::new();
-        for (file, predictor) in files.into_iter().zip(predictors) {
-            let file_bytes = file.bytes.len() as u64;
-            let session_pool = self.session_pool(&file.spec, file.bytes, &choice);
-            models.push(Model { spec: file.spec, predictor, session_pool, file_bytes });
-        }
+        let models = assemble(files, predictors, |spec, bytes| self.session_pool(spec, bytes, &choice));
         let settings = EngineSettings {
             engine: choice.engine,
             device: choice.device,
@@ -479,18 +464,4 @@ impl NativeRank {
 fn may_have_cuda() -> bool {
     let devices = ["/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/dxg"];
     cfg!(feature = "cuda") && (!cfg!(target_os = "linux") || devices.iter().any(|file| Path::new(file).exists()))
-}
-
-fn read(source: &ModelSource, index: usize, total: usize) -> Result<ModelFile, Error> {
-    let (bytes, name) = match source {
-        ModelSource::File(path) => {
-            let bytes = std::fs::read(path);
-            let bytes = bytes.map_err(|source| ErrorKind::ReadModel { path: path.clone(), source })?;
-            (bytes, path.display().to_string())
-        }
-        ModelSource::Bytes(bytes) if total == 1 => (bytes.clone(), "the model".to_owned()),
-        ModelSource::Bytes(bytes) => (bytes.clone(), format!("model {} of {total}", index + 1)),
-    };
-    let spec = read_spec(&bytes).map_err(|e| ErrorKind::Model { model: name.clone(), source: Box::new(e) })?;
-    Ok(ModelFile { name, bytes, spec })
 }

@@ -20,8 +20,11 @@ fn shared_properties(spec: &ModelSpec) -> [(&'static str, String); 5] {
         // These may differ, because they only affect how logits are computed.
         network: _,
         networks: _,
+        // Folds of one configuration must have the same; see `check_member`.
+        previous: _,
         orientation: _,
         spacing: _,
+        assumed_mm: _,
         patch: _,
         tiling: _,
         tile_step: _,
@@ -67,19 +70,28 @@ fn shared_properties(spec: &ModelSpec) -> [(&'static str, String); 5] {
 
 /// Checks that a model agrees with the first one. The names are for the message.
 pub(crate) fn check_member(first: (&str, &ModelSpec), other: (&str, &ModelSpec)) -> Result<(), Error> {
+    let refused = |field, expected: String, found: String| {
+        let (first, other) = (first.0.to_owned(), other.0.to_owned());
+        Err(ErrorKind::Ensemble { field, first, expected, other, found }.into())
+    };
     for ((field, expected), (_, found)) in shared_properties(first.1).into_iter().zip(shared_properties(other.1)) {
         if expected != found {
-            return Err(ErrorKind::Ensemble {
-                field,
-                first: first.0.to_owned(),
-                expected,
-                other: other.0.to_owned(),
-                found,
-            }
-            .into());
+            return refused(field, expected, found);
         }
     }
+    // In nnU-Net the folds of the second stage of a cascade see the same mask: that of all folds of the first stage.
+    let origins = first.1.nnunet.as_ref().zip(other.1.nnunet.as_ref());
+    if origins.is_some_and(|(a, b)| a.has_configuration_of(b)) && first.1.previous != other.1.previous {
+        return refused("previous network", previous(first.1), previous(other.1));
+    }
     Ok(())
+}
+
+/// The previous network for a message.
+fn previous(spec: &ModelSpec) -> String {
+    let Some(previous) = &spec.previous else { return "none".to_owned() };
+    let folds = previous.spec.nnunet.as_ref().map(|origin| origin.folds.join(", ")).unwrap_or_default();
+    format!("{}, fold {folds}", previous.name)
 }
 
 /// The postprocessing steps that every model has, in the order of the first one. A step that was selected for the errors

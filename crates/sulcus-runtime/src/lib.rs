@@ -131,12 +131,15 @@ mod ensemble;
 mod error;
 #[cfg(feature = "ort")]
 mod library;
+mod loaded;
 mod machine;
 mod memory;
+
 mod note;
 mod report;
 mod segmentation;
 mod segmenter;
+mod stages;
 
 pub use sulcus_io as io;
 pub use sulcus_model as model;

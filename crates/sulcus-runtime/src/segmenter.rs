@@ -1,20 +1,19 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use sulcus_model::{CropRule, GoldenCase, ModelSpec, Precision, SpecError};
 use sulcus_pipeline::{
-    ChunkSize, Crop, EngineMemory, InferencePlan, InferenceSettings, Numerics, Outputs, PipelineError,
-    PlannedModel, Progress, ScanChecks, ScanInput, WindowOptions, check_memory, check_scan, execute,
-    min_memory_bytes, plan_inference, tile_edges,
+    Crop, EngineMemory, InferencePlan, InferenceSettings, Numerics, Outputs, PipelineError, Progress, ScanChecks,
+    ScanInput, WindowOptions, check_memory, check_scan, min_memory_bytes,
 };
 use sulcus_volume::{Geometry, Image, Label, LabelMap};
 
 use crate::device::compute_precision;
-use crate::engine::{PooledPredictor, SessionPool, SharedPredictor, with_tile_queue};
 use crate::ensemble::common_postprocessing;
+use crate::loaded::Model;
 use crate::machine::default_memory_limit;
 use crate::memory::{loaded_bytes, peak_memory_bytes};
+use crate::stages::{Stage, StageResult, for_each_stage};
 use crate::{Device, Engine, Error, ErrorKind, Note, Seconds, SegmentOptions, Segmentation};
 
 /// One or more loaded models that segment scans.
@@ -47,15 +46,6 @@ pub(crate) struct EngineSettings {
     pub(crate) engine_threads: usize,
 }
 
-pub(crate) struct Model {
-    pub(crate) spec: ModelSpec,
-    pub(crate) predictor: Box<dyn SharedPredictor>,
-    /// The same model in several sessions, if that is faster.
-    pub(crate) session_pool: Option<SessionPool>,
-    /// Length of the file in bytes.
-    pub(crate) file_bytes: u64,
-}
-
 /// Which models segment a scan, and how.
 struct Request<'a> {
     models: &'a [Model],
@@ -65,41 +55,6 @@ struct Request<'a> {
     numerics: Numerics,
     /// `None` for a scan that is not checked.
     checks: Option<ScanChecks>,
-}
-
-/// The sessions of a model that one prediction uses.
-enum Sessions<'a> {
-    One(&'a dyn SharedPredictor),
-    Pool(Arc<PooledPredictor>),
-}
-
-impl Sessions<'_> {
-    fn predictor(&self) -> &dyn SharedPredictor {
-        match self {
-            Self::One(predictor) => *predictor,
-            Self::Pool(pool) => &**pool,
-        }
-    }
-}
-
-impl Model {
-    /// What planning needs to know for a scan of this geometry.
-    fn planned(&self, geometry: &Geometry) -> PlannedModel<'_> {
-        let mut planned = PlannedModel::new(&self.spec);
-        let tile = [&[1, self.spec.channels.len()], tile_edges(&self.spec, geometry).as_slice()].concat();
-        planned.workspace_bytes = self.predictor.workspace_bytes(&tile);
-        planned.max_sessions = self.session_pool.as_ref().map_or(1, SessionPool::count);
-        planned.batch = self.predictor.batch();
-        planned.file_bytes = self.file_bytes;
-        planned
-    }
-
-    fn sessions(&self, count: usize) -> Result<Sessions<'_>, Error> {
-        match &self.session_pool {
-            Some(pool) if count > 1 => Ok(Sessions::Pool(pool.predictor()?)),
-            _ => Ok(Sessions::One(self.predictor.as_ref())),
-        }
-    }
 }
 
 /// The largest deviation of the number of foreground voxels of a golden case where values between layers are rounded. Engines that are
@@ -149,7 +104,7 @@ impl Segmenter {
         let specs: Vec<&ModelSpec> = models.iter().map(|m| &m.spec).collect();
         let mut spec = (*specs.first().ok_or(ErrorKind::NoModel)?).clone();
         spec.postprocessing = common_postprocessing(&specs);
-        let loaded_bytes = loaded_bytes(models.iter().map(|m| m.file_bytes).sum());
+        let loaded_bytes = loaded_bytes(models.iter().flat_map(Model::chain).map(|m| m.file_bytes).sum());
         let default_memory_limit = default_memory_limit(loaded_bytes);
         let precision = precision_names(&models, &settings);
         Ok(Self {
@@ -209,11 +164,13 @@ impl Segmenter {
     /// # Errors
     /// When the network's grid would be larger than any that can be processed.
     pub fn min_memory_bytes(&self, geometry: &Geometry, outputs: Outputs) -> Result<u64, Error> {
-        Ok(min_memory_bytes(
-            &self.planned(geometry),
-            geometry,
-            &self.owned_scan_settings(geometry, outputs, None),
-        )?)
+        let mut bytes = 0;
+        let settings = self.owned_scan_settings(geometry, outputs, None);
+        for_each_stage(&self.all_models(), geometry, &settings, &mut |models, settings| {
+            bytes = min_memory_bytes(models, geometry, settings)?.max(bytes);
+            Ok(())
+        })?;
+        Ok(bytes)
     }
 
     /// Checks a scan before it is read: whether its header announces voxels that can be read, and segmented by
@@ -230,11 +187,13 @@ impl Segmenter {
         max_memory: Option<u64>,
     ) -> Result<(), Error> {
         let settings = self.owned_scan_settings(geometry, outputs, self.memory_limit(max_memory));
-        Ok(check_memory(&self.planned(geometry), Some(geometry), read_bytes, &settings)?)
+        for_each_stage(&self.all_models(), geometry, &settings, &mut |models, settings| {
+            Ok(check_memory(models, Some(geometry), read_bytes, settings)?)
+        })
     }
 
-    fn planned(&self, geometry: &Geometry) -> Vec<PlannedModel<'_>> {
-        self.models.iter().map(|model| model.planned(geometry)).collect()
+    fn all_models(&self) -> Vec<&Model> {
+        self.models.iter().collect()
     }
 
     /// The settings for a scan whose memory is reused.
@@ -250,14 +209,14 @@ impl Segmenter {
     }
 
     /// How a scan of this geometry would be predicted: groups of models, chunks, sessions, tiles and memory. A model that crops
-    /// scans ([`CropRule::Nonzero`]) is planned for the whole scan here, and for the cropped box when it is segmented.
+    /// scans ([`CropRule::Nonzero`]) is planned for the whole scan here, and for the cropped box when it is segmented. The plan does not
+    /// contain [previous networks](ModelSpec::previous), which are planned on their own.
     ///
     /// # Errors
     /// When the memory limit is too small for the scan, or the network's grid would be larger than any that can be processed.
     pub fn plan(&self, geometry: &Geometry, outputs: Outputs) -> Result<InferencePlan, Error> {
         let settings = self.inference_settings(outputs, self.memory_limit(None));
-        let models: Vec<PlannedModel<'_>> = self.models.iter().map(|model| model.planned(geometry)).collect();
-        Ok(plan_inference(&models, geometry, &settings)?)
+        Ok(Stage::plan(self.all_models(), geometry, &settings)?.plan)
     }
 
     /// Segments a scan.
@@ -372,30 +331,20 @@ impl Segmenter {
         settings.numerics = numerics;
         let (scan, crop) = cropped(spec, scan, &mut settings)?;
         settings.scan = scan.ownership();
-        let specs: Vec<&ModelSpec> = models.iter().map(|model| &model.spec).collect();
+        let specs: Vec<&ModelSpec> = models.iter().flat_map(Model::chain).map(|model| &model.spec).collect();
         let warnings =
             checks.map(|checks| check_scan(&specs, scan.image(), checks)).transpose()?.unwrap_or_default();
 
         let geometry = scan.image().geometry();
-        let planned: Vec<PlannedModel<'_>> = models.iter().map(|model| model.planned(geometry)).collect();
-        let plan = plan_inference(&planned, geometry, &settings)?;
-        tracing::debug!("plan: {plan}");
-        check_available(plan.peak_bytes.saturating_sub(self.loaded_bytes))?;
-        let is_limited = max_memory.or(self.settings.memory_limit).is_some() || plan.chunks != ChunkSize::WHOLE;
-        if plan.sessions == 1 && is_limited {
-            models.iter().filter_map(|model| model.session_pool.as_ref()).for_each(SessionPool::release);
-        }
-
-        let sessions: Vec<Sessions<'_>> =
-            models.iter().map(|model| model.sessions(plan.sessions)).collect::<Result<_, _>>()?;
-        let predictors: Vec<&dyn SharedPredictor> = sessions.iter().map(Sessions::predictor).collect();
-        let (execution, engine_secs) = with_tile_queue(&predictors, plan.concurrent_calls, |queue| {
-            execute(&plan, &specs, spec, scan, queue, observer)
-        })?;
+        let stage = Stage::plan(models.iter().collect(), geometry, &settings)?;
+        check_available(stage.peak_bytes().saturating_sub(self.loaded_bytes))?;
+        stage.release_sessions(max_memory.or(self.settings.memory_limit).is_some());
+        let mut counter = stage.counter(observer);
+        let StageResult { prediction, seconds, engine_secs } = stage.run(spec, scan, &mut counter)?;
 
         let prediction = match crop {
-            Some(crop) => crop.restore(spec, execution.prediction)?,
-            None => execution.prediction,
+            Some(crop) => crop.restore(spec, prediction)?,
+            None => prediction,
         };
         Ok(Segmentation {
             labels: prediction.labels,
@@ -403,8 +352,8 @@ impl Segmenter {
             table: spec.labels.clone(),
             structures: spec.structures(),
             warnings,
-            tiles: execution.tiles,
-            seconds: Seconds::of_stages(execution.seconds, engine_secs),
+            tiles: stage.tiles(),
+            seconds: Seconds::of_stages(seconds, engine_secs),
             peak_memory_bytes: peak_memory_bytes(),
             engine: self.settings.engine,
             device: self.settings.device,

@@ -46,6 +46,8 @@ pub fn test_spec(axes: u8) -> TestSpec {
         precision: None,
         unchecked: None,
         golden_case: None,
+        previous: None,
+        assumed_mm: None,
     })
 }
 

@@ -50,7 +50,7 @@ pub use run::checkpoint::{Checkpoint, CheckpointParts};
 pub use run::checkpoint_error::CheckpointError;
 pub use run::cross_validation::CrossValidation;
 pub use run::cross_validation_manifest::{CrossManifest, CrossScores, FoldRecord, FoldResult};
-pub use run::golden_case::golden_case;
+pub use run::golden_case::{golden_case, golden_case_in_turn};
 pub use run::history::{EpochRecord, read_history};
 pub use run::init::{InitError, InitRecord, InitReport, InitSource, OtherShape, initialise};
 pub use run::manifest::{DatasetRecord, Manifest, RunProgress, Status};

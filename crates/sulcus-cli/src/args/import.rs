@@ -11,7 +11,8 @@ pub(crate) enum ImportCommand {
     #[command(
         after_help = "Example:\n  sulcus import nnunet Dataset004_Hippocampus/nnUNetTrainer__nnUNetPlans__3d_fullres -o model.onnx\n\n\
                       Supported: PlainConvUNet and ResidualEncoderUNet, 2-D and 3-D, instance and batch normalisation, any number\n\
-                      of stages, kernels and strides; labels, regions and the ignore label; plans of every version of nnU-Net v2.\n\
+                      of stages, kernels and strides; labels, regions and the ignore label; plans of every version of nnU-Net v2;\n\
+                      cascades: --configuration 3d_cascade_fullres writes both stages into one file.\n\
                       Checkpoints are read as data: nothing in them is executed. What is not supported is refused by its name."
     )]
     Nnunet(Box<NnunetArgs>),
@@ -28,7 +29,7 @@ pub(crate) struct NnunetArgs {
     /// The configuration, where there are several, such as 3d_fullres
     #[arg(long, value_name = "C")]
     pub(crate) configuration: Option<String>,
-    /// The folds, such as 0 or 0,1,2; their logits are averaged. `all` is the training on all cases [default: every numbered
+    /// The folds, such as 0 or 0,1,2, of both stages of a cascade; their logits are averaged. `all` is the training on all cases [default: every numbered
     /// fold, or else `all`]
     #[arg(long, value_name = "K", value_delimiter = ',', value_parser = nnunet_fold)]
     pub(crate) fold: Vec<Fold>,

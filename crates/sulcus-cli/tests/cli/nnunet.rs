@@ -36,6 +36,40 @@ fn imported_model_predicts_as_nnunet_does() {
     run(home.path(), &[&"predict", &"-m", &tiny_model(), &scan, &"-o", &mask, &"--exact"]).code(1);
 }
 
+/// Both stages of a cascade in one file, which every command takes like another model.
+#[test]
+fn imported_cascade_predicts_as_nnunet_does() {
+    let home = tempfile::tempdir().unwrap();
+    let (model, mask) = (home.path().join("model.onnx"), home.path().join("mask.nii.gz"));
+    let archive = fixture("cascade_3d.zip");
+    let import: [&dyn AsRef<std::ffi::OsStr>; 5] = [&"import", &"nnunet", &archive, &"-o", &model];
+    run(home.path(), &import).code(1).says("choose one by its configuration");
+    let imported = run(
+        home.path(),
+        &[&"import", &"nnunet", &archive, &"--configuration", &"3d_cascade_fullres", &"-o", &model, &"--json"],
+    )
+    .code(0);
+    assert_eq!(imported.json_lines()[0]["previous"][0], "3d_lowres");
+    let info = run(home.path(), &[&"info", &model]).code(0).stdout;
+    assert!(info.contains("whose mask becomes 2 input channels"), "{info}");
+    run(home.path(), &[&"doctor", &"-m", &model]).code(0);
+    let scan = fixture("turned.nii.gz");
+    let predict = |options: &[&str]| {
+        let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> =
+            vec![&"predict", &"-m", &model, &scan, &"-o", &mask, &"--json"];
+        options.iter().for_each(|option| arguments.push(option));
+        run(home.path(), &arguments)
+    };
+    let line = predict(&["--exact"]).code(0).json_lines()[0].clone();
+    assert_eq!(line["numerics"], "nnunet");
+    let labels = |path: &Path| sulcus_io::read_labels(path).unwrap().0;
+    let (found, expected) = (labels(&mask), labels(&fixture("cascade_3d.nii.gz")));
+    let different = found.data().iter().zip(expected.data()).filter(|(a, b)| a != b).count();
+    assert!(different <= 2, "{different} voxels differ from the mask of nnU-Net's own predictor");
+    predict(&["--max-memory", "10MB"]).code(1).says("at least");
+    run(home.path(), &[&"export", &model, &"--bundle", &home.path().join("bundle")]).code(1).says("`3d_lowres`");
+}
+
 #[test]
 fn model_file_becomes_a_monai_bundle() {
     let home = tempfile::tempdir().unwrap();

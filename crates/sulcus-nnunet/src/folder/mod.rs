@@ -127,6 +127,45 @@ impl ModelFolder {
         }
     }
 
+    /// The model of another configuration by the same trainer and plan, which lies beside this one.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn beside(&self, configuration: &str) -> Result<Self, ImportError> {
+        let refused = |reason: String| ImportError::Layout { reason, path: self.path() };
+        let replaced = |folder: &str| {
+            let (start, _) = folder.rsplit_once("__")?;
+            Some(format!("{start}__{configuration}"))
+        };
+        let missing = |place: &str| {
+            refused(format!(
+                "the network needs the mask of the configuration `{configuration}`, and there is no model of it in `{place}`; put both \
+                 beside each other as nnU-Net does, or give an archive or a folder above both"
+            ))
+        };
+        let (tree, inside) = match self.inside.trim_end_matches('/') {
+            "" => {
+                let own = self.tree.path().canonicalize().unwrap_or_else(|_| self.tree.path().to_path_buf());
+                let name = own.file_name().and_then(|name| replaced(name.to_str()?));
+                let name = name.ok_or_else(|| missing(configuration))?;
+                let path = own.with_file_name(&name);
+                if !path.is_dir() {
+                    return Err(missing(&name));
+                }
+                (Tree::open(&path)?, String::new())
+            }
+            inside => {
+                let (above, name) = inside.rsplit_once('/').map_or(("", inside), |(above, name)| (above, name));
+                let name = replaced(name).ok_or_else(|| missing(configuration))?;
+                let inside = if above.is_empty() { format!("{name}/") } else { format!("{above}/{name}/") };
+                (Tree::open(self.tree.path())?, inside)
+            }
+        };
+        let folds = find_models(tree.files()).remove(&inside);
+        let folds = folds.ok_or_else(|| missing(if inside.is_empty() { configuration } else { &inside }))?;
+        Ok(Self { tree, inside, folds })
+    }
+
     /// The path for messages.
     pub(crate) fn path(&self) -> PathBuf {
         match self.inside.trim_end_matches('/') {

@@ -5,61 +5,95 @@ use super::layers::{ConvLayer, LayerWriter};
 use crate::checkpoint::{CheckpointError, StateDict};
 use crate::plans::{Architecture, Block, Stage};
 
-/// Writes the networks of a model into one graph. All read `image`; their logits follow one after the other along the channel axis.
-pub(crate) struct GraphWriter<'a> {
+/// Writes the networks of a model file into one graph.
+pub(crate) struct GraphWriter {
     graph: GraphBuilder,
-    architecture: &'a Architecture,
-    input_channels: usize,
-    classes: usize,
+}
+
+/// What the networks of one configuration, its folds, have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Folds<'a> {
+    pub(crate) architecture: &'a Architecture,
+    pub(crate) input_channels: usize,
+    pub(crate) classes: usize,
+    /// Comes before the names of their input, output and nodes where another configuration uses their mask.
+    pub(crate) name: Option<&'a str>,
+}
+
+/// Writes the networks of one configuration. All read the same input; their logits follow one after the other along the channel axis.
+pub(crate) struct FoldWriter<'a> {
+    graph: &'a mut GraphBuilder,
+    folds: Folds<'a>,
     /// Names of the logits of each network.
     logits: Vec<String>,
 }
 
-impl<'a> GraphWriter<'a> {
-    pub(crate) fn new(architecture: &'a Architecture, input_channels: usize, classes: usize) -> Self {
-        let mut graph = GraphBuilder::new(&architecture.class);
-        let doc = describe_input(architecture);
-        graph.input("image", &axes(architecture.dimensions, input_channels), &doc);
-        Self { graph, architecture, input_channels, classes, logits: Vec::new() }
+impl GraphWriter {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { graph: GraphBuilder::new(name) }
     }
 
-    /// Adds a network. `name` comes before the names of its nodes where the file has several networks. Returns the bytes of its
+    /// Begins a configuration.
+    pub(crate) fn folds<'a>(&'a mut self, folds: Folds<'a>) -> FoldWriter<'a> {
+        let doc = describe_input(folds.architecture);
+        let axes = axes(&folds, folds.input_channels);
+        self.graph.input(&folds.named("image"), &as_axes(&axes), &doc);
+        FoldWriter { graph: &mut self.graph, folds, logits: Vec::new() }
+    }
+
+    pub(crate) fn finish(self) -> GraphBuilder {
+        self.graph
+    }
+}
+
+impl Folds<'_> {
+    /// A name in the graph.
+    fn named(&self, name: &str) -> String {
+        self.name.map_or_else(|| name.to_owned(), |of| format!("{of}.{name}"))
+    }
+}
+
+impl FoldWriter<'_> {
+    /// Adds a network. `fold` comes before the names of its nodes where the configuration has several networks. Returns the bytes of its
     /// weights.
     ///
     /// # Errors
     /// When the weights are not those of the architecture.
-    pub(crate) fn add(&mut self, mut weights: StateDict, name: Option<&str>) -> Result<u64, CheckpointError> {
-        let architecture = self.architecture;
-        let prefix = name.map(|name| format!("{name}.")).unwrap_or_default();
-        let logits = if name.is_some() { format!("{prefix}logits") } else { "logits".to_owned() };
+    pub(crate) fn add(&mut self, mut weights: StateDict, fold: Option<&str>) -> Result<u64, CheckpointError> {
+        let Folds { architecture, input_channels, classes, .. } = self.folds;
+        let prefix = fold.map(|fold| format!("{fold}.")).unwrap_or_default();
+        let logits = self.folds.named(&format!("{prefix}logits"));
         let writer = LayerWriter {
-            graph: &mut self.graph,
+            graph: self.graph,
             weights: &mut weights,
             dimensions: architecture.dimensions,
             epsilon: architecture.epsilon,
-            prefix,
+            prefix: self.folds.named(&prefix),
         };
-        NetworkWriter { writer, architecture }.write(self.input_channels, self.classes, &logits)?;
+        let image = self.folds.named("image");
+        NetworkWriter { writer, architecture }.write(&image, input_channels, classes, &logits)?;
         self.logits.push(logits);
         weights.finish()
     }
 
-    /// The graph with its output.
-    pub(crate) fn finish(mut self) -> GraphBuilder {
-        if self.logits.len() > 1 {
-            let inputs: Vec<&str> = self.logits.iter().map(String::as_str).collect();
-            self.graph.node("Concat", &inputs, "logits", vec![attribute::int("axis", 1)]);
+    /// Declares the output.
+    pub(crate) fn finish(self) {
+        let Self { graph, folds, logits } = self;
+        let output = folds.named("logits");
+        if logits.len() > 1 {
+            let inputs: Vec<&str> = logits.iter().map(String::as_str).collect();
+            graph.node("Concat", &inputs, &output, vec![attribute::int("axis", 1)]);
         }
-        let channels = self.classes.saturating_mul(self.logits.len());
-        let doc = match self.logits.len() {
+        let channels = folds.classes.saturating_mul(logits.len());
+        let doc = match logits.len() {
             0 | 1 => "Scores before softmax or sigmoid.".to_owned(),
             networks => format!(
                 "Scores before softmax or sigmoid of {networks} networks, {} channels each, which are to be averaged.",
-                self.classes
+                folds.classes
             ),
         };
-        self.graph.output("logits", &axes(self.architecture.dimensions, channels), &doc);
-        self.graph
+        let axes = axes(&folds, channels);
+        graph.output(&output, &as_axes(&axes), &doc);
     }
 }
 
@@ -81,9 +115,25 @@ fn names(dimensions: Dimensions) -> (&'static str, &'static [&'static str]) {
     }
 }
 
-fn axes(dimensions: Dimensions, channels: usize) -> Vec<Axis<'static>> {
-    let spatial = names(dimensions).1.iter().map(|name| Axis::Dynamic(name));
-    [Axis::Dynamic("batch"), Axis::Fixed(channels)].into_iter().chain(spatial).collect()
+/// An axis whose length is fixed, or has a name.
+enum AxisLength {
+    Fixed(usize),
+    Named(String),
+}
+
+/// The axes of an input or output. Those of different configurations have different lengths, and therefore names.
+fn axes(folds: &Folds<'_>, channels: usize) -> Vec<AxisLength> {
+    let named = |name: &str| AxisLength::Named(folds.named(name));
+    let spatial = names(folds.architecture.dimensions).1.iter().map(|name| named(name));
+    [named("batch"), AxisLength::Fixed(channels)].into_iter().chain(spatial).collect()
+}
+
+fn as_axes(axes: &[AxisLength]) -> Vec<Axis<'_>> {
+    let axis = |axis| match axis {
+        &AxisLength::Fixed(length) => Axis::Fixed(length),
+        AxisLength::Named(name) => Axis::Dynamic(name),
+    };
+    axes.iter().map(axis).collect()
 }
 
 /// Writes the layers of one network in the order of its forward pass.
@@ -93,10 +143,16 @@ struct NetworkWriter<'a, 'w> {
 }
 
 impl NetworkWriter<'_, '_> {
-    fn write(&mut self, input_channels: usize, classes: usize, logits: &str) -> Result<(), CheckpointError> {
+    fn write(
+        &mut self,
+        image: &str,
+        input_channels: usize,
+        classes: usize,
+        logits: &str,
+    ) -> Result<(), CheckpointError> {
         let architecture = self.architecture;
         let ones = vec![1; architecture.dimensions.count()];
-        let (mut value, mut channels) = ("image".to_owned(), input_channels);
+        let (mut value, mut channels) = (image.to_owned(), input_channels);
         if let (Some(stem), Some(first)) = (architecture.stem, architecture.stages.first()) {
             let name = "encoder.stem.convs.0".to_owned();
             value = self.conv(name, [channels, stem], &first.kernel, &ones, &value)?;

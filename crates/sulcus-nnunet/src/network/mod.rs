@@ -3,4 +3,4 @@
 mod graph;
 mod layers;
 
-pub(crate) use graph::GraphWriter;
+pub(crate) use graph::{FoldWriter, Folds, GraphWriter};

@@ -54,6 +54,15 @@ pub(crate) struct Resampling {
     pub(crate) threshold: f64,
 }
 
+/// The first stage of a cascade.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Previous {
+    /// Its configuration.
+    pub(crate) configuration: String,
+    /// How its mask is resampled.
+    pub(crate) mask: Resampling,
+}
+
 /// One configuration of a plan, with what it inherits.
 #[derive(Debug, Clone)]
 pub(crate) struct Configuration {
@@ -61,10 +70,14 @@ pub(crate) struct Configuration {
     pub(crate) patch: Vec<usize>,
     /// Target spacing along the axes of the transposed grid: three, or the two of slices.
     pub(crate) spacing: Vec<f64>,
+    /// The median voxel size of the training scans along the same axes, if the plan has it.
+    pub(crate) median_spacing: Vec<f64>,
     /// One for each channel.
     pub(crate) schemes: Vec<Scheme>,
     pub(crate) image: Resampling,
     pub(crate) logits: Resampling,
+    /// The configuration whose mask the network needs as input.
+    pub(crate) previous: Option<Previous>,
     /// Order of the axes: the axis of the array (z, y, x) at each position of the transposed one.
     pub(crate) transpose: [usize; 3],
     /// Class of the reader, such as `SimpleITKIO`.
@@ -120,9 +133,13 @@ impl Plans {
             architecture,
             patch,
             spacing,
+            median_spacing: root
+                .optional("original_median_spacing_after_transp")?
+                .map_or(Ok(Vec::new()), |median| median.numbers())?,
             schemes: schemes(&root, &json, channels)?,
             image: resampling(&json, "resampling_fn_data")?,
             logits: resampling(&json, "resampling_fn_probabilities")?,
+            previous: previous(&json)?,
             transpose: transpose(&root)?,
             reader: text("image_reader_writer")?,
             dataset: text("dataset_name")?,
@@ -164,14 +181,30 @@ fn wrong(json: &Json<'_>, key: &str, expected: &'static str) -> PlansError {
     json.get(key).map_or_else(|e| e, |found| found.wrong(expected))
 }
 
-/// Refuses classes of the user's own, which may do anything, and the second stage of a cascade.
-fn check_classes(root: &Json<'_>, json: &Json<'_>) -> Result<(), PlansError> {
-    if let Some(previous) = json.optional("previous_stage")? {
-        return Err(PlansError::unsupported(
-            "a cascade",
-            format!("the network needs the mask of the configuration `{}` as input", previous.text()?),
-        ));
+/// The first stage of a cascade, if this is the second.
+fn previous(json: &Json<'_>) -> Result<Option<Previous>, PlansError> {
+    const KEY: &str = "resampling_fn_seg";
+    let Some(configuration) = json.optional("previous_stage")? else { return Ok(None) };
+    let mask = resampling(json, KEY)?;
+    let options = json.get(&format!("{KEY}_kwargs"))?;
+    let flag = |key: &str| match options.value.is_object() {
+        true => options.optional(key)?.map_or(Ok(false), |value| value.flag()),
+        false => Ok(false),
+    };
+    let of_masks = [("is_seg", true), ("memefficient_seg_resampling", false)];
+    for (key, expected) in of_masks.into_iter().take(if mask.kind == ResamplingKind::None { 0 } else { 2 }) {
+        if flag(key)? != expected {
+            return Err(PlansError::unsupported(
+                format!("the resampling of masks with `{key}` {}", !expected),
+                "it is not what nnU-Net plans",
+            ));
+        }
     }
+    Ok(Some(Previous { configuration: configuration.text()?.to_owned(), mask }))
+}
+
+/// Refuses classes of the user's own, which may do anything.
+fn check_classes(root: &Json<'_>, json: &Json<'_>) -> Result<(), PlansError> {
     let known = [(root, "label_manager", "LabelManager"), (json, "preprocessor_name", "DefaultPreprocessor")];
     for (json, key, class) in known {
         if let Some(found) = json.optional(key)?

@@ -7,7 +7,7 @@ mod json;
 mod postprocessing;
 
 pub(crate) use architecture::{Architecture, Block, Stage};
-pub(crate) use configuration::{Configuration, Plans, Resampling, ResamplingKind, Scheme};
+pub(crate) use configuration::{Configuration, Plans, Previous, Resampling, ResamplingKind, Scheme};
 pub(crate) use dataset::Dataset;
 pub(crate) use postprocessing::postprocessing;
 

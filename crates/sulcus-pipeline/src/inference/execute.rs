@@ -11,13 +11,13 @@ use super::label_accumulator::{LabelAccumulator, LogitSlab};
 use super::logits::Logits;
 use super::plan::{Average, GridGroup, InferencePlan};
 use super::resample_back::{ReorientedPlane, resample_region, resamplings, source_region};
-use super::settings::{Numerics, ScanInput};
+use super::settings::{ModelInput, Numerics, ScanInput};
 use super::sliding_window::{SlidingWindow, WindowSource};
 use super::stage_seconds::{StageSeconds, timed};
 use super::tile_grid::TileGrid;
 use super::tile_queue::TileQueue;
 use super::{Progress, WindowOptions};
-use crate::preprocess::{InverseTransform, Preprocessed, preprocess, preprocess_owned};
+use crate::preprocess::{InverseTransform, Preprocessed, preprocess_owned, preprocess_with_mask};
 use crate::{Outputs, PipelineError, Prediction};
 
 /// The result of [`execute`].
@@ -56,17 +56,18 @@ pub struct InferenceContext<'a> {
     pub on_tile: &'a mut dyn FnMut() -> ControlFlow<()>,
 }
 
-/// Predicts a scan by a plan. `specs` are the models in the order in which they were planned, `combined` is the
+/// Predicts a scan by a plan. `models` are in the order in which they were planned, `combined` is the
 /// specification by which labels are chosen, `queue` runs the networks.
 ///
 /// If all models share one network grid, only the planes that later tiles still overlap are kept. If grids differ, logits
 /// are averaged on the scan's own grid, in slabs of as many slices as the plan says.
 ///
 /// # Errors
-/// If the scan does not fit the models, a network fails or returns another shape or NaN, or the observer asks to stop.
+/// If the scan does not fit the models, the mask of a previous network is missing, a network fails or returns another shape or NaN, or
+/// the observer asks to stop.
 pub fn execute(
     plan: &InferencePlan,
-    specs: &[&ModelSpec],
+    models: &[ModelInput<'_>],
     combined: &ModelSpec,
     scan: ScanInput<'_>,
     queue: &mut dyn TileQueue,
@@ -80,14 +81,14 @@ pub fn execute(
     };
     let mut seconds = StageSeconds::default();
     if plan.numerics == Numerics::Nnunet {
-        let prediction = exact::run(plan, specs, combined, scan, queue, &mut on_tile, &mut seconds)?;
+        let prediction = exact::run(plan, models, combined, scan, queue, &mut on_tile, &mut seconds)?;
         return Ok(Execution { prediction, tiles: progress.done, seconds });
     }
     let mut context = InferenceContext { options: plan.window, chunks: plan.chunks, queue, on_tile: &mut on_tile };
     let mut accumulator = LabelAccumulator::new(combined, &geometry, plan.outputs)?;
     if let [grid] = plan.grids.as_slice() {
-        let (preprocessed, inverse) = timed(&mut seconds.preprocess, || preprocess_grid(grid, specs, scan))?;
-        let groups = weighted_groups(grid, specs, &preprocessed)?;
+        let (preprocessed, inverse) = timed(&mut seconds.preprocess, || preprocess_grid(grid, models, scan))?;
+        let groups = weighted_groups(grid, models, &preprocessed)?;
         timed(&mut seconds.infer, || inverse.stream(&groups, &mut context, &mut accumulator))?;
     } else {
         for slices in plan.chunks.slice_ranges(&geometry) {
@@ -95,8 +96,8 @@ pub fn execute(
             for grid in &plan.grids {
                 let borrowed = ScanInput::Borrowed(scan.image());
                 let (preprocessed, inverse) =
-                    timed(&mut seconds.preprocess, || preprocess_grid(grid, specs, borrowed))?;
-                let groups = weighted_groups(grid, specs, &preprocessed)?;
+                    timed(&mut seconds.preprocess, || preprocess_grid(grid, models, borrowed))?;
+                let groups = weighted_groups(grid, models, &preprocessed)?;
                 timed(&mut seconds.infer, || match plan.average {
                     Average::Logits => inverse.stream_into(&groups, &mut context, &mut slab),
                     Average::Probabilities => {
@@ -119,23 +120,23 @@ pub fn execute(
 /// The scan for each preprocessing group of a grid, and the inverse transform, which they share.
 fn preprocess_grid(
     grid: &GridGroup,
-    specs: &[&ModelSpec],
+    models: &[ModelInput<'_>],
     scan: ScanInput<'_>,
 ) -> Result<(Vec<Preprocessed>, InverseTransform), PipelineError> {
-    let first = |model: &usize| specs.get(*model).copied();
-    let of_group: Vec<&ModelSpec> = grid
+    let first = |model: &usize| models.get(*model).copied();
+    let of_group: Vec<ModelInput<'_>> = grid
         .preprocessings
         .iter()
         .filter_map(|group| group.windows.first()?.models.first().and_then(first))
         .collect();
     let (last, others) = of_group.split_last().ok_or_else(PipelineError::no_model)?;
     let mut preprocessed = Vec::new();
-    for spec in others {
-        preprocessed.push(preprocess(spec, scan.image())?.0);
+    for model in others {
+        preprocessed.push(preprocess_with_mask(model.spec, scan.image(), model.mask)?.0);
     }
     let (of_last, inverse) = match scan {
-        ScanInput::Borrowed(image) => preprocess(last, image)?,
-        ScanInput::Owned(image) => preprocess_owned(last, image)?,
+        ScanInput::Owned(image) if last.mask.is_none() => preprocess_owned(last.spec, image)?,
+        scan => preprocess_with_mask(last.spec, scan.image(), last.mask)?,
     };
     preprocessed.push(of_last);
     Ok((preprocessed, inverse))
@@ -143,14 +144,14 @@ fn preprocess_grid(
 
 fn weighted_groups<'a>(
     grid: &GridGroup,
-    specs: &[&'a ModelSpec],
+    models: &[ModelInput<'a>],
     preprocessed: &'a [Preprocessed],
 ) -> Result<Vec<WeightedGroup<'a>>, PipelineError> {
     let mut groups = Vec::new();
     for (group, preprocessed) in grid.preprocessings.iter().zip(preprocessed) {
         for window in &group.windows {
-            let first = window.models.first().and_then(|first| specs.get(*first));
-            let spec = first.copied().ok_or_else(PipelineError::no_model)?;
+            let first = window.models.first().and_then(|first| models.get(*first));
+            let spec = first.ok_or_else(PipelineError::no_model)?.spec;
             let (networks, weight) = (window.models.clone(), window.weight);
             groups.push(WeightedGroup { spec, preprocessed, networks, weight });
         }

@@ -5,7 +5,7 @@ use sulcus_volume::{AxisResampling, Geometry, Reorientation};
 
 use super::chunks::ChunkSize;
 use super::resample_back::{resamplings, source_region};
-use super::settings::{InferenceSettings, ScanOwnership};
+use super::settings::{InferenceSettings, PlannedModel, ScanOwnership};
 use super::tile_grid::TileGrid;
 use crate::preprocess::GridTransform;
 use crate::{Outputs, PipelineError, Resampling};
@@ -108,11 +108,13 @@ impl<'a> MemoryModel<'a> {
         // postprocessing.
         let mut peak = sum([mask, 2 * voxels, if spec.postprocessing.is_empty() { 0 } else { 5 * voxels }]);
         for grid in &self.grids {
-            let Some(first) = grid.specs.first() else { continue };
             let resampled_voxels = grid.transform.resampled_shape.iter().product::<usize>() as u64;
-            let preprocessed = bytes_of([channels, resampled_voxels, grid.copies as u64]);
+            let inputs = grid.specs.iter().map(|spec| spec.input_channels() as u64).max().unwrap_or(channels);
+            let preprocessed = bytes_of([inputs, resampled_voxels, grid.copies as u64]);
             let keeps_scan = self.settings.scan == ScanOwnership::Borrowed || several_grids || grid.copies > 1;
-            let preprocessing = sum([scan, preprocessed, grid.transform.intermediate_bytes(first)]);
+            let temporary =
+                grid.specs.iter().map(|spec| grid.transform.intermediate_bytes(spec)).max().unwrap_or(0);
+            let preprocessing = sum([scan, preprocessed, temporary]);
             let kept = if keeps_scan { scan } else { 0 };
             peak = peak
                 .max(if several_grids { sum([mask, slab, preprocessing]) } else { preprocessing })
@@ -135,7 +137,7 @@ impl<'a> MemoryModel<'a> {
             let mut bytes = bytes_of([classes, 2 * source_plane + 4 * target_plane]);
             let region = [z, y, x];
             for (spec, tiles) in grid.specs.iter().zip(&grid.tiles) {
-                let (classes, channels) = (spec.classes() as u64, spec.channels.len() as u64);
+                let (classes, channels) = (spec.classes() as u64, spec.input_channels() as u64);
                 let open_planes = tiles.tile()[0].min(region[0].len()) as u64;
                 let weights = u64::from(tiles.weights().is_some());
                 // Logits of a tile, their mean or mirrored copy, and a copy inside the engine.
@@ -169,7 +171,7 @@ fn sum<const N: usize>(parts: [u64; N]) -> u64 {
 /// The peak occurs at the finest resolution: in the decoder, where the skip connection, the upsampled map, both
 /// concatenated and the output of a convolution exist at the same time, or in the encoder with the input, output and
 /// intermediate map of a block; the skip connections of all other resolutions exist too.
-pub(super) fn engine_workspace_bytes(spec: &ModelSpec, geometry: &Geometry) -> u64 {
+fn engine_workspace_bytes(spec: &ModelSpec, geometry: &Geometry) -> u64 {
     /// Engines keep freed blocks, which do not always fit the next request. Measured: with this factor the process of
     /// ONNX Runtime stayed below 2 GB on 512×512×512 voxels with a network of base 16 and patches of 96³. Other networks
     /// were not measured.
@@ -186,6 +188,11 @@ pub(super) fn engine_workspace_bytes(spec: &ModelSpec, geometry: &Geometry) -> u
     let all: f64 = feature_maps.iter().sum();
     let peak = feature_maps.iter().map(|map| all + 4.0 * map).fold(0.0, f64::max);
     (peak * ARENA_OVERHEAD) as u64
+}
+
+/// The memory for the intermediate values of one call of a model's engine, in bytes; estimated from the network if it is not known.
+pub fn workspace_bytes(model: &PlannedModel<'_>, geometry: &Geometry) -> u64 {
+    model.workspace_bytes.unwrap_or_else(|| engine_workspace_bytes(model.spec, geometry))
 }
 
 /// The spatial edges of the tiles in which a model sees a scan of this geometry, `[(D,) H, W]`.

@@ -30,12 +30,14 @@ pub(crate) use decide::{labels_of, mean_of_networks};
 pub use execute::{Execution, InferenceContext, WeightedGroup, execute};
 pub use label_accumulator::{LabelAccumulator, LogitSlab};
 pub use logits::Logits;
-pub use memory::tile_edges;
+pub use memory::{tile_edges, workspace_bytes};
 pub use plan::{
     Average, GridGroup, InferencePlan, PreprocessingGroup, WindowGroup, check_memory, min_memory_bytes,
     plan_inference,
 };
-pub use settings::{EngineMemory, InferenceSettings, Numerics, PlannedModel, ScanInput, ScanOwnership};
+pub use settings::{
+    EngineMemory, InferenceSettings, ModelInput, Numerics, PlannedModel, ScanInput, ScanOwnership,
+};
 use sliding_window::{SlidingWindow, WindowSource};
 pub use stage_seconds::StageSeconds;
 use tile_grid::TileGrid;

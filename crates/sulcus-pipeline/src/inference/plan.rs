@@ -8,7 +8,7 @@ use sulcus_volume::{Geometry, Spacing};
 use super::chunks::{ChunkSize, count_tiles_in_chunks};
 use super::exact::configurations::check;
 use super::exact::memory::peak_bytes as exact_peak_bytes;
-use super::memory::{MemoryModel, engine_workspace_bytes};
+use super::memory::{MemoryModel, workspace_bytes};
 use super::settings::{EngineMemory, InferenceSettings, Numerics, PlannedModel};
 use super::{WindowOptions, tiles_in_flight};
 use crate::{Outputs, PipelineError, Resampling};
@@ -243,9 +243,7 @@ impl<'a> Planner<'a> {
             // An engine keeps its workspace, so the workspace of the first session is counted too.
             let more = if sessions > 1 && model.max_sessions > 1 { model.max_sessions as u64 } else { 0 };
             let workspace = match self.settings.engine_memory {
-                EngineMemory::Process => {
-                    model.workspace_bytes.unwrap_or_else(|| engine_workspace_bytes(model.spec, self.geometry))
-                }
+                EngineMemory::Process => workspace_bytes(model, self.geometry),
                 EngineMemory::Device => 0,
             };
             // A further session has the weights as in the file, and in the layout of the engine's kernels.
@@ -347,7 +345,9 @@ fn grid_rule(spec: &ModelSpec) -> GridRule {
 }
 
 fn same_grid(a: &ModelSpec, b: &ModelSpec) -> bool {
-    a.orientation == b.orientation && grid_rule(a) == grid_rule(b) && same_configuration(a, b)
+    (a.orientation, a.assumed_mm) == (b.orientation, b.assumed_mm)
+        && grid_rule(a) == grid_rule(b)
+        && same_configuration(a, b)
 }
 
 /// Whether models are folds of one configuration of nnU-Net, if both come from it.
@@ -356,7 +356,7 @@ fn same_configuration(a: &ModelSpec, b: &ModelSpec) -> bool {
 }
 
 fn same_preprocessing(a: &ModelSpec, b: &ModelSpec) -> bool {
-    a.spacing == b.spacing && a.channels == b.channels
+    a.spacing == b.spacing && a.channels == b.channels && a.previous == b.previous
 }
 
 fn same_window(a: &ModelSpec, b: &ModelSpec) -> bool {

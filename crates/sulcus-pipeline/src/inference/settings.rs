@@ -1,5 +1,5 @@
 use sulcus_model::ModelSpec;
-use sulcus_volume::Image;
+use sulcus_volume::{Image, LabelMap};
 
 use super::WindowOptions;
 use crate::Outputs;
@@ -24,6 +24,22 @@ impl<'a> PlannedModel<'a> {
     /// A model with one session, whose engine takes one tile per call.
     pub fn new(spec: &'a ModelSpec) -> Self {
         Self { spec, max_sessions: 1, batch: 1, file_bytes: 0, workspace_bytes: None }
+    }
+}
+
+/// A model in [`execute`](super::execute), in the order in which it was planned.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelInput<'a> {
+    /// What the model file says.
+    pub spec: &'a ModelSpec,
+    /// The mask of its [previous network](ModelSpec::previous) on the scan's grid, if it has one.
+    pub mask: Option<&'a LabelMap>,
+}
+
+impl<'a> From<&'a ModelSpec> for ModelInput<'a> {
+    /// A model without a previous network.
+    fn from(spec: &'a ModelSpec) -> Self {
+        Self { spec, mask: None }
     }
 }
 

@@ -3,6 +3,9 @@ use sulcus_volume::{Geometry, Interpolation, Reorientation};
 
 use super::Resampling;
 use crate::PipelineError;
+use crate::nnunet::resampling_bytes;
+
+const BYTES_PER_VALUE: u64 = size_of::<f32>() as u64;
 
 /// The geometric part of preprocessing: reorientation, then resampling. All shapes are x, y, z.
 pub(crate) struct GridTransform {
@@ -62,7 +65,7 @@ impl GridTransform {
         let reorientation =
             Reorientation::between(geometry.orientation(), spec.orientation.orientation_for(geometry));
         let reoriented_shape = reorientation.shape(geometry.shape());
-        let from_mm = geometry.spacing().reoriented(reorientation);
+        let from_mm = spec.scan_spacing(geometry).reoriented(reorientation);
         let mut transform = Self {
             reorientation,
             reoriented_shape,
@@ -118,7 +121,7 @@ impl GridTransform {
 
     /// The resampling of this scan; `None` if it keeps its shape.
     pub(crate) fn resampling(&self, spec: &ModelSpec, geometry: &Geometry) -> Option<Resampling> {
-        let from_mm = geometry.spacing().reoriented(self.reorientation);
+        let from_mm = spec.scan_spacing(geometry).reoriented(self.reorientation);
         let to_mm = spec.spacing.target_for(from_mm)?;
         let (from_shape, to_shape) = (self.reoriented_shape, self.resampled_shape);
         (from_shape != to_shape).then_some(Resampling { from_mm, to_mm, from_shape, to_shape })
@@ -126,7 +129,6 @@ impl GridTransform {
 
     /// The temporary memory of preprocessing in bytes, besides the scan and its preprocessed form.
     pub(crate) fn intermediate_bytes(&self, spec: &ModelSpec) -> u64 {
-        const BYTES_PER_VALUE: u64 = size_of::<f32>() as u64;
         let reoriented = self.reoriented_shape.iter().product::<usize>() as u64;
         let sorts_values =
             spec.channels.iter().any(|c| matches!(c.normalisation, Normalisation::Percentile { .. }));
@@ -142,11 +144,32 @@ impl GridTransform {
             };
             (0..3).map(step).max().unwrap_or(reoriented).max(reoriented).saturating_mul(2)
         };
-        let nonzero = spec.channels.iter().any(|c| c.normalisation == Normalisation::ZScoreNonzero);
+        let nonzero = spec.previous.is_some()
+            || spec.channels.iter().any(|c| c.normalisation == Normalisation::ZScoreNonzero);
         // The values that are counted, and two flags per voxel.
         let counted = if sorts_values || nonzero { reoriented } else { 0 };
         let flags = if nonzero { 2 * reoriented } else { 0 };
-        resampling.saturating_add(counted).saturating_mul(BYTES_PER_VALUE).saturating_add(flags)
+        let single = resampling.saturating_add(counted).saturating_mul(BYTES_PER_VALUE).saturating_add(flags);
+        single.saturating_add(self.double_bytes(spec)).saturating_add(self.mask_bytes(spec))
+    }
+
+    /// The temporary memory of splines in double precision, in bytes.
+    fn double_bytes(&self, spec: &ModelSpec) -> u64 {
+        match in_double_precision(spec) {
+            Some(_) => resampling_bytes(self.reoriented_shape, self.resampled_shape),
+            None => 0,
+        }
+    }
+
+    /// The temporary memory in which the mask of a previous network becomes input channels, in bytes.
+    pub(crate) fn mask_bytes(&self, spec: &ModelSpec) -> u64 {
+        let Some(previous) = &spec.previous else { return 0 };
+        let voxels = |shape: [usize; 3]| shape.iter().fold(1, |product: u64, n| product.saturating_mul(*n as u64));
+        let (from, to) = (voxels(self.reoriented_shape), voxels(self.resampled_shape));
+        // The mask, its copy with the voxels outside, and the sorted copy; the decision with its shares; the channels before they are joined.
+        let decision = resampling_bytes(self.reoriented_shape, self.resampled_shape).saturating_add(17 * to);
+        let channels = to.saturating_mul(BYTES_PER_VALUE).saturating_mul(previous.mask.input_channels() as u64);
+        (11 * from).saturating_add(decision).saturating_add(channels)
     }
 
     /// The axis (0 is x) along which images are resampled separately from the others.
@@ -186,6 +209,17 @@ fn coarse_axis_of(from_mm: [f64; 3], to_mm: [f64; 3]) -> Option<usize> {
     let mut axes = (0..3).filter(|axis| mm[*axis] == longest(mm));
     let axis = axes.next()?;
     axes.next().is_none().then_some(axis)
+}
+
+/// The rule of nnU-Net for images with splines that exist only in double precision: those of order 2, 4 and 5.
+pub(super) fn in_double_precision(spec: &ModelSpec) -> Option<NnunetResampling> {
+    let SpacingRule::Nnunet(rule) = spec.spacing else { return None };
+    match rule.image.method {
+        ResamplingMethod::Spline { order, order_z } if [order, order_z].iter().any(|o| ![0, 1, 3].contains(o)) => {
+            Some(rule.image)
+        }
+        _ => None,
+    }
 }
 
 /// Rounds halves to even, as nnU-Net does, so that its networks get the same grid.

@@ -18,18 +18,22 @@ mod grid_transform;
 mod inverse_transform;
 mod labels;
 mod normalize;
+mod previous_mask;
 mod resampling;
 
 use sulcus_model::{ModelSpec, Normalisation};
-use sulcus_volume::{Geometry, Image, Xyz, resample};
+use sulcus_volume::{Geometry, Image, LabelMap, Xyz, resample};
 
 use crate::PipelineError;
+use crate::nnunet::resample_channel;
 pub(crate) use crop::filled_union;
 pub use crop::{Crop, nonzero_box};
 pub(crate) use grid_transform::GridTransform;
+use grid_transform::in_double_precision;
 pub use inverse_transform::InverseTransform;
 pub use labels::{PreprocessedLabels, preprocess_labels};
 use normalize::normalize;
+pub(crate) use previous_mask::{add_labels, mask_channels, needed_mask};
 pub use resampling::Resampling;
 
 /// A scan in the form of a network's input: cropped, reoriented, normalised and resampled. It cannot be preprocessed
@@ -77,14 +81,28 @@ impl Preprocessed {
 /// Preprocesses a scan and returns the transform that maps logits back to its grid.
 ///
 /// # Errors
-/// When the number of channels is not the model's, or a voxel is not finite.
+/// When the number of channels is not the model's, a voxel is not finite, or the model needs the mask of a previous network.
 pub fn preprocess(spec: &ModelSpec, image: &Image) -> Result<(Preprocessed, InverseTransform), PipelineError> {
+    preprocess_with_mask(spec, image, None)
+}
+
+/// As [`preprocess`], for a model that needs the mask of its [previous network](ModelSpec::previous), on the scan's grid.
+///
+/// # Errors
+/// As [`preprocess`], and when there is a mask that the model does not need, or with another grid.
+pub fn preprocess_with_mask(
+    spec: &ModelSpec,
+    image: &Image,
+    mask: Option<&LabelMap>,
+) -> Result<(Preprocessed, InverseTransform), PipelineError> {
     check_input(spec, image)?;
+    let mask = needed_mask(spec, image.geometry(), mask)?;
     if let Some(crop) = Crop::of(spec, image)? {
-        let (preprocessed, inverse) = preprocess_uncropped(spec, &crop.image(image)?)?;
+        let mask = mask.map(|mask| crop.labels(mask)).transpose()?;
+        let (preprocessed, inverse) = preprocess_uncropped(spec, &crop.image(image)?, mask.as_ref())?;
         return Ok((preprocessed, inverse.with_crop(crop)));
     }
-    preprocess_uncropped(spec, image)
+    preprocess_uncropped(spec, image, mask)
 }
 
 /// As [`preprocess`], for a scan that is not needed afterwards: if nothing has to be reoriented or resampled, its memory
@@ -97,15 +115,16 @@ pub fn preprocess_owned(
     image: Image,
 ) -> Result<(Preprocessed, InverseTransform), PipelineError> {
     check_input(spec, &image)?;
+    needed_mask(spec, image.geometry(), None)?;
     if let Some(crop) = Crop::of(spec, &image)? {
         let part = crop.image(&image)?;
         drop(image);
-        let (preprocessed, inverse) = preprocess_uncropped(spec, &part)?;
+        let (preprocessed, inverse) = preprocess_uncropped(spec, &part, None)?;
         return Ok((preprocessed, inverse.with_crop(crop)));
     }
     let transform = GridTransform::checked(spec, image.geometry())?;
     if !transform.reorientation.is_identity() || image.channels() > 1 {
-        return preprocess_uncropped(spec, &image);
+        return preprocess_uncropped(spec, &image, None);
     }
     let inside = inside_mask(spec, &image, &transform);
     let (geometry, data) = image.into_parts();
@@ -116,18 +135,27 @@ pub fn preprocess_owned(
 fn preprocess_uncropped(
     spec: &ModelSpec,
     image: &Image,
+    mask: Option<&LabelMap>,
 ) -> Result<(Preprocessed, InverseTransform), PipelineError> {
     let transform = GridTransform::checked(spec, image.geometry())?;
     let shape = image.geometry().shape();
-    let inside = inside_mask(spec, image, &transform);
+    let mut inside = inside_mask(spec, image, &transform);
+    let of_mask = match mask {
+        Some(mask) => mask_channels(spec, &transform, mask, &inside)?,
+        None => Vec::new(),
+    };
+    mask.into_iter().for_each(|mask| add_labels(&transform, mask, &mut inside));
     let reoriented = (0..image.channels()).map(|index| transform.reorientation.apply(image.channel(index), shape));
-    let data = normalize_and_resample(spec, &transform, &inside, reoriented)?;
+    let mut data = normalize_and_resample(spec, &transform, &inside, reoriented)?;
+    data.try_reserve_exact(of_mask.len()).map_err(|_| PipelineError::Memory { values: of_mask.len() })?;
+    data.extend_from_slice(&of_mask);
     Ok(pair(spec, *image.geometry(), transform, data))
 }
 
-/// The voxels of the reoriented scan that [`Normalisation::ZScoreNonzero`] uses; empty if no channel needs them.
-fn inside_mask(spec: &ModelSpec, image: &Image, transform: &GridTransform) -> Vec<bool> {
-    if spec.channels.iter().all(|channel| channel.normalisation != Normalisation::ZScoreNonzero) {
+/// The voxels of the reoriented scan that [`Normalisation::ZScoreNonzero`] uses and a mask is resampled in; empty if nothing needs them.
+pub(crate) fn inside_mask(spec: &ModelSpec, image: &Image, transform: &GridTransform) -> Vec<bool> {
+    let is_inside = |scheme: Normalisation| scheme == Normalisation::ZScoreNonzero;
+    if spec.previous.is_none() && !spec.channels.iter().any(|channel| is_inside(channel.normalisation)) {
         return Vec::new();
     }
     transform.reorientation.apply(&filled_union(image), image.geometry().shape())
@@ -166,12 +194,7 @@ fn normalize_and_resample(
     for (channel, mut values) in spec.channels.iter().zip(reoriented) {
         normalize(channel.normalisation, &mut values, inside);
         if transform.reoriented_shape != transform.resampled_shape {
-            values = resample(
-                &values,
-                Xyz(transform.reoriented_shape),
-                Xyz(transform.resampled_shape),
-                Xyz(transform.forward()),
-            )?;
+            values = resample_image(spec, transform, values)?;
         }
         if data.is_empty() {
             let others = values.len() * (spec.channels.len() - 1);
@@ -184,13 +207,29 @@ fn normalize_and_resample(
     Ok(data)
 }
 
+fn resample_image(
+    spec: &ModelSpec,
+    transform: &GridTransform,
+    values: Vec<f32>,
+) -> Result<Vec<f32>, PipelineError> {
+    let (from, to) = (transform.reoriented_shape, transform.resampled_shape);
+    let Some(rule) = in_double_precision(spec) else {
+        return Ok(resample(&values, Xyz(from), Xyz(to), Xyz(transform.forward()))?);
+    };
+    let zyx = |[x, y, z]: [usize; 3]| [z, y, x];
+    let separate = transform.separate_axis_forward().map(|axis| 2 - axis);
+    let values = values.into_iter().map(f64::from).collect();
+    let resampled = resample_channel(&rule, values, zyx(from), zyx(to), separate)?;
+    Ok(resampled.into_iter().map(|v| v as f32).collect())
+}
+
 fn pair(
     spec: &ModelSpec,
     geometry: Geometry,
     transform: GridTransform,
     data: Vec<f32>,
 ) -> (Preprocessed, InverseTransform) {
-    let preprocessed = Preprocessed { shape: transform.resampled_shape, channels: spec.channels.len(), data };
+    let preprocessed = Preprocessed { shape: transform.resampled_shape, channels: spec.input_channels(), data };
     (preprocessed, InverseTransform::new(geometry, transform))
 }
 
@@ -201,11 +240,12 @@ fn pair(
 /// When the network's grid would be larger than any that can be processed.
 pub fn preprocessing_bytes(spec: &ModelSpec, geometry: &Geometry) -> Result<u64, PipelineError> {
     let transform = GridTransform::checked(spec, geometry)?;
-    let values = |shape: [usize; 3]| {
-        let voxels = shape.iter().fold(spec.channels.len() as u64, |product, n| product.saturating_mul(*n as u64));
+    let values = |shape: [usize; 3], channels: usize| {
+        let voxels = shape.iter().fold(channels as u64, |product, n| product.saturating_mul(*n as u64));
         voxels.saturating_mul(size_of::<f32>() as u64)
     };
-    let both = values(geometry.shape()).saturating_add(values(transform.resampled_shape));
+    let network = values(transform.resampled_shape, spec.input_channels());
+    let both = values(geometry.shape(), spec.channels.len()).saturating_add(network);
     Ok(both.saturating_add(transform.intermediate_bytes(spec)))
 }
 

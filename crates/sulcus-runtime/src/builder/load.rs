@@ -110,7 +110,7 @@ impl SegmenterBuilder {
 
     #[cfg(feature = "tract")]
     fn load_tract(&self, bytes: &[u8], spec: &ModelSpec) -> Result<Box<dyn SharedPredictor>, Error> {
-        let shape = [&[1, spec.channels.len()], spec.patch.as_slice()].concat();
+        let shape = [&[1, spec.input_channels()], spec.patch.as_slice()].concat();
         Ok(Box::new(crate::engine::TractPredictor::new(bytes, &shape, self.threads)?))
     }
 

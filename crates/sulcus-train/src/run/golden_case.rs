@@ -7,7 +7,7 @@
 use std::ops::{ControlFlow, Range};
 
 use sulcus_model::{GoldenCase, ModelSpec, OutputActivation};
-use sulcus_pipeline::{Outputs, PipelineError, Predictor, WindowOptions, predict_logits, preprocess};
+use sulcus_pipeline::{Outputs, PipelineError, Predictor, WindowOptions, predict_logits, preprocess_with_mask};
 use sulcus_volume::{Image, LabelMap, RasFromVoxel};
 
 /// Minimum margin between the two largest logits of every voxel. A logit of an exported file may differ by 1e-4, before the
@@ -33,9 +33,22 @@ pub fn golden_case(
     samples: &[GoldenCase],
     predictor: &dyn Predictor,
 ) -> Result<Option<GoldenCase>, PipelineError> {
+    golden_case_in_turn(spec, samples, &[predictor])
+}
+
+/// As [`golden_case`], for a model with a [previous network](ModelSpec::previous). The first predictor is that of the model, the next one
+/// that of its previous network, and so on; each has the minimum margin.
+///
+/// # Errors
+/// As [`golden_case`], and when a predictor is missing.
+pub fn golden_case_in_turn(
+    spec: &ModelSpec,
+    samples: &[GoldenCase],
+    predictors: &[&dyn Predictor],
+) -> Result<Option<GoldenCase>, PipelineError> {
     let mut whole = Vec::new();
     for sample in samples {
-        let prediction = Prediction::of(spec, sample.image(spec.orientation.nominal())?, predictor)?;
+        let prediction = Prediction::of(spec, sample.image(spec.orientation.nominal())?, predictors)?;
         if prediction.foreground > 0 && prediction.margin >= GOOD_MARGIN {
             return Ok(Some(prediction.golden()));
         }
@@ -54,7 +67,7 @@ pub fn golden_case(
         let mut found: Vec<Block<'_>> = found.collect();
         found.sort_by_key(|block| block.near_ties);
         for block in found.into_iter().take(BLOCKS_PER_SIZE) {
-            blocks.push(Prediction::of(spec, cut(&block.of.image, &block.ranges)?, predictor)?);
+            blocks.push(Prediction::of(spec, cut(&block.of.image, &block.ranges)?, predictors)?);
         }
         if let Some(prediction) = largest_margin(blocks.iter().filter(is_enough)) {
             return Ok(Some(prediction.golden()));
@@ -116,17 +129,11 @@ struct Block<'a> {
 }
 
 impl Prediction {
-    fn of(spec: &ModelSpec, image: Image, predictor: &dyn Predictor) -> Result<Self, PipelineError> {
-        let (prepared, restore) = preprocess(spec, &image)?;
-        let go = &mut |_| ControlFlow::Continue(());
-        let logits = predict_logits(spec, &prepared, &[predictor], &WindowOptions::default(), go)?;
-        let restored = restore.finish(spec, logits, Outputs::LabelsAndProbabilities)?;
-        let voxels = image.geometry().voxels();
-        let probabilities = restored.probabilities.as_ref().map(Image::data).unwrap_or_default();
-        let margins = margins(spec.activation, probabilities, voxels);
+    fn of(spec: &ModelSpec, image: Image, predictors: &[&dyn Predictor]) -> Result<Self, PipelineError> {
+        let (labels, margins) = labels_and_margins(spec, &image, predictors)?;
         let margin = margins.iter().copied().fold(f32::INFINITY, f32::min);
-        let foreground = restored.labels.data().iter().filter(|label| **label != 0).count();
-        Ok(Self { image, labels: restored.labels, foreground, margins, margin })
+        let foreground = labels.data().iter().filter(|label| **label != 0).count();
+        Ok(Self { image, labels, foreground, margins, margin })
     }
 
     fn golden(&self) -> GoldenCase {
@@ -171,6 +178,30 @@ impl Prediction {
         }
         (near_ties, foreground)
     }
+}
+
+/// The mask of a model, and the margin of each voxel: the smallest of the model and its previous networks.
+fn labels_and_margins(
+    spec: &ModelSpec,
+    image: &Image,
+    predictors: &[&dyn Predictor],
+) -> Result<(LabelMap, Vec<f32>), PipelineError> {
+    let missing = || PipelineError::Ensemble(format!("there is no predictor for `{}`", spec.network.name));
+    let (predictor, others) = predictors.split_first().ok_or_else(missing)?;
+    let before = match &spec.previous {
+        None => None,
+        Some(previous) => Some(labels_and_margins(&previous.spec, image, others)?),
+    };
+    let (prepared, restore) = preprocess_with_mask(spec, image, before.as_ref().map(|(labels, _)| labels))?;
+    let go = &mut |_| ControlFlow::Continue(());
+    let logits = predict_logits(spec, &prepared, &[*predictor], &WindowOptions::default(), go)?;
+    let restored = restore.finish(spec, logits, Outputs::LabelsAndProbabilities)?;
+    let voxels = image.geometry().voxels();
+    let probabilities = restored.probabilities.as_ref().map(Image::data).unwrap_or_default();
+    let mut margins = margins(spec.activation, probabilities, voxels);
+    let before = before.iter().flat_map(|(_, margins)| margins);
+    margins.iter_mut().zip(before).for_each(|(margin, before)| *margin = margin.min(*before));
+    Ok((restored.labels, margins))
 }
 
 /// The margin of each voxel: the difference between its largest and second largest logit, or the smallest distance of a logit
@@ -247,7 +278,7 @@ mod tests {
 
     fn holds_in_another_engine(golden: &GoldenCase) -> bool {
         let image = golden.image(Orientation::RAS).unwrap();
-        let found = Prediction::of(&spec(), image, &Values { error: ERROR }).unwrap();
+        let found = Prediction::of(&spec(), image, &[&Values { error: ERROR }]).unwrap();
         golden.check(&found.labels).is_ok()
     }
 
@@ -270,7 +301,7 @@ mod tests {
         });
         assert!(!holds_in_another_engine(&{
             let image = tied.image(Orientation::RAS).unwrap();
-            Prediction::of(&spec(), image, &Values { error: 0.0 }).unwrap().golden()
+            Prediction::of(&spec(), image, &[&Values { error: 0.0 }]).unwrap().golden()
         }));
         let golden = golden_case(&spec(), &[tied], &Values { error: 0.0 }).unwrap().unwrap();
         assert_eq!(golden.shape, [32, 24, 1], "the largest block that keeps clear of the line");

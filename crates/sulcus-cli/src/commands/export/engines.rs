@@ -53,58 +53,65 @@ impl Engines {
                 .context("loading the exported file in the native engine")?;
             checked.push(model.compare("native", &native)?);
             drop(native);
-            self.replay(Engine::Native, model)?;
+            self.replay(Engine::Native, model.bytes, model.spec)?;
         }
-        let shape = [&[1, model.spec.channels.len()], model.spec.patch.as_slice()].concat();
-        let tract =
-            TractPredictor::new(model.bytes, &shape, None).context("loading the exported file in tract")?;
+        let tract = TractPredictor::new(model.bytes, &tile_shape(model.spec), None)
+            .context("loading the exported file in tract")?;
         checked.push(model.compare("tract", &tract)?);
         drop(tract);
-        self.replay(Engine::Tract, model)?;
+        self.replay(Engine::Tract, model.bytes, model.spec)?;
         if let Some(runtime) = &self.runtime {
             let ort = OrtPredictor::new(runtime, model.bytes, Device::Cpu, None)
                 .context("loading the exported file in ONNX Runtime")?;
             checked.push(model.compare("ONNX Runtime", &ort)?);
             drop(ort);
-            self.replay(Engine::Ort, model)?;
+            self.replay(Engine::Ort, model.bytes, model.spec)?;
         }
         Ok(checked)
     }
 
-    /// The differences between the engines themselves, for people: the check of a file whose network no trainer of Sulcus computes.
+    /// The differences between the engines themselves, for people: the check of a network that no trainer of Sulcus computes. Also whether
+    /// the native engine has all its operators.
     ///
     /// # Errors
-    /// When an engine refuses the file, their logits differ by more than the tolerance, or the golden mask differs.
+    /// When an engine refuses the file, or their logits differ by more than the tolerance.
     pub(in crate::commands) fn agree(
         &self,
         bytes: &[u8],
         spec: &ModelSpec,
         inputs: &[Tensor],
-    ) -> Result<Vec<String>, CliError> {
-        let shape = [&[1, spec.channels.len()], spec.patch.as_slice()].concat();
-        let tract = TractPredictor::new(bytes, &shape, None).context("loading the imported file in tract")?;
-        let model =
+    ) -> Result<(Vec<String>, bool), CliError> {
+        let tract =
+            TractPredictor::new(bytes, &tile_shape(spec), None).context("loading the imported file in tract")?;
+        let mut model =
             ModelFile { bytes, spec, trainer: &tract, inputs, tolerance: UNTRAINED_TOLERANCE, native: true };
-        self.replay(Engine::Tract, &model)?;
         let mut checked = Vec::new();
         match NativePredictor::new(bytes, None) {
-            Ok(native) => {
-                checked.push(model.compare("native", &native)?);
-                drop(native);
-                self.replay(Engine::Native, &model)?;
-            }
+            Ok(native) => checked.push(model.compare("native", &native)?),
             // `auto` takes another engine for graphs that it does not know, such as those with strides above 2.
-            Err(error) if matches!(error.kind(), ErrorKind::Graph { .. }) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Graph { .. }) => model.native = false,
             Err(error) => return Err(error).context("loading the imported file in the native engine"),
         }
         if let Some(runtime) = &self.runtime {
             let ort = OrtPredictor::new(runtime, bytes, Device::Cpu, None)
                 .context("loading the imported file in ONNX Runtime")?;
             checked.push(model.compare("ONNX Runtime", &ort)?);
-            drop(ort);
-            self.replay(Engine::Ort, &model)?;
         }
-        Ok(checked)
+        Ok((checked, model.native))
+    }
+
+    /// Replays the golden case in every engine; in the native one only if it has all operators.
+    ///
+    /// # Errors
+    /// When the mask differs.
+    pub(in crate::commands) fn replay_all(
+        &self,
+        bytes: &[u8],
+        spec: &ModelSpec,
+        native: bool,
+    ) -> Result<(), CliError> {
+        let others = [(Engine::Native, native), (Engine::Tract, true), (Engine::Ort, self.runtime.is_some())];
+        others.into_iter().filter(|(_, is_there)| *is_there).try_for_each(|(e, _)| self.replay(e, bytes, spec))
     }
 
     /// An engine of another project, which predicts the golden case of an imported file: ONNX Runtime, or tract without it.
@@ -137,13 +144,18 @@ impl Engines {
         builder.ort_library(self.library.clone()).build().context("loading the exported file")
     }
 
-    fn replay(&self, engine: Engine, model: &ModelFile<'_>) -> Result<(), CliError> {
-        if model.spec.golden_case.is_none() {
+    fn replay(&self, engine: Engine, bytes: &[u8], spec: &ModelSpec) -> Result<(), CliError> {
+        if spec.golden_case.is_none() {
             return Ok(());
         }
-        let replayed = self.segmenter(engine, model.bytes)?.replay_golden();
+        let replayed = self.segmenter(engine, bytes)?.replay_golden();
         replayed.context(format_args!("replaying the exported file's golden case in {engine}"))
     }
+}
+
+/// The shape of a tile, `[N, C, (D,) H, W]`.
+pub(in crate::commands) fn tile_shape(spec: &ModelSpec) -> Vec<usize> {
+    [&[1, spec.input_channels()], spec.patch.as_slice()].concat()
 }
 
 impl ModelFile<'_> {

@@ -258,10 +258,13 @@ fn transposed_convolutions_are_written_as_convolutions_where_asked() {
         let run = sulcus_train::Run::open(&run).unwrap();
         let spec = sulcus_onnx::read_spec(&rewritten).unwrap();
         let inputs = run.parity_inputs(1).unwrap();
-        let agreed = Engines::find(&library()).unwrap().agree(&rewritten, &spec, &inputs).unwrap();
-        assert!(!agreed.iter().any(|engine| engine.contains("native")), "{agreed:?}");
-        let agreed = Engines::find(&library()).unwrap().agree(&plain, &spec, &inputs).unwrap();
-        assert!(agreed.iter().any(|engine| engine.contains("native")), "{agreed:?}");
+        let engines = Engines::find(&library()).unwrap();
+        for (bytes, has_native) in [(&rewritten, false), (&plain, true)] {
+            let (agreed, native) = engines.agree(bytes, &spec, &inputs).unwrap();
+            assert_eq!(agreed.iter().any(|engine| engine.contains("native")), has_native, "{agreed:?}");
+            assert_eq!(native, has_native);
+            engines.replay_all(bytes, &spec, native).unwrap();
+        }
         let native = Segmenter::builder().model_bytes(rewritten).engine(Engine::Native).build().unwrap_err();
         assert!(native.to_string().contains("(Shape) is not supported"), "{native}");
     }

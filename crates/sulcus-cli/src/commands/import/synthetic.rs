@@ -68,9 +68,14 @@ pub(super) fn input(spec: &ModelSpec) -> Result<Tensor, PipelineError> {
         let multiple = (*multiple).max(1);
         (MAX_TILE_EDGE / multiple * multiple).clamp(multiple, (*edge).max(multiple))
     });
-    let shape: Vec<usize> = [1, spec.channels.len()].into_iter().chain(edges).collect();
+    let shape: Vec<usize> = [1, spec.input_channels()].into_iter().chain(edges).collect();
+    let voxels: usize = shape.iter().skip(2).product();
     let mut noise = Noise(2);
-    let values = (0..shape.iter().product()).map(|_: usize| 1.7 * noise.next()).collect();
+    let of_scan = spec.channels.len() * voxels;
+    // Channels of a mask are 0 or 1.
+    let value =
+        |(i, noise): (usize, f32)| if i < of_scan { 1.7 * noise } else { f32::from(u8::from(noise > 0.0)) };
+    let values = (0..shape.iter().product()).map(|i: usize| value((i, noise.next()))).collect();
     Tensor::new(shape, values)
 }
 

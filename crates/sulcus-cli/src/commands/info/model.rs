@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
-use sulcus_model::{AxisRange, ModelSpec, Postprocess, Region, TrainingScans};
+use sulcus_model::{AxisRange, ModelSpec, Postprocess, PreviousNetwork, Region, TrainingScans};
 use sulcus_volume::LabelTable;
 
 use crate::commands::export::reduction_line;
@@ -54,11 +54,16 @@ fn rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str, Strin
                 join(&features, "–")
             ),
         ),
+        ("after", spec.previous_networks().map(previous).collect::<Vec<_>>().join("\n")),
         ("channels", channels.join(", ")),
         ("labels", labels.join("\n")),
         ("regions", regions(&spec.regions)),
         ("orientation", orientation(spec.orientation, spec.crop)),
         ("spacing", spacing(&spec.spacing)),
+        (
+            "scans count as",
+            spec.assumed_mm.map(|mm| format!("{} mm", mm.mm().map(significant).join(" × "))).unwrap_or_default(),
+        ),
         ("patch", join(&spec.patch, " × ")),
         (
             "trained",
@@ -90,6 +95,20 @@ fn rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str, Strin
     ];
     // Rows without content, such as regions, are left out.
     rows.into_iter().filter(|(_, text)| !text.is_empty()).collect()
+}
+
+/// A network that segments the scan before the model.
+fn previous(network: &PreviousNetwork) -> String {
+    let PreviousNetwork { name, spec, mask } = network;
+    let features: Vec<usize> = spec.network.stages.iter().map(|stage| stage.channels).collect();
+    format!(
+        "{name} ({}, features {}, {}, patch {}), whose mask becomes {}",
+        spec.network.name,
+        join(&features, "–"),
+        spacing(&spec.spacing),
+        join(&spec.patch, " × "),
+        count(mask.input_channels(), "input channel")
+    )
 }
 
 /// Voxel size and field of view along right, anterior, superior.

@@ -6,12 +6,12 @@ use sulcus_volume::{Geometry, Label};
 use super::configurations::configurations;
 use crate::inference::settings::InferenceSettings;
 use crate::inference::tile_grid::TileGrid;
+use crate::nnunet::resampling_bytes;
 use crate::preprocess::GridTransform;
 use crate::{Outputs, PipelineError};
 
 const SINGLE: u64 = size_of::<f32>() as u64;
 const HALF: u64 = 2;
-const DOUBLE: u64 = size_of::<f64>() as u64;
 
 /// The peak of a prediction in bytes, besides the loaded models and the engine.
 pub(in crate::inference) fn peak_bytes(
@@ -32,26 +32,21 @@ pub(in crate::inference) fn peak_bytes(
         let transform = GridTransform::checked(spec, geometry)?;
         let on_grid = product(transform.resampled_shape);
         let tiles = TileGrid::new(spec, transform.resampled_shape, settings.window.step_of(spec)?);
-        let is_resampled = transform.resampled_shape != transform.reoriented_shape;
-        // Of one channel or class: the source, its coefficients with a margin, and the result.
-        let resampling = |from: [usize; 3], to: [usize; 3]| {
-            let larger: [usize; 3] = std::array::from_fn(|axis| from[axis].max(to[axis]));
-            let with_margin = product(from.map(|n| n.saturating_add(24)));
-            if is_resampled {
-                sum([product(from), with_margin, 2 * product(larger)]).saturating_mul(DOUBLE)
-            } else {
-                0
-            }
-        };
         let scan = times([channels, voxels, SINGLE]);
-        let preprocessed = times([channels, on_grid, SINGLE]);
+        let inputs = spec.input_channels() as u64;
+        let preprocessed = times([inputs, on_grid, SINGLE]);
         let copies = times([3, voxels, SINGLE]);
-        let preprocessing =
-            sum([scan, copies, preprocessed, resampling(transform.reoriented_shape, transform.resampled_shape)]);
+        let preprocessing = sum([
+            scan,
+            copies,
+            preprocessed,
+            resampling_bytes(transform.reoriented_shape, transform.resampled_shape),
+        ])
+        .saturating_add(transform.mask_bytes(spec));
         let kept = sum([scan, preprocessed]);
         let outputs = times([classes, folds]);
         let per_tile_voxel =
-            sum([outputs.saturating_mul(3), sum([outputs, channels]).saturating_mul(tiles_in_flight as u64)]);
+            sum([outputs.saturating_mul(3), sum([outputs, inputs]).saturating_mul(tiles_in_flight as u64)]);
         let window = sum([
             kept,
             times([sum([outputs, several_files * classes, 1]), on_grid, HALF]),
@@ -61,7 +56,7 @@ pub(in crate::inference) fn peak_bytes(
             kept,
             times([classes, on_grid, HALF]),
             times([classes, voxels, SINGLE]),
-            resampling(transform.resampled_shape, transform.reoriented_shape),
+            resampling_bytes(transform.resampled_shape, transform.reoriented_shape),
         ]);
         peak = peak.max(preprocessing).max(window).max(back);
     }

@@ -1,7 +1,7 @@
 //! Prediction as nnU-Net v2 computes it on a processor: the same operations in the same precision and order, so that masks are equal to
 //! those of its own predictor with the same networks.
 //!
-//! 1. `normalize`, `resample`: single precision with NumPy's sums; splines in double precision, clipped.
+//! 1. `normalize`, `crate::nnunet`: single precision with NumPy's sums; splines in double precision, clipped.
 //! 2. `window`: logits are weighted and summed tile by tile in half precision, for each fold separately.
 //! 3. Logits are resampled to the scan's voxel size, rounded to half precision, and the greatest one decides.
 //!
@@ -9,11 +9,8 @@
 //! compares with them. Folds are averaged as logits, configurations as probabilities.
 
 pub(super) mod configurations;
-mod float16;
 pub(super) mod memory;
 mod normalize;
-mod resample;
-mod spline;
 mod sum;
 #[cfg(test)]
 mod tests;
@@ -21,32 +18,32 @@ mod window;
 
 use std::ops::ControlFlow;
 
-use sulcus_model::{GridAxes, ModelSpec, NnunetResampling, Normalisation, OutputActivation, SpacingRule};
+use sulcus_model::{GridAxes, ModelSpec, NnunetResampling, OutputActivation, SpacingRule};
 use sulcus_volume::{Geometry, Image, Label, LabelMap, Orientation, Reorientation};
 
 use self::configurations::{check, configurations};
-use self::float16::F16;
 use self::normalize::{Channel, normalize};
-use self::resample::resample_channel;
-use self::spline::reserved;
 use super::decide::{labels_of, to_probabilities};
 use super::plan::InferencePlan;
-use super::settings::ScanInput;
+use super::settings::{ModelInput, ScanInput};
 use super::stage_seconds::{StageSeconds, timed};
 use super::tile_queue::TileQueue;
-use crate::preprocess::{GridTransform, check_input, filled_union};
+use crate::nnunet::{F16, resample_channel, reserved};
+use crate::preprocess::{GridTransform, add_labels, check_input, inside_mask, mask_channels, needed_mask};
 use crate::{Outputs, PipelineError, Prediction, Preprocessed, postprocess};
 
 /// Predicts a scan, or the box of it that the caller has cut out.
 pub(super) fn run(
     plan: &InferencePlan,
-    specs: &[&ModelSpec],
+    models: &[ModelInput<'_>],
     combined: &ModelSpec,
     scan: ScanInput<'_>,
     queue: &mut dyn TileQueue,
     on_tile: &mut dyn FnMut() -> ControlFlow<()>,
     seconds: &mut StageSeconds,
 ) -> Result<Prediction, PipelineError> {
+    let specs: Vec<&ModelSpec> = models.iter().map(|model| model.spec).collect();
+    let specs = specs.as_slice();
     check(specs)?;
     let (image, geometry) = (scan.image(), *scan.image().geometry());
     let configurations = configurations(specs);
@@ -54,11 +51,12 @@ pub(super) fn run(
     let mut labels: Vec<Label> = Vec::new();
     let mut probabilities: Option<Vec<f32>> = None;
     for networks in &configurations {
-        let first = networks.first().and_then(|first| specs.get(*first));
-        let spec = first.copied().ok_or_else(PipelineError::no_model)?;
+        let first = networks.first().and_then(|first| models.get(*first));
+        let ModelInput { spec, mask } = *first.ok_or_else(PipelineError::no_model)?;
+        let mask = needed_mask(spec, &geometry, mask)?;
         let transform = GridTransform::checked(spec, &geometry)?;
         let preprocessed =
-            timed(&mut seconds.preprocess, || preprocess(spec, &transform, image, plan.cropped_from))?;
+            timed(&mut seconds.preprocess, || preprocess(spec, &transform, image, mask, plan.cropped_from))?;
         let logits = timed(&mut seconds.infer, || {
             let window = (plan.window.step_of(spec)?, plan.window.mirror);
             let on_grid = window::logits(spec, specs, networks, &preprocessed, window, queue, on_tile)?;
@@ -107,6 +105,7 @@ fn preprocess(
     spec: &ModelSpec,
     transform: &GridTransform,
     image: &Image,
+    mask: Option<&LabelMap>,
     cropped_from: Option<[usize; 3]>,
 ) -> Result<Preprocessed, PipelineError> {
     check_input(spec, image)?;
@@ -114,13 +113,14 @@ fn preprocess(
     let to_reader = Reorientation::between(geometry.orientation(), reader_orientation(spec, geometry));
     let zyx = |[x, y, z]: [usize; 3]| [z, y, x];
     let (shape, full) = (geometry.shape(), cropped_from.unwrap_or(geometry.shape()));
-    let inside = if spec.channels.iter().any(|channel| channel.normalisation == Normalisation::ZScoreNonzero) {
-        transform.reorientation.apply(&filled_union(image), shape)
-    } else {
-        Vec::new()
+    let mut inside = inside_mask(spec, image, transform);
+    let of_mask = match mask {
+        Some(mask) => mask_channels(spec, transform, mask, &inside)?,
+        None => Vec::new(),
     };
+    mask.into_iter().for_each(|mask| add_labels(transform, mask, &mut inside));
     let (from, to) = (zyx(transform.reoriented_shape), zyx(transform.resampled_shape));
-    let mut data: Vec<f32> = reserved(to.iter().product::<usize>() * spec.channels.len())?;
+    let mut data: Vec<f32> = reserved(to.iter().product::<usize>() * spec.input_channels())?;
     for (index, of_spec) in spec.channels.iter().enumerate() {
         let mut values = transform.reorientation.apply(image.channel(index), shape);
         let stored = to_reader.apply(image.channel(index), shape);
@@ -138,7 +138,8 @@ fn preprocess(
             None => data.extend_from_slice(&values),
         }
     }
-    Preprocessed::from_parts(transform.resampled_shape, spec.channels.len(), data)
+    data.extend_from_slice(&of_mask);
+    Preprocessed::from_parts(transform.resampled_shape, spec.input_channels(), data)
 }
 
 fn image_rule(spec: &ModelSpec) -> Option<NnunetResampling> {

@@ -4,15 +4,15 @@
 use serde::Deserialize;
 use sulcus_model::{NnunetResampling, Normalisation};
 
-use super::float16::F16;
 use super::normalize::{Channel, normalize};
-use super::resample::resample_channel;
 use super::window::gaussian;
 use crate::inference::tile_grid::tile_starts;
+use crate::nnunet::{F16, resample_channel, resample_mask};
 
 #[derive(Deserialize)]
 struct Functions {
     resampling: Vec<Resampling>,
+    masks: Vec<Mask>,
     normalisation: Vec<Normalising>,
     gaussian: Vec<Gaussian>,
     steps: Vec<Steps>,
@@ -28,6 +28,18 @@ struct Resampling {
     to_mm: [f64; 3],
     values: String,
     found_dtype: String,
+    found: String,
+}
+
+#[derive(Deserialize)]
+struct Mask {
+    rule: NnunetResampling,
+    from: [usize; 3],
+    to: [usize; 3],
+    from_mm: [f64; 3],
+    to_mm: [f64; 3],
+    /// A digit for each voxel, one more than its label.
+    values: String,
     found: String,
 }
 
@@ -104,6 +116,19 @@ fn resampling_equals_nnunets() {
             }
         };
         assert_eq!(found.len(), to.iter().product::<usize>());
+        assert_eq!(different, 0, "{rule:?} from {from:?} to {to:?}, separate {separate:?}");
+    }
+}
+
+#[test]
+fn resampling_of_masks_equals_nnunets() {
+    for Mask { rule, from, to, from_mm, to_mm, values, found } in functions().masks {
+        let labels = |digits: &str| digits.bytes().map(|digit| i32::from(digit - b'0') - 1).collect::<Vec<_>>();
+        let reversed = |[z, y, x]: [f64; 3]| [x, y, z];
+        let separate = rule.separate_axis(reversed(from_mm), reversed(to_mm)).map(|axis| 2 - axis);
+        let resampled = resample_mask(&rule, &labels(&values), from, to, separate).unwrap();
+        let different = resampled.iter().zip(labels(&found)).filter(|(a, b)| *a != b).count();
+        assert_eq!(resampled.len(), found.len());
         assert_eq!(different, 0, "{rule:?} from {from:?} to {to:?}, separate {separate:?}");
     }
 }

@@ -4,13 +4,12 @@ use std::ops::ControlFlow;
 
 use sulcus_model::ModelSpec;
 
-use super::float16::F16;
-use super::spline::reserved;
 use super::sum::pairwise_sum;
 use crate::inference::mirror::flip_axes;
 use crate::inference::sliding_window::checked_answer;
 use crate::inference::tile_grid::TileGrid;
 use crate::inference::tile_queue::TileQueue;
+use crate::nnunet::{F16, reserved};
 use crate::{PipelineError, Preprocessed};
 
 /// The logits of the networks of one configuration on the network's grid, averaged over its folds, `[K, z, y, x]`.

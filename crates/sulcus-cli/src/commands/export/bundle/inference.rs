@@ -11,6 +11,9 @@ use sulcus_volume::Interpolation;
 /// # Errors
 /// A sentence with what MONAI's transforms cannot do.
 pub(super) fn config(spec: &ModelSpec) -> Result<Value, String> {
+    if let Some(previous) = &spec.previous {
+        return Err(format!("its network needs the mask of another one in the file, `{}`", previous.name));
+    }
     let mut preprocessing = vec![
         json!({"_target_": "LoadImaged", "keys": "image"}),
         json!({"_target_": "EnsureChannelFirstd", "keys": "image"}),

@@ -84,6 +84,12 @@ fn shared_spec(spec: &ModelSpec) -> ModelSpec {
 
 /// Why a model cannot be served on this device.
 pub(super) fn refusal(spec: &ModelSpec, device: TritonDevice) -> Option<&'static str> {
+    if spec.previous.is_some() {
+        return Some(
+            "this model has two networks, of which the second needs the mask of the first; Triton serves one network, so `sulcus serve` \
+             has to serve it",
+        );
+    }
     (device == TritonDevice::Tensorrt && spec.precision() == Precision::Int8).then_some(
         "TensorRT needs 8-bit ranges that are centred on zero, unlike those of int8 models of sulcus; serve the model with \
          `--triton-device cuda`, or export it in fp32",

@@ -2,17 +2,17 @@
 
 /// A number in half precision, stored as its bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct F16(u16);
+pub(crate) struct F16(u16);
 
 impl F16 {
     /// 0.
-    pub(super) const ZERO: Self = Self(0);
+    pub(crate) const ZERO: Self = Self(0);
     const SIGN: u16 = 0x8000;
     const INFINITY: u16 = 0x7c00;
     const NAN: u16 = 0x7e00;
 
     /// The nearest number in half precision, halves to even.
-    pub(super) fn from_f32(value: f32) -> Self {
+    pub(crate) fn from_f32(value: f32) -> Self {
         /// 2⁻¹⁴: smaller numbers have a fixed unit of 2⁻²⁴ in half precision.
         const SMALLEST_NORMAL: u32 = 0x3880_0000;
         /// 2¹⁶, which half precision does not have.
@@ -37,7 +37,7 @@ impl F16 {
     }
 
     /// The nearest number in half precision, halves to even, rounded once as NumPy does.
-    pub(super) fn from_f64(value: f64) -> Self {
+    pub(crate) fn from_f64(value: f64) -> Self {
         const SMALLEST_NORMAL: u64 = (1023 - 14) << 52;
         const TOO_LARGE: u64 = (1023 + 16) << 52;
         const BIAS: u64 = (1023 - 15) << 52;
@@ -59,7 +59,7 @@ impl F16 {
     }
 
     /// The same number in single precision.
-    pub(super) fn to_f32(self) -> f32 {
+    pub(crate) fn to_f32(self) -> f32 {
         const UNIT: f32 = 1.0 / (1 << 24) as f32;
         let sign = u32::from(self.0 & Self::SIGN) << 16;
         let absolute = u32::from(self.0 & !Self::SIGN);
@@ -75,18 +75,18 @@ impl F16 {
 
     /// The number with these bits.
     #[cfg(test)]
-    pub(super) fn from_bits(bits: u16) -> Self {
+    pub(crate) fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
 
     /// Its bits.
     #[cfg(test)]
-    pub(super) fn to_bits(self) -> u16 {
+    pub(crate) fn to_bits(self) -> u16 {
         self.0
     }
 
     /// Whether it is neither infinite nor NaN.
-    pub(super) fn is_finite(self) -> bool {
+    pub(crate) fn is_finite(self) -> bool {
         self.0 & Self::INFINITY != Self::INFINITY
     }
 }

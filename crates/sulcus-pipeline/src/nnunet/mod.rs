@@ -1,15 +1,24 @@
-//! nnU-Net's resampling of images and logits.
+//! nnU-Net's resampling of images, logits and masks.
+
+mod float16;
+mod mask;
+mod spline;
 
 use sulcus_model::{NnunetResampling, ResamplingMethod};
 
-use super::spline::{Grid, map_coordinates, reserved, zoom};
+use spline::{Grid, map_coordinates, zoom};
+
+pub(crate) use float16::F16;
+pub(crate) use mask::resample_mask;
+pub(crate) use spline::reserved;
+
 use crate::PipelineError;
 
 /// Resamples one channel from shape `from` to shape `to`, both z, y, x, which differ. `separate` is the coarse axis in the same order.
 ///
 /// # Shapes
 /// `values` `[z, y, x]` → `[z, y, x]` of the new shape.
-pub(super) fn resample_channel(
+pub(crate) fn resample_channel(
     rule: &NnunetResampling,
     values: Vec<f64>,
     from: [usize; 3],
@@ -26,6 +35,18 @@ pub(super) fn resample_channel(
             Ok(interpolate(values, from, to, separate)?.into_iter().map(f64::from).collect())
         }
     }
+}
+
+/// The memory for resampling one channel, in bytes: the source, its coefficients with a margin, and the result.
+pub(crate) fn resampling_bytes(from: [usize; 3], to: [usize; 3]) -> u64 {
+    if from == to {
+        return 0;
+    }
+    let product = |shape: [usize; 3]| shape.iter().fold(1, |product: u64, n| product.saturating_mul(*n as u64));
+    let larger: [usize; 3] = std::array::from_fn(|axis| from[axis].max(to[axis]));
+    let with_margin = product(from.map(|n| n.saturating_add(2 * spline::MARGIN)));
+    let values = product(from).saturating_add(with_margin).saturating_add(product(larger).saturating_mul(2));
+    values.saturating_mul(size_of::<f64>() as u64)
 }
 
 /// scikit-image's `resize(mode="edge", anti_aliasing=False)`: a spline, clipped to the range of its source.
@@ -46,11 +67,7 @@ fn resample_slices(
     order: u8,
     order_z: u8,
 ) -> Result<Vec<f64>, PipelineError> {
-    let plane = |shape: [usize; 3]| match axis {
-        0 => [1, shape[1], shape[2]],
-        1 => [1, shape[0], shape[2]],
-        _ => [1, shape[0], shape[1]],
-    };
+    let plane = |shape: [usize; 3]| plane(shape, axis);
     let mut between = to;
     between[axis] = from[axis];
     let mut resized: Vec<f64> = reserved(between.iter().product())?;
@@ -65,11 +82,25 @@ fn resample_slices(
         return Ok(resized);
     }
     drop(values);
-    let coordinates = std::array::from_fn(|axis| {
-        let step = between[axis] as f64 / to[axis] as f64;
-        (0..to[axis]).map(|i| step * (i as f64 + 0.5) - 0.5).collect()
-    });
+    let coordinates = coordinates(between, to);
     Ok(map_coordinates(Grid { shape: between, rank: 3, values: resized }, &coordinates, order_z)?.values)
+}
+
+/// The shape of a slice across an axis.
+fn plane(shape: [usize; 3], axis: usize) -> [usize; 3] {
+    match axis {
+        0 => [1, shape[1], shape[2]],
+        1 => [1, shape[0], shape[2]],
+        _ => [1, shape[0], shape[1]],
+    }
+}
+
+/// The positions of the voxels of a grid on another one with the same outer faces, along each axis.
+fn coordinates(from: [usize; 3], to: [usize; 3]) -> [Vec<f64>; 3] {
+    std::array::from_fn(|axis| {
+        let step = from[axis] as f64 / to[axis] as f64;
+        (0..to[axis]).map(|i| step * (i as f64 + 0.5) - 0.5).collect()
+    })
 }
 
 /// The offsets of the voxels of a slice across an axis, in file order.
