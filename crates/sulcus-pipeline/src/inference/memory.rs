@@ -1,6 +1,6 @@
 //! Estimates how much memory a prediction needs.
 
-use sulcus_model::{ModelSpec, Tiling};
+use sulcus_model::{CropRule, ModelSpec, Tiling};
 use sulcus_volume::{AxisResampling, Geometry, Reorientation};
 
 use super::chunks::ChunkSize;
@@ -112,7 +112,11 @@ impl<'a> MemoryModel<'a> {
             let resampled_voxels = grid.transform.resampled_shape.iter().product::<usize>() as u64;
             let preprocessed = bytes_of([channels, resampled_voxels, grid.copies as u64]);
             let keeps_scan = self.settings.scan == ScanOwnership::Borrowed || several_grids || grid.copies > 1;
-            let preprocessing = sum([scan, preprocessed, grid.transform.intermediate_bytes(first)]);
+            // A cropped scan is copied first.
+            let in_place =
+                grid.transform.in_place_bytes().filter(|_| !keeps_scan && first.crop == CropRule::Whole);
+            let result = in_place.unwrap_or(preprocessed);
+            let preprocessing = sum([scan, result, grid.transform.intermediate_bytes(first)]);
             let kept = if keeps_scan { scan } else { 0 };
             peak = peak
                 .max(if several_grids { sum([mask, slab, preprocessing]) } else { preprocessing })
