@@ -40,6 +40,7 @@ mod prediction;
 mod predictor;
 mod preprocess;
 mod quantile;
+mod rounding;
 
 pub use error::{PipelineError, PredictorError};
 pub use inference::{
@@ -59,3 +60,4 @@ pub use preprocess::{
     preprocess_labels, preprocess_owned, preprocessing_bytes,
 };
 pub use quantile::quantile;
+pub use rounding::RoundingTolerance;
