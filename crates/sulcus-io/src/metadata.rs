@@ -208,11 +208,18 @@ impl VolumeMetadata {
     }
 
     /// The memory in bytes that reading the volume as an image needs at most, beside the bytes of its file: the values as they are
-    /// stored, and in single precision. The pixels of a picture are decoded first, then separated into channels.
+    /// stored, and in single precision. Rows of a PNG and strips of a TIFF are converted one by one, except where a picture is
+    /// interlaced, has a palette, or has its channels apart.
     pub fn memory_bytes(&self) -> u64 {
         let values = (self.geometry.voxels() as u64).saturating_mul(self.image_channels() as u64);
-        // A progressive JPEG keeps two bytes for each value while it is decoded.
-        let copies = if self.geometry.is_picture() { 4 } else { 1 };
+        let copies = match self.format {
+            // A progressive JPEG keeps two bytes for each value while it is decoded.
+            Some(VolumeFormat::Jpeg) => 4,
+            // Indices and colours, or a slice before and after its channels are put together.
+            Some(VolumeFormat::Tiff) => 2,
+            Some(VolumeFormat::Png) if self.image_channels() != self.channels => 2,
+            _ => 1,
+        };
         values.saturating_mul((copies * self.voxel_type.bytes() + size_of::<f32>()) as u64)
     }
 

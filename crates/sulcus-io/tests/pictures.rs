@@ -7,8 +7,8 @@ use std::path::Path;
 use png::{BitDepth, ColorType};
 use sulcus_io::{
     VolumeFormat, VoxelType, announced, read_image_bytes_without_statistics, read_info_bytes, read_labels,
-    read_labels_bytes, read_metadata, read_scan, read_scan_bytes, read_stored, write_image, write_labels,
-    write_stored,
+    read_labels_bytes, read_metadata, read_scan, read_scan_bytes, read_stored, read_stored_bytes, write_image,
+    write_labels, write_stored,
 };
 use sulcus_volume::{
     Geometry, GridUnit, Image, LabelEntry, LabelMap, LabelTable, OrientationSource, Rgb, Spacing,
@@ -219,7 +219,7 @@ fn header_that_announces_too_much_is_refused_before_memory_is_allocated() {
     // What the header announces can be compared with a limit without reading.
     assert_eq!(read_metadata(&file).unwrap().geometry().shape(), [100_000, 100_000, 1]);
     let (geometry, memory) = announced(&plain([40, 30], ColorType::Rgb, BitDepth::Eight, &[9; 3600])).unwrap();
-    assert_eq!((geometry.shape(), memory), ([40, 30, 1], 3600 * 8));
+    assert_eq!((geometry.shape(), memory), ([40, 30, 1], 3600 * 5));
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
@@ -440,4 +440,66 @@ fn image_without_statistics_has_the_same_values() {
         (image.data(), metadata.voxel_type()),
         ([1.0, 4.0, 2.0, 5.0, 3.0, 6.0].as_slice(), VoxelType::Uint8)
     );
+}
+
+/// A TIFF of 20 × 18 RGB pixels in four uncompressed tiles of 16 × 16, which extend beyond its edges.
+fn tiled_tiff(value: impl Fn(usize, usize, usize) -> u8) -> Vec<u8> {
+    const WIDTH: usize = 20;
+    const HEIGHT: usize = 18;
+    const EDGE: usize = 16;
+    const TILE: usize = EDGE * EDGE * 3;
+    let mut data = Vec::new();
+    for tile in 0..4 {
+        let (left, top) = (tile % 2 * EDGE, tile / 2 * EDGE);
+        for (y, x) in (0..EDGE).flat_map(|y| (0..EDGE).map(move |x| (y + top, x + left))) {
+            data.extend((0..3).map(|c| if x < WIDTH && y < HEIGHT { value(x, y, c) } else { 99 }));
+        }
+    }
+    let start = 8 + data.len();
+    let (short, long) = (3_u16, 4_u16);
+    let entries = 11_u16;
+    // Bits per sample, offsets and sizes of the tiles come after the directory.
+    let extra = (start + 2 + 12 * usize::from(entries) + 4) as u32;
+    let tags: [(u16, u16, u32, u32); 11] = [
+        (256, short, 1, WIDTH as u32),
+        (257, short, 1, HEIGHT as u32),
+        (258, short, 3, extra),
+        (259, short, 1, 1),
+        (262, short, 1, 2),
+        (277, short, 1, 3),
+        (284, short, 1, 1),
+        (322, short, 1, EDGE as u32),
+        (323, short, 1, EDGE as u32),
+        (324, long, 4, extra + 6),
+        (325, long, 4, extra + 22),
+    ];
+    let mut bytes = b"II*\0".to_vec();
+    bytes.extend((start as u32).to_le_bytes());
+    bytes.extend(&data);
+    bytes.extend(entries.to_le_bytes());
+    for (tag, kind, count, value) in tags {
+        bytes.extend(tag.to_le_bytes().into_iter().chain(kind.to_le_bytes()));
+        bytes.extend(count.to_le_bytes().into_iter().chain(value.to_le_bytes()));
+    }
+    bytes.extend(0_u32.to_le_bytes());
+    bytes.extend([8_u16; 3].iter().flat_map(|bits| bits.to_le_bytes()));
+    bytes.extend((0..4).flat_map(|tile| (8 + tile * TILE as u32).to_le_bytes()));
+    bytes.extend([TILE as u32; 4].iter().flat_map(|size| size.to_le_bytes()));
+    bytes
+}
+
+#[test]
+fn tiles_of_a_tiff_are_put_side_by_side() {
+    let value = |x: usize, y: usize, c: usize| (x * 5 + y * 3 + c * 50) as u8;
+    let bytes = tiled_tiff(value);
+    let expected: Vec<f32> =
+        (0..3).flat_map(|c| (0..18).flat_map(move |y| (0..20).map(move |x| f32::from(value(x, y, c))))).collect();
+    let scan = read_scan_bytes(&bytes).unwrap();
+    assert_eq!((scan.image.geometry().shape(), scan.image.channels()), ([20, 18, 1], 3));
+    assert_eq!(scan.image.data(), expected);
+    assert_eq!((scan.info.min, scan.info.max), (Some(0.0), Some(f64::from(value(19, 17, 2)))));
+    let stored: Vec<f32> = read_stored_bytes(&bytes).unwrap().bytes().iter().map(|v| f32::from(*v)).collect();
+    assert_eq!(stored, expected);
+    let cut = error(&bytes[..bytes.len() - 40]);
+    assert!(cut.contains("TIFF"), "{cut}");
 }

@@ -41,6 +41,7 @@ mod prediction;
 mod predictor;
 mod preprocess;
 mod quantile;
+mod rounding;
 
 pub use error::{PipelineError, PredictorError};
 pub use inference::{
@@ -60,3 +61,4 @@ pub use preprocess::{
     preprocess_labels, preprocess_owned, preprocess_with_mask, preprocessing_bytes,
 };
 pub use quantile::quantile;
+pub use rounding::RoundingTolerance;

@@ -7,6 +7,10 @@ use sulcus_model::ModelSpec;
 pub struct Parity {
     /// Greatest absolute difference between logits.
     pub max_abs_difference: f32,
+    /// Root mean square of the differences.
+    pub rms_difference: f64,
+    /// Root mean square of the first predictor's logits.
+    pub rms_logits: f64,
     /// Number of compared logits.
     pub values: usize,
     /// Number of voxels with different labels.
@@ -29,6 +33,7 @@ pub fn compare_predictors(
     inputs: &[Tensor],
 ) -> Result<Parity, PipelineError> {
     let mut parity = Parity::default();
+    let (mut squared_differences, mut squares) = (0.0, 0.0);
     for input in inputs {
         let (expected, left) = a.logits(input.clone())?.into_parts();
         let (found, right) = b.logits(input.clone())?.into_parts();
@@ -40,6 +45,8 @@ pub fn compare_predictors(
         }
         let worst = left.iter().zip(&right).map(|(l, r)| (l - r).abs()).fold(0.0, f32::max);
         parity.max_abs_difference = parity.max_abs_difference.max(worst);
+        squared_differences += left.iter().zip(&right).map(|(l, r)| f64::from(l - r).powi(2)).sum::<f64>();
+        squares += left.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
         parity.values += left.len();
         let (Some(&items), Some(&classes)) = (expected.first(), expected.get(1)) else {
             continue;
@@ -55,6 +62,10 @@ pub fn compare_predictors(
             parity.class_disagreements += left.iter().zip(right).filter(|(l, r)| l != r).count();
         }
         parity.voxels += items * space;
+    }
+    if parity.values > 0 {
+        parity.rms_difference = (squared_differences / parity.values as f64).sqrt();
+        parity.rms_logits = (squares / parity.values as f64).sqrt();
     }
     Ok(parity)
 }

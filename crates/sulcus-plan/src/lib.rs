@@ -27,6 +27,7 @@
 
 mod augmentation;
 mod config;
+mod cost;
 mod decide;
 mod device;
 mod error;
@@ -34,6 +35,7 @@ mod fingerprint;
 mod loss;
 mod memory;
 mod optimizer;
+mod pace;
 mod plan;
 mod plan_file;
 mod preset;
@@ -48,6 +50,7 @@ pub use fingerprint::{ChannelIntensities, Fingerprint};
 pub use loss::{DiceScope, Loss};
 pub use memory::count_parameters;
 pub use optimizer::{Optimizer, Schedule};
+pub use pace::{Pace, StepShape, StepTimer};
 pub use plan::Plan;
 pub use plan_file::PlanFile;
 pub use preset::{NetworkChoice, NetworkRule, preset, preset_names};

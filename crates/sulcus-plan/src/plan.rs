@@ -11,6 +11,7 @@ use crate::device::DeviceKind;
 use crate::error::PlanError;
 use crate::loss::DiceScope;
 use crate::memory::{MemoryEstimate, count_parameters};
+use crate::pace::Pace;
 
 /// Everything about a model except its weights, with the reason for each decision. A plan is data: any value may be
 /// changed as long as the parts fit each other; [`Plan::check`] checks that.
@@ -51,6 +52,9 @@ pub struct Plan {
     /// What the training scans look like, for the checks of scans at prediction. A training sets it from its own cases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_scans: Option<TrainingScans>,
+    /// How patch and batch fit the time budget, if they were fitted to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
     /// The reasons, one sentence per decision.
     pub why: Vec<String>,
 }
@@ -82,6 +86,9 @@ impl Plan {
         }
         if self.flips == Flips::Auto {
             return bad("`flips` must list the axes; `auto` is allowed only in configurations".into());
+        }
+        if self.pace.is_some_and(|pace| !pace.is_valid()) {
+            return bad("`pace` must have positive numbers; it may be left out".into());
         }
         let multiple = self.network.padding_multiple();
         let fits = |(edge, multiple): (&usize, &usize)| *edge > 0 && edge.is_multiple_of(*multiple);

@@ -9,6 +9,7 @@ use crate::decide::decide_plan;
 use crate::device::DeviceKind;
 use crate::error::PlanError;
 use crate::fingerprint::Fingerprint;
+use crate::pace::StepTimer;
 use crate::plan::Plan;
 
 /// `plan.json`: the fingerprint of the data, the plan, and the rest of the configuration. The plan and the configuration may
@@ -37,7 +38,8 @@ impl PlanFile {
     /// Its name in a run's folder.
     pub const FILE: &'static str = "plan.json";
 
-    /// Plans a training on these cases, for this kind of device.
+    /// Plans a training on these cases, for this kind of device. With a time budget, patch and batch fit the speed that
+    /// `timer` measures.
     ///
     /// # Errors
     /// As [`Plan::decide`].
@@ -46,10 +48,11 @@ impl PlanFile {
         config: &TrainConfig,
         device: DeviceKind,
         facts: &[CaseFacts],
+        timer: &mut dyn StepTimer,
     ) -> Result<Self, PlanError> {
         let (labels, regions) = (dataset.labels(), dataset.regions());
         let fingerprint = Fingerprint::new(dataset.channels(), labels, regions, facts);
-        let plan = decide_plan(config, device, labels, regions, facts, &fingerprint)?;
+        let plan = decide_plan(config, device, labels, regions, facts, (&fingerprint, timer))?;
         Ok(Self::new(dataset, config, fingerprint, plan))
     }
 

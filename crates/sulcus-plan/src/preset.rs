@@ -104,6 +104,11 @@ impl NetworkRule {
         }
     }
 
+    /// Whether patch and batch are fitted to a time budget. nnU-Net's presets keep nnU-Net's patch and batch.
+    pub(crate) fn fits_time_budget(self) -> bool {
+        matches!(self, Self::Auto | Self::Unet3dLite)
+    }
+
     /// Whether its networks are 2-D or 3-D; `None` if that depends on the data.
     pub fn dimensions(self) -> Option<Dimensions> {
         match self {

@@ -31,7 +31,7 @@ fn plan(
     config: &TrainConfig,
 ) -> Result<PlanFile, Box<dyn std::error::Error>> {
     let facts = dataset.survey(&dataset.split(choice)?.training).into_facts()?;
-    Ok(PlanFile::decide(dataset, config, DeviceKind::Processor, &facts)?)
+    Ok(PlanFile::decide(dataset, config, DeviceKind::Processor, &facts, &mut ())?)
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn bundled() -> PathBuf {
 /// The specification of a model that is trained on these cases.
 fn spec(dataset: &Dataset, facts: &[CaseFacts]) -> ModelSpec {
     let config = TrainConfig::from_preset("auto").unwrap().with(|c| c.device = DeviceChoice::Cpu.into());
-    let made = PlanFile::decide(dataset, &config, DeviceKind::Processor, facts).unwrap();
+    let made = PlanFile::decide(dataset, &config, DeviceKind::Processor, facts, &mut ()).unwrap();
     made.plan.model_spec(dataset.name().to_owned(), Training::default())
 }
 

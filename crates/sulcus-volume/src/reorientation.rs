@@ -106,6 +106,35 @@ impl Reorientation {
         out
     }
 
+    /// As [`Reorientation::apply`], in the same memory. Only a permutation of axes needs a copy meanwhile, mirroring does not. Data
+    /// of another length than `source` are not changed.
+    pub fn apply_in_place<T: Copy>(self, data: &mut [T], source: [usize; 3]) {
+        let [nx, ny, nz] = source;
+        if data.is_empty() || data.len() != source.iter().product::<usize>() {
+            return;
+        }
+        if !self.is_mirroring() {
+            let permuted = self.apply(data, source);
+            data.copy_from_slice(&permuted);
+            return;
+        }
+        let [x, y, z] = self.flipped;
+        if x {
+            data.chunks_exact_mut(nx).for_each(<[T]>::reverse);
+        }
+        if y {
+            data.chunks_exact_mut(nx * ny).for_each(|plane| reverse_blocks(plane, nx, ny));
+        }
+        if z {
+            reverse_blocks(data, nx * ny, nz);
+        }
+    }
+
+    /// Whether each axis stays where it is, in one direction or the other.
+    pub fn is_mirroring(self) -> bool {
+        self.source_axis == [0, 1, 2]
+    }
+
     /// Writes a part of the result back to the source: the inverse of [`Reorientation::apply`] for the rows `y` and
     /// columns `x` of plane `z` of the result.
     ///
@@ -164,6 +193,13 @@ impl Reorientation {
             Err(_) => *source,
         }
     }
+}
+
+/// Reverses the order of blocks of equal length.
+fn reverse_blocks<T>(data: &mut [T], length: usize, blocks: usize) {
+    let (first, second) = data.split_at_mut(blocks / 2 * length);
+    let last = second.chunks_exact_mut(length).rev();
+    first.chunks_exact_mut(length).zip(last).for_each(|(a, b)| a.swap_with_slice(b));
 }
 
 impl Spacing {

@@ -35,6 +35,11 @@ pub(crate) struct PlanArgs {
     pub(crate) choices: PlanChoices,
     #[command(flatten)]
     pub(crate) split: SplitArgs,
+    /// Time limit of the training, such as 15m or 1h30m: the speed of this machine is measured, and patch and batch are made
+    /// small enough for 1000 steps (presets auto and unet3d-lite) [default: none; patch and batch as the data and the memory
+    /// allow]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) time_budget: Option<Duration>,
     /// Print the plan file as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -117,7 +122,9 @@ pub(crate) struct TrainArgs {
     /// presets]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) epochs: Option<usize>,
-    /// Time limit of training and scoring together, over all folds, such as 15m or 1h30m [default: none]
+    /// Time limit of training and scoring together, over all folds, such as 15m or 1h30m. The plan measures the speed of this
+    /// machine, and makes patch and batch small enough for 1000 steps (presets auto and unet3d-lite) [default: none; patch and
+    /// batch as the data and the memory allow]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) time_budget: Option<Duration>,
     /// Stop after this many epochs without a better score on the held-out cases [default: train all epochs]

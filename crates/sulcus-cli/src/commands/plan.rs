@@ -15,7 +15,8 @@ use crate::output::{self, Ui, count, join, rounded};
 
 pub(crate) fn run(args: &PlanArgs, ui: Ui) -> Result<(), CliError> {
     let dataset = config::open_dataset(&args.dataset, &args.split)?;
-    let config = config::of_choices(&args.choices)?;
+    let mut config = config::of_choices(&args.choices)?;
+    config.time_budget_secs = args.time_budget.map(|t| t.as_secs_f64());
     let interrupt = Interrupt::listen()?;
     let mut progress = TrainingProgress::new(ui, &interrupt);
     let file = sulcus_train::plan(&dataset, &config::split_choice(&args.split), &config, &mut progress);

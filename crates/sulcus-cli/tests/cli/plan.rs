@@ -21,6 +21,27 @@ fn plan_is_printed_with_reasons_and_written_on_request() {
 }
 
 #[test]
+fn plan_for_a_time_budget_records_the_speed_and_is_kept_by_a_training() {
+    let home = tempfile::tempdir().unwrap();
+    let (set, file, folder) = (bundled("hippocampus"), home.path().join("plan.json"), home.path().join("run"));
+    let text = run(home.path(), &[&"plan", &set, &"--device", &"cpu", &"--time-budget", &"1s", &"-o", &file])
+        .code(0)
+        .stdout;
+    assert!(text.contains("fit the time budget") && text.contains("multiply-adds per second"), "{text}");
+    let mut plan: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let pace = plan["plan"]["pace"].clone();
+    assert!(pace["multiply_adds_per_second"].as_f64().unwrap() > 1e6, "{pace}");
+    assert_eq!((&pace["time_budget_secs"], &plan["config"]["time_budget_secs"]), (&1.0.into(), &1.0.into()));
+    // Another speed: a training by the plan does not measure again.
+    plan["plan"]["pace"]["multiply_adds_per_second"] = 1e6.into();
+    std::fs::write(&file, plan.to_string()).unwrap();
+    run(home.path(), &[&"train", &set, &"-o", &folder, &"--plan", &file]).code(0);
+    let manifest: Value = serde_json::from_slice(&std::fs::read(folder.join("run.json")).unwrap()).unwrap();
+    assert_eq!(manifest["plan"]["pace"], plan["plan"]["pace"]);
+    assert_eq!(manifest["plan"]["patch"], plan["plan"]["patch"]);
+}
+
+#[test]
 fn broken_plan_is_refused_before_files_are_written() {
     let home = tempfile::tempdir().unwrap();
     let (set, folder) = (bundled("hippocampus"), home.path().join("run"));

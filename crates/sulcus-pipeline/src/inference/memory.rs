@@ -1,6 +1,6 @@
 //! Estimates how much memory a prediction needs.
 
-use sulcus_model::{ModelSpec, Tiling};
+use sulcus_model::{CropRule, ModelSpec, Tiling};
 use sulcus_volume::{AxisResampling, Geometry, Reorientation};
 
 use super::chunks::ChunkSize;
@@ -114,7 +114,13 @@ impl<'a> MemoryModel<'a> {
             let keeps_scan = self.settings.scan == ScanOwnership::Borrowed || several_grids || grid.copies > 1;
             let temporary =
                 grid.specs.iter().map(|spec| grid.transform.intermediate_bytes(spec)).max().unwrap_or(0);
-            let preprocessing = sum([scan, preprocessed, temporary]);
+            // A cropped scan is copied first, and the mask of a previous network needs room for its channels.
+            let takes_memory =
+                |spec: &&ModelSpec| spec.crop == CropRule::Whole && spec.input_channels() == spec.channels.len();
+            let in_place =
+                grid.transform.in_place_bytes().filter(|_| !keeps_scan && grid.specs.iter().all(takes_memory));
+            let result = in_place.unwrap_or(preprocessed);
+            let preprocessing = sum([scan, result, temporary]);
             let kept = if keeps_scan { scan } else { 0 };
             peak = peak
                 .max(if several_grids { sum([mask, slab, preprocessing]) } else { preprocessing })

@@ -127,6 +127,15 @@ impl GridTransform {
         (from_shape != to_shape).then_some(Resampling { from_mm, to_mm, from_shape, to_shape })
     }
 
+    /// The memory in bytes that a scan needs besides its own to be preprocessed in its own: that of one channel where axes change
+    /// their places. `None` if it is resampled.
+    pub(crate) fn in_place_bytes(&self) -> Option<u64> {
+        let channel =
+            self.reoriented_shape.iter().fold(size_of::<f32>() as u64, |n, edge| n.saturating_mul(*edge as u64));
+        let needed = if self.reorientation.is_mirroring() { 0 } else { channel };
+        (self.resampled_shape == self.reoriented_shape).then_some(needed)
+    }
+
     /// The temporary memory of preprocessing in bytes, besides the scan and its preprocessed form.
     pub(crate) fn intermediate_bytes(&self, spec: &ModelSpec) -> u64 {
         let reoriented = self.reoriented_shape.iter().product::<usize>() as u64;

@@ -105,8 +105,7 @@ pub fn preprocess_with_mask(
     preprocess_uncropped(spec, image, mask)
 }
 
-/// As [`preprocess`], for a scan that is not needed afterwards: if nothing has to be reoriented or resampled, its memory
-/// is reused.
+/// As [`preprocess`], for a scan that is not needed afterwards: unless it is resampled, its memory is reused.
 ///
 /// # Errors
 /// As [`preprocess`].
@@ -119,16 +118,28 @@ pub fn preprocess_owned(
     if let Some(crop) = Crop::of(spec, &image)? {
         let part = crop.image(&image)?;
         drop(image);
-        let (preprocessed, inverse) = preprocess_uncropped(spec, &part, None)?;
+        let (preprocessed, inverse) = preprocess_in_place(spec, part)?;
         return Ok((preprocessed, inverse.with_crop(crop)));
     }
+    preprocess_in_place(spec, image)
+}
+
+fn preprocess_in_place(spec: &ModelSpec, image: Image) -> Result<(Preprocessed, InverseTransform), PipelineError> {
     let transform = GridTransform::checked(spec, image.geometry())?;
-    if !transform.reorientation.is_identity() || image.channels() > 1 {
+    let is_resampled = transform.in_place_bytes().is_none();
+    if is_resampled && (image.channels() > 1 || !transform.reorientation.is_identity()) {
         return preprocess_uncropped(spec, &image, None);
     }
     let inside = inside_mask(spec, &image, &transform);
-    let (geometry, data) = image.into_parts();
-    let data = normalize_and_resample(spec, &transform, &inside, std::iter::once(data))?;
+    let (geometry, mut data) = image.into_parts();
+    if is_resampled {
+        data = normalize_and_resample(spec, &transform, &inside, std::iter::once(data))?;
+    } else {
+        for (channel, values) in spec.channels.iter().zip(data.chunks_exact_mut(geometry.voxels().max(1))) {
+            transform.reorientation.apply_in_place(values, geometry.shape());
+            normalize(channel.normalisation, values, &inside);
+        }
+    }
     Ok(pair(spec, geometry, transform, data))
 }
 
@@ -233,8 +244,8 @@ fn pair(
     (preprocessed, InverseTransform::new(geometry, transform))
 }
 
-/// The most memory that preprocessing a scan of this geometry needs at a time, in bytes: the scan, its form on the network's grid,
-/// and what is held between the two. The geometry is that of the part that [`CropRule`](sulcus_model::CropRule) keeps.
+/// The most memory that preprocessing a scan of this geometry needs at a time, in bytes: the scan, its form on the network's grid
+/// if it is resampled, and what is held between the two. The geometry is that of the part that [`CropRule`](sulcus_model::CropRule) keeps.
 ///
 /// # Errors
 /// When the network's grid would be larger than any that can be processed.
@@ -245,7 +256,9 @@ pub fn preprocessing_bytes(spec: &ModelSpec, geometry: &Geometry) -> Result<u64,
         voxels.saturating_mul(size_of::<f32>() as u64)
     };
     let network = values(transform.resampled_shape, spec.input_channels());
-    let both = values(geometry.shape(), spec.channels.len()).saturating_add(network);
+    let needs_mask = spec.input_channels() > spec.channels.len();
+    let result = transform.in_place_bytes().filter(|_| !needs_mask).unwrap_or(network);
+    let both = values(geometry.shape(), spec.channels.len()).saturating_add(result);
     Ok(both.saturating_add(transform.intermediate_bytes(spec)))
 }
 

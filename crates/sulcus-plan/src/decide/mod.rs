@@ -1,7 +1,8 @@
 //! Decides a plan from the data: output, dimensions, orientation, spacing and normalisation here, the network's size in
-//! [`size`], its stages in [`topology`].
+//! [`size`] and [`time`], its stages in [`topology`].
 
 mod size;
+mod time;
 mod topology;
 
 use sulcus_dataset::CaseFacts;
@@ -17,6 +18,7 @@ use crate::device::DeviceKind;
 use crate::error::PlanError;
 use crate::fingerprint::{ChannelIntensities, Fingerprint};
 use crate::loss::DiceScope;
+use crate::pace::StepTimer;
 use crate::plan::Plan;
 use crate::preset::NetworkChoice;
 use crate::text::times;
@@ -39,8 +41,8 @@ const MAX_SLICE_GAP: f64 = 10.0;
 const MAX_CROP_RATIO: f64 = 0.75;
 
 impl Plan {
-    /// Decides what the configuration leaves open, for data without regions. For data with regions use
-    /// [`PlanFile::decide`](crate::PlanFile::decide).
+    /// Decides what the configuration leaves open, for data without regions and without regard to a time budget. Otherwise
+    /// use [`PlanFile::decide`](crate::PlanFile::decide).
     ///
     /// # Errors
     /// When a setting does not fit the data or the network, or no network fits the memory.
@@ -51,7 +53,7 @@ impl Plan {
         labels: &LabelTable,
         facts: &[CaseFacts],
     ) -> Result<Self, PlanError> {
-        decide_plan(config, device, labels, &[], facts, &Fingerprint::new(channels, labels, &[], facts))
+        decide_plan(config, device, labels, &[], facts, (&Fingerprint::new(channels, labels, &[], facts), &mut ()))
     }
 }
 
@@ -122,7 +124,7 @@ pub(crate) fn decide_plan(
     labels: &LabelTable,
     regions: &[Region],
     facts: &[CaseFacts],
-    fingerprint: &Fingerprint,
+    (fingerprint, timer): (&Fingerprint, &mut dyn StepTimer),
 ) -> Result<Plan, PlanError> {
     config.check()?;
     let mut why = Vec::new();
@@ -179,9 +181,9 @@ pub(crate) fn decide_plan(
         OutputActivation::Regions => structures,
     };
     let grid = Grid { shape, mm, cases: fingerprint.cases, channels: fingerprint.channels.len(), classes };
-    let Size { network, patch, tiling, batch_size } = match &config.network {
+    let Size { network, patch, tiling, batch_size, pace } = match &config.network {
         NetworkChoice::Fixed(network) => size::fixed(network, &grid, config, device, &mut why)?,
-        NetworkChoice::Rule(rule) => size::by_rule(*rule, dimensions, &grid, config, device, &mut why)?,
+        NetworkChoice::Rule(rule) => size::by_rule(*rule, dimensions, &grid, config, device, (timer, &mut why))?,
     };
     let plan = Plan {
         network,
@@ -199,6 +201,7 @@ pub(crate) fn decide_plan(
         tiling,
         flips,
         training_scans: training_scans(facts, crop),
+        pace,
         why,
     };
     plan.check()?;

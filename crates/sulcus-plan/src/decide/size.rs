@@ -1,10 +1,12 @@
 use sulcus_model::{Dimensions, Encoder, NetworkSpec, Tiling};
 
+use super::time::{self, TimeLimit};
 use super::topology::{Topology, Width, first_patch};
 use crate::config::TrainConfig;
 use crate::device::DeviceKind;
 use crate::error::PlanError;
 use crate::memory::MemoryEstimate;
+use crate::pace::{Pace, StepTimer};
 use crate::preset::NetworkRule;
 use crate::text::{gigabytes, times};
 
@@ -33,6 +35,14 @@ impl Grid {
         (pick(self.shape.map(|n| n.max(1.0))), pick(self.mm.map(|mm| if mm > 0.0 { mm } else { 1.0 })))
     }
 
+    /// Tiles of a window that advances by half of a patch.
+    pub(super) fn tiles(&self, patch: &[usize]) -> usize {
+        let [x, y, z] = self.shape.map(|n| n.max(1.0) as usize);
+        let (axes, slices) = if patch.len() == 2 { (vec![y, x], z) } else { (vec![z, y, x], 1) };
+        let along = |(length, edge): (usize, &usize)| 1 + length.saturating_sub(*edge).div_ceil((edge / 2).max(1));
+        axes.into_iter().zip(patch).map(along).product::<usize>().saturating_mul(slices)
+    }
+
     /// Voxels of all scans, assuming the median shape for each.
     fn voxels(&self) -> f64 {
         self.shape.iter().product::<f64>() * self.cases as f64
@@ -46,6 +56,7 @@ pub(super) struct Size {
     pub(super) patch: Vec<usize>,
     pub(super) tiling: Tiling,
     pub(super) batch_size: usize,
+    pub(super) pace: Option<Pace>,
 }
 
 /// The limits of a rule.
@@ -59,9 +70,9 @@ struct Limits {
 }
 
 /// nnU-Net's minimum batch size.
-const MIN_BATCH: usize = 2;
+pub(super) const MIN_BATCH: usize = 2;
 /// With fewer stages the receptive field is too small to be worth training.
-const MIN_STAGES: usize = 3;
+pub(super) const MIN_STAGES: usize = 3;
 /// The maximum fraction of all voxels in one batch (nnU-Net), against overfitting.
 const MAX_VOXEL_FRACTION: f64 = 0.05;
 /// Patches per step of a 2-D network that the configuration fixes.
@@ -138,7 +149,7 @@ fn fixed_on_scans(network: &NetworkSpec, grid: &Grid, config: &TrainConfig, why:
         Dimensions::Two => FIXED_BATCH,
         Dimensions::Three => MIN_BATCH,
     });
-    let size = |patch, tiling| Size { network: network.clone(), patch, tiling, batch_size };
+    let size = |patch, tiling| Size { network: network.clone(), patch, tiling, batch_size, pace: None };
     if let Some(patch) = &config.patch {
         return size(patch.clone(), Tiling::Patch);
     }
@@ -172,14 +183,15 @@ fn fixed_on_scans(network: &NetworkSpec, grid: &Grid, config: &TrainConfig, why:
     }
 }
 
-/// nnU-Net's rule: the largest patch of which a batch of two fits the memory, then the largest batch.
+/// nnU-Net's rule: the largest patch of which a batch of two fits the memory, then the largest batch. With a time budget, the
+/// rules of Sulcus (not nnU-Net's presets) fit both to it.
 pub(super) fn by_rule(
     rule: NetworkRule,
     dimensions: Dimensions,
     grid: &Grid,
     config: &TrainConfig,
     kind: DeviceKind,
-    why: &mut Vec<String>,
+    (timer, why): (&mut dyn StepTimer, &mut Vec<String>),
 ) -> Result<Size, PlanError> {
     let memory = config.memory_bytes.unwrap_or_else(|| kind.default_memory_bytes());
     let limits = Limits::of(rule, dimensions, kind);
@@ -189,8 +201,9 @@ pub(super) fn by_rule(
         (NetworkRule::Auto, Dimensions::Three) => "auto-3d",
         _ => rule.name(),
     };
+    let network_of = |topology: &Topology| topology.network(name, limits.width);
     let estimate = |topology: &Topology| {
-        let network = topology.network(name, limits.width);
+        let network = network_of(topology);
         let (channels, classes) = (grid.channels, grid.classes);
         MemoryEstimate::new(&network, &topology.patch, channels, classes, kind, config.optimizer)
     };
@@ -198,16 +211,34 @@ pub(super) fn by_rule(
     let fits = |topology: &Topology| {
         topology.voxels() <= limits.max_patch && estimate(topology).bytes(wanted_batch) <= memory
     };
-    let topology = match &config.patch {
-        Some(patch) => configured_topology(patch, &mm)?,
+    let mut time_limit = |topology: &Topology| {
+        let fitted = rule.fits_time_budget() && (config.patch.is_none() || config.batch_size.is_none());
+        let timer = fitted.then_some(&mut *timer)?;
+        TimeLimit::measure(topology, network_of, (&shape, &mm), grid, config, timer)
+    };
+    let (topology, time) = match &config.patch {
+        Some(patch) => {
+            let topology = configured_topology(patch, &mm)?;
+            let time = time_limit(&topology);
+            (topology, time)
+        }
         None => {
             let first = Topology::new(&first_patch(&shape, &mm), &mm);
-            let topology = largest_that_fits(first.clone(), &shape, &mm, fits).ok_or_else(|| no_fit(memory))?;
-            why.push(patch_sentence(&first, &topology, &shape, memory, limits.max_patch));
-            topology
+            let largest = largest_that_fits(first.clone(), &shape, &mm, fits).ok_or_else(|| no_fit(memory))?;
+            let time = time_limit(&largest);
+            let topology = match time {
+                Some(time) => time.fit(largest.clone(), network_of, (&shape, &mm), grid, wanted_batch),
+                None => largest.clone(),
+            };
+            why.push(if topology == largest {
+                patch_sentence(&first, &topology, &shape, memory, limits.max_patch)
+            } else {
+                time::patch_sentence(&largest.patch, &topology.patch, wanted_batch)
+            });
+            (topology, time)
         }
     };
-    let network = topology.network(name, limits.width);
+    let network = network_of(&topology);
     why.push(stages_sentence(&topology));
     why.push(width_sentence(&network, &limits, kind));
     let by_memory = estimate(&topology).max_batch(memory);
@@ -217,6 +248,10 @@ pub(super) fn by_rule(
             (by_memory, "larger ones do not fit in memory"),
             (by_share, "a batch holds at most 5 % of all voxels"),
             (limits.max_batch, "larger ones are slow on a processor"),
+            (
+                time.map_or(usize::MAX, |time| time.max_batch(&network, &topology.patch, grid)),
+                "larger ones leave too few steps in the time budget",
+            ),
         ]
         .into_iter()
         .min_by_key(|(size, _)| *size)
@@ -228,8 +263,10 @@ pub(super) fn by_rule(
         ));
         batch
     });
+    let pace = time.map(|time| time.pace(&network, &topology.patch, batch_size, grid));
+    why.extend(pace.map(|pace| time::sentence(&pace, &topology.patch, batch_size)));
     why.push(memory_sentence(&estimate(&topology), batch_size, config.device.choices().count(), memory));
-    Ok(Size { network, patch: topology.patch, tiling: Tiling::Patch, batch_size })
+    Ok(Size { network, patch: topology.patch, tiling: Tiling::Patch, batch_size, pace })
 }
 
 /// The topology for a patch size from the configuration.
@@ -277,7 +314,11 @@ fn patch_sentence(first: &Topology, chosen: &Topology, shape: &[f64], memory: u6
         return format!(
             "patches of {patch}, shortened from {} until a batch of two fits {limit} ({})",
             times(&first.patch),
-            if first.voxels() > max_voxels { format!("{max_voxels} voxels") } else { gigabytes(memory) }
+            if first.voxels() > max_voxels {
+                format!("{max_voxels} voxels; a time budget fits them to the speed of the machine")
+            } else {
+                gigabytes(memory)
+            }
         );
     }
     let median = times(&shape.iter().map(|n| n.round()).collect::<Vec<_>>());

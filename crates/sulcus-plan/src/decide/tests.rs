@@ -9,7 +9,9 @@ use sulcus_model::{
 use sulcus_volume::{Geometry, Interpolation, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing};
 
 use super::*;
+use crate::cost::multiply_adds;
 use crate::device::DeviceChoice;
+use crate::pace::{STEP_PASSES, StepShape};
 use crate::preset::NetworkRule;
 
 fn facts(shape: [usize; 3], mm: [f64; 3]) -> CaseFacts {
@@ -382,7 +384,7 @@ fn regions_have_one_channel_each_unless_another_output_is_configured() {
     let fingerprint = Fingerprint::new(&["MRI".into()], &table, &regions, &scans);
     let decide = |output| {
         let config = preset("auto", DeviceChoice::Cpu).with(|c| c.output = output);
-        decide_plan(&config, DeviceKind::Processor, &table, &regions, &scans, &fingerprint)
+        decide_plan(&config, DeviceKind::Processor, &table, &regions, &scans, (&fingerprint, &mut ()))
     };
     let plan = decide(None).unwrap();
     plan.check().unwrap();
@@ -440,4 +442,89 @@ fn colour_pictures_are_divided_by_255_and_not_resampled() {
     // Values of 16 bits are not in 0 to 255.
     let deep = CaseFacts { rgb: false, ..photograph(999) };
     assert_eq!(decide(&[deep, photograph(999)]).normalisation, [Normalisation::ZScore; 3]);
+}
+
+/// A machine that makes this many multiply-adds per second.
+struct Machine(f64);
+
+impl StepTimer for Machine {
+    fn seconds_per_step(&mut self, step: &StepShape<'_>) -> Option<f64> {
+        let pass = multiply_adds(step.network, step.patch, step.channels, step.classes);
+        Some(STEP_PASSES * step.batch_size as f64 * pass / self.0)
+    }
+}
+
+fn timed(config: &TrainConfig, facts: &[CaseFacts], machine: &mut dyn StepTimer) -> Plan {
+    let names = ["MRI".to_owned()];
+    let fingerprint = Fingerprint::new(&names, &labels(1), &[], facts);
+    let plan = decide_plan(config, kind(config), &labels(1), &[], facts, (&fingerprint, machine)).unwrap();
+    plan.check().unwrap();
+    plan
+}
+
+fn budget(name: &str, minutes: f64) -> TrainConfig {
+    preset(name, DeviceChoice::Cpu).with(|c| c.time_budget_secs = Some(60.0 * minutes))
+}
+
+/// Twenty photographs.
+fn retina() -> Vec<CaseFacts> {
+    vec![facts([999, 960, 1], [1.0; 3]); 20]
+}
+
+#[test]
+fn time_budget_shortens_patch_and_batch_until_there_are_enough_steps() {
+    let untimed = timed(&preset("auto", DeviceChoice::Cpu), &retina(), &mut Machine(1e9));
+    assert_eq!((untimed.patch.as_slice(), untimed.pace), ([320, 320].as_slice(), None));
+    let unmeasured = timed(&budget("auto", 8.0), &retina(), &mut ());
+    assert_eq!((unmeasured.patch, unmeasured.pace), (untimed.patch.clone(), None));
+    let mut voxels = usize::MAX;
+    for minutes in [1000.0, 30.0, 8.0, 2.0] {
+        let plan = timed(&budget("auto", minutes), &retina(), &mut Machine(20e9));
+        let pace = plan.pace.unwrap();
+        let of_step = plan.batch_size * plan.patch.iter().product::<usize>();
+        assert!(of_step <= voxels && plan.patch.iter().all(|edge| *edge >= 64), "{plan:?}");
+        assert!(pace.steps >= 1000 || plan.patch == [96, 96], "{plan:?}");
+        assert!(plan.why.iter().any(|why| why.contains("steps") && why.contains("time budget")), "{:?}", plan.why);
+        voxels = of_step;
+    }
+    let fast = timed(&budget("auto", 30.0), &retina(), &mut Machine(1e15));
+    assert_eq!((fast.patch, fast.batch_size), (untimed.patch, untimed.batch_size));
+}
+
+#[test]
+fn similar_measurements_give_the_same_plan() {
+    let plan = |speed| timed(&budget("auto", 8.0), &retina(), &mut Machine(speed));
+    assert_eq!(plan(16e9), plan(16.9e9));
+    assert_ne!(plan(16e9).pace, plan(33e9).pace);
+}
+
+#[test]
+fn chosen_patch_and_presets_of_nnunet_are_kept_within_a_time_budget() {
+    let mut slow = Machine(1e6);
+    let chosen = timed(&budget("auto", 1.0).with(|c| c.patch = Some(vec![256, 192])), &retina(), &mut slow);
+    assert_eq!((chosen.patch.as_slice(), chosen.batch_size), ([256, 192].as_slice(), 2));
+    let both = budget("auto", 1.0).with(|c| (c.patch, c.batch_size) = (Some(vec![256, 192]), Some(5)));
+    assert_eq!(timed(&both, &retina(), &mut slow).pace, None);
+    let nnunet = timed(&budget("nnunet-2d", 1.0), &retina(), &mut slow);
+    let untimed = timed(&preset("nnunet-2d", DeviceChoice::Cpu), &retina(), &mut ());
+    assert_eq!((nnunet.patch, nnunet.pace), (untimed.patch, None));
+}
+
+/// 15 minutes on two cores, which make about 80 G multiply-adds per second in these networks: nothing changes.
+#[test]
+fn time_budget_does_not_change_small_scans() {
+    let plan = timed(&budget("auto", 15.0), &hippocampus(), &mut Machine(60e9));
+    assert_eq!((plan.patch.as_slice(), plan.batch_size), ([40, 56, 40].as_slice(), 2));
+    let pace = plan.pace.unwrap();
+    assert!(pace.cases_per_epoch(250, 2) >= 16 && pace.tiles_per_scan == 1, "{pace:?}");
+}
+
+#[test]
+fn scoring_takes_a_tenth_of_an_epoch_at_most() {
+    let plan = timed(&budget("auto", 30.0), &retina(), &mut Machine(20e9));
+    let pace = plan.pace.unwrap();
+    let cases = pace.cases_per_epoch(250, plan.batch_size);
+    let in_steps = (cases * pace.tiles_per_scan) as f64 / (STEP_PASSES * plan.batch_size as f64);
+    assert!(cases == 1 || in_steps <= 25.0, "{cases} cases of {} tiles", pace.tiles_per_scan);
+    assert_eq!(pace.cases_per_epoch(1, plan.batch_size), 1);
 }

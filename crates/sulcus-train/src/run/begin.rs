@@ -16,6 +16,7 @@ use super::init::{InitRecord, InitSource, initialise};
 use super::manifest::{DatasetRecord, Manifest, RunProgress};
 use super::observer::{Event, TrainObserver, TrainOutcome};
 use super::preflight::PreflightInput;
+use super::speed::Stopwatch;
 use super::state::TrainingState;
 use super::survey::{report_patients, survey, training_facts, warn_of_unused};
 use super::trainer::{Session, SessionParts};
@@ -29,7 +30,8 @@ use crate::step::optimizer::{OptimizerState, WeightAverage};
 use crate::step::placement::Placement;
 use crate::step::precision::check_precision;
 
-/// Reads and checks the training cases, and plans a training on them.
+/// Reads and checks the training cases, and plans a training on them. With a time budget the speed of the devices is measured,
+/// which takes a few seconds.
 ///
 /// # Errors
 /// When the data set has problems (the error lists all of them), or a setting does not fit the data.
@@ -45,7 +47,10 @@ pub fn plan(
     report_patients(dataset, choice, &split, observer);
     let facts = survey(dataset, &split.training, observer)?;
     let facts = training_facts(dataset, &split, &facts)?;
-    Ok(PlanFile::decide(dataset, config, device_kind(&config.device), &facts)?)
+    // A plan for a device of another machine is made without its speed.
+    let placement = Placement::find(&config.device).ok();
+    let mut stopwatch = Stopwatch { placement: placement.as_ref(), config };
+    Ok(PlanFile::decide(dataset, config, device_kind(&config.device), &facts, &mut stopwatch)?)
 }
 
 /// Trains a network from random weights, or from those of [`TrainConfig::init`], and writes a run into `folder`.
@@ -104,7 +109,7 @@ fn begin(
     warn_of_unused(dataset, &split, observer);
     report_patients(dataset, choice, &split, observer);
     let facts = survey(dataset, &[split.training.clone(), split.validation.clone()].concat(), observer)?;
-    let plan_file = make_plan(dataset, config, plan, &split, &facts)?;
+    let plan_file = make_plan(dataset, config, plan, &split, &facts, &placement)?;
     let plan = &plan_file.plan;
     check_divisible(plan.batch_size, config.device.count())?;
     report_memory(config, plan, &split, &facts, observer);
@@ -178,10 +183,14 @@ fn make_plan(
     plan: Option<&Plan>,
     split: &Split,
     facts: &[CaseFacts],
+    placement: &Placement,
 ) -> Result<PlanFile, TrainError> {
     let facts = training_facts(dataset, split, facts)?;
     Ok(match plan {
-        None => PlanFile::decide(dataset, config, device_kind(&config.device), &facts)?,
+        None => {
+            let mut stopwatch = Stopwatch { placement: Some(placement), config };
+            PlanFile::decide(dataset, config, device_kind(&config.device), &facts, &mut stopwatch)?
+        }
         Some(plan) => {
             let fingerprint = Fingerprint::new(dataset.channels(), dataset.labels(), dataset.regions(), &facts);
             let mut plan = plan.clone();

@@ -145,15 +145,30 @@ pub(crate) fn evenly_spaced(names: &[String], n: usize) -> Vec<String> {
     (0..count).filter_map(|i| names.get(i * names.len() / count)).cloned().collect()
 }
 
+/// The validation cases that are scored after each epoch: fewer than configured where the plan expects them to take more than a
+/// tenth of the time.
+pub(super) fn scored_each_epoch(
+    split: &Split,
+    plan: &Plan,
+    config: &TrainConfig,
+    steps_per_epoch: usize,
+) -> Vec<String> {
+    let most = plan.pace.map_or(usize::MAX, |pace| pace.cases_per_epoch(steps_per_epoch, plan.batch_size));
+    evenly_spaced(&split.validation, config.cases_scored_per_epoch.min(most).max(1))
+}
+
 /// The default number of steps per epoch: for 2-D networks as many patches as cover the slices with foreground, four patches per case
-/// for 3-D networks. The maximum is nnU-Net's 250, since the state is saved only after each epoch.
+/// for 3-D networks. The maximum is nnU-Net's 250, since the state is saved only after each epoch. With a time budget an epoch has
+/// at least a tenth of the steps that the plan expects.
 pub(super) fn default_steps(sampler: &Sampler, plan: &Plan) -> usize {
+    const MAX_STEPS: usize = 250;
     let cases = sampler.cases();
+    let min = plan.pace.map_or(1, |pace| pace.min_steps_per_epoch()).min(MAX_STEPS);
     match plan.network.dimensions {
         Dimensions::Two => {
             let patches = |case: &TrainingCase| case.foreground_slices() * case.patches_per_slice(&plan.patch);
-            cases.iter().map(patches).sum::<usize>().div_ceil(plan.batch_size).clamp(1, 250)
+            cases.iter().map(patches).sum::<usize>().div_ceil(plan.batch_size).clamp(min, MAX_STEPS)
         }
-        Dimensions::Three => (4 * cases.len()).div_ceil(plan.batch_size).clamp(1, 250),
+        Dimensions::Three => (4 * cases.len()).div_ceil(plan.batch_size).clamp(min, MAX_STEPS),
     }
 }

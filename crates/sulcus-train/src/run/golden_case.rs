@@ -10,8 +10,8 @@ use sulcus_model::{GoldenCase, ModelSpec, OutputActivation};
 use sulcus_pipeline::{Outputs, PipelineError, Predictor, WindowOptions, predict_logits, preprocess_with_mask};
 use sulcus_volume::{Image, LabelMap, RasFromVoxel};
 
-/// Minimum margin between the two largest logits of every voxel. A logit of an exported file may differ by 1e-4, before the
-/// training by 1e-3, and a margin by twice that. Processors differ by about 1e-6 from each other, GPUs by more.
+/// Minimum margin between the two largest logits of every voxel. Rounding changes a logit by about 1e-5, in channels that are
+/// almost constant by up to 1e-3 (`RoundingTolerance` in sulcus-pipeline), and a margin by twice that.
 const MIN_MARGIN: f32 = 3e-3;
 const GOOD_MARGIN: f32 = 1e-2;
 /// If no whole sample has the margin, blocks with these fractions of the sample's edges are tried: fewer voxels have fewer

@@ -19,6 +19,7 @@ pub(crate) mod resume;
 pub(crate) mod run_folder;
 mod samples;
 mod score;
+mod speed;
 mod state;
 mod survey;
 mod trainer;

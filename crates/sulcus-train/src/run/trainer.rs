@@ -10,7 +10,7 @@ use sulcus_pipeline::PipelineError;
 use sulcus_plan::{DiceScope, Plan, TrainConfig};
 use sulcus_volume::Label;
 
-use super::cases::{cases, evenly_spaced, prepared};
+use super::cases::{cases, prepared, scored_each_epoch};
 use super::checkpoint::{Checkpoint, CheckpointParts};
 use super::history::{self, EpochRecord};
 use super::manifest::{Manifest, Status};
@@ -83,7 +83,7 @@ impl<'a> Session<'a> {
                 "with several devices, soft Dice and batch normalisation that sum over a batch sum over each device's part",
             ));
         }
-        let scored_each_epoch = evenly_spaced(&split.validation, config.cases_scored_per_epoch.max(1));
+        let scored_each_epoch = scored_each_epoch(split, plan, config, manifest.steps_per_epoch);
         let objective = Objective { loss: config.loss, output: plan.output, dice_scope: plan.dice_scope };
         let step_config = StepConfig { objective, precision: config.precision };
         let device = placement.first()?.autodiff();

@@ -7,7 +7,7 @@ use sulcus_plan::DeviceChoice;
 use sulcus_runtime::ort::OrtLibrary;
 use sulcus_train::{NetworkPredictor, Run, Weights, export_onnx, find_device};
 
-use super::engines::{Engines, ModelFile, TOLERANCE};
+use super::engines::{Engines, ModelFile};
 use super::reduced;
 use super::request::{ExportRequest, reduction_line};
 use crate::error::{CliError, Context};
@@ -47,7 +47,17 @@ pub(crate) fn write(
 /// repeats the export.
 pub(crate) fn write_trained(folder: &Path, output: &Path, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     let request = ExportRequest { allow_unchecked: true, ..ExportRequest::default() };
-    let written = checked(folder, &request, library, ui).and_then(|model| {
+    keep_trained(folder, checked(folder, &request, library, ui), output, ui)
+}
+
+/// Writes the model of a run, marked where it failed its check, and reports the failure.
+pub(super) fn keep_trained(
+    folder: &Path,
+    model: Result<ExportedModel, CliError>,
+    output: &Path,
+    ui: Ui,
+) -> Result<(), CliError> {
+    let written = model.and_then(|model| {
         model.write_file(output, ui)?;
         model.failure.map_or(Ok(()), Err)
     });
@@ -92,7 +102,21 @@ pub(crate) fn checked(
 ) -> Result<ExportedModel, CliError> {
     let run = Run::open(folder).context("opening the run")?;
     let engines = Engines::find(library)?;
-    let SinglePrecision { bytes, check } = single_precision(&run, request, &engines)?;
+    let model = single_precision(&run, request, &engines)?;
+    accepted(&run, model, request, &engines, ui)
+}
+
+/// The model in the requested precision, if it passed its check or need not.
+///
+/// # Errors
+/// As [`checked`].
+pub(super) fn accepted(
+    run: &Run,
+    SinglePrecision { bytes, check }: SinglePrecision,
+    request: &ExportRequest<'_>,
+    engines: &Engines,
+    ui: Ui,
+) -> Result<ExportedModel, CliError> {
     let fp32_size = bytes.len();
     let checked = match check {
         Ok(checked) => checked,
@@ -106,7 +130,7 @@ pub(crate) fn checked(
     let bytes = match request.precision {
         Precision::Fp32 => bytes,
         precision => {
-            let (bytes, reduction) = reduced::reduce(&run, precision, request, &bytes, &engines, ui)?;
+            let (bytes, reduction) = reduced::reduce(run, precision, request, &bytes, engines, ui)?;
             ui.note(reduction_line(&reduction));
             bytes
         }
@@ -134,12 +158,12 @@ fn unchecked(bytes: &[u8], failure: CliError) -> Result<ExportedModel, CliError>
 }
 
 /// The model in single precision, and the result of its check: the difference between each engine and the trainer, for people.
-struct SinglePrecision {
-    bytes: Vec<u8>,
-    check: Result<Vec<String>, CliError>,
+pub(super) struct SinglePrecision {
+    pub(super) bytes: Vec<u8>,
+    pub(super) check: Result<Vec<String>, CliError>,
 }
 
-fn single_precision(
+pub(super) fn single_precision(
     run: &Run,
     request: &ExportRequest<'_>,
     engines: &Engines,
@@ -172,7 +196,6 @@ fn single_precision(
         spec: &spec,
         trainer: &trainer,
         inputs: &inputs,
-        tolerance: TOLERANCE,
         // It has no permutations.
         native: !request.conv_transpose_to_conv,
     };

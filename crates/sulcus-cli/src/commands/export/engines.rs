@@ -1,17 +1,11 @@
 //! The check of a model file: every available engine computes the logits of the trainer and the mask of the golden case.
 
 use sulcus_model::ModelSpec;
-use sulcus_pipeline::{Parity, Predictor, Tensor, compare_predictors};
+use sulcus_pipeline::{Parity, Predictor, RoundingTolerance, Tensor, compare_predictors};
 use sulcus_runtime::ort::{OnnxRuntime, OrtLibrary, OrtPredictor};
 use sulcus_runtime::{Device, Engine, ErrorKind, NativePredictor, Segmenter, TractPredictor};
 
 use crate::error::{CliError, Context};
-
-/// Maximum difference between the logits of the trainer and of the file. Engines sum in different orders, which in single
-/// precision gives differences a hundred times smaller.
-pub(in crate::commands) const TOLERANCE: f32 = 1e-4;
-/// The same before training. Random weights amplify rounding errors more than trained ones, and a wrong graph differs by far more.
-pub(in crate::commands) const UNTRAINED_TOLERANCE: f32 = 1e-3;
 
 /// The engines of this machine: native and tract, and ONNX Runtime if it is found.
 pub(in crate::commands) struct Engines {
@@ -26,8 +20,6 @@ pub(in crate::commands) struct ModelFile<'a> {
     pub(in crate::commands) trainer: &'a dyn Predictor,
     /// Real inputs, which both compute.
     pub(in crate::commands) inputs: &'a [Tensor],
-    /// Maximum difference of a logit.
-    pub(in crate::commands) tolerance: f32,
     /// Whether the native engine has all its operators.
     pub(in crate::commands) native: bool,
 }
@@ -45,36 +37,43 @@ impl Engines {
     /// The difference between each engine and the trainer, for people.
     ///
     /// # Errors
-    /// When an engine refuses the file, its logits differ by more than the tolerance, or its golden mask differs.
+    /// When an engine refuses the file, its logits differ by more than rounding explains, or its golden mask differs.
     pub(in crate::commands) fn check(&self, model: &ModelFile<'_>) -> Result<Vec<String>, CliError> {
-        let mut checked = Vec::new();
+        let checked = self.compare_all(model).into_iter().collect::<Result<_, _>>()?;
         if model.native {
-            let native = NativePredictor::new(model.bytes, None)
-                .context("loading the exported file in the native engine")?;
-            checked.push(model.compare("native", &native)?);
-            drop(native);
             self.replay(Engine::Native, model.bytes, model.spec)?;
         }
-        let tract = TractPredictor::new(model.bytes, &tile_shape(model.spec), None)
-            .context("loading the exported file in tract")?;
-        checked.push(model.compare("tract", &tract)?);
-        drop(tract);
         self.replay(Engine::Tract, model.bytes, model.spec)?;
-        if let Some(runtime) = &self.runtime {
-            let ort = OrtPredictor::new(runtime, model.bytes, Device::Cpu, None)
-                .context("loading the exported file in ONNX Runtime")?;
-            checked.push(model.compare("ONNX Runtime", &ort)?);
-            drop(ort);
+        if self.runtime.is_some() {
             self.replay(Engine::Ort, model.bytes, model.spec)?;
         }
         Ok(checked)
+    }
+
+    /// The logits of each engine compared with the trainer's.
+    pub(super) fn compare_all(&self, model: &ModelFile<'_>) -> Vec<Result<String, CliError>> {
+        let mut compared = Vec::new();
+        if model.native {
+            let native = NativePredictor::new(model.bytes, None);
+            let native = native.context("loading the exported file in the native engine");
+            compared.push(native.and_then(|engine| model.compare("native", &engine)));
+        }
+        let tract = TractPredictor::new(model.bytes, &tile_shape(model.spec), None)
+            .context("loading the exported file in tract");
+        compared.push(tract.and_then(|engine| model.compare("tract", &engine)));
+        if let Some(runtime) = &self.runtime {
+            let ort = OrtPredictor::new(runtime, model.bytes, Device::Cpu, None);
+            let ort = ort.context("loading the exported file in ONNX Runtime");
+            compared.push(ort.and_then(|engine| model.compare("ONNX Runtime", &engine)));
+        }
+        compared
     }
 
     /// The differences between the engines themselves, for people: the check of a network that no trainer of Sulcus computes. Also whether
     /// the native engine has all its operators.
     ///
     /// # Errors
-    /// When an engine refuses the file, or their logits differ by more than the tolerance.
+    /// When an engine refuses the file, or their logits differ by more than rounding explains.
     pub(in crate::commands) fn agree(
         &self,
         bytes: &[u8],
@@ -83,8 +82,7 @@ impl Engines {
     ) -> Result<(Vec<String>, bool), CliError> {
         let tract =
             TractPredictor::new(bytes, &tile_shape(spec), None).context("loading the imported file in tract")?;
-        let mut model =
-            ModelFile { bytes, spec, trainer: &tract, inputs, tolerance: UNTRAINED_TOLERANCE, native: true };
+        let mut model = ModelFile { bytes, spec, trainer: &tract, inputs, native: true };
         let mut checked = Vec::new();
         match NativePredictor::new(bytes, None) {
             Ok(native) => checked.push(model.compare("native", &native)?),
@@ -167,12 +165,17 @@ impl ModelFile<'_> {
                 "the exported file cannot be checked: the run has no patches to compare",
             ));
         }
-        let (difference, tolerance) = (parity.max_abs_difference, self.tolerance);
-        if difference > tolerance {
+        let difference = parity.max_abs_difference;
+        let tolerance = RoundingTolerance::of(self.spec);
+        if !tolerance.allows(&parity) {
             return Err(CliError::failed(format_args!(
-                "the file gives other results in {engine}: logits differ by up to {difference:e} \
-                 (expected at most {tolerance:e}), {} of {} voxels get another label",
-                parity.class_disagreements, parity.voxels
+                "the file gives other results in {engine}: logits differ by up to {difference:.1e}, by {:.1e} in the mean square \
+                 (rounding explains {:.1e} and {:.1e}), {} of {} voxels get another label",
+                parity.rms_difference,
+                tolerance.max_difference(&parity),
+                tolerance.max_rms_difference(&parity),
+                parity.class_disagreements,
+                parity.voxels
             )));
         }
         Ok(format!("{engine} within {difference:.1e}"))

@@ -10,7 +10,7 @@ use sulcus_plan::DeviceChoice;
 use sulcus_runtime::ort::OrtLibrary;
 use sulcus_train::{NetworkPredictor, NetworkWeights, Run, Weights, find_device, network_weights};
 
-use super::engines::{Engines, ModelFile, TOLERANCE};
+use super::engines::{Engines, ModelFile};
 use super::new_folder::{check_empty, rename_to, temporary_folder, write_error};
 use crate::error::{CliError, Context};
 use crate::files;
@@ -104,7 +104,6 @@ fn write_fold(
         spec: &imported.spec,
         trainer: &trainer,
         inputs: &inputs,
-        tolerance: TOLERANCE,
         native: true,
     })?;
     Ok((model, checked))

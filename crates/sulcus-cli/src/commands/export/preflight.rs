@@ -6,7 +6,7 @@ use sulcus_runtime::ort::OrtLibrary;
 use sulcus_runtime::{Engine, SegmentOptions};
 use sulcus_train::{Preflight, PreflightError};
 
-use super::engines::{Engines, ModelFile, UNTRAINED_TOLERANCE};
+use super::engines::{Engines, ModelFile};
 use crate::error::{CliError, Context};
 use crate::output::human_secs;
 
@@ -26,14 +26,7 @@ fn in_engines(model: &Preflight<'_>, library: &OrtLibrary) -> Result<Vec<String>
     let engines = Engines::find(library)?;
     let (bytes, spec) = (model.file(), model.spec());
     let (trainer, inputs) = (model.trainer(), model.inputs());
-    let seen = engines.check(&ModelFile {
-        bytes,
-        spec,
-        trainer,
-        inputs,
-        tolerance: UNTRAINED_TOLERANCE,
-        native: true,
-    })?;
+    let seen = engines.check(&ModelFile { bytes, spec, trainer, inputs, native: true })?;
     let doing = || format!("predicting the case {}", model.case());
     let scan = model.scan().context(doing())?;
     let found = engines.segmenter(Engine::Auto, bytes)?.segment(&scan, SegmentOptions::default());

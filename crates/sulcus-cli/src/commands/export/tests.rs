@@ -8,12 +8,13 @@
 
 use std::path::{Path, PathBuf};
 
+use prost::Message;
 use sulcus_dataset::{Dataset, SplitChoice};
 use sulcus_io::VolumeMetadata;
 use sulcus_model::{
-    CoarseAxis, CropRule, Dimensions, GoldenCase, NetworkSpec, Norm, Normalisation, OutputActivation, SpacingRule,
-    Tiling,
+    CoarseAxis, CropRule, Dimensions, ModelSpec, NetworkSpec, Normalisation, OutputActivation, SpacingRule, Tiling,
 };
+use sulcus_onnx::messages::{GraphProto, ModelProto, NodeProto};
 use sulcus_plan::{DeviceChoice, Plan, PlanFile, TrainConfig};
 use sulcus_runtime::ort::{OrtLibrary, OrtSearch};
 use sulcus_runtime::{Engine, ErrorKind, Segmenter};
@@ -23,8 +24,8 @@ use sulcus_volume::{
     Geometry, Image, Interpolation, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing,
 };
 
-use super::checked::checked;
-use super::engines::Engines;
+use super::checked::{SinglePrecision, accepted, checked, keep_trained, single_precision};
+use super::engines::{Engines, ModelFile};
 use super::*;
 
 /// The properties of a plan that affect its export.
@@ -270,8 +271,8 @@ fn transposed_convolutions_are_written_as_convolutions_where_asked() {
     }
 }
 
-/// A run whose logits grow with its input, so that a large input is computed differently by every engine.
-fn trained_without_normalisation(folder: &Path) -> PathBuf {
+/// A run of one step.
+fn trained(folder: &Path) -> PathBuf {
     let kind = Kind {
         dimensions: Dimensions::Two,
         grid: Grid::Native,
@@ -281,29 +282,26 @@ fn trained_without_normalisation(folder: &Path) -> PathBuf {
         slices: 7,
     };
     let (dataset, run) = (kind.dataset(&folder.join("data")), folder.join("run"));
-    let config = one_step(NetworkSpec { norm: Norm::Batch, ..kind.network() });
-    let mut plan = kind.plan(&dataset, &config);
-    plan.normalisation = vec![Normalisation::Ct { clip: [-1e9, 1e9], mean: 100.0, sd: 100.0 }];
-    train(&dataset, &config, &plan, &run);
+    let config = one_step(kind.network());
+    train(&dataset, &config, &kind.plan(&dataset, &config), &run);
     run
 }
 
 #[test]
 fn model_that_fails_its_check_after_training_is_marked_and_refused_by_default() {
     let folder = tempfile::tempdir().unwrap();
-    let run = trained_without_normalisation(folder.path());
-    let samples = run.join("checkpoints/samples.json");
-    let kept: Vec<GoldenCase> = serde_json::from_slice(&std::fs::read(&samples).unwrap()).unwrap();
-    let far = |sample: &GoldenCase| {
-        let (geometry, values) = sample.image(Orientation::RAS).unwrap().into_parts();
-        let image = Image::new(geometry, 1, values.iter().map(|v| v * 1e6).collect()).unwrap();
-        GoldenCase::new(&image, &LabelMap::new(geometry, vec![0; geometry.voxels()]).unwrap())
+    let run_folder = trained(folder.path());
+    let run = sulcus_train::Run::open(&run_folder).unwrap();
+    let engines = Engines::find(&library()).unwrap();
+    let (model, ui) = (run_folder.join("model.onnx"), Ui::new(true, true));
+    let export = |request: &ExportRequest<'_>| {
+        let written = single_precision(&run, request, &engines).unwrap();
+        let check = Err(CliError::failed("the file gives other results in native: logits differ by up to 1"));
+        accepted(&run, SinglePrecision { check, ..written }, request, &engines, ui)
     };
-    let far: Vec<GoldenCase> = kept.iter().map(far).collect();
-    std::fs::write(&samples, serde_json::to_vec(&far).unwrap()).unwrap();
+    let marked = ExportRequest { allow_unchecked: true, ..ExportRequest::default() };
 
-    let (model, ui) = (run.join("model.onnx"), Ui::new(true, true));
-    let Err(CliError::Failed { message, hint }) = write_trained(&run, &model, &library(), ui) else {
+    let Err(CliError::Failed { message, hint }) = keep_trained(&run_folder, export(&marked), &model, ui) else {
         panic!("logits that differ by more than the tolerance were accepted");
     };
     assert!(message.contains("gives other results in native: logits differ by up to"), "{message}");
@@ -322,22 +320,102 @@ fn model_that_fails_its_check_after_training_is_marked_and_refused_by_default() 
         allowed.notes()
     );
 
-    // `sulcus export` refuses it and does not change the file.
-    std::fs::remove_file(&model).unwrap();
-    let Err(CliError::Failed { hint, .. }) = write(&run, &ExportRequest::default(), &model, &library(), ui) else {
+    // `sulcus export` refuses it.
+    let Err(CliError::Failed { hint, .. }) = export(&ExportRequest::default()) else {
         panic!("an unchecked model was written without --allow-unchecked");
     };
     assert!(hint.unwrap().contains("--allow-unchecked"));
-    assert!(!model.exists());
-    write(&run, &ExportRequest { allow_unchecked: true, ..ExportRequest::default() }, &model, &library(), ui)
-        .unwrap();
+    std::fs::remove_file(&model).unwrap();
+    export(&marked).unwrap().write(&model, ui).unwrap();
     assert!(model.exists());
+}
+
+/// A change of a model file that no rounding explains.
+type Damage = fn(&mut ModelProto);
+
+fn graph(model: &mut ModelProto) -> &mut GraphProto {
+    model.graph.as_mut().unwrap()
+}
+
+/// Negates the largest weight of a convolution at the coarsest resolution, one of about a million.
+fn negate_a_weight(model: &mut ModelProto) {
+    let largest = graph(model).initializer.iter_mut().max_by_key(|tensor| tensor.raw_data.len()).unwrap();
+    let weights = largest.raw_data.as_chunks_mut::<4>().0;
+    let size = |weight: &&mut [u8; 4]| f32::from_le_bytes(**weight).abs();
+    let weight = weights.iter_mut().max_by(|a, b| size(a).total_cmp(&size(b))).unwrap();
+    *weight = (-f32::from_le_bytes(*weight)).to_le_bytes();
+}
+
+/// Moves the window of a convolution by a voxel along its last axis: one more column before, and one less behind.
+fn shift_the_padding(model: &mut ModelProto) {
+    let attributes = graph(model).node.iter_mut().filter(|n| n.op_type == "Conv").flat_map(|n| &mut n.attribute);
+    let pads = attributes.filter(|a| a.name == "pads" && a.ints.iter().all(|n| *n == 1)).last().unwrap();
+    let axes = pads.ints.len() / 2;
+    (pads.ints[axes - 1], pads.ints[2 * axes - 1]) = (2, 0);
+}
+
+/// Uses an ε of 0.01 instead of 1e-5 in one normalisation.
+fn change_the_epsilon(model: &mut ModelProto) {
+    let normalisation = |n: &&mut NodeProto| n.op_type == "InstanceNormalization";
+    let mut attributes = graph(model).node.iter_mut().filter(normalisation).flat_map(|n| &mut n.attribute);
+    attributes.find(|a| a.name == "epsilon").unwrap().f = 0.01;
+}
+
+#[test]
+fn wrong_weight_padding_and_epsilon_are_caught_in_every_engine() {
+    for dimensions in [Dimensions::Two, Dimensions::Three] {
+        let kind = Kind {
+            dimensions,
+            grid: Grid::Native,
+            crop: CropRule::Whole,
+            channels: 1,
+            output: OutputActivation::Softmax,
+            slices: 7,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (dataset, run) = (kind.dataset(&folder.path().join("data")), folder.path().join("run"));
+        let axes = dimensions.count();
+        let widths = [(16, 1), (32, 2), (64, 2), (128, 2)];
+        let stages = widths.map(|(channels, stride)| test_stage(axes, channels, stride));
+        let network = NetworkSpec { stages: stages.to_vec(), ..kind.network() };
+        let config = one_step(network);
+        train(&dataset, &config, &kind.plan(&dataset, &config), &run);
+
+        let run = sulcus_train::Run::open(&run).unwrap();
+        let (device, _) = sulcus_train::find_device(DeviceChoice::Cpu).unwrap();
+        let network = run.load_network(sulcus_train::Weights::Best, &device).unwrap();
+        let trainer = sulcus_train::NetworkPredictor::new(&network, &device);
+        let spec: ModelSpec = run.model_spec(sulcus_train::Weights::Best, &trainer).unwrap();
+        let right = sulcus_train::export_onnx(&network, &spec).unwrap();
+        let inputs = run.parity_inputs(2).unwrap();
+        let engines = Engines::find(&library()).unwrap();
+        let compare = |bytes: &[u8]| {
+            let model = ModelFile { bytes, spec: &spec, trainer: &trainer, inputs: &inputs, native: true };
+            engines.compare_all(&model)
+        };
+        let passed = compare(&right);
+        assert!(passed.iter().all(Result::is_ok), "{axes}-D: {passed:?}");
+        let damages: [(&str, Damage); 3] =
+            [("weight", negate_a_weight), ("padding", shift_the_padding), ("epsilon", change_the_epsilon)];
+        for (what, damage) in damages {
+            let mut model = sulcus_onnx::read_model(&right).unwrap();
+            damage(&mut model);
+            for found in compare(&model.encode_to_vec()) {
+                let message = found.unwrap_err().message().to_owned();
+                // The native engine refuses padding that it does not know.
+                assert!(
+                    message.contains("gives other results") || message.contains("pads"),
+                    "{axes}-D, {what}: {message}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
 fn failed_export_after_training_names_the_weights_and_the_next_command() {
     let folder = tempfile::tempdir().unwrap();
-    let run = trained_without_normalisation(folder.path());
+    let run = trained(folder.path());
     std::fs::write(run.join("checkpoints/samples.json"), "[").unwrap();
     let model = run.join("model.onnx");
     let Err(CliError::Failed { message, hint }) = write_trained(&run, &model, &library(), Ui::new(true, true))

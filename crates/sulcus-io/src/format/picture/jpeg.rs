@@ -6,6 +6,7 @@ use jpeg_decoder::{ColorTransform, Decoder, PixelFormat};
 use sulcus_volume::GridUnit;
 
 use super::density::{Density, pixel_mm};
+use super::pixels::Emit;
 use super::{PictureFormat, PictureHeader, Samples, exif};
 use crate::error::IoErrorKind;
 use crate::voxels::VoxelType;
@@ -113,7 +114,7 @@ fn color_transform(content: &[u8]) -> ColorTransform {
     if adobe == Some(0) { ColorTransform::RGB } else { ColorTransform::YCbCr }
 }
 
-fn decode(header: &PictureHeader, content: &[u8], _out: Vec<u8>) -> Result<Vec<u8>, IoErrorKind> {
+fn decode(header: &PictureHeader, content: &[u8], emit: &mut Emit<'_>) -> Result<(), IoErrorKind> {
     let mut decoder = Decoder::new(Cursor::new(content));
     if header.samples.channels == 3 {
         decoder.set_color_transform(color_transform(content));
@@ -127,7 +128,7 @@ fn decode(header: &PictureHeader, content: &[u8], _out: Vec<u8>) -> Result<Vec<u
     })?;
     let format = decoder.info().map(|info| info.pixel_format);
     match (format, header.samples.channels) {
-        (Some(PixelFormat::L8), 1) | (Some(PixelFormat::RGB24), 3) => Ok(pixels),
+        (Some(PixelFormat::L8), 1) | (Some(PixelFormat::RGB24), 3) => emit(&pixels),
         _ => Err(FORMAT.damaged("its pixels are not those of its header")),
     }
 }

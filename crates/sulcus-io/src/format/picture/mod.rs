@@ -26,6 +26,7 @@ mod exif;
 mod jpeg;
 #[cfg(feature = "fs")]
 mod output;
+mod pixels;
 mod png;
 #[cfg(feature = "fs")]
 mod png_encode;
@@ -49,6 +50,7 @@ use crate::scan::Scan;
 use crate::stored::StoredVolume;
 use crate::text::shape_text;
 use crate::voxels::{VoxelType, reserve};
+use pixels::{Emit, Layout};
 
 /// The number of bytes of values that one byte of a file can stand for, at most. Deflate reaches 1032. LZW reaches 1420: codes of 9
 /// to 12 bits for ever longer runs, until its table is full. JPEG needs a bit for each of the six blocks of 768 values.
@@ -204,11 +206,11 @@ struct PictureHeader {
     /// Whether the file names a transparent colour.
     transparent: bool,
     label_table: Option<LabelTable>,
-    /// Decodes the file to little-endian values, `[page, y, x, sample]`, in a vector that has the capacity.
+    /// Decodes the file to little-endian values, `[page, y, x, sample]`, in blocks of whole pixels.
     decode: Decode,
 }
 
-type Decode = fn(&PictureHeader, &[u8], Vec<u8>) -> Result<Vec<u8>, IoErrorKind>;
+type Decode = fn(&PictureHeader, &[u8], &mut Emit<'_>) -> Result<(), IoErrorKind>;
 
 impl PictureHeader {
     /// The size of the decoded values in bytes.
@@ -225,43 +227,49 @@ impl PictureHeader {
         )
     }
 
-    /// The values as `[channel, page, y, x]`, without alpha.
-    fn values(&self, content: &[u8]) -> Result<Vec<u8>, IoErrorKind> {
-        self.check_length(VoxelFile::Same, content.len() as u64)?;
-        let bytes = self.decoded_bytes()?;
-        let empty = reserve(usize::try_from(bytes).unwrap_or(usize::MAX))?;
-        let decoded = self.format.without_panic(|| (self.decode)(self, content, empty))?;
-        if decoded.len() as u64 != bytes {
-            return Err(self.format.damaged(format!(
-                "its pixels have {} bytes, expected {bytes} for {}",
-                decoded.len(),
-                shape_text(&self.shape)
-            )));
-        }
-        let Samples { channels, alpha } = self.samples;
+    fn layout(&self) -> Layout {
         let value = self.voxel_type.bytes();
+        Layout {
+            pixels: self.shape.iter().product(),
+            channels: self.samples.channels,
+            value,
+            pixel: self.samples.stored() * value,
+        }
+    }
+
+    /// Decodes the file in blocks of pixels, of which all alpha values are opaque. The caller has compared its length with its header.
+    fn each_block(&self, content: &[u8], emit: &mut Emit<'_>) -> Result<(), IoErrorKind> {
+        let expected = self.decoded_bytes()?;
+        let Samples { channels, alpha } = self.samples;
         if alpha && self.voxel_type != VoxelType::Uint8 && self.voxel_type != VoxelType::Uint16 {
             return Err(self.transparent());
         }
-        let pixel = self.samples.stored() * value;
+        let Layout { value, pixel, .. } = self.layout();
+        let wrong = |found: u64| {
+            let shape = shape_text(&self.shape);
+            self.format.damaged(format!("its pixels have {found} bytes, expected {expected} for {shape}"))
+        };
         // Opaque is the greatest value of an unsigned integer.
         let is_opaque = |pixel: &[u8]| pixel.iter().skip(channels * value).all(|byte| *byte == u8::MAX);
-        if alpha && !decoded.chunks_exact(pixel).all(is_opaque) {
-            return Err(self.transparent());
-        }
-        if pixel == value {
-            return Ok(decoded);
-        }
-        let mut planes = reserve(decoded.len() / pixel * channels * value)?;
-        for channel in 0..channels {
-            let of_pixel =
-                |pixel: &'_ [u8]| pixel.get(channel * value..(channel + 1) * value).unwrap_or_default().to_vec();
-            match value {
-                1 => planes.extend(decoded.iter().skip(channel).step_by(pixel)),
-                _ => decoded.chunks_exact(pixel).for_each(|pixel| planes.extend(of_pixel(pixel))),
+        let mut found = 0;
+        let mut checked = |block: &[u8]| {
+            found += block.len() as u64;
+            if found > expected || !block.len().is_multiple_of(pixel) {
+                return Err(wrong(found));
             }
-        }
-        Ok(planes)
+            if alpha && !block.chunks_exact(pixel).all(is_opaque) {
+                return Err(self.transparent());
+            }
+            emit(block)
+        };
+        self.format.without_panic(|| (self.decode)(self, content, &mut checked))?;
+        if found == expected { Ok(()) } else { Err(wrong(found)) }
+    }
+
+    /// The values as `[channel, page, y, x]`, without alpha.
+    fn values(&self, content: &[u8]) -> Result<Vec<u8>, IoErrorKind> {
+        self.check_length(VoxelFile::Same, content.len() as u64)?;
+        pixels::stored_planes(self.layout(), |emit| self.each_block(content, emit))
     }
 }
 
@@ -318,11 +326,19 @@ impl Header for PictureHeader {
 
     /// The image: an indexed picture has the colours of its palette.
     #[cfg(feature = "statistics")]
-    fn read_scan(self: Box<Self>, file: VoxelFile, content: Cow<'_, [u8]>) -> Result<Scan, IoErrorKind> {
-        let Some(palette) = &self.palette else { return self.read(file, content)?.scan() };
+    fn read_scan(self: Box<Self>, _file: VoxelFile, content: Cow<'_, [u8]>) -> Result<Scan, IoErrorKind> {
         if self.transparent {
             return Err(self.transparent());
         }
+        let Some(palette) = &self.palette else {
+            let metadata = self.metadata()?;
+            metadata.check_usable()?;
+            self.check_length(VoxelFile::Same, content.len() as u64)?;
+            let read = |emit: &mut Emit<'_>| self.each_block(&content, emit);
+            let builder = pixels::scan_planes(self.layout(), self.voxel_type, read)?;
+            drop(content);
+            return builder.finish(metadata);
+        };
         let indices = self.values(&content)?;
         let mut colours = reserve(indices.len().saturating_mul(3))?;
         for channel in 0..3 {

@@ -7,6 +7,7 @@ use sulcus_volume::{GridUnit, Rgb};
 
 use super::bits::unpack;
 use super::density::{Density, pixel_mm};
+use super::pixels::Emit;
 use super::{PictureFormat, PictureHeader, Samples, exif};
 use crate::error::IoErrorKind;
 use crate::format::label_text;
@@ -83,26 +84,36 @@ pub(super) fn parse(start: &[u8]) -> Result<PictureHeader, IoErrorKind> {
     })
 }
 
-fn decode(header: &PictureHeader, content: &[u8], mut out: Vec<u8>) -> Result<Vec<u8>, IoErrorKind> {
+fn decode(header: &PictureHeader, content: &[u8], emit: &mut Emit<'_>) -> Result<(), IoErrorKind> {
     let limit = header.decoded_bytes()?.saturating_mul(2).saturating_add(MAX_CHUNK_BYTES as u64);
     let mut reader = open(content, usize::try_from(limit).unwrap_or(usize::MAX))?;
-    let damaged = || PictureFormat::Png.damaged("its header announces too many pixels");
-    let packed = reader.output_buffer_size().ok_or_else(damaged)?;
     let depth = reader.info().bit_depth;
-    match depth {
-        BitDepth::Eight | BitDepth::Sixteen => {
-            out.resize(packed, 0);
-            reader.next_frame(&mut out).map_err(|error| describe(&error))?;
-            if depth == BitDepth::Sixteen {
-                out.as_chunks_mut::<2>().0.iter_mut().for_each(|value| value.reverse());
-            }
+    let mut converted: Vec<u8> = Vec::new();
+    let mut emit_rows = |rows: &[u8]| match depth {
+        BitDepth::Eight => emit(rows),
+        BitDepth::Sixteen => {
+            converted.clear();
+            converted.extend_from_slice(rows);
+            converted.as_chunks_mut::<2>().0.iter_mut().for_each(|value| value.reverse());
+            emit(&converted)
         }
         BitDepth::One | BitDepth::Two | BitDepth::Four => {
-            let mut rows: Vec<u8> = reserve(packed)?;
-            rows.resize(packed, 0);
-            reader.next_frame(&mut rows).map_err(|error| describe(&error))?;
-            unpack(&rows, depth as u8, header.shape[0], &mut out);
+            converted.clear();
+            unpack(rows, depth as u8, header.shape[0], &mut converted);
+            emit(&converted)
         }
+    };
+    if !reader.info().interlaced {
+        while let Some(row) = reader.next_row().map_err(|error| describe(&error))? {
+            emit_rows(row.data())?;
+        }
+        return Ok(());
     }
-    Ok(out)
+    // The rows of an interlaced picture come in seven passes over all of it.
+    let damaged = || PictureFormat::Png.damaged("its header announces too many pixels");
+    let packed = reader.output_buffer_size().ok_or_else(damaged)?;
+    let mut rows: Vec<u8> = reserve(packed)?;
+    rows.resize(packed, 0);
+    reader.next_frame(&mut rows).map_err(|error| describe(&error))?;
+    emit_rows(&rows)
 }

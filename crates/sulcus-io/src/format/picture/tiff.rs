@@ -4,12 +4,13 @@ use std::io::Cursor;
 
 use sulcus_volume::GridUnit;
 use tiff::decoder::ifd::Value;
-use tiff::decoder::{Decoder, DecodingSampleType, Limits};
+use tiff::decoder::{ChunkType, Decoder, DecodingSampleType, Limits};
 use tiff::tags::Tag;
 use tiff::{ColorType, TiffError, TiffFormatError};
 
 use super::bits::unpack;
 use super::density::{Density, pixel_mm};
+use super::pixels::Emit;
 use super::tiff_directory;
 use super::tiff_pages::PageOrder;
 use super::{PictureFormat, PictureHeader, Samples, exif};
@@ -119,6 +120,14 @@ impl Page {
         let samples = Samples { channels, alpha };
         let size = [width as usize, height as usize];
         Ok(Self { size, samples, voxel_type, bits, planar: planar && samples.stored() > 1 })
+    }
+
+    /// The bytes of a row of this many pixels in the file's bits.
+    fn row_bytes(&self, width: usize) -> usize {
+        match self.bits {
+            bits @ 1..8 => width.div_ceil(8 / usize::from(bits)),
+            _ => width.saturating_mul(self.samples.stored() * self.voxel_type.bytes()),
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -249,53 +258,114 @@ pub(super) fn parse(content: &[u8]) -> Result<PictureHeader, IoErrorKind> {
     })
 }
 
-fn decode(header: &PictureHeader, content: &[u8], mut out: Vec<u8>) -> Result<Vec<u8>, IoErrorKind> {
+fn decode(header: &PictureHeader, content: &[u8], emit: &mut Emit<'_>) -> Result<(), IoErrorKind> {
     let mut decoder = open(content, header.decoded_bytes()?)?;
     let stack = Stack::read(&mut decoder, content.len())?;
-    let Page { size: [width, height], samples, voxel_type, bits, planar } = stack.page;
-    let (page_bytes, value) = (stack.page.bytes(), voxel_type.bytes());
-    let (by_page, by_value) = (stack.order.channels, samples.stored());
-    let mut raw: Vec<u8> = Vec::new();
-    for (i, directory) in stack.directories.iter().enumerate() {
-        decoder.seek_to_image(*directory).map_err(describe)?;
-        if bits < 8 {
-            raw = reserve(width.div_ceil(8 / usize::from(bits)).saturating_mul(height))?;
-            raw.resize(raw.capacity(), 0);
-            decoder.read_image_bytes(&mut raw).map_err(describe)?;
-            let mut unpacked = reserve(page_bytes)?;
-            unpack(&raw, bits, width, &mut unpacked);
-            raw = unpacked;
-        } else {
-            raw.clear();
-            raw.try_reserve_exact(page_bytes)
-                .map_err(|_| IoErrorKind::Memory { action: "read the picture", bytes: page_bytes as u64 })?;
-            raw.resize(page_bytes, 0);
-            decoder.read_image_bytes(&mut raw).map_err(describe)?;
+    let Page { samples, voxel_type, planar, .. } = stack.page;
+    let by_page = stack.order.channels;
+    if by_page == 1 && !planar {
+        for directory in &stack.directories {
+            decoder.seek_to_image(*directory).map_err(describe)?;
+            each_band(&mut decoder, &stack.page, emit)?;
         }
-        if cfg!(target_endian = "big") {
-            crate::voxels::reverse_bytes(&mut raw, value);
+        return Ok(());
+    }
+    // The values of a pixel lie apart, so a whole slice is put together.
+    let (page_bytes, value, by_value) = (stack.page.bytes(), voxel_type.bytes(), samples.stored());
+    let mut slice: Vec<u8> = Vec::new();
+    for directories in stack.directories.chunks(by_page) {
+        slice.clear();
+        slice.try_reserve_exact(page_bytes.saturating_mul(by_page)).map_err(|_| no_memory(page_bytes))?;
+        slice.resize(page_bytes * by_page, 0);
+        for (channel, directory) in directories.iter().enumerate() {
+            decoder.seek_to_image(*directory).map_err(describe)?;
+            let raw = whole_page(&mut decoder, &stack.page)?;
+            let pixel = value * by_value * by_page;
+            let planes = raw.chunks_exact(if planar { page_bytes / by_value } else { page_bytes });
+            for (plane, values) in planes.enumerate() {
+                let group = if planar { value } else { value * by_value };
+                let at = channel * value * by_value + plane * value;
+                for (pixel, values) in slice.chunks_exact_mut(pixel).zip(values.chunks_exact(group)) {
+                    if let Some(to) = pixel.get_mut(at..at + group) {
+                        to.copy_from_slice(values);
+                    }
+                }
+            }
         }
-        if by_page == 1 && !planar {
-            out.extend_from_slice(&raw);
-            continue;
-        }
-        // The place of this page's values among those of a pixel.
-        let (slice, channel) = (i / by_page, i % by_page);
-        let pixel = value * by_value * by_page;
-        let slice_bytes = page_bytes * by_page;
-        out.resize((slice + 1) * slice_bytes, 0);
-        let Some(target) = out.get_mut(slice * slice_bytes..) else { continue };
-        for (plane, values) in
-            raw.chunks_exact(if planar { page_bytes / by_value } else { page_bytes }).enumerate()
-        {
-            let (group, step) = if planar { (value, value) } else { (value * by_value, value * by_value) };
-            let at = channel * value * by_value + plane * value;
-            for (pixel, values) in target.chunks_exact_mut(pixel).zip(values.chunks_exact(step)) {
-                if let (Some(to), Some(from)) = (pixel.get_mut(at..at + group), values.get(..group)) {
+        emit(&slice)?;
+    }
+    Ok(())
+}
+
+fn no_memory(bytes: usize) -> IoErrorKind {
+    IoErrorKind::Memory { action: "read the picture", bytes: bytes as u64 }
+}
+
+/// Decodes the page in bands of rows: a strip, or a row of tiles.
+fn each_band(decoder: &mut TiffDecoder<'_>, page: &Page, emit: &mut Emit<'_>) -> Result<(), IoErrorKind> {
+    let [width, height] = page.size;
+    let (chunk_width, chunk_height) = decoder.chunk_dimensions();
+    let (chunk_width, chunk_height) = (chunk_width as usize, chunk_height as usize);
+    if chunk_width == 0 || chunk_height == 0 {
+        return Err(FORMAT.damaged("its strips or tiles are empty"));
+    }
+    let across = match decoder.get_chunk_type() {
+        ChunkType::Strip => 1,
+        ChunkType::Tile => width.div_ceil(chunk_width),
+    };
+    let (mut band, mut chunk, mut unpacked): (Vec<u8>, Vec<u8>, Vec<u8>) = Default::default();
+    for index in 0..height.div_ceil(chunk_height) {
+        let rows = chunk_height.min(height - index * chunk_height);
+        band.clear();
+        for column in 0..across {
+            let number = u32::try_from(index * across + column)
+                .map_err(|_| FORMAT.damaged("it has more strips or tiles than can be counted"))?;
+            let layout = decoder.image_chunk_buffer_layout(number).map_err(describe)?;
+            chunk.clear();
+            chunk.try_reserve_exact(layout.len).map_err(|_| no_memory(layout.len))?;
+            chunk.resize(layout.len, 0);
+            decoder.read_chunk_bytes(number, &mut chunk).map_err(describe)?;
+            if across == 1 {
+                std::mem::swap(&mut band, &mut chunk);
+                continue;
+            }
+            let (row, own) = (page.row_bytes(width), page.row_bytes(chunk_width));
+            band.resize(row * rows, 0);
+            let columns = page.row_bytes(chunk_width.min(width - column * chunk_width));
+            for (to, from) in band.chunks_exact_mut(row).zip(chunk.chunks_exact(columns)) {
+                if let Some(to) = to.get_mut(column * own..column * own + columns) {
                     to.copy_from_slice(from);
                 }
             }
         }
+        if page.bits < 8 {
+            unpacked.clear();
+            unpack(&band, page.bits, width, &mut unpacked);
+            emit(&unpacked)?;
+        } else {
+            if cfg!(target_endian = "big") {
+                crate::voxels::reverse_bytes(&mut band, page.voxel_type.bytes());
+            }
+            emit(&band)?;
+        }
     }
-    Ok(out)
+    Ok(())
+}
+
+/// The values of a page as they are stored, a byte or more for each.
+fn whole_page(decoder: &mut TiffDecoder<'_>, page: &Page) -> Result<Vec<u8>, IoErrorKind> {
+    let [width, height] = page.size;
+    let bytes = if page.bits < 8 { page.row_bytes(width).saturating_mul(height) } else { page.bytes() };
+    let mut raw: Vec<u8> = reserve(bytes)?;
+    raw.resize(bytes, 0);
+    decoder.read_image_bytes(&mut raw).map_err(describe)?;
+    if page.bits < 8 {
+        let mut unpacked = reserve(page.bytes())?;
+        unpack(&raw, page.bits, width, &mut unpacked);
+        return Ok(unpacked);
+    }
+    if cfg!(target_endian = "big") {
+        crate::voxels::reverse_bytes(&mut raw, page.voxel_type.bytes());
+    }
+    Ok(raw)
 }
