@@ -1,7 +1,7 @@
 """Masks of imported nnU-Net models against those of nnU-Net's own predictor, voxel by voxel, with times and memory.
 
     pip install nnunetv2==2.8.1
-    python nnunet_predict.py path/to/sulcus examples/data/hippocampus [--thick SCAN.nii.gz] [--large SCAN.nii.gz] [--rounds 3]
+    python nnunet_predict.py path/to/sulcus examples/data/hippocampus [--thick SCAN.nii.gz] [--large SCAN.nii.gz] [--rounds 3] [--threads 2]
 
 Networks of nnU-Net's architectures are trained for some seconds, on the hippocampus cases or, for the other scans, on classes of
 intensity, so that few voxels lie near a tie. Each model is saved as nnU-Net does and imported; its masks in the exact mode must be equal.
@@ -67,7 +67,7 @@ def cases(scans):
         strides = [[1, 1, 1], [1, 2, 2], [2, 2, 2]]
         thick = dict(features=[8, 16, 32], strides=strides, patch_size=[12, 96, 96], spacing=[5.0, 1.0, 1.0])
         yield "thick slices", scans["thick"], 3, thick, {}, [0], False
-        yield "thick slices, other distance", scans["thick"], 3, thick | dict(spacing=[4.0, 0.9, 0.9]), {}, [0], True
+        yield "thick slices, other distance", scans["thick"], 3, thick | dict(spacing=[4.0, 0.9, 0.9]), {}, [0], False
         torch_only = {"resampling_fn_data": "resample_torch_fornnunet", "resampling_fn_probabilities": "resample_torch_fornnunet"}
         for key in ("resampling_fn_data_kwargs", "resampling_fn_probabilities_kwargs"):
             torch_only[key] = {"is_seg": False, "force_separate_z": None, "memefficient_seg_resampling": False}
@@ -168,7 +168,7 @@ def save(folder, plan, which, folds, described, kind, scan, iterations):
 
 
 def measured(command):
-    """The output of a process, its wall time, the time of all processors, and its peak of memory."""
+    """The output of a process, its wall time, and the time of all processors."""
     start = time.time()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=out, stderr=errors)
@@ -178,7 +178,7 @@ def measured(command):
         out.seek(0), errors.seek(0)
         if process.returncode != 0:
             raise RuntimeError(errors.read())
-        return out.read(), {"wall": round(wall, 2), "cpu": round(usage.ru_utime + usage.ru_stime, 2), "mb": round(usage.ru_maxrss / 1e3)}
+        return out.read(), {"wall": round(wall, 2), "cpu": round(usage.ru_utime + usage.ru_stime, 2)}
 
 
 PREDICT = """
@@ -201,20 +201,24 @@ for p, output in zip(predictors, outputs):
     seg = p.predict_single_npy_array(image, properties, None if before is None else rw.read_seg(before)[0])
     rw.write_seg(seg, output, properties)
     before = output
-print(json.dumps({"wall": round(time.time() - start, 2), "cpu": round(cpu() - start_cpu, 2)}))
+with open("/proc/self/status") as status:
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+print(json.dumps({"wall": round(time.time() - start, 2), "cpu": round(cpu() - start_cpu, 2), "mb": round(peak * 1024 / 1e6)}))
 """
 
 
-def their_mask(targets, folds, scan, mirror, out):
-    """In a process of its own, for its peak of memory. The last output is the mask."""
+def their_mask(targets, folds, scan, mirror, out, threads):
+    """In a process of its own. The last output is the mask. (The peak that the system counts for a child includes the process that started
+    it, so both programs read their own.)"""
     outputs = [f"{out}.{i}.nii.gz" for i in range(len(targets) - 1)] + [str(out)]
-    options = json.dumps([os.cpu_count(), mirror, [str(target) for target in targets], folds, str(scan), outputs])
-    printed, of_process = measured([sys.executable, "-c", PREDICT, options])
-    return json.loads(printed.strip().splitlines()[-1]) | {"mb": of_process["mb"]}
+    options = json.dumps([threads, mirror, [str(target) for target in targets], folds, str(scan), outputs])
+    printed, _ = measured([sys.executable, "-c", PREDICT, options])
+    return json.loads(printed.strip().splitlines()[-1])
 
 
 def our_mask(sulcus, model, scan, out, *options):
-    return measured([sulcus, "predict", "-m", model, scan, "-o", out, "--json", "-q", *options])[1]
+    printed, times = measured([sulcus, "predict", "-m", model, scan, "-o", out, "--json", "-q", *options])
+    return times | {"mb": round(json.loads(printed.strip().splitlines()[-1])["peak_memory_bytes"] / 1e6)}
 
 
 def least(rounds):
@@ -236,19 +240,21 @@ def main():
     parser.add_argument("--large")
     parser.add_argument("--iterations", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--features", type=int, nargs="+", default=[8, 16, 32], help="channels of the networks' stages")
     parser.add_argument("--only")
     arguments = parser.parse_args()
     # Not one of those that the network was trained with.
     scans = {"hippocampus": str(sorted((arguments.hippocampus / "imagesTr").glob("*.nii.gz"))[10])}
     scans |= {key: vars(arguments)[key] for key in ("thick", "large") if vars(arguments)[key]}
     kinds = {scan: kind for kind, scan in scans.items()}
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(arguments.threads)
     failed = False
     try:
         for name, scan, axes, changes, plan_changes, folds, mirror in cases(scans):
             if arguments.only and arguments.only not in name:
                 continue
-            plan, which, described = plan_of(name, axes, changes, plan_changes)
+            plan, which, described = plan_of(name, axes, changes | {"features": arguments.features}, plan_changes)
             with contextlib.redirect_stdout(sys.stderr):
                 iterations = arguments.iterations
                 targets = [save(models.ROOT / "trained", plan, of, folds, described, kinds[scan], scan, iterations) for of in which]
@@ -256,11 +262,11 @@ def main():
             options = ["--fold", ",".join(map(str, folds)), "--configuration", which[-1], "-o", model, "-q"]
             subprocess.run([arguments.sulcus, "import", "nnunet", str(targets[-1]), *options], check=True)
             theirs, exact, default = (models.ROOT / f"{which}.nii.gz" for which in ("theirs", "exact", "default"))
-            options = ["--mirror"] if mirror else []
+            options = ["--threads", str(arguments.threads), *(["--mirror"] if mirror else [])]
             rounds = []
             for _ in range(arguments.rounds):
                 rounds.append({
-                    "theirs": their_mask(targets, folds, scan, mirror, theirs),
+                    "theirs": their_mask(targets, folds, scan, mirror, theirs, arguments.threads),
                     "exact": our_mask(arguments.sulcus, model, scan, str(exact), "--exact", *options),
                     "default": our_mask(arguments.sulcus, model, scan, str(default), *options),
                 })
