@@ -5,7 +5,8 @@
 #![allow(clippy::expect_used, reason = "a failure ends the module")]
 
 use sulcus_kernels::inference::{
-    ConvKernel, InputTransform, LayerInput, LayerOutput, PackedConv, PackedConvTranspose, Pooling, ValuesMut, pool,
+    ConvKernel, Emulation, InputTransform, Int8Weights, LayerInput, LayerOutput, PackedConv, PackedConvTranspose,
+    Pooling, Quantization, ValuesMut, pool,
 };
 use sulcus_kernels::{InstructionSet, instruction_set};
 
@@ -78,6 +79,22 @@ fn conv(noise: &mut Noise, digest: &mut Digest, kernel: ConvKernel, size: [usize
     }
 }
 
+fn int8_conv(noise: &mut Noise, digest: &mut Digest, kernel: ConvKernel, size: [usize; 3]) {
+    let taps: usize = kernel.kernel.iter().product();
+    let weight = noise.values(kernel.outputs * kernel.inputs * taps);
+    let weight: Vec<i8> = weight.iter().map(|value| (value * 127.0) as i8).collect();
+    let scale = noise.values(kernel.outputs).iter().map(|value| 0.01 + value.abs() / 100.0).collect::<Vec<_>>();
+    let bias: Vec<i32> = noise.values(kernel.outputs).iter().map(|value| (value * 1e4) as i32).collect();
+    let input = Quantization { scale: 0.01, zero_point: 120 };
+    let weights = Int8Weights { weight: &weight, scale: &scale, bias: &bias, input };
+    let conv = PackedConv::int8(kernel, weights, Emulation::Allowed).expect("a valid kernel");
+    let tensor = Tensor::new(noise, kernel.inputs, size.iter().product());
+    let plane: usize = conv.output_size(size).iter().product();
+    let mut y = vec![f32::NAN; kernel.outputs * plane];
+    conv.forward(1, size, &[tensor.input()], LayerOutput::raw(&mut y)).expect("valid shapes");
+    digest.add(&y);
+}
+
 fn conv_transpose(noise: &mut Noise, digest: &mut Digest, channels: [usize; 2], size: [usize; 3]) {
     let stride = [1, 2, 2];
     let weight = noise.values(channels[0] * channels[1] * stride.iter().product::<usize>());
@@ -99,7 +116,9 @@ pub extern "C" fn digest() -> u64 {
         for kernel in [[1, 1, 1], [1, 3, 3], [3, 3, 3], [1, 1, 5]] {
             for stride in [[1, 1, 1], [1, 2, 2], [2, 2, 2]] {
                 for size in [[1, 5, 1], [2, 3, 2], [3, 4, 7], [3, 9, 21]] {
-                    conv(&mut noise, &mut digest, ConvKernel { inputs, outputs, kernel, stride }, size);
+                    let kernel = ConvKernel { inputs, outputs, kernel, stride };
+                    conv(&mut noise, &mut digest, kernel, size);
+                    int8_conv(&mut noise, &mut digest, kernel, size);
                 }
             }
         }

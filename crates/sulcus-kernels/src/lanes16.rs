@@ -6,6 +6,8 @@
 
 mod low_precision;
 
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub(crate) use low_precision::Simd128Int8;
 pub(crate) use low_precision::{ArrayBf16, ArrayInt8};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use low_precision::{Avx2Int8, Avx512Bf16, Avx512Vnni, AvxVnni};

@@ -259,7 +259,9 @@ fn compile(root: &Path, part: &Part) -> Result<PathBuf, String> {
 
 /// Compiles a target of a package for WebAssembly with target features; returns the folder with what was built.
 fn compile_target(root: &Path, target: &[&str], speed: Speed, features: &str) -> Result<PathBuf, String> {
-    let target_dir = root.join("target/wasm");
+    // Cargo would compile everything again each time that the flags of a profile change.
+    let is_usual = features == speed.features();
+    let target_dir = root.join(if is_usual { "target/wasm" } else { "target/wasm-plain" });
     let mut flags = remapped_paths(root);
     let mut cargo = Command::new("cargo");
     cargo

@@ -4,11 +4,11 @@
 //! two or four channels.
 
 use crate::instruction_set::InstructionSet;
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-use crate::lanes16::Simd128;
 use crate::lanes16::{Array, ArrayBf16, ArrayInt8, Lanes16};
 #[cfg(target_arch = "x86_64")]
 use crate::lanes16::{Avx2, Avx2Int8, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni};
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use crate::lanes16::{Simd128, Simd128Int8};
 
 /// One tap row that contributes to a tile.
 #[derive(Clone, Copy, Default)]
@@ -182,6 +182,8 @@ micro_kernel_functions! {
     portable_int8: ArrayInt8;
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     simd128: Simd128;
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    simd128_int8: Simd128Int8;
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
     avx2: Avx2;
@@ -210,6 +212,8 @@ pub(crate) enum LaneType {
     ArrayInt8,
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     Simd128,
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Simd128Int8,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
@@ -251,6 +255,8 @@ impl LaneType {
             Self::ArrayInt8 => ArrayInt8::ACCUMULATORS,
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Self::Simd128 => Simd128::ACCUMULATORS,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Self::Simd128Int8 => Simd128Int8::ACCUMULATORS,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => Avx2::ACCUMULATORS,
             #[cfg(target_arch = "x86_64")]
@@ -337,6 +343,8 @@ pub(crate) fn micro_kernel_for(lanes: LaneType, size: TileSize) -> Option<MicroK
         LaneType::Avx2Int8 => micro_kernels!(avx2_int8, size; 1 x 1: 1 2 3 4 5 6;),
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
         LaneType::Simd128 => micro_kernels!(simd128, size; 1 x 1: 1 2;),
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        LaneType::Simd128Int8 => micro_kernels!(simd128_int8, size; 1 x 1: 1 2;),
         LaneType::Array => micro_kernels!(portable, size; 1 x 1: 1 2;),
         LaneType::ArrayBf16 => micro_kernels!(portable_bf16, size; 1 x 1: 1 2;),
         LaneType::ArrayInt8 => micro_kernels!(portable_int8, size; 1 x 1: 1 2;),

@@ -175,6 +175,8 @@ fn every_tile_size_has_a_micro_kernel() {
         LaneType::ArrayInt8,
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
         LaneType::Simd128,
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        LaneType::Simd128Int8,
         #[cfg(target_arch = "x86_64")]
         LaneType::Avx2,
         #[cfg(target_arch = "x86_64")]

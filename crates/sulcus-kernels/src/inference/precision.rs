@@ -17,8 +17,8 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Whether this processor has instructions for the precision: AVX512-BF16 for bfloat16; AVX512-VNNI, AVX-VNNI or AVX2 for
-    /// integers.
+    /// Whether this processor has instructions for the precision: AVX512-BF16 for bfloat16; AVX512-VNNI, AVX-VNNI, AVX2 or SIMD128
+    /// for integers.
     pub fn is_supported(self) -> bool {
         Machine::new(instruction_set(), self, MAX_AVX2_WEIGHT).is_ok()
     }
@@ -110,7 +110,12 @@ fn int8_lanes(instruction_set: InstructionSet, max_weight: u8) -> Option<LaneTyp
     found.then_some(LaneType::Avx2Int8)
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+fn int8_lanes(_: InstructionSet, _: u8) -> Option<LaneType> {
+    Some(LaneType::Simd128Int8)
+}
+
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128"))))]
 fn int8_lanes(_: InstructionSet, _: u8) -> Option<LaneType> {
     None
 }

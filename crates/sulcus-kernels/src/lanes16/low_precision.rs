@@ -80,6 +80,67 @@ impl Lanes16 for ArrayInt8 {
     }
 }
 
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub(crate) use wasm::Simd128Int8;
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm {
+    use crate::lanes16::Lanes16;
+    use std::arch::wasm32::{
+        i16x8_shl, i16x8_shr, i32x4_add, i32x4_dot_i16x8, i32x4_splat, u16x8_shr, u16x8_splat, v128, v128_and,
+        v128_load, v128_store,
+    };
+
+    /// Sixteen groups of four 8-bit integers, or sixteen `i32`, in four registers.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Simd128Int8([v128; 4]);
+
+    #[expect(unsafe_code, reason = "vector instructions")]
+    impl Lanes16 for Simd128Int8 {
+        const ACCUMULATORS: usize = 2;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            Self([i32x4_splat(value.to_bits().cast_signed()); 4])
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            let from = from.cast::<v128>();
+            // SAFETY: the caller guarantees sixteen values of 32 bits. Registers are loaded from any address.
+            unsafe {
+                Self([v128_load(from), v128_load(from.add(1)), v128_load(from.add(2)), v128_load(from.add(3))])
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            let to = to.cast::<v128>();
+            let [a, b, c, d] = self.0;
+            // SAFETY: the caller guarantees sixteen values of 32 bits. Registers are stored to any address.
+            unsafe {
+                v128_store(to, a);
+                v128_store(to.add(1), b);
+                v128_store(to.add(2), c);
+                v128_store(to.add(3), d);
+            }
+        }
+
+        /// The bytes of a lane are multiplied as two pairs of 16-bit integers, the even ones and the odd ones, which is exact.
+        #[inline(always)]
+        unsafe fn add_product(self, a: Self, b: Self) -> Self {
+            Self(std::array::from_fn(|i| {
+                let (weights, inputs) = (a.0[i], b.0[i]);
+                let (even_weights, odd_weights) = (i16x8_shr(i16x8_shl(weights, 8), 8), i16x8_shr(weights, 8));
+                let (even_inputs, odd_inputs) = (v128_and(inputs, u16x8_splat(0xff)), u16x8_shr(inputs, 8));
+                let even = i32x4_dot_i16x8(even_weights, even_inputs);
+                let odd = i32x4_dot_i16x8(odd_weights, odd_inputs);
+                i32x4_add(self.0[i], i32x4_add(even, odd))
+            }))
+        }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2Int8, Avx512Bf16, Avx512Vnni, AvxVnni};
 
