@@ -231,6 +231,9 @@ def predictor_cases():
                              image={"method": "interpolate"}, logits={"method": "interpolate"}),
         "step": dict(step=0.3, spacing=(1.2, 0.9, 1.1)),
         "quartic": dict(spacing=(1.2, 0.9, 1.1), image=spline(4, 2)),
+        # The default mode resamples logits linearly.
+        "cubic_logits": dict(spacing=(1.2, 0.9, 1.1), logits=spline(3, 3)),
+        "quintic_logits": dict(shape=(9, 30, 28), spacing=(4.0, 0.8, 0.9), target=(3.5, 1.0, 1.0), patch=(8, 16, 16), logits=spline(5, 2)),
         "cascade": dict(spacing=(1.2, 0.9, 1.1), masked=True, corner=14, previous=dict(target=(2.1, 1.7, 1.9), masked=False)),
         "cascade_cropped": dict(shape=(26, 30, 30), margin=(3, 2, 4), spacing=(1.2, 0.9, 1.1), channels=2, corner=30,
                                 previous=dict(target=(2.4, 1.8, 2.2), folds=2)),

@@ -46,6 +46,16 @@ impl Interpolations {
         Self { in_plane, coarse_axis }
     }
 
+    /// The same for logits, which are resampled plane by plane: splines of higher orders need the whole volume and become linear.
+    fn of_planes(self) -> Self {
+        let linear = |interpolation| match interpolation {
+            Interpolation::Cubic => Interpolation::Linear,
+            other => other,
+        };
+        let coarse_axis = self.coarse_axis.map(|(axis, interpolation)| (axis, linear(interpolation)));
+        Self { in_plane: linear(self.in_plane), coarse_axis }
+    }
+
     fn per_axis(&self, in_plane: Interpolation) -> [Interpolation; 3] {
         std::array::from_fn(|axis| match self.coarse_axis {
             Some((coarse, interpolation)) if coarse == axis => interpolation,
@@ -93,7 +103,7 @@ impl GridTransform {
                 let voxels = |a: usize| from[a] / to[a] * reoriented_shape[a] as f64;
                 transform.resampled_shape = std::array::from_fn(|a| whole_voxels(voxels(a)));
                 transform.forward = Interpolations::of_nnunet(&rule.image, from, to);
-                transform.back = Interpolations::of_nnunet(&rule.logits, to, from);
+                transform.back = Interpolations::of_nnunet(&rule.logits, to, from).of_planes();
             }
         }
         transform
