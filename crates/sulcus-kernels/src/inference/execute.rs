@@ -1,8 +1,13 @@
 //! Runs a convolution with [`PackedWeights`]: splits it into blocks, packs the input, calls the micro-kernels and the epilogue.
 
+mod tap_rows;
+mod winograd;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
+
+use tap_rows::{MAX_TAP_ROWS, TapRows};
 
 use super::epilogue::{Epilogue, MAX_COLUMNS, MAX_ROWS, MAX_SUMS, Run, Sums, Target};
 use super::moments::{RowSegments, SegmentMoments, SegmentSums};
@@ -10,7 +15,7 @@ use super::pack::{ColumnLayout, PaddedInput, Region};
 use super::prefetch::PlanePrefetch;
 use super::tensor::LayerOutput;
 use super::weights::{MicroKernels, PackedWeights};
-use super::winograd::{FREQUENCIES, HALO, TILE};
+use super::winograd::{HALO, TILE};
 use crate::conv::micro_kernel::{MicroKernelArgs, TapSegment, TileSize, choose_tile};
 use crate::scratch::{LANES, Scratch};
 
@@ -94,8 +99,6 @@ impl Parts {
         index * self.part..self.length.min((index + 1) * self.part)
     }
 }
-
-mod winograd;
 
 impl<'a> Execution<'a> {
     pub(super) fn new(
@@ -464,61 +467,5 @@ impl<'a> Execution<'a> {
             }
             h += rows;
         }
-    }
-}
-
-/// The largest number of tap rows: 7³ single taps.
-const MAX_TAP_ROWS: usize = 343;
-
-/// The tap rows of the outputs of one plane.
-struct TapRows<'a> {
-    execution: &'a Execution<'a>,
-    d: usize,
-    region: &'a Region,
-}
-
-impl TapRows<'_> {
-    /// The tap rows that some output rows read. Those that read only padding are skipped.
-    fn segments<'s>(
-        &self,
-        h: usize,
-        rows: usize,
-        segments: &'s mut [TapSegment; MAX_TAP_ROWS],
-    ) -> &'s [TapSegment] {
-        let Execution { weights, input, kernel, stride, .. } = self.execution;
-        let skips_padding = input.format.padding_is_zero();
-        let [kd, kh, kw] = *kernel;
-        // With Winograd's filtering, these are the tap rows of the first frequency.
-        let (per_row, taps, used) = match self.execution.winograd {
-            Some(_) => (FREQUENCIES, 1, 1),
-            None => (kw / weights.taps, weights.taps, kw / weights.taps),
-        };
-        let row_cells = self.region.groups * taps * LANES;
-        let mut count = 0;
-        for a in 0..kd {
-            let plane = self.d * stride[0] + a;
-            if skips_padding && input.is_padding(0, plane) {
-                continue;
-            }
-            for b in 0..kh {
-                let is_padding = |h: usize| input.is_padding(1, h * stride[1] + b);
-                if skips_padding && (h..h + rows).all(is_padding) {
-                    continue;
-                }
-                for c in 0..used {
-                    let column = c * taps;
-                    let phases = self.region.phases();
-                    let phase = column % phases * self.region.phase() + column / phases;
-                    segments[count] = TapSegment {
-                        input: plane % self.region.planes * self.region.plane_step()
-                            + b * self.region.row_step()
-                            + phase,
-                        weights: ((a * kh + b) * per_row + c) * row_cells,
-                    };
-                    count += 1;
-                }
-            }
-        }
-        &segments[..count]
     }
 }

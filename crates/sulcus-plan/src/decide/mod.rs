@@ -1,6 +1,7 @@
 //! Decides a plan from the data: output, dimensions, orientation, spacing and normalisation here, the network's size in
 //! [`size`] and [`time`], its stages in [`topology`].
 
+mod grid;
 mod size;
 mod time;
 mod topology;
@@ -24,7 +25,8 @@ use crate::preset::NetworkChoice;
 use crate::text::times;
 use crate::training_scans::training_scans;
 
-use size::{Grid, Size};
+use grid::Grid;
+use size::Size;
 
 /// Spacings that differ by less than this factor are similar: resampling would blur more than it aligns.
 const SIMILAR: f64 = 1.2;

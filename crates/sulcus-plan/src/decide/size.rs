@@ -1,5 +1,6 @@
 use sulcus_model::{Dimensions, Encoder, NetworkSpec, Tiling};
 
+use super::grid::{Grid, MIN_BATCH, MIN_STAGES};
 use super::time::{self, TimeLimit};
 use super::topology::{Topology, Width, first_patch};
 use crate::config::TrainConfig;
@@ -9,45 +10,6 @@ use crate::memory::MemoryEstimate;
 use crate::pace::{Pace, StepTimer};
 use crate::preset::NetworkRule;
 use crate::text::{gigabytes, times};
-
-/// The data on which the network's size depends.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Grid {
-    /// Shape of the median prepared scan along x, y, z.
-    pub(super) shape: [f64; 3],
-    /// The voxel size of the prepared grid.
-    pub(super) mm: [f64; 3],
-    /// Number of training cases.
-    pub(super) cases: usize,
-    /// Number of input channels.
-    pub(super) channels: usize,
-    /// Number of output channels.
-    pub(super) classes: usize,
-}
-
-impl Grid {
-    /// Median shape and spacing along the network's axes, (D,) H, W.
-    fn along(&self, dimensions: Dimensions) -> (Vec<f64>, Vec<f64>) {
-        let pick = |[x, y, z]: [f64; 3]| match dimensions {
-            Dimensions::Two => vec![y, x],
-            Dimensions::Three => vec![z, y, x],
-        };
-        (pick(self.shape.map(|n| n.max(1.0))), pick(self.mm.map(|mm| if mm > 0.0 { mm } else { 1.0 })))
-    }
-
-    /// Tiles of a window that advances by half of a patch.
-    pub(super) fn tiles(&self, patch: &[usize]) -> usize {
-        let [x, y, z] = self.shape.map(|n| n.max(1.0) as usize);
-        let (axes, slices) = if patch.len() == 2 { (vec![y, x], z) } else { (vec![z, y, x], 1) };
-        let along = |(length, edge): (usize, &usize)| 1 + length.saturating_sub(*edge).div_ceil((edge / 2).max(1));
-        axes.into_iter().zip(patch).map(along).product::<usize>().saturating_mul(slices)
-    }
-
-    /// Voxels of all scans, assuming the median shape for each.
-    fn voxels(&self) -> f64 {
-        self.shape.iter().product::<f64>() * self.cases as f64
-    }
-}
 
 /// A network, its patches and batches.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,10 +31,6 @@ struct Limits {
     what: &'static str,
 }
 
-/// nnU-Net's minimum batch size.
-pub(super) const MIN_BATCH: usize = 2;
-/// With fewer stages the receptive field is too small to be worth training.
-pub(super) const MIN_STAGES: usize = 3;
 /// The maximum fraction of all voxels in one batch (nnU-Net), against overfitting.
 const MAX_VOXEL_FRACTION: f64 = 0.05;
 /// Patches per step of a 2-D network that the configuration fixes.

@@ -4,7 +4,7 @@
 //! minutes on a processor that is a few dozen steps, after which a network predicts little more than one class. Here patch and
 //! batch are therefore reduced until the budget allows [`MIN_STEPS`].
 
-use super::size::{Grid, MIN_BATCH, MIN_STAGES};
+use super::grid::{Grid, MIN_BATCH, MIN_STAGES};
 use super::topology::Topology;
 use crate::config::TrainConfig;
 use crate::cost::multiply_adds;

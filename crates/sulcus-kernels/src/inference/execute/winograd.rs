@@ -1,6 +1,7 @@
 //! The outputs of a plane by Winograd's filtering: a sum for each frequency, then four columns from six sums.
 
-use super::{Block, Execution, MAX_TAP_ROWS, PanelGroup, TapRows, View};
+use super::tap_rows::{MAX_TAP_ROWS, TapRows};
+use super::{Block, Execution, PanelGroup, View};
 use crate::conv::micro_kernel::{MicroKernelArgs, TapSegment, TileSize};
 use crate::inference::epilogue::{Epilogue, MAX_COLUMNS, MAX_ROWS, MAX_SUMS, Sums};
 use crate::inference::moments::SegmentSums;
