@@ -7,6 +7,17 @@ let model;
 
 const bytes = async (file) => new Uint8Array(await file.arrayBuffer());
 
+// The bytes of a scan. The browser inflates them, so that the module need not hold the code for it.
+async function inflated(file) {
+  const [a, b] = await bytes(file.slice(0, 2));
+  if (a !== 0x1f || b !== 0x8b) return bytes(file);
+  try {
+    return await bytes(new Response(file.stream().pipeThrough(new DecompressionStream("gzip"))));
+  } catch (error) {
+    throw `the scan cannot be inflated (${error.message ?? error})`;
+  }
+}
+
 const ACTIONS = {
   async load({ file }) {
     model?.free();
@@ -15,7 +26,7 @@ const ACTIONS = {
     return { description: model.description() };
   },
   async predict({ scan, allowUnchecked }, progress) {
-    const found = model.predict(await bytes(scan), allowUnchecked, (done, total) => progress(done / total));
+    const found = model.predict(await inflated(scan), allowUnchecked, (done, total) => progress(done / total));
     try {
       return { report: found.report(), mask: found.take_file() };
     } finally {

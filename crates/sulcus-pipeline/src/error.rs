@@ -69,6 +69,9 @@ pub enum PipelineError {
         /// Name of the model.
         model: String,
     },
+    /// nnU-Net's own numerics in a program that was built without them.
+    #[error("this program was built without nnU-Net's own numerics (feature `exact` of sulcus-pipeline)")]
+    WithoutExact,
     /// A model whose previous network has not segmented the scan, or a mask for a model that needs none.
     #[error("{}", match needs {
         Some(name) => format!("`{model}` needs the mask of its previous network `{name}`, and there is none"),
@@ -181,6 +184,7 @@ impl PipelineError {
             | Self::AnswerNotFinite
             | Self::HalfPrecisionRange
             | Self::NotFromNnunet { .. }
+            | Self::WithoutExact
             | Self::Ensemble(_)
             | Self::PreviousMask { .. }
             | Self::CroppedStream

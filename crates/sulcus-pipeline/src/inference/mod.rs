@@ -2,6 +2,10 @@
 
 mod chunks;
 mod decide;
+#[cfg(feature = "exact")]
+mod exact;
+#[cfg(not(feature = "exact"))]
+#[path = "without_exact.rs"]
 mod exact;
 mod execute;
 mod label_accumulator;
