@@ -182,22 +182,23 @@ fn cells(scores: Option<&LabelScores>) -> [String; 3] {
 pub(crate) fn means(summary: &Summary, structures: &[Structure]) -> Vec<Vec<String>> {
     let unit = distance_unit(summary);
     let nsd = summary.nsd_mm.map_or_else(|| "NSD".to_owned(), |distance| format!("NSD at {distance} {unit}"));
-    let header = ["mean of", "Dice", "IoU", &format!("HD95 in {unit}"), &nsd, "volume error in ml", "cases"];
+    // Pictures without the size of a pixel have no volumes.
+    let has_volumes = summary.distance_unit() == GridUnit::Millimetre;
+    let mut header = vec!["mean of".to_owned(), "Dice".into(), "IoU".into(), format!("HD95 in {unit}"), nsd];
+    header.extend(has_volumes.then(|| "volume error in ml".to_owned()));
+    header.push("cases".to_owned());
     let row = |name: &str, mean: &MeanScores| {
         let infinite =
             if mean.HD95_infinite > 0 { format!(", {} infinite", mean.HD95_infinite) } else { String::new() };
         let undefined = if mean.undefined > 0 { format!(", {} undefined", mean.undefined) } else { String::new() };
-        vec![
-            name.to_owned(),
-            score(mean.Dice),
-            score(mean.IoU),
-            format!("{}{infinite}", millimetres(mean.HD95)),
-            score(mean.NSD),
-            mean.volume_abs_error_ml.map_or_else(|| score(None), |ml| format!("{ml:.3}")),
-            format!("{}{undefined}", mean.cases),
-        ]
+        let hd95 = format!("{}{infinite}", millimetres(mean.HD95));
+        let mut row = vec![name.to_owned(), score(mean.Dice), score(mean.IoU), hd95, score(mean.NSD)];
+        let volume_error = || mean.volume_abs_error_ml.map_or_else(|| score(None), |ml| format!("{ml:.3}"));
+        row.extend(has_volumes.then(volume_error));
+        row.push(format!("{}{undefined}", mean.cases));
+        row
     };
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    let mut rows = vec![header];
     for entry in structures {
         let mean = summary.mean.get(&entry.key()).copied().unwrap_or_default();
         rows.push(row(&entry.name, &mean));

@@ -83,14 +83,14 @@ pub(crate) use shape::ChannelSplit;
 ///
 /// # Shapes
 ///
-/// - `x`: as for [`conv_forward`]
+/// - `x`: as for [`conv_forward`](crate::conv_forward)
 /// - `dy`: `[N, O, D′, H′, W′]`
 /// - `dw`: `[O, I, kd, kh, kw]`, overwritten
 /// - `db`: `[O]`, overwritten
 ///
 /// # Errors
 ///
-/// As [`conv_forward`].
+/// As [`conv_forward`](crate::conv_forward).
 pub fn conv_weight_gradient(
     shape: &ConvShape,
     x: &[&[f32]],

@@ -5,7 +5,7 @@ mod decide;
 #[cfg(feature = "exact")]
 mod exact;
 #[cfg(not(feature = "exact"))]
-#[path = "without_exact.rs"]
+#[path = "without_exact/mod.rs"]
 mod exact;
 mod execute;
 mod label_accumulator;

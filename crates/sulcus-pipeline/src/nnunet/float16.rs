@@ -6,6 +6,7 @@ pub(crate) struct F16(u16);
 
 impl F16 {
     /// 0.
+    #[cfg(feature = "exact")]
     pub(crate) const ZERO: Self = Self(0);
     const SIGN: u16 = 0x8000;
     const INFINITY: u16 = 0x7c00;
@@ -37,6 +38,7 @@ impl F16 {
     }
 
     /// The nearest number in half precision, halves to even, rounded once as NumPy does.
+    #[cfg(feature = "exact")]
     pub(crate) fn from_f64(value: f64) -> Self {
         const SMALLEST_NORMAL: u64 = (1023 - 14) << 52;
         const TOO_LARGE: u64 = (1023 + 16) << 52;
@@ -86,6 +88,7 @@ impl F16 {
     }
 
     /// Whether it is neither infinite nor NaN.
+    #[cfg(feature = "exact")]
     pub(crate) fn is_finite(self) -> bool {
         self.0 & Self::INFINITY != Self::INFINITY
     }

@@ -197,6 +197,7 @@ impl GridTransform {
     }
 
     /// The same for logits.
+    #[cfg(feature = "exact")]
     pub(crate) fn separate_axis_back(&self) -> Option<usize> {
         self.back.coarse_axis.map(|(axis, _)| axis)
     }

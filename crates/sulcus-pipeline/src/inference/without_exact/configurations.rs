@@ -1,0 +1,7 @@
+use sulcus_model::ModelSpec;
+
+use crate::PipelineError;
+
+pub(in crate::inference) fn check(_: &[&ModelSpec]) -> Result<(), PipelineError> {
+    Err(PipelineError::WithoutExact)
+}
