@@ -34,7 +34,7 @@ pub(crate) struct Conv {
 impl Conv {
     pub(crate) fn new(weight: Param<Tensor<5>>, stride: [usize; 3], device: &Device) -> Self {
         let [outputs, ..] = weight.dims();
-        Self { weight, bias: zero_bias(outputs, device), stride, forms: GpuForms::default() }
+        Self { weight, bias: zero_bias(outputs, device), stride, forms: GpuForms::for_device(device) }
     }
 
     /// Kernel along D, H, W.
@@ -142,7 +142,7 @@ impl Up {
         let [inputs, outputs] = channels;
         let [d, h, w] = stride;
         let weight = init.linear([inputs, outputs, d, h, w], inputs, device);
-        Self { weight, bias: zero_bias(outputs, device), form: GpuForms::default().transposed }
+        Self { weight, bias: zero_bias(outputs, device), form: GpuForms::for_device(device).transposed }
     }
 
     /// Along D, H, W.

@@ -4,6 +4,8 @@
 mod convolution;
 mod product;
 
+use burn::tensor::Device;
+
 pub(super) use convolution::convolve;
 pub(super) use product::{pointwise, up};
 
@@ -56,6 +58,13 @@ impl Default for GpuForms {
 }
 
 impl GpuForms {
+    /// The forms for a device: [`GpuForms::default`] on CUDA, Burn's operations elsewhere. CubeCL's matrix products gave wrong
+    /// values on a software implementation of Vulkan (SwiftShader of Chromium 148), where its convolutions are right.
+    pub fn for_device(device: &Device) -> Self {
+        // Burn tells the backend only in the debug form of a device.
+        if format!("{device:?}").contains("Cuda") { Self::default() } else { Self::OPERATIONS }
+    }
+
     /// Burn's operation for every layer.
     pub const OPERATIONS: Self = Self {
         transposed: LayerForm::Operation,
