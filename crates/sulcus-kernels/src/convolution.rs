@@ -124,9 +124,9 @@ mod tests {
 
     /// Shapes that Winograd's filtering computes: with a second input, tiles of several rows, columns beyond the last tile.
     const SHAPES: [(ConvShape, usize); 4] = [
-        (shape(2, [20, 33], [5, 12, 37], [3; 3]), 7),
+        (shape(2, [40, 33], [5, 12, 37], [3; 3]), 7),
         (shape(1, [64, 48], [6, 30, 7], [3; 3]), 64),
-        (shape(2, [9, 16], [1, 40, 50], [1, 3, 3]), 1),
+        (shape(2, [25, 32], [1, 40, 50], [1, 3, 3]), 1),
         (shape(1, [130, 70], [4, 9, 22], [3; 3]), 128),
     ];
 

@@ -43,7 +43,7 @@ const AT_B: f32 = 1.0 / (2.0 * B2 * (B2 - A2));
 const MIN_TILES: usize = 200;
 
 /// And from this number of input channels on: with fewer ones, packing the input takes most of the time.
-const MIN_INPUTS: usize = 8;
+const MIN_INPUTS: usize = 24;
 
 /// Whether the filtering is faster for a convolution of `inputs` channels with an output of D′, H′ and W′.
 pub(crate) fn is_faster(
