@@ -74,11 +74,11 @@ fn forward_on(
     bias: Option<&[f32]>,
     y: &mut [f32],
 ) -> Result<(), KernelError> {
-    let split = check_forward(shape, x, weight, bias, y)?;
     let ConvShape { batch, inputs, outputs, size, kernel, stride } = *shape;
     if !winograd::is_faster(inputs, kernel, stride, size) {
         return forward_with(instruction_set, shape, x, weight, bias, y);
     }
+    let split = check_forward(shape, x, weight, bias, y)?;
     let taps: Vec<usize> = (0..shape.taps()).collect();
     let strides = WeightStrides { lane: inputs * taps.len(), channel: taps.len() };
     let weights = pack_weights(weight, strides, outputs, inputs, &taps, 3);
@@ -96,11 +96,11 @@ fn input_gradient_on(
     dy: &[f32],
     dx: &mut [&mut [f32]],
 ) -> Result<(), KernelError> {
-    let split = check_input_gradient(shape, weight, dy, dx)?;
     let ConvShape { batch, inputs, outputs, size, kernel, stride } = *shape;
     if !winograd::is_faster(outputs, kernel, stride, size) {
         return input_gradient_with(instruction_set, shape, weight, dy, dx);
     }
+    let split = check_input_gradient(shape, weight, dy, dx)?;
     let taps: Vec<usize> = (0..shape.taps()).rev().collect();
     let strides = WeightStrides { lane: taps.len(), channel: inputs * taps.len() };
     let mut first = 0;

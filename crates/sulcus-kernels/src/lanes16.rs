@@ -167,6 +167,37 @@ mod wasm {
     use super::Lanes16;
     use std::arch::wasm32::{f32x4_add, f32x4_mul, f32x4_splat, v128, v128_load, v128_store};
 
+    /// Loads sixteen values of 32 bits from any address.
+    ///
+    /// # Safety
+    ///
+    /// `from` is readable for sixteen values.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "vector instructions")]
+    pub(super) unsafe fn load(from: *const f32) -> [v128; 4] {
+        let from = from.cast::<v128>();
+        // SAFETY: guaranteed by the caller.
+        unsafe { [v128_load(from), v128_load(from.add(1)), v128_load(from.add(2)), v128_load(from.add(3))] }
+    }
+
+    /// Stores sixteen values of 32 bits to any address.
+    ///
+    /// # Safety
+    ///
+    /// `to` is writable for sixteen values.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "vector instructions")]
+    pub(super) unsafe fn store([a, b, c, d]: [v128; 4], to: *mut f32) {
+        let to = to.cast::<v128>();
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            v128_store(to, a);
+            v128_store(to.add(1), b);
+            v128_store(to.add(2), c);
+            v128_store(to.add(3), d);
+        }
+    }
+
     /// Sixteen lanes in four registers. The products are rounded before they are added: a fused multiply-add is part of relaxed SIMD, which
     /// not every browser has, and whose results depend on the processor.
     #[derive(Clone, Copy)]
@@ -184,24 +215,14 @@ mod wasm {
 
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
-            let from = from.cast::<v128>();
-            // SAFETY: the caller guarantees sixteen floats. Registers are loaded from any address.
-            unsafe {
-                Self([v128_load(from), v128_load(from.add(1)), v128_load(from.add(2)), v128_load(from.add(3))])
-            }
+            // SAFETY: guaranteed by the caller.
+            Self(unsafe { load(from) })
         }
 
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
-            let to = to.cast::<v128>();
-            let [a, b, c, d] = self.0;
-            // SAFETY: the caller guarantees sixteen floats. Registers are stored to any address.
-            unsafe {
-                v128_store(to, a);
-                v128_store(to.add(1), b);
-                v128_store(to.add(2), c);
-                v128_store(to.add(3), d);
-            }
+            // SAFETY: guaranteed by the caller.
+            unsafe { store(self.0, to) }
         }
 
         #[inline(always)]

@@ -1,40 +1,22 @@
-use sulcus_model::{Encoder, NetworkSpec};
+use sulcus_model::NetworkSpec;
+
+use crate::convolutions::{Convolution, Role, convolutions};
 
 /// Multiply-adds of the convolutions in one forward pass over a patch ((D,) H, W). Normalisation and activations are not
 /// counted: their time is in the speed that is measured.
 pub(crate) fn multiply_adds(network: &NetworkSpec, patch: &[usize], channels: usize, classes: usize) -> f64 {
-    let volume = |axes: &[usize]| axes.iter().map(|n| *n as f64).product::<f64>();
-    let mut edges: Vec<usize> = patch.to_vec();
-    let mut input = channels as f64;
-    let mut sum = 0.0;
-    let mut voxels = Vec::with_capacity(network.stages.len());
-    for (depth, stage) in network.stages.iter().enumerate() {
+    let mut edges = patch.to_vec();
+    let voxels_of = network.stages.iter().map(|stage| {
         edges = edges.iter().zip(&stage.stride).map(|(edge, stride)| edge.div_ceil((*stride).max(1))).collect();
-        let (output, at, kernel) = (stage.channels as f64, volume(&edges), volume(&stage.kernel));
-        if depth == 0 && network.encoder == Encoder::Residual {
-            sum += at * kernel * input * output;
-            input = output;
-        }
-        for _ in 0..stage.convolutions {
-            sum += at * kernel * input * output;
-            if network.encoder == Encoder::Residual {
-                sum += at * kernel * output * output + if input == output { 0.0 } else { at * input * output };
-            }
-            input = output;
-        }
-        voxels.push(at);
-    }
-    let pairs = network.stages.iter().zip(network.stages.iter().skip(1)).zip(&voxels);
-    for ((finer, coarser), at) in pairs {
-        let (from, to, kernel) = (coarser.channels as f64, finer.channels as f64, volume(&finer.kernel));
-        let further = network.decoder_convolutions(finer).saturating_sub(1) as f64;
-        sum += at * (from * to + kernel * to * (2.0 * to + further * to));
-    }
-    for (depth, (stage, at)) in network.stages.iter().zip(&voxels).enumerate() {
-        let supervised = depth == 0 || (network.deep_supervision && depth + 2 < network.stages.len());
-        sum += if supervised { at * stage.channels as f64 * classes as f64 } else { 0.0 };
-    }
-    sum
+        edges.iter().map(|n| *n as f64).product::<f64>()
+    });
+    let voxels: Vec<f64> = voxels_of.collect();
+    let of_convolution = |convolution: Convolution<'_>| {
+        let taps = if convolution.role == Role::Upsampling { 1 } else { convolution.taps() };
+        let per_voxel = taps as f64 * convolution.inputs as f64 * convolution.outputs as f64;
+        voxels.get(convolution.stage).copied().unwrap_or(0.0) * per_voxel
+    };
+    convolutions(network, channels, classes).into_iter().map(of_convolution).sum()
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@
 
 mod augmentation;
 mod config;
+mod convolutions;
 mod cost;
 mod decide;
 mod device;

@@ -1,5 +1,6 @@
 use sulcus_model::{Downsampling, Encoder, NetworkSpec, Norm};
 
+use crate::convolutions::{Convolution, Role, convolutions};
 use crate::device::DeviceKind;
 use crate::optimizer::Optimizer;
 
@@ -99,37 +100,14 @@ pub fn count_parameters(network: &NetworkSpec, channels: usize, classes: usize) 
     let norm = match network.norm {
         Norm::Batch | Norm::Instance => 2,
     };
-    let volume = |axes: &[usize]| axes.iter().map(|n| *n as u64).product::<u64>();
-    let convolution = |input: u64, output: u64, kernel: &[usize]| output * (input * volume(kernel) + 1 + norm);
-    let mut sum = 0;
-    let mut input = channels as u64;
-    for (depth, stage) in network.stages.iter().enumerate() {
-        let output = stage.channels as u64;
-        if depth == 0 && network.encoder == Encoder::Residual {
-            sum += convolution(input, output, &stage.kernel);
-            input = output;
-        }
-        for _ in 0..stage.convolutions {
-            sum += convolution(input, output, &stage.kernel);
-            if network.encoder == Encoder::Residual {
-                sum += convolution(output, output, &stage.kernel);
-                // If the number of channels changes, the shortcut has a 1×1 convolution.
-                sum += if input == output { 0 } else { output * (input + 1 + norm) };
-            }
-            input = output;
-        }
-    }
-    for (finer, coarser) in network.stages.iter().zip(network.stages.iter().skip(1)) {
-        let (from, to) = (coarser.channels as u64, finer.channels as u64);
-        sum += to * (from * volume(&coarser.stride) + 1);
-        sum += convolution(2 * to, to, &finer.kernel);
-        sum += (network.decoder_convolutions(finer) as u64 - 1) * convolution(to, to, &finer.kernel);
-    }
-    for (depth, stage) in network.stages.iter().enumerate() {
-        let supervised = depth == 0 || (network.deep_supervision && depth + 2 < network.stages.len());
-        sum += u64::from(supervised) * classes as u64 * (stage.channels as u64 + 1);
-    }
-    sum
+    let of_convolution = |convolution: Convolution<'_>| {
+        let of_norm = match convolution.role {
+            Role::Block | Role::Shortcut => norm,
+            Role::Upsampling | Role::Head => 0,
+        };
+        convolution.outputs * (convolution.inputs * convolution.taps() + 1 + of_norm)
+    };
+    convolutions(network, channels, classes).into_iter().map(of_convolution).sum()
 }
 
 #[cfg(test)]

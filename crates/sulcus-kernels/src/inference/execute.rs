@@ -54,8 +54,8 @@ pub(super) struct Execution<'a> {
     out: [usize; 3],
     /// The number of columns of a block, which gives the segments of the statistics. It depends on the shape alone.
     block_columns: usize,
-    /// The weights for Winograd's filtering, if it is used.
-    winograd: Option<&'a [f32]>,
+    /// Whether Winograd's filtering is used.
+    uses_winograd: bool,
 }
 
 /// A unit of parallel work: some groups of panels for some columns of some rows of some planes.
@@ -115,8 +115,9 @@ impl<'a> Execution<'a> {
             width.div_ceil(width.div_ceil(MAX_BLOCK_COLUMNS)).next_multiple_of(LANES)
         };
         let (kernel, stride) = (weights.kernel, weights.stride);
-        let winograd = weights.prefers_winograd(input.groups(), out).then(|| weights.winograd_cells());
-        Self { weights, batch, input, kernel, stride, out, block_columns: block_columns.min(width), winograd }
+        let uses_winograd = weights.prefers_winograd(input.groups(), out);
+        let block_columns = block_columns.min(width);
+        Self { weights, batch, input, kernel, stride, out, block_columns, uses_winograd }
     }
 
     /// Computes the batch.
@@ -172,15 +173,13 @@ impl<'a> Execution<'a> {
     /// The tile for the largest group of panels.
     fn tile(&self) -> TileSize {
         let panels = if self.is_transposed() { self.weights.upsampling[2] } else { self.weights.panels() };
-        match self.winograd {
-            Some(_) => choose_tile(self.weights.lanes, self.block_columns.div_ceil(TILE), panels, 1),
-            None => choose_tile(self.weights.lanes, self.block_columns, panels, self.weights.taps),
-        }
+        let taps = if self.uses_winograd { 1 } else { self.weights.taps };
+        choose_tile(self.weights.lanes, self.positions(self.block_columns), panels, taps)
     }
 
     /// The positions of the micro-kernels in a row of some columns.
     fn positions(&self, columns: usize) -> usize {
-        if self.winograd.is_some() { columns.div_ceil(TILE) } else { columns }
+        if self.uses_winograd { columns.div_ceil(TILE) } else { columns }
     }
 
     fn is_transposed(&self) -> bool {
@@ -208,9 +207,10 @@ impl<'a> Execution<'a> {
 
     /// The padded input that some outputs read, with room for `planes` planes.
     fn region(&self, planes: usize, rows: &Range<usize>, columns: &Range<usize>) -> Region {
-        let (layout, padded_columns) = match self.winograd {
-            Some(_) => (ColumnLayout::Winograd, columns.len().next_multiple_of(TILE) + HALO),
-            None => (ColumnLayout::Phases(self.stride[2]), (columns.len() - 1) * self.stride[2] + self.kernel[2]),
+        let (layout, padded_columns) = if self.uses_winograd {
+            (ColumnLayout::Winograd, columns.len().next_multiple_of(TILE) + HALO)
+        } else {
+            (ColumnLayout::Phases(self.stride[2]), (columns.len() - 1) * self.stride[2] + self.kernel[2])
         };
         Region {
             planes,
@@ -396,8 +396,8 @@ impl<'a> Execution<'a> {
         view: &mut View<'_>,
         epilogue: &Epilogue<'_>,
     ) {
-        if let Some(weights) = self.winograd {
-            return self.run_plane_winograd(weights, block, group, d, view, epilogue);
+        if self.uses_winograd {
+            return self.run_plane_winograd(block, group, d, view, epilogue);
         }
         let (region, cells) = (view.region, view.cells);
         let size = self.tile();

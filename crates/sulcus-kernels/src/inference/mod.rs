@@ -12,7 +12,7 @@
 //! integers. What is packed are *cells* of 32 bits that hold one, two or four channels: the micro-kernels broadcast a cell,
 //! whatever it holds. And the sums of up to 96 columns go through an epilogue before they are written.
 //!
-//! Kernels of three taps along W with stride 1 use Winograd's filtering in single precision where the output is large enough: half
+//! Kernels of three taps along W with stride 1 use Winograd's filtering in single precision where the output is large enough and has enough input channels: half
 //! of the multiplications, with 1.5 times the rounding errors. The shape of the layer alone decides, so that results depend neither
 //! on the batch nor on the number of threads.
 

@@ -45,7 +45,8 @@ const MIN_TILES: usize = 200;
 /// And from this number of input channels on: with fewer ones, packing the input takes most of the time.
 const MIN_INPUTS: usize = 24;
 
-/// Whether the filtering is faster for a convolution of `inputs` channels with an output of D′, H′ and W′.
+/// Whether the filtering is faster for a convolution of `inputs` channels with an output of D′, H′ and W′. Shapes that no
+/// convolution has are allowed.
 pub(crate) fn is_faster(
     inputs: usize,
     kernel: [usize; 3],
@@ -56,8 +57,8 @@ pub(crate) fn is_faster(
     inputs >= MIN_INPUTS
         && kernel[2] == 3
         && stride == [1; 3]
-        && tiles * FREQUENCIES < width * 3
-        && depth * height * tiles >= MIN_TILES
+        && tiles * (FREQUENCIES / 3) < width
+        && depth.saturating_mul(height).saturating_mul(tiles) >= MIN_TILES
 }
 
 /// The frequencies of the weights of three taps for sixteen outputs: the polynomial of the taps at each point, times its factor.

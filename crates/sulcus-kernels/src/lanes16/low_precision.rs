@@ -85,10 +85,9 @@ pub(crate) use wasm::Simd128Int8;
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm {
-    use crate::lanes16::Lanes16;
+    use crate::lanes16::{Lanes16, wasm as registers};
     use std::arch::wasm32::{
         i16x8_shl, i16x8_shr, i32x4_add, i32x4_dot_i16x8, i32x4_splat, u16x8_shr, u16x8_splat, v128, v128_and,
-        v128_load, v128_store,
     };
 
     /// Sixteen groups of four 8-bit integers, or sixteen `i32`, in four registers.
@@ -106,24 +105,14 @@ mod wasm {
 
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
-            let from = from.cast::<v128>();
-            // SAFETY: the caller guarantees sixteen values of 32 bits. Registers are loaded from any address.
-            unsafe {
-                Self([v128_load(from), v128_load(from.add(1)), v128_load(from.add(2)), v128_load(from.add(3))])
-            }
+            // SAFETY: guaranteed by the caller.
+            Self(unsafe { registers::load(from) })
         }
 
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
-            let to = to.cast::<v128>();
-            let [a, b, c, d] = self.0;
-            // SAFETY: the caller guarantees sixteen values of 32 bits. Registers are stored to any address.
-            unsafe {
-                v128_store(to, a);
-                v128_store(to.add(1), b);
-                v128_store(to.add(2), c);
-                v128_store(to.add(3), d);
-            }
+            // SAFETY: guaranteed by the caller.
+            unsafe { registers::store(self.0, to) }
         }
 
         /// The bytes of a lane are multiplied as two pairs of 16-bit integers, the even ones and the odd ones, which is exact.

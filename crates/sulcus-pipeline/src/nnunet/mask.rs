@@ -2,8 +2,8 @@
 
 use sulcus_model::{NnunetResampling, ResamplingMethod};
 
-use super::spline::{Grid, map_coordinates, reserved};
-use super::{F16, interpolate, offsets, plane, resize};
+use super::spline::{Grid, reserved};
+use super::{F16, along_coarse, interpolate, resample_slices, resize, with};
 use crate::PipelineError;
 
 /// The value of a voxel of a mask: a label, or -1 outside the part of the scan that is not 0.
@@ -23,8 +23,9 @@ pub(crate) fn resample_mask(
     match (rule.method, separate) {
         (ResamplingMethod::Spline { order, .. }, None) => greatest_share(mask, from, to, 3, order),
         (ResamplingMethod::Spline { order, order_z }, Some(axis)) => {
-            let between = slices(mask, from, to, axis, order)?;
-            along_coarse(&between, with(to, axis, from[axis]), to, order_z)
+            let between =
+                resample_slices(mask, from, to, axis, |from, to, mask| greatest_share(&mask, from, to, 2, order))?;
+            labels_along_coarse(&between, with(to, axis, from[axis]), to, order_z)
         }
         (ResamplingMethod::Interpolate, None) => interpolated(mask, from, to),
         (ResamplingMethod::Interpolate, Some(axis)) => {
@@ -36,11 +37,6 @@ pub(crate) fn resample_mask(
             Ok(nearest.into_iter().map(|v| v as Value).collect())
         }
     }
-}
-
-fn with(mut shape: [usize; 3], axis: usize, edge: usize) -> [usize; 3] {
-    shape[axis] = edge;
-    shape
 }
 
 /// The values that occur, ascending.
@@ -106,27 +102,8 @@ fn greatest_share(
     Ok(found)
 }
 
-/// Resamples each slice in its plane.
-fn slices(
-    mask: &[Value],
-    from: [usize; 3],
-    to: [usize; 3],
-    axis: usize,
-    order: u8,
-) -> Result<Vec<Value>, PipelineError> {
-    let between = with(to, axis, from[axis]);
-    let mut out: Vec<Value> = reserved(between.iter().product())?;
-    out.resize(between.iter().product(), 0);
-    for slice in 0..from[axis] {
-        let in_plane: Vec<Value> = offsets(from, axis, slice).map(|at| mask[at]).collect();
-        let resized = greatest_share(&in_plane, plane(from, axis), plane(to, axis), 2, order)?;
-        offsets(between, axis, slice).zip(resized).for_each(|(at, v)| out[at] = v);
-    }
-    Ok(out)
-}
-
 /// Resamples along the coarse axis.
-fn along_coarse(
+fn labels_along_coarse(
     mask: &[Value],
     from: [usize; 3],
     to: [usize; 3],
@@ -135,17 +112,14 @@ fn along_coarse(
     if from == to {
         return Ok(mask.to_vec());
     }
-    let coordinates: [Vec<f64>; 3] = super::coordinates(from, to);
-    let sampled = |values: Vec<f64>| -> Result<Vec<f64>, PipelineError> {
-        Ok(map_coordinates(Grid { shape: from, rank: 3, values }, &coordinates, order_z)?.values)
-    };
+    let resampled = |values| along_coarse(values, from, to, order_z);
     if order_z == 0 {
-        let nearest = sampled(mask.iter().map(|v| f64::from(*v)).collect())?;
+        let nearest = resampled(mask.iter().map(|v| f64::from(*v)).collect())?;
         return Ok(nearest.into_iter().map(|v| v as Value).collect());
     }
     let mut out = vec![0; to.iter().product()];
     for value in values_of(mask) {
-        let shares = sampled(indicator(mask, value))?;
+        let shares = resampled(indicator(mask, value))?;
         out.iter_mut().zip(shares).filter(|(_, share)| *share > 0.5).for_each(|(out, _)| *out = value);
     }
     Ok(out)

@@ -6,7 +6,7 @@ mod spline;
 
 use sulcus_model::{NnunetResampling, ResamplingMethod};
 
-use spline::{Grid, map_coordinates, zoom};
+use spline::{Grid, coordinates, map_coordinates, zoom};
 
 pub(crate) use float16::F16;
 pub(crate) use mask::resample_mask;
@@ -28,7 +28,13 @@ pub(crate) fn resample_channel(
     match rule.method {
         ResamplingMethod::Spline { order, order_z } => match separate {
             None => Ok(resize(Grid { shape: from, rank: 3, values }, to, order)?.values),
-            Some(axis) => resample_slices(values, from, to, axis, order, order_z),
+            Some(axis) => {
+                let between = resample_slices(&values, from, to, axis, |shape, to, values| {
+                    Ok(resize(Grid { shape, rank: 2, values }, to, order)?.values)
+                })?;
+                drop(values);
+                along_coarse(between, with(to, axis, from[axis]), to, order_z)
+            }
         },
         ResamplingMethod::Interpolate => {
             let values = values.into_iter().map(|v| v as f32).collect();
@@ -58,32 +64,43 @@ fn resize(grid: Grid, to: [usize; 3], order: u8) -> Result<Grid, PipelineError> 
     Ok(resized)
 }
 
-/// Resamples each slice in its plane, then along the coarse axis.
-fn resample_slices(
-    values: Vec<f64>,
+/// Resamples each slice in its plane. `resize` gets the shapes of a slice before and after, and its values.
+fn resample_slices<T: Copy + Default>(
+    values: &[T],
     from: [usize; 3],
     to: [usize; 3],
     axis: usize,
-    order: u8,
+    mut resize: impl FnMut([usize; 3], [usize; 3], Vec<T>) -> Result<Vec<T>, PipelineError>,
+) -> Result<Vec<T>, PipelineError> {
+    let (in_plane, between) = (plane(from, axis), with(to, axis, from[axis]));
+    let mut resampled: Vec<T> = reserved(between.iter().product())?;
+    resampled.resize(between.iter().product(), T::default());
+    for slice in 0..from[axis] {
+        let mut of_slice: Vec<T> = reserved(in_plane.iter().product())?;
+        of_slice.extend(offsets(from, axis, slice).map(|at| values[at]));
+        let resized = resize(in_plane, plane(to, axis), of_slice)?;
+        offsets(between, axis, slice).zip(resized).for_each(|(at, v)| resampled[at] = v);
+    }
+    Ok(resampled)
+}
+
+/// Resamples along the coarse axis.
+fn along_coarse(
+    values: Vec<f64>,
+    from: [usize; 3],
+    to: [usize; 3],
     order_z: u8,
 ) -> Result<Vec<f64>, PipelineError> {
-    let plane = |shape: [usize; 3]| plane(shape, axis);
-    let mut between = to;
-    between[axis] = from[axis];
-    let mut resized: Vec<f64> = reserved(between.iter().product())?;
-    resized.resize(between.iter().product(), 0.0);
-    for slice in 0..from[axis] {
-        let mut in_plane: Vec<f64> = reserved(plane(from).iter().product())?;
-        in_plane.extend(offsets(from, axis, slice).map(|at| values[at]));
-        let of_slice = resize(Grid { shape: plane(from), rank: 2, values: in_plane }, plane(to), order)?;
-        offsets(between, axis, slice).zip(of_slice.values).for_each(|(at, v)| resized[at] = v);
+    if from == to {
+        return Ok(values);
     }
-    if from[axis] == to[axis] {
-        return Ok(resized);
-    }
-    drop(values);
-    let coordinates = coordinates(between, to);
-    Ok(map_coordinates(Grid { shape: between, rank: 3, values: resized }, &coordinates, order_z)?.values)
+    Ok(map_coordinates(Grid { shape: from, rank: 3, values }, &coordinates(from, to), order_z)?.values)
+}
+
+/// The shape with another edge along an axis.
+fn with(mut shape: [usize; 3], axis: usize, edge: usize) -> [usize; 3] {
+    shape[axis] = edge;
+    shape
 }
 
 /// The shape of a slice across an axis.
@@ -93,14 +110,6 @@ fn plane(shape: [usize; 3], axis: usize) -> [usize; 3] {
         1 => [1, shape[0], shape[2]],
         _ => [1, shape[0], shape[1]],
     }
-}
-
-/// The positions of the voxels of a grid on another one with the same outer faces, along each axis.
-fn coordinates(from: [usize; 3], to: [usize; 3]) -> [Vec<f64>; 3] {
-    std::array::from_fn(|axis| {
-        let step = from[axis] as f64 / to[axis] as f64;
-        (0..to[axis]).map(|i| step * (i as f64 + 0.5) - 0.5).collect()
-    })
 }
 
 /// The offsets of the voxels of a slice across an axis, in file order.
@@ -118,8 +127,7 @@ fn interpolate(
     separate: Option<usize>,
 ) -> Result<Vec<f32>, PipelineError> {
     let Some(axis) = separate else { return linear(&values, from, to) };
-    let mut between = to;
-    between[axis] = from[axis];
+    let between = with(to, axis, from[axis]);
     let in_plane = if between == from { values } else { linear(&values, from, between)? };
     let step = from[axis] as f32 / to[axis] as f32;
     let nearest = |i: usize| (((i as f32 + 0.5) * step) as usize).min(from[axis] - 1);

@@ -22,13 +22,18 @@ impl Grid {
     }
 }
 
+/// The positions of the voxels of a grid on another one with the same outer faces, along each axis.
+pub(super) fn coordinates(from: [usize; 3], to: [usize; 3]) -> [Vec<f64>; 3] {
+    std::array::from_fn(|axis| {
+        let step = from[axis] as f64 / to[axis] as f64;
+        (0..to[axis]).map(|i| step * (i as f64 + 0.5) - 0.5).collect()
+    })
+}
+
 /// `scipy.ndimage.zoom(…, mode="nearest", grid_mode=True)`, as scikit-image's `resize` calls it: both grids have the same outer faces.
 /// The order is 0 to 5.
 pub(super) fn zoom(grid: Grid, to: [usize; 3], order: u8) -> Result<Grid, PipelineError> {
-    let coordinates = std::array::from_fn(|axis| {
-        let step = grid.shape[axis] as f64 / to[axis] as f64;
-        (0..to[axis]).map(|i| (i as f64 + 0.5) * step - 0.5).collect()
-    });
+    let coordinates = coordinates(grid.shape, to);
     map_coordinates(grid, &coordinates, order)
 }
 

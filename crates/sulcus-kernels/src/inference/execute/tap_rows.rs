@@ -28,9 +28,10 @@ impl TapRows<'_> {
         let skips_padding = input.format.padding_is_zero();
         let [kd, kh, kw] = *kernel;
         // With Winograd's filtering, these are the tap rows of the first frequency.
-        let (per_row, taps, used) = match self.execution.winograd {
-            Some(_) => (FREQUENCIES, 1, 1),
-            None => (kw / weights.taps, weights.taps, kw / weights.taps),
+        let (per_row, taps, used) = if self.execution.uses_winograd {
+            (FREQUENCIES, 1, 1)
+        } else {
+            (kw / weights.taps, weights.taps, kw / weights.taps)
         };
         let row_cells = self.region.groups * taps * LANES;
         let mut count = 0;

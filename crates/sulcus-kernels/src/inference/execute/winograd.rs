@@ -14,14 +14,13 @@ impl Execution<'_> {
     /// As [`Execution::run_plane`].
     pub(super) fn run_plane_winograd(
         &self,
-        weights: &[f32],
         block: &Block,
         group: &PanelGroup,
         d: usize,
         view: &mut View<'_>,
         epilogue: &Epilogue<'_>,
     ) {
-        let (region, cells) = (view.region, view.cells);
+        let (region, cells, weights) = (view.region, view.cells, self.weights.winograd_cells());
         let size = self.tile();
         let size = TileSize { panels: size.panels.min(group.panels.len()), ..size };
         let width = block.columns.len();
