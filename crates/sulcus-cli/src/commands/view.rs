@@ -1,7 +1,7 @@
 //! `sulcus view`: the embedded viewer in the browser, on this machine only.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -75,9 +75,13 @@ fn shown(what: &str, name: &str, path: &Path) -> Vec<String> {
 
 /// Opens a model file, which must have a specification.
 fn open_model(path: &Path) -> Result<File, CliError> {
-    let bytes = std::fs::read(path).context(format_args!("model: {}", path.display()))?;
-    sulcus_onnx::read_spec(&bytes).context(format_args!("model: {}", path.display()))?;
-    File::open(path).context(format_args!("model: {}", path.display()))
+    let name = format_args!("model: {}", path.display());
+    // The file that is shown is the one that was checked, whatever lies at its path later.
+    let mut file = File::open(path).context(name)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).context(name)?;
+    sulcus_onnx::read_spec(&bytes).context(name)?;
+    Ok(file)
 }
 
 fn refused(error: &ServeError) -> CliError {

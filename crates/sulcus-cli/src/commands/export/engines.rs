@@ -40,13 +40,7 @@ impl Engines {
     /// When an engine refuses the file, its logits differ by more than rounding explains, or its golden mask differs.
     pub(in crate::commands) fn check(&self, model: &ModelFile<'_>) -> Result<Vec<String>, CliError> {
         let checked = self.compare_all(model).into_iter().collect::<Result<_, _>>()?;
-        if model.native {
-            self.replay(Engine::Native, model.bytes, model.spec)?;
-        }
-        self.replay(Engine::Tract, model.bytes, model.spec)?;
-        if self.runtime.is_some() {
-            self.replay(Engine::Ort, model.bytes, model.spec)?;
-        }
+        self.replay_all(model.bytes, model.spec, model.native)?;
         Ok(checked)
     }
 

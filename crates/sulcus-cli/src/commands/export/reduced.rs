@@ -11,7 +11,7 @@ use sulcus_runtime::ort::{OnnxRuntime, OrtMeasurements, OrtPredictor};
 use sulcus_runtime::{Device, Engine, SegmentOptions, Segmenter, TractPredictor};
 use sulcus_train::{Run, RunData};
 
-use super::engines::Engines;
+use super::engines::{Engines, tile_shape};
 use super::request::{ExportRequest, reduction_line};
 use crate::error::{CliError, Context};
 use crate::output::{Ui, printable};
@@ -52,11 +52,10 @@ pub(super) fn reduce(
         _ => (to_half(fp32).context("exporting")?, None),
     };
     let mut spec = {
-        let shape = [&[1, spec.channels.len()], spec.patch.as_slice()].concat();
         let loading = "loading the exported file";
         let predictor: Box<dyn Predictor> = match runtime {
             Some(runtime) => Box::new(OrtPredictor::new(runtime, &graph, Device::Cpu, None).context(loading)?),
-            None => Box::new(TractPredictor::new(&graph, &shape, None).context(loading)?),
+            None => Box::new(TractPredictor::new(&graph, &tile_shape(&spec), None).context(loading)?),
         };
         run.model_spec(request.weights, &*predictor).context("describing the model")?
     };
