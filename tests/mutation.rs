@@ -169,7 +169,7 @@ fn root() -> PathBuf {
 fn seeds() -> (Vec<Seed>, Vec<Seed>) {
     let read = |path: &str| std::fs::read(root().join(path)).expect("a bundled file");
     let mut quick = seeds::all(&read("models/hippocampus/model.onnx"));
-    let is_slow = |seed: &mut Seed| ["checkpoint", "weights"].contains(&seed.target);
+    let is_slow = |seed: &mut Seed| ["checkpoint", "weights", "nnunet"].contains(&seed.target);
     let mut slow: Vec<Seed> = quick.extract_if(.., is_slow).collect();
     quick.push(Seed { target: "nifti", name: "truth", bytes: read("examples/data/case/truth.nii.gz") });
     slow.push(Seed { target: "nifti", name: "image", bytes: read("examples/data/case/image.nii.gz") });
@@ -301,8 +301,8 @@ const MAX_SECS: f64 = 2.0;
 /// After so long a file counts as one that never ends.
 const HANG: Duration = Duration::from_secs(30);
 
-/// The eleven kinds of files that come from others, and their targets.
-const KINDS: [(&str, &str); 11] = [
+/// The twelve kinds of files that come from others, and their targets.
+const KINDS: [(&str, &str); 12] = [
     ("NIfTI", "nifti"),
     ("NRRD", "nrrd"),
     ("MetaImage", "metaimage"),
@@ -314,6 +314,7 @@ const KINDS: [(&str, &str); 11] = [
     ("checkpoint", "checkpoint"),
     ("weights", "weights"),
     ("dataset.json", "dataset"),
+    ("nnU-Net model", "nnunet"),
 ];
 
 #[test]
@@ -401,6 +402,12 @@ fn sound(seed: &Seed) -> Option<Result<(), String>> {
         }
         ("plan", _) => sulcus_plan::PlanFile::read(&file("plan.json")).map(drop).map_err(|e| e.to_string()),
         ("checkpoint", _) => init("x.ckpt"),
+        ("nnunet", "export") => {
+            let options = sulcus_nnunet::ImportOptions::default();
+            sulcus_nnunet::import(&file("x.zip"), &options).map(drop).map_err(|e| e.to_string())
+        }
+        // Files of the one above.
+        ("nnunet", _) => Ok(()),
         ("weights", "pytorch") => init("x.pt"),
         ("weights", "safetensors") => init("x.safetensors"),
         // A part of a file.

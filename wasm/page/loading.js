@@ -16,11 +16,13 @@ let host;
 let worker;
 let requests = new Map();
 let number = 0;
+// The DICOM series that was opened last: the image made of it, its files, and its UID.
+let opened;
 
 // Called by the page before anything else.
 export function connect(page) {
   host ??= page;
-  return { openAll, filesOf };
+  return { openAll, filesOf, isSeries, encodeSegmentation };
 }
 
 // An answer of the worker.
@@ -30,22 +32,25 @@ function ask(action, data, progress) {
     worker.onmessage = ({ data: { id, result, error, crashed, done } }) => {
       const request = requests.get(id);
       if (done !== undefined) return request?.progress?.(done);
+      if (crashed) return stop(error);
       requests.delete(id);
-      if (crashed) end();
       if (error) request?.fail(error);
       else request?.go(result);
     };
-    worker.onerror = (event) => {
-      const waiting = [...requests.values()];
-      end();
-      for (const { fail } of waiting) fail(`the reader could not start (${event.message ?? "the browser refused it"})`);
-    };
+    worker.onerror = (event) => stop(`the reader could not start (${event.message ?? "the browser refused it"})`);
   }
   const id = ++number;
   return new Promise((go, fail) => {
     requests.set(id, { go, fail, progress });
     worker.postMessage({ id, action, ...data });
   });
+}
+
+// Ends a worker that cannot go on: whatever was asked of it has failed.
+function stop(reason) {
+  const waiting = [...requests.values()];
+  end();
+  for (const { fail } of waiting) fail(reason);
 }
 
 // Frees all memory of the worker.
@@ -196,7 +201,9 @@ async function openDicom(files, volumes, role) {
     const name = [modality, description].filter(Boolean).join(" ") || "DICOM series";
     host.busy(`Decoding ${plural(slices, "slice")}`);
     try {
-      volumes.push({ file: new Blob([await ask("series", { uid })]), path: name.replaceAll("/", "∕"), role: role ?? 0 });
+      const file = new Blob([await ask("series", { uid })]);
+      opened = { file, data, uid };
+      volumes.push({ file, path: name.replaceAll("/", "∕"), role: role ?? 0 });
     } catch (error) {
       host.addError(`${name}: ${error}.`);
     }
@@ -206,6 +213,19 @@ async function openDicom(files, volumes, role) {
     await converted({ path }, volumes, () => ask("segmentation", { number: i }));
   }
   return undefined;
+}
+
+// Whether an image is the DICOM series that was opened last.
+const isSeries = (file) => file !== undefined && file === opened?.file;
+
+// A mask, a NIfTI file in memory, as a DICOM segmentation of the series that was opened last.
+async function encodeSegmentation(mask, keepPatient) {
+  try {
+    await ask("index", opened.data);
+    return await ask("encode", { uid: opened.uid, mask, keepPatient });
+  } finally {
+    end();
+  }
 }
 
 function element(kind, properties = {}, ...children) {

@@ -403,16 +403,32 @@ function refine(change) {
 const interpolate = () => refine((label) => editor.interpolate(label, viewer().voxel_at(...host.size(host.current()), 0, 0)[3]));
 const keepLargest = () => refine((label) => editor.keep_largest(label));
 
-async function saveMask() {
-  const like = host.files[1] ?? host.files[0];
-  if (!like) throw "There is no file whose grid the mask could have.";
+// The mask with names and colours, as a gzipped NIfTI file on the grid of another file.
+async function encodeMask(like) {
   const rows = host.labelRows();
   const colors = Uint8Array.from(rows.flatMap((row) => row.color.match(/\d+/g).map(Number)));
   const names = rows.map((row) => row.name).join("\n");
   startEditor();
-  const file = editor.save(new Uint8Array(await like.arrayBuffer()), Uint16Array.from(rows, (row) => row.value), names, colors);
-  const base = (host.names[1] || host.names[0]).replace(/( \(resampled\))?$/, "").replace(/(\.seg)?\.(nii|nrrd|nhdr|mha|mhd|hdr|img|dcm)(\.gz)?$/i, "").replace(/[^\w.-]+/g, "_") || "mask";
-  download(`${base}_corrected.nii.gz`, "application/gzip", file);
+  return editor.save(new Uint8Array(await like.arrayBuffer()), Uint16Array.from(rows, (row) => row.value), names, colors);
+}
+
+// The name of a saved mask, without the ending.
+const maskName = (name) => name.replace(/( \(resampled\))?$/, "").replace(/(\.seg)?\.(nii|nrrd|nhdr|mha|mhd|hdr|img|dcm)(\.gz)?$/i, "").replace(/[^\w.-]+/g, "_") || "mask";
+
+async function saveMask() {
+  const like = host.files[1] ?? host.files[0];
+  if (!like) throw "There is no file whose grid the mask could have.";
+  download(`${maskName(host.names[1] || host.names[0])}_corrected.nii.gz`, "application/gzip", await encodeMask(like));
+  unsaved = false;
+}
+
+async function saveSegmentation() {
+  const loading = await host.load("loading");
+  const series = host.files[0];
+  if (!loading.isSeries(series)) throw "A DICOM segmentation refers to a DICOM series: open the series as the image first.";
+  const mask = new Blob([wasm.inflate(await encodeMask(series))]);
+  const file = await loading.encodeSegmentation(mask, host.$("#keep-patient").checked);
+  download(`${maskName(host.names[1] || host.names[0])}_seg.dcm`, "application/dicom", file);
   unsaved = false;
 }
 
@@ -443,6 +459,7 @@ function showTools() {
     made.dataset.tool = kind;
     return made;
   };
+  const failed = (error) => host.guarded(() => { throw error; });
   const row = (...children) => element("div", { className: "checks" }, ...children);
   const labelled = (text, input, unit = "") => element("label", {}, text, input, unit);
   box.append(
@@ -466,7 +483,11 @@ function showTools() {
       button("Keep largest island", keepLargest, { id: "largest", title: "Removes all connected parts of this label but the largest" }),
       element("small", { id: "done", role: "status" }),
     ),
-    row(button("Undo", undo, { id: "undo", disabled: true }), button("Redo", redo, { id: "redo", disabled: true }), button("Save mask", () => saveMask().catch((error) => host.guarded(() => { throw error; })), { id: "save-mask" })),
+    row(button("Undo", undo, { id: "undo", disabled: true }), button("Redo", redo, { id: "redo", disabled: true }), button("Save mask", () => saveMask().catch(failed), { id: "save-mask" })),
+    row(
+      button("Save as DICOM SEG", () => saveSegmentation().catch(failed), { id: "save-seg", title: "A DICOM segmentation of the series that is open" }),
+      labelled("With the patient's identity", element("input", { id: "keep-patient", type: "checkbox" })),
+    ),
     title("View"),
     row(button("Save view", save, { id: "save-view" }), element("small", { textContent: "Drop a saved view on the page to restore it." })),
   );

@@ -53,7 +53,9 @@ mod transfer_syntax;
 
 pub use error::{DicomError, DicomErrorKind};
 pub use instance::PixelType;
-pub use segmentation::{SegmentationOptions, encode_segmentation, read_segmentation, read_segmentation_bytes};
+pub use segmentation::{
+    FileStamp, SegmentationOptions, encode_segmentation, read_segmentation, read_segmentation_bytes,
+};
 pub use series_index::{
     SeriesList, SeriesSummary, holds_dicom, is_dicom_file, is_segmentation, is_segmentation_bytes, list_series,
     list_series_bytes,

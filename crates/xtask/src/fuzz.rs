@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::step;
 
 /// The targets of tests/fuzz.
-const TARGETS: [&str; 12] = [
+const TARGETS: [&str; 13] = [
     "nifti",
     "dicom",
     "nrrd",
@@ -19,6 +19,7 @@ const TARGETS: [&str; 12] = [
     "checkpoint",
     "weights",
     "dataset",
+    "nnunet",
 ];
 
 /// A few kilobytes reach every branch of a reader. Longer files slow down the fuzzer, and compressed voxels may then

@@ -4,7 +4,7 @@
 //! checkpoints of one epoch of `sulcus train` with it; a specification; the pickle of a PyTorch file with two tensors.
 
 use super::targets::elements::{element, file, pixels, sequence, short, slice};
-use super::targets::{FRAME, NEXT_FILE, gzip};
+use super::targets::{FRAME, NEXT_FILE, NNUNET_EXPORT, gzip, nnunet_parts};
 use sulcus_model::ModelSpec;
 use sulcus_onnx::{Axis, GraphBuilder, attribute};
 use sulcus_volume::{Geometry, GridUnit, LabelMap, LabelTable, Spacing};
@@ -80,6 +80,8 @@ pub fn all(model: &[u8]) -> Vec<Seed> {
         seed("dataset", "decathlon", DECATHLON.as_bytes().to_vec()),
         seed("dataset", "nnunet", NNUNET.as_bytes().to_vec()),
         seed("dataset", "listed", LISTED.as_bytes().to_vec()),
+        seed("nnunet", "export", NNUNET_EXPORT.to_vec()),
+        seed("nnunet", "parts", nnunet_parts()),
         seed("model", "small", small_model(&spec)),
         seed("model", "layers", small_unet(&spec)),
         seed("model", "bare", small_model(&ModelSpec { golden_case: None, ..spec })),

@@ -1,8 +1,10 @@
 //! One function per file format, which reads the bytes in every possible way. Reading may fail, but must not panic, and
 //! the parts of a result must fit together.
 
-use std::io::{Cursor, Write};
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 use sulcus_dataset::Dataset;
@@ -13,6 +15,7 @@ use sulcus_io::{
     read_scan_bytes, read_scan_pair_bytes,
 };
 use sulcus_model::ModelSpec;
+use sulcus_nnunet::ImportOptions;
 use sulcus_pipeline::{InferenceSettings, PlannedModel, plan_inference};
 use sulcus_plan::{DeviceKind, Optimizer, PlanFile};
 use sulcus_runtime::NativePredictor;
@@ -36,6 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("checkpoint", checkpoint),
     ("weights", weights),
     ("dataset", dataset),
+    ("nnunet", nnunet),
 ];
 
 /// `.nii`, `.nii.gz`, and a `.hdr`/`.img` pair.
@@ -47,7 +51,7 @@ pub fn nifti(data: &[u8]) {
     checked(read_scan_pair_bytes(header, voxels));
 }
 
-/// Separates the files of a DICOM series in one input.
+/// Separates the files of a DICOM series, or of a model of nnU-Net, in one input.
 pub const NEXT_FILE: &[u8] = b"\nNEXT FILE\n";
 /// Marks an input that is one compressed frame: transfer syntax, bits, rows and columns follow in one byte each.
 pub const FRAME: &[u8] = b"FRAME";
@@ -81,6 +85,11 @@ pub fn dicom_files(data: &[u8]) -> Vec<Vec<u8>> {
         let size = [u16::from(*rows), u16::from(*columns)];
         return vec![elements::slice(syntax, bits, size, 0, &elements::fragments(&[&[], frame]))];
     }
+    separated(data)
+}
+
+/// The files between [`NEXT_FILE`].
+fn separated(data: &[u8]) -> Vec<Vec<u8>> {
     let mut files = vec![Vec::new()];
     let mut rest = data;
     while let Some((byte, tail)) = rest.split_first() {
@@ -277,13 +286,86 @@ pub fn weights(data: &[u8]) {
 }
 
 fn pytorch_archive(pickle: &[u8]) -> Vec<u8> {
+    stored_archive([
+        ("archive/data.pkl", pickle),
+        ("archive/version", b"3"),
+        ("archive/data/0", &[0; 288]),
+        ("archive/data/1", &[0; 32]),
+    ])
+}
+
+fn stored_archive<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    for (name, content) in [("data.pkl", pickle), ("version", b"3"), ("data/0", &[0; 288]), ("data/1", &[0; 32])] {
-        archive.start_file(format!("archive/{name}"), stored).expect("memory can be written");
+    for (name, content) in files {
+        archive.start_file(name, stored).expect("memory can be written");
         archive.write_all(content).expect("memory can be written");
     }
     archive.finish().expect("memory can be written").into_inner()
+}
+
+/// A model of nnU-Net as its own program exports it.
+pub const NNUNET_EXPORT: &[u8] = include_bytes!("../../../crates/sulcus-nnunet/tests/fixtures/plain_2d_bn.zip");
+const NNUNET_FOLDER: &str = "nnUNetTrainerBN__nnUNetPlans__2d";
+const NNUNET_CHECKPOINT: &str = "fold_0/checkpoint_final.pth";
+const NNUNET_PICKLE: &str = "checkpoint_final/data.pkl";
+
+/// The files in [`NNUNET_EXPORT`] by their names in the model's folder, and those in its checkpoint.
+struct NnunetFiles {
+    model: BTreeMap<String, Vec<u8>>,
+    checkpoint: BTreeMap<String, Vec<u8>>,
+}
+
+static NNUNET_FILES: LazyLock<NnunetFiles> = LazyLock::new(|| {
+    let model: BTreeMap<String, Vec<u8>> = files_of(NNUNET_EXPORT)
+        .into_iter()
+        .filter_map(|(name, bytes)| Some((name.split_once(&format!("{NNUNET_FOLDER}/"))?.1.to_owned(), bytes)))
+        .collect();
+    let checkpoint = files_of(&model[NNUNET_CHECKPOINT]);
+    NnunetFiles { model, checkpoint }
+});
+
+fn files_of(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let mut archive = zip::ZipArchive::new(Cursor::new(archive)).expect("an archive of the tests");
+    let number = archive.len();
+    let content = |i| {
+        let mut file = archive.by_index(i).expect("it has as many files");
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).expect("it can be read");
+        (file.name().expect("UTF-8").into_owned(), bytes)
+    };
+    (0..number).map(content).collect()
+}
+
+/// `plans.json`, `dataset.json` and the checkpoint's pickle of a sound model of nnU-Net, as one input for [`nnunet`].
+pub fn nnunet_parts() -> Vec<u8> {
+    let files = &*NNUNET_FILES;
+    [&files.model["plans.json"][..], &files.model["dataset.json"], &files.checkpoint[NNUNET_PICKLE]]
+        .join(NEXT_FILE)
+}
+
+/// A model of nnU-Net: its export, or `plans.json`, `dataset.json` and the pickle of its checkpoint, separated by [`NEXT_FILE`], because
+/// random changes do not get past the checksums of an archive.
+pub fn nnunet(data: &[u8]) {
+    let model = if data.starts_with(b"PK") {
+        scratch("model.zip", data)
+    } else {
+        let parts = separated(data);
+        let part = |i: usize| parts.get(i).map(Vec::as_slice).unwrap_or_default();
+        let checkpoint = NNUNET_FILES.checkpoint.iter();
+        let with_pickle =
+            checkpoint.map(|(name, bytes)| (&**name, if name == NNUNET_PICKLE { part(2) } else { bytes }));
+        let checkpoint = stored_archive(with_pickle);
+        for (name, bytes) in [("plans.json", part(0)), ("dataset.json", part(1)), (NNUNET_CHECKPOINT, &checkpoint)]
+        {
+            scratch(&format!("{NNUNET_FOLDER}/{name}"), bytes);
+        }
+        scratch("last", &[]).with_file_name(NNUNET_FOLDER)
+    };
+    match sulcus_nnunet::import(&model, &ImportOptions::default()) {
+        Ok(imported) => assert!(sulcus_onnx::read_spec(&imported.bytes).is_ok()),
+        Err(error) => assert!(error.to_string().contains("cannot"), "{error}"),
+    }
 }
 
 /// `dataset.json`.
@@ -298,8 +380,8 @@ pub fn dataset(data: &[u8]) {
 fn scratch(name: &str, data: &[u8]) -> PathBuf {
     let of_thread = format!("sulcus-damaged-{}-{:?}", std::process::id(), std::thread::current().id());
     let folder = std::env::temp_dir().join(of_thread);
-    std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
     let file = folder.join(name);
+    std::fs::create_dir_all(file.parent().unwrap_or(&folder)).expect("the temporary folder can be written");
     std::fs::write(&file, data).expect("the temporary folder can be written");
     file
 }

@@ -1,11 +1,12 @@
 //! Opening files of every format, in any number, by dropping.
 
+use sulcus_io::dicom::read_segmentation_bytes;
 use sulcus_io::{Compression, encode_image, encode_labels, read_labels_bytes, write_image, write_labels};
 use sulcus_testing::dicom::{EXPLICIT, bundled_image, file, put, slices, text};
 use sulcus_viewer::{Role, Scene};
 use sulcus_volume::{Geometry, Image, LabelMap, LabelTable, OrientationSource, Plane, RasFromVoxel};
 
-use super::features::{check_drawn, data, used};
+use super::features::{check_drawn, data, from_hex, used};
 use super::{Case, Visit, borrowed};
 
 const DROP: &str = "
@@ -56,6 +57,38 @@ fn dropped_dicom_series_is_shown() {
         dropped("dicom", &served, &format!("await dropAll({names}); await rested(); note('names', names());"));
     check_drawn(&page, &scene_of(&image));
     assert!(data(&page, "names").starts_with("MR T1 axial | "), "{}", data(&page, "names"));
+}
+
+#[test]
+fn mask_of_a_series_is_saved_as_a_dicom_segmentation() {
+    let image = bundled_image();
+    let mut files = series(&image, "1.2.3", "T1");
+    let values = image.channel(0).iter().map(|v| 2 * u16::from(*v > 500.0)).collect();
+    let labels = LabelMap::new(*image.geometry(), values).unwrap();
+    let table = LabelTable::from_names([(2, "Bright".to_owned())]).unwrap();
+    let mask = encode_labels(&labels, &(*image.geometry()).into(), &table, Compression::None).unwrap();
+    files.push(("mask.nii".into(), mask));
+    let (served, names) = list(&files);
+    let script = format!(
+        "await dropAll({names});
+         await rested();
+         await openTools();
+         $('#save-seg').click();
+         await until(() => saved.length || $('#error').textContent);
+         note('seg', [...new Uint8Array(await saved[0].arrayBuffer())].map((b) => b.toString(16).padStart(2, '0')).join(''));
+         await drop([await file('mask.nii')], $('.zone'));
+         await rested();
+         $('#save-seg').click();
+         note('other', await failed());"
+    );
+    let page = dropped("save-segmentation", &served, &script);
+    let bytes = from_hex(&data(&page, "seg"));
+    let (found, metadata) = read_segmentation_bytes(&bytes).unwrap();
+    assert_eq!(found.reoriented(labels.geometry().orientation()).data(), labels.data());
+    assert_eq!(metadata.label_table().unwrap().get(2).unwrap().name, "Bright");
+    let contains = |word: &[u8]| bytes.windows(word.len()).any(|w| w == word);
+    assert!(contains(b"1.2.3\0"), "the series is referenced");
+    assert!(data(&page, "other").contains("DICOM series"), "{}", data(&page, "other"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Runs the commands of README.md and examples/README.md in order, and compares their output with the pages.
+//! Runs the commands of README.md, examples/README.md and examples/retina/README.md in order, and compares their output with the pages.
 //!
 //! `trycmd` runs such pages too, but compares the output literally: a page would have to contain `[..]` in place of each
 //! time, score and path. Here, values that vary are replaced in both the page and the output before the comparison
@@ -85,6 +85,11 @@ fn readme_shows_what_its_commands_print() {
 #[test]
 fn examples_readme_shows_what_its_commands_print() {
     check("examples/README.md");
+}
+
+#[test]
+fn retina_readme_shows_what_its_commands_print() {
+    check("examples/retina/README.md");
 }
 
 sulcus_harness::main!();

@@ -8,5 +8,6 @@ mod read;
 mod segment_labels;
 mod write;
 
+pub use generated::FileStamp;
 pub use read::{read_segmentation, read_segmentation_bytes};
 pub use write::{SegmentationOptions, encode_segmentation};

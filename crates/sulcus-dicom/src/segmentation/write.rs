@@ -11,7 +11,7 @@ use sulcus_volume::{Label, LabelEntry, LabelMap, LabelTable, Reorientation, Rgb}
 use super::codes;
 use super::color::cielab_of;
 use super::elements::{Object, code_sequence, decimals, item, items, longs, shortened, shorts, tag_value, text};
-use super::generated::{current_date_time, new_uid};
+use super::generated::FileStamp;
 use super::segment_labels;
 use crate::error::{DicomError, DicomErrorKind};
 use crate::instance::SEGMENTATION_STORAGE;
@@ -35,12 +35,14 @@ pub struct SegmentationOptions {
     /// Copies the patient's name, identifier, birth date and sex, and the dates and numbers of the study, from the series.
     /// Otherwise these attributes, which the standard requires, are empty.
     pub keep_patient: bool,
+    /// The time of the file and its identifiers, otherwise those of [`FileStamp::now`].
+    pub stamp: Option<FileStamp>,
 }
 
 impl SegmentationOptions {
     /// A mask that this version of the program made or converted, without patient data.
     pub fn new(software_version: impl Into<String>) -> Self {
-        Self { algorithm: None, software_version: software_version.into(), keep_patient: false }
+        Self { algorithm: None, software_version: software_version.into(), keep_patient: false, stamp: None }
     }
 
     /// A mask that this model found.
@@ -52,6 +54,12 @@ impl SegmentationOptions {
     /// A mask with the identity of the patient and the study.
     pub fn with_patient(mut self) -> Self {
         self.keep_patient = true;
+        self
+    }
+
+    /// A mask with this time and these identifiers.
+    pub fn with_stamp(mut self, stamp: FileStamp) -> Self {
+        self.stamp = Some(stamp);
         self
     }
 }
@@ -75,9 +83,10 @@ pub fn encode_segmentation(
     let labels = on_series(labels, series)?;
     let segments = segments(&labels, table)?;
     let frames = frames(&labels, series, &segments);
-    let mut object = header(series, options);
+    let stamp = options.stamp.clone().unwrap_or_else(FileStamp::now);
+    let mut object = header(series, options, &stamp);
     put_segments(&mut object, &segments, options);
-    put_groups(&mut object, series, &frames);
+    put_groups(&mut object, series, &frames, &stamp.dimensions);
     let [x, y, _] = series.geometry.shape();
     let mut bits = BitPacker::default();
     for frame in &frames {
@@ -192,16 +201,15 @@ impl BitPacker {
 }
 
 /// All elements except the segments, the frames and the pixels.
-fn header(series: &Series, options: &SegmentationOptions) -> Object {
+fn header(series: &Series, options: &SegmentationOptions, stamp: &FileStamp) -> Object {
     let mut object = Object::new_empty();
     let o = &mut object;
-    let (date, time) = current_date_time();
     text(o, (0x0008, 0x0005), VR::CS, "ISO_IR 192");
     text(o, (0x0008, 0x0008), VR::CS, "DERIVED\\PRIMARY");
     text(o, (0x0008, 0x0016), VR::UI, SEGMENTATION_STORAGE);
-    text(o, (0x0008, 0x0018), VR::UI, new_uid());
-    text(o, (0x0008, 0x0023), VR::DA, &date);
-    text(o, (0x0008, 0x0033), VR::TM, &time);
+    text(o, (0x0008, 0x0018), VR::UI, &stamp.instance);
+    text(o, (0x0008, 0x0023), VR::DA, &stamp.date);
+    text(o, (0x0008, 0x0033), VR::TM, &stamp.time);
     text(o, (0x0008, 0x0060), VR::CS, "SEG");
     text(o, (0x0008, 0x0070), VR::LO, MANUFACTURER);
     text(o, (0x0008, 0x103E), VR::LO, "Segmentation");
@@ -215,11 +223,11 @@ fn header(series: &Series, options: &SegmentationOptions) -> Object {
         text(o, ((tag >> 16) as u16, (tag & 0xffff) as u16), vr, value);
     }
     // A series without a study gets a new one.
-    text(o, (0x0020, 0x000D), VR::UI, series.study.clone().unwrap_or_else(new_uid));
-    text(o, (0x0020, 0x000E), VR::UI, new_uid());
+    text(o, (0x0020, 0x000D), VR::UI, series.study.as_ref().unwrap_or(&stamp.study));
+    text(o, (0x0020, 0x000E), VR::UI, &stamp.series);
     text(o, (0x0020, 0x0011), VR::IS, "1");
     text(o, (0x0020, 0x0013), VR::IS, "1");
-    text(o, (0x0020, 0x0052), VR::UI, series.frame_of_reference.clone().unwrap_or_else(new_uid));
+    text(o, (0x0020, 0x0052), VR::UI, series.frame_of_reference.as_ref().unwrap_or(&stamp.frame_of_reference));
     text(o, (0x0020, 0x1040), VR::LO, "");
     let [columns, rows, _] = series.geometry.shape().map(|n| u16::try_from(n).unwrap_or(u16::MAX));
     shorts(o, (0x0028, 0x0002), &[1]);
@@ -236,7 +244,7 @@ fn header(series: &Series, options: &SegmentationOptions) -> Object {
     text(o, (0x0070, 0x0081), VR::LO, "");
     text(o, (0x0070, 0x0084), VR::PN, "");
     if series.slices.iter().any(has_identity) {
-        items(o, (0x0008, 0x1115), vec![referenced_series(series)]);
+        items(o, (0x0008, 0x1115), vec![referenced_series(series, stamp)]);
     }
     object
 }
@@ -251,10 +259,10 @@ fn reference(o: &mut Object, slice: &SliceReference) {
     text(o, (0x0008, 0x1155), VR::UI, &slice.sop_instance);
 }
 
-fn referenced_series(series: &Series) -> Object {
+fn referenced_series(series: &Series, stamp: &FileStamp) -> Object {
     item(|o| {
         let unnamed = series.uid == NO_UID;
-        text(o, (0x0020, 0x000E), VR::UI, if unnamed { new_uid() } else { series.uid.clone() });
+        text(o, (0x0020, 0x000E), VR::UI, if unnamed { &stamp.referenced_series } else { &series.uid });
         let mut seen = BTreeSet::new();
         let first = series.slices.iter().filter(|s| has_identity(s) && seen.insert(&s.sop_instance));
         items(o, (0x0008, 0x114A), first.map(|slice| item(|o| reference(o, slice))).collect());
@@ -288,13 +296,12 @@ type TagNumber = (u16, u16);
 const DIMENSIONS: [(&str, TagNumber, TagNumber); 2] =
     [("Segment", (0x0062, 0x000B), (0x0062, 0x000A)), ("Position", (0x0020, 0x0032), (0x0020, 0x9113))];
 
-fn put_groups(object: &mut Object, series: &Series, frames: &[SegmentFrame]) {
+fn put_groups(object: &mut Object, series: &Series, frames: &[SegmentFrame], organization: &str) {
     text(object, (0x0028, 0x0008), VR::IS, frames.len().to_string());
-    let organization = new_uid();
-    items(object, (0x0020, 0x9221), vec![item(|o| text(o, (0x0020, 0x9164), VR::UI, &organization))]);
+    items(object, (0x0020, 0x9221), vec![item(|o| text(o, (0x0020, 0x9164), VR::UI, organization))]);
     let dimension = |(name, pointer, group): (&str, _, _)| {
         item(|o| {
-            text(o, (0x0020, 0x9164), VR::UI, &organization);
+            text(o, (0x0020, 0x9164), VR::UI, organization);
             tag_value(o, (0x0020, 0x9165), pointer);
             tag_value(o, (0x0020, 0x9167), group);
             text(o, (0x0020, 0x9421), VR::LO, name);
