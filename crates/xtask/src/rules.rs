@@ -56,6 +56,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
             "sulcus-dataset",
             "sulcus-dicom",
             "sulcus-io",
+            "sulcus-mesh",
             "sulcus-metrics",
             "sulcus-model",
             "sulcus-nnunet",
