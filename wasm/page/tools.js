@@ -319,6 +319,8 @@ function startEditor() {
 function apply(changes) {
   if (!changes.length) return;
   unsaved = true;
+  // Other modules see by this number that voxels changed.
+  host.edits = (host.edits ?? 0) + 1;
   viewer().paint(1, changes);
 }
 
@@ -484,4 +486,4 @@ function showTools() {
 }
 
 const inflate = (bytes) => wasm.inflate(bytes);
-const module = { showHelp, surfaceScores, openOther, showTools, inflate, resample, follow };
+const module = { showHelp, surfaceScores, openOther, show: showTools, inflate, resample, follow };
