@@ -18,19 +18,24 @@ const KEYS = [
   ["W", "slice with most differences"],
   [", . and Space", "volume before, after, play"],
   ["Click on a label", "its centre; with Shift: its largest slice"],
-  ["Enter, Esc", "while measuring: a point at the crosshair; ends measuring and correcting"],
+  ["Enter, Esc", "while measuring: a point at the crosshair (twice closes a polygon); ends measuring and correcting"],
   ["Ctrl-Z, Ctrl-Y", "while correcting: undo, redo"],
   ["?", "this list"],
 ];
 const PLANES = ["axial", "coronal", "sagittal"];
 const SVG = "http://www.w3.org/2000/svg";
 const SAVED = ["colormap", "slab", "projection", "channel", "smooth", "crosshair", "neurological", "opacity", "mask-style", "truth-style", "comparison", "swipe"];
-const POINTS = { distance: 2, angle: 3, ellipse: 2 };
+// The numbers of points; a polygon ends where the user ends it.
+const POINTS = { distance: 2, angle: 3, ellipse: 2, polygon: Infinity };
+const MAX_CORNERS = 1000;
+// Points that are nearer to each other, in CSS pixels, are the same.
+const SAME = 6;
 
 const HINTS = {
   distance: "Drag on a picture, or click at both ends.",
   angle: "Click at an end, the corner and the other end.",
   ellipse: "Drag on a picture from one corner of the ellipse to the other.",
+  polygon: "Click at each corner, and at the last or first one again to close it (with the keyboard: Enter).",
   brush: "Drag on a picture to paint the label. Esc ends it.",
   erase: "Drag on a picture to erase. Esc ends it.",
   fill: "Click into a region to give it the label. Esc ends it.",
@@ -178,7 +183,7 @@ function restore(view) {
   if (view.format_version !== 1) throw `this session has version ${view.format_version}; this viewer reads version 1`;
   setState(view);
   const isPoint = (point) => Array.isArray(point) && point.length === 3 && point.every(Number.isFinite);
-  const isMeasure = (m) => POINTS[m?.kind] === m?.points?.length && m.points.every(isPoint) && PLANES[m.plane];
+  const isMeasure = (m) => Array.isArray(m?.points) && (m.kind === "polygon" ? m.points.length > 2 && m.points.length <= MAX_CORNERS : POINTS[m.kind] === m.points.length) && m.points.every(isPoint) && PLANES[m.plane];
   measures.splice(0, measures.length, ...(view.measures ?? []).filter(isMeasure).map(({ kind, plane, points }) => ({ kind, plane, points })));
   measures.forEach(evaluate);
   showTools();
@@ -196,10 +201,9 @@ function evaluate(measure) {
   } else if (measure.kind === "angle" && c) {
     measure.value = wasm.angle_degrees(a, b, c);
     measure.text = `${measure.value.toFixed(1)}°`;
-  } else if (measure.kind === "ellipse") {
-    const found = viewer().ellipse(measure.plane, a, b);
-    // Seen from another slice, the values stay.
-    if (!found.length && measure.region) return;
+  } else if (measure.kind === "ellipse" || (measure.kind === "polygon" && c)) {
+    const offsets = wasm.region_offsets(viewer().grid(), measure.plane, Float64Array.from(measure.points.flat()));
+    const found = wasm.region_statistics(viewer().grid(), measure.plane, viewer().values_at(offsets));
     measure.region = [...found];
     const [, area, mean, sd] = found;
     measure.text = found.length ? `${host.number(mean)} ± ${host.number(sd)}, ${host.number(area)} mm²` : "no voxel inside";
@@ -233,7 +237,7 @@ function drawMeasure(measure, plane) {
   const [[ax, ay], [bx, by] = [ax, ay]] = at;
   const drawn = measure.kind === "ellipse"
     ? [shape("ellipse", { ...line, cx: (ax + bx) / 2, cy: (ay + by) / 2, rx: Math.abs(ax - bx) / 2, ry: Math.abs(ay - by) / 2 })]
-    : [shape("polyline", { ...line, points: at.map(([x, y]) => `${x},${y}`).join(" ") })];
+    : [shape(measure.kind === "polygon" && measure !== open ? "polygon" : "polyline", { ...line, points: at.map(([x, y]) => `${x},${y}`).join(" ") })];
   if (measure.text) {
     const [x, y] = at.at(-1);
     const text = shape("text", { x: x + 6, y: y - 6, fill: "#ffe66b", stroke: "#000", "stroke-width": 3, "paint-order": "stroke", "font-size": 13 * devicePixelRatio });
@@ -260,25 +264,32 @@ function listMeasures() {
 function csv() {
   const rows = measures.map((m, i) => {
     const [voxels, area, mean, sd, min, max] = m.region ?? [];
-    const unit = { distance: "mm", angle: "degrees", ellipse: "" }[m.kind];
+    const unit = { distance: "mm", angle: "degrees" }[m.kind];
     const points = [0, 1, 2].flatMap((p) => m.points[p] ?? ["", "", ""]);
-    return [i + 1, m.kind, PLANES[m.plane], ...points, m.value, unit, voxels, area, mean, sd, min, max];
+    const corners = m.kind === "polygon" ? m.points.map((point) => point.join(" ")).join("|") : "";
+    return [i + 1, m.kind, PLANES[m.plane], ...points, m.value, unit, voxels, area, mean, sd, min, max, corners];
   });
-  const head = ["number", "kind", "plane", "x1", "y1", "z1", "x2", "y2", "z2", "x3", "y3", "z3", "value", "unit", "voxels", "area_mm2", "mean", "sd", "min", "max"];
+  const head = ["number", "kind", "plane", "x1", "y1", "z1", "x2", "y2", "z2", "x3", "y3", "z3", "value", "unit", "voxels", "area_mm2", "mean", "sd", "min", "max", "corners"];
   return [head, ...rows].map((row) => row.map((value) => value ?? "").join(",")).join("\n") + "\n";
 }
 
 function addPoint(kind, plane, point) {
   if (!open || open.kind !== kind || open.plane !== plane) open = { kind, plane, points: [] };
-  open.points.push(point);
-  if (open.points.length < POINTS[kind]) return;
+  // A polygon ends at its last or first corner.
+  const near = (other) => {
+    const [a, b] = [point, other].map((at) => viewer().canvas_at(...host.size(plane), Float64Array.from(at)));
+    return Math.hypot(a[0] - b[0], a[1] - b[1]) < SAME * devicePixelRatio;
+  };
+  const closes = kind === "polygon" && open.points.length > 0 && (near(open.points.at(-1)) || (open.points.length > 2 && near(open.points[0])));
+  if (!closes) open.points.push(point);
+  if (closes ? open.points.length < 3 : open.points.length < POINTS[kind]) return;
   evaluate(open);
   measures.push(open);
   open = null;
   listMeasures();
 }
 
-// Distances and ellipses are drawn by dragging, or like angles by one click for each point.
+// Distances and ellipses are drawn by dragging, or like angles and polygons by one click for each point.
 function measuring(kind) {
   const ras = (plane, at) => [...viewer().ras_at(...host.size(plane), ...at)];
   let start;
@@ -291,7 +302,7 @@ function measuring(kind) {
       return true;
     },
     move(event, plane, at) {
-      if (open?.points.length !== 1 || open.plane !== plane || kind === "angle") return;
+      if (open?.points.length !== 1 || open.plane !== plane || kind === "angle" || kind === "polygon") return;
       const preview = { ...open, points: [open.points[0], ras(plane, at)] };
       host.guarded(() => evaluate(preview));
       const svg = host.canvases[plane].parentElement.querySelector("svg");
@@ -299,7 +310,7 @@ function measuring(kind) {
     },
     up(event, plane, at) {
       const dragged = Math.hypot(at[0] - start[0], at[1] - start[1]) > 5 * devicePixelRatio;
-      if (dragged && open) host.act(() => addPoint(kind, plane, ras(plane, at)));
+      if (dragged && open && kind !== "polygon") host.act(() => addPoint(kind, plane, ras(plane, at)));
     },
     key(event) {
       if (event.key !== "Enter" || event.target.closest?.("button, a, summary")) return false;
@@ -319,6 +330,8 @@ function startEditor() {
 function apply(changes) {
   if (!changes.length) return;
   unsaved = true;
+  // Other modules see by this number that voxels changed.
+  host.edits = (host.edits ?? 0) + 1;
   viewer().paint(1, changes);
 }
 
@@ -334,10 +347,16 @@ function correcting(kind) {
   const value = (id) => Number(host.$(id).value);
   const label = () => (kind === "erase" ? 0 : Math.min(Math.max(Math.round(value("#paint")), 1), 65535));
   const voxel = (plane, at) => [...viewer().voxel_at(...host.size(plane), ...at)];
+  // Takes back what has other intensities than the window, if it is asked for.
+  const inWindow = (changes) => {
+    if (kind !== "brush" || !host.$("#in-window").checked || !changes.length) return changes;
+    const [low, high] = viewer().window();
+    return editor.keep_between(viewer().values_at(changes.filter((_, i) => i % 2 === 0)), low, high);
+  };
   let last;
   const stroke = (plane, to, across) => {
     const over = host.$("#keep").checked && kind === "brush" ? 0 : -1;
-    apply(editor.stroke(Float64Array.from([...last, ...to]), host.$("#sphere").checked ? -1 : across, value("#radius"), label(), over));
+    apply(inWindow(editor.stroke(Float64Array.from([...last, ...to]), host.$("#sphere").checked ? -1 : across, value("#radius"), label(), over)));
     last = to;
   };
   return {
@@ -477,6 +496,7 @@ function showTools() {
     row(
       labelled("In 3-D", element("input", { id: "sphere", type: "checkbox" })),
       labelled("Keep other labels", element("input", { id: "keep", type: "checkbox" })),
+      labelled("Only in the window", element("input", { id: "in-window", type: "checkbox", title: "The brush paints only voxels whose intensity lies in the window of the image" })),
     ),
     row(
       button("Interpolate slices", interpolate, { id: "interpolate", title: "Fills the slices of the selected plane between those with this label" }),
@@ -492,6 +512,8 @@ function showTools() {
     row(button("Save view", save, { id: "save-view" }), element("small", { textContent: "Drop a saved view on the page to restore it." })),
   );
   host.afterDraw.push(drawMeasures);
+  // A double click ends a polygon, and shows one plane alone only without a tool.
+  for (const canvas of host.canvases) canvas.addEventListener("dblclick", (event) => { if (host.tool) event.stopImmediatePropagation(); }, true);
   host.onFiles = (role) => {
     if (role < 2) editor = undefined;
     if (role === 1) unsaved = false;
@@ -505,4 +527,4 @@ function showTools() {
 }
 
 const inflate = (bytes) => wasm.inflate(bytes);
-const module = { showHelp, surfaceScores, openOther, showTools, inflate, resample, follow };
+const module = { showHelp, surfaceScores, openOther, show: showTools, inflate, resample, follow };

@@ -284,7 +284,7 @@ function refresh() {
     $("#views").classList.toggle("empty", !any);
     $("#tools").hidden = $("#headers").hidden = !any;
     $("#image-box").hidden = !viewer.has(0);
-    $("#overlay-box").hidden = !viewer.has(1) && !viewer.has(2);
+    $("#meshes").hidden = $("#overlay-box").hidden = !viewer.has(1) && !viewer.has(2);
     $("#resample").hidden = !viewer.misplaced().length;
     $("#swap").disabled = !viewer.has(1) && !viewer.has(2);
     $("#case").textContent = names.find(Boolean) ?? "";
@@ -635,8 +635,7 @@ function listen() {
     surfaces = await tools.surfaceScores(Number($("#tolerance").value));
     showLabels();
   });
-  $("#tools").ontoggle = () => withTools((tools) => tools.showTools());
-  $("#predict").ontoggle = () => load("predict").then((module) => module.show()).catch(failed);
+  for (const id of ["tools", "predict", "meshes"]) $(`#${id}`).ontoggle = () => load(id).then((module) => module.show()).catch(failed);
   [...$("#layout").children].forEach((button, i) => { button.onclick = () => showPlanes(i ? i - 1 : undefined); });
   $("#fit").onclick = fit;
   $("#help-open").onclick = help;

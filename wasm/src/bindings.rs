@@ -276,14 +276,9 @@ impl Viewer {
         self.scene.finish_painting();
     }
 
-    /// The image within an ellipse in the displayed slice, between two corners in RAS+ millimetres: the number of voxels, the
-    /// area in mm², mean, SD, minimum and maximum. Empty without a voxel inside.
-    pub fn ellipse(&self, of_plane: u8, a: &[f64], b: &[f64]) -> Vec<f64> {
-        let (Ok(a), Ok(b)) = (a.try_into(), b.try_into()) else { return Vec::new() };
-        let Some(found) = self.scene.ellipse(plane(of_plane), [RasPoint(a), RasPoint(b)]) else {
-            return Vec::new();
-        };
-        vec![found.voxels as f64, found.area_mm2, found.mean, found.sd, found.min.into(), found.max.into()]
+    /// The values of the displayed channel at some offsets; NaN without an image.
+    pub fn values_at(&self, offsets: &[u32]) -> Vec<f32> {
+        self.scene.values_at(offsets)
     }
 
     /// The smallest and largest value of the displayed channel; empty without an image.

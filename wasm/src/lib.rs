@@ -44,6 +44,6 @@ pub use file_names::{names_a_map, role_from_name};
 pub use label_heuristic::looks_like_label_map;
 pub use label_stats::{CountedLabels, Intensity, LabelStats, intensities, label_stats};
 pub use render::{LabelLayer, MapLayer, Palette, PlaneView, render};
-pub use scene::{Region, Scene};
+pub use scene::Scene;
 pub use settings::{Comparison, LabelStyle, MapSettings, Projection, Role, Shading, ViewSettings};
 pub use slab::{project, slab_slices};

@@ -69,6 +69,7 @@ fn run(arguments: &Arguments, environment: &Environment, ui: Ui) -> Result<(), C
         Command::Figure(args) => commands::figure::run(args, ui),
         Command::Info(args) => commands::info::run(args, ui),
         Command::Convert(args) => commands::convert::run(args, ui),
+        Command::Mesh(args) => commands::mesh::run(args, ui),
         Command::View(args) => commands::view::run(args, ui),
         Command::Serve(args) => commands::serve::run(args, environment, library(), ui),
         Command::Doctor(args) => commands::doctor::run(args, &library(), ui),

@@ -13,7 +13,13 @@ const SHIPPED: [(&str, &str, &[&str]); 3] = [
     (
         "sulcus-cli",
         "application",
-        &["sulcus-viewer", "sulcus-viewer-engine", "sulcus-viewer-formats", "sulcus-viewer-tools"],
+        &[
+            "sulcus-viewer",
+            "sulcus-viewer-engine",
+            "sulcus-viewer-formats",
+            "sulcus-viewer-surfaces",
+            "sulcus-viewer-tools",
+        ],
     ),
     ("sulcus-capi", "library", &[]),
     ("sulcus-python", "library", &[]),

@@ -48,9 +48,17 @@ const ENGINE: Part = Part {
     pages: &["predict.js", "engine.js"],
     max_gzipped_bytes: 400 * 1024,
 };
+/// The files that are loaded to show surfaces.
+const SURFACES: Part = Part {
+    package: "sulcus-viewer-surfaces",
+    speed: Speed::Small,
+    module: "sulcus_viewer_surfaces",
+    pages: &["meshes.js", "webgl.js", "mesher.js"],
+    max_gzipped_bytes: 60 * 1024,
+};
 const RECORD: &str = "sources.sha256";
 /// The files and folders that determine the built viewer.
-const SOURCES: [&str; 29] = [
+const SOURCES: [&str; 33] = [
     "wasm/Cargo.toml",
     "wasm/src",
     "wasm/page",
@@ -58,6 +66,8 @@ const SOURCES: [&str; 29] = [
     "wasm/engine/src",
     "wasm/formats/Cargo.toml",
     "wasm/formats/src",
+    "wasm/surfaces/Cargo.toml",
+    "wasm/surfaces/src",
     "wasm/tools/Cargo.toml",
     "wasm/tools/src",
     "crates/sulcus-dicom/Cargo.toml",
@@ -66,6 +76,8 @@ const SOURCES: [&str; 29] = [
     "crates/sulcus-volume/src",
     "crates/sulcus-io/Cargo.toml",
     "crates/sulcus-io/src",
+    "crates/sulcus-mesh/Cargo.toml",
+    "crates/sulcus-mesh/src",
     "crates/sulcus-metrics/Cargo.toml",
     "crates/sulcus-metrics/src",
     "crates/sulcus-model/Cargo.toml",
@@ -172,7 +184,7 @@ impl Part {
     }
 }
 
-const PARTS: [Part; 4] = [CORE, TOOLS, FORMATS, ENGINE];
+const PARTS: [Part; 5] = [CORE, TOOLS, FORMATS, SURFACES, ENGINE];
 
 /// Compiles the viewer and writes `wasm/dist`.
 ///

@@ -1,11 +1,10 @@
 //! What is displayed, in numbers and words.
 
 use sulcus_io::{VolumeFormat, VolumeMetadata};
-use sulcus_volume::{Image, Label, OrientationSource, Plane, RasPoint, VoxelIndex, WindowLevel, extract_slice};
+use sulcus_volume::{Image, Label, OrientationSource, RasPoint, VoxelIndex, WindowLevel};
 
 use super::Scene;
-use crate::display::{display_from_voxel, plane_axes, voxel_at};
-use crate::label_stats::intensities;
+use crate::display::voxel_at;
 use crate::settings::Role;
 
 impl Scene {
@@ -70,28 +69,10 @@ impl Scene {
         self.labels(role.layer()?)?.map().get(self.position()?.0).copied()
     }
 
-    /// The image within the ellipse that touches the sides of a rectangle in the displayed slice of a plane, between two corners:
-    /// the voxels whose centres lie inside. `None` without an image or such a voxel with a finite value.
-    pub fn ellipse(&self, plane: Plane, corners: [RasPoint; 2]) -> Option<Region> {
-        let image = self.image()?;
-        let geometry = image.geometry();
-        let slice = extract_slice(geometry, self.values()?, plane, self.cursor?.slice(plane))?;
-        let [across, down, _] = plane_axes(plane);
-        let [a, b] = corners.map(|at| {
-            let display = display_from_voxel(geometry, geometry.ras_from_voxel().inverse().apply(at));
-            [display[across], display[down]]
-        });
-        let [center, radius] = [[0, 1].map(|i| (a[i] + b[i]) / 2.0), [0, 1].map(|i| (a[i] - b[i]).abs() / 2.0)];
-        let inside = |at: usize| {
-            let cell = [at % slice.width, at / slice.width];
-            (0..2).map(|i| ((cell[i] as f64 + 0.5 - center[i]) / radius[i]).powi(2)).sum::<f64>() <= 1.0
-        };
-        let values = slice.data.iter().enumerate().filter(|(at, value)| value.is_finite() && inside(*at));
-        let values: Vec<f32> = values.map(|(_, value)| *value).collect();
-        let found = (*intensities(&values, &vec![1; values.len()], &[1]).first()?)?;
-        let [min, max] = range_of(&values)?;
-        let area_mm2 = values.len() as f64 * slice.pixel_mm[0] * slice.pixel_mm[1];
-        Some(Region { voxels: values.len(), area_mm2, mean: found.mean, sd: found.sd, min, max })
+    /// The values of the displayed channel at some offsets; NaN without an image.
+    pub fn values_at(&self, offsets: &[u32]) -> Vec<f32> {
+        let values = self.values().unwrap_or_default();
+        offsets.iter().map(|offset| values.get(*offset as usize).copied().unwrap_or(f32::NAN)).collect()
     }
 
     /// The header of a file: pairs of a name and a value. It has no texts of the file, which may identify the patient.
@@ -111,23 +92,6 @@ pub(super) fn range_of(values: &[f32]) -> Option<[f32; 2]> {
     let finite = values.iter().copied().filter(|v| v.is_finite());
     let range = finite.fold([f32::INFINITY, f32::NEG_INFINITY], |[low, high], v| [low.min(v), high.max(v)]);
     (range[0] <= range[1]).then_some(range)
-}
-
-/// The finite intensities of a region of a slice.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Region {
-    /// The number of voxels.
-    pub voxels: usize,
-    /// The area of these voxels.
-    pub area_mm2: f64,
-    /// The mean.
-    pub mean: f64,
-    /// The standard deviation, with the number of voxels as the divisor.
-    pub sd: f64,
-    /// The smallest value.
-    pub min: f32,
-    /// The largest value.
-    pub max: f32,
 }
 
 fn describe(source: &VolumeMetadata) -> Vec<(&'static str, String)> {

@@ -20,8 +20,6 @@ use crate::render::{LabelLayer, Palette, PlaneView, render};
 use crate::settings::{Comparison, LabelStyle, Role, ViewSettings};
 use crate::slab::{project, slab_slices};
 
-pub use inspect::Region;
-
 /// A label map with the names from its file.
 #[derive(Debug)]
 struct Labels {
@@ -692,29 +690,11 @@ mod tests {
     }
 
     #[test]
-    fn ellipse_statistics_match_the_voxels_inside() {
-        let (mut scene, _) = opened(&[image_file("LPS")]);
-        scene.settings.camera.neurological = true;
-        scene.step(Plane::Axial, [-99, -99, -99]);
-        // The bright voxel is at the right, anterior and superior corner, with its centre half a voxel from the edges.
-        let corner = scene.ras_at(Plane::Axial, [120, 120], [100.0, 10.0]).unwrap();
-        let found = scene.ellipse(Plane::Axial, [corner, RasPoint([12.9, 16.9, 22.0])]).unwrap();
-        assert_eq!((found.voxels, found.max, found.min), (1, 5000.0, 5000.0));
-        let all = scene
-            .ellipse(Plane::Axial, [RasPoint([-100.0, -100.0, 22.0]), RasPoint([100.0, 100.0, 22.0])])
-            .unwrap();
-        let slice = extract_slice(
-            scene.geometry().unwrap(),
-            scene.scan.as_ref().unwrap().image.channel(0),
-            Plane::Axial,
-            0,
-        )
-        .unwrap()
-        .data;
-        let mean = slice.iter().map(|v| f64::from(*v)).sum::<f64>() / slice.len() as f64;
-        assert_eq!((all.voxels, all.area_mm2), (80, 320.0));
-        assert!((all.mean - mean).abs() < 1e-9);
-        assert!(scene.ellipse(Plane::Axial, [RasPoint([500.0; 3]), RasPoint([501.0; 3])]).is_none());
+    fn values_at_offsets_are_those_under_the_crosshair() {
+        let (scene, _) = opened(&[image_file("LPS")]);
+        let offset = scene.geometry().unwrap().offset(scene.position().unwrap().0).unwrap() as u32;
+        let values = scene.values_at(&[offset, u32::MAX]);
+        assert!(values[0] == scene.value().unwrap() && values[1].is_nan());
     }
 
     #[test]

@@ -399,7 +399,7 @@ fn gzip_members_are_joined_and_addresses_set_the_view() {
 }
 
 #[test]
-fn distances_angles_and_ellipses_are_measured_and_saved_as_csv() {
+fn measurements_are_drawn_listed_and_saved_as_csv() {
     let files = Case::load().files();
     let script = "
         await openTools();
@@ -413,6 +413,12 @@ fn distances_angles_and_ellipses_are_measured_and_saved_as_csv() {
         for (const at of [[200, 100], [150, 100], [150, 160]]) { await pointer('down', ...spot(...at)); await pointer('up', ...spot(...at)); }
         tool('ellipse').click();
         await drag(spot(150, 100), spot(200, 180));
+        tool('polygon').click();
+        // The last click is near the first corner, and a double click does not change the planes.
+        for (const at of [[150, 100], [210, 110], [200, 170], [140, 160], [152, 101]]) { await pointer('down', ...spot(...at)); await pointer('up', ...spot(...at)); }
+        views[0].dispatchEvent(new MouseEvent('dblclick', { bubbles: true, cancelable: true }));
+        await rest();
+        note('planes', $('#views').className);
         note('drawn', [...document.querySelectorAll('.view svg')].map((svg) => [...svg.children].map((e) => e.tagName).join(',')).join('|'));
         await key('Escape');
         await pointer('down', 0.5, 0.5);
@@ -430,20 +436,93 @@ fn distances_angles_and_ellipses_are_measured_and_saved_as_csv() {
         data(&page, "list").split("distance: ").nth(1).unwrap().split(' ').next().unwrap().parse::<f64>();
     let expected = data(&page, "expected").parse::<f64>().unwrap();
     assert!((measured.unwrap() - expected).abs() < 0.15, "{} {expected}", data(&page, "list"));
-    assert_eq!(data(&page, "drawn"), "polyline,text,polyline,text,ellipse,text||");
-    assert_eq!((data(&page, "off"), data(&page, "other")), ("3".to_owned(), "0".to_owned()));
+    assert_eq!(data(&page, "drawn"), "polyline,text,polyline,text,ellipse,text,polygon,text||");
+    assert_eq!(data(&page, "planes"), "");
+    assert_eq!((data(&page, "off"), data(&page, "other")), ("4".to_owned(), "0".to_owned()));
     let csv = data(&page, "csv");
     let rows: Vec<Vec<&str>> = csv.split(';').map(|row| row.split(',').collect()).collect();
-    assert_eq!(rows.len(), 4);
-    assert!(rows.iter().all(|row| row.len() == 20), "{csv}");
+    assert_eq!(rows.len(), 5);
+    assert!(rows.iter().all(|row| row.len() == 21), "{csv}");
     assert_eq!((rows[2][1], rows[2][12].parse::<f64>().unwrap().round(), rows[2][13]), ("angle", 90.0, "degrees"));
     let number = |i: usize| rows[3][i].parse::<f64>().unwrap();
-    let mut scene = scene_of(&files);
-    scene.go_to_slice(Plane::Axial, 20);
-    let corners = [[3, 4, 5], [6, 7, 8]].map(|at| sulcus_volume::RasPoint(at.map(number)));
-    let region = scene.ellipse(Plane::Axial, corners).unwrap();
-    assert_eq!((number(14), number(15)), (region.voxels as f64, region.area_mm2));
-    assert!((number(16) - region.mean).abs() < 1e-9 && (number(17) - region.sd).abs() < 1e-9);
+    let case = Case::load();
+    let corners = [[3, 4, 5], [6, 7, 8]].map(|at| at.map(number));
+    check_region(&case, &rows[3], &corners, |[x, y]| {
+        let parts = [(x, 0), (y, 1)].map(|(at, i)| {
+            let [a, b] = [corners[0][i], corners[1][i]];
+            ((at - (a + b) / 2.0) / ((a - b) / 2.0)).powi(2)
+        });
+        parts[0] + parts[1] <= 1.0
+    });
+    let corners: Vec<[f64; 3]> = rows[4][20]
+        .split('|')
+        .map(|at| at.split(' ').map(|n| n.parse().unwrap()).collect::<Vec<f64>>().try_into().unwrap())
+        .collect();
+    assert_eq!(corners.len(), 4, "{csv}");
+    // The corners go round: a point is inside where it is on the same side of all sides.
+    check_region(&case, &rows[4], &corners, |[x, y]| {
+        let sides = (0..4).map(|i| {
+            let ([ax, ay, _], [bx, by, _]) = (corners[i], corners[(i + 1) % 4]);
+            (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0.0
+        });
+        let sides: Vec<bool> = sides.collect();
+        sides.iter().all(|side| *side == sides[0])
+    });
+}
+
+/// Compares a row of the file of measurements with the voxels of the axial slice whose centres lie inside. Voxels have 1 mm.
+fn check_region(case: &Case, row: &[&str], points: &[[f64; 3]], inside: impl Fn([f64; 2]) -> bool) {
+    let geometry = case.image.geometry();
+    let [nx, ny, _] = geometry.shape();
+    let values: Vec<f64> = case
+        .image
+        .channel(0)
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| {
+            let [x, y, z] =
+                geometry.ras_from_voxel().apply([i % nx, i / nx % ny, i / nx / ny].map(|i| i as f64)).0;
+            (z - points[0][2]).abs() < 0.5 && inside([x, y])
+        })
+        .map(|(_, value)| f64::from(*value))
+        .collect();
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let sd = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let [min, max] = [f64::min, f64::max].map(|of| values.iter().copied().reduce(of).unwrap());
+    assert!(n > 10.0, "{row:?}");
+    for (found, expected) in row[14..20].iter().zip([n, n, mean, sd, min, max]) {
+        assert!((found.parse::<f64>().unwrap() - expected).abs() < 1e-6, "{found} {expected}");
+    }
+}
+
+#[test]
+fn brush_paints_only_intensities_in_the_window() {
+    let case = Case::load();
+    let files = case.files();
+    let script = "
+        await until(() => $('#low').textContent === '300');
+        await openTools();
+        tool('brush').click();
+        $('#paint').value = 3;
+        $('#radius').value = 5;
+        $('#in-window').checked = true;
+        await drag([0.4, 0.4], [0.6, 0.5]);
+        $('#save-mask').click();
+        await until(() => saved.length);
+        const bytes = new Uint8Array(await saved[0].arrayBuffer());
+        note('bytes', [...bytes].map((b) => b.toString(16).padStart(2, '0')).join(''));
+        await key('z', { ctrlKey: true });
+        note('rows', String(document.querySelectorAll('#labels tbody tr').length));
+    ";
+    let page = used("window", "image=/data/image.nii.gz&window=300,500", &borrowed(&files), script);
+    assert_eq!(page.text("error"), "");
+    let (map, _) = read_labels_bytes(&from_hex(&data(&page, "bytes"))).unwrap();
+    let painted: Vec<f32> =
+        map.data().iter().zip(case.image.channel(0)).filter(|(label, _)| **label == 3).map(|(_, v)| *v).collect();
+    assert!(painted.len() > 20, "{}", painted.len());
+    assert!(painted.iter().all(|value| (300.0..=500.0).contains(value)), "{painted:?}");
+    assert_eq!(data(&page, "rows"), "0", "undone");
 }
 
 #[test]

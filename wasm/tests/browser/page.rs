@@ -58,9 +58,15 @@ impl Visit {
         (0..3).map(|plane| sides.iter().filter_map(|side| side.get(plane)).collect()).collect()
     }
 
-    /// The picture on each canvas: width, height, RGB.
+    /// The picture on each canvas of a plane: width, height, RGB.
     pub(crate) fn canvases(&self) -> Vec<(usize, usize, Vec<u8>)> {
-        let boxes = self.html.split("data-box=\"").skip(1).map(|rest| {
+        self.pictures("box")
+    }
+
+    /// The picture on each element whose place is in a data attribute: width, height, RGB.
+    pub(crate) fn pictures(&self, attribute: &str) -> Vec<(usize, usize, Vec<u8>)> {
+        let mark = format!("data-{attribute}=\"");
+        let boxes = self.html.split(&mark).skip(1).map(|rest| {
             let numbers = rest.split('"').next().unwrap_or_default().split(',');
             let numbers: Vec<usize> = numbers.map(|n| n.parse().unwrap()).collect();
             <[usize; 4]>::try_from(numbers).unwrap()
@@ -93,6 +99,18 @@ pub(crate) fn visit(name: &str, query: &str, files: &[(&str, &[u8])], script: &s
 
 /// Opens the viewer in a window of this width and height.
 pub(crate) fn visit_at(size: &str, name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Visit {
+    visit_with(&["--disable-gpu"], size, name, query, files, script)
+}
+
+/// Opens the viewer in a browser with some more flags.
+pub(crate) fn visit_with(
+    flags: &[&str],
+    size: &str,
+    name: &str,
+    query: &str,
+    files: &[(&str, &[u8])],
+    script: &str,
+) -> Visit {
     let Some(browser) = browser() else {
         sulcus_harness::skip("there is no Chromium on PATH, in CHROME or in SULCUS_CHROMIUM");
     };
@@ -102,7 +120,8 @@ pub(crate) fn visit_at(size: &str, name: &str, query: &str, files: &[(&str, &[u8
     let pictures = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let picture = pictures.join(format!("{name}.png"));
     let mut child = Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--headless", "--no-sandbox", "--disable-quic", "--no-first-run"])
+        .args(flags)
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
         .args(["--disable-dev-shm-usage", "--hide-scrollbars", "--force-color-profile=srgb"])
         .args(["--force-device-scale-factor=1", &format!("--window-size={size}")])

@@ -6,13 +6,13 @@ use sulcus_io::{
 };
 use sulcus_metrics::surface_distances;
 use sulcus_volume::{
-    Geometry, Interpolation, LabelEntry, LabelMap, LabelTable, OrientationSource, RasFromVoxel, RasPoint, Rgb,
-    VoxelIndex,
+    Geometry, Interpolation, LabelEntry, LabelMap, LabelTable, OrientationSource, Plane, RasFromVoxel, RasPoint,
+    Rgb, VoxelIndex,
 };
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::editor::{Brush, Change, Editor};
-use crate::measure;
+use crate::{measure, region};
 
 fn grid(numbers: &[f64]) -> Result<Geometry, String> {
     let (shape, rows) = numbers.split_first_chunk::<3>().ok_or("a grid needs a shape")?;
@@ -130,6 +130,38 @@ pub fn angle_degrees(a: &[f64], corner: &[f64], b: &[f64]) -> f64 {
     points([a, corner, b]).map_or(f64::NAN, |[a, corner, b]| measure::angle_degrees(a, corner, b))
 }
 
+/// The offsets of the voxels inside a region of a slice, between the two corners of an ellipse or the corners of a polygon in RAS+
+/// millimetres. Planes: 0 axial, 1 coronal, 2 sagittal.
+///
+/// # Errors
+/// A sentence, if the numbers describe no grid.
+#[wasm_bindgen]
+pub fn region_offsets(of_grid: &[f64], of_plane: u8, points: &[f64]) -> Result<Vec<u32>, String> {
+    let points: Vec<RasPoint> = points.as_chunks::<3>().0.iter().map(|at| RasPoint(*at)).collect();
+    Ok(region::offsets_inside(&grid(of_grid)?, plane(of_plane), &points))
+}
+
+/// The statistics of the values of such voxels: their number, their area in mm², mean, SD, minimum and maximum. Empty without a finite
+/// value.
+///
+/// # Errors
+/// A sentence, if the numbers describe no grid.
+#[wasm_bindgen]
+pub fn region_statistics(of_grid: &[f64], of_plane: u8, values: &[f32]) -> Result<Vec<f64>, String> {
+    let found = region::statistics(&grid(of_grid)?, plane(of_plane), values);
+    let numbers =
+        |r: region::Region| vec![r.voxels as f64, r.area_mm2, r.mean, r.sd, f64::from(r.min), f64::from(r.max)];
+    Ok(found.map(numbers).unwrap_or_default())
+}
+
+fn plane(number: u8) -> Plane {
+    match number {
+        0 => Plane::Axial,
+        1 => Plane::Coronal,
+        _ => Plane::Sagittal,
+    }
+}
+
 fn points<const N: usize>(all: [&[f64]; N]) -> Option<[RasPoint; N]> {
     let points: Option<Vec<RasPoint>> = all.iter().map(|at| (*at).try_into().ok().map(RasPoint)).collect();
     points?.try_into().ok()
@@ -176,6 +208,11 @@ impl EditorHandle {
         };
         let brush = Brush { radius_mm, across: axis(across), label, over: u16::try_from(over).ok() };
         pairs(self.editor.stroke(from, to, brush))
+    }
+
+    /// Takes back those of the last changes whose image value lies outside a window. Returns the others.
+    pub fn keep_between(&mut self, values: &[f32], low: f32, high: f32) -> Vec<u32> {
+        pairs(self.editor.keep_between(values, [low, high]))
     }
 
     /// Fills a region from a voxel.

@@ -156,6 +156,23 @@ impl Editor {
         self.record(changes)
     }
 
+    /// Takes back those of the last changes whose image value lies outside a window. `values` belong to the last changes, in their
+    /// order. Returns the changes that stay.
+    pub fn keep_between(&mut self, values: &[f32], [low, high]: [f32; 2]) -> Vec<Change> {
+        let Some(step) = self.done.last_mut() else { return Vec::new() };
+        let last = step.split_off(step.len().saturating_sub(values.len()));
+        let mut kept = Vec::new();
+        for (change, value) in last.into_iter().zip(values) {
+            if (low..=high).contains(value) {
+                kept.push(change);
+            } else if let Some(label) = self.data.get_mut(change.offset) {
+                *label = change.before;
+            }
+        }
+        step.extend(&kept);
+        kept
+    }
+
     /// Takes the last step back. Returns what changed, in order.
     pub fn undo(&mut self) -> Vec<Change> {
         self.done.retain(|step| !step.is_empty());
@@ -251,6 +268,20 @@ mod tests {
         editor.stroke([3.0, 3.0, 3.0], [3.0, 3.0, 3.0], over);
         let at = |x| editor.data[editor.geometry.offset(VoxelIndex([x, 3, 3])).unwrap()];
         assert_eq!([at(2), at(3), at(4)], [5, 3, 5]);
+    }
+
+    #[test]
+    fn changes_outside_a_window_of_intensities_are_taken_back() {
+        let mut editor = editor();
+        editor.begin();
+        editor.stroke([1.0, 5.0, 3.0], [1.0, 5.0, 3.0], brush(0.0, None));
+        let changes = editor.stroke([2.0, 2.0, 3.0], [6.0, 2.0, 3.0], brush(0.4, Some(2)));
+        assert_eq!(changes.len(), 5);
+        let kept = editor.keep_between(&[10.0, 20.0, f32::NAN, 30.0, 31.0], [20.0, 30.0]);
+        assert_eq!(kept, [changes[1], changes[3]]);
+        assert_eq!(painted(&editor), [[3, 2, 3], [5, 2, 3], [1, 5, 3]]);
+        assert_eq!(editor.undo().len(), 3, "what was taken back is no part of the step");
+        assert!(painted(&editor).is_empty() && editor.keep_between(&[1.0], [0.0, 2.0]).is_empty());
     }
 
     #[test]

@@ -7,6 +7,10 @@
 mod bindings;
 mod editor;
 mod measure;
+mod region;
 
-pub use bindings::{EditorHandle, angle_degrees, distance_mm, inflate, label_entries, resampled, surface_scores};
+pub use bindings::{
+    EditorHandle, angle_degrees, distance_mm, inflate, label_entries, region_offsets, region_statistics,
+    resampled, surface_scores,
+};
 pub use editor::{Brush, Change, Editor};

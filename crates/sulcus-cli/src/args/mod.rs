@@ -1,6 +1,7 @@
 //! The command line: commands, options and their help. [`values`] parses the values of options.
 
 mod import;
+mod mesh;
 mod precision;
 mod prediction;
 mod scans;
@@ -13,6 +14,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use import::{ImportCommand, NnunetArgs};
+pub(crate) use mesh::MeshArgs;
 pub(crate) use prediction::{ComputeArgs, DoctorArgs, InstallArgs, PredictArgs, ServeArgs};
 pub(crate) use scans::{ConvertArgs, EvaluateArgs, FigureArgs, InfoArgs, ViewArgs};
 pub(crate) use training::{DemoArgs, ExportArgs, PlanArgs, PlanChoices, SplitArgs, TrainArgs};
@@ -92,6 +94,13 @@ pub(crate) enum Command {
                             float32. Images are not smoothed before they are sampled on a coarser grid."
     )]
     Convert(ConvertArgs),
+    /// Write the surfaces of the labels of a mask as STL or PLY, and measure them
+    #[command(after_help = "Example:\n  sulcus mesh mask.nii.gz -o surfaces.ply\n  \
+                      sulcus mesh mask.nii.gz --label Anterior -o anterior.stl\n\n\
+                      Each connected part of a label becomes a closed surface whose normals point outward. It is\n\
+                      smoothed, and encloses the volume of its voxels. Coordinates are millimetres in the\n\
+                      patient, in RAS or LPS; 3D Slicer reads from the file which. Existing files are replaced.")]
+    Mesh(MeshArgs),
     /// Show a scan and its masks in the browser, on this machine only
     #[command(after_help = "Example:\n  sulcus view scan.nii.gz --mask mask.nii.gz --truth truth.nii.gz")]
     View(ViewArgs),

@@ -22,6 +22,12 @@ fn convert_help_matches_the_documented_options() {
 }
 
 #[test]
+fn mesh_help_matches_the_documented_options() {
+    let home = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!(run(home.path(), &[&"mesh", &"--help"]).code(0).stdout);
+}
+
+#[test]
 fn train_help_matches_the_documented_options() {
     let home = tempfile::tempdir().unwrap();
     insta::assert_snapshot!(run(home.path(), &[&"train", &"--help"]).code(0).stdout);
@@ -61,6 +67,9 @@ fn wrong_usage_exits_with_2() {
         vec!["export", "run", "--triton", "r", "--triton-name", "../x"],
         vec!["figure", "-i", "x.nii", "-o", "f.jpg"],
         vec!["figure", "-i", "x.nii", "--series", "1.2", "-o", "f.png"],
+        vec!["mesh", "x.nii"],
+        vec!["mesh", "x.nii", "-o", "y.obj"],
+        vec!["mesh", "x.nii", "-o", "y.stl", "--smooth", "101"],
         vec!["view", "--no-open", "--series", "1.2"],
         vec!["completions", "tcsh"],
         vec!["-q", "-v", "doctor"],

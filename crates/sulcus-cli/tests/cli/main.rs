@@ -21,6 +21,7 @@ mod exit_codes;
 mod faults;
 mod http;
 mod label_tables;
+mod mesh;
 mod nnunet;
 mod pictures;
 mod plan;
