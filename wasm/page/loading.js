@@ -220,11 +220,15 @@ const isSeries = (file) => file !== undefined && file === opened?.file;
 
 // A mask, a NIfTI file in memory, as a DICOM segmentation of the series that was opened last.
 async function encodeSegmentation(mask, keepPatient) {
+  const encoder = new Worker(new URL("encoder.js", import.meta.url), { type: "module" });
   try {
-    await ask("index", opened.data);
-    return await ask("encode", { uid: opened.uid, mask, keepPatient });
+    return await new Promise((go, fail) => {
+      encoder.onmessage = ({ data: { result, error } }) => (error ? fail(error) : go(result));
+      encoder.onerror = (event) => fail(`the writer could not start (${event.message ?? "the browser refused it"})`);
+      encoder.postMessage({ files: opened.data.files, uid: opened.uid, mask, keepPatient });
+    });
   } finally {
-    end();
+    encoder.terminate();
   }
 }
 

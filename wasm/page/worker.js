@@ -22,8 +22,6 @@ const ACTIONS = {
   thumbnail: ({ uid }) => dicom.thumbnail(uid),
   series: ({ uid }) => dicom.series_as_nifti(uid),
   segmentation: ({ number }) => dicom.segmentation_as_nifti(number),
-  encode: async ({ uid, mask, keepPatient }) =>
-    dicom.encode_segmentation(uid, await bytes(mask), keepPatient, Date.now(), crypto.getRandomValues(new Uint8Array(96))),
   close() {
     dicom?.free();
     dicom = undefined;

@@ -17,6 +17,7 @@ const SHIPPED: [(&str, &str, &[&str]); 3] = [
             "sulcus-viewer",
             "sulcus-viewer-engine",
             "sulcus-viewer-formats",
+            "sulcus-viewer-segmentation",
             "sulcus-viewer-surfaces",
             "sulcus-viewer-tools",
         ],

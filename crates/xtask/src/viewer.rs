@@ -40,6 +40,14 @@ const FORMATS: Part = Part {
     pages: &["loading.js", "worker.js"],
     max_gzipped_bytes: 400 * 1024,
 };
+/// The files that are loaded to save a DICOM segmentation.
+const SEGMENTATION: Part = Part {
+    package: "sulcus-viewer-segmentation",
+    speed: Speed::Small,
+    module: "sulcus_viewer_segmentation",
+    pages: &["encoder.js"],
+    max_gzipped_bytes: 450 * 1024,
+};
 /// The files that are loaded to predict.
 const ENGINE: Part = Part {
     package: "sulcus-viewer-engine",
@@ -58,7 +66,7 @@ const SURFACES: Part = Part {
 };
 const RECORD: &str = "sources.sha256";
 /// The files and folders that determine the built viewer.
-const SOURCES: [&str; 33] = [
+const SOURCES: [&str; 35] = [
     "wasm/Cargo.toml",
     "wasm/src",
     "wasm/page",
@@ -66,6 +74,8 @@ const SOURCES: [&str; 33] = [
     "wasm/engine/src",
     "wasm/formats/Cargo.toml",
     "wasm/formats/src",
+    "wasm/segmentation/Cargo.toml",
+    "wasm/segmentation/src",
     "wasm/surfaces/Cargo.toml",
     "wasm/surfaces/src",
     "wasm/tools/Cargo.toml",
@@ -184,7 +194,7 @@ impl Part {
     }
 }
 
-const PARTS: [Part; 5] = [CORE, TOOLS, FORMATS, SURFACES, ENGINE];
+const PARTS: [Part; 6] = [CORE, TOOLS, FORMATS, SEGMENTATION, SURFACES, ENGINE];
 
 /// Compiles the viewer and writes `wasm/dist`.
 ///

@@ -1,11 +1,8 @@
 //! DICOM files in memory.
 
-use sulcus_dicom::{
-    DicomError, FileStamp, Rescale, SegmentationOptions, SeriesReader, encode_segmentation, is_segmentation_bytes,
-    list_series_bytes,
-};
+use sulcus_dicom::{DicomError, Rescale, SeriesReader, is_segmentation_bytes, list_series_bytes};
 use sulcus_io::dicom::{read_segmentation_bytes, read_series_stored_bytes};
-use sulcus_io::{Compression, IoError, encode_labels, read_labels_bytes};
+use sulcus_io::{Compression, IoError, encode_labels};
 use sulcus_volume::{LabelTable, WindowLevel};
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -90,32 +87,6 @@ impl DicomFiles {
             encode_labels(&labels, &metadata, table, Compression::None)
         });
         encoded.map_err(|error| error.to_string())
-    }
-
-    /// A mask, as an uncompressed NIfTI file on the grid of a series, as a DICOM segmentation of this series. `keep_patient` copies
-    /// the patient's and the study's identity from the series. `unix_millis` is the time, `random` has at least 96 bytes of the
-    /// browser's cryptographic random number generator, from which the identifiers of the file are made.
-    ///
-    /// # Errors
-    /// A sentence that says why the series or the mask cannot be read, or that their grids differ.
-    pub fn encode_segmentation(
-        &self,
-        uid: &str,
-        mask: &[u8],
-        keep_patient: bool,
-        unix_millis: f64,
-        random: &[u8],
-    ) -> Result<Vec<u8>, String> {
-        let stamp = random.first_chunk().and_then(|bytes| FileStamp::new(unix_millis as i64, bytes));
-        let stamp = stamp.ok_or("a file needs a date and 96 random bytes")?;
-        let mut options = SegmentationOptions::new(env!("CARGO_PKG_VERSION")).with_stamp(stamp);
-        options.keep_patient = keep_patient;
-        let (labels, metadata) = read_labels_bytes(mask).map_err(|error| error.to_string())?;
-        let no_names = LabelTable::default();
-        let files = self.borrowed();
-        let reader = SeriesReader::from_bytes(&files, Some(uid)).map_err(|error| self.told(error.into()))?;
-        let table = metadata.label_table().unwrap_or(&no_names);
-        encode_segmentation(&labels, reader.series(), table, &options).map_err(|error| error.to_string())
     }
 }
 
@@ -207,44 +178,6 @@ mod tests {
             files.add(file(slice, EXPLICIT), String::new());
         }
         assert!(files.series().unwrap().ends_with("\ta b <img src=x>\n"));
-    }
-
-    #[test]
-    fn mask_becomes_a_segmentation_of_the_series() {
-        let image = bundled_image();
-        let mut files = DicomFiles::new();
-        for mut slice in slices(&image) {
-            put(&mut slice, dicom_core::Tag(0x0010, 0x0020), dicom_core::VR::LO, text("patient 7"));
-            files.add(file(slice, EXPLICIT), String::new());
-        }
-        let uid = files.series().unwrap().split('\t').next().unwrap().to_owned();
-        let (grid, _) = read_image_bytes_without_statistics(&files.series_as_nifti(&uid).unwrap()).unwrap();
-        let data = grid.channel(0).iter().map(|v| u16::from(*v > 500.0) * 3).collect();
-        let labels = sulcus_volume::LabelMap::new(*grid.geometry(), data).unwrap();
-        let table = LabelTable::from_names([(3, "Bright".to_owned())]).unwrap();
-        let mask = encode_labels(&labels, &(*grid.geometry()).into(), &table, Compression::None).unwrap();
-        let random: Vec<u8> = (0..96).collect();
-        let encode =
-            |mask: &[u8], keep, random: &[u8]| files.encode_segmentation(&uid, mask, keep, 1.7e12, random);
-        let seg = encode(&mask, false, &random).unwrap();
-        assert!(is_segmentation_bytes(&seg));
-        let contains = |file: &[u8], word: &[u8]| file.windows(word.len()).any(|w| w == word);
-        assert!(!contains(&seg, b"patient 7") && contains(&seg, b"20231114") && contains(&seg, uid.as_bytes()));
-        assert!(contains(&encode(&mask, true, &random).unwrap(), b"patient 7"));
-        let (found, metadata) = read_segmentation_bytes(&seg).unwrap();
-        assert_eq!(found.reoriented(labels.geometry().orientation()).data(), labels.data());
-        assert_eq!(metadata.label_table().unwrap().get(3).unwrap().name, "Bright");
-
-        assert!(encode(&mask, false, &random[1..]).unwrap_err().contains("96 random bytes"));
-        let other = sulcus_volume::Geometry::of_picture(
-            [3, 2, 1],
-            sulcus_volume::Spacing::new([1.0; 3]).unwrap(),
-            sulcus_volume::GridUnit::Millimetre,
-        );
-        let other = other.unwrap();
-        let small = sulcus_volume::LabelMap::new(other, vec![3; 6]).unwrap();
-        let small = encode_labels(&small, &other.into(), &table, Compression::None).unwrap();
-        assert!(encode(&small, false, &random).unwrap_err().contains("grid"));
     }
 
     #[test]
