@@ -31,6 +31,7 @@
 //! # Ok::<(), sulcus_kernels::KernelError>(())
 //! ```
 
+mod amx;
 mod conv;
 mod conv_transpose;
 mod convolution;

@@ -145,7 +145,7 @@ impl PackedConv {
         shape: &ConvShape,
     ) -> PaddedInput<'a> {
         let padding = shape.kernel.map(|edge| edge / 2);
-        PaddedInput { tensors, channels, size: shape.size, padding, format: self.weights.format }
+        PaddedInput::new(tensors, channels, shape.size, padding, self.weights.input_format())
     }
 
     /// Computes the convolution of a batch.
