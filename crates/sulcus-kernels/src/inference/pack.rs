@@ -172,9 +172,9 @@ impl<'a> PaddedInput<'a> {
         let padding = if amx.is_some() { [padding[0], padding[1], 0] } else { padding };
         let mut input = Self { tensors, channels, size, padding, format, tables: Vec::new() };
         let voxels: usize = size.iter().product();
-        let are_bytes = tensors.iter().all(|tensor| matches!(tensor.values, Values::U8(_)));
+        let has_bytes = tensors.iter().any(|tensor| matches!(tensor.values, Values::U8(_)));
         if let (CellFormat::U8(quantization), Some(_)) = (format, amx)
-            && are_bytes
+            && has_bytes
             && voxels >= MIN_TABLE_VOXELS
         {
             let batch = tensors.first().map_or(0, |tensor| tensor.values.len() / (channels[0] * voxels));

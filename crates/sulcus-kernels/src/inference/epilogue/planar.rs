@@ -38,7 +38,8 @@ impl<'a> PlanarSums<'a> {
     }
 }
 
-/// The running sums of a segment for one panel: sixteen partial sums for each channel.
+/// The running sums of a segment for one panel: sixteen partial sums for each channel. Of values that are stored in integers they are in
+/// units of their scale, which are exact, and from [`Quantizer::ROUND`].
 #[repr(align(64))]
 pub(in crate::inference) struct PlanarMoments {
     sum: [[f32; LANES]; LANES],
@@ -52,14 +53,20 @@ impl PlanarMoments {
         Self { sum: [[0.0; LANES]; LANES], squares: [[0.0; LANES]; LANES], shift: [0.0; LANES], count: 0 };
 }
 
-/// What the sums of a panel are added from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Adding {
-    One,
-    Three,
-    Some,
+/// How the sums of an output are added.
+mod adding {
+    pub(super) const ONE: u8 = 0;
+    pub(super) const THREE: u8 = 1;
+    pub(super) const ANY: u8 = 2;
     /// Two taps alternate.
-    Two,
+    pub(super) const TWO: u8 = 3;
+}
+
+/// The storage of the output.
+mod storage {
+    pub(super) const F32: u8 = 0;
+    pub(super) const BF16: u8 = 1;
+    pub(super) const U8: u8 = 2;
 }
 
 impl Epilogue<'_> {
@@ -79,19 +86,12 @@ impl Epilogue<'_> {
         moments: &mut PlanarMoments,
     ) {
         let row = Row { epilogue: self, run, panel: run.first_panel + panel, sums };
-        let adding = match sums.count {
-            1 => Adding::One,
-            2 if sums.alternates => Adding::Two,
-            3 => Adding::Three,
-            _ => Adding::Some,
-        };
         // SAFETY: the token proves the instructions; the rest is guaranteed by the caller.
         unsafe {
-            match adding {
-                Adding::One => row.write::<{ Adding::One as u8 }>(moments),
-                Adding::Two => row.write::<{ Adding::Two as u8 }>(moments),
-                Adding::Three => row.write::<{ Adding::Three as u8 }>(moments),
-                Adding::Some => row.write::<{ Adding::Some as u8 }>(moments),
+            match self.target {
+                Target::F32(_) => row.write_storage::<{ storage::F32 }>(moments),
+                Target::Bf16(_) => row.write_storage::<{ storage::BF16 }>(moments),
+                Target::U8(..) => row.write_storage::<{ storage::U8 }>(moments),
             }
         }
         if let Some(writer) = self.moments
@@ -99,7 +99,14 @@ impl Epilogue<'_> {
         {
             // SAFETY: the token proves the instructions.
             let [sum, squares] = unsafe { [lane_sums(&moments.sum), lane_sums(&moments.squares)] };
-            let segment = SegmentSums::new(moments.shift, [sum, squares], moments.count);
+            let segment = match self.target {
+                Target::U8(_, Quantization { scale, .. }) => {
+                    let shift = moments.shift.map(|rounded| (rounded - Quantizer::ROUND) * scale);
+                    let (sum, squares) = (sum.map(|sum| sum * scale), squares.map(|sum| sum * (scale * scale)));
+                    SegmentSums::new(shift, [sum, squares], moments.count)
+                }
+                _ => SegmentSums::new(moments.shift, [sum, squares], moments.count),
+            };
             // SAFETY: the caller guarantees that the row belongs to this thread.
             unsafe {
                 writer.write(run.sample, row.panel, run.segment, &segment);
@@ -159,13 +166,21 @@ struct Row<'a> {
 
 /// What is done to the values of a channel.
 struct Channel {
-    bias: f32,
+    bias: __m512,
     /// The factor of integer sums.
-    factor: Option<f32>,
-    slope: Option<f32>,
+    factor: __m512,
     /// The first value of the channel in its sample.
     first: usize,
     residual: Option<ChannelTransform>,
+    /// The sums of each tap.
+    taps: [*const f32; MAX_TAPS],
+}
+
+/// The running sums of a channel.
+struct Gathered {
+    shift: __m512,
+    sum: __m512,
+    squares: __m512,
 }
 
 impl Row<'_> {
@@ -174,74 +189,150 @@ impl Row<'_> {
     /// # Safety
     ///
     /// The processor has AMX and its extensions of AVX-512; the rest as [`Epilogue::write_planar`].
+    #[expect(unsafe_code, reason = "several threads write disjoint elements of one tensor")]
+    unsafe fn write_storage<const STORAGE: u8>(&self, moments: &mut PlanarMoments) {
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            match self.epilogue.dequantize {
+                Some(factors) => self.write_sums::<STORAGE, true>(Some(factors), moments),
+                None => self.write_sums::<STORAGE, false>(None, moments),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`Row::write_storage`].
+    #[expect(unsafe_code, reason = "several threads write disjoint elements of one tensor")]
+    unsafe fn write_sums<const STORAGE: u8, const INTEGERS: bool>(
+        &self,
+        factors: Option<&[f32]>,
+        moments: &mut PlanarMoments,
+    ) {
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            match self.sums.count {
+                1 => self.write::<STORAGE, INTEGERS, { adding::ONE }>(factors, moments),
+                2 if self.sums.alternates => self.write::<STORAGE, INTEGERS, { adding::TWO }>(factors, moments),
+                3 => self.write::<STORAGE, INTEGERS, { adding::THREE }>(factors, moments),
+                _ => self.write::<STORAGE, INTEGERS, { adding::ANY }>(factors, moments),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`Row::write_storage`].
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
     #[expect(unsafe_code, reason = "several threads write disjoint elements of one tensor")]
-    unsafe fn write<const ADDING: u8>(&self, moments: &mut PlanarMoments) {
+    unsafe fn write<const STORAGE: u8, const INTEGERS: bool, const ADDING: u8>(
+        &self,
+        factors: Option<&[f32]>,
+        moments: &mut PlanarMoments,
+    ) {
         let Self { epilogue, run, panel, .. } = *self;
-        let begins = moments.count == 0;
         let gathers = epilogue.moments.is_some();
+        let whole = run.columns / LANES * LANES;
+        let rest = (1 << (run.columns - whole)) - 1;
         for lane in 0..LANES.min(epilogue.outputs - panel * LANES) {
             let index = run.sample * epilogue.outputs + panel * LANES + lane;
+            let taps = self.sums.taps.map(|sums| sums.as_ptr().wrapping_add(lane * self.sums.pitch));
             let channel = Channel {
-                bias: epilogue.initial[self.bias_panel() * LANES + lane],
-                factor: epilogue.dequantize.map(|factors| factors[panel * LANES + lane]),
-                slope: (epilogue.slope != 1.0).then_some(epilogue.slope),
+                bias: _mm512_set1_ps(epilogue.initial[self.bias_panel() * LANES + lane]),
+                factor: _mm512_set1_ps(factors.map_or(1.0, |factors| factors[panel * LANES + lane])),
                 first: index * epilogue.plane + run.offset,
                 residual: epilogue.residual.as_ref().and_then(|residual| residual.channel_transform(index)),
+                taps,
             };
             // SAFETY: the arrays have sixteen floats each.
-            let (mut sum, mut squares) = unsafe {
+            let (sum, squares) = unsafe {
                 (_mm512_loadu_ps(moments.sum[lane].as_ptr()), _mm512_loadu_ps(moments.squares[lane].as_ptr()))
             };
-            let mut shift = _mm512_set1_ps(moments.shift[lane]);
-            for column in (0..run.columns).step_by(LANES) {
-                let left = run.columns - column;
-                let mask = if left >= LANES { u16::MAX } else { (1 << left) - 1 };
-                // SAFETY: guaranteed by the caller; the mask selects columns of the run.
-                let value = unsafe { self.value::<ADDING>(&channel, lane, column, mask) };
-                let quantized = match epilogue.target {
-                    Target::U8(_, quantization) => Some(Quantized::new(value, quantization)),
-                    _ => None,
-                };
-                if gathers {
-                    let value = quantized.as_ref().map_or(value, |quantized| quantized.value);
-                    if begins && column == 0 {
-                        shift = _mm512_broadcastss_ps(_mm512_castps512_ps128(value));
-                        // SAFETY: one float is written.
-                        unsafe {
-                            _mm_store_ss(&raw mut moments.shift[lane], _mm512_castps512_ps128(shift));
-                        }
-                    }
-                    let deviation = _mm512_maskz_sub_ps(mask, value, shift);
-                    sum = _mm512_add_ps(sum, deviation);
-                    squares = _mm512_fmadd_ps(deviation, deviation, squares);
+            let mut gathered = Gathered { shift: _mm512_set1_ps(moments.shift[lane]), sum, squares };
+            // SAFETY: guaranteed by the caller; the masks select columns of the run.
+            unsafe {
+                if gathers && moments.count == 0 {
+                    let value = self.value::<INTEGERS, ADDING>(&channel, 0, 1);
+                    let first = _mm512_castps512_ps128(self.gathered_value::<STORAGE>(value));
+                    gathered.shift = _mm512_broadcastss_ps(first);
+                    _mm_store_ss(&raw mut moments.shift[lane], first);
                 }
-                let at = channel.first + column;
-                // SAFETY: guaranteed by the caller; the mask selects columns of the run.
-                unsafe {
-                    match epilogue.target {
-                        Target::F32(values) => _mm512_mask_storeu_ps(values.offset(at).pointer(), mask, value),
-                        Target::Bf16(values) => {
-                            let halves = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(value));
-                            _mm256_mask_storeu_epi16(values.offset(at).pointer().cast(), mask, halves);
-                        }
-                        Target::U8(values, _) => {
-                            let integers =
-                                quantized.map_or(_mm512_setzero_si512(), |quantized| quantized.integers);
-                            _mm512_mask_cvtepi32_storeu_epi8(values.offset(at).pointer().cast(), mask, integers);
-                        }
-                    }
+                for column in (0..whole).step_by(LANES) {
+                    self.columns::<STORAGE, INTEGERS, ADDING>(&channel, column, u16::MAX, &mut gathered);
+                }
+                if rest != 0 {
+                    self.columns::<STORAGE, INTEGERS, ADDING>(&channel, whole, rest, &mut gathered);
                 }
             }
             if gathers {
                 // SAFETY: the arrays have sixteen floats each.
                 unsafe {
-                    _mm512_storeu_ps(moments.sum[lane].as_mut_ptr(), sum);
-                    _mm512_storeu_ps(moments.squares[lane].as_mut_ptr(), squares);
+                    _mm512_storeu_ps(moments.sum[lane].as_mut_ptr(), gathered.sum);
+                    _mm512_storeu_ps(moments.squares[lane].as_mut_ptr(), gathered.squares);
                 }
             }
         }
         moments.count += run.columns;
+    }
+
+    /// Writes the columns that a mask selects from a column on.
+    ///
+    /// # Safety
+    ///
+    /// As [`Row::write_storage`]; the mask selects columns of the run.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
+    #[expect(unsafe_code, reason = "several threads write disjoint elements of one tensor")]
+    unsafe fn columns<const STORAGE: u8, const INTEGERS: bool, const ADDING: u8>(
+        &self,
+        channel: &Channel,
+        column: usize,
+        mask: u16,
+        gathered: &mut Gathered,
+    ) {
+        // SAFETY: guaranteed by the caller.
+        let value = unsafe { self.value::<INTEGERS, ADDING>(channel, column, mask) };
+        let value = self.gathered_value::<STORAGE>(value);
+        if self.epilogue.moments.is_some() {
+            let deviation = _mm512_maskz_sub_ps(mask, value, gathered.shift);
+            gathered.sum = _mm512_add_ps(gathered.sum, deviation);
+            gathered.squares = _mm512_fmadd_ps(deviation, deviation, gathered.squares);
+        }
+        let at = channel.first + column;
+        // SAFETY: guaranteed by the caller; the mask selects columns of the run.
+        unsafe {
+            match self.epilogue.target {
+                Target::F32(values) if STORAGE == storage::F32 => {
+                    _mm512_mask_storeu_ps(values.offset(at).pointer(), mask, value);
+                }
+                Target::Bf16(values) if STORAGE == storage::BF16 => {
+                    let halves = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(value));
+                    _mm256_mask_storeu_epi16(values.offset(at).pointer().cast(), mask, halves);
+                }
+                Target::U8(values, quantization) if STORAGE == storage::U8 => {
+                    let zero_point = _mm512_set1_epi32(i32::from(quantization.zero_point));
+                    let integers = _mm512_add_epi32(_mm512_castps_si512(value), zero_point);
+                    let bytes = _mm512_cvtepi32_epi8(integers);
+                    _mm_mask_storeu_epi8(values.offset(at).pointer().cast(), mask, bytes);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A value as it is gathered: steps of the quantization for values that are stored in integers, as [`Quantizer`] rounds them.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn gathered_value<const STORAGE: u8>(&self, value: __m512) -> __m512 {
+        let Target::U8(_, quantization) = self.epilogue.target else { return value };
+        if STORAGE != storage::U8 {
+            return value;
+        }
+        let Quantizer { inverse, low, high, .. } = Quantizer::new(quantization);
+        let steps = _mm512_mul_ps(value, _mm512_set1_ps(inverse));
+        // Of a NaN, both give the second operand.
+        let steps = _mm512_min_ps(_mm512_max_ps(steps, _mm512_set1_ps(low)), _mm512_set1_ps(high));
+        _mm512_add_ps(steps, _mm512_set1_ps(Quantizer::ROUND))
     }
 
     /// The panel of the biases. A transposed convolution has one for each position of a block, all equal.
@@ -259,45 +350,45 @@ impl Row<'_> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
     #[expect(unsafe_code, reason = "vector instructions")]
-    unsafe fn value<const ADDING: u8>(&self, channel: &Channel, lane: usize, column: usize, mask: u16) -> __m512 {
-        let from = |tap: usize, column: usize| {
-            // SAFETY: the caller guarantees the columns of every channel.
-            unsafe { self.sums.taps[tap].as_ptr().add(lane * self.sums.pitch + column) }
-        };
+    unsafe fn value<const INTEGERS: bool, const ADDING: u8>(
+        &self,
+        channel: &Channel,
+        column: usize,
+        mask: u16,
+    ) -> __m512 {
         // SAFETY: the caller guarantees fifteen columns after the last.
-        let load = |tap: usize| unsafe { _mm512_loadu_ps(from(tap, column)) };
-        let add = |a: __m512, b: __m512| match channel.factor {
-            Some(_) => _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b))),
-            None => _mm512_add_ps(a, b),
+        let load = |tap: usize| unsafe { _mm512_loadu_ps(channel.taps[tap].add(column)) };
+        let add = |a: __m512, b: __m512| {
+            if INTEGERS {
+                _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)))
+            } else {
+                _mm512_add_ps(a, b)
+            }
         };
-        let sum = if ADDING == Adding::One as u8 {
-            load(0)
-        } else if ADDING == Adding::Three as u8 {
-            add(add(load(0), load(1)), load(2))
-        } else if ADDING == Adding::Two as u8 {
-            let order = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            // SAFETY: as above.
-            let half = |tap: usize| unsafe { _mm512_castps256_ps512(_mm256_loadu_ps(from(tap, column / 2))) };
-            _mm512_permutex2var_ps(half(0), order, half(1))
-        } else {
-            (1..self.sums.count).fold(load(0), |sum, tap| add(sum, load(tap)))
+        let sum = match ADDING {
+            adding::ONE => load(0),
+            adding::THREE => add(add(load(0), load(1)), load(2)),
+            adding::TWO => {
+                let order = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+                // SAFETY: as above.
+                let half = |tap: usize| unsafe {
+                    _mm512_castps256_ps512(_mm256_loadu_ps(channel.taps[tap].add(column / 2)))
+                };
+                _mm512_permutex2var_ps(half(0), order, half(1))
+            }
+            _ => (1..self.sums.count).fold(load(0), |sum, tap| add(sum, load(tap))),
         };
-        let sum = add(sum, _mm512_set1_ps(channel.bias));
-        let value = match channel.factor {
-            Some(factor) => _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(sum)), _mm512_set1_ps(factor)),
-            None => sum,
-        };
-        let value = match &self.epilogue.residual {
-            // SAFETY: the residual has the output's shape.
-            Some(residual) => unsafe {
-                _mm512_add_ps(value, residual_values(residual, channel.residual, channel.first + column, mask))
-            },
-            None => value,
-        };
-        match channel.slope {
-            Some(slope) => leaky(value, slope),
-            None => value,
+        let mut value = add(sum, channel.bias);
+        if INTEGERS {
+            value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(value)), channel.factor);
         }
+        if let Some(residual) = &self.epilogue.residual {
+            // SAFETY: the residual has the output's shape.
+            value = unsafe {
+                _mm512_add_ps(value, residual_values(residual, channel.residual, channel.first + column, mask))
+            };
+        }
+        if self.epilogue.slope == 1.0 { value } else { leaky(value, self.epilogue.slope) }
     }
 }
 
@@ -341,30 +432,5 @@ unsafe fn residual_values(
             leaky(_mm512_fmadd_ps(value, _mm512_set1_ps(scale), _mm512_set1_ps(shift)), slope)
         }
         None => value,
-    }
-}
-
-/// Sixteen values that were rounded to integers, as [`Quantizer`] rounds them.
-struct Quantized {
-    integers: __m512i,
-    /// The values that the integers stand for.
-    value: __m512,
-}
-
-impl Quantized {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn new(value: __m512, quantization: Quantization) -> Self {
-        let Quantizer { inverse, scale, low, high, zero_point } = Quantizer::new(quantization);
-        let steps = _mm512_mul_ps(value, _mm512_set1_ps(inverse));
-        // Of a NaN, both give the second operand.
-        let steps = _mm512_min_ps(_mm512_max_ps(steps, _mm512_set1_ps(low)), _mm512_set1_ps(high));
-        let round = _mm512_set1_ps(Quantizer::ROUND);
-        let rounded = _mm512_add_ps(steps, round);
-        let zero_point = _mm512_set1_epi32(zero_point.cast_signed());
-        Self {
-            integers: _mm512_add_epi32(_mm512_castps_si512(rounded), zero_point),
-            value: _mm512_mul_ps(_mm512_sub_ps(rounded, round), _mm512_set1_ps(scale)),
-        }
     }
 }

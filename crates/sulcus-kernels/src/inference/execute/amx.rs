@@ -262,8 +262,10 @@ impl Execution<'_> {
                 _ => continue,
             };
             let edges = &weights.edges[(group.panels.start * weights.taps + panel) * LANES..][..LANES];
-            for (lane, edge) in edges.iter().enumerate() {
-                sums[first + lane * layout.pitch..][..count.unsigned_abs()].fill(*edge);
+            for (edge, channel) in edges.iter().zip(sums[first..].chunks_mut(layout.pitch)) {
+                for sum in &mut channel[..count.unsigned_abs()] {
+                    *sum = *edge;
+                }
             }
         }
     }

@@ -4,8 +4,11 @@ use std::arch::x86_64::*;
 
 use super::{ByteTable, CellFormat, PaddedInput, Region};
 use crate::amx::Amx;
-use crate::inference::tensor::{ChannelTransform, Values};
+use crate::inference::rows::{bf16_row, load_row, quantize_row};
+use crate::inference::tensor::{ChannelTransform, Quantization, Values};
+use crate::instruction_set::InstructionSet;
 use crate::scratch::LANES;
+use crate::simd::{Kernel, Simd, dispatch_on};
 
 /// The rows of a plane, for some channels.
 struct Rows<'a> {
@@ -14,6 +17,15 @@ struct Rows<'a> {
     lines: &'a dyn Fn(usize) -> Option<usize>,
     /// The number of columns.
     columns: usize,
+}
+
+/// A channel of the input.
+#[derive(Clone, Copy)]
+struct Channel<'a> {
+    values: Values<'a>,
+    transform: Option<ChannelTransform>,
+    /// What becomes of each of its values, if they are 8-bit integers.
+    table: Option<&'a ByteTable>,
 }
 
 /// Packs the rows of a plane as [`PaddedInput::pack`], if there are instructions for its input; returns whether it did.
@@ -32,46 +44,91 @@ pub(super) fn pack(
     };
     let rows = Rows { region, lines: &line, columns: region.columns.min(width - region.first_column) };
     let members = input.format.channels();
+    let channel = |channel: usize| {
+        let (values, transform) = input.channel(sample, channel)?;
+        Some(Channel { values, transform, table: input.tables.get(sample * input.total() + channel) })
+    };
+    let needs_table = |channel: &Channel<'_>| matches!(channel.values, Values::U8(_)) && channel.table.is_none();
     match input.format {
         CellFormat::Bf16 => {
-            let of = |group: usize, member: usize| match input.channel(sample, group * members + member) {
-                Some((Values::Bf16(values), transform)) => Some(Some((values, transform))),
-                Some(_) => None,
-                None => Some(None),
-            };
+            let mut row = ConvertedRow::new(rows.columns);
             for group in 0..region.groups {
-                let (Some(low), Some(high)) = (of(group, 0), of(group, 1)) else { return false };
+                let channels = [0, 1].map(|member| channel(group * members + member));
                 #[expect(unsafe_code, reason = "vector instructions")]
                 // SAFETY: the token proves the instructions.
                 unsafe {
-                    pack_pairs(&rows, [low, high], group, target);
+                    pack_pairs(&rows, channels, group, &mut row, target);
                 }
             }
             true
         }
-        CellFormat::U8(quantization) if !input.tables.is_empty() => {
-            let of = |channel: usize| match input.channel(sample, channel) {
-                Some((Values::U8(values), _)) => {
-                    Some(Some((values, &input.tables[sample * input.total() + channel])))
-                }
-                Some(_) => None,
-                None => Some(None),
-            };
+        CellFormat::U8(_) if (0..input.total()).filter_map(channel).any(|channel| needs_table(&channel)) => false,
+        CellFormat::U8(quantization) => {
+            let mut row = ConvertedRow::new(rows.columns);
             for group in 0..region.groups {
-                let mut sources = [None; 4];
-                for (member, source) in sources.iter_mut().enumerate() {
-                    let Some(found) = of(group * members + member) else { return false };
-                    *source = found;
-                }
+                let channels = [0, 1, 2, 3].map(|member| channel(group * members + member));
                 #[expect(unsafe_code, reason = "vector instructions")]
                 // SAFETY: the token proves the instructions.
                 unsafe {
-                    pack_quads(&rows, sources, quantization.zero_point, group, target);
+                    pack_quads(&rows, channels, quantization, group, &mut row, target);
                 }
             }
             true
         }
-        _ => false,
+        CellFormat::F32 => false,
+    }
+}
+
+/// Rows of values in another storage, which are transformed and rounded before they are packed.
+struct ConvertedRow<T> {
+    values: Vec<f32>,
+    rounded: [Vec<T>; 4],
+}
+
+impl<T: Copy + Default> ConvertedRow<T> {
+    fn new(columns: usize) -> Self {
+        Self { values: vec![0.0; columns], rounded: std::array::from_fn(|_| Vec::new()) }
+    }
+
+    /// Transforms a row and rounds it.
+    fn convert(
+        &mut self,
+        member: usize,
+        source: Values<'_>,
+        transform: Option<ChannelTransform>,
+        rounding: impl for<'r> FnOnce(&'r mut [T]) -> Rounding<'r>,
+    ) {
+        let rounded = &mut self.rounded[member];
+        rounded.resize(self.values.len(), T::default());
+        let row = ConvertRow { source, transform, values: &mut self.values, rounding: rounding(rounded) };
+        dispatch_on(InstructionSet::Amx, row);
+    }
+}
+
+/// To what a row is rounded, and where it goes.
+enum Rounding<'a> {
+    Bf16(&'a mut [u16]),
+    U8(&'a mut [u8], Quantization),
+}
+
+/// Transforms a row and rounds it.
+struct ConvertRow<'a> {
+    source: Values<'a>,
+    transform: Option<ChannelTransform>,
+    values: &'a mut [f32],
+    rounding: Rounding<'a>,
+}
+
+impl Kernel for ConvertRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        load_row(simd, self.source, self.transform, self.values);
+        match self.rounding {
+            Rounding::Bf16(halves) => bf16_row(self.values, halves),
+            Rounding::U8(bytes, quantization) => quantize_row(self.values, quantization, bytes),
+        }
     }
 }
 
@@ -117,14 +174,21 @@ fn join_pairs(low: __m512, high: __m512, order: __m512i) -> __m512i {
     _mm512_permutexvar_epi16(order, halves)
 }
 
-type Bf16Source<'a> = Option<(&'a [u16], Option<ChannelTransform>)>;
-
 /// Packs the rows of two channels, with a stride of 1 or 2.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn pack_pairs(rows: &Rows<'_>, sources: [Bf16Source<'_>; 2], group: usize, target: &mut [f32]) {
+fn pack_pairs(
+    rows: &Rows<'_>,
+    channels: [Option<Channel<'_>>; 2],
+    group: usize,
+    converted: &mut ConvertedRow<u16>,
+    target: &mut [f32],
+) {
     let region = rows.region;
     let (phase, step) = (region.phase(), region.group_step());
-    let factors = sources.map(|source| Factors::new(source.and_then(|(_, transform)| transform)));
+    let factors = channels.map(|channel| match channel {
+        Some(Channel { values: Values::Bf16(_), transform, .. }) => Factors::new(transform),
+        _ => Factors::new(None),
+    });
     // The halves of sixteen low and of sixteen high values alternate.
     let order: [u16; 32] = std::array::from_fn(|half| (half / 2 + half % 2 * 16) as u16);
     #[expect(unsafe_code, reason = "vector instructions")]
@@ -136,7 +200,16 @@ fn pack_pairs(rows: &Rows<'_>, sources: [Bf16Source<'_>; 2], group: usize, targe
             target.fill(0.0);
             continue;
         };
-        let sources = sources.map(|source| source.map(|(values, _)| &values[line..][..rows.columns]));
+        for (member, channel) in channels.iter().enumerate() {
+            if let Some(Channel { values: values @ (Values::F32(_) | Values::U8(_)), transform, .. }) = channel {
+                converted
+                    .convert(member, values.part(line, rows.columns), *transform, |halves| Rounding::Bf16(halves));
+            }
+        }
+        let sources: [Option<&[u16]>; 2] = std::array::from_fn(|member| match channels[member]?.values {
+            Values::Bf16(values) => Some(&values[line..][..rows.columns]),
+            _ => Some(&converted.rounded[member][..]),
+        });
         if region.phases() == 1 {
             for (index, target) in target.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
                 let at = index * LANES;
@@ -240,15 +313,35 @@ fn join_quads([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
     ]
 }
 
-type ByteSource<'a> = Option<(&'a [u8], &'a ByteTable)>;
+/// The table that changes nothing.
+static IDENTITY: ByteTable = {
+    let mut table = [0; 256];
+    let mut index = 0;
+    while index < 256 {
+        table[index] = index as u8;
+        index += 1;
+    }
+    table
+};
 
 /// Packs the rows of four channels, with a stride of 1 or 2.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
-fn pack_quads(rows: &Rows<'_>, sources: [ByteSource<'_>; 4], zero_point: u8, group: usize, target: &mut [f32]) {
+fn pack_quads(
+    rows: &Rows<'_>,
+    channels: [Option<Channel<'_>>; 4],
+    quantization: Quantization,
+    group: usize,
+    converted: &mut ConvertedRow<u8>,
+    target: &mut [f32],
+) {
     let region = rows.region;
     let (phase, phases, step) = (region.phase(), region.phases(), region.group_step());
+    let zero_point = quantization.zero_point;
     let zero = _mm512_set1_epi8(zero_point.cast_signed());
-    let tables = sources.map(|source| source.map(|(_, table)| Table::load(table)));
+    let tables = channels.map(|channel| match channel {
+        Some(Channel { values: Values::U8(_), table, .. }) => Table::load(table.unwrap_or(&IDENTITY)),
+        _ => Table::load(&IDENTITY),
+    });
     // Unpacking works within quarters of a register, each of which has to hold every fourth group of four columns.
     let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     let bytes: [u8; 64] = std::array::from_fn(|index| 2 * index as u8);
@@ -262,11 +355,20 @@ fn pack_quads(rows: &Rows<'_>, sources: [ByteSource<'_>; 4], zero_point: u8, gro
             target.fill(f32::from_bits(u32::from(zero_point) * 0x0101_0101));
             continue;
         };
-        let sources = sources.map(|source| source.map(|(values, _)| &values[line..][..rows.columns]));
+        for (member, channel) in channels.iter().enumerate() {
+            if let Some(Channel { values: values @ (Values::F32(_) | Values::Bf16(_)), transform, .. }) = channel {
+                let row = values.part(line, rows.columns);
+                converted.convert(member, row, *transform, |bytes| Rounding::U8(bytes, quantization));
+            }
+        }
+        let sources: [Option<&[u8]>; 4] = std::array::from_fn(|member| match channels[member]?.values {
+            Values::U8(values) => Some(&values[line..][..rows.columns]),
+            _ => Some(&converted.rounded[member][..]),
+        });
         for first_cell in (0..rows.columns.div_ceil(phases)).step_by(64) {
             let at = first_cell * phases;
             let load = |member: usize, offset: usize| {
-                let (Some(source), Some(table)) = (sources[member], tables[member]) else { return zero };
+                let Some(source) = sources[member] else { return zero };
                 let from = at + offset;
                 if from >= rows.columns {
                     return zero;
@@ -275,7 +377,7 @@ fn pack_quads(rows: &Rows<'_>, sources: [ByteSource<'_>; 4], zero_point: u8, gro
                 #[expect(unsafe_code, reason = "vector instructions")]
                 // SAFETY: the mask selects values of the row.
                 let values = unsafe { _mm512_maskz_loadu_epi8(mask, source.as_ptr().add(from).cast()) };
-                _mm512_mask_mov_epi8(zero, mask, table.of(values))
+                _mm512_mask_mov_epi8(zero, mask, tables[member].of(values))
             };
             let mut store = |first_target: usize, columns: [__m512i; 4]| {
                 let cells = join_quads(columns.map(|columns| _mm512_permutexvar_epi32(order, columns)));
