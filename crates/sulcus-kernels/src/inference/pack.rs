@@ -206,7 +206,7 @@ impl<'a> PaddedInput<'a> {
     }
 
     /// The values of a channel of a sample and what is applied to them; `None` beyond the last channel.
-    fn channel(&self, sample: usize, channel: usize) -> Option<(Values<'a>, Option<ChannelTransform>)> {
+    pub(super) fn channel(&self, sample: usize, channel: usize) -> Option<(Values<'a>, Option<ChannelTransform>)> {
         let (tensor, local) =
             if channel < self.channels[0] { (0, channel) } else { (1, channel - self.channels[0]) };
         if local >= self.channels[tensor] {
