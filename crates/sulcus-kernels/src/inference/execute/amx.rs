@@ -80,7 +80,8 @@ impl Execution<'_> {
         let run_groups = (MAX_SUMS / (max_rows * panels * LANES * EDGE)).clamp(1, MAX_POSITIONS / max_rows);
         let run_groups = if run_groups < groups { (run_groups / 2 * 2).max(1) } else { groups };
         let margin = if weights.taps > 1 { EDGE } else { 0 };
-        let layout = SumsLayout { panels, pitch: ((run_groups * EDGE + 2 * margin) / LANES | 1) * LANES, margin };
+        let layout =
+            SumsLayout { panels, pitch: (((run_groups * EDGE + 2 * margin) / LANES) | 1) * LANES, margin };
         let mut sums = Scratch::take(max_rows * panels * LANES * layout.pitch + EDGE);
         let mut moments = [const { PlanarMoments::EMPTY }; MAX_ROWS * MAX_PANELS];
         let shifts = self.tap_shifts(weights);

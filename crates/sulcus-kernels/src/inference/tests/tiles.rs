@@ -83,7 +83,10 @@ impl Integers {
             weight: noise(weights, seed + 4).iter().map(|value| (value * 127.9) as i8).collect(),
             scale: noise(case.kernel.outputs, seed + 5).iter().map(|value| value * 0.001 + 0.002).collect(),
             bias: noise(case.kernel.outputs, seed + 6).iter().map(|value| (value * 9000.0) as i32).collect(),
-            input: Quantization { scale: 0.017, zero_point: if seed % 3 == 0 { 0 } else { (seed % 256) as u8 } },
+            input: Quantization {
+                scale: 0.017,
+                zero_point: if seed.is_multiple_of(3) { 0 } else { (seed % 256) as u8 },
+            },
             x: x.collect(),
         }
     }
@@ -127,7 +130,7 @@ fn check_integers(case: &Case, seed: u64) -> Result<(), TestCaseError> {
     let layer = Integers::new(case, seed);
     let [channels, plane] = case.outputs();
     let shape = [case.batch, channels / case.batch, plane];
-    let residual = (seed % 2 == 0).then(|| Tensor::noise(shape, seed + 9));
+    let residual = seed.is_multiple_of(2).then(|| Tensor::noise(shape, seed + 9));
     // Transforms are computed with fused multiply-adds on these sets alone.
     let sets = available().into_iter().filter(|set| *set >= crate::InstructionSet::Avx2);
     let machines: Vec<Machine> = sets.filter_map(|with| Machine::new(with, Precision::Int8, 127).ok()).collect();
