@@ -1,4 +1,5 @@
 //! Weights packed as tiles for AMX.
+#![cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86-64 has AMX"))]
 
 use super::ConvKernel;
 use crate::amx::{Amx, EDGE};
