@@ -299,7 +299,7 @@ impl Table {
     }
 }
 
-/// Joins 64 columns of four channels to 64 cells. The columns of each channel are in the order of [`CELL_ORDER`].
+/// Joins 64 columns of four channels to 64 cells. The groups of four columns of each channel are in the order that unpacking needs.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn join_quads([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
