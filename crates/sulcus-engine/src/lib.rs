@@ -39,9 +39,15 @@ pub use engine::{Engine, EngineOptions};
 pub use error::{EngineError, GraphProblem, NodeProblem};
 pub use execute::StepInfo;
 
-/// Whether the kernels have vector instructions of their own for this processor (AVX2 or AVX-512). On other processors they are plain
+/// Whether the kernels have vector instructions of their own for this processor (AVX2, AVX-512 or AMX). On other processors they are plain
 /// Rust, compiled for its baseline.
 #[must_use]
 pub fn has_vector_kernels() -> bool {
     sulcus_kernels::instruction_set() != sulcus_kernels::InstructionSet::Portable
+}
+
+/// Whether the kernels multiply tiles of matrices (AMX) in bfloat16 and in 8-bit integers on this processor.
+#[must_use]
+pub fn has_tile_kernels() -> bool {
+    sulcus_kernels::instruction_set() == sulcus_kernels::InstructionSet::Amx
 }

@@ -341,10 +341,24 @@ impl Scheduler {
             *view = match self.quantization_of(*view) {
                 Some(known) if known == quantization => *view,
                 Some(_) => View::stored(self.store(node, *view)).rounded(quantization),
+                None if self.is_only_read_rounded(*view) => self.quantize_tensor(view.tensor, quantization),
                 None => view.rounded(quantization),
             };
         }
         rounded
+    }
+
+    /// Whether a view is the result of a transposed convolution that nothing reads but the current layer, through a concatenation.
+    fn is_only_read_rounded(&self, view: View) -> bool {
+        let step = self.steps.iter().find(|step| step.output == view.tensor);
+        let is_upsampled =
+            step.is_some_and(|step| matches!(step.kind, StepKind::ConvTranspose(_)) && !step.moments);
+        let values = self.views.iter().filter(|(_, views)| views.iter().any(|other| other.tensor == view.tensor));
+        let mut readers = values.map(|(value, _)| self.readers.get(value).copied().unwrap_or_default());
+        view.is_stored()
+            && is_upsampled
+            && readers.all(|readers| readers == 1)
+            && !self.stored.values().any(|stored| *stored == view.tensor)
     }
 
     /// Pooling. The maximum of values in 8 bits is one of them, so it is stored in 8 bits.

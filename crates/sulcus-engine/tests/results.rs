@@ -7,6 +7,7 @@ mod common;
 use common::{TestGraph, engine, run, unet};
 use sulcus_engine::{Engine, EngineError, EngineOptions};
 use sulcus_onnx::attribute;
+use sulcus_onnx::precision::{ValueRange, calibration_model, to_int8};
 use sulcus_testing::Noise;
 
 /// The sum of a few rounding errors of values near 1.
@@ -259,4 +260,33 @@ fn workspace_is_smaller_than_all_values_together() {
     assert_eq!(bytes, 4 * 64 * (voxels + 34_u64.pow(2) * 6 * 8));
     assert_eq!(three.input_channels(), 2);
     assert_eq!(three.output_shape(&shape).unwrap(), [1, 3, 32, 32, 32]);
+}
+
+/// A network in 8-bit integers in which a convolution reads a skip connection and upsampled values; with `more`, the last layer also reads the
+/// upsampled values.
+fn upsampling_in_bytes(more: bool) -> Engine {
+    let mut graph = TestGraph::new(3, 2, 3);
+    graph.conv("image", "a", [2, 16], 3, 1).conv("a", "b", [16, 16], 3, 2).up("b", "u", [16, 16]);
+    graph.concat(&["a", "u"], "j").conv("j", "d", [32, 16], 3, 1);
+    if more {
+        graph.concat(&["d", "u"], "e").conv("e", "logits", [32, 3], 1, 1);
+    } else {
+        graph.conv("d", "logits", [16, 3], 1, 1);
+    }
+    let model = graph.bytes();
+    let (_, outputs) = calibration_model(&model).unwrap();
+    let range = ValueRange::new(-4.0, 4.0).unwrap();
+    let ranges = outputs.into_iter().map(|output| (output.value, range)).collect();
+    engine(&to_int8(&model, &ranges).unwrap(), 1)
+}
+
+/// Upsampled values that only a convolution in 8 bits reads take a byte each.
+#[test]
+fn upsampled_values_are_stored_in_bytes_unless_they_are_read_exactly() {
+    let voxels = 32_u64.pow(3);
+    let [once, twice] =
+        [false, true].map(|more| upsampling_in_bytes(more).workspace_bytes(&[1, 2, 32, 32, 32]).unwrap());
+    // The skip connection, the upsampled values and the output of the convolution that reads both, of sixteen channels each.
+    assert_eq!(once, voxels * (16 + 16 + 16));
+    assert_eq!(twice, voxels * (16 + 4 * 16 + 16));
 }

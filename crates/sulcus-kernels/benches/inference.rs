@@ -17,7 +17,7 @@ use sulcus_kernels::inference::{
     ConvKernel, Emulation, InputTransform, Int8Weights, LayerInput, LayerOutput, PackedConv, Precision,
     Quantization, Values, ValuesMut, instance_norm_transform,
 };
-use sulcus_kernels::{ConvShape, Norm, NormScope, NormShape, conv_forward};
+use sulcus_kernels::{ConvShape, InstructionSet, Norm, NormScope, NormShape, conv_forward, instruction_set};
 
 /// A layer: its inputs (the second may have no channels), output channels, size, kernel edge and stride.
 #[derive(Clone, Copy)]
@@ -245,6 +245,11 @@ fn peak(precision: Precision) -> f64 {
 fn multiply_add(precision: Precision, steps: usize) -> usize {
     #[cfg(target_arch = "x86_64")]
     {
+        if precision != Precision::F32 && instruction_set() == InstructionSet::Amx {
+            #[expect(unsafe_code, reason = "matrix instructions")]
+            // SAFETY: AMX was detected, and its use permitted.
+            return unsafe { multiply_add_tiles(precision, steps) };
+        }
         if precision == Precision::Bf16 && is_x86_feature_detected!("avx512bf16") {
             #[expect(unsafe_code, reason = "vector instructions")]
             // SAFETY: AVX512-BF16 was detected.
@@ -283,6 +288,54 @@ macro_rules! independent_chains {
         }
         [$(chains.$chain,)+]
     }};
+}
+
+/// Products of tiles, with four tiles of sums. Fewer steps than of vectors, because each has many operations.
+///
+/// # Safety
+///
+/// The process may use AMX.
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "matrix instructions")]
+unsafe fn multiply_add_tiles(precision: Precision, steps: usize) -> usize {
+    /// Eight tiles of sixteen rows of 64 bytes.
+    #[repr(align(64))]
+    struct Configuration([u8; 64]);
+    let mut configuration = Configuration([0; 64]);
+    configuration.0[0] = 1;
+    for register in 0..8 {
+        configuration.0[16 + 2 * register] = 64;
+        configuration.0[48 + register] = 16;
+    }
+    let steps = steps / 4;
+    macro_rules! products {
+        ($instruction:literal) => {
+            std::arch::asm!(
+                "ldtilecfg [{configuration}]",
+                "2:",
+                concat!($instruction, " tmm0, tmm4, tmm6"),
+                concat!($instruction, " tmm1, tmm4, tmm7"),
+                concat!($instruction, " tmm2, tmm5, tmm6"),
+                concat!($instruction, " tmm3, tmm5, tmm7"),
+                "dec {steps}",
+                "jnz 2b",
+                "tilerelease",
+                configuration = in(reg) configuration.0.as_ptr(),
+                steps = inout(reg) steps => _,
+                options(nostack),
+            )
+        };
+    }
+    // SAFETY: the caller guarantees the instructions; the registers are used in this block alone, whose tiles are zeros.
+    unsafe {
+        if precision == Precision::Bf16 {
+            products!("tdpbf16ps");
+        } else {
+            products!("tdpbsud");
+        }
+    }
+    let channels = if precision == Precision::Bf16 { 32 } else { 64 };
+    steps * 4 * 16 * 16 * channels * 2
 }
 
 #[cfg(target_arch = "x86_64")]

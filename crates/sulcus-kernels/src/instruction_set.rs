@@ -2,6 +2,9 @@
 
 use std::sync::OnceLock;
 
+#[cfg(target_arch = "x86_64")]
+use crate::amx::Amx;
+
 /// A SIMD instruction set that the kernels are compiled for, in ascending order of register width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -15,6 +18,9 @@ pub enum InstructionSet {
     Avx2,
     /// x86-64 with AVX-512F: 16 lanes of `f32` per register.
     Avx512,
+    /// x86-64 with AMX for bfloat16 and 8-bit integers, on Linux, and the extensions of AVX-512 that come with it. Layers for inference in
+    /// these precisions multiply tiles of matrices; everything else is computed as with [`Self::Avx512`].
+    Amx,
 }
 
 /// The instruction set that the convolutions use on this processor: the widest one that it has.
@@ -24,6 +30,9 @@ pub fn instruction_set() -> InstructionSet {
     *FOUND.get_or_init(|| {
         #[cfg(target_arch = "x86_64")]
         {
+            if Amx::detect().is_some() {
+                return InstructionSet::Amx;
+            }
             if is_x86_feature_detected!("avx512f") {
                 return InstructionSet::Avx512;
             }

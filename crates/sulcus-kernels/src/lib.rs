@@ -13,8 +13,8 @@
 //! - [`Adam`], [`Sgd`]: optimizer steps
 //! - [`inference`]: layers for inference, with packed weights and fused normalisation
 //!
-//! Instruction sets (AVX-512, AVX2 with FMA, or the target's baseline) are detected at run time; SIMD128 of WebAssembly is used by modules that
-//! are compiled for it. Work is distributed over
+//! Instruction sets (AMX, AVX-512, AVX2 with FMA, or the target's baseline) are detected at run time; SIMD128 of WebAssembly is used by modules
+//! that are compiled for it. Work is distributed over
 //! rayon's current thread pool. The results are identical to the bit on any number of threads; they may differ in the last
 //! bits between instruction sets.
 //!
@@ -31,6 +31,7 @@
 //! # Ok::<(), sulcus_kernels::KernelError>(())
 //! ```
 
+mod amx;
 mod conv;
 mod conv_transpose;
 mod convolution;

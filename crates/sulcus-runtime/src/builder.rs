@@ -432,12 +432,14 @@ enum NativeRank {
 
 impl NativeRank {
     /// With AVX-512 the native engine takes half the time of ONNX Runtime for 3-D networks, the same for 2-D networks, and as much or slightly
-    /// more in 8-bit integers. With AVX2 its kernels reach the same share of the processor's peak. Elsewhere nothing was measured.
+    /// more in 8-bit integers, with AMX half as much. With AVX2 its kernels reach the same share of the processor's peak. Elsewhere nothing
+    /// was measured.
     #[cfg(feature = "native")]
     fn new(files: &[ModelFile]) -> Self {
         let in_bytes = files.iter().any(|file| file.spec.precision() == Precision::Int8);
         match (sulcus_engine::has_vector_kernels(), in_bytes) {
             (true, false) => Self::First,
+            (true, true) if sulcus_engine::has_tile_kernels() => Self::First,
             // tract does not run models in 8-bit integers.
             (_, true) => Self::BeforeTract,
             (false, false) => Self::Last,

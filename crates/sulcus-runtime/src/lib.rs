@@ -88,8 +88,8 @@
 //! # Engines and devices
 //!
 //! [`Engine::Native`] runs the graphs that Sulcus exports and imports on this project's own kernels, including those in 8-bit integers,
-//! and refuses others by name. [`Engine::Auto`] is the native engine on processors with AVX2 or AVX-512. For graphs that it does not
-//! know, in 8-bit integers, on other processors, and on GPUs it is ONNX Runtime if [`OrtSearch`] finds it, and otherwise a built-in engine.
+//! and refuses others by name. [`Engine::Auto`] is the native engine on processors with AVX2 or AVX-512, in 8-bit integers with AMX. For
+//! graphs that it does not know, on other processors, and on GPUs it is ONNX Runtime if [`OrtSearch`] finds it, and otherwise a built-in engine.
 //! [`Device::Auto`] is CUDA if ONNX Runtime's provider starts, and the processor otherwise. [`Segmenter::engine`],
 //! [`Segmenter::device`] and [`Segmenter::notes`] return the choice. A *named* engine, device or library is used, or an error is
 //! returned: there is no silent fallback. An [`EngineFactory`] adds an engine of your own.

@@ -39,7 +39,7 @@ fn interleave_wide(
     target: &mut [f32],
 ) -> usize {
     let count = target.len() / LANES;
-    if instruction_set != InstructionSet::Avx512 || used == 0 || source.len() < (used - 1) * plane + count {
+    if instruction_set < InstructionSet::Avx512 || used == 0 || source.len() < (used - 1) * plane + count {
         return 0;
     }
     let whole = count / LANES * LANES;
@@ -97,7 +97,7 @@ unsafe fn deinterleave_wide(
     channels: &[SharedMut],
     [offset, step]: [usize; 2],
 ) -> usize {
-    if instruction_set != InstructionSet::Avx512 || step > 2 {
+    if instruction_set < InstructionSet::Avx512 || step > 2 {
         return 0;
     }
     for (index, sums) in sums.chunks(LANES * LANES).enumerate() {

@@ -233,7 +233,7 @@ impl LaneType {
     pub(crate) fn single(instruction_set: InstructionSet) -> Self {
         match instruction_set {
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => Self::Avx512,
+            InstructionSet::Avx512 | InstructionSet::Amx => Self::Avx512,
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 => Self::Avx2,
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]

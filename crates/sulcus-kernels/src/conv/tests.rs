@@ -14,6 +14,9 @@ const TOLERANCE: f64 = 1e-5;
 /// The instruction sets that this processor can run.
 fn available() -> Vec<InstructionSet> {
     match instruction_set() {
+        InstructionSet::Amx => {
+            vec![InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512, InstructionSet::Amx]
+        }
         InstructionSet::Avx512 => vec![InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512],
         InstructionSet::Avx2 => vec![InstructionSet::Portable, InstructionSet::Avx2],
         InstructionSet::Simd128 => vec![InstructionSet::Portable, InstructionSet::Simd128],

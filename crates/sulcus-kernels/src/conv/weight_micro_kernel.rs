@@ -149,9 +149,9 @@ pub(super) fn choose_weight_tile(instruction_set: InstructionSet, taps: usize, p
     let taps = if taps == 3 { 3 } else { 1 };
     let (panels, rows) = match instruction_set {
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 if taps == 3 => (panels.clamp(1, 2), 8 / panels.clamp(1, 2)),
+        InstructionSet::Avx512 | InstructionSet::Amx if taps == 3 => (panels.clamp(1, 2), 8 / panels.clamp(1, 2)),
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 => (panels.clamp(1, 2), 8),
+        InstructionSet::Avx512 | InstructionSet::Amx => (panels.clamp(1, 2), 8),
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => (1, if taps == 3 { 2 } else { 6 }),
         _ => (1, if taps == 3 { 1 } else { 2 }),
@@ -166,7 +166,7 @@ pub(super) fn weight_micro_kernel_for(
 ) -> Option<WeightKernel> {
     match instruction_set {
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 => weight_micro_kernels!(avx512, size;
+        InstructionSet::Avx512 | InstructionSet::Amx => weight_micro_kernels!(avx512, size;
             1 x 1: 1 2 3 4 5 6 7 8;
             1 x 3: 1 2 3 4 5 6 7 8;
             2 x 1: 1 2 3 4 5 6 7 8;

@@ -1,5 +1,11 @@
 //! What happens to the sums of the micro-kernels before they are written: residual, activation, statistics and storage.
 
+#[cfg(target_arch = "x86_64")]
+mod planar;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use planar::{MAX_TAPS, PlanarMoments, PlanarSums};
+
 use super::moments::{SegmentSums, SegmentWriter};
 use super::prefetch::prefetch_write_range;
 use super::rows::{Quantizer, bf16_row, load_row, quantize_row};
@@ -49,6 +55,9 @@ pub(super) struct Epilogue<'a> {
     pub(super) slope: f32,
     /// The factors that turn 32-bit integer sums into values, `[panel][16]`; `None` for sums in single precision.
     pub(super) dequantize: Option<&'a [f32]>,
+    /// The biases, `[panel][16]`, which sums of tiles are without.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "there are none on this architecture"))]
+    pub(super) initial: &'a [f32],
     pub(super) outputs: usize,
     /// The number of values in a channel of the output.
     pub(super) plane: usize,

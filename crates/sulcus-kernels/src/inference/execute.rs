@@ -1,5 +1,7 @@
 //! Runs a convolution with [`PackedWeights`]: splits it into blocks, packs the input, calls the micro-kernels and the epilogue.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod tap_rows;
 mod winograd;
 
@@ -110,6 +112,8 @@ impl<'a> Execution<'a> {
         let width = out[2];
         let block_columns = if weights.is_pointwise() {
             (POINTWISE_BLOCK / input.groups() / MAX_COLUMNS).clamp(1, 20) * MAX_COLUMNS
+        } else if weights.amx.is_some() {
+            width
         } else {
             // Blocks of equal width, in whole vectors.
             width.div_ceil(width.div_ceil(MAX_BLOCK_COLUMNS)).next_multiple_of(LANES)
@@ -139,6 +143,7 @@ impl<'a> Execution<'a> {
             residual,
             slope,
             dequantize: self.weights.dequantize(),
+            initial: &self.weights.initial,
             outputs: self.weights.outputs,
             plane: enlarged.iter().product(),
         };
@@ -172,6 +177,11 @@ impl<'a> Execution<'a> {
 
     /// The tile for the largest group of panels.
     fn tile(&self) -> TileSize {
+        if self.weights.amx.is_some() {
+            // Two groups of positions are computed together, if need be of two rows.
+            let rows = if self.block_columns.div_ceil(LANES) % 2 == 1 { 2 } else { 1 };
+            return TileSize { panels: self.weights.panels().min(2), rows, columns: LANES, taps: 1 };
+        }
         let panels = if self.is_transposed() { self.weights.upsampling[2] } else { self.weights.panels() };
         let taps = if self.uses_winograd { 1 } else { self.weights.taps };
         choose_tile(self.weights.lanes, self.positions(self.block_columns), panels, taps)
@@ -207,8 +217,11 @@ impl<'a> Execution<'a> {
 
     /// The padded input that some outputs read, with room for `planes` planes.
     fn region(&self, planes: usize, rows: &Range<usize>, columns: &Range<usize>) -> Region {
+        let (_, amx) = self.weights.input_format();
         let (layout, padded_columns) = if self.uses_winograd {
             (ColumnLayout::Winograd, columns.len().next_multiple_of(TILE) + HALO)
+        } else if amx.is_some() {
+            (ColumnLayout::Aligned(self.stride[2]), self.input.size[2].min(columns.len() * self.stride[2]))
         } else {
             (ColumnLayout::Phases(self.stride[2]), (columns.len() - 1) * self.stride[2] + self.kernel[2])
         };
@@ -220,6 +233,7 @@ impl<'a> Execution<'a> {
             columns: padded_columns,
             groups: self.input.groups(),
             layout,
+            amx,
         }
     }
 
@@ -396,6 +410,10 @@ impl<'a> Execution<'a> {
         view: &mut View<'_>,
         epilogue: &Epilogue<'_>,
     ) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(weights) = &self.weights.amx {
+            return self.run_plane_amx(weights, block, group, d, view, epilogue);
+        }
         if self.uses_winograd {
             return self.run_plane_winograd(block, group, d, view, epilogue);
         }

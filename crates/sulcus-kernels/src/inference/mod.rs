@@ -12,12 +12,24 @@
 //! integers. What is packed are *cells* of 32 bits that hold one, two or four channels: the micro-kernels broadcast a cell,
 //! whatever it holds. And the sums of up to 96 columns go through an epilogue before they are written.
 //!
+//! # AMX
+//!
+//! In bfloat16 and in 8-bit integers, processors with AMX multiply tiles: sixteen output channels, times sixteen neighbouring positions, times
+//! as many input channels as 64 bytes hold. The packed cells are read as they are: the cell rows of a tile are sixteen channel groups, or the
+//! groups of neighbouring rows of taps, which follow each other in memory. A tile has to begin at a cache line, so that it cannot be shifted by
+//! a tap: the taps along W are output channels of their own, and the epilogue adds their sums with the shift of each. Sums are planar and
+//! need not be transposed. The sums of integers are exact and therefore the same as on other instruction sets. In bfloat16 the order of
+//! the sums differs, and numbers below 2⁻¹²⁶ count as zero.
+//!
+//! # Winograd
+//!
 //! Kernels of three taps along W with stride 1 use Winograd's filtering in single precision where the output is large enough and has enough input channels: half
 //! of the multiplications, with 1.5 times the rounding errors. The shape of the layer alone decides, so that results depend neither
 //! on the batch nor on the number of threads.
 
 mod epilogue;
 mod execute;
+mod few_outputs;
 mod moments;
 mod pack;
 mod packed_conv;

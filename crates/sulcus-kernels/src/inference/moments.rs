@@ -26,6 +26,12 @@ impl SegmentSums {
     pub(super) const EMPTY: Self =
         Self { shift: [0.0; LANES], sum: [0.0; LANES], squares: [0.0; LANES], count: 0 };
 
+    /// Sums that were gathered elsewhere: of the deviations from `shift` and of their squares.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "all are gathered here"))]
+    pub(super) fn new(shift: [f32; LANES], [sum, squares]: [[f32; LANES]; 2], count: usize) -> Self {
+        Self { shift, sum, squares, count }
+    }
+
     /// Adds positions, `[positions][16]`. Must be compiled for the instruction set of its caller.
     #[inline(always)]
     pub(super) fn add(&mut self, positions: &[[f32; LANES]]) {

@@ -1,9 +1,14 @@
 //! Packs the input of a convolution: conversion, transform, zero padding and the cells that the micro-kernels broadcast.
 
-use super::rows::{Quantizer, load_row, to_bf16};
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
+use super::rows::{Quantizer, load_row, quantize_row, to_bf16};
 use super::tensor::{ChannelTransform, LayerInput, Quantization, Values};
 use super::winograd;
+use crate::amx::Amx;
 use crate::instruction_set::InstructionSet;
+use crate::scratch::LANES;
 use crate::simd::{Kernel, Simd, dispatch_on};
 
 /// What a cell, the 32 bits that a micro-kernel broadcasts, holds.
@@ -52,6 +57,33 @@ pub(super) struct PaddedInput<'a> {
     /// The number of zeros before the first element of each axis.
     pub(super) padding: [usize; 3],
     pub(super) format: CellFormat,
+    /// What becomes of each 8-bit integer of a channel, `[N·C]`, where that is faster than computing it for each value.
+    pub(super) tables: Vec<ByteTable>,
+}
+
+/// What becomes of each 8-bit integer.
+pub(super) type ByteTable = [u8; 256];
+
+/// Channels of fewer voxels are converted one by one.
+const MIN_TABLE_VOXELS: usize = 1024;
+
+/// Computes a table: transform and quantization of each integer.
+struct FillTable {
+    transform: Option<ChannelTransform>,
+    quantization: Quantization,
+}
+
+impl Kernel for FillTable {
+    type Output = ByteTable;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> ByteTable {
+        let mut table = std::array::from_fn(|index| index as u8);
+        let mut values = [0.0; 256];
+        load_row(simd, Values::U8(&table), self.transform, &mut values);
+        quantize_row(&values, self.quantization, &mut table);
+        table
+    }
 }
 
 /// How the columns of a packed row lie in memory.
@@ -59,6 +91,8 @@ pub(super) struct PaddedInput<'a> {
 pub(super) enum ColumnLayout {
     /// As many phases as the stride along W has: with a stride of 2, even columns come before odd ones.
     Phases(usize),
+    /// The same, with every phase at the beginning of a cache line. The region has no columns of padding.
+    Aligned(usize),
     /// A phase for each frequency, with one value per tile.
     Winograd,
 }
@@ -76,13 +110,16 @@ pub(super) struct Region {
     pub(super) columns: usize,
     pub(super) groups: usize,
     pub(super) layout: ColumnLayout,
+    /// The proof of AMX, if it reads the cells.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "there is none on this architecture"))]
+    pub(super) amx: Option<Amx>,
 }
 
 impl Region {
     /// The number of column phases.
     pub(super) fn phases(&self) -> usize {
         match self.layout {
-            ColumnLayout::Phases(phases) => phases,
+            ColumnLayout::Phases(phases) | ColumnLayout::Aligned(phases) => phases,
             ColumnLayout::Winograd => winograd::FREQUENCIES,
         }
     }
@@ -91,6 +128,8 @@ impl Region {
     pub(super) fn phase(&self) -> usize {
         match self.layout {
             ColumnLayout::Phases(phases) => self.columns.div_ceil(phases),
+            // An odd number of cache lines, so that the rows of a tile are spread over the sets of the cache.
+            ColumnLayout::Aligned(phases) => (self.columns.div_ceil(phases).div_ceil(LANES) | 1) * LANES,
             ColumnLayout::Winograd => (self.columns - winograd::HALO) / winograd::TILE,
         }
     }
@@ -114,16 +153,51 @@ impl Region {
     pub(super) fn temporary(&self, format: CellFormat) -> usize {
         match self.layout {
             ColumnLayout::Phases(1) if format == CellFormat::F32 => 0,
-            ColumnLayout::Phases(_) => format.channels() * self.group_step(),
+            ColumnLayout::Phases(_) | ColumnLayout::Aligned(_) => format.channels() * self.group_step(),
             ColumnLayout::Winograd => self.columns + winograd::row_memory(self.phase()),
         }
     }
 }
 
 impl<'a> PaddedInput<'a> {
+    /// An input for a layer that is computed with AMX or without. The tables are computed here.
+    pub(super) fn new(
+        tensors: &'a [LayerInput<'a>],
+        channels: [usize; 2],
+        size: [usize; 3],
+        padding: [usize; 3],
+        (format, amx): (CellFormat, Option<Amx>),
+    ) -> Self {
+        // AMX reads no columns of padding.
+        let padding = if amx.is_some() { [padding[0], padding[1], 0] } else { padding };
+        let mut input = Self { tensors, channels, size, padding, format, tables: Vec::new() };
+        let voxels: usize = size.iter().product();
+        let has_bytes = tensors.iter().any(|tensor| matches!(tensor.values, Values::U8(_)));
+        if let (CellFormat::U8(quantization), Some(_)) = (format, amx)
+            && has_bytes
+            && voxels >= MIN_TABLE_VOXELS
+        {
+            let batch = tensors.first().map_or(0, |tensor| tensor.values.len() / (channels[0] * voxels));
+            let transforms =
+                (0..batch).flat_map(|sample| (0..input.total()).map(move |channel| (sample, channel)));
+            input.tables = transforms
+                .map(|(sample, channel)| {
+                    let transform = input.channel(sample, channel).and_then(|(_, transform)| transform);
+                    dispatch_on(InstructionSet::Amx, FillTable { transform, quantization })
+                })
+                .collect();
+        }
+        input
+    }
+
+    /// The number of channels of all tensors.
+    pub(super) fn total(&self) -> usize {
+        self.channels[0] + self.channels[1]
+    }
+
     /// The number of channel groups.
     pub(super) fn groups(&self) -> usize {
-        (self.channels[0] + self.channels[1]).div_ceil(self.format.channels())
+        self.total().div_ceil(self.format.channels())
     }
 
     /// Whether a padded coordinate of an axis lies in the padding.
@@ -132,7 +206,7 @@ impl<'a> PaddedInput<'a> {
     }
 
     /// The values of a channel of a sample and what is applied to them; `None` beyond the last channel.
-    fn channel(&self, sample: usize, channel: usize) -> Option<(Values<'a>, Option<ChannelTransform>)> {
+    pub(super) fn channel(&self, sample: usize, channel: usize) -> Option<(Values<'a>, Option<ChannelTransform>)> {
         let (tensor, local) =
             if channel < self.channels[0] { (0, channel) } else { (1, channel - self.channels[0]) };
         if local >= self.channels[tensor] {
@@ -161,6 +235,12 @@ impl<'a> PaddedInput<'a> {
     ) {
         if self.is_padding(0, d) {
             target.fill(self.format.padding());
+            return;
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(amx) = region.amx
+            && wide::pack(amx, self, region, [sample, d, from], target)
+        {
             return;
         }
         dispatch_on(instruction_set, PackPlane { input: self, region, sample, d, from, target, temporary });
@@ -230,9 +310,11 @@ impl Kernel for PackPlane<'_> {
                 }
                 match (input.format, region.layout) {
                     (CellFormat::F32, _) => split_phases(temporary, phase, target),
-                    (CellFormat::Bf16, ColumnLayout::Phases(2)) => pair_cells::<2>(temporary, phase, target),
+                    (CellFormat::Bf16, ColumnLayout::Phases(2) | ColumnLayout::Aligned(2)) => {
+                        pair_cells::<2>(temporary, phase, target)
+                    }
                     (CellFormat::Bf16, _) => pair_cells::<1>(temporary, phase, target),
-                    (CellFormat::U8(quantization), ColumnLayout::Phases(2)) => {
+                    (CellFormat::U8(quantization), ColumnLayout::Phases(2) | ColumnLayout::Aligned(2)) => {
                         quad_cells::<2>(temporary, phase, quantization, target);
                     }
                     (CellFormat::U8(quantization), _) => quad_cells::<1>(temporary, phase, quantization, target),

@@ -1,6 +1,7 @@
 //! A convolution with packed weights, for inference.
 
 use super::execute::Execution;
+use super::few_outputs;
 use super::pack::PaddedInput;
 use super::precision::{Emulation, Machine, Precision};
 use super::tensor::{LayerInput, LayerOutput};
@@ -145,7 +146,7 @@ impl PackedConv {
         shape: &ConvShape,
     ) -> PaddedInput<'a> {
         let padding = shape.kernel.map(|edge| edge / 2);
-        PaddedInput { tensors, channels, size: shape.size, padding, format: self.weights.format }
+        PaddedInput::new(tensors, channels, shape.size, padding, self.weights.input_format())
     }
 
     /// Computes the convolution of a batch.
@@ -174,7 +175,9 @@ impl PackedConv {
         // A pointwise convolution is one over a single long row.
         let shape = shape.flattened();
         let input = self.padded_input(inputs, channels, &shape);
-        Execution::new(&self.weights, batch, &input, shape.output_size()).run(output);
+        if let Some(output) = few_outputs::run(&self.weights, batch, &input, output) {
+            Execution::new(&self.weights, batch, &input, shape.output_size()).run(output);
+        }
         Ok(())
     }
 }

@@ -113,13 +113,7 @@ impl PackedConvTranspose {
     /// [`KernelError::Shape`] for an empty or too large shape.
     pub fn packed_input_bytes(&self, batch: usize, size: [usize; 3]) -> Result<usize, KernelError> {
         self.check_shape(batch, size)?;
-        let input = PaddedInput {
-            tensors: &[],
-            channels: [self.inputs, 0],
-            size,
-            padding: [0; 3],
-            format: self.weights.format,
-        };
+        let input = PaddedInput::new(&[], [self.inputs, 0], size, [0; 3], self.weights.input_format());
         Ok(Execution::new(&self.weights, batch, &input, size).shared_floats() * size_of::<f32>())
     }
 
@@ -155,7 +149,7 @@ impl PackedConvTranspose {
         let enlarged = self.check_shape(batch, size)?;
         let channels = input_channels(inputs, batch, size.iter().product(), self.inputs)?;
         output.check(batch, self.outputs, enlarged.iter().product())?;
-        let input = PaddedInput { tensors: inputs, channels, size, padding: [0; 3], format: self.weights.format };
+        let input = PaddedInput::new(inputs, channels, size, [0; 3], self.weights.input_format());
         Execution::new(&self.weights, batch, &input, size).run(output);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The precisions of the multiply-adds, and which of them this processor has instructions for.
 
+use crate::amx::Amx;
 use crate::conv::micro_kernel::LaneType;
 use crate::error::KernelError;
 use crate::instruction_set::{InstructionSet, instruction_set};
@@ -17,7 +18,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Whether this processor has instructions for the precision: AVX512-BF16 for bfloat16; AVX512-VNNI, AVX-VNNI, AVX2 or SIMD128
+    /// Whether this processor has instructions for the precision: AMX or AVX512-BF16 for bfloat16; AMX, AVX512-VNNI, AVX-VNNI, AVX2 or SIMD128
     /// for integers.
     pub fn is_supported(self) -> bool {
         Machine::new(instruction_set(), self, MAX_AVX2_WEIGHT).is_ok()
@@ -42,6 +43,8 @@ pub(super) struct Machine {
     pub(super) instruction_set: InstructionSet,
     pub(super) lanes: LaneType,
     pub(super) precision: Precision,
+    /// The proof of AMX, if it computes the layer.
+    pub(super) amx: Option<Amx>,
 }
 
 impl Machine {
@@ -60,7 +63,9 @@ impl Machine {
             Precision::Bf16 => "bfloat16",
             _ => "8-bit integers",
         }))?;
-        Ok(Self { instruction_set, lanes, precision })
+        let multiplies_tiles = instruction_set >= InstructionSet::Amx && precision != Precision::F32;
+        let amx = if multiplies_tiles { Amx::detect() } else { None };
+        Ok(Self { instruction_set, lanes, precision, amx })
     }
 
     /// The same, in plain Rust where it is allowed and the processor has no instructions.
@@ -83,7 +88,7 @@ impl Machine {
             Precision::Bf16 => LaneType::ArrayBf16,
             Precision::Int8 => LaneType::ArrayInt8,
         };
-        Self { instruction_set, lanes, precision }
+        Self { instruction_set, lanes, precision, amx: None }
     }
 }
 

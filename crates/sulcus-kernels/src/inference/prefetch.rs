@@ -65,8 +65,9 @@ impl<'a> PlanePrefetch<'a> {
         // There is nothing to prefetch in the padding.
         let values = if plane < depth { (end - first) * width } else { 0 };
         let channels = input.channels[0] + input.channels[1];
-        // For values of four bytes. Smaller values fill fewer lines, some of which are then prefetched twice.
-        let lines = (values * size_of::<f32>()).div_ceil(LINE);
+        let bytes = input.tensors.iter().map(|tensor| tensor.values.bytes_each()).max().unwrap_or(1);
+        // With another tensor of smaller values, the lines after those are skipped.
+        let lines = (values * bytes).div_ceil(LINE);
         let quota = (channels * lines).div_ceil(steps.max(1));
         let start = plane.wrapping_mul(height).wrapping_add(first).wrapping_mul(width);
         Self { input, sample, start, values, lines, channel: 0, line: 0, quota }

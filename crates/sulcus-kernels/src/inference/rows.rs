@@ -98,18 +98,18 @@ pub(super) fn to_bf16(value: f32) -> u16 {
 /// A [`Quantization`] in the form that needs few instructions for a value.
 #[derive(Clone, Copy)]
 pub(super) struct Quantizer {
-    inverse: f32,
-    scale: f32,
+    pub(super) inverse: f32,
+    pub(super) scale: f32,
     /// The smallest and the largest number of steps from 0.
-    low: f32,
-    high: f32,
-    zero_point: u32,
+    pub(super) low: f32,
+    pub(super) high: f32,
+    pub(super) zero_point: u32,
 }
 
 impl Quantizer {
     /// 1.5 · 2²³. Adding it to a small number rounds that to an integer, half to even, in the processor's default mode, and leaves the
     /// integer in the lowest bits.
-    const ROUND: f32 = 12_582_912.0;
+    pub(super) const ROUND: f32 = 12_582_912.0;
 
     #[inline(always)]
     pub(super) fn new(quantization: Quantization) -> Self {

@@ -29,6 +29,15 @@ impl<'a> Values<'a> {
         self.len() == 0
     }
 
+    /// The bytes of a value.
+    pub(super) fn bytes_each(&self) -> usize {
+        match self {
+            Self::F32(_) => size_of::<f32>(),
+            Self::Bf16(_) => size_of::<u16>(),
+            Self::U8(_) => size_of::<u8>(),
+        }
+    }
+
     /// The values `from..from + count`.
     pub(super) fn part(&self, from: usize, count: usize) -> Values<'a> {
         match self {

@@ -1,5 +1,7 @@
 //! Packed weights of a convolution or a transposed convolution.
 
+mod amx;
+
 use std::sync::OnceLock;
 
 use super::pack::CellFormat;
@@ -7,10 +9,12 @@ use super::precision::{Machine, Precision};
 use super::rows::to_bf16;
 use super::tensor::Quantization;
 use super::winograd;
+use crate::amx::Amx;
 use crate::conv::ConvShape;
 use crate::conv::micro_kernel::{LaneType, MicroKernel, TileSize, micro_kernel_for};
 use crate::instruction_set::InstructionSet;
 use crate::scratch::{AlignedFloats, LANES};
+pub(super) use amx::AmxWeights;
 
 /// The channels, the kernel and the stride of a convolution. The padding is `kernel / 2` zeros on both sides of each axis. A
 /// 2-D convolution has a kernel edge and a stride of 1 along the depth.
@@ -66,8 +70,10 @@ pub(super) struct PackedWeights {
     pub(super) upsampling: [usize; 3],
     /// The number of neighbouring taps that share their inputs: 1 or 3.
     pub(super) taps: usize,
-    /// `[panel][tap row][channel group][tap][16]`, in cells.
+    /// `[panel][tap row][channel group][tap][16]`, in cells; none if the layer is computed with AMX.
     pub(super) cells: AlignedFloats,
+    /// The weights as tiles, if the layer is computed with AMX.
+    pub(super) amx: Option<AmxWeights>,
     /// The same transformed for Winograd's filtering, from the first call on that uses it.
     pub(super) winograd: OnceLock<AlignedFloats>,
     /// The initial value of the accumulators, `[panel][16]`: the bias.
@@ -86,16 +92,15 @@ impl PackedWeights {
         bias: impl Fn(usize) -> f32,
     ) -> Self {
         let format = if machine.precision == Precision::Bf16 { CellFormat::Bf16 } else { CellFormat::F32 };
-        let taps = tap_group(machine, kernel);
-        let cells = pack_cells(kernel, format, taps, |output, channels, tap| match format {
+        let cell = |output: usize, channels: &[usize], tap: usize| match format {
             CellFormat::Bf16 => {
                 let member =
                     |index: usize| channels.get(index).map_or(0.0, |&channel| value(output, channel, tap));
                 u32::from(to_bf16(member(0))) | u32::from(to_bf16(member(1))) << 16
             }
             _ => value(output, channels[0], tap).to_bits(),
-        });
-        Self::new(machine, format, kernel, cells, bias)
+        };
+        Self::new(machine, format, kernel, cell, |_, _| 0, bias)
     }
 
     /// Packs weights in 8-bit integers. The sums of a quantized input exceed those of its values by the zero point times the
@@ -103,18 +108,23 @@ impl PackedWeights {
     pub(super) fn integers(machine: Machine, kernel: ConvKernel, weights: &Int8Weights<'_>) -> Self {
         let format = CellFormat::U8(weights.input);
         let taps = kernel.taps();
-        let cells = pack_cells(kernel, format, tap_group(machine, kernel), |output, channels, tap| {
+        let cell = |output: usize, channels: &[usize], tap: usize| {
             let byte = |&channel: &usize| weights.weight[(output * kernel.inputs + channel) * taps + tap];
             channels.iter().rev().fold(0, |cell, channel| cell << 8 | u32::from(byte(channel).cast_unsigned()))
-        });
+        };
         let per_output = kernel.inputs * taps;
+        let of_output = |output: usize| weights.weight[output * per_output..][..per_output].iter();
+        let sum = |sum: i32, weight: &i8| sum.wrapping_add(i32::from(*weight));
+        let zero_point = i32::from(weights.input.zero_point);
+        let edge = |output: usize, tap: usize| {
+            let of_tap = of_output(output).skip(tap).step_by(kernel.kernel[2]);
+            of_tap.fold(0, sum).wrapping_mul(zero_point).cast_unsigned()
+        };
         let bias = |output: usize| {
-            let of_output = &weights.weight[output * per_output..][..per_output];
-            let sum = of_output.iter().fold(0_i32, |sum, weight| sum.wrapping_add(i32::from(*weight)));
-            let offset = sum.wrapping_mul(i32::from(weights.input.zero_point));
+            let offset = of_output(output).fold(0, sum).wrapping_mul(zero_point);
             f32::from_bits(weights.bias[output].wrapping_sub(offset).cast_unsigned())
         };
-        let mut packed = Self::new(machine, format, kernel, cells, bias);
+        let mut packed = Self::new(machine, format, kernel, cell, edge, bias);
         let mut factors = AlignedFloats::zeros(packed.initial.len());
         for (factor, scale) in factors.iter_mut().zip(weights.scale) {
             *factor = weights.input.scale * scale;
@@ -123,7 +133,25 @@ impl PackedWeights {
         packed
     }
 
+    /// Packs weights as tiles or as cells. `cell` gives the cell of an output channel, of the input channels of a group and of a tap, `edge`
+    /// what a padded column adds to the sum of an output channel by the taps along W of one number.
     fn new(
+        machine: Machine,
+        format: CellFormat,
+        kernel: ConvKernel,
+        cell: impl Fn(usize, &[usize], usize) -> u32,
+        edge: impl Fn(usize, usize) -> u32,
+        bias: impl Fn(usize) -> f32,
+    ) -> Self {
+        let amx = machine.amx.map(|amx| AmxWeights::new(amx, kernel, format, &cell, edge));
+        let cells = match &amx {
+            Some(_) => AlignedFloats::zeros(0),
+            None => pack_cells(kernel, format, tap_group(machine, kernel), cell),
+        };
+        Self { amx, ..Self::with_cells(machine, format, kernel, cells, bias) }
+    }
+
+    fn with_cells(
         machine: Machine,
         format: CellFormat,
         kernel: ConvKernel,
@@ -148,6 +176,7 @@ impl PackedWeights {
             upsampling,
             taps,
             cells,
+            amx: None,
             winograd,
             initial,
             factors,
@@ -162,11 +191,20 @@ impl PackedWeights {
         cells: &[f32],
         bias: impl Fn(usize) -> f32,
     ) -> Self {
-        let machine =
-            Machine { instruction_set, lanes: LaneType::single(instruction_set), precision: Precision::F32 };
+        let machine = Machine {
+            instruction_set,
+            lanes: LaneType::single(instruction_set),
+            precision: Precision::F32,
+            amx: None,
+        };
         let transformed = winograd::transform_weights(instruction_set, cells, kernel.inputs, 3);
-        let packed = Self::new(machine, CellFormat::F32, kernel, AlignedFloats::zeros(0), bias);
+        let packed = Self::with_cells(machine, CellFormat::F32, kernel, AlignedFloats::zeros(0), bias);
         Self { winograd: OnceLock::from(transformed), ..packed }
+    }
+
+    /// What the cells of the input hold, and the proof of AMX if it reads them.
+    pub(super) fn input_format(&self) -> (CellFormat, Option<Amx>) {
+        (self.format, self.amx.as_ref().map(|weights| weights.amx))
     }
 
     /// Whether every output reads one input at the same position.
@@ -193,7 +231,7 @@ impl PackedWeights {
         self.initial.len() / LANES
     }
 
-    /// Cells from one panel to the next.
+    /// Cells from one panel to the next, where they are not tiles.
     pub(super) fn panel_cells(&self) -> usize {
         self.cells.len() / self.panels()
     }

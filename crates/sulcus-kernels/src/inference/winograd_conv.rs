@@ -29,6 +29,6 @@ pub(crate) fn convolve(
         *channels = *count;
     }
     let padding = kernel.kernel.map(|edge| edge / 2);
-    let input = PaddedInput { tensors: &tensors, channels, size, padding, format: CellFormat::F32 };
+    let input = PaddedInput::new(&tensors, channels, size, padding, (CellFormat::F32, None));
     Execution::new(&weights, batch, &input, size).run(LayerOutput::raw(y));
 }

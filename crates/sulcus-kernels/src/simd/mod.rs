@@ -197,5 +197,5 @@ pub(crate) fn max_instruction_set() -> InstructionSet {
     #[cfg(test)]
     return crate::tests::max_instruction_set();
     #[cfg(not(test))]
-    InstructionSet::Avx512
+    InstructionSet::Amx
 }

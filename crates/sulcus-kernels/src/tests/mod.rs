@@ -24,14 +24,15 @@ pub(crate) fn max_instruction_set() -> InstructionSet {
     *LIMIT.get_or_init(|| match std::env::var(LIMIT_VARIABLE).as_deref() {
         Ok("portable") => InstructionSet::Portable,
         Ok("avx2") => InstructionSet::Avx2,
-        _ => InstructionSet::Avx512,
+        Ok("avx512") => InstructionSet::Avx512,
+        _ => InstructionSet::Amx,
     })
 }
 
 /// The instruction sets that this processor can run.
 pub(crate) fn available() -> Vec<InstructionSet> {
     let widest = instruction_set().min(max_instruction_set());
-    let all = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512];
+    let all = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512, InstructionSet::Amx];
     all.into_iter().filter(|set| *set <= widest).collect()
 }
 

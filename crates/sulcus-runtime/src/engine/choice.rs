@@ -5,8 +5,8 @@ use std::str::FromStr;
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Engine {
-    /// On processors with AVX2 or AVX-512 the native engine, where it runs the model. For other models, models in 8-bit integers, on other
-    /// processors, and on GPUs, ONNX Runtime; without it a built-in engine.
+    /// On processors with AVX2 or AVX-512 the native engine, where it runs the model; for models in 8-bit integers on processors with AMX. For
+    /// other models, on other processors, and on GPUs, ONNX Runtime; without it a built-in engine.
     #[default]
     Auto,
     /// ONNX Runtime, loaded at run time.

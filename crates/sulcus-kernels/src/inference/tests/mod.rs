@@ -5,6 +5,7 @@ mod conv;
 mod conv_transpose;
 mod pointwise;
 mod precision;
+mod tiles;
 
 use proptest::test_runner::TestCaseError;
 
