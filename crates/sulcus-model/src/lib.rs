@@ -22,6 +22,7 @@ mod grid_axes;
 mod network;
 mod nnunet;
 mod normalisation;
+mod pack;
 mod postprocess;
 mod precision;
 mod region;
@@ -39,6 +40,9 @@ pub use network::{
 };
 pub use nnunet::{NnunetOrigin, NnunetResampling, NnunetSpacing, ResamplingMethod};
 pub use normalisation::Normalisation;
+pub use pack::{
+    CanonicalGrid, FileSpec, Locate, NothingFound, PACK_VERSION, PackNetwork, PackSpec, Part, Recipe, SplitRule,
+};
 pub use postprocess::Postprocess;
 pub use precision::{Calibration, Precision, QuantizationReport, UnknownPrecision};
 pub use region::Region;

@@ -1,6 +1,7 @@
 //! The command line: commands, options and their help. [`values`] parses the values of options.
 
 mod import;
+mod pack;
 mod precision;
 mod prediction;
 mod scans;
@@ -12,7 +13,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub(crate) use import::{ImportCommand, NnunetArgs};
+pub(crate) use import::{ImportCommand, NnunetArgs, TotalsegmentatorArgs};
+pub(crate) use pack::PackArgs;
 pub(crate) use prediction::{ComputeArgs, DoctorArgs, InstallArgs, PredictArgs, ServeArgs};
 pub(crate) use scans::{ConvertArgs, EvaluateArgs, FigureArgs, InfoArgs, ViewArgs};
 pub(crate) use training::{DemoArgs, ExportArgs, PlanArgs, PlanChoices, SplitArgs, TrainArgs};
@@ -64,6 +66,9 @@ pub(crate) enum Command {
     /// Write a trained model of another program as one ONNX file
     #[command(subcommand, after_help = "Example:\n  sulcus import nnunet MODEL_FOLDER -o model.onnx")]
     Import(ImportCommand),
+    /// Put two models into one file: a rough one that finds what the other one segments
+    #[command(after_help = "Example:\n  sulcus pack rough.onnx model.onnx --margin 20 -o pack.onnx")]
+    Pack(PackArgs),
     /// Segment scans
     #[command(after_help = "Example:\n  sulcus predict -m model.onnx scan.nii.gz -o mask.nii.gz")]
     Predict(PredictArgs),

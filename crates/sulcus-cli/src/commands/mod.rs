@@ -9,6 +9,7 @@ pub(crate) mod export;
 pub(crate) mod figure;
 pub(crate) mod import;
 pub(crate) mod info;
+pub(crate) mod pack;
 pub(crate) mod plan;
 pub(crate) mod predict;
 pub(crate) mod runtime_install;

@@ -22,6 +22,7 @@ mod faults;
 mod http;
 mod label_tables;
 mod nnunet;
+mod packs;
 mod pictures;
 mod plan;
 mod plausibility;

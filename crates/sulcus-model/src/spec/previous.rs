@@ -46,7 +46,6 @@ impl MaskUse {
 impl PreviousNetwork {
     /// Far more than are used in practice. A file with more is damaged.
     const MAX_IN_TURN: usize = 4;
-    const MAX_NAME: usize = 64;
 
     /// Name of the graph's input for this network.
     pub fn input_name(&self) -> String {
@@ -61,8 +60,7 @@ impl PreviousNetwork {
     /// Checks the network, and that it fits the next one.
     pub(crate) fn check(&self, next: &ModelSpec) -> Result<(), String> {
         let Self { name, spec, mask: MaskUse::InputChannels { labels, resampling } } = self;
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if name.is_empty() || name.len() > Self::MAX_NAME || !name.chars().all(is_name) {
+        if !is_network_name(name) {
             return Err(format!("the name of its previous network `{name}` must be letters, digits, - and _"));
         }
         let others: Vec<&Self> = spec.previous_networks().collect();
@@ -89,4 +87,11 @@ impl PreviousNetwork {
         }
         resampling.check()
     }
+}
+
+/// Whether values of a graph can have a network's name before theirs.
+pub(crate) fn is_network_name(name: &str) -> bool {
+    const MAX_LENGTH: usize = 64;
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    !name.is_empty() && name.len() <= MAX_LENGTH && name.chars().all(fits)
 }
