@@ -40,8 +40,8 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from totalsegmentator.python_api import totalsegmentator
 
 TABLES = json.loads((Path(__file__).parents[2] / "crates/sulcus-nnunet/src/totalsegmentator/tasks.json").read_text())
-# A rough network finds a label in so many voxels of 6 mm or 3 mm, so that the box is smaller than the scan.
-ROUGH_VOXELS = 3
+# By how much the logits of labels that a task looks for are lowered.
+RARITY = 0.6
 
 
 def network(dataset, labels, trainer, configuration, spacing, reader, scan, patch, rare=()):
@@ -50,6 +50,8 @@ def network(dataset, labels, trainer, configuration, spacing, reader, scan, patc
     target = Path(os.environ["nnUNet_results"]) / name
     if target.exists():
         return
+    # TotalSegmentator sets these to the folder of its weights.
+    os.environ |= {name: str(models.ROOT / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     models.TRAINERS.setdefault(trainer, recursive_find_trainer_class_by_name(trainer))
     torch.manual_seed(dataset)
     changes = {
@@ -78,16 +80,13 @@ def network(dataset, labels, trainer, configuration, spacing, reader, scan, patc
 
 
 def make_rare(checkpoint, labels):
-    """Lowers the logits of labels until they are found in a few voxels only; `find_rare` says by how much."""
+    """Lowers the logits of labels, so that they are found in a few voxels only and the box is smaller than the scan."""
     saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
     weights = saved["network_weights"]
     heads = sorted(key for key in weights if key.startswith("decoder.seg_layers.") and key.endswith(".bias"))
     for label in labels:
         weights[heads[-1]][label] -= RARITY
     torch.save(saved, checkpoint)
-
-
-RARITY = 0.6
 
 
 def resampled(scan, spacing, folder):

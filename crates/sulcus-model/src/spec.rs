@@ -478,7 +478,9 @@ fn check_version(found: u32) -> Result<(), SpecError> {
         return Ok(());
     }
     if found == PACK_VERSION {
-        return Err(SpecError::Invalid(format!("its format version is {found}, that of packs, but it has no recipe")));
+        return Err(SpecError::Invalid(format!(
+            "its format version is {found}, that of packs, but it has no recipe"
+        )));
     }
     Err(SpecError::Invalid(format!(
         "its format version is {found}, this program knows {OLDEST_VERSION} to {PACK_VERSION}: use a newer sulcus"

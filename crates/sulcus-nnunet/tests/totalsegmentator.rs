@@ -37,10 +37,14 @@ fn task_becomes_a_recipe() {
     assert_eq!(locate.grid.unwrap().mm, Some([6.0; 3]));
     let rough = &pack.networks[0].spec.labels;
     let sought: Vec<&str> = locate.labels.iter().map(|label| rough.get(*label).unwrap().name.as_str()).collect();
-    let expected = ["clavicula_left", "clavicula_right", "vertebrae_C1", "vertebrae_C5", "vertebrae_T1", "vertebrae_T4"];
+    let expected =
+        ["clavicula_left", "clavicula_right", "vertebrae_C1", "vertebrae_C5", "vertebrae_T1", "vertebrae_T4"];
     assert_eq!(sought, expected);
     assert_eq!(pack.recipe.grid.unwrap().mm, Some([0.75, 0.75, 1.0]));
-    assert_eq!(pack.recipe.split, Some(SplitRule { above_voxels: 512 * 512 * 900, above_slices: 200, margin: 20 }));
+    assert_eq!(
+        pack.recipe.split,
+        Some(SplitRule { above_voxels: 512 * 512 * 900, above_slices: 200, margin: 20 })
+    );
     // The numbers and names of the result are those of TotalSegmentator's class map, whatever the parts call them.
     assert_eq!(pack.labels.entries().len(), 23);
     for (part, network) in pack.parts() {
@@ -75,7 +79,8 @@ fn missing_and_other_weights_are_named() {
     copy(&weights(), &results);
     // TotalSegmentator's own folder, above the weights, is as good.
     assert!(import_totalsegmentator(folder.path(), "headneck_muscles").is_ok());
-    let [first, second] = ["Dataset778_headneck_muscles_part1_492subj", "Dataset779_headneck_muscles_part2_492subj"];
+    let [first, second] =
+        ["Dataset778_headneck_muscles_part1_492subj", "Dataset779_headneck_muscles_part2_492subj"];
     let configuration = "nnUNetTrainer_DASegOrd0_NoMirroring__nnUNetPlans__3d_fullres_high";
     // The second part has fewer labels than the first one.
     std::fs::remove_dir_all(results.join(second)).unwrap();
@@ -84,7 +89,10 @@ fn missing_and_other_weights_are_named() {
     assert!(matches!(&other, TaskError::OtherWeights { reason, .. } if reason.contains("no label 12")), "{other}");
     std::fs::rename(results.join(first).join(configuration), results.join(first).join("other")).unwrap();
     let error = import_totalsegmentator(&results, "headneck_muscles").unwrap_err().to_string();
-    assert!(error.contains("there is no folder nnUNetTrainer_DASegOrd0_NoMirroring__nnUNetPlans__3d_fullres_high"), "{error}");
+    assert!(
+        error.contains("there is no folder nnUNetTrainer_DASegOrd0_NoMirroring__nnUNetPlans__3d_fullres_high"),
+        "{error}"
+    );
     copy(&results.join(first), &results.join("Dataset778_again"));
     let error = import_totalsegmentator(&results, "headneck_muscles").unwrap_err().to_string();
     assert!(error.contains("several folders of data set 778"), "{error}");

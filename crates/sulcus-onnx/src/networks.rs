@@ -86,7 +86,12 @@ const MAX_JOINED_BYTES: usize = (2 << 30) - (64 << 20);
 ///
 /// # Errors
 /// [`OnnxError::Pack`] if the files use different operator sets or are too large together, and those of [`split_networks`].
-pub fn join_networks(files: &[&[u8]], pack: &PackSpec, doc: &str, producer_version: &str) -> Result<Vec<u8>, OnnxError> {
+pub fn join_networks(
+    files: &[&[u8]],
+    pack: &PackSpec,
+    doc: &str,
+    producer_version: &str,
+) -> Result<Vec<u8>, OnnxError> {
     let refused = |reason: String| Err(OnnxError::Pack { reason });
     let bytes: usize = files.iter().map(|file| file.len()).sum();
     if bytes > MAX_JOINED_BYTES {

@@ -4,13 +4,13 @@
 
 use prost::Message;
 use sulcus_model::{
-    FileSpec, Locate, MaskUse, ModelSpec, NnunetResampling, NothingFound, PACK_VERSION, PackNetwork, PackSpec, Part,
-    PreviousNetwork, Recipe, StageConfig,
+    FileSpec, Locate, MaskUse, ModelSpec, NnunetResampling, NothingFound, PACK_VERSION, PackNetwork, PackSpec,
+    Part, PreviousNetwork, Recipe, StageConfig,
 };
 use sulcus_onnx::messages::ModelProto;
 use sulcus_onnx::{
-    Axis, GraphBuilder, OnnxError, attribute, join_networks, read_constants, read_file_spec, read_model, read_spec,
-    split_networks, split_pack, with_pack_spec,
+    Axis, GraphBuilder, OnnxError, attribute, join_networks, read_constants, read_file_spec, read_model,
+    read_spec, split_networks, split_pack, with_pack_spec,
 };
 use sulcus_testing::test_spec;
 
@@ -87,7 +87,8 @@ fn networks_come_out_as_they_went_in() {
     assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2]);
     let weights = |file: &[u8]| read_constants(file).unwrap()[0].values[0];
     let all: Vec<f32> = parts.iter().flatten().map(|file| weights(file)).collect();
-    let alone: Vec<f32> = split_networks(file(&cascade(), 5.0), &cascade()).unwrap().iter().map(|f| weights(f)).collect();
+    let alone: Vec<f32> =
+        split_networks(file(&cascade(), 5.0), &cascade()).unwrap().iter().map(|f| weights(f)).collect();
     assert_eq!(all, [1.0, 5.0, 6.0]);
     assert_eq!(all[1..], alone);
     for file in parts.iter().flatten() {

@@ -7,7 +7,9 @@ use sulcus_model::{
 };
 use sulcus_pipeline::{PackGrid, PipelineError, locate, merge};
 use sulcus_testing::test_spec;
-use sulcus_volume::{Geometry, Image, Label, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing};
+use sulcus_volume::{
+    Geometry, Image, Label, LabelMap, LabelTable, Orientation, OrientationSource, RasFromVoxel, Spacing,
+};
 
 fn network(name: &str) -> PackNetwork {
     let spec = test_spec(3).labels(&[(1, "one"), (2, "two")]).build();
@@ -87,8 +89,14 @@ fn recipes_that_do_not_fit_are_refused() {
         assert!(locate(&|l| l.margin_mm[1] = margin).contains("margin"), "{margin}");
     }
     for mm in [0.0, -1.0, f64::NAN, 1e9] {
-        assert!(locate(&|l| l.grid = Some(CanonicalGrid { mm: Some([1.0, mm, 1.0]) })).contains("voxel size"), "{mm}");
-        assert!(refused(&|p| p.recipe.grid = Some(CanonicalGrid { mm: Some([mm; 3]) })).contains("voxel size"), "{mm}");
+        assert!(
+            locate(&|l| l.grid = Some(CanonicalGrid { mm: Some([1.0, mm, 1.0]) })).contains("voxel size"),
+            "{mm}"
+        );
+        assert!(
+            refused(&|p| p.recipe.grid = Some(CanonicalGrid { mm: Some([mm; 3]) })).contains("voxel size"),
+            "{mm}"
+        );
     }
     for (above_slices, margin) in [(60, 0), (59, 20), (60, usize::MAX)] {
         let split = SplitRule { above_voxels: 1, above_slices, margin };

@@ -142,7 +142,6 @@ mod machine;
 mod memory;
 
 mod note;
-mod pack;
 mod report;
 mod segmentation;
 mod segmenter;

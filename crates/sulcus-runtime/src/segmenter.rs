@@ -1,21 +1,24 @@
+mod pack;
+mod predict;
+
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use sulcus_model::{CropRule, GoldenCase, ModelSpec, PackSpec, Precision, SpecError};
+use sulcus_model::{GoldenCase, ModelSpec, PackSpec, Precision, SpecError};
 use sulcus_pipeline::{
-    Crop, EngineMemory, InferencePlan, InferenceSettings, Numerics, Outputs, PipelineError, Prediction, Progress,
-    ScanChecks, ScanInput, ScanWarning, StageSeconds, WindowOptions, check_memory, check_scan, min_memory_bytes,
+    EngineMemory, InferencePlan, InferenceSettings, Numerics, Outputs, Progress, ScanChecks, ScanInput,
+    WindowOptions, check_memory, check_scan, min_memory_bytes,
 };
-use sulcus_volume::{Geometry, Image, Label, LabelMap};
+use sulcus_volume::{Geometry, Image, LabelMap};
 
 use crate::device::compute_precision;
 use crate::ensemble::common_postprocessing;
 use crate::loaded::Model;
 use crate::machine::default_memory_limit;
-use crate::memory::{loaded_bytes, peak_memory_bytes};
-use crate::pack;
-use crate::stages::{Stage, StageCheck, StageResult, TileCounter, add, for_each_stage};
-use crate::{Device, Engine, Error, ErrorKind, Note, Seconds, SegmentOptions, Segmentation};
+use crate::memory::loaded_bytes;
+use crate::stages::{Stage, StageCheck, TileCounter, for_each_stage};
+use crate::{Device, Engine, Error, ErrorKind, Note, SegmentOptions, Segmentation};
+use predict::{Work, crop_reserve};
 
 /// One or more loaded models that segment scans.
 ///
@@ -58,33 +61,6 @@ struct Request<'a> {
     numerics: Numerics,
     /// `None` for a scan that is not checked.
     checks: Option<ScanChecks>,
-}
-
-/// Models that predict a scan together, and how.
-pub(crate) struct Work<'a> {
-    pub(crate) models: &'a [&'a Model],
-    /// The specification that they share, with the postprocessing that is applied.
-    pub(crate) spec: &'a ModelSpec,
-    pub(crate) settings: InferenceSettings,
-    /// Whether the caller limits the memory.
-    pub(crate) is_limited: bool,
-}
-
-/// What predictions took.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Effort {
-    pub(crate) seconds: StageSeconds,
-    /// The part of the time during which the engine computed.
-    pub(crate) engine_secs: f64,
-    pub(crate) tiles: usize,
-}
-
-impl Effort {
-    pub(crate) fn add(&mut self, more: &Self) {
-        add(&mut self.seconds, &more.seconds);
-        self.engine_secs += more.engine_secs;
-        self.tiles += more.tiles;
-    }
 }
 
 /// The largest deviation of the number of foreground voxels of a golden case where values between layers are rounded. Engines that are
@@ -251,21 +227,13 @@ impl Segmenter {
     }
 
     /// A network of the pack.
-    pub(crate) fn network(&self, name: &str) -> Result<&Model, Error> {
+    fn network(&self, name: &str) -> Result<&Model, Error> {
         let index = self.pack.iter().flat_map(|pack| &pack.networks).position(|network| network.name == name);
         index.and_then(|index| self.models.get(index)).ok_or_else(|| ErrorKind::NoModel.into())
     }
 
-    pub(crate) fn networks(&self) -> &[Model] {
-        &self.models
-    }
-
-    pub(crate) fn checks(&self) -> ScanChecks {
-        self.checks
-    }
-
     /// Whether the caller limits the memory.
-    pub(crate) fn is_limited(&self, of_call: Option<u64>) -> bool {
+    fn is_limited(&self, of_call: Option<u64>) -> bool {
         of_call.or(self.settings.memory_limit).is_some()
     }
 
@@ -277,7 +245,7 @@ impl Segmenter {
         settings
     }
 
-    pub(crate) fn memory_limit(&self, of_call: Option<u64>) -> Option<u64> {
+    fn memory_limit(&self, of_call: Option<u64>) -> Option<u64> {
         of_call.or(self.settings.memory_limit).or(self.default_memory_limit)
     }
 
@@ -432,56 +400,7 @@ impl Segmenter {
         Ok(segmentation)
     }
 
-    /// Crops the scan if the models require it, makes a plan, and executes the plan on the engine. `check` sees what the models see.
-    pub(crate) fn predict(
-        &self,
-        work: Work<'_>,
-        scan: ScanInput<'_>,
-        check: &mut dyn FnMut(&Image) -> Result<(), Error>,
-        counter: &mut TileCounter<'_>,
-    ) -> Result<(Prediction, Effort), Error> {
-        let Work { models, spec, mut settings, is_limited } = work;
-        let (scan, crop) = cropped(spec, scan, &mut settings)?;
-        settings.scan = scan.ownership();
-        check(scan.image())?;
-        let stage = Stage::plan(models.to_vec(), scan.image().geometry(), &settings)?;
-        check_available(stage.peak_bytes().saturating_sub(self.loaded_bytes))?;
-        stage.release_sessions(is_limited);
-        counter.begin(stage.tiles());
-        let StageResult { prediction, seconds, engine_secs } = stage.run(spec, scan, counter)?;
-        let prediction = match crop {
-            Some(crop) => crop.restore(spec, prediction)?,
-            None => prediction,
-        };
-        Ok((prediction, Effort { seconds, engine_secs, tiles: stage.tiles() }))
-    }
-
-    /// The result for the caller. `spec` says which labels there are.
-    pub(crate) fn segmentation(
-        &self,
-        spec: &ModelSpec,
-        prediction: Prediction,
-        effort: &Effort,
-        warnings: Vec<ScanWarning>,
-    ) -> Segmentation {
-        Segmentation {
-            labels: prediction.labels,
-            probabilities: prediction.probabilities,
-            table: spec.labels.clone(),
-            structures: spec.structures(),
-            warnings,
-            steps: Vec::new(),
-            tiles: effort.tiles,
-            seconds: Seconds::of_stages(effort.seconds, effort.engine_secs),
-            peak_memory_bytes: peak_memory_bytes(),
-            engine: self.settings.engine,
-            device: self.settings.device,
-            precision: self.precision.clone(),
-            numerics: self.numerics,
-        }
-    }
-
-    pub(crate) fn inference_settings(&self, outputs: Outputs, limit: Option<u64>) -> InferenceSettings {
+    fn inference_settings(&self, outputs: Outputs, limit: Option<u64>) -> InferenceSettings {
         let mut settings = InferenceSettings::default();
         settings.window = self.window;
         settings.numerics = self.numerics;
@@ -493,46 +412,4 @@ impl Segmenter {
         settings.loaded_bytes = self.loaded_bytes;
         settings
     }
-}
-
-/// Requests the memory of a prediction from the system and returns it. What the system refuses is an error here, and would
-/// end the process later.
-fn check_available(bytes: u64) -> Result<(), PipelineError> {
-    let length = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let mut memory: Vec<u8> = Vec::new();
-    let reserved = memory.try_reserve_exact(length);
-    // The compiler may leave out memory that nothing uses.
-    std::hint::black_box(&memory);
-    reserved.map_err(|_| PipelineError::Memory { values: length / size_of::<f32>() })
-}
-
-/// Crops the scan to the box that the models see. Memory is reserved for the mask of the whole scan, and for the scan if
-/// the caller keeps it.
-fn cropped<'a>(
-    spec: &ModelSpec,
-    scan: ScanInput<'a>,
-    settings: &mut InferenceSettings,
-) -> Result<(ScanInput<'a>, Option<Crop>), Error> {
-    let Some(crop) = Crop::of(spec, scan.image())? else { return Ok((scan, None)) };
-    settings.reserved_bytes =
-        settings.reserved_bytes.saturating_add(crop_reserve(spec, settings.outputs, crop.full()));
-    settings.cropped_from = Some(crop.full().shape());
-    if let ScanInput::Borrowed(image) = &scan {
-        settings.reserved_bytes += size_of_val(image.data()) as u64;
-    }
-    let part = crop.image(scan.image())?;
-    Ok((ScanInput::Owned(part), Some(crop)))
-}
-
-/// The memory that a model with cropping needs besides the box, in bytes: mask and probabilities of the whole scan. 0 for
-/// other models.
-fn crop_reserve(spec: &ModelSpec, outputs: Outputs, scan: &Geometry) -> u64 {
-    if spec.crop == CropRule::Whole {
-        return 0;
-    }
-    let bytes_per_voxel = match outputs {
-        Outputs::LabelsAndProbabilities => size_of::<Label>() + size_of::<f32>() * spec.classes(),
-        Outputs::Labels => size_of::<Label>(),
-    };
-    (bytes_per_voxel as u64).saturating_mul(scan.voxels() as u64)
 }

@@ -70,7 +70,8 @@ fn coarse_to_fine(nothing_found: NothingFound) -> PackSpec {
 
 /// Both networks on a grid of other voxels, whose labels are renumbered.
 fn two_parts(mm: [f64; 3]) -> PackSpec {
-    let part = |network: &str, merge: &[[u16; 2]]| Part { network: network.to_owned(), merge: Some(merge.to_vec()) };
+    let part =
+        |network: &str, merge: &[[u16; 2]]| Part { network: network.to_owned(), merge: Some(merge.to_vec()) };
     let names = [(5, "middle".to_owned()), (6, "bright".to_owned()), (7, "bright of the second".to_owned())];
     PackSpec {
         name: "parts".to_owned(),
@@ -103,7 +104,8 @@ fn build(pack: &PackSpec) -> Segmenter {
 fn rough_network_says_what_the_other_one_sees() {
     let scan = scan();
     for builder in builders() {
-        let segmenter = builder.clone().model_bytes(bytes(&coarse_to_fine(NothingFound::WholeScan))).build().unwrap();
+        let segmenter =
+            builder.clone().model_bytes(bytes(&coarse_to_fine(NothingFound::WholeScan))).build().unwrap();
         let mut seen = Vec::new();
         let mut observer = |progress: Progress| {
             seen.push(progress);
@@ -217,9 +219,7 @@ fn packs_keep_the_memory_limit_and_can_be_stopped() {
         assert!(segmenter.check_memory(geometry, 0, Outputs::Labels, Some(required)).is_ok());
         let error = segmenter.check_memory(geometry, 0, Outputs::Labels, Some(required - 1)).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Pipeline(PipelineError::MemoryLimit { .. })), "{error}");
-        let limited = |bytes: u64| {
-            segmenter.segment(&scan, SegmentOptions::default().with_max_memory(bytes))
-        };
+        let limited = |bytes: u64| segmenter.segment(&scan, SegmentOptions::default().with_max_memory(bytes));
         let free = segmenter.segment(&scan, SegmentOptions::default()).unwrap();
         assert_eq!(limited(2 * required).unwrap().labels, free.labels);
         let error = limited(segmenter.loaded_memory_bytes() + 1).unwrap_err();
@@ -243,9 +243,15 @@ fn what_a_pack_cannot_do_is_refused() {
     let scan = scan();
     let parts = build(&two_parts([1.0; 3]));
     let error = parts.segment(&scan, SegmentOptions::default().with_probabilities()).unwrap_err();
-    assert_eq!(error.to_string(), "the mask of `parts` is put together from masks on another grid, so there are no probabilities; ask for the mask alone");
+    assert_eq!(
+        error.to_string(),
+        "the mask of `parts` is put together from masks on another grid, so there are no probabilities; ask for the mask alone"
+    );
     let both = builders()[0].clone().model_bytes(bytes(&two_parts([1.0; 3]))).model_bytes(model(3));
-    assert_eq!(both.build().unwrap_err().to_string(), "a pack has a recipe of its own, so it cannot be averaged with other models: model 1 of 2");
+    assert_eq!(
+        both.build().unwrap_err().to_string(),
+        "a pack has a recipe of its own, so it cannot be averaged with other models: model 1 of 2"
+    );
     let two_channels = Image::new(*scan.geometry(), 2, [scan.data(), scan.data()].concat()).unwrap();
     for pack in [coarse_to_fine(NothingFound::WholeScan), two_parts([1.0; 3])] {
         let error = build(&pack).segment(&two_channels, SegmentOptions::default()).unwrap_err();

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use serde::Serialize;
-use sulcus_model::{
-    Locate, ModelSpec, NothingFound, PACK_VERSION, PackNetwork, PackSpec, Part, Recipe, SPEC_KEY,
-};
+use sulcus_model::{Locate, ModelSpec, NothingFound, PACK_VERSION, PackNetwork, PackSpec, Part, Recipe, SPEC_KEY};
 use sulcus_onnx::join_networks;
 use sulcus_volume::Label;
 

@@ -162,7 +162,8 @@ fn check_part(part: &Part, own: &LabelTable, result: &LabelTable) -> Result<(), 
         return Err(format!("its recipe takes no label of the network `{network}`"));
     }
     let sources: Vec<Label> = pairs.iter().map(|[from, _]| *from).collect();
-    distinct(&sources).map_err(|label| format!("its recipe takes label {label} of the network `{network}` twice"))?;
+    distinct(&sources)
+        .map_err(|label| format!("its recipe takes label {label} of the network `{network}` twice"))?;
     for [from, to] in pairs {
         if own.get(from).is_none() {
             return Err(format!("its recipe takes label {from} of the network `{network}`, which lacks it"));

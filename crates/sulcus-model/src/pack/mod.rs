@@ -151,7 +151,6 @@ pub(crate) fn is_pack(json: &str) -> bool {
         format_version: u32,
         recipe: IgnoredAny,
     }
-    serde_json::from_str::<Kind>(json).is_ok_and(|Kind { format_version, recipe: IgnoredAny }| {
-        format_version == PACK_VERSION
-    })
+    serde_json::from_str::<Kind>(json)
+        .is_ok_and(|Kind { format_version, recipe: IgnoredAny }| format_version == PACK_VERSION)
 }

@@ -56,8 +56,8 @@ pub enum TaskError {
     },
     /// Weights that it needs are not in the folder.
     #[error(
-        "the task `{task}` needs weights that are not there: {}; TotalSegmentator fetches them with `totalseg_download_weights -t {task}` \
-         or when the task first runs: {}", missing.join(", "), path.display()
+        "the task `{task}` needs weights that are not there: {}; TotalSegmentator fetches them when it first runs the task: {}",
+        missing.join(", "), path.display()
     )]
     MissingWeights {
         /// Its name.
@@ -115,7 +115,8 @@ pub fn import_totalsegmentator(weights: &Path, task: &str) -> Result<ImportedTas
     let rough = wanted.locate.as_ref();
     let datasets: Vec<u32> = rough.map(|rough| rough.dataset).into_iter().chain(wanted.datasets.clone()).collect();
     let folders = find(&tables, weights, task, &datasets)?;
-    let mut networks = NetworkReader { folders: &folders, networks: Vec::new(), files: Vec::new(), sources: Vec::new() };
+    let mut networks =
+        NetworkReader { folders: &folders, networks: Vec::new(), files: Vec::new(), sources: Vec::new() };
     let mut recipe = Recipe {
         locate: None,
         grid: Some(CanonicalGrid { mm: wanted.mm }),
@@ -123,7 +124,8 @@ pub fn import_totalsegmentator(weights: &Path, task: &str) -> Result<ImportedTas
         parts: Vec::new(),
     };
     if let Some(rough) = rough {
-        let spec = networks.add(rough.dataset, &rough.trainer, "3d_fullres", &[Fold::Number(0)], ROUGH_TILE_STEP)?;
+        let spec =
+            networks.add(rough.dataset, &rough.trainer, "3d_fullres", &[Fold::Number(0)], ROUGH_TILE_STEP)?;
         let locate = locate(&tables, rough)?;
         check_labels(task, &spec, locate.labels.iter().copied(), networks.folder(rough.dataset))?;
         recipe.locate = Some(locate);
@@ -170,7 +172,8 @@ fn find(
             [folder] => {
                 folders.insert(*dataset, folder.clone());
             }
-            [] => missing.push(tables.folders.get(dataset).cloned().unwrap_or_else(|| format!("Dataset{dataset:03}_…"))),
+            [] => missing
+                .push(tables.folders.get(dataset).cloned().unwrap_or_else(|| format!("Dataset{dataset:03}_…"))),
             several => {
                 let names: Vec<String> = several.iter().map(|folder| folder.display().to_string()).collect();
                 return Err(ImportError::Layout {

@@ -43,7 +43,9 @@ impl PackGrid {
         });
         let grid = RasFromVoxel::new(rows).and_then(|map| turned.with_grid(to_shape, map));
         match grid {
-            Ok(grid) if to_shape.iter().all(|edge| *edge <= MAX_EDGE) => Ok(Self { grid, truncates: true, ..keeps }),
+            Ok(grid) if to_shape.iter().all(|edge| *edge <= MAX_EDGE) => {
+                Ok(Self { grid, truncates: true, ..keeps })
+            }
             _ => {
                 let (from_mm, to_mm) = (Spacing::new(from_mm)?, Spacing::new(to_mm)?);
                 let resampling = Some(Box::new(Resampling { from_mm, to_mm, from_shape, to_shape }));
@@ -59,7 +61,8 @@ impl PackGrid {
 
     /// The memory that a scan needs to be turned and resampled, besides its own, in bytes.
     pub fn bytes(&self, channels: usize) -> u64 {
-        let of = |geometry: &Geometry| (geometry.voxels() as u64).saturating_mul((channels * size_of::<f32>()) as u64);
+        let of =
+            |geometry: &Geometry| (geometry.voxels() as u64).saturating_mul((channels * size_of::<f32>()) as u64);
         of(&self.turned).saturating_add(of(&self.grid))
     }
 

@@ -56,7 +56,8 @@ pub fn merge(part: &Part, mask: &LabelMap, result: LabelMap) -> Result<LabelMap,
     result.geometry().check_same_grid(mask.geometry())?;
     let (geometry, mut labels) = result.into_parts();
     let greatest = mask.data().iter().copied().max().unwrap_or(0);
-    let table: Vec<Label> = (0..=greatest).map(|label| if label == 0 { 0 } else { part.label_of(label) }).collect();
+    let table: Vec<Label> =
+        (0..=greatest).map(|label| if label == 0 { 0 } else { part.label_of(label) }).collect();
     for (to, label) in labels.iter_mut().zip(mask.data()) {
         match table.get(usize::from(*label)) {
             None | Some(0) => {}

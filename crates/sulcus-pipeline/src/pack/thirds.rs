@@ -75,7 +75,8 @@ mod tests {
             let mut whole = vec![0; 12 * slices];
             for part in 0..Thirds::COUNT {
                 let seen = thirds.image(part, &image).unwrap();
-                let mask = LabelMap::new(*seen.geometry(), seen.data().iter().map(|v| *v as u16).collect()).unwrap();
+                let mask =
+                    LabelMap::new(*seen.geometry(), seen.data().iter().map(|v| *v as u16).collect()).unwrap();
                 thirds.put(part, &mask, &mut whole);
                 let third = slices / 3;
                 let expected = [0..third + 3, third - 2..2 * third + 3, 2 * third - 2..slices][part].clone();

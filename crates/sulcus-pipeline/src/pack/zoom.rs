@@ -104,10 +104,7 @@ mod tests {
             assert_eq!(found[at].to_bits(), f64::to_bits(value), "{at}: {} is not {value}", found[at]);
         }
         assert_eq!(nearest(4, 9), [0, 0, 1, 1, 2, 2, 2, 3, 3]);
-        assert_eq!(
-            nearest(10, 23),
-            [0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 7, 7, 7, 8, 8, 9, 9]
-        );
+        assert_eq!(nearest(10, 23), [0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 7, 7, 7, 8, 8, 9, 9]);
         assert_eq!((nearest(5, 2), nearest(7, 4)), (vec![0, 4], vec![0, 2, 4, 6]));
         assert_eq!((nearest(3, 1), nearest(1, 3)), (vec![0], vec![0; 3]));
     }

@@ -37,11 +37,7 @@ struct NetworkRecord<'a> {
 ///
 /// # Errors
 /// When the task cannot be imported, an engine disagrees, or the file cannot be written.
-pub(crate) fn totalsegmentator(
-    args: &TotalsegmentatorArgs,
-    library: &OrtLibrary,
-    ui: Ui,
-) -> Result<(), CliError> {
+pub(crate) fn totalsegmentator(args: &TotalsegmentatorArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
     check_output(&args.output)?;
     let ImportedTask { mut pack, files, sources } = read(&args.weights, &args.task)?;
     let engines = Engines::find(library)?;
@@ -75,9 +71,11 @@ pub(crate) fn totalsegmentator(
     if !args.json {
         return Ok(());
     }
-    let networks = pack.networks.iter().zip(sources.iter().zip(&checked)).map(|(network, (source, checked))| {
-        NetworkRecord { name: &network.name, model: source, checked }
-    });
+    let networks = pack
+        .networks
+        .iter()
+        .zip(sources.iter().zip(&checked))
+        .map(|(network, (source, checked))| NetworkRecord { name: &network.name, model: source, checked });
     output::json(&TaskRecord {
         task: &args.task,
         output: &args.output,
@@ -89,7 +87,9 @@ pub(crate) fn totalsegmentator(
 
 fn read(weights: &PathBuf, task: &str) -> Result<ImportedTask, CliError> {
     import_totalsegmentator(weights, task).map_err(|error| match &error {
-        ImportError::Task(TaskError::Unknown { .. } | TaskError::Licensed { .. } | TaskError::Unsupported { .. }) => {
+        ImportError::Task(
+            TaskError::Unknown { .. } | TaskError::Licensed { .. } | TaskError::Unsupported { .. },
+        ) => {
             let known = totalsegmentator_tasks().unwrap_or_default().join(", ");
             CliError::usage(&error).hint(format_args!("tasks that can be imported: {known}"))
         }

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use sulcus_model::{
-    CanonicalGrid, Locate, ModelSpec, NothingFound, PackNetwork, PackSpec, Part, SplitRule,
-};
+use sulcus_model::{CanonicalGrid, Locate, ModelSpec, NothingFound, PackNetwork, PackSpec, Part, SplitRule};
 use sulcus_volume::{Label, LabelTable};
 
 use crate::output::rules::{normalisation, spacing};
@@ -64,7 +62,9 @@ fn grid(rule: &CanonicalGrid) -> String {
 
 fn split(rule: &SplitRule) -> String {
     let SplitRule { above_voxels, above_slices, margin } = rule;
-    format!("in three above {above_voxels} voxels and {above_slices} slices, with {margin} slices around each part")
+    format!(
+        "in three above {above_voxels} voxels and {above_slices} slices, with {margin} slices around each part"
+    )
 }
 
 fn describe_part(part: &Part, network: &PackNetwork) -> String {
@@ -75,7 +75,8 @@ fn describe_part(part: &Part, network: &PackNetwork) -> String {
 fn network(network: &PackNetwork) -> String {
     let ModelSpec { network: own, spacing: rule, patch, training, .. } = &network.spec;
     let features: Vec<usize> = own.stages.iter().map(|stage| stage.channels).collect();
-    let before: String = network.spec.previous_networks().map(|before| format!(", after {}", before.name)).collect();
+    let before: String =
+        network.spec.previous_networks().map(|before| format!(", after {}", before.name)).collect();
     format!(
         "{}: {}, {}-D, features {}, {}, patch {}{before}, trained on {} by {}",
         network.name,

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use sulcus_model::{
-    CanonicalGrid, Locate, ModelSpec, NothingFound, OutputActivation, PackSpec, Part, Recipe, SplitRule,
+    CanonicalGrid, CropRule, Locate, ModelSpec, NothingFound, OutputActivation, PackSpec, Part, Recipe, SplitRule,
 };
 use sulcus_pipeline::{
     Crop, InferenceSettings, Outputs, PackGrid, PipelineError, Prediction, Progress, ScanInput, ScanOwnership,
@@ -12,8 +12,9 @@ use sulcus_pipeline::{
 use sulcus_volume::{Geometry, Image, Label, LabelMap};
 use web_time::Instant;
 
+use super::Segmenter;
+use super::predict::{Effort, Work};
 use crate::loaded::Model;
-use crate::segmenter::{Effort, Segmenter, Work};
 use crate::stages::{StageCheck, TileCounter, for_each_stage};
 use crate::{Engine, Error, ErrorKind, PackStep, SegmentOptions, Segmentation, VoxelBox};
 
@@ -32,7 +33,7 @@ struct Run<'a, 'o> {
 ///
 /// # Errors
 /// As [`Segmenter::segment`], and if probabilities are asked for that the pack does not have.
-pub(crate) fn run(
+pub(super) fn run(
     segmenter: &Segmenter,
     pack: &PackSpec,
     scan: ScanInput<'_>,
@@ -118,7 +119,7 @@ impl Run<'_, '_> {
                 let network = rule.network.clone();
                 let sees_all = rule.nothing_found == NothingFound::WholeScan;
                 let warning = ScanWarning::NothingLocated { network, mask_is_empty: !sees_all };
-                add_warnings(&mut self.warnings, [warning], self.segmenter.checks())?;
+                add_warnings(&mut self.warnings, [warning], self.segmenter.checks)?;
                 Found::Nothing(rule.nothing_found)
             }
         })
@@ -244,15 +245,24 @@ impl Run<'_, '_> {
         if self.segmenter.engine() == Engine::Native || self.segmenter.device().is_gpu() {
             return 0;
         }
-        let others = self.segmenter.networks().iter().filter(|other| !std::ptr::eq(*other, model));
+        let others = self.segmenter.models.iter().filter(|other| !std::ptr::eq(*other, model));
         let bytes = others.map(|other| workspace_bytes(&other.planned(geometry), geometry));
         bytes.fold(0, u64::saturating_add)
     }
 
+    /// Compares the scan, or the box, with what the networks were trained on; where they crop scans, the cropped one.
     fn check(&mut self, models: &[&Model], image: &Image) -> Result<(), Error> {
-        let specs: Vec<&ModelSpec> = models.iter().flat_map(|model| model.chain()).map(|model| &model.spec).collect();
-        let found = check_scan(&specs, image, self.segmenter.checks())?;
-        add_warnings(&mut self.warnings, found, self.segmenter.checks())?;
+        let specs: Vec<&ModelSpec> =
+            models.iter().flat_map(|model| model.chain()).map(|model| &model.spec).collect();
+        for rule in [CropRule::Whole, CropRule::Nonzero] {
+            let specs: Vec<&ModelSpec> = specs.iter().copied().filter(|spec| spec.crop == rule).collect();
+            let Some(first) = specs.first() else { continue };
+            let found = match Crop::of(first, image)? {
+                None => check_scan(&specs, image, self.segmenter.checks)?,
+                Some(crop) => check_scan(&specs, &crop.image(image)?, self.segmenter.checks)?,
+            };
+            add_warnings(&mut self.warnings, found, self.segmenter.checks)?;
+        }
         Ok(())
     }
 
@@ -285,7 +295,8 @@ impl Run<'_, '_> {
 /// A mask that was put together has no probabilities.
 fn check_outputs(pack: &PackSpec, outputs: Outputs) -> Result<(), Error> {
     let Recipe { grid, split, parts, .. } = &pack.recipe;
-    let takes_over = matches!(parts.as_slice(), [only] if only.merge.is_none()) && grid.is_none() && split.is_none();
+    let takes_over =
+        matches!(parts.as_slice(), [only] if only.merge.is_none()) && grid.is_none() && split.is_none();
     match outputs {
         Outputs::LabelsAndProbabilities if !takes_over => {
             Err(ErrorKind::PackProbabilities { pack: pack.name.clone() }.into())
@@ -311,7 +322,8 @@ fn tiles_of(segmenter: &Segmenter, parts: &[Part], geometry: &Geometry, split: O
     let thirds = if split.is_some_and(|rule| rule.divides(geometry.shape())) { Thirds::COUNT } else { 1 };
     let [x, y, z] = geometry.shape();
     let seen = geometry.with_grid([x, y, z.div_ceil(thirds)], *geometry.ras_from_voxel()).unwrap_or(*geometry);
-    let tiles = |part: &Part| segmenter.network(&part.network).map_or(0, |model| tiles_on(segmenter, model, &seen));
+    let tiles =
+        |part: &Part| segmenter.network(&part.network).map_or(0, |model| tiles_on(segmenter, model, &seen));
     parts.iter().map(tiles).sum::<usize>() * thirds
 }
 
@@ -319,7 +331,7 @@ fn tiles_of(segmenter: &Segmenter, parts: &[Part], geometry: &Geometry, split: O
 ///
 /// # Errors
 /// Those of `check`, and if a grid cannot be processed.
-pub(crate) fn for_each_network(
+pub(super) fn for_each_network(
     segmenter: &Segmenter,
     pack: &PackSpec,
     geometry: &Geometry,
@@ -345,7 +357,7 @@ pub(crate) fn for_each_network(
 }
 
 /// The network whose plan is shown, and the grid on which it sees a scan.
-pub(crate) fn first_part<'a>(
+pub(super) fn first_part<'a>(
     segmenter: &'a Segmenter,
     pack: &PackSpec,
     geometry: &Geometry,
