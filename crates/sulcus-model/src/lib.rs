@@ -20,9 +20,11 @@ mod error;
 mod golden_case;
 mod grid_axes;
 mod network;
+mod network_name;
 mod nnunet;
 mod normalisation;
 mod pack;
+mod pack_version;
 mod postprocess;
 mod precision;
 mod region;
@@ -40,9 +42,8 @@ pub use network::{
 };
 pub use nnunet::{NnunetOrigin, NnunetResampling, NnunetSpacing, ResamplingMethod};
 pub use normalisation::Normalisation;
-pub use pack::{
-    CanonicalGrid, FileSpec, Locate, NothingFound, PACK_VERSION, PackNetwork, PackSpec, Part, Recipe, SplitRule,
-};
+pub use pack::{CanonicalGrid, FileSpec, Locate, NothingFound, PackNetwork, PackSpec, Part, Recipe, SplitRule};
+pub use pack_version::PACK_VERSION;
 pub use postprocess::Postprocess;
 pub use precision::{Calibration, Precision, QuantizationReport, UnknownPrecision};
 pub use region::Region;

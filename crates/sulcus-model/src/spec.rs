@@ -3,13 +3,12 @@ mod previous;
 use serde::{Deserialize, Serialize};
 use sulcus_volume::{Geometry, Interpolation, LabelTable, Spacing};
 
-use crate::pack::{PACK_VERSION, is_pack};
+use crate::pack_version::{PACK_VERSION, is_pack};
 use crate::{
     CropRule, GoldenCase, GridAxes, NetworkSpec, NnunetOrigin, NnunetSpacing, Normalisation, Postprocess,
     Precision, QuantizationReport, Region, SpecError, Structure, TrainingScans,
 };
 
-pub(crate) use previous::is_network_name;
 pub use previous::{MaskUse, PreviousNetwork};
 
 /// The key of the ONNX metadata entry that holds the specification.

@@ -4,7 +4,7 @@ use sulcus_onnx::OnnxError;
 
 use crate::checkpoint::CheckpointError;
 use crate::plans::PlansError;
-use crate::totalsegmentator::TaskError;
+use crate::task_error::TaskError;
 
 /// Why a model of nnU-Net cannot be imported.
 #[derive(Debug, thiserror::Error)]

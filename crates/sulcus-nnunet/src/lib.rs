@@ -17,6 +17,7 @@ mod network;
 mod pickle;
 mod plans;
 mod spec;
+mod task_error;
 mod totalsegmentator;
 
 pub use checkpoint::CheckpointError;
@@ -26,4 +27,5 @@ pub use folder::{CheckpointChoice, Fold};
 pub use import::{ImportOptions, ImportedModel, import};
 pub use pickle::PickleError;
 pub use plans::PlansError;
-pub use totalsegmentator::{ImportedTask, TaskError, import_totalsegmentator, totalsegmentator_tasks};
+pub use task_error::TaskError;
+pub use totalsegmentator::{ImportedTask, import_totalsegmentator, totalsegmentator_tasks};

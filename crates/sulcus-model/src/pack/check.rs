@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use sulcus_volume::{Label, LabelTable};
 
-use super::{CanonicalGrid, Locate, PACK_VERSION, PackNetwork, PackSpec, Part, SplitRule};
-use crate::spec::is_network_name;
+use super::{CanonicalGrid, Locate, PackNetwork, PackSpec, Part, SplitRule};
+use crate::network_name::is_network_name;
+use crate::pack_version::PACK_VERSION;
 use crate::{Region, SpecError};
 
 /// Far more networks than packs have. A file with more is damaged.

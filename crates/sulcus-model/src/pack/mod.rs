@@ -3,16 +3,13 @@
 mod check;
 mod recipe;
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use sulcus_volume::LabelTable;
 
+use crate::pack_version::is_pack;
 use crate::{ChannelSpec, ModelSpec, OutputActivation, Region, SpecError};
 
 pub use recipe::{CanonicalGrid, Locate, NothingFound, Part, Recipe, SplitRule};
-
-/// The format version of packs. Files with one network have an older version, so that older programs can read them.
-pub const PACK_VERSION: u32 = 8;
 
 /// Everything that prediction needs to know about a file with several networks and a recipe. It is stored as JSON under the same key as
 /// the specification of a model.
@@ -142,15 +139,4 @@ impl FileSpec {
             Self::Pack(pack) => pack.outline(),
         }
     }
-}
-
-/// Whether the JSON says that it is a pack of the version that this code reads.
-pub(crate) fn is_pack(json: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Kind {
-        format_version: u32,
-        recipe: IgnoredAny,
-    }
-    serde_json::from_str::<Kind>(json)
-        .is_ok_and(|Kind { format_version, recipe: IgnoredAny }| format_version == PACK_VERSION)
 }

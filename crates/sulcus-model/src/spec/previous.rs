@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 use sulcus_volume::Label;
 
 use super::{ModelSpec, SpacingRule};
+use crate::network_name::is_network_name;
 use crate::{NetworkSpec, NnunetResampling};
 
 /// A network of the same file that sees a scan before the network in whose specification it stands.
@@ -87,11 +88,4 @@ impl PreviousNetwork {
         }
         resampling.check()
     }
-}
-
-/// Whether values of a graph can have a network's name before theirs.
-pub(crate) fn is_network_name(name: &str) -> bool {
-    const MAX_LENGTH: usize = 64;
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    !name.is_empty() && name.len() <= MAX_LENGTH && name.chars().all(fits)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use sulcus_volume::Label;
 
-use super::TaskError;
+use crate::task_error::TaskError;
 
 /// Written by `tests/peers/totalsegmentator_tasks.py`.
 const TABLES: &str = include_str!("tasks.json");

@@ -60,9 +60,8 @@ pub(super) fn run(
     let crop = match &pack.recipe.locate {
         None => None,
         Some(rule) => match run.locate(pack, rule, scan.image())? {
-            Found::Box(crop) => Some(crop),
-            Found::Nothing(NothingFound::WholeScan) => None,
-            Found::Nothing(NothingFound::EmptyMask) => return run.empty(outputs, whole),
+            None if rule.nothing_found == NothingFound::EmptyMask => return run.empty(outputs, whole),
+            found => found,
         },
     };
     let part = match &crop {
@@ -77,15 +76,9 @@ pub(super) fn run(
     Ok(run.finish(prediction))
 }
 
-/// What the rough network found.
-enum Found {
-    Box(Crop),
-    Nothing(NothingFound),
-}
-
 impl Run<'_, '_> {
-    /// Lets the rough network see the whole scan.
-    fn locate(&mut self, pack: &PackSpec, rule: &Locate, image: &Image) -> Result<Found, Error> {
+    /// The box of what the rough network finds in the whole scan.
+    fn locate(&mut self, pack: &PackSpec, rule: &Locate, image: &Image) -> Result<Option<Crop>, Error> {
         let start = Instant::now();
         let model = self.segmenter.network(&rule.network)?;
         self.check(&[model], image)?;
@@ -113,16 +106,12 @@ impl Run<'_, '_> {
             seconds: start.elapsed().as_secs_f64(),
             found: found.as_ref().map(VoxelBox::from),
         });
-        Ok(match found {
-            Some(crop) => Found::Box(crop),
-            None => {
-                let network = rule.network.clone();
-                let sees_all = rule.nothing_found == NothingFound::WholeScan;
-                let warning = ScanWarning::NothingLocated { network, mask_is_empty: !sees_all };
-                add_warnings(&mut self.warnings, [warning], self.segmenter.checks)?;
-                Found::Nothing(rule.nothing_found)
-            }
-        })
+        if found.is_none() {
+            let mask_is_empty = rule.nothing_found == NothingFound::EmptyMask;
+            let warning = ScanWarning::NothingLocated { network: rule.network.clone(), mask_is_empty };
+            add_warnings(&mut self.warnings, [warning], self.segmenter.checks)?;
+        }
+        Ok(found)
     }
 
     /// Lets the parts see the scan or the box, and puts their masks together.

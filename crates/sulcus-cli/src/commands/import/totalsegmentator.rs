@@ -1,6 +1,6 @@
 //! `sulcus import totalsegmentator`: a task of TotalSegmentator as one file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use sulcus_nnunet::{ImportError, ImportedTask, TaskError, import_totalsegmentator, totalsegmentator_tasks};
@@ -85,7 +85,7 @@ pub(crate) fn totalsegmentator(args: &TotalsegmentatorArgs, library: &OrtLibrary
     })
 }
 
-fn read(weights: &PathBuf, task: &str) -> Result<ImportedTask, CliError> {
+fn read(weights: &Path, task: &str) -> Result<ImportedTask, CliError> {
     import_totalsegmentator(weights, task).map_err(|error| match &error {
         ImportError::Task(
             TaskError::Unknown { .. } | TaskError::Licensed { .. } | TaskError::Unsupported { .. },
