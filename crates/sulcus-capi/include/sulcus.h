@@ -400,7 +400,7 @@ typedef struct SulcusWarning {
     size_t struct_size;
     /**
      * The stable name of its kind: `unknown_orientation`, `constant_channel`, `nearly_constant_channel`, `identical_channels`,
-     * `voxel_size`, `field_of_view`, `intensities` or `negative_intensities`. Later versions may have more.
+     * `voxel_size`, `field_of_view`, `intensities`, `negative_intensities` or `nothing_located`. Later versions may have more.
      */
     const char *kind;
     /**

@@ -108,7 +108,7 @@ pub struct SulcusWarning {
     /// Set by the caller: sizeof(SulcusWarning).
     pub struct_size: usize,
     /// The stable name of its kind: `unknown_orientation`, `constant_channel`, `nearly_constant_channel`, `identical_channels`,
-    /// `voxel_size`, `field_of_view`, `intensities` or `negative_intensities`. Later versions may have more.
+    /// `voxel_size`, `field_of_view`, `intensities`, `negative_intensities` or `nothing_located`. Later versions may have more.
     pub kind: *const c_char,
     /// The warning for people, in one sentence. Its numbers are in `sulcus_segmentation_report_json`.
     pub message: *const c_char,

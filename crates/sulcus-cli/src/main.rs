@@ -64,6 +64,10 @@ fn run(arguments: &Arguments, environment: &Environment, ui: Ui) -> Result<(), C
         Command::Train(args) => commands::train::run(args, &library(), ui),
         Command::Export(args) => commands::export::run(args, &library(), ui),
         Command::Import(ImportCommand::Nnunet(args)) => commands::import::nnunet(args, &library(), ui),
+        Command::Import(ImportCommand::Totalsegmentator(args)) => {
+            commands::import::totalsegmentator(args, &library(), ui)
+        }
+        Command::Pack(args) => commands::pack::run(args, ui),
         Command::Predict(args) => commands::predict::run(args, library(), environment, ui),
         Command::Evaluate(args) => commands::evaluate::run(args, ui),
         Command::Figure(args) => commands::figure::run(args, ui),

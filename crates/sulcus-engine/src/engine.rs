@@ -198,6 +198,11 @@ impl Engine {
         [batch, self.output_channels()].into_iter().chain(grid.into_iter().skip(skipped)).collect()
     }
 
+    /// Frees the workspaces that are kept for later calls.
+    pub fn release(&self) {
+        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn take_workspace(&self, grid: [usize; 3]) -> Result<Workspace, EngineError> {
         {
             let mut kept = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);

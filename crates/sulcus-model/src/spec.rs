@@ -3,6 +3,7 @@ mod previous;
 use serde::{Deserialize, Serialize};
 use sulcus_volume::{Geometry, Interpolation, LabelTable, Spacing};
 
+use crate::pack_version::{PACK_VERSION, is_pack};
 use crate::{
     CropRule, GoldenCase, GridAxes, NetworkSpec, NnunetOrigin, NnunetSpacing, Normalisation, Postprocess,
     Precision, QuantizationReport, Region, SpecError, Structure, TrainingScans,
@@ -13,7 +14,7 @@ pub use previous::{MaskUse, PreviousNetwork};
 /// The key of the ONNX metadata entry that holds the specification.
 pub const SPEC_KEY: &str = "sulcus.spec";
 
-/// The newest format version that this code reads.
+/// The newest format version of a file with one model. Packs have [`PACK_VERSION`].
 pub const FORMAT_VERSION: u32 = 7;
 /// The oldest format version. A specification that needs no newer feature is written in it.
 const OLDEST_VERSION: u32 = 1;
@@ -452,6 +453,9 @@ impl ModelSpec {
         let version: Version = serde_json::from_str(json).map_err(|e| {
             SpecError::Invalid(format!("its specification is not JSON with a format_version: {e}"))
         })?;
+        if is_pack(json) {
+            return Err(SpecError::Pack);
+        }
         check_version(version.format_version)?;
         let spec: Self = serde_json::from_str(json)
             .map_err(|e| SpecError::Invalid(format!("its specification is broken: {e}")))?;
@@ -472,7 +476,12 @@ fn check_version(found: u32) -> Result<(), SpecError> {
     if (OLDEST_VERSION..=FORMAT_VERSION).contains(&found) {
         return Ok(());
     }
+    if found == PACK_VERSION {
+        return Err(SpecError::Invalid(format!(
+            "its format version is {found}, that of packs, but it has no recipe"
+        )));
+    }
     Err(SpecError::Invalid(format!(
-        "its format version is {found}, this program knows {OLDEST_VERSION} to {FORMAT_VERSION}: use a newer sulcus"
+        "its format version is {found}, this program knows {OLDEST_VERSION} to {PACK_VERSION}: use a newer sulcus"
     )))
 }

@@ -4,6 +4,7 @@ use sulcus_onnx::OnnxError;
 
 use crate::checkpoint::CheckpointError;
 use crate::plans::PlansError;
+use crate::task_error::TaskError;
 
 /// Why a model of nnU-Net cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,9 @@ pub enum ImportError {
         /// The checkpoint.
         path: PathBuf,
     },
+    /// A task of TotalSegmentator cannot be imported.
+    #[error(transparent)]
+    Task(#[from] TaskError),
     /// The model file cannot be made.
     #[error(transparent)]
     Onnx(#[from] OnnxError),

@@ -4,6 +4,8 @@
 //! as one ONNX graph, with a specification that has everything about pre- and postprocessing. Checkpoints are pickles, which may
 //! contain programs; they are read as data by a reader that executes nothing. What cannot be imported is refused by its name.
 //!
+//! [`import_totalsegmentator`] imports the networks of a task of TotalSegmentator together with its recipe.
+//!
 //! [`NnunetModel`] is the other way: a network that Sulcus has trained as a folder that nnU-Net's own predictor loads.
 
 mod checkpoint;
@@ -15,6 +17,8 @@ mod network;
 mod pickle;
 mod plans;
 mod spec;
+mod task_error;
+mod totalsegmentator;
 
 pub use checkpoint::CheckpointError;
 pub use error::ImportError;
@@ -23,3 +27,5 @@ pub use folder::{CheckpointChoice, Fold};
 pub use import::{ImportOptions, ImportedModel, import};
 pub use pickle::PickleError;
 pub use plans::PlansError;
+pub use task_error::TaskError;
+pub use totalsegmentator::{ImportedTask, import_totalsegmentator, totalsegmentator_tasks};

@@ -46,6 +46,12 @@ pub enum OnnxError {
         /// The reason.
         reason: String,
     },
+    /// Networks that cannot be in one file.
+    #[error("the networks cannot be put into one file: {reason}")]
+    Pack {
+        /// The reason.
+        reason: String,
+    },
     /// A model whose specification is invalid or of an unknown version.
     #[error(transparent)]
     Spec(#[from] SpecError),

@@ -1,7 +1,7 @@
 use prost::Message;
 use prost::bytes::Buf;
 use prost::encoding::{WireType, encode_key, encode_varint};
-use sulcus_model::{ModelSpec, SPEC_KEY};
+use sulcus_model::{FileSpec, ModelSpec, PackSpec, SPEC_KEY};
 
 use crate::OnnxError;
 use crate::external::{MessageKind, refuse_external_data};
@@ -18,18 +18,27 @@ mod tag {
     pub(super) const FUNCTION: u32 = 25;
 }
 
-/// Reads the specification of a model file. The graph is skipped, not decoded.
+/// Reads the specification of a file with one model. The graph is skipped, not decoded.
 ///
 /// # Errors
 /// [`OnnxError::NotOnnx`], [`OnnxError::Damaged`], [`OnnxError::ExternalData`] for a file with tensors in other files,
-/// [`OnnxError::NoSpec`] for a file without a specification, and [`OnnxError::Spec`] for a specification that is invalid or of a newer version.
+/// [`OnnxError::NoSpec`] for a file without a specification, and [`OnnxError::Spec`] for a specification that is invalid, of a newer
+/// version, or of a pack.
 pub fn read_spec(bytes: &[u8]) -> Result<ModelSpec, OnnxError> {
-    let model = ModelFields::read(bytes)?;
-    let spec = model.fields.iter().find_map(|field| field.spec.as_deref());
-    match spec {
-        Some(json) => Ok(ModelSpec::from_json(json)?),
-        None => Err(OnnxError::NoSpec { producer: model.producer }),
-    }
+    Ok(ModelSpec::from_json(&spec_json(bytes)?)?)
+}
+
+/// As [`read_spec`], for a file with one model or with a pack.
+///
+/// # Errors
+/// As [`read_spec`].
+pub fn read_file_spec(bytes: &[u8]) -> Result<FileSpec, OnnxError> {
+    Ok(FileSpec::from_json(&spec_json(bytes)?)?)
+}
+
+fn spec_json(bytes: &[u8]) -> Result<String, OnnxError> {
+    let ModelFields { fields, producer, .. } = ModelFields::read(bytes)?;
+    fields.into_iter().find_map(|field| field.spec).ok_or(OnnxError::NoSpec { producer })
 }
 
 /// The model file with its specification replaced, or added if it had none. All other fields, including those that this
@@ -38,8 +47,20 @@ pub fn read_spec(bytes: &[u8]) -> Result<ModelSpec, OnnxError> {
 /// # Errors
 /// [`OnnxError::NotOnnx`], [`OnnxError::Damaged`], and [`OnnxError::Spec`] for a specification that cannot be serialised.
 pub fn with_spec(onnx_bytes: &[u8], spec: &ModelSpec) -> Result<Vec<u8>, OnnxError> {
+    with_json(onnx_bytes, spec.to_json()?)
+}
+
+/// As [`with_spec`], for a pack.
+///
+/// # Errors
+/// As [`with_spec`].
+pub fn with_pack_spec(onnx_bytes: &[u8], pack: &PackSpec) -> Result<Vec<u8>, OnnxError> {
+    with_json(onnx_bytes, pack.to_json()?)
+}
+
+fn with_json(onnx_bytes: &[u8], json: String) -> Result<Vec<u8>, OnnxError> {
     let model = ModelFields::read(onnx_bytes)?;
-    let entry = StringStringEntryProto { key: SPEC_KEY.to_owned(), value: spec.to_json()? }.encode_to_vec();
+    let entry = StringStringEntryProto { key: SPEC_KEY.to_owned(), value: json }.encode_to_vec();
     let mut changed = Vec::with_capacity(onnx_bytes.len() + entry.len() + 16);
     for field in model.fields.iter().filter(|field| field.spec.is_none()) {
         changed.extend_from_slice(field.bytes);

@@ -7,7 +7,8 @@
 //!   neither decode nor change the graph.
 //! - [`GraphBuilder`] builds a graph, as the exporter does.
 //! - [`read_constants`] reads the weights of a file, [`read_model`] the whole graph.
-//! - [`split_networks`] divides a file in which one network uses the mask of another.
+//! - [`split_networks`] divides a file in which one network uses the mask of another, [`split_pack`] a file with several networks and a
+//!   recipe, which [`join_networks`] writes.
 //! - [`conv_transpose_to_conv`] replaces an operator that some engines lack.
 //! - [`precision`] converts a model to half-precision weights or to 8-bit integers.
 //!
@@ -54,5 +55,5 @@ pub use builder::{Axis, GraphBuilder, attribute};
 pub use constants::{Constant, read_constants};
 pub use conv_transpose::conv_transpose_to_conv;
 pub use error::OnnxError;
-pub use file::{read_model, read_spec, with_spec};
-pub use networks::split_networks;
+pub use file::{read_file_spec, read_model, read_spec, with_pack_spec, with_spec};
+pub use networks::{join_networks, split_networks, split_pack};

@@ -1,13 +1,16 @@
-//! The networks of a file in which one uses the mask of another.
+//! Files with several networks: those in which one uses the mask of another, and packs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
-use sulcus_model::ModelSpec;
+use sulcus_model::{ModelSpec, PackNetwork, PackSpec, SPEC_KEY};
 
 use crate::OnnxError;
 use crate::file::read_model;
-use crate::messages::{GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::messages::{
+    DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+    TypeProto, TypeValue,
+};
 
 /// Input and output of the last network of a file, and of every file that has one network.
 const NAMES: [&str; 2] = ["image", "logits"];
@@ -22,24 +25,35 @@ pub fn split_networks(bytes: Vec<u8>, spec: &ModelSpec) -> Result<Vec<Vec<u8>>, 
     if spec.previous.is_none() {
         return Ok(vec![bytes]);
     }
-    let ModelProto { graph, mut metadata_props, ir_version, opset_import, .. } = {
-        let model = read_model(&bytes)?;
-        // Fields that are not known would be lost in the parts.
-        if model.encoded_len() != bytes.len() {
-            return Err(damaged("its graph has fields that a file with several networks cannot have".to_owned()));
-        }
+    let mut names = vec![NAMES.map(str::to_owned)];
+    names.extend(spec.previous_networks().map(|network| [network.input_name(), network.output_name()]));
+    split(bytes, &names)
+}
+
+/// Each network of a pack as a file of its own, in the order of [`PackSpec::networks`]: for each its files as [`split_networks`] returns
+/// them.
+///
+/// # Errors
+/// As [`split_networks`].
+pub fn split_pack(bytes: Vec<u8>, pack: &PackSpec) -> Result<Vec<Vec<Vec<u8>>>, OnnxError> {
+    let names: Vec<Vec<[String; 2]>> = pack.networks.iter().map(PackNetwork::graph_names).collect();
+    let mut files = split(bytes, &names.concat())?.into_iter();
+    Ok(names.iter().map(|names| files.by_ref().take(names.len()).collect()).collect())
+}
+
+/// The network between each of these inputs and outputs as a file.
+fn split(bytes: Vec<u8>, names: &[[String; 2]]) -> Result<Vec<Vec<u8>>, OnnxError> {
+    let ModelProto { graph, ir_version, opset_import, .. } = {
+        let model = read_whole(&bytes)?;
         drop(bytes);
         model
     };
-    metadata_props.clear();
     let graph = graph.unwrap_or_default();
-    let mut names = vec![NAMES.map(str::to_owned)];
-    names.extend(spec.previous_networks().map(|network| [network.input_name(), network.output_name()]));
     check_names("inputs", graph.input.iter().map(|value| &value.name), names.iter().map(|[input, _]| input))?;
     check_names("outputs", graph.output.iter().map(|value| &value.name), names.iter().map(|[_, output]| output))?;
     let mut parts = Parts::new(graph);
     let mut files = Vec::with_capacity(names.len());
-    for [input, output] in &names {
+    for [input, output] in names {
         let graph = parts.take(input, output)?;
         let model = ModelProto {
             ir_version,
@@ -52,6 +66,99 @@ pub fn split_networks(bytes: Vec<u8>, spec: &ModelSpec) -> Result<Vec<Vec<u8>>, 
     match parts.nodes.iter().flatten().next() {
         Some(node) => Err(damaged(format!("its node `{}` belongs to no network", node.name))),
         None => Ok(files),
+    }
+}
+
+/// A model file without any field that this crate does not know, because such fields would be lost.
+fn read_whole(bytes: &[u8]) -> Result<ModelProto, OnnxError> {
+    let model = read_model(bytes)?;
+    if model.encoded_len() == bytes.len() {
+        return Ok(model);
+    }
+    Err(damaged("its graph has fields that a file with several networks cannot have".to_owned()))
+}
+
+/// Files of 2 GiB or more are no valid protobuf messages. A part is left for the specification.
+const MAX_JOINED_BYTES: usize = (2 << 30) - (64 << 20);
+
+/// Puts networks into one file with a pack's specification. The files, each with its name in the pack, are in the order of
+/// [`PackSpec::networks`]; each may have previous networks. Every value of a network gets its name before its own.
+///
+/// # Errors
+/// [`OnnxError::Pack`] if the files use different operator sets or are too large together, and those of [`split_networks`].
+pub fn join_networks(
+    files: &[&[u8]],
+    pack: &PackSpec,
+    doc: &str,
+    producer_version: &str,
+) -> Result<Vec<u8>, OnnxError> {
+    let refused = |reason: String| Err(OnnxError::Pack { reason });
+    let bytes: usize = files.iter().map(|file| file.len()).sum();
+    if bytes > MAX_JOINED_BYTES {
+        return refused(format!("its networks have {bytes} bytes together, and an ONNX file can hold 2 GB"));
+    }
+    if files.len() != pack.networks.len() {
+        return refused(format!("it has {} files for {} networks", files.len(), pack.networks.len()));
+    }
+    let mut joined: Option<ModelProto> = None;
+    for (file, network) in files.iter().zip(&pack.networks) {
+        let model = read_whole(file)?;
+        let mut graph = model.graph.unwrap_or_default();
+        prefix(&mut graph, &network.name);
+        let Some(joined) = &mut joined else {
+            joined = Some(ModelProto {
+                ir_version: model.ir_version,
+                producer_name: "sulcus".to_owned(),
+                producer_version: producer_version.to_owned(),
+                doc_string: doc.to_owned(),
+                graph: Some(GraphProto { name: pack.name.clone(), doc_string: String::new(), ..graph }),
+                opset_import: model.opset_import,
+                ..ModelProto::default()
+            });
+            continue;
+        };
+        if joined.opset_import != model.opset_import {
+            let versions = |sets: &[OperatorSetIdProto]| {
+                sets.iter().map(|set| set.version.to_string()).collect::<Vec<_>>().join(", ")
+            };
+            return refused(format!(
+                "its networks use different operator sets of ONNX ({} and {}), which one file cannot; use files of one precision",
+                versions(&joined.opset_import),
+                versions(&model.opset_import)
+            ));
+        }
+        joined.ir_version = joined.ir_version.max(model.ir_version);
+        let whole = joined.graph.get_or_insert_default();
+        whole.node.append(&mut graph.node);
+        whole.initializer.append(&mut graph.initializer);
+        whole.input.append(&mut graph.input);
+        whole.output.append(&mut graph.output);
+    }
+    let mut joined = joined.unwrap_or_default();
+    joined.metadata_props = vec![StringStringEntryProto { key: SPEC_KEY.to_owned(), value: pack.to_json()? }];
+    Ok(joined.encode_to_vec())
+}
+
+/// Puts a name before every name of a graph. (An empty name stands for an input that an operator may lack.)
+fn prefix(graph: &mut GraphProto, name: &str) {
+    let rename = |value: &mut String| {
+        if !value.is_empty() {
+            value.insert(0, '.');
+            value.insert_str(0, name);
+        }
+    };
+    for node in &mut graph.node {
+        node.input.iter_mut().chain(&mut node.output).chain([&mut node.name]).for_each(rename);
+    }
+    graph.initializer.iter_mut().for_each(|tensor| rename(&mut tensor.name));
+    for value in graph.input.iter_mut().chain(&mut graph.output) {
+        rename(&mut value.name);
+        let Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) }) = &mut value.r#type else { continue };
+        for axis in tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim) {
+            if let Some(DimensionValue::Param(length)) = &mut axis.value {
+                rename(length);
+            }
+        }
     }
 }
 

@@ -143,7 +143,7 @@ fn invalid_and_newer_specifications_are_refused() {
         message(&model.encode_to_vec())
     };
     let newer = with_json(&|json| json.replace("\"format_version\":1", "\"format_version\":99"));
-    insta::assert_snapshot!(newer, @"this model cannot be used: its format version is 99, this program knows 1 to 7: use a newer sulcus");
+    insta::assert_snapshot!(newer, @"this model cannot be used: its format version is 99, this program knows 1 to 8: use a newer sulcus");
     insta::assert_snapshot!(with_json(&|_| "{}".into()), @"this model cannot be used: its specification is not JSON with a format_version: missing field `format_version` at line 1 column 2");
     let unknown = with_json(&|json| json.replacen("\"name\"", "\"nom\"", 1));
     assert!(unknown.contains("nom"), "{unknown}");

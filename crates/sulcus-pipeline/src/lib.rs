@@ -10,6 +10,9 @@
 //!    resampled to the scan's voxel size by the [`InverseTransform`], and a [`LabelAccumulator`] chooses its labels;
 //!    [`postprocess`] works on the whole mask.
 //!
+//! The recipe of a pack ([`PackSpec`](sulcus_model::PackSpec)) does this for several networks; [`locate`], [`PackGrid`], [`Thirds`] and
+//! [`merge`] are what it does besides.
+//!
 //! A volume of logits is never kept in memory. [`predict_logits`] and [`InverseTransform::finish`] do the same with all
 //! logits in memory; the trainer uses them to score one case after the other.
 //!
@@ -34,6 +37,7 @@
 mod error;
 mod inference;
 mod nnunet;
+mod pack;
 mod parity;
 mod plausibility;
 mod postprocess;
@@ -51,8 +55,9 @@ pub use inference::{
     check_memory, count_tiles, count_tiles_in_chunks, decide, execute, min_memory_bytes, plan_inference,
     predict_logits, tile_edges, tiles_in_flight, workspace_bytes,
 };
+pub use pack::{PackGrid, Thirds, locate, merge};
 pub use parity::{Parity, compare_predictors};
-pub use plausibility::{ChannelMeasures, ScanChecks, ScanWarning, check_scan, measure_channels};
+pub use plausibility::{ChannelMeasures, ScanChecks, ScanWarning, add_warnings, check_scan, measure_channels};
 pub use postprocess::{PostprocessingChoice, choose_postprocessing, postprocess};
 pub use prediction::{Outputs, Prediction};
 pub use predictor::{Predictor, Tensor};

@@ -64,6 +64,9 @@ pub trait Predictor {
         None
     }
 
+    /// Frees what the engine keeps in memory for later calls besides the weights, if it can.
+    fn release(&self) {}
+
     /// Evaluates several inputs of one shape, in order.
     ///
     /// # Shapes
@@ -89,6 +92,10 @@ impl<P: Predictor + ?Sized> Predictor for &P {
         (**self).workspace_bytes(input)
     }
 
+    fn release(&self) {
+        (**self).release();
+    }
+
     fn logits_batch(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {
         (**self).logits_batch(inputs)
     }
@@ -105,6 +112,10 @@ impl<P: Predictor + ?Sized> Predictor for Box<P> {
 
     fn workspace_bytes(&self, input: &[usize]) -> Option<u64> {
         (**self).workspace_bytes(input)
+    }
+
+    fn release(&self) {
+        (**self).release();
     }
 
     fn logits_batch(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, PredictorError> {

@@ -188,7 +188,7 @@ fn specification_round_trips_and_refuses_unknown_fields() {
     assert!(golden.check(&mask.map(|l| l / 2)).is_err());
 
     let newer = json.replacen("\"format_version\":1", "\"format_version\":9,\"thing\":0", 1);
-    insta::assert_snapshot!(ModelSpec::from_json(&newer).unwrap_err(), @"this model cannot be used: its format version is 9, this program knows 1 to 7: use a newer sulcus");
+    insta::assert_snapshot!(ModelSpec::from_json(&newer).unwrap_err(), @"this model cannot be used: its format version is 9, this program knows 1 to 8: use a newer sulcus");
     let unknown = json.replacen("\"overlap\"", "\"overlapp\"", 1);
     assert!(ModelSpec::from_json(&unknown).unwrap_err().to_string().contains("unknown field `overlapp`"));
     assert!(ModelSpec::from_json("[]").is_err());

@@ -76,7 +76,7 @@ impl Segmenter {
 }
 
 impl SegmenterBuilder {
-    /// Adds a model file. Several models are averaged; see [Ensembles](crate#ensembles).
+    /// Adds a model file. Several models are averaged; see [Ensembles](crate#ensembles). A [pack](crate#packs) is given alone.
     pub fn model(mut self, path: impl AsRef<Path>) -> Self {
         self.models.push(ModelSource::File(path.as_ref().to_path_buf()));
         self
@@ -219,8 +219,11 @@ impl SegmenterBuilder {
         }
         let total = self.models.len();
         let mut files: Vec<ModelFile> = Vec::new();
+        let mut pack = None;
         for (i, source) in self.models.iter().enumerate() {
-            files.extend(read(source, i, total)?);
+            let file = read(source, i, total)?;
+            files.extend(file.networks);
+            pack = file.pack;
         }
         let unchecked = self.check_unchecked(&files)?;
         if self.numerics == Numerics::Nnunet
@@ -228,7 +231,8 @@ impl SegmenterBuilder {
         {
             return Err(PipelineError::NotFromNnunet { model: other.name.clone() }.into());
         }
-        let mut last = files.iter().filter(|file| !file.is_previous);
+        // The networks of a pack are not averaged.
+        let mut last = files.iter().filter(|file| !file.is_previous && pack.is_none());
         if let Some(first) = last.next() {
             for other in last {
                 check_member((&first.name, &first.spec), (&other.name, &other.spec))?;
@@ -242,7 +246,7 @@ impl SegmenterBuilder {
         choice.notes.extend(unchecked);
         let specs: Vec<&ModelSpec> = files.iter().filter(|file| !file.is_previous).map(|f| &f.spec).collect();
         let common = common_postprocessing(&specs);
-        if specs.iter().any(|spec| spec.postprocessing.len() > common.len()) {
+        if pack.is_none() && specs.iter().any(|spec| spec.postprocessing.len() > common.len()) {
             choice.notes.push(Note::PostprocessingDiffers { common_steps: common.len() });
         }
         // ONNX Runtime optimises graphs on the processor, TensorRT compiles engines.
@@ -259,7 +263,7 @@ impl SegmenterBuilder {
             // On a GPU, the batch of one thread is copied while that of another one is computed.
             engine_threads: if choice.device.is_gpu() { 2 } else { 1 },
         };
-        Segmenter::new(models, settings, (self.window, self.numerics), self.checks, choice.notes)
+        Segmenter::new((models, pack), settings, (self.window, self.numerics), self.checks, choice.notes)
     }
 
     /// Chooses engine and device, and loads the models. `auto` prefers the native engine, and another one for graphs that it does not know.

@@ -4,6 +4,7 @@ use sulcus_io::IoError;
 use sulcus_model::{Precision, SpecError};
 use sulcus_onnx::OnnxError;
 use sulcus_pipeline::{PipelineError, ScanWarning};
+use sulcus_volume::VolumeError;
 
 use crate::{Device, Engine};
 
@@ -186,6 +187,20 @@ pub enum ErrorKind {
         /// Its value.
         found: String,
     },
+    /// A pack among several models.
+    #[error("a pack has a recipe of its own, so it cannot be averaged with other models: {pack}")]
+    PackInEnsemble {
+        /// Its path, or `model 2 of 3`.
+        pack: String,
+    },
+    /// Probabilities of a pack that has none.
+    #[error(
+        "the mask of `{pack}` is put together from masks on another grid, so there are no probabilities; ask for the mask alone"
+    )]
+    PackProbabilities {
+        /// Name of the pack.
+        pack: String,
+    },
     /// A model that failed its check when it was exported, and was not explicitly allowed.
     #[error(
         "this model did not pass its check when it was exported, so its masks may be wrong: {reason}: {model}"
@@ -224,6 +239,12 @@ pub enum ErrorKind {
         /// The engine's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl From<VolumeError> for ErrorKind {
+    fn from(error: VolumeError) -> Self {
+        Self::Pipeline(error.into())
+    }
 }
 
 impl From<SpecError> for ErrorKind {

@@ -108,6 +108,12 @@
 //! [`Segmentation::report`] returns the result as data: labels with volumes, timings, warnings. It serializes to the JSON
 //! object of the command line and the HTTP server.
 //!
+//! # Packs
+//!
+//! A pack is a model file with several networks and a recipe ([`PackSpec`](model::PackSpec)): a rough network that finds the part of the
+//! scan that the others see, or several networks whose masks become one, as in TotalSegmentator. It is loaded and used like a model;
+//! [`Segmentation::steps`] says what was done. A pack cannot be averaged with other models.
+//!
 //! # Implausible scans
 //!
 //! Before a scan is predicted it is compared with those that the model was trained on: voxel size, field of view and intensities, as far
@@ -159,7 +165,7 @@ use library::{NamedLibrary, OrtLibrary, OrtSearch};
 pub use machine::machine_memory_bytes;
 pub use memory::peak_memory_bytes;
 pub use note::Note;
-pub use report::{LabelVolume, Report, Seconds, serialize_labels};
+pub use report::{LabelVolume, PackStep, Report, Seconds, VoxelBox, serialize_labels};
 pub use segmentation::{SegmentOptions, Segmentation};
 pub use segmenter::Segmenter;
 pub use sulcus_pipeline::ScanWarning;

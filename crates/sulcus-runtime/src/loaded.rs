@@ -52,6 +52,14 @@ impl Model {
         planned
     }
 
+    /// Frees the memory that engines keep for later calls, as far as they can.
+    pub(crate) fn release(&self) {
+        for model in self.chain() {
+            model.predictor.release();
+            model.session_pool.iter().for_each(SessionPool::release);
+        }
+    }
+
     pub(crate) fn sessions(&self, count: usize) -> Result<Sessions<'_>, Error> {
         match &self.session_pool {
             Some(pool) if count > 1 => Ok(Sessions::Pool(pool.predictor()?)),

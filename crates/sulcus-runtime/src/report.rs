@@ -1,7 +1,7 @@
 //! The result of one segmentation as data, the same for the command line, HTTP, C and Python.
 
 use serde::{Serialize, Serializer};
-use sulcus_pipeline::{Numerics, ScanWarning, StageSeconds};
+use sulcus_pipeline::{Crop, Numerics, ScanWarning, StageSeconds};
 use sulcus_volume::Label;
 
 /// The description of a segmented scan besides its mask. It serializes to the JSON object that every front end returns.
@@ -21,6 +21,9 @@ pub struct Report {
     pub seconds: Seconds,
     /// Number of tiles that the scan was divided into.
     pub tiles: usize,
+    /// The steps of a pack's recipe, in the order in which they were carried out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<PackStep>,
     /// The peak memory of the process so far, if the system reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_memory_bytes: Option<u64>,
@@ -30,6 +33,52 @@ pub struct Report {
     /// The volume of each structure, by name.
     #[serde(serialize_with = "serialize_labels", skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<LabelVolume>,
+}
+
+/// A step of a pack's recipe that was carried out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PackStep {
+    /// The rough network saw the whole scan.
+    Locate {
+        /// The network.
+        network: String,
+        /// Voxels along x, y, z of the grid that it saw.
+        shape: [usize; 3],
+        /// Number of its tiles.
+        tiles: usize,
+        /// Its duration, with the way to its grid and back.
+        seconds: f64,
+        /// The box that the parts saw; `None` if nothing was found.
+        found: Option<VoxelBox>,
+    },
+    /// A network saw what its recipe shows it: the scan, the box, or a third of it.
+    Part {
+        /// The network.
+        network: String,
+        /// Voxels along x, y, z of the grid that it saw.
+        shape: [usize; 3],
+        /// Number of its tiles.
+        tiles: usize,
+        /// Its duration.
+        seconds: f64,
+    },
+}
+
+/// A box of voxels of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct VoxelBox {
+    /// Its first voxel along x, y, z of the file, from 0.
+    pub first: [usize; 3],
+    /// Its voxels along x, y, z of the file.
+    pub shape: [usize; 3],
+}
+
+impl From<&Crop> for VoxelBox {
+    fn from(crop: &Crop) -> Self {
+        Self { first: crop.ranges().clone().map(|range| range.start), shape: crop.part().shape() }
+    }
 }
 
 /// Wall-clock seconds of one segmentation, all models together. Stages that did not happen, such as reading a file, are 0.

@@ -4,7 +4,7 @@ use sulcus_model::Structure;
 use sulcus_pipeline::{Numerics, Outputs, Progress, ScanWarning};
 use sulcus_volume::{Image, LabelMap, LabelTable};
 
-use crate::{Device, Engine, LabelVolume, Report, Seconds};
+use crate::{Device, Engine, LabelVolume, PackStep, Report, Seconds};
 
 /// Called after every tile; decides whether to continue.
 type Observer<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
@@ -56,6 +56,8 @@ pub struct Segmentation {
     pub structures: Vec<Structure>,
     /// Reasons why the mask may be wrong.
     pub warnings: Vec<ScanWarning>,
+    /// The steps of a pack's recipe, in the order in which they were carried out; empty for other models.
+    pub steps: Vec<PackStep>,
     /// Number of predicted tiles. A tile that models of an ensemble share counts once; a tile that several chunks need
     /// under a memory limit counts for each of them.
     pub tiles: usize,
@@ -83,6 +85,7 @@ impl Segmentation {
             numerics: self.numerics,
             seconds: self.seconds,
             tiles: self.tiles,
+            steps: self.steps.clone(),
             peak_memory_bytes: self.peak_memory_bytes,
             warnings: self.warnings.clone(),
             labels: self.label_volumes(),

@@ -1,20 +1,24 @@
+mod pack;
+mod predict;
+
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use sulcus_model::{CropRule, GoldenCase, ModelSpec, Precision, SpecError};
+use sulcus_model::{GoldenCase, ModelSpec, PackSpec, Precision, SpecError};
 use sulcus_pipeline::{
-    Crop, EngineMemory, InferencePlan, InferenceSettings, Numerics, Outputs, PipelineError, Progress, ScanChecks,
-    ScanInput, WindowOptions, check_memory, check_scan, min_memory_bytes,
+    EngineMemory, InferencePlan, InferenceSettings, Numerics, Outputs, Progress, ScanChecks, ScanInput,
+    WindowOptions, check_memory, check_scan, min_memory_bytes,
 };
-use sulcus_volume::{Geometry, Image, Label, LabelMap};
+use sulcus_volume::{Geometry, Image, LabelMap};
 
 use crate::device::compute_precision;
 use crate::ensemble::common_postprocessing;
 use crate::loaded::Model;
 use crate::machine::default_memory_limit;
-use crate::memory::{loaded_bytes, peak_memory_bytes};
-use crate::stages::{Stage, StageResult, for_each_stage};
-use crate::{Device, Engine, Error, ErrorKind, Note, Seconds, SegmentOptions, Segmentation};
+use crate::memory::loaded_bytes;
+use crate::stages::{Stage, StageCheck, TileCounter, for_each_stage};
+use crate::{Device, Engine, Error, ErrorKind, Note, SegmentOptions, Segmentation};
+use predict::{Work, crop_reserve};
 
 /// One or more loaded models that segment scans.
 ///
@@ -22,6 +26,8 @@ use crate::{Device, Engine, Error, ErrorKind, Note, Seconds, SegmentOptions, Seg
 pub struct Segmenter {
     spec: ModelSpec,
     models: Vec<Model>,
+    /// The recipe by which the models segment a scan together; `None` for models that are averaged.
+    pack: Option<PackSpec>,
     settings: EngineSettings,
     precision: String,
     window: WindowOptions,
@@ -95,21 +101,28 @@ impl std::fmt::Debug for Segmenter {
 
 impl Segmenter {
     pub(crate) fn new(
-        models: Vec<Model>,
+        (models, pack): (Vec<Model>, Option<PackSpec>),
         settings: EngineSettings,
         (window, numerics): (WindowOptions, Numerics),
         checks: ScanChecks,
         notes: Vec<Note>,
     ) -> Result<Self, Error> {
-        let specs: Vec<&ModelSpec> = models.iter().map(|m| &m.spec).collect();
-        let mut spec = (*specs.first().ok_or(ErrorKind::NoModel)?).clone();
-        spec.postprocessing = common_postprocessing(&specs);
+        let spec = match &pack {
+            Some(pack) => pack.outline()?,
+            None => {
+                let specs: Vec<&ModelSpec> = models.iter().map(|m| &m.spec).collect();
+                let mut spec = (*specs.first().ok_or(ErrorKind::NoModel)?).clone();
+                spec.postprocessing = common_postprocessing(&specs);
+                spec
+            }
+        };
         let loaded_bytes = loaded_bytes(models.iter().flat_map(Model::chain).map(|m| m.file_bytes).sum());
         let default_memory_limit = default_memory_limit(loaded_bytes);
         let precision = precision_names(&models, &settings);
         Ok(Self {
             spec,
             models,
+            pack,
             settings,
             precision,
             window,
@@ -122,19 +135,24 @@ impl Segmenter {
     }
 
     /// The specification of the model. For an ensemble: that of the first model, with only the postprocessing steps that
-    /// all models have in common, which are applied to the mask.
+    /// all models have in common, which are applied to the mask. For a pack: its [outline](PackSpec::outline).
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
     }
 
-    /// The specification of each model, in the order in which they were given.
+    /// The recipe, if the model file is a pack.
+    pub fn pack(&self) -> Option<&PackSpec> {
+        self.pack.as_ref()
+    }
+
+    /// The specification of each model, in the order in which they were given; for a pack, of each network.
     pub fn specs(&self) -> impl Iterator<Item = &ModelSpec> {
         self.models.iter().map(|m| &m.spec)
     }
 
     /// The number of models that are averaged.
     pub fn models(&self) -> usize {
-        self.models.len()
+        if self.pack.is_some() { 1 } else { self.models.len() }
     }
 
     /// The engine in use; never [`Engine::Auto`].
@@ -166,7 +184,7 @@ impl Segmenter {
     pub fn min_memory_bytes(&self, geometry: &Geometry, outputs: Outputs) -> Result<u64, Error> {
         let mut bytes = 0;
         let settings = self.owned_scan_settings(geometry, outputs, None);
-        for_each_stage(&self.all_models(), geometry, &settings, &mut |models, settings| {
+        self.for_each_stage(geometry, &settings, &mut |models, settings| {
             bytes = min_memory_bytes(models, geometry, settings)?.max(bytes);
             Ok(())
         })?;
@@ -187,13 +205,36 @@ impl Segmenter {
         max_memory: Option<u64>,
     ) -> Result<(), Error> {
         let settings = self.owned_scan_settings(geometry, outputs, self.memory_limit(max_memory));
-        for_each_stage(&self.all_models(), geometry, &settings, &mut |models, settings| {
+        self.for_each_stage(geometry, &settings, &mut |models, settings| {
             Ok(check_memory(models, Some(geometry), read_bytes, settings)?)
         })
     }
 
+    fn for_each_stage(
+        &self,
+        geometry: &Geometry,
+        settings: &InferenceSettings,
+        check: &mut StageCheck<'_>,
+    ) -> Result<(), Error> {
+        match &self.pack {
+            Some(pack) => pack::for_each_network(self, pack, geometry, settings, check),
+            None => for_each_stage(&self.all_models(), geometry, settings, check),
+        }
+    }
+
     fn all_models(&self) -> Vec<&Model> {
         self.models.iter().collect()
+    }
+
+    /// A network of the pack.
+    fn network(&self, name: &str) -> Result<&Model, Error> {
+        let index = self.pack.iter().flat_map(|pack| &pack.networks).position(|network| network.name == name);
+        index.and_then(|index| self.models.get(index)).ok_or_else(|| ErrorKind::NoModel.into())
+    }
+
+    /// Whether the caller limits the memory.
+    fn is_limited(&self, of_call: Option<u64>) -> bool {
+        of_call.or(self.settings.memory_limit).is_some()
     }
 
     /// The settings for a scan whose memory is reused.
@@ -210,13 +251,20 @@ impl Segmenter {
 
     /// How a scan of this geometry would be predicted: groups of models, chunks, sessions, tiles and memory. A model that crops
     /// scans ([`CropRule::Nonzero`]) is planned for the whole scan here, and for the cropped box when it is segmented. The plan does not
-    /// contain [previous networks](ModelSpec::previous), which are planned on their own.
+    /// contain [previous networks](ModelSpec::previous), which are planned on their own. Of a pack, the plan is that of the first part on the
+    /// whole scan.
     ///
     /// # Errors
     /// When the memory limit is too small for the scan, or the network's grid would be larger than any that can be processed.
     pub fn plan(&self, geometry: &Geometry, outputs: Outputs) -> Result<InferencePlan, Error> {
         let settings = self.inference_settings(outputs, self.memory_limit(None));
-        Ok(Stage::plan(self.all_models(), geometry, &settings)?.plan)
+        match &self.pack {
+            Some(pack) => {
+                let (part, seen) = pack::first_part(self, pack, geometry)?;
+                Ok(Stage::plan(vec![part], &seen, &settings)?.plan)
+            }
+            None => Ok(Stage::plan(self.all_models(), geometry, &settings)?.plan),
+        }
     }
 
     /// Segments a scan.
@@ -226,7 +274,7 @@ impl Segmenter {
     /// or contains voxels that are not finite, it cannot be segmented within the memory limit, the engine fails, or the observer asks to
     /// stop.
     pub fn segment(&self, image: &Image, options: SegmentOptions<'_>) -> Result<Segmentation, Error> {
-        self.run(self.request(), ScanInput::Borrowed(image), options)
+        self.segment_input(ScanInput::Borrowed(image), options)
     }
 
     /// As [`Segmenter::segment`], for a scan that is not needed afterwards: its memory is reused.
@@ -234,7 +282,14 @@ impl Segmenter {
     /// # Errors
     /// As [`Segmenter::segment`].
     pub fn segment_owned(&self, image: Image, options: SegmentOptions<'_>) -> Result<Segmentation, Error> {
-        self.run(self.request(), ScanInput::Owned(image), options)
+        self.segment_input(ScanInput::Owned(image), options)
+    }
+
+    fn segment_input(&self, scan: ScanInput<'_>, options: SegmentOptions<'_>) -> Result<Segmentation, Error> {
+        match &self.pack {
+            Some(pack) => pack::run(self, pack, scan, options),
+            None => self.run(self.request(), scan, options),
+        }
     }
 
     /// Segments a scan in any supported file format and writes the mask in the format of its file name: on the same grid, with the
@@ -314,7 +369,7 @@ impl Segmenter {
         Request { models, spec, window, numerics: *numerics, checks: Some(*checks) }
     }
 
-    /// Crops the scan if the models require it, checks it, makes a plan, and executes the plan on the engine.
+    /// Segments a scan with models that are averaged.
     fn run(
         &self,
         request: Request<'_>,
@@ -329,37 +384,20 @@ impl Segmenter {
         let mut settings = self.inference_settings(outputs, self.memory_limit(max_memory));
         settings.window = *window;
         settings.numerics = numerics;
-        let (scan, crop) = cropped(spec, scan, &mut settings)?;
-        settings.scan = scan.ownership();
-        let specs: Vec<&ModelSpec> = models.iter().flat_map(Model::chain).map(|model| &model.spec).collect();
-        let warnings =
-            checks.map(|checks| check_scan(&specs, scan.image(), checks)).transpose()?.unwrap_or_default();
-
-        let geometry = scan.image().geometry();
-        let stage = Stage::plan(models.iter().collect(), geometry, &settings)?;
-        check_available(stage.peak_bytes().saturating_sub(self.loaded_bytes))?;
-        stage.release_sessions(max_memory.or(self.settings.memory_limit).is_some());
-        let mut counter = stage.counter(observer);
-        let StageResult { prediction, seconds, engine_secs } = stage.run(spec, scan, &mut counter)?;
-
-        let prediction = match crop {
-            Some(crop) => crop.restore(spec, prediction)?,
-            None => prediction,
+        let mut checked = Vec::new();
+        let mut check = |image: &Image| -> Result<(), Error> {
+            let specs: Vec<&ModelSpec> = models.iter().flat_map(Model::chain).map(|model| &model.spec).collect();
+            if let Some(checks) = checks {
+                checked = check_scan(&specs, image, checks)?;
+            }
+            Ok(())
         };
-        Ok(Segmentation {
-            labels: prediction.labels,
-            probabilities: prediction.probabilities,
-            table: spec.labels.clone(),
-            structures: spec.structures(),
-            warnings,
-            tiles: stage.tiles(),
-            seconds: Seconds::of_stages(seconds, engine_secs),
-            peak_memory_bytes: peak_memory_bytes(),
-            engine: self.settings.engine,
-            device: self.settings.device,
-            precision: self.precision.clone(),
-            numerics,
-        })
+        let models: Vec<&Model> = models.iter().collect();
+        let work = Work { models: &models, spec, settings, is_limited: self.is_limited(max_memory) };
+        let (prediction, effort) = self.predict(work, scan, &mut check, &mut TileCounter::new(observer))?;
+        let mut segmentation = self.segmentation(spec, prediction, &effort, checked);
+        segmentation.numerics = numerics;
+        Ok(segmentation)
     }
 
     fn inference_settings(&self, outputs: Outputs, limit: Option<u64>) -> InferenceSettings {
@@ -374,45 +412,4 @@ impl Segmenter {
         settings.loaded_bytes = self.loaded_bytes;
         settings
     }
-}
-
-/// Requests the memory of a prediction from the system and returns it. What the system refuses is an error here, and would
-/// end the process later.
-fn check_available(bytes: u64) -> Result<(), PipelineError> {
-    let length = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let mut memory: Vec<u8> = Vec::new();
-    let reserved = memory.try_reserve_exact(length);
-    // The compiler may leave out memory that nothing uses.
-    std::hint::black_box(&memory);
-    reserved.map_err(|_| PipelineError::Memory { values: length / size_of::<f32>() })
-}
-
-/// Crops the scan to the box that the models see. Memory is reserved for the mask of the whole scan, and for the scan if
-/// the caller keeps it.
-fn cropped<'a>(
-    spec: &ModelSpec,
-    scan: ScanInput<'a>,
-    settings: &mut InferenceSettings,
-) -> Result<(ScanInput<'a>, Option<Crop>), Error> {
-    let Some(crop) = Crop::of(spec, scan.image())? else { return Ok((scan, None)) };
-    settings.reserved_bytes = crop_reserve(spec, settings.outputs, crop.full());
-    settings.cropped_from = Some(crop.full().shape());
-    if let ScanInput::Borrowed(image) = &scan {
-        settings.reserved_bytes += size_of_val(image.data()) as u64;
-    }
-    let part = crop.image(scan.image())?;
-    Ok((ScanInput::Owned(part), Some(crop)))
-}
-
-/// The memory that a model with cropping needs besides the box, in bytes: mask and probabilities of the whole scan. 0 for
-/// other models.
-fn crop_reserve(spec: &ModelSpec, outputs: Outputs, scan: &Geometry) -> u64 {
-    if spec.crop == CropRule::Whole {
-        return 0;
-    }
-    let bytes_per_voxel = match outputs {
-        Outputs::LabelsAndProbabilities => size_of::<Label>() + size_of::<f32>() * spec.classes(),
-        Outputs::Labels => size_of::<Label>(),
-    };
-    (bytes_per_voxel as u64).saturating_mul(scan.voxels() as u64)
 }

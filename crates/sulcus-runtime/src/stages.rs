@@ -32,10 +32,26 @@ pub(crate) struct StageResult {
 /// Counts the tiles of all networks.
 pub(crate) struct TileCounter<'a> {
     progress: Progress,
+    /// An estimate of the tiles after those of the stage that runs.
+    later: usize,
     observer: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
 }
 
-impl TileCounter<'_> {
+impl<'a> TileCounter<'a> {
+    pub(crate) fn new(observer: &'a mut dyn FnMut(Progress) -> ControlFlow<()>) -> Self {
+        Self { progress: Progress { done: 0, total: 0 }, later: 0, observer }
+    }
+
+    /// Sets how many tiles follow after the next stage.
+    pub(crate) fn expect_later(&mut self, tiles: usize) {
+        self.later = tiles;
+    }
+
+    /// A stage with this many tiles begins.
+    pub(crate) fn begin(&mut self, tiles: usize) {
+        self.progress.total = self.progress.done + tiles + self.later;
+    }
+
     fn count(&mut self) -> ControlFlow<()> {
         self.progress.done += 1;
         (self.observer)(self.progress)
@@ -127,11 +143,6 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// A counter for [`Stage::run`].
-    pub(crate) fn counter<'o>(&self, observer: &'o mut dyn FnMut(Progress) -> ControlFlow<()>) -> TileCounter<'o> {
-        TileCounter { progress: Progress { done: 0, total: self.tiles() }, observer }
-    }
-
     /// Predicts a scan. `combined` is the specification by which labels are chosen.
     ///
     /// # Errors
@@ -172,7 +183,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-fn add(sum: &mut StageSeconds, more: &StageSeconds) {
+pub(crate) fn add(sum: &mut StageSeconds, more: &StageSeconds) {
     sum.preprocess += more.preprocess;
     sum.infer += more.infer;
     sum.postprocess += more.postprocess;

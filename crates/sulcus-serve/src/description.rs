@@ -14,9 +14,17 @@ struct ServiceDescription<'a> {
     version: &'static str,
     engine: String,
     device: String,
-    /// Several models are averaged.
+    /// Several models are averaged; those of a pack segment a scan together.
     models: Vec<ModelDescription<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pack: Option<PackDescription<'a>>,
     limits: ClientLimits,
+}
+
+#[derive(Serialize)]
+struct PackDescription<'a> {
+    name: &'a str,
+    labels: &'a LabelTable,
 }
 
 #[derive(Serialize)]
@@ -54,6 +62,7 @@ pub(crate) fn model_json(segmenter: &Segmenter, limits: ClientLimits) -> Vec<u8>
         engine: segmenter.engine().to_string(),
         device: segmenter.device().to_string(),
         models: segmenter.specs().map(ModelDescription::of).collect(),
+        pack: segmenter.pack().map(|pack| PackDescription { name: &pack.name, labels: &pack.labels }),
         limits,
     };
     serde_json::to_vec(&description).unwrap_or_default()

@@ -141,7 +141,11 @@ impl Worker {
         report.seconds.write = write_secs;
         report.seconds.total = read_secs + segment_secs + write_secs;
         self.metrics.job_done(&report.seconds);
-        let models = self.service.segmenter().specs().map(|spec| spec.name.clone()).collect();
+        let segmenter = self.service.segmenter();
+        let models = match segmenter.pack() {
+            Some(pack) => vec![pack.name.clone()],
+            None => segmenter.specs().map(|spec| spec.name.clone()).collect(),
+        };
         let result = SegmentResult { models, report };
         Ok(SegmentResponse { format, mask: mask.unwrap_or_default(), result })
     }

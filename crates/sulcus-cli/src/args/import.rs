@@ -16,6 +16,29 @@ pub(crate) enum ImportCommand {
                       Checkpoints are read as data: nothing in them is executed. What is not supported is refused by its name."
     )]
     Nnunet(Box<NnunetArgs>),
+    /// Write a task of TotalSegmentator, all its networks with its recipe, as one file
+    #[command(
+        after_help = "Example:\n  sulcus import totalsegmentator ~/.totalsegmentator/nnunet/results --task total -o total.onnx\n\n\
+                      The weights must be in the folder: TotalSegmentator fetches them, Sulcus never does. Tasks: total (five\n\
+                      networks at 1.5 mm), total_fast (3 mm), total_fastest (6 mm), total_mr, and the other open tasks, where\n\
+                      they look for organs first with their rough network. Tasks whose weights need a licence number are refused."
+    )]
+    Totalsegmentator(TotalsegmentatorArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TotalsegmentatorArgs {
+    /// The folder with TotalSegmentator's weights: DatasetNNN_…/TRAINER__nnUNetPlans__3d_fullres
+    pub(crate) weights: PathBuf,
+    /// The task, such as total, total_fast or lung_vessels
+    #[arg(long, value_name = "TASK")]
+    pub(crate) task: String,
+    /// The model file
+    #[arg(short, long, value_name = "M.onnx")]
+    pub(crate) output: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

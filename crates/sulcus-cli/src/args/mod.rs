@@ -2,6 +2,7 @@
 
 mod import;
 mod mesh;
+mod pack;
 mod precision;
 mod prediction;
 mod scans;
@@ -13,8 +14,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub(crate) use import::{ImportCommand, NnunetArgs};
+pub(crate) use import::{ImportCommand, NnunetArgs, TotalsegmentatorArgs};
 pub(crate) use mesh::MeshArgs;
+pub(crate) use pack::PackArgs;
 pub(crate) use prediction::{ComputeArgs, DoctorArgs, InstallArgs, PredictArgs, ServeArgs};
 pub(crate) use scans::{ConvertArgs, EvaluateArgs, FigureArgs, InfoArgs, ViewArgs};
 pub(crate) use training::{DemoArgs, ExportArgs, PlanArgs, PlanChoices, SplitArgs, TrainArgs};
@@ -66,6 +68,9 @@ pub(crate) enum Command {
     /// Write a trained model of another program as one ONNX file
     #[command(subcommand, after_help = "Example:\n  sulcus import nnunet MODEL_FOLDER -o model.onnx")]
     Import(ImportCommand),
+    /// Put two models into one file: a rough one that finds what the other one segments
+    #[command(after_help = "Example:\n  sulcus pack rough.onnx model.onnx --margin 20 -o pack.onnx")]
+    Pack(PackArgs),
     /// Segment scans
     #[command(after_help = "Example:\n  sulcus predict -m model.onnx scan.nii.gz -o mask.nii.gz")]
     Predict(PredictArgs),

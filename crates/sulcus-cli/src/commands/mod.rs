@@ -10,6 +10,7 @@ pub(crate) mod figure;
 pub(crate) mod import;
 pub(crate) mod info;
 pub(crate) mod mesh;
+pub(crate) mod pack;
 pub(crate) mod plan;
 pub(crate) mod predict;
 pub(crate) mod runtime_install;

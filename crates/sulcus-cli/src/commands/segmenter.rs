@@ -100,7 +100,11 @@ fn advise(args: &ComputeArgs, segmenter: &Segmenter, ui: Ui) {
 /// Names the models on which `--mirror` has no effect.
 fn warn_about_mirroring(models: &[PathBuf], args: &ComputeArgs, segmenter: &Segmenter, ui: Ui) {
     let unmirrored = |(path, spec): (_, &ModelSpec)| spec.mirror_axes.is_empty().then_some(path);
-    let without: Vec<&PathBuf> = models.iter().zip(segmenter.specs()).filter_map(unmirrored).collect();
+    let without: Vec<&PathBuf> = match segmenter.pack() {
+        Some(_) if segmenter.specs().any(|spec| !spec.mirror_axes.is_empty()) => Vec::new(),
+        Some(_) => models.iter().collect(),
+        None => models.iter().zip(segmenter.specs()).filter_map(unmirrored).collect(),
+    };
     if !args.mirror || without.is_empty() {
         return;
     }

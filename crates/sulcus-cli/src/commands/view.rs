@@ -80,7 +80,7 @@ fn open_model(path: &Path) -> Result<File, CliError> {
     let mut file = File::open(path).context(name)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).context(name)?;
-    sulcus_onnx::read_spec(&bytes).context(name)?;
+    sulcus_onnx::read_file_spec(&bytes).context(name)?;
     Ok(file)
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use sulcus_io::LabelTableFormat;
-use sulcus_model::{DatasetLabels, Region, Structure};
+use sulcus_model::{DatasetLabels, FileSpec, Region, Structure};
 use sulcus_volume::{Label, LabelEntry, LabelTable};
 
 use crate::error::{CliError, Context};
@@ -24,13 +24,17 @@ pub(crate) fn read(path: &Path) -> Result<LabelFile, CliError> {
     }
     let is_json = bytes.iter().find(|b| !b.is_ascii_whitespace()).is_some_and(|b| matches!(b, b'{' | b'['));
     if !is_json {
-        let spec = sulcus_onnx::read_spec(&bytes).map_err(|error| {
+        let spec = sulcus_onnx::read_file_spec(&bytes).map_err(|error| {
             CliError::failed(format_args!(
                 "the label table is neither JSON nor a model file ({error}): {}",
                 path.display()
             ))
         })?;
-        return Ok(LabelFile { table: spec.labels, regions: spec.regions, ignore: None });
+        let (table, regions) = match spec {
+            FileSpec::Model(spec) => (spec.labels, spec.regions),
+            FileSpec::Pack(pack) => (pack.labels, pack.regions),
+        };
+        return Ok(LabelFile { table, regions, ignore: None });
     }
     let text =
         String::from_utf8(bytes).context(format_args!("the label table is not text: {}", path.display()))?;

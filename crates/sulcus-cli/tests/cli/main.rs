@@ -23,6 +23,7 @@ mod http;
 mod label_tables;
 mod mesh;
 mod nnunet;
+mod packs;
 mod pictures;
 mod plan;
 mod plausibility;

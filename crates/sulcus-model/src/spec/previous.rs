@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 use sulcus_volume::Label;
 
 use super::{ModelSpec, SpacingRule};
+use crate::network_name::is_network_name;
 use crate::{NetworkSpec, NnunetResampling};
 
 /// A network of the same file that sees a scan before the network in whose specification it stands.
@@ -46,7 +47,6 @@ impl MaskUse {
 impl PreviousNetwork {
     /// Far more than are used in practice. A file with more is damaged.
     const MAX_IN_TURN: usize = 4;
-    const MAX_NAME: usize = 64;
 
     /// Name of the graph's input for this network.
     pub fn input_name(&self) -> String {
@@ -61,8 +61,7 @@ impl PreviousNetwork {
     /// Checks the network, and that it fits the next one.
     pub(crate) fn check(&self, next: &ModelSpec) -> Result<(), String> {
         let Self { name, spec, mask: MaskUse::InputChannels { labels, resampling } } = self;
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if name.is_empty() || name.len() > Self::MAX_NAME || !name.chars().all(is_name) {
+        if !is_network_name(name) {
             return Err(format!("the name of its previous network `{name}` must be letters, digits, - and _"));
         }
         let others: Vec<&Self> = spec.previous_networks().collect();

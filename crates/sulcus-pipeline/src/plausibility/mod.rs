@@ -76,6 +76,27 @@ pub fn check_scan(
     Ok(warnings)
 }
 
+/// Adds warnings of a later step, each kind once for a channel.
+///
+/// # Errors
+/// When there is any and `checks` is strict.
+pub fn add_warnings(
+    known: &mut Vec<ScanWarning>,
+    found: impl IntoIterator<Item = ScanWarning>,
+    checks: ScanChecks,
+) -> Result<(), PipelineError> {
+    for warning in found {
+        let is_same = |known: &ScanWarning| known.kind() == warning.kind() && known.channel() == warning.channel();
+        if !known.iter().any(is_same) {
+            known.push(warning);
+        }
+    }
+    if checks.strict && !known.is_empty() {
+        return Err(PipelineError::Implausible { reasons: known.clone() });
+    }
+    Ok(())
+}
+
 fn warnings_of(spec: &ModelSpec, image: &Image, measures: &[ChannelMeasures]) -> Vec<ScanWarning> {
     let training = spec.training_scans.as_ref();
     let mut found = Vec::new();

@@ -88,6 +88,13 @@ pub enum ScanWarning {
         /// Minimum of the training scans' 0.5th percentiles.
         training_min: f64,
     },
+    /// The rough network of a pack found nothing that its recipe looks for.
+    NothingLocated {
+        /// The network.
+        network: String,
+        /// Whether the mask is therefore empty; otherwise the other networks saw the whole scan.
+        mask_is_empty: bool,
+    },
 }
 
 impl ScanWarning {
@@ -104,6 +111,7 @@ impl ScanWarning {
             Self::FieldOfView { .. } => "field_of_view",
             Self::Intensities { .. } => "intensities",
             Self::NegativeIntensities { .. } => "negative_intensities",
+            Self::NothingLocated { .. } => "nothing_located",
         }
     }
 
@@ -119,7 +127,8 @@ impl ScanWarning {
             | Self::VoxelSize { .. }
             | Self::UnknownPixelSize { .. }
             | Self::PictureSize { .. }
-            | Self::FieldOfView { .. } => None,
+            | Self::FieldOfView { .. }
+            | Self::NothingLocated { .. } => None,
         }
     }
 }
@@ -206,6 +215,12 @@ impl fmt::Display for ScanWarning {
                 decimals(*found, 0),
                 decimals(*training_min, 0),
             ),
+            Self::NothingLocated { network, mask_is_empty: true } => {
+                write!(f, "the rough network `{network}` found nothing that it looks for, so the mask is empty")
+            }
+            Self::NothingLocated { network, mask_is_empty: false } => {
+                write!(f, "the rough network `{network}` found nothing that it looks for, so the whole scan was segmented")
+            }
         }
     }
 }

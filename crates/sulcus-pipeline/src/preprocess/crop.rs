@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sulcus_volume::{Geometry, Image, Label, LabelMap, RasFromVoxel};
+use sulcus_volume::{Geometry, Image, Label, LabelMap, RasFromVoxel, VolumeError};
 
 use crate::{PipelineError, Prediction};
 use sulcus_model::{ModelSpec, OutputActivation};
@@ -35,16 +35,38 @@ impl Crop {
         if shape == full.shape() {
             return Ok(None);
         }
+        Ok(Some(Self::to_box(&full, ranges)?))
+    }
+
+    /// A box of this grid, along x, y, z.
+    ///
+    /// # Errors
+    /// When it is empty or exceeds the grid.
+    pub fn to_box(full: &Geometry, ranges: [Range<usize>; 3]) -> Result<Self, PipelineError> {
+        let shape = ranges.clone().map(|range| range.len());
+        if ranges.iter().zip(full.shape()).any(|(range, edge)| range.end > edge) {
+            return Err(VolumeError::Shape(shape).into());
+        }
         let first = full.ras_from_voxel().apply(ranges.clone().map(|range| range.start as f64)).0;
         let mut rows = full.ras_from_voxel().rows();
         rows.iter_mut().zip(first).for_each(|(row, origin)| row[3] = origin);
         let part = full.with_grid(shape, RasFromVoxel::new(rows)?)?;
-        Ok(Some(Self { full, part, ranges }))
+        Ok(Self { full: *full, part, ranges })
     }
 
     /// The scan's own grid.
     pub fn full(&self) -> &Geometry {
         &self.full
+    }
+
+    /// The grid of the box.
+    pub fn part(&self) -> &Geometry {
+        &self.part
+    }
+
+    /// The box, along x, y, z of the scan's own grid.
+    pub fn ranges(&self) -> &[Range<usize>; 3] {
+        &self.ranges
     }
 
     /// The image inside the box.

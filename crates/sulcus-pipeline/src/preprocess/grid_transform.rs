@@ -112,8 +112,6 @@ impl GridTransform {
     /// As [`GridTransform::new`], but refuses a resampled grid that is larger than any that can be processed, before
     /// memory is allocated. A header with a wrong voxel size leads to such a grid.
     pub(crate) fn checked(spec: &ModelSpec, geometry: &Geometry) -> Result<Self, PipelineError> {
-        /// Long enough for every scan. The planning of a prediction takes time and memory in proportion to the edges.
-        const MAX_EDGE: usize = 1 << 18;
         let transform = Self::new(spec, geometry);
         let is_too_long = |shape: [usize; 3]| shape.iter().any(|edge| *edge > MAX_EDGE);
         let shape = transform.reoriented_shape;
@@ -217,6 +215,9 @@ impl GridTransform {
         self.back.per_axis(self.back.in_plane)
     }
 }
+
+/// Long enough for every scan. The planning of a prediction takes time and memory in proportion to the edges.
+pub(crate) const MAX_EDGE: usize = 1 << 18;
 
 /// The axis with the longest voxel edge of an anisotropic grid: of the source grid, or else of the target grid. `None` if
 /// two axes are equally long (nnU-Net's `determine_do_sep_z_and_axis`).

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use sulcus_model::ModelSpec;
-use sulcus_onnx::{read_spec, split_networks};
+use sulcus_model::{FileSpec, ModelSpec, PackSpec};
+use sulcus_onnx::{read_file_spec, split_networks, split_pack};
 
 use crate::engine::SessionPool;
 use crate::loaded::Model;
@@ -26,8 +26,15 @@ pub(super) struct ModelFile {
     pub(super) is_previous: bool,
 }
 
-/// The networks of a model file: the one whose mask is the result, its previous network, the one before that, and so on.
-pub(super) fn read(source: &ModelSource, index: usize, total: usize) -> Result<Vec<ModelFile>, Error> {
+/// A model file that was read.
+pub(super) struct ReadFile {
+    /// Of each network: the one whose mask is the result, its previous network, the one before that, and so on.
+    pub(super) networks: Vec<ModelFile>,
+    pub(super) pack: Option<PackSpec>,
+}
+
+/// Reads a model file.
+pub(super) fn read(source: &ModelSource, index: usize, total: usize) -> Result<ReadFile, Error> {
     let (bytes, name) = match source {
         ModelSource::File(path) => {
             let bytes = std::fs::read(path);
@@ -38,12 +45,28 @@ pub(super) fn read(source: &ModelSource, index: usize, total: usize) -> Result<V
         ModelSource::Bytes(bytes) => (bytes.clone(), format!("model {} of {total}", index + 1)),
     };
     let refused = |e| ErrorKind::Model { model: name.clone(), source: Box::new(e) };
-    let spec = read_spec(&bytes).map_err(refused)?;
-    let networks = split_networks(bytes, &spec).map_err(refused)?;
+    match read_file_spec(&bytes).map_err(refused)? {
+        FileSpec::Model(spec) => {
+            let files = split_networks(bytes, &spec).map_err(refused)?;
+            Ok(ReadFile { networks: networks(&name, files, *spec), pack: None })
+        }
+        FileSpec::Pack(_) if total > 1 => Err(ErrorKind::PackInEnsemble { pack: name }.into()),
+        FileSpec::Pack(pack) => {
+            let files = split_pack(bytes, &pack).map_err(refused)?;
+            let of_network = files.into_iter().zip(&pack.networks).flat_map(|(files, network)| {
+                networks(&format!("{name}, network {}", network.name), files, network.spec.clone())
+            });
+            Ok(ReadFile { networks: of_network.collect(), pack: Some(*pack) })
+        }
+    }
+}
+
+/// A network with its previous networks.
+fn networks(name: &str, files: Vec<Vec<u8>>, spec: ModelSpec) -> Vec<ModelFile> {
     let previous: Vec<ModelSpec> = spec.previous_networks().map(|network| network.spec.clone()).collect();
     let specs = std::iter::once(spec).chain(previous);
-    let file = |(i, (bytes, spec))| ModelFile { name: name.clone(), bytes, spec, is_previous: i > 0 };
-    Ok(networks.into_iter().zip(specs).enumerate().map(file).collect())
+    let file = |(i, (bytes, spec))| ModelFile { name: name.to_owned(), bytes, spec, is_previous: i > 0 };
+    files.into_iter().zip(specs).enumerate().map(file).collect()
 }
 
 /// The models with their previous networks. `session_pool` makes the further sessions of a network.

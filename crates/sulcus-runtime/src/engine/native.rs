@@ -62,4 +62,8 @@ impl Predictor for NativePredictor {
     fn workspace_bytes(&self, input: &[usize]) -> Option<u64> {
         self.engine.workspace_bytes(input).ok()
     }
+
+    fn release(&self) {
+        self.engine.release();
+    }
 }

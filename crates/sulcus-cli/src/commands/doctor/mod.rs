@@ -68,7 +68,7 @@ fn automatic_choice(model: &[u8], library: &OrtLibrary) -> Option<AutoReport> {
 /// Reads a model file. A file that is not a model is refused here, once instead of once per engine.
 fn read_model(path: &Path) -> Result<Vec<u8>, CliError> {
     let bytes = std::fs::read(path).context(format_args!("reading the model {}", path.display()))?;
-    sulcus_onnx::read_spec(&bytes).context(format_args!("reading the model {}", path.display()))?;
+    sulcus_onnx::read_file_spec(&bytes).context(format_args!("reading the model {}", path.display()))?;
     Ok(bytes)
 }
 

@@ -1,22 +1,22 @@
 //! `sulcus import`: trained models of other programs as model files.
 
+mod check;
 mod synthetic;
+mod totalsegmentator;
 
 use std::path::Path;
 
 use serde::Serialize;
-use sulcus_model::ModelSpec;
 use sulcus_nnunet::{ImportOptions, ImportedModel, import};
-use sulcus_onnx::split_networks;
-use sulcus_pipeline::Predictor;
 use sulcus_runtime::ort::OrtLibrary;
-use sulcus_train::golden_case_in_turn;
 
-use super::export::engines::{Engines, tile_shape};
+use super::export::engines::Engines;
 use crate::args::NnunetArgs;
 use crate::error::{CliError, Context};
 use crate::files;
 use crate::output::{self, Ui, human_bytes};
+use check::{Checked, agreement, check};
+pub(crate) use totalsegmentator::totalsegmentator;
 
 /// The result as JSON.
 #[derive(Serialize)]
@@ -39,13 +39,7 @@ struct ImportRecord<'a> {
 
 /// Writes a model of nnU-Net as one file, after a check that every engine that can run it computes the same with it.
 pub(crate) fn nnunet(args: &NnunetArgs, library: &OrtLibrary, ui: Ui) -> Result<(), CliError> {
-    if !args.output.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
-        return Err(CliError::usage(format_args!(
-            "the model is an ONNX file, so -o must end in .onnx: {}",
-            args.output.display()
-        )));
-    }
-    files::ensure_writable(&files::folder_of(&args.output))?;
+    check_output(&args.output)?;
     let options = ImportOptions {
         configuration: args.configuration.clone(),
         folds: args.fold.clone(),
@@ -55,34 +49,13 @@ pub(crate) fn nnunet(args: &NnunetArgs, library: &OrtLibrary, ui: Ui) -> Result<
     let ImportedModel { bytes, mut spec, source } =
         import(&args.model, &options).map_err(|error| CliError::caused_by(&error))?;
     let engines = Engines::find(library)?;
-    let checking = "checking the imported file";
-    let sample = synthetic::sample(&spec).context(checking)?;
-    let networks = split_networks(bytes.clone(), &spec).context(checking)?;
-    let specs: Vec<ModelSpec> =
-        [spec.clone()].into_iter().chain(spec.previous_networks().map(|network| network.spec.clone())).collect();
-    spec.golden_case = {
-        let load = |(spec, bytes): (&ModelSpec, &Vec<u8>)| engines.reference(bytes, &tile_shape(spec));
-        let predictors: Vec<Box<dyn Predictor>> =
-            specs.iter().zip(&networks).map(load).collect::<Result<_, _>>()?;
-        let predictors: Vec<&dyn Predictor> = predictors.iter().map(|predictor| &**predictor).collect();
-        golden_case_in_turn(&spec, &[sample], &predictors).context(checking)?
-    };
+    let Checked { spec: with_case, lines: checked, native } = check(&engines, &bytes, spec)?;
+    spec = with_case;
     let bytes = sulcus_onnx::with_spec(&bytes, &spec).context("importing")?;
-    let (mut checked, mut native) = (Vec::new(), true);
-    for (i, (spec_of_network, network)) in specs.iter().zip(&networks).enumerate() {
-        let input = synthetic::input(spec_of_network).context(checking)?;
-        let (of_network, has_operators) = engines.agree(network, spec_of_network, &[input])?;
-        native &= has_operators;
-        let name = spec.previous_networks().nth(i.wrapping_sub(1)).map(|network| format!("{}: ", network.name));
-        checked.extend(of_network.into_iter().map(|line| format!("{}{line}", name.clone().unwrap_or_default())));
-    }
     engines.replay_all(&bytes, &spec, native)?;
     files::write(&args.output, &bytes)?;
     let origin = spec.nnunet.clone().unwrap_or_default();
-    let agreement = match checked.as_slice() {
-        [] => "without ONNX Runtime, no engines were compared".to_owned(),
-        checked => format!("logits against tract's: {}", checked.join(", ")),
-    };
+    let agreement = agreement(&checked);
     let before: String = spec
         .previous_networks()
         .map(|network| format!(" after {} {}", network.spec.network.name, network.name))
@@ -113,4 +86,18 @@ pub(crate) fn nnunet(args: &NnunetArgs, library: &OrtLibrary, ui: Ui) -> Result<
         checkpoint: &origin.checkpoint,
         checked: &checked,
     })
+}
+
+/// Refuses a path that is no model file or that cannot be written.
+///
+/// # Errors
+/// Wrong usage, or a folder that cannot be written.
+pub(in crate::commands) fn check_output(output: &Path) -> Result<(), CliError> {
+    if !output.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+        return Err(CliError::usage(format_args!(
+            "the model is an ONNX file, so -o must end in .onnx: {}",
+            output.display()
+        )));
+    }
+    files::ensure_writable(&files::folder_of(output))
 }

@@ -3,6 +3,7 @@
 mod dataset;
 mod dicom_folder;
 mod model;
+mod pack;
 mod run;
 mod volume;
 

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
-use sulcus_model::{AxisRange, ModelSpec, Postprocess, PreviousNetwork, Region, TrainingScans};
+use sulcus_model::{AxisRange, FileSpec, ModelSpec, Postprocess, PreviousNetwork, Region, TrainingScans};
 use sulcus_volume::LabelTable;
 
+use super::pack;
 use crate::commands::export::reduction_line;
 use crate::error::{CliError, Context};
 use crate::output::rules::{normalisation, orientation, spacing};
@@ -23,16 +24,31 @@ struct ModelInfo {
 
 pub(super) fn info(path: &Path, json: bool) -> Result<(), CliError> {
     let bytes = std::fs::read(path).context(format_args!("reading the model {}", path.display()))?;
-    let spec = sulcus_onnx::read_spec(&bytes).context(format_args!("reading the model {}", path.display()))?;
-    if json {
-        let mut value = serde_json::to_value(&spec).context("describing the model")?;
-        // The voxels of the golden case are too long to be read.
-        if let Some(golden) = value.get_mut("golden_case").and_then(Value::as_object_mut) {
-            golden.remove("data_base64");
+    let spec =
+        sulcus_onnx::read_file_spec(&bytes).context(format_args!("reading the model {}", path.display()))?;
+    let size = bytes.len();
+    match (&spec, json) {
+        (FileSpec::Model(spec), true) => {
+            let mut value = serde_json::to_value(spec).context("describing the model")?;
+            shorten(&mut value);
+            output::json(&ModelInfo { kind: "model", file_bytes: size, spec: value })
         }
-        return output::json(&ModelInfo { kind: "model", file_bytes: bytes.len(), spec: value });
+        (FileSpec::Pack(pack), true) => {
+            let mut value = serde_json::to_value(pack).context("describing the model")?;
+            let networks = value.get_mut("networks").and_then(Value::as_array_mut).into_iter().flatten();
+            networks.filter_map(|network| network.get_mut("spec")).for_each(shorten);
+            output::json(&ModelInfo { kind: "pack", file_bytes: size, spec: value })
+        }
+        (FileSpec::Model(spec), false) => output::fields(&rows(path, size, spec)),
+        (FileSpec::Pack(pack), false) => output::fields(&pack::rows(path, size, pack)),
     }
-    output::fields(&rows(path, bytes.len(), &spec))
+}
+
+/// The voxels of a golden case are too long to be read.
+fn shorten(spec: &mut Value) {
+    if let Some(golden) = spec.get_mut("golden_case").and_then(Value::as_object_mut) {
+        golden.remove("data_base64");
+    }
 }
 
 fn rows(path: &Path, bytes: usize, spec: &ModelSpec) -> Vec<(&'static str, String)> {

@@ -53,10 +53,10 @@ pub(crate) fn run(
     cohort.run(|| segmenter::load(&args.models, &args.compute, args.max_memory, library, environment, ui))
 }
 
-/// The specification of the first model. It is needed before an engine is started, to group files into cases.
+/// The specification of the first model, or the outline of a pack. It is needed before an engine is started, to group files into cases.
 fn first_spec(models: &[PathBuf]) -> Result<ModelSpec, CliError> {
     let path = models.first().ok_or_else(|| CliError::usage("there is no model").hint("name one with -m"))?;
     let doing = || format!("reading the model {}", path.display());
     let bytes = std::fs::read(path).context(doing())?;
-    sulcus_onnx::read_spec(&bytes).context(doing())
+    sulcus_onnx::read_file_spec(&bytes).context(doing())?.outline().context(doing())
 }
