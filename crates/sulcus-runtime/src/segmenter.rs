@@ -107,7 +107,7 @@ impl Segmenter {
         checks: ScanChecks,
         notes: Vec<Note>,
     ) -> Result<Self, Error> {
-        let spec = match &pack {
+        let spec = match pack.as_ref().filter(|_| cfg!(feature = "packs")) {
             Some(pack) => pack.outline()?,
             None => {
                 let specs: Vec<&ModelSpec> = models.iter().map(|m| &m.spec).collect();
@@ -122,7 +122,7 @@ impl Segmenter {
         Ok(Self {
             spec,
             models,
-            pack,
+            pack: pack.filter(|_| cfg!(feature = "packs")),
             settings,
             precision,
             window,
@@ -142,7 +142,7 @@ impl Segmenter {
 
     /// The recipe, if the model file is a pack.
     pub fn pack(&self) -> Option<&PackSpec> {
-        self.pack.as_ref()
+        if cfg!(feature = "packs") { self.pack.as_ref() } else { None }
     }
 
     /// The specification of each model, in the order in which they were given; for a pack, of each network.
@@ -152,7 +152,7 @@ impl Segmenter {
 
     /// The number of models that are averaged.
     pub fn models(&self) -> usize {
-        if self.pack.is_some() { 1 } else { self.models.len() }
+        if self.pack().is_some() { 1 } else { self.models.len() }
     }
 
     /// The engine in use; never [`Engine::Auto`].
@@ -216,7 +216,7 @@ impl Segmenter {
         settings: &InferenceSettings,
         check: &mut StageCheck<'_>,
     ) -> Result<(), Error> {
-        match &self.pack {
+        match self.pack() {
             Some(pack) => pack::for_each_network(self, pack, geometry, settings, check),
             None => for_each_stage(&self.all_models(), geometry, settings, check),
         }
@@ -228,7 +228,7 @@ impl Segmenter {
 
     /// A network of the pack.
     fn network(&self, name: &str) -> Result<&Model, Error> {
-        let index = self.pack.iter().flat_map(|pack| &pack.networks).position(|network| network.name == name);
+        let index = self.pack().iter().flat_map(|pack| &pack.networks).position(|network| network.name == name);
         index.and_then(|index| self.models.get(index)).ok_or_else(|| ErrorKind::NoModel.into())
     }
 
@@ -258,7 +258,7 @@ impl Segmenter {
     /// When the memory limit is too small for the scan, or the network's grid would be larger than any that can be processed.
     pub fn plan(&self, geometry: &Geometry, outputs: Outputs) -> Result<InferencePlan, Error> {
         let settings = self.inference_settings(outputs, self.memory_limit(None));
-        match &self.pack {
+        match self.pack() {
             Some(pack) => {
                 let (part, seen) = pack::first_part(self, pack, geometry)?;
                 Ok(Stage::plan(vec![part], &seen, &settings)?.plan)
@@ -286,7 +286,7 @@ impl Segmenter {
     }
 
     fn segment_input(&self, scan: ScanInput<'_>, options: SegmentOptions<'_>) -> Result<Segmentation, Error> {
-        match &self.pack {
+        match self.pack() {
             Some(pack) => pack::run(self, pack, scan, options),
             None => self.run(self.request(), scan, options),
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use sulcus_model::{FileSpec, ModelSpec, PackSpec};
-use sulcus_onnx::{read_file_spec, split_networks, split_pack};
+use sulcus_onnx::{read_file_spec, read_spec, split_networks, split_pack};
 
 use crate::engine::SessionPool;
 use crate::loaded::Model;
@@ -45,6 +45,11 @@ pub(super) fn read(source: &ModelSource, index: usize, total: usize) -> Result<R
         ModelSource::Bytes(bytes) => (bytes.clone(), format!("model {} of {total}", index + 1)),
     };
     let refused = |e| ErrorKind::Model { model: name.clone(), source: Box::new(e) };
+    if !cfg!(feature = "packs") {
+        let spec = read_spec(&bytes).map_err(refused)?;
+        let files = split_networks(bytes, &spec).map_err(refused)?;
+        return Ok(ReadFile { networks: networks(&name, files, spec), pack: None });
+    }
     match read_file_spec(&bytes).map_err(refused)? {
         FileSpec::Model(spec) => {
             let files = split_networks(bytes, &spec).map_err(refused)?;

@@ -28,7 +28,16 @@ const WASM_FEATURES: [&str; 8] = [
 /// Two rounds find more than one. Below 1 KiB is only the end of the stack, which begins at 1 MiB, and a browser fills new memory
 /// with zeros.
 const WASM_SHRINKING: [&str; 4] = ["-Oz", "-Oz", "--low-memory-unused", "--zero-filled-memory"];
-const WASM_SPEEDING: [&str; 4] = ["-O3", "--enable-simd", "--low-memory-unused", "--zero-filled-memory"];
+const WASM_SPEEDING: [&str; 8] = [
+    "-O3",
+    "-O3",
+    "--enable-simd",
+    "--low-memory-unused",
+    "--zero-filled-memory",
+    "--strip-debug",
+    "--strip-producers",
+    "--strip-target-features",
+];
 
 /// The program of a tool; `None` if npm cannot install it.
 fn program([package, version, program]: Tool) -> Result<Option<PathBuf>, String> {
@@ -51,9 +60,9 @@ fn program([package, version, program]: Tool) -> Result<Option<PathBuf>, String>
 pub(super) fn optimise(module: &Path, speed: Speed) -> Result<(), String> {
     let Some(tool) = program(BINARYEN)? else { return Ok(()) };
     let small = module.with_extension("small");
-    let passes = match speed {
-        Speed::Small => WASM_SHRINKING,
-        Speed::Fast => WASM_SPEEDING,
+    let passes: &[&str] = match speed {
+        Speed::Small => &WASM_SHRINKING,
+        Speed::Fast => &WASM_SPEEDING,
     };
     run(Command::new(tool).args(passes).args(WASM_FEATURES).arg(module).arg("-o").arg(&small))?;
     fs::rename(&small, module).map_err(|e| format!("replacing the module: {e}: {}", module.display()))
