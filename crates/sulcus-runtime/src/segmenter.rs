@@ -196,7 +196,8 @@ impl Segmenter {
     /// [`SegmentOptions::with_max_memory`].
     ///
     /// # Errors
-    /// [`PipelineError::MemoryLimit`] with the memory that is needed, or [`PipelineError::GridTooLarge`].
+    /// [`PipelineError::MemoryLimit`](sulcus_pipeline::PipelineError::MemoryLimit) with the memory that is needed, or
+    /// [`PipelineError::GridTooLarge`](sulcus_pipeline::PipelineError::GridTooLarge).
     pub fn check_memory(
         &self,
         geometry: &Geometry,
@@ -250,7 +251,7 @@ impl Segmenter {
     }
 
     /// How a scan of this geometry would be predicted: groups of models, chunks, sessions, tiles and memory. A model that crops
-    /// scans ([`CropRule::Nonzero`]) is planned for the whole scan here, and for the cropped box when it is segmented. The plan does not
+    /// scans ([`CropRule::Nonzero`](sulcus_model::CropRule::Nonzero)) is planned for the whole scan here, and for the cropped box when it is segmented. The plan does not
     /// contain [previous networks](ModelSpec::previous), which are planned on their own. Of a pack, the plan is that of the first part on the
     /// whole scan.
     ///
