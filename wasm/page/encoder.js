@@ -1,18 +1,16 @@
-// Writes a DICOM segmentation for the page on a thread of its own. The one message has the files of the series and the mask; the answer
-// is the segmentation or the reason of a failure.
+// Writes DICOM segmentations for the page on a thread of its own.
 import init, { SeriesFiles } from "./sulcus_viewer_segmentation.js";
+import { answer, bytes } from "./requests.js";
 
-const bytes = async (file) => new Uint8Array(await file.arrayBuffer());
+const ready = init({ module_or_path: new URL("sulcus_viewer_segmentation_bg.wasm", import.meta.url) });
 
-addEventListener("message", async ({ data: { files, uid, mask, keepPatient } }) => {
-  try {
-    await init({ module_or_path: new URL("sulcus_viewer_segmentation_bg.wasm", import.meta.url) });
+const ACTIONS = {
+  // The mask, a NIfTI file, on the grid of a series, of which there are the files.
+  async encode({ files, uid, mask, keepPatient }) {
     const series = new SeriesFiles();
     for (const file of files) series.add(await bytes(file));
-    const random = crypto.getRandomValues(new Uint8Array(96));
-    const result = series.encode(uid, await bytes(mask), keepPatient, Date.now(), random);
-    postMessage({ result }, [result.buffer]);
-  } catch (error) {
-    postMessage({ error: typeof error === "string" ? error : `the writer stopped (${error.message ?? error})` });
-  }
-});
+    return series.encode(uid, await bytes(mask), keepPatient, Date.now(), crypto.getRandomValues(new Uint8Array(96)));
+  },
+};
+
+answer(ACTIONS, ready, "the writer");

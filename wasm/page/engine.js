@@ -1,11 +1,9 @@
-// Runs a model for the page on a thread of its own. Each message has an action and gets one answer: a result or the reason of a
-// failure. Progress is reported in between. To cancel, the page ends the thread.
+// Runs a model for the page on a thread of its own. To cancel, the page ends the thread.
 import init, { Model } from "./sulcus_viewer_engine.js";
+import { answer, bytes } from "./requests.js";
 
 const ready = init({ module_or_path: new URL("sulcus_viewer_engine_bg.wasm", import.meta.url) });
 let model;
-
-const bytes = async (file) => new Uint8Array(await file.arrayBuffer());
 
 // The bytes of a scan. The browser inflates them, so that the module need not hold the code for it.
 async function inflated(file) {
@@ -35,13 +33,4 @@ const ACTIONS = {
   },
 };
 
-addEventListener("message", async ({ data: { id, action, ...data } }) => {
-  try {
-    await ready;
-    const result = await ACTIONS[action](data, (done) => postMessage({ id, done }));
-    postMessage({ id, result }, result.mask ? [result.mask.buffer] : []);
-  } catch (error) {
-    // A sentence is a refusal. Anything else is a crash, after which the module cannot be used any more.
-    postMessage(typeof error === "string" ? { id, error } : { id, error: `the engine stopped (${error.message ?? error})`, crashed: true });
-  }
-});
+answer(ACTIONS, ready, "the engine");

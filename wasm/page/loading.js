@@ -1,4 +1,7 @@
 // Opens what the page itself does not: folders, DICOM, NRRD, MetaImage, volumes in two files. A worker converts them to NIfTI.
+import { element } from "./elements.js";
+import { Requests } from "./requests.js";
+
 const LABEL_FILE = /\.(json|txt|ctbl|csv|label)$/i;
 const MODEL = /\.onnx$/i;
 const NIFTI = /\.nii(\.gz)?$/i;
@@ -13,51 +16,14 @@ const MAX_FILES = 20000;
 const MAX_SEGMENTATIONS = 2;
 
 let host;
-let worker;
-let requests = new Map();
-let number = 0;
-// The DICOM series that was opened last: the image made of it, its files, and its UID.
-let opened;
+const reader = new Requests("worker.js", "the reader");
+// The files and the UID of each DICOM series that is an image of the page.
+const seriesOf = new WeakMap();
 
 // Called by the page before anything else.
 export function connect(page) {
   host ??= page;
-  return { openAll, filesOf, isSeries, encodeSegmentation };
-}
-
-// An answer of the worker.
-function ask(action, data, progress) {
-  if (!worker) {
-    worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
-    worker.onmessage = ({ data: { id, result, error, crashed, done } }) => {
-      const request = requests.get(id);
-      if (done !== undefined) return request?.progress?.(done);
-      if (crashed) return stop(error);
-      requests.delete(id);
-      if (error) request?.fail(error);
-      else request?.go(result);
-    };
-    worker.onerror = (event) => stop(`the reader could not start (${event.message ?? "the browser refused it"})`);
-  }
-  const id = ++number;
-  return new Promise((go, fail) => {
-    requests.set(id, { go, fail, progress });
-    worker.postMessage({ id, action, ...data });
-  });
-}
-
-// Ends a worker that cannot go on: whatever was asked of it has failed.
-function stop(reason) {
-  const waiting = [...requests.values()];
-  end();
-  for (const { fail } of waiting) fail(reason);
-}
-
-// Frees all memory of the worker.
-function end() {
-  worker?.terminate();
-  worker = undefined;
-  requests = new Map();
+  return { openAll, filesOf, encodeSegmentation };
 }
 
 // All files in dropped folders, in the order of their paths.
@@ -109,7 +75,7 @@ async function openAll(files, role) {
     await openSorted(files.filter(({ path }) => !nameOf(path).startsWith(".")), role);
   } finally {
     host.busy();
-    end();
+    reader.end();
   }
 }
 
@@ -133,11 +99,11 @@ async function openSorted(files, role) {
   if (files.length === 1 && kinds.other.length && !PICTURE.test(files[0].path)) kinds.single.push(...kinds.other.splice(0));
   if (count > MAX_VOLUMES) throw `These are ${count} volumes: open one case at a time, an image with its mask and truth (at most ${MAX_VOLUMES} files).`;
   for (const item of kinds.single) {
-    await converted(item, volumes, () => ask("convert", { file: item.file }));
+    await converted(item, volumes, () => reader.ask("convert", { file: item.file }));
   }
   for (const item of kinds.headers) {
     const voxels = await partner(item, files);
-    if (voxels) await converted(item, volumes, () => ask("pair", { header: item.file, voxels: voxels.file }));
+    if (voxels) await converted(item, volumes, () => reader.ask("pair", { header: item.file, voxels: voxels.file }));
     else host.addError(`${item.path}: the file with its voxels is missing: drop both files together.`);
   }
   if (kinds.dicom.length) await openDicom(kinds.dicom, volumes, role);
@@ -182,7 +148,7 @@ async function openDicom(files, volumes, role) {
   const data = { files: files.map(({ file }) => file), paths: files.map(({ path }) => path) };
   let found;
   try {
-    found = await ask("index", data, (done) => host.busy(text, done));
+    found = await reader.ask("index", data, { progress: (done) => host.busy(text, done) });
   } catch (error) {
     return host.addError(`${error}.`);
   }
@@ -201,8 +167,8 @@ async function openDicom(files, volumes, role) {
     const name = [modality, description].filter(Boolean).join(" ") || "DICOM series";
     host.busy(`Decoding ${plural(slices, "slice")}`);
     try {
-      const file = new Blob([await ask("series", { uid })]);
-      opened = { file, data, uid };
+      const file = new Blob([await reader.ask("series", { uid })]);
+      seriesOf.set(file, { files: data.files, uid });
       volumes.push({ file, path: name.replaceAll("/", "∕"), role: role ?? 0 });
     } catch (error) {
       host.addError(`${name}: ${error}.`);
@@ -210,32 +176,21 @@ async function openDicom(files, volumes, role) {
   }
   for (const i of chosen.segmentations) {
     const path = found.segmentations[i];
-    await converted({ path }, volumes, () => ask("segmentation", { number: i }));
+    await converted({ path }, volumes, () => reader.ask("segmentation", { number: i }));
   }
   return undefined;
 }
 
-// Whether an image is the DICOM series that was opened last.
-const isSeries = (file) => file !== undefined && file === opened?.file;
-
-// A mask, a NIfTI file in memory, as a DICOM segmentation of the series that was opened last.
-async function encodeSegmentation(mask, keepPatient) {
-  const encoder = new Worker(new URL("encoder.js", import.meta.url), { type: "module" });
+// The mask that a function makes, a NIfTI file in memory, as a DICOM segmentation of the series that is an image.
+async function encodeSegmentation(image, mask, keepPatient) {
+  const series = seriesOf.get(image);
+  if (!series) throw "A DICOM segmentation refers to a DICOM series: open the series as the image first.";
+  const writer = new Requests("encoder.js", "the writer");
   try {
-    return await new Promise((go, fail) => {
-      encoder.onmessage = ({ data: { result, error } }) => (error ? fail(error) : go(result));
-      encoder.onerror = (event) => fail(`the writer could not start (${event.message ?? "the browser refused it"})`);
-      encoder.postMessage({ files: opened.data.files, uid: opened.uid, mask, keepPatient });
-    });
+    return await writer.ask("encode", { ...series, mask: await mask(), keepPatient });
   } finally {
-    encoder.terminate();
+    writer.end();
   }
-}
-
-function element(kind, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(kind), properties);
-  made.append(...children);
-  return made;
 }
 
 function picture([width, height, ...grey]) {
@@ -281,7 +236,7 @@ async function choose(series, segmentations) {
   const showing = (async () => {
     for (const { uid, place } of pictures) {
       if (!reading) return;
-      place.append(picture(await ask("thumbnail", { uid }).catch(() => [])));
+      place.append(picture(await reader.ask("thumbnail", { uid }).catch(() => [])));
     }
   })();
   await new Promise((go) => { dialog.onclose = go; });

@@ -1,6 +1,6 @@
 // Makes the surfaces of labels for the page on a thread of its own, draws them where the page has no WebGL, and writes files of them.
-// Each message has an action and gets one answer: a result or the reason of a failure.
 import init, { Surfaces } from "./sulcus_viewer_surfaces.js";
+import { answer } from "./requests.js";
 
 let surfaces;
 const ready = init({ module_or_path: new URL("sulcus_viewer_surfaces_bg.wasm", import.meta.url) }).then(() => { surfaces = new Surfaces(); });
@@ -22,14 +22,4 @@ const ACTIONS = {
   ply: ({ labels, names, colors }) => surfaces.ply(labels, names, colors),
 };
 
-addEventListener("message", async ({ data: { id, action, ...data } }) => {
-  try {
-    await ready;
-    const result = ACTIONS[action](data);
-    const arrays = ArrayBuffer.isView(result) ? [result] : Object.values(result ?? {});
-    postMessage({ id, result }, arrays.map((array) => array.buffer));
-  } catch (error) {
-    // A sentence is a refusal. Anything else is a crash, after which the module cannot be used any more.
-    postMessage(typeof error === "string" ? { id, error } : { id, error: `making surfaces stopped (${error.message ?? error})`, crashed: true });
-  }
-});
+answer(ACTIONS, ready, "making surfaces");

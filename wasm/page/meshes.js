@@ -1,4 +1,6 @@
 // The panel with surfaces of labels in 3-D. A worker makes them; WebGL draws them, or the worker where there is none.
+import { download, element } from "./elements.js";
+import { Requests } from "./requests.js";
 import { renderer } from "./webgl.js";
 
 const LAYERS = ["mask", "truth"];
@@ -20,9 +22,10 @@ const UPDATE_MS = 120;
 const NOTHING = { labels: [], colors: new Uint8Array(0) };
 
 let host;
-let worker;
-let requests = new Map();
-let number = 0;
+const mesher = new Requests("mesher.js", "making surfaces", () => {
+  sent = "";
+  shown.labels.forEach((label) => gl?.remove(label));
+});
 let ui;
 let gl;
 let axes = START;
@@ -48,43 +51,6 @@ export function connect(page) {
 }
 
 const viewer = () => host.viewer();
-const element = (kind, properties = {}, ...children) => {
-  const made = Object.assign(document.createElement(kind), properties);
-  made.append(...children);
-  return made;
-};
-
-// An answer of the worker.
-function ask(action, data, transfer = []) {
-  if (!worker) {
-    worker = new Worker(new URL("mesher.js", import.meta.url), { type: "module" });
-    worker.onmessage = ({ data: { id, result, error, crashed } }) => {
-      const request = requests.get(id);
-      requests.delete(id);
-      if (error) request?.fail(error);
-      else request?.go(result);
-      if (crashed) end();
-    };
-    worker.onerror = (event) => end(`the surfaces could not start (${event.message ?? "the browser refused it"})`);
-  }
-  const id = ++number;
-  return new Promise((go, fail) => {
-    requests.set(id, { go, fail });
-    worker.postMessage({ id, action, ...data }, transfer);
-  });
-}
-
-// Ends the worker and frees its memory.
-function end(reason = "it was ended") {
-  const waiting = [...requests.values()];
-  worker?.terminate();
-  worker = undefined;
-  requests = new Map();
-  sent = "";
-  shown.labels.forEach((label) => gl?.remove(label));
-  for (const { fail } of waiting) fail(reason);
-}
-
 // The axes of a picture after a turn about one of them. About the first (to the right) the front moves up, about the second (up) to the
 // left.
 function turned(from, about, angle) {
@@ -211,21 +177,21 @@ async function update() {
         return;
       }
       say("Making surfaces");
-      await ask("voxels", { grid: viewer().grid(), voxels }, [voxels.buffer]);
+      await mesher.ask("voxels", { grid: viewer().grid(), voxels }, { transfer: [voxels.buffer] });
       sent = state;
     }
-    await ask("smoothing", { passes: Number(ui.smooth.value) });
+    await mesher.ask("smoothing", { passes: Number(ui.smooth.value) });
     const key = role === 1 ? "mask" : "truth";
     const rows = host.labelRows().filter((row) => row.shown && row[key] > 0);
     const made = [];
     for (const row of rows) {
-      const { measures, ...mesh } = await ask("make", { label: row.value, wanted: Boolean(gl), known: gl?.has(row.value) });
+      const { measures, ...mesh } = await mesher.ask("make", { label: row.value, wanted: Boolean(gl), known: gl?.has(row.value) });
       if (mine !== turn) return;
       if (measures.length) made.push({ ...row, measures });
       if (mesh.positions) gl?.set(row.value, mesh);
     }
     const labels = made.map((row) => row.value);
-    const found = await ask("ball", { labels: Uint16Array.from(labels) });
+    const found = await mesher.ask("ball", { labels: Uint16Array.from(labels) });
     if (mine !== turn) return;
     if (found.length) ball = [...found];
     shown = { labels, names: made.map((row) => row.name), colors: Uint8Array.from(made.flatMap((row) => row.color.match(/\d+/g).map(Number))) };
@@ -310,7 +276,7 @@ function changed() {
     return;
   }
   drawing = true;
-  ask("draw", { width, height, camera: camera(), labels: Uint16Array.from(shown.labels), colors: shown.colors })
+  mesher.ask("draw", { width, height, camera: camera(), labels: Uint16Array.from(shown.labels), colors: shown.colors })
     .then((pixels) => target.putImageData(new ImageData(pixels, width, height), 0, 0))
     .catch(failed)
     .finally(() => {
@@ -377,7 +343,7 @@ function listen(canvas) {
   canvas.ondblclick = (event) => {
     const box = canvas.getBoundingClientRect();
     const [x, y] = [event.clientX - box.x, event.clientY - box.y].map((at) => at * devicePixelRatio);
-    ask("pick", { width: canvas.width, height: canvas.height, camera: camera(), labels: Uint16Array.from(shown.labels), x, y })
+    mesher.ask("pick", { width: canvas.width, height: canvas.height, camera: camera(), labels: Uint16Array.from(shown.labels), x, y })
       .then((found) => { if (found.length) host.act(() => viewer().go_to_ras(found[0], found[1], found[2])); })
       .catch(failed);
   };
@@ -396,21 +362,15 @@ function listen(canvas) {
   };
 }
 
-function download(name, type, data) {
-  const address = URL.createObjectURL(new Blob([data], { type }));
-  element("a", { href: address, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 10000);
-}
-
 async function saveStl() {
   for (const [i, label] of shown.labels.entries()) {
     const name = shown.names[i];
-    download(`${label}_${name.replace(/[^\p{L}\p{N}_-]/gu, "_").slice(0, 60)}.stl`, "model/stl", await ask("stl", { label, name }));
+    download(`${label}_${name.replace(/[^\p{L}\p{N}_-]/gu, "_").slice(0, 60)}.stl`, "model/stl", await mesher.ask("stl", { label, name }));
   }
 }
 
 async function savePly() {
   const { labels, names, colors } = shown;
   const base = host.names[ui.layer.selectedIndex + 1].replace(/\.(nii|nrrd|nhdr|mha|mhd|hdr|img|dcm)(\.gz)?$/i, "").replace(/[^\w.-]+/g, "_") || "surfaces";
-  download(`${base}.ply`, "application/octet-stream", await ask("ply", { labels: Uint16Array.from(labels), names: names.join("\n"), colors }));
+  download(`${base}.ply`, "application/octet-stream", await mesher.ask("ply", { labels: Uint16Array.from(labels), names: names.join("\n"), colors }));
 }

@@ -1,13 +1,16 @@
 // Predicts the mask of the open image with a model file, in a worker.
+import { element } from "./elements.js";
+import { Requests } from "./requests.js";
+
 const MAX_MODEL_BYTES = 2 ** 30;
 
 let host;
-let worker;
-let requests = new Map();
-let number = 0;
 // The chosen file with its description, and whether the worker has it.
 let model;
 let loaded = false;
+const engine = new Requests("engine.js", "the engine", () => { loaded = false; });
+// Numbers choices of models and predictions.
+let number = 0;
 // Counts predictions, so that one that was cancelled is forgotten.
 let running = 0;
 // The number of the last choice of a model.
@@ -18,46 +21,6 @@ let ui;
 export function connect(page) {
   host ??= page;
   return { show, useModel, useAddress };
-}
-
-const element = (kind, properties = {}, ...children) => {
-  const made = Object.assign(document.createElement(kind), properties);
-  made.append(...children);
-  return made;
-};
-
-// An answer of the worker.
-function ask(action, data, progress) {
-  if (!worker) {
-    worker = new Worker(new URL("engine.js", import.meta.url), { type: "module" });
-    worker.onmessage = ({ data: { id, result, error, crashed, done } }) => {
-      const request = requests.get(id);
-      if (done !== undefined) return request?.progress?.(done);
-      requests.delete(id);
-      if (error) request?.fail(error);
-      else request?.go(result);
-      if (crashed) end();
-    };
-    worker.onerror = (event) => {
-      for (const { fail } of requests.values()) fail(`the engine could not start (${event.message ?? "the browser refused it"})`);
-      end();
-    };
-  }
-  const id = ++number;
-  return new Promise((go, fail) => {
-    requests.set(id, { go, fail, progress });
-    worker.postMessage({ id, action, ...data });
-  });
-}
-
-// Ends the worker with everything that it computes, and frees its memory.
-function end() {
-  const waiting = [...requests.values()];
-  worker?.terminate();
-  worker = undefined;
-  loaded = false;
-  requests = new Map();
-  for (const { fail } of waiting) fail("it was cancelled");
 }
 
 // Builds the panel once.
@@ -105,7 +68,7 @@ async function useModel(file, name) {
   if (running) cancel();
   const turn = ++number;
   chosen = turn;
-  end();
+  engine.end();
   model = undefined;
   enable();
   ui.status.style.color = "";
@@ -114,7 +77,7 @@ async function useModel(file, name) {
   say(`Loading ${name}`);
   try {
     if (file.size > MAX_MODEL_BYTES) throw `${name} has more than 1 GiB, which a browser cannot run`;
-    const { description } = await ask("load", { file });
+    const { description } = await engine.ask("load", { file });
     model = { ...JSON.parse(description), file };
     loaded = true;
   } catch (error) {
@@ -172,10 +135,10 @@ async function predict() {
   try {
     const start = performance.now();
     if (!loaded) {
-      await ask("load", { file: model.file });
+      await engine.ask("load", { file: model.file });
       loaded = true;
     }
-    const { mask, report } = await ask("predict", { scan, allowUnchecked: ui.allow.checked }, progress);
+    const { mask, report } = await engine.ask("predict", { scan, allowUnchecked: ui.allow.checked }, { progress });
     if (running !== run) return undefined;
     if (host.files[0] !== scan) throw "another image was opened in the meantime: predict again";
     const name = `${model.name.replaceAll("/", "∕")} (predicted)`;
@@ -209,7 +172,7 @@ function rest() {
 }
 
 function cancel() {
-  end();
+  engine.end();
   say("Cancelled.");
   rest();
 }

@@ -1,6 +1,7 @@
 // The parts of the viewer that are loaded on demand: measuring, correcting, sessions, label files, surface scores, resampling, the
 // list of keys. The computations are in a WebAssembly module of its own.
 import init, * as wasm from "./sulcus_viewer_tools.js";
+import { download, element } from "./elements.js";
 
 const KEYS = [
   ["← → ↑ ↓", "a voxel, in the selected plane"],
@@ -59,18 +60,6 @@ export async function connect(page) {
 }
 
 const viewer = () => host.viewer();
-const element = (kind, properties = {}, ...children) => {
-  const made = Object.assign(document.createElement(kind), properties);
-  made.append(...children);
-  return made;
-};
-
-function download(name, type, data) {
-  const address = URL.createObjectURL(new Blob([data], { type }));
-  element("a", { href: address, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 10000);
-}
-
 function showHelp() {
   const list = host.$("#help dl");
   if (!list.children.length) {
@@ -443,10 +432,9 @@ async function saveMask() {
 
 async function saveSegmentation() {
   const loading = await host.load("loading");
-  const series = host.files[0];
-  if (!loading.isSeries(series)) throw "A DICOM segmentation refers to a DICOM series: open the series as the image first.";
-  const mask = new Blob([wasm.inflate(await encodeMask(series))]);
-  const file = await loading.encodeSegmentation(mask, host.$("#keep-patient").checked);
+  const image = host.files[0];
+  const mask = async () => new Blob([wasm.inflate(await encodeMask(image))]);
+  const file = await loading.encodeSegmentation(image, mask, host.$("#keep-patient").checked);
   download(`${maskName(host.names[1] || host.names[0])}_seg.dcm`, "application/dicom", file);
   unsaved = false;
 }

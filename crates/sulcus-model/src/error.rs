@@ -8,10 +8,7 @@ pub enum SpecError {
     #[error("this model cannot be used: {0}")]
     Invalid(String),
     /// A pack where one model is needed.
-    #[error(
-        "this file is a pack: several networks with a recipe, which `predict`, `serve` and the libraries run; only a model with one network \
-         can be used here"
-    )]
+    #[error("this file is a pack, several networks with a recipe; only a model with one network can be used here")]
     Pack,
     /// Its golden case has an invalid voxel grid.
     #[error(transparent)]

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
-use sulcus_model::{ModelSpec, SPEC_KEY};
+use sulcus_model::ModelSpec;
+use sulcus_onnx::{MAX_NETWORK_BYTES, doc_string};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::error::ImportError;
@@ -33,9 +34,6 @@ pub struct ImportedModel {
     pub source: PathBuf,
 }
 
-/// Files of 2 GiB or more are no valid protobuf messages. A part is left for the specification.
-const MAX_BYTES: u64 = (2 << 30) - (64 << 20);
-
 /// Far more stages than a cascade has. Plans with more are damaged.
 const MAX_STAGES: usize = 4;
 
@@ -56,16 +54,15 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<ImportedModel, Imp
     }
     let origin = spec.nnunet.clone().unwrap_or_default();
     let before = spec.previous_networks().map(|network| format!(", with the mask of {}", network.name));
-    let doc = format!(
-        "{}: {} of nnU-Net v2 (configuration {}{}, trainer {}, fold {}). Everything that prediction needs besides this graph is in \
-         the metadata entry {SPEC_KEY}.",
+    let doc = doc_string(format_args!(
+        "{}: {} of nnU-Net v2 (configuration {}{}, trainer {}, fold {})",
         spec.name,
         spec.network.name,
         origin.configuration,
         before.collect::<String>(),
         origin.trainer,
         origin.folds.join(", ")
-    );
+    ));
     let bytes = file.graph.finish().finish(&spec, &doc, env!("CARGO_PKG_VERSION"))?;
     Ok(ImportedModel { bytes, spec, source })
 }
@@ -135,7 +132,7 @@ impl FileWriter<'_> {
             networks.has_batch_norm |= has_batch_norm;
             networks.sha256.push(sha256);
             self.bytes = self.bytes.saturating_add(added);
-            if self.bytes > MAX_BYTES {
+            if self.bytes > MAX_NETWORK_BYTES {
                 return Err(in_plans(PlansError::unsupported(
                     format!("a file with {} folds", folds.len()),
                     "its weights would take more than 2 GB, which ONNX files cannot hold; import fewer folds",

@@ -1,3 +1,5 @@
+use std::fmt::Display;
+
 use prost::Message;
 use prost::bytes::Buf;
 use prost::encoding::{WireType, encode_key, encode_varint};
@@ -16,6 +18,15 @@ mod tag {
     pub(super) const METADATA: u32 = 14;
     pub(super) const TRAINING: u32 = 20;
     pub(super) const FUNCTION: u32 = 25;
+}
+
+/// The most that the networks of a file may take. Files of 2 GiB or more are no valid protobuf messages, and a part is left for the
+/// specification.
+pub const MAX_NETWORK_BYTES: u64 = (2 << 30) - (64 << 20);
+
+/// What a file says to those who open it with another program: what the model is, and where the rest of it is.
+pub fn doc_string(model: impl Display) -> String {
+    format!("{model}. Everything that prediction needs besides this graph is in the metadata entry {SPEC_KEY}.")
 }
 
 /// Reads the specification of a file with one model. The graph is skipped, not decoded.

@@ -55,5 +55,5 @@ pub use builder::{Axis, GraphBuilder, attribute};
 pub use constants::{Constant, read_constants};
 pub use conv_transpose::conv_transpose_to_conv;
 pub use error::OnnxError;
-pub use file::{read_file_spec, read_model, read_spec, with_pack_spec, with_spec};
+pub use file::{MAX_NETWORK_BYTES, doc_string, read_file_spec, read_model, read_spec, with_pack_spec, with_spec};
 pub use networks::{join_networks, split_networks, split_pack};

@@ -6,7 +6,7 @@ use prost::Message;
 use sulcus_model::{ModelSpec, PackNetwork, PackSpec, SPEC_KEY};
 
 use crate::OnnxError;
-use crate::file::read_model;
+use crate::file::{MAX_NETWORK_BYTES, read_model};
 use crate::messages::{
     DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
     TypeProto, TypeValue,
@@ -78,9 +78,6 @@ fn read_whole(bytes: &[u8]) -> Result<ModelProto, OnnxError> {
     Err(damaged("its graph has fields that a file with several networks cannot have".to_owned()))
 }
 
-/// Files of 2 GiB or more are no valid protobuf messages. A part is left for the specification.
-const MAX_JOINED_BYTES: usize = (2 << 30) - (64 << 20);
-
 /// Puts networks into one file with a pack's specification. The files, each with its name in the pack, are in the order of
 /// [`PackSpec::networks`]; each may have previous networks. Every value of a network gets its name before its own.
 ///
@@ -93,8 +90,8 @@ pub fn join_networks(
     producer_version: &str,
 ) -> Result<Vec<u8>, OnnxError> {
     let refused = |reason: String| Err(OnnxError::Pack { reason });
-    let bytes: usize = files.iter().map(|file| file.len()).sum();
-    if bytes > MAX_JOINED_BYTES {
+    let bytes: u64 = files.iter().map(|file| file.len() as u64).sum();
+    if bytes > MAX_NETWORK_BYTES {
         return refused(format!("its networks have {bytes} bytes together, and an ONNX file can hold 2 GB"));
     }
     if files.len() != pack.networks.len() {

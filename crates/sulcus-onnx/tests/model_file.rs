@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod common;
+
+use common::mutated;
 use prost::Message;
 use sulcus_model::{ModelSpec, SPEC_KEY, StageConfig};
 use sulcus_onnx::messages::ModelProto;
@@ -160,18 +163,8 @@ fn no_truncation_or_mutation_panics() {
         let error = read_spec(&file[..end]).unwrap_err();
         assert!(!matches!(error, OnnxError::Spec(_)), "cut at {end}: {error}");
     }
-    let mut state = 1_u32;
-    let mut random = |below: usize| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as usize % below
-    };
     let (mut read, mut refused) = (0, 0);
-    for _ in 0..20_000 {
-        let mut mutated = file.clone();
-        for _ in 0..=random(3) {
-            let at = random(mutated.len());
-            mutated[at] = random(256) as u8;
-        }
+    for mutated in mutated(&file, 1, 20_000) {
         match read_spec(&mutated) {
             Ok(_) => read += 1,
             Err(_) => refused += 1,

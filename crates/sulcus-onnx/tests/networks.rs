@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
+mod common;
+
+use common::mutated;
 use prost::Message;
 use sulcus_model::{MaskUse, ModelSpec, NnunetResampling, PreviousNetwork, StageConfig};
 use sulcus_onnx::messages::{GraphProto, ModelProto};
@@ -89,18 +92,8 @@ fn graphs_that_do_not_fit_the_specification_are_refused() {
 #[test]
 fn damaged_files_do_not_panic() {
     let file = with_spec(&cascade(), &spec()).unwrap();
-    let mut state = 1_u32;
-    let mut random = |below: usize| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as usize % below
-    };
     let (mut divided, mut refused) = (0, 0);
-    for _ in 0..5_000 {
-        let mut mutated = file.clone();
-        for _ in 0..=random(3) {
-            let at = random(mutated.len());
-            mutated[at] = random(256) as u8;
-        }
+    for mutated in mutated(&file, 1, 5_000) {
         let Ok(spec) = read_spec(&mutated) else { continue };
         match split_networks(mutated, &spec) {
             Ok(_) => divided += 1,

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
+mod common;
+
+use common::mutated;
 use prost::Message;
 use sulcus_model::{
     FileSpec, Locate, MaskUse, ModelSpec, NnunetResampling, NothingFound, PACK_VERSION, PackNetwork, PackSpec,
@@ -120,18 +123,8 @@ fn files_that_do_not_go_together_are_refused() {
 #[test]
 fn damaged_packs_do_not_panic() {
     let file = joined();
-    let mut state = 7_u32;
-    let mut random = |below: usize| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as usize % below
-    };
     let (mut divided, mut refused) = (0, 0);
-    for _ in 0..5_000 {
-        let mut mutated = file.clone();
-        for _ in 0..=random(3) {
-            let at = random(mutated.len());
-            mutated[at] = random(256) as u8;
-        }
+    for mutated in mutated(&file, 7, 5_000) {
         let Ok(FileSpec::Pack(pack)) = read_file_spec(&mutated) else { continue };
         match split_pack(mutated, &pack) {
             Ok(_) => divided += 1,

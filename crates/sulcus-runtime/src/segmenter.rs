@@ -107,7 +107,8 @@ impl Segmenter {
         checks: ScanChecks,
         notes: Vec<Note>,
     ) -> Result<Self, Error> {
-        let spec = match pack.as_ref().filter(|_| cfg!(feature = "packs")) {
+        let pack = pack.filter(|_| cfg!(feature = "packs"));
+        let spec = match &pack {
             Some(pack) => pack.outline()?,
             None => {
                 let specs: Vec<&ModelSpec> = models.iter().map(|m| &m.spec).collect();
@@ -122,7 +123,7 @@ impl Segmenter {
         Ok(Self {
             spec,
             models,
-            pack: pack.filter(|_| cfg!(feature = "packs")),
+            pack,
             settings,
             precision,
             window,

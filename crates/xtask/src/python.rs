@@ -23,6 +23,8 @@ pub(crate) struct Counts {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
     pub(crate) skipped: usize,
+    /// The names of the tests that failed.
+    pub(crate) failures: Vec<String>,
 }
 
 /// Runs the tests written in Python. Without Python each suite counts as skipped.
@@ -134,7 +136,7 @@ fn pytest(
 ) -> Result<(), String> {
     let mut command = Command::new(python);
     // Bytecode and the cache of pytest would create files in the clone.
-    command.current_dir(root).args(["-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rs"]).args(suites);
+    command.current_dir(root).args(["-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rsfE"]).args(suites);
     let binary = format!("sulcus{}", std::env::consts::EXE_SUFFIX);
     command.env("SULCUS_BIN", step::target_folder(root).join("release").join(binary)).env("SULCUS_REPO", root);
     if let Ok(this) = std::env::current_exe() {
@@ -160,6 +162,7 @@ fn pytest(
         counts.passed += counted.passed;
         counts.failed += counted.failed;
         counts.skipped += counted.skipped;
+        counts.failures.extend(said.lines().filter_map(failure));
         if output.status.success() { Ok(()) } else { Err(format!("pytest failed ({})", output.status)) }
     })
 }
@@ -181,13 +184,29 @@ fn counted(line: &str) -> Option<Counts> {
     Some(counts)
 }
 
+/// The name of a failed test in pytest's summary, such as `FAILED tests/x.py::a - assert 1 in [2]`.
+fn failure(line: &str) -> Option<String> {
+    let rest = line.strip_prefix("FAILED ").or_else(|| line.strip_prefix("ERROR "))?;
+    let name = rest.split_once(" - ").map_or(rest, |(name, _)| name);
+    (name.contains(".py::") || name.ends_with(".py")).then(|| name.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn failed_tests_are_named_by_the_summary_of_pytest() {
+        assert_eq!(failure("FAILED tests/x.py::a[b c] - assert 1 in [2]").as_deref(), Some("tests/x.py::a[b c]"));
+        assert_eq!(failure("FAILED tests/x.py::a").as_deref(), Some("tests/x.py::a"));
+        assert_eq!(failure("ERROR tests/x.py - ImportError").as_deref(), Some("tests/x.py"));
+        assert_eq!(failure("ERROR root:logging.py:12 something"), None);
+        assert_eq!(failure("1 failed, 12 passed in 4.56s"), None);
+    }
+
+    #[test]
     fn only_the_last_line_of_pytest_is_parsed() {
-        let counts = |passed, failed, skipped| Some(Counts { passed, failed, skipped });
+        let counts = |passed, failed, skipped| Some(Counts { passed, failed, skipped, failures: Vec::new() });
         assert_eq!(counted("12 passed in 4.56s"), counts(12, 0, 0));
         assert_eq!(counted("1 failed, 12 passed, 2 skipped, 3 warnings in 64.10s (0:01:04)"), counts(12, 1, 2));
         assert_eq!(counted("==== 3 passed, 2 errors in 0.1s ===="), counts(3, 2, 0));

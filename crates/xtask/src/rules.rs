@@ -130,9 +130,32 @@ struct Confined {
     matches: fn(&str) -> bool,
     /// Members whose manifests may name it.
     named_by: &'static [&'static str],
-    /// Members whose dependencies must not contain it, directly or indirectly.
-    unreachable_from: &'static [&'static str],
+    /// Groups of members whose dependencies must not contain it, directly or indirectly.
+    unreachable_from: &'static [&'static [&'static str]],
 }
+
+/// The libraries for scans, masks and models, without engines and training.
+const SCANS_AND_MODELS: &[&str] = &[
+    "sulcus-volume",
+    "sulcus-dicom",
+    "sulcus-io",
+    "sulcus-model",
+    "sulcus-mesh",
+    "sulcus-metrics",
+    "sulcus-pipeline",
+    "sulcus-onnx",
+];
+
+/// The modules of the browser viewer. The last one predicts.
+pub(crate) const VIEWER: [&str; 6] = [
+    "sulcus-viewer",
+    "sulcus-viewer-formats",
+    "sulcus-viewer-segmentation",
+    "sulcus-viewer-surfaces",
+    "sulcus-viewer-tools",
+    "sulcus-viewer-engine",
+];
+const VIEWER_WITHOUT_ENGINE: &[&str] = VIEWER.split_at(VIEWER.len() - 1).0;
 
 const CONFINED: &[Confined] = &[
     Confined {
@@ -140,26 +163,9 @@ const CONFINED: &[Confined] = &[
         matches: |name| name == "burn" || name.starts_with("burn-") || name.starts_with("cubecl"),
         named_by: &["sulcus-train", "sulcus-tests", "embed-burn"],
         unreachable_from: &[
-            "sulcus-volume",
-            "sulcus-dicom",
-            "sulcus-io",
-            "sulcus-model",
-            "sulcus-mesh",
-            "sulcus-metrics",
-            "sulcus-pipeline",
-            "sulcus-onnx",
-            "sulcus-dataset",
-            "sulcus-plan",
-            "sulcus-runtime",
-            "sulcus-capi",
-            "sulcus-python",
-            "sulcus-viewer",
-            "sulcus-viewer-engine",
-            "sulcus-viewer-formats",
-            "sulcus-viewer-segmentation",
-            "sulcus-viewer-surfaces",
-            "sulcus-viewer-tools",
-            "xtask",
+            SCANS_AND_MODELS,
+            &VIEWER,
+            &["sulcus-dataset", "sulcus-plan", "sulcus-runtime", "sulcus-capi", "sulcus-python", "xtask"],
         ],
     },
     Confined {
@@ -167,24 +173,9 @@ const CONFINED: &[Confined] = &[
         matches: |name| name == "ort" || name.starts_with("ort-") || name.starts_with("tract-"),
         named_by: &["sulcus-runtime"],
         unreachable_from: &[
-            "sulcus-volume",
-            "sulcus-dicom",
-            "sulcus-io",
-            "sulcus-model",
-            "sulcus-mesh",
-            "sulcus-metrics",
-            "sulcus-pipeline",
-            "sulcus-onnx",
-            "sulcus-dataset",
-            "sulcus-plan",
-            "sulcus-train",
-            "sulcus-viewer",
-            "sulcus-viewer-formats",
-            "sulcus-viewer-segmentation",
-            "sulcus-viewer-surfaces",
-            "sulcus-viewer-tools",
-            "embed-burn",
-            "xtask",
+            SCANS_AND_MODELS,
+            VIEWER_WITHOUT_ENGINE,
+            &["sulcus-dataset", "sulcus-plan", "sulcus-train", "embed-burn", "xtask"],
         ],
     },
     Confined {
@@ -193,7 +184,7 @@ const CONFINED: &[Confined] = &[
         named_by: LIBRARIES_WITH_THREADS,
         // The viewer has no threads either, but cargo's metadata contains the features that `sulcus-io` has for all
         // members together.
-        unreachable_from: &["sulcus-volume", "xtask"],
+        unreachable_from: &[&["sulcus-volume", "xtask"]],
     },
     Confined {
         what: "a network client or a C TLS library",
@@ -202,31 +193,21 @@ const CONFINED: &[Confined] = &[
         },
         named_by: &[],
         unreachable_from: &[
-            "sulcus-volume",
-            "sulcus-dicom",
-            "sulcus-io",
-            "sulcus-model",
-            "sulcus-mesh",
-            "sulcus-metrics",
-            "sulcus-pipeline",
-            "sulcus-onnx",
-            "sulcus-dataset",
-            "sulcus-plan",
-            "sulcus-train",
-            "sulcus-runtime",
-            "sulcus-capi",
-            "sulcus-python",
-            "sulcus-cli",
-            "sulcus-viewer",
-            "sulcus-viewer-engine",
-            "sulcus-viewer-formats",
-            "sulcus-viewer-segmentation",
-            "sulcus-viewer-surfaces",
-            "sulcus-viewer-tools",
-            "sulcus-examples",
-            "sulcus-tests",
-            "embed-burn",
-            "xtask",
+            SCANS_AND_MODELS,
+            &VIEWER,
+            &[
+                "sulcus-dataset",
+                "sulcus-plan",
+                "sulcus-train",
+                "sulcus-runtime",
+                "sulcus-capi",
+                "sulcus-python",
+                "sulcus-cli",
+                "sulcus-examples",
+                "sulcus-tests",
+                "embed-burn",
+                "xtask",
+            ],
         ],
     },
     Confined {
@@ -234,28 +215,18 @@ const CONFINED: &[Confined] = &[
         matches: |name| ["axum", "hyper", "hyper-util"].contains(&name),
         named_by: &["sulcus-serve"],
         unreachable_from: &[
-            "sulcus-volume",
-            "sulcus-dicom",
-            "sulcus-io",
-            "sulcus-model",
-            "sulcus-mesh",
-            "sulcus-metrics",
-            "sulcus-pipeline",
-            "sulcus-onnx",
-            "sulcus-dataset",
-            "sulcus-plan",
-            "sulcus-train",
-            "sulcus-runtime",
-            "sulcus-viewer",
-            "sulcus-viewer-engine",
-            "sulcus-viewer-formats",
-            "sulcus-viewer-segmentation",
-            "sulcus-viewer-surfaces",
-            "sulcus-viewer-tools",
-            "sulcus-examples",
-            "sulcus-tests",
-            "embed-burn",
-            "xtask",
+            SCANS_AND_MODELS,
+            &VIEWER,
+            &[
+                "sulcus-dataset",
+                "sulcus-plan",
+                "sulcus-train",
+                "sulcus-runtime",
+                "sulcus-examples",
+                "sulcus-tests",
+                "embed-burn",
+                "xtask",
+            ],
         ],
     },
     // Not `unreachable_from` training, because cargo's metadata contains build scripts of Burn's backends that are not
@@ -264,42 +235,13 @@ const CONFINED: &[Confined] = &[
         what: "an HTTP client (ureq)",
         matches: |name| name == "ureq",
         named_by: &["sulcus-cli"],
-        unreachable_from: &[
-            "sulcus-volume",
-            "sulcus-dicom",
-            "sulcus-io",
-            "sulcus-model",
-            "sulcus-mesh",
-            "sulcus-metrics",
-            "sulcus-pipeline",
-            "sulcus-onnx",
-            "sulcus-runtime",
-            "sulcus-capi",
-            "sulcus-python",
-            "sulcus-viewer",
-            "sulcus-viewer-engine",
-            "sulcus-viewer-formats",
-            "sulcus-viewer-segmentation",
-            "sulcus-viewer-surfaces",
-            "sulcus-viewer-tools",
-        ],
+        unreachable_from: &[SCANS_AND_MODELS, &VIEWER, &["sulcus-runtime", "sulcus-capi", "sulcus-python"]],
     },
     Confined {
         what: "Python (pyo3, numpy)",
         matches: |name| name == "numpy" || name == "pyo3" || name.starts_with("pyo3-"),
         named_by: &["sulcus-python"],
-        unreachable_from: &[
-            "sulcus-runtime",
-            "sulcus-train",
-            "sulcus-cli",
-            "sulcus-viewer",
-            "sulcus-viewer-engine",
-            "sulcus-viewer-formats",
-            "sulcus-viewer-segmentation",
-            "sulcus-viewer-surfaces",
-            "sulcus-viewer-tools",
-            "xtask",
-        ],
+        unreachable_from: &[&VIEWER, &["sulcus-runtime", "sulcus-train", "sulcus-cli", "xtask"]],
     },
 ];
 
@@ -372,7 +314,7 @@ fn violations(metadata: &Value) -> Result<Vec<String>, String> {
                     ));
                 }
             }
-            if family.unreachable_from.contains(&member.as_str()) {
+            if family.unreachable_from.concat().contains(&member.as_str()) {
                 for path in graph.paths(member, family.matches) {
                     found.push(format!("{member} must not depend on {}, found {path}", family.what));
                 }

@@ -6,25 +6,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::rules::VIEWER;
 use crate::step;
 
 /// A shipped package, the kind of its component, and other packages whose built files it embeds.
-const SHIPPED: [(&str, &str, &[&str]); 3] = [
-    (
-        "sulcus-cli",
-        "application",
-        &[
-            "sulcus-viewer",
-            "sulcus-viewer-engine",
-            "sulcus-viewer-formats",
-            "sulcus-viewer-segmentation",
-            "sulcus-viewer-surfaces",
-            "sulcus-viewer-tools",
-        ],
-    ),
-    ("sulcus-capi", "library", &[]),
-    ("sulcus-python", "library", &[]),
-];
+const SHIPPED: [(&str, &str, &[&str]); 3] =
+    [("sulcus-cli", "application", &VIEWER), ("sulcus-capi", "library", &[]), ("sulcus-python", "library", &[])];
 
 /// Writes `NAME.cdx.json` for each shipped package into `target/sbom`.
 ///

@@ -44,6 +44,9 @@ pub(crate) fn all(root: &Path, found: &Found) -> Result<(), String> {
     for reason in &tally.reasons {
         println!("ignored: {reason}");
     }
+    for name in tally.failures.iter().chain(&python.failures) {
+        println!("failed: {name}");
+    }
     let (passed, failed) = (tally.passed + python.passed, tally.failed + python.failed);
     println!("{passed} passed, {failed} failed, {} skipped", tally.ignored + python.skipped);
     outcome.and(python_outcome)?;
@@ -58,6 +61,8 @@ struct Tally {
     ignored: usize,
     /// Each ignored test with the reason that its harness reports.
     reasons: Vec<String>,
+    /// The name of each failed test.
+    failures: Vec<String>,
 }
 
 impl Tally {
@@ -66,6 +71,8 @@ impl Tally {
             self.passed += count(counts, "passed");
             self.failed += count(counts, "failed");
             self.ignored += count(counts, "ignored");
+        } else if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
+            self.failures.push(name.trim_end().to_string());
         } else if let Some((name, reason)) =
             line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ignored"))
         {
@@ -111,10 +118,11 @@ test result: FAILED. 0 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
 ";
 
     #[test]
-    fn counts_are_added_and_ignored_tests_come_only_from_the_harness() {
+    fn counts_are_added_and_names_come_only_from_the_harness() {
         let mut tally = Tally::default();
         TARGETS.lines().for_each(|line| tally.read(line));
         assert_eq!((tally.passed, tally.failed, tally.ignored), (2, 1, 2));
+        assert_eq!(tally.failures, ["d"]);
         assert_eq!(
             tally.reasons,
             ["b::takes_long: needs a whole day", "engines::both: no ONNX Runtime; set SULCUS_ORT_LIB"]

@@ -29,7 +29,7 @@ const TOOLS: Part = Part {
     package: "sulcus-viewer-tools",
     speed: Speed::Small,
     module: "sulcus_viewer_tools",
-    pages: &["tools.js"],
+    pages: &["tools.js", "elements.js", "requests.js"],
     max_gzipped_bytes: 160 * 1024,
 };
 /// The files that are loaded to read DICOM and other formats.

@@ -154,8 +154,7 @@ fn read(args: &MeshArgs, ui: Ui) -> Result<(LabelMap, LabelTable), CliError> {
 fn chosen<'a>(args: &MeshArgs, names: &'a LabelTable) -> Result<Vec<&'a LabelEntry>, CliError> {
     let mut entries: Vec<&LabelEntry> = Vec::new();
     for wanted in &args.label {
-        let number = || wanted.trim().parse::<Label>().ok().and_then(|value| names.get(value));
-        let Some(entry) = names.named(wanted).or_else(number) else {
+        let Some(entry) = label_file::find(names, wanted) else {
             let known: Vec<String> = names.entries().iter().map(|e| format!("{} ({})", e.name, e.value)).collect();
             return Err(CliError::failed(format_args!(
                 "the mask has no voxel of a label `{wanted}`; it has {}: {}",

@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use serde::Serialize;
-use sulcus_model::{Locate, ModelSpec, NothingFound, PACK_VERSION, PackNetwork, PackSpec, Part, Recipe, SPEC_KEY};
-use sulcus_onnx::join_networks;
+use sulcus_model::{Locate, ModelSpec, NothingFound, PACK_VERSION, PackNetwork, PackSpec, Part, Recipe};
+use sulcus_onnx::{doc_string, join_networks};
 use sulcus_volume::Label;
 
 use super::import::check_output;
 use crate::args::PackArgs;
 use crate::error::{CliError, Context};
 use crate::files;
+use crate::input::label_file;
 use crate::output::{self, Ui, human_bytes, join};
 
 /// The names of the two networks in the file.
@@ -59,11 +60,10 @@ pub(crate) fn run(args: &PackArgs, ui: Ui) -> Result<(), CliError> {
         ],
     };
     pack.check().context("putting the models into one file")?;
-    let doc = format!(
-        "{}: a rough network that finds the part of a scan that the other one sees. Everything that prediction needs besides this \
-         graph is in the metadata entry {SPEC_KEY}.",
+    let doc = doc_string(format_args!(
+        "{}: a rough network that finds the part of a scan that the other one sees",
         pack.name
-    );
+    ));
     let bytes = join_networks(&[&rough_bytes, &fine_bytes], &pack, &doc, env!("CARGO_PKG_VERSION"))
         .context("putting the models into one file")?;
     files::write(&args.output, &bytes)?;
@@ -119,8 +119,7 @@ fn labels(wanted: &[String], rough: &ModelSpec, path: &Path) -> Result<Vec<Label
     }
     let known = || entries.iter().map(|e| format!("{} {}", e.value, e.name)).collect::<Vec<_>>().join(", ");
     let find = |name: &String| {
-        let value = || name.parse::<Label>().ok().filter(|value| rough.labels.get(*value).is_some());
-        let found = rough.labels.named(name).map(|entry| entry.value).or_else(value);
+        let found = label_file::find(&rough.labels, name).map(|entry| entry.value);
         found.ok_or_else(|| {
             CliError::usage(format_args!("the rough model has no label `{name}`: {}", path.display()))
                 .hint(format_args!("its labels are {}", known()))

@@ -73,14 +73,14 @@ fn shown(what: &str, name: &str, path: &Path) -> Vec<String> {
     [format!("{what}=data/{name}")].into_iter().chain(name_part).collect()
 }
 
-/// Opens a model file, which must have a specification.
+/// Opens the file of a model. The engine of the page runs no packs.
 fn open_model(path: &Path) -> Result<File, CliError> {
     let name = format_args!("model: {}", path.display());
     // The file that is shown is the one that was checked, whatever lies at its path later.
     let mut file = File::open(path).context(name)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).context(name)?;
-    sulcus_onnx::read_file_spec(&bytes).context(name)?;
+    sulcus_onnx::read_spec(&bytes).context(name)?;
     Ok(file)
 }
 

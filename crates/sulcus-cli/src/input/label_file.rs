@@ -44,6 +44,11 @@ pub(crate) fn read(path: &Path) -> Result<LabelFile, CliError> {
     })
 }
 
+/// The label with this name, or else with this value.
+pub(crate) fn find<'a>(table: &'a LabelTable, wanted: &str) -> Option<&'a LabelEntry> {
+    table.named(wanted).or_else(|| table.get(wanted.trim().parse().ok()?))
+}
+
 /// The labels that a file describes.
 #[derive(Debug)]
 pub(crate) struct LabelFile {

@@ -13,6 +13,7 @@ use sulcus_volume::{Label, LabelMap};
 pub use grid::PackGrid;
 pub use thirds::Thirds;
 
+use crate::preprocess::bounding_box;
 use crate::{Crop, PipelineError};
 
 /// The box of what a rough network found, enlarged by the margin; `None` if it found nothing. The box may be the whole scan.
@@ -21,8 +22,9 @@ use crate::{Crop, PipelineError};
 /// None for a mask on a grid that was read from a file.
 pub fn locate(rule: &Locate, mask: &LabelMap) -> Result<Option<Crop>, PipelineError> {
     let geometry = mask.geometry();
-    let Some(found) = label_box(mask, &rule.labels) else { return Ok(None) };
     let (shape, mm) = (geometry.shape(), geometry.spacing().mm());
+    let is_sought = |label: &Label| *label != 0 && rule.labels.contains(label);
+    let Some(found) = bounding_box(shape, [mask.data()], is_sought) else { return Ok(None) };
     let ranges = std::array::from_fn(|axis| {
         // Headers state voxel sizes in single precision. Margins are rounded down to whole voxels.
         let margin = (rule.margin_mm[axis] / f64::from(mm[axis] as f32)) as usize;
@@ -30,22 +32,6 @@ pub fn locate(rule: &Locate, mask: &LabelMap) -> Result<Option<Crop>, PipelineEr
         start.saturating_sub(margin)..end.saturating_add(margin).min(shape[axis])
     });
     Ok(Some(Crop::to_box(geometry, ranges)?))
-}
-
-/// The bounding box of the voxels with any of these labels, along x, y, z; `None` if there are none.
-fn label_box(mask: &LabelMap, labels: &[Label]) -> Option<[Range<usize>; 3]> {
-    let [nx, ny, _] = mask.geometry().shape();
-    let (mut low, mut high) = ([usize::MAX; 3], [0; 3]);
-    let is_one = |label: &Label| *label != 0 && labels.contains(label);
-    for (index, row) in mask.data().chunks_exact(nx).enumerate() {
-        let Some(first) = row.iter().position(is_one) else { continue };
-        let last = row.iter().rposition(is_one).unwrap_or(first);
-        for (axis, [from, to]) in [[first, last], [index % ny; 2], [index / ny; 2]].into_iter().enumerate() {
-            low[axis] = low[axis].min(from);
-            high[axis] = high[axis].max(to);
-        }
-    }
-    (low[0] != usize::MAX).then(|| std::array::from_fn(|axis| low[axis]..high[axis] + 1))
 }
 
 /// Puts the mask of a part into the result: where it has a label that is taken over, the result gets it.

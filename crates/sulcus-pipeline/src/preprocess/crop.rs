@@ -133,12 +133,21 @@ impl Crop {
 /// The bounding box, along x, y, z, of the voxels that are non-zero in any channel; `None` if there are none. It equals
 /// the box of nnU-Net's *filled* union, because holes inside do not change it.
 pub fn nonzero_box(image: &Image) -> Option<[Range<usize>; 3]> {
-    let [nx, ny, _] = image.geometry().shape();
+    let channels = (0..image.channels()).map(|channel| image.channel(channel));
+    bounding_box(image.geometry().shape(), channels, |value| *value != 0.0)
+}
+
+/// The bounding box, along x, y, z, of the voxels that are inside in any channel; `None` if there are none.
+pub(crate) fn bounding_box<'a, T: 'a>(
+    [nx, ny, _]: [usize; 3],
+    channels: impl IntoIterator<Item = &'a [T]>,
+    is_inside: impl Fn(&T) -> bool,
+) -> Option<[Range<usize>; 3]> {
     let (mut low, mut high) = ([usize::MAX; 3], [0; 3]);
-    for channel in 0..image.channels() {
-        for (index, row) in image.channel(channel).chunks_exact(nx).enumerate() {
-            let Some(first) = row.iter().position(|v| *v != 0.0) else { continue };
-            let last = row.iter().rposition(|v| *v != 0.0).unwrap_or(first);
+    for values in channels {
+        for (index, row) in values.chunks_exact(nx).enumerate() {
+            let Some(first) = row.iter().position(&is_inside) else { continue };
+            let last = row.iter().rposition(&is_inside).unwrap_or(first);
             for (axis, [from, to]) in [[first, last], [index % ny; 2], [index / ny; 2]].into_iter().enumerate() {
                 low[axis] = low[axis].min(from);
                 high[axis] = high[axis].max(to);

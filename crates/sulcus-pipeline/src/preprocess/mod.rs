@@ -26,8 +26,8 @@ use sulcus_volume::{Geometry, Image, LabelMap, Xyz, resample};
 
 use crate::PipelineError;
 use crate::nnunet::resample_channel;
-pub(crate) use crop::filled_union;
 pub use crop::{Crop, nonzero_box};
+pub(crate) use crop::{bounding_box, filled_union};
 use grid_transform::in_double_precision;
 pub(crate) use grid_transform::{GridTransform, MAX_EDGE};
 pub use inverse_transform::InverseTransform;

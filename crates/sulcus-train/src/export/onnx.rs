@@ -6,8 +6,8 @@
 use burn::module::{Module, Param};
 use burn::nn::BatchNorm;
 use burn::tensor::Tensor;
-use sulcus_model::{Activation, Dimensions, ModelSpec, SPEC_KEY};
-use sulcus_onnx::{Axis, GraphBuilder, OnnxError, attribute};
+use sulcus_model::{Activation, Dimensions, ModelSpec};
+use sulcus_onnx::{Axis, GraphBuilder, OnnxError, attribute, doc_string};
 
 use crate::network::{Block, Conv, ConvBlock, NormLayer, ResidualBlock, UNet, Up};
 
@@ -59,11 +59,10 @@ pub fn export_onnx(network: &UNet, spec: &ModelSpec) -> Result<Vec<u8>, ExportEr
     let mut writer =
         GraphWriter { graph: GraphBuilder::new(&spec.network.name), dimensions: network.dimensions() };
     writer.network(&network)?;
-    let doc = format!(
-        "{}: {}, trained on {} cases of {}. Everything that prediction needs besides this graph is in the metadata \
-         entry {SPEC_KEY}.",
+    let doc = doc_string(format_args!(
+        "{}: {}, trained on {} cases of {}",
         spec.name, spec.network.name, spec.training.training_cases, spec.training.dataset
-    );
+    ));
     Ok(writer.graph.finish(spec, &doc, env!("CARGO_PKG_VERSION"))?)
 }
 

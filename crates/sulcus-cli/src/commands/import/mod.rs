@@ -46,11 +46,10 @@ pub(crate) fn nnunet(args: &NnunetArgs, library: &OrtLibrary, ui: Ui) -> Result<
         checkpoint: args.checkpoint.into(),
         postprocessing: args.postprocessing.clone(),
     };
-    let ImportedModel { bytes, mut spec, source } =
+    let ImportedModel { bytes, spec, source } =
         import(&args.model, &options).map_err(|error| CliError::caused_by(&error))?;
     let engines = Engines::find(library)?;
-    let Checked { spec: with_case, lines: checked, native } = check(&engines, &bytes, spec)?;
-    spec = with_case;
+    let Checked { spec, lines: checked, native } = check(&engines, &bytes, spec)?;
     let bytes = sulcus_onnx::with_spec(&bytes, &spec).context("importing")?;
     engines.replay_all(&bytes, &spec, native)?;
     files::write(&args.output, &bytes)?;

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde::Serialize;
 use sulcus_nnunet::{ImportError, ImportedTask, TaskError, import_totalsegmentator, totalsegmentator_tasks};
-use sulcus_onnx::join_networks;
+use sulcus_onnx::{doc_string, join_networks};
 use sulcus_runtime::ort::OrtLibrary;
 
-use super::check::{Checked, check};
+use super::check::{Checked, agreement, check};
 use super::check_output;
 use crate::args::TotalsegmentatorArgs;
 use crate::commands::export::engines::Engines;
@@ -48,15 +48,10 @@ pub(crate) fn totalsegmentator(args: &TotalsegmentatorArgs, library: &OrtLibrary
         network.spec = spec;
         let alone = sulcus_onnx::with_spec(file, &network.spec).context(of_network)?;
         engines.replay_all(&alone, &network.spec, native)?;
+        ui.note(format_args!("{}: {}", network.name, agreement(&lines)));
         checked.push(lines);
-        ui.note(format_args!("{}: {}", network.name, super::agreement(checked.last().map_or(&[], Vec::as_slice))));
     }
-    let doc = format!(
-        "{}: {} with a recipe. Everything that prediction needs besides this graph is in the metadata entry {}.",
-        pack.name,
-        count(pack.networks.len(), "network"),
-        sulcus_model::SPEC_KEY
-    );
+    let doc = doc_string(format_args!("{}: {} with a recipe", pack.name, count(pack.networks.len(), "network")));
     let parts: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
     let bytes = join_networks(&parts, &pack, &doc, env!("CARGO_PKG_VERSION")).context("importing")?;
     files::write(&args.output, &bytes)?;

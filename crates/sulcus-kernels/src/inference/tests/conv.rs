@@ -2,42 +2,14 @@
 
 use proptest::prelude::*;
 
-use super::{Tensor, assert_same_on_any_threads, available, bits, close, moments, noise, single};
+use super::{Case, Tensor, assert_same_on_any_threads, available, bits, close, moments, noise, single};
+use crate::KernelError;
 use crate::conv::forward_with;
 use crate::inference::{ConvKernel, LayerInput, LayerOutput, PackedConv};
 use crate::instruction_set::InstructionSet;
-use crate::{ConvShape, KernelError};
 
 /// Single precision over a few thousand terms of size one.
 const TOLERANCE: f32 = 1e-5;
-
-/// A convolution with one or two inputs.
-#[derive(Debug, Clone)]
-struct Case {
-    batch: usize,
-    kernel: ConvKernel,
-    size: [usize; 3],
-    /// The channels of the first input; the second has the others.
-    cut: usize,
-}
-
-impl Case {
-    fn shape(&self) -> ConvShape {
-        self.kernel.shape(self.batch, self.size)
-    }
-
-    fn voxels(&self) -> usize {
-        self.size.iter().product()
-    }
-
-    fn inputs(&self, seed: u64) -> Vec<Tensor> {
-        let channels = [self.cut, self.kernel.inputs - self.cut].into_iter().filter(|&channels| channels > 0);
-        channels
-            .zip(seed..)
-            .map(|(channels, seed)| Tensor::noise([self.batch, channels, self.voxels()], seed))
-            .collect()
-    }
-}
 
 /// The output, its means and its variances.
 fn run(conv: &PackedConv, case: &Case, inputs: &[Tensor], residual: Option<&Tensor>) -> [Vec<f32>; 3] {

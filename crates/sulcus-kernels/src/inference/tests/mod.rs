@@ -10,13 +10,49 @@ mod tiles;
 use proptest::test_runner::TestCaseError;
 
 use super::precision::Machine;
-use super::{InputTransform, LayerInput, Precision, Values};
+use super::{ConvKernel, InputTransform, LayerInput, Precision, Values};
+use crate::ConvShape;
 use crate::instruction_set::InstructionSet;
 pub(super) use crate::tests::{assert_same_on_any_threads, available, bits, noise};
 
 /// Single precision on an instruction set.
 pub(super) fn single(with: InstructionSet) -> Machine {
     Machine::new(with, Precision::F32, 0).unwrap()
+}
+
+/// A convolution with one or two inputs.
+#[derive(Debug, Clone)]
+pub(super) struct Case {
+    pub(super) batch: usize,
+    pub(super) kernel: ConvKernel,
+    pub(super) size: [usize; 3],
+    /// The channels of the first input; the second has the others.
+    pub(super) cut: usize,
+}
+
+impl Case {
+    pub(super) fn shape(&self) -> ConvShape {
+        self.kernel.shape(self.batch, self.size)
+    }
+
+    pub(super) fn voxels(&self) -> usize {
+        self.size.iter().product()
+    }
+
+    /// The channels of each input.
+    pub(super) fn parts(&self) -> impl Iterator<Item = usize> {
+        [self.cut, self.kernel.inputs - self.cut].into_iter().filter(|&channels| channels > 0)
+    }
+
+    pub(super) fn inputs(&self, seed: u64) -> Vec<Tensor> {
+        let parts = self.parts().zip(seed..);
+        parts.map(|(channels, seed)| Tensor::noise([self.batch, channels, self.voxels()], seed)).collect()
+    }
+
+    /// The number of channels of the output in all samples, and the number of values of each.
+    pub(super) fn outputs(&self) -> [usize; 2] {
+        [self.batch * self.kernel.outputs, self.shape().output_plane()]
+    }
 }
 
 /// A tensor with its transform.

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::{Tensor, assert_same_on_any_threads, available, bits, noise};
+use super::{Case, Tensor, assert_same_on_any_threads, available, bits, noise};
 use crate::inference::packed_conv::PackedConv;
 use crate::inference::precision::Machine;
 use crate::inference::rows::to_bf16;
@@ -15,32 +15,6 @@ use crate::inference::{
 /// Single-precision sums of squares about the first value of a segment of at most 300 columns, which may be several standard deviations from
 /// the mean: 300 · 2⁻²⁴ · 10.
 const MOMENTS_TOLERANCE: f32 = 2e-4;
-
-/// A convolution with one or two inputs.
-#[derive(Debug, Clone)]
-struct Case {
-    batch: usize,
-    kernel: ConvKernel,
-    size: [usize; 3],
-    /// The channels of the first input; the second has the others.
-    cut: usize,
-}
-
-impl Case {
-    fn voxels(&self) -> usize {
-        self.size.iter().product()
-    }
-
-    /// The channels of each input.
-    fn parts(&self) -> impl Iterator<Item = usize> {
-        [self.cut, self.kernel.inputs - self.cut].into_iter().filter(|&channels| channels > 0)
-    }
-
-    fn outputs(&self) -> [usize; 2] {
-        let shape = self.kernel.shape(self.batch, self.size);
-        [self.batch * self.kernel.outputs, shape.output_plane()]
-    }
-}
 
 prop_compose! {
     /// Few and many channels, odd sizes, strides, and rows that are cut into runs.

@@ -1,0 +1,1 @@
+function c(t,n={},...o){const e=Object.assign(document.createElement(t),n);return e.append(...o),e}function a(t,n,o){const e=URL.createObjectURL(new Blob([o],{type:n}));c("a",{href:e,download:t}).click(),setTimeout(()=>URL.revokeObjectURL(e),1e4)}export{a as download,c as element};
