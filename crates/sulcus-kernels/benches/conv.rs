@@ -2,7 +2,7 @@
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use sulcus_kernels::{ConvShape, conv_forward, conv_input_gradient, conv_weight_gradient};
+use sulcus_kernels::{Bf16Convolution, ConvShape, conv_forward, conv_input_gradient, conv_weight_gradient};
 
 /// A named shape.
 struct Case {
@@ -95,6 +95,42 @@ fn weight_gradient(bencher: Bencher, case: &Case) {
     let Tensors { x, mut weight, y } = Tensors::new(&case.shape);
     let operations = Tensors::new(&case.shape).operations(&case.shape);
     bencher.counter(operations).bench_local(|| conv_weight_gradient(&case.shape, &[&x], &y, &mut weight, None));
+}
+
+/// The same in bfloat16, where the processor has AMX: cases without it are left out.
+mod bf16 {
+    use super::*;
+
+    fn cases_with_amx() -> Vec<Case> {
+        if Bf16Convolution::detect().is_some() { cases() } else { Vec::new() }
+    }
+
+    #[divan::bench(args = cases_with_amx())]
+    fn forward(bencher: Bencher, case: &Case) {
+        let Some(bf16) = Bf16Convolution::detect() else { return };
+        let Tensors { x, weight, mut y } = Tensors::new(&case.shape);
+        let operations = Tensors::new(&case.shape).operations(&case.shape);
+        bencher.counter(operations).bench_local(|| bf16.forward(&case.shape, &[&x], &weight, None, &mut y));
+    }
+
+    #[divan::bench(args = cases_with_amx())]
+    fn input_gradient(bencher: Bencher, case: &Case) {
+        let Some(bf16) = Bf16Convolution::detect() else { return };
+        let Tensors { mut x, weight, y } = Tensors::new(&case.shape);
+        let operations = Tensors::new(&case.shape).operations(&case.shape);
+        let run = || bf16.input_gradient(&case.shape, &weight, &y, &mut [&mut x]);
+        bencher.counter(operations).bench_local(run);
+    }
+
+    #[divan::bench(args = cases_with_amx())]
+    fn weight_gradient(bencher: Bencher, case: &Case) {
+        let Some(bf16) = Bf16Convolution::detect() else { return };
+        let Tensors { x, mut weight, y } = Tensors::new(&case.shape);
+        let operations = Tensors::new(&case.shape).operations(&case.shape);
+        bencher
+            .counter(operations)
+            .bench_local(|| bf16.weight_gradient(&case.shape, &[&x], &y, &mut weight, None));
+    }
 }
 
 fn main() {

@@ -12,6 +12,8 @@
 mod detect;
 #[cfg(target_arch = "x86_64")]
 mod kernels;
+#[cfg(target_arch = "x86_64")]
+mod round;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use detect::Amx;

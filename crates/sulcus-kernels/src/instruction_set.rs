@@ -19,7 +19,8 @@ pub enum InstructionSet {
     /// x86-64 with AVX-512F: 16 lanes of `f32` per register.
     Avx512,
     /// x86-64 with AMX for bfloat16 and 8-bit integers, on Linux, and the extensions of AVX-512 that come with it. Layers for inference in
-    /// these precisions multiply tiles of matrices; everything else is computed as with [`Self::Avx512`].
+    /// these precisions and [`Bf16Convolution`](crate::Bf16Convolution) multiply tiles of matrices; everything else is computed as with
+    /// [`Self::Avx512`].
     Amx,
 }
 

@@ -6,6 +6,7 @@
 //! [`KernelError`] for a slice of another length, before anything is computed.
 //!
 //! - [`conv_forward`], [`conv_input_gradient`], [`conv_weight_gradient`]: convolution with `same` padding
+//! - [`Bf16Convolution`]: the same with products in bfloat16, on processors with AMX
 //! - [`ConvTranspose`]: transposed convolution whose kernel size equals its stride, for upsampling
 //! - [`MaxPool`]: max pooling whose stride equals its window
 //! - [`Norm`]: instance or batch normalisation, fused with a residual addition and (leaky) ReLU
@@ -32,6 +33,7 @@
 //! ```
 
 mod amx;
+mod bf16;
 mod conv;
 mod conv_transpose;
 mod convolution;
@@ -48,6 +50,7 @@ mod simd;
 #[cfg(test)]
 mod tests;
 
+pub use bf16::Bf16Convolution;
 pub use conv::{ConvShape, conv_weight_gradient};
 pub use conv_transpose::{ConvTranspose, ConvTransposeGradients};
 pub use convolution::{conv_forward, conv_input_gradient};

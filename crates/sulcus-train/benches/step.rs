@@ -5,6 +5,7 @@ use std::fmt;
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
+use sulcus_kernels::Bf16Convolution;
 use sulcus_model::{NetworkSpec, OutputActivation, StageConfig};
 use sulcus_plan::{DiceScope, Loss, Optimizer};
 use sulcus_testing::{test_spec, test_stage};
@@ -67,9 +68,23 @@ impl Case {
 
 #[divan::bench(args = CASES, sample_count = 7, sample_size = 1)]
 fn step(bencher: divan::Bencher<'_, '_>, case: &Case) {
+    measure(bencher, case, None);
+}
+
+/// The same with convolutions in bfloat16. There are no cases without AMX.
+#[divan::bench(args = cases_with_amx(), sample_count = 7, sample_size = 1)]
+fn step_bf16(bencher: divan::Bencher<'_, '_>, case: &Case) {
+    measure(bencher, case, Bf16Convolution::detect());
+}
+
+fn cases_with_amx() -> Vec<Case> {
+    if Bf16Convolution::detect().is_some() { CASES.into() } else { Vec::new() }
+}
+
+fn measure(bencher: divan::Bencher<'_, '_>, case: &Case, bf16: Option<Bf16Convolution>) {
     let device = Device::flex().autodiff();
     let network = UNet::new(&case.network(), 1, CLASSES, 0, &device).expect("a network of this description");
-    let mut network = Some(network);
+    let mut network = Some(network.with_bf16(bf16));
     let mut optimizer = OptimizerState::new(Optimizer::AdamW { weight_decay: 1e-2 });
     let (image, targets) = case.batch(&device);
     let mut one = || {

@@ -1,8 +1,12 @@
 //! All checks that do not run a test.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::{api, deny, imports, rules, step, viewer};
+
+/// The features of the programs in `tests/gpu`, which turn on those of the other crates.
+const GPU_FEATURES: &str = "sulcus-tests/cuda,sulcus-tests/vulkan";
 
 /// Runs every check, the fast ones first, and reports all failures.
 ///
@@ -15,36 +19,26 @@ pub(crate) fn all(root: &Path) -> Result<(), String> {
         step::timed("the built viewer", || viewer::check(root)),
         step::run(step::cargo().current_dir(root).args(["fmt", "--all", "--check"])),
         deny::check(root),
-        // One profile everywhere, so that large dependencies are compiled only once per kind of build.
-        step::run(step::cargo().current_dir(root).args([
-            "clippy",
-            "--release",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ])),
-        step::run(step::cargo().current_dir(root).env("RUSTDOCFLAGS", "-D warnings").args([
-            "doc",
-            "--release",
-            "--workspace",
-            "--no-deps",
-        ])),
+        step::run(with_gpu_code(root, "clippy").args(["--all-targets", "--", "-D", "warnings"])),
+        step::run(with_gpu_code(root, "doc").arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings")),
         step::timed("public items of the libraries", || api::check(root, false)),
-        // If DOCS_RS is set, the build script of the CUDA backend does not download its compiler, so types can be checked
-        // on a machine without a GPU. The program is that of `cargo xtask test --vulkan` and of tests/gpu/README.md.
-        step::run(step::cargo().current_dir(root).env("DOCS_RS", "1").args([
-            "check",
-            "--release",
-            "-p",
-            "sulcus-tests",
-            "--features",
-            "cuda,vulkan",
-            "--example",
-            "gpu_check",
-        ])),
     ];
     let failures: Vec<String> = outcomes.into_iter().filter_map(Result::err).collect();
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\nerror: ")) }
+}
+
+/// A command on the whole workspace with the code for GPUs, whose types are checked on a machine without a GPU: if DOCS_RS is set, the build
+/// script of the CUDA backend does not download its compiler.
+///
+/// All checks have the same profile and features, so that the dependencies are checked only once.
+fn with_gpu_code(root: &Path, command: &str) -> Command {
+    let mut cargo = step::cargo();
+    cargo.current_dir(root).env("DOCS_RS", "1").args([
+        command,
+        "--release",
+        "--workspace",
+        "--features",
+        GPU_FEATURES,
+    ]);
+    cargo
 }

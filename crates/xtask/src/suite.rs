@@ -13,8 +13,9 @@ use crate::step;
 /// # Errors
 /// If a test failed or did not compile, or none ran.
 pub(crate) fn all(root: &Path, found: &Found) -> Result<(), String> {
-    // The documentation pages that are run as tests use the programs of the examples, which `cargo test` does not build.
-    step::run(step::cargo().current_dir(root).args(["build", "--release", "--workspace", "--bins"]))?;
+    // The documentation pages that are run as tests use the programs of the examples, which `cargo test` does not build. They are built together
+    // with the tests, because the dependencies of tests add features to shared packages, which would otherwise be compiled twice.
+    step::run(step::cargo().current_dir(root).args(["build", "--release", "--workspace", "--bins", "--tests"]))?;
     let mut command = step::cargo();
     command.current_dir(root).args(["test", "--release", "--workspace", "--no-fail-fast"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped());

@@ -143,8 +143,8 @@ pub(crate) struct TrainArgs {
     /// Maximum learning rate [default: from the preset]
     #[arg(long, value_name = "RATE", value_parser = positive)]
     pub(crate) learning_rate: Option<f64>,
-    /// Precision of convolutions: fp32, or bf16 or fp16 on a GPU; weights, normalisation layers and loss stay in fp32
-    /// [default: fp32]
+    /// Precision of convolutions: fp32, bf16 (GPUs, and processors with AMX) or fp16 (GPUs); weights, normalisation layers and
+    /// loss stay in fp32 [default: fp32]
     #[arg(long, value_name = "P", value_parser = training_precision(), hide_possible_values = true)]
     pub(crate) precision: Option<Precision>,
     /// Optimizer [default: from the preset]

@@ -264,12 +264,30 @@ fn unavailable_devices_and_precisions_are_refused_before_files_are_written() {
         assert!(!folder.exists());
         ended.code(1)
     };
-    for precision in ["bf16", "fp16"] {
-        train("cpu", precision).says(&format!("cannot train in {precision}")).says("mixed precision needs a GPU");
-    }
+    train("cpu", "fp16").says("cannot train in fp16").says("mixed precision needs a GPU");
     // One of several devices is not used silently.
     train("cuda:0,1", "fp32").says("cannot train on `cuda:0`");
     train("vulkan:0,1", "fp32").says("cannot train on `vulkan:0`");
+}
+
+/// A processor with AMX trains in bfloat16, any other refuses it.
+#[test]
+fn bfloat16_trains_on_processors_with_amx_or_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let (set, folder) = (small_set(home.path()), home.path().join("run"));
+    let options: [&dyn AsRef<std::ffi::OsStr>; 10] =
+        [&"train", &set, &"-o", &folder, &"--preset", &"unet2d-lite", &"--precision", &"bf16", &"--epochs", &"1"];
+    let ended = run(home.path(), &options);
+    if ended.code == 1 {
+        assert!(!folder.exists());
+        ended.says("cannot train in bf16").says("or a processor with AMX");
+        return;
+    }
+    ended.code(0);
+    let run: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.join("run.json")).unwrap()).unwrap();
+    assert_eq!(run["config"]["precision"], "bf16");
+    assert!(folder.join("model.onnx").is_file());
 }
 
 /// The plan describes the scans of its own fold; a run describes those that it is trained on.

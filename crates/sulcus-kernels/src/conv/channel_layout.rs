@@ -29,7 +29,7 @@ pub(crate) fn interleave(
     }
 }
 
-/// The part of [`interleave`] that full registers cover; returns the number of positions done.
+/// The part of [`interleave`] that vector instructions do; returns the number of positions done.
 #[cfg(target_arch = "x86_64")]
 fn interleave_wide(
     instruction_set: InstructionSet,
@@ -42,15 +42,17 @@ fn interleave_wide(
     if instruction_set < InstructionSet::Avx512 || used == 0 || source.len() < (used - 1) * plane + count {
         return 0;
     }
-    let whole = count / LANES * LANES;
-    for (index, target) in target.chunks_exact_mut(LANES * LANES).enumerate() {
+    // The last register may read values after those that are wanted, where there are some.
+    let reads_last = source.len() >= (used - 1) * plane + count.next_multiple_of(LANES);
+    let done = if reads_last { count } else { count / LANES * LANES };
+    for (index, target) in target[..done * LANES].chunks_mut(LANES * LANES).enumerate() {
         #[expect(unsafe_code, reason = "vector instructions")]
-        // SAFETY: AVX-512 was detected; sixteen floats of each used channel and 256 of the target lie within the slices.
+        // SAFETY: AVX-512 was detected; sixteen floats of each used channel lie within the source, and the positions within the target.
         unsafe {
-            x86::interleave_16(source[index * LANES..].as_ptr(), plane, used, target.as_mut_ptr());
+            x86::interleave_16(source[index * LANES..].as_ptr(), plane, used, target);
         }
     }
-    whole
+    done
 }
 
 /// Without AVX-512 the scalar loop does everything.
@@ -180,21 +182,22 @@ mod x86 {
         columns
     }
 
+    /// Up to sixteen positions of [`super::interleave`].
+    ///
     /// # Safety
     ///
-    /// Sixteen floats must be readable at `source` and at each of the first `used` multiples of `plane` after it, and 256
-    /// writable at `target`.
+    /// Sixteen floats must be readable at `source` and at each of the first `used` multiples of `plane` after it.
     #[target_feature(enable = "avx512f")]
     #[expect(unsafe_code, reason = "vector instructions")]
-    pub(super) unsafe fn interleave_16(source: *const f32, plane: usize, used: usize, target: *mut f32) {
+    pub(super) unsafe fn interleave_16(source: *const f32, plane: usize, used: usize, target: &mut [f32]) {
         let mut channels = [_mm512_setzero_ps(); 16];
         for (index, channel) in channels.iter_mut().enumerate().take(used) {
             // SAFETY: the caller guarantees the floats.
             *channel = unsafe { _mm512_loadu_ps(source.add(index * plane)) };
         }
-        for (index, position) in transpose(channels).into_iter().enumerate() {
-            // SAFETY: the caller guarantees the floats.
-            unsafe { _mm512_storeu_ps(target.add(index * LANES), position) };
+        for (target, position) in target.as_chunks_mut::<LANES>().0.iter_mut().zip(transpose(channels)) {
+            // SAFETY: `target` is an array of sixteen floats.
+            unsafe { _mm512_storeu_ps(target.as_mut_ptr(), position) };
         }
     }
 

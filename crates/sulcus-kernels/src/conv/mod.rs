@@ -1,4 +1,4 @@
-//! 2-D and 3-D convolution with its gradients, in single precision.
+//! 2-D and 3-D convolution with its gradients, in single precision; the gradient of the weights also in bfloat16.
 //!
 //! # Algorithm
 //!
@@ -11,6 +11,8 @@
 //!   splits into one cross-correlation for each output phase (position modulo stride), since outputs of the same phase
 //!   use the same taps.
 //! - **Weight gradient** ([`weight_gradient`]): for each pair of channels and each tap, a sum over all positions.
+//!
+//! `tile_weight_gradient` is the last of them with products in bfloat16, by AMX. The other two are in `inference`.
 //!
 //! # Layouts
 //!
@@ -66,14 +68,18 @@ mod correlation;
 pub(crate) mod micro_kernel;
 pub(crate) mod pack;
 mod shape;
+#[cfg(target_arch = "x86_64")]
+mod tile_weight_gradient;
 mod weight_gradient;
 mod weight_micro_kernel;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use shape::ConvShape;
 
+#[cfg(target_arch = "x86_64")]
+use crate::amx::Amx;
 use crate::error::KernelError;
 use crate::instruction_set::{InstructionSet, instruction_set};
 use correlation::Correlation;
@@ -135,6 +141,25 @@ pub(crate) fn check_input_gradient(
     Ok(split)
 }
 
+/// Checks the lengths of the slices of a weight gradient; returns the channels of each input.
+fn check_weight_gradient(
+    shape: &ConvShape,
+    x: &[&[f32]],
+    dy: &[f32],
+    dw: &[f32],
+    db: Option<&[f32]>,
+) -> Result<ChannelSplit, KernelError> {
+    shape.check()?;
+    let lengths: Vec<usize> = x.iter().map(|tensor| tensor.len()).collect();
+    let split = ChannelSplit::new(shape, "x", &lengths)?;
+    shape::length("dy", shape.output_length(), dy.len())?;
+    shape::length("dw", shape.weight_length(), dw.len())?;
+    if let Some(db) = db {
+        shape::length("db", shape.outputs, db.len())?;
+    }
+    Ok(split)
+}
+
 /// The forward pass as a direct sum.
 pub(crate) fn forward_with(
     instruction_set: InstructionSet,
@@ -175,18 +200,29 @@ fn weight_gradient_with(
     dw: &mut [f32],
     db: Option<&mut [f32]>,
 ) -> Result<(), KernelError> {
-    shape.check()?;
-    let lengths: Vec<usize> = x.iter().map(|tensor| tensor.len()).collect();
-    let split = ChannelSplit::new(shape, "x", &lengths)?;
-    shape::length("dy", shape.output_length(), dy.len())?;
-    shape::length("dw", shape.weight_length(), dw.len())?;
-    if let Some(db) = &db {
-        shape::length("db", shape.outputs, db.len())?;
-    }
+    let split = check_weight_gradient(shape, x, dy, dw, db.as_deref())?;
     let shape = shape.flattened();
     weight_gradient::run(instruction_set, &shape, x, &split, dy, dw);
     if let Some(db) = db {
         weight_gradient::bias(&shape, dy, db);
+    }
+    Ok(())
+}
+
+/// The gradient of the weights with AMX, whose products are in bfloat16; that of the bias is in single precision.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn tile_weight_gradient(
+    amx: Amx,
+    shape: &ConvShape,
+    x: &[&[f32]],
+    dy: &[f32],
+    dw: &mut [f32],
+    db: Option<&mut [f32]>,
+) -> Result<(), KernelError> {
+    let split = check_weight_gradient(shape, x, dy, dw, db.as_deref())?;
+    tile_weight_gradient::run(amx, shape, x, &split, dy, dw);
+    if let Some(db) = db {
+        weight_gradient::bias(shape, dy, db);
     }
     Ok(())
 }

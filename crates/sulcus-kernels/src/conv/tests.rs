@@ -37,7 +37,7 @@ fn noise(length: usize, seed: u64) -> Vec<f32> {
 }
 
 /// Calls `visit(output, input, weight)` for every product of the convolution, with flat indices.
-fn products(shape: &ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
+pub(crate) fn products(shape: &ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
     let ConvShape { batch, inputs, outputs, size, kernel, stride } = *shape;
     let out = shape.output_size();
     let source = |position: usize, stride: usize, tap: usize, kernel: usize, size: usize| {

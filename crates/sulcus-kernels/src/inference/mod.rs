@@ -37,7 +37,7 @@ mod packed_conv_transpose;
 mod pointwise;
 mod precision;
 mod prefetch;
-mod rows;
+pub(crate) mod rows;
 mod tensor;
 mod weights;
 pub(crate) mod winograd;

@@ -6,6 +6,7 @@ use super::pack::PaddedInput;
 use super::precision::{Emulation, Machine, Precision};
 use super::tensor::{LayerInput, LayerOutput};
 use super::weights::{ConvKernel, Int8Weights, PackedWeights};
+use crate::amx::Amx;
 use crate::conv::ConvShape;
 use crate::error::{KernelError, check_length};
 use crate::instruction_set::instruction_set;
@@ -112,6 +113,17 @@ impl PackedConv {
             return Err(KernelError::Shape(format!("a quantization with a scale of {scale}")));
         }
         Ok(Self { kernel, weights: PackedWeights::integers(machine, kernel, &weights) })
+    }
+
+    /// Packs weights in bfloat16 for a convolution that is computed once, with AMX. `value` gives the weight of an output, an input and a
+    /// tap, `bias` the bias of an output.
+    pub(crate) fn bf16_once(
+        amx: Amx,
+        kernel: ConvKernel,
+        value: impl Fn(usize, usize, usize) -> f32 + Sync,
+        bias: impl Fn(usize) -> f32,
+    ) -> Self {
+        Self { kernel, weights: PackedWeights::floats(Machine::bf16(amx), kernel, value, bias) }
     }
 
     /// The channels, kernel and stride.

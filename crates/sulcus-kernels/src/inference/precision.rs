@@ -68,6 +68,14 @@ impl Machine {
         Ok(Self { instruction_set, lanes, precision, amx })
     }
 
+    /// Bfloat16 with AMX.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unreachable_code, reason = "only x86-64 has AMX"))]
+    pub(super) fn bf16(amx: Amx) -> Self {
+        let instruction_set = InstructionSet::Amx;
+        let lanes = bf16_lanes(instruction_set).unwrap_or(LaneType::ArrayBf16);
+        Self { instruction_set, lanes, precision: Precision::Bf16, amx: Some(amx) }
+    }
+
     /// The same, in plain Rust where it is allowed and the processor has no instructions.
     pub(super) fn with_emulation(
         instruction_set: InstructionSet,

@@ -88,7 +88,7 @@ pub(super) fn transform_in_place<S: Simd>(simd: S, transform: Option<ChannelTran
 
 /// The bits of the bfloat16 value that is nearest to `value`; ties go to the even one. NaN stays NaN.
 #[inline(always)]
-pub(super) fn to_bf16(value: f32) -> u16 {
+pub(crate) fn to_bf16(value: f32) -> u16 {
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
     // Rounding could carry a NaN into the sign; a quiet NaN is made of it instead.

@@ -88,7 +88,7 @@ impl PackedWeights {
     pub(super) fn floats(
         machine: Machine,
         kernel: ConvKernel,
-        value: impl Fn(usize, usize, usize) -> f32,
+        value: impl Fn(usize, usize, usize) -> f32 + Sync,
         bias: impl Fn(usize) -> f32,
     ) -> Self {
         let format = if machine.precision == Precision::Bf16 { CellFormat::Bf16 } else { CellFormat::F32 };
@@ -139,7 +139,7 @@ impl PackedWeights {
         machine: Machine,
         format: CellFormat,
         kernel: ConvKernel,
-        cell: impl Fn(usize, &[usize], usize) -> u32,
+        cell: impl Fn(usize, &[usize], usize) -> u32 + Sync,
         edge: impl Fn(usize, usize) -> u32,
         bias: impl Fn(usize) -> f32,
     ) -> Self {

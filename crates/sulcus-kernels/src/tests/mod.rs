@@ -13,6 +13,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::{InstructionSet, instruction_set};
+pub(crate) use close::assert_close;
 pub(crate) use common::{assert_same_on_any_threads, bits, noise};
 
 /// The environment variable with the widest instruction set that a run of the tests may use.

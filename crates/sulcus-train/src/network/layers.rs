@@ -12,6 +12,7 @@ use burn::tensor::activation::{leaky_relu, relu};
 use burn::tensor::module::{avg_pool2d, conv_transpose2d, conv_transpose3d, conv2d, conv3d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, ConvTransposeOptions, MaxPoolOptions};
 use burn::tensor::{Device, FloatDType, Slice, Tensor};
+use sulcus_kernels::Bf16Convolution;
 use sulcus_model::{Activation, Norm};
 
 use super::gpu::{self, GpuForms, LayerForm};
@@ -29,12 +30,15 @@ pub(crate) struct Conv {
     pub(crate) stride: [usize; 3],
     #[module(skip)]
     pub(crate) forms: GpuForms,
+    /// Set where the processor computes the products in bfloat16.
+    #[module(skip)]
+    pub(crate) bf16: Option<Bf16Convolution>,
 }
 
 impl Conv {
     pub(crate) fn new(weight: Param<Tensor<5>>, stride: [usize; 3], device: &Device) -> Self {
         let [outputs, ..] = weight.dims();
-        Self { weight, bias: zero_bias(outputs, device), stride, forms: GpuForms::for_device(device) }
+        Self { weight, bias: zero_bias(outputs, device), stride, forms: GpuForms::for_device(device), bf16: None }
     }
 
     /// Kernel along D, H, W.
@@ -49,7 +53,8 @@ impl Conv {
     /// `[N, in, D, H, W]` → `[N, out, D / stride, H / stride, W / stride]`, rounded up.
     pub(crate) fn forward(&self, input: Tensor<5>, behind: Option<Tensor<5>>) -> Tensor<5> {
         if cpu::is_on(&input) {
-            return cpu::convolve(input, behind, self.weight.val(), self.bias.val(), self.stride);
+            let settings = cpu::ConvSettings { stride: self.stride, bf16: self.bf16 };
+            return cpu::convolve(input, behind, self.weight.val(), self.bias.val(), settings);
         }
         self.by_burn(input, behind)
     }

@@ -15,10 +15,15 @@ pub struct NetworkPredictor {
 }
 
 impl NetworkPredictor {
-    /// Copies the network in evaluation mode: batch normalisation uses its running statistics, and no gradients are computed.
+    /// Copies the network in evaluation mode: batch normalisation uses its running statistics, no gradients are computed, and everything
+    /// is in single precision.
     /// `device` is the device of the network.
     pub fn new(network: &UNet, device: &Device) -> Self {
-        Self { network: network.valid(), device: device.clone().without_autodiff(), multiple: network.multiple() }
+        Self {
+            network: network.valid().with_bf16(None),
+            device: device.clone().without_autodiff(),
+            multiple: network.multiple(),
+        }
     }
 
     fn expected(&self) -> String {

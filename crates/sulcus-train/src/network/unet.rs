@@ -1,5 +1,6 @@
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor};
+use sulcus_kernels::Bf16Convolution;
 use sulcus_model::{Activation, Dimensions, Downsampling, Encoder, NetworkSpec, Norm, StageConfig};
 
 use super::block::{Block, BlockShape, ConvBlock};
@@ -149,19 +150,28 @@ impl UNet {
     /// The same network whose layers are computed in these forms on a GPU. On the processor they change nothing.
     #[must_use]
     pub fn with_forms(mut self, forms: GpuForms) -> Self {
-        let encoder =
-            self.encoder.iter_mut().flat_map(|stage| &mut stage.blocks).flat_map(Block::convolutions_mut);
-        let decoder = self.decoder.iter_mut().flat_map(|stage| &mut stage.blocks);
-        for block in self.stem.iter_mut().chain(encoder).chain(decoder) {
-            block.conv.forms = forms;
-        }
-        for head in std::iter::once(&mut self.head).chain(&mut self.side_heads) {
-            head.forms = forms;
-        }
+        self.convolutions_mut().for_each(|conv| conv.forms = forms);
         for stage in &mut self.decoder {
             stage.up.form = forms.transposed;
         }
         self
+    }
+
+    /// The same network whose convolutions, except the transposed ones, have products in bfloat16 on the processor. On a GPU this changes
+    /// nothing.
+    #[must_use]
+    pub fn with_bf16(mut self, bf16: Option<Bf16Convolution>) -> Self {
+        self.convolutions_mut().for_each(|conv| conv.bf16 = bf16);
+        self
+    }
+
+    /// All convolutions except the transposed ones.
+    fn convolutions_mut(&mut self) -> impl Iterator<Item = &mut Conv> {
+        let encoder =
+            self.encoder.iter_mut().flat_map(|stage| &mut stage.blocks).flat_map(Block::convolutions_mut);
+        let decoder = self.decoder.iter_mut().flat_map(|stage| &mut stage.blocks);
+        let blocks = self.stem.iter_mut().chain(encoder).chain(decoder).map(|block| &mut block.conv);
+        blocks.chain(std::iter::once(&mut self.head)).chain(&mut self.side_heads)
     }
 
     /// The logits of a batch. Convolutions compute in the type of the input, everything else in single precision.

@@ -68,9 +68,12 @@ impl Learner {
         placement: &Placement,
     ) -> Result<Self, TrainError> {
         let first = placement.first()?;
-        let replica = Replica { network, optimizer, device: first.clone().autodiff() };
+        let replica = Replica::new(network, optimizer, first.clone().autodiff(), config.precision);
         let exchange = placement.exchange.clone();
-        let start = |(rank, device)| WorkerReplica::start(rank, replica.copy_to(spec, device)?, config, &exchange);
+        let start = |(rank, device)| {
+            let replica = replica.copy_to(spec, device, config.precision)?;
+            WorkerReplica::start(rank, replica, config, &exchange)
+        };
         let workers: Vec<WorkerReplica> =
             placement.devices.iter().enumerate().skip(1).map(start).collect::<Result<_, TrainError>>()?;
         if !workers.is_empty() {

@@ -1,6 +1,7 @@
 //! The precision of a training on a device.
 
 use burn::tensor::{Device, FloatDType};
+use sulcus_kernels::Bf16Convolution;
 use sulcus_model::Precision;
 
 use crate::network::cpu;
@@ -17,14 +18,16 @@ pub enum PrecisionError {
     },
     /// The precision is slower than single precision on this device.
     #[error(
-        "cannot train in {precision} on the {device}: mixed precision needs a GPU, and on a processor it would only be slower \
-         and less exact; train in fp32, or on a GPU"
+        "cannot train in {precision} on the {device}: mixed precision needs a GPU, or a processor with AMX for bf16; elsewhere it \
+         would only be slower and less exact; train in {}", .known.join(", or in ")
     )]
     NoGain {
         /// The precision.
         precision: Precision,
         /// A description of the device.
         device: String,
+        /// The precisions in which it gains.
+        known: Vec<String>,
     },
     /// The device does not support the precision.
     #[error("cannot train in {precision} on the {device}: it does not compute in this type; it does in {}", .known.join(", "))]
@@ -38,12 +41,12 @@ pub enum PrecisionError {
     },
 }
 
-/// The precisions in which a device trains. The processor trains only in single precision: it has no faster kernels for
-/// the others.
+/// The precisions in which a device trains. The processor has kernels for single precision, and for bfloat16 if it has AMX.
 pub fn supported_precisions(device: &Device) -> Vec<Precision> {
     let is_supported = |precision: &Precision| match float(*precision) {
         Ok(FloatDType::F32) => true,
-        Ok(half) => !cpu::is_processor(device) && device.supports_dtype(half),
+        Ok(_) if cpu::is_processor(device) => bf16_on(device, *precision).is_some(),
+        Ok(half) => device.supports_dtype(half),
         Err(_) => false,
     };
     Precision::ALL.into_iter().filter(is_supported).collect()
@@ -60,12 +63,18 @@ pub fn check_precision(precision: Precision, device: &Device, name: &str) -> Res
         return Ok(());
     }
     let device_name = name.to_owned();
+    let known = known.iter().map(ToString::to_string).collect();
     Err(if cpu::is_processor(device) {
-        PrecisionError::NoGain { precision, device: device_name }
+        PrecisionError::NoGain { precision, device: device_name, known }
     } else {
-        let known = known.iter().map(ToString::to_string).collect();
         PrecisionError::Unsupported { precision, device: device_name, known }
     })
+}
+
+/// The processor's convolutions for a precision, where it has its own.
+pub(super) fn bf16_on(device: &Device, precision: Precision) -> Option<Bf16Convolution> {
+    let is_used = precision == Precision::Bf16 && cpu::is_processor(device);
+    if is_used { Bf16Convolution::detect() } else { None }
 }
 
 /// Burn's type for a precision.
@@ -83,12 +92,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processor_trains_only_in_single_precision() {
+    fn processor_trains_in_single_precision_and_with_amx_in_bfloat16() {
         let device = Device::flex();
-        assert_eq!(supported_precisions(&device), [Precision::Fp32]);
-        assert_eq!(supported_precisions(&device.clone().autodiff()), [Precision::Fp32]);
-        check_precision(Precision::Fp32, &device, "processor").unwrap();
+        let mut expected = vec![Precision::Fp32];
+        expected.extend(Bf16Convolution::detect().map(|_| Precision::Bf16));
+        assert_eq!(supported_precisions(&device), expected);
+        assert_eq!(supported_precisions(&device.clone().autodiff()), expected);
+        for precision in Precision::ALL {
+            assert_eq!(check_precision(precision, &device, "processor").is_ok(), expected.contains(&precision));
+        }
         insta::assert_snapshot!(check_precision(Precision::Int8, &device, "processor").unwrap_err(), @"cannot train in int8: gradients need floating-point numbers; train in fp32, bf16 or fp16");
-        insta::assert_snapshot!(check_precision(Precision::Bf16, &device, "processor (2 threads)").unwrap_err(), @"cannot train in bf16 on the processor (2 threads): mixed precision needs a GPU, and on a processor it would only be slower and less exact; train in fp32, or on a GPU");
+        let device = "processor (2 threads)".to_string();
+        let refused = |precision, known: &[Precision]| PrecisionError::NoGain {
+            precision,
+            device: device.clone(),
+            known: known.iter().map(ToString::to_string).collect(),
+        };
+        insta::assert_snapshot!(refused(Precision::Bf16, &[Precision::Fp32]), @"cannot train in bf16 on the processor (2 threads): mixed precision needs a GPU, or a processor with AMX for bf16; elsewhere it would only be slower and less exact; train in fp32");
+        insta::assert_snapshot!(refused(Precision::Fp16, &[Precision::Fp32, Precision::Bf16]), @"cannot train in fp16 on the processor (2 threads): mixed precision needs a GPU, or a processor with AMX for bf16; elsewhere it would only be slower and less exact; train in fp32, or in bf16");
     }
 }

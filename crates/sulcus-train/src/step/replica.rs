@@ -7,7 +7,7 @@ use sulcus_model::{NetworkSpec, Precision};
 
 use super::objective::Objective;
 use super::optimizer::OptimizerState;
-use super::precision::float;
+use super::precision::{bf16_on, float};
 use super::targets::Targets;
 use crate::error::TrainError;
 use crate::network::UNet;
@@ -37,8 +37,19 @@ pub(super) fn read(loss: Tensor<1>) -> Result<f64, TrainError> {
 }
 
 impl Replica {
+    /// A network that computes in a precision.
+    pub(super) fn new(network: UNet, optimizer: OptimizerState, device: Device, precision: Precision) -> Self {
+        let network = network.with_bf16(bf16_on(&device, precision));
+        Self { network, optimizer, device }
+    }
+
     /// A deep copy on another device. (Clones of Burn's modules share running statistics.)
-    pub(super) fn copy_to(&self, spec: &NetworkSpec, device: &Device) -> Result<Self, TrainError> {
+    pub(super) fn copy_to(
+        &self,
+        spec: &NetworkSpec,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, TrainError> {
         let failed =
             |e: String| TrainError::Tensor(format!("the network cannot be copied to another device: {e}"));
         let device = device.clone().autodiff();
@@ -47,7 +58,7 @@ impl Replica {
         let (inputs, outputs) = (self.network.input_channels(), self.network.output_channels());
         let network = UNet::new(spec, inputs, outputs, 0, &device)?;
         let network = network.try_load_record(record).map_err(|e| failed(e.to_string()))?;
-        Ok(Self { network, optimizer: self.optimizer.clone(), device })
+        Ok(Self::new(network, self.optimizer.clone(), device, precision))
     }
 
     /// The loss of a batch, `[1]`, and the gradients of `scale` times the loss. Nothing is read back from the device.
@@ -60,8 +71,11 @@ impl Replica {
         let [n, _, d, h, w] = batch.shape;
         let image = Tensor::<5>::from_data(TensorData::new(batch.image, batch.shape), &self.device);
         let targets = Targets::new(batch.classes, [n, d, h, w])?.with_regions(batch.regions);
-        // The network computes in the type of its input.
-        let image = image.cast(float(config.precision)?);
+        // The network computes in the type of its input. The processor has its own convolutions in bfloat16.
+        let image = match bf16_on(&self.device, config.precision) {
+            Some(_) => image,
+            None => image.cast(float(config.precision)?),
+        };
         let loss = config.objective.loss(&self.network, image, &targets)?;
         let value = loss.clone().inner();
         let loss = if scale == 1.0 { loss } else { loss * scale };

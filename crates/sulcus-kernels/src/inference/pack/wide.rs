@@ -174,6 +174,65 @@ fn join_pairs(low: __m512, high: __m512, order: __m512i) -> __m512i {
     _mm512_permutexvar_epi16(order, halves)
 }
 
+/// A row of one channel in the storage that [`pack_pairs`] reads.
+#[derive(Clone, Copy)]
+enum PairSource<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [u16]),
+    /// There is no such channel.
+    None,
+}
+
+impl PairSource<'_> {
+    /// Up to sixteen neighbouring values from `at` on, of those that the mask selects.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn neighbours(self, at: usize, mask: u16) -> __m512i {
+        #[expect(unsafe_code, reason = "vector instructions")]
+        // SAFETY: the mask selects values of the row.
+        unsafe {
+            match self {
+                Self::F32(row) => _mm512_castps_si512(_mm512_maskz_loadu_ps(mask, row.as_ptr().add(at))),
+                Self::Bf16(row) => {
+                    let halves = _mm256_maskz_loadu_epi16(mask, row.as_ptr().add(at).cast());
+                    _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves))
+                }
+                Self::None => _mm512_setzero_si512(),
+            }
+        }
+    }
+
+    /// Up to sixteen values at even and at odd places from `at` on, of `left` values.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn every_second(self, at: usize, left: usize) -> [__m512i; 2] {
+        #[expect(unsafe_code, reason = "vector instructions")]
+        // SAFETY: the masks select values of the row. The second half begins within it or is not read.
+        unsafe {
+            match self {
+                Self::F32(row) => {
+                    let low = _mm512_maskz_loadu_epi32(first(left) as u16, row.as_ptr().add(at).cast());
+                    let high = match left.checked_sub(LANES) {
+                        Some(left) if left > 0 => {
+                            _mm512_maskz_loadu_epi32(first(left) as u16, row.as_ptr().add(at + LANES).cast())
+                        }
+                        _ => _mm512_setzero_si512(),
+                    };
+                    let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+                    let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+                    [even, odd].map(|order| _mm512_permutex2var_epi32(low, order, high))
+                }
+                Self::Bf16(row) => {
+                    let halves = _mm512_maskz_loadu_epi16(first(left) as u32, row.as_ptr().add(at).cast());
+                    let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
+                    [_mm512_slli_epi32::<16>(halves), _mm512_and_si512(halves, upper)]
+                }
+                Self::None => [_mm512_setzero_si512(); 2],
+            }
+        }
+    }
+}
+
 /// Packs the rows of two channels, with a stride of 1 or 2.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn pack_pairs(
@@ -186,7 +245,7 @@ fn pack_pairs(
     let region = rows.region;
     let (phase, step) = (region.phase(), region.group_step());
     let factors = channels.map(|channel| match channel {
-        Some(Channel { values: Values::Bf16(_), transform, .. }) => Factors::new(transform),
+        Some(Channel { values: Values::Bf16(_) | Values::F32(_), transform, .. }) => Factors::new(transform),
         _ => Factors::new(None),
     });
     // The halves of sixteen low and of sixteen high values alternate.
@@ -201,15 +260,22 @@ fn pack_pairs(
             continue;
         };
         for (member, channel) in channels.iter().enumerate() {
-            if let Some(Channel { values: values @ (Values::F32(_) | Values::U8(_)), transform, .. }) = channel {
+            if let Some(Channel { values: values @ Values::U8(_), transform, .. }) = channel {
                 converted
                     .convert(member, values.part(line, rows.columns), *transform, |halves| Rounding::Bf16(halves));
             }
         }
-        let sources: [Option<&[u16]>; 2] = std::array::from_fn(|member| match channels[member]?.values {
-            Values::Bf16(values) => Some(&values[line..][..rows.columns]),
-            _ => Some(&converted.rounded[member][..]),
-        });
+        let sources: [PairSource<'_>; 2] =
+            std::array::from_fn(|member| match channels[member].map(|channel| channel.values) {
+                Some(Values::F32(values)) => PairSource::F32(&values[line..][..rows.columns]),
+                Some(Values::Bf16(values)) => PairSource::Bf16(&values[line..][..rows.columns]),
+                Some(Values::U8(_)) => PairSource::Bf16(&converted.rounded[member][..]),
+                None => PairSource::None,
+            });
+        let is_present = channels.map(|channel| channel.is_some());
+        let value = |member: usize, bits: __m512i| {
+            if is_present[member] { factors[member].apply(bits) } else { _mm512_setzero_ps() }
+        };
         if region.phases() == 1 {
             for (index, target) in target.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
                 let at = index * LANES;
@@ -217,16 +283,8 @@ fn pack_pairs(
                     break;
                 }
                 let mask = first(rows.columns - at) as u16;
-                let value = |member: usize| match sources[member] {
-                    #[expect(unsafe_code, reason = "vector instructions")]
-                    // SAFETY: the mask selects values of the row.
-                    Some(source) => unsafe {
-                        let bits = _mm256_maskz_loadu_epi16(mask, source.as_ptr().add(at).cast());
-                        factors[member].apply(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
-                    },
-                    None => _mm512_setzero_ps(),
-                };
-                let cells = join_pairs(value(0), value(1), order);
+                let [low, high] = [0, 1].map(|member| value(member, sources[member].neighbours(at, mask)));
+                let cells = join_pairs(low, high, order);
                 #[expect(unsafe_code, reason = "vector instructions")]
                 // SAFETY: the chunk has sixteen cells.
                 unsafe {
@@ -243,25 +301,9 @@ fn pack_pairs(
                 break;
             }
             let left = (rows.columns - at).min(2 * LANES);
-            let load = |member: usize| match sources[member] {
-                #[expect(unsafe_code, reason = "vector instructions")]
-                // SAFETY: the mask selects values of the row.
-                Some(source) => unsafe {
-                    _mm512_maskz_loadu_epi16(first(left) as u32, source.as_ptr().add(at).cast())
-                },
-                None => _mm512_setzero_si512(),
-            };
-            let bits = [load(0), load(1)];
-            let value = |member: usize, is_odd: bool| match (sources[member], is_odd) {
-                (None, _) => _mm512_setzero_ps(),
-                (_, false) => factors[member].apply(_mm512_slli_epi32::<16>(bits[member])),
-                (_, true) => {
-                    let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
-                    factors[member].apply(_mm512_and_si512(bits[member], upper))
-                }
-            };
-            let even_cells = join_pairs(value(0, false), value(1, false), order);
-            let odd_cells = join_pairs(value(0, true), value(1, true), order);
+            let [low, high] = [0, 1].map(|member| sources[member].every_second(at, left));
+            let even_cells = join_pairs(value(0, low[0]), value(1, high[0]), order);
+            let odd_cells = join_pairs(value(0, low[1]), value(1, high[1]), order);
             #[expect(unsafe_code, reason = "vector instructions")]
             // SAFETY: the chunks have sixteen cells each.
             unsafe {

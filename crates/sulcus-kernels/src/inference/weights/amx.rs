@@ -1,6 +1,8 @@
 //! Weights packed as tiles for AMX.
 #![cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86-64 has AMX"))]
 
+use rayon::prelude::*;
+
 use super::ConvKernel;
 use crate::amx::{Amx, EDGE};
 use crate::inference::pack::CellFormat;
@@ -40,7 +42,7 @@ impl AmxWeights {
         amx: Amx,
         kernel: ConvKernel,
         format: CellFormat,
-        cell: impl Fn(usize, &[usize], usize) -> u32,
+        cell: impl Fn(usize, &[usize], usize) -> u32 + Sync,
         edge: impl Fn(usize, usize) -> u32,
     ) -> Self {
         let members = format.channels();
@@ -50,24 +52,34 @@ impl AmxWeights {
         let tiles = cell_rows.div_ceil(MAX_DEPTH);
         let depth = cell_rows.div_ceil(tiles);
         let panels = kernel.outputs.div_ceil(LANES);
-        let mut cells = AlignedFloats::zeros(panels * taps * planes * tiles * TILE);
-        let mut edges = AlignedFloats::zeros(panels * taps * LANES);
-        let mut channels = [0; 4];
-        for (output, tap) in (0..kernel.outputs).flat_map(|output| (0..taps).map(move |tap| (output, tap))) {
-            let panel = output / LANES * taps + tap;
-            edges[panel * LANES + output % LANES] = f32::from_bits(edge(output, tap));
-            for (plane, row) in (0..planes).flat_map(|plane| (0..cell_rows).map(move |row| (plane, row))) {
-                let (of_kernel, group) = (row / groups, row % groups);
+        let panel_cells = taps * planes * tiles * TILE;
+        let mut cells = AlignedFloats::zeros(panels * panel_cells);
+        // Where the tile of a cell row begins, plus its row in the tile.
+        let places: Vec<usize> = (0..cell_rows)
+            .map(|row| row / depth * TILE + row - (row / depth * depth).min(cell_rows - depth))
+            .collect();
+        cells.par_chunks_exact_mut(panel_cells).enumerate().for_each(|(panel, cells)| {
+            let outputs = panel * LANES..kernel.outputs.min((panel + 1) * LANES);
+            let mut channels = [0; 4];
+            for (output, group) in outputs.flat_map(|output| (0..groups).map(move |group| (output, group))) {
                 let count = members.min(kernel.inputs - group * members);
                 for (member, channel) in channels[..count].iter_mut().enumerate() {
                     *channel = group * members + member;
                 }
-                let tile = row / depth;
-                let start = (tile * depth).min(cell_rows - depth);
-                let at = ((panel * planes + plane) * tiles + tile) * TILE + output % LANES * EDGE + row - start;
-                let tap = (plane * rows + of_kernel) * taps + tap;
-                cells[at] = f32::from_bits(cell(output, &channels[..count], tap));
+                // Weights of neighbouring taps are neighbours in memory.
+                for (plane, row) in (0..planes).flat_map(|plane| (0..rows).map(move |row| (plane, row))) {
+                    let place = places[row * groups + group] + output % LANES * EDGE;
+                    for tap in 0..taps {
+                        let of_kernel = (plane * rows + row) * taps + tap;
+                        cells[(tap * planes + plane) * tiles * TILE + place] =
+                            f32::from_bits(cell(output, &channels[..count], of_kernel));
+                    }
+                }
             }
+        });
+        let mut edges = AlignedFloats::zeros(panels * taps * LANES);
+        for (output, tap) in (0..kernel.outputs).flat_map(|output| (0..taps).map(move |tap| (output, tap))) {
+            edges[(output / LANES * taps + tap) * LANES + output % LANES] = f32::from_bits(edge(output, tap));
         }
         Self { amx, taps, cell_rows, depth, tiles, cells, edges }
     }

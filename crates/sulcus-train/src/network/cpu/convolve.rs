@@ -5,9 +5,16 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
-use sulcus_kernels::{ConvShape, conv_forward, conv_input_gradient, conv_weight_gradient};
+use sulcus_kernels::{Bf16Convolution, ConvShape, conv_forward, conv_input_gradient, conv_weight_gradient};
 
 use super::{Values, dims, done, fill, values_of};
+
+/// The stride of a convolution, and whether its products are in bfloat16.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::network) struct ConvSettings {
+    pub(in crate::network) stride: [usize; 3],
+    pub(in crate::network) bf16: Option<Bf16Convolution>,
+}
 
 /// See [`Conv::forward`](crate::network::Conv::forward).
 pub(in crate::network) fn convolve(
@@ -15,12 +22,12 @@ pub(in crate::network) fn convolve(
     behind: Option<Tensor<5>>,
     weight: Tensor<5>,
     bias: Tensor<1>,
-    stride: [usize; 3],
+    settings: ConvSettings,
 ) -> Tensor<5> {
     let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
     Tensor::from_dispatch(match behind {
-        Some(behind) => Dispatch::convolve_both(input, behind.into_dispatch(), weight, bias, stride),
-        None => Dispatch::convolve(input, weight, bias, stride),
+        Some(behind) => Dispatch::convolve_both(input, behind.into_dispatch(), weight, bias, settings),
+        None => Dispatch::convolve(input, weight, bias, settings),
     })
 }
 
@@ -30,7 +37,7 @@ trait ProcessorLayers: Backend {
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        stride: [usize; 3],
+        settings: ConvSettings,
     ) -> FloatTensor<Self>;
 
     fn convolve_both(
@@ -38,18 +45,24 @@ trait ProcessorLayers: Backend {
         behind: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        stride: [usize; 3],
+        settings: ConvSettings,
     ) -> FloatTensor<Self>;
 }
 
 impl ProcessorLayers for Flex {
-    fn convolve(input: Values, weight: Values, bias: Values, stride: [usize; 3]) -> Values {
-        Convolution::new([Some(&input), None], &weight, stride).forward([Some(&input), None], &weight, &bias)
+    fn convolve(input: Values, weight: Values, bias: Values, settings: ConvSettings) -> Values {
+        Convolution::new([Some(&input), None], &weight, settings).forward([Some(&input), None], &weight, &bias)
     }
 
-    fn convolve_both(input: Values, behind: Values, weight: Values, bias: Values, stride: [usize; 3]) -> Values {
+    fn convolve_both(
+        input: Values,
+        behind: Values,
+        weight: Values,
+        bias: Values,
+        settings: ConvSettings,
+    ) -> Values {
         let maps = [Some(&input), Some(&behind)];
-        Convolution::new(maps, &weight, stride).forward(maps, &weight, &bias)
+        Convolution::new(maps, &weight, settings).forward(maps, &weight, &bias)
     }
 }
 
@@ -58,11 +71,11 @@ impl<C: CheckpointStrategy> ProcessorLayers for Autodiff<Flex, C> {
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        stride: [usize; 3],
+        settings: ConvSettings,
     ) -> FloatTensor<Self> {
         let ((input, input_node), (weight, weight_node)) = (input.into_parts(), weight.into_parts());
         let (bias, bias_node) = bias.into_parts();
-        let geometry = Convolution::new([Some(&input), None], &weight, stride);
+        let geometry = Convolution::new([Some(&input), None], &weight, settings);
         let output = geometry.forward([Some(&input), None], &weight, &bias);
         match Convolve.prepare::<C>([input_node, weight_node, bias_node]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => prepared.finish((geometry, input, weight), output),
@@ -75,12 +88,12 @@ impl<C: CheckpointStrategy> ProcessorLayers for Autodiff<Flex, C> {
         behind: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        stride: [usize; 3],
+        settings: ConvSettings,
     ) -> FloatTensor<Self> {
         let ((input, input_node), (behind, behind_node)) = (input.into_parts(), behind.into_parts());
         let ((weight, weight_node), (bias, bias_node)) = (weight.into_parts(), bias.into_parts());
         let maps = [Some(&input), Some(&behind)];
-        let geometry = Convolution::new(maps, &weight, stride);
+        let geometry = Convolution::new(maps, &weight, settings);
         let output = geometry.forward(maps, &weight, &bias);
         let nodes = [input_node, behind_node, weight_node, bias_node];
         match ConvolveBoth.prepare::<C>(nodes).compute_bound().stateful() {
@@ -152,15 +165,17 @@ struct Convolution {
     shape: ConvShape,
     /// Channels of the input and of the maps behind it.
     channels: [usize; 2],
+    bf16: Option<Bf16Convolution>,
 }
 
 impl Convolution {
-    fn new(maps: [Option<&Values>; 2], weight: &Values, stride: [usize; 3]) -> Self {
+    fn new(maps: [Option<&Values>; 2], weight: &Values, settings: ConvSettings) -> Self {
         let [batch, _, d, h, w] = maps[0].map_or([0; 5], dims);
         let channels = maps.map(|maps| maps.map_or(0, |maps| dims::<5>(maps)[1]));
         let [outputs, inputs, kd, kh, kw] = dims(weight);
+        let ConvSettings { stride, bf16 } = settings;
         let shape = ConvShape { batch, inputs, outputs, size: [d, h, w], kernel: [kd, kh, kw], stride };
-        Self { shape, channels }
+        Self { shape, channels, bf16 }
     }
 
     fn forward(&self, maps: [Option<&Values>; 2], weight: &Values, bias: &Values) -> Values {
@@ -169,7 +184,11 @@ impl Convolution {
         let maps: Vec<Values> = maps.into_iter().flatten().map(Values::to_contiguous).collect();
         let parts: Vec<&[f32]> = maps.iter().map(Values::storage).collect();
         let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
-        fill(shape, |output| conv_forward(&self.shape, &parts, weight.storage(), Some(bias.storage()), output))
+        let (weight, bias) = (weight.storage(), Some(bias.storage()));
+        fill(shape, |output| match self.bf16 {
+            Some(bf16) => bf16.forward(&self.shape, &parts, weight, bias, output),
+            None => conv_forward(&self.shape, &parts, weight, bias, output),
+        })
     }
 
     fn input_gradients(&self, weight: &Values, gradient: &Values) -> [Values; 2] {
@@ -178,7 +197,11 @@ impl Convolution {
         let mut maps = self.channels.map(|channels| vec![0.0_f32; batch * channels * d * h * w]);
         let mut parts: Vec<&mut [f32]> =
             maps.iter_mut().filter(|m| !m.is_empty()).map(Vec::as_mut_slice).collect();
-        done(conv_input_gradient(&self.shape, weight.storage(), gradient.storage(), &mut parts));
+        let (weight, gradient) = (weight.storage(), gradient.storage());
+        done(match self.bf16 {
+            Some(bf16) => bf16.input_gradient(&self.shape, weight, gradient, &mut parts),
+            None => conv_input_gradient(&self.shape, weight, gradient, &mut parts),
+        });
         let [first, second] = maps;
         let values = |values, channels| values_of(values, [batch, channels, d, h, w]);
         [values(first, self.channels[0]), values(second, self.channels[1])]
@@ -191,7 +214,11 @@ impl Convolution {
         let parts: Vec<&[f32]> = maps.iter().map(Values::storage).collect();
         let mut bias = vec![0.0; outputs];
         let weight = fill([outputs, inputs, d, h, w], |weight| {
-            conv_weight_gradient(&self.shape, &parts, gradient.storage(), weight, Some(&mut bias))
+            let (gradient, bias) = (gradient.storage(), Some(&mut bias[..]));
+            match self.bf16 {
+                Some(bf16) => bf16.weight_gradient(&self.shape, &parts, gradient, weight, bias),
+                None => conv_weight_gradient(&self.shape, &parts, gradient, weight, bias),
+            }
         });
         (weight, values_of(bias, [outputs]))
     }

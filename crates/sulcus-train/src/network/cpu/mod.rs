@@ -12,7 +12,7 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sulcus_kernels::KernelError;
 
-pub(super) use convolve::convolve;
+pub(super) use convolve::{ConvSettings, convolve};
 pub(crate) use loss::loss;
 pub(super) use normalise::{batch_norm, instance_norm};
 pub(super) use pool::max_pool;
