@@ -543,6 +543,19 @@ SulcusStatus sulcus_options_set_mirror(struct SulcusOptions *options,
                                        int mirror);
 
 /**
+ * Computes as nnU-Net's own predictor does on a processor, so that masks are equal to its masks. 0 is off, any other number is on.
+ * `sulcus_segmenter_new` refuses models that were not imported from nnU-Net. nnU-Net mirrors by default: add
+ * `sulcus_options_set_mirror`.
+ *
+ * One thread at a time may use the options.
+ *
+ * # Safety
+ * `options` is from `sulcus_options_new`.
+ */
+SulcusStatus sulcus_options_set_exact(struct SulcusOptions *options,
+                                      int exact);
+
+/**
  * Sets the step of the sliding window as a fraction of a tile, more than 0 and at most 1. Defaults to the model's own.
  *
  * One thread at a time may use the options.

@@ -33,7 +33,7 @@ pub use options::{
     SulcusOptions, SulcusPrecision, sulcus_options_add_model_bytes, sulcus_options_add_model_file,
     sulcus_options_free, sulcus_options_new, sulcus_options_set_allow_constant,
     sulcus_options_set_allow_unchecked, sulcus_options_set_cache_folder, sulcus_options_set_device,
-    sulcus_options_set_engine, sulcus_options_set_max_memory, sulcus_options_set_mirror,
+    sulcus_options_set_engine, sulcus_options_set_exact, sulcus_options_set_max_memory, sulcus_options_set_mirror,
     sulcus_options_set_ort_library, sulcus_options_set_precision, sulcus_options_set_step,
     sulcus_options_set_strict, sulcus_options_set_threads,
 };

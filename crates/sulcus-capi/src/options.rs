@@ -1,6 +1,7 @@
 use std::ffi::{c_char, c_int};
 
 use sulcus_model::Precision;
+use sulcus_pipeline::Numerics;
 use sulcus_runtime::ort::OrtLibrary;
 use sulcus_runtime::{Device, Engine, Segmenter, SegmenterBuilder};
 
@@ -218,6 +219,21 @@ pub unsafe extern "C" fn sulcus_options_set_threads(options: *mut SulcusOptions,
 pub unsafe extern "C" fn sulcus_options_set_mirror(options: *mut SulcusOptions, mirror: c_int) -> SulcusStatus {
     // SAFETY: as the caller promises.
     unsafe { change(options, || Ok(Box::new(move |builder| builder.mirror(mirror != 0)))) }
+}
+
+/// Computes as nnU-Net's own predictor does on a processor, so that masks are equal to its masks. 0 is off, any other number is on.
+/// `sulcus_segmenter_new` refuses models that were not imported from nnU-Net. nnU-Net mirrors by default: add
+/// `sulcus_options_set_mirror`.
+///
+/// One thread at a time may use the options.
+///
+/// # Safety
+/// `options` is from `sulcus_options_new`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sulcus_options_set_exact(options: *mut SulcusOptions, exact: c_int) -> SulcusStatus {
+    let numerics = if exact == 0 { Numerics::Float32 } else { Numerics::Nnunet };
+    // SAFETY: as the caller promises.
+    unsafe { change(options, || Ok(Box::new(move |builder| builder.numerics(numerics)))) }
 }
 
 /// Sets the step of the sliding window as a fraction of a tile, more than 0 and at most 1. Defaults to the model's own.

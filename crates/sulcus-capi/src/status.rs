@@ -67,11 +67,14 @@ impl From<RuntimeError> for FfiError {
 
 fn pipeline_status(error: &PipelineError) -> SulcusStatus {
     match error {
-        PipelineError::Spec(_) | PipelineError::Ensemble(_) => SulcusStatus::Model,
-        error if error.is_about_scan() => SulcusStatus::Scan,
-        PipelineError::AnswerShape { .. } | PipelineError::AnswerNotFinite | PipelineError::Predictor(_) => {
-            SulcusStatus::Inference
+        PipelineError::Spec(_) | PipelineError::Ensemble(_) | PipelineError::NotFromNnunet { .. } => {
+            SulcusStatus::Model
         }
+        error if error.is_about_scan() => SulcusStatus::Scan,
+        PipelineError::AnswerShape { .. }
+        | PipelineError::AnswerNotFinite
+        | PipelineError::HalfPrecisionRange
+        | PipelineError::Predictor(_) => SulcusStatus::Inference,
         PipelineError::Memory { .. } => SulcusStatus::OutOfMemory,
         PipelineError::MemoryLimit { .. } => SulcusStatus::MemoryLimit,
         PipelineError::Cancelled => SulcusStatus::Cancelled,

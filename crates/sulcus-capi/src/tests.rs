@@ -103,6 +103,7 @@ const EXPORTED_FUNCTIONS: &[ExportedFunction] = exported_functions![
     sulcus_options_set_device(null_mut(), c"cpu".as_ptr()),
     sulcus_options_set_threads(null_mut(), 1),
     sulcus_options_set_mirror(null_mut(), 1),
+    sulcus_options_set_exact(null_mut(), 1),
     sulcus_options_set_step(null_mut(), 0.5),
     sulcus_options_set_max_memory(null_mut(), 1),
     sulcus_options_set_precision(null_mut(), 1),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sulcus_model::{NothingFound, SplitRule};
 use sulcus_nnunet::{ImportError, TaskError, import_totalsegmentator, totalsegmentator_tasks};
+use sulcus_onnx::join_networks;
 
 fn weights() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/totalsegmentator")
@@ -53,6 +54,19 @@ fn task_becomes_a_recipe() {
         }
     }
     assert_eq!(pack.labels.get(1).unwrap().name, "sternocleidomastoid_right");
+}
+
+/// `headneck_muscles.onnx` beside the weights, which the tests of the interfaces for C, Python and HTTP read. `SULCUS_BLESS=1` writes it again.
+#[test]
+fn pack_that_other_tests_read_is_what_the_importer_makes() {
+    let task = import_totalsegmentator(&weights(), "headneck_muscles").unwrap();
+    let parts: Vec<&[u8]> = task.files.iter().map(Vec::as_slice).collect();
+    let file = join_networks(&parts, &task.pack, "", "test").unwrap();
+    let path = weights().join("headneck_muscles.onnx");
+    if std::env::var_os("SULCUS_BLESS").is_some() {
+        std::fs::write(&path, &file).unwrap();
+    }
+    assert!(std::fs::read(&path).unwrap() == file, "{} is not what the importer makes", path.display());
 }
 
 #[test]

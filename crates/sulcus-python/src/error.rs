@@ -24,7 +24,9 @@ pub(crate) fn runtime_error(error: &RuntimeError) -> PyErr {
         | R::Ensemble { .. }
         | R::Unchecked { .. }
         | R::NoGoldenCase { .. }
-        | R::Pipeline(P::Spec(_) | P::Ensemble(_) | P::AnswerShape { .. }) => ModelError::new_err(text),
+        | R::Pipeline(P::Spec(_) | P::Ensemble(_) | P::AnswerShape { .. } | P::NotFromNnunet { .. }) => {
+            ModelError::new_err(text)
+        }
         R::Pipeline(error) if error.is_about_scan() => {
             let warnings = serde_json::to_string(error.scan_warnings()).unwrap_or_else(|_| "[]".into());
             InputError::new_err((text, warnings))

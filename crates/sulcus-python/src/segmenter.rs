@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use sulcus_io::{Compression, VolumeMetadata, encode_labels, read_scan, would_replace, write_labels};
 use sulcus_model::{ModelSpec, Precision};
-use sulcus_pipeline::Progress;
+use sulcus_pipeline::{Numerics, Progress};
 use sulcus_runtime::{Device, Engine, Error as RuntimeError, ErrorKind, SegmentOptions, Segmentation};
 use sulcus_volume::{Geometry, Image, LabelMap, OrientationSource, RasFromVoxel, VolumeError};
 
@@ -29,6 +29,7 @@ struct Options {
     device: String,
     threads: Option<usize>,
     mirror: bool,
+    exact: bool,
     step: Option<f64>,
     max_memory: Option<u64>,
     precision: String,
@@ -68,6 +69,7 @@ impl Segmenter {
             .device(device)
             .ort_library(library.clone())
             .mirror(options.mirror)
+            .numerics(if options.exact { Numerics::Nnunet } else { Numerics::Float32 })
             .step(options.step)
             .allow_unchecked(options.allow_unchecked)
             .strict(options.strict)

@@ -13,7 +13,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from conftest import CASE, MODEL, options, with_spec
+from conftest import CASE, MODEL, REPO, options, with_spec
 
 import sulcus
 
@@ -190,6 +190,25 @@ def test_options_reach_the_runtime(tract: sulcus.Segmenter, image: nibabel.Nifti
     assert np.array_equal(sulcus.Segmenter(MODEL, max_memory=2**40, **options).segment(image).labels, plain.labels)
     with pytest.raises(sulcus.SulcusError, match="memory limit of 1 MB is too small"):
         sulcus.Segmenter(MODEL, max_memory=1_000_000, **options).segment(image)
+
+
+def test_pack_gives_the_masks_of_the_binary_and_of_totalsegmentator(binary: Path, tmp_path: Path) -> None:
+    task = REPO / "crates" / "sulcus-nnunet" / "tests" / "fixtures" / "totalsegmentator"
+    pack, scan, mask = task / "headneck_muscles.onnx", task / "scan.nii.gz", tmp_path / "mask.nii.gz"
+    theirs = np.asarray(nibabel.load(task / "headneck_muscles.nii.gz").dataobj)
+    for exact in (False, True):
+        command = [binary, "predict", "-m", pack, scan, "-o", mask, "--engine", "native", *(["--exact"] if exact else [])]
+        subprocess.run(command, check=True, capture_output=True)
+        segmenter = sulcus.Segmenter(pack, engine="native", exact=exact)
+        found = segmenter.segment(nibabel.load(scan))
+        assert np.array_equal(found.labels, np.asarray(nibabel.load(mask).dataobj))
+        assert np.array_equal(found.labels, theirs) == exact
+        report = json.loads(found.report.json)
+        assert [step["network"] for step in report["steps"]] == ["dataset_298", "dataset_778", "dataset_779"]
+        assert ("numerics" in report) == exact
+        assert len(found.structures) == len(found.label_names) == 23
+    with pytest.raises(sulcus.ModelError, match="was not imported from nnU-Net"):
+        sulcus.Segmenter(MODEL, exact=True)
 
 
 def test_cache_folder_changes_no_mask(

@@ -58,6 +58,6 @@ pub use grid_resampler::GridResampler;
 pub use label::{LabelEntry, LabelTable, Rgb};
 pub use orientation::{AxisDirection, Orientation};
 pub use reorientation::Reorientation;
-pub use resample::{AxisResampling, Interpolation, resample};
+pub use resample::{AxisResampling, Interpolation, resample, resample_beyond_edges};
 pub use slice::{Plane, SliceView, WindowLevel, extract_slice};
 pub use volume::{Image, Label, LabelMap, Volume};

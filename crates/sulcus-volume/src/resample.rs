@@ -78,6 +78,42 @@ pub fn resample(
     to: Xyz<usize>,
     interpolation: Xyz<Interpolation>,
 ) -> Result<Vec<f32>, VolumeError> {
+    along_axes(values, from, to, interpolation, SplineEnds::Held)
+}
+
+/// As [`resample`], but a cubic spline goes on beyond the first and last sample, through repetitions of them. This is what scikit-image's
+/// `resize(mode="edge")` computes, apart from its clipping to the range of the source. [`resample`] holds the edge value there.
+///
+/// # Errors
+/// As [`resample`].
+///
+/// # Shapes
+/// As [`resample`].
+pub fn resample_beyond_edges(
+    values: &[f32],
+    from: Xyz<usize>,
+    to: Xyz<usize>,
+    interpolation: Xyz<Interpolation>,
+) -> Result<Vec<f32>, VolumeError> {
+    along_axes(values, from, to, interpolation, SplineEnds::Continued)
+}
+
+/// What a cubic spline is beyond the first and last sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SplineEnds {
+    /// The edge value.
+    Held,
+    /// The spline through repetitions of the edge value.
+    Continued,
+}
+
+fn along_axes(
+    values: &[f32],
+    from: Xyz<usize>,
+    to: Xyz<usize>,
+    interpolation: Xyz<Interpolation>,
+    ends: SplineEnds,
+) -> Result<Vec<f32>, VolumeError> {
     let (Xyz(from), Xyz(to), Xyz(interpolation)) = (from, to, interpolation);
     if values.len() != from.iter().product::<usize>() || to.contains(&0) || from.contains(&0) {
         return Ok(Vec::new());
@@ -88,7 +124,7 @@ pub fn resample(
     for axis in 0..3 {
         if shape[axis] != to[axis] {
             let inner = shape[..axis].iter().product();
-            let along = AxisResampling::new(shape[axis], to[axis], interpolation[axis]);
+            let along = AxisResampling::with_ends(shape[axis], to[axis], interpolation[axis], ends);
             data = along.apply(&data, inner, 0..shape[axis], 0..to[axis])?;
             shape[axis] = to[axis];
         }
@@ -120,7 +156,11 @@ impl AxisResampling {
     /// Resampling from `from` samples to `to` samples; neither may be 0. With [`Interpolation::Cubic`] every target sample
     /// depends on all source samples.
     pub fn new(from: usize, to: usize, interpolation: Interpolation) -> Self {
-        Self { from, taps: taps(from, to, interpolation), interpolation }
+        Self::with_ends(from, to, interpolation, SplineEnds::Held)
+    }
+
+    fn with_ends(from: usize, to: usize, interpolation: Interpolation, ends: SplineEnds) -> Self {
+        Self { from, taps: taps(from, to, interpolation, ends), interpolation }
     }
 
     /// The range of source samples that a range of target samples depends on.
@@ -242,12 +282,14 @@ impl Tap {
     }
 }
 
-fn taps(from: usize, to: usize, interpolation: Interpolation) -> Vec<Tap> {
+fn taps(from: usize, to: usize, interpolation: Interpolation, ends: SplineEnds) -> Vec<Tap> {
     let step = from as f64 / to as f64;
     let last = from as f64 - 1.0;
     (0..to)
         .map(|i| {
-            let at = ((i as f64 + 0.5) * step - 0.5).clamp(0.0, last);
+            let at = (i as f64 + 0.5) * step - 0.5;
+            let is_continued = interpolation == Interpolation::Cubic && ends == SplineEnds::Continued;
+            let at = if is_continued { at } else { at.clamp(0.0, last) };
             let base = at.floor();
             match interpolation {
                 Interpolation::Nearest => {
@@ -340,6 +382,21 @@ mod tests {
         for (i, sample) in samples.iter().enumerate() {
             assert!((out[3 * i + 1] - sample).abs() < TOLERANCE, "sample {i}");
         }
+    }
+
+    #[test]
+    fn splines_beyond_the_edges_are_those_of_scikit_image() {
+        // skimage.transform.resize(numpy.array([1, 5, 2.]), [6], order=3, mode="edge", clip=False)
+        let (from, to, cubic) = (Xyz([3, 1, 1]), Xyz([6, 1, 1]), Xyz([Interpolation::Cubic; 3]));
+        let close =
+            |found: &[f32], expected: [f32; 6]| found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5);
+        let out = resample_beyond_edges(&[1.0, 5.0, 2.0], from, to, cubic).unwrap();
+        assert!(close(&out, [0.533472, 2.023558, 4.428606, 4.741407, 2.861479, 1.604566]), "{out:?}");
+        let held = resample(&[1.0, 5.0, 2.0], from, to, cubic).unwrap();
+        assert!(close(&held, [1.0, out[1], out[2], out[3], out[4], 2.0]), "{held:?}");
+        let linear = Xyz([Interpolation::Linear; 3]);
+        let both = [resample, resample_beyond_edges].map(|f| f(&[1.0, 5.0, 2.0], from, to, linear).unwrap());
+        assert_eq!(both[0], both[1]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::ptr::null;
 
 use sulcus_capi::*;
 use sulcus_model::label_hash;
+use sulcus_pipeline::Numerics;
 use sulcus_runtime::{Engine, SELF_TEST_MODEL, SegmentOptions};
 
 use crate::common::*;
@@ -172,6 +173,33 @@ fn ensembles_mirroring_and_memory_limit_work_as_in_rust() {
     let status = segment(&segmenter, &arrays.scan(), Some(&options)).err().unwrap();
     let message = refused(status, SulcusStatus::MemoryLimit);
     assert!(message.starts_with("the memory limit of 1 MB is too small for this scan"), "{message}");
+}
+
+/// A task of TotalSegmentator, and the mask of its own program.
+#[test]
+fn pack_gives_the_masks_of_rust_and_of_totalsegmentator() {
+    let folder = repository().join("crates/sulcus-nnunet/tests/fixtures/totalsegmentator");
+    let model = std::fs::read(folder.join("headneck_muscles.onnx")).unwrap();
+    let scan = sulcus_io::read_scan(&folder.join("scan.nii.gz")).unwrap().image;
+    let (theirs, _) = sulcus_io::read_labels(&folder.join("headneck_muscles.nii.gz")).unwrap();
+    for (exact, numerics) in [(0, Numerics::Float32), (1, Numerics::Nnunet)] {
+        let expected = rust_builder(Engine::Native, None).model_bytes(model.clone()).numerics(numerics);
+        let expected = expected.build().unwrap().segment(&scan, SegmentOptions::default()).unwrap();
+        let options = options_with(&model, Engine::Native, None);
+        // SAFETY: a live handle.
+        ok(unsafe { sulcus_options_set_exact(options.pointer, exact) });
+        let found = segment(&segmenter(&options).unwrap(), &Arrays::of(&scan).scan(), None).unwrap();
+        assert!(labels(&found) == expected.labels.data(), "exact = {exact}");
+        assert_eq!(report(&found).structures, 23);
+        let different = labels(&found).iter().zip(theirs.data()).filter(|(a, b)| a != b).count();
+        assert_eq!(different == 0, exact == 1, "{different} voxels differ");
+    }
+    // There is no computation of nnU-Net to repeat.
+    let options = options_with(SELF_TEST_MODEL, Engine::Tract, None);
+    // SAFETY: a live handle.
+    ok(unsafe { sulcus_options_set_exact(options.pointer, 1) });
+    let message = refused(segmenter(&options).err().unwrap(), SulcusStatus::Model);
+    assert!(message.contains("was not imported from nnU-Net"), "{message}");
 }
 
 struct ProgressLog {

@@ -17,11 +17,12 @@ mod crop;
 mod grid_transform;
 mod inverse_transform;
 mod labels;
+mod nnunet_image;
 mod normalize;
 mod previous_mask;
 mod resampling;
 
-use sulcus_model::{ModelSpec, Normalisation};
+use sulcus_model::{ModelSpec, Normalisation, SpacingRule};
 use sulcus_volume::{Geometry, Image, LabelMap, Xyz, resample};
 
 use crate::PipelineError;
@@ -32,6 +33,7 @@ use grid_transform::in_double_precision;
 pub(crate) use grid_transform::{GridTransform, MAX_EDGE};
 pub use inverse_transform::InverseTransform;
 pub use labels::{PreprocessedLabels, preprocess_labels};
+use nnunet_image::resample_as_nnunet;
 use normalize::normalize;
 pub(crate) use previous_mask::{add_labels, mask_channels, needed_mask};
 pub use resampling::Resampling;
@@ -225,7 +227,10 @@ fn resample_image(
 ) -> Result<Vec<f32>, PipelineError> {
     let (from, to) = (transform.reoriented_shape, transform.resampled_shape);
     let Some(rule) = in_double_precision(spec) else {
-        return Ok(resample(&values, Xyz(from), Xyz(to), Xyz(transform.forward()))?);
+        return match spec.spacing {
+            SpacingRule::Nnunet(_) => resample_as_nnunet(values, transform),
+            _ => Ok(resample(&values, Xyz(from), Xyz(to), Xyz(transform.forward()))?),
+        };
     };
     let zyx = |[x, y, z]: [usize; 3]| [z, y, x];
     let separate = transform.separate_axis_forward().map(|axis| 2 - axis);

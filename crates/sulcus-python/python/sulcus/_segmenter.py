@@ -76,6 +76,9 @@ class Segmenter:
         Number of threads of the engine. Defaults to all that the process may use.
     `mirror`
         Also predict mirrored scans, and average. Slower, and often a little better.
+    `exact`
+        Compute as nnU-Net's own predictor does on a processor, so that masks are equal to its masks; only for models imported from
+        nnU-Net. nnU-Net mirrors by default: add `mirror`.
     `step`
         Step of the sliding window as a fraction of a tile, in (0, 1]. Defaults to the model's own.
     `max_memory`
@@ -111,6 +114,7 @@ class Segmenter:
         precision: Precision = "native",
         threads: int | None = None,
         mirror: bool = False,
+        exact: bool = False,
         step: float | None = None,
         max_memory: int | None = None,
         cache_folder: Path | None = None,
@@ -131,6 +135,7 @@ class Segmenter:
                 "device": str(device),
                 "threads": _at_least_one("threads", threads),
                 "mirror": bool(mirror),
+                "exact": bool(exact),
                 "step": step,
                 "max_memory": _at_least_one("max_memory", max_memory),
                 "precision": str(precision),

@@ -13,6 +13,7 @@ class _Options(TypedDict):
     device: str
     threads: int | None
     mirror: bool
+    exact: bool
     step: float | None
     max_memory: int | None
     precision: str

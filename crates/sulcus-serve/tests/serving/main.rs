@@ -15,6 +15,7 @@ mod client;
 mod concurrency;
 mod disconnects;
 mod limits;
+mod packs;
 mod responses;
 mod scans;
 mod server;
