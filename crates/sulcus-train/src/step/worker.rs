@@ -40,7 +40,7 @@ pub(super) enum Command {
 enum Response {
     Ready,
     Loss(f64),
-    Gradients(Tensor<1>),
+    Gradients(Box<Tensor<1>>),
     Failed(TrainError),
 }
 
@@ -98,7 +98,7 @@ impl WorkerReplica {
     /// The gradients of the last part, concatenated.
     pub(super) fn gradients(&self) -> Result<Tensor<1>, TrainError> {
         match self.receive()? {
-            Response::Gradients(row) => Ok(row),
+            Response::Gradients(row) => Ok(*row),
             _ => Err(self.unexpected_response()),
         }
     }
@@ -148,7 +148,7 @@ fn serve(
                     let average = match exchange {
                         Exchange::Collective(_) => Some(exchange.mean(flat)?),
                         Exchange::ThroughFirst => {
-                            if responses.send(Response::Gradients(flat)).is_err() {
+                            if responses.send(Response::Gradients(Box::new(flat))).is_err() {
                                 return Ok(());
                             }
                             None
