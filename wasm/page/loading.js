@@ -1,4 +1,4 @@
-// Opens what the page itself does not: folders, DICOM, NRRD, MetaImage, volumes in two files. A worker converts them to NIfTI.
+// Opens what the page itself does not: folders, DICOM, NRRD, MetaImage, volumes in two files, pictures. Workers convert them to NIfTI.
 import { element } from "./elements.js";
 import { Requests } from "./requests.js";
 
@@ -9,7 +9,7 @@ const SINGLE = /\.(nrrd|mha)$/i;
 // A header in a file of its own, and the endings of the file with the voxels.
 const HEADERS = { hdr: ["img", "img.gz"], nhdr: [], mhd: [] };
 const VOXELS = /\.(img|raw|zraw|bin)(\.gz)?$/i;
-const PICTURE = /\.(png|jpe?g|tiff?|bmp|gif|webp)$/i;
+const PICTURE = /\.(png|jpe?g|tiff?)$/i;
 // A folder can have thousands of volumes; at most one image, a mask and a truth are shown.
 const MAX_VOLUMES = 12;
 const MAX_FILES = 20000;
@@ -17,13 +17,14 @@ const MAX_SEGMENTATIONS = 2;
 
 let host;
 const reader = new Requests("worker.js", "the reader");
+const decoder = new Requests("decoder.js", "the decoder");
 // The files and the UID of each DICOM series that is an image of the page.
 const seriesOf = new WeakMap();
 
 // Called by the page before anything else.
 export function connect(page) {
   host ??= page;
-  return { openAll, filesOf, encodeSegmentation };
+  return { openAll, filesOf, encodeSegmentation, encodePicture };
 }
 
 // All files in dropped folders, in the order of their paths.
@@ -76,17 +77,19 @@ async function openAll(files, role) {
   } finally {
     host.busy();
     reader.end();
+    decoder.end();
   }
 }
 
 async function openSorted(files, role) {
-  const kinds = { models: [], labels: [], nifti: [], single: [], headers: [], dicom: [], voxels: [], other: [] };
+  const kinds = { models: [], labels: [], nifti: [], pictures: [], single: [], headers: [], dicom: [], voxels: [], other: [] };
   for (const [i, item] of files.entries()) {
     const { path } = item;
     if (i % 50 === 49) host.busy(`Looking at ${plural(files.length, "file")}`, i / files.length);
     if (NIFTI.test(path)) kinds.nifti.push(item);
     else if (MODEL.test(path)) kinds.models.push(item);
     else if (SINGLE.test(path)) kinds.single.push(item);
+    else if (PICTURE.test(path)) kinds.pictures.push(item);
     else if (path.split(".").pop().toLowerCase() in HEADERS) kinds.headers.push(item);
     else if (await isDicom(item)) kinds.dicom.push(item);
     else if (VOXELS.test(path)) kinds.voxels.push(item);
@@ -94,10 +97,17 @@ async function openSorted(files, role) {
     else kinds.other.push(item);
   }
   const volumes = [...kinds.nifti];
-  const count = kinds.nifti.length + kinds.single.length + kinds.headers.length;
+  const count = kinds.nifti.length + kinds.single.length + kinds.headers.length + kinds.pictures.length;
   // One file of an unknown kind may still be a volume; reading it says what is wrong with it.
-  if (files.length === 1 && kinds.other.length && !PICTURE.test(files[0].path)) kinds.single.push(...kinds.other.splice(0));
+  if (files.length === 1) kinds.single.push(...kinds.other.splice(0));
   if (count > MAX_VOLUMES) throw `These are ${count} volumes: open one case at a time, an image with its mask and truth (at most ${MAX_VOLUMES} files).`;
+  for (const item of kinds.pictures) {
+    const wanted = item.role ?? (files.length === 1 ? role : undefined);
+    await converted(item, volumes, async () => {
+      const { file, unit, isMask } = await decoder.ask("read", { file: item.file, asMask: wanted === undefined ? undefined : wanted === 1 || wanted === 2 });
+      return { file, picture: unit, role: isMask ? wanted : wanted ?? 0 };
+    });
+  }
   for (const item of kinds.single) {
     await converted(item, volumes, () => reader.ask("convert", { file: item.file }));
   }
@@ -117,14 +127,14 @@ async function openSorted(files, role) {
 // Why none of the files is a volume.
 function reason(files) {
   const names = files.slice(0, 3).map(({ path }) => nameOf(path)).join(", ") + (files.length > 3 ? ", …" : "");
-  if (files.every(({ path }) => PICTURE.test(path))) return `${names}: pictures have no position in the patient and are not opened; convert them to NIfTI.`;
-  return `${names}: none of these is a volume. NIfTI (.nii, .nii.gz), DICOM, NRRD (.nrrd, .nhdr) and MetaImage (.mha, .mhd) are opened.`;
+  return `${names}: none of these is a volume. NIfTI (.nii, .nii.gz), DICOM, NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd) and pictures (.png, .jpg, .tif) are opened.`;
 }
 
 async function converted(item, volumes, convert) {
   host.busy(`Reading ${nameOf(item.path)}`);
   try {
-    volumes.push({ file: new Blob([await convert()]), path: item.path });
+    const made = await convert();
+    volumes.push({ ...made, file: new Blob([made.file ?? made]), path: item.path });
   } catch (error) {
     host.addError(`${nameOf(item.path)}: ${error.message ?? error}.`);
   }
@@ -190,6 +200,15 @@ async function encodeSegmentation(image, mask, keepPatient) {
     return await writer.ask("encode", { ...series, mask: await mask(), keepPatient });
   } finally {
     writer.end();
+  }
+}
+
+// The mask that a function makes, a NIfTI file in memory, as a picture.
+async function encodePicture(mask, unit) {
+  try {
+    return await decoder.ask("mask", { mask: await mask(), unit });
+  } finally {
+    decoder.end();
   }
 }
 

@@ -7,6 +7,7 @@ const ready = init({ module_or_path: new URL("sulcus_viewer_surfaces_bg.wasm", i
 
 const ACTIONS = {
   voxels: ({ grid, voxels }) => surfaces.set_voxels(grid, voxels),
+  change: ({ pairs }) => surfaces.change_voxels(pairs),
   smoothing: ({ passes }) => surfaces.set_smoothing(passes),
   // The mesh is wanted for WebGL, unless the page knows it from before.
   make({ label, wanted, known }) {

@@ -23,7 +23,7 @@ const NOTHING = { labels: [], colors: new Uint8Array(0) };
 
 let host;
 const mesher = new Requests("mesher.js", "making surfaces", () => {
-  sent = "";
+  forget();
   shown.labels.forEach((label) => gl?.remove(label));
 });
 let ui;
@@ -34,8 +34,9 @@ let shift = [0, 0];
 let zoom = 1;
 // Centre and radius of what is shown.
 let ball = [0, 0, 0, 1];
-// The voxels that the worker has: the layer, its files, and the number of corrections.
+// The voxels that the worker has: the layer and its files; and the corrections since then, pairs of an offset and a label.
 let sent = "";
+let changes = [];
 const numbers = new WeakMap();
 let numbered = 0;
 let shown = NOTHING;
@@ -51,6 +52,20 @@ export function connect(page) {
 }
 
 const viewer = () => host.viewer();
+// Nothing is sent for corrections while the panel is closed; with many of them, the whole mask is sent again.
+const MAX_CHANGES = 1 << 20;
+
+function forget() {
+  sent = "";
+  changes = [];
+}
+
+function painted(pairs) {
+  if (!sent) return;
+  changes.push(pairs);
+  if (changes.reduce((sum, some) => sum + some.length, 0) > 2 * MAX_CHANGES) forget();
+}
+
 // The axes of a picture after a turn about one of them. About the first (to the right) the front moves up, about the second (up) to the
 // left.
 function turned(from, about, angle) {
@@ -129,6 +144,7 @@ function build(box) {
   // Files, names and corrections change the table of labels; its boxes show and hide labels.
   new MutationObserver(later).observe(host.$("#labels tbody"), { childList: true });
   host.$("#labels").addEventListener("input", later);
+  host.onPaint = painted;
 }
 
 // A canvas without WebGL after one that lost it.
@@ -141,7 +157,7 @@ function newCanvas(withoutGl = false) {
   ui.canvas = canvas;
   gl = withoutGl ? undefined : renderer(canvas);
   document.body.dataset.meshes = gl ? "webgl" : "software";
-  canvas.addEventListener("webglcontextlost", () => { newCanvas(true); changed(); });
+  canvas.addEventListener("webglcontextlost", () => { newCanvas(true); update(); });
   new ResizeObserver(changed).observe(canvas);
   listen(canvas);
 }
@@ -169,7 +185,7 @@ async function update() {
     if (ui.layer.selectedOptions[0]?.disabled !== false && present.length) ui.layer.value = present[0];
     ui.layer.hidden = present.length < 2;
     const role = ui.layer.selectedIndex + 1;
-    const state = [role, identity(host.files[role]), identity(host.files[0]), host.edits ?? 0].join(" ");
+    const state = [role, identity(host.files[role]), identity(host.files[0]), host.blanks ?? 0].join(" ");
     if (state !== sent) {
       const voxels = viewer().label_values(role);
       if (!voxels.length) {
@@ -177,8 +193,13 @@ async function update() {
         return;
       }
       say("Making surfaces");
+      [sent, changes] = [state, []];
       await mesher.ask("voxels", { grid: viewer().grid(), voxels }, { transfer: [voxels.buffer] });
-      sent = state;
+    } else if (changes.length) {
+      // Only the mask is corrected.
+      const pairs = changes.flatMap((some) => [...some]);
+      changes = [];
+      if (role === 1) await mesher.ask("change", { pairs: Uint32Array.from(pairs) });
     }
     await mesher.ask("smoothing", { passes: Number(ui.smooth.value) });
     const key = role === 1 ? "mask" : "truth";
@@ -199,13 +220,14 @@ async function update() {
     changed();
     document.body.dataset.meshesMade = labels.join(" ");
   } catch (error) {
+    forget();
     if (mine === turn) failed(error);
   }
 }
 
 function nothing(text) {
   shown = NOTHING;
-  sent = "";
+  forget();
   list([]);
   say(text);
   changed();

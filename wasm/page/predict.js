@@ -121,6 +121,7 @@ async function predict() {
   const scan = host.files[0];
   ui.status.style.color = "";
   if (!scan || !host.viewer().has(0)) return fail("Open a scan first.");
+  if (host.unit()) return fail("This page does not predict pictures: `sulcus predict` does");
   if (host.unsaved?.()) return fail("The mask has corrections that are not saved: save or close it, and predict again.");
   const run = ++number;
   running = run;

@@ -21,6 +21,7 @@ const KEYS = [
   ["Click on a label", "its centre; with Shift: its largest slice"],
   ["Enter, Esc", "while measuring: a point at the crosshair (twice closes a polygon); ends measuring and correcting"],
   ["Ctrl-Z, Ctrl-Y", "while correcting: undo, redo"],
+  ["J K, Y R U, E", "in a review: next and previous case, accept, reject, open again, note"],
   ["?", "this list"],
 ];
 const PLANES = ["axial", "coronal", "sagittal"];
@@ -83,6 +84,7 @@ function surfaceScores(tolerance) {
 async function openOther(file, path, role) {
   const text = await file.text();
   let data;
+  if (host.cohort && /\.csv$/i.test(path) && text.includes("verdict")) return host.cohort.restore(text);
   if (/\.json$/i.test(path)) {
     try {
       data = JSON.parse(text);
@@ -137,8 +139,9 @@ function setState(state) {
   host.redraw();
 }
 
-// What an address asks for: a view, and a model to predict with.
+// What an address asks for: a view, a cohort, and a model to predict with.
 async function follow(state) {
+  if (state.cases) await host.load("cohort").then((module) => module.useAddress(state.cases)).catch(host.failed);
   setState(state);
   if (state.model) await (await host.load("predict")).useAddress(state.model, state.model_name);
 }
@@ -186,7 +189,7 @@ function evaluate(measure) {
   const [a, b, c] = measure.points.map((point) => Float64Array.from(point));
   if (measure.kind === "distance") {
     measure.value = wasm.distance_mm(a, b);
-    measure.text = `${measure.value.toFixed(1)} mm`;
+    measure.text = `${measure.value.toFixed(1)} ${host.length()}`;
   } else if (measure.kind === "angle" && c) {
     measure.value = wasm.angle_degrees(a, b, c);
     measure.text = `${measure.value.toFixed(1)}°`;
@@ -195,7 +198,9 @@ function evaluate(measure) {
     const found = wasm.region_statistics(viewer().grid(), measure.plane, viewer().values_at(offsets));
     measure.region = [...found];
     const [, area, mean, sd] = found;
-    measure.text = found.length ? `${host.number(mean)} ± ${host.number(sd)}, ${host.number(area)} mm²` : "no voxel inside";
+    // The colours of a picture have no mean.
+    const values = Number.isFinite(mean) ? `${host.number(mean)} ± ${host.number(sd)}, ` : "";
+    measure.text = found.length ? `${values}${host.number(area)} ${host.length()}²` : "no voxel inside";
   }
 }
 
@@ -253,12 +258,12 @@ function listMeasures() {
 function csv() {
   const rows = measures.map((m, i) => {
     const [voxels, area, mean, sd, min, max] = m.region ?? [];
-    const unit = { distance: "mm", angle: "degrees" }[m.kind];
+    const unit = { distance: host.length(), angle: "degrees" }[m.kind];
     const points = [0, 1, 2].flatMap((p) => m.points[p] ?? ["", "", ""]);
     const corners = m.kind === "polygon" ? m.points.map((point) => point.join(" ")).join("|") : "";
     return [i + 1, m.kind, PLANES[m.plane], ...points, m.value, unit, voxels, area, mean, sd, min, max, corners];
   });
-  const head = ["number", "kind", "plane", "x1", "y1", "z1", "x2", "y2", "z2", "x3", "y3", "z3", "value", "unit", "voxels", "area_mm2", "mean", "sd", "min", "max", "corners"];
+  const head = ["number", "kind", "plane", "x1", "y1", "z1", "x2", "y2", "z2", "x3", "y3", "z3", "value", "unit", "voxels", `area_${host.length()}2`, "mean", "sd", "min", "max", "corners"];
   return [head, ...rows].map((row) => row.map((value) => value ?? "").join(",")).join("\n") + "\n";
 }
 
@@ -311,7 +316,11 @@ function measuring(kind) {
 
 function startEditor() {
   if (viewer().misplaced().includes(1)) throw "The mask lies on another grid than the image: resample it before you correct it.";
-  if (!viewer().has(1)) viewer().add_labels(1);
+  if (!viewer().has(1)) {
+    viewer().add_labels(1);
+    // Other modules see by this number that there is another mask, for which there is no file.
+    host.blanks = (host.blanks ?? 0) + 1;
+  }
   editor ??= new wasm.Editor(viewer().grid(), viewer().label_values(1));
   return editor;
 }
@@ -319,9 +328,8 @@ function startEditor() {
 function apply(changes) {
   if (!changes.length) return;
   unsaved = true;
-  // Other modules see by this number that voxels changed.
-  host.edits = (host.edits ?? 0) + 1;
   viewer().paint(1, changes);
+  host.onPaint?.(changes);
 }
 
 function settle() {
@@ -421,11 +429,19 @@ async function encodeMask(like) {
 }
 
 // The name of a saved mask, without the ending.
-const maskName = (name) => name.replace(/( \(resampled\))?$/, "").replace(/(\.seg)?\.(nii|nrrd|nhdr|mha|mhd|hdr|img|dcm)(\.gz)?$/i, "").replace(/[^\w.-]+/g, "_") || "mask";
+const maskName = (name) => name.replace(/( \(resampled\))?$/, "").replace(/(\.seg)?\.(nii|nrrd|nhdr|mha|mhd|hdr|img|dcm|png|jpe?g|tiff?)(\.gz)?$/i, "").replace(/[^\w.-]+/g, "_") || "mask";
 
 async function saveMask() {
   const like = host.files[1] ?? host.files[0];
   if (!like) throw "There is no file whose grid the mask could have.";
+  if (host.unit()) {
+    const stack = viewer().grid()[2] > 1;
+    const mask = async () => new Blob([wasm.inflate(await encodeMask(like))]);
+    const file = await (await host.load("loading")).encodePicture(mask, host.unit());
+    download(`${maskName(host.names[1] || host.names[0])}_corrected.${stack ? "tif" : "png"}`, stack ? "image/tiff" : "image/png", file);
+    unsaved = false;
+    return;
+  }
   download(`${maskName(host.names[1] || host.names[0])}_corrected.nii.gz`, "application/gzip", await encodeMask(like));
   unsaved = false;
 }
@@ -479,7 +495,7 @@ function showTools() {
     row(
       labelled("Label", paint),
       known,
-      labelled("Radius", element("input", { id: "radius", type: "number", min: 0, max: 100, step: 0.5, value: 2 }), "mm"),
+      labelled("Radius", element("input", { id: "radius", type: "number", min: 0, max: 100, step: 0.5, value: 2 }), element("span", { className: "unit", textContent: host.length() })),
     ),
     row(
       labelled("In 3-D", element("input", { id: "sphere", type: "checkbox" })),
@@ -503,6 +519,7 @@ function showTools() {
   // A double click ends a polygon, and shows one plane alone only without a tool.
   for (const canvas of host.canvases) canvas.addEventListener("dblclick", (event) => { if (host.tool) event.stopImmediatePropagation(); }, true);
   host.onFiles = (role) => {
+    host.$("#tools .unit").textContent = host.length();
     if (role < 2) editor = undefined;
     if (role === 1) unsaved = false;
     if (role === 0) measures.forEach(evaluate);

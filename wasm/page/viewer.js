@@ -18,6 +18,8 @@ const zones = [...document.querySelectorAll(".zone")];
 const names = ["", "", "", ""];
 // What was opened for each role.
 const files = [];
+// 0 for a scan, and for a picture the unit of its grid: 1 millimetres, 2 millimetres along x and y alone, 3 pixels.
+let unit = 0;
 let viewer;
 let loadError = "";
 // The time at which loading the first picture began; 0 is the start of loading the page.
@@ -40,6 +42,7 @@ const number = (value, none = String(value)) => {
   const size = Math.abs(value);
   return size !== 0 && (size < 0.01 || size >= 1e6) ? value.toExponential(2) : String(+value.toFixed(size < 10 ? 3 : 1));
 };
+const length = () => (unit === 3 ? "px" : "mm");
 const side = (mm, names) => `${names[mm < 0 ? 1 : 0]} ${Math.abs(mm).toFixed(1)}`;
 const size = (plane) => [plane, canvases[plane].width, canvases[plane].height];
 const labelName = (value) => (value === 0 ? "background" : labelNames.get(value) ?? `label ${value}`);
@@ -100,11 +103,11 @@ function drawPlane(canvas, plane, line, any) {
 function showScale(bar, mm, width) {
   bar.hidden = !(mm > 0);
   if (bar.hidden) return;
-  const most = (mm * width) / 3;
-  const power = 10 ** Math.floor(Math.log10(most));
-  const length = [5, 2, 1].map((n) => n * power).find((n) => n <= most) ?? power;
-  bar.style.width = `${length / mm}px`;
-  bar.textContent = `${+length.toPrecision(1)} mm`;
+  const third = (mm * width) / 3;
+  const power = 10 ** Math.floor(Math.log10(third));
+  const most = [5, 2, 1].map((n) => n * power).find((n) => n <= third) ?? power;
+  bar.style.width = `${most / mm}px`;
+  bar.textContent = `${+most.toPrecision(1)} ${length()}`;
 }
 
 function draw() {
@@ -115,9 +118,9 @@ function draw() {
     const any = viewer.slices(0).length > 0;
     canvases.forEach((canvas, plane) => drawPlane(canvas, plane, line, any));
     document.body.dataset.drawMs = (performance.now() - start).toFixed(2);
-    const [i, j, k, x, y, z, mask, truth, value] = viewer.readout();
-    $("#value").textContent = value === undefined ? "–" : number(value);
-    $("#ras").textContent = any ? `${side(x, "RL")}, ${side(y, "AP")}, ${side(z, "SI")} mm` : "–";
+    const [i, j, k, x, y, z, mask, truth, ...value] = viewer.readout();
+    $("#value").textContent = value.map((one) => number(one)).join(", ") || "–";
+    $("#ras").textContent = any && !unit ? `${side(x, "RL")}, ${side(y, "AP")}, ${side(z, "SI")} mm` : "–";
     $("#voxel").textContent = any ? [i, j, k].join(", ") : "–";
     $("#at-mask").textContent = mask >= 0 ? labelName(mask) : "–";
     $("#at-truth").textContent = truth >= 0 ? labelName(truth) : "–";
@@ -142,8 +145,8 @@ function announce() {
     if (!at.length) return;
     const [slices, slice] = viewer.slices(current);
     const place = [side(at[3], ["right", "left"]), side(at[4], ["anterior", "posterior"]), side(at[5], ["superior", "inferior"])];
-    const parts = [`${PLANES[current]} slice ${slice + 1} of ${slices}`, `${place.join(", ")} millimetres`];
-    if (at[8] !== undefined) parts.push(`value ${number(at[8])}`);
+    const parts = [`${PLANES[current]} slice ${slice + 1} of ${slices}`, unit ? `pixel ${at[0]}, ${at[1]}` : `${place.join(", ")} millimetres`];
+    if (at[8] !== undefined) parts.push(`value ${at.slice(8).map((one) => number(one)).join(", ")}`);
     if (at[6] >= 0) parts.push(`mask ${labelName(at[6])}`);
     if (at[7] >= 0) parts.push(`truth ${labelName(at[7])}`);
     $("#live").textContent = parts.join("; ");
@@ -161,7 +164,7 @@ function showWindow() {
   const [min, max] = viewer.range();
   const [low, high] = viewer.window();
   const has = min !== undefined;
-  for (const id of ["level", "width", "auto", "smooth", "preset", "colormap", "slab"]) $(`#${id}`).disabled = !has;
+  for (const id of ["level", "width", "auto", "preset", "colormap", "slab"]) $(`#${id}`).disabled = !has;
   const span = has && max > min ? max - min : 1;
   const level = (low + high) / 2;
   $("#level").value = has ? ((level - min) / span) * STEPS : STEPS / 2;
@@ -221,12 +224,16 @@ function showLabels() {
   const has = (key) => rows.some((row) => !Number.isNaN(row[key]));
   const ml = (volume) => volume.toFixed(3);
   const score = (value) => value.toFixed(4);
+  // A pixel has no volume; its area is 1, or that of the file.
+  const grid = viewer.grid();
+  const area = (n) => (unit === 2 ? number(n * grid[3] * grid[8]) : n);
+  const areas = unit < 2 ? "" : unit === 2 ? "mm²" : "px";
   const columns = [
-    ["Mask ml", "maskMl", ml, (row) => `${row.mask} voxels`],
-    ["Truth ml", "truthMl", ml, (row) => `${row.truth} voxels`],
+    areas ? [`Mask ${areas}`, "mask", area] : ["Mask ml", "maskMl", ml, (row) => `${row.mask} voxels`],
+    areas ? [`Truth ${areas}`, "truth", area] : ["Truth ml", "truthMl", ml, (row) => `${row.truth} voxels`],
     ["Dice", "dice", score],
     ["IoU", "iou", score],
-    ["HD95 mm", "hd95", (value) => value.toFixed(2)],
+    [`HD95 ${length()}`, "hd95", (value) => value.toFixed(2)],
     ["NSD", "nsd", score],
     ["Mean ± SD", "mean", (value, row) => `${number(value)} ± ${number(row.sd)}`],
   ].filter(([, key]) => has(key));
@@ -254,23 +261,17 @@ function showLabels() {
   }));
 }
 
-function showHeaders() {
-  $("#header").replaceChildren(...ROLES.flatMap((role, i) => {
-    const lines = viewer.header(i).split("\n").filter(Boolean);
-    if (!lines.length) return [];
-    const [title, list] = [document.createElement("b"), document.createElement("dl")];
-    title.textContent = role;
-    for (const [name, value] of lines.map((line) => line.split("\t"))) {
-      cell(list, "dt", name);
-      cell(list, "dd", value);
-    }
-    return [title, list];
-  }));
-}
-
 // Updates the page after the files have changed.
 function refresh() {
   guarded(() => {
+    unit = viewer.unit();
+    // The planes of a patient are none of a picture.
+    PLANES[0] = $("figcaption span").textContent = unit ? "Picture" : "Axial";
+    $("#layout").hidden = unit > 0;
+    if (unit) showPlanes(0);
+    $("#neurological").disabled = unit > 0;
+    SETTINGS.neurological($("#neurological"));
+    $("#unit").textContent = length();
     zones.forEach((zone, role) => {
       const full = viewer.has(role);
       if (!full) names[role] = "";
@@ -284,8 +285,9 @@ function refresh() {
     $("#views").classList.toggle("empty", !any);
     $("#tools").hidden = $("#headers").hidden = !any;
     $("#image-box").hidden = !viewer.has(0);
-    $("#meshes").hidden = $("#overlay-box").hidden = !viewer.has(1) && !viewer.has(2);
-    $("#resample").hidden = !viewer.misplaced().length;
+    $("#overlay-box").hidden = !viewer.has(1) && !viewer.has(2);
+    $("#meshes").hidden = $("#overlay-box").hidden || unit > 0;
+    $("#resample").hidden = unit > 0 || !viewer.misplaced().length;
     $("#swap").disabled = !viewer.has(1) && !viewer.has(2);
     $("#case").textContent = names.find(Boolean) ?? "";
     document.title = names.find(Boolean) ? `${names.find(Boolean)} – Sulcus viewer` : "Sulcus viewer";
@@ -297,7 +299,7 @@ function refresh() {
     showWindow();
     showLabels();
     showMap();
-    showHeaders();
+    if ($("#headers").open) $("#headers").ontoggle();
     SETTINGS.comparison();
   });
   showError();
@@ -384,9 +386,9 @@ const failed = (error) => { busy(); guarded(() => { throw error; }); };
 const withTools = (action) => tools().then(action).catch(failed);
 
 // Returns the role that the file got.
-async function open(blob, path, role, name = path.split("/").pop()) {
+async function open(blob, path, role, name = path.split("/").pop(), picture = 0) {
   try {
-    const got = viewer.load(await content(blob, name), path, role);
+    const got = viewer.load(await content(blob, name), path, role, picture);
     names[got] = name;
     if (got === 3) $("#map-colors").selectedIndex = 2;
     files[got] = blob;
@@ -407,6 +409,13 @@ async function open(blob, path, role, name = path.split("/").pop()) {
   return undefined;
 }
 
+// Closes everything without drawing: other files follow.
+function clear() {
+  loadError = "";
+  files.length = 0;
+  ROLES.forEach((_, role) => { viewer.remove(role); host.onFiles?.(role); });
+}
+
 // NIfTI files are opened here; whatever else is among the files needs another module.
 async function openFiles(files, role) {
   loadError = "";
@@ -418,8 +427,8 @@ async function openFiles(files, role) {
 
 async function openVolumes(files, role) {
   const images = [];
-  for (const { file, path, role: own } of files) {
-    if ((await open(file, path, own ?? (files.length === 1 ? role : undefined))) === 0) images.push(path);
+  for (const { file, path, role: own, picture } of files) {
+    if ((await open(file, path, own ?? (files.length === 1 ? role : undefined), undefined, picture)) === 0) images.push(path);
   }
   if (images.length > 1) addError(`Only one image is shown at a time: ${images.pop()}. Open ${images.join(" or ")} alone to see it.`);
 }
@@ -440,6 +449,7 @@ async function fetchFile(role, address, shown) {
 }
 
 function showPlanes(plane) {
+  if (unit) plane = 0;
   single = plane !== undefined;
   if (single) current = plane;
   $("#views").classList.toggle("single", single);
@@ -500,7 +510,7 @@ const SETTINGS = {
   },
   smooth: (input) => viewer.set_smooth(input.checked),
   crosshair: (input) => viewer.set_crosshair(input.checked),
-  neurological: (input) => viewer.set_neurological(input.checked),
+  neurological: (input) => viewer.set_neurological(input.checked && !unit),
   opacity: (input) => { viewer.set_opacity(input.value / 100); input.nextElementSibling.textContent = `${input.value} %`; },
   "mask-style": (input) => viewer.set_style(1, Number(input.value)),
   "truth-style": (input) => viewer.set_style(2, Number(input.value)),
@@ -548,6 +558,7 @@ async function start() {
   for (const file of asked) {
     const { role, name, blob, error } = await file;
     if (error) addError(`${name}: could not be loaded: ${error}.`);
+    else if (/\.(png|jpe?g|tiff?)$/i.test(name)) await (await load("loading")).openAll([{ file: blob, path: name }], role);
     else await open(blob, name, role);
   }
   refresh();
@@ -635,7 +646,7 @@ function listen() {
     surfaces = await tools.surfaceScores(Number($("#tolerance").value));
     showLabels();
   });
-  for (const id of ["tools", "predict", "meshes"]) $(`#${id}`).ontoggle = () => load(id).then((module) => module.show()).catch(failed);
+  for (const id of ["tools", "predict", "meshes", "headers"]) $(`#${id}`).ontoggle = () => load(id).then((module) => module.show()).catch(failed);
   [...$("#layout").children].forEach((button, i) => { button.onclick = () => showPlanes(i ? i - 1 : undefined); });
   $("#fit").onclick = fit;
   $("#help-open").onclick = help;
@@ -739,7 +750,7 @@ function listenToCanvas(canvas, plane) {
 // What modules that are loaded on demand work with.
 const host = {
   $, canvases, names, files, afterDraw, act, guarded, failed, redraw, refresh, busy, addError, open, openVolumes, fetchFile, load, tools, change, showPlanes, showWindow, showLabels, setNames, size, cell, labelRows, number,
-  tool: null, viewer: () => viewer, current: () => current, single: () => single,
+  clear, tool: null, viewer: () => viewer, unit: () => unit, length, current: () => current, single: () => single,
 };
 
 start()

@@ -1,6 +1,6 @@
 //! The interface for JavaScript: thin wrappers around [`Scene`]. Structures are flat lists of numbers, which need no glue.
 
-use sulcus_volume::{LabelEntry, LabelTable, Plane, RasPoint, Rgb, WindowLevel};
+use sulcus_volume::{GridUnit, LabelEntry, LabelTable, Plane, RasPoint, Rgb, WindowLevel};
 use wasm_bindgen::Clamped;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -47,12 +47,24 @@ impl Viewer {
         Self::default()
     }
 
-    /// Loads a file as `as_role`, or with an automatically detected role. Returns the role.
+    /// Loads a file as `as_role`, or with an automatically detected role. Returns the role. `unit` is 0 for a scan and the unit of the
+    /// grid of a picture: 1 millimetres along all axes, 2 millimetres along x and y alone, 3 pixels.
     ///
     /// # Errors
     /// A sentence that says why the file cannot be shown.
-    pub fn load(&mut self, bytes: &[u8], name: &str, as_role: Option<u8>) -> Result<u8, String> {
-        self.scene.load(bytes, name, as_role.map(role)).map(|role| role as u8)
+    pub fn load(&mut self, bytes: &[u8], name: &str, as_role: Option<u8>, unit: u8) -> Result<u8, String> {
+        let unit = match unit {
+            0 => None,
+            1 => Some(GridUnit::Millimetre),
+            2 => Some(GridUnit::MillimetreInPlane),
+            _ => Some(GridUnit::Pixel),
+        };
+        self.scene.load_on(bytes, name, as_role.map(role), unit).map(|role| role as u8)
+    }
+
+    /// The unit of the displayed grid, as in [`Viewer::load`].
+    pub fn unit(&self) -> u8 {
+        self.scene.picture_unit().map_or(0, |unit| unit as u8 + 1)
     }
 
     /// The label names from a file, as JSON.
@@ -212,11 +224,11 @@ impl Viewer {
     }
 
     /// The data under the crosshair: three voxel indices on the axes of the file, the position in RAS+ millimetres, the label
-    /// in the mask and in the reference, and the image value. Empty without a file.
+    /// in the mask and in the reference, and the image value, of colours three. Empty without a file.
     pub fn readout(&self) -> Vec<f64> {
         let Some((voxel, ras)) = self.scene.position() else { return Vec::new() };
         let labels = [Role::Mask, Role::Truth].map(|role| or_nan(self.scene.label(role).map(f64::from)));
-        let value = self.scene.value().map(f64::from);
+        let value = self.scene.values_here().into_iter().map(f64::from);
         voxel.0.map(|i| i as f64).into_iter().chain(ras.0).chain(labels).chain(value).collect()
     }
 

@@ -63,8 +63,8 @@ pub struct MapLayer<'a> {
 pub struct PlaneView<'a> {
     /// The canvas and the place of the slice on it.
     pub frame: Frame,
-    /// The image slice, if an image is loaded.
-    pub image: Option<SliceView<f32>>,
+    /// The image slice, or three of red, green and blue; none without an image.
+    pub image: Vec<SliceView<f32>>,
     /// The intensity window.
     pub window: WindowLevel,
     /// The colours of the window, from its low to its high end.
@@ -93,11 +93,12 @@ const CROSSHAIR_GAP: f64 = 7.0;
 pub fn render(view: &PlaneView) -> Vec<u8> {
     let [width, height] = view.frame.canvas;
     let mut pixels = [0, 0, 0, 255].repeat(width * height);
-    if let Some(image) = &view.image {
-        draw_values(view, image, view.window, view.colors, None, &mut pixels);
+    for (component, slice) in view.image.iter().enumerate() {
+        let paint = if view.image.len() == 3 { Paint::Component(component) } else { Paint::All };
+        draw_values(view, slice, view.window, view.colors, paint, &mut pixels);
     }
     if let Some(map) = &view.map {
-        draw_values(view, &map.slice, map.window, map.colors, Some(alpha(map.opacity)), &mut pixels);
+        draw_values(view, &map.slice, map.window, map.colors, Paint::Above(alpha(map.opacity)), &mut pixels);
     }
     for layer in &view.layers {
         draw_labels(view, layer, &mut pixels);
@@ -165,14 +166,24 @@ fn blend(pixel: &mut [u8], color: [u8; 3], alpha: u32) {
     }
 }
 
-/// Draws a slice of values in colours. Without `over` every pixel is set; with it, an opacity in 256ths, values within the window
-/// and above are blended with what is there.
+/// What a value does to a pixel.
+#[derive(Clone, Copy)]
+enum Paint {
+    /// Its colour replaces the pixel.
+    All,
+    /// Its red, green or blue replaces that of the pixel.
+    Component(usize),
+    /// Its colour is blended with the pixel with an opacity in 256ths, if the value is not below the window.
+    Above(u32),
+}
+
+/// Draws a slice of values in colours.
 fn draw_values(
     view: &PlaneView,
     slice: &SliceView<f32>,
     window: WindowLevel,
     colors: &ColorTable,
-    over: Option<u32>,
+    paint: Paint,
     pixels: &mut [u8],
 ) {
     if !view.fits(slice) {
@@ -193,10 +204,11 @@ fn draw_values(
             let below = mix(lower[column.first], lower[column.second], column.weight);
             let value = mix(above, below, row.weight);
             let color = colors[usize::from(grey(value))];
-            match over {
-                None => pixel[..3].copy_from_slice(&color),
-                Some(alpha) if value >= low => blend(&mut pixel[..3], color, alpha),
-                Some(_) => {}
+            match paint {
+                Paint::All => pixel[..3].copy_from_slice(&color),
+                Paint::Component(component) => pixel[component] = color[component],
+                Paint::Above(alpha) if value >= low => blend(&mut pixel[..3], color, alpha),
+                Paint::Above(_) => {}
             }
         }
     }
@@ -290,7 +302,7 @@ mod tests {
     fn view(image: Vec<f32>) -> PlaneView<'static> {
         PlaneView {
             frame: Frame { canvas: [10, 8], start: [1, 0], size: [8, 8], cells: [2, 2], flipped: false },
-            image: Some(slice(2, 2, image)),
+            image: vec![slice(2, 2, image)],
             window: WindowLevel { low: 0.0, high: 255.0 },
             colors: &GREY,
             shading: Shading::Voxels,
@@ -383,7 +395,7 @@ mod tests {
     fn crosshair_has_a_gap_at_its_centre() {
         let mut crossed = view(vec![0.0; 4]);
         crossed.frame = Frame { canvas: [40, 40], start: [0, 0], size: [40, 40], cells: [4, 4], flipped: false };
-        crossed.image = None;
+        crossed.image.clear();
         crossed.crosshair = Some([1, 2]);
         let pixels = render(&crossed);
         let lit = |x: usize, y: usize| pixels[(y * 40 + x) * 4] > 0;

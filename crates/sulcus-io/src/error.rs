@@ -154,7 +154,7 @@ pub enum IoErrorKind {
         hint: &'static str,
     },
     /// A volume cannot be written as a picture.
-    #[cfg(all(feature = "pictures", feature = "fs"))]
+    #[cfg(feature = "pictures")]
     #[error("cannot write the volume as {format}: {what}; {hint}")]
     PictureOutput {
         /// `PNG`, `JPEG` or `TIFF`.

@@ -99,9 +99,7 @@ pub use info::VolumeInfo;
 pub use label_table::{LabelTableFormat, format_label_table, parse_label_table};
 pub use metadata::{VolumeFormat, VolumeMetadata};
 #[cfg(feature = "pictures")]
-pub use read::announced;
-#[cfg(all(feature = "pictures", feature = "fs"))]
-pub use read::encode_labels_png;
+pub use read::{announced, encode_labels_png, encode_labels_tiff};
 pub use read::{
     nifti_content, nifti_geometry, nifti_memory_bytes, read_image_bytes_without_statistics, read_info_bytes,
     read_labels_bytes, read_labels_pair_bytes, read_stored_bytes, read_stored_pair_bytes,

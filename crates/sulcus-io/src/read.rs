@@ -58,13 +58,24 @@ pub fn announced(bytes: &[u8]) -> Result<(Geometry, u64), IoError> {
 ///
 /// # Errors
 /// When the labels lie on another grid than `like`, or on several slices.
-#[cfg(all(feature = "pictures", feature = "fs"))]
+#[cfg(feature = "pictures")]
 pub fn encode_labels_png(
     labels: &LabelMap,
     like: &VolumeMetadata,
     table: &sulcus_volume::LabelTable,
 ) -> Result<Vec<u8>, IoError> {
     Ok(format::encode_png(&format::VolumeToEncode::Labels { labels, metadata: like, table })?)
+}
+
+/// Encodes a label map as a TIFF whose pages are its slices and whose values are the labels. A TIFF has neither their colours nor their
+/// names.
+///
+/// # Errors
+/// When the labels lie on another grid than `like`.
+#[cfg(feature = "pictures")]
+pub fn encode_labels_tiff(labels: &LabelMap, like: &VolumeMetadata) -> Result<Vec<u8>, IoError> {
+    let table = &sulcus_volume::LabelTable::default();
+    Ok(format::encode_tiff(&format::VolumeToEncode::Labels { labels, metadata: like, table })?)
 }
 
 /// The bytes of a NIfTI file up to its last voxel, inflated if the file is gzipped.

@@ -54,7 +54,7 @@ impl<'a> StoredVolume<'a> {
     }
 
     /// The same voxels with other metadata, of the same grid and voxel type.
-    #[cfg(feature = "text-formats")]
+    #[cfg(feature = "unscaled")]
     pub(crate) fn with_metadata(self, metadata: VolumeMetadata) -> Self {
         Self { metadata, ..self }
     }
@@ -134,7 +134,7 @@ impl<'a> StoredVolume<'a> {
 
     /// The same real values without slope and intercept, in single precision if it holds every value exactly, otherwise in
     /// double precision.
-    #[cfg(feature = "text-formats")]
+    #[cfg(feature = "unscaled")]
     pub(crate) fn without_scale(&self) -> Result<StoredVolume<'_>, IoErrorKind> {
         if self.scale.is_none() {
             let (metadata, content) = (self.metadata.clone(), Cow::Borrowed(self.raw()));

@@ -73,5 +73,5 @@ mod worker;
 pub use error::ServeError;
 pub use options::{Options, Token};
 pub use server::{Server, ShutdownHandle, ShutdownReport};
-pub use viewer::{FindPage, ViewerServer, ViewerStopper};
+pub use viewer::{FindPage, SharedData, ViewerServer, ViewerStopper};
 pub use worker::SegmentService;

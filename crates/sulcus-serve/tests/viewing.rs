@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sulcus_serve::{ServeError, ViewerServer, ViewerStopper};
+use sulcus_serve::{ServeError, SharedData, ViewerServer, ViewerStopper};
 
 const PAGE: &str = "<!doctype html><title>page</title>";
 /// Far longer than a request takes, far shorter than the time limits of the server.
@@ -25,8 +25,12 @@ struct Served {
 
 impl Served {
     fn start(file: &File) -> Self {
+        Self::sharing(|server| server.share("image.nii.gz", file.try_clone().unwrap()).unwrap())
+    }
+
+    fn sharing(share: impl FnOnce(&mut ViewerServer)) -> Self {
         let mut server = ViewerServer::bind(0, |name| (name == "index.html").then_some(PAGE.as_bytes())).unwrap();
-        server.share("image.nii.gz", file.try_clone().unwrap()).unwrap();
+        share(&mut server);
         let (address, stopper) = (server.address(), server.stopper());
         let page = server.url("index.html").strip_prefix(&format!("http://{address}")).unwrap().to_owned();
         Self { address, page, stopper, running: Some(std::thread::spawn(move || server.run())) }
@@ -37,7 +41,11 @@ impl Served {
     }
 
     fn data(&self) -> String {
-        self.page.replace("index.html", "data/image.nii.gz")
+        self.data_of("image.nii.gz")
+    }
+
+    fn data_of(&self, name: &str) -> String {
+        self.page.replace("index.html", &format!("data/{name}"))
     }
 
     fn connect(&self) -> TcpStream {
@@ -262,6 +270,34 @@ fn replaced_path_serves_no_other_file() {
     std::fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink(&secret, &path).unwrap();
     assert_eq!(served.get(&served.data()).2, b"scan");
+}
+
+#[test]
+fn files_of_a_cohort_are_opened_on_request_and_data_may_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.nii");
+    std::fs::write(&path, b"first").unwrap();
+    let list = SharedData::default();
+    list.set(*b"before");
+    let served = Served::sharing(|server| {
+        server.share_path("0.0.0", &path);
+        server.share_path("1.0.0", folder.path());
+        server.share_data("cases.json", &list);
+    });
+    let body = |name: &str| {
+        let (status, _, body) = served.get(&served.data_of(name));
+        (status, String::from_utf8(body).unwrap())
+    };
+    assert_eq!((body("0.0.0"), body("cases.json")), ((200, "first".into()), (200, "before".into())));
+    std::fs::write(&path, b"second").unwrap();
+    list.set(*b"after");
+    assert_eq!((body("0.0.0"), body("cases.json")), ((200, "second".into()), (200, "after".into())));
+    let (status, head, none) = served.ask("HEAD", &served.data_of("cases.json"), "");
+    assert_eq!((status, none.len(), head.contains("Content-Length: 5")), (200, 0, true), "{head}");
+    assert_eq!((body("1.0.0").0, body("2.0.0").0), (404, 404), "a folder, and what is not shared");
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(body("0.0.0").0, 404);
+    served.check_page();
 }
 
 #[test]

@@ -236,6 +236,12 @@ impl Geometry {
         Ok(Self { unit, ..grid })
     }
 
+    /// This grid as that of a picture with this unit.
+    #[must_use]
+    pub fn as_picture(&self, unit: GridUnit) -> Self {
+        Self { source: OrientationSource::Picture, unit, ..*self }
+    }
+
     /// Another grid of the same scan: with the source of this one's transform, and its unit.
     ///
     /// # Errors

@@ -72,6 +72,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("sulcus-viewer", &["sulcus-io", "sulcus-metrics", "sulcus-volume"]),
     ("sulcus-viewer-engine", &["sulcus-onnx", "sulcus-runtime"]),
     ("sulcus-viewer-formats", &["sulcus-dicom", "sulcus-io", "sulcus-volume"]),
+    ("sulcus-viewer-pictures", &["sulcus-io", "sulcus-volume"]),
     ("sulcus-viewer-segmentation", &["sulcus-dicom", "sulcus-io", "sulcus-volume"]),
     ("sulcus-viewer-surfaces", &["sulcus-io", "sulcus-mesh", "sulcus-volume"]),
     ("sulcus-viewer-tools", &["sulcus-io", "sulcus-metrics", "sulcus-volume"]),
@@ -147,9 +148,10 @@ const SCANS_AND_MODELS: &[&str] = &[
 ];
 
 /// The modules of the browser viewer. The last one predicts.
-pub(crate) const VIEWER: [&str; 6] = [
+pub(crate) const VIEWER: [&str; 7] = [
     "sulcus-viewer",
     "sulcus-viewer-formats",
+    "sulcus-viewer-pictures",
     "sulcus-viewer-segmentation",
     "sulcus-viewer-surfaces",
     "sulcus-viewer-tools",

@@ -18,55 +18,68 @@ use toolchain::{DEBIAN_RUSTC, Toolchain};
 const TARGET: &str = "wasm32-unknown-unknown";
 /// The files that a browser loads to view and compare NIfTI files, and their maximum size, compressed like by a web server.
 const CORE: Part = Part {
-    package: "sulcus-viewer",
-    speed: Speed::Small,
-    module: "sulcus_viewer",
+    name: "sulcus-viewer",
+    module: Some(Module { package: "sulcus-viewer", speed: Speed::Small, file: "sulcus_viewer" }),
     pages: &["index.html", "viewer.js"],
     max_gzipped_bytes: 95 * 1024,
 };
 /// The files that are loaded on demand.
 const TOOLS: Part = Part {
-    package: "sulcus-viewer-tools",
-    speed: Speed::Small,
-    module: "sulcus_viewer_tools",
-    pages: &["tools.js", "elements.js", "requests.js"],
+    name: "sulcus-viewer-tools",
+    module: Some(Module { package: "sulcus-viewer-tools", speed: Speed::Small, file: "sulcus_viewer_tools" }),
+    pages: &["tools.js", "elements.js", "requests.js", "headers.js"],
     max_gzipped_bytes: 160 * 1024,
 };
 /// The files that are loaded to read DICOM and other formats.
 const FORMATS: Part = Part {
-    package: "sulcus-viewer-formats",
-    speed: Speed::Small,
-    module: "sulcus_viewer_formats",
+    name: "sulcus-viewer-formats",
+    module: Some(Module { package: "sulcus-viewer-formats", speed: Speed::Small, file: "sulcus_viewer_formats" }),
     pages: &["loading.js", "worker.js"],
     max_gzipped_bytes: 400 * 1024,
 };
+/// The files that are loaded to read pictures.
+const PICTURES: Part = Part {
+    name: "sulcus-viewer-pictures",
+    module: Some(Module {
+        package: "sulcus-viewer-pictures",
+        speed: Speed::Small,
+        file: "sulcus_viewer_pictures",
+    }),
+    pages: &["decoder.js"],
+    max_gzipped_bytes: 280 * 1024,
+};
 /// The files that are loaded to save a DICOM segmentation.
 const SEGMENTATION: Part = Part {
-    package: "sulcus-viewer-segmentation",
-    speed: Speed::Small,
-    module: "sulcus_viewer_segmentation",
+    name: "sulcus-viewer-segmentation",
+    module: Some(Module {
+        package: "sulcus-viewer-segmentation",
+        speed: Speed::Small,
+        file: "sulcus_viewer_segmentation",
+    }),
     pages: &["encoder.js"],
     max_gzipped_bytes: 450 * 1024,
 };
 /// The files that are loaded to predict.
 const ENGINE: Part = Part {
-    package: "sulcus-viewer-engine",
-    speed: Speed::Fast,
-    module: "sulcus_viewer_engine",
+    name: "sulcus-viewer-engine",
+    module: Some(Module { package: "sulcus-viewer-engine", speed: Speed::Fast, file: "sulcus_viewer_engine" }),
     pages: &["predict.js", "engine.js"],
     max_gzipped_bytes: 400 * 1024,
 };
 /// The files that are loaded to show surfaces.
 const SURFACES: Part = Part {
-    package: "sulcus-viewer-surfaces",
-    speed: Speed::Small,
-    module: "sulcus_viewer_surfaces",
+    name: "sulcus-viewer-surfaces",
+    module: Some(Module {
+        package: "sulcus-viewer-surfaces",
+        speed: Speed::Small,
+        file: "sulcus_viewer_surfaces",
+    }),
     pages: &["meshes.js", "webgl.js", "mesher.js"],
     max_gzipped_bytes: 60 * 1024,
 };
 const RECORD: &str = "sources.sha256";
 /// The files and folders that determine the built viewer.
-const SOURCES: [&str; 35] = [
+const SOURCES: [&str; 37] = [
     "wasm/Cargo.toml",
     "wasm/src",
     "wasm/page",
@@ -74,6 +87,8 @@ const SOURCES: [&str; 35] = [
     "wasm/engine/src",
     "wasm/formats/Cargo.toml",
     "wasm/formats/src",
+    "wasm/pictures/Cargo.toml",
+    "wasm/pictures/src",
     "wasm/segmentation/Cargo.toml",
     "wasm/segmentation/src",
     "wasm/surfaces/Cargo.toml",
@@ -103,6 +118,8 @@ const SOURCES: [&str; 35] = [
     "crates/sulcus-runtime/Cargo.toml",
     "crates/sulcus-runtime/src",
 ];
+/// The files that are loaded to review a cohort.
+const COHORT: Part = Part { name: "cohort.js", module: None, pages: &["cohort.js"], max_gzipped_bytes: 6 * 1024 };
 /// What a module is compiled for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Speed {
@@ -130,27 +147,28 @@ impl Speed {
     }
 }
 
-/// A WebAssembly module with its glue, and the files of the page that use it.
+/// Files of the page that are loaded together.
 struct Part {
-    package: &'static str,
-    speed: Speed,
-    module: &'static str,
+    name: &'static str,
+    module: Option<Module>,
     pages: &'static [&'static str],
     max_gzipped_bytes: usize,
 }
 
-impl Part {
+/// A WebAssembly module with its glue.
+struct Module {
+    package: &'static str,
+    speed: Speed,
+    file: &'static str,
+}
+
+impl Module {
     fn wasm(&self) -> String {
-        format!("{}_bg.wasm", self.module)
+        format!("{}_bg.wasm", self.file)
     }
 
     fn glue(&self) -> String {
-        format!("{}.js", self.module)
-    }
-
-    /// The files in `wasm/dist`.
-    fn files(&self) -> Vec<String> {
-        self.pages.iter().map(|page| (*page).to_owned()).chain([self.glue(), self.wasm()]).collect()
+        format!("{}.js", self.file)
     }
 
     fn build(&self, root: &Path, staging: &Path) -> Result<(), String> {
@@ -161,6 +179,22 @@ impl Part {
             .args(["--remove-name-section", "--remove-producers-section", "--out-dir"])
             .args([staging, &module]))?;
         optimise(&staging.join(self.wasm()), self.speed)?;
+        let glue = staging.join(self.glue());
+        write(&glue, &shorten(&read(&glue)?, "js")?)
+    }
+}
+
+impl Part {
+    /// The files in `wasm/dist`.
+    fn files(&self) -> Vec<String> {
+        let of_module = self.module.iter().flat_map(|module| [module.glue(), module.wasm()]);
+        self.pages.iter().map(|page| (*page).to_owned()).chain(of_module).collect()
+    }
+
+    fn build(&self, root: &Path, staging: &Path) -> Result<(), String> {
+        if let Some(module) = &self.module {
+            module.build(root, staging)?;
+        }
         for page in self.pages {
             let text = read(&root.join("wasm/page").join(page))?;
             write(
@@ -168,8 +202,7 @@ impl Part {
                 &if page.ends_with(".js") { shorten(&text, "js")? } else { shorten_page(&text)? },
             )?;
         }
-        let glue = staging.join(self.glue());
-        write(&glue, &shorten(&read(&glue)?, "js")?)
+        Ok(())
     }
 
     /// The size of the files, compressed.
@@ -185,7 +218,7 @@ impl Part {
         if total > self.max_gzipped_bytes {
             return Err(format!(
                 "{} has {total} bytes gzipped, at most {} are allowed: {}",
-                self.package,
+                self.name,
                 self.max_gzipped_bytes,
                 dist.display()
             ));
@@ -194,7 +227,7 @@ impl Part {
     }
 }
 
-const PARTS: [Part; 6] = [CORE, TOOLS, FORMATS, SEGMENTATION, SURFACES, ENGINE];
+const PARTS: [Part; 8] = [CORE, TOOLS, COHORT, FORMATS, PICTURES, SEGMENTATION, SURFACES, ENGINE];
 
 /// Compiles the viewer and writes `wasm/dist`.
 ///
@@ -209,7 +242,7 @@ pub(crate) fn build(root: &Path) -> Result<(), String> {
     for part in PARTS {
         part.build(root, &staging)?;
         let size = part.check_size(&staging)?;
-        say(&format!("viewer: {} has {:.1} KB gzipped", part.package, size as f64 / 1024.0));
+        say(&format!("viewer: {} has {:.1} KB gzipped", part.name, size as f64 / 1024.0));
         for name in part.files() {
             record += &format!("{}  {name}\n", hash_of_file(&staging.join(&name))?);
         }
@@ -274,9 +307,10 @@ pub(crate) fn check_kernels(root: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn compile(root: &Path, part: &Part) -> Result<PathBuf, String> {
-    let built = compile_target(root, &["--package", part.package, "--lib"], part.speed, part.speed.features())?;
-    Ok(built.join(format!("{}.wasm", part.module)))
+fn compile(root: &Path, module: &Module) -> Result<PathBuf, String> {
+    let Module { package, speed, file } = module;
+    let built = compile_target(root, &["--package", package, "--lib"], *speed, speed.features())?;
+    Ok(built.join(format!("{file}.wasm")))
 }
 
 /// Compiles a target of a package for WebAssembly with target features; returns the folder with what was built.

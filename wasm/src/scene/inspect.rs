@@ -1,9 +1,11 @@
 //! What is displayed, in numbers and words.
 
-use sulcus_io::{VolumeFormat, VolumeMetadata};
-use sulcus_volume::{Image, Label, OrientationSource, RasPoint, VoxelIndex, WindowLevel};
+use std::ops::Range;
 
-use super::Scene;
+use sulcus_io::{VolumeFormat, VolumeMetadata};
+use sulcus_volume::{Geometry, GridUnit, Image, Label, OrientationSource, RasPoint, VoxelIndex, WindowLevel};
+
+use super::{Scene, is_in_colour};
 use crate::display::voxel_at;
 use crate::settings::Role;
 
@@ -12,9 +14,20 @@ impl Scene {
         self.scan.as_ref().map(|scan| &scan.image)
     }
 
-    /// The number of image channels; 0 without an image.
+    /// The number of image channels that can be shown; 0 without an image. The colours of a picture are shown together.
     pub fn channels(&self) -> usize {
-        self.image().map_or(0, Image::channels)
+        self.image().map_or(0, |image| if is_in_colour(image) { 1 } else { image.channels() })
+    }
+
+    /// The channels that are drawn: one, or the three colours of a picture.
+    pub(super) fn shown_channels(&self) -> Range<usize> {
+        let channel = self.settings.channel;
+        if self.image().is_some_and(is_in_colour) { 0..3 } else { channel..channel + 1 }
+    }
+
+    /// The unit of the grid of a picture; `None` for a scan.
+    pub fn picture_unit(&self) -> Option<GridUnit> {
+        self.geometry().filter(|geometry| geometry.is_picture()).map(Geometry::unit)
     }
 
     /// Shows another channel. The window stays, so that channels can be compared.
@@ -25,9 +38,9 @@ impl Scene {
         }
     }
 
-    /// The values of the displayed channel.
-    fn values(&self) -> Option<&[f32]> {
-        self.image().map(|image| image.channel(self.settings.channel))
+    /// The values of the displayed channel. Colours are no values of one channel.
+    pub(super) fn values(&self) -> Option<&[f32]> {
+        self.image().filter(|image| !is_in_colour(image)).map(|image| image.channel(self.settings.channel))
     }
 
     /// The automatic window for the displayed channel.
@@ -58,10 +71,13 @@ impl Scene {
         Some((voxel, geometry.ras_from_voxel().apply(voxel.0.map(|i| i as f64))))
     }
 
-    /// The image value under the crosshair.
-    pub fn value(&self) -> Option<f32> {
-        let offset = self.image()?.geometry().offset(self.position()?.0)?;
-        self.values()?.get(offset).copied()
+    /// The image value under the crosshair, or the three of a picture in colours.
+    pub fn values_here(&self) -> Vec<f32> {
+        let value = |channel| {
+            let image = self.image()?;
+            image.channel(channel).get(image.geometry().offset(self.position()?.0)?).copied()
+        };
+        self.shown_channels().filter_map(value).collect()
     }
 
     /// The label under the crosshair in the mask or the reference.

@@ -8,9 +8,11 @@ use std::cell::Cell;
 
 use sulcus_io::{VolumeMetadata, read_image_bytes_without_statistics, read_labels_bytes};
 use sulcus_volume::{
-    Geometry, Image, Label, LabelMap, LabelTable, OrientationSource, Plane, SliceView, WindowLevel, extract_slice,
+    Geometry, GridUnit, Image, Label, LabelMap, LabelTable, OrientationSource, Plane, SliceView, WindowLevel,
+    extract_slice,
 };
 
+use crate::colormap::Colormap;
 use crate::compare::{Difference, differences};
 use crate::display::{Cursor, DisplayGrid, Frame, voxel_at};
 use crate::file_names::{names_a_map, role_from_name};
@@ -76,12 +78,27 @@ impl Scene {
     /// # Errors
     /// A sentence that says why the file cannot be read. The scene does not change.
     pub fn load(&mut self, bytes: &[u8], name: &str, role: Option<Role>) -> Result<Role, String> {
+        self.load_on(bytes, name, role, None)
+    }
+
+    /// [`Scene::load`]s a NIfTI file that was made of a picture, whose grid has this unit: NIfTI cannot state that it is none of a
+    /// patient.
+    ///
+    /// # Errors
+    /// As [`Scene::load`].
+    pub fn load_on(
+        &mut self,
+        bytes: &[u8],
+        name: &str,
+        role: Option<Role>,
+        picture: Option<GridUnit>,
+    ) -> Result<Role, String> {
         let message = |e: sulcus_io::IoError| e.to_string();
         let role = match role {
             Some(role) => role,
             None if names_a_map(name) => Role::Map,
             None => {
-                let (image, source) = read_image_bytes_without_statistics(bytes).map_err(message)?;
+                let (image, source) = read_image(bytes, picture)?;
                 if !source.is_label_map() && !looks_like_label_map(&image) {
                     self.show_image(image, source);
                     return Ok(Role::Image);
@@ -92,7 +109,7 @@ impl Scene {
         };
         match role.layer() {
             None => {
-                let (image, source) = read_image_bytes_without_statistics(bytes).map_err(message)?;
+                let (image, source) = read_image(bytes, picture)?;
                 if role == Role::Map {
                     self.show_map(image, source);
                 } else {
@@ -100,7 +117,11 @@ impl Scene {
                 }
             }
             Some(layer) => {
-                let (map, source) = read_labels_bytes(bytes).map_err(message)?;
+                let (mut map, source) = read_labels_bytes(bytes).map_err(message)?;
+                if let Some(unit) = picture {
+                    let (grid, data) = map.into_parts();
+                    map = LabelMap::new(grid.as_picture(unit), data).map_err(|e| e.to_string())?;
+                }
                 let counted = CountedLabels::new(map);
                 let distinct = counted.labels().count();
                 if distinct > MAX_LABELS {
@@ -119,7 +140,8 @@ impl Scene {
 
     fn show_image(&mut self, image: Image, source: VolumeMetadata) {
         self.settings.channel = 0;
-        self.settings.window = WindowLevel::auto(image.channel(0));
+        self.settings.window =
+            if is_in_colour(&image) { white(&image) } else { WindowLevel::auto(image.channel(0)) };
         self.range.set(None);
         self.scan = Some(Scan { image, source });
         self.refresh();
@@ -294,7 +316,7 @@ impl Scene {
             return;
         }
         let values: Vec<Label> = self.stats.iter().map(|label| label.entry.value).collect();
-        let image = self.scan.as_ref().map(|scan| scan.image.channel(self.settings.channel));
+        let image = self.values();
         let labels = self.labels(0).or(self.labels(1)).map(|labels| labels.map().data());
         let found =
             image.zip(labels).map(|(image, labels)| intensities(image, labels, &values)).unwrap_or_default();
@@ -359,16 +381,18 @@ impl Scene {
         };
         let slice = cursor.slice(plane);
         let settings = &self.settings;
-        let image = self.scan.as_ref().and_then(|scan| {
-            let slices = slab_slices(slice, grid.slices(plane), settings.slab_mm, grid.slice_mm(plane));
-            let (geometry, data) = (scan.image.geometry(), scan.image.channel(settings.channel));
-            project(geometry, data, plane, slices, settings.projection)
-        });
+        let slices = slab_slices(slice, grid.slices(plane), settings.slab_mm, grid.slice_mm(plane));
+        let project_channel = |channel| {
+            let image = &self.scan.as_ref()?.image;
+            project(image.geometry(), image.channel(channel), plane, slices.clone(), settings.projection)
+        };
+        let image: Vec<_> = self.shown_channels().filter_map(project_channel).collect();
+        let colormap = if image.len() == 3 { Colormap::Grey } else { settings.colormap };
         let (differences_palette, map_colors) = (Difference::palette(), settings.map.colormap.table());
         render(&PlaneView {
             image,
             window: settings.window,
-            colors: &settings.colormap.table(),
+            colors: &colormap.table(),
             shading: settings.shading,
             map: self.map_layer(plane, slice, &map_colors),
             layers: self.layers_of(plane, slice, &frame, &differences_palette),
@@ -426,6 +450,29 @@ impl Scene {
     }
 }
 
+/// Reads an image, which lies on the grid of a picture with this unit if there is one.
+fn read_image(bytes: &[u8], picture: Option<GridUnit>) -> Result<(Image, VolumeMetadata), String> {
+    let (mut image, source) = read_image_bytes_without_statistics(bytes).map_err(|e| e.to_string())?;
+    if let Some(unit) = picture {
+        let channels = image.channels();
+        let (grid, data) = image.into_parts();
+        image = Image::new(grid.as_picture(unit), channels, data).map_err(|e| e.to_string())?;
+    }
+    Ok((image, source))
+}
+
+/// A picture with three channels has the colours red, green and blue.
+fn is_in_colour(image: &Image) -> bool {
+    image.geometry().is_picture() && image.channels() == 3
+}
+
+/// From black to the greatest value of 8 or 16 bits, as in `sulcus figure`.
+fn white(image: &Image) -> WindowLevel {
+    let max = image.data().iter().copied().fold(0.0, f32::max);
+    let high = [255.0, 65535.0].into_iter().find(|white| max <= *white).unwrap_or(max);
+    WindowLevel { low: 0.0, high }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -473,7 +520,7 @@ mod tests {
             scene.settings.shading = Shading::Voxels;
             scene.settings.crosshair = false;
             scene.step(Plane::Axial, [-99, -99, -99]);
-            assert_eq!(scene.value(), Some(5000.0), "{orientation}");
+            assert_eq!(scene.values_here(), [5000.0], "{orientation}");
             assert_eq!(scene.position().unwrap().1, RasPoint([14.0, 18.0, 22.0]));
             for plane in Plane::ALL {
                 // All planes have the same scale: 24 mm on 120 pixels are 10 pixels per voxel.
@@ -685,8 +732,41 @@ mod tests {
         assert_ne!(scene.draw(Plane::Axial, [50, 60], 1), before);
         assert_eq!((scene.label(Role::Mask), scene.label_stats()[0].voxels), (Some(4), [Some(1), None]));
         scene.measure_intensities();
-        let value = f64::from(scene.value().unwrap());
+        let value = f64::from(scene.values_here()[0]);
         assert_eq!(scene.label_stats()[0].intensity, Some(crate::Intensity { mean: value, sd: 0.0 }));
+    }
+
+    #[test]
+    fn picture_is_drawn_in_its_colours_and_has_no_directions() {
+        // Two pixels: red is 255 and 0, green 0 and 51, blue 102 and 0.
+        let map = RasFromVoxel::aligned(Orientation::LPS, Spacing::new([1.0; 3]).unwrap());
+        let grid = Geometry::new([2, 1, 1], map, OrientationSource::Sform).unwrap();
+        let image = Image::new(grid, 3, vec![255.0, 0.0, 0.0, 51.0, 102.0, 0.0]).unwrap();
+        let like = VolumeMetadata::from(grid).with_values(sulcus_io::VoxelType::Float32, 3);
+        let file = encode_image(&image, &like, Compression::None).unwrap();
+        let mut scene = Scene::default();
+        scene.load_on(&file, "a.png", Some(Role::Image), Some(GridUnit::Pixel)).unwrap();
+        scene.settings.crosshair = false;
+        scene.settings.shading = Shading::Voxels;
+        scene.settings.colormap = Colormap::Hot;
+        let pixels = scene.draw(Plane::Axial, [2, 1], 1);
+        assert_eq!(pixels, [255, 0, 102, 255, 0, 51, 0, 255]);
+        assert_eq!((scene.channels(), scene.picture_unit()), (1, Some(GridUnit::Pixel)));
+        assert_eq!((scene.edges(Plane::Axial), scene.sides_unknown(), scene.range()), (None, false, None));
+        scene.point_at(Plane::Axial, [2, 1], [0.5, 0.5]);
+        assert_eq!(scene.values_here(), [255.0, 0.0, 102.0]);
+        // The same file as a scan has three volumes.
+        scene.load(&file, "a.nii", Some(Role::Image)).unwrap();
+        assert_eq!((scene.channels(), scene.picture_unit()), (3, None));
+        assert_eq!(scene.edges(Plane::Axial), Some(['R', 'L', 'A', 'P']));
+    }
+
+    #[test]
+    fn area_of_a_label_in_a_picture_is_no_volume() {
+        let mask = mask_file(&grid("LPS", OrientationSource::Sform));
+        let mut scene = Scene::default();
+        scene.load_on(&mask, "a.png", Some(Role::Mask), Some(GridUnit::Pixel)).unwrap();
+        assert_eq!((scene.label_stats()[0].voxels[0].is_some(), scene.label_stats()[0].ml), (true, [None, None]));
     }
 
     #[test]
@@ -694,7 +774,7 @@ mod tests {
         let (scene, _) = opened(&[image_file("LPS")]);
         let offset = scene.geometry().unwrap().offset(scene.position().unwrap().0).unwrap() as u32;
         let values = scene.values_at(&[offset, u32::MAX]);
-        assert!(values[0] == scene.value().unwrap() && values[1].is_nan());
+        assert!(values[0] == scene.values_here()[0] && values[1].is_nan());
     }
 
     #[test]

@@ -11,9 +11,9 @@ impl Scene {
         Some([self.grid?.slices(plane), self.cursor?.slice(plane)])
     }
 
-    /// The letters of the patient directions at the left, right, top and bottom edge of a plane.
+    /// The letters of the patient directions at the left, right, top and bottom edge of a plane. A picture has none.
     pub fn edges(&self, plane: Plane) -> Option<[char; 4]> {
-        self.geometry()?;
+        self.geometry().filter(|geometry| !geometry.is_picture())?;
         let [left, right, top, bottom] = match plane {
             Plane::Axial => ['R', 'L', 'A', 'P'],
             Plane::Coronal => ['R', 'L', 'S', 'I'],

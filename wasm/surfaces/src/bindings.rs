@@ -67,6 +67,26 @@ impl Surfaces {
         Ok(())
     }
 
+    /// Changes voxels: pairs of an offset and a label. Surfaces of labels none of whose voxels changed are kept.
+    ///
+    /// # Errors
+    /// A sentence, if there are no voxels yet.
+    pub fn change_voxels(&mut self, changes: &[u32]) -> Result<(), String> {
+        let (grid, mut data) = self.map.take().ok_or("there are no voxels to change")?.into_parts();
+        for [offset, label] in changes.as_chunks::<2>().0 {
+            let Some(voxel) = data.get_mut(*offset as usize) else { continue };
+            let before = std::mem::replace(voxel, *label as Label);
+            if before != *voxel {
+                self.shapes.remove(&before);
+                self.shapes.remove(voxel);
+            }
+        }
+        let map = LabelMap::new(grid, data).map_err(|e| e.to_string())?;
+        self.extents = survey(&map);
+        self.map = Some(map);
+        Ok(())
+    }
+
     /// Sets the number of passes of smoothing.
     pub fn set_smoothing(&mut self, passes: u32) {
         let smoothing = Smoothing::of_passes(passes);

@@ -54,7 +54,7 @@ pub(crate) fn data(page: &Visit, name: &str) -> String {
     page.data(name).unwrap_or_else(|| panic!("the script did not get to {name}: {}", page.text("error")))
 }
 
-fn scene_of(files: &[(&'static str, Vec<u8>)]) -> Scene {
+pub(crate) fn scene_of(files: &[(&'static str, Vec<u8>)]) -> Scene {
     let mut scene = Scene::default();
     for ((_, bytes), role) in files.iter().zip([Role::Image, Role::Mask, Role::Truth]) {
         scene.load(bytes, "", Some(role)).unwrap();
@@ -92,6 +92,7 @@ fn settings_of_the_page_are_those_of_the_scene() {
         note('window', [$('#low').textContent, $('#high').textContent].join(' '));
         note('scale', $('.scale').textContent);
         $('#headers').open = true;
+        await until(() => $('#header').textContent);
     ";
     let page = used("settings", ALL_THREE, &borrowed(&files), script);
     let mut scene = scene_of(&files);

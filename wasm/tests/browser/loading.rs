@@ -22,7 +22,7 @@ const DROP: &str = "
     const names = () => [...document.querySelectorAll('.zone .name')].map((n) => n.textContent).join(' | ');
 ";
 
-fn dropped(name: &str, files: &[(&str, &[u8])], script: &str) -> Visit {
+pub(crate) fn dropped(name: &str, files: &[(&str, &[u8])], script: &str) -> Visit {
     used(name, "", files, &format!("{DROP}{script}"))
 }
 
@@ -192,7 +192,7 @@ fn what_cannot_be_opened_is_named_with_the_reason() {
     files[4].1.truncate(2000);
     files.remove(9);
     let damaged = files[4].0.clone();
-    files.push(("photo.png".into(), b"\x89PNG".to_vec()));
+    files.push(("photo.png".into(), b"\x89PNG\r\n\x1a\n".to_vec()));
     files.push(("notes.pdf".into(), b"%PDF-1.7".to_vec()));
     files.push(("broken.nrrd".into(), b"NRRD0004\ntype: float\n".to_vec()));
     let (served, _) = list(&files);
@@ -220,8 +220,8 @@ fn what_cannot_be_opened_is_named_with_the_reason() {
         "{}",
         reason("series")
     );
-    assert!(reason("photo").contains("pictures have no position"), "{}", reason("photo"));
-    assert!(reason("notes").starts_with("notes.pdf, photo.png: none of these is a volume"), "{}", reason("notes"));
+    assert!(reason("photo").starts_with("photo.png: cannot read the PNG picture"), "{}", reason("photo"));
+    assert!(reason("notes").ends_with("notes.pdf, photo.png: none of these is a volume. NIfTI (.nii, .nii.gz), DICOM, NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd) and pictures (.png, .jpg, .tif) are opened."), "{}", reason("notes"));
     assert!(
         reason("broken").contains("onerror") && reason("broken").contains("cannot read"),
         "{}",

@@ -14,9 +14,11 @@
 #[macro_use]
 extern crate sulcus_harness;
 
+mod cohort;
 mod features;
 mod loading;
 mod page;
+mod pictures;
 mod server;
 
 use std::fs;

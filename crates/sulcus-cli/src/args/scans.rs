@@ -113,16 +113,16 @@ pub(crate) struct ConvertArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ViewArgs {
-    /// The scan
+    /// The scan, or a folder with the scans of a cohort to review, in it or in its subfolder `images` (`imagesTr`, `imagesTs`)
     pub(crate) image: Option<PathBuf>,
-    /// A mask to show over it
+    /// A mask to show over it; for a cohort a folder with masks of the same names [default for a cohort: `masks`, `predictions`]
     #[arg(long, value_name = "F")]
     pub(crate) mask: Option<PathBuf>,
-    /// A reference mask to compare with
+    /// A reference mask to compare with; for a cohort a folder [default for a cohort: `truths`, `labels`, `labelsTr`, `labelsTs`]
     #[arg(long, value_name = "F")]
     pub(crate) truth: Option<PathBuf>,
     /// Values to show over it in colours: probabilities, as `predict --probabilities` writes them, uncertainty, or another
-    /// scan on the same grid
+    /// scan on the same grid; for a cohort a folder [default for a cohort: `maps`, `probabilities`, `uncertainty`, `confidence`]
     #[arg(long, value_name = "F")]
     pub(crate) map: Option<PathBuf>,
     /// A model (.onnx), with which the browser segments the scan if there is no mask

@@ -31,7 +31,7 @@ pub(crate) fn case_name(path: &Path) -> Option<String> {
 }
 
 /// `CASE_0001` → (`CASE`, 1), as nnU-Net names channels.
-fn split_channel(stem: &str) -> Option<(&str, usize)> {
+pub(crate) fn split_channel(stem: &str) -> Option<(&str, usize)> {
     let (case, number) = stem.rsplit_once('_')?;
     let is_number = number.len() == 4 && number.bytes().all(|b| b.is_ascii_digit());
     (is_number && !case.is_empty()).then_some((case, number.parse().ok()?))

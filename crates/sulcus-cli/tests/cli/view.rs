@@ -261,3 +261,96 @@ fn invalid_files_are_reported_before_a_browser_opens() {
         .code(1)
         .says("mask");
 }
+
+/// A folder of cases with masks that differ from the truth by a different number of voxels.
+fn cohort(home: &Path) -> std::path::PathBuf {
+    let folder = home.join("cohort");
+    let (labels, like) = sulcus_io::read_labels(&truth()).unwrap();
+    let names = sulcus_volume::LabelTable::default();
+    for (case, shift) in [("good", 1), ("bad", 6), ("worse", 12)] {
+        let mut values = labels.data().to_vec();
+        values.rotate_right(shift);
+        let mask = sulcus_volume::LabelMap::new(*labels.geometry(), values).unwrap();
+        for (part, map) in [("masks", &mask), ("labelsTr", &labels)] {
+            std::fs::create_dir_all(folder.join(part)).unwrap();
+            sulcus_io::write_labels(&folder.join(part).join(format!("{case}.nii.gz")), map, &like, &names)
+                .unwrap();
+        }
+        std::fs::create_dir_all(folder.join("imagesTr")).unwrap();
+        std::fs::copy(scan(), folder.join(format!("imagesTr/{case}_0000.nii.gz"))).unwrap();
+    }
+    folder
+}
+
+fn list_of(served: &Served) -> serde_json::Value {
+    for _ in 0..200 {
+        let (_, _, bytes) = served.get("data/cases.json", &served.address);
+        let list: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        if list["scoring"] == false {
+            return list;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("the cases were never scored");
+}
+
+#[test]
+fn cohort_is_listed_with_the_scores_of_evaluate() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = cohort(home.path());
+    std::fs::write(folder.join("masks/bad.nii.gz"), b"damaged").unwrap();
+    let mut command = sulcus(home.path());
+    command.args(["view", "--no-open"]).arg(&folder);
+    let served = Served::spawn(command);
+    assert!(served.url.ends_with("/index.html?cases=data/cases.json"), "{}", served.url);
+    let list = list_of(&served);
+    assert_eq!((&list["format"], &list["format_version"]), (&"sulcus.cases".into(), &1.into()));
+    let cases = list["cases"].as_array().unwrap();
+    assert_eq!(
+        cases.iter().map(|case| case["name"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["bad", "good", "worse"]
+    );
+    let evaluated =
+        run(home.path(), &[&"evaluate", &"-p", &folder.join("masks"), &"-t", &folder.join("labelsTr"), &"--json"])
+            .code(1);
+    let summary: serde_json::Value = serde_json::from_str(&evaluated.stdout).unwrap();
+    for (case, scores) in cases.iter().skip(1).zip(summary["metric_per_case"].as_array().unwrap()) {
+        let dice: Vec<f64> =
+            scores["metrics"].as_object().unwrap().values().map(|m| m["Dice"].as_f64().unwrap()).collect();
+        let mean = dice.iter().sum::<f64>() / dice.len() as f64;
+        assert!((case["dice"].as_f64().unwrap() - mean).abs() < 1e-12, "{case} {mean}");
+        assert!(case["problem"].is_null() && case["confidence"].is_null());
+    }
+    assert!(
+        cases[0]["problem"].as_str().unwrap().contains("bad.nii.gz") && cases[0]["dice"].is_null(),
+        "{}",
+        cases[0]
+    );
+    // The files are served as they are, and nothing else of the folder.
+    let image = &cases[1]["image"][0];
+    assert_eq!(image["name"], "good_0000.nii.gz");
+    let address = image["address"].as_str().unwrap();
+    assert_eq!(served.get(address, &served.address).2, std::fs::read(scan()).unwrap());
+    assert_eq!(served.get("data/9.0.0", &served.address).0, 404);
+    assert_eq!(served.get("cohort.js", &served.address).0, 200);
+    // A file that is gone is no reason to end.
+    std::fs::remove_file(folder.join("imagesTr/good_0000.nii.gz")).unwrap();
+    assert_eq!(served.get(address, &served.address).0, 404);
+    assert_eq!(served.get("index.html", &served.address).0, 200);
+}
+
+#[test]
+fn folders_that_are_no_cohort_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = cohort(home.path());
+    let images = folder.join("imagesTr");
+    let view = |words: &[&dyn AsRef<std::ffi::OsStr>]| {
+        run(home.path(), &[&[&"view" as &dyn AsRef<std::ffi::OsStr>, &"--no-open"], words].concat())
+    };
+    view(&[&folder.join("masks/none")]).code(1);
+    std::fs::create_dir(home.path().join("empty")).unwrap();
+    view(&[&home.path().join("empty")]).code(1).says("the folder has no scans");
+    view(&[&images, &"--mask", &folder.join("masks/good.nii.gz")]).code(1).says("mask: expected a folder");
+    view(&[&images, &"--truth", &home.path().join("empty")]).code(1).says("no truth has the name of an image");
+    view(&[&scan(), &"--mask", &folder.join("masks")]).code(1).says("mask: expected a file, found a folder");
+}

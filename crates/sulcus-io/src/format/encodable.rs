@@ -3,7 +3,7 @@ use sulcus_volume::{Image, LabelMap, LabelTable};
 use crate::error::IoErrorKind;
 use crate::metadata::VolumeMetadata;
 use crate::stored::StoredVolume;
-#[cfg(feature = "text-formats")]
+#[cfg(feature = "unscaled")]
 use crate::voxels::{VoxelType, fit_into_bytes, reserve};
 
 /// Whether to keep the texts in the header of the input: description, names, and extensions of other programs. They may
@@ -45,7 +45,7 @@ impl<'a> VolumeToEncode<'a> {
     }
 
     /// The values for formats without slope and intercept, whose lengths are in millimetres.
-    #[cfg(feature = "text-formats")]
+    #[cfg(feature = "unscaled")]
     pub(crate) fn unscaled(&self) -> Result<StoredVolume<'a>, IoErrorKind> {
         match *self {
             Self::Labels { labels, metadata, .. } => {
@@ -70,7 +70,7 @@ impl<'a> VolumeToEncode<'a> {
     }
 
     /// The label names to write.
-    #[cfg(feature = "text-formats")]
+    #[cfg(feature = "unscaled")]
     pub(crate) fn label_table(&self) -> Option<&'a LabelTable> {
         match *self {
             Self::Labels { table, .. } => Some(table),
@@ -80,7 +80,7 @@ impl<'a> VolumeToEncode<'a> {
     }
 }
 
-#[cfg(feature = "text-formats")]
+#[cfg(feature = "unscaled")]
 fn to_bytes<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N]) -> Result<Vec<u8>, IoErrorKind> {
     let mut out = reserve(values.len().saturating_mul(N))?;
     values.iter().for_each(|v| out.extend(bytes(*v)));

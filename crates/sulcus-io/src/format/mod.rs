@@ -35,7 +35,7 @@ mod unrecognized;
 use std::borrow::Cow;
 
 pub use encodable::Texts;
-#[cfg(feature = "fs")]
+#[cfg(any(feature = "fs", feature = "pictures"))]
 pub(crate) use encodable::VolumeToEncode;
 #[cfg(feature = "fs")]
 pub(crate) use files::{EncodedFile, EncodedVolume, OutputTarget};
@@ -142,10 +142,17 @@ pub(crate) fn is_picture(start: &[u8]) -> bool {
 }
 
 /// The content of a PNG file.
-#[cfg(all(feature = "pictures", feature = "fs"))]
+#[cfg(feature = "pictures")]
 pub(crate) fn encode_png(volume: &VolumeToEncode<'_>) -> Result<Vec<u8>, IoErrorKind> {
     volume.check_grid()?;
     picture::encode_png(volume)
+}
+
+/// The content of a TIFF file.
+#[cfg(feature = "pictures")]
+pub(crate) fn encode_tiff(volume: &VolumeToEncode<'_>) -> Result<Vec<u8>, IoErrorKind> {
+    volume.check_grid()?;
+    picture::encode_tiff(volume)
 }
 
 /// Parses the header of a file in memory.

@@ -10,7 +10,7 @@ mod voxel_type;
 pub(crate) use blocks::{BLOCK, Scale, each_block, reserve, reverse_bytes};
 pub(crate) use encoder::VoxelEncoder;
 pub(crate) use labels::LabelReader;
-#[cfg(feature = "text-formats")]
+#[cfg(feature = "unscaled")]
 pub(crate) use labels::fit_into_bytes;
 pub(crate) use small_integers::small_integers_to_f32;
 pub(crate) use statistics::Statistics;

@@ -5,16 +5,19 @@
 //! own requests contain the token. The token is not a cookie, because a browser sends a cookie to every port of an
 //! address, including those of other users' servers.
 //!
-//! Files are opened before the server runs and are read from the open handle, even if another file gets their path later.
+//! Files are opened before the server runs and are read from the open handle, even if another file gets their path later. The
+//! files of a cohort, of which there may be thousands, are listed before the server runs and opened when they are requested.
 
 mod file_body;
 mod respond;
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,7 +26,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use self::file_body::SharedFile;
-use self::respond::Site;
+use self::respond::{Shared, Site};
 use crate::connection::{WriteTimeout, close_gracefully};
 use crate::connection_table::{ConnectionLimits, ConnectionPlace, ConnectionTable};
 use crate::upload::MinRate;
@@ -58,6 +61,22 @@ pub struct ViewerServer {
 #[derive(Debug, Clone)]
 pub struct ViewerStopper(Arc<watch::Sender<bool>>);
 
+/// Data that a [`ViewerServer`] serves, as they are at the time of a request. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct SharedData(Arc<RwLock<Bytes>>);
+
+impl SharedData {
+    /// Replaces the data.
+    pub fn set(&self, data: impl Into<Vec<u8>>) {
+        // A panic cannot leave them half written.
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Bytes::from(data.into());
+    }
+
+    fn get(&self) -> Bytes {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl ViewerStopper {
     /// Makes [`ViewerServer::run`] return, at once if it is called later.
     pub fn stop(&self) {
@@ -88,9 +107,19 @@ impl ViewerServer {
     ///
     /// # Errors
     /// If it is not a regular file.
-    pub fn share(&mut self, name: &'static str, file: File) -> std::io::Result<()> {
-        self.site.share(name, SharedFile::new(file)?);
+    pub fn share(&mut self, name: impl Into<String>, file: File) -> std::io::Result<()> {
+        self.site.share(name.into(), Shared::Open(SharedFile::new(file)?));
         Ok(())
+    }
+
+    /// Serves whatever regular file is at a path when it is requested, as `data/NAME`.
+    pub fn share_path(&mut self, name: impl Into<String>, path: impl Into<PathBuf>) {
+        self.site.share(name.into(), Shared::Path(path.into()));
+    }
+
+    /// Serves data that may change, as `data/NAME`.
+    pub fn share_data(&mut self, name: impl Into<String>, data: &SharedData) {
+        self.site.share(name.into(), Shared::Data(data.clone()));
     }
 
     /// The address that the server listens on.

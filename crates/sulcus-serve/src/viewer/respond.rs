@@ -1,6 +1,9 @@
 //! The responses of the viewer's server.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::fs::File;
+use std::path::PathBuf;
 
 use axum::body::Body;
 use axum::http::header::{
@@ -13,8 +16,8 @@ use axum::response::{IntoResponse, Response};
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
 
-use super::FindPage;
 use super::file_body::SharedFile;
+use super::{FindPage, SharedData};
 use crate::Token;
 
 /// The page may load only from this server. WebAssembly needs a permission of its own.
@@ -38,7 +41,7 @@ pub(super) struct Site {
     port: u16,
     token: Token,
     page: FindPage,
-    files: Vec<(&'static str, SharedFile)>,
+    files: HashMap<String, Shared>,
 }
 
 impl fmt::Debug for Site {
@@ -47,16 +50,24 @@ impl fmt::Debug for Site {
     }
 }
 
+/// What is served under a name.
+#[derive(Debug)]
+pub(super) enum Shared {
+    Open(SharedFile),
+    Path(PathBuf),
+    Data(SharedData),
+}
+
 /// A refusal: its status and its message.
 type Refusal = (StatusCode, &'static str);
 
 impl Site {
     pub(super) fn new(port: u16, token: Token, page: FindPage) -> Self {
-        Self { port, token, page, files: Vec::new() }
+        Self { port, token, page, files: HashMap::new() }
     }
 
-    pub(super) fn share(&mut self, name: &'static str, file: SharedFile) {
-        self.files.push((name, file));
+    pub(super) fn share(&mut self, name: String, shared: Shared) {
+        self.files.insert(name, shared);
     }
 
     /// Responds to any request. Calls `trust` if the request contains the token.
@@ -103,11 +114,23 @@ impl Site {
             return Err((StatusCode::METHOD_NOT_ALLOWED, "only GET is served"));
         }
         if let Some(name) = path.strip_prefix("data/") {
-            let (_, file) = self.files.iter().find(|(shared, _)| *shared == name).ok_or(NO_SUCH_FILE)?;
-            let body = if *method == Method::HEAD { Body::empty() } else { Body::new(file.body()) };
+            const UNREADABLE: Refusal = (StatusCode::NOT_FOUND, "the file cannot be read any more");
+            let head = *method == Method::HEAD;
+            let body = |file: &SharedFile| if head { Body::empty() } else { Body::new(file.body()) };
+            let (length, body) = match self.files.get(name).ok_or(NO_SUCH_FILE)? {
+                Shared::Open(file) => (file.length(), body(file)),
+                Shared::Path(path) => {
+                    let file = File::open(path).and_then(SharedFile::new).map_err(|_| UNREADABLE)?;
+                    (file.length(), body(&file))
+                }
+                Shared::Data(data) => {
+                    let data = data.get();
+                    (data.len() as u64, if head { Body::empty() } else { Body::from(data) })
+                }
+            };
             let headers = [
                 (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
-                (CONTENT_LENGTH, HeaderValue::from(file.length())),
+                (CONTENT_LENGTH, HeaderValue::from(length)),
             ];
             return Ok((headers, body).into_response());
         }

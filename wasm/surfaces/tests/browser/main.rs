@@ -254,6 +254,9 @@ fn saved_files_are_those_of_the_command_line() {
 #[test]
 fn corrections_make_surfaces_again_and_a_closed_mask_removes_them() {
     let script = "
+        const asked = [];
+        const post = Worker.prototype.postMessage;
+        Worker.prototype.postMessage = function (message, ...more) { asked.push(message.action); return post.call(this, message, ...more); };
         await open('1 2');
         const rows = () => [...document.querySelectorAll('#meshes-table tbody tr')].map((row) => row.textContent);
         const before = rows();
@@ -273,6 +276,7 @@ fn corrections_make_surfaces_again_and_a_closed_mask_removes_them() {
         $('#undo').click();
         await until(() => made() === '1 2');
         note('undone', String(rows().join() === before.join()));
+        note('asked', asked.filter((action) => action === 'voxels' || action === 'change').join(' '));
         $('#meshes-smooth').value = 0;
         $('#meshes-smooth').dispatchEvent(new Event('change'));
         await until(() => rows().join() !== before.join());
@@ -286,10 +290,82 @@ fn corrections_make_surfaces_again_and_a_closed_mask_removes_them() {
     let page = used(WITHOUT_WEBGL, "surfaces-correct", script);
     assert!(data(&page, "added").starts_with("label 5"), "{}", data(&page, "added"));
     assert_eq!(data(&page, "undone"), "true");
+    assert_eq!(data(&page, "asked"), "voxels change change", "the mask is sent once");
     let (map, ..) = mask();
     let faces = survey(&map)[&1].faces;
     assert!(data(&page, "faces").starts_with(&format!("Anterior{faces}.0")), "{faces} {}", data(&page, "faces"));
     assert_eq!((data(&page, "unnamed"), data(&page, "closed")), (String::new(), "true true ".to_owned()));
+}
+
+#[test]
+fn changed_voxels_give_the_surfaces_of_the_whole_mask() {
+    let (map, ..) = mask();
+    let rows = map.geometry().ras_from_voxel().rows();
+    let grid: Vec<f64> =
+        map.geometry().shape().map(|n| n as f64).into_iter().chain(rows.into_iter().flatten()).collect();
+    let first = map.data().iter().position(|label| *label == 1).unwrap();
+    let changes = [first as u32, 2, (first + 1) as u32, 2, u32::MAX, 1];
+    let mut data = map.data().to_vec();
+    (data[first], data[first + 1]) = (2, 2);
+    let (mut changed, mut whole) = (natively(), Surfaces::new());
+    assert!(Surfaces::new().change_voxels(&changes).is_err());
+    changed.change_voxels(&changes).unwrap();
+    whole.set_voxels(&grid, data).unwrap();
+    assert!(!changed.has(1) && !changed.has(2), "both changed");
+    for label in [1, 2] {
+        assert_eq!(changed.make(label).unwrap(), whole.make(label).unwrap());
+        assert_eq!(changed.positions(label), whole.positions(label));
+    }
+    changed.change_voxels(&[first as u32, 2]).unwrap();
+    assert!(changed.has(1) && changed.has(2), "nothing changed");
+}
+
+#[test]
+fn two_fingers_zoom() {
+    let script = "
+        await open('1 2');
+        canvas().setPointerCapture = () => {};
+        const numbers = () => canvas().dataset.camera.split(',').map(Number);
+        const before = numbers();
+        pointer('down', 0.4, 0.5);
+        pointer('down', 0.6, 0.5, { pointerId: 2 });
+        pointer('move', 0.3, 0.5);
+        pointer('move', 0.7, 0.5, { pointerId: 2 });
+        pointer('up', 0.7, 0.5, { pointerId: 2 });
+        pointer('up', 0.3, 0.5);
+        await rest();
+        const after = numbers();
+        note('zoom', (after[12] / before[12]).toFixed(3));
+        note('turned', String(after.slice(0, 9).join() !== before.slice(0, 9).join()));
+        // One finger turns again.
+        await drag([0.5, 0.5], [0.6, 0.5]);
+        note('later', String(numbers().slice(0, 9).join() !== after.slice(0, 9).join()));
+    ";
+    let page = used(WITHOUT_WEBGL, "surfaces-pinch", script);
+    let zoom: f64 = data(&page, "zoom").parse().unwrap();
+    assert!((zoom - 2.0).abs() < 0.02, "{zoom}");
+    assert_eq!((data(&page, "turned"), data(&page, "later")), ("false".into(), "true".into()));
+    assert_eq!(differing(&pictures(&page, &[1, 2])), 0);
+}
+
+#[test]
+fn lost_context_is_replaced_by_drawing_on_the_processor() {
+    let script = "
+        await open('1 2');
+        note('first', document.body.dataset.meshes);
+        if (document.body.dataset.meshes === 'webgl') {
+          await key('ArrowLeft');
+          canvas().getContext('webgl2').getExtension('WEBGL_lose_context').loseContext();
+          await until(() => document.body.dataset.meshes === 'software' && document.body.dataset.meshesDrawn && $('#meshes-status').textContent.includes('processor'));
+          await key('ArrowRight');
+          await key('+');
+        }
+    ";
+    let page = used(WITH_WEBGL, "surfaces-lost", script);
+    if data(&page, "first") != "webgl" {
+        sulcus_harness::skip("this Chromium has no WebGL 2 on the processor");
+    }
+    assert_eq!(differing(&pictures(&page, &[1, 2])), 0);
 }
 
 sulcus_harness::main!();

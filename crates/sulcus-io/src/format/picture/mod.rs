@@ -24,15 +24,12 @@ mod bits;
 mod density;
 mod exif;
 mod jpeg;
-#[cfg(feature = "fs")]
 mod output;
 mod pixels;
 mod png;
-#[cfg(feature = "fs")]
 mod png_encode;
 mod tiff;
 mod tiff_directory;
-#[cfg(feature = "fs")]
 mod tiff_encode;
 mod tiff_pages;
 
@@ -42,8 +39,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use sulcus_volume::{Geometry, GridUnit, LabelTable, Spacing};
 
 #[cfg(feature = "fs")]
-use super::{EncodedFile, EncodedVolume, OutputTarget, VolumeToEncode};
-use super::{Ending, Format, Header, VoxelFile, VoxelLocation};
+use super::{EncodedFile, EncodedVolume, OutputTarget};
+use super::{Ending, Format, Header, VolumeToEncode, VoxelFile, VoxelLocation};
 use crate::error::IoErrorKind;
 use crate::metadata::{FormatMetadata, Palette, PictureMetadata, VolumeFormat, VolumeMetadata};
 use crate::scan::Scan;
@@ -68,9 +65,13 @@ pub(super) enum PictureFormat {
 pub(super) const FORMATS: [PictureFormat; 3] = [PictureFormat::Png, PictureFormat::Jpeg, PictureFormat::Tiff];
 
 /// The content of a PNG file.
-#[cfg(feature = "fs")]
 pub(super) fn encode_png(volume: &VolumeToEncode<'_>) -> Result<Vec<u8>, IoErrorKind> {
     png_encode::encode(volume)
+}
+
+/// The content of a TIFF file.
+pub(super) fn encode_tiff(volume: &VolumeToEncode<'_>) -> Result<Vec<u8>, IoErrorKind> {
+    tiff_encode::encode(volume)
 }
 
 impl PictureFormat {

@@ -1,5 +1,8 @@
 //! `sulcus view`: the embedded viewer in the browser, on this machine only.
 
+mod cohort;
+mod scoring;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -23,7 +26,6 @@ use crate::{interrupt, memory, output};
 static PAGE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wasm/dist");
 
 pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
-    let named = [("image", &args.image), ("mask", &args.mask), ("truth", &args.truth), ("map", &args.map)];
     if let Some(image) = &args.image {
         scans::check_series(image, args.series.as_deref())?;
     }
@@ -32,21 +34,13 @@ pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
     let private = private_folder()?;
     let serving = stop_on_signals(&server, private.path())?;
 
-    let renumbered = match (&args.mask, &args.truth) {
-        (Some(mask), Some(truth)) => numbered_as_truth(mask, truth)?,
-        _ => None,
+    let mut query = match args.image.as_deref().filter(|path| path.is_dir() && !scans::is_dicom(path)) {
+        Some(folder) => {
+            scoring::start(cohort::share(&mut server, folder, args, ui)?);
+            vec![format!("cases=data/{}", cohort::LIST)]
+        }
+        None => share_files(&mut server, args, private.path(), ui)?,
     };
-    let mut query = Vec::new();
-    for (what, path) in named {
-        let Some(path) = path else { continue };
-        let converted = match &renumbered {
-            Some(mask) if what == "mask" => Some(mask.write(private.path())?),
-            _ => as_nifti(what, path, args.series.as_deref(), private.path(), ui)?,
-        };
-        let (name, file) = open(what, path, converted.as_deref())?;
-        server.share(name, file).context(format_args!("{what}: {}", path.display()))?;
-        query.extend(shown(what, name, path));
-    }
     if let Some(path) = &args.model {
         server.share("model.onnx", open_model(path)?).context(format_args!("model: {}", path.display()))?;
         query.extend(shown("model", "model.onnx", path));
@@ -64,6 +58,32 @@ pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
         ui.hint("no browser could be started: open the address above in a browser");
     }
     server.run().context("serving")
+}
+
+/// Serves the files of one scan. Returns the parts of the address that name them.
+fn share_files(
+    server: &mut ViewerServer,
+    args: &ViewArgs,
+    private: &Path,
+    ui: Ui,
+) -> Result<Vec<String>, CliError> {
+    let renumbered = match (&args.mask, &args.truth) {
+        (Some(mask), Some(truth)) => numbered_as_truth(mask, truth)?,
+        _ => None,
+    };
+    let named = [("image", &args.image), ("mask", &args.mask), ("truth", &args.truth), ("map", &args.map)];
+    let mut query = Vec::new();
+    for (what, path) in named {
+        let Some(path) = path else { continue };
+        let converted = match &renumbered {
+            Some(mask) if what == "mask" => Some(mask.write(private, path)?),
+            _ => as_nifti(what, path, args.series.as_deref(), private, ui)?,
+        };
+        let (name, file) = open(what, path, converted.as_deref())?;
+        query.extend(shown(what, &name, path));
+        server.share(name, file).context(format_args!("{what}: {}", path.display()))?;
+    }
+    Ok(query)
 }
 
 /// The parts of the address for a shared file. The page shows the file's own name.
@@ -130,8 +150,11 @@ struct RenumberedMask {
 }
 
 impl RenumberedMask {
-    fn write(&self, folder: &Path) -> Result<PathBuf, CliError> {
-        let file = converted_file("mask", folder)?;
+    /// Writes the mask as NIfTI, or of a picture as a picture: only that has a grid of pixels.
+    fn write(&self, folder: &Path, path: &Path) -> Result<PathBuf, CliError> {
+        let is_picture = self.source.geometry().is_picture();
+        let ending = if is_picture { sulcus_io::mask_ending(path) } else { ".nii" };
+        let file = converted_file("mask", ending, folder)?;
         sulcus_io::write_labels(&file, &self.labels, &self.source, &self.names).context("mask")?;
         Ok(file)
     }
@@ -156,7 +179,7 @@ fn numbered_as_truth(mask: &Path, truth: &Path) -> Result<Option<RenumberedMask>
 
 /// Opens a file to be shown, or the file into which it was converted. It must be a volume. Returns its name on the server and
 /// the open file; this file is served even if another file gets its path later.
-fn open(what: &'static str, path: &Path, converted: Option<&Path>) -> Result<(&'static str, File), CliError> {
+fn open(what: &'static str, path: &Path, converted: Option<&Path>) -> Result<(String, File), CliError> {
     let path = converted.unwrap_or(path);
     let name = check(what, path)?;
     let file = File::open(path).context(format_args!("{what}: {}", path.display()))?;
@@ -169,8 +192,8 @@ fn open(what: &'static str, path: &Path, converted: Option<&Path>) -> Result<(&'
     Ok((name, file))
 }
 
-/// Converts a file that the viewer does not read (DICOM, NRRD, MetaImage, pairs of files) to a NIfTI file in `folder`;
-/// `None` for any other file.
+/// Converts a file that the viewer does not read as one file (DICOM, NRRD, MetaImage, pairs of files) to a NIfTI file in `folder`;
+/// `None` for NIfTI and pictures.
 fn as_nifti(
     what: &'static str,
     path: &Path,
@@ -184,13 +207,20 @@ fn as_nifti(
     }
     if !dicom && !is_pair(path) {
         let format = sulcus_io::read_metadata(path).context(what)?.format();
-        // The only format that the viewer reads.
+        // The page knows that a picture is none of a patient, which NIfTI cannot state.
+        if format.is_some_and(|format| picture_ending(format).is_some()) {
+            if matches!(what, "mask" | "truth") {
+                memory::check_volume(path, size_of::<Label>())?;
+                sulcus_io::read_labels(path).context(what)?;
+            }
+            return Ok(None);
+        }
         if matches!(format, Some(VolumeFormat::Nifti1 | VolumeFormat::Nifti2)) {
             return Ok(None);
         }
     }
     memory::check_volume(path, if what == "image" { 0 } else { size_of::<Label>() })?;
-    let file = converted_file(what, folder)?;
+    let file = converted_file(what, ".nii", folder)?;
     if matches!(what, "image" | "map") {
         let volume = scans::read_stored(path, series.filter(|_| what == "image"), ui).context(what)?;
         sulcus_io::write_stored(&file, &volume, None, Texts::Drop).context(what)?;
@@ -203,8 +233,8 @@ fn as_nifti(
 }
 
 /// A new file in `folder` for what is converted.
-fn converted_file(what: &str, folder: &Path) -> Result<PathBuf, CliError> {
-    let file = folder.join(format!("{what}.nii"));
+fn converted_file(what: &str, ending: &str, folder: &Path) -> Result<PathBuf, CliError> {
+    let file = folder.join(format!("{what}{ending}"));
     private_file(&file).context(format_args!("making a file for a converted scan: {}", file.display()))?;
     Ok(file)
 }
@@ -219,15 +249,20 @@ fn private_file(path: &Path) -> std::io::Result<File> {
 }
 
 /// The file must exist and be a volume before a browser is opened. Returns its name on the server.
-fn check(what: &'static str, path: &Path) -> Result<&'static str, CliError> {
+fn check(what: &'static str, path: &Path) -> Result<String, CliError> {
     sulcus_io::read_info(path).context(format_args!("{what}"))?;
+    let format = sulcus_io::read_metadata(path).context(what)?.format();
     // The viewer detects compression by the content, not by the file name.
-    Ok(match what {
-        "image" => "image.nii.gz",
-        "mask" => "mask.nii.gz",
-        "map" => "map.nii.gz",
-        _ => "truth.nii.gz",
-    })
+    Ok(format!("{what}{}", format.and_then(picture_ending).unwrap_or(".nii.gz")))
+}
+
+fn picture_ending(format: VolumeFormat) -> Option<&'static str> {
+    match format {
+        VolumeFormat::Png => Some(".png"),
+        VolumeFormat::Jpeg => Some(".jpg"),
+        VolumeFormat::Tiff => Some(".tif"),
+        _ => None,
+    }
 }
 
 fn is_pair(path: &Path) -> bool {
