@@ -72,7 +72,7 @@ function guarded(action) {
   try {
     return action();
   } catch (error) {
-    loadError = typeof error === "string" ? error : `The viewer stopped (${error.message ?? error}). Reload the page to go on.`;
+    loadError = typeof error === "string" ? error : `The viewer stopped (${error.message ?? error}). Reload the page.`;
     showError();
     return undefined;
   }

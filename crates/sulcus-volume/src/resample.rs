@@ -78,7 +78,7 @@ pub fn resample(
     to: Xyz<usize>,
     interpolation: Xyz<Interpolation>,
 ) -> Result<Vec<f32>, VolumeError> {
-    along_axes(values, from, to, interpolation, SplineEnds::Held)
+    along_axes(values, from, to, interpolation, AxisResampling::new)
 }
 
 /// As [`resample`], but a cubic spline goes on beyond the first and last sample, through repetitions of them. This is what scikit-image's
@@ -95,24 +95,16 @@ pub fn resample_beyond_edges(
     to: Xyz<usize>,
     interpolation: Xyz<Interpolation>,
 ) -> Result<Vec<f32>, VolumeError> {
-    along_axes(values, from, to, interpolation, SplineEnds::Continued)
+    along_axes(values, from, to, interpolation, AxisResampling::beyond_edges)
 }
 
-/// What a cubic spline is beyond the first and last sample.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SplineEnds {
-    /// The edge value.
-    Held,
-    /// The spline through repetitions of the edge value.
-    Continued,
-}
-
+/// Resamples along each axis in turn; `along` gives the resampling from one number of samples to another.
 fn along_axes(
     values: &[f32],
     from: Xyz<usize>,
     to: Xyz<usize>,
     interpolation: Xyz<Interpolation>,
-    ends: SplineEnds,
+    along: fn(usize, usize, Interpolation) -> AxisResampling,
 ) -> Result<Vec<f32>, VolumeError> {
     let (Xyz(from), Xyz(to), Xyz(interpolation)) = (from, to, interpolation);
     if values.len() != from.iter().product::<usize>() || to.contains(&0) || from.contains(&0) {
@@ -124,7 +116,7 @@ fn along_axes(
     for axis in 0..3 {
         if shape[axis] != to[axis] {
             let inner = shape[..axis].iter().product();
-            let along = AxisResampling::with_ends(shape[axis], to[axis], interpolation[axis], ends);
+            let along = along(shape[axis], to[axis], interpolation[axis]);
             data = along.apply(&data, inner, 0..shape[axis], 0..to[axis])?;
             shape[axis] = to[axis];
         }
@@ -156,11 +148,16 @@ impl AxisResampling {
     /// Resampling from `from` samples to `to` samples; neither may be 0. With [`Interpolation::Cubic`] every target sample
     /// depends on all source samples.
     pub fn new(from: usize, to: usize, interpolation: Interpolation) -> Self {
-        Self::with_ends(from, to, interpolation, SplineEnds::Held)
+        let taps = taps(from, to, interpolation, |at, last| at.clamp(0.0, last));
+        Self { from, taps, interpolation }
     }
 
-    fn with_ends(from: usize, to: usize, interpolation: Interpolation, ends: SplineEnds) -> Self {
-        Self { from, taps: taps(from, to, interpolation, ends), interpolation }
+    /// The same, but a cubic spline goes on beyond the first and last sample.
+    fn beyond_edges(from: usize, to: usize, interpolation: Interpolation) -> Self {
+        if interpolation != Interpolation::Cubic {
+            return Self::new(from, to, interpolation);
+        }
+        Self { from, taps: taps(from, to, interpolation, |at, _| at), interpolation }
     }
 
     /// The range of source samples that a range of target samples depends on.
@@ -282,14 +279,13 @@ impl Tap {
     }
 }
 
-fn taps(from: usize, to: usize, interpolation: Interpolation, ends: SplineEnds) -> Vec<Tap> {
+/// `place` moves a position to where the source is interpolated, given the last sample.
+fn taps(from: usize, to: usize, interpolation: Interpolation, place: fn(f64, f64) -> f64) -> Vec<Tap> {
     let step = from as f64 / to as f64;
     let last = from as f64 - 1.0;
     (0..to)
         .map(|i| {
-            let at = (i as f64 + 0.5) * step - 0.5;
-            let is_continued = interpolation == Interpolation::Cubic && ends == SplineEnds::Continued;
-            let at = if is_continued { at } else { at.clamp(0.0, last) };
+            let at = place((i as f64 + 0.5) * step - 0.5, last);
             let base = at.floor();
             match interpolation {
                 Interpolation::Nearest => {

@@ -69,7 +69,6 @@ impl Machine {
     }
 
     /// Bfloat16 with AMX.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(unreachable_code, reason = "only x86-64 has AMX"))]
     pub(super) fn bf16(amx: Amx) -> Self {
         let instruction_set = InstructionSet::Amx;
         let lanes = bf16_lanes(instruction_set).unwrap_or(LaneType::ArrayBf16);

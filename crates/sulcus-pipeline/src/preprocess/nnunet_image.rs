@@ -30,9 +30,10 @@ fn resample_channel(
     let ranges = ranges(&values, from, separate);
     let mut resized = resample_beyond_edges(&values, Xyz(from), Xyz(between), Xyz(interpolation))?;
     drop(values);
-    let slices = Slices::new(between, separate);
-    for (index, value) in resized.iter_mut().enumerate() {
-        if let Some((low, high)) = ranges.get(slices.of(index)) {
+    // The values of a slice across an axis lie in runs of as many values as the axes before it have together.
+    let stride = stride(between, separate);
+    for (values, [low, high]) in resized.chunks_mut(stride).zip(ranges.iter().cycle()) {
+        for value in values {
             *value = value.max(*low).min(*high);
         }
     }
@@ -42,32 +43,18 @@ fn resample_channel(
     Ok(resample_beyond_edges(&resized, Xyz(between), Xyz(to), Xyz(interpolation))?)
 }
 
-/// Which slice across an axis a value of a grid is in. Without an axis the grid is one slice.
-#[derive(Clone, Copy)]
-struct Slices {
-    stride: usize,
-    count: usize,
-}
-
-impl Slices {
-    fn new(shape: [usize; 3], axis: Option<usize>) -> Self {
-        match axis {
-            Some(axis) => Self { stride: shape[..axis].iter().product(), count: shape[axis] },
-            None => Self { stride: 1, count: 1 },
-        }
-    }
-
-    fn of(self, index: usize) -> usize {
-        index / self.stride.max(1) % self.count.max(1)
-    }
+/// The number of neighbouring values in the same slice across an axis. Without an axis the grid is one slice.
+fn stride(shape: [usize; 3], axis: Option<usize>) -> usize {
+    shape[..axis.unwrap_or(3)].iter().product::<usize>().max(1)
 }
 
 /// The least and the greatest value of each slice.
-fn ranges(values: &[f32], shape: [usize; 3], axis: Option<usize>) -> Vec<(f32, f32)> {
-    let slices = Slices::new(shape, axis);
-    let mut ranges = vec![(f32::INFINITY, f32::NEG_INFINITY); slices.count];
-    for (index, value) in values.iter().enumerate() {
-        if let Some((low, high)) = ranges.get_mut(slices.of(index)) {
+fn ranges(values: &[f32], shape: [usize; 3], axis: Option<usize>) -> Vec<[f32; 2]> {
+    let count = axis.map_or(1, |axis| shape[axis]);
+    let mut ranges = vec![[f32::INFINITY, f32::NEG_INFINITY]; count];
+    for (index, values) in values.chunks(stride(shape, axis)).enumerate() {
+        let [low, high] = &mut ranges[index % count];
+        for value in values {
             (*low, *high) = (low.min(*value), high.max(*value));
         }
     }

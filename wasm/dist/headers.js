@@ -1,0 +1,2 @@
+import{element as e}from"./elements.js";const p=["image","mask","truth","map"];let n;function d(r){return n??=r,{show:c}}function c(){const r=n.unit()>0;n.$("#header").replaceChildren(...p.flatMap((i,a)=>{const o=n.viewer().header(a).split(`
+`).filter(t=>(r?/^[ST]/:/./).test(t));if(!o.length)return[];const l=o.map(t=>t.split("	"));return[e("b",{textContent:i}),e("dl",{},...l.flatMap(([t,s])=>[e("dt",{textContent:t}),e("dd",{textContent:s})]))]}))}export{d as connect};
