@@ -107,7 +107,7 @@ pub(crate) enum Command {
                       patient, in RAS or LPS; 3D Slicer reads from the file which. Existing files are replaced.")]
     Mesh(MeshArgs),
     /// Show a scan and its masks, or the cases of a folder, in the browser, on this machine only
-    #[command(after_help = "Examples:\n  sulcus view scan.nii.gz --mask mask.nii.gz --truth truth.nii.gz\n  \
+    #[command(after_help = "Example:\n  sulcus view scan.nii.gz --mask mask.nii.gz --truth truth.nii.gz\n  \
                       sulcus view imagesTs --mask predictions --truth labelsTs\n\n\
                       A folder of scans is shown as a cohort to review: the worst case first where there is a truth or a\n\
                       map of probabilities, with a verdict and a note for each case, which are saved as CSV.")]

@@ -15,6 +15,8 @@ const ALWAYS: &[(&str, &str)] = &[
     (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
     (r"\b\d+ threads?\b", "N threads"),
     (r"\b\d+ processors?\b", "N processors"),
+    // Processors with AMX also train in bfloat16.
+    (r"Burn flex\); fp32(, bf16)?", "Burn flex); PRECISIONS"),
     (r"in \d+ place\(s\)", "in N place(s)"),
     (r"of \d+(\.\d+)? GB(\.?$| of memory)", "of N GB"),
     (r"within \d\.\de-\d+", "within N"),
