@@ -76,25 +76,24 @@ impl Tensors {
     }
 }
 
+fn measure<R>(bencher: Bencher, case: &Case, mut pass: impl FnMut(&ConvShape, &mut Tensors) -> R) {
+    let mut tensors = Tensors::new(&case.shape);
+    bencher.counter(tensors.operations(&case.shape)).bench_local(|| pass(&case.shape, &mut tensors));
+}
+
 #[divan::bench(args = cases())]
 fn forward(bencher: Bencher, case: &Case) {
-    let Tensors { x, weight, mut y } = Tensors::new(&case.shape);
-    let operations = Tensors::new(&case.shape).operations(&case.shape);
-    bencher.counter(operations).bench_local(|| conv_forward(&case.shape, &[&x], &weight, None, &mut y));
+    measure(bencher, case, |shape, t| conv_forward(shape, &[&t.x], &t.weight, None, &mut t.y));
 }
 
 #[divan::bench(args = cases())]
 fn input_gradient(bencher: Bencher, case: &Case) {
-    let Tensors { mut x, weight, y } = Tensors::new(&case.shape);
-    let operations = Tensors::new(&case.shape).operations(&case.shape);
-    bencher.counter(operations).bench_local(|| conv_input_gradient(&case.shape, &weight, &y, &mut [&mut x]));
+    measure(bencher, case, |shape, t| conv_input_gradient(shape, &t.weight, &t.y, &mut [&mut t.x]));
 }
 
 #[divan::bench(args = cases())]
 fn weight_gradient(bencher: Bencher, case: &Case) {
-    let Tensors { x, mut weight, y } = Tensors::new(&case.shape);
-    let operations = Tensors::new(&case.shape).operations(&case.shape);
-    bencher.counter(operations).bench_local(|| conv_weight_gradient(&case.shape, &[&x], &y, &mut weight, None));
+    measure(bencher, case, |shape, t| conv_weight_gradient(shape, &[&t.x], &t.y, &mut t.weight, None));
 }
 
 /// The same in bfloat16, where the processor has AMX: cases without it are left out.
@@ -108,28 +107,19 @@ mod bf16 {
     #[divan::bench(args = cases_with_amx())]
     fn forward(bencher: Bencher, case: &Case) {
         let Some(bf16) = Bf16Convolution::detect() else { return };
-        let Tensors { x, weight, mut y } = Tensors::new(&case.shape);
-        let operations = Tensors::new(&case.shape).operations(&case.shape);
-        bencher.counter(operations).bench_local(|| bf16.forward(&case.shape, &[&x], &weight, None, &mut y));
+        measure(bencher, case, |shape, t| bf16.forward(shape, &[&t.x], &t.weight, None, &mut t.y));
     }
 
     #[divan::bench(args = cases_with_amx())]
     fn input_gradient(bencher: Bencher, case: &Case) {
         let Some(bf16) = Bf16Convolution::detect() else { return };
-        let Tensors { mut x, weight, y } = Tensors::new(&case.shape);
-        let operations = Tensors::new(&case.shape).operations(&case.shape);
-        let run = || bf16.input_gradient(&case.shape, &weight, &y, &mut [&mut x]);
-        bencher.counter(operations).bench_local(run);
+        measure(bencher, case, |shape, t| bf16.input_gradient(shape, &t.weight, &t.y, &mut [&mut t.x]));
     }
 
     #[divan::bench(args = cases_with_amx())]
     fn weight_gradient(bencher: Bencher, case: &Case) {
         let Some(bf16) = Bf16Convolution::detect() else { return };
-        let Tensors { x, mut weight, y } = Tensors::new(&case.shape);
-        let operations = Tensors::new(&case.shape).operations(&case.shape);
-        bencher
-            .counter(operations)
-            .bench_local(|| bf16.weight_gradient(&case.shape, &[&x], &y, &mut weight, None));
+        measure(bencher, case, |shape, t| bf16.weight_gradient(shape, &[&t.x], &t.y, &mut t.weight, None));
     }
 }
 

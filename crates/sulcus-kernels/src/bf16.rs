@@ -24,7 +24,7 @@ const MIN_CHANNELS: usize = 4;
 /// For fewer positions in a batch, packing the weights takes longer than the products.
 const MIN_POSITIONS: usize = 1024;
 
-/// Whether tiles are faster than single precision, for the number of channels that is summed over.
+/// Whether tiles are faster than single precision, for the number of channels that is summed over. The shape has been checked.
 fn prefers_tiles(shape: &ConvShape, channels: usize) -> bool {
     shape.taps() > 1 && channels >= MIN_CHANNELS && shape.batch * shape.output_plane() >= MIN_POSITIONS
 }
@@ -48,6 +48,7 @@ impl Bf16Convolution {
         bias: Option<&[f32]>,
         y: &mut [f32],
     ) -> Result<(), KernelError> {
+        shape.check()?;
         if prefers_tiles(shape, shape.inputs) {
             self.forward_tiles(shape, x, weight, bias, y)
         } else {
@@ -88,6 +89,7 @@ impl Bf16Convolution {
         dy: &[f32],
         dx: &mut [&mut [f32]],
     ) -> Result<(), KernelError> {
+        shape.check()?;
         if shape.stride == [1; 3] && prefers_tiles(shape, shape.outputs) {
             self.input_gradient_tiles(shape, weight, dy, dx)
         } else {
@@ -338,6 +340,16 @@ mod tests {
         assert!(second.iter().any(|value| !value.is_finite()));
         bf16.weight_gradient(&shape, &[&x], &dy, &mut second, None).unwrap();
         assert_eq!(bits(&first), bits(&second));
+    }
+
+    #[test]
+    fn shapes_that_are_not_supported_are_refused() {
+        let Some(bf16) = bf16() else { return };
+        for shape in [shape([16, 16], [5, 12, 37], [3; 3], [0; 3]), shape([16, 16], [5, 12, 37], [2; 3], [1; 3])] {
+            bf16.forward(&shape, &[&[]], &[], None, &mut []).unwrap_err();
+            bf16.input_gradient(&shape, &[], &[], &mut [&mut []]).unwrap_err();
+            bf16.weight_gradient(&shape, &[&[]], &[], &mut [], None).unwrap_err();
+        }
     }
 
     #[test]

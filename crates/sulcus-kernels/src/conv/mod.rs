@@ -141,25 +141,6 @@ pub(crate) fn check_input_gradient(
     Ok(split)
 }
 
-/// Checks the lengths of the slices of a weight gradient; returns the channels of each input.
-fn check_weight_gradient(
-    shape: &ConvShape,
-    x: &[&[f32]],
-    dy: &[f32],
-    dw: &[f32],
-    db: Option<&[f32]>,
-) -> Result<ChannelSplit, KernelError> {
-    shape.check()?;
-    let lengths: Vec<usize> = x.iter().map(|tensor| tensor.len()).collect();
-    let split = ChannelSplit::new(shape, "x", &lengths)?;
-    shape::length("dy", shape.output_length(), dy.len())?;
-    shape::length("dw", shape.weight_length(), dw.len())?;
-    if let Some(db) = db {
-        shape::length("db", shape.outputs, db.len())?;
-    }
-    Ok(split)
-}
-
 /// The forward pass as a direct sum.
 pub(crate) fn forward_with(
     instruction_set: InstructionSet,
@@ -200,13 +181,9 @@ fn weight_gradient_with(
     dw: &mut [f32],
     db: Option<&mut [f32]>,
 ) -> Result<(), KernelError> {
-    let split = check_weight_gradient(shape, x, dy, dw, db.as_deref())?;
-    let shape = shape.flattened();
-    weight_gradient::run(instruction_set, &shape, x, &split, dy, dw);
-    if let Some(db) = db {
-        weight_gradient::bias(&shape, dy, db);
-    }
-    Ok(())
+    weight_gradient_by(shape, x, dy, dw, db, |split, dw| {
+        weight_gradient::run(instruction_set, &shape.flattened(), x, split, dy, dw);
+    })
 }
 
 /// The gradient of the weights with AMX, whose products are in bfloat16; that of the bias is in single precision.
@@ -219,8 +196,29 @@ pub(crate) fn tile_weight_gradient(
     dw: &mut [f32],
     db: Option<&mut [f32]>,
 ) -> Result<(), KernelError> {
-    let split = check_weight_gradient(shape, x, dy, dw, db.as_deref())?;
-    tile_weight_gradient::run(amx, shape, x, &split, dy, dw);
+    weight_gradient_by(shape, x, dy, dw, db, |split, dw| {
+        tile_weight_gradient::run(amx, shape, x, split, dy, dw);
+    })
+}
+
+/// Checks the lengths of the slices, computes `dw` by `run`, which gets the channels of each input, and `db`.
+fn weight_gradient_by(
+    shape: &ConvShape,
+    x: &[&[f32]],
+    dy: &[f32],
+    dw: &mut [f32],
+    db: Option<&mut [f32]>,
+    run: impl FnOnce(&ChannelSplit, &mut [f32]),
+) -> Result<(), KernelError> {
+    shape.check()?;
+    let lengths: Vec<usize> = x.iter().map(|tensor| tensor.len()).collect();
+    let split = ChannelSplit::new(shape, "x", &lengths)?;
+    shape::length("dy", shape.output_length(), dy.len())?;
+    shape::length("dw", shape.weight_length(), dw.len())?;
+    if let Some(db) = &db {
+        shape::length("db", shape.outputs, db.len())?;
+    }
+    run(&split, dw);
     if let Some(db) = db {
         weight_gradient::bias(shape, dy, db);
     }
