@@ -19,61 +19,49 @@ const TARGET: &str = "wasm32-unknown-unknown";
 /// The files that a browser loads to view and compare NIfTI files, and their maximum size, compressed like by a web server.
 const CORE: Part = Part {
     name: "sulcus-viewer",
-    module: Some(Module { package: "sulcus-viewer", speed: Speed::Small, file: "sulcus_viewer" }),
+    module: Some(Speed::Small),
     pages: &["index.html", "viewer.js"],
     max_gzipped_bytes: 95 * 1024,
 };
 /// The files that are loaded on demand.
 const TOOLS: Part = Part {
     name: "sulcus-viewer-tools",
-    module: Some(Module { package: "sulcus-viewer-tools", speed: Speed::Small, file: "sulcus_viewer_tools" }),
+    module: Some(Speed::Small),
     pages: &["tools.js", "elements.js", "requests.js", "headers.js"],
     max_gzipped_bytes: 160 * 1024,
 };
 /// The files that are loaded to read DICOM and other formats.
 const FORMATS: Part = Part {
     name: "sulcus-viewer-formats",
-    module: Some(Module { package: "sulcus-viewer-formats", speed: Speed::Small, file: "sulcus_viewer_formats" }),
+    module: Some(Speed::Small),
     pages: &["loading.js", "worker.js"],
     max_gzipped_bytes: 400 * 1024,
 };
 /// The files that are loaded to read pictures.
 const PICTURES: Part = Part {
     name: "sulcus-viewer-pictures",
-    module: Some(Module {
-        package: "sulcus-viewer-pictures",
-        speed: Speed::Small,
-        file: "sulcus_viewer_pictures",
-    }),
+    module: Some(Speed::Small),
     pages: &["decoder.js"],
     max_gzipped_bytes: 280 * 1024,
 };
 /// The files that are loaded to save a DICOM segmentation.
 const SEGMENTATION: Part = Part {
     name: "sulcus-viewer-segmentation",
-    module: Some(Module {
-        package: "sulcus-viewer-segmentation",
-        speed: Speed::Small,
-        file: "sulcus_viewer_segmentation",
-    }),
+    module: Some(Speed::Small),
     pages: &["encoder.js"],
     max_gzipped_bytes: 450 * 1024,
 };
 /// The files that are loaded to predict.
 const ENGINE: Part = Part {
     name: "sulcus-viewer-engine",
-    module: Some(Module { package: "sulcus-viewer-engine", speed: Speed::Fast, file: "sulcus_viewer_engine" }),
+    module: Some(Speed::Fast),
     pages: &["predict.js", "engine.js"],
     max_gzipped_bytes: 400 * 1024,
 };
 /// The files that are loaded to show surfaces.
 const SURFACES: Part = Part {
     name: "sulcus-viewer-surfaces",
-    module: Some(Module {
-        package: "sulcus-viewer-surfaces",
-        speed: Speed::Small,
-        file: "sulcus_viewer_surfaces",
-    }),
+    module: Some(Speed::Small),
     pages: &["meshes.js", "webgl.js", "mesher.js"],
     max_gzipped_bytes: 60 * 1024,
 };
@@ -147,53 +135,39 @@ impl Speed {
     }
 }
 
-/// Files of the page that are loaded together.
+/// Files of the page that are loaded together, with a WebAssembly module and its glue or without.
 struct Part {
+    /// The package of the module, or what the part is called without one.
     name: &'static str,
-    module: Option<Module>,
+    /// What the module is compiled for, if there is one.
+    module: Option<Speed>,
     pages: &'static [&'static str],
     max_gzipped_bytes: usize,
 }
 
-/// A WebAssembly module with its glue.
-struct Module {
-    package: &'static str,
-    speed: Speed,
-    file: &'static str,
-}
+impl Part {
+    /// The name of the module's files, without ending.
+    fn stem(&self) -> String {
+        self.name.replace('-', "_")
+    }
 
-impl Module {
     fn wasm(&self) -> String {
-        format!("{}_bg.wasm", self.file)
+        format!("{}_bg.wasm", self.stem())
     }
 
     fn glue(&self) -> String {
-        format!("{}.js", self.file)
+        format!("{}.js", self.stem())
     }
 
-    fn build(&self, root: &Path, staging: &Path) -> Result<(), String> {
-        let module = compile(root, self)?;
-        let bindgen = wasm_bindgen(root)?;
-        run(Command::new(bindgen)
-            .args(["--target", "web", "--no-typescript", "--omit-default-module-path"])
-            .args(["--remove-name-section", "--remove-producers-section", "--out-dir"])
-            .args([staging, &module]))?;
-        optimise(&staging.join(self.wasm()), self.speed)?;
-        let glue = staging.join(self.glue());
-        write(&glue, &shorten(&read(&glue)?, "js")?)
-    }
-}
-
-impl Part {
     /// The files in `wasm/dist`.
     fn files(&self) -> Vec<String> {
-        let of_module = self.module.iter().flat_map(|module| [module.glue(), module.wasm()]);
+        let of_module = self.module.iter().flat_map(|_| [self.glue(), self.wasm()]);
         self.pages.iter().map(|page| (*page).to_owned()).chain(of_module).collect()
     }
 
     fn build(&self, root: &Path, staging: &Path) -> Result<(), String> {
-        if let Some(module) = &self.module {
-            module.build(root, staging)?;
+        if let Some(speed) = self.module {
+            self.build_module(speed, root, staging)?;
         }
         for page in self.pages {
             let text = read(&root.join("wasm/page").join(page))?;
@@ -203,6 +177,19 @@ impl Part {
             )?;
         }
         Ok(())
+    }
+
+    fn build_module(&self, speed: Speed, root: &Path, staging: &Path) -> Result<(), String> {
+        let built = compile_target(root, &["--package", self.name, "--lib"], speed, speed.features())?;
+        let module = built.join(format!("{}.wasm", self.stem()));
+        let bindgen = wasm_bindgen(root)?;
+        run(Command::new(bindgen)
+            .args(["--target", "web", "--no-typescript", "--omit-default-module-path"])
+            .args(["--remove-name-section", "--remove-producers-section", "--out-dir"])
+            .args([staging, &module]))?;
+        optimise(&staging.join(self.wasm()), speed)?;
+        let glue = staging.join(self.glue());
+        write(&glue, &shorten(&read(&glue)?, "js")?)
     }
 
     /// The size of the files, compressed.
@@ -305,12 +292,6 @@ pub(crate) fn check_kernels(root: &Path) -> Result<(), String> {
         return Err(format!("the kernels give other bits with SIMD128: {vectors:x} instead of {plain:x}"));
     }
     Ok(())
-}
-
-fn compile(root: &Path, module: &Module) -> Result<PathBuf, String> {
-    let Module { package, speed, file } = module;
-    let built = compile_target(root, &["--package", package, "--lib"], *speed, speed.features())?;
-    Ok(built.join(format!("{file}.wasm")))
 }
 
 /// Compiles a target of a package for WebAssembly with target features; returns the folder with what was built.
