@@ -1,15 +1,17 @@
 //! Scores of masks against reference masks, collected case by case and printed as tables.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
+use sulcus_io::VolumeMetadata;
 use sulcus_metrics::{CaseScores, LabelScores, MeanScores, Summary, mask_ignored_voxels};
 use sulcus_model::Structure;
 use sulcus_pipeline::PipelineError;
 use sulcus_volume::{GridUnit, Label, LabelMap, LabelTable};
 
-use crate::error::CliError;
+use crate::error::{CliError, with_causes};
 use crate::input::{cases, label_file};
-use crate::output;
+use crate::{memory, output};
 
 /// Which labels are scored.
 #[derive(Debug, Clone)]
@@ -82,9 +84,7 @@ impl ScoreCollector {
             }
             None => (prediction, truth),
         };
-        let mut present: BTreeSet<Label> =
-            prediction.counts().into_keys().chain(truth.counts().into_keys()).collect();
-        present.remove(&0);
+        let present = present_labels(prediction, truth);
         let structures = match &self.labels {
             ScoredLabels::Present => present.iter().copied().map(Structure::label).collect(),
             ScoredLabels::Known { structures, .. } => {
@@ -120,6 +120,21 @@ impl ScoreCollector {
         }
         (Summary::new(self.cases, self.nsd_mm), structures, table)
     }
+}
+
+/// The labels that occur in either mask.
+pub(crate) fn present_labels(one: &LabelMap, other: &LabelMap) -> BTreeSet<Label> {
+    one.counts().into_keys().chain(other.counts().into_keys()).filter(|label| *label != 0).collect()
+}
+
+/// Reads one of two masks that are compared.
+///
+/// # Errors
+/// A message when it cannot be read, or two such masks would need more memory than there is.
+pub(crate) fn read_mask(path: &Path) -> Result<(LabelMap, VolumeMetadata), String> {
+    // Both masks are held at the same time.
+    memory::check_volume(path, 2 * size_of::<Label>()).map_err(|error| error.message().to_owned())?;
+    sulcus_io::read_labels(path).map_err(|error| with_causes(&error))
 }
 
 /// Maximum number of labels side by side in a table, so that it fits a terminal.

@@ -37,6 +37,8 @@
 mod error;
 mod inference;
 mod nnunet;
+#[cfg(test)]
+mod nnunet_functions;
 mod pack;
 mod parity;
 mod plausibility;

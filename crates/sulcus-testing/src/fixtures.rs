@@ -30,3 +30,9 @@ pub fn shared_data(name: &str) -> Option<PathBuf> {
     sulcus_harness::skip_part(format_args!("{name} is not on this machine"));
     None
 }
+
+/// Writes a file, with the folders that it is in.
+pub fn write_file(path: &Path, bytes: &[u8]) {
+    std::fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("the folders can be made");
+    std::fs::write(path, bytes).expect("the file can be written");
+}

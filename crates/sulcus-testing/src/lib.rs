@@ -17,7 +17,7 @@ mod random;
 #[cfg(feature = "model")]
 mod spec;
 
-pub use fixtures::{bundled, bundled_scan, bundled_truth, repository, shared_data};
+pub use fixtures::{bundled, bundled_scan, bundled_truth, repository, shared_data, write_file};
 pub use nifti::{NiftiFile, gzip, nifti};
 pub use random::{Noise, Random};
 #[cfg(feature = "model")]

@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sulcus_metrics::Summary;
 use sulcus_model::Structure;
-use sulcus_volume::{Label, LabelMap, LabelTable};
+use sulcus_volume::{LabelMap, LabelTable};
 
 use super::predict::PROBABILITIES_SUFFIX;
 use crate::args::EvaluateArgs;
 use crate::error::{CliError, with_causes};
 use crate::files;
 use crate::input::{cases, label_file};
-use crate::memory;
 use crate::output::{self, Ui, count, printable};
 use crate::report::{self, Report};
 use crate::scores::{self, ScoreCollector, ScoredLabels};
@@ -107,12 +106,7 @@ fn add(
     let Some(prediction) = &pair.prediction else {
         return Err(format!("there is no prediction with this name in {}", predictions.display()));
     };
-    let read = |what: &str, path: &Path| {
-        // Both masks are held at the same time.
-        memory::check_volume(path, 2 * size_of::<Label>())
-            .map_err(|error| format!("{what}: {}", error.message()))?;
-        sulcus_io::read_labels(path).map_err(|error| format!("{what}: {}", with_causes(&error)))
-    };
+    let read = |what: &str, path: &Path| scores::read_mask(path).map_err(|error| format!("{what}: {error}"));
     let (predicted, source) = read("the prediction", prediction)?;
     let (truth, truth_source) = read("the truth", &pair.truth)?;
     let mut by_name = |what: &str, path: &Path, mask: LabelMap, own: Option<&LabelTable>| {
@@ -182,13 +176,7 @@ fn by_name(folder: &Path) -> Result<BTreeMap<String, PathBuf>, CliError> {
     let mut found = BTreeMap::new();
     for path in cases::volumes_in(folder)? {
         let Some(name) = cases::case_name(&path) else { continue };
-        if let Some(other) = found.insert(name.clone(), path.clone()) {
-            return Err(CliError::usage(format_args!(
-                "two files have the case name `{name}`: {} and {}",
-                other.display(),
-                path.display()
-            )));
-        }
+        cases::add_file(&mut found, name, path).map_err(CliError::usage)?;
     }
     Ok(found)
 }

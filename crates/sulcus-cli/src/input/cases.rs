@@ -56,6 +56,19 @@ pub(crate) fn volumes_in(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
     Ok(files)
 }
 
+/// Adds the file of a case.
+///
+/// # Errors
+/// A message when another file has the same name.
+pub(crate) fn add_file(found: &mut BTreeMap<String, PathBuf>, name: String, path: PathBuf) -> Result<(), String> {
+    match found.insert(name.clone(), path.clone()) {
+        Some(other) => {
+            Err(format!("two files have the case name `{name}`: {} and {}", other.display(), path.display()))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The DICOM series of a folder: the folder itself when it contains DICOM files, otherwise each of its subfolders that does,
 /// as in an export with one folder per patient.
 fn series_in(folder: &Path) -> Vec<PathBuf> {

@@ -70,8 +70,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let make = |path: &str| {
             let path = home.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, b"").unwrap();
+            sulcus_testing::write_file(&path, b"");
             path
         };
         let found = |truth: &str| image_of(&home.path().join(truth));

@@ -51,8 +51,7 @@ impl Model {
         let mut inside = PathBuf::new();
         for (file, bytes) in files {
             let path = folder.path().join(&file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, bytes).unwrap();
+            sulcus_testing::write_file(&path, &bytes);
             if file.ends_with("/plans.json") {
                 inside = path.parent().unwrap().to_path_buf();
             }
@@ -75,9 +74,7 @@ impl Model {
     }
 
     pub(crate) fn write(&self, file: &str, bytes: &[u8]) {
-        let path = self.inside.join(file);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
+        sulcus_testing::write_file(&self.inside.join(file), bytes);
     }
 
     /// Changes a JSON file.

@@ -63,33 +63,13 @@ fn ranges(values: &[f32], shape: [usize; 3], axis: Option<usize>) -> Vec<[f32; 2
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-    use sulcus_model::{NnunetResampling, ResamplingMethod};
+    use sulcus_model::ResamplingMethod;
 
     use super::*;
-
-    #[derive(Deserialize)]
-    struct Functions {
-        resampling: Vec<Case>,
-    }
-
-    /// What nnU-Net's own function computed (`tests/peers/nnunet_numerics.py`); all triples are z, y, x.
-    #[derive(Deserialize)]
-    struct Case {
-        rule: NnunetResampling,
-        dtype: String,
-        from: [usize; 3],
-        to: [usize; 3],
-        from_mm: [f64; 3],
-        to_mm: [f64; 3],
-        values: String,
-        found: String,
-    }
+    use crate::nnunet_functions::{functions, words};
 
     fn floats(hexadecimal: &str) -> Vec<f32> {
-        let digit = |at: usize| u8::from_str_radix(&hexadecimal[at..at + 2], 16).unwrap();
-        let bytes: Vec<u8> = (0..hexadecimal.len()).step_by(2).map(digit).collect();
-        bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+        words::<4>(hexadecimal).into_iter().map(f32::from_le_bytes).collect()
     }
 
     fn interpolation(order: u8) -> Option<Interpolation> {
@@ -103,10 +83,8 @@ mod tests {
 
     #[test]
     fn values_are_those_of_nnunet() {
-        let functions = include_str!("../../tests/fixtures/nnunet_functions.json");
-        let functions: Functions = serde_json::from_str(functions).unwrap();
         let (mut compared, mut separately) = (0, 0);
-        for case in functions.resampling.into_iter().filter(|case| case.dtype == "f4") {
+        for case in functions().resampling.into_iter().filter(|case| case.dtype == "f4") {
             let ResamplingMethod::Spline { order, order_z } = case.rule.method else { continue };
             let (Some(in_plane), Some(along)) = (interpolation(order), interpolation(order_z)) else { continue };
             let mut reversed = [case.from_mm, case.to_mm];

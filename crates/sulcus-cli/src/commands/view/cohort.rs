@@ -219,13 +219,8 @@ fn by_name(folder: &Path, are_images: bool) -> Result<BTreeMap<String, PathBuf>,
             Some((name, _)) if names.contains(&format!("{name}_0000")) => continue,
             _ => stem.strip_suffix(".seg").unwrap_or(&stem),
         };
-        if let Some(other) = found.insert(name.to_owned(), path.clone()) {
-            return Err(CliError::failed(format_args!(
-                "two files have the case name `{name}`: {} and {}",
-                other.display(),
-                path.display()
-            )));
-        }
+        let name = name.to_owned();
+        cases::add_file(&mut found, name, path).map_err(CliError::failed)?;
     }
     Ok(found)
 }
@@ -237,9 +232,7 @@ mod tests {
     fn folder(files: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for file in files {
-            let path = folder.path().join(file);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, b"").unwrap();
+            sulcus_testing::write_file(&folder.path().join(file), b"");
         }
         folder
     }

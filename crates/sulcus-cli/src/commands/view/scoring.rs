@@ -4,12 +4,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sulcus_metrics::count_labels;
-use sulcus_volume::{Image, Label, LabelMap, LabelTable};
+use sulcus_io::VolumeMetadata;
+use sulcus_metrics::{Counts, count_labels, mean_defined};
+use sulcus_volume::{Image, Label, LabelMap};
 
 use super::cohort::{Case, Cohort, Entry, json};
 use crate::error::with_causes;
 use crate::memory;
+use crate::scores::{present_labels, read_mask};
 
 /// The list is written again after this time at the earliest: it can have thousands of cases.
 const UPDATE: Duration = Duration::from_millis(500);
@@ -48,19 +50,17 @@ fn score(case: &Case, entry: &mut Entry) {
 
 /// The mean Dice as `sulcus evaluate` computes it for a case: over the labels that occur in either mask. `None` if both are empty.
 fn mean_dice(mask: &Path, truth: &Path) -> Result<Option<f64>, String> {
-    let (truth, truth_names) = read_labels(truth)?;
-    let (mask, mask_names) = read_labels(mask)?;
-    let names = truth_names.clone().unwrap_or_default().completed_by(&mask_names.clone().unwrap_or_default());
-    let renumbered = |labels: LabelMap, own: Option<&LabelTable>| {
-        labels.renumbered(own, &names).map_err(|error| with_causes(&error))
+    let (truth, of_truth) = read_mask(truth)?;
+    let (mask, of_mask) = read_mask(mask)?;
+    let table = |source: &VolumeMetadata| source.label_table().cloned().unwrap_or_default();
+    let names = table(&of_truth).completed_by(&table(&of_mask));
+    let renumbered = |labels: LabelMap, source: &VolumeMetadata| {
+        labels.renumbered(source.label_table(), &names).map_err(|error| with_causes(&error))
     };
-    let (truth, mask) = (renumbered(truth, truth_names.as_ref())?, renumbered(mask, mask_names.as_ref())?);
-    let mut labels: Vec<Label> = truth.counts().into_keys().chain(mask.counts().into_keys()).collect();
-    labels.retain(|label| *label != 0);
-    labels.sort_unstable();
-    labels.dedup();
+    let (truth, mask) = (renumbered(truth, &of_truth)?, renumbered(mask, &of_mask)?);
+    let labels: Vec<Label> = present_labels(&mask, &truth).into_iter().collect();
     let counts = count_labels(&mask, &truth, &labels).map_err(|error| with_causes(&error))?;
-    Ok(mean(counts.iter().filter_map(sulcus_metrics::Counts::dice)))
+    Ok(mean_defined(counts.iter().map(Counts::dice)))
 }
 
 /// The mean confidence over the voxels that the mask labels: the largest probability of a voxel, or in a map of one channel the value or, if
@@ -68,7 +68,7 @@ fn mean_dice(mask: &Path, truth: &Path) -> Result<Option<f64>, String> {
 fn mean_confidence(mask: &Path, map: &Path) -> Result<Option<f64>, String> {
     memory::check_volume(map, size_of::<f32>()).map_err(|error| error.message().to_owned())?;
     let image = sulcus_io::read_scan(map).map_err(|error| with_causes(&error))?.image;
-    let (mask, _) = read_labels(mask)?;
+    let (mask, _) = read_mask(mask)?;
     mask.geometry().check_same_grid(image.geometry()).map_err(|error| with_causes(&error))?;
     let name = map.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     Ok(confidence_of(&image, &mask, ["uncertainty", "entropy"].iter().any(|word| name.contains(word))))
@@ -85,19 +85,7 @@ fn confidence_of(image: &Image, mask: &LabelMap, is_uncertainty: bool) -> Option
     if !values.iter().all(|value| (0.0..=1.0).contains(value)) {
         return None;
     }
-    mean(values.into_iter().map(|value| f64::from(if is_uncertainty { 1.0 - value } else { value })))
-}
-
-fn read_labels(path: &Path) -> Result<(LabelMap, Option<LabelTable>), String> {
-    // Two masks are held at the same time.
-    memory::check_volume(path, 2 * size_of::<Label>()).map_err(|error| error.message().to_owned())?;
-    let (labels, source) = sulcus_io::read_labels(path).map_err(|error| with_causes(&error))?;
-    Ok((labels, source.label_table().cloned()))
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (n, sum) = values.fold((0_usize, 0.0), |(n, sum), value| (n + 1, sum + value));
-    (n > 0).then(|| sum / n as f64)
+    mean_defined(values.into_iter().map(|value| Some(f64::from(if is_uncertainty { 1.0 - value } else { value }))))
 }
 
 #[cfg(test)]

@@ -1,86 +1,13 @@
 //! Compares with what nnU-Net's own functions computed (`tests/peers/nnunet_numerics.py`), to the bit.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use serde::Deserialize;
-use sulcus_model::{NnunetResampling, Normalisation};
+use sulcus_model::Normalisation;
 
 use super::normalize::{Channel, normalize};
 use super::window::gaussian;
 use crate::inference::tile_grid::tile_starts;
 use crate::nnunet::{F16, resample_channel, resample_mask};
-
-#[derive(Deserialize)]
-struct Functions {
-    resampling: Vec<Resampling>,
-    masks: Vec<Mask>,
-    normalisation: Vec<Normalising>,
-    gaussian: Vec<Gaussian>,
-    steps: Vec<Steps>,
-}
-
-#[derive(Deserialize)]
-struct Resampling {
-    rule: NnunetResampling,
-    dtype: String,
-    from: [usize; 3],
-    to: [usize; 3],
-    from_mm: [f64; 3],
-    to_mm: [f64; 3],
-    values: String,
-    found_dtype: String,
-    found: String,
-}
-
-#[derive(Deserialize)]
-struct Mask {
-    rule: NnunetResampling,
-    from: [usize; 3],
-    to: [usize; 3],
-    from_mm: [f64; 3],
-    to_mm: [f64; 3],
-    /// A digit for each voxel, one more than its label.
-    values: String,
-    found: String,
-}
-
-#[derive(Deserialize)]
-struct Normalising {
-    scheme: Normalisation,
-    full: [usize; 3],
-    #[serde(rename = "box")]
-    part: [[usize; 2]; 3],
-    transpose: [usize; 3],
-    shape: [usize; 3],
-    checksum: String,
-    first: String,
-}
-
-#[derive(Deserialize)]
-struct Gaussian {
-    tile: Vec<usize>,
-    checksum: String,
-    centre: f32,
-}
-
-#[derive(Deserialize)]
-struct Steps {
-    image: usize,
-    tile: usize,
-    step: f64,
-    starts: Vec<usize>,
-}
-
-fn functions() -> Functions {
-    serde_json::from_str(include_str!("../../../tests/fixtures/nnunet_functions.json")).unwrap()
-}
-
-fn bytes(hexadecimal: &str) -> Vec<u8> {
-    (0..hexadecimal.len()).step_by(2).map(|i| u8::from_str_radix(&hexadecimal[i..i + 2], 16).unwrap()).collect()
-}
-
-fn words<const N: usize>(hexadecimal: &str) -> Vec<[u8; N]> {
-    bytes(hexadecimal).as_chunks::<N>().0.to_vec()
-}
+use crate::nnunet_functions::{Mask, Normalising, Resampling, Steps, functions, words};
 
 fn checksum(bits: impl Iterator<Item = u64>) -> String {
     (1_u64..).zip(bits).fold(0_u64, |sum, (i, bits)| sum.wrapping_add(bits.wrapping_mul(i))).to_string()
