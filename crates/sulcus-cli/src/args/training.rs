@@ -83,7 +83,8 @@ pub(crate) struct PlanChoices {
 /// Which cases are held out.
 #[derive(Debug, Args)]
 pub(crate) struct SplitArgs {
-    /// The fold to hold out for scoring, from 0; `all` trains every fold, one after the other [default: 0]
+    /// The fold to hold out for scoring, from 0; with `all`, `train` trains every fold, one after the other, and `plan` makes
+    /// one plan from all cases, for `train --fold all --plan` [default: 0]
     #[arg(long, value_name = "K", value_parser = fold)]
     pub(crate) fold: Option<FoldChoice>,
     /// A file of folds in the form of nnU-Net's splits_final.json [default: the data set's own, else five random folds, which
@@ -107,7 +108,8 @@ pub(crate) struct TrainArgs {
     /// The folder of the run
     #[arg(short, long, value_name = "RUN")]
     pub(crate) output: PathBuf,
-    /// Train with a plan file of `sulcus plan`, which may be edited
+    /// Train with a plan file of `sulcus plan`, which may be edited; with `--fold all` it is the plan of every fold [default: each
+    /// fold is planned from its own training cases]
     #[arg(
         long,
         value_name = "F",

@@ -1,5 +1,6 @@
 //! `sulcus plan`: describes a data set and plans a training on it.
 
+use sulcus_dataset::SplitChoice;
 use sulcus_model::AxisRange;
 use sulcus_plan::{DeviceKind, Fingerprint, Plan, PlanFile, TrainConfig};
 use sulcus_train::device_kind;
@@ -7,7 +8,8 @@ use sulcus_volume::GridUnit;
 
 use super::train::config;
 use super::train::progress::TrainingProgress;
-use crate::args::PlanArgs;
+use crate::args::values::FoldChoice;
+use crate::args::{PlanArgs, SplitArgs};
 use crate::error::{CliError, Context};
 use crate::interrupt::Interrupt;
 use crate::output::rules::{normalisation, orientation, spacing};
@@ -19,7 +21,7 @@ pub(crate) fn run(args: &PlanArgs, ui: Ui) -> Result<(), CliError> {
     config.time_budget_secs = args.time_budget.map(|t| t.as_secs_f64());
     let interrupt = Interrupt::listen()?;
     let mut progress = TrainingProgress::new(ui, &interrupt);
-    let file = sulcus_train::plan(&dataset, &config::split_choice(&args.split), &config, &mut progress);
+    let file = sulcus_train::plan(&dataset, &cases(&args.split)?, &config, &mut progress);
     progress.finish();
     let file = file.context("planning")?;
     if let Some(path) = &args.output {
@@ -32,13 +34,35 @@ pub(crate) fn run(args: &PlanArgs, ui: Ui) -> Result<(), CliError> {
     }
     match &args.output {
         Some(path) => {
-            ui.note(format_args!("next: sulcus train {} -o RUN --plan {}", args.dataset.display(), path.display()))
+            let folds = if is_for_all_folds(&args.split) { " --fold all" } else { "" };
+            ui.note(format_args!(
+                "next: sulcus train {} -o RUN{folds} --plan {}",
+                args.dataset.display(),
+                path.display()
+            ))
         }
         None => {
             ui.note("`-o plan.json` writes the plan to a file, which can be edited before `sulcus train --plan`")
         }
     }
     Ok(())
+}
+
+fn is_for_all_folds(split: &SplitArgs) -> bool {
+    split.fold == Some(FoldChoice::All)
+}
+
+/// The cases from which the plan is made: the training cases of one fold, or for all folds all cases, as in nnU-Net.
+fn cases(split: &SplitArgs) -> Result<SplitChoice, CliError> {
+    if !is_for_all_folds(split) {
+        return Ok(config::split_choice(split));
+    }
+    if split.splits.is_some() {
+        return Err(CliError::usage(
+            "`--fold all` plans from all cases, whatever the folds are: leave out --splits",
+        ));
+    }
+    Ok(SplitChoice::All)
 }
 
 fn print(file: &PlanFile, config: &TrainConfig) -> Result<(), CliError> {

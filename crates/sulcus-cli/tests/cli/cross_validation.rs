@@ -160,6 +160,53 @@ fn invalid_folds_leave_no_files_and_unused_cases_are_named() {
     run(home.path(), &[&"train", &set, &"-o", &folder, &"--fold", &"all", &"--all"]).code(2);
 }
 
+/// nnU-Net's models have one plan for all folds.
+#[test]
+fn folds_of_one_plan_are_resumed_and_exported_as_one_nnunet_model() {
+    let home = tempfile::tempdir().unwrap();
+    let (set, folds, folder) = (small_set(home.path()), two_folds(home.path()), home.path().join("run"));
+    let plan = home.path().join("plan.json");
+    let options: [&dyn AsRef<std::ffi::OsStr>; 6] =
+        [&"--device", &"cpu", &"--preset", &"nnunet-2d", &"--patch", &"32,32"];
+    let of_all: [&dyn AsRef<std::ffi::OsStr>; 6] = [&"plan", &set, &"--fold", &"all", &"-o", &plan];
+    run(home.path(), &[&of_all[..], &options, &[&"--splits", &folds]].concat()).code(2).says("leave out --splits");
+    run(home.path(), &[&of_all[..], &options].concat()).code(0).says("--fold all --plan");
+    assert_eq!(json(&plan)["fingerprint"]["cases"], CASES.len());
+
+    let train = |more: &[&str]| {
+        let mut command = sulcus(home.path());
+        command.arg("train").arg(&set).arg("-o").arg(&folder).args(["--fold", "all"]).args(more);
+        ended(command.output().unwrap())
+    };
+    let (plan_path, splits) = (plan.to_str().unwrap(), folds.to_str().unwrap());
+    train(&["--epochs", "1", "--plan", plan_path, "--splits", splits]).code(0);
+    let record = json(&folder.join("crossvalidation.json"));
+    assert_eq!(record["one_plan"], true);
+    for fold in ["fold_0", "fold_1"] {
+        let trained = json(&folder.join(fold).join("run.json"));
+        assert_eq!(trained["plan"]["network"], json(&plan)["plan"]["network"]);
+        assert_eq!(trained["plan"]["patch"], json(&plan)["plan"]["patch"]);
+    }
+
+    // The plan is kept, so that a fold can be trained again without it, and only with it.
+    std::fs::remove_dir_all(folder.join("fold_1")).unwrap();
+    let mut other = json(&plan);
+    other["plan"]["batch_size"] = 3.into();
+    let other = file(home.path(), "other.json", other.to_string().as_bytes());
+    train(&["--resume", "--plan", other.to_str().unwrap()]).code(2).says("other settings");
+    train(&["--resume", "--plan", plan_path]).code(0).says("fold 0 (2 in all) is done");
+    std::fs::remove_dir_all(folder.join("fold_1")).unwrap();
+    train(&["--resume"]).code(0);
+
+    let exported = home.path().join("exported");
+    run(home.path(), &[&"export", &folder, &"--nnunet", &exported]).code(0).says("fold 0, 1");
+    for part in ["plans.json", "dataset.json", "fold_0/checkpoint_final.pth", "fold_1/checkpoint_final.pth"] {
+        assert!(exported.join(part).is_file(), "{part}");
+    }
+    std::fs::remove_file(folder.join("plan.json")).unwrap();
+    train(&["--resume"]).code(1).says("plan.json");
+}
+
 #[test]
 fn resumed_cross_validation_keeps_the_stated_patients() {
     let home = tempfile::tempdir().unwrap();

@@ -2,9 +2,9 @@ use std::path::{Path, PathBuf};
 
 use sulcus_dataset::{Dataset, Folds, Split, SplitChoice};
 use sulcus_metrics::Summary;
-use sulcus_plan::TrainConfig;
+use sulcus_plan::{PlanFile, TrainConfig};
 
-use super::begin::train;
+use super::begin::{train, train_by_plan};
 use super::cross_validation_manifest::{CrossManifest, CrossScores, FoldRecord, FoldResult};
 use super::files::{now_utc, read_versioned_json, write_json};
 use super::manifest::{DatasetRecord, Manifest, Status};
@@ -20,12 +20,14 @@ use crate::error::TrainError;
 /// | --- | --- |
 /// | `crossvalidation.json` | the [`CrossManifest`]: settings, and each fold's scores |
 /// | `splits_final.json` | the folds, in nnU-Net's format |
+/// | `plan.json` | the [`PlanFile`] of all folds, if they share one; otherwise each fold is planned from its own training cases |
 /// | `fold_0`, `fold_1`, … | one [`Run`] each |
 /// | `summary.json` | scores of all cases, each predicted by the fold that held it out; once all folds are finished |
 #[derive(Debug, Clone)]
 pub struct CrossValidation {
     folder: PathBuf,
     folds: Vec<Split>,
+    plan: Option<PlanFile>,
     manifest: CrossManifest,
 }
 
@@ -44,17 +46,24 @@ impl CrossValidation {
         folder.join(Self::FILE).is_file()
     }
 
-    /// Begins a cross-validation in `folder`, without training.
+    /// Begins a cross-validation in `folder`, without training. With a `plan` all folds are trained by it, as in nnU-Net; otherwise each
+    /// fold is planned from its own training cases.
     ///
     /// # Errors
-    /// When a setting is invalid, the folder already holds a run or a cross-validation, or it cannot be written.
+    /// When a setting is invalid, the plan does not fit the data set, the folder already holds a run or a cross-validation, or it
+    /// cannot be written.
     pub fn begin(
         dataset: &Dataset,
         folds: &Folds,
         config: &TrainConfig,
+        plan: Option<&PlanFile>,
         folder: &Path,
     ) -> Result<Self, TrainError> {
         config.check()?;
+        if let Some(PlanFile { plan, .. }) = plan {
+            plan.check()?;
+            plan.check_data(dataset.channels(), dataset.labels(), dataset.regions())?;
+        }
         if folder.join(Manifest::FILE).exists() || Self::is_in(folder) {
             return Err(TrainError::RunExists { folder: folder.to_path_buf() });
         }
@@ -69,6 +78,7 @@ impl CrossValidation {
             tool_version: concat!("sulcus ", env!("CARGO_PKG_VERSION")).into(),
             dataset: DatasetRecord::of(dataset),
             config: config.clone(),
+            one_plan: plan.is_some(),
             patients: dataset.grouped_patients(),
             started: now_utc(),
             updated: now_utc(),
@@ -79,7 +89,11 @@ impl CrossValidation {
             what: format!("the folder cannot be made: {e}"),
             file: folder.to_path_buf(),
         })?;
-        let mut begun = Self { folder: folder.to_path_buf(), folds: folds.folds.clone(), manifest };
+        let mut begun =
+            Self { folder: folder.to_path_buf(), folds: folds.folds.clone(), plan: plan.cloned(), manifest };
+        if let Some(plan) = plan {
+            plan.write(&folder.join(PlanFile::FILE))?;
+        }
         write_json(&begun.splits_file(), &begun.folds)?;
         begun.write()?;
         Ok(begun)
@@ -107,7 +121,8 @@ impl CrossValidation {
                 folds.len()
             )));
         }
-        Ok(Self { folder: folder.to_path_buf(), folds, manifest })
+        let plan = manifest.one_plan.then(|| PlanFile::read(&folder.join(PlanFile::FILE))).transpose()?;
+        Ok(Self { folder: folder.to_path_buf(), folds, plan, manifest })
     }
 
     /// The folder.
@@ -118,6 +133,11 @@ impl CrossValidation {
     /// The manifest, with the scores so far.
     pub fn manifest(&self) -> &CrossManifest {
         &self.manifest
+    }
+
+    /// The plan of all folds; `None` if each fold is planned from its own training cases.
+    pub fn plan(&self) -> Option<&PlanFile> {
+        self.plan.as_ref()
     }
 
     /// The folds.
@@ -177,7 +197,7 @@ impl CrossValidation {
     /// Trains a fold, or resumes it. The remaining time budget is divided evenly over the folds that are not finished.
     ///
     /// # Errors
-    /// As [`train`] and [`resume`].
+    /// As [`train`], [`train_by_plan`] and [`resume`].
     pub fn train_fold(
         &mut self,
         dataset: &Dataset,
@@ -204,7 +224,10 @@ impl CrossValidation {
             return resume(dataset, &folder, &options, observer);
         }
         let choice = SplitChoice::HoldOut { splits: Some(self.splits_file()), fold };
-        train(dataset, &choice, &config, &folder, observer)
+        match &self.plan {
+            Some(file) => train_by_plan(dataset, &choice, &config, &file.plan, &folder, observer),
+            None => train(dataset, &choice, &config, &folder, observer),
+        }
     }
 
     /// Removes its own files if no fold was begun, for example because of problems in the data set.
@@ -212,7 +235,8 @@ impl CrossValidation {
         if (0..self.folds.len()).any(|fold| self.fold_folder(fold).exists()) {
             return;
         }
-        for file in [Self::FILE, Self::SPLITS] {
+        let plan = self.plan.as_ref().map(|_| PlanFile::FILE);
+        for file in [Self::FILE, Self::SPLITS].into_iter().chain(plan) {
             if let Err(error) = std::fs::remove_file(self.folder.join(file)) {
                 tracing::warn!("{file} could not be removed: {error}");
             }
@@ -335,6 +359,7 @@ mod tests {
         let mut cross = CrossValidation {
             folder: PathBuf::new(),
             folds: Vec::new(),
+            plan: None,
             manifest: CrossManifest {
                 format_version: CrossValidation::FORMAT_VERSION,
                 tool_version: String::new(),
@@ -344,6 +369,7 @@ mod tests {
                     layout: sulcus_dataset::Layout::Folders,
                 },
                 config: TrainConfig::from_preset("unet2d-lite").unwrap(),
+                one_plan: false,
                 patients: None,
                 started: String::new(),
                 updated: String::new(),

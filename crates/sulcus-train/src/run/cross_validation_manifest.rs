@@ -19,6 +19,9 @@ pub struct CrossManifest {
     pub dataset: DatasetRecord,
     /// The configuration of every fold. The time budget is that of all folds together.
     pub config: TrainConfig,
+    /// Whether all folds are trained by the plan in `plan.json`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_plan: bool,
     /// The patients of the data set, if some have several cases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patients: Option<Patients>,

@@ -80,7 +80,10 @@ fn write_fold(
             "the folds of a model of nnU-Net share one plan, but this one was planned in another way than the first: {}",
             folder.display()
         ))
-        .hint("export each fold into a folder of its own"));
+        .hint(
+            "train the folds by one plan (`sulcus plan DATASET --fold all -o plan.json`, then `sulcus train DATASET -o RUN --fold all \
+             --plan plan.json`), or export each fold into a folder of its own",
+        ));
     }
     let tensors = network_weights(&network).context(exporting)?;
     let named =

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sulcus_dataset::{Dataset, SplitChoice};
-use sulcus_plan::{DeviceKind, NetworkChoice, TrainConfig};
+use sulcus_plan::{DeviceKind, NetworkChoice, PlanFile, TrainConfig};
 use sulcus_train::{ResumeOptions, device_kind};
 
 use crate::args::values::FoldChoice;
@@ -28,12 +28,12 @@ pub(crate) fn of_choices(choices: &PlanChoices) -> Result<TrainConfig, CliError>
     Ok(config)
 }
 
-/// The settings of a training without a plan file.
+/// The settings of a training: those of its plan file if there is one, with the options that replace them.
 ///
 /// # Errors
 /// As [`of_choices`].
-pub(super) fn of_training(args: &TrainArgs) -> Result<TrainConfig, CliError> {
-    let mut config = of_choices(&args.choices)?;
+pub(super) fn of_plan_or_options(args: &TrainArgs, plan: Option<&PlanFile>) -> Result<TrainConfig, CliError> {
+    let mut config = plan.map_or_else(|| of_choices(&args.choices), |plan| Ok(plan.config.clone()))?;
     apply(args, &mut config);
     Ok(config)
 }
@@ -51,7 +51,7 @@ fn apply_choices(choices: &PlanChoices, config: &mut TrainConfig) {
 }
 
 /// Replaces the settings for which an option is given.
-pub(super) fn apply(args: &TrainArgs, config: &mut TrainConfig) {
+fn apply(args: &TrainArgs, config: &mut TrainConfig) {
     fn set<T>(target: &mut T, given: Option<T>) {
         if let Some(value) = given {
             *target = value;
@@ -90,7 +90,7 @@ pub(crate) fn split_choice(args: &SplitArgs) -> SplitChoice {
     } else {
         let fold = match args.fold {
             Some(FoldChoice::One(fold)) => fold,
-            // `plan --fold all` plans for the first fold.
+            // Cross-validations replace this by each of their folds.
             Some(FoldChoice::All) | None => 0,
         };
         SplitChoice::HoldOut { splits: args.splits.clone(), fold }
@@ -119,8 +119,16 @@ pub(super) fn differs(args: &TrainArgs, started: &TrainConfig) -> bool {
     given != *started
 }
 
+/// Whether a plan file with the options contradicts the settings with which a training was started.
+pub(super) fn differs_from_plan(args: &TrainArgs, file: &PlanFile, started: &TrainConfig) -> bool {
+    let mut given = file.config.clone();
+    apply(args, &mut given);
+    keep_changeable(&mut given, started);
+    given.open_choices() != started.open_choices()
+}
+
 /// Ignores the settings that may change when a training continues: they affect when and where it runs, not its result.
-pub(super) fn keep_changeable(given: &mut TrainConfig, started: &TrainConfig) {
+fn keep_changeable(given: &mut TrainConfig, started: &TrainConfig) {
     (given.epochs, given.time_budget_secs) = (started.epochs, started.time_budget_secs);
     (given.device, given.workers) = (started.device.clone(), started.workers);
     given.cache.clone_from(&started.cache);

@@ -8,7 +8,7 @@ use sulcus_runtime::ort::OrtLibrary;
 use sulcus_train::{CrossValidation, Run, TrainOutcome};
 
 use super::progress::{self, TrainingProgress};
-use super::{config, other_settings};
+use super::{config, other_settings, read_plan};
 use crate::args::TrainArgs;
 use crate::args::values::FoldChoice;
 use crate::commands::export;
@@ -67,19 +67,9 @@ pub(super) fn run(args: &TrainArgs, library: &OrtLibrary, ui: Ui) -> Result<(), 
     summarise(all, ui)
 }
 
-fn refuse_plan(args: &TrainArgs) -> Result<(), CliError> {
-    if args.plan.is_some() {
-        return Err(CliError::usage(
-            "`--plan` applies to one fold: each fold of `--fold all` is planned from its own training cases",
-        )
-        .hint("train the folds one by one, with `--fold K --plan F` and one -o each"));
-    }
-    Ok(())
-}
-
 fn start(args: &TrainArgs, dataset: &Dataset, ui: Ui) -> Result<(CrossValidation, FolderLock), CliError> {
-    refuse_plan(args)?;
-    let config = config::of_training(args)?;
+    let plan = read_plan(args)?;
+    let config = config::of_plan_or_options(args, plan.as_ref())?;
     let folds = dataset.folds(args.split.splits.as_deref()).context("training")?;
     // Each fold reports the patients that a file of splits has on both sides.
     for note in dataset.patient_notes(&config::split_choice(&args.split), &[]) {
@@ -96,7 +86,7 @@ fn start(args: &TrainArgs, dataset: &Dataset, ui: Ui) -> Result<(CrossValidation
     let is_new = !args.output.exists();
     files::ensure_writable(&args.output)?;
     let lock = FolderLock::exclusive(&args.output, FolderLock::RUN)?;
-    match CrossValidation::begin(dataset, &folds, &config, &args.output).context("training") {
+    match CrossValidation::begin(dataset, &folds, &config, plan.as_ref(), &args.output).context("training") {
         Ok(all) => Ok((all, lock)),
         Err(error) => {
             drop(lock);
@@ -111,13 +101,16 @@ fn start(args: &TrainArgs, dataset: &Dataset, ui: Ui) -> Result<(CrossValidation
 
 /// A cross-validation keeps its settings when it is resumed, like a single run.
 fn resume(args: &TrainArgs, dataset: &Dataset) -> Result<(CrossValidation, FolderLock), CliError> {
-    refuse_plan(args)?;
     let mut all = CrossValidation::open(&args.output).context("resuming")?;
     let other_folds = match (args.split.splits.as_deref(), &args.split.patients) {
         (None, None) => false,
         (splits, _) => dataset.folds(splits).context("resuming")?.folds != all.folds(),
     };
-    if config::differs(args, &all.manifest().config) || other_folds {
+    let other_plan = read_plan(args)?.is_some_and(|file| {
+        all.plan().is_none_or(|started| file.plan != started.plan)
+            || config::differs_from_plan(args, &file, &all.manifest().config)
+    });
+    if config::differs(args, &all.manifest().config) || other_folds || other_plan {
         return Err(other_settings(&args.output));
     }
     let lock = FolderLock::exclusive(&args.output, FolderLock::RUN)?;

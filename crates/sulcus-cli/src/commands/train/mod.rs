@@ -51,14 +51,7 @@ fn start(
     ui: Ui,
 ) -> Result<(TrainOutcome, Vec<FolderLock>), CliError> {
     let plan = read_plan(args)?;
-    let config = match &plan {
-        Some(plan) => {
-            let mut config = plan.config.clone();
-            config::apply(args, &mut config);
-            config
-        }
-        None => config::of_training(args)?,
-    };
+    let config = config::of_plan_or_options(args, plan.as_ref())?;
     let split = config::split_choice(&args.split);
     let is_new = !args.output.exists();
     files::ensure_writable(&args.output)?;
@@ -114,13 +107,11 @@ fn check_settings(args: &TrainArgs, dataset: &Dataset) -> Result<(), CliError> {
     let other_split =
         split_given && dataset.split(&config::split_choice(split)).context("resuming")? != manifest.split;
     let other_plan = read_plan(args)?.is_some_and(|file| {
-        let mut given = file.config;
-        config::apply(args, &mut given);
-        config::keep_changeable(&mut given, &manifest.config);
+        let other_config = config::differs_from_plan(args, &file, &manifest.config);
         let mut plan = file.plan;
         // A run describes its own training cases, whichever cases the plan was made from.
         plan.training_scans.clone_from(&manifest.plan.training_scans);
-        plan != manifest.plan || given.open_choices() != manifest.config.open_choices()
+        plan != manifest.plan || other_config
     });
     if config::differs(args, &manifest.config) || other_plan || other_split {
         return Err(other_settings(&args.output));
