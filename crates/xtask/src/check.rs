@@ -5,8 +5,9 @@ use std::process::Command;
 
 use crate::{api, deny, imports, rules, step, viewer};
 
-/// The features of the programs in `tests/gpu`, which turn on those of the other crates.
-const GPU_FEATURES: &str = "sulcus-tests/cuda,sulcus-tests/vulkan";
+/// The features of the command line and of the programs in `tests/gpu`, which turn on those of the other crates. The latter alone would do for clippy,
+/// but docs are built without the dependencies of tests, so their dependencies would be checked once more.
+const GPU_FEATURES: &str = "sulcus-cli/cuda,sulcus-cli/vulkan,sulcus-tests/cuda,sulcus-tests/vulkan";
 
 /// Runs every check, the fast ones first, and reports all failures.
 ///

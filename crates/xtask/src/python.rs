@@ -70,7 +70,8 @@ pub(crate) fn environment(name: &str, requirements: &Path) -> Result<PathBuf, St
     Ok(interpreter(&folder))
 }
 
-/// Builds the wheel like a user, installs it into a new environment and runs its tests there.
+/// Builds the wheel like a user, installs it into a new environment and runs its tests there. The feature changes nothing in the wheel; with it
+/// the build shares packages with that of the other tests.
 fn wheel(
     root: &Path,
     found: &Found,
@@ -84,7 +85,8 @@ fn wheel(
         step::run(
             Command::new(python)
                 .current_dir(root)
-                .args(["-m", "maturin", "build", "--release", "--locked", "--quiet", "--manifest-path"])
+                .args(["-m", "maturin", "build", "--release", "--locked", "--quiet"])
+                .args(["--features", "workspace-build", "--manifest-path"])
                 .arg(root.join(WHEEL).join("Cargo.toml"))
                 .arg("--out")
                 .arg(&wheels),
