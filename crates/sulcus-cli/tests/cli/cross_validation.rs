@@ -166,8 +166,7 @@ fn folds_of_one_plan_are_resumed_and_exported_as_one_nnunet_model() {
     let home = tempfile::tempdir().unwrap();
     let (set, folds, folder) = (small_set(home.path()), two_folds(home.path()), home.path().join("run"));
     let plan = home.path().join("plan.json");
-    let options: [&dyn AsRef<std::ffi::OsStr>; 6] =
-        [&"--device", &"cpu", &"--preset", &"nnunet-2d", &"--patch", &"32,32"];
+    let options: [&dyn AsRef<std::ffi::OsStr>; 4] = [&"--device", &"cpu", &"--patch", &"48,32"];
     let of_all: [&dyn AsRef<std::ffi::OsStr>; 6] = [&"plan", &set, &"--fold", &"all", &"-o", &plan];
     run(home.path(), &[&of_all[..], &options, &[&"--splits", &folds]].concat()).code(2).says("leave out --splits");
     run(home.path(), &[&of_all[..], &options].concat()).code(0).says("--fold all --plan");
