@@ -13,16 +13,17 @@ export class Requests {
   }
 
   ask(action, data, { progress, transfer = [] } = {}) {
-    this.#worker ??= this.#start();
+    const worker = (this.#worker ??= this.#start());
     const id = ++this.#number;
     return new Promise((go, fail) => {
       this.#waiting.set(id, { go, fail, progress });
-      this.#worker.postMessage({ id, action, ...data }, transfer);
+      worker.then((one) => one.postMessage({ id, action, ...data }, transfer)).catch((error) => this.end(`${this.name} could not start (${error.message ?? error})`));
     });
   }
 
-  #start() {
-    const worker = new Worker(new URL(this.script, import.meta.url), { type: "module" });
+  async #start() {
+    // In a page that is one file (`single.js`), this is a promise of a worker.
+    const worker = await new Worker(new URL(this.script, import.meta.url), { type: "module" });
     worker.onmessage = ({ data: { id, result, error, crashed, done } }) => {
       const request = this.#waiting.get(id);
       if (done !== undefined) return request?.progress?.(done);
@@ -38,7 +39,7 @@ export class Requests {
   // Ends the worker with everything that it computes, and frees its memory. What was asked of it fails for this reason.
   end(reason = "it was cancelled") {
     const waiting = [...this.#waiting.values()];
-    this.#worker?.terminate();
+    this.#worker?.then((worker) => worker.terminate(), () => {});
     this.#worker = undefined;
     this.#waiting.clear();
     this.ended();

@@ -143,7 +143,20 @@ function setState(state) {
 async function follow(state) {
   if (state.cases) await host.load("cohort").then((module) => module.useAddress(state.cases)).catch(host.failed);
   setState(state);
+  if (state.view) await followView(state.view, state.view_name).catch(host.failed);
   if (state.model) await (await host.load("predict")).useAddress(state.model, state.model_name);
+}
+
+async function followView(address, shown) {
+  const { name, blob, error } = await host.fetchFile(undefined, address, shown);
+  try {
+    if (error) throw `could not be loaded: ${error}`;
+    const view = JSON.parse(await blob.text());
+    if (view?.format !== "sulcus.view") throw "this is no saved view";
+    restore(view);
+  } catch (reason) {
+    throw `${name}: ${reason.message ?? reason}.`;
+  }
 }
 
 // Puts layers that lie on another grid on that of the image.

@@ -108,6 +108,8 @@ const SOURCES: [&str; 37] = [
 ];
 /// The files that are loaded to review a cohort.
 const COHORT: Part = Part { name: "cohort.js", module: None, pages: &["cohort.js"], max_gzipped_bytes: 6 * 1024 };
+/// The script that starts a page in one file.
+const SINGLE: Part = Part { name: "single.js", module: None, pages: &["single.js"], max_gzipped_bytes: 2 * 1024 };
 /// What a module is compiled for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Speed {
@@ -214,7 +216,7 @@ impl Part {
     }
 }
 
-const PARTS: [Part; 8] = [CORE, TOOLS, COHORT, FORMATS, PICTURES, SEGMENTATION, SURFACES, ENGINE];
+const PARTS: [Part; 9] = [CORE, SINGLE, TOOLS, COHORT, FORMATS, PICTURES, SEGMENTATION, SURFACES, ENGINE];
 
 /// Compiles the viewer and writes `wasm/dist`.
 ///

@@ -108,9 +108,12 @@ pub(crate) enum Command {
     Mesh(MeshArgs),
     /// Show a scan and its masks, or the cases of a folder, in the browser, on this machine only
     #[command(after_help = "Example:\n  sulcus view scan.nii.gz --mask mask.nii.gz --truth truth.nii.gz\n  \
-                      sulcus view imagesTs --mask predictions --truth labelsTs\n\n\
+                      sulcus view imagesTs --mask predictions --truth labelsTs\n  \
+                      sulcus view scan.nii.gz --mask mask.nii.gz --save page.html\n\n\
                       A folder of scans is shown as a cohort to review: the worst case first where there is a truth or a\n\
-                      map of probabilities, with a verdict and a note for each case, which are saved as CSV.")]
+                      map of probabilities, with a verdict and a note for each case, which are saved as CSV.\n\n\
+                      A saved page needs no server and no network. It contains the files, so whoever gets it has the scan;\n\
+                      an existing file is replaced.")]
     View(ViewArgs),
     /// Segment scans sent over HTTP, with a model that stays loaded
     #[command(

@@ -131,6 +131,13 @@ pub(crate) struct ViewArgs {
     /// SeriesInstanceUID of the series to take from a DICOM folder [default: the largest that is not a localizer]
     #[arg(long, value_name = "UID", requires = "image")]
     pub(crate) series: Option<String>,
+    /// A view that the page saved (*Save view*): settings, position and measurements to begin with
+    #[arg(long, value_name = "F.json")]
+    pub(crate) view: Option<PathBuf>,
+    /// Write a page of one file, which contains the viewer and the files that it shows and opens from disk by a double click,
+    /// instead of serving them
+    #[arg(long, value_name = "F.html", conflicts_with_all = ["port", "no_open"])]
+    pub(crate) save: Option<PathBuf>,
     /// The port on 127.0.0.1 [default: any free port]
     #[arg(long, value_name = "P", default_value_t = 0, hide_default_value = true)]
     pub(crate) port: u16,

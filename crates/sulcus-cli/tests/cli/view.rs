@@ -354,3 +354,68 @@ fn folders_that_are_no_cohort_are_refused() {
     view(&[&images, &"--truth", &home.path().join("empty")]).code(1).says("no truth has the name of an image");
     view(&[&scan(), &"--mask", &folder.join("masks")]).code(1).says("mask: expected a file, found a folder");
 }
+
+/// The content of a file in a saved page, as it is stored.
+fn carried(page: &str, address: &str) -> Option<Vec<u8>> {
+    let (_, rest) = page.split_once(&format!("data-file=\"{address}\""))?;
+    let text = rest.split_once('>')?.1.split('<').next()?;
+    Some(base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap())
+}
+
+#[test]
+fn saved_page_carries_the_files_with_their_names_and_replaces_an_older_one() {
+    let home = tempfile::tempdir().unwrap();
+    let page = file(home.path(), "out/page.html", b"older");
+    let view =
+        file(home.path(), "my view.json", br#"{"format": "sulcus.view", "format_version": 1, "at": [1, 2, 3]}"#);
+    let image = home.path().join("image.mha");
+    run(home.path(), &[&"convert", &scan(), &image]).code(0);
+    let model = tiny_model();
+    let ended = run(
+        home.path(),
+        &[&"view", &image, &"--mask", &truth(), &"--view", &view, &"--model", &model, &"--save", &page],
+    );
+    let ended = ended.code(0).says("; it contains the files that it shows");
+    assert_eq!(ended.stdout, "");
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert_eq!(carried(&html, "data/mask.nii.gz").unwrap(), std::fs::read(truth()).unwrap());
+    assert!(carried(&html, "data/model.onnx").is_some() && carried(&html, "data/view.json").is_some());
+    // It was converted.
+    assert!(!carried(&html, "data/image.nii.gz").unwrap().is_empty());
+    let query = html.split_once("data-query=\"").unwrap().1.split('"').next().unwrap().replace("&amp;", "&");
+    let begin = "?image=data/image.nii.gz&image_name=image.mha&mask=data/mask.nii.gz&mask_name=truth.nii.gz\
+                 &view=data/view.json&view_name=my%20view.json&model=data/model.onnx";
+    assert!(query.starts_with(begin), "{query}");
+    assert_eq!(std::fs::read_dir(home.path().join("out")).unwrap().count(), 1, "nothing temporary remains");
+}
+
+#[test]
+fn pages_that_cannot_be_saved_are_refused_and_nothing_is_written() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    let page = at("page.html");
+    run(home.path(), &[&"view", &scan(), &"--save", &at("page.pdf")]).code(2).says("--save must end in .html");
+    run(home.path(), &[&"view", &scan(), &"--save", &page, &"--port", &"80"]).code(2).says("cannot be used with");
+    let cohort = at("scans");
+    std::fs::create_dir(&cohort).unwrap();
+    std::fs::copy(scan(), cohort.join("a.nii.gz")).unwrap();
+    run(home.path(), &[&"view", &cohort, &"--save", &page]).code(2).says("this is a folder of scans");
+    run(home.path(), &[&"view", &scan(), &"--mask", &at("gone.nii"), &"--save", &page]).code(1).says("gone.nii");
+    run(home.path(), &[&"view", &scan(), &"--model", &scan(), &"--save", &page]).code(1).says("model: ");
+    let views: [(&[u8], &str); 3] = [
+        (b"{}", "view: expected a file of the viewer's *Save view*"),
+        (br#"{"format": "sulcus.view", "format_version": 2}"#, "version 1, found `sulcus.view`, version 2"),
+        (br#"{"format": "other", "format_version": 1}"#, "found `other`"),
+    ];
+    for (content, message) in views {
+        let view = file(home.path(), "view.json", content);
+        run(home.path(), &[&"view", &scan(), &"--view", &view, &"--save", &page]).code(1).says(message);
+    }
+    let disguised = at("scan.html");
+    std::fs::copy(scan(), &disguised).unwrap();
+    run(home.path(), &[&"view", &disguised, &"--save", &disguised])
+        .code(2)
+        .says("would overwrite a file that it shows");
+    assert_eq!(std::fs::read(&disguised).unwrap(), std::fs::read(scan()).unwrap());
+    assert!(!page.exists());
+}

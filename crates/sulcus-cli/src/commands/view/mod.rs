@@ -1,6 +1,7 @@
-//! `sulcus view`: the embedded viewer in the browser, on this machine only.
+//! `sulcus view`: the embedded viewer in the browser, on this machine only, or in a file.
 
 mod cohort;
+mod save;
 mod scoring;
 
 use std::fs::File;
@@ -10,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use include_dir::{Dir, include_dir};
+use serde::Deserialize;
 use sulcus_io::{Texts, VolumeFormat, VolumeMetadata};
 use sulcus_serve::{ServeError, ViewerServer};
 use sulcus_volume::{Label, LabelMap, LabelTable};
@@ -22,28 +23,34 @@ use crate::input::scans;
 use crate::output::Ui;
 use crate::{interrupt, memory, output};
 
-/// The built viewer.
-static PAGE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wasm/dist");
+/// The largest file with a view: measurements have a few hundred bytes.
+const MAX_VIEW_BYTES: u64 = 16 << 20;
 
 pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
     if let Some(image) = &args.image {
         scans::check_series(image, args.series.as_deref())?;
     }
-    let mut server = ViewerServer::bind(args.port, |name| PAGE.get_file(name).map(include_dir::File::contents))
-        .map_err(|error| refused(&error))?;
+    let cohort = args.image.as_deref().filter(|path| path.is_dir() && !scans::is_dicom(path));
+    if let Some(path) = &args.save {
+        return save::run(path, cohort, args, ui);
+    }
+    let mut server = ViewerServer::bind(args.port, sulcus_page::file).map_err(|error| refused(&error))?;
     let private = private_folder()?;
     let serving = stop_on_signals(&server, private.path())?;
 
-    let mut query = match args.image.as_deref().filter(|path| path.is_dir() && !scans::is_dicom(path)) {
+    let mut query = Vec::new();
+    let mut shown = match cohort {
         Some(folder) => {
             scoring::start(cohort::share(&mut server, folder, args, ui)?);
-            vec![format!("cases=data/{}", cohort::LIST)]
+            query.push(format!("cases=data/{}", cohort::LIST));
+            Vec::new()
         }
-        None => share_files(&mut server, args, private.path(), ui)?,
+        None => files_of_scan(args, private.path(), ui)?,
     };
-    if let Some(path) = &args.model {
-        server.share("model.onnx", open_model(path)?).context(format_args!("model: {}", path.display()))?;
-        query.extend(shown("model", "model.onnx", path));
+    shown.extend(further_files(args)?);
+    for file in shown {
+        query.extend(file.query());
+        server.share(file.name, file.content).context(format_args!("{}: {}", file.what, file.path.display()))?;
     }
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
     let url = server.url(&format!("index.html{query}"));
@@ -60,37 +67,89 @@ pub(crate) fn run(args: &ViewArgs, ui: Ui) -> Result<(), CliError> {
     server.run().context("serving")
 }
 
-/// Serves the files of one scan. Returns the parts of the address that name them.
-fn share_files(
-    server: &mut ViewerServer,
-    args: &ViewArgs,
-    private: &Path,
-    ui: Ui,
-) -> Result<Vec<String>, CliError> {
+/// A file that the page opens. It was checked while it was open, so whatever lies at its path later is not shown.
+struct Shown {
+    /// What the page takes it for: the name of a part of its address.
+    what: &'static str,
+    /// Its name in the page, with an ending that tells the page how to read it.
+    name: String,
+    content: File,
+    /// Where the user's file is; the page shows its name.
+    path: PathBuf,
+}
+
+impl Shown {
+    /// The parts of the page's address for this file.
+    fn query(&self) -> Vec<String> {
+        let Self { what, name, .. } = self;
+        let own_name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let name_part = (own_name != *name).then(|| format!("{what}_name={}", percent_encode(&own_name)));
+        [format!("{what}=data/{name}")].into_iter().chain(name_part).collect()
+    }
+}
+
+/// The files of one scan, as the page reads them.
+fn files_of_scan(args: &ViewArgs, private: &Path, ui: Ui) -> Result<Vec<Shown>, CliError> {
     let renumbered = match (&args.mask, &args.truth) {
         (Some(mask), Some(truth)) => numbered_as_truth(mask, truth)?,
         _ => None,
     };
     let named = [("image", &args.image), ("mask", &args.mask), ("truth", &args.truth), ("map", &args.map)];
-    let mut query = Vec::new();
+    let mut shown = Vec::new();
     for (what, path) in named {
         let Some(path) = path else { continue };
         let converted = match &renumbered {
             Some(mask) if what == "mask" => Some(mask.write(private, path)?),
             _ => as_nifti(what, path, args.series.as_deref(), private, ui)?,
         };
-        let (name, file) = open(what, path, converted.as_deref())?;
-        query.extend(shown(what, &name, path));
-        server.share(name, file).context(format_args!("{what}: {}", path.display()))?;
+        let (name, content) = open(what, path, converted.as_deref())?;
+        shown.push(Shown { what, name, content, path: path.clone() });
     }
-    Ok(query)
+    Ok(shown)
 }
 
-/// The parts of the address for a shared file. The page shows the file's own name.
-fn shown(what: &str, name: &str, path: &Path) -> Vec<String> {
-    let own_name = path.file_name().unwrap_or_default().to_string_lossy();
-    let name_part = (own_name != name).then(|| format!("{what}_name={}", percent_encode(&own_name)));
-    [format!("{what}=data/{name}")].into_iter().chain(name_part).collect()
+/// The view and the model.
+fn further_files(args: &ViewArgs) -> Result<Vec<Shown>, CliError> {
+    let shown = |what, name: &str, path: &Path, content| Shown {
+        what,
+        name: name.to_owned(),
+        content,
+        path: path.to_path_buf(),
+    };
+    let view = args.view.as_deref().map(|path| Ok(shown("view", "view.json", path, open_view(path)?)));
+    let model = args.model.as_deref().map(|path| Ok(shown("model", "model.onnx", path, open_model(path)?)));
+    view.into_iter().chain(model).collect()
+}
+
+/// Opens a view that the page saved.
+fn open_view(path: &Path) -> Result<File, CliError> {
+    /// The start of the file; the page reads the rest.
+    #[derive(Deserialize)]
+    struct View {
+        format: String,
+        format_version: u32,
+    }
+    let name = format_args!("view: {}", path.display());
+    let refused = |found: &dyn std::fmt::Display| {
+        CliError::failed(format_args!(
+            "view: expected a file of the viewer's *Save view*, {found}: {}",
+            path.display()
+        ))
+    };
+    let file = File::open(path).context(name)?;
+    let mut bytes = Vec::new();
+    (&file).take(MAX_VIEW_BYTES + 1).read_to_end(&mut bytes).context(name)?;
+    if bytes.len() as u64 > MAX_VIEW_BYTES {
+        return Err(refused(&"found more than 16 MB"));
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(View { format, format_version: 1 }) if format == "sulcus.view" => Ok(file),
+        Ok(View { format, format_version }) => Err(refused(&format_args!(
+            "version 1, found `{}`, version {format_version}",
+            output::printable(&format)
+        ))),
+        Err(error) => Err(refused(&error)),
+    }
 }
 
 /// Opens the file of a model. The engine of the page runs no packs.
