@@ -20,7 +20,7 @@ let ui;
 // Called by the page before anything else.
 export function connect(page) {
   host ??= page;
-  return { show, useModel, useAddress };
+  return { show, useModel, useAddress, predict };
 }
 
 // Builds the panel once.
@@ -114,6 +114,7 @@ function describe(name) {
 // Tells which stage the work is in: nothing is known before the first tile is done.
 function progress(done) {
   ui.bar.value = done;
+  host.onProgress?.(done);
   say(`Predicting: ${Math.round(done * 100)} %`);
 }
 

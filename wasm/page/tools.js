@@ -144,6 +144,7 @@ async function follow(state) {
   if (state.cases) await host.load("cohort").then((module) => module.useAddress(state.cases)).catch(host.failed);
   setState(state);
   if (state.view) await followView(state.view, state.view_name).catch(host.failed);
+  if (state.embedded) await host.load("bridge");
   if (state.model) await (await host.load("predict")).useAddress(state.model, state.model_name);
 }
 
@@ -179,10 +180,8 @@ async function resample() {
   host.refresh();
 }
 
-function save() {
-  const view = { format: "sulcus.view", format_version: 1, files: [...host.names], ...getState(), measures };
-  download("view.json", "application/json", JSON.stringify(view, null, 1));
-}
+const view = () => ({ format: "sulcus.view", format_version: 1, files: [...host.names], ...getState(), measures });
+const save = () => download("view.json", "application/json", JSON.stringify(view(), null, 1));
 
 function restore(view) {
   if (view.format_version !== 1) throw `this session has version ${view.format_version}; this viewer reads version 1`;
@@ -255,6 +254,7 @@ function drawMeasure(measure, plane) {
 }
 
 function listMeasures() {
+  host.onMeasures?.(measures);
   const list = host.$("#measures");
   if (!list) return;
   list.replaceChildren(...measures.map((measure, i) => {
@@ -348,6 +348,7 @@ function apply(changes) {
 function settle() {
   viewer().finish_painting();
   host.refresh();
+  host.onEdit?.();
   const [back, again] = editor?.steps() ?? [0, 0];
   host.$("#undo").disabled = !back;
   host.$("#redo").disabled = !again;
@@ -544,5 +545,21 @@ function showTools() {
   addEventListener("beforeunload", (event) => { if (unsaved) event.preventDefault(); });
 }
 
+// A view, or only some of its settings; the names of its files do not matter.
+function setView({ files, ...state }) {
+  if (state.format === "sulcus.view") restore(state);
+  else setState(state);
+}
+
+// The mask as it is shown: its file, or if it was corrected a new one. Afterwards the corrections count as saved.
+async function mask() {
+  const like = host.files[1] ?? host.files[0];
+  if (!like || !viewer().has(1)) throw "there is no mask";
+  const file = editor ? new Blob([await encodeMask(like)]) : host.files[1];
+  unsaved = false;
+  return file;
+}
+
+const discard = () => { unsaved = false; };
 const inflate = (bytes) => wasm.inflate(bytes);
-const module = { showHelp, surfaceScores, openOther, show: showTools, inflate, resample, follow };
+const module = { showHelp, surfaceScores, openOther, show: showTools, inflate, resample, follow, view, setView, mask, discard };

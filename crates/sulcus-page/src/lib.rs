@@ -1,10 +1,12 @@
 //! The built viewer (`wasm/dist`): its files as a server needs them, and as pages of one file, which open from disk and can carry the data
 //! that they show.
 
+mod npm;
 mod single;
 
 use include_dir::{Dir, include_dir};
 
+pub use npm::{element_script, npm_package};
 pub use single::{PageError, SinglePage};
 
 static BUILT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wasm/dist");

@@ -40,6 +40,7 @@ cargo xtask TASK
   cuda-link      builds the checks of tests/gpu with CUDA, using an installed LLVM 23 (slow; run it manually)
   wasm-kernels   compares the kernels in WebAssembly with SIMD128 and in plain Rust (needs Node.js; run it manually)
   viewer         rebuilds wasm/dist, the browser viewer that the binary embeds
+  npm            writes the npm package sulcus-viewer into target/npm, from wasm/dist and wasm/npm
   setup          only fetches what the tests need (ONNX Runtime, Chromium)
 ";
 
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         ["sanitize"] => sanitize::run(&root),
         ["cuda-link"] => cuda::link(&root),
         ["viewer"] => viewer::build(&root),
+        ["npm"] => npm(&root),
         ["wasm-kernels"] => step::timed("the kernels in WebAssembly", || viewer::check_kernels(&root)),
         ["fuzz", words @ ..] => fuzz::run(&root, words),
         ["setup"] => setup::all().map(|_| ()),
@@ -89,6 +91,22 @@ fn test(root: &Path, check: bool) -> Result<(), String> {
         check::all(root)?;
     }
     suite::all(root, &found)
+}
+
+/// Writes the npm package of the viewer.
+fn npm(root: &Path) -> Result<(), String> {
+    let folder = step::target_folder(root).join("npm");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).map_err(|e| format!("emptying a folder: {e}: {}", folder.display()))?;
+    }
+    step::run(
+        step::cargo()
+            .current_dir(root)
+            .args(["run", "--release", "--quiet", "--package", "sulcus-page", "--example", "package", "--"])
+            .arg(&folder),
+    )?;
+    println!("{}: `npm pack` there makes the archive", folder.display());
+    Ok(())
 }
 
 /// The repository's root: two folders above this crate.

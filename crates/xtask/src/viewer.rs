@@ -110,6 +110,8 @@ const SOURCES: [&str; 37] = [
 const COHORT: Part = Part { name: "cohort.js", module: None, pages: &["cohort.js"], max_gzipped_bytes: 6 * 1024 };
 /// The script that starts a page in one file.
 const SINGLE: Part = Part { name: "single.js", module: None, pages: &["single.js"], max_gzipped_bytes: 2 * 1024 };
+/// The script that is loaded in a page that another one embeds.
+const BRIDGE: Part = Part { name: "bridge.js", module: None, pages: &["bridge.js"], max_gzipped_bytes: 4 * 1024 };
 /// What a module is compiled for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Speed {
@@ -216,7 +218,7 @@ impl Part {
     }
 }
 
-const PARTS: [Part; 9] = [CORE, SINGLE, TOOLS, COHORT, FORMATS, PICTURES, SEGMENTATION, SURFACES, ENGINE];
+const PARTS: [Part; 10] = [CORE, SINGLE, BRIDGE, TOOLS, COHORT, FORMATS, PICTURES, SEGMENTATION, SURFACES, ENGINE];
 
 /// Compiles the viewer and writes `wasm/dist`.
 ///

@@ -1,4 +1,4 @@
-//! Pages of one file in headless Chromium, opened from disk.
+//! Pages of one file, and the element that embeds them, in headless Chromium.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +11,9 @@
 extern crate sulcus_harness;
 
 mod devtools;
+mod element;
+mod package;
+mod server;
 mod single;
 
 use std::fs;
