@@ -63,6 +63,8 @@ async function load(files) {
     else await (await host.load("loading")).openAll(list, number);
   }
   host.refresh();
+  // Events of what was done precede the answer.
+  drawn();
   // What could not be opened leaves the file that was there.
   const missing = given.filter((role) => files[role] && [undefined, before[ROLES.indexOf(role)]].includes(host.files[ROLES.indexOf(role)]));
   if (missing.length) throw problem() || `${missing.join(", ")}: nothing was opened`;
@@ -106,6 +108,7 @@ function goTo(target) {
   } else {
     throw "a target is a position in RAS millimetres, such as [12, -4, 30], or a label, such as { label: 1 }";
   }
+  drawn();
   return place();
 }
 
@@ -128,7 +131,8 @@ function place() {
 // A PNG picture of the planes that are shown, with letters and measurements.
 async function screenshot() {
   host.redraw();
-  await new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)));
+  // Browsers draw no pages that nobody sees.
+  await new Promise((go) => { requestAnimationFrame(() => requestAnimationFrame(go)); setTimeout(go, 1000); });
   const shown = host.canvases.filter((canvas) => canvas.offsetParent && canvas.width);
   if (!viewer().slices(0).length || !shown.length) throw "nothing is open";
   const boxes = shown.map((canvas) => canvas.getBoundingClientRect());

@@ -44,7 +44,12 @@ async function filesOf(entries) {
       for (const next of part) await walk(next);
     }
   };
-  for (const entry of entries) await walk(entry);
+  try {
+    for (const entry of entries) await walk(entry);
+  } catch (error) {
+    if (origin !== "null" || typeof error === "string") throw error;
+    throw "A page that no server has sent cannot read folders that are dropped: choose the folder with Open a folder, or drop its files.";
+  }
   host.busy();
   return found.sort((a, b) => (a.path < b.path ? -1 : 1));
 }

@@ -9,6 +9,7 @@ mod progress;
 mod scan;
 mod segmentation;
 mod segmenter;
+mod viewer;
 
 /// The module `sulcus._sulcus`.
 #[pyo3::pymodule]
@@ -19,6 +20,8 @@ mod _sulcus {
     use crate::segmentation::NativeSegmentation;
     #[pymodule_export]
     use crate::segmenter::Segmenter;
+    #[pymodule_export]
+    use crate::viewer::{decode_labels, encode_labels, encode_scan, viewer_page, viewer_script};
 
     /// The version of Sulcus.
     #[pymodule_export]

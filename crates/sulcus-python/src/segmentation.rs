@@ -62,7 +62,7 @@ impl NativeSegmentation {
 }
 
 /// A NumPy array that owns the values.
-fn array<T: Element, const N: usize>(
+pub(crate) fn array<T: Element, const N: usize>(
     py: Python<'_>,
     values: Vec<T>,
     shape: [usize; N],

@@ -30,6 +30,7 @@ cargo xtask TASK
   test --only    the same without check
   test --vulkan  the checks of tests/gpu on a Vulkan device (slow to build; run it manually)
   test --peers   the comparisons with other projects (slow; run it manually): tests/peers/README.md
+  test --jupyter the viewer of the Python package in JupyterLab (installs it; run it manually)
   structure [--bless]
                  only the circular imports and long files of check; --bless writes known-structure.txt
   api [--bless]  compares the public items of the libraries with their public-api.txt; --bless writes these files
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         ["test", "--only"] => test(&root, false),
         ["test", "--vulkan"] => vulkan::all(&root),
         ["test", "--peers"] => peers::all(&root),
+        ["test", "--jupyter"] => python::jupyter(&root),
         ["structure"] => step::timed("circular imports and long files", || imports::check(&root, false)),
         ["structure", "--bless"] => imports::check(&root, true),
         ["api"] => api::check(&root, false),

@@ -15,7 +15,9 @@ const SUITES: &[&str] =
 /// Tests of the Python package, which run in an environment with only the wheel and the packages of its users.
 const WHEEL: &str = "crates/sulcus-python";
 /// Further packages that the tests of the wheel import, in the versions of the list for the other tests.
-const WHEEL_NEEDS: &[&str] = &["numpy", "nibabel", "pytest", "mypy"];
+const WHEEL_NEEDS: &[&str] = &["numpy", "nibabel", "pytest", "mypy", "anywidget"];
+/// The only package of the test in a notebook; without it that test is skipped, because it installs a hundred others.
+const JUPYTER: &str = "jupyterlab==4.6.6";
 
 /// The counts that pytest reports.
 #[derive(Default, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ pub(crate) fn tests(root: &Path, found: &Found, counts: &mut Counts) -> Result<(
     if let Err(why) = pytest(root, found, &python, &suites, counts) {
         failures.push(why);
     }
-    if let Err(why) = wheel(root, found, &python, &requirements, counts) {
+    if let Err(why) = wheel(root, found, &python, &requirements, &[], "tests", counts) {
         failures.push(why);
     }
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\nerror: ")) }
@@ -70,13 +72,28 @@ pub(crate) fn environment(name: &str, requirements: &Path) -> Result<PathBuf, St
     Ok(interpreter(&folder))
 }
 
-/// Builds the wheel like a user, installs it into a new environment and runs its tests there. The feature changes nothing in the wheel; with it
-/// the build shares packages with that of the other tests.
+/// Runs the test of the viewer in JupyterLab.
+///
+/// # Errors
+/// If the packages cannot be installed, or the test failed or was skipped.
+pub(crate) fn jupyter(root: &Path) -> Result<(), String> {
+    let requirements = root.join("tests").join("python").join("requirements.txt");
+    let python = environment("tests", &requirements)?;
+    let mut counts = Counts::default();
+    let found = Found { onnx_runtime: None, browser: None };
+    wheel(root, &found, &python, &requirements, &[JUPYTER], "tests/test_jupyter.py", &mut counts)?;
+    if counts.skipped == 0 { Ok(()) } else { Err("the test of the viewer in JupyterLab was skipped".to_owned()) }
+}
+
+/// Builds the wheel like a user, installs it into a new environment with some more packages, and runs tests there. The feature changes nothing
+/// in the wheel; with it the build shares packages with that of the other tests.
 fn wheel(
     root: &Path,
     found: &Found,
     python: &Path,
     requirements: &Path,
+    more: &[&str],
+    tests: &str,
     counts: &mut Counts,
 ) -> Result<(), String> {
     let scratch = std::env::temp_dir().join(format!("sulcus-wheel-{}", std::process::id()));
@@ -98,8 +115,8 @@ fn wheel(
             .ok_or("maturin built no wheel")?;
         let clean = fresh(&scratch.join("environment"))?;
         // The list pins the versions. It is given as a constraint, so that none of its other packages is installed.
-        install(&clean, |pip| pip.args(WHEEL_NEEDS).arg("-c").arg(requirements).arg(&built))?;
-        pytest(root, found, &clean, &[root.join(WHEEL).join("tests")], counts)
+        install(&clean, |pip| pip.args(WHEEL_NEEDS).args(more).arg("-c").arg(requirements).arg(&built))?;
+        pytest(root, found, &clean, &[root.join(WHEEL).join(tests)], counts)
     })();
     if scratch.exists() {
         std::fs::remove_dir_all(&scratch).map_err(|e| format!("removing {}: {e}", scratch.display()))?;

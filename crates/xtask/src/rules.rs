@@ -48,7 +48,10 @@ const MEMBERS: &[(&str, &[&str])] = &[
         &["sulcus-engine", "sulcus-io", "sulcus-model", "sulcus-onnx", "sulcus-pipeline", "sulcus-volume"],
     ),
     ("sulcus-capi", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
-    ("sulcus-python", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
+    (
+        "sulcus-python",
+        &["sulcus-io", "sulcus-model", "sulcus-page", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"],
+    ),
     ("sulcus-serve", &["sulcus-io", "sulcus-model", "sulcus-pipeline", "sulcus-runtime", "sulcus-volume"]),
     (
         "sulcus-cli",

@@ -198,6 +198,15 @@ impl Page {
         }
     }
 
+    /// Drops files or a folder of the disk on the page.
+    pub(crate) fn drop_path(&mut self, path: &Path) {
+        let path = path.canonicalize().unwrap();
+        for kind in ["dragEnter", "dragOver", "drop"] {
+            let data = json!({ "items": [], "files": [path], "dragOperationsMask": 1 });
+            self.call("Input.dispatchDragEvent", json!({ "type": kind, "x": 300, "y": 300, "data": data }));
+        }
+    }
+
     /// Saves a picture of the page for people.
     pub(crate) fn picture(&mut self, name: &str) {
         let shot = self.call("Page.captureScreenshot", json!({}));

@@ -122,5 +122,10 @@ fn page_from_disk_opens_other_formats_and_every_panel() {
         page.wait_for(&format!("document.querySelector('#{panel}').children.length > 1"));
     }
     page.wait_for("document.querySelector('#header').textContent.includes('2 × 2 × 2')");
+    page.drop_path(&root().join("examples/data/case/image.nii.gz"));
+    page.wait_for("document.querySelector('#case').textContent === 'image.nii.gz'");
+    // Browsers give pages from disk no access to dropped folders; the page says what to do.
+    page.drop_path(&root().join("examples/data/case"));
+    page.wait_for("document.querySelector('#error').textContent.includes('Open a folder')");
     check_alone(&mut page);
 }

@@ -4,7 +4,17 @@ from typing import Any, TypedDict, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NativeSegmentation", "Scan", "Segmenter", "__version__"]
+__all__ = [
+    "NativeSegmentation",
+    "Scan",
+    "Segmenter",
+    "__version__",
+    "decode_labels",
+    "encode_labels",
+    "encode_scan",
+    "viewer_page",
+    "viewer_script",
+]
 
 __version__: str
 
@@ -69,3 +79,11 @@ class Segmenter:
     def replay_golden(self) -> None: ...
     def specs(self) -> list[str]: ...
     def label_extension(self) -> tuple[int, bytes] | None: ...
+
+def viewer_page() -> bytes: ...
+def viewer_script() -> str: ...
+def encode_scan(scan: Scan) -> bytes: ...
+def encode_labels(
+    labels: NDArray[np.uint16], ras_from_voxel: list[list[float]], names: list[tuple[int, str]]
+) -> bytes: ...
+def decode_labels(bytes: bytes) -> tuple[NDArray[np.uint16], list[list[float]]]: ...
