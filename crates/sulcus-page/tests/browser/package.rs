@@ -69,7 +69,7 @@ fn project() -> tempfile::TempDir {
     arguments.extend(TOOLS.iter().map(|tool| tool as &dyn AsRef<OsStr>));
     if let Err(reason) = run(&project, "npm", &arguments) {
         let reason = reason.lines().find(|line| line.contains("error")).unwrap_or("no reason").to_owned();
-        sulcus_harness::skip(&format!("npm cannot install TypeScript and React: {reason}"));
+        sulcus_harness::skip(format!("npm cannot install TypeScript and React: {reason}"));
     }
     run(&project, "npm", &[&"install", &"--offline", &"--no-audit", &"--no-fund", &archive]).unwrap();
     folder
