@@ -156,6 +156,9 @@ fn training_device(error: &DeviceError) -> Option<&'static str> {
         DeviceError::NotCompiled { .. } => Some(
             "`cargo build --release --features cuda` (or `vulkan`) adds the backend; `--device cpu` is always available",
         ),
+        DeviceError::TunedForCuda { .. } => Some(
+            "`cargo build --release --features vulkan`, without `cuda`, makes a program for Vulkan; `--device cpu` is always available",
+        ),
         DeviceError::Absent { .. } => {
             Some("`sulcus doctor` lists the devices; `--device cpu` is always available")
         }

@@ -19,6 +19,15 @@ pub enum DeviceError {
         /// The Cargo feature that adds the backend.
         feature: &'static str,
     },
+    /// This build has CUDA too. Burn then tunes the kernels of all its GPU backends, and among those that it tunes on Vulkan are matrix
+    /// products, which gave gradients that were wrong by more than their size (on SwiftShader of Chromium 148).
+    #[error(
+        "cannot train on `{choice}`: this build also has CUDA, and its tuned kernels gave wrong gradients on Vulkan"
+    )]
+    TunedForCuda {
+        /// The device.
+        choice: DeviceChoice,
+    },
     /// The machine lacks the device.
     #[error("cannot train on `{choice}`: looked for {backend} devices, found {}", found_sentence(.found))]
     Absent {
@@ -43,7 +52,8 @@ fn found_sentence(found: &[String]) -> String {
 /// Devices are enumerated before one is opened, because Burn's own constructors panic if there is none.
 ///
 /// # Errors
-/// When the device's backend is not compiled in or the device does not exist. `Auto` and `Cpu` always succeed.
+/// When the device's backend is not compiled in, is not safe in this build, or the device does not exist. `Auto` and `Cpu` always
+/// succeed.
 pub fn find_device(choice: DeviceChoice) -> Result<(Device, String), DeviceError> {
     match choice {
         DeviceChoice::Auto => Ok(automatic()),
@@ -73,7 +83,7 @@ fn automatic() -> (Device, String) {
         return found;
     }
     // A Vulkan "device" may be a software renderer on the processor, which is slower than flex.
-    #[cfg(feature = "vulkan")]
+    #[cfg(all(feature = "vulkan", not(feature = "cuda")))]
     if let Some((index, _)) = enumerate(DeviceType::Vulkan).iter().enumerate().find(|(_, d)| !is_software(d))
         && let Ok(found) = vulkan(DeviceChoice::Vulkan(index), index)
     {
@@ -92,7 +102,12 @@ fn cuda(choice: DeviceChoice, _index: usize) -> Result<(Device, String), DeviceE
     Err(DeviceError::NotCompiled { choice, backend: "CUDA", feature: "cuda" })
 }
 
-#[cfg(feature = "vulkan")]
+#[cfg(all(feature = "vulkan", feature = "cuda"))]
+fn vulkan(choice: DeviceChoice, _index: usize) -> Result<(Device, String), DeviceError> {
+    Err(DeviceError::TunedForCuda { choice })
+}
+
+#[cfg(all(feature = "vulkan", not(feature = "cuda")))]
 fn vulkan(choice: DeviceChoice, index: usize) -> Result<(Device, String), DeviceError> {
     pick(choice, "Vulkan", index, &enumerate(DeviceType::Vulkan))
 }
@@ -128,7 +143,7 @@ fn pick(
     }
 }
 
-#[cfg(feature = "vulkan")]
+#[cfg(all(feature = "vulkan", not(feature = "cuda")))]
 fn is_software(device: &Device) -> bool {
     // Burn exposes the kind of adapter only in the debug form of a device.
     format!("{device:?}").contains("Cpu")
@@ -144,6 +159,13 @@ mod tests {
         let (device, description) = find_device(DeviceChoice::Cpu).unwrap();
         assert!(!device.is_autodiff());
         assert!(description.contains("flex"), "{description}");
+    }
+
+    #[cfg(all(feature = "cuda", feature = "vulkan"))]
+    #[test]
+    fn vulkan_is_refused_in_builds_with_cuda() {
+        let choice = DeviceChoice::Vulkan(0);
+        assert_eq!(find_device(choice).unwrap_err(), DeviceError::TunedForCuda { choice });
     }
 
     #[cfg(not(feature = "cuda"))]
