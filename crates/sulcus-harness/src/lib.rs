@@ -31,6 +31,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::fmt::{Debug, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -72,6 +73,23 @@ pub fn skip_part(reason: impl Display) {
     PART.with_borrow_mut(|part| {
         part.get_or_insert_with(|| reason.to_string());
     });
+}
+
+/// The program of Chromium or Chrome: that of the variables `CHROME` and `SULCUS_CHROMIUM`, or the first on the search path. Without one the
+/// test is skipped.
+///
+/// # Panics
+/// As [`skip`].
+pub fn chromium() -> PathBuf {
+    let set = ["CHROME", "SULCUS_CHROMIUM"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+    let folders: Vec<PathBuf> =
+        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+    let found = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    match set.chain(found).find(|path| path.is_file()) {
+        Some(path) => path,
+        None => skip("there is no Chromium on PATH, in CHROME or in SULCUS_CHROMIUM"),
+    }
 }
 
 /// What a test function may return.

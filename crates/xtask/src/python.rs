@@ -34,8 +34,7 @@ pub(crate) struct Counts {
 /// # Errors
 /// If a test failed, or the wheel cannot be built.
 pub(crate) fn tests(root: &Path, found: &Found, counts: &mut Counts) -> Result<(), String> {
-    let requirements = root.join("tests").join("python").join("requirements.txt");
-    let python = match environment("tests", &requirements) {
+    let python = match environment("tests", &requirements(root)) {
         Ok(python) => python,
         Err(why) => {
             println!("ignored: the tests written in Python: {why}");
@@ -48,10 +47,15 @@ pub(crate) fn tests(root: &Path, found: &Found, counts: &mut Counts) -> Result<(
     if let Err(why) = pytest(root, found, &python, &suites, counts) {
         failures.push(why);
     }
-    if let Err(why) = wheel(root, found, &python, &requirements, &[], "tests", counts) {
+    if let Err(why) = wheel(root, found, &python, &[], "tests", counts) {
         failures.push(why);
     }
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\nerror: ")) }
+}
+
+/// The list of the packages that the tests use.
+fn requirements(root: &Path) -> PathBuf {
+    root.join("tests").join("python").join("requirements.txt")
 }
 
 /// A Python with the packages in `requirements`, created once per set of packages and kept in the cache.
@@ -77,11 +81,10 @@ pub(crate) fn environment(name: &str, requirements: &Path) -> Result<PathBuf, St
 /// # Errors
 /// If the packages cannot be installed, or the test failed or was skipped.
 pub(crate) fn jupyter(root: &Path) -> Result<(), String> {
-    let requirements = root.join("tests").join("python").join("requirements.txt");
-    let python = environment("tests", &requirements)?;
+    let python = environment("tests", &requirements(root))?;
     let mut counts = Counts::default();
     let found = Found { onnx_runtime: None, browser: None };
-    wheel(root, &found, &python, &requirements, &[JUPYTER], "tests/test_jupyter.py", &mut counts)?;
+    wheel(root, &found, &python, &[JUPYTER], "tests/test_jupyter.py", &mut counts)?;
     if counts.skipped == 0 { Ok(()) } else { Err("the test of the viewer in JupyterLab was skipped".to_owned()) }
 }
 
@@ -91,7 +94,6 @@ fn wheel(
     root: &Path,
     found: &Found,
     python: &Path,
-    requirements: &Path,
     more: &[&str],
     tests: &str,
     counts: &mut Counts,
@@ -115,7 +117,7 @@ fn wheel(
             .ok_or("maturin built no wheel")?;
         let clean = fresh(&scratch.join("environment"))?;
         // The list pins the versions. It is given as a constraint, so that none of its other packages is installed.
-        install(&clean, |pip| pip.args(WHEEL_NEEDS).args(more).arg("-c").arg(requirements).arg(&built))?;
+        install(&clean, |pip| pip.args(WHEEL_NEEDS).args(more).arg("-c").arg(requirements(root)).arg(&built))?;
         pytest(root, found, &clean, &[root.join(WHEEL).join(tests)], counts)
     })();
     if scratch.exists() {

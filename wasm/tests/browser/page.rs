@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -84,15 +84,6 @@ impl Visit {
     }
 }
 
-fn browser() -> Option<PathBuf> {
-    let set = ["CHROME", "SULCUS_CHROMIUM"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
-    let folders: Vec<PathBuf> =
-        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
-    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-    let found = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
-    set.chain(found).find(|path| path.is_file())
-}
-
 /// Opens the viewer with `query`. The test is skipped where there is no browser.
 pub(crate) fn visit(name: &str, query: &str, files: &[(&str, &[u8])], script: &str) -> Visit {
     visit_at("1200,1000", name, query, files, script)
@@ -112,9 +103,7 @@ pub(crate) fn visit_with(
     files: &[(&str, &[u8])],
     script: &str,
 ) -> Visit {
-    let Some(browser) = browser() else {
-        sulcus_harness::skip("there is no Chromium on PATH, in CHROME or in SULCUS_CHROMIUM");
-    };
+    let browser = sulcus_harness::chromium();
     let files: HashMap<String, Vec<u8>> = files.iter().map(|(n, b)| ((*n).to_owned(), b.to_vec())).collect();
     let server = Server::start(files, script);
     let profile = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,18 +24,6 @@ pub(crate) struct Page {
     _profile: TempDir,
 }
 
-fn browser() -> PathBuf {
-    let set = ["CHROME", "SULCUS_CHROMIUM"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
-    let folders: Vec<PathBuf> =
-        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
-    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-    let found = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
-    match set.chain(found).find(|path| path.is_file()) {
-        Some(path) => path,
-        None => sulcus_harness::skip("there is no Chromium on PATH, in CHROME or in SULCUS_CHROMIUM"),
-    }
-}
-
 fn until<T>(what: &str, mut get: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -51,7 +39,7 @@ impl Page {
     /// Opens an address in a new browser. The test is skipped where there is none.
     pub(crate) fn open(address: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
-        let child = Command::new(browser())
+        let child = Command::new(sulcus_harness::chromium())
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .args([

@@ -5,10 +5,11 @@ use std::fs;
 
 use serde_json::Value;
 use sulcus_page::npm_package;
+use sulcus_testing::repository;
 
+use crate::case;
 use crate::devtools::Page;
 use crate::server::serve;
-use crate::{case, root};
 
 const PAGE: &str =
     "<!DOCTYPE html><meta charset=\"utf-8\"><title>host</title><body style=\"margin:0\"><script type=\"module\">
@@ -32,7 +33,7 @@ fn package() -> HashMap<String, Vec<u8>> {
         npm_package().unwrap().into_iter().map(|(path, content)| (path, content.into_owned())).collect();
     files.insert("image.nii.gz".to_owned(), case("image.nii.gz"));
     files.insert("truth.nii.gz".to_owned(), case("truth.nii.gz"));
-    files.insert("model.onnx".to_owned(), fs::read(root().join("models/hippocampus/model.onnx")).unwrap());
+    files.insert("model.onnx".to_owned(), fs::read(repository().join("models/hippocampus/model.onnx")).unwrap());
     files.insert("host.html".to_owned(), PAGE.as_bytes().to_vec());
     files
 }

@@ -16,16 +16,11 @@ mod package;
 mod server;
 mod single;
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
+use sulcus_testing::bundled;
 
 /// A file of the bundled case.
 fn case(name: &str) -> Vec<u8> {
-    fs::read(root().join("examples/data/case").join(name)).unwrap()
+    std::fs::read(bundled("case").join(name)).unwrap()
 }
 
 sulcus_harness::main!();

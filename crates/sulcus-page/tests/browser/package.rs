@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use sulcus_page::npm_package;
+use sulcus_testing::{repository, write_file};
 
+use crate::case;
 use crate::devtools::Page;
 use crate::server::serve;
-use crate::{case, root};
 
 /// Pinned, so that a new release never turns a green tree red.
 const TOOLS: [&str; 5] =
@@ -52,9 +53,7 @@ fn project() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (source, project) = (folder.path().join("source"), folder.path().join("project"));
     for (path, content) in npm_package().unwrap() {
-        let path = source.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
+        write_file(&source.join(path), &content);
     }
     fs::create_dir(&project).unwrap();
     fs::write(project.join("package.json"), r#"{ "name": "app", "type": "module", "private": true }"#).unwrap();
@@ -79,7 +78,7 @@ fn project() -> tempfile::TempDir {
 fn package_is_installed_type_checked_and_used_with_react() {
     let folder = project();
     let project = folder.path().join("project");
-    let tests = root().join("wasm/npm/test");
+    let tests = repository().join("wasm/npm/test");
     for name in ["use.ts", "use-react.tsx"] {
         fs::copy(tests.join(name), project.join(name)).unwrap();
     }

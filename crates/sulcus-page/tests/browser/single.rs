@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sulcus_page::SinglePage;
+use sulcus_testing::{bundled, repository};
 use tempfile::TempDir;
 
+use crate::case;
 use crate::devtools::Page;
-use crate::{case, root};
 
 /// The names in the table of labels.
 const LABELS: &str =
@@ -73,7 +74,7 @@ fn page_from_disk_shows_its_files_and_makes_surfaces_in_a_worker() {
 
 #[test]
 fn page_from_disk_predicts_and_restores_a_view() {
-    let model = fs::read(root().join("models/hippocampus/model.onnx")).unwrap();
+    let model = fs::read(repository().join("models/hippocampus/model.onnx")).unwrap();
     let view = r#"{"format": "sulcus.view", "format_version": 1, "files": ["image.nii.gz"], "at": [30, 30, 20], "smooth": false,
         "measures": [{"kind": "distance", "plane": 0, "points": [[20, 30, 20], [20, 42.5, 20]]}]}"#;
     let files = [
@@ -122,10 +123,10 @@ fn page_from_disk_opens_other_formats_and_every_panel() {
         page.wait_for(&format!("document.querySelector('#{panel}').children.length > 1"));
     }
     page.wait_for("document.querySelector('#header').textContent.includes('2 × 2 × 2')");
-    page.drop_path(&root().join("examples/data/case/image.nii.gz"));
+    page.drop_path(&bundled("case/image.nii.gz"));
     page.wait_for("document.querySelector('#case').textContent === 'image.nii.gz'");
     // Browsers give pages from disk no access to dropped folders; the page says what to do.
-    page.drop_path(&root().join("examples/data/case"));
+    page.drop_path(&bundled("case"));
     page.wait_for("document.querySelector('#error').textContent.includes('Open a folder')");
     check_alone(&mut page);
 }

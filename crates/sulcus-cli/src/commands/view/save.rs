@@ -54,33 +54,9 @@ pub(super) fn run(path: &Path, cohort: Option<&Path>, args: &ViewArgs, ui: Ui) -
     }
     page.set_query(query.join("&"));
     let carries_data = !query.is_empty();
-    let mut bytes = 0;
-    sulcus_io::write_atomically(path, |file| {
-        let mut counted = Counted { inner: file, bytes: 0 };
-        page.write(&mut counted)?;
-        bytes = counted.bytes;
-        Ok(())
-    })
-    .context("writing the page")?;
+    sulcus_io::write_atomically(path, |file| page.write(file)).context("writing the page")?;
+    let bytes = std::fs::metadata(path).context(format_args!("page: {}", path.display()))?.len();
     let contents = if carries_data { "; it contains the files that it shows" } else { "" };
     ui.note(format_args!("page: {} ({}){contents}", path.display(), human_bytes(bytes)));
     Ok(())
-}
-
-/// Counts what is written.
-struct Counted<'a> {
-    inner: &'a mut dyn std::io::Write,
-    bytes: u64,
-}
-
-impl std::io::Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.inner.flush()
-    }
 }
